@@ -1,0 +1,60 @@
+# `make` alone prints what there is.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+# More arguments for the tool behind a target: make test ARGS="-k beat -x"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test check lock clean
+
+help: ## Print this
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(RUN) ## Start Redis, one approval and two gateways here (GATEWAY_PORT, APPROVAL_PORT, REDIS_URL)
+	@$(PY) -m deploy.local
+
+test: $(DEV) ## Run the tests, on a real Redis (ARGS="-k name")
+	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS) tests
+
+check: $(DEV) ## Check format, lint, types and import rules
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+# One file for every Python and platform (--universal keeps markers such as python_version), with
+# the hashes of all wheels and no package index in it.
+LOCK = $(PY) -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(ARGS)
+
+lock: $(DEV) ## Write the requirements files from pyproject.toml (ARGS=--upgrade for newer versions)
+	$(LOCK) --output-file requirements.txt
+	$(LOCK) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
+
+clean: ## Remove what was built or cached; .data keeps secrets and paired devices
+	rm -rf $(VENV) .data/bin .data/logs .hypothesis .import_linter_cache .mypy_cache \
+	  .pytest_cache .ruff_cache .schemathesis
+	find deploy services shared tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---------------------------------------------------------------------- the virtual environment
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Latchkey needs Python 3.11 or newer, and $(PYTHON) is not that." >&2; \
+	  echo "Name one that is: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(RUN): requirements.txt | $(PY)
+	@echo "Installing what Latchkey needs into $(VENV) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(DEV): requirements-dev.txt | $(PY)
+	@echo "Installing what Latchkey and its tests need into $(VENV) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@

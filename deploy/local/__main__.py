@@ -1,0 +1,36 @@
+"""`make run`: Latchkey on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from deploy.local.errors import RunError
+from deploy.local.run import run
+from deploy.local.settings import read_settings
+from deploy.local.stopping import StopRequested, StopSignals
+
+
+def main() -> int:
+    """Run until told to end; return the exit status."""
+    signals = StopSignals()
+    try:
+        run(read_settings(os.environ), os.environ, signals, _say)
+    except RunError as error:
+        print(f"\nLatchkey does not run: {error}", file=sys.stderr)
+        return 1
+    except StopRequested:
+        pass
+    return 0
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Nobody reads any more; keep Python from trying again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""What the person at the terminal reads when everything is ready. No secret is printed."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from deploy.local.places import shown
+from deploy.local.ports import HOST
+from deploy.local.services import ADMIN_TOKEN, GATEWAY_TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from deploy.local.settings import RunSettings
+
+
+def announcement(
+    settings: RunSettings,
+    environ: Mapping[str, str],
+    *,
+    gateway_port: int,
+    approval_port: int,
+    redis_port: int | None,
+) -> str:
+    """Return addresses, how to connect a device and where to approve it.
+
+    `redis_port` is None where REDIS_URL names a Redis of its own.
+    """
+    api = f"http://{HOST}:{approval_port}"
+    gateway_token = _in_shell(settings, environ, GATEWAY_TOKEN)
+    admin_token = _in_shell(settings, environ, ADMIN_TOKEN)
+    curl = 'curl -sS -H "Authorization: Bearer $TOKEN"'
+    redis = (
+        "the one REDIS_URL names"
+        if redis_port is None
+        else f"{HOST}:{redis_port}, data in {shown(settings.redis_dir)}"
+    )
+    return f"""\
+Latchkey is ready.
+
+  gateways  ws://{HOST}:{gateway_port}  (two, a connection lands on either)
+  approval  {api}
+  redis     {redis}
+  secrets   {shown(settings.secrets_file)}
+  logs      {shown(settings.logs)}
+
+Connect a device, such as OpenClaw's node host:
+
+  export OPENCLAW_GATEWAY_TOKEN="{gateway_token}"
+  openclaw node run --host {HOST} --port {gateway_port}
+
+It is told "pairing required" until you approve it, at {api} or here:
+
+  TOKEN="{admin_token}"
+  {curl} {api}/v1/requests
+  {curl} -X POST {api}/v1/requests/<requestId>/approve
+
+Ctrl-C ends everything.
+"""
+
+
+def _in_shell(settings: RunSettings, environ: Mapping[str, str], name: str) -> str:
+    """Return what a shell replaces by the secret (the first, where it is a comma list)."""
+    if environ.get(name, "").strip():
+        return f"${{{name}%%,*}}"
+    file = shlex.quote(shown(settings.secrets_file))
+    return rf"$(sed -n 's/^{name}=\([^,]*\).*/\1/p' {file})"

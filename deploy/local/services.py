@@ -1,0 +1,91 @@
+"""The services as programs: their commands, and the settings each is given.
+
+Each service gets the runner's environment with its own secrets and none of the other's, as it
+would in production.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from deploy.local.ports import HOST
+from deploy.local.processes import Program
+from deploy.local.redis_server import PASSWORDS
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+    from pathlib import Path
+
+ADMIN_TOKEN: Final = "APPROVAL_ADMIN_TOKEN"  # noqa: S105  the name of a setting
+GATEWAY_TOKEN: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105  the name of a setting
+_SHARED_SECRETS: Final = ("BUS_SECRET",)
+_GATEWAY_SECRETS: Final = (*_SHARED_SECRETS, GATEWAY_TOKEN)
+_APPROVAL_SECRETS: Final = (*_SHARED_SECRETS, ADMIN_TOKEN, "TOKEN_SECRET")
+SECRETS: Final = (GATEWAY_TOKEN, ADMIN_TOKEN, *_SHARED_SECRETS, "TOKEN_SECRET", *PASSWORDS)
+
+# The runner's own, and what cannot hold for three processes at once.
+_NOT_PASSED_ON: Final = frozenset(
+    {
+        *SECRETS,
+        *("DATA_DIR", "GATEWAY_PORT", "APPROVAL_PORT"),
+        *("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "OPS_PORT"),
+    }
+)
+
+
+def approval_program(
+    environ: Mapping[str, str],
+    secrets: Mapping[str, str],
+    *,
+    name: str = "approval",
+    redis_url: str,
+    port: int,
+    log: Path,
+) -> Program:
+    """Return an approval that listens on `port` itself."""
+    return Program(
+        name=name,
+        command=[sys.executable, "-m", "services.approval"],
+        env=_settings(environ, secrets, _APPROVAL_SECRETS, redis_url, port),
+        log=log,
+    )
+
+
+def gateway_program(
+    environ: Mapping[str, str],
+    secrets: Mapping[str, str],
+    *,
+    name: str = "gateway",
+    redis_url: str,
+    port: int,
+    log: Path,
+    listen: socket.socket | None = None,
+) -> Program:
+    """Return a gateway that listens on `port`, or takes over a socket that already does."""
+    return Program(
+        name=name,
+        command=[sys.executable, "-m", "services.gateway"],
+        env=_settings(environ, secrets, _GATEWAY_SECRETS, redis_url, port),
+        log=log,
+        listen=listen,
+    )
+
+
+def _settings(
+    environ: Mapping[str, str],
+    secrets: Mapping[str, str],
+    own_secrets: tuple[str, ...],
+    redis_url: str,
+    port: int,
+) -> dict[str, str]:
+    passed_on = {name: value for name, value in environ.items() if name not in _NOT_PASSED_ON}
+    return {
+        **passed_on,
+        **{name: secrets[name] for name in own_secrets},
+        "REDIS_URL": redis_url,
+        "HOST": HOST,
+        "PORT": str(port),
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -1,0 +1,68 @@
+"""What the runner itself is told by its environment; all else is passed on to the services.
+
+GATEWAY_PORT    where both gateways listen, 18789; 0 picks a free port
+APPROVAL_PORT   where approval listens, 18790; 0 picks a free port
+REDIS_URL       a Redis to use as it is, instead of starting one
+DATA_DIR        secrets, logs and Redis' data, `.data`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from deploy.local.errors import BadSetting
+from deploy.local.places import DEFAULT_DATA_DIR
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_GATEWAY_PORT: Final = 18789
+DEFAULT_APPROVAL_PORT: Final = 18790
+PORT_MOST: Final = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """The runner's settings, checked."""
+
+    gateway_port: int
+    approval_port: int
+    redis_url: str | None
+    data_dir: Path
+
+    @property
+    def secrets_file(self) -> Path:
+        """Where generated secrets are kept."""
+        return self.data_dir / "secrets.env"
+
+    @property
+    def logs(self) -> Path:
+        """The directory of one log file per program, each of this run alone."""
+        return self.data_dir / "logs"
+
+    @property
+    def redis_dir(self) -> Path:
+        """Redis' working directory."""
+        return self.data_dir / "redis"
+
+
+def read_settings(environ: Mapping[str, str]) -> RunSettings:
+    """Read all settings; empty counts as not set. Raises BadSetting."""
+    data_dir = environ.get("DATA_DIR", "").strip()
+    return RunSettings(
+        gateway_port=_port(environ, "GATEWAY_PORT", DEFAULT_GATEWAY_PORT),
+        approval_port=_port(environ, "APPROVAL_PORT", DEFAULT_APPROVAL_PORT),
+        redis_url=environ.get("REDIS_URL", "").strip() or None,
+        data_dir=Path(data_dir).absolute() if data_dir else DEFAULT_DATA_DIR,
+    )
+
+
+def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+    given = environ.get(name, "").strip()
+    if not given:
+        return default
+    if not given.isdecimal() or int(given) > PORT_MOST:
+        raise BadSetting(name, given, f"a port from 0 to {PORT_MOST}")
+    return int(given)

@@ -1,0 +1,241 @@
+"""Answers the gateways' questions: one read for a whole batch, a commit only where one is due."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+
+from services.approval import log_events, policy
+from services.approval.errors import StoreUnavailable
+from services.approval.ledger import Entry, Ledger
+from services.approval.records import DISPLACED, EXPIRED, SUPERSEDED
+from services.approval.store import PENDING as PENDING_INDEX
+from services.approval.store import Held, Store, address_key, call_key
+from shared.messages import (
+    Admission,
+    Admitted,
+    Answer,
+    Change,
+    Denied,
+    NeedsPairing,
+    Overfull,
+    decode_answer,
+    decode_question,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.approval.metrics import Metrics
+    from services.approval.tokens import TokenKeys
+    from shared.bus.responder import Question, Reply
+
+TRIES_LIMIT: Final = 8
+"""How often a commit is tried again because somebody else was quicker."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLimits:
+    """How many requests may wait, and for how long."""
+
+    ttl_ms: int
+    most: int
+    most_per_address: int
+
+
+class Admissions:
+    """Judges admission questions."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        ledger: Ledger,
+        keys: TokenKeys,
+        draws: policy.Draws,
+        limits: PendingLimits,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._keys = keys
+        self._draws = draws
+        self._limits = limits
+        self._metrics = metrics
+        self._log = structlog.get_logger("approval")
+
+    async def handle(self, questions: Sequence[Question]) -> list[Reply]:
+        """Answer one message of questions; None where the outcome is not known."""
+        asked = [self._decoded(question) for question in questions]
+        sound = [question for question in asked if question is not None]
+        try:
+            head, held = await self._store.load([question.device_id for question in sound])
+        except StoreUnavailable as missing:
+            self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
+            return [None] * len(questions)
+        replies = iter(
+            await asyncio.gather(
+                *(self._reply(q, head, h) for q, h in zip(sound, held, strict=True))
+            )
+        )
+        return [next(replies) if question is not None else None for question in asked]
+
+    def _decoded(self, question: Question) -> Admission | None:
+        try:
+            return decode_question(question.body)
+        except (msgspec.MsgspecError, RecursionError):
+            self._metrics.questions.labels("malformed").inc()
+            return None
+
+    async def _reply(self, question: Admission, head: Change, held: Held) -> Reply:
+        try:
+            answer = await self._answer(question, head, held)
+        except StoreUnavailable as missing:
+            self._log.warning(
+                log_events.STORE_UNAVAILABLE.name, connection=question.call_id, error=str(missing)
+            )
+            return None
+        if answer is None:
+            return None
+        self._record(question, answer)
+        return encode(answer)
+
+    async def _answer(self, question: Admission, head: Change, held: Held) -> Answer | None:
+        for _ in range(TRIES_LIMIT):
+            now_ms = self._store.now_ms()
+            verdict = policy.judge(
+                held.record,
+                question,
+                now_ms=now_ms,
+                ttl_ms=self._limits.ttl_ms,
+                keys=self._keys,
+                draws=self._draws,
+            )
+            answer = self._said(question, verdict, head)
+            if isinstance(verdict, policy.Deny) or verdict.changed is None:
+                return answer
+            entry = self._entry(question, verdict, held, now_ms)
+            limit_key = verdict.pending.limit_key if isinstance(verdict, policy.Ask) else ""
+            outcome = await self._committed(question, entry, answer, limit_key)
+            if outcome is not None:
+                return outcome
+            head, fresh = await self._store.load([question.device_id])
+            held = fresh[0]
+        return None
+
+    def _said(self, question: Admission, verdict: policy.Verdict, at: Change) -> Answer:
+        if isinstance(verdict, policy.Deny):
+            return Denied(at, verdict.why)
+        if isinstance(verdict, policy.Admit):
+            token = verdict.token
+            return Admitted(
+                at,
+                device_token=self._keys.derive(question.device_id, question.role, token.token_id),
+                token_scopes=list(token.scopes),
+                issued_at_ms=token.issued_at_ms,
+            )
+        pairing = verdict.pairing
+        return NeedsPairing(
+            at,
+            reason=verdict.reason,
+            request_id=verdict.pending.request_id,
+            approved_roles=list(pairing.roles) if pairing else None,
+            approved_scopes=list(pairing.scopes) if pairing else None,
+        )
+
+    def _entry(
+        self,
+        question: Admission,
+        verdict: policy.Admit | policy.Ask,
+        held: Held,
+        now_ms: int,
+    ) -> Entry:
+        device_id = question.device_id
+        entry = Entry(f"device {device_id}", now_ms)
+        entry.replace(held, verdict.changed, device_id)
+        if isinstance(verdict, policy.Admit):
+            entry.change(verdict.kind, device_id, role=question.role, scopes=verdict.token.scopes)
+            return entry
+        pending = verdict.pending
+        before = held.record.pending if held.record else None
+        if before is not None and verdict.superseded:
+            entry.end_request(device_id, before, SUPERSEDED, pending.request_id)
+        elif before is not None and before.request_id != pending.request_id:
+            entry.end_request(device_id, before, EXPIRED)
+            entry.change("expired", device_id, pending=before)
+        entry.keep_request(device_id, pending, self._limits.ttl_ms)
+        if verdict.kind:
+            entry.change(verdict.kind, device_id, pending=pending, superseded=verdict.superseded)
+        return entry
+
+    async def _committed(
+        self, question: Admission, entry: Entry, answer: Answer, limit_key: str
+    ) -> Answer | None:
+        """Commit and return what to answer; None when all must be judged anew."""
+        plan = entry.plan
+        plan.once(call_key(question.call_id), encode(_at(answer, Change())))
+        if limit_key:
+            device_id = question.device_id
+            plan.limit(PENDING_INDEX, self._limits.most, device_id)
+            plan.limit(address_key(limit_key), self._limits.most_per_address, device_id)
+        committed = await self._ledger.commit(entry)
+        if committed.outcome == "done":
+            return _at(answer, committed.change)
+        if committed.outcome == "seen":
+            return _at(decode_answer(committed.answer), committed.change)
+        if committed.outcome == "full" and not await self._made_room(question, limit_key):
+            return Overfull(committed.change)
+        return None
+
+    async def _made_room(self, question: Admission, limit_key: str) -> bool:
+        """End the oldest request from the same address: a flood displaces only its own."""
+        oldest = await self._store.oldest_from(limit_key, but=question.device_id)
+        if oldest is None:
+            return False
+        _head, held = await self._store.load([oldest])
+        record = held[0].record
+        if record is not None and record.pending is not None:
+            entry = Entry("limit", self._store.now_ms())
+            entry.replace(held[0], policy.without_pending(record), oldest)
+            entry.end_request(oldest, record.pending, DISPLACED)
+            entry.change("displaced", oldest, pending=record.pending)
+            await self._ledger.commit(entry)
+        return True
+
+    def _record(self, question: Admission, answer: Answer) -> None:
+        """Write the line that stands beside the gateway's for the same connection."""
+        line: dict[str, object] = {}
+        verdict = "admitted"
+        if isinstance(answer, NeedsPairing):
+            verdict = answer.reason
+            line["request_id"] = answer.request_id
+        elif isinstance(answer, Denied):
+            verdict = answer.why
+        elif isinstance(answer, Overfull):
+            verdict = "pending-limit"
+        self._metrics.questions.labels(verdict).inc()
+        self._log.info(
+            log_events.QUESTION.name,
+            connection=question.call_id,
+            device=question.device_id,
+            verdict=verdict,
+            role=question.role,
+            change=answer.change.number,
+            **line,
+        )
+        if verdict == "key-mismatch":
+            self._log.error(
+                log_events.KEY_MISMATCH.name,
+                connection=question.call_id,
+                device=question.device_id,
+            )
+
+
+def _at(answer: Answer, change: Change) -> Answer:
+    """Return the answer as decided at this change."""
+    return msgspec.structs.replace(answer, change=change)

@@ -1,0 +1,111 @@
+"""Says each second that this replica takes questions, as long as Redis takes its writes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from services.approval import log_events
+from services.approval.errors import RegistryError
+from shared.messages import Alive
+from shared.observability.health import Health
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.approval.metrics import Metrics
+    from services.approval.registry import Registry
+    from services.approval.store import Store
+    from shared.clock import Clock
+
+ALIVE_SECONDS: Final = 1.0
+SILENCE_SECONDS: Final = 3.0
+"""After so long without a write that came through, this replica takes no questions."""
+EXPIRY_ROUNDS: Final = 5
+"""Every how many rounds void requests are ended, and Redis is asked about itself."""
+EXPIRED_PER_ROUND: Final = 100
+
+
+class Announcer:
+    """The one recurring task of the approval service."""
+
+    def __init__(
+        self,
+        *,
+        boot_id: str,
+        store: Store,
+        registry: Registry,
+        tell: Callable[[Alive], None],
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._boot_id = boot_id
+        self._store = store
+        self._registry = registry
+        self._tell = tell
+        self._metrics = metrics
+        self._clock = clock
+        self._log = structlog.get_logger("approval")
+        self._written_at = float("-inf")
+        self._trouble = "nothing was written yet"
+        self._warnings: tuple[str, ...] = ()
+        self.milliseconds = 0.0
+
+    def health(self) -> Health:
+        """Say how Redis does as a store."""
+        if self.fresh:
+            return Health(ok=True, reason="writes come through", warnings=self._warnings)
+        return Health(ok=False, reason=self._trouble)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether a write has come through lately; if not, no question may be answered."""
+        return self._clock.monotonic() - self._written_at <= SILENCE_SECONDS
+
+    async def run(self) -> None:
+        """Announce until cancelled."""
+        rounds = 0
+        due = self._clock.monotonic()
+        while True:
+            late = max(0.0, self._clock.monotonic() - due)
+            self.milliseconds = late * 1000
+            self._metrics.loop_delay.set(late)
+            try:
+                await self._round(rounds)
+            except RegistryError as error:
+                self._failed(str(error))
+            except Exception:  # noqa: BLE001 (whatever it was, the next round comes)
+                self._log.exception("announcing failed")
+            rounds += 1
+            due = max(due + ALIVE_SECONDS, self._clock.monotonic())
+            await asyncio.sleep(due - self._clock.monotonic())
+
+    async def _round(self, rounds: int) -> None:
+        await self._store.write_alive(self._boot_id)
+        if not self.fresh and self._trouble:
+            self._trouble = ""
+        self._written_at = self._clock.monotonic()
+        self._tell(Alive(self._boot_id))
+        if rounds % EXPIRY_ROUNDS == 0:
+            self._look_at(await self._store.info())
+            await self._registry.expire(EXPIRED_PER_ROUND)
+
+    def _failed(self, why: str) -> None:
+        if not self._trouble:
+            self._log.warning(log_events.STORE_UNAVAILABLE.name, error=why)
+        self._trouble = why
+
+    def _look_at(self, info: dict[str, Any]) -> None:
+        """Notice how durable Redis is."""
+        self._store.has_replicas = info.get("connected_slaves", 0) > 0
+        warnings = []
+        if not info.get("aof_enabled"):
+            warnings.append("appendonly is off: an approval may be lost when Redis restarts")
+        if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
+            warnings.append(
+                f"maxmemory-policy is {info.get('maxmemory_policy')}: records may be evicted; "
+                "set it to noeviction"
+            )
+        self._warnings = tuple(warnings)

@@ -1,0 +1,148 @@
+"""The composition root of the approval service: the one place that names concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+
+from services.approval import log_events
+from services.approval.admissions import Admissions, PendingLimits
+from services.approval.announcer import Announcer
+from services.approval.api import add_routes
+from services.approval.ledger import Ledger
+from services.approval.metrics import Metrics
+from services.approval.policy import Draws
+from services.approval.registry import Registry
+from services.approval.store import Store
+from services.approval.tokens import TokenKeys, draw_request_id, draw_token_id
+from shared.bus.channels import NEWS, ask_channel
+from shared.bus.envelope import Envelope
+from shared.bus.errors import Unavailable
+from shared.bus.redis import RedisBus, make_client
+from shared.bus.responder import Responder
+from shared.messages import Changed, encode
+from shared.observability.health import Health, Readiness
+from shared.observability.metrics import BusCounts
+from shared.observability.ops import OpsViews
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from services.approval.settings import Settings
+    from shared.bus.envelope import Opened
+    from shared.clock import Clock
+    from shared.messages import News
+
+STORE_CONNECTIONS_LIMIT = 8
+STORE_TIMEOUT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """The approval service, put together: its two applications."""
+
+    app: web.Application
+    ops_app: web.Application
+
+
+def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approval:
+    """Put the service together; nothing runs before the application starts."""
+    common = settings.common
+    log = structlog.get_logger("approval")
+    metrics = Metrics()
+
+    counts = BusCounts(metrics.bus)
+    client = make_client(
+        common.redis_url,
+        max_connections=STORE_CONNECTIONS_LIMIT,
+        timeout_seconds=STORE_TIMEOUT_SECONDS,
+    )
+
+    def on_message(channel: str, message: Opened) -> None:
+        if channel != NEWS and announcer.fresh:
+            responder.deliver(message)
+
+    store = Store(client, clock)
+    envelope = Envelope(tuple(common.bus_secrets), boot_id)
+    bus = RedisBus(
+        common.redis_url,
+        envelope,
+        (ask_channel(boot_id), NEWS),
+        on_message=on_message,
+        on_subscribed=lambda: None,
+        on_rejected=counts.rejected,
+        clock=clock,
+        log=structlog.get_logger("bus"),
+        count=counts,
+    )
+
+    def tell(news: News) -> None:
+        if isinstance(news, Changed):
+            metrics.changes.labels(news.kind).inc()
+            metrics.head.set(news.change.number)
+            log.info(
+                log_events.CHANGED.name,
+                kind=news.kind,
+                device=news.device_id,
+                change=news.change.number,
+                request_id=news.request_id,
+            )
+        with contextlib.suppress(Unavailable):
+            told = bus.publish(NEWS, envelope.seal(NEWS, encode(news)))
+            told.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    ledger = Ledger(store, tell)
+    draws = Draws(request_id=draw_request_id, token_id=draw_token_id)
+    ttl_ms = int(settings.pending_ttl_seconds * 1000)
+    registry = Registry(store, ledger, draws, ttl_ms=ttl_ms)
+    admissions = Admissions(
+        store=store,
+        ledger=ledger,
+        keys=TokenKeys(settings.token_secrets),
+        draws=draws,
+        limits=PendingLimits(
+            ttl_ms=ttl_ms,
+            most=settings.pending_limit,
+            most_per_address=settings.pending_limit_per_address,
+        ),
+        metrics=metrics,
+    )
+    responder = Responder(bus.publish, envelope, admissions.handle, count=counts)
+    announcer = Announcer(
+        boot_id=boot_id, store=store, registry=registry, tell=tell, metrics=metrics, clock=clock
+    )
+
+    def bus_health() -> Health:
+        ok, reason = bus.status()
+        return Health(ok, reason)
+
+    ops = OpsViews(
+        readiness=Readiness(boot_id, {"store": announcer.health, "bus": bus_health}),
+        registry=metrics.registry,
+        clock=clock,
+        loop_delay=announcer,
+        own_port=common.ops_port is not None,
+    )
+
+    async def run(_app: web.Application) -> AsyncIterator[None]:
+        await bus.start()
+        task = asyncio.create_task(announcer.run(), name="announcer")
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await responder.stop()
+        await bus.stop()
+        await client.aclose()
+
+    app = web.Application()
+    app.cleanup_ctx.append(run)
+    add_routes(app, registry=registry, settings=settings, ops=ops, metrics=metrics)
+    for advice in settings.warnings:
+        log.warning(log_events.SETTING.name, advice=advice)
+    return Approval(app, ops.ops_app())

@@ -1,0 +1,140 @@
+"""Every change goes through here: committed once, then told to everybody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from services.approval.plan import AuditEntry, Plan
+from services.approval.records import PENDING, RequestNote, encode
+from services.approval.store import (
+    AUDIT,
+    CHANGES,
+    HEAD,
+    Committed,
+    Store,
+    address_key,
+    device_key,
+    request_key,
+)
+from services.approval.store import PAIRED as PAIRED_INDEX
+from services.approval.store import PENDING as PENDING_INDEX
+from shared.messages import Change, Changed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.approval.records import Pending, Record
+    from services.approval.store import Held
+
+REQUEST_KEPT_MS: Final = 86_400_000
+"""How long it is remembered what became of a request id."""
+
+
+class Entry:
+    """One commit in the making, in the registry's words."""
+
+    def __init__(self, actor: str, now_ms: int) -> None:
+        self.plan = Plan((HEAD, CHANGES, AUDIT))
+        self.now_ms = now_ms
+        self._actor = actor
+
+    def replace(self, held: Held, record: Record | None, device_id: str) -> None:
+        """Put a record in the place of the one that was read; None removes it."""
+        key = device_key(device_id)
+        self.plan.expect(key, held.version)
+        if record is None:
+            self.plan.write("DEL", key)
+        else:
+            self.plan.put(key, encode(record))
+        if record is not None and record.pairing is not None:
+            self.plan.write("ZADD", PAIRED_INDEX, record.pairing.approved_at_ms, device_id)
+        else:
+            self.plan.write("ZREM", PAIRED_INDEX, device_id)
+
+    def keep_request(self, device_id: str, pending: Pending, ttl_ms: int) -> None:
+        """Keep a request in the indexes until it expires."""
+        expires = pending.refreshed_at_ms + ttl_ms
+        self.plan.write("ZADD", PENDING_INDEX, expires, device_id)
+        self.plan.write("ZADD", address_key(pending.limit_key), pending.created_at_ms, device_id)
+        self._note(device_id, pending.request_id, PENDING, "", ttl_ms + REQUEST_KEPT_MS)
+
+    def end_request(
+        self, device_id: str, pending: Pending, state: str, successor: str = ""
+    ) -> None:
+        """Take a request out of the indexes, and remember for a day what became of it."""
+        self.plan.write("ZREM", PENDING_INDEX, device_id)
+        self.plan.write("ZREM", address_key(pending.limit_key), device_id)
+        self._note(device_id, pending.request_id, state, successor, REQUEST_KEPT_MS)
+
+    def change(
+        self,
+        kind: str,
+        device_id: str,
+        *,
+        closes: list[str] | None = None,
+        pending: Pending | None = None,
+        superseded: str = "",
+        role: str = "",
+        scopes: tuple[str, ...] = (),
+        label: str = "",
+    ) -> None:
+        """Add a numbered change of a device, for the audit log and for everybody."""
+        request_id = pending.request_id if pending else ""
+        self.plan.change(
+            Changed(
+                change=Change(),
+                previous_tag="",
+                device_id=device_id,
+                kind=kind,
+                at_ms=self.now_ms,
+                closes=closes or [],
+                request_id=request_id,
+                superseded_id=superseded,
+            ),
+            AuditEntry(
+                action=kind,
+                device_id=device_id,
+                actor=self._actor,
+                at_ms=self.now_ms,
+                request_id=request_id,
+                superseded_request_id=superseded,
+                role=pending.role if pending else role,
+                roles=pending.roles if pending else (),
+                scopes=pending.scopes if pending else scopes,
+                label=label,
+                address=pending.metadata.address if pending else "",
+            ),
+        )
+
+    def _note(
+        self, device_id: str, request_id: str, state: str, successor: str, kept_ms: int
+    ) -> None:
+        note = RequestNote(device_id, state, self.now_ms, successor)
+        self.plan.write("SET", request_key(request_id), encode(note), "PX", kept_ms)
+
+
+class Ledger:
+    """Commits entries and tells the news of them."""
+
+    def __init__(self, store: Store, tell: Callable[[Changed], None]) -> None:
+        self._store = store
+        self._tell = tell
+
+    async def commit(self, entry: Entry) -> Committed:
+        """Commit; news of its changes goes out before this returns. Raises StoreUnavailable."""
+        committed = await self._store.commit(entry.plan)
+        if committed.outcome == "done":
+            self._tell_all(entry.plan, committed)
+        return committed
+
+    def _tell_all(self, plan: Plan, committed: Committed) -> None:
+        number = committed.change.number - len(plan.changes)
+        previous = committed.previous_tag
+        for change, tag in zip(plan.changes, plan.tags, strict=True):
+            number += 1
+            self._tell(
+                msgspec.structs.replace(change, change=Change(number, tag), previous_tag=previous)
+            )
+            previous = tag

@@ -1,0 +1,33 @@
+"""The lines that the approval service logs (docs/operations.md lists them)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shared.observability.logs import LogEvent
+
+STARTED: Final = LogEvent("approval.started", "The service listens; with its addresses.")
+STOPPED: Final = LogEvent("approval.stopped", "The service has answered what it had and leaves.")
+SETTING: Final = LogEvent("setting.advice", "A setting works, but a better value is advised.")
+QUESTION: Final = LogEvent(
+    "question",
+    "One line per admission question: the gateway's connection id, the verdict, the request id.",
+)
+CHANGED: Final = LogEvent("device.changed", "A record changed: what, by whom, under which number.")
+STORE_UNAVAILABLE: Final = LogEvent(
+    "store.unavailable", "Redis did not answer: questions stay unanswered, nobody is let in."
+)
+KEY_MISMATCH: Final = LogEvent(
+    "device.key-mismatch",
+    "A device id came with another public key than the one on record: refused. Look into it.",
+)
+
+ALL: Final = (
+    STARTED,
+    STOPPED,
+    SETTING,
+    QUESTION,
+    CHANGED,
+    STORE_UNAVAILABLE,
+    KEY_MISMATCH,
+)

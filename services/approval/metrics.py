@@ -1,0 +1,55 @@
+"""What the approval service counts, declared once with its meaning; one registry an app."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    """The approval service's metrics."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.questions = Counter(
+            "latchkey_approval_questions",
+            "Admission questions, by verdict; `malformed` ones get no answer.",
+            ["verdict"],
+            registry=self.registry,
+        )
+        self.changes = Counter(
+            "latchkey_approval_changes",
+            "Numbered changes of device records, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.calls = Counter(
+            "latchkey_approval_http_calls",
+            "Calls of the HTTP API, by operation and status.",
+            ["operation", "status"],
+            registry=self.registry,
+        )
+        self.call_seconds = Histogram(
+            "latchkey_approval_http_seconds",
+            "Time that calls of the HTTP API took.",
+            ["operation"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.bus = Counter(
+            "latchkey_approval_bus",
+            "What happened on the bus, by event: busy, lost answers, dropped messages and why.",
+            ["event"],
+            registry=self.registry,
+        )
+        self.head = Gauge(
+            "latchkey_approval_change_number",
+            "Number of the newest change this replica has seen.",
+            registry=self.registry,
+        )
+        self.loop_delay = Gauge(
+            "latchkey_approval_loop_delay_seconds",
+            "How late the last regular task of the event loop was.",
+            registry=self.registry,
+        )

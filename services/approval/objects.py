@@ -1,0 +1,252 @@
+"""The JSON objects that calls of approval bring and get (contract §7.3, §10): camelCase.
+
+They are the same wherever they are asked for; no token and no token id is ever in one of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from services.approval.plan import AuditEntry
+from shared.protocol.connect import Role
+from shared.protocol.limits import (
+    LABEL_LIMIT_CHARACTERS,
+    LIST_LIMIT_ITEMS,
+    TEXT_LIMIT_CHARACTERS,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from services.approval.records import Metadata, Token
+    from services.approval.registry import Paired, Waiting
+
+RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
+DeviceId = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Milliseconds = Annotated[int, Meta(ge=0, description="Milliseconds since 1970.")]
+Scope = Annotated[str, Meta(max_length=TEXT_LIMIT_CHARACTERS)]
+
+
+class PendingRequest(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
+    """A request that waits for a person. `isRepair`: the device is paired already."""
+
+    request_id: RequestId
+    device_id: DeviceId
+    public_key: str
+    display_name: str | UnsetType = UNSET
+    platform: str
+    device_family: str | UnsetType = UNSET
+    client_id: str
+    client_mode: str
+    role: Role
+    roles: tuple[Role, ...]
+    scopes: tuple[str, ...]
+    remote_ip: Annotated[str, Meta(description="Absent for this machine.")] | UnsetType = UNSET
+    silent: bool
+    is_repair: bool
+    ts: Annotated[Milliseconds, Meta(description="When it was made.")]
+
+
+class DeviceToken(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
+    """What is known of a role's device token, which itself is never shown."""
+
+    role: Role
+    scopes: tuple[str, ...]
+    created_at_ms: Milliseconds
+    rotated_at_ms: Milliseconds | UnsetType = UNSET
+    revoked_at_ms: Milliseconds | UnsetType = UNSET
+
+
+class PairedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
+    """A paired device: what it says of itself, and what a person approved."""
+
+    device_id: DeviceId
+    public_key: str
+    display_name: str | UnsetType = UNSET
+    operator_label: str | UnsetType = UNSET
+    platform: str
+    device_family: str | UnsetType = UNSET
+    client_id: str
+    client_mode: str
+    role: Role
+    roles: tuple[Role, ...]
+    scopes: tuple[str, ...]
+    remote_ip: Annotated[str, Meta(description="Absent for this machine.")] | UnsetType = UNSET
+    approved_via: str
+    created_at_ms: Milliseconds
+    approved_at_ms: Milliseconds
+    tokens: tuple[DeviceToken, ...] | UnsetType = UNSET
+
+
+class PendingRequests(msgspec.Struct, frozen=True):
+    """All requests that wait, newest first."""
+
+    pending: list[PendingRequest]
+
+
+class PairedDevices(msgspec.Struct, frozen=True):
+    """All paired devices, the latest approved first."""
+
+    devices: list[PairedDevice]
+
+
+class Approved(msgspec.Struct, rename="camel", frozen=True):
+    """The request is approved; the device comes in when it connects next."""
+
+    request_id: RequestId
+    device: PairedDevice
+
+
+class Rejected(msgspec.Struct, rename="camel", frozen=True):
+    """The request is rejected."""
+
+    request_id: RequestId
+    device_id: DeviceId
+
+
+class Renamed(msgspec.Struct, rename="camel", frozen=True):
+    """The device has this label now, trimmed."""
+
+    device_id: DeviceId
+    label: str
+
+
+class Removed(msgspec.Struct, rename="camel", frozen=True):
+    """The device is forgotten, and its connections are closed."""
+
+    device_id: DeviceId
+
+
+class Rotated(msgspec.Struct, rename="camel", frozen=True):
+    """The role has a new token, which the device gets when it connects next; the old is void."""
+
+    device_id: DeviceId
+    role: Role
+    scopes: list[str]
+    rotated_at_ms: Milliseconds
+    token_delivery: Literal["withheld-cross-device"]
+
+
+class Revoked(msgspec.Struct, rename="camel", frozen=True):
+    """The role's token is void, and its connections are closed."""
+
+    device_id: DeviceId
+    role: Role
+    revoked_at_ms: Milliseconds
+
+
+class AuditPage(msgspec.Struct, frozen=True):
+    """Who did what, when, oldest first; `next` is the `after` that goes on from here."""
+
+    entries: list[AuditEntry]
+    next: Annotated[int, Meta(ge=0)]
+
+
+class Rename(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A label for a device; blanks around it are dropped."""
+
+    label: Annotated[str, Meta(min_length=1, max_length=LABEL_LIMIT_CHARACTERS)]
+
+
+class Rotate(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Scopes that the new token gets in place of the old one's; each must be approved already."""
+
+    scopes: Annotated[list[Scope], Meta(max_length=LIST_LIMIT_ITEMS)] | UnsetType = UNSET
+
+
+class AuditQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Which part of the audit log."""
+
+    after: Annotated[
+        int, Meta(ge=0, le=2**53 - 1, description="Only entries with a higher number.")
+    ] = 0
+    limit: Annotated[int, Meta(ge=1, le=1000, description="At most so many entries.")] = 100
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A call that brings nothing: no body, or an empty object."""
+
+
+def pending_object(waiting: Waiting) -> PendingRequest:
+    """Return the pending request object (contract §7.3)."""
+    pending = waiting.pending
+    about = pending.metadata
+    return PendingRequest(
+        request_id=pending.request_id,
+        device_id=waiting.device_id,
+        public_key=waiting.public_key,
+        display_name=about.display_name or UNSET,
+        platform=about.platform,
+        device_family=about.device_family or UNSET,
+        client_id=about.client_id,
+        client_mode=about.client_mode,
+        role=_role(pending.role),
+        roles=_roles(pending.roles),
+        scopes=pending.scopes,
+        remote_ip=_remote_ip(about),
+        silent=False,
+        is_repair=waiting.is_repair,
+        ts=pending.created_at_ms,
+    )
+
+
+def paired_object(paired: Paired) -> PairedDevice:
+    """Return the paired object (contract §10), without presence."""
+    pairing = paired.pairing
+    about = pairing.metadata
+    return PairedDevice(
+        device_id=paired.device_id,
+        public_key=paired.public_key,
+        display_name=about.display_name or UNSET,
+        operator_label=pairing.operator_label or UNSET,
+        platform=about.platform,
+        device_family=about.device_family or UNSET,
+        client_id=about.client_id,
+        client_mode=about.client_mode,
+        role=_role(pairing.role),
+        roles=_roles(pairing.roles),
+        scopes=pairing.scopes,
+        remote_ip=_remote_ip(about),
+        approved_via=pairing.approved_via,
+        created_at_ms=pairing.created_at_ms,
+        approved_at_ms=pairing.approved_at_ms,
+        tokens=tuple(_token(role, token) for role, token in sorted(pairing.tokens.items()))
+        or UNSET,
+    )
+
+
+def rotated_object(device_id: str, role: str, token: Token) -> Rotated:
+    """Return the result of a rotation by somebody else than the device."""
+    return Rotated(
+        device_id, _role(role), sorted(token.scopes), token.rotated_at_ms, "withheld-cross-device"
+    )
+
+
+def revoked_object(device_id: str, role: str, token: Token) -> Revoked:
+    """Return the result of a revocation."""
+    return Revoked(device_id, _role(role), token.revoked_at_ms)
+
+
+def _token(role: str, token: Token) -> DeviceToken:
+    return DeviceToken(
+        role=_role(role),
+        scopes=token.scopes,
+        created_at_ms=token.created_at_ms,
+        rotated_at_ms=token.rotated_at_ms or UNSET,
+        revoked_at_ms=token.revoked_at_ms or UNSET,
+    )
+
+
+def _role(role: str) -> Role:
+    return "node" if role == "node" else "operator"
+
+
+def _roles(roles: Iterable[str]) -> tuple[Role, ...]:
+    return tuple(map(_role, roles))
+
+
+def _remote_ip(about: Metadata) -> str | UnsetType:
+    return about.address or UNSET

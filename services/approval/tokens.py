@@ -1,0 +1,51 @@
+"""Device tokens: derived from a random id, never stored (design §5). Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import uuid
+from typing import TYPE_CHECKING
+
+from shared.protocol.signing import encode_base64
+
+if TYPE_CHECKING:
+    from shared.settings import Secrets
+
+_RANDOM_BYTES = 16
+
+
+def draw_token_id() -> str:
+    """Return a new token id: 128 random bits. A dropped id never comes back, nor does its token."""
+    return secrets.token_hex(_RANDOM_BYTES)
+
+
+def draw_request_id() -> str:
+    """Return a new request id: 128 random bits, written like a UUID."""
+    return str(uuid.UUID(bytes=secrets.token_bytes(_RANDOM_BYTES)))
+
+
+class TokenKeys:
+    """Derives and verifies device tokens with TOKEN_SECRET."""
+
+    def __init__(self, token_secrets: Secrets) -> None:
+        self._keys = tuple(secret.encode() for secret in token_secrets)
+
+    def derive(self, device_id: str, role: str, token_id: str) -> str:
+        """Return the token: 43 characters of base64url."""
+        return _derived(self._keys[0], device_id, role, token_id)
+
+    def verify(self, candidate: str, device_id: str, role: str, token_id: str) -> bool:
+        """Say whether the candidate is that token under any of the secrets."""
+        given = candidate.encode()
+        found = False
+        for key in self._keys:
+            expected = _derived(key, device_id, role, token_id).encode()
+            found |= hmac.compare_digest(expected, given)
+        return found
+
+
+def _derived(key: bytes, device_id: str, role: str, token_id: str) -> str:
+    message = f"latchkey device token 1|{device_id}|{role}|{token_id}".encode()
+    return encode_base64(hmac.digest(key, message, hashlib.sha256))

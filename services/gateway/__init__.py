@@ -1,0 +1,1 @@
+"""The gateway: owns sockets, proves who is there, asks approval. It keeps no state."""

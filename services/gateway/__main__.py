@@ -1,0 +1,116 @@
+"""`python -m services.gateway`: run one gateway until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from dataclasses import replace
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from services.gateway import log_events
+from services.gateway.accept import SPARE_DESCRIPTORS, BulkAcceptor, raise_descriptor_limit
+from services.gateway.app import build_gateway
+from services.gateway.connections import SWEEP_SECONDS, Connections
+from services.gateway.settings import Settings, read_settings
+from services.gateway.sockets import SocketProtocol
+from shared.bus.channels import new_boot_id
+from shared.clock import SystemClock
+from shared.listening import ListenError, addresses, inherited_sockets, open_sockets
+from shared.observability.logs import configure_logs
+from shared.protocol.closing import CloseCode
+from shared.protocol.limits import CLOSING_SECONDS
+from shared.settings import SettingsError
+
+EXIT_SETTINGS = 78
+"""EX_CONFIG: the environment is wrong, and starting again will not help."""
+KEEPALIVE_SECONDS = 75.0
+HANDLERS_SECONDS = 2.0
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    boot_id = new_boot_id()
+    common = settings.common
+    configure_logs(
+        service="gateway", boot_id=boot_id, level=common.log_level, log_format=common.log_format
+    )
+    log = structlog.get_logger("gateway")
+    descriptors = raise_descriptor_limit(settings.connection_limit + SPARE_DESCRIPTORS)
+    room = max(1, descriptors - SPARE_DESCRIPTORS)
+    if room < settings.connection_limit:
+        log.warning(
+            log_events.SETTING.name,
+            advice=f"GATEWAY_CONNECTION_LIMIT={settings.connection_limit} is lowered to {room}: "
+            f"this process may open {descriptors} descriptors (`ulimit -n`)",
+        )
+        settings = replace(settings, connection_limit=room)
+    listeners = inherited_sockets(os.environ) or open_sockets(common.hosts, common.port)
+    gateway = build_gateway(settings, boot_id=boot_id, clock=SystemClock())
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    runner = web.AppRunner(gateway.app, access_log=None, shutdown_timeout=HANDLERS_SECONDS)
+    await runner.setup()
+    server = runner.server
+    if server is None:
+        message = "the runner has no server"
+        raise RuntimeError(message)
+
+    def protocol() -> SocketProtocol:
+        return SocketProtocol(
+            server,
+            loop=loop,
+            access_log=None,
+            tcp_keepalive=False,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+        )
+
+    def exhausted() -> None:
+        gateway.metrics.descriptors_exhausted.inc()
+        log.error(log_events.EXHAUSTED.name, descriptors=descriptors)
+
+    acceptor = BulkAcceptor(listeners, protocol, exhausted)
+    ops = web.AppRunner(gateway.ops_app, access_log=None)
+    await ops.setup()
+    try:
+        if common.ops_port is not None:
+            for listener in open_sockets(common.hosts, common.ops_port):
+                await web.SockSite(ops, listener).start()
+        acceptor.start()
+        log.info(log_events.STARTED.name, listening=addresses(listeners))
+        await stop.wait()
+    finally:
+        acceptor.stop()
+        gateway.connections.close_all(CloseCode.RESTART, "service restart")
+        await _all_gone(gateway.connections)
+        await runner.cleanup()
+        await ops.cleanup()
+        log.info(log_events.STOPPED.name)
+
+
+async def _all_gone(connections: Connections) -> None:
+    """Give the peers the time they have to answer a close frame; the sweep ends the rest."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSING_SECONDS + SWEEP_SECONDS):
+            await connections.empty()
+
+
+def main() -> None:
+    """Run the gateway; exit code 78 when settings are wrong."""
+    try:
+        settings = read_settings(os.environ)
+        uvloop.run(serve(settings))
+    except (SettingsError, ListenError) as error:
+        sys.stderr.write(f"The gateway cannot start:\n{error}\n")
+        sys.exit(EXIT_SETTINGS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Bulk accept: many sockets a turn of the loop, so that what they ask travels together.
+
+uvloop's own servers accept one connection a turn; then no two handshakes ever meet in a turn and
+nothing can be batched (docs/decisions/0002-bulk-accept.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import resource
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+ACCEPTED_PER_TURN: Final = 64
+EXHAUSTED_PAUSE_SECONDS: Final = 1.0
+SPARE_DESCRIPTORS: Final = 256
+"""Descriptors kept for everything that is not a client's socket."""
+
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_NOBODY_THERE: Final = (BlockingIOError, InterruptedError, ConnectionAbortedError)
+
+
+def raise_descriptor_limit(wanted: int) -> int:
+    """Raise the soft descriptor limit towards `wanted`; returns what is in force."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    target = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+        soft = target
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+class BulkAcceptor:
+    """Accepts from listening sockets, up to 64 a turn, and hands each to a new protocol."""
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        factory: Callable[[], asyncio.BaseProtocol],
+        on_exhausted: Callable[[], None],
+    ) -> None:
+        self._listeners = list(listeners)
+        self._factory = factory
+        self._on_exhausted = on_exhausted
+        self._loop = asyncio.get_running_loop()
+        self._connecting: set[asyncio.Task[object]] = set()
+        self._resume: asyncio.TimerHandle | None = None
+        self._accepting = False
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._accepting = True
+        for listener in self._listeners:
+            listener.setblocking(False)
+            self._loop.add_reader(listener, self._accept, listener)
+
+    def stop(self) -> None:
+        """Accept nobody any more and close the listening sockets."""
+        self._accepting = False
+        if self._resume is not None:
+            self._resume.cancel()
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+            listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTED_PER_TURN):
+            try:
+                sock, _address = listener.accept()
+            except _NOBODY_THERE:
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                self._pause()
+                return
+            sock.setblocking(False)
+            task = self._loop.create_task(self._loop.connect_accepted_socket(self._factory, sock))
+            self._connecting.add(task)
+            task.add_done_callback(self._connected)
+
+    def _connected(self, task: asyncio.Task[object]) -> None:
+        self._connecting.discard(task)
+        if not task.cancelled():
+            task.exception()  # a client that is gone already is no event
+
+    def _pause(self) -> None:
+        """Out of descriptors: look away for a second, else the loop spins on the same error."""
+        self._on_exhausted()
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+        if self._resume is None:
+            self._resume = self._loop.call_later(EXHAUSTED_PAUSE_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        self._resume = None
+        if self._accepting:
+            self.start()

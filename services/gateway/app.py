@@ -1,0 +1,135 @@
+"""The composition root of the gateway: the one place that names concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+
+from services.gateway import log_events
+from services.gateway.approvals import BusApprovals
+from services.gateway.connection import Identity, Sockets
+from services.gateway.connections import Connections
+from services.gateway.handshake import Rules
+from services.gateway.health import readiness_of
+from services.gateway.inbox import Inbox
+from services.gateway.methods import Methods
+from services.gateway.metrics import Metrics
+from services.gateway.upkeep import Upkeep
+from services.gateway.views import Views, add_routes
+from shared.bus.channels import NEWS, inbox_channel
+from shared.bus.envelope import Envelope
+from shared.bus.redis import RedisBus
+from shared.bus.requester import Requester
+from shared.bus.responders import Responders
+from shared.observability.metrics import BusCounts
+from shared.observability.ops import OpsViews
+from shared.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from services.gateway.settings import Settings
+    from shared.bus.envelope import Opened
+    from shared.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The gateway, put together: its two applications and what the process needs to run them."""
+
+    app: web.Application
+    ops_app: web.Application
+    connections: Connections
+    metrics: Metrics
+
+
+def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
+    """Put the gateway together; nothing runs before the application starts."""
+    common = settings.common
+    metrics = Metrics()
+    connections = Connections(
+        clock,
+        limit=settings.connection_limit,
+        preauth_limit_per_address=settings.preauth_limit_per_address,
+    )
+    metrics.watch(connections)
+
+    counts = BusCounts(metrics.bus)
+
+    def on_message(channel: str, message: Opened) -> None:
+        inbox.on_message(channel, message)
+
+    envelope = Envelope(tuple(common.bus_secrets), boot_id)
+    responders = Responders(clock)
+    bus = RedisBus(
+        common.redis_url,
+        envelope,
+        (inbox_channel(boot_id), NEWS),
+        on_message=on_message,
+        on_subscribed=lambda: None,
+        on_rejected=counts.rejected,
+        clock=clock,
+        log=structlog.get_logger("bus"),
+        count=counts,
+    )
+
+    def bus_ok() -> bool:
+        return bus.status()[0]
+
+    requester = Requester(bus.publish, envelope, responders, clock, count=counts, bus_ok=bus_ok)
+    inbox = Inbox(
+        requester=requester, responders=responders, connections=connections, metrics=metrics
+    )
+    sockets = Sockets(
+        identity=Identity(boot_id, VERSION, common.approval_public_url),
+        rules=Rules(settings.gateway_tokens, settings.allowed_origins),
+        trusted_proxies=common.trusted_proxies,
+        approvals=BusApprovals(requester, responders, bus_ok),
+        connections=connections,
+        methods=Methods(clock),
+        metrics=metrics,
+        clock=clock,
+    )
+
+    upkeep = Upkeep(connections, metrics, clock)
+    ops = OpsViews(
+        readiness=readiness_of(boot_id, bus=bus, responders=responders, sockets=sockets),
+        registry=metrics.registry,
+        clock=clock,
+        loop_delay=upkeep,
+        own_port=common.ops_port is not None,
+    )
+
+    async def run_bus(_app: web.Application) -> AsyncIterator[None]:
+        await bus.start()
+        yield
+        requester.stop()
+        await bus.stop()
+
+    async def run_upkeep(_app: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(upkeep.run(), name="upkeep")
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    app = web.Application()
+    app.cleanup_ctx.extend([run_bus, run_upkeep])
+    add_routes(
+        app,
+        Views(
+            sockets,
+            ops,
+            approval_public_url=common.approval_public_url,
+            own_ops_port=common.ops_port is not None,
+        ),
+    )
+    log = structlog.get_logger("gateway")
+    for advice in settings.warnings:
+        log.warning(log_events.SETTING.name, advice=advice)
+    return Gateway(app, ops.ops_app(), connections, metrics)

@@ -1,0 +1,363 @@
+"""One socket's life: challenge, verdict, frames, close. The handshake decides, this does it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from aiohttp import WebSocketError, WSMsgType, web
+
+from services.gateway import log_events
+from services.gateway.handshake import Handshake, Peer, Rules, Welcome
+from services.gateway.methods import Session
+from services.gateway.outgoing import pong_frame
+from services.gateway.sockets import SocketProtocol
+from shared.addresses import client_address
+from shared.bus.errors import Unavailable
+from shared.messages import Admission
+from shared.protocol import refusals
+from shared.protocol.closing import CloseCode
+from shared.protocol.events import challenge
+from shared.protocol.frames import failure
+from shared.protocol.hello import Features, hello_ok
+from shared.protocol.limits import (
+    CLOSING_SECONDS,
+    FRAME_LIMIT_BYTES,
+    PREAUTH_FRAME_LIMIT_BYTES,
+    QUEUED_FRAMES_LIMIT,
+)
+from shared.protocol.refusals import Refusal
+
+if TYPE_CHECKING:
+    from aiohttp import WSMessage
+
+    from services.gateway.approvals import Approvals
+    from services.gateway.connections import Connection, Connections
+    from services.gateway.methods import Methods
+    from services.gateway.metrics import Metrics
+    from shared.clock import Clock
+    from shared.settings import Network
+
+RETRY_LEAST_MS: Final = 500
+RETRY_MOST_MS: Final = 5_000
+"""Bounds of the jittered `retryAfterMs` of UNAVAILABLE: clients come back spread over them."""
+
+_LOGGED_DEVICE_CHARACTERS: Final = 64
+_UNTRUSTED_REMEMBERED: Final = 64
+_OUTCOME_OF_CLOSE: Final[dict[int, str]] = {
+    CloseCode.NORMAL: "silent",
+    CloseCode.TOO_BIG: "too-big",
+}
+"""How an attempt ended that was closed before there was a verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What this replica calls itself, and where people approve devices."""
+
+    boot_id: str
+    version: str
+    approval_public_url: str
+
+
+class Sockets:
+    """Serves WebSocket upgrades."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        rules: Rules,
+        trusted_proxies: tuple[Network, ...],
+        approvals: Approvals,
+        connections: Connections,
+        methods: Methods,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._identity = identity
+        self._rules = rules
+        self._trusted_proxies = trusted_proxies
+        self._approvals = approvals
+        self._connections = connections
+        self._methods = methods
+        self._metrics = metrics
+        self._clock = clock
+        self._log = structlog.get_logger("gateway")
+        self._features = Features(methods=sorted(methods.table), events=["tick"])
+        self._started = clock.monotonic()
+        self._untrusted: set[str] = set()
+
+    @property
+    def untrusted_proxies(self) -> frozenset[str]:
+        """Peers whose forwarding headers were ignored; TRUSTED_PROXIES would mend it."""
+        return frozenset(self._untrusted)
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Take a socket through its whole life."""
+        where = client_address(request.remote or "", request.headers, self._trusted_proxies)
+        if where.untrusted_proxy:
+            self._tell_untrusted(request.remote or "")
+        full = self._connections.no_room_for(where.address.limit_key)
+        if full is not None:
+            self._metrics.turned_away.labels(
+                "address" if "unauthenticated" in full else "all"
+            ).inc()
+            return web.Response(status=503, text=full)
+        socket = web.WebSocketResponse(
+            timeout=CLOSING_SECONDS,
+            autoclose=False,
+            autoping=False,
+            compress=False,
+            max_msg_size=FRAME_LIMIT_BYTES + 1,
+            decode_text=False,
+        )
+        await socket.prepare(request)
+        protocol, transport = request.protocol, request.transport
+        if not isinstance(protocol, SocketProtocol) or transport is None:
+            return socket
+        connection = self._connections.open(transport, where.address.limit_key)
+        protocol.guard(
+            on_flood=lambda: self._connections.close(connection, CloseCode.TOO_BIG, ""),
+            on_lost=lambda: self._connections.lost(connection),
+        )
+        peer = Peer(
+            address=where.address.text,
+            direct_loopback=where.direct_loopback,
+            host=request.headers.get("Host", ""),
+            origin=request.headers.get("Origin"),
+        )
+        handshake = Handshake(
+            f"{self._identity.boot_id}:{connection.number}",
+            str(uuid.uuid4()),
+            peer,
+            self._rules,
+        )
+        try:
+            await self._live(connection, socket, protocol, handshake, peer)
+        finally:
+            self._connections.hang_up(connection, CloseCode.NORMAL)
+        return socket
+
+    async def _live(
+        self,
+        connection: Connection,
+        socket: web.WebSocketResponse,
+        protocol: SocketProtocol,
+        handshake: Handshake,
+        peer: Peer,
+    ) -> None:
+        began = self._clock.monotonic()
+        connection.send(challenge(handshake.nonce, self._clock.wall_ms()))
+        verdict = await self._verdict(connection, socket, handshake)
+        queued: list[WSMessage] = []
+        if isinstance(verdict, Welcome) and protocol.received > handshake.wire_bytes:
+            queued = await self._queued(connection, socket)
+            if len(queued) > QUEUED_FRAMES_LIMIT:
+                verdict = refusals.TOO_MANY_FRAMES
+        if isinstance(verdict, Welcome) and not connection.closing:
+            self._admit(connection, protocol, verdict, handshake.connection_id)
+            self._record(connection, handshake, peer, began, verdict)
+            await self._serve_frames(connection, socket, queued)
+            return
+        if isinstance(verdict, Refusal):
+            if verdict.error is not None:
+                connection.send(failure(handshake.frame_id, verdict.error))
+            self._connections.close(connection, verdict.close_code, verdict.close_reason)
+        self._record(connection, handshake, peer, began, verdict)
+        while await self._next_message(connection, socket) is not None:
+            pass
+
+    async def _verdict(
+        self, connection: Connection, socket: web.WebSocketResponse, handshake: Handshake
+    ) -> Welcome | Refusal | None:
+        """Return what becomes of the client; None when it left, or was closed, before."""
+        message = await self._next_message(connection, socket)
+        if message is None or connection.closing:
+            return None
+        if len(message.data) > PREAUTH_FRAME_LIMIT_BYTES:
+            return refusals.TOO_BIG
+        if message.type is not WSMsgType.TEXT:
+            return refusals.INVALID_FRAME
+        effect = handshake.on_frame(message.data, now_ms=self._clock.wall_ms())
+        if isinstance(effect, Refusal):
+            return effect
+        try:
+            if isinstance(effect, Admission):
+                return handshake.on_answer(await self._approvals.ask(effect))
+            self._approvals.require_live()
+        except Unavailable as missing:
+            return self._unavailable(handshake, missing)
+        return effect
+
+    def _unavailable(self, handshake: Handshake, missing: Unavailable) -> Refusal:
+        return handshake.on_unavailable(
+            missing.reason,
+            missing.dependency,
+            retry_after_ms=random.randint(RETRY_LEAST_MS, RETRY_MOST_MS),  # noqa: S311 (spread)
+        )
+
+    def _admit(
+        self,
+        connection: Connection,
+        protocol: SocketProtocol,
+        welcome: Welcome,
+        connection_id: str,
+    ) -> None:
+        grant = welcome.grant
+        session = Session(
+            connection_id=connection_id,
+            protocol=welcome.protocol,
+            role=grant.role,
+            scopes=grant.scopes,
+            device_id=welcome.device_id,
+            method=grant.method,
+        )
+        self._connections.admit(connection, session)
+        protocol.trust()
+        connection.send(
+            hello_ok(
+                welcome.frame_id,
+                protocol=welcome.protocol,
+                version=self._identity.version,
+                connection_id=connection_id,
+                features=self._features,
+                grant=grant,
+                uptime_ms=int((self._clock.monotonic() - self._started) * 1000),
+            )
+        )
+
+    async def _serve_frames(
+        self, connection: Connection, socket: web.WebSocketResponse, queued: list[WSMessage]
+    ) -> None:
+        session = connection.session
+        if session is None:
+            return
+        for message in queued:
+            self._serve_frame(connection, session, message)
+        while (coming := await self._next_message(connection, socket)) is not None:
+            self._serve_frame(connection, session, coming)
+        if connection.closed_with is not None and connection.closed_with[0] != CloseCode.NORMAL:
+            code, reason = connection.closed_with
+            self._log.info(
+                log_events.DISCONNECTED.name,
+                connection=session.connection_id,
+                device=session.device_id,
+                code=int(code),
+                reason=reason,
+            )
+
+    def _serve_frame(self, connection: Connection, session: Session, message: WSMessage) -> None:
+        if connection.closing or message.type is not WSMsgType.TEXT:
+            return
+        turn = self._methods.on_frame(session, message.data)
+        if turn.frame is not None:
+            connection.send(turn.frame)
+        if turn.close is not None:
+            self._connections.close(connection, *turn.close)
+
+    async def _next_message(
+        self, connection: Connection, socket: web.WebSocketResponse
+    ) -> WSMessage | None:
+        """Return the next text or binary message; None once the peer is gone."""
+        while True:
+            message = await socket.receive()
+            connection.pinged = False
+            kind = message.type
+            if kind is WSMsgType.TEXT or kind is WSMsgType.BINARY:
+                return message
+            if kind is WSMsgType.PING:
+                if not connection.closing:
+                    connection.transport.write(pong_frame(message.data))
+            elif kind is WSMsgType.CLOSE:
+                self._connections.hang_up(connection, message.data or CloseCode.NORMAL)
+                return None
+            elif kind is not WSMsgType.PONG:
+                if isinstance(message.data, WebSocketError) and not connection.closed_with:
+                    connection.closed_with = (message.data.code, "")
+                return None
+
+    async def _queued(
+        self, connection: Connection, socket: web.WebSocketResponse
+    ) -> list[WSMessage]:
+        """Return the frames that came ahead of hello-ok: those that can be had without waiting."""
+        queued: list[WSMessage] = []
+        try:
+            async with asyncio.timeout(0):
+                while len(queued) <= QUEUED_FRAMES_LIMIT:
+                    message = await self._next_message(connection, socket)
+                    if message is None:
+                        break
+                    queued.append(message)
+        except TimeoutError:
+            pass
+        return queued
+
+    def _record(
+        self,
+        connection: Connection,
+        handshake: Handshake,
+        peer: Peer,
+        began: float,
+        verdict: Welcome | Refusal | None,
+    ) -> None:
+        """Write the one line that tells how this attempt ended, and count it."""
+        took = self._clock.monotonic() - began
+        line: dict[str, object] = {
+            "connection": handshake.connection_id,
+            "address": peer.address,
+            "ms": round(took * 1000, 2),
+        }
+        client = handshake.client
+        if client is not None:
+            line |= {
+                "client": client.id,
+                "mode": client.mode,
+                "protocol": handshake.protocol,
+                "device": handshake.device_id[:_LOGGED_DEVICE_CHARACTERS],
+            }
+        if isinstance(verdict, Welcome):
+            outcome = "admitted"
+            line |= {"role": verdict.grant.role, "method": verdict.grant.method}
+        elif isinstance(verdict, Refusal):
+            outcome = verdict.outcome
+            line |= {"code": int(verdict.close_code), "reason": verdict.close_reason}
+            line |= self._particulars(verdict)
+        else:
+            outcome = "gone"
+            if connection.closed_with is not None:
+                code, reason = connection.closed_with
+                outcome = _OUTCOME_OF_CLOSE.get(code, "gone")
+                line |= {"code": int(code), "reason": reason}
+        self._metrics.handshakes.labels(outcome).inc()
+        self._metrics.handshake_seconds.observe(took)
+        self._log.info(log_events.CONNECTION.name, outcome=outcome, **line)
+
+    def _particulars(self, refusal: Refusal) -> dict[str, object]:
+        """Return what a person needs to act on this refusal."""
+        details = (refusal.error.details if refusal.error else None) or {}
+        if refusal.outcome == "pairing-required":
+            return {
+                "reason": "pairing required",
+                "why": details["reason"],
+                "request_id": details["requestId"],
+                "approve_at": self._identity.approval_public_url
+                or "the approval service: set APPROVAL_PUBLIC_URL to have its address here",
+            }
+        if refusal.outcome == "unavailable":
+            return {"dependency": details["dependency"], "why": details["reason"]}
+        return {}
+
+    def _tell_untrusted(self, peer: str) -> None:
+        if peer in self._untrusted or len(self._untrusted) >= _UNTRUSTED_REMEMBERED:
+            return
+        self._untrusted.add(peer)
+        self._log.warning(
+            log_events.UNTRUSTED_PROXY.name,
+            peer=peer,
+            advice="if this is your proxy, add its address to TRUSTED_PROXIES",
+        )

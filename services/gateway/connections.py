@@ -1,0 +1,244 @@
+"""The connections of this replica: who waits, who is in, who is being closed.
+
+Three queues stand for three deadlines, and one sweep serves them all: no connection has a task or
+a timer of its own beyond aiohttp's handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from services.gateway.outgoing import PING, close_frame, text_frame
+from shared.messages import EVERY_ROLE
+from shared.protocol.closing import CloseCode
+from shared.protocol.events import tick
+from shared.protocol.limits import (
+    BUFFERED_LIMIT_BYTES,
+    CLOSING_SECONDS,
+    HANDSHAKE_DEADLINE_SECONDS,
+    PING_SECONDS,
+    TICK_SECONDS,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from services.gateway.methods import Session
+    from shared.clock import Clock
+
+SWEEP_SECONDS: Final = 0.25
+_PING_BUCKETS: Final = int(PING_SECONDS / SWEEP_SECONDS)
+_TICK_BUCKETS: Final = int(TICK_SECONDS / SWEEP_SECONDS)
+
+
+class Connection:
+    """One socket, from upgrade until its transport is gone."""
+
+    __slots__ = (
+        "closed_with",
+        "deadline",
+        "limit_key",
+        "number",
+        "pinged",
+        "sequence",
+        "session",
+        "transport",
+    )
+
+    def __init__(
+        self, number: int, transport: asyncio.Transport, limit_key: str, deadline: float
+    ) -> None:
+        self.number = number
+        self.transport = transport
+        self.limit_key = limit_key
+        self.deadline = deadline
+        self.session: Session | None = None
+        self.sequence = 0
+        self.pinged = False
+        self.closed_with: tuple[int, str] | None = None
+        """Code and reason that we closed with; None while we did not."""
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing more is to be sent or served."""
+        return self.closed_with is not None or self.transport.is_closing()
+
+    def send(self, payload: bytes) -> None:
+        """Send one text frame, if the socket still takes it."""
+        if not self.closing:
+            self.transport.write(text_frame(payload))
+
+    def next_sequence(self) -> int:
+        """Count one broadcast delivered to this connection, from 1."""
+        self.sequence += 1
+        return self.sequence
+
+
+class Connections:
+    """All connections of this replica."""
+
+    def __init__(self, clock: Clock, *, limit: int, preauth_limit_per_address: int) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._preauth_limit = preauth_limit_per_address
+        self._opened = 0
+        self._all: set[Connection] = set()
+        self._waiting: dict[Connection, None] = {}
+        self._waiting_by_address: Counter[str] = Counter()
+        self._closing: dict[Connection, None] = {}
+        self._by_device: dict[str, set[Connection]] = {}
+        self._pings: list[set[Connection]] = [set() for _ in range(_PING_BUCKETS)]
+        self._ticks: list[set[Connection]] = [set() for _ in range(_TICK_BUCKETS)]
+        self._sweeps = 0
+        self._emptied: asyncio.Future[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def waiting(self) -> int:
+        """How many are not admitted yet."""
+        return len(self._waiting)
+
+    @property
+    def admitted(self) -> int:
+        """How many are in."""
+        return sum(len(bucket) for bucket in self._pings)
+
+    def no_room_for(self, limit_key: str) -> str | None:
+        """Say why no further socket from this address is taken, or None."""
+        if self._waiting_by_address[limit_key] >= self._preauth_limit:
+            return "Too many unauthenticated sockets"
+        if len(self._all) >= self._limit:
+            return "Too many connections"
+        return None
+
+    def open(self, transport: asyncio.Transport, limit_key: str) -> Connection:
+        """Take in a socket that was just upgraded; its handshake deadline runs from now."""
+        self._opened += 1
+        deadline = self._clock.monotonic() + HANDSHAKE_DEADLINE_SECONDS
+        connection = Connection(self._opened, transport, limit_key, deadline)
+        self._all.add(connection)
+        self._waiting[connection] = None
+        self._waiting_by_address[limit_key] += 1
+        return connection
+
+    def admit(self, connection: Connection, session: Session) -> None:
+        """Count a connection among those that are in."""
+        self._stop_waiting(connection)
+        connection.session = session
+        if session.device_id:
+            self._by_device.setdefault(session.device_id, set()).add(connection)
+        self._pings[connection.number % _PING_BUCKETS].add(connection)
+        self._ticks[connection.number % _TICK_BUCKETS].add(connection)
+
+    def close(self, connection: Connection, code: int, reason: str) -> None:
+        """Send a close frame; a second later the transport is gone, whatever the peer does."""
+        if connection.closed_with is not None:
+            return
+        connection.closed_with = (code, reason)
+        if not connection.transport.is_closing():
+            connection.transport.write(close_frame(code, reason))
+        self._leave(connection)
+
+    def hang_up(self, connection: Connection, code: int) -> None:
+        """Answer the peer's close frame, unless ours went first, and end the transport."""
+        self.close(connection, code, "")
+        connection.transport.close()
+
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection whose transport is gone."""
+        self._leave(connection)
+        self._closing.pop(connection, None)
+        self._all.discard(connection)
+        if not self._all and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def close_device(self, device_id: str, roles: Collection[str], reason: str) -> int:
+        """Close what a device has open in these roles (`*`: any) with 4001; returns how many."""
+        found = [
+            connection
+            for connection in self._by_device.get(device_id, ())
+            if EVERY_ROLE in roles or (connection.session and connection.session.role in roles)
+        ]
+        for connection in found:
+            self.close(connection, CloseCode.DEVICE_REMOVED, reason)
+        return len(found)
+
+    def close_all(self, code: int, reason: str) -> None:
+        """Close every connection."""
+        for connection in list(self._all):
+            self.close(connection, code, reason)
+
+    async def empty(self) -> None:
+        """Return once no connection is left."""
+        if self._all:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await self._emptied
+
+    def sweep(self) -> None:
+        """Do what is due, four times a second: deadlines, pings, ticks."""
+        now = self._clock.monotonic()
+        for connection in _due(self._waiting, now):
+            self.close(connection, CloseCode.NORMAL, "")
+        for connection in _due(self._closing, now):
+            del self._closing[connection]
+            connection.transport.abort()
+        for connection in list(self._pings[self._sweeps % _PING_BUCKETS]):
+            self._ping(connection)
+        bucket = self._ticks[self._sweeps % _TICK_BUCKETS]
+        if bucket:
+            wall_ms = self._clock.wall_ms()
+            for connection in list(bucket):
+                self._tick(connection, wall_ms)
+        self._sweeps += 1
+
+    def _ping(self, connection: Connection) -> None:
+        if connection.pinged:
+            self._leave(connection)
+            connection.transport.abort()
+        else:
+            connection.pinged = True
+            connection.transport.write(PING)
+
+    def _tick(self, connection: Connection, wall_ms: int) -> None:
+        if connection.transport.get_write_buffer_size() > BUFFERED_LIMIT_BYTES:
+            self.close(connection, CloseCode.TRY_AGAIN, "slow consumer")
+        else:
+            connection.send(tick(wall_ms, connection.next_sequence()))
+
+    def _leave(self, connection: Connection) -> None:
+        """Take a connection out of all but the closing queue, and put it there."""
+        self._stop_waiting(connection)
+        session = connection.session
+        if session is not None and session.device_id in self._by_device:
+            live = self._by_device[session.device_id]
+            live.discard(connection)
+            if not live:
+                del self._by_device[session.device_id]
+        self._pings[connection.number % _PING_BUCKETS].discard(connection)
+        self._ticks[connection.number % _TICK_BUCKETS].discard(connection)
+        connection.deadline = self._clock.monotonic() + CLOSING_SECONDS
+        self._closing[connection] = None
+
+    def _stop_waiting(self, connection: Connection) -> None:
+        if connection not in self._waiting:
+            return
+        del self._waiting[connection]
+        left = self._waiting_by_address[connection.limit_key] - 1
+        if left:
+            self._waiting_by_address[connection.limit_key] = left
+        else:
+            del self._waiting_by_address[connection.limit_key]
+
+
+def _due(queue: dict[Connection, None], now: float) -> list[Connection]:
+    """Return those at the head of a queue, in order of deadlines, whose deadline has passed."""
+    due = []
+    for connection in queue:
+        if connection.deadline > now:
+            break
+        due.append(connection)
+    return due

@@ -1,0 +1,37 @@
+"""What the gateway depends on, and how each is doing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.observability.health import Health, Readiness
+
+if TYPE_CHECKING:
+    from services.gateway.connection import Sockets
+    from shared.bus.redis import RedisBus
+    from shared.bus.responders import Responders
+
+
+def readiness_of(
+    boot_id: str, *, bus: RedisBus, responders: Responders, sockets: Sockets
+) -> Readiness:
+    """Return the gateway's readiness."""
+
+    def redis() -> Health:
+        ok, reason = bus.status()
+        return Health(ok, reason)
+
+    def approval() -> Health:
+        live = len(responders.live())
+        if live:
+            return Health(ok=True, reason=f"{live} live")
+        return Health(ok=False, reason="no approval replica was heard in the last 3 s")
+
+    def proxies() -> Health:
+        untrusted = sorted(sockets.untrusted_proxies)
+        warnings = tuple(
+            f"{peer} sends forwarding headers but is not in TRUSTED_PROXIES" for peer in untrusted
+        )
+        return Health(ok=True, reason="headers count from TRUSTED_PROXIES only", warnings=warnings)
+
+    return Readiness(boot_id, {"redis": redis, "approval": approval, "proxies": proxies})

@@ -1,0 +1,39 @@
+"""The lines that the gateway logs (docs/operations.md lists them)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shared.observability.logs import LogEvent
+
+STARTED: Final = LogEvent("gateway.started", "The gateway listens; with its addresses.")
+STOPPED: Final = LogEvent("gateway.stopped", "The gateway has closed everything and leaves.")
+SETTING: Final = LogEvent("setting.advice", "A setting works, but a better value is advised.")
+CONNECTION: Final = LogEvent(
+    "connection",
+    "One line per connection attempt: outcome, client, device, close code and reason.",
+)
+DISCONNECTED: Final = LogEvent(
+    "connection.closed", "The gateway closed an admitted connection; with code and reason."
+)
+UNTRUSTED_PROXY: Final = LogEvent(
+    "proxy.untrusted",
+    "A peer outside TRUSTED_PROXIES sent forwarding headers; they are ignored. Once a peer.",
+)
+EXHAUSTED: Final = LogEvent(
+    "descriptors.exhausted", "No descriptor was left for a new socket; accepting pauses."
+)
+CHANGED: Final = LogEvent(
+    "device.changed", "News of a change that closes live connections; with how many it closed."
+)
+
+ALL: Final = (
+    STARTED,
+    STOPPED,
+    SETTING,
+    CONNECTION,
+    DISCONNECTED,
+    UNTRUSTED_PROXY,
+    EXHAUSTED,
+    CHANGED,
+)

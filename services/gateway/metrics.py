@@ -1,0 +1,69 @@
+"""What the gateway counts, declared once with its meaning; one registry an app."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from services.gateway.connections import Connections
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
+
+
+class Metrics:
+    """The gateway's metrics."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.handshakes = Counter(
+            "latchkey_gateway_handshakes",
+            "Handshakes ended, by outcome: admitted, a reason of refusal, or gone.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.handshake_seconds = Histogram(
+            "latchkey_gateway_handshake_seconds",
+            "Time from the challenge to the verdict.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.turned_away = Counter(
+            "latchkey_gateway_turned_away",
+            "Upgrades answered with 503: too many sockets, from one address or in all.",
+            ["limit"],
+            registry=self.registry,
+        )
+        self.closed_by_change = Counter(
+            "latchkey_gateway_closed_by_change",
+            "Live connections closed because their device was removed, rotated or revoked.",
+            registry=self.registry,
+        )
+        self.descriptors_exhausted = Counter(
+            "latchkey_gateway_descriptors_exhausted",
+            "Times that accepting paused for a second because descriptors ran out.",
+            registry=self.registry,
+        )
+        self.bus = Counter(
+            "latchkey_gateway_bus",
+            "What happened on the bus, by event: retries, timeouts, dropped messages and why.",
+            ["event"],
+            registry=self.registry,
+        )
+        self.connections = Gauge(
+            "latchkey_gateway_connections",
+            "Open connections: waiting for a verdict, or admitted.",
+            ["state"],
+            registry=self.registry,
+        )
+        self.loop_delay = Gauge(
+            "latchkey_gateway_loop_delay_seconds",
+            "How late the last sweep of the event loop was.",
+            registry=self.registry,
+        )
+
+    def watch(self, connections: Connections) -> None:
+        """Read the gauges from the live connections whenever somebody scrapes."""
+        self.connections.labels("waiting").set_function(lambda: connections.waiting)
+        self.connections.labels("admitted").set_function(lambda: connections.admitted)

@@ -1,0 +1,42 @@
+"""WebSocket frames as bytes, to write straight to a transport: never masked or split. Pure."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from shared.protocol.closing import cut_reason
+
+_TEXT: Final = 0x81
+_CLOSE: Final = 0x88
+_PONG: Final = 0x8A
+_SHORT_LENGTH_BYTES: Final = 126
+_MEDIUM_LENGTH_BYTES: Final = 65_536
+
+_short: Final = Struct("!BB").pack
+_medium: Final = Struct("!BBH").pack
+_long: Final = Struct("!BBQ").pack
+_code: Final = Struct("!H").pack
+
+PING: Final = b"\x89\x00"
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Frame a UTF-8 text."""
+    length = len(payload)
+    if length < _SHORT_LENGTH_BYTES:
+        return _short(_TEXT, length) + payload
+    if length < _MEDIUM_LENGTH_BYTES:
+        return _medium(_TEXT, 126, length) + payload
+    return _long(_TEXT, 127, length) + payload
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """Frame a close; the reason is cut to what fits."""
+    payload = _code(code) + cut_reason(reason).encode()
+    return _short(_CLOSE, len(payload)) + payload
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """Frame the answer to a ping (at most 125 bytes)."""
+    return _short(_PONG, len(payload)) + payload

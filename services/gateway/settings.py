@@ -1,0 +1,54 @@
+"""What the gateway is told by its environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from shared.settings import CommonSettings, Secrets, SettingsReader, read_common
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_PORT: Final = 18789
+GATEWAY_TOKEN_LEAST_CHARACTERS: Final = 16
+GATEWAY_TOKEN_ADVISED_CHARACTERS: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The gateway's settings, checked."""
+
+    common: CommonSettings
+    gateway_tokens: Secrets
+    allowed_origins: frozenset[str]
+    public_url: str
+    preauth_limit_per_address: int
+    connection_limit: int
+    warnings: tuple[str, ...]
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Read all settings; raises SettingsError with every problem."""
+    reader = SettingsReader(environ)
+    common = read_common(reader, default_port=DEFAULT_PORT)
+    gateway_tokens = reader.secrets(
+        "OPENCLAW_GATEWAY_TOKEN",
+        least=GATEWAY_TOKEN_LEAST_CHARACTERS,
+        advised=GATEWAY_TOKEN_ADVISED_CHARACTERS,
+    )
+    allowed_origins = reader.origins("GATEWAY_ALLOWED_ORIGINS")
+    public_url = reader.url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws"))
+    preauth_limit = reader.integer("GATEWAY_PREAUTH_LIMIT_PER_ADDRESS", 32, least=1, most=1_000_000)
+    connection_limit = reader.integer("GATEWAY_CONNECTION_LIMIT", 20_000, least=1, most=1_000_000)
+    reader.choice("GATEWAY_LOCAL_CLIENTS", "pair", ("pair",))
+    reader.finish()
+    return Settings(
+        common=common,
+        gateway_tokens=gateway_tokens,
+        allowed_origins=allowed_origins,
+        public_url=public_url,
+        preauth_limit_per_address=preauth_limit,
+        connection_limit=connection_limit,
+        warnings=tuple(reader.warnings),
+    )

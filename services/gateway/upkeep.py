@@ -1,0 +1,40 @@
+"""The one recurring task of the gateway: the sweep over its connections."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from services.gateway.connections import SWEEP_SECONDS
+
+if TYPE_CHECKING:
+    from services.gateway.connections import Connections
+    from services.gateway.metrics import Metrics
+    from shared.clock import Clock
+
+
+class Upkeep:
+    """Sweeps the connections four times a second, and notices how late the loop is."""
+
+    def __init__(self, connections: Connections, metrics: Metrics, clock: Clock) -> None:
+        self._connections = connections
+        self._metrics = metrics
+        self._clock = clock
+        self._log = structlog.get_logger("gateway")
+        self.milliseconds = 0.0
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        due = self._clock.monotonic() + SWEEP_SECONDS
+        while True:
+            await asyncio.sleep(max(0.0, due - self._clock.monotonic()))
+            late = max(0.0, self._clock.monotonic() - due)
+            self.milliseconds = late * 1000
+            self._metrics.loop_delay.set(late)
+            try:
+                self._connections.sweep()
+            except Exception:  # noqa: BLE001 (whatever it was, the next sweep comes)
+                self._log.exception("sweep failed")
+            due = max(due + SWEEP_SECONDS, self._clock.monotonic())

@@ -1,0 +1,123 @@
+"""Client addresses: who is really there behind a proxy, and the key that limits count by."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared.settings import Network
+
+FORWARDING_HEADERS: Final = (
+    "X-Real-IP",
+    "X-Forwarded-For",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Host",
+    "Forwarded",
+    "Tailscale-User-Login",
+)
+"""Any of these says that a proxy stands between the client and us."""
+
+_IPV6_LIMIT_PREFIX_BITS: Final = 64
+_REMEMBERED_ADDRESSES: Final = 4096
+
+
+class Headers(Protocol):
+    """The part of a multidict that is used here."""
+
+    def __contains__(self, name: object, /) -> bool:
+        """Say whether the header was sent."""
+        ...
+
+    def getall(self, name: str, default: list[str], /) -> Sequence[str]:
+        """Return all values of a header."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address: as text, as the key of per-address limits, and whether it is this machine."""
+
+    text: str
+    limit_key: str
+    loopback: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAddress:
+    """Where a client comes from.
+
+    `direct_loopback`: this machine, with no proxy between. `untrusted_proxy`: a forwarding header
+    came from a peer outside TRUSTED_PROXIES and was ignored.
+    """
+
+    address: Address
+    direct_loopback: bool
+    untrusted_proxy: bool
+
+
+@lru_cache(_REMEMBERED_ADDRESSES)
+def parse_address(text: str) -> Address | None:
+    """Parse an IP address; IPv4 inside IPv6 counts as IPv4. None if it is none."""
+    try:
+        parsed = ipaddress.ip_address(text.strip().split("%", 1)[0])
+    except ValueError:
+        return None
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
+        parsed = parsed.ipv4_mapped
+    if parsed.is_loopback:
+        return Address(str(parsed), str(parsed), loopback=True)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        network = ipaddress.ip_network((parsed, _IPV6_LIMIT_PREFIX_BITS), strict=False)
+        return Address(str(parsed), str(network), loopback=False)
+    return Address(str(parsed), str(parsed), loopback=False)
+
+
+@lru_cache(_REMEMBERED_ADDRESSES)
+def is_trusted(text: str, trusted: tuple[Network, ...]) -> bool:
+    """Say whether an address lies in one of the ranges."""
+    address = ipaddress.ip_address(text)
+    return any(address in network for network in trusted)
+
+
+_UNKNOWN: Final = Address("unknown", "unknown", loopback=False)
+
+
+def limit_key(address: str) -> str:
+    """Return the key that per-address limits count a client by: an IPv6 client by its /64."""
+    parsed = parse_address(address)
+    return parsed.limit_key if parsed else _UNKNOWN.limit_key
+
+
+def is_loopback(address: str) -> bool:
+    """Say whether an address is this machine's own."""
+    parsed = parse_address(address)
+    return parsed is not None and parsed.loopback
+
+
+def client_address(peer: str, headers: Headers, trusted: tuple[Network, ...]) -> ClientAddress:
+    """Say where a client comes from, given the TCP peer and the request's headers.
+
+    From a trusted peer, one sound X-Real-IP counts, else the last address of X-Forwarded-For that
+    is not itself trusted. From anybody else, headers count for nothing but ending loopback trust.
+    """
+    address = parse_address(peer) or _UNKNOWN
+    if not any(name in headers for name in FORWARDING_HEADERS):
+        return ClientAddress(address, address.loopback, untrusted_proxy=False)
+    if address is _UNKNOWN or not is_trusted(address.text, trusted):
+        return ClientAddress(address, direct_loopback=False, untrusted_proxy=True)
+    real = headers.getall("X-Real-IP", [])
+    if len(real) == 1 and (found := parse_address(real[0])):
+        return ClientAddress(found, direct_loopback=False, untrusted_proxy=False)
+    hops = ",".join(headers.getall("X-Forwarded-For", [])).split(",")
+    for hop in reversed(hops):
+        found = parse_address(hop)
+        if found is None:
+            break
+        if not is_trusted(found.text, trusted):
+            return ClientAddress(found, direct_loopback=False, untrusted_proxy=False)
+    return ClientAddress(address, direct_loopback=False, untrusted_proxy=False)

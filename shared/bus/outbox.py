@@ -1,0 +1,94 @@
+"""What waits to be published: bounded, in order, taken out many at a time. No I/O here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from shared.bus.errors import Unavailable
+
+MESSAGES_LIMIT: Final = 4096
+"""Most messages that wait; above it publishing is refused at once."""
+WAITING_LIMIT_BYTES: Final = 32 * 1024 * 1024
+"""Most bytes that wait."""
+ROUND_MESSAGES: Final = 512
+"""Most messages in one round trip."""
+ROUND_BYTES: Final = 4 * 1024 * 1024
+"""About how much goes out in one round trip; a larger message goes alone."""
+
+
+class Letter:
+    """One message to publish; the future gets the number of subscribers, or Unavailable."""
+
+    __slots__ = ("channel", "data", "published")
+
+    def __init__(self, channel: str, data: bytes, published: asyncio.Future[int]) -> None:
+        """Hold the three together."""
+        self.channel = channel
+        self.data = data
+        self.published = published
+
+    def done(self, subscribers: int) -> None:
+        """Tell to how many Redis handed it."""
+        if not self.published.done():
+            self.published.set_result(subscribers)
+
+    def fail(self, detail: str) -> None:
+        """Tell that it was not published, as far as is known."""
+        if not self.published.done():
+            self.published.set_exception(Unavailable("redis", detail=detail))
+
+
+class Outbox:
+    """A queue with one reader. Letters whose sender gave up are dropped, not published."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._waiting: deque[Letter] = deque()
+        self._bytes = 0
+        self._filled = asyncio.Event()
+        self._closed = ""
+
+    def put(self, channel: str, data: bytes) -> asyncio.Future[int]:
+        """Queue a message; raises Unavailable("redis") when full or closed."""
+        if self._closed:
+            raise Unavailable("redis", detail=self._closed)
+        if len(self._waiting) >= MESSAGES_LIMIT or self._bytes + len(data) > WAITING_LIMIT_BYTES:
+            raise Unavailable("redis", detail="too much waits to be published")
+        published: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Letter(channel, data, published))
+        self._bytes += len(data)
+        self._filled.set()
+        return published
+
+    async def take(self) -> list[Letter]:
+        """Wait until there is something, then take what fits one round trip; [] when it is over."""
+        taken: list[Letter] = []
+        while not taken and not (self._closed and not self._waiting):
+            await self._filled.wait()
+            size = 0
+            while self._waiting and len(taken) < ROUND_MESSAGES:
+                letter = self._waiting[0]
+                if taken and size + len(letter.data) > ROUND_BYTES:
+                    break
+                self._waiting.popleft()
+                self._bytes -= len(letter.data)
+                if not letter.published.done():
+                    taken.append(letter)
+                    size += len(letter.data)
+            if not self._waiting and not self._closed:
+                self._filled.clear()
+        return taken
+
+    def close(self, detail: str) -> None:
+        """Refuse what comes from now on; what waits may still be taken."""
+        self._closed = detail
+        self._filled.set()
+
+    def fail(self, detail: str) -> None:
+        """Fail all that waits."""
+        waiting, self._waiting = self._waiting, deque()
+        self._bytes = 0
+        for letter in waiting:
+            letter.fail(detail)

@@ -1,0 +1,305 @@
+"""The only module that speaks to Redis for the bus: one subscription, one publishing connection.
+
+redis-py remakes a lost pub/sub connection without a word and never notices a black-holed one
+(design §3), so the connections here are used directly: each is made once, read by one task, given
+up at the first error or after SILENCE_SECONDS without a message, and made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, cast
+
+import structlog
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as LostError
+from redis.exceptions import RedisError, ResponseError
+
+from shared.bus import counters
+from shared.bus.errors import Rejected
+from shared.bus.link import Link, SilenceError, describe
+from shared.bus.outbox import Outbox
+from shared.bus.ports import uncounted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from structlog.typing import FilteringBoundLogger
+
+    from shared.bus.envelope import Envelope, Opened
+    from shared.bus.outbox import Letter
+    from shared.bus.ports import Count
+    from shared.clock import Clock
+
+SILENCE_SECONDS: Final = 3.0
+"""Without any message for this long a subscription is given up: news comes each second (R14)."""
+SILENCE_STEP_SECONDS: Final = 0.1
+"""By how much at most a silence may be found too early."""
+CONNECT_SECONDS: Final = 2.0
+"""How long making a connection may take, with TLS, login and subscribing."""
+PUBLISH_SECONDS: Final = 1.0
+"""How long one round trip of publishing may take."""
+STOP_SECONDS: Final = 1.0
+"""How long stopping waits for what is still to be published."""
+
+
+class _Connection(Protocol):
+    """What is used of redis-py's Connection, which is not fully typed."""
+
+    async def connect(self) -> None: ...
+    async def disconnect(self, nowait: bool = False) -> None: ...  # noqa: FBT001, FBT002
+    async def can_read(self) -> bool: ...
+    async def send_command(self, *args: str, check_health: bool) -> None: ...
+    async def send_packed_command(self, command: list[bytes], check_health: bool) -> None: ...  # noqa: FBT001
+    async def read_response(self, *, timeout: float) -> Any: ...  # noqa: ASYNC109
+    def pack_commands(self, commands: Iterable[tuple[str | bytes, ...]]) -> list[bytes]: ...
+
+
+def make_client(url: str, *, max_connections: int, timeout_seconds: float) -> Redis:
+    """Make a client for reading and writing keys.
+
+    It waits for a free connection instead of raising at once, gives up on a silent Redis after
+    `timeout_seconds`, and never repeats a command by itself: a write that was not confirmed may
+    have been carried out.
+    """
+    return Redis.from_pool(_make_pool(url, max_connections, timeout_seconds))
+
+
+def _make_pool(
+    url: str, max_connections: int, timeout_seconds: float, **more: Any
+) -> BlockingConnectionPool:
+    settings: dict[str, Any] = {
+        **parse_url(url),
+        "max_connections": max_connections,
+        "timeout": timeout_seconds,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+        "protocol": 2,
+        "decode_responses": False,
+        **more,
+    }
+    return BlockingConnectionPool(**settings)
+
+
+class RedisBus:
+    """Publishes sealed messages, and hands on those that come in on a fixed set of channels.
+
+    Redis may be away, at the start or later: nothing here ends because of it. `on_subscribed` is
+    called each time all channels are confirmed: what was published before that may be lost.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        envelope: Envelope,
+        channels: tuple[str, ...],
+        *,
+        on_message: Callable[[str, Opened], None],
+        on_subscribed: Callable[[], None],
+        on_rejected: Callable[[Rejected], None],
+        clock: Clock,
+        log: FilteringBoundLogger | None = None,
+        count: Count = uncounted,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
+        """Connect to nothing yet; raises ValueError for a URL redis-py cannot use."""
+        self._pool = _make_pool(
+            url,
+            max_connections=2,
+            timeout_seconds=CONNECT_SECONDS,
+            client_name=f"latchkey-{envelope.boot_id[:8]}",
+            socket_timeout=None,
+        )
+        self._envelope = envelope
+        self._clock = clock
+        self._names = {channel.encode(): channel for channel in channels}
+        self._on_message = on_message
+        self._on_subscribed = on_subscribed
+        self._on_rejected = on_rejected
+        self._log = log or structlog.get_logger(__name__)
+        self._count = count
+        self._silence_seconds = silence_seconds
+        self._outbox = Outbox()
+        self._subscription = Link("subscription", clock, self._log, count)
+        self._subscription.trouble = "not subscribed yet"
+        self._publisher = Link("publisher", clock, self._log, count)
+        self._publishing: _Connection | None = None
+        self._publish_again_at = 0.0
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+
+    async def start(self) -> None:
+        """Begin to connect; returns at once, `on_subscribed` tells when it is done."""
+        self._tasks = (
+            asyncio.create_task(self._listen_for_ever(), name="bus-subscription"),
+            asyncio.create_task(self._publish_for_ever(), name="bus-publisher"),
+        )
+
+    async def stop(self) -> None:
+        """Publish what waits, within STOP_SECONDS, then leave."""
+        self._outbox.close("the bus is stopped")
+        if self._tasks:
+            await asyncio.wait(self._tasks[1:], timeout=STOP_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._outbox.fail("the bus is stopped")
+        self._subscription.trouble = "stopped"
+
+    def publish(self, channel: str, data: bytes) -> asyncio.Future[int]:
+        """Publish sealed data; how many subscribers got it. Raises Unavailable("redis").
+
+        Everything goes over one connection in the order of the calls. What is called while a
+        round trip is under way goes into the next one.
+        """
+        return self._outbox.put(channel, data)
+
+    def status(self) -> tuple[bool, str]:
+        """Whether messages come and go, and if not, why.
+
+        After a silence it is not ok before a message came, even if the subscription is confirmed.
+        """
+        trouble = self._subscription.trouble or self._publisher.trouble
+        return not trouble, trouble or "subscribed"
+
+    async def _listen_for_ever(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except Exception as error:  # noqa: BLE001  whatever it was, connect anew
+                await asyncio.sleep(self._subscription.failed(error))
+
+    async def _listen(self) -> NoReturn:
+        """Read one connection's messages until it fails."""
+        connection = await self._connect()
+        try:
+            unconfirmed = set(self._names)
+            now = asyncio.get_running_loop().time
+            async with asyncio.timeout(self._silence_seconds) as silence:
+                channels = self._names.values()
+                await connection.send_command("SUBSCRIBE", *channels, check_health=False)
+                while True:
+                    kind, channel, data = await _read(connection)
+                    until = now() + self._silence_seconds
+                    # Moving the timer costs more than reading a message, so it moves in steps.
+                    if until - (silence.when() or 0.0) > SILENCE_STEP_SECONDS:
+                        silence.reschedule(until)
+                    if kind == b"message":
+                        self._take(self._names[channel], data)
+                    elif unconfirmed:
+                        unconfirmed.discard(channel)
+                        if not unconfirmed:
+                            self._confirmed()
+        except TimeoutError:
+            raise SilenceError(self._silence_seconds) from None
+        finally:
+            await connection.disconnect(nowait=True)
+
+    def _confirmed(self) -> None:
+        self._subscription.connected()
+        if not self._subscription.silent:
+            self._subscription.works()
+        try:
+            self._on_subscribed()
+        except Exception:  # noqa: BLE001  logged; the subscription is as good as before
+            self._log.exception("bus_subscribed_failed")
+
+    def _take(self, channel: str, data: bytes) -> None:
+        if self._subscription.silent:
+            self._subscription.works()
+        sender = ""
+        try:
+            try:
+                opened = self._envelope.open(channel, data)
+            except Rejected as rejected:
+                self._on_rejected(rejected)
+                return
+            sender = opened.sender
+            self._count(counters.MESSAGES_READ)
+            self._on_message(channel, opened)
+        except Exception:  # noqa: BLE001  logged; one message must not end the reader
+            self._count(counters.MESSAGES_FAILED)
+            self._log.exception("bus_message_failed", channel=channel, sender=sender)
+
+    async def _publish_for_ever(self) -> None:
+        try:
+            while letters := await self._outbox.take():
+                await self._send(letters)
+        finally:
+            await self._hang_up()
+
+    async def _send(self, letters: list[Letter]) -> None:
+        """Publish them or fail them; while Redis is known to be away, at once."""
+        detail = "given up while publishing"
+        try:
+            if self._clock.monotonic() < self._publish_again_at:
+                detail = self._publisher.trouble
+                return
+            await self._publish_round(letters)
+            self._publisher.works()
+        except Exception as error:  # noqa: BLE001  whatever it was, connect anew
+            pause = self._publisher.failed(error)
+            self._publish_again_at = self._clock.monotonic() + pause
+            detail = self._publisher.trouble
+            await self._hang_up()
+        finally:
+            for letter in letters:
+                letter.fail(detail)
+
+    async def _publish_round(self, letters: list[Letter]) -> None:
+        connection = self._publishing
+        if connection is not None and await connection.can_read():
+            # Nothing is awaited here: Redis closed it, or it is out of step.
+            await self._hang_up()
+            connection = None
+        if connection is None:
+            connection = self._publishing = await self._connect()
+        commands = [("PUBLISH", letter.channel, letter.data) for letter in letters]
+        async with asyncio.timeout(PUBLISH_SECONDS):
+            await connection.send_packed_command(
+                connection.pack_commands(commands), check_health=False
+            )
+            refused: ResponseError | None = None
+            for letter in letters:
+                try:
+                    letter.done(await _read(connection))
+                except ResponseError as error:
+                    letter.fail(describe(error))
+                    refused = error
+        if refused is not None:
+            # Not allowed to, or no longer a master: another connection may do better.
+            raise refused
+
+    async def _connect(self) -> _Connection:
+        connection = cast(
+            "_Connection",
+            self._pool.make_connection(),  # type: ignore[no-untyped-call]
+        )
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def _hang_up(self) -> None:
+        connection, self._publishing = self._publishing, None
+        if connection is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await connection.disconnect(nowait=True)
+
+
+async def _read(connection: _Connection) -> Any:
+    """Read one reply; redis-py takes a socket that timed out for a timeout and returns None."""
+    reply = await connection.read_response(timeout=math.inf)
+    if reply is None:
+        msg = "the connection timed out"
+        raise LostError(msg)
+    return reply

@@ -1,0 +1,83 @@
+"""Who can be asked: the approval replicas heard of lately, in turn. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from shared.clock import Clock
+
+HEARD_SECONDS: Final = 3.0
+"""How long a replica counts as live after it was last heard; it announces itself each second."""
+DOUBT_SECONDS: Final = 10.0
+"""How long at most a replica stays at the end of the line, where it may never be asked again."""
+RESPONDERS_LIMIT: Final = 256
+
+
+class Responders:
+    """The line of live responders. Who is chosen goes to its end.
+
+    A responder that let a try time out is chosen only if there is no other, until it answers
+    something or DOUBT_SECONDS have passed: a stopped process still has its subscribers.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        """Start with nobody."""
+        self._clock = clock
+        self._heard: dict[str, float] = {}
+        self._doubted: dict[str, float] = {}
+
+    def heard(self, boot_id: str) -> None:
+        """Note that a replica announced itself just now."""
+        now = self._clock.monotonic()
+        if boot_id not in self._heard and len(self._heard) >= RESPONDERS_LIMIT:
+            self._forget_silent(now)
+            if len(self._heard) >= RESPONDERS_LIMIT:
+                return
+        self._heard[boot_id] = now
+
+    def answered(self, boot_id: str) -> None:
+        """Note that a replica answered: it is live and works."""
+        self._doubted.pop(boot_id, None)
+        if boot_id in self._heard:
+            self._heard[boot_id] = self._clock.monotonic()
+
+    def timed_out(self, boot_id: str) -> None:
+        """Put a replica that did not answer in time to the end of the line."""
+        if boot_id in self._heard:
+            self._doubted[boot_id] = self._clock.monotonic()
+            self._to_end(boot_id)
+
+    def gone(self, boot_id: str) -> None:
+        """Forget a replica nobody listens for, until it is heard again."""
+        self._heard.pop(boot_id, None)
+        self._doubted.pop(boot_id, None)
+
+    def choose(self, exclude: Container[str] = ()) -> str | None:
+        """Take the next in line that is not in `exclude`; None if there is nobody."""
+        now = self._clock.monotonic()
+        self._forget_silent(now)
+        last_resort = None
+        for boot_id in self._heard:
+            if boot_id in exclude:
+                continue
+            doubted = self._doubted.get(boot_id)
+            if doubted is None or now - doubted >= DOUBT_SECONDS:
+                return self._to_end(boot_id)
+            last_resort = last_resort or boot_id
+        return self._to_end(last_resort) if last_resort is not None else None
+
+    def live(self) -> list[str]:
+        """List all that were heard lately, the next in line first."""
+        self._forget_silent(self._clock.monotonic())
+        return list(self._heard)
+
+    def _to_end(self, boot_id: str) -> str:
+        self._heard[boot_id] = self._heard.pop(boot_id)
+        return boot_id
+
+    def _forget_silent(self, now: float) -> None:
+        for boot_id in [b for b, heard in self._heard.items() if now - heard > HEARD_SECONDS]:
+            self.gone(boot_id)

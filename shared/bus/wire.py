@@ -1,0 +1,56 @@
+"""The bodies of questions and answers: msgpack arrays to which fields may only be appended."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from shared.bus.envelope import MESSAGE_LIMIT_BYTES, OVERHEAD_LIMIT_BYTES
+
+QUESTIONS_PER_MESSAGE: Final = 256
+"""Most questions, or answers, in one message; checked before the first of them is decoded."""
+BATCH_LIMIT_BYTES: Final = 1024 * 1024
+"""Bodies are put together up to this size; a larger one travels alone."""
+BODY_LIMIT_BYTES: Final = MESSAGE_LIMIT_BYTES - 4 * OVERHEAD_LIMIT_BYTES
+"""Cap on the body of one question or answer."""
+
+OK: Final = "ok"
+BUSY: Final = "busy"
+NIL: Final = msgspec.Raw(b"\xc0")
+ID_LIMIT: Final = 2**63
+
+
+class Item(msgspec.Struct, array_like=True, gc=False):
+    """One question; `id` is the asker's, and the same at every try."""
+
+    id: int
+    body: msgspec.Raw
+
+
+class Questions(msgspec.Struct, array_like=True, gc=False):
+    """What a gateway publishes on `ask_channel`."""
+
+    items: Annotated[list[Item], msgspec.Meta(max_length=QUESTIONS_PER_MESSAGE)]
+
+
+class ItemAnswer(msgspec.Struct, array_like=True, gc=False):
+    """One answer. `status`: `ok`, or `busy`: not looked at, ask another."""
+
+    id: int
+    status: str
+    body: msgspec.Raw = NIL
+
+
+class Answers(msgspec.Struct, array_like=True, gc=False):
+    """What an approval replica publishes on `inbox_channel`."""
+
+    items: Annotated[list[ItemAnswer], msgspec.Meta(max_length=QUESTIONS_PER_MESSAGE)]
+
+
+MALFORMED: Final = (msgspec.MsgspecError, RecursionError)
+"""What the decoders below raise; a bomb of nested arrays ends in the second."""
+
+encode: Final = msgspec.msgpack.Encoder().encode
+decode_questions: Final = msgspec.msgpack.Decoder(Questions).decode
+decode_answers: Final = msgspec.msgpack.Decoder(Answers).decode

@@ -1,0 +1,195 @@
+"""Connect a device by hand: `python -m shared.device ws://127.0.0.1:18789`.
+
+Exit code: 0 admitted, 1 refused, 2 no gateway reached (or a wrong argument).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from shared.device import report
+from shared.device.client import DeviceClient
+from shared.device.errors import DeviceClientError
+from shared.device.handshake import Admitted, Credentials
+from shared.device.profile import PROFILES
+from shared.device.state import StateError, first_of, load, secret_from
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared.device.profile import Profile
+    from shared.device.state import DeviceState
+
+ADMITTED: Final = 0
+REFUSED: Final = 1
+UNREACHABLE: Final = 2
+INTERRUPTED: Final = 130
+
+DEFAULT_URL: Final = "ws://127.0.0.1:18789"
+TOKEN_NAME: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105 (the name of a setting)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    given = _parser().parse_args(arguments)
+    try:
+        state = load(given.state)
+        return asyncio.run(_connect(given, state))
+    except StateError as error:
+        sys.stderr.write(f"{report.printable(str(error))}\n")
+        return UNREACHABLE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+async def _connect(given: argparse.Namespace, state: DeviceState) -> int:
+    profile = _profile(given)
+    role = profile.role or "operator"
+    credentials, offered = _credentials(given, state, role)
+    origin = (
+        given.origin or _own_origin(given.url) if given.profile == "control-ui" else given.origin
+    )
+    rows = [
+        ("gateway", given.url),
+        ("device", state.key.device_id),
+        ("key", f"{given.state}"),
+        ("came with", offered),
+        ("origin", origin or ""),
+    ]
+    async with DeviceClient(
+        given.url, state.key, profile, credentials=credentials, origin=origin
+    ) as device:
+        try:
+            outcome = await device.connect()
+        except DeviceClientError as error:
+            _say(report.unreachable(error, rows))
+            return UNREACHABLE
+        if not isinstance(outcome, Admitted):
+            if outcome.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH":
+                state.keep_token(given.url, role, "")
+                state.save(given.state)
+            _say(report.refused(outcome, rows))
+            return REFUSED
+        if outcome.device_token:
+            state.keep_token(given.url, role, outcome.device_token)
+            state.save(given.state)
+        _say(report.admitted(outcome, rows))
+        if given.hold:
+            await _hold(device)
+    return ADMITTED
+
+
+async def _hold(device: DeviceClient) -> None:
+    _say("\nHolding the connection; Ctrl-C ends it.\n")
+    began = time.monotonic()
+    try:
+        close = await device.closed()
+    except asyncio.CancelledError:  # Ctrl-C: the way to end this, so it is no failure
+        _say(f"\nClosed by you after {time.monotonic() - began:.1f} s.\n")
+        return
+    _say("\n" + report.ended(close, time.monotonic() - began))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _profile(given: argparse.Namespace) -> Profile:
+    profile = PROFILES[given.profile, given.protocol]
+    if given.scope:
+        profile = profile.asking(*given.scope)
+    if given.name:
+        profile = replace(profile, display_name=given.name)
+    return profile
+
+
+def _credentials(
+    given: argparse.Namespace, state: DeviceState, role: str
+) -> tuple[Credentials, str]:
+    """Return what to offer and how to call it: the gateway token, else a stored device token."""
+    if not given.device_token:
+        name = given.token_env
+        token = first_of(os.environ.get(name, ""))
+        if token is not None:
+            return Credentials(token=token), f"the gateway token in {name}"
+        token = secret_from(given.secrets, name)
+        if token is not None:
+            return Credentials(token=token), f"the gateway token in {given.secrets}"
+    stored = state.token(given.url, role)
+    if stored is not None:
+        return Credentials(device_token=stored), "the stored device token"
+    return Credentials(), "no secret"
+
+
+def _own_origin(url: str) -> str:
+    """Return the origin of a page that the gateway itself serves."""
+    parts = urlsplit(url)
+    return f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}"
+
+
+def _gateway_url(text: str) -> str:
+    parts = urlsplit(text)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    if scheme not in {"ws", "wss"} or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"{text} is no address like ws://host:port or wss://host")
+    return parts._replace(scheme=scheme, fragment="").geturl()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m shared.device",
+        description="Connect a device to a gateway and say what comes of it.",
+        epilog="Exit code: 0 admitted, 1 refused, 2 no gateway reached.",
+    )
+    add = parser.add_argument
+    add("url", nargs="?", type=_gateway_url, default=DEFAULT_URL, help=f"default {DEFAULT_URL}")
+    add(
+        "--token-env",
+        metavar="NAME",
+        default=TOKEN_NAME,
+        help=f"where the gateway token stands in the environment (default {TOKEN_NAME})",
+    )
+    add(
+        "--secrets",
+        metavar="FILE",
+        type=Path,
+        default=Path(".data/secrets.env"),
+        help="where it stands otherwise (default .data/secrets.env, which `make run` writes)",
+    )
+    add(
+        "--device-token",
+        action="store_true",
+        help="come with the stored device token alone, without the gateway token",
+    )
+    add(
+        "--state",
+        metavar="FILE",
+        type=Path,
+        default=Path(".data/device.json"),
+        help="where the device's key and tokens are kept (default .data/device.json)",
+    )
+    add(
+        "--profile",
+        choices=sorted({name for name, _ in PROFILES}),
+        default="cli",
+        help="which client to connect like (default cli)",
+    )
+    add("--protocol", type=int, choices=(4, 3), default=4, help="default 4")
+    add("--scope", action="append", metavar="SCOPE", help="ask for this scope; may be repeated")
+    add("--name", metavar="TEXT", help="the name to show to whoever approves")
+    add("--origin", metavar="URL", help="the Origin header to send, as a browser does")
+    add("--hold", action="store_true", help="keep the connection open and say how it ends")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

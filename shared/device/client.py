@@ -1,0 +1,359 @@
+"""A device on a real socket (aiohttp): one DeviceClient is one connection.
+
+    async with DeviceClient(url, key, CLI, token=token) as device:
+        outcome = await device.connect()
+        if isinstance(outcome, Admitted):
+            response = await device.call("device.pair.list")
+
+Every wait is bounded by `Timeouts`. Proxies and netrc of the environment are ignored, cookies are
+neither kept nor sent. `send_text`, `send_bytes` and `handshake` let a test send anything at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import aiohttp
+
+from shared.device.errors import (
+    BrokenPeerError,
+    DeviceClientError,
+    DisconnectedError,
+    NoAnswerError,
+    UnreachableError,
+)
+from shared.device.handshake import (
+    Admitted,
+    Close,
+    Credentials,
+    Event,
+    Refused,
+    connect_request,
+    encode,
+    read_challenge,
+    read_frame,
+    read_outcome,
+    request,
+)
+from shared.device.mailbox import Mailbox
+from shared.device.profile import CLI
+from shared.protocol.limits import FRAME_LIMIT_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from types import TracebackType
+
+    from shared.device.handshake import Challenge, Frame, Outcome, Response
+    from shared.device.identity import DeviceKey
+    from shared.device.profile import Profile
+
+NO_CLOSE_CODE: Final = 1005
+NO_CLOSE_FRAME: Final = 1006
+KEPT_FRAMES_LIMIT: Final = 10_000
+"""Events, and responses that no call awaits, that are kept unread; the oldest go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each wait may take, in seconds."""
+
+    open: float = 5.0
+    """TCP, TLS and the upgrade."""
+    challenge: float = 5.0
+    outcome: float = 20.0
+    """From `connect` to its answer; longer than the gateway's own deadline of 15 s."""
+    call: float = 10.0
+    close: float = 5.0
+    """From a refusal to the close frame, and for closing ourselves."""
+    send: float = 5.0
+
+
+class DeviceClient:
+    """One connection of one device.
+
+    Without a key the client comes as a device-less one. `credentials` names secrets beside
+    `token` and `device_token`; after admission it holds the device token for the next time.
+    A `session` that is given is shared and stays open.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: DeviceKey | None,
+        profile: Profile = CLI,
+        *,
+        token: str | None = None,
+        device_token: str | None = None,
+        credentials: Credentials | None = None,
+        headers: Mapping[str, str] | None = None,
+        origin: str | None = None,
+        timeouts: Timeouts | None = None,
+        session: aiohttp.ClientSession | None = None,
+        answer_pings: bool = True,
+    ) -> None:
+        self.url = url
+        self.key = key
+        self.profile = profile
+        self.credentials = credentials or Credentials(token=token, device_token=device_token)
+        self.timeouts = timeouts or Timeouts()
+        self._headers = headers
+        self._origin = origin
+        self._answer_pings = answer_pings
+        self._shared_session = session
+        self._session: aiohttp.ClientSession | None = None
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._awaited: dict[str, asyncio.Future[Response]] = {}
+        self._events: Mailbox[Event] = Mailbox(KEPT_FRAMES_LIMIT)
+        self._strays: Mailbox[Response] = Mailbox(KEPT_FRAMES_LIMIT)
+        self._ended: asyncio.Future[Close] = asyncio.get_running_loop().create_future()
+        self._broken: BrokenPeerError | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # The handshake.
+
+    async def connect(self) -> Outcome:
+        """Open the socket, answer the challenge, return what came of it.
+
+        A refusal comes with the close that followed. Raises UnreachableError, NoAnswerError, or
+        BrokenPeerError.
+        """
+        challenge = await self.challenge()
+        if isinstance(challenge, Close):
+            return Refused(None, challenge)
+        return await self.handshake(
+            connect_request(challenge, self.key, self.profile, self.credentials)
+        )
+
+    async def open(self) -> None:
+        """Open the socket and say nothing; raises UnreachableError. Again: does nothing."""
+        if self._socket is not None:
+            return
+        session = self._shared_session or self._own_session()
+        try:
+            async with asyncio.timeout(self.timeouts.open):
+                self._socket = await session.ws_connect(
+                    self.url,
+                    headers=self._headers,
+                    origin=self._origin,
+                    autoping=self._answer_pings,
+                    max_msg_size=FRAME_LIMIT_BYTES,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=self.timeouts.close),
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            why = f"HTTP {error.status} instead of a WebSocket"
+            raise UnreachableError(self.url, why, error.status) from error
+        except TimeoutError as error:
+            why = f"no answer within {self.timeouts.open:g} s"
+            raise UnreachableError(self.url, why) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise UnreachableError(self.url, str(error) or type(error).__name__) from error
+        self._reader = asyncio.create_task(self._read(self._socket), name="device-client-reader")
+
+    async def challenge(self) -> Challenge | Close:
+        """Open the socket if need be and return the challenge, or the close that came instead."""
+        await self.open()
+        try:
+            first = await self.next_event(within=self.timeouts.challenge)
+        except DisconnectedError as error:
+            return error.close
+        except NoAnswerError:
+            raise NoAnswerError("challenge", self.timeouts.challenge) from None
+        return read_challenge(first)
+
+    async def handshake(self, frame: Frame) -> Outcome:
+        """Send this `connect`, altered or not, and return what came of it."""
+        try:
+            response = await self._exchange(frame, "answer to connect", self.timeouts.outcome)
+        except DisconnectedError as error:
+            return Refused(None, error.close)
+        outcome = read_outcome(response)
+        if isinstance(outcome, Admitted):
+            if outcome.device_token:
+                self.credentials = replace(self.credentials, device_token=outcome.device_token)
+            return outcome
+        try:
+            return replace(outcome, close=await self.closed(within=self.timeouts.close))
+        except NoAnswerError:
+            return outcome
+
+    # After it.
+
+    async def call(
+        self, method: str, params: object = None, *, within: float | None = None
+    ) -> Response:
+        """Ask for something; raises NoAnswerError or DisconnectedError. A no is a response too."""
+        return await self._exchange(
+            request(method, params), f"answer to {method}", within or self.timeouts.call
+        )
+
+    async def next_event(self, name: str | None = None, *, within: float | None = None) -> Event:
+        """Return the next event, or the next of this name and drop those before it.
+
+        Raises NoAnswerError, or DisconnectedError when the socket closed and none is left.
+        """
+        seconds = within or self.timeouts.call
+        async with _bounded(f"event {name or ''}".rstrip(), seconds):
+            while True:
+                event = await self._events.get()
+                if name is None or event.name == name:
+                    return event
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Yield events until the socket closes."""
+        try:
+            while True:
+                yield await self._events.get()
+        except DisconnectedError:
+            return
+
+    async def next_stray(self, *, within: float | None = None) -> Response:
+        """Return the next response that no call awaited, such as the one to a raw frame."""
+        seconds = within or self.timeouts.call
+        async with _bounded("response", seconds):
+            return await self._strays.get()
+
+    async def send(self, frame: Frame) -> None:
+        """Send a frame of any shape as JSON text."""
+        await self.send_text(encode(frame))
+
+    async def send_text(self, text: str) -> None:
+        """Send any text frame; DisconnectedError when the socket is gone."""
+        await self._send(text.encode(), aiohttp.WSMsgType.TEXT)
+
+    async def send_bytes(self, data: bytes, *, binary: bool = True) -> None:
+        """Send a binary frame, or the bytes as a text frame whether they are UTF-8 or not."""
+        await self._send(data, aiohttp.WSMsgType.BINARY if binary else aiohttp.WSMsgType.TEXT)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the socket was opened and has not closed."""
+        return self._socket is not None and not self._ended.done()
+
+    async def closed(self, *, within: float | None = None) -> Close:
+        """Wait for the end: for ever, or NoAnswerError when it takes longer than `within`."""
+        if within is None:
+            return await asyncio.shield(self._ended)
+        async with _bounded("close", within):
+            return await asyncio.shield(self._ended)
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the socket and end; again: does nothing.
+
+        `closed` then says what we said, unless the gateway had closed before.
+        """
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            await socket.close(code=code, message=reason.encode())
+        if self._reader is not None:
+            await self._reader
+        if socket is not None:
+            self._end(Close(code, reason))
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    # Inside.
+
+    def _own_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = new_session()
+        return self._session
+
+    def _open_socket(self) -> aiohttp.ClientWebSocketResponse:
+        if self._ended.done():
+            raise DisconnectedError(self._ended.result())
+        if self._socket is None:
+            raise DeviceClientError("not opened")
+        return self._socket
+
+    async def _send(self, data: bytes, kind: aiohttp.WSMsgType) -> None:
+        socket = self._open_socket()
+        try:
+            async with _bounded("room to send", self.timeouts.send):
+                await socket.send_frame(data, kind)
+        except aiohttp.ClientError as error:
+            close = await self.closed(within=self.timeouts.close)
+            raise DisconnectedError(close) from error
+
+    async def _exchange(self, frame: Frame, awaited: str, seconds: float) -> Response:
+        request_id = frame["id"]
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._awaited[request_id] = answer
+        ends: list[asyncio.Future[Any]] = [answer, self._ended]
+        try:
+            await self.send(frame)
+            async with _bounded(awaited, seconds):
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            del self._awaited[request_id]
+        if answer.done():
+            return answer.result()
+        raise self._broken or DisconnectedError(self._ended.result())
+
+    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        try:
+            while True:
+                message = await socket.receive()
+                if message.type in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
+                    self._take(read_frame(message.data))
+                elif message.type is aiohttp.WSMsgType.CLOSE:
+                    self._end(Close(message.data or NO_CLOSE_CODE, message.extra or ""))
+                    return
+                elif message.type not in {aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG}:
+                    return
+        except BrokenPeerError as error:
+            self._broken = error
+            await socket.close(code=aiohttp.WSCloseCode.PROTOCOL_ERROR)
+        finally:
+            # When it is we who close, close() knows how that went.
+            if self._socket is not None:
+                self._end(Close(NO_CLOSE_FRAME))
+
+    def _take(self, frame: Event | Response) -> None:
+        if isinstance(frame, Event):
+            self._events.put(frame)
+        elif (answer := self._awaited.get(frame.id)) is not None and not answer.done():
+            answer.set_result(frame)
+        else:
+            self._strays.put(frame)
+
+    def _end(self, close: Close) -> None:
+        if not self._ended.done():
+            self._ended.set_result(close)
+            error = self._broken or DisconnectedError(close)
+            self._events.end(error)
+            self._strays.end(error)
+
+
+def new_session() -> aiohttp.ClientSession:
+    """Return a session for any number of clients: no cookies, nothing from the environment."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        timeout=aiohttp.ClientTimeout(total=None),
+        headers={"User-Agent": "latchkey-device"},
+    )
+
+
+@asynccontextmanager
+async def _bounded(awaited: str, seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise NoAnswerError(awaited, seconds) from None

@@ -1,0 +1,130 @@
+"""What gateway and approval say to each other (design §3), as msgpack arrays.
+
+Fields are only ever appended, with defaults: a receiver ignores what it does not know, so replicas
+of two releases understand each other during a rolling deploy.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+
+class Change(msgspec.Struct, array_like=True, frozen=True):
+    """A point in the history of all records: number and random tag; (0, "") before the first."""
+
+    number: int = 0
+    tag: str = ""
+
+
+class ClientInfo(msgspec.Struct, array_like=True, frozen=True):
+    """What a client said about itself; empty texts for what it left out."""
+
+    id: str
+    mode: str
+    version: str
+    platform: str
+    device_family: str = ""
+    display_name: str = ""
+
+
+class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
+    """The question: may this device come in, whose key the gateway has proven.
+
+    `call_id` is the connection's id and stays the same over all tries, so that what a try wrote
+    is found by the next. `method`: `token` (the gateway token was right) or `device-token`; then
+    `candidate` is to be verified, and `candidate_field` says where it stood in `auth`.
+    `address` is the client's IP address.
+    """
+
+    call_id: str
+    device_id: str
+    public_key: str
+    role: str
+    scopes: list[str]
+    client: ClientInfo
+    method: str
+    address: str
+    protocol: int
+    candidate: str = ""
+    candidate_field: str = ""
+
+
+class Admitted(msgspec.Struct, tag="admitted", array_like=True, frozen=True):
+    """Yes, decided at `change`. `token_scopes` are those of the device token, sorted."""
+
+    change: Change
+    device_token: str
+    token_scopes: list[str]
+    issued_at_ms: int
+
+
+class NeedsPairing(msgspec.Struct, tag="needs-pairing", array_like=True, frozen=True):
+    """Not before a person approves `request_id`; approved lists are None without a record."""
+
+    change: Change
+    reason: str
+    request_id: str
+    approved_roles: list[str] | None = None
+    approved_scopes: list[str] | None = None
+
+
+class Denied(msgspec.Struct, tag="denied", array_like=True, frozen=True):
+    """No, for good.
+
+    `why`: `device-token-mismatch`, `scope-mismatch` or `key-mismatch`.
+    """
+
+    change: Change
+    why: str
+
+
+class Overfull(msgspec.Struct, tag="overfull", array_like=True, frozen=True):
+    """No pending request could be kept: the limit is reached; the client should come back."""
+
+    change: Change
+
+
+Answer = Admitted | NeedsPairing | Denied | Overfull
+
+
+class Alive(msgspec.Struct, tag="alive", array_like=True, frozen=True):
+    """News: an approval replica that takes questions."""
+
+    boot_id: str
+
+
+class Changed(msgspec.Struct, tag="changed", array_like=True, frozen=True):
+    """News: one change of a device's record.
+
+    `previous_tag` is that of the change before. `closes` names the roles whose live sockets of
+    this device end (4001), `*` for all; most changes close none. `kind` is the audit log's word.
+    """
+
+    change: Change
+    previous_tag: str
+    device_id: str
+    kind: str
+    at_ms: int
+    closes: list[str] = []
+    request_id: str = ""
+    superseded_id: str = ""
+
+
+News = Alive | Changed
+
+EVERY_ROLE: Final = "*"
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+decode_question: Final = msgspec.msgpack.Decoder(Admission).decode
+"""Decode a question; raises msgspec.DecodeError."""
+decode_answer: Final = msgspec.msgpack.Decoder(Answer).decode
+"""Decode an answer; raises msgspec.DecodeError."""
+decode_news: Final = msgspec.msgpack.Decoder(News).decode
+"""Decode news; raises msgspec.DecodeError."""
+
+
+def encode(message: Admission | Answer | News) -> bytes:
+    """Encode a question, an answer or news."""
+    return _encode(message)

@@ -1,0 +1,1 @@
+"""How the services are watched: logs, metrics, health."""

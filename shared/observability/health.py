@@ -1,0 +1,53 @@
+"""Readiness: what a service depends on, each named with the reason when it is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How one dependency is doing; `reason` says what is seen either way."""
+
+    ok: bool
+    reason: str
+    warnings: tuple[str, ...] = ()
+
+
+class Readiness:
+    """Asks every dependency how it is doing, whenever somebody wants to know."""
+
+    def __init__(self, boot_id: str, checks: Mapping[str, Callable[[], Health]]) -> None:
+        self._boot_id = boot_id
+        self._checks = dict(checks)
+
+    def ready(self) -> bool:
+        """Say whether all dependencies are there."""
+        return all(check().ok for check in self._checks.values())
+
+    def report(
+        self, *, uptime_ms: int, loop_delay_ms: float, detailed: bool
+    ) -> tuple[int, dict[str, Any]]:
+        """Return HTTP status and body of `/readyz`; without detail it says only yes or no."""
+        health = {name: check() for name, check in self._checks.items()}
+        failing = [name for name, seen in health.items() if not seen.ok]
+        body: dict[str, Any] = {"ready": not failing, "bootId": self._boot_id}
+        if detailed:
+            body |= {
+                "failing": failing,
+                "uptimeMs": uptime_ms,
+                "eventLoop": {"delayMs": round(loop_delay_ms, 1)},
+                "dependencies": {
+                    name: {
+                        "ok": seen.ok,
+                        "reason": seen.reason,
+                        **({"warnings": list(seen.warnings)} if seen.warnings else {}),
+                    }
+                    for name, seen in health.items()
+                },
+            }
+        return (503 if failing else 200), body

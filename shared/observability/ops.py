@@ -1,0 +1,93 @@
+"""What operators' tools read from each service: liveness, readiness, metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from shared.clock import Clock
+    from shared.observability.health import Readiness
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class LoopDelay(Protocol):
+    """Who knows how late the event loop runs."""
+
+    @property
+    def milliseconds(self) -> float:
+        """How late the last regular task of the loop was."""
+        ...
+
+
+class OpsViews:
+    """The views that both services share.
+
+    With a separate ops port the public `/readyz` says yes or no, and `/metrics` is not public.
+    """
+
+    def __init__(
+        self,
+        *,
+        readiness: Readiness,
+        registry: CollectorRegistry,
+        clock: Clock,
+        loop_delay: LoopDelay,
+        own_port: bool,
+    ) -> None:
+        self._readiness = readiness
+        self._registry = registry
+        self._clock = clock
+        self._loop_delay = loop_delay
+        self._started = clock.monotonic()
+        self._own_port = own_port
+
+    async def livez(self, _request: web.Request) -> web.Response:
+        """Say that the process serves."""
+        return json_response({"ok": True, "status": "live"})
+
+    async def public_readyz(self, _request: web.Request) -> web.Response:
+        """Say whether all dependencies are there, with reasons unless there is an ops port."""
+        return self._readyz(detailed=not self._own_port)
+
+    async def ops_readyz(self, _request: web.Request) -> web.Response:
+        """Say whether all dependencies are there, with reasons."""
+        return self._readyz(detailed=True)
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """Return all metrics for Prometheus."""
+        return web.Response(
+            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+    def ops_app(self) -> web.Application:
+        """Return the application for the ops port."""
+        app = web.Application()
+        app.router.add_get("/livez", self.livez)
+        app.router.add_get("/readyz", self.ops_readyz)
+        app.router.add_get("/metrics", self.metrics)
+        return app
+
+    def _readyz(self, *, detailed: bool) -> web.Response:
+        status, body = self._readiness.report(
+            uptime_ms=int((self._clock.monotonic() - self._started) * 1000),
+            loop_delay_ms=self._loop_delay.milliseconds,
+            detailed=detailed,
+        )
+        return json_response(body, status=status)
+
+
+def json_response(body: object, *, status: int = 200) -> web.Response:
+    """Return JSON that no cache keeps."""
+    return web.Response(
+        body=_encode(body),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )

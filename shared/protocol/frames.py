@@ -1,0 +1,110 @@
+"""Frames after hello, and the encoding of all that the gateway sends (contract §1)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from shared.protocol import schema
+
+
+class RequestFrame(msgspec.Struct, frozen=True):
+    """A request from an admitted client; params stay as sent until a method reads them."""
+
+    type: Literal["req"]
+    id: Annotated[str, Meta(min_length=1)]
+    method: Annotated[str, Meta(min_length=1)]
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+    traceparent: Annotated[str, Meta(max_length=128)] | UnsetType = UNSET
+    expected_profile_id: Annotated[str, Meta(min_length=1, max_length=128)] | UnsetType = (
+        msgspec.field(default=UNSET, name="expectedProfileId")
+    )
+
+
+class BrokenFrame(Exception):
+    """JSON that is no request: answered, with the id where there is one."""
+
+    def __init__(self, frame_id: str, problem: str) -> None:
+        super().__init__(problem)
+        self.frame_id = frame_id
+        self.problem = problem
+
+
+class NotJson(Exception):
+    """Text that is not JSON: ignored after hello."""
+
+
+class ErrorBody(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
+    """The error of a response: a code for programs, a message for people, details for clients."""
+
+    code: str
+    message: str
+    details: dict[str, Any] | None = None
+    retryable: bool | None = None
+    retry_after_ms: int | None = None
+
+
+class _Failure(msgspec.Struct, tag_field="type", tag="res", frozen=True):
+    id: str
+    ok: bool
+    error: ErrorBody
+
+
+class _Success(msgspec.Struct, tag_field="type", tag="res", frozen=True):
+    id: str
+    ok: bool
+    payload: Any
+
+
+class _Event(msgspec.Struct, tag_field="type", tag="event", omit_defaults=True, frozen=True):
+    event: str
+    payload: Any = None
+    seq: int | None = None
+
+
+_decode: Final = msgspec.json.Decoder(RequestFrame).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def decode_request(text: bytes) -> RequestFrame:
+    """Decode a request; raises NotJson or BrokenFrame."""
+    try:
+        if not text.isascii():
+            text.decode()
+        return _decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _explained(text)
+
+
+def _explained(text: bytes) -> RequestFrame:
+    try:
+        value = schema.parse(text)
+    except ValueError:
+        raise NotJson from None
+    problem = schema.request_problem(value)
+    if problem is None:
+        return RequestFrame(
+            type="req",
+            id=value["id"],
+            method=value["method"],
+            params=msgspec.Raw(_encode(value.get("params", {}))),
+        )
+    sound_id = value.get("id") if isinstance(value, dict) and value.get("type") == "req" else None
+    raise BrokenFrame(sound_id if sound_id and isinstance(sound_id, str) else "invalid", problem)
+
+
+def failure(frame_id: str, error: ErrorBody) -> bytes:
+    """Encode a response that says no."""
+    return _encode(_Failure(frame_id, ok=False, error=error))
+
+
+def success(frame_id: str, payload: object) -> bytes:
+    """Encode a response that carries a payload."""
+    return _encode(_Success(frame_id, ok=True, payload=payload))
+
+
+def event(name: str, payload: object, seq: int | None = None) -> bytes:
+    """Encode an event; `seq` counts the broadcasts delivered to one connection, from 1."""
+    return _encode(_Event(name, payload, seq))

@@ -1,0 +1,96 @@
+"""hello-ok, in the words of protocol 4 and 3 (contract §6, §18)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shared.protocol.frames import success
+from shared.protocol.limits import (
+    BUFFERED_LIMIT_BYTES,
+    FRAME_LIMIT_BYTES,
+    TICK_INTERVAL_MS,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What an admitted connection may do, and the token it takes along.
+
+    `scopes` are the live ones, in request order; `token_scopes` those of the device token.
+    """
+
+    method: str
+    role: str
+    scopes: Sequence[str]
+    device_token: str = ""
+    token_scopes: Sequence[str] = ()
+    issued_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What this gateway answers and sends."""
+
+    methods: Sequence[str]
+    events: Sequence[str]
+
+
+def hello_ok(
+    frame_id: str,
+    *,
+    protocol: int,
+    version: str,
+    connection_id: str,
+    features: Features,
+    grant: Grant,
+    uptime_ms: int,
+) -> bytes:
+    """Encode hello-ok."""
+    payload: dict[str, Any] = {
+        "type": "hello-ok",
+        "protocol": protocol,
+        "server": {"version": version, "connId": connection_id},
+        "features": {"methods": features.methods, "events": features.events},
+        "snapshot": {
+            "presence": [],
+            "health": {},
+            "stateVersion": {"presence": 0, "health": 0},
+            "uptimeMs": uptime_ms,
+        },
+        "policy": {
+            "maxPayload": FRAME_LIMIT_BYTES,
+            "maxBufferedBytes": BUFFERED_LIMIT_BYTES,
+            "tickIntervalMs": TICK_INTERVAL_MS,
+        },
+    }
+    auth = _auth_v3(grant) if protocol == 3 else _auth_v4(grant)  # noqa: PLR2004 (a version)
+    if auth is not None:
+        payload["auth"] = auth
+    return success(frame_id, payload)
+
+
+def _auth_v4(grant: Grant) -> dict[str, Any]:
+    auth: dict[str, Any] = {
+        "method": grant.method,
+        "role": grant.role,
+        "scopes": grant.scopes,
+    }
+    if grant.device_token:
+        auth["deviceToken"] = grant.device_token
+        auth["issuedAtMs"] = grant.issued_at_ms
+    return auth
+
+
+def _auth_v3(grant: Grant) -> dict[str, Any] | None:
+    if not grant.device_token:
+        return None
+    return {
+        "deviceToken": grant.device_token,
+        "role": grant.role,
+        "scopes": grant.token_scopes,
+        "issuedAtMs": grant.issued_at_ms,
+    }

@@ -1,0 +1,53 @@
+"""Scopes: what covers what, and the form tokens keep them in (contract §9)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+ADMIN: Final = "operator.admin"
+READ: Final = "operator.read"
+WRITE: Final = "operator.write"
+PAIRING: Final = "operator.pairing"
+
+_COVERED_BY_WRITE: Final = frozenset({READ, "operator.talk"})
+
+
+def covers(granted: Collection[str], requested: str, role: str) -> bool:
+    """Say whether one requested scope lies within the granted ones, for this role."""
+    if role != "operator":
+        return requested.startswith(f"{role}.") and requested in granted
+    if not requested.startswith("operator."):
+        return False
+    if requested in granted or ADMIN in granted:
+        return True
+    return WRITE in granted and (
+        requested in _COVERED_BY_WRITE or requested.startswith("operator.sessions.")
+    )
+
+
+def first_uncovered(granted: Collection[str], requested: Iterable[str], role: str) -> str | None:
+    """Return the first requested scope that is not covered, or None when all are."""
+    return next((scope for scope in requested if not covers(granted, scope, role)), None)
+
+
+def covers_all(granted: Collection[str], requested: Iterable[str], role: str) -> bool:
+    """Say whether every requested scope is covered; an empty request always is."""
+    return first_uncovered(granted, requested, role) is None
+
+
+def normalised(scopes: Iterable[str]) -> list[str]:
+    """Return scopes as a token keeps them: trimmed, implied ones added, unique, sorted."""
+    kept = {trimmed for scope in scopes if (trimmed := scope.strip())}
+    if ADMIN in kept:
+        kept |= {READ, WRITE}
+    if WRITE in kept:
+        kept.add(READ)
+    return sorted(kept)
+
+
+def union(*lists: Iterable[str]) -> list[str]:
+    """Join lists in first-seen order, without doubles."""
+    return list(dict.fromkeys(item for items in lists for item in items))

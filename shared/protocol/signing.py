@@ -1,0 +1,108 @@
+"""Device identity: keys, ids, and the payloads that devices sign (contract §3)."""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from nacl.bindings import crypto_sign_open
+from nacl.exceptions import BadSignatureError
+
+from shared.protocol.connect import Auth
+
+if TYPE_CHECKING:
+    from shared.protocol.connect import Client, ConnectParams, Device
+
+PUBLIC_KEY_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
+
+_SPKI_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")
+_URL_SAFE: Final = str.maketrans("-_", "+/")
+_WHITE_SPACE: Final = (
+    "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
+_LOWER_ASCII: Final = str.maketrans({chr(c): chr(c + 32) for c in range(ord("A"), ord("Z") + 1)})
+_NO_AUTH: Final = Auth()
+
+
+def decode_base64(text: str) -> bytes | None:
+    """Decode base64, url-safe or standard, padded or not, trimmed; None if it is neither."""
+    bare = text.strip().rstrip("=").translate(_URL_SAFE)
+    try:
+        return binascii.a2b_base64(bare + "=" * (-len(bare) % 4), strict_mode=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def encode_base64(data: bytes) -> str:
+    """Encode as base64url without padding, the canonical form of keys and signatures."""
+    return (
+        binascii.b2a_base64(data, newline=False)
+        .decode()
+        .translate(str.maketrans("+/", "-_"))
+        .rstrip("=")
+    )
+
+
+def trimmed(text: str) -> str:
+    """Trim as the clients do: white space in JavaScript is another set than in Python."""
+    return text.strip(_WHITE_SPACE)
+
+
+def decode_public_key(text: str) -> bytes | None:
+    """Return the raw 32 bytes of a public key, base64 or PEM (SPKI); None if it is neither."""
+    if "-----BEGIN" in text:
+        lines = (line.strip() for line in text.split("\n"))
+        body = "".join(line for line in lines if not line.startswith("-----"))
+        der = decode_base64("".join(body.split()))
+        if der is None or not der.startswith(_SPKI_PREFIX):
+            return None
+        raw: bytes | None = der[len(_SPKI_PREFIX) :]
+    else:
+        raw = decode_base64(text)
+    return raw if raw is not None and len(raw) == PUBLIC_KEY_BYTES else None
+
+
+def device_id_of(public_key: bytes) -> str:
+    """Return the device id of a raw public key: lowercase hex SHA-256."""
+    return hashlib.sha256(public_key).hexdigest()
+
+
+def normalised_metadata(text: str | None) -> str:
+    """Trim and lower ASCII letters only, as signatures and comparisons of metadata want it."""
+    return trimmed(text).translate(_LOWER_ASCII) if text else ""
+
+
+def payload_v2(device: Device, client: Client, role: str, scopes: list[str], token: str) -> str:
+    """Return what the browser dashboard signs."""
+    return (
+        f"v2|{device.id}|{client.id}|{client.mode}|{role}|{','.join(scopes)}"
+        f"|{device.signed_at}|{token}|{trimmed(device.nonce)}"
+    )
+
+
+def payload_v3(device: Device, client: Client, role: str, scopes: list[str], token: str) -> str:
+    """Return what every other client signs: version 2 with platform and device family."""
+    platform = normalised_metadata(client.platform)
+    family = normalised_metadata(client.device_family or None)
+    return f"v3{payload_v2(device, client, role, scopes, token)[2:]}|{platform}|{family}"
+
+
+def signature_holds(
+    params: ConnectParams, device: Device, role: str, scopes: list[str], public_key: bytes
+) -> bool:
+    """Say whether the device signed this connect, by payload v3 or v2; `public_key` is raw."""
+    signature = decode_base64(device.signature)
+    if signature is None or len(signature) != SIGNATURE_BYTES:
+        return False
+    token = (params.auth or _NO_AUTH).signed_token()
+    for payload in (payload_v3, payload_v2):
+        text = payload(device, params.client, role, scopes, token)
+        try:
+            crypto_sign_open(signature + text.encode(), public_key)
+        except BadSignatureError:
+            continue
+        return True
+    return False

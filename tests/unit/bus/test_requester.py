@@ -1,0 +1,507 @@
+"""Asking: how questions travel, and what becomes of them when responders or Redis fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.bus import counters
+from shared.bus.errors import Rejected, Unavailable
+from shared.bus.requester import DEADLINE_SECONDS, QUESTIONS_IN_FLIGHT_LIMIT, TRY_SECONDS
+from shared.bus.tries import REDIS_FAILURES_LIMIT, REDIS_PAUSE_SECONDS
+from shared.bus.wire import (
+    BATCH_LIMIT_BYTES,
+    BODY_LIMIT_BYTES,
+    QUESTIONS_PER_MESSAGE,
+    Item,
+    ItemAnswer,
+    encode,
+)
+from tests.support.clock import FakeClock, outcome, run_virtual, turns
+from tests.unit.bus.switchboard import Approval, Gateway
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def reasons(results: Sequence[object]) -> Counter[tuple[str, str]]:
+    assert all(isinstance(result, Unavailable) for result in results)
+    return Counter((r.reason, r.dependency) for r in results if isinstance(r, Unavailable))
+
+
+class TestQuestionsOfOneTurnTravelTogether:
+    def test_in_one_message_each_with_its_own_answer(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+            answers = await asyncio.gather(*(gateway.ask(n) for n in range(64)))
+            assert answers == [[n, "approval-0"] for n in range(64)]
+            assert len(gateway.questions_published()) == 1
+            assert await gateway.ask("later") == ["later", "approval-0"]
+            assert len(gateway.questions_published()) == 2
+            assert gateway.requester.in_flight == 0
+
+        run_virtual(scenario)
+
+    def test_one_batch_goes_to_one_responder_and_the_next_to_the_next(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=3)
+            who = []
+            for _ in range(6):
+                answers = await asyncio.gather(*(gateway.ask(n) for n in range(5)))
+                assert len({answered[1] for answered in answers}) == 1
+                who.append(answers[0][1])
+            assert who == [f"approval-{n}" for n in (0, 1, 2, 0, 1, 2)]
+
+        run_virtual(scenario)
+
+    def test_a_message_holds_no_more_than_its_limit(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+            await asyncio.gather(*(gateway.ask(n) for n in range(2 * QUESTIONS_PER_MESSAGE + 1)))
+            sizes = [len(items) for items in gateway.approvals[0].asked]
+            assert sizes == [QUESTIONS_PER_MESSAGE, QUESTIONS_PER_MESSAGE, 1]
+
+        run_virtual(scenario)
+
+    def test_nor_more_bytes(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+            gateway.approvals[0].manner = gateway.approvals[0].busy
+            large = "x" * (BATCH_LIMIT_BYTES // 3)
+            asking = [gateway.ask(large) for _ in range(5)]
+            asking.append(gateway.ask("x" * (2 * BATCH_LIMIT_BYTES)))
+            await asyncio.gather(*map(outcome, asking))
+            assert [len(items) for items in gateway.approvals[0].asked] == [2, 2, 1, 1]
+
+        run_virtual(scenario)
+
+    def test_a_question_too_large_for_any_message_is_refused(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+            fits = encode(b"x" * (BODY_LIMIT_BYTES - 5))
+            with pytest.raises(Rejected, match="oversized"):
+                await gateway.requester.ask(fits + b"\0")
+            gateway.approvals[0].manner = gateway.approvals[0].busy
+            assert reasons([await outcome(gateway.requester.ask(fits))])
+
+        run_virtual(scenario)
+
+    def test_there_is_neither_a_task_nor_a_timer_for_a_question(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+            gateway.approvals[0].slow(0.1)
+            futures = [gateway.requester.submit(encode(n)) for n in range(200)]
+            await turns()
+            loop = asyncio.get_running_loop()
+            timers = [t for t in loop._scheduled if not t.cancelled()]  # type: ignore[attr-defined]
+            assert len(timers) == 2  # the batch's, and the slow approval's
+            assert len(asyncio.all_tasks()) == 1
+            await asyncio.gather(*futures)
+            assert not [t for t in loop._scheduled if not t.cancelled()]  # type: ignore[attr-defined]
+
+        run_virtual(scenario)
+
+
+class TestWhereNobodyListens:
+    def test_the_next_is_asked_at_once(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=1)
+            for name in ("dead-1", "dead-2"):
+                gateway.responders.heard(name)
+            started = clock.monotonic()
+            answers = await asyncio.gather(*(gateway.ask(n) for n in range(3)))
+            assert {who for _, who in answers} == {"approval-0"}
+            assert await gateway.ask(1) == [1, "approval-0"]
+            assert clock.monotonic() == started
+            assert gateway.responders.live() == ["approval-0"]
+
+        run_virtual(scenario)
+
+    def test_without_any_other_it_fails_at_once(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=0)
+            gateway.responders.heard("dead")
+            started = clock.monotonic()
+            assert reasons([await outcome(gateway.ask(1))]) == {("no-responder", "approval"): 1}
+            assert reasons([await outcome(gateway.ask(1))]) == {("no-responder", "approval"): 1}
+            assert clock.monotonic() == started
+            assert len(gateway.questions_published()) == 1
+            assert gateway.counts.of[counters.QUESTIONS_FAILED, "no-responder"] == 2
+
+        run_virtual(scenario)
+
+    def test_if_redis_is_away_redis_is_named(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=0)
+            gateway.redis_ok = False
+            assert reasons([await outcome(gateway.ask(1))]) == {("redis", "redis"): 1}
+
+        run_virtual(scenario)
+
+
+class TestSlowResponders:
+    def test_after_a_try_the_next_is_asked_and_the_slow_one_goes_to_the_end(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=3)
+            stuck = gateway.approvals[0]
+            stuck.manner = stuck.silent
+            started = clock.monotonic()
+            answers = await asyncio.gather(*(gateway.ask(n) for n in range(9)))
+            assert [n for n, _ in answers] == list(range(9))
+            assert {who for _, who in answers} == {"approval-1"}
+            assert clock.monotonic() - started == pytest.approx(TRY_SECONDS)
+            for n in range(6):
+                assert (await gateway.ask(n))[1] != "approval-0"
+            assert clock.monotonic() - started == pytest.approx(TRY_SECONDS)
+            assert gateway.counts.of[counters.TRIES_FAILED, "timeout"] == 1
+
+        run_virtual(scenario)
+
+    def test_a_question_never_takes_longer_than_the_deadline(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=10)
+            gateway.hear_all()
+            for approval in gateway.approvals:
+                approval.manner = approval.silent
+            started = clock.monotonic()
+            results = await asyncio.gather(*(outcome(gateway.ask(n)) for n in range(9)))
+            assert reasons(results) == {("timeout", "approval"): 9}
+            assert clock.monotonic() - started == pytest.approx(DEADLINE_SECONDS)
+            tries = int(DEADLINE_SECONDS / TRY_SECONDS)
+            assert len(gateway.questions_published()) == tries
+            assert gateway.requester.in_flight == 0
+
+        run_virtual(scenario)
+
+    def test_a_single_one_is_asked_once_more_and_then_waited_for(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+            gateway.hear_all()
+            gateway.approvals[0].slow(1.4)
+            started = clock.monotonic()
+            assert await gateway.ask(1) == [1, "approval-0"]
+            assert clock.monotonic() - started == pytest.approx(1.4)
+            assert len(gateway.questions_published()) == 2
+            await asyncio.sleep(5)
+            assert gateway.counts.of[counters.ANSWERS_DROPPED, "late"] == 1
+
+        run_virtual(scenario)
+
+    def test_a_lost_message_is_made_up_for_by_the_second_try(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+            gateway.hear_all()
+            approval = gateway.approvals[0]
+            approval.manner = approval.silent
+            asking = asyncio.create_task(gateway.ask(1))
+            await asyncio.sleep(0.1)
+            approval.manner = approval.answer
+            started = clock.monotonic()
+            assert await asking == [1, "approval-0"]
+            assert clock.monotonic() - started == pytest.approx(TRY_SECONDS - 0.1)
+
+        run_virtual(scenario)
+
+    def test_a_late_answer_of_the_first_counts_while_the_second_is_asked(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=2)
+            gateway.approvals[0].slow(0.7)
+            gateway.approvals[1].slow(0.4)
+            started = clock.monotonic()
+            assert await gateway.ask(1) == [1, "approval-0"]
+            assert clock.monotonic() - started == pytest.approx(0.7)
+            assert {gateway.responders.choose(), gateway.responders.choose()} == {
+                "approval-0",
+                "approval-1",
+            }
+            await asyncio.sleep(1)
+            assert gateway.counts.of[counters.ANSWERS_DROPPED, "late"] == 1
+
+        run_virtual(scenario)
+
+    def test_only_what_is_still_open_is_asked_again(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=2)
+            first, second = gateway.approvals
+
+            def half(sender: str, items: list[Item]) -> None:
+                first.answer(sender, items[::2])
+
+            first.manner = half
+            answers = await asyncio.gather(*(gateway.ask(n) for n in range(6)))
+            assert [who for _, who in answers] == ["approval-0", "approval-1"] * 3
+            assert [len(items) for items in second.asked] == [3]
+
+        run_virtual(scenario)
+
+
+class TestBusyResponders:
+    def test_another_is_asked_at_once(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=2)
+            gateway.approvals[0].manner = gateway.approvals[0].busy
+            started = clock.monotonic()
+            answers = await asyncio.gather(*(gateway.ask(n) for n in range(3)))
+            assert {who for _, who in answers} == {"approval-1"}
+            assert clock.monotonic() == started
+            assert gateway.counts.of[counters.TRIES_FAILED, "busy"] == 1
+
+        run_virtual(scenario)
+
+    def test_if_all_are_busy_it_is_overloaded_at_once(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=3)
+            for approval in gateway.approvals:
+                approval.manner = approval.busy
+            started = clock.monotonic()
+            results = await asyncio.gather(*(outcome(gateway.ask(n)) for n in range(4)))
+            assert reasons(results) == {("overloaded", "approval"): 4}
+            assert clock.monotonic() == started
+            assert [len(approval.asked) for approval in gateway.approvals] == [1, 1, 1]
+
+        run_virtual(scenario)
+
+    def test_of_a_batch_only_the_refused_part_moves_on(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=2)
+            first = gateway.approvals[0]
+
+            def partly(sender: str, items: list[Item]) -> None:
+                first.answer(sender, items[:2])
+                first.busy(sender, items[2:4])
+
+            first.manner = partly
+            gateway.approvals[1].manner = gateway.approvals[1].answer
+            started = clock.monotonic()
+            answers = await asyncio.gather(*(gateway.ask(n) for n in range(5)))
+            who = [name for _, name in answers]
+            assert who == ["approval-0"] * 2 + ["approval-1"] * 3
+            assert [len(items) for items in gateway.approvals[1].asked] == [2, 1]
+            assert clock.monotonic() - started == pytest.approx(TRY_SECONDS)
+
+        run_virtual(scenario)
+
+    def test_a_confused_one_that_says_busy_twice_or_answers_as_well_does_no_harm(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=2)
+            first = gateway.approvals[0]
+
+            def confused(sender: str, items: list[Item]) -> None:
+                busy = [ItemAnswer(i.id, "busy") for i in items]
+                good = [ItemAnswer(items[0].id, "ok", first.text_of(items[0]))]
+                first.reply(sender, busy + busy + good)
+
+            first.manner = confused
+            answers = await asyncio.gather(*(gateway.ask(n) for n in range(3)))
+            assert [who for _, who in answers] == ["approval-0", "approval-1", "approval-1"]
+            assert gateway.requester.in_flight == 0
+
+        run_virtual(scenario)
+
+    def test_a_status_of_a_later_release_is_no_answer(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=2)
+            first = gateway.approvals[0]
+            first.manner = lambda sender, items: first.reply(
+                sender, [ItemAnswer(i.id, "perhaps") for i in items]
+            )
+            assert await gateway.ask(1) == [1, "approval-1"]
+
+        run_virtual(scenario)
+
+
+class TestRedisFails:
+    def test_a_short_failure_is_ridden_out(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+            gateway.board.redis_down = True
+            asking = asyncio.gather(*(gateway.ask(n) for n in range(3)))
+            await asyncio.sleep(REDIS_PAUSE_SECONDS * 1.5)
+            gateway.board.redis_down = False
+            assert await asking == [[n, "approval-0"] for n in range(3)]
+
+        run_virtual(scenario)
+
+    def test_a_longer_one_ends_soon_and_names_redis(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=2)
+            gateway.board.redis_down = True
+            started = clock.monotonic()
+            results = await asyncio.gather(*(outcome(gateway.ask(n)) for n in range(3)))
+            assert reasons(results) == {("redis", "redis"): 3}
+            assert clock.monotonic() - started < DEADLINE_SECONDS / 2
+            assert len(gateway.questions_published()) == REDIS_FAILURES_LIMIT
+            assert gateway.counts.of[counters.TRIES_FAILED, "redis"] == REDIS_FAILURES_LIMIT
+            assert gateway.responders.live() != []
+
+        run_virtual(scenario)
+
+    def test_a_redis_that_hangs_names_redis_by_the_deadline(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=2)
+            gateway.hear_all()
+            gateway.board.redis_hangs = True
+            started = clock.monotonic()
+            results = await asyncio.gather(*(outcome(gateway.ask(n)) for n in range(3)))
+            assert reasons(results) == {("redis", "redis"): 3}
+            assert clock.monotonic() - started <= DEADLINE_SECONDS + 0.001
+
+        run_virtual(scenario)
+
+    def test_publishing_that_raises_before_it_begins_is_the_same(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+
+            def full(_channel: str, _data: bytes) -> asyncio.Future[int]:
+                raise Unavailable("redis", detail="too much waits")
+
+            gateway.requester._tries._publish = full
+            assert reasons([await outcome(gateway.ask(1))]) == {("redis", "redis"): 1}
+
+        run_virtual(scenario)
+
+    def test_if_it_fails_after_a_try_was_heard_the_answer_is_still_waited_for(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+            gateway.hear_all()
+            gateway.approvals[0].slow(1.8)
+            asking = asyncio.create_task(gateway.ask(1))
+            await asyncio.sleep(0.1)
+            gateway.board.redis_down = True
+            await asyncio.sleep(1.5)
+            gateway.board.redis_down = False
+            assert await asking == [1, "approval-0"]
+
+        run_virtual(scenario)
+
+
+class TestAttack36SlowApprovals:
+    def test_attack_36_questions_in_flight_are_bounded_and_the_rest_is_refused_early(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+            gateway.hear_all()
+            gateway.approvals[0].slow(3.0)
+            started = clock.monotonic()
+            tasks = [
+                asyncio.create_task(outcome(gateway.ask(n)))
+                for n in range(QUESTIONS_IN_FLIGHT_LIMIT + 500)
+            ]
+            await turns()
+            early = [task.result() for task in tasks if task.done()]
+            assert reasons(early) == {("overloaded", "approval"): 500}
+            assert clock.monotonic() == started
+            assert gateway.requester.in_flight == QUESTIONS_IN_FLIGHT_LIMIT
+            late = await asyncio.gather(*tasks)
+            assert reasons(late)["timeout", "approval"] == QUESTIONS_IN_FLIGHT_LIMIT
+            assert gateway.requester.in_flight == 0
+            asked = sum(len(items) for items in gateway.approvals[0].asked)
+            assert asked <= 2 * QUESTIONS_IN_FLIGHT_LIMIT
+
+        run_virtual(scenario)
+
+    def test_attack_36_once_it_is_quick_again_it_takes_new_ones(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, in_flight_limit=4)
+            gateway.approvals[0].slow(0.2)
+            tasks = [asyncio.create_task(outcome(gateway.ask(n))) for n in range(5)]
+            results = await asyncio.gather(*tasks)
+            assert [isinstance(result, Unavailable) for result in results] == [False] * 4 + [True]
+            assert await gateway.ask("more") == ["more", "approval-0"]
+
+        run_virtual(scenario)
+
+
+class TestAskersThatGiveUp:
+    def test_before_it_was_sent_the_question_is_not_sent(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+            tasks = [asyncio.create_task(gateway.ask(n)) for n in range(2)]
+            await asyncio.sleep(0)
+            tasks[0].cancel()
+            assert await tasks[1] == [1, "approval-0"]
+            assert [len(items) for items in gateway.approvals[0].asked] == [1]
+            assert gateway.requester.in_flight == 0
+
+        run_virtual(scenario)
+
+    def test_its_place_is_free_at_once_and_its_answer_is_late(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, in_flight_limit=1)
+            gateway.approvals[0].slow(0.1)
+            asking = asyncio.create_task(gateway.ask(1))
+            await turns()
+            asking.cancel()
+            await turns()
+            assert gateway.requester.in_flight == 0
+            assert await gateway.ask(2) == [2, "approval-0"]
+            assert gateway.counts.of[counters.ANSWERS_DROPPED, "late"] == 1
+
+        run_virtual(scenario)
+
+    def test_no_other_responder_is_bothered_with_it(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=2)
+            gateway.approvals[0].manner = gateway.approvals[0].silent
+            tasks = [asyncio.create_task(gateway.ask(n)) for n in range(3)]
+            submitted = gateway.requester.submit(encode("submitted"))
+            await asyncio.sleep(0.1)
+            tasks[0].cancel()
+            submitted.cancel()
+            await asyncio.gather(*tasks[1:])
+            assert [len(items) for items in gateway.approvals[1].asked] == [2]
+            assert gateway.requester.in_flight == 0
+
+        run_virtual(scenario)
+
+    def test_if_all_give_up_nothing_is_left_of_the_batch(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=2)
+            gateway.approvals[0].manner = gateway.approvals[0].silent
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(gateway.ask(n)) for n in range(3)]
+                await asyncio.sleep(0.1)
+                for task in tasks:
+                    task.cancel()
+            await asyncio.sleep(5)
+            assert gateway.approvals[1].asked == []
+            assert gateway.counts.of[counters.TRIES_FAILED, "timeout"] == 0
+
+        run_virtual(scenario)
+
+
+class TestStop:
+    def test_everything_open_fails_at_once_and_nothing_new_is_taken(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+            gateway.approvals[0].manner = gateway.approvals[0].silent
+            started = clock.monotonic()
+            tasks = [asyncio.create_task(outcome(gateway.ask(n))) for n in range(3)]
+            await turns()
+            given_up = asyncio.create_task(outcome(gateway.ask(4)))
+            await asyncio.sleep(0)
+            given_up.cancel()
+            unsent = [gateway.requester.submit(encode(n)) for n in range(2)]
+            gateway.requester.stop()
+            results = await asyncio.gather(*tasks, *map(outcome, unsent))
+            assert reasons(results) == {("no-responder", "approval"): 5}
+            assert isinstance(await outcome(gateway.ask(1)), Unavailable)
+            assert clock.monotonic() == started
+            assert gateway.requester.in_flight == 0
+            await asyncio.sleep(5)
+            assert len(gateway.questions_published()) == 1
+
+        run_virtual(scenario)
+
+    def test_approvals_that_come_and_go_in_a_rolling_deployment(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=0)
+            for n in range(20):
+                gateway.responders.heard(f"old-{n}")
+            Approval(gateway.board, "new").join()
+            gateway.responders.heard("new")
+            assert await gateway.ask(1) == [1, "new"]
+
+        run_virtual(scenario)

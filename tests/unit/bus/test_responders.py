@@ -1,0 +1,122 @@
+"""Who is asked next."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from shared.bus.responders import DOUBT_SECONDS, HEARD_SECONDS, RESPONDERS_LIMIT, Responders
+from tests.support.clock import FakeClock
+
+
+def heard(*boot_ids: str) -> tuple[Responders, FakeClock]:
+    clock = FakeClock()
+    responders = Responders(clock)
+    for boot_id in boot_ids:
+        responders.heard(boot_id)
+    return responders, clock
+
+
+class TestTheLine:
+    def test_nobody_was_heard(self) -> None:
+        responders, _ = heard()
+        assert responders.choose() is None
+        assert responders.live() == []
+
+    def test_it_goes_round(self) -> None:
+        responders, _ = heard("a", "b", "c")
+        assert [responders.choose() for _ in range(7)] == ["a", "b", "c", "a", "b", "c", "a"]
+
+    def test_being_heard_again_does_not_change_whose_turn_it_is(self) -> None:
+        responders, _ = heard("a", "b")
+        assert responders.choose() == "a"
+        responders.heard("a")
+        responders.heard("b")
+        assert responders.choose() == "b"
+
+    def test_the_excluded_are_passed_over_and_keep_their_turn(self) -> None:
+        responders, _ = heard("a", "b", "c")
+        assert responders.choose({"a"}) == "b"
+        assert responders.choose() == "a"
+        assert responders.choose({"a", "b", "c"}) is None
+
+    def test_live_lists_the_next_first(self) -> None:
+        responders, _ = heard("a", "b")
+        responders.choose()
+        assert responders.live() == ["b", "a"]
+
+
+class TestWhoIsLive:
+    def test_not_heard_for_three_seconds_is_not_live(self) -> None:
+        responders, clock = heard("a")
+        clock.advance(HEARD_SECONDS)
+        assert responders.choose() == "a"
+        clock.advance(0.001)
+        assert responders.choose() is None
+
+    def test_an_answer_counts_as_being_heard(self) -> None:
+        responders, clock = heard("a")
+        clock.advance(2.0)
+        responders.answered("a")
+        clock.advance(2.0)
+        assert responders.live() == ["a"]
+
+    def test_gone_until_heard_again(self) -> None:
+        responders, _ = heard("a", "b")
+        responders.gone("a")
+        responders.answered("a")
+        assert responders.live() == ["b"]
+        responders.heard("a")
+        assert responders.live() == ["b", "a"]
+
+    def test_the_wall_clock_means_nothing(self) -> None:
+        responders, clock = heard("a")
+        clock.step_wall(600)
+        clock.step_wall(-1200)
+        assert responders.choose() == "a"
+
+    def test_the_line_is_bounded(self) -> None:
+        responders, clock = heard(*(f"r{n}" for n in range(RESPONDERS_LIMIT + 50)))
+        assert len(responders.live()) == RESPONDERS_LIMIT
+        clock.advance(HEARD_SECONDS + 1)
+        responders.heard("new")
+        assert responders.live() == ["new"]
+
+
+class TestTimedOut:
+    def test_it_goes_to_the_end_of_the_line_until_it_answers(self) -> None:
+        responders, _ = heard("a", "b", "c")
+        responders.timed_out("a")
+        responders.heard("a")
+        assert Counter(responders.choose() for _ in range(6)) == {"b": 3, "c": 3}
+        responders.answered("a")
+        assert Counter(responders.choose() for _ in range(6)) == {"a": 2, "b": 2, "c": 2}
+
+    def test_it_is_asked_when_there_is_no_other(self) -> None:
+        responders, _ = heard("a", "b")
+        responders.timed_out("a")
+        assert responders.choose({"b"}) == "a"
+        responders.gone("b")
+        assert responders.choose() == "a"
+
+    def test_if_all_timed_out_it_goes_round_among_them(self) -> None:
+        responders, _ = heard("a", "b")
+        responders.timed_out("a")
+        responders.timed_out("b")
+        assert [responders.choose() for _ in range(4)] == ["a", "b", "a", "b"]
+
+    def test_after_a_while_it_is_tried_again_although_it_could_not_answer(self) -> None:
+        responders, clock = heard("a", "b")
+        responders.timed_out("a")
+        for _ in range(int(DOUBT_SECONDS)):
+            assert responders.choose() == "b"
+            clock.advance(1.0)
+            responders.heard("a")
+            responders.heard("b")
+        assert {responders.choose(), responders.choose()} == {"a", "b"}
+
+    def test_of_one_that_is_not_live_nothing_is_kept(self) -> None:
+        responders, _ = heard()
+        responders.timed_out("a")
+        responders.heard("a")
+        responders.heard("b")
+        assert responders.choose() == "a"

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploy.local.announcement import announcement
+from deploy.local.secrets_file import load_secrets
+from deploy.local.services import SECRETS
+from deploy.local.settings import RunSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> RunSettings:
+    return RunSettings(1, 2, None, tmp_path / "it's here")
+
+
+def text(settings: RunSettings, environ: Mapping[str, str], redis_port: int | None = 3) -> str:
+    return announcement(
+        settings, environ, gateway_port=18789, approval_port=18790, redis_port=redis_port
+    )
+
+
+def pasted(said: str, line: str, variable: str, environ: Mapping[str, str]) -> str:
+    """Return what a shell makes of a printed line."""
+    found = re.search(rf"^  {line}.*$", said, re.MULTILINE)
+    assert found is not None
+    return subprocess.run(
+        ["/bin/sh", "-c", f'{found[0]}\nprintf %s "${variable}"'],
+        capture_output=True,
+        check=True,
+        text=True,
+        env={"PATH": os.defpath, **environ},
+    ).stdout
+
+
+def test_addresses_are_printed_and_secrets_are_not(settings: RunSettings) -> None:
+    secrets = load_secrets(settings.secrets_file, {}, SECRETS)
+    said = text(settings, {})
+    assert "ready" in said
+    assert "ws://127.0.0.1:18789" in said
+    assert "http://127.0.0.1:18790" in said
+    assert "127.0.0.1:3" in said
+    assert not [name for name, value in secrets.items() if value in said]
+
+
+def test_a_redis_of_its_own_is_said_to_be_that(settings: RunSettings) -> None:
+    assert "REDIS_URL names" in text(settings, {}, redis_port=None)
+
+
+@pytest.mark.parametrize(
+    ("line", "variable", "name"),
+    [
+        ("TOKEN=", "TOKEN", "APPROVAL_ADMIN_TOKEN"),
+        ("export ", "OPENCLAW_GATEWAY_TOKEN", "OPENCLAW_GATEWAY_TOKEN"),
+    ],
+)
+class TestPasting:
+    def test_the_token_comes_from_the_file(
+        self, settings: RunSettings, line: str, variable: str, name: str
+    ) -> None:
+        secrets = load_secrets(settings.secrets_file, {}, SECRETS)
+        assert pasted(text(settings, {}), line, variable, {}) == secrets[name]
+
+    def test_of_a_list_the_first_is_used(
+        self, settings: RunSettings, line: str, variable: str, name: str
+    ) -> None:
+        settings.data_dir.mkdir()
+        settings.secrets_file.write_text(f"{name}=new,old\n")
+        assert pasted(text(settings, {}), line, variable, {}) == "new"
+
+    def test_a_token_the_environment_gives_comes_from_there(
+        self, settings: RunSettings, line: str, variable: str, name: str
+    ) -> None:
+        environ = {name: "given,old"}
+        said = text(settings, environ)
+        assert "given" not in said
+        assert pasted(said, line, variable, environ) == "given"

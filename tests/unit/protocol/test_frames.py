@@ -1,0 +1,196 @@
+"""Frames after hello-ok (contract §1), and the shapes of what we send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.protocol.frames import (
+    BrokenFrame,
+    ErrorBody,
+    NotJson,
+    RequestFrame,
+    decode_request,
+    event,
+    failure,
+    success,
+)
+
+
+def broken(text: bytes) -> BrokenFrame:
+    with pytest.raises(BrokenFrame) as caught:
+        decode_request(text)
+    return caught.value
+
+
+class TestSoundRequests:
+    def test_id_method_and_params(self) -> None:
+        frame = decode_request(b'{"type":"req","id":"1:x","method":"m","params":{"a":1}}')
+        assert (frame.id, frame.method) == ("1:x", "m")
+        assert msgspec.json.decode(frame.params) == {"a": 1}
+
+    def test_omitted_params_are_empty(self) -> None:
+        frame = decode_request(b'{"type":"req","id":"1","method":"m"}')
+        assert msgspec.json.decode(frame.params) == {}
+
+    def test_trace_and_profile_may_stand_beside(self) -> None:
+        frame = decode_request(
+            b'{"type":"req","id":"1","method":"m","traceparent":"","expectedProfileId":"p"}'
+        )
+        assert (frame.traceparent, frame.expected_profile_id) == ("", "p")
+
+    def test_unknown_fields_are_ignored(self) -> None:
+        assert decode_request(b'{"type":"req","id":"1","method":"m","new":[]}').method == "m"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            b'{"type":"event","type":"req","id":"0","id":"1","method":5,"method":"m","params":{"a":1}}',
+            b'{"type":"req","id":"1","method":"m","params":{"a":0},"params":{"a":1}}',
+        ],
+    )
+    def test_attack_12_the_last_of_two_equal_keys_wins(self, text: bytes) -> None:
+        frame = decode_request(text)
+        assert (frame.id, frame.method) == ("1", "m")
+        assert msgspec.json.decode(frame.params) == {"a": 1}
+
+
+class TestBrokenRequests:
+    """Answered, and the connection stays: the id where there is one, else `invalid`."""
+
+    def test_without_method(self) -> None:
+        error = broken(b'{"type":"req","id":"1:x"}')
+        assert error.frame_id == "1:x"
+        assert error.problem == "must have required property 'method'"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            b'{"type":"req","method":"m"}',
+            b'{"type":"req","id":"","method":"m"}',
+            b'{"type":"req","id":7,"method":"m"}',
+            b'{"type":"req","id":null,"method":"m"}',
+            b'{"type":"event","event":"x"}',
+            b'{"type":"event","id":"1","method":"m"}',
+            b'{"type":["req"],"id":"1","method":"m"}',
+            b'{"id":"1","method":"m"}',
+            b"[]",
+            b'[{"type":"req","id":"1","method":"m"}]',
+            b"null",
+            b"7",
+            b'"text"',
+            b"{}",
+        ],
+    )
+    def test_without_a_request_to_name(self, text: bytes) -> None:
+        assert broken(text).frame_id == "invalid"
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            (b"[]", "must be object"),
+            (
+                b'{"type":"req","id":"1","method":""}',
+                "at /method: must not have fewer than 1 characters",
+            ),
+            (b'{"type":"req","id":"1","method":1}', "at /method: must be string"),
+            (
+                b'{"type":"res","id":"1","method":"m"}',
+                "at /type: must be equal to one of the allowed values",
+            ),
+            (
+                b'{"type":"req","id":"1","method":"m","traceparent":"' + b"x" * 129 + b'"}',
+                "at /traceparent: must not have more than 128 characters",
+            ),
+            (
+                b'{"type":"req","id":"1","method":"m","expectedProfileId":""}',
+                "at /expectedProfileId: must not have fewer than 1 characters",
+            ),
+        ],
+    )
+    def test_says_what_is_wrong(self, text: bytes, problem: str) -> None:
+        assert broken(text).problem == problem
+
+
+class TestNotJson:
+    """Ignored after hello-ok."""
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            b"",
+            b"hello",
+            b"{",
+            b'{"type":"req","id":"1","method":"m"}x',
+            b'{"type":"req","id":"1","method":"m",}',
+            b"NaN",
+            b"\xef\xbb\xbf{}",
+        ],
+    )
+    def test_text(self, text: bytes) -> None:
+        with pytest.raises(NotJson):
+            decode_request(text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            b'{"type":"req","id":"1","method":"m","params":"\xc0\xaf"}',
+            b'{"type":"req","id":"\xed\xa0\x80","method":"m"}',
+            b'{"type":"req","id":"1","method":"m","new":"\xff"}',
+            b'{"type":"req","id":"1","method":"m","params":'
+            + b"[" * 100_000
+            + b"]" * 100_000
+            + b"}",
+            b'{"type":"req","id":"1","method":"m","new":' + b'{"a":' * 100_000,
+        ],
+        ids=["overlong", "surrogate bytes", "no UTF-8", "deep params", "deep and cut off"],
+    )
+    def test_attack_12_not_utf8_or_too_deep(self, text: bytes) -> None:
+        with pytest.raises(NotJson):
+            decode_request(text)
+
+
+class TestWhatWeSend:
+    def decoded(self, text: bytes) -> Any:
+        return msgspec.json.decode(text)
+
+    def test_success(self) -> None:
+        assert self.decoded(success("1", {"a": None})) == {
+            "type": "res",
+            "id": "1",
+            "ok": True,
+            "payload": {"a": None},
+        }
+
+    def test_bare_failure(self) -> None:
+        assert self.decoded(failure("1", ErrorBody("INVALID_REQUEST", "no"))) == {
+            "type": "res",
+            "id": "1",
+            "ok": False,
+            "error": {"code": "INVALID_REQUEST", "message": "no"},
+        }
+
+    def test_full_failure(self) -> None:
+        error = ErrorBody("UNAVAILABLE", "later", {"a": 1}, retryable=True, retry_after_ms=500)
+        assert self.decoded(failure("1", error))["error"] == {
+            "code": "UNAVAILABLE",
+            "message": "later",
+            "details": {"a": 1},
+            "retryable": True,
+            "retryAfterMs": 500,
+        }
+
+    def test_event_with_and_without_number(self) -> None:
+        assert self.decoded(event("a", {}, 3)) == {
+            "type": "event",
+            "event": "a",
+            "payload": {},
+            "seq": 3,
+        }
+        assert self.decoded(event("a", {})) == {"type": "event", "event": "a", "payload": {}}
+
+    def test_a_request_is_what_we_read(self) -> None:
+        frame = RequestFrame(type="req", id="1", method="m")
+        assert decode_request(msgspec.json.encode(frame)) == frame
