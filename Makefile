@@ -19,7 +19,7 @@ run: $(RUN) ## Start Redis, one approval and two gateways here (GATEWAY_PORT, AP
 	@$(PY) -m deploy.local
 
 test: $(DEV) ## Run the tests, on a real Redis (ARGS="-k name")
-	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS) tests
+	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: $(DEV) ## Check format, lint, types and import rules
 	$(PY) -m ruff format --check .

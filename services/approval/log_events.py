@@ -21,6 +21,13 @@ KEY_MISMATCH: Final = LogEvent(
     "device.key-mismatch",
     "A device id came with another public key than the one on record: refused. Look into it.",
 )
+CALL: Final = LogEvent(
+    "operator.call",
+    "A call of the HTTP API that changes something: operation, status, ids, address, how long.",
+)
+CALL_FAILED: Final = LogEvent(
+    "operator.call-failed", "A call of the HTTP API met an error nobody foresaw: a bug."
+)
 
 ALL: Final = (
     STARTED,
@@ -30,4 +37,6 @@ ALL: Final = (
     CHANGED,
     STORE_UNAVAILABLE,
     KEY_MISMATCH,
+    CALL,
+    CALL_FAILED,
 )

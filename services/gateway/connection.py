@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from services.gateway.approvals import Approvals
     from services.gateway.connections import Connection, Connections
+    from services.gateway.handshake import Effect
     from services.gateway.methods import Methods
     from services.gateway.metrics import Metrics
     from shared.clock import Clock
@@ -179,20 +180,22 @@ class Sockets:
         message = await self._next_message(connection, socket)
         if message is None or connection.closing:
             return None
+        effect = self._judged(handshake, message)
+        try:
+            if isinstance(effect, Admission):
+                return handshake.on_answer(await self._approvals.ask(effect))
+            if isinstance(effect, Welcome):
+                self._approvals.require_live()
+        except Unavailable as missing:
+            return self._unavailable(handshake, missing)
+        return effect
+
+    def _judged(self, handshake: Handshake, message: WSMessage) -> Effect:
         if len(message.data) > PREAUTH_FRAME_LIMIT_BYTES:
             return refusals.TOO_BIG
         if message.type is not WSMsgType.TEXT:
             return refusals.INVALID_FRAME
-        effect = handshake.on_frame(message.data, now_ms=self._clock.wall_ms())
-        if isinstance(effect, Refusal):
-            return effect
-        try:
-            if isinstance(effect, Admission):
-                return handshake.on_answer(await self._approvals.ask(effect))
-            self._approvals.require_live()
-        except Unavailable as missing:
-            return self._unavailable(handshake, missing)
-        return effect
+        return handshake.on_frame(message.data, now_ms=self._clock.wall_ms())
 
     def _unavailable(self, handshake: Handshake, missing: Unavailable) -> Refusal:
         return handshake.on_unavailable(

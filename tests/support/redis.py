@@ -67,7 +67,7 @@ class RedisServer:
     def start(self) -> None:
         """Start and wait until it answers."""
         assert not self.running
-        child = self._processes.start(self._redis.program(self._log, os.environ))
+        child = self._processes.start(self._redis.program(self._log))
         self._child = child
 
         def answers() -> bool:

@@ -161,10 +161,11 @@ class TestWhatIsWritten:
     def test_no_password_and_nobody_else_may_read_it(self, tmp_path: Path) -> None:
         passwords = {name: f"secret of {name}" for name in PASSWORDS}
         server = LocalRedis(RedisBinary(tmp_path, (7, 0)), 1, tmp_path / "redis", passwords)
-        server.program(tmp_path / "log", {})
+        server.program(tmp_path / "log")
         users = tmp_path / "redis" / "users.acl"
         assert "secret" not in users.read_text()
         assert stat.S_IMODE(users.stat().st_mode) == 0o600
+        assert stat.S_IMODE(users.parent.stat().st_mode) == 0o700
 
     def test_an_access_list_has_users_only(self) -> None:
         written = access_list(REDIS_USERS.read_text(), dict.fromkeys(PASSWORDS, "x"))
@@ -183,5 +184,5 @@ class TestWhatIsWritten:
         (tmp_path / "appendonlydir").mkdir()
         passwords = dict.fromkeys(PASSWORDS, "x")
         with pytest.raises(RedisTooOld, match=r"6\.2"):
-            LocalRedis(RedisBinary(tmp_path, (6, 2)), 1, tmp_path, passwords).program(tmp_path, {})
-        LocalRedis(RedisBinary(tmp_path, (7, 0)), 1, tmp_path, passwords).program(tmp_path, {})
+            LocalRedis(RedisBinary(tmp_path, (6, 2)), 1, tmp_path, passwords).program(tmp_path)
+        LocalRedis(RedisBinary(tmp_path, (7, 0)), 1, tmp_path, passwords).program(tmp_path)

@@ -1,0 +1,224 @@
+"""The operators' HTTP API: its routes, who may use them, and what each call does."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+from aiohttp import web
+from msgspec import UNSET
+
+from services.approval import log_events, objects
+from services.approval.authority import OPERATOR
+from services.approval.calls import Call, read_call
+from services.approval.openapi import describe
+from services.approval.operations import OPERATIONS
+from services.approval.problems import IDS, UNAUTHORIZED, Ids, Refused, problems
+from shared.addresses import client_address
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from services.approval.metrics import Metrics
+    from services.approval.operations import Operation
+    from services.approval.registry import Registry
+    from services.approval.settings import Settings
+    from shared.observability.ops import OpsViews
+    from shared.settings import Secrets
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+    Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+
+HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Server": "latchkey",
+}
+"""Headers of every response, unless it has its own."""
+
+_ABOUT: Final = (
+    "This is Latchkey's approval service: it decides which devices may come in.\n"
+    "Its API is described at /openapi.json and wants `Authorization: Bearer` with the value of\n"
+    "APPROVAL_ADMIN_TOKEN.\n"
+)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Calls:
+    """Carries out the operations; whoever gets here has shown the admin token."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.by_id: Final[Mapping[str, Callable[[Call], Awaitable[msgspec.Struct]]]] = {
+            "listRequests": self._list_requests,
+            "approveRequest": self._approve,
+            "rejectRequest": self._reject,
+            "listDevices": self._list_devices,
+            "getDevice": self._device,
+            "renameDevice": self._rename,
+            "removeDevice": self._remove,
+            "rotateToken": self._rotate,
+            "revokeToken": self._revoke,
+            "readAudit": self._audit,
+        }
+
+    async def _list_requests(self, _call: Call) -> objects.PendingRequests:
+        waiting = await self._registry.pending(OPERATOR)
+        return objects.PendingRequests([objects.pending_object(one) for one in waiting])
+
+    async def _approve(self, call: Call) -> objects.Approved:
+        paired = await self._registry.approve(OPERATOR, call.ids.request_id)
+        return objects.Approved(call.ids.request_id, objects.paired_object(paired))
+
+    async def _reject(self, call: Call) -> objects.Rejected:
+        device_id = await self._registry.reject(OPERATOR, call.ids.request_id)
+        return objects.Rejected(call.ids.request_id, device_id)
+
+    async def _list_devices(self, _call: Call) -> objects.PairedDevices:
+        paired = await self._registry.devices(OPERATOR)
+        return objects.PairedDevices([objects.paired_object(one) for one in paired])
+
+    async def _device(self, call: Call) -> objects.PairedDevice:
+        return objects.paired_object(await self._registry.device(OPERATOR, call.ids.device_id))
+
+    async def _rename(self, call: Call) -> objects.Renamed:
+        ids = call.ids
+        label = await self._registry.rename(OPERATOR, ids.device_id, call.body.label)
+        return objects.Renamed(ids.device_id, label)
+
+    async def _remove(self, call: Call) -> objects.Removed:
+        await self._registry.remove(OPERATOR, call.ids.device_id)
+        return objects.Removed(call.ids.device_id)
+
+    async def _rotate(self, call: Call) -> objects.Rotated:
+        ids = call.ids
+        scopes = None if call.body.scopes is UNSET else call.body.scopes
+        token = await self._registry.rotate(OPERATOR, ids.device_id, ids.role, scopes)
+        return objects.rotated_object(ids.device_id, ids.role, token)
+
+    async def _revoke(self, call: Call) -> objects.Revoked:
+        ids = call.ids
+        token = await self._registry.revoke(OPERATOR, ids.device_id, ids.role)
+        return objects.revoked_object(ids.device_id, ids.role, token)
+
+    async def _audit(self, call: Call) -> objects.AuditPage:
+        query: objects.AuditQuery = call.query
+        entries = await self._registry.audit(OPERATOR, query.after, query.limit)
+        return objects.AuditPage(entries, entries[-1].id if entries else query.after)
+
+
+def add_routes(
+    app: web.Application,
+    *,
+    registry: Registry,
+    settings: Settings,
+    ops: OpsViews,
+    metrics: Metrics,
+) -> None:
+    """Add the API and what stands beside it. What is not public wants the admin token."""
+    own_ops_port = settings.common.ops_port is not None
+    description = _encode(describe(with_metrics=not own_ops_port))
+
+    async def openapi(_request: web.Request) -> web.Response:
+        return web.Response(body=description, content_type="application/json")
+
+    public: dict[str, Handler] = {
+        "/": _about,
+        "/openapi.json": openapi,
+        "/livez": ops.livez,
+        "/readyz": ops.public_readyz,
+        **({} if own_ops_port else {"/metrics": ops.metrics}),
+    }
+    for path, view in public.items():
+        app.router.add_get(path, view)
+    calls = Calls(registry)
+    for operation in OPERATIONS:
+        handler = _handler(operation, calls.by_id[operation.id])
+        if operation.method == "GET":
+            app.router.add_get(operation.path, handler)
+        else:
+            app.router.add_route(operation.method, operation.path, handler)
+    app.on_response_prepare.append(_harden)
+    app.middlewares.extend(
+        (_observing(metrics, settings), problems, _authenticating(settings.admin_tokens, public))
+    )
+
+
+def _handler(
+    operation: Operation, carry_out: Callable[[Call], Awaitable[msgspec.Struct]]
+) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        result = await carry_out(await read_call(request, operation))
+        return web.Response(body=_encode(result), content_type="application/json")
+
+    return handle
+
+
+async def _about(_request: web.Request) -> web.Response:
+    return web.Response(text=_ABOUT)
+
+
+async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+
+
+def _observing(metrics: Metrics, settings: Settings) -> Middleware:
+    """Count and time every call, and log those that change something."""
+    log = structlog.get_logger("approval")
+    trusted = settings.common.trusted_proxies
+    by_route = {(operation.method, operation.path): operation for operation in OPERATIONS}
+
+    @web.middleware
+    async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        path = resource.canonical if resource else ""
+        operation = by_route.get((request.method.replace("HEAD", "GET"), path))
+        name = operation.id if operation else path.strip("/") or "other"
+        began = time.perf_counter()
+        response = await handler(request)
+        took = time.perf_counter() - began
+        metrics.calls.labels(name, str(response.status)).inc()
+        metrics.call_seconds.labels(name).observe(took)
+        if operation is not None and operation.changes:
+            ids = request.get(IDS) or Ids()
+            log.info(
+                log_events.CALL.name,
+                operation=operation.id,
+                status=response.status,
+                address=client_address(request.remote or "", request.headers, trusted).address.text,
+                milliseconds=round(took * 1000, 1),
+                **{key: value for key, value in msgspec.structs.asdict(ids).items() if value},
+            )
+        return response
+
+    return observe
+
+
+def _authenticating(accepted: Secrets, public: Mapping[str, Handler]) -> Middleware:
+    """Demand the admin token for every route that is not public, before anything else is done."""
+
+    @web.middleware
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        if resource is None or resource.canonical in public or _is_let_in(request, accepted):
+            return await handler(request)
+        raise Refused(
+            UNAUTHORIZED,
+            "Send the header `Authorization: Bearer <APPROVAL_ADMIN_TOKEN>`.",
+            {"WWW-Authenticate": 'Bearer realm="latchkey"'},
+        )
+
+    return authenticate
+
+
+def _is_let_in(request: web.Request, accepted: Secrets) -> bool:
+    given = request.headers.getall("Authorization", [])
+    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    try:
+        return accepted.accepts(token.strip()) and scheme.lower() == "bearer"
+    except UnicodeEncodeError:  # bytes that are no text
+        return False

@@ -1,0 +1,87 @@
+"""A call of the API as it comes in: path, query and body are read once, at the door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
+
+from services.approval.operations import PARAMETERS
+from services.approval.problems import IDS, MALFORMED, MEDIA, TOO_LARGE, Ids, Refused
+
+if TYPE_CHECKING:
+    from services.approval.operations import Operation
+
+BODY_LIMIT_BYTES: Final = 65_536
+JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a call is about and what it brings, checked; query and body as its operation says."""
+
+    ids: Ids
+    query: Any
+    body: Any
+
+
+async def read_call(request: web.Request, operation: Operation) -> Call:
+    """Read a call; raises Refused."""
+    ids = _ids(request)
+    request[IDS] = ids
+    query = _query(request, operation)
+    body = await _body(request, operation) if operation.changes else None
+    return Call(ids, query, body)
+
+
+def _ids(request: web.Request) -> Ids:
+    for name, value in request.match_info.items():
+        try:
+            if "\n" in value:  # Python's $ also matches before one at the end
+                raise msgspec.ValidationError("holds a line break")  # noqa: TRY301
+            msgspec.convert(value, PARAMETERS[name])
+        except msgspec.ValidationError as error:
+            raise Refused(MALFORMED, f"{name}: {error}") from None
+    return msgspec.convert(dict(request.match_info), Ids)
+
+
+def _query(request: web.Request, operation: Operation) -> msgspec.Struct:
+    given = request.query
+    twice = next((name for name in given if len(given.getall(name)) > 1), None)
+    if twice is not None:
+        raise Refused(MALFORMED, f"The query parameter {twice} stands more than once.")
+    try:
+        return msgspec.convert(dict(given), operation.query, strict=False)
+    except msgspec.ValidationError as error:
+        raise Refused(MALFORMED, f"Query: {error}.") from None
+
+
+async def _body(request: web.Request, operation: Operation) -> msgspec.Struct:
+    text = await _text(request)
+    if not text:
+        text = b"{}"
+    elif request.content_type != JSON:
+        raise Refused(MEDIA, f"Send {JSON}.", {"Accept": JSON})
+    try:
+        return msgspec.json.decode(text, type=operation.body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise Refused(MALFORMED, f"Body: {error}.") from None
+
+
+async def _text(request: web.Request) -> bytes:
+    announced = request.content_length
+    text = bytearray()
+    try:
+        if announced is None or announced <= BODY_LIMIT_BYTES:
+            async for chunk in request.content.iter_any():
+                text += chunk
+                if len(text) > BODY_LIMIT_BYTES:
+                    break
+            else:
+                return bytes(text)
+    except (web.RequestPayloadError, PayloadEncodingError):
+        raise Refused(MALFORMED, "The body cannot be read.") from None
+    raise Refused(TOO_LARGE, f"At most {BODY_LIMIT_BYTES} bytes.")

@@ -1,0 +1,145 @@
+"""What the HTTP API offers: one table that its routes and its description are both made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from services.approval import objects, problems
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from services.approval.problems import Kind
+
+PARAMETERS: Final = {
+    "requestId": objects.RequestId,
+    "deviceId": objects.DeviceId,
+    "role": objects.Role,
+}
+"""What may stand in a path, by name."""
+
+_EVERY_CALL: Final = (problems.MALFORMED, problems.UNAUTHORIZED, problems.INTERNAL)
+_OF_REQUEST: Final = (
+    problems.UNKNOWN_REQUEST,
+    problems.NOT_FOUND,
+    problems.APPROVED,
+    problems.REJECTED,
+    problems.SUPERSEDED,
+    problems.DISPLACED,
+    problems.EXPIRED,
+)
+_OF_DEVICE: Final = (problems.UNKNOWN_DEVICE, problems.NOT_FOUND)
+_OF_TOKEN: Final = (*_OF_DEVICE, problems.UNKNOWN_ROLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One call: its name, where it is, what it brings and gets, and how it can fail.
+
+    `changes`: it is more than reading. `specific`: problems beside those that every call can have.
+    """
+
+    id: str
+    method: str
+    path: str
+    summary: str
+    result: type[msgspec.Struct]
+    specific: tuple[Kind, ...] = ()
+    body: type[msgspec.Struct] = objects.Nothing
+    query: type[msgspec.Struct] = objects.Nothing
+
+    @property
+    def changes(self) -> bool:
+        """Whether it is more than reading."""
+        return self.method != "GET"
+
+    @property
+    def problems(self) -> tuple[Kind, ...]:
+        """Every problem that it can answer with."""
+        brings = (problems.TOO_LARGE, problems.MEDIA) if self.changes else ()
+        return (*_EVERY_CALL, *self.specific, *brings, problems.UNAVAILABLE)
+
+
+OPERATIONS: Final = (
+    Operation(
+        "listRequests",
+        "GET",
+        "/v1/requests",
+        "List the requests that wait, newest first",
+        objects.PendingRequests,
+    ),
+    Operation(
+        "approveRequest",
+        "POST",
+        "/v1/requests/{requestId}/approve",
+        "Let a device in with what it asks for; again: the same",
+        objects.Approved,
+        (*_OF_REQUEST, problems.INVALID_SCOPE),
+    ),
+    Operation(
+        "rejectRequest",
+        "POST",
+        "/v1/requests/{requestId}/reject",
+        "Refuse a request; again: the same",
+        objects.Rejected,
+        _OF_REQUEST,
+    ),
+    Operation(
+        "listDevices",
+        "GET",
+        "/v1/devices",
+        "List the paired devices, the latest approved first",
+        objects.PairedDevices,
+    ),
+    Operation(
+        "getDevice",
+        "GET",
+        "/v1/devices/{deviceId}",
+        "Show a paired device",
+        objects.PairedDevice,
+        _OF_DEVICE,
+    ),
+    Operation(
+        "renameDevice",
+        "PATCH",
+        "/v1/devices/{deviceId}",
+        "Give a paired device a label",
+        objects.Renamed,
+        _OF_DEVICE,
+        body=objects.Rename,
+    ),
+    Operation(
+        "removeDevice",
+        "DELETE",
+        "/v1/devices/{deviceId}",
+        "Forget a paired device and close its connections",
+        objects.Removed,
+        _OF_DEVICE,
+    ),
+    Operation(
+        "rotateToken",
+        "POST",
+        "/v1/devices/{deviceId}/tokens/{role}/rotate",
+        "Draw a new token for a role and close the role's connections",
+        objects.Rotated,
+        (*_OF_TOKEN, problems.INVALID_SCOPE),
+        body=objects.Rotate,
+    ),
+    Operation(
+        "revokeToken",
+        "POST",
+        "/v1/devices/{deviceId}/tokens/{role}/revoke",
+        "Revoke a role's token and close the role's connections; again: the same",
+        objects.Revoked,
+        _OF_TOKEN,
+    ),
+    Operation(
+        "readAudit",
+        "GET",
+        "/v1/audit",
+        "Read who did what, when",
+        objects.AuditPage,
+        query=objects.AuditQuery,
+    ),
+)
