@@ -10,7 +10,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check lock clean
+.PHONY: help run test bench check lock clean
 
 help: ## Print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ run: $(RUN) ## Start Redis, one approval and two gateways here (GATEWAY_PORT, AP
 
 test: $(DEV) ## Run the tests, on a real Redis (ARGS="-k name")
 	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+bench: $(DEV) ## Measure admissions beside a bare WebSocket server (ARGS="--rounds 9")
+	@$(PY) -m tests.bench $(ARGS)
 
 check: $(DEV) ## Check format, lint, types and import rules
 	$(PY) -m ruff format --check .

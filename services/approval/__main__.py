@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
-import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
-import uvloop
 from aiohttp import web
 
 from services.approval import log_events
@@ -17,18 +13,19 @@ from services.approval.app import build_approval
 from services.approval.settings import Settings, read_settings
 from shared.bus.channels import new_boot_id
 from shared.clock import SystemClock
-from shared.listening import ListenError, addresses, inherited_sockets, open_sockets
+from shared.listening import addresses, inherited_sockets, open_sockets
 from shared.observability.logs import configure_logs
-from shared.settings import SettingsError
+from shared.process import run_service, settle_memory
 
-EXIT_SETTINGS: Final = 78
-"""EX_CONFIG: the environment is wrong, and starting again will not help."""
+if TYPE_CHECKING:
+    import asyncio
+
 HANDLERS_SECONDS: Final = 5.0
 """How long calls under way may take once the service is told to stop."""
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until told to stop."""
     boot_id = new_boot_id()
     common = settings.common
     configure_logs(
@@ -37,10 +34,6 @@ async def serve(settings: Settings) -> None:
     log = structlog.get_logger("approval")
     listeners = inherited_sockets(os.environ) or open_sockets(common.hosts, common.port)
     approval = build_approval(settings, boot_id=boot_id, clock=SystemClock())
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
     runner = web.AppRunner(approval.app, access_log=None, shutdown_timeout=HANDLERS_SECONDS)
     ops = web.AppRunner(approval.ops_app, access_log=None)
     await runner.setup()
@@ -51,6 +44,7 @@ async def serve(settings: Settings) -> None:
         if common.ops_port is not None:
             for listener in open_sockets(common.hosts, common.ops_port):
                 await web.SockSite(ops, listener).start()
+        settle_memory()
         log.info(log_events.STARTED.name, listening=addresses(listeners))
         await stop.wait()
     finally:
@@ -59,15 +53,5 @@ async def serve(settings: Settings) -> None:
         log.info(log_events.STOPPED.name)
 
 
-def main() -> None:
-    """Run the approval service; exit code 78 when settings are wrong."""
-    try:
-        settings = read_settings(os.environ)
-        uvloop.run(serve(settings))
-    except (SettingsError, ListenError) as error:
-        sys.stderr.write(f"The approval service cannot start:\n{error}\n")
-        sys.exit(EXIT_SETTINGS)
-
-
 if __name__ == "__main__":
-    main()
+    run_service("The approval service", read_settings, serve)

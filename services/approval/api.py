@@ -14,7 +14,7 @@ from services.approval import log_events, objects
 from services.approval.authority import OPERATOR
 from services.approval.calls import Call, read_call
 from services.approval.openapi import describe
-from services.approval.operations import OPERATIONS
+from services.approval.operations import METRICS, OPERATIONS, PAGES
 from services.approval.problems import IDS, UNAUTHORIZED, Ids, Refused, problems
 from shared.addresses import client_address
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from shared.settings import Secrets
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-    Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+    from aiohttp.typedefs import Middleware
 
 HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -37,7 +37,7 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Server": "latchkey",
 }
-"""Headers of every response, unless it has its own."""
+"""Headers of every response; who made the server is nobody's business."""
 
 _ABOUT: Final = (
     "This is Latchkey's approval service: it decides which devices may come in.\n"
@@ -119,21 +119,21 @@ def add_routes(
     metrics: Metrics,
 ) -> None:
     """Add the API and what stands beside it. What is not public wants the admin token."""
-    own_ops_port = settings.common.ops_port is not None
-    description = _encode(describe(with_metrics=not own_ops_port))
+    pages = PAGES if settings.common.ops_port is not None else (*PAGES, METRICS)
+    description = _encode(describe(OPERATIONS, pages))
 
     async def openapi(_request: web.Request) -> web.Response:
         return web.Response(body=description, content_type="application/json")
 
-    public: dict[str, Handler] = {
-        "/": _about,
-        "/openapi.json": openapi,
-        "/livez": ops.livez,
-        "/readyz": ops.public_readyz,
-        **({} if own_ops_port else {"/metrics": ops.metrics}),
+    views: Mapping[str, Handler] = {
+        "about": _about,
+        "openapi": openapi,
+        "livez": ops.livez,
+        "readyz": ops.public_readyz,
+        "metrics": ops.metrics,
     }
-    for path, view in public.items():
-        app.router.add_get(path, view)
+    for page in pages:
+        app.router.add_get(page.path, views[page.id])
     calls = Calls(registry)
     for operation in OPERATIONS:
         handler = _handler(operation, calls.by_id[operation.id])
@@ -142,9 +142,9 @@ def add_routes(
         else:
             app.router.add_route(operation.method, operation.path, handler)
     app.on_response_prepare.append(_harden)
-    app.middlewares.extend(
-        (_observing(metrics, settings), problems, _authenticating(settings.admin_tokens, public))
-    )
+    observing = _observing(metrics, settings, {page.path: page.id for page in pages})
+    public = frozenset(page.path for page in pages)
+    app.middlewares.extend((observing, problems, _authenticating(settings.admin_tokens, public)))
 
 
 def _handler(
@@ -162,11 +162,10 @@ async def _about(_request: web.Request) -> web.Response:
 
 
 async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
+    response.headers.update(HEADERS)
 
 
-def _observing(metrics: Metrics, settings: Settings) -> Middleware:
+def _observing(metrics: Metrics, settings: Settings, pages: Mapping[str, str]) -> Middleware:
     """Count and time every call, and log those that change something."""
     log = structlog.get_logger("approval")
     trusted = settings.common.trusted_proxies
@@ -174,10 +173,10 @@ def _observing(metrics: Metrics, settings: Settings) -> Middleware:
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-        resource = request.match_info.route.resource
-        path = resource.canonical if resource else ""
-        operation = by_route.get((request.method.replace("HEAD", "GET"), path))
-        name = operation.id if operation else path.strip("/") or "other"
+        path = _path(request)
+        method = "GET" if request.method == "HEAD" else request.method
+        operation = by_route.get((method, path))
+        name = operation.id if operation else pages.get(path, "other")
         began = time.perf_counter()
         response = await handler(request)
         took = time.perf_counter() - began
@@ -198,13 +197,13 @@ def _observing(metrics: Metrics, settings: Settings) -> Middleware:
     return observe
 
 
-def _authenticating(accepted: Secrets, public: Mapping[str, Handler]) -> Middleware:
+def _authenticating(accepted: Secrets, public: frozenset[str]) -> Middleware:
     """Demand the admin token for every route that is not public, before anything else is done."""
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        resource = request.match_info.route.resource
-        if resource is None or resource.canonical in public or _is_let_in(request, accepted):
+        path = _path(request)
+        if not path or path in public or _is_let_in(request, accepted):
             return await handler(request)
         raise Refused(
             UNAUTHORIZED,
@@ -213,6 +212,12 @@ def _authenticating(accepted: Secrets, public: Mapping[str, Handler]) -> Middlew
         )
 
     return authenticate
+
+
+def _path(request: web.Request) -> str:
+    """Return the path of the matched route as it was declared; empty where none is served."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else ""
 
 
 def _is_let_in(request: web.Request, accepted: Secrets) -> bool:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from services.approval.plan import AuditEntry
-from shared.protocol.connect import Role
+from services.approval.plan import AuditEntry  # noqa: TC001 (msgspec reads it)
+from shared.protocol.connect import Role  # noqa: TC001 (as above)
 from shared.protocol.limits import (
     LABEL_LIMIT_CHARACTERS,
     LIST_LIMIT_ITEMS,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from services.approval import objects, problems
+from shared.protocol.connect import Role
 
 if TYPE_CHECKING:
     import msgspec
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 PARAMETERS: Final = {
     "requestId": objects.RequestId,
     "deviceId": objects.DeviceId,
-    "role": objects.Role,
+    "role": Role,
 }
 """What may stand in a path, by name."""
 
@@ -35,9 +36,9 @@ _OF_TOKEN: Final = (*_OF_DEVICE, problems.UNKNOWN_ROLE)
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One call: its name, where it is, what it brings and gets, and how it can fail.
+    """One call of operators: its name, where it is, what it brings and gets, how it can fail.
 
-    `changes`: it is more than reading. `specific`: problems beside those that every call can have.
+    `specific`: the problems beside those that every call can have.
     """
 
     id: str
@@ -60,6 +61,33 @@ class Operation:
         brings = (problems.TOO_LARGE, problems.MEDIA) if self.changes else ()
         return (*_EVERY_CALL, *self.specific, *brings, problems.UNAVAILABLE)
 
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Something that anybody may read."""
+
+    id: str
+    path: str
+    summary: str
+    media: str
+    not_ready: bool = False
+    """Whether it answers 503 with the same when the service is not ready."""
+
+
+OPENAPI: Final = Page("openapi", "/openapi.json", "This description", "application/json")
+METRICS: Final = Page("metrics", "/metrics", "Metrics for Prometheus", "text/plain")
+PAGES: Final = (
+    Page("about", "/", "What this service is", "text/plain"),
+    OPENAPI,
+    Page("livez", "/livez", "Say that the process serves", "application/json"),
+    Page(
+        "readyz",
+        "/readyz",
+        "Say whether everything is there that the service depends on",
+        "application/json",
+        not_ready=True,
+    ),
+)
 
 OPERATIONS: Final = (
     Operation(

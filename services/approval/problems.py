@@ -50,27 +50,6 @@ MEDIA: Final = Kind("media-type", 415, "The body is not application/json")
 INTERNAL: Final = Kind("internal", 500, "The service failed")
 UNAVAILABLE: Final = Kind("store-unavailable", 503, "Redis did not answer; the outcome is unknown")
 
-KINDS: Final = (
-    MALFORMED,
-    UNAUTHORIZED,
-    NOT_ALLOWED,
-    INVALID_SCOPE,
-    NOT_FOUND,
-    UNKNOWN_REQUEST,
-    UNKNOWN_DEVICE,
-    UNKNOWN_ROLE,
-    METHOD,
-    APPROVED,
-    REJECTED,
-    SUPERSEDED,
-    DISPLACED,
-    EXPIRED,
-    TOO_LARGE,
-    MEDIA,
-    INTERNAL,
-    UNAVAILABLE,
-)
-
 _ENDED: Final[Mapping[str, tuple[Kind, str]]] = {
     "approved": (APPROVED, "If the device is no longer paired, it has to ask again."),
     "rejected": (REJECTED, "If the device is to come in after all, let it connect again."),
@@ -84,6 +63,25 @@ _ENDED: Final[Mapping[str, tuple[Kind, str]]] = {
     ),
     "expired": (EXPIRED, "The device stopped asking. Let it connect again."),
 }
+
+
+_WRONG: Final[Mapping[type[errors.RegistryError], tuple[Kind, str]]] = {
+    errors.NotAllowed: (NOT_ALLOWED, "The caller's rights do not reach so far."),
+    errors.MissingScope: (NOT_ALLOWED, "The caller does not hold this scope itself."),
+    errors.UnknownRequest: (UNKNOWN_REQUEST, "It never was, or it ended more than a day ago."),
+    errors.UnknownDevice: (UNKNOWN_DEVICE, "It never was paired, or it was removed."),
+    errors.UnknownRole: (UNKNOWN_ROLE, "It never had one, or it was revoked."),
+    errors.InvalidLabel: (MALFORMED, "label: 1 to 64 characters, not all of them blank."),
+    errors.InvalidScope: (
+        INVALID_SCOPE,
+        "It was never approved for this device, or belongs to none of the requested roles.",
+    ),
+    errors.StoreUnavailable: (
+        UNAVAILABLE,
+        "What was asked may or may not have been done. Asking again is safe.",
+    ),
+}
+_BUG: Final = (INTERNAL, "The service's log has the reason.")
 
 
 class Problem(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
@@ -100,17 +98,27 @@ class Problem(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, k
     scope: str = ""
 
 
-class Refused(Exception):  # noqa: N818 (what is wrong is the name)
-    """The call is refused before it reaches the registry."""
+class Refused(Exception):
+    """A call ends with this problem."""
 
-    def __init__(self, kind: Kind, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        successor: str = "",
+        scope: str = "",
+    ) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
-        self.headers = headers or {}
+        self.headers = dict(headers or {})
+        self.successor = successor
+        self.scope = scope
 
 
-class Ids(msgspec.Struct, rename="camel"):
+class Ids(msgspec.Struct, rename="camel", frozen=True):
     """What a call is about, once its path is read: it stands in its problems and its log line."""
 
     request_id: str = ""
@@ -128,91 +136,60 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Answer every error of a call with a problem."""
     try:
         return await handler(request)
-    except errors.StoreUnavailable as error:
+    except Refused as error:
+        refused = error
+    except errors.RegistryError as error:
+        refused = _by_registry(error)
+    except web.HTTPException as error:
+        refused = _by_aiohttp(error)
+    except Exception:  # noqa: BLE001 (the last line of defence: nothing of it goes out)
+        structlog.get_logger("approval").exception(log_events.CALL_FAILED.name)
+        refused = Refused(*_BUG)
+    return _response(request, refused)
+
+
+def _by_registry(error: errors.RegistryError) -> Refused:
+    if isinstance(error, errors.RequestOver):
+        kind, detail = _ENDED[error.state]
+        return Refused(kind, detail, successor=error.successor)
+    headers: dict[str, str] = {}
+    if isinstance(error, errors.StoreUnavailable):
         structlog.get_logger("approval").warning(
             log_events.STORE_UNAVAILABLE.name, error=str(error)
         )
-        return _response(
-            request,
-            UNAVAILABLE,
-            "It may or may not have been done. Asking again is safe; look at the result.",
-            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
-        )
-    except errors.RegistryError as error:
-        return _registry_problem(request, error)
-    except Refused as refused:
-        return _response(request, refused.kind, refused.detail, headers=refused.headers)
-    except web.HTTPMethodNotAllowed as error:
-        return _response(
-            request,
-            METHOD,
-            f"Served here: {error.headers['Allow']}.",
-            headers={"Allow": error.headers["Allow"]},
-        )
-    except web.HTTPException as error:
-        return _http_problem(request, error)
-    except Exception:
-        structlog.get_logger("approval").exception(log_events.CALL_FAILED.name)
-        return _response(request, INTERNAL, "The service's log has the reason.")
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    kind, detail = _WRONG[type(error)]
+    return Refused(kind, detail, headers, scope=getattr(error, "scope", ""))
 
 
-def _registry_problem(request: web.Request, error: errors.RegistryError) -> web.Response:
-    match error:
-        case errors.MissingScope(scope=scope):
-            return _response(request, NOT_ALLOWED, f"It needs the scope {scope}.", scope=scope)
-        case errors.NotAllowed():
-            return _response(request, NOT_ALLOWED, "The caller's rights do not reach so far.")
-        case errors.UnknownRequest():
-            return _response(
-                request, UNKNOWN_REQUEST, "It never was, or it ended more than a day ago."
-            )
-        case errors.RequestOver(state=state, successor=successor):
-            kind, detail = _ENDED[state]
-            return _response(request, kind, detail, successor=successor)
-        case errors.UnknownDevice():
-            return _response(request, UNKNOWN_DEVICE, "It never was paired, or it was removed.")
-        case errors.UnknownRole():
-            return _response(request, UNKNOWN_ROLE, "It never had one, or it was revoked.")
-        case errors.InvalidLabel():
-            return _response(request, MALFORMED, "label: 1 to 64 characters that are not blank.")
-        case errors.InvalidScope(scope=scope):
-            detail = "It was never approved for the device, or belongs to none of its roles."
-            return _response(request, INVALID_SCOPE, detail, scope=scope)
-    structlog.get_logger("approval").error(log_events.CALL_FAILED.name, error=repr(error))
-    return _response(request, INTERNAL, "The service's log has the reason.")
-
-
-def _http_problem(request: web.Request, error: web.HTTPException) -> web.Response:
+def _by_aiohttp(error: web.HTTPException) -> Refused:
     """Say in our form what aiohttp itself found wrong."""
-    if error.status == HTTPStatus.NOT_FOUND:
-        return _response(request, NOT_FOUND, "GET /openapi.json says what there is.")
+    if isinstance(error, web.HTTPNotFound):
+        return Refused(NOT_FOUND, "GET /openapi.json says what there is.")
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return Refused(METHOD, f"Served here: {allowed}.", {"Allow": allowed})
     status = HTTPStatus(error.status)
-    kind = next((kind for kind in KINDS if kind.status == status), None)
-    kind = kind or Kind(f"http-{error.status}", error.status, status.phrase)
-    return _response(request, kind, status.description or status.phrase)
+    return Refused(Kind(f"http-{error.status}", error.status, status.phrase), status.description)
 
 
-def _response(
-    request: web.Request,
-    kind: Kind,
-    detail: str,
-    *,
-    successor: str = "",
-    scope: str = "",
-    headers: Mapping[str, str] | None = None,
-) -> web.Response:
+def _response(request: web.Request, refused: Refused) -> web.Response:
     ids = request.get(IDS) or Ids()
+    kind = refused.kind
     problem = Problem(
         type=TYPE_PREFIX + kind.name,
         title=kind.title,
         status=kind.status,
-        detail=printable(detail)[:DETAIL_LIMIT_CHARACTERS],
+        detail=printable(refused.detail)[:DETAIL_LIMIT_CHARACTERS],
         request_id=ids.request_id,
-        successor_request_id=successor,
+        successor_request_id=refused.successor,
         device_id=ids.device_id,
         role=ids.role,
-        scope=printable(scope),
+        scope=printable(refused.scope),
     )
     return web.Response(
-        body=_encode(problem), status=kind.status, content_type=MEDIA_TYPE, headers=headers
+        body=_encode(problem),
+        status=kind.status,
+        content_type=MEDIA_TYPE,
+        headers=refused.headers,
     )

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-import sys
 from dataclasses import replace
+from typing import Final
 
 import structlog
-import uvloop
 from aiohttp import web
 
 from services.gateway import log_events
@@ -21,20 +19,20 @@ from services.gateway.settings import Settings, read_settings
 from services.gateway.sockets import SocketProtocol
 from shared.bus.channels import new_boot_id
 from shared.clock import SystemClock
-from shared.listening import ListenError, addresses, inherited_sockets, open_sockets
+from shared.listening import addresses, inherited_sockets, open_sockets
 from shared.observability.logs import configure_logs
+from shared.process import run_service, settle_memory
 from shared.protocol.closing import CloseCode
 from shared.protocol.limits import CLOSING_SECONDS
-from shared.settings import SettingsError
 
-EXIT_SETTINGS = 78
-"""EX_CONFIG: the environment is wrong, and starting again will not help."""
-KEEPALIVE_SECONDS = 75.0
-HANDLERS_SECONDS = 2.0
+KEEPALIVE_SECONDS: Final = 75.0
+"""How long a plain HTTP connection may stay idle."""
+HANDLERS_SECONDS: Final = 2.0
+"""How long handlers may take once all sockets are closed."""
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until told to stop."""
     boot_id = new_boot_id()
     common = settings.common
     configure_logs(
@@ -53,9 +51,6 @@ async def serve(settings: Settings) -> None:
     listeners = inherited_sockets(os.environ) or open_sockets(common.hosts, common.port)
     gateway = build_gateway(settings, boot_id=boot_id, clock=SystemClock())
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
     runner = web.AppRunner(gateway.app, access_log=None, shutdown_timeout=HANDLERS_SECONDS)
     await runner.setup()
     server = runner.server
@@ -83,6 +78,7 @@ async def serve(settings: Settings) -> None:
         if common.ops_port is not None:
             for listener in open_sockets(common.hosts, common.ops_port):
                 await web.SockSite(ops, listener).start()
+        settle_memory()
         acceptor.start()
         log.info(log_events.STARTED.name, listening=addresses(listeners))
         await stop.wait()
@@ -102,15 +98,5 @@ async def _all_gone(connections: Connections) -> None:
             await connections.empty()
 
 
-def main() -> None:
-    """Run the gateway; exit code 78 when settings are wrong."""
-    try:
-        settings = read_settings(os.environ)
-        uvloop.run(serve(settings))
-    except (SettingsError, ListenError) as error:
-        sys.stderr.write(f"The gateway cannot start:\n{error}\n")
-        sys.exit(EXIT_SETTINGS)
-
-
 if __name__ == "__main__":
-    main()
+    run_service("The gateway", read_settings, serve)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import uuid
 from dataclasses import dataclass
@@ -117,9 +118,10 @@ class Sockets:
             max_msg_size=FRAME_LIMIT_BYTES + 1,
             decode_text=False,
         )
-        await socket.prepare(request)
+        with contextlib.suppress(ConnectionResetError):
+            await socket.prepare(request)
         protocol, transport = request.protocol, request.transport
-        if not isinstance(protocol, SocketProtocol) or transport is None:
+        if not isinstance(protocol, SocketProtocol) or transport is None or not socket.prepared:
             return socket
         connection = self._connections.open(transport, where.address.limit_key)
         protocol.guard(

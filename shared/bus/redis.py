@@ -118,7 +118,6 @@ class RedisBus:
             socket_timeout=None,
         )
         self._envelope = envelope
-        self._clock = clock
         self._names = {channel.encode(): channel for channel in channels}
         self._on_message = on_message
         self._on_subscribed = on_subscribed
@@ -131,7 +130,7 @@ class RedisBus:
         self._subscription.trouble = "not subscribed yet"
         self._publisher = Link("publisher", clock, self._log, count)
         self._publishing: _Connection | None = None
-        self._publish_again_at = 0.0
+        self._connect_at: float | None = 0.0
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     async def start(self) -> None:
@@ -228,24 +227,34 @@ class RedisBus:
             self._log.exception("bus_message_failed", channel=channel, sender=sender)
 
     async def _publish_for_ever(self) -> None:
+        """Publish in rounds; while Redis is away, look by itself whether it is back."""
         try:
-            while letters := await self._outbox.take():
-                await self._send(letters)
+            while True:
+                try:
+                    async with asyncio.timeout_at(self._connect_at):
+                        letters = await self._outbox.take()
+                except TimeoutError:
+                    await self._send([])
+                else:
+                    if not letters:
+                        return
+                    await self._send(letters)
         finally:
             await self._hang_up()
 
     async def _send(self, letters: list[Letter]) -> None:
         """Publish them or fail them; while Redis is known to be away, at once."""
+        now = asyncio.get_running_loop().time
         detail = "given up while publishing"
         try:
-            if self._clock.monotonic() < self._publish_again_at:
+            if self._publisher.trouble and self._connect_at and now() < self._connect_at:
                 detail = self._publisher.trouble
                 return
             await self._publish_round(letters)
+            self._connect_at = None
             self._publisher.works()
         except Exception as error:  # noqa: BLE001  whatever it was, connect anew
-            pause = self._publisher.failed(error)
-            self._publish_again_at = self._clock.monotonic() + pause
+            self._connect_at = now() + self._publisher.failed(error)
             detail = self._publisher.trouble
             await self._hang_up()
         finally:
@@ -261,11 +270,13 @@ class RedisBus:
         if connection is None:
             connection = self._publishing = await self._connect()
         commands = [("PUBLISH", letter.channel, letter.data) for letter in letters]
+        refused: ResponseError | None = None
         async with asyncio.timeout(PUBLISH_SECONDS):
             await connection.send_packed_command(
-                connection.pack_commands(commands), check_health=False
+                connection.pack_commands(commands or [("PING",)]), check_health=False
             )
-            refused: ResponseError | None = None
+            if not letters:
+                await _read(connection)
             for letter in letters:
                 try:
                     letter.done(await _read(connection))

@@ -27,11 +27,13 @@ class Responders:
         """Start with nobody."""
         self._clock = clock
         self._heard: dict[str, float] = {}
+        self._gone: dict[str, float] = {}
         self._doubted: dict[str, float] = {}
 
     def heard(self, boot_id: str) -> None:
         """Note that a replica announced itself just now."""
         now = self._clock.monotonic()
+        self._gone.pop(boot_id, None)
         if boot_id not in self._heard and len(self._heard) >= RESPONDERS_LIMIT:
             self._forget_silent(now)
             if len(self._heard) >= RESPONDERS_LIMIT:
@@ -51,9 +53,11 @@ class Responders:
             self._to_end(boot_id)
 
     def gone(self, boot_id: str) -> None:
-        """Forget a replica nobody listens for, until it is heard again."""
-        self._heard.pop(boot_id, None)
+        """Take a replica nobody listens for out of the line, until it is heard again."""
+        heard = self._heard.pop(boot_id, None)
         self._doubted.pop(boot_id, None)
+        if heard is not None:
+            self._gone[boot_id] = heard
 
     def choose(self, exclude: Container[str] = ()) -> str | None:
         """Take the next in line that is not in `exclude`; None if there is nobody."""
@@ -74,10 +78,17 @@ class Responders:
         self._forget_silent(self._clock.monotonic())
         return list(self._heard)
 
+    def expected(self) -> bool:
+        """Whether one that was heard lately is gone: it may be back, or another in its place."""
+        self._forget_silent(self._clock.monotonic())
+        return bool(self._gone)
+
     def _to_end(self, boot_id: str) -> str:
         self._heard[boot_id] = self._heard.pop(boot_id)
         return boot_id
 
     def _forget_silent(self, now: float) -> None:
-        for boot_id in [b for b, heard in self._heard.items() if now - heard > HEARD_SECONDS]:
-            self.gone(boot_id)
+        for line in (self._heard, self._gone):
+            for boot_id in [b for b, heard in line.items() if now - heard > HEARD_SECONDS]:
+                del line[boot_id]
+                self._doubted.pop(boot_id, None)

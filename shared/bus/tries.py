@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 REDIS_FAILURES_LIMIT: Final = 4
 """How often publishing may fail before the questions are given up."""
-REDIS_PAUSE_SECONDS: Final = 0.1
-"""Pause after a failed publish: as long as a lost connection needs to be made anew."""
+PAUSE_SECONDS: Final = 0.1
+"""Pause after a failed publish, or where nobody is left: as long as a lost connection needs."""
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -35,7 +35,9 @@ class Tries:
 
     A batch whose responder is slow goes to the next one; when all were asked, once more to those
     that were not busy; after that, late answers are waited for until the deadline. Where nobody
-    listens the next one is asked at once; where all are busy the batch fails at once.
+    listens the next one is asked at once. If nobody is left, one that was heard a moment ago is
+    waited for: it lost its connection, or another takes its place. Where all are busy, or nobody
+    was heard, the batch fails at once.
     """
 
     def __init__(
@@ -76,11 +78,11 @@ class Tries:
             responder = self._responders.choose(batch.excluded)
         if responder is not None:
             self._try(batch, responder, min(self._try_seconds, remaining))
+        elif self._responders.expected() and not batch.busy:
+            self._wait(batch, min(PAUSE_SECONDS, remaining))
         elif batch.hopeful:
             self._wait(batch, remaining)
         else:
-            if batch.reason is None and not batch.redis_failures and self._bus_ok():
-                batch.reason = "no-responder"
             self.fail(batch)
 
     def refused(self, batch: Batch, questions: list[OpenQuestion], responder: str) -> None:
@@ -96,7 +98,9 @@ class Tries:
     def fail(self, batch: Batch) -> None:
         """Give up what is still open of a batch."""
         batch.step()
-        reason = batch.reason or "redis"
+        reason = batch.reason
+        if reason is None:
+            reason = "redis" if batch.redis_failures or not self._bus_ok() else "no-responder"
         questions = batch.open_questions()
         for question in questions:
             self._close(question)
@@ -154,6 +158,7 @@ class Tries:
             self._responders.gone(responder)
             if attempt == batch.attempt:
                 self._count(counters.TRIES_FAILED, why="no-responder")
+                batch.excluded.discard(responder)
                 batch.reason = "no-responder"
                 self.advance(batch)
 
@@ -181,7 +186,7 @@ class Tries:
             batch.excluded.discard(batch.responder)
         remaining = batch.deadline - self._clock.monotonic()
         if batch.redis_failures < REDIS_FAILURES_LIMIT:
-            self._wait(batch, min(REDIS_PAUSE_SECONDS, remaining))
+            self._wait(batch, min(PAUSE_SECONDS, remaining))
         elif batch.hopeful:
             batch.excluded = set(self._responders.live())
             self._wait(batch, remaining)

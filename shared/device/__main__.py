@@ -141,7 +141,7 @@ def _gateway_url(text: str) -> str:
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     if scheme not in {"ws", "wss"} or not parts.hostname:
         raise argparse.ArgumentTypeError(f"{text} is no address like ws://host:port or wss://host")
-    return parts._replace(scheme=scheme, fragment="").geturl()
+    return parts._replace(scheme=scheme, path=parts.path.rstrip("/"), fragment="").geturl()
 
 
 def _parser() -> argparse.ArgumentParser:

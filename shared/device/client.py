@@ -160,7 +160,7 @@ class DeviceClient:
             why = f"no answer within {self.timeouts.open:g} s"
             raise UnreachableError(self.url, why) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UnreachableError(self.url, str(error) or type(error).__name__) from error
+            raise UnreachableError(self.url, _why(error)) from error
         self._reader = asyncio.create_task(self._read(self._socket), name="device-client-reader")
 
     async def challenge(self) -> Challenge | Close:
@@ -348,6 +348,19 @@ def new_session() -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=None),
         headers={"User-Agent": "latchkey-device"},
     )
+
+
+def _why(error: Exception) -> str:
+    """Say in a few words why no socket came about."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"no such host as {error.host}"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return f"TLS: {error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        if isinstance(error.os_error, ConnectionRefusedError):
+            return "the connection was refused"
+        return error.os_error.strerror or str(error.os_error)
+    return str(error) or type(error).__name__
 
 
 @asynccontextmanager

@@ -93,6 +93,7 @@ _AT_HTTP: Final = {
         "proxy there finds no gateway. Try again in a few seconds."
     ),
 }
+_METHODS: Final = {"token": "the gateway token", "device-token": "its device token"}
 _AT_NOTHING: Final = "Is a gateway running there? `make run` starts two on ws://127.0.0.1:18789."
 
 
@@ -105,8 +106,8 @@ def admitted(outcome: Admitted, rows: Sequence[tuple[str, str]]) -> str:
             *rows,
             ("role", outcome.role or "operator"),
             ("scopes", ", ".join(outcome.scopes) or "none"),
+            ("let in by", _METHODS.get(method, str(method))),
             ("protocol", str(outcome.protocol)),
-            ("known by", str(method)),
             ("connection", outcome.connection_id),
         ],
     )

@@ -97,6 +97,6 @@ async def stub_gateway(script: Callable[[Socket], Awaitable[object]]) -> AsyncIt
     app = web.Application()
     app.router.add_get("/{path:.*}", serve)
     async with TestServer(app) as server:
-        yield f"ws://127.0.0.1:{server.port}/"
+        yield f"ws://127.0.0.1:{server.port}"
     for problem in problems:
         raise problem

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from shared.bus.channels import NEWS, ask_channel, inbox_channel, new_boot_id
 from shared.bus.envelope import Envelope, Opened
+from shared.bus.errors import Unavailable
 from shared.bus.redis import SILENCE_SECONDS, RedisBus
 from shared.bus.requester import Requester
 from shared.bus.responder import Question, Reply, Responder
 from shared.bus.responders import Responders
 from shared.bus.wire import encode
 from shared.clock import SystemClock
-from tests.support.waiting import until
+from tests.support.waiting import WAIT_SECONDS, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from shared.bus.errors import Rejected
 
@@ -155,10 +156,8 @@ async def announced(*approvals: Approval) -> AsyncIterator[None]:
     async def announce() -> None:
         while True:
             for approval in approvals:
-                try:
+                with suppress(Unavailable):
                     await approval.publish(NEWS, b"alive")
-                except Exception:  # noqa: BLE001, S112  it is tried again
-                    continue
             await asyncio.sleep(ALIVE_SECONDS)
 
     task = asyncio.create_task(announce())
@@ -167,3 +166,27 @@ async def announced(*approvals: Approval) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+async def until_heard(one: Member, body: bytes) -> None:
+    """Publish news until it comes back, as a replica does that announces itself."""
+
+    async def heard() -> None:
+        while body not in one.bodies(NEWS):
+            try:
+                await one.publish(NEWS, body)
+            except Unavailable:
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(heard(), WAIT_SECONDS)
+
+
+async def until_holds(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for a condition that has to be asked for over the network."""
+
+    async def holds() -> None:
+        while not await condition():  # noqa: ASYNC110  what happens in Redis sets no event here
+            await asyncio.sleep(0.02)
+
+    await asyncio.wait_for(holds(), WAIT_SECONDS)

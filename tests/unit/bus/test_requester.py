@@ -11,7 +11,8 @@ import pytest
 from shared.bus import counters
 from shared.bus.errors import Rejected, Unavailable
 from shared.bus.requester import DEADLINE_SECONDS, QUESTIONS_IN_FLIGHT_LIMIT, TRY_SECONDS
-from shared.bus.tries import REDIS_FAILURES_LIMIT, REDIS_PAUSE_SECONDS
+from shared.bus.responders import HEARD_SECONDS
+from shared.bus.tries import PAUSE_SECONDS, REDIS_FAILURES_LIMIT
 from shared.bus.wire import (
     BATCH_LIMIT_BYTES,
     BODY_LIMIT_BYTES,
@@ -120,16 +121,60 @@ class TestWhereNobodyListens:
 
         run_virtual(scenario)
 
-    def test_without_any_other_it_fails_at_once(self) -> None:
+    def test_where_nobody_was_heard_it_fails_at_once(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=0)
+            started = clock.monotonic()
+            assert reasons([await outcome(gateway.ask(1))]) == {("no-responder", "approval"): 1}
+            assert clock.monotonic() == started
+            assert gateway.questions_published() == []
+            assert gateway.counts.of[counters.QUESTIONS_FAILED, "no-responder"] == 1
+
+        run_virtual(scenario)
+
+    def test_one_that_was_heard_a_moment_ago_is_waited_for_and_asked_again(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=0)
+            away = Approval(gateway.board, "away")
+            gateway.responders.heard("away")
+            started = clock.monotonic()
+            tasks = [asyncio.create_task(gateway.ask(n)) for n in range(3)]
+            await asyncio.sleep(0.4)
+            tasks.append(asyncio.create_task(gateway.ask(3)))
+            await asyncio.sleep(0.4)
+            away.join()
+            gateway.responders.heard("away")
+            answers = await asyncio.gather(*tasks)
+            assert answers == [[n, "away"] for n in range(4)]
+            assert clock.monotonic() - started < 1.0
+
+        run_virtual(scenario)
+
+    def test_or_another_in_its_place(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock, approvals=0)
+            gateway.responders.heard("replaced")
+            asking = asyncio.create_task(gateway.ask(1))
+            await asyncio.sleep(1.2)
+            Approval(gateway.board, "new").join()
+            gateway.responders.heard("new")
+            assert await asking == [1, "new"]
+
+        run_virtual(scenario)
+
+    def test_but_not_for_longer_than_the_deadline_nor_once_it_is_forgotten(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, approvals=0)
             gateway.responders.heard("dead")
             started = clock.monotonic()
             assert reasons([await outcome(gateway.ask(1))]) == {("no-responder", "approval"): 1}
+            assert clock.monotonic() - started == pytest.approx(DEADLINE_SECONDS)
+            assert reasons([await outcome(gateway.ask(1))]) == {("no-responder", "approval"): 1}
+            assert clock.monotonic() - started == pytest.approx(HEARD_SECONDS, abs=0.2)
+            started = clock.monotonic()
             assert reasons([await outcome(gateway.ask(1))]) == {("no-responder", "approval"): 1}
             assert clock.monotonic() == started
             assert len(gateway.questions_published()) == 1
-            assert gateway.counts.of[counters.QUESTIONS_FAILED, "no-responder"] == 2
 
         run_virtual(scenario)
 
@@ -319,7 +364,7 @@ class TestRedisFails:
             gateway = Gateway(clock)
             gateway.board.redis_down = True
             asking = asyncio.gather(*(gateway.ask(n) for n in range(3)))
-            await asyncio.sleep(REDIS_PAUSE_SECONDS * 1.5)
+            await asyncio.sleep(PAUSE_SECONDS * 1.5)
             gateway.board.redis_down = False
             assert await asking == [[n, "approval-0"] for n in range(3)]
 

@@ -68,6 +68,20 @@ class TestWhoIsLive:
         responders.heard("a")
         assert responders.live() == ["b", "a"]
 
+    def test_one_that_is_gone_is_expected_back_for_as_long_as_it_would_have_been_live(self) -> None:
+        responders, clock = heard("a")
+        assert not responders.expected()
+        clock.advance(2.0)
+        responders.gone("a")
+        responders.gone("never heard")
+        assert responders.expected()
+        clock.advance(1.5)
+        assert not responders.expected()
+        responders.heard("a")
+        responders.gone("a")
+        responders.heard("a")
+        assert not responders.expected()
+
     def test_the_wall_clock_means_nothing(self) -> None:
         responders, clock = heard("a")
         clock.step_wall(600)

@@ -77,10 +77,12 @@ class TestConnect:
             seen.append(await socket.admit())
             await socket.hear_anything()
 
-        async with stub_gateway(script) as url:
-            async with DeviceClient(url, KEY, CLI, device_token="d") as device:
-                await device.connect()
-                assert device.credentials == Credentials(device_token="d")
+        async with (
+            stub_gateway(script) as url,
+            DeviceClient(url, KEY, CLI, device_token="d") as device,
+        ):
+            await device.connect()
+            assert device.credentials == Credentials(device_token="d")
         assert seen[0]["params"]["auth"] == {"deviceToken": "d"}
 
     async def test_refused_with_the_frame_and_the_close_that_followed(self) -> None:
@@ -113,9 +115,11 @@ class TestConnect:
             await socket.fail(await socket.hear(), PAIRING)
             await socket.hear_anything()
 
-        async with stub_gateway(script) as url:
-            async with DeviceClient(url, KEY, CLI, timeouts=QUICK) as device:
-                assert await device.connect() == Refused(PAIRING, None)
+        async with (
+            stub_gateway(script) as url,
+            DeviceClient(url, KEY, CLI, timeouts=QUICK) as device,
+        ):
+            assert await device.connect() == Refused(PAIRING, None)
 
     async def test_a_lost_connection_is_1006(self) -> None:
         async def script(socket: Socket) -> None:
@@ -161,10 +165,12 @@ class TestWhatCanGoWrong:
             return web.Response(status=503, text="Too many unauthenticated sockets")
 
         app.router.add_get("/", full)
-        async with TestServer(app) as server:
-            async with DeviceClient(f"ws://127.0.0.1:{server.port}/", KEY, CLI) as device:
-                with pytest.raises(UnreachableError) as caught:
-                    await device.connect()
+        async with (
+            TestServer(app) as server,
+            DeviceClient(f"ws://127.0.0.1:{server.port}/", KEY, CLI) as device,
+        ):
+            with pytest.raises(UnreachableError) as caught:
+                await device.connect()
         assert caught.value.status == 503
 
     async def test_a_silent_listener(self) -> None:
@@ -190,10 +196,12 @@ class TestWhatCanGoWrong:
         async def script(socket: Socket) -> None:
             await socket.hear_anything()
 
-        async with stub_gateway(script) as url:
-            async with DeviceClient(url, KEY, CLI, timeouts=QUICK) as device:
-                with pytest.raises(NoAnswerError) as caught:
-                    await device.connect()
+        async with (
+            stub_gateway(script) as url,
+            DeviceClient(url, KEY, CLI, timeouts=QUICK) as device,
+        ):
+            with pytest.raises(NoAnswerError) as caught:
+                await device.connect()
         assert (caught.value.awaited, caught.value.seconds) == ("challenge", 0.1)
 
     async def test_no_answer_to_connect(self) -> None:
@@ -202,10 +210,12 @@ class TestWhatCanGoWrong:
             await socket.hear()
             await socket.hear_anything()
 
-        async with stub_gateway(script) as url:
-            async with DeviceClient(url, KEY, CLI, timeouts=QUICK) as device:
-                with pytest.raises(NoAnswerError, match="answer to connect"):
-                    await device.connect()
+        async with (
+            stub_gateway(script) as url,
+            DeviceClient(url, KEY, CLI, timeouts=QUICK) as device,
+        ):
+            with pytest.raises(NoAnswerError, match="answer to connect"):
+                await device.connect()
 
     @pytest.mark.parametrize(
         "first", ["hello", '{"type":"event","event":"connect.challenge"}', "[]"]

@@ -106,7 +106,7 @@ class TestConnect:
 
     @pytest.mark.parametrize(("version", "both"), [(2, False), (3, True)])
     def test_version_3_covers_the_platform_and_version_2_does_not(
-        self, version: Any, both: bool
+        self, version: Any, *, both: bool
     ) -> None:
         frame = connect_request(CHALLENGE, KEY, replace(CLI, signature_version=version))
         frame["params"]["client"]["platform"] = "other"

@@ -1,0 +1,39 @@
+"""A replica of approval, and a client of its API that holds the admin token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.approval.operator import Operator
+from tests.integration.approval.replica import Replica, replica
+from tests.support.clock import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.redis import RedisServer
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def here(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[Replica]:
+    async with replica(redis_server.approval_url, clock) as one:
+        yield one
+
+
+@pytest.fixture
+async def there(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[Replica]:
+    async with replica(redis_server.approval_url, clock) as one:
+        yield one
+
+
+@pytest.fixture
+async def operator(here: Replica) -> AsyncIterator[Operator]:
+    async with Operator(here) as one:
+        yield one

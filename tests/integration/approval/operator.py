@@ -1,0 +1,133 @@
+"""An operator who calls the HTTP API, and looks closely at every answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import msgspec
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
+
+from services.approval.problems import TYPE_PREFIX, Problem
+from tests.integration.approval.replica import ADMIN_TOKEN
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from multidict import CIMultiDictProxy
+
+    from tests.integration.approval.replica import Replica
+
+BEARER: Final = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+HARDENING: Final = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Server": "latchkey",
+}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back: `body` is decoded JSON, or text."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    text: str
+    body: Any
+
+    def ok(self) -> Any:
+        """Return the body of a call that was carried out."""
+        assert self.status == 200, self.text
+        assert self.headers["Content-Type"].startswith("application/json")
+        return self.body
+
+    def problem(self, status: int, name: str) -> dict[str, Any]:
+        """Return the members of a problem, which must be this one and in order."""
+        assert (self.status, self.headers["Content-Type"]) == (
+            status,
+            "application/problem+json",
+        ), self.text
+        understood = msgspec.convert(self.body, Problem)
+        assert self.body["status"] == understood.status == status
+        assert self.body["type"] == TYPE_PREFIX + name
+        assert understood.title
+        assert understood.detail
+        members: dict[str, Any] = {
+            key: value
+            for key, value in self.body.items()
+            if key not in {"type", "title", "status", "detail"}
+        }
+        return members
+
+
+class Operator:
+    """Calls a replica's API with the admin token, unless told otherwise."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._client: TestClient[web.Request, web.Application] = TestClient(
+            TestServer(replica.app)
+        )
+
+    @property
+    def url(self) -> URL:
+        """Where the API is."""
+        return self._client.make_url("/")
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        headers: dict[str, str] | None = None,
+        data: Any = None,
+    ) -> Reply:
+        """Call; the path goes out as it stands."""
+        url = URL(str(self.url).rstrip("/") + path, encoded=True)
+        sent = BEARER if headers is None else headers
+        async with self._client.session.request(
+            method, url, json=json, data=data, headers=sent, allow_redirects=False
+        ) as response:
+            text = await response.text()
+            for name, value in HARDENING.items():
+                assert response.headers[name] == value
+            is_json = response.content_type.endswith("json") and method != "HEAD"
+            body = msgspec.json.decode(text) if is_json else text
+            return Reply(response.status, response.headers, text, body)
+
+    async def get(self, path: str) -> Reply:
+        """Read."""
+        return await self.call("GET", path)
+
+    async def post(self, path: str, json: Any = None) -> Reply:
+        """Do."""
+        return await self.call("POST", path, json=json)
+
+    async def approve(self, request_id: str) -> Reply:
+        """Approve a request."""
+        return await self.post(f"/v1/requests/{request_id}/approve")
+
+    async def pending_ids(self) -> list[str]:
+        """Return the ids of the requests that wait, in the order they are listed."""
+        listed = (await self.get("/v1/requests")).ok()
+        return [request["requestId"] for request in listed["pending"]]
+
+    async def audit(self) -> list[dict[str, Any]]:
+        """Return the whole audit log."""
+        entries: list[dict[str, Any]] = (await self.get("/v1/audit?limit=1000")).ok()["entries"]
+        return entries
+
+    async def __aenter__(self) -> Self:
+        await self._client.start_server()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.close()

@@ -1,0 +1,175 @@
+"""An approval replica in this process: registry, admissions and API over a real Redis, no bus."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import web
+
+from services.approval.admissions import Admissions, PendingLimits
+from services.approval.api import add_routes
+from services.approval.ledger import Ledger
+from services.approval.metrics import Metrics
+from services.approval.policy import Draws
+from services.approval.registry import Registry
+from services.approval.settings import Settings, read_settings
+from services.approval.store import Store
+from services.approval.tokens import TokenKeys, draw_request_id, draw_token_id
+from shared.bus.redis import make_client
+from shared.bus.responder import Question
+from shared.messages import (
+    Admission,
+    Admitted,
+    Answer,
+    Changed,
+    ClientInfo,
+    NeedsPairing,
+    decode_answer,
+    encode,
+)
+from shared.observability.health import Health, Readiness
+from shared.observability.ops import OpsViews
+from shared.protocol.signing import encode_base64
+from tests.support.clock import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+    from shared.clock import Clock
+
+ADMIN_TOKEN: Final = "the-admin-token-of-these-tests-0123456789"
+TTL_SECONDS: Final = 3600
+READ: Final = ("operator.read",)
+
+_call_numbers: Final = itertools.count(1)
+
+
+def _settings(redis_url: str, **more: str) -> Settings:
+    return read_settings(
+        {
+            "REDIS_URL": redis_url,
+            "BUS_SECRET": secrets.token_hex(32),
+            "TOKEN_SECRET": "the-token-secret-of-these-tests-0123456789",
+            "APPROVAL_ADMIN_TOKEN": ADMIN_TOKEN,
+            "PENDING_TTL_SECONDS": str(TTL_SECONDS),
+            **more,
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device as gateways report it, its proof already checked."""
+
+    device_id: str
+    public_key: str
+
+    @classmethod
+    def new(cls) -> Device:
+        """Make a device of its own."""
+        key = secrets.token_bytes(32)
+        return cls(hashlib.sha256(key).hexdigest(), encode_base64(key))
+
+    def asks(  # noqa: PLR0913
+        self,
+        scopes: tuple[str, ...] = READ,
+        *,
+        role: str = "operator",
+        address: str = "",
+        token: str = "",
+        name: str = "",
+        platform: str = "linux",
+        call_id: str = "",
+    ) -> Admission:
+        """Return its question; `token` is the device token it comes with, if any."""
+        return Admission(
+            call_id=call_id or f"gateway:{next(_call_numbers)}",
+            device_id=self.device_id,
+            public_key=self.public_key,
+            role=role,
+            scopes=list(scopes),
+            client=ClientInfo("cli", "cli", "1", platform, "Linux", name),
+            method="device-token" if token else "token",
+            address=address,
+            protocol=4,
+            candidate=token,
+            candidate_field="deviceToken" if token else "",
+        )
+
+
+class _NoDelay:
+    milliseconds = 0.0
+
+
+class Replica:
+    """One approval replica; several over one Redis share all there is."""
+
+    def __init__(self, redis: Redis, clock: Clock, settings: Settings) -> None:
+        self.told: Final[list[Changed]] = []
+        self.health = Health(ok=True, reason="a test says so")
+        self.metrics: Final = Metrics()
+        self.store: Final = Store(redis, clock)
+        self.keys: Final = TokenKeys(settings.token_secrets)
+        self.ledger: Final = Ledger(self.store, self.told.append)
+        draws = Draws(request_id=draw_request_id, token_id=draw_token_id)
+        ttl_ms = int(settings.pending_ttl_seconds * 1000)
+        self.registry: Final = Registry(self.store, self.ledger, draws, ttl_ms=ttl_ms)
+        self.admissions: Final = Admissions(
+            store=self.store,
+            ledger=self.ledger,
+            keys=self.keys,
+            draws=draws,
+            limits=PendingLimits(
+                ttl_ms, settings.pending_limit, settings.pending_limit_per_address
+            ),
+            metrics=self.metrics,
+        )
+        ops = OpsViews(
+            readiness=Readiness("replica", {"store": lambda: self.health}),
+            registry=self.metrics.registry,
+            clock=clock,
+            loop_delay=_NoDelay(),
+            own_port=settings.common.ops_port is not None,
+        )
+        self.app: Final = web.Application()
+        add_routes(
+            self.app, registry=self.registry, settings=settings, ops=ops, metrics=self.metrics
+        )
+
+    async def answer(self, question: Admission) -> Answer | None:
+        """Answer one question; None where the outcome is not known."""
+        raw = msgspec.Raw(encode(question))
+        (reply,) = await self.admissions.handle([Question("gateway", raw)])
+        return decode_answer(reply) if isinstance(reply, bytes) else None
+
+    async def request(self, question: Admission) -> NeedsPairing:
+        """Ask something that a person has to decide."""
+        answer = await self.answer(question)
+        assert isinstance(answer, NeedsPairing), answer
+        return answer
+
+    async def admit(self, question: Admission) -> Admitted:
+        """Ask something that is approved already."""
+        answer = await self.answer(question)
+        assert isinstance(answer, Admitted), answer
+        return answer
+
+
+@contextlib.asynccontextmanager
+async def replica(
+    redis_url: str, clock: Clock | None = None, **settings: str
+) -> AsyncIterator[Replica]:
+    """Return a replica in a time of its own; settings are named as in the environment."""
+    client = make_client(redis_url, max_connections=8, timeout_seconds=2.0)
+    try:
+        yield Replica(client, clock or FakeClock(), _settings(redis_url, **settings))
+    finally:
+        await client.aclose()

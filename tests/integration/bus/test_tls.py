@@ -1,0 +1,62 @@
+"""rediss://, with the certificate checked."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from shared.bus.channels import NEWS
+from shared.bus.redis import make_client
+from tests.integration.bus.members import Member, member, until_heard
+from tests.integration.bus.relay import Relay
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.redis import RedisServer
+
+# Made for these tests and good for nothing else; valid for a hundred years.
+CERTIFICATE: Final = Path(__file__).parent / "tls" / "certificate.pem"
+KEY: Final = Path(__file__).parent / "tls" / "key.pem"
+
+
+@pytest.fixture
+async def relay(redis_server: RedisServer) -> AsyncIterator[Relay]:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(CERTIFICATE, KEY)
+    async with Relay(redis_server.port, tls) as relay:
+        yield relay
+
+
+def over_tls(url: str, relay: Relay, query: str = "") -> str:
+    login = url.removeprefix("redis://").rpartition("@")[0]
+    return f"rediss://{login}@localhost:{relay.port}/0{query}"
+
+
+async def test_the_bus_works_over_tls(redis_server: RedisServer, relay: Relay) -> None:
+    url = over_tls(redis_server.gateway_url, relay, f"?ssl_ca_certs={CERTIFICATE}")
+    async with member(url) as one:
+        await until_heard(one, b"over TLS")
+        assert await one.publish(NEWS, bytes(2_000_000)) == 1
+        await until(lambda: len(one.messages[-1][1]) == 2_000_000, "a large one came")
+        redis_server.call("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: one.subscribed == 2, "subscribed again")
+
+
+async def test_a_client_works_over_tls(redis_server: RedisServer, relay: Relay) -> None:
+    url = over_tls(redis_server.approval_url, relay, f"?ssl_ca_certs={CERTIFICATE}")
+    async with make_client(url, max_connections=1, timeout_seconds=5.0) as client:
+        assert await client.incr("latchkey:n") == 1
+
+
+async def test_a_certificate_nobody_vouches_for_is_refused_and_named(
+    redis_server: RedisServer, relay: Relay
+) -> None:
+    async with Member(over_tls(redis_server.gateway_url, relay)).running() as one:
+        await until(lambda: "certificate" in one.bus.status()[1].lower(), "refused")
+        assert not one.ok
+        assert one.subscribed == 0

@@ -1,0 +1,236 @@
+"""A gateway inside the test: its own parts on a real socket, with an approval that is a script.
+
+Time is a FakeClock unless a test wants the real one: `pass_time` moves it and sweeps, as the
+gateway's own task would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, Self
+
+from aiohttp import web
+
+from services.gateway.accept import BulkAcceptor
+from services.gateway.connection import Identity, Sockets
+from services.gateway.connections import SWEEP_SECONDS, Connection, Connections
+from services.gateway.handshake import Rules
+from services.gateway.methods import Methods
+from services.gateway.metrics import Metrics
+from services.gateway.sockets import SocketProtocol
+from services.gateway.views import Views, add_routes
+from shared.device.client import DeviceClient
+from shared.device.handshake import Credentials
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI
+from shared.listening import open_sockets
+from shared.messages import Admission, Admitted, Answer, Change, NeedsPairing
+from shared.observability.health import Readiness
+from shared.observability.ops import OpsViews
+from shared.settings import Secrets
+from tests.support.clock import FakeClock, turns
+from tests.support.raw_socket import RawSocket
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from types import TracebackType
+
+    from shared.bus.errors import Unavailable
+    from shared.device.profile import Profile
+    from shared.settings import Network
+
+HOST: Final = "127.0.0.1"
+TOKEN: Final = "the gateway token of these tests"
+BOOT_ID: Final = "house"
+DEVICE_TOKEN: Final = "the-device-token-that-approval-derives-1234"
+REQUEST_ID: Final = "220dd984-79b3-4860-a084-c16f321f9dec"
+HANDLERS_SECONDS: Final = 2.0
+
+Script = "Callable[[Admission], Awaitable[Answer]]"
+
+
+async def admit(question: Admission) -> Answer:
+    """Let everybody in."""
+    return Admitted(Change(1, "t"), DEVICE_TOKEN, sorted(question.scopes), 1_700_000_000_000)
+
+
+async def want_pairing(_question: Admission) -> Answer:
+    """Let nobody in before a person has approved."""
+    return NeedsPairing(Change(1, "t"), "not-paired", REQUEST_ID)
+
+
+class ScriptedApprovals:
+    """Approval as a script: what was asked, and what is answered."""
+
+    def __init__(self) -> None:
+        self.asked: list[Admission] = []
+        self.answer: Callable[[Admission], Awaitable[Answer]] = admit
+        self.absent: Unavailable | None = None
+
+    async def ask(self, question: Admission) -> Answer:
+        """Note the question and answer by the script."""
+        self.asked.append(question)
+        return await self.answer(question)
+
+    def missing(self) -> Unavailable | None:
+        """Say what is missing, by the script."""
+        return self.absent
+
+
+class _Upkeep:
+    milliseconds = 0.0
+
+
+class House:
+    """One gateway on a port of its own. `protocols` are all sockets it ever accepted."""
+
+    def __init__(
+        self,
+        *,
+        preauth_limit: int = 32,
+        connection_limit: int = 20_000,
+        allowed_origins: frozenset[str] = frozenset(),
+        trusted_proxies: tuple[Network, ...] = (),
+        own_ops_port: bool = False,
+        approval_public_url: str = "",
+    ) -> None:
+        self.clock = FakeClock()
+        self.approvals = ScriptedApprovals()
+        self.metrics = Metrics()
+        self.connections = Connections(
+            self.clock, limit=connection_limit, preauth_limit_per_address=preauth_limit
+        )
+        self.metrics.watch(self.connections)
+        self.protocols: list[SocketProtocol] = []
+        self.sockets = Sockets(
+            identity=Identity(BOOT_ID, "1.2.3", approval_public_url),
+            rules=Rules(Secrets([TOKEN]), allowed_origins),
+            trusted_proxies=trusted_proxies,
+            approvals=self.approvals,
+            connections=self.connections,
+            methods=Methods(self.clock),
+            metrics=self.metrics,
+            clock=self.clock,
+        )
+        ops = OpsViews(
+            readiness=Readiness(BOOT_ID, {}),
+            registry=self.metrics.registry,
+            clock=self.clock,
+            loop_delay=_Upkeep(),
+            own_port=own_ops_port,
+        )
+        self._app = web.Application()
+        add_routes(
+            self._app,
+            Views(
+                self.sockets,
+                ops,
+                approval_public_url=approval_public_url,
+                own_ops_port=own_ops_port,
+            ),
+        )
+        self._runner = web.AppRunner(
+            self._app, access_log=None, shutdown_timeout=HANDLERS_SECONDS
+        )
+        self._acceptor: BulkAcceptor | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """Where it speaks HTTP."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        """Where devices connect."""
+        return f"ws://{HOST}:{self.port}"
+
+    @property
+    def open_connections(self) -> list[Connection]:
+        """Those that are there, in the order they came."""
+        return sorted(self.connections._all, key=lambda one: one.number)
+
+    def device(
+        self,
+        profile: Profile = CLI,
+        *,
+        key: DeviceKey | None = None,
+        origin: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> DeviceClient:
+        """Return a device that knows the gateway token."""
+        return DeviceClient(
+            self.ws_url,
+            key or DeviceKey.generate(),
+            profile,
+            token=TOKEN,
+            origin=origin,
+            headers=headers,
+        )
+
+    async def raw(
+        self,
+        *,
+        path: str = "/",
+        headers: Sequence[tuple[str, str]] = (),
+        source: str | None = None,
+        receive_buffer: int | None = None,
+    ) -> RawSocket:
+        """Open a WebSocket that does what it is told."""
+        return await RawSocket.open(
+            self.port, path=path, headers=headers, source=source, receive_buffer=receive_buffer
+        )
+
+    async def admitted(
+        self, profile: Profile = CLI, *, receive_buffer: int | None = None
+    ) -> tuple[RawSocket, Connection]:
+        """Return a raw socket that was let in, and the gateway's end of it."""
+        before = set(self.connections._all)
+        raw = await self.raw(receive_buffer=receive_buffer)
+        answer = await raw.connect(DeviceKey.generate(), profile, Credentials(token=TOKEN))
+        assert answer["ok"], answer
+        (connection,) = self.connections._all - before
+        return raw, connection
+
+    async def pass_time(self, seconds: float) -> None:
+        """Move the clock, sweeping four times a second; what becomes due happens on the way."""
+        for _ in range(round(seconds / SWEEP_SECONDS)):
+            self.clock.advance(SWEEP_SECONDS)
+            self.connections.sweep()
+            await turns(2)
+
+    async def empty(self) -> None:
+        """Wait until every connection is gone."""
+        await until(lambda: not len(self.connections), "no connection is left")
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> SocketProtocol:
+            made = SocketProtocol(
+                server, loop=loop, access_log=None, tcp_keepalive=False, keepalive_timeout=75.0
+            )
+            self.protocols.append(made)
+            return made
+
+        listeners = open_sockets((HOST,), 0)
+        self.port = listeners[0].getsockname()[1]
+        self._acceptor = BulkAcceptor(listeners, protocol, lambda: None)
+        self._acceptor.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._acceptor is not None
+        self._acceptor.stop()
+        for connection in self.open_connections:
+            connection.transport.abort()
+        await self._runner.cleanup()

@@ -1,0 +1,177 @@
+"""How much a socket may send, before and after hello-ok (contract §1, §5; attacks 2 and 40)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.device.handshake import Credentials
+from shared.device.identity import DeviceKey
+from shared.protocol.limits import FRAME_LIMIT_BYTES, PREAUTH_FRAME_LIMIT_BYTES
+from tests.integration.gateway.house import TOKEN, House
+from tests.support.raw_socket import (
+    BINARY,
+    CONTINUATION,
+    PING,
+    PONG,
+    RSV1,
+    TEXT,
+    Gone,
+    frame_bytes,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.raw_socket import RawSocket
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with House() as house:
+        yield house
+
+
+async def padded_connect(raw: RawSocket, size: int) -> bytes:
+    """Return a sound `connect` of exactly so many bytes: what is unknown in it is ignored."""
+    await raw.challenge()
+    frame = raw.connect_frame(DeviceKey.generate(), credentials=Credentials(token=TOKEN))
+    frame["params"]["padding"] = ""
+    missing = size - len(json.dumps(frame))
+    frame["params"]["padding"] = "x" * missing
+    text = json.dumps(frame).encode()
+    assert len(text) == size
+    return text
+
+
+def health(size: int) -> bytes:
+    """Return a request of exactly so many bytes."""
+    head, tail = b'{"type":"req","id":"7","method":"health","params":{"x":"', b'"}}'
+    return head + b"x" * (size - len(head) - len(tail)) + tail
+
+
+class TestBeforeHello:
+    async def test_65536_bytes_are_judged(self, house: House) -> None:
+        async with await house.raw() as raw:
+            await raw.send(await padded_connect(raw, PREAUTH_FRAME_LIMIT_BYTES))
+            answer = await raw.receive_text()
+            assert answer["payload"]["type"] == "hello-ok"
+
+    async def test_attack_2_one_byte_more_is_closed_with_1009_and_no_frame(
+        self, house: House
+    ) -> None:
+        async with await house.raw() as raw:
+            await raw.send(await padded_connect(raw, PREAUTH_FRAME_LIMIT_BYTES + 1))
+            assert await raw.closed() == (1009, "")
+        assert house.approvals.asked == []
+
+    async def test_fragments_count_together(self, house: House) -> None:
+        async with await house.raw() as raw:
+            text = await padded_connect(raw, PREAUTH_FRAME_LIMIT_BYTES)
+            await raw.send(text[:30_000], fin=False)
+            await raw.send(text[30_000:60_000], CONTINUATION, fin=False)
+            await raw.send(text[60_000:], CONTINUATION)
+            assert (await raw.receive_text())["ok"]
+        async with await house.raw() as raw:
+            text = await padded_connect(raw, PREAUTH_FRAME_LIMIT_BYTES + 1)
+            await raw.send(text[:60_000], fin=False)
+            await raw.send(text[60_000:], CONTINUATION)
+            assert await raw.closed() == (1009, "")
+
+    async def test_fragments_without_end_are_cut_off(self, house: House) -> None:
+        async with await house.raw() as raw:
+            await raw.challenge()
+            await raw.send(b"{", fin=False)
+            for _ in range(20):
+                await raw.send(b" " * 10_000, CONTINUATION, fin=False)
+            assert await raw.closed() == (1009, "")
+        assert house.approvals.asked == []
+
+    @pytest.mark.parametrize("opcode", [PING, PONG])
+    async def test_attack_40_a_flood_of_pings_is_cut_off(self, house: House, opcode: int) -> None:
+        async with await house.raw() as raw:
+            await raw.challenge()
+            await raw.send_bytes(frame_bytes(b"x" * 125, opcode) * 2_000)
+            assert await raw.closed() == (1009, "")
+
+    async def test_attack_2_a_binary_frame_is_no_first_frame(self, house: House) -> None:
+        async with await house.raw() as raw:
+            await raw.challenge()
+            frame = raw.connect_frame(DeviceKey.generate(), credentials=Credentials(token=TOKEN))
+            await raw.send(json.dumps(frame).encode(), BINARY)
+            assert await raw.closed() == (1008, "invalid request frame")
+        assert house.approvals.asked == []
+
+    async def test_what_comes_after_the_limit_is_not_kept(self, house: House) -> None:
+        async with await house.raw() as raw:
+            await raw.challenge()
+            await raw.send_bytes(frame_bytes(b"x" * 200_000, announce=10_000_000))
+            assert await raw.closed() == (1009, "")
+            protocol = house.protocols[-1]
+            read = protocol.received
+            await raw.send_bytes(b"x" * 9_000_000)
+            await house.pass_time(2)
+            await raw.rest()
+        assert protocol.received >= read
+        assert not protocol._message_tail
+
+
+class TestAfterHello:
+    async def test_26214400_bytes_are_served(self, house: House) -> None:
+        raw, _ = await house.admitted()
+        async with raw:
+            await raw.send(health(FRAME_LIMIT_BYTES))
+            answer = await raw.receive_text()
+            assert answer["id"] == "7"
+            assert answer["ok"]
+
+    async def test_one_byte_more_is_closed_with_1009(self, house: House) -> None:
+        raw, _ = await house.admitted()
+        async with raw:
+            await raw.send_bytes(frame_bytes(b"", announce=FRAME_LIMIT_BYTES + 1))
+            assert await raw.closed() == (1009, "")
+
+    async def test_fragments_count_together(self, house: House) -> None:
+        text = health(FRAME_LIMIT_BYTES)
+        half = FRAME_LIMIT_BYTES // 2
+        raw, _ = await house.admitted()
+        async with raw:
+            await raw.send(text[:half], fin=False)
+            await raw.send(text[half:], CONTINUATION)
+            assert (await raw.receive_text())["ok"]
+        raw, _ = await house.admitted()
+        async with raw:
+            await raw.send(text[:half], fin=False)
+            await raw.send_bytes(frame_bytes(b"", CONTINUATION, announce=half + 1))
+            assert await raw.closed() == (1009, "")
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            pytest.param(frame_bytes(b"x", TEXT, rsv=RSV1), id="compressed"),
+            pytest.param(frame_bytes(b"x", TEXT, rsv=0x20), id="reserved bit"),
+            pytest.param(frame_bytes(b"x", 3), id="unknown opcode"),
+            pytest.param(frame_bytes(b"x", PING, fin=False), id="fragmented ping"),
+            pytest.param(frame_bytes(b"x", CONTINUATION), id="continuation of nothing"),
+            pytest.param(frame_bytes(b"x" * 126, PING), id="long ping"),
+        ],
+    )
+    async def test_attack_40_a_broken_frame_is_closed_with_1002(
+        self, house: House, broken: bytes
+    ) -> None:
+        raw, connection = await house.admitted()
+        async with raw:
+            await raw.send_bytes(broken)
+            assert await raw.closed() == (1002, "")
+            with pytest.raises(Gone):
+                await raw.receive()
+        await house.empty()
+        assert connection.closed_with == (1002, "")
+
+    async def test_compression_is_not_agreed_on(self, house: House) -> None:
+        offered = [("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")]
+        async with await house.raw(headers=offered) as raw:
+            assert raw.status == 101
+            assert "sec-websocket-extensions" not in raw.headers

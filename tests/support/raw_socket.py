@@ -1,0 +1,299 @@
+"""A WebSocket client that does what it is told: also what no client should, and nothing unasked.
+
+It reads only when it is asked to read, answers no ping and no close, and masks with zeros.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from shared.device.handshake import (
+    Close,
+    Credentials,
+    connect_request,
+    encode,
+    read_challenge,
+    read_frame,
+)
+from shared.device.profile import CLI
+from tests.support.waiting import WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from shared.device.handshake import Challenge
+    from shared.device.identity import DeviceKey
+    from shared.device.profile import Profile
+
+CONTINUATION: Final = 0
+TEXT: Final = 1
+BINARY: Final = 2
+CLOSE: Final = 8
+PING: Final = 9
+PONG: Final = 10
+
+RSV1: Final = 0x40
+
+_HOST: Final = "127.0.0.1"
+_READ_BYTES: Final = 262_144
+_NO_CODE: Final = 1005
+
+
+class Frame(NamedTuple):
+    """One WebSocket frame as it came."""
+
+    opcode: int
+    payload: bytes
+
+    @property
+    def json(self) -> Any:
+        """What a text frame says."""
+        assert self.opcode == TEXT, self
+        return json.loads(self.payload)
+
+    @property
+    def close(self) -> Close:
+        """What a close frame says; 1005 for one that is empty."""
+        assert self.opcode == CLOSE, self
+        if not self.payload:
+            return Close(_NO_CODE)
+        return Close(int.from_bytes(self.payload[:2], "big"), self.payload[2:].decode())
+
+
+class Gone(Exception):  # noqa: N818 (what happened is the name)
+    """The server ended the connection, in good order or not."""
+
+
+def frame_bytes(
+    payload: bytes, opcode: int = TEXT, *, fin: bool = True, rsv: int = 0, announce: int = -1
+) -> bytes:
+    """Return a masked frame; `announce` is the length it claims, if not its own."""
+    length = announce if announce >= 0 else len(payload)
+    first = (0x80 if fin else 0) | rsv | opcode
+    if length < 126:
+        head = struct.pack("!BB", first, 0x80 | length)
+    elif length < 65_536:
+        head = struct.pack("!BBH", first, 0x80 | 126, length)
+    else:
+        head = struct.pack("!BBQ", first, 0x80 | 127, length)
+    return head + bytes(4) + payload
+
+
+class RawSocket:
+    """One connection. `status` is what HTTP said, 101 for a WebSocket; `body` what came with it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self._sock = sock
+        self._buffer = bytearray()
+        self._challenge: Challenge | None = None
+
+    @classmethod
+    async def tcp(
+        cls, port: int, *, source: str | None = None, receive_buffer: int | None = None
+    ) -> Self:
+        """Connect and say nothing; `source` is the address to come from."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source is not None:
+            sock.bind((source, 0))
+        raw = cls(sock)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await asyncio.get_running_loop().sock_connect(sock, (_HOST, port))
+        except BaseException:
+            sock.close()
+            raise
+        return raw
+
+    @classmethod
+    async def open(
+        cls,
+        port: int,
+        *,
+        path: str = "/",
+        headers: Sequence[tuple[str, str]] = (),
+        source: str | None = None,
+        receive_buffer: int | None = None,
+    ) -> Self:
+        """Connect and ask for a WebSocket; `status` says what came of it."""
+        raw = await cls.tcp(port, source=source, receive_buffer=receive_buffer)
+        try:
+            await raw.upgrade(port, path=path, headers=headers)
+        except BaseException:
+            raw.hang_up()
+            raise
+        return raw
+
+    async def upgrade(
+        self, port: int, *, path: str = "/", headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Ask for a WebSocket."""
+        own = [("Host", f"{_HOST}:{port}")] if "Host" not in dict(headers) else []
+        lines = [
+            f"GET {path} HTTP/1.1",
+            *(f"{name}: {value}" for name, value in (*own, *headers)),
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
+        ]
+        await self.send_bytes("\r\n".join([*lines, "", ""]).encode())
+        while b"\r\n\r\n" not in self._buffer:
+            await self._more()
+        head, _, rest = bytes(self._buffer).partition(b"\r\n\r\n")
+        self._buffer = bytearray(rest)
+        status_line, *fields = head.decode().split("\r\n")
+        self.status = int(status_line.split()[1])
+        self.headers = {
+            name.lower(): value.strip()
+            for name, _, value in (field.partition(":") for field in fields)
+        }
+        if self.status != 101:
+            length = int(self.headers["content-length"])
+            while len(self._buffer) < length:
+                await self._more()
+            self.body = bytes(self._buffer[:length])
+
+    # Sending.
+
+    async def send(
+        self, payload: bytes, opcode: int = TEXT, *, fin: bool = True, rsv: int = 0
+    ) -> None:
+        """Send one frame."""
+        await self.send_bytes(frame_bytes(payload, opcode, fin=fin, rsv=rsv))
+
+    async def send_json(self, value: object) -> None:
+        """Send a text frame."""
+        await self.send(json.dumps(value).encode())
+
+    async def send_close(self, code: int = 1000) -> None:
+        """Send a close frame."""
+        await self.send(code.to_bytes(2, "big"), CLOSE)
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send bytes as they are; raises Gone."""
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await asyncio.get_running_loop().sock_sendall(self._sock, data)
+        except (ConnectionError, BrokenPipeError) as error:
+            raise Gone(type(error).__name__) from error
+
+    # Reading.
+
+    async def receive(self) -> Frame:
+        """Return the next frame; raises Gone."""
+        while (frame := self._next()) is None:
+            await self._more()
+        return frame
+
+    async def receive_text(self) -> Any:
+        """Return what the next text frame says, passing over pings; a close frame is a failure."""
+        while (frame := await self.receive()).opcode in {PING, PONG}:
+            pass
+        return frame.json
+
+    async def closed(self) -> Close:
+        """Return the close frame, which must be the next but for pings."""
+        while (frame := await self.receive()).opcode in {PING, PONG}:
+            pass
+        return frame.close
+
+    async def rest(self) -> list[Frame]:
+        """Return all frames until the server has ended the connection."""
+        frames: list[Frame] = []
+        try:
+            while True:
+                frames.append(await self.receive())
+        except Gone:
+            return frames
+
+    # The handshake.
+
+    async def challenge(self) -> str:
+        """Read the challenge and return its nonce."""
+        self._challenge = read_challenge(read_frame((await self.receive()).payload))
+        return self._challenge.nonce
+
+    def connect_frame(
+        self,
+        key: DeviceKey | None,
+        profile: Profile = CLI,
+        credentials: Credentials | None = None,
+    ) -> dict[str, Any]:
+        """Return the signed `connect` for the challenge that was read."""
+        assert self._challenge is not None, "the challenge was not read"
+        return connect_request(self._challenge, key, profile, credentials)
+
+    async def connect(
+        self,
+        key: DeviceKey | None,
+        profile: Profile = CLI,
+        credentials: Credentials | None = None,
+    ) -> Any:
+        """Read the challenge, send `connect` and return the answer."""
+        await self.challenge()
+        await self.send(encode(self.connect_frame(key, profile, credentials)).encode())
+        return await self.receive_text()
+
+    # The end.
+
+    def hang_up(self) -> None:
+        """Let go of the connection without a word."""
+        self._sock.close()
+
+    def reset(self) -> None:
+        """Break the connection off (RST)."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._sock.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.hang_up()
+
+    # Inside.
+
+    async def _more(self) -> None:
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                data = await asyncio.get_running_loop().sock_recv(self._sock, _READ_BYTES)
+        except ConnectionError as error:
+            raise Gone(type(error).__name__) from error
+        if not data:
+            raise Gone("end of stream")
+        self._buffer += data
+
+    def _next(self) -> Frame | None:
+        buffer = self._buffer
+        if len(buffer) < 2:
+            return None
+        length, start = buffer[1] & 0x7F, 2
+        if length == 126:
+            length, start = int.from_bytes(buffer[2:4], "big"), 4
+        elif length == 127:
+            length, start = int.from_bytes(buffer[2:10], "big"), 10
+        if len(buffer) < start + length:
+            return None
+        assert buffer[0] & 0x80, "servers never split"
+        assert not buffer[1] & 0x80, "servers never mask"
+        frame = Frame(buffer[0] & 0x0F, bytes(buffer[start : start + length]))
+        del buffer[: start + length]
+        return frame
