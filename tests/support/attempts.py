@@ -1,7 +1,8 @@
-"""Builders for one attempt at the pure handshake: who connects, from where, with what."""
+"""Builders for attempts at the pure handshake: who connects, from where, with what."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -11,11 +12,15 @@ from shared.device.handshake import Challenge, Credentials, connect_request
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, Profile
 from shared.messages import Admission, Answer
+from shared.protocol.closing import cut_reason
+from shared.protocol.frames import failure
 from shared.protocol.refusals import Refusal
 from shared.settings import Secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
+
+Frame = dict[str, Any]
 
 NONCE: Final = "619d49e9-6fc6-48c8-8273-91ccbf4f7259"
 NOW_MS: Final = 1_795_328_509_349
@@ -28,24 +33,87 @@ CONNECTION_ID: Final = "boot:7"
 KEY: Final = DeviceKey.from_seed(b"\x11" * 32)
 OTHER_KEY: Final = DeviceKey.from_seed(b"\x22" * 32)
 
-RULES: Final = Rules(
-    gateway_tokens=Secrets([TOKEN, OLDER_TOKEN]), allowed_origins=frozenset({PAGE})
-)
+RULES: Final = Rules(Secrets([TOKEN, OLDER_TOKEN]), frozenset({PAGE}))
 REMOTE: Final = Peer("203.0.113.7", direct_loopback=False, host="gateway.example", origin=None)
+BROWSER: Final = replace(REMOTE, origin=PAGE)
 LOCAL: Final = Peer("127.0.0.1", direct_loopback=True, host="127.0.0.1:18789", origin=None)
 
 
-def peer(origin: str | None = None, **changes: Any) -> Peer:
-    """Return a remote client, with this origin."""
-    return msgspec.structs.replace(REMOTE, origin=origin) if False else _peer(origin, changes)
+def new_handshake(
+    peer: Peer = REMOTE, *, nonce: str = NONCE, connection_id: str = CONNECTION_ID
+) -> Handshake:
+    """Return a handshake whose challenge was just sent."""
+    return Handshake(connection_id, nonce, peer, RULES)
 
 
-def _peer(origin: str | None, changes: Mapping[str, Any]) -> Peer:
-    values: dict[str, Any] = {
-        "address": REMOTE.address,
-        "direct_loopback": REMOTE.direct_loopback,
-        "host": REMOTE.host,
-        "origin": origin,
-        **changes,
-    }
-    return Peer(**values)
+def connect(
+    profile: Profile = CLI,
+    *,
+    key: DeviceKey | None = KEY,
+    token: str | None = TOKEN,
+    challenge: Challenge = CHALLENGE,
+    **secrets: str,
+) -> Frame:
+    """Return a soundly signed connect; `secrets` are device_token, bootstrap_token, password."""
+    return connect_request(challenge, key, profile, Credentials(token=token, **secrets), "1:x")
+
+
+def altered(frame: Frame, change: Callable[[Frame], object]) -> Frame:
+    """Return a copy of a connect whose params were changed after it was signed."""
+    copy: Frame = msgspec.json.decode(msgspec.json.encode(frame))
+    change(copy["params"])
+    return copy
+
+
+def encoded(frame: Any) -> bytes:
+    """Return a frame as it comes: bytes as they are, all else as JSON."""
+    return frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
+
+
+def judged(frame: Any, peer: Peer = REMOTE, *, now_ms: int = NOW_MS) -> Effect:
+    """Hand a first frame to a new handshake; returns what it wants done."""
+    return new_handshake(peer).on_frame(encoded(frame), now_ms=now_ms)
+
+
+def asked(frame: Any, peer: Peer = REMOTE, *, now_ms: int = NOW_MS) -> Admission:
+    """Return the question that a first frame leads to."""
+    effect = judged(frame, peer, now_ms=now_ms)
+    assert isinstance(effect, Admission), effect
+    return effect
+
+
+def refused(frame: Any, peer: Peer = REMOTE, *, now_ms: int = NOW_MS) -> Refusal:
+    """Return the refusal that a first frame meets without a question."""
+    effect = judged(frame, peer, now_ms=now_ms)
+    assert isinstance(effect, Refusal), effect
+    return effect
+
+
+def welcomed(frame: Any, peer: Peer = REMOTE) -> Welcome:
+    """Return the welcome that a first frame meets without a question."""
+    effect = judged(frame, peer)
+    assert isinstance(effect, Welcome), effect
+    return effect
+
+
+def answered(frame: Any, answer: Answer, peer: Peer = REMOTE) -> Welcome | Refusal:
+    """Hand a first frame in, and then approval's answer."""
+    handshake = new_handshake(peer)
+    effect = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
+    assert isinstance(effect, Admission), effect
+    return handshake.on_answer(answer)
+
+
+def refused_with(frame: Any, answer: Answer, peer: Peer = REMOTE) -> Refusal:
+    """Return the refusal that approval's answer leads to."""
+    effect = answered(frame, answer, peer)
+    assert isinstance(effect, Refusal), effect
+    return effect
+
+
+def told(refusal: Refusal) -> tuple[Frame | None, int, str]:
+    """Return what the client hears: the error or None, the close code, and the reason."""
+    error = None
+    if refusal.error is not None:
+        error = msgspec.json.decode(failure("1:x", refusal.error))["error"]
+    return error, int(refusal.close_code), cut_reason(refusal.close_reason)

@@ -67,9 +67,7 @@ class Operator:
     """Calls a replica's API with the admin token, unless told otherwise."""
 
     def __init__(self, replica: Replica) -> None:
-        self._client: TestClient[web.Request, web.Application] = TestClient(
-            TestServer(replica.app)
-        )
+        self._client: TestClient[web.Request, web.Application] = TestClient(TestServer(replica.app))
 
     @property
     def url(self) -> URL:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import itertools
 import secrets
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from aiohttp import web
 
 from services.approval.admissions import Admissions, PendingLimits
 from services.approval.api import add_routes
+from services.approval.authority import OPERATOR
 from services.approval.ledger import Ledger
 from services.approval.metrics import Metrics
 from services.approval.policy import Draws
@@ -23,20 +21,11 @@ from services.approval.store import Store
 from services.approval.tokens import TokenKeys, draw_request_id, draw_token_id
 from shared.bus.redis import make_client
 from shared.bus.responder import Question
-from shared.messages import (
-    Admission,
-    Admitted,
-    Answer,
-    Changed,
-    ClientInfo,
-    NeedsPairing,
-    decode_answer,
-    encode,
-)
+from shared.messages import Admitted, Answer, Changed, NeedsPairing, decode_answer, encode
 from shared.observability.health import Health, Readiness
 from shared.observability.ops import OpsViews
-from shared.protocol.signing import encode_base64
 from tests.support.clock import FakeClock
+from tests.unit.approval.devices import READ
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,12 +33,11 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from shared.clock import Clock
+    from shared.messages import Admission
+    from tests.unit.approval.devices import Device
 
 ADMIN_TOKEN: Final = "the-admin-token-of-these-tests-0123456789"
 TTL_SECONDS: Final = 3600
-READ: Final = ("operator.read",)
-
-_call_numbers: Final = itertools.count(1)
 
 
 def _settings(redis_url: str, **more: str) -> Settings:
@@ -63,46 +51,6 @@ def _settings(redis_url: str, **more: str) -> Settings:
             **more,
         }
     )
-
-
-@dataclass(frozen=True)
-class Device:
-    """A device as gateways report it, its proof already checked."""
-
-    device_id: str
-    public_key: str
-
-    @classmethod
-    def new(cls) -> Device:
-        """Make a device of its own."""
-        key = secrets.token_bytes(32)
-        return cls(hashlib.sha256(key).hexdigest(), encode_base64(key))
-
-    def asks(  # noqa: PLR0913
-        self,
-        scopes: tuple[str, ...] = READ,
-        *,
-        role: str = "operator",
-        address: str = "",
-        token: str = "",
-        name: str = "",
-        platform: str = "linux",
-        call_id: str = "",
-    ) -> Admission:
-        """Return its question; `token` is the device token it comes with, if any."""
-        return Admission(
-            call_id=call_id or f"gateway:{next(_call_numbers)}",
-            device_id=self.device_id,
-            public_key=self.public_key,
-            role=role,
-            scopes=list(scopes),
-            client=ClientInfo("cli", "cli", "1", platform, "Linux", name),
-            method="device-token" if token else "token",
-            address=address,
-            protocol=4,
-            candidate=token,
-            candidate_field="deviceToken" if token else "",
-        )
 
 
 class _NoDelay:
@@ -155,6 +103,13 @@ class Replica:
         answer = await self.answer(question)
         assert isinstance(answer, NeedsPairing), answer
         return answer
+
+    async def pair(self, device: Device, *scopes: str, **asked: Any) -> Admitted:
+        """Let a device ask, approve it, and let it in; `asked` as for Device.asks."""
+        wanted = scopes or READ
+        asked_for = await self.request(device.asks(wanted, **asked))
+        await self.registry.approve(OPERATOR, asked_for.request_id)
+        return await self.admit(device.asks(wanted, **asked))
 
     async def admit(self, question: Admission) -> Admitted:
         """Ask something that is approved already."""

@@ -104,19 +104,6 @@ class TestBeforeHello:
             assert await raw.closed() == (1008, "invalid request frame")
         assert house.approvals.asked == []
 
-    async def test_what_comes_after_the_limit_is_not_kept(self, house: House) -> None:
-        async with await house.raw() as raw:
-            await raw.challenge()
-            await raw.send_bytes(frame_bytes(b"x" * 200_000, announce=10_000_000))
-            assert await raw.closed() == (1009, "")
-            protocol = house.protocols[-1]
-            read = protocol.received
-            await raw.send_bytes(b"x" * 9_000_000)
-            await house.pass_time(2)
-            await raw.rest()
-        assert protocol.received >= read
-        assert not protocol._message_tail
-
 
 class TestAfterHello:
     async def test_26214400_bytes_are_served(self, house: House) -> None:

@@ -1,0 +1,316 @@
+"""Who is silent, who does not answer, who does not read (contract §1, §11; attacks 3 and 40)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.device.handshake import Credentials
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST
+from shared.protocol.limits import (
+    BUFFERED_LIMIT_BYTES,
+    CLOSING_SECONDS,
+    HANDSHAKE_DEADLINE_SECONDS,
+    PING_SECONDS,
+    TICK_SECONDS,
+)
+from tests.integration.gateway.house import TOKEN, House, admit, want_pairing
+from tests.support.raw_socket import PING, PONG, TEXT, RawSocket, frame_bytes
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from services.gateway.connections import Connection
+    from shared.device.profile import Profile
+    from shared.messages import Admission, Answer
+
+STEP = 0.25
+SMALL_BUFFER_BYTES = 4096
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with House() as house:
+        yield house
+
+
+def request(request_id: str, method: str = "health") -> bytes:
+    return b'{"type":"req","id":"%s","method":"%s"}' % (request_id.encode(), method.encode())
+
+
+async def sent_nothing_else(raw: RawSocket) -> None:
+    """Check that the gateway wrote nothing so far: the next frame is the answer to a ping."""
+    await raw.send(b"any more?", PING)
+    assert await raw.receive() == (PONG, b"any more?")
+
+
+class TestHandshakeDeadline:
+    async def test_a_silent_socket_is_closed_with_1000_and_no_frame(self, house: House) -> None:
+        async with await house.raw() as raw:
+            await raw.challenge()
+            await house.pass_time(HANDSHAKE_DEADLINE_SECONDS - STEP)
+            await sent_nothing_else(raw)
+            await house.pass_time(STEP)
+            assert await raw.closed() == (1000, "")
+
+    async def test_attack_3_pings_and_single_bytes_do_not_extend_it(self, house: House) -> None:
+        frame = frame_bytes(b"x" * 100)
+        async with await house.raw() as raw:
+            await raw.challenge()
+            for at in range(int(HANDSHAKE_DEADLINE_SECONDS)):
+                await raw.send_bytes(frame_bytes(b"", PING) if at < 7 else frame[at : at + 1])
+                await house.pass_time(1)
+            assert [await raw.receive() for _ in range(7)] == [(PONG, b"")] * 7
+            assert await raw.closed() == (1000, "")
+        assert house.approvals.asked == []
+
+    async def test_it_also_ends_while_approval_decides(self, house: House) -> None:
+        decided = asyncio.Event()
+
+        async def late(question: Admission) -> Answer:
+            await decided.wait()
+            return await admit(question)
+
+        house.approvals.answer = late
+        async with await house.raw() as raw:
+            await raw.challenge()
+            await raw.send_json(raw.connect_frame(DeviceKey.generate(), CLI, Credentials(token=TOKEN)))
+            await until(lambda: house.approvals.asked, "approval is asked")
+            await house.pass_time(HANDSHAKE_DEADLINE_SECONDS)
+            decided.set()
+            assert await raw.closed() == (1000, "")
+            assert await raw_rest_after(house, raw) == []
+        assert house.connections.admitted == 0
+
+    async def test_who_is_in_has_met_it(self, house: House) -> None:
+        raw, connection = await house.admitted()
+        async with raw:
+            await house.pass_time(HANDSHAKE_DEADLINE_SECONDS + 1)
+            assert not connection.closing
+
+
+async def raw_rest_after(house: House, raw: RawSocket) -> list[object]:
+    """Return what still came on a closed socket, once the gateway has dropped it."""
+    await house.pass_time(CLOSING_SECONDS + STEP)
+    return list(await raw.rest())
+
+
+class TestCloseDeadline:
+    """A second after our close frame the transport is gone, whatever the peer does."""
+
+    async def test_a_peer_that_never_answers_it(self, house: House) -> None:
+        house.approvals.answer = want_pairing
+        async with await house.raw() as raw:
+            answer = await raw.connect(DeviceKey.generate(), CLI, Credentials(token=TOKEN))
+            assert answer["error"]["code"] == "NOT_PAIRED"
+            assert (await raw.closed()).code == 1008
+            (connection,) = house.open_connections
+            await house.pass_time(CLOSING_SECONDS - STEP)
+            assert not connection.transport.is_closing()
+            await house.pass_time(STEP)
+            assert await raw.rest() == []
+        await house.empty()
+
+    async def test_a_peer_that_goes_on_talking(self, house: House) -> None:
+        raw, connection = await house.admitted()
+        async with raw:
+            house.connections.close(connection, 4001, "device removed")
+            for _ in range(4):
+                await raw.send(request("late"))
+            assert await raw.closed() == (4001, "device removed")
+            assert await raw_rest_after(house, raw) == []
+        await house.empty()
+
+    async def test_attack_40_a_peer_that_does_not_read(self, house: House) -> None:
+        raw, connection = await house.admitted(receive_buffer=SMALL_BUFFER_BYTES)
+        async with raw:
+            await fill(raw, connection)
+            device_id = connection.session.device_id if connection.session else ""
+            assert house.connections.close_device(device_id, ["*"], "device removed") == 1
+            await house.pass_time(CLOSING_SECONDS + STEP)
+            await house.empty()
+
+    async def test_a_peer_that_closes_but_does_not_read(self, house: House) -> None:
+        raw, connection = await house.admitted(receive_buffer=SMALL_BUFFER_BYTES)
+        async with raw:
+            await fill(raw, connection)
+            await raw.send_close()
+            await until(lambda: connection.closing, "the close is taken")
+            assert len(house.connections) == 1
+            await house.pass_time(CLOSING_SECONDS + STEP)
+            await house.empty()
+
+    async def test_a_peer_that_breaks_the_protocol_and_does_not_read(self, house: House) -> None:
+        raw, connection = await house.admitted(receive_buffer=SMALL_BUFFER_BYTES)
+        async with raw:
+            await fill(raw, connection)
+            await raw.send_bytes(frame_bytes(b"x", TEXT, rsv=0x40))
+            await until(lambda: connection.closing, "the close is taken")
+            await until(connection.transport.is_closing, "the transport is closed")
+            await house.pass_time(CLOSING_SECONDS + STEP)
+            await house.empty()
+
+    async def test_a_good_end_is_at_once(self, house: House) -> None:
+        raw, connection = await house.admitted()
+        async with raw:
+            await raw.send_close(1001)
+            assert (await raw.closed()).code == 1001
+            assert await raw.rest() == []
+        await house.empty()
+
+    @pytest.mark.parametrize("code", [5000, 65_535, 1100, 999])
+    async def test_no_code_is_echoed_that_may_not_be_sent(self, house: House, code: int) -> None:
+        raw, _ = await house.admitted()
+        async with raw:
+            await raw.send_close(code)
+            assert (await raw.closed()).code in {1000, 1002}
+
+    async def test_a_close_without_a_code_is_answered(self, house: House) -> None:
+        raw, _ = await house.admitted()
+        async with raw:
+            await raw.send(b"", 8)
+            assert (await raw.closed()).code in {1000, 1005}
+        await house.empty()
+
+
+async def fill(raw: RawSocket, connection: Connection) -> None:
+    """Ask so much, and read nothing, that answers wait in the gateway."""
+    long_id = "x" * 1_000_000
+    for _ in range(20):
+        await raw.send(request(long_id))
+    await until(lambda: connection.transport.get_write_buffer_size() > 0, "answers wait")
+
+
+class TestSlowReader:
+    async def test_attack_40_no_more_than_promised_is_kept_for_it(self, house: House) -> None:
+        most = 0
+        raw, connection = await house.admitted(receive_buffer=SMALL_BUFFER_BYTES)
+        async with raw:
+            long_id = "x" * 8_000_000
+            for _ in range(20):
+                if connection.closing:
+                    break
+                await raw.send(request(long_id))
+                await asyncio.sleep(0)
+                most = max(most, connection.transport.get_write_buffer_size())
+            await until(lambda: connection.closing, "it is closed")
+            assert connection.closed_with == (1013, "slow consumer")
+            assert most < BUFFERED_LIMIT_BYTES + 3 * len(long_id)
+            await house.pass_time(CLOSING_SECONDS + STEP)
+            await house.empty()
+
+    async def test_attack_40_pings_are_not_answered_without_end(self, house: House) -> None:
+        raw, connection = await house.admitted(receive_buffer=SMALL_BUFFER_BYTES)
+        async with raw:
+            await raw.send(request("x" * 20_000_000))
+            await raw.send(request("x" * 20_000_000))
+            await raw.send(request("x" * 20_000_000))
+            await until(
+                lambda: connection.transport.get_write_buffer_size() > BUFFERED_LIMIT_BYTES
+                or connection.closing,
+                "more waits than may",
+            )
+            await raw.send(b"", PING)
+            await until(lambda: connection.closed_with == (1013, "slow consumer"), "it is closed")
+
+    async def test_who_reads_may_ask_for_more_in_all(self, house: House) -> None:
+        raw, connection = await house.admitted()
+        async with raw:
+            long_id = "x" * 6_000_000
+            for _ in range(12):
+                await raw.send(request(long_id))
+                assert (await raw.receive_text())["ok"]
+            assert not connection.closing
+
+
+class TestKeepalive:
+    @pytest.mark.parametrize("profile", [CLI, CLI_3, NODE_HOST, CONTROL_UI], ids=lambda one: f"{one.client_id}-{one.max_protocol}")
+    async def test_a_ping_every_25_seconds(self, house: House, profile: Profile) -> None:
+        raw, connection = await admitted_as(house, profile)
+        async with raw:
+            for _ in range(4):
+                await house.pass_time(PING_SECONDS)
+                assert connection.pinged
+                await raw.send(b"", PONG)
+                await until(lambda: not connection.pinged, "the pong is taken")
+            await raw.send(b"end", PING)
+            frames = []
+            while (frame := await raw.receive()) != (PONG, b"end"):
+                frames.append(frame)
+        assert frames.count((PING, b"")) == 4
+
+    async def test_a_tick_every_30_seconds_counted_for_each_connection(self, house: House) -> None:
+        early, _ = await house.admitted(CLI.asking())
+        ticks = {early: [], (late := (await self._later(house, early))): []}
+        for _ in range(3):
+            await self._half_minute(house, [early, late])
+        for raw, seen in ticks.items():
+            await raw.send(b"end", PING)
+            while (frame := await raw.receive()) != (PONG, b"end"):
+                if frame.opcode == TEXT:
+                    seen.append(frame.json)
+        assert [tick["seq"] for tick in ticks[early]] == [1, 2, 3, 4]
+        assert [tick["seq"] for tick in ticks[late]] == [1, 2, 3]
+        for tick in (*ticks[early], *ticks[late]):
+            assert tick.keys() == {"type", "event", "payload", "seq"}
+            assert (tick["type"], tick["event"]) == ("event", "tick")
+            assert isinstance(tick["payload"]["ts"], int)
+        stamps = [tick["payload"]["ts"] for tick in ticks[early]]
+        assert {after - before for before, after in zip(stamps, stamps[1:], strict=False)} == {
+            30_000
+        }
+        early.hang_up()
+        late.hang_up()
+
+    async def _later(self, house: House, early: RawSocket) -> RawSocket:
+        """Let one more in after the first had its first tick."""
+        await self._half_minute(house, [early])
+        late, _ = await house.admitted(CLI.asking())
+        return late
+
+    async def _half_minute(self, house: House, sockets: list[RawSocket]) -> None:
+        for _ in range(2):
+            await house.pass_time(TICK_SECONDS / 2)
+            for raw in sockets:
+                await raw.send(b"", PONG)
+            await until(
+                lambda: not any(one.pinged for one in house.open_connections), "pongs are taken"
+            )
+
+    async def test_who_does_not_pong_is_dropped(self, house: House) -> None:
+        raw, connection = await house.admitted()
+        async with raw:
+            await house.pass_time(PING_SECONDS)
+            assert not connection.transport.is_closing()
+            await house.pass_time(PING_SECONDS)
+            frames = await raw.rest()
+            assert [frame.opcode for frame in frames if frame.opcode != TEXT] == [PING]
+        await house.empty()
+
+    async def test_any_frame_is_a_sign_of_life(self, house: House) -> None:
+        raw, connection = await house.admitted()
+        async with raw:
+            for number in range(3):
+                await house.pass_time(PING_SECONDS)
+                await raw.send(request(str(number)))
+                await until(lambda: not connection.pinged, "the request is served")
+            assert not connection.closing
+
+    async def test_who_waits_for_a_verdict_gets_neither(self, house: House) -> None:
+        async with await house.raw() as raw:
+            await raw.challenge()
+            await house.pass_time(HANDSHAKE_DEADLINE_SECONDS - STEP)
+            await sent_nothing_else(raw)
+
+
+async def admitted_as(house: House, profile: Profile) -> tuple[RawSocket, Connection]:
+    """Let one in; pages have to say where they come from."""
+    headers = [("Origin", house.url)] if profile is CONTROL_UI else []
+    raw = await house.raw(headers=headers)
+    answer = await raw.connect(DeviceKey.generate(), profile, Credentials(token=TOKEN))
+    assert answer["ok"], answer
+    return raw, house.open_connections[-1]

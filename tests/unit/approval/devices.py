@@ -1,0 +1,58 @@
+"""Devices as gateways report them: what each asks, its proof already checked."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from shared.messages import Admission, ClientInfo
+from shared.protocol.signing import encode_base64
+
+READ: Final = ("operator.read",)
+
+_call_numbers: Final = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device, by its id and key."""
+
+    device_id: str
+    public_key: str
+
+    @classmethod
+    def new(cls) -> Device:
+        """Make a device that nobody has seen."""
+        key = secrets.token_bytes(32)
+        return cls(hashlib.sha256(key).hexdigest(), encode_base64(key))
+
+    def asks(
+        self,
+        scopes: tuple[str, ...] = READ,
+        *,
+        role: str = "operator",
+        address: str = "",
+        token: str = "",
+        name: str = "",
+        platform: str = "linux",
+        family: str = "Linux",
+        call_id: str = "",
+        public_key: str = "",
+    ) -> Admission:
+        """Return its question; `token` is the device token it comes with, if any."""
+        return Admission(
+            call_id=call_id or f"gateway:{next(_call_numbers)}",
+            device_id=self.device_id,
+            public_key=public_key or self.public_key,
+            role=role,
+            scopes=list(scopes),
+            client=ClientInfo("cli", "cli", "1", platform, family, name),
+            method="device-token" if token else "token",
+            address=address,
+            protocol=4,
+            candidate=token,
+            candidate_field="deviceToken" if token else "",
+        )
