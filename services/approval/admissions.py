@@ -120,8 +120,7 @@ class Admissions:
             if isinstance(verdict, policy.Deny) or verdict.changed is None:
                 return answer
             entry = self._entry(question, verdict, held, now_ms)
-            limit_key = verdict.pending.limit_key if isinstance(verdict, policy.Ask) else ""
-            outcome = await self._committed(question, entry, answer, limit_key)
+            outcome = await self._committed(question, entry, verdict, answer)
             if outcome is not None:
                 return outcome
             head, fresh = await self._store.load([question.device_id])
@@ -174,23 +173,35 @@ class Admissions:
         return entry
 
     async def _committed(
-        self, question: Admission, entry: Entry, answer: Answer, limit_key: str
+        self,
+        question: Admission,
+        entry: Entry,
+        verdict: policy.Admit | policy.Ask,
+        answer: Answer,
     ) -> Answer | None:
         """Commit and return what to answer; None when all must be judged anew."""
         plan = entry.plan
-        plan.once(call_key(question.call_id), encode(_at(answer, Change())))
-        if limit_key:
-            device_id = question.device_id
+        plan.once(call_key(question.call_id), encode(_kept(answer, verdict)))
+        limit_key = ""
+        if isinstance(verdict, policy.Ask):
+            limit_key, device_id = verdict.pending.limit_key, question.device_id
             plan.limit(PENDING_INDEX, self._limits.most, device_id)
             plan.limit(address_key(limit_key), self._limits.most_per_address, device_id)
         committed = await self._ledger.commit(entry)
         if committed.outcome == "done":
             return _at(answer, committed.change)
         if committed.outcome == "seen":
-            return _at(decode_answer(committed.answer), committed.change)
+            return _at(self._said_before(question, committed.answer), committed.change)
         if committed.outcome == "full" and not await self._made_room(question, limit_key):
             return Overfull(committed.change)
         return None
+
+    def _said_before(self, question: Admission, kept: bytes) -> Answer:
+        answer: Answer = decode_answer(kept)
+        if isinstance(answer, Admitted):
+            token = self._keys.derive(question.device_id, question.role, answer.device_token)
+            return msgspec.structs.replace(answer, device_token=token)
+        return answer
 
     async def _made_room(self, question: Admission, limit_key: str) -> bool:
         """End the oldest request from the same address: a flood displaces only its own."""
@@ -239,3 +250,10 @@ class Admissions:
 def _at(answer: Answer, change: Change) -> Answer:
     """Return the answer as decided at this change."""
     return msgspec.structs.replace(answer, change=change)
+
+
+def _kept(answer: Answer, verdict: policy.Admit | policy.Ask) -> Answer:
+    """Return the answer as it is kept for another try: no token is stored, only its id."""
+    if isinstance(answer, Admitted) and isinstance(verdict, policy.Admit):
+        answer = msgspec.structs.replace(answer, device_token=verdict.token.token_id)
+    return _at(answer, Change())

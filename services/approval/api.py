@@ -21,6 +21,8 @@ from shared.addresses import client_address
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from aiohttp.typedefs import Middleware
+
     from services.approval.metrics import Metrics
     from services.approval.operations import Operation
     from services.approval.registry import Registry
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from shared.settings import Secrets
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-    from aiohttp.typedefs import Middleware
 
 HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -202,8 +203,8 @@ def _authenticating(accepted: Secrets, public: frozenset[str]) -> Middleware:
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        path = _path(request)
-        if not path or path in public or _is_let_in(request, accepted):
+        nothing_there = request.match_info.http_exception is not None
+        if nothing_there or _path(request) in public or _is_let_in(request, accepted):
             return await handler(request)
         raise Refused(
             UNAUTHORIZED,

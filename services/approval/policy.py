@@ -217,22 +217,44 @@ def _metadata(question: Admission) -> Metadata:
 
 
 def scope_outside_roles(pending: Pending) -> str | None:
-    """Return the first requested scope that belongs to none of the requested roles, or None."""
+    """Return the first requested scope that belongs to none of the requested roles, or None.
+
+    One with blanks around it belongs to none: tokens keep scopes trimmed, and it would not match.
+    """
     prefixes = tuple(f"{role}." for role in pending.roles)
-    return next((scope for scope in pending.scopes if not scope.startswith(prefixes)), None)
+    return next(
+        (
+            scope
+            for scope in pending.scopes
+            if scope != scope.strip() or not scope.startswith(prefixes)
+        ),
+        None,
+    )
 
 
 def scopes_to_hold(record: Record, pending: Pending) -> list[str]:
     """Return the operator scopes that whoever approves has to hold (contract §7.4).
 
-    A request without any inherits those of the existing token, or the approved ones.
+    They are those that the approval lets the device use: the ones it asks for and, unless it may
+    use them already, all that were approved for it before. A role that was revoked, or a device
+    that changed, comes back with everything it had.
     """
-    asked = [scope for scope in pending.scopes if scope.startswith("operator.")]
-    if asked or "operator" not in pending.roles or record.pairing is None:
+    if "operator" not in pending.roles:
+        return []
+    asked = _of_operator(pending.scopes)
+    before = record.pairing
+    if before is None:
         return asked
-    token = record.pairing.tokens.get("operator")
-    inherited = token.scopes if token else record.pairing.scopes
-    return [scope for scope in inherited if scope.startswith("operator.")]
+    changed = _differs(before.metadata.platform, pending.metadata.platform) or _differs(
+        before.metadata.device_family, pending.metadata.device_family
+    )
+    if asked and not changed and "operator" in before.effective_roles:
+        return asked
+    return union(asked, _of_operator(before.scopes))
+
+
+def _of_operator(scopes: Iterable[str]) -> list[str]:
+    return [scope for scope in scopes if scope.startswith("operator.")]
 
 
 def approved(record: Record, pending: Pending, *, now_ms: int, draws: Draws) -> Record:

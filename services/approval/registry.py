@@ -114,8 +114,10 @@ class Registry:
 
         async def once() -> Paired | None:
             note = await self._note(request_id, hidden=not caller.is_admin)
+            if not authority.sees(caller, note.device_id):
+                raise NotAllowed
             held = await self._held(note.device_id)
-            if note.state == APPROVED and authority.sees(caller, note.device_id):
+            if note.state == APPROVED:
                 return self._approved_before(note, held)
             record, pending = self._open(request_id, note, held)
             to_hold = policy.scopes_to_hold(record, pending)

@@ -21,7 +21,7 @@ from shared.addresses import client_address
 from shared.bus.errors import Unavailable
 from shared.messages import Admission
 from shared.protocol import refusals
-from shared.protocol.closing import CloseCode
+from shared.protocol.closing import CloseCode, answer_to_close
 from shared.protocol.events import challenge
 from shared.protocol.frames import failure
 from shared.protocol.hello import Features, hello_ok
@@ -126,6 +126,7 @@ class Sockets:
         connection = self._connections.open(transport, where.address.limit_key)
         protocol.guard(
             on_flood=lambda: self._connections.close(connection, CloseCode.TOO_BIG, ""),
+            on_broken=lambda: self._connections.give_up(connection),
             on_lost=lambda: self._connections.lost(connection),
         )
         peer = Peer(
@@ -162,7 +163,9 @@ class Sockets:
             queued = await self._queued(connection, socket)
             if len(queued) > QUEUED_FRAMES_LIMIT:
                 verdict = refusals.TOO_MANY_FRAMES
-        if isinstance(verdict, Welcome) and not connection.closing:
+        if isinstance(verdict, Welcome) and connection.closing:
+            verdict = None
+        if isinstance(verdict, Welcome):
             self._admit(connection, protocol, verdict, handshake.connection_id)
             self._record(connection, handshake, peer, began, verdict)
             await self._serve_frames(connection, socket, queued)
@@ -272,6 +275,7 @@ class Sockets:
         while True:
             message = await socket.receive()
             connection.pinged = False
+            self._connections.close_if_slow(connection)
             kind = message.type
             if kind is WSMsgType.TEXT or kind is WSMsgType.BINARY:
                 return message
@@ -279,7 +283,7 @@ class Sockets:
                 if not connection.closing:
                     connection.transport.write(pong_frame(message.data))
             elif kind is WSMsgType.CLOSE:
-                self._connections.hang_up(connection, message.data or CloseCode.NORMAL)
+                self._connections.hang_up(connection, answer_to_close(message.data))
                 return None
             elif kind is not WSMsgType.PONG:
                 if isinstance(message.data, WebSocketError) and not connection.closed_with:

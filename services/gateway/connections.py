@@ -148,6 +148,16 @@ class Connections:
         self.close(connection, code, "")
         connection.transport.close()
 
+    def give_up(self, connection: Connection) -> None:
+        """Send nothing more on a socket that broke; a second later the transport is gone."""
+        if connection.closed_with is None and connection not in self._closing:
+            self._leave(connection)
+
+    def close_if_slow(self, connection: Connection) -> None:
+        """Close a peer that asks for more than it reads."""
+        if connection.transport.get_write_buffer_size() > BUFFERED_LIMIT_BYTES:
+            self.close(connection, CloseCode.TRY_AGAIN, "slow consumer")
+
     def lost(self, connection: Connection) -> None:
         """Forget a connection whose transport is gone."""
         self._leave(connection)
@@ -204,9 +214,8 @@ class Connections:
             connection.transport.write(PING)
 
     def _tick(self, connection: Connection, wall_ms: int) -> None:
-        if connection.transport.get_write_buffer_size() > BUFFERED_LIMIT_BYTES:
-            self.close(connection, CloseCode.TRY_AGAIN, "slow consumer")
-        else:
+        self.close_if_slow(connection)
+        if not connection.closing:
             connection.send(tick(wall_ms, connection.next_sequence()))
 
     def _leave(self, connection: Connection) -> None:

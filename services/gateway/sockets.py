@@ -26,19 +26,31 @@ class SocketProtocol(web.RequestHandler):
     admission; counting here, below the frame parser, keeps a stranger from making it buffer.
     """
 
-    __slots__ = ("_guarded", "on_flood", "on_lost", "received")
+    __slots__ = ("_guarded", "on_broken", "on_flood", "on_lost", "received")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.received = 0
         self.on_flood: Callable[[], None] = _nothing
+        self.on_broken: Callable[[], None] = _nothing
         self.on_lost: Callable[[], None] = _nothing
         self._guarded = False
 
-    def guard(self, on_flood: Callable[[], None], on_lost: Callable[[], None]) -> None:
-        """Count from now on; `on_flood` once it is too much, `on_lost` when the socket is gone."""
+    def guard(
+        self,
+        *,
+        on_flood: Callable[[], None],
+        on_broken: Callable[[], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        """Count from now on, and tell what happens.
+
+        `on_flood`: there is too much. `on_broken`: no more frames are read, and aiohttp closes as
+        soon as the peer takes what was written. `on_lost`: the socket is gone.
+        """
         self.received = 0
         self.on_flood = on_flood
+        self.on_broken = on_broken
         self.on_lost = on_lost
         self._guarded = True
 
@@ -55,8 +67,13 @@ class SocketProtocol(web.RequestHandler):
                 return
         super().data_received(data)
 
+    def close(self) -> None:
+        """Read no more: the parser met a broken frame, or the server ends."""
+        super().close()
+        self.on_broken()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Take notice that the transport is gone."""
         self.on_lost()
-        self.on_flood = self.on_lost = _nothing
+        self.on_flood = self.on_broken = self.on_lost = _nothing
         super().connection_lost(exc)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
@@ -19,6 +20,12 @@ class LogEvent(NamedTuple):
     name: str
     meaning: str
 
+
+LIBRARY: Final = LogEvent("library", "What a library we use logged, with its logger's name.")
+MALFORMED_HTTP: Final = LogEvent(
+    "http.malformed", "What came was no HTTP: answered with 400. With the kind of error only."
+)
+ALL: Final = (LIBRARY, MALFORMED_HTTP)
 
 _LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -53,9 +60,16 @@ class _ToStructlog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger("library")
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            # What was sent may hold a secret, so only the kind of error is told.
+            log.info(
+                MALFORMED_HTTP.name, error=type(error).__name__, message=record.getMessage()
+            )
+            return
         log.log(
             record.levelno,
-            "library",
+            LIBRARY.name,
             logger=record.name,
             message=record.getMessage(),
             exc_info=record.exc_info or None,

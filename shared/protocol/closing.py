@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 from shared.protocol.limits import CLOSE_REASON_LIMIT_BYTES
 
@@ -24,6 +25,15 @@ class CloseCode(IntEnum):
     """Something this replica depends on is missing; come back after `retryAfterMs`."""
     DEVICE_REMOVED = 4001
     """The device was removed, or its token rotated or revoked."""
+
+
+_SENDABLE: Final = (range(1000, 1004), range(1007, 1015), range(3000, 5000))
+"""Codes that may stand in a close frame (RFC 6455 §7.4 and its registry)."""
+
+
+def answer_to_close(code: int) -> int:
+    """Return the code that answers a peer's close: the same, where it may be sent at all."""
+    return code if any(code in codes for codes in _SENDABLE) else CloseCode.NORMAL
 
 
 def cut_reason(reason: str) -> str:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(180)
 READY_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 30.0
+# As they are started, one after the other.
+ORDER: Final = ("guard", "redis", "approval", "gateway-1", "gateway-2")
 
 
 class Runner:
@@ -141,12 +143,16 @@ class TestEnd:
     ) -> None:
         with running(tmp_path) as run:
             started = run.wait_ready()
-            # Redis, approval, two gateways, and the guard.
-            assert len(started) == 5
+            assert len(started) == len(ORDER)
             ports = run.gateway_port, run.approval_port
             run.process.send_signal(number)
             assert run.wait_ended() == 0, run.output
             assert "Stopped." in run.output
+            logs = run.data / "logs"
+            assert "bye bye" in (logs / "redis.log").read_text()
+            written = {name: (logs / f"{name}.log").stat().st_mtime_ns for name in ORDER[1:]}
+            gateways = max(written["gateway-1"], written["gateway-2"])
+            assert gateways <= written["approval"] <= written["redis"]
             assert not alive(started)
             require_free(*ports)
 
@@ -189,10 +195,8 @@ class TestEnd:
     def test_a_program_that_dies_ends_the_run_and_is_named(self, tmp_path: Path, name: str) -> None:
         with running(tmp_path) as run:
             started = run.wait_ready()
-            # Started one after the other: redis, approval, gateway-1, gateway-2 after the guard.
-            order = ["guard", "redis", "approval", "gateway-1", "gateway-2"]
             by_age = sorted(started, key=lambda process: process.pid)
-            os.kill(by_age[order.index(name)].pid, signal.SIGKILL)
+            os.kill(by_age[ORDER.index(name)].pid, signal.SIGKILL)
             assert run.wait_ended() == 1
             assert f"{name} was ended by SIGKILL" in run.output
             assert str(run.data / "logs" / f"{name}.log") in run.output

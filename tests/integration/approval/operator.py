@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
@@ -16,6 +15,7 @@ from tests.integration.approval.replica import ADMIN_TOKEN
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from aiohttp import web
     from multidict import CIMultiDictProxy
 
     from tests.integration.approval.replica import Replica

@@ -61,6 +61,7 @@ class Replica:
     """One approval replica; several over one Redis share all there is."""
 
     def __init__(self, redis: Redis, clock: Clock, settings: Settings) -> None:
+        self.redis: Final[Any] = redis  # its types cover bytes and text, ours are bytes
         self.told: Final[list[Changed]] = []
         self.health = Health(ok=True, reason="a test says so")
         self.metrics: Final = Metrics()
@@ -126,5 +127,24 @@ async def replica(
     client = make_client(redis_url, max_connections=8, timeout_seconds=2.0)
     try:
         yield Replica(client, clock or FakeClock(), _settings(redis_url, **settings))
+    finally:
+        await client.aclose()
+
+
+async def everything(admin_url: str) -> dict[str, bytes]:
+    """Return all that Redis keeps, by key, as bytes that can be searched."""
+    client: Any = make_client(admin_url, max_connections=1, timeout_seconds=5.0)
+    read = {
+        b"string": client.get,
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        b"stream": client.xrange,
+    }
+    try:
+        found = {}
+        for key in await client.keys("*"):
+            kind = await client.type(key)
+            value = await read[kind](key)
+            found[key.decode()] = value if kind == b"string" else repr(value).encode()
+        return found
     finally:
         await client.aclose()

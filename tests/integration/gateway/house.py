@@ -47,8 +47,6 @@ DEVICE_TOKEN: Final = "the-device-token-that-approval-derives-1234"
 REQUEST_ID: Final = "220dd984-79b3-4860-a084-c16f321f9dec"
 HANDLERS_SECONDS: Final = 2.0
 
-Script = "Callable[[Admission], Awaitable[Answer]]"
-
 
 async def admit(question: Admission) -> Answer:
     """Let everybody in."""
@@ -73,9 +71,10 @@ class ScriptedApprovals:
         self.asked.append(question)
         return await self.answer(question)
 
-    def missing(self) -> Unavailable | None:
-        """Say what is missing, by the script."""
-        return self.absent
+    def require_live(self) -> None:
+        """Raise what is missing, by the script."""
+        if self.absent is not None:
+            raise self.absent
 
 
 class _Upkeep:
@@ -134,6 +133,7 @@ class House:
             self._app, access_log=None, shutdown_timeout=HANDLERS_SECONDS
         )
         self._acceptor: BulkAcceptor | None = None
+        self._raws: list[RawSocket] = []
         self.port = 0
 
     @property
@@ -177,10 +177,12 @@ class House:
         source: str | None = None,
         receive_buffer: int | None = None,
     ) -> RawSocket:
-        """Open a WebSocket that does what it is told."""
-        return await RawSocket.open(
+        """Open a WebSocket that does what it is told; it is let go of at the end."""
+        raw = await RawSocket.open(
             self.port, path=path, headers=headers, source=source, receive_buffer=receive_buffer
         )
+        self._raws.append(raw)
+        return raw
 
     async def admitted(
         self, profile: Profile = CLI, *, receive_buffer: int | None = None
@@ -231,6 +233,8 @@ class House:
     ) -> None:
         assert self._acceptor is not None
         self._acceptor.stop()
+        for raw in self._raws:
+            raw.hang_up()
         for connection in self.open_connections:
             connection.transport.abort()
         await self._runner.cleanup()

@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from deploy.local.ports import HOST, Reservation
-from deploy.local.readiness import ReadyAnswer, ask_ready
+from deploy.local.readiness import ReadyAnswer, ReadyProcesses, ask_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @contextmanager
-def answering(status: int, body: bytes) -> Iterator[int]:
-    """Serve one answer to every request; the value is the port."""
+def answering(*answers: tuple[int, bytes]) -> Iterator[int]:
+    """Serve the answers in turn, the last for ever; the value is the port."""
+    left = list(answers)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             assert self.path == "/readyz"
+            status, body = left.pop(0) if len(left) > 1 else left[0]
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)
@@ -39,16 +41,16 @@ def answering(status: int, body: bytes) -> Iterator[int]:
 
 
 def said(**fields: object) -> bytes:
-    return json.dumps({"bootId": "b1", **fields}).encode()
+    return json.dumps({"bootId": "b1"} | fields).encode()
 
 
 def test_ready() -> None:
-    with answering(200, said(ready=True)) as port:
+    with answering((200, said(ready=True))) as port:
         assert ask_ready(port) == [ReadyAnswer(ready=True, boot_id="b1", reason="")]
 
 
 def test_several_at_once_are_several_answers() -> None:
-    with answering(200, said(ready=True)) as port:
+    with answering((200, said(ready=True))) as port:
         assert len(ask_ready(port, at_once=4)) == 4
 
 
@@ -58,7 +60,7 @@ def test_not_ready_gives_each_reason() -> None:
         "beat": {"ok": False, "reason": "none answered"},
         "clock": {"ok": True, "reason": "fine"},
     }
-    with answering(503, said(ready=False, dependencies=dependencies)) as port:
+    with answering((503, said(ready=False, dependencies=dependencies))) as port:
         (answer,) = ask_ready(port)
     assert answer.reason == "redis: connection refused; beat: none answered"
 
@@ -75,7 +77,7 @@ def test_not_ready_gives_each_reason() -> None:
     ],
 )
 def test_anything_else_is_not_ready(status: int, body: bytes) -> None:
-    with answering(status, body) as port:
+    with answering((status, body)) as port:
         (answer,) = ask_ready(port)
     assert not answer.ready
     assert answer.reason
@@ -99,3 +101,25 @@ def test_what_is_no_http_is_no_answer() -> None:
         thread.start()
         assert ask_ready(server.getsockname()[1]) == []
         thread.join()
+
+
+class TestSeveralProcessesBehindOnePort:
+    ONE = (200, said(ready=True, bootId="one"))
+    TWO = (200, said(ready=True, bootId="two"))
+    TWO_NOT_READY = (503, said(ready=False, bootId="two"))
+
+    def test_all_have_to_be_seen(self) -> None:
+        with answering(self.ONE, self.ONE, self.ONE, self.ONE, self.TWO) as port:
+            processes = ReadyProcesses(port, 2)
+            assert processes.trouble() == "1 of 2 answered"
+            assert processes.trouble() == ""
+
+    def test_one_that_is_not_ready_any_more_counts_no_more(self) -> None:
+        with answering(self.TWO, self.TWO_NOT_READY, self.ONE) as port:
+            processes = ReadyProcesses(port, 2)
+            assert processes.trouble() == "not ready"
+            assert processes.trouble() == "1 of 2 answered"
+
+    def test_nobody_there(self) -> None:
+        with Reservation() as reserved:
+            assert ReadyProcesses(reserved.port, 2).trouble() == "0 of 2 answered"

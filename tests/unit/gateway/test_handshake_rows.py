@@ -7,11 +7,10 @@ tests stand in test_handshake_choices.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.gateway.handshake import Peer
 from shared.device.profile import (
     CLI,
     CLI_3,
@@ -36,11 +35,15 @@ from tests.support.attempts import (
     answered,
     asked,
     connect,
+    encoded,
     new_handshake,
     refused,
     refused_with,
     told,
 )
+
+if TYPE_CHECKING:
+    from services.gateway.handshake import Peer
 
 NOW = Change(1, "tag")
 WRONG_DEVICE_TOKEN = Denied(NOW, "device-token-mismatch")
@@ -278,7 +281,15 @@ class TestDeviceProof:
             {"publicKey": "A"},
             {"publicKey": KEY.public_key + "AA"},
         ],
-        ids=["other id", "upper case", "no hash", "other key", "no base64", "too short", "too long"],
+        ids=[
+            "other id",
+            "upper case",
+            "no hash",
+            "other key",
+            "no base64",
+            "too short",
+            "too long",
+        ],
     )
     def test_id_is_not_the_hash_of_the_key(self, change: dict[str, str]) -> None:
         frame = altered(connect(), lambda params: params["device"].update(change))
@@ -340,7 +351,9 @@ class TestParams:
         ],
     )
     def test_first_problem_is_told(self, change: Any, problem: str) -> None:
-        assert told(refused(altered(connect(), change))) == row(f"invalid connect params: {problem}")
+        assert told(refused(altered(connect(), change))) == row(
+            f"invalid connect params: {problem}"
+        )
 
     def test_protocol_3_hears_all_problems(self) -> None:
         frame = altered(connect(CLI_3), lambda params: params["client"].clear())
@@ -430,9 +443,13 @@ class TestFirstFrame:
         assert told(refusals.TOO_MANY_FRAMES) == (None, 1008, "too many pending handshake frames")
 
     def test_the_answer_goes_under_the_id_of_the_request(self) -> None:
-        for frame in (connect(token=None), {**connect(), "method": "x"}, {**connect(), "params": {}}):
+        for frame in (
+            connect(token=None),
+            {**connect(), "method": "x"},
+            {**connect(), "params": {}},
+        ):
             handshake = new_handshake()
-            handshake.on_frame(__import__("json").dumps({**frame, "id": "mine"}).encode(), now_ms=0)
+            handshake.on_frame(encoded({**frame, "id": "mine"}), now_ms=NOW_MS)
             assert handshake.frame_id == "mine"
 
 
@@ -539,7 +556,9 @@ class TestPairing:
             "pauseReconnect",
         ]
 
-    @pytest.mark.parametrize("profile", [CLI, NODE_HOST, REFERENCE, replace(CONTROL_UI, role="node")])
+    @pytest.mark.parametrize(
+        "profile", [CLI, NODE_HOST, REFERENCE, replace(CONTROL_UI, role="node")]
+    )
     def test_nobody_else_is(self, profile: Profile) -> None:
         error, *_ = told(
             refused_with(connect(profile), NeedsPairing(NOW, "not-paired", "r"), BROWSER)

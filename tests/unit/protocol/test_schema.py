@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 
 from shared.protocol import schema
 from shared.protocol.connect import ConnectFrame, connect_from, decode_connect
-from tests.support.frames import damaged, doubled, scratched, sound_frames
+from tests.support.frames import damaged, doubled, scratched, sound_frames, unhurried
 
 GOOD: dict[str, Any] = {
     "minProtocol": 4,
@@ -85,21 +85,23 @@ def without(name: str, part: str | None = None) -> dict[str, Any]:
 
 
 class TestBothWaysAgree:
+    @unhurried
     @given(sound_frames)
     def test_on_sound_frames(self, frame: Any) -> None:
         assert problems_of(frame) == []
         agree(json.dumps(frame).encode())
 
-    @settings(max_examples=500)
+    @unhurried
     @given(damaged())
     def test_on_damaged_frames(self, frame: Any) -> None:
         agree(json.dumps(frame).encode())
 
+    @unhurried
     @given(doubled())
     def test_on_frames_with_doubled_keys(self, text: bytes) -> None:
         agree(text, doubled_keys=True)
 
-    @settings(max_examples=300)
+    @unhurried
     @given(scratched())
     @example(b'{"type":"req","type":"event","id":"1","method":"connect","params":{}}')
     def test_on_scratched_frames(self, text: bytes) -> None:
@@ -132,6 +134,7 @@ class TestBothWaysAgree:
             is None
         )
 
+    @unhurried
     @given(sound_frames)
     def test_what_was_converted_says_the_same_again(self, frame: Any) -> None:
         assume("unknown" not in frame)

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from services.approval.operations import OPERATIONS, PAGES
+from shared.messages import Admitted
+from tests.integration.approval.operator import BEARER, Operator
+from tests.integration.approval.replica import ADMIN_TOKEN, everything, replica
+from tests.unit.approval.devices import Device
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.integration.approval.replica import Replica
+    from tests.support.redis import RedisServer
+
+PUBLIC = {"/", "/livez", "/readyz", "/metrics", "/openapi.json"}
+WRONG = {
+    "nothing": {},
+    "another token": {"Authorization": "Bearer " + "x" * 40},
+    "a part of it": {"Authorization": f"Bearer {ADMIN_TOKEN[:-1]}"},
+    "more than it": {"Authorization": f"Bearer {ADMIN_TOKEN}0"},
+    "an empty one": {"Authorization": "Bearer "},
+    "no scheme": {"Authorization": ADMIN_TOKEN},
+    "another scheme": {"Authorization": f"Basic {ADMIN_TOKEN}"},
+    "another header": {"X-Authorization": f"Bearer {ADMIN_TOKEN}"},
+    "a cookie": {"Cookie": f"token={ADMIN_TOKEN}; Authorization={ADMIN_TOKEN}"},
+    "bytes that are no text": {"Authorization": "Bearer \udcff\udcfe"},
+}
+
+
+def routes(app: web.Application) -> list[tuple[str, str]]:
+    """Return method and path of every route there is, with something in place of parameters."""
+    found = []
+    for route in app.router.routes():
+        assert route.resource is not None
+        path = route.resource.canonical
+        path = path.replace("{requestId}", "r").replace("{deviceId}", "0" * 64)
+        found.append((route.method, path.replace("{role}", "operator")))
+    return found
+
+
+@pytest.fixture
+async def nowhere() -> AsyncIterator[Operator]:
+    """An API without its Redis: whoever is to be refused must not need it."""
+    async with replica("redis://127.0.0.1:1/0") as one, Operator(one) as operator:
+        yield operator
+
+
+class TestAttack42:
+    async def test_every_route_is_public_on_purpose_or_closed(
+        self, here: Replica, nowhere: Operator
+    ) -> None:
+        seen = set()
+        for method, path in routes(here.app):
+            reply = await nowhere.call(method, path, headers={})
+            if path in PUBLIC:
+                assert reply.status == 200, path
+                seen.add(path)
+            else:
+                assert reply.status == 401, path
+        assert seen == PUBLIC
+        assert len(routes(here.app)) >= len(OPERATIONS) + len(PAGES)
+
+    @pytest.mark.parametrize("headers", WRONG.values(), ids=WRONG.keys())
+    async def test_what_opens_nothing(self, nowhere: Operator, headers: dict[str, str]) -> None:
+        reply = await nowhere.call("GET", "/v1/requests", headers=headers)
+        assert reply.problem(401, "unauthorized") == {}
+        assert reply.headers["WWW-Authenticate"] == 'Bearer realm="latchkey"'
+
+    async def test_not_in_the_address(self, nowhere: Operator) -> None:
+        for name in ("token", "access_token", "authorization"):
+            reply = await nowhere.call("GET", f"/v1/requests?{name}={ADMIN_TOKEN}", headers={})
+            assert reply.problem(401, "unauthorized") == {}
+
+    async def test_refused_before_the_call_is_looked_at(self, nowhere: Operator) -> None:
+        """Nothing that is wrong with a call is told to who may not make it."""
+        for method, path in (
+            ("POST", "/v1/requests/%0a/approve?x=1&x=2"),
+            ("PATCH", "/v1/devices/nobody"),
+            ("GET", "/v1/audit?limit=no"),
+        ):
+            reply = await nowhere.call(method, path, headers={}, data=b"x" * 100_000)
+            assert reply.problem(401, "unauthorized") == {}
+
+    @pytest.mark.parametrize(
+        "value", [f"Bearer {ADMIN_TOKEN}", f"bearer {ADMIN_TOKEN}", f"BEARER   {ADMIN_TOKEN} "]
+    )
+    async def test_what_opens(self, operator: Operator, value: str) -> None:
+        reply = await operator.call("GET", "/v1/requests", headers={"Authorization": value})
+        reply.ok()
+
+    async def test_each_of_several_tokens(self, redis_server: RedisServer) -> None:
+        """So that the token can be changed without an outage."""
+        new = "a-newer-admin-token-0123456789-0123456789"
+        both = f"{new},{ADMIN_TOKEN}"
+        url = redis_server.approval_url
+        async with replica(url, APPROVAL_ADMIN_TOKEN=both) as one, Operator(one) as operator:
+            for token in (new, ADMIN_TOKEN):
+                headers = {"Authorization": f"Bearer {token}"}
+                (await operator.call("GET", "/v1/requests", headers=headers)).ok()
+            headers = {"Authorization": f"Bearer {both}"}
+            reply = await operator.call("GET", "/v1/requests", headers=headers)
+            assert reply.problem(401, "unauthorized") == {}
+
+    async def test_a_guess_tells_nothing_by_its_time(self, nowhere: Operator) -> None:
+        """A coarse check that nothing slow hangs on how much of a guess is right."""
+
+        async def spent(token: str) -> float:
+            headers = {"Authorization": f"Bearer {token}"}
+            times = []
+            for _ in range(40):
+                began = time.perf_counter()
+                await nowhere.call("GET", "/v1/requests", headers=headers)
+                times.append(time.perf_counter() - began)
+            return min(times)
+
+        assert abs(await spent(ADMIN_TOKEN[:-1] + "x") - await spent("x" * 40)) < 0.002
+
+
+class TestOpsPort:
+    async def test_metrics_and_reasons_are_not_public(self, redis_server: RedisServer) -> None:
+        async with replica(redis_server.approval_url, OPS_PORT="9") as one, Operator(one) as op:
+            for headers in ({}, BEARER):
+                assert (await op.call("GET", "/metrics", headers=headers)).status == 404
+                ready = (await op.call("GET", "/readyz", headers=headers)).ok()
+                assert ready.keys() == {"ready", "bootId"}
+            assert "/metrics" not in (await op.get("/openapi.json")).ok()["paths"]
+
+
+class TestAttack45:
+    """Secrets are in no log, no metric, no error, and not in Redis."""
+
+    async def test_nothing_secret_is_found_anywhere(
+        self, here: Replica, operator: Operator, redis_server: RedisServer
+    ) -> None:
+        device = Device.new()
+        replies = []
+        with capture_logs() as lines:
+            old = await here.pair(device, "operator.read", "operator.pairing")
+            rotate = f"/v1/devices/{device.device_id}/tokens/operator/rotate"
+            replies.append(await operator.post(rotate, {"scopes": ["operator.read"]}))
+            again = device.asks(("operator.read", "operator.pairing"), call_id="gateway:again")
+            fresh = await here.admit(again)
+            assert await here.answer(again) == fresh
+            asked = device.asks(token=fresh.device_token, name="another name")
+            assert isinstance(await here.answer(asked), Admitted)
+            await here.answer(device.asks(token=old.device_token))
+            replies += [
+                await operator.get("/v1/devices"),
+                await operator.get("/v1/audit"),
+                await operator.get("/metrics"),
+                await operator.post(rotate, {"token": fresh.device_token}),
+                await operator.post(rotate, {"scopes": [fresh.device_token]}),
+                await operator.call("GET", f"/v1/requests?token={ADMIN_TOKEN}", headers={}),
+                await operator.call("GET", f"/v1/{ADMIN_TOKEN}"),
+            ]
+        texts = {
+            "logs": json.dumps(lines, default=repr),
+            "Redis": repr(await everything(redis_server.admin_url)),
+            "replies": repr([(reply.headers, reply.text) for reply in replies]),
+        }
+        own_words = json.dumps({"scope": fresh.device_token}, separators=(",", ":"))[1:-1]
+        texts["replies"] = texts["replies"].replace(own_words, "")
+        for secret in (old.device_token, fresh.device_token, *await self.secrets(here)):
+            for where, text in texts.items():
+                assert secret not in text, f"{secret} is in {where}"
+
+    async def secrets(self, here: Replica) -> list[str]:
+        return [ADMIN_TOKEN, *(key.decode() for key in here.keys._keys)]
+
+    async def test_a_try_after_a_try_gets_the_same_token(self, here: Replica) -> None:
+        """The first answer is kept without its token, and is whole again when it is given again."""
+        device = Device.new()
+        await here.pair(device, "operator.read", "operator.pairing")
+        await here.registry.rotate(OPERATOR, device.device_id, "operator", ["operator.read"])
+        scopes = ("operator.read", "operator.pairing")
+        asked = device.asks(scopes, call_id="gateway:x")
+        first = await here.admit(asked)
+        before = await self.forgotten(here, device)
+        assert await here.admit(asked) == first
+        assert before == first.change.number
+
+    async def forgotten(self, here: Replica, device: Device) -> int:
+        """Put the record back to before the last admission, so that only the kept answer tells."""
+        raise NotImplementedError
+
+
+class TestLogs:
+    async def test_a_call_that_changes_something_has_a_line(
+        self, here: Replica, operator: Operator
+    ) -> None:
+        device = Device.new()
+        asked = await here.request(device.asks())
+        calls: list[tuple[str, str, Any]] = [
+            ("POST", f"/v1/requests/{asked.request_id}/approve", None),
+            ("PATCH", f"/v1/devices/{device.device_id}", {"label": "a\nb"}),
+            ("PATCH", f"/v1/devices/{device.device_id}", {"name": "x"}),
+            ("POST", f"/v1/devices/{device.device_id}/tokens/operator/revoke", None),
+            ("DELETE", f"/v1/devices/{device.device_id}", None),
+            ("DELETE", "/v1/devices/x%0ay", None),
+            ("GET", "/v1/requests", None),
+        ]
+        with capture_logs() as lines:
+            for method, path, body in calls:
+                await operator.call(method, path, json=body)
+        told = [line for line in lines if line["event"] == "operator.call"]
+        device_id = {"device_id": device.device_id}
+        for line in told:
+            assert line.pop("milliseconds") >= 0
+            assert line.pop("address") == "127.0.0.1"
+            line.pop("event")
+            line.pop("log_level")
+        assert told == [
+            {"operation": "approveRequest", "status": 200, "request_id": asked.request_id},
+            {"operation": "renameDevice", "status": 200, **device_id},
+            {"operation": "renameDevice", "status": 400, **device_id},
+            {"operation": "revokeToken", "status": 200, **device_id, "role": "operator"},
+            {"operation": "removeDevice", "status": 200, **device_id},
+            {"operation": "removeDevice", "status": 400},
+        ]
+
+
+class TestMetrics:
+    async def test_operations_are_named_and_paths_are_not(
+        self, here: Replica, operator: Operator
+    ) -> None:
+        await operator.get("/v1/devices/" + "0" * 64)
+        await operator.get("/v1/nothing-of-the-kind")
+        await operator.call("HEAD", "/v1/devices")
+        await operator.call("GET", "/v1/devices", headers={})
+        text = (await operator.get("/metrics")).text
+        for operation, status in (
+            ("getDevice", 404),
+            ("other", 404),
+            ("listDevices", 200),
+            ("listDevices", 401),
+        ):
+            line = f'http_calls_total{{operation="{operation}",status="{status}"}} 1.0'
+            assert line in text
+        assert "nothing-of-the-kind" not in text
+        assert "0000" not in text
+        assert 'http_seconds_count{operation="getDevice"} 1.0' in text

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from services.approval.authority import OPERATOR
+from shared.messages import Denied, NeedsPairing
+from tests.unit.approval.devices import Device
+
+if TYPE_CHECKING:
+    from tests.integration.approval.operator import Operator
+    from tests.integration.approval.replica import Replica
+    from tests.support.clock import FakeClock
+
+READ_PAIRING = ("operator.read", "operator.pairing")
+UNKNOWN = "0" * 64
+
+
+def path(device: Device, *more: str) -> str:
+    """Return the path of a device, or of something of it."""
+    return "/".join(("/v1/devices", device.device_id, *more))
+
+
+async def is_refused(here: Replica, device: Device, token: str) -> bool:
+    """Whether a device token opens nothing."""
+    answer = await here.answer(device.asks(token=token))
+    return isinstance(answer, Denied) and answer.why == "device-token-mismatch"
+
+
+class TestListing:
+    async def test_nothing_is_paired(self, operator: Operator) -> None:
+        assert (await operator.get("/v1/devices")).ok() == {"devices": []}
+
+    async def test_an_object_as_contract_10_has_it(
+        self, here: Replica, operator: Operator, clock: FakeClock
+    ) -> None:
+        device = Device.new()
+        created = clock.wall_ms()
+        await here.pair(device, *READ_PAIRING, name="Mac", address="2001:db8::7")
+        clock.advance(5)
+        await here.registry.approve(
+            OPERATOR, (await here.request(device.asks(role="node", scopes=()))).request_id
+        )
+        approved = clock.wall_ms()
+        clock.advance(5)
+        (await operator.call("PATCH", path(device), json={"label": "Kitchen"})).ok()
+        (await operator.post(path(device, "tokens/operator/rotate"))).ok()
+        (await operator.post(path(device, "tokens/node/revoke"))).ok()
+        now = clock.wall_ms()
+        shown = {
+            "deviceId": device.device_id,
+            "publicKey": device.public_key,
+            "operatorLabel": "Kitchen",
+            "platform": "linux",
+            "deviceFamily": "Linux",
+            "clientId": "cli",
+            "clientMode": "cli",
+            "role": "node",
+            "roles": ["operator", "node"],
+            "scopes": list(READ_PAIRING),
+            "approvedVia": "owner",
+            "createdAtMs": created,
+            "approvedAtMs": approved,
+            "tokens": [
+                {"role": "node", "scopes": [], "createdAtMs": approved, "revokedAtMs": now},
+                {
+                    "role": "operator",
+                    "scopes": sorted(READ_PAIRING),
+                    "createdAtMs": created,
+                    "rotatedAtMs": now,
+                },
+            ],
+        }
+        assert (await operator.get(path(device))).ok() == shown
+        assert (await operator.get("/v1/devices")).ok() == {"devices": [shown]}
+
+    async def test_name_and_address_of_a_remote_device(
+        self, here: Replica, operator: Operator
+    ) -> None:
+        device = Device.new()
+        await here.pair(device, name="Mac", address="2001:db8::7")
+        shown = (await operator.get(path(device))).ok()
+        assert (shown["displayName"], shown["remoteIp"]) == ("Mac", "2001:db8::7")
+
+    async def test_the_latest_approved_is_first(
+        self, here: Replica, operator: Operator, clock: FakeClock
+    ) -> None:
+        devices = [Device.new() for _ in range(3)]
+        for device in devices:
+            await here.pair(device)
+            clock.advance(1)
+        await here.pair(devices[0], *READ_PAIRING)
+        listed = [one["deviceId"] for one in (await operator.get("/v1/devices")).ok()["devices"]]
+        assert listed == [devices[index].device_id for index in (0, 2, 1)]
+
+    async def test_who_only_waits_is_not_paired(self, here: Replica, operator: Operator) -> None:
+        device = Device.new()
+        await here.request(device.asks())
+        assert (await operator.get("/v1/devices")).ok() == {"devices": []}
+        assert (await operator.get(path(device))).problem(404, "unknown-device")
+
+
+class TestRenaming:
+    @pytest.mark.parametrize(
+        ("label", "kept"), [("Kitchen", "Kitchen"), ("  a b\n", "a b"), ("é" * 64, "é" * 64)]
+    )
+    async def test_the_label_is_trimmed_and_kept(
+        self, here: Replica, operator: Operator, label: str, kept: str
+    ) -> None:
+        device = Device.new()
+        await here.pair(device)
+        for _ in range(2):
+            reply = await operator.call("PATCH", path(device), json={"label": label})
+            assert reply.ok() == {"deviceId": device.device_id, "label": kept}
+        assert (await operator.get(path(device))).ok()["operatorLabel"] == kept
+        assert [entry["action"] for entry in await operator.audit()].count("renamed") == 1
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            *({"label": label} for label in ("", " \t", "x" * 65, 5, None, ["a"])),
+            *({}, [], "label", {"label": "a", "labels": "b"}),
+        ],
+    )
+    async def test_what_is_no_label(self, here: Replica, operator: Operator, body: Any) -> None:
+        device = Device.new()
+        await here.pair(device)
+        reply = await operator.call("PATCH", path(device), json=body)
+        assert reply.problem(400, "malformed") == {"deviceId": device.device_id}
+        assert "operatorLabel" not in (await operator.get(path(device))).ok()
+
+    async def test_the_unknown_field_is_named(self, here: Replica, operator: Operator) -> None:
+        device = Device.new()
+        reply = await operator.call("PATCH", path(device), json={"label": "a", "labels": "b"})
+        assert "`labels`" in reply.body["detail"]
+
+    async def test_the_label_survives_another_approval(
+        self, here: Replica, operator: Operator
+    ) -> None:
+        device = Device.new()
+        await here.pair(device)
+        (await operator.call("PATCH", path(device), json={"label": "Kitchen"})).ok()
+        await here.pair(device, *READ_PAIRING)
+        assert (await operator.get(path(device))).ok()["operatorLabel"] == "Kitchen"
+
+
+class TestRemoving:
+    async def test_its_token_never_opens_anything_again(
+        self, here: Replica, operator: Operator
+    ) -> None:
+        device = Device.new()
+        old = (await here.pair(device)).device_token
+        reply = await operator.call("DELETE", path(device))
+        assert reply.ok() == {"deviceId": device.device_id}
+        assert here.told[-1].closes == ["*"]
+        assert await is_refused(here, device, old)
+        fresh = await here.pair(device)
+        assert fresh.device_token != old
+        assert await is_refused(here, device, old)
+        await here.admit(device.asks(token=fresh.device_token))
+
+    async def test_what_it_asked_for_goes_with_it(self, here: Replica, operator: Operator) -> None:
+        device = Device.new()
+        await here.pair(device)
+        asked = await here.request(device.asks(READ_PAIRING))
+        (await operator.call("DELETE", path(device))).ok()
+        assert await operator.pending_ids() == []
+        assert (await operator.approve(asked.request_id)).problem(409, "request-rejected")
+        assert isinstance(await here.answer(device.asks()), NeedsPairing)
+
+
+class TestTokens:
+    async def test_attack_29_the_old_token_is_void_once_rotated(
+        self, here: Replica, operator: Operator, clock: FakeClock
+    ) -> None:
+        device = Device.new()
+        old = (await here.pair(device, *READ_PAIRING)).device_token
+        clock.advance(1)
+        reply = await operator.post(path(device, "tokens/operator/rotate"))
+        assert reply.ok() == {
+            "deviceId": device.device_id,
+            "role": "operator",
+            "scopes": sorted(READ_PAIRING),
+            "rotatedAtMs": clock.wall_ms(),
+            "tokenDelivery": "withheld-cross-device",
+        }
+        assert here.told[-1].closes == ["operator"]
+        assert await is_refused(here, device, old)
+        fresh = await here.admit(device.asks())
+        assert fresh.device_token not in {old, ""}
+
+    async def test_rotating_into_other_scopes(self, here: Replica, operator: Operator) -> None:
+        device = Device.new()
+        await here.pair(device, "operator.admin")
+        rotate = path(device, "tokens/operator/rotate")
+        rotated = (await operator.post(rotate, {"scopes": ["operator.write"]})).ok()
+        assert rotated["scopes"] == ["operator.read", "operator.write"]
+        assert (await operator.post(rotate)).ok()["scopes"] == rotated["scopes"]
+        assert (await operator.post(rotate, {"scopes": []})).ok()["scopes"] == []
+
+    @pytest.mark.parametrize("scope", ["operator.admin", "node.run", "", " operator.read"])
+    async def test_attack_20_never_wider_than_approved(
+        self, here: Replica, operator: Operator, scope: str
+    ) -> None:
+        device = Device.new()
+        await here.pair(device)
+        reply = await operator.post(
+            path(device, "tokens/operator/rotate"), {"scopes": ["operator.read", scope]}
+        )
+        assert reply.status == 403
+        assert reply.problem(403, "invalid-scope")["deviceId"] == device.device_id
+        assert (await here.admit(device.asks())).token_scopes == ["operator.read"]
+
+    async def test_revoking_needs_an_approval_to_undo(
+        self, here: Replica, operator: Operator, clock: FakeClock
+    ) -> None:
+        device = Device.new()
+        old = (await here.pair(device)).device_token
+        clock.advance(1)
+        revoked = {
+            "deviceId": device.device_id,
+            "role": "operator",
+            "revokedAtMs": clock.wall_ms(),
+        }
+        for _ in range(2):
+            assert (await operator.post(path(device, "tokens/operator/revoke"))).ok() == revoked
+            clock.advance(1)
+        assert await is_refused(here, device, old)
+        asked = await here.request(device.asks())
+        assert asked.reason == "role-upgrade"
+        reply = await operator.post(path(device, "tokens/operator/rotate"))
+        assert reply.problem(404, "unknown-role")
+        (await operator.approve(asked.request_id)).ok()
+        (token,) = (await operator.get(path(device))).ok()["tokens"]
+        assert "revokedAtMs" not in token
+        assert (await here.admit(device.asks())).device_token != old
+        assert await is_refused(here, device, old)
+
+
+class TestUnknown:
+    async def test_no_such_device(self, operator: Operator) -> None:
+        unknown = f"/v1/devices/{UNKNOWN}"
+        for reply in (
+            await operator.get(unknown),
+            await operator.call("PATCH", unknown, json={"label": "a"}),
+            await operator.call("DELETE", unknown),
+        ):
+            assert reply.problem(404, "unknown-device") == {"deviceId": UNKNOWN}
+        for act in ("rotate", "revoke"):
+            reply = await operator.post(f"{unknown}/tokens/node/{act}")
+            assert reply.problem(404, "unknown-device") == {"deviceId": UNKNOWN, "role": "node"}
+
+    @pytest.mark.parametrize("act", ["rotate", "revoke"])
+    async def test_a_role_it_never_had(self, here: Replica, operator: Operator, act: str) -> None:
+        device = Device.new()
+        await here.pair(device)
+        reply = await operator.post(path(device, "tokens/node", act))
+        assert reply.problem(404, "unknown-role") == {
+            "deviceId": device.device_id,
+            "role": "node",
+        }

@@ -1,0 +1,415 @@
+"""Attacks 1, 2, 4 to 8, 10 and 11, on the pure handshake."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from services.gateway.handshake import Peer
+from services.gateway.methods import Methods, Session
+from shared.addresses import client_address
+from shared.device.handshake import Challenge
+from shared.device.profile import CLI, CONTROL_UI, NODE_HOST, Profile
+from shared.messages import Admission
+from shared.protocol.refusals import Refusal
+from shared.protocol.signing import decode_base64, device_id_of, encode_base64
+from tests.support.attempts import (
+    BROWSER,
+    CHALLENGE,
+    KEY,
+    LOCAL,
+    NOW_MS,
+    OTHER_KEY,
+    REMOTE,
+    TOKEN,
+    altered,
+    asked,
+    connect,
+    encoded,
+    judged,
+    new_handshake,
+    refused,
+    told,
+    welcomed,
+)
+
+GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
+
+
+def detail_code(refusal: Refusal) -> str:
+    error, _, _ = told(refusal)
+    assert error is not None
+    return str(error["details"]["code"])
+
+
+class TestOrigin:
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            "https://evil.example",
+            "https://ok.example.evil",
+            "https://okexample",
+            "https://evil-ok.example",
+            "https://ok.example.",
+            "http://ok.example",
+            "https://ok.example:8443",
+            "https://ok.example@evil.example",
+            "https://evil.example/https://ok.example",
+            "https://evil.example#https://ok.example",
+            "https://ok.example\\.evil.example",
+            "https://gateway.example",
+            "null",
+            "",
+            "*",
+            "ok.example",
+            "//ok.example",
+            "wss://ok.example",
+            "javascript://ok.example",
+            "https://[::1",
+            "https://ok.example:99999",
+        ],
+    )
+    @pytest.mark.parametrize("profile", [CONTROL_UI, CLI], ids=["page", "cli"])
+    def test_attack_01_foreign_origin(self, origin: str, profile: Profile) -> None:
+        """Refused with a frame and 1008, before anything is asked, whoever it claims to be."""
+        refusal = refused(connect(profile), replace(REMOTE, origin=origin))
+        assert detail_code(refusal) == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
+        assert refusal.close_code == 1008
+
+    @pytest.mark.parametrize(
+        ("origin", "host"),
+        [
+            ("http://localhost:5173", "localhost:18789"),
+            ("http://127.0.0.1:18789", "127.0.0.1:18789"),
+            ("http://[::1]:18789", "[::1]:18789"),
+        ],
+    )
+    def test_attack_01_loopback_pages_are_for_local_clients(self, origin: str, host: str) -> None:
+        frame = connect(CONTROL_UI)
+        assert asked(frame, replace(LOCAL, origin=origin, host=host)).address == "127.0.0.1"
+        refusal = refused(frame, replace(REMOTE, origin=origin, host=host))
+        assert detail_code(refusal) == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
+
+    def test_attack_01_no_origin_is_judged_by_its_proof_alone(self) -> None:
+        assert asked(connect()).device_id == KEY.device_id
+
+    @pytest.mark.parametrize("origin", ["https://ok.example", "https://OK.example:443"])
+    def test_attack_01_the_allowed_page_itself(self, origin: str) -> None:
+        question = asked(connect(CONTROL_UI), replace(REMOTE, origin=origin))
+        assert question.client.id == "openclaw-control-ui"
+
+
+class TestFirstFrame:
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            {
+                "type": "req",
+                "id": "1",
+                "method": "device.pair.approve",
+                "params": {"requestId": "r"},
+            },
+            {"type": "req", "id": "1", "method": "health"},
+            [connect()],
+            [],
+            b"[" * 60_000,
+            b'{"type":"req","id":"1","method":"connect","params":' + b'{"a":' * 10_000,
+            b"\x82\x7f\x00\xff",
+            b"",
+        ],
+    )
+    def test_attack_02_anything_but_connect(self, frame: Any) -> None:
+        effect = judged(frame)
+        assert isinstance(effect, Refusal)
+        assert effect.close_code in {1000, 1008}
+
+
+class TestReplay:
+    @pytest.mark.parametrize("connection_id", ["boot:8", "other:1"], ids=["same", "other replica"])
+    def test_attack_04_captured_connect_on_another_socket(self, connection_id: str) -> None:
+        captured = encoded(connect())
+        assert isinstance(new_handshake().on_frame(captured, now_ms=NOW_MS), Admission)
+
+        other = new_handshake(
+            nonce="0d2a5c1e-0000-4000-8000-000000000000", connection_id=connection_id
+        )
+        effect = other.on_frame(captured, now_ms=NOW_MS + 1)
+        assert isinstance(effect, Refusal)
+        assert detail_code(effect) == "DEVICE_AUTH_NONCE_MISMATCH"
+
+    def test_attack_04_with_the_new_nonce_put_in(self) -> None:
+        other = new_handshake(nonce="0d2a5c1e-0000-4000-8000-000000000000")
+        frame = altered(connect(), lambda p: p["device"].update(nonce=other.nonce))
+        effect = other.on_frame(encoded(frame), now_ms=NOW_MS)
+        assert isinstance(effect, Refusal)
+        assert detail_code(effect) == "DEVICE_AUTH_SIGNATURE_INVALID"
+
+
+def twin(signature: str) -> str:
+    """Return the other form of a signature that a careless verifier takes: S plus the order."""
+    raw = decode_base64(signature)
+    assert raw is not None
+    scalar = int.from_bytes(raw[32:], "little") + GROUP_ORDER
+    return encode_base64(raw[:32] + scalar.to_bytes(32, "little"))
+
+
+def low_order_device() -> dict[str, Any]:
+    raw = bytes(31) + b"\x80"
+    return {
+        "id": device_id_of(raw),
+        "publicKey": encode_base64(raw),
+        "signature": encode_base64(b"\x01" + bytes(63)),
+    }
+
+
+class TestProof:
+    @pytest.mark.parametrize(
+        ("frame", "code"),
+        [
+            (
+                connect(challenge=Challenge(CHALLENGE.nonce, NOW_MS - 120_001)),
+                "DEVICE_AUTH_SIGNATURE_EXPIRED",
+            ),
+            (
+                connect(challenge=Challenge(CHALLENGE.nonce, NOW_MS + 120_001)),
+                "DEVICE_AUTH_SIGNATURE_EXPIRED",
+            ),
+            (connect(challenge=Challenge(CHALLENGE.nonce, 0)), "DEVICE_AUTH_SIGNATURE_EXPIRED"),
+            (
+                altered(
+                    connect(key=OTHER_KEY),
+                    lambda p: p["device"].update(id=KEY.device_id, publicKey=KEY.public_key),
+                ),
+                "DEVICE_AUTH_SIGNATURE_INVALID",
+            ),
+            (
+                altered(connect(), lambda p: p["device"].update(id=OTHER_KEY.device_id)),
+                "DEVICE_AUTH_DEVICE_ID_MISMATCH",
+            ),
+            (
+                altered(
+                    connect(),
+                    lambda p: p["device"].update(signature=twin(p["device"]["signature"])),
+                ),
+                "DEVICE_AUTH_SIGNATURE_INVALID",
+            ),
+            (
+                altered(connect(), lambda p: p["device"].update(low_order_device())),
+                "DEVICE_AUTH_SIGNATURE_INVALID",
+            ),
+            (
+                altered(
+                    connect(),
+                    lambda p: p["device"].update(
+                        signature=(decode_base64(p["device"]["signature"]) or b"").hex()
+                    ),
+                ),
+                "DEVICE_AUTH_SIGNATURE_INVALID",
+            ),
+            (
+                altered(
+                    connect(),
+                    lambda p: p["device"].update(
+                        publicKey=(decode_base64(p["device"]["publicKey"]) or b"").hex()
+                    ),
+                ),
+                "DEVICE_AUTH_DEVICE_ID_MISMATCH",
+            ),
+            (
+                altered(
+                    connect(),
+                    lambda p: p["device"].update(
+                        publicKey="MCowBQYDK2VwAyEA" + p["device"]["publicKey"]
+                    ),
+                ),
+                "DEVICE_AUTH_DEVICE_ID_MISMATCH",
+            ),
+        ],
+        ids=[
+            "old",
+            "future",
+            "at zero",
+            "other key's signature",
+            "id of another key",
+            "malleable signature",
+            "low-order key",
+            "signature in hex",
+            "key in hex",
+            "key in DER",
+        ],
+    )
+    def test_attack_05_broken_proof(self, frame: Any, code: str) -> None:
+        """Each has its own code, and approval never hears of it."""
+        refusal = refused(frame)
+        assert detail_code(refusal) == code
+        assert refusal.close_code == 1008
+
+
+ALTERATIONS = {
+    "role": lambda p: p.update(role="node"),
+    "more scopes": lambda p: p["scopes"].append("operator.admin"),
+    "fewer scopes": lambda p: p["scopes"].clear(),
+    "scopes left out": lambda p: p.pop("scopes"),
+    "scopes in another order": lambda p: p["scopes"].reverse(),
+    "token": lambda p: p["auth"].update(token=TOKEN[:-2] + "99"),
+    "token left out": lambda p: p["auth"].pop("token"),
+    "device token beside an absent token": lambda p: p.update(auth={"deviceToken": "x"}),
+    "client id": lambda p: p["client"].update(id="test"),
+    "client mode": lambda p: p["client"].update(mode="ui"),
+    "time": lambda p: p["device"].update(signedAt=NOW_MS + 1),
+}
+NOT_IN_VERSION_2 = {
+    "platform": lambda p: p["client"].update(platform="windows"),
+    "device family": lambda p: p["client"].update(deviceFamily="Mac"),
+    "device family left out": lambda p: p["client"].pop("deviceFamily"),
+}
+TWO_SCOPES = CLI.asking("operator.read", "operator.pairing")
+
+
+class TestAlteredAfterSigning:
+    @pytest.mark.parametrize("name", [*ALTERATIONS, *NOT_IN_VERSION_2])
+    def test_attack_06_version_3(self, name: str) -> None:
+        frame = altered(connect(TWO_SCOPES), (ALTERATIONS | NOT_IN_VERSION_2)[name])
+        assert detail_code(refused(frame)) == "DEVICE_AUTH_SIGNATURE_INVALID"
+
+    @pytest.mark.parametrize("name", ALTERATIONS)
+    def test_attack_06_version_2(self, name: str) -> None:
+        profile = replace(TWO_SCOPES, signature_version=2)
+        frame = altered(connect(profile), ALTERATIONS[name])
+        assert detail_code(refused(frame)) == "DEVICE_AUTH_SIGNATURE_INVALID"
+
+    @pytest.mark.parametrize("name", NOT_IN_VERSION_2)
+    def test_attack_06_version_2_does_not_cover_the_platform(self, name: str) -> None:
+        """As in the original: browsers sign version 2, so what they run on is only a claim."""
+        profile = replace(TWO_SCOPES, signature_version=2)
+        question = asked(altered(connect(profile), NOT_IN_VERSION_2[name]))
+        assert question.device_id == KEY.device_id
+
+    def test_attack_06_a_device_token_put_beside_the_signed_token(self) -> None:
+        """Only the first token present is signed, but a second one gives no power."""
+        frame = altered(connect(), lambda p: p["auth"].update(deviceToken="stolen"))
+        question = asked(frame)
+        assert (question.method, question.candidate) == ("token", "")
+
+
+class TestWithoutDevice:
+    @pytest.mark.parametrize(
+        "token",
+        [
+            TOKEN[:-1],
+            TOKEN + "0",
+            TOKEN.upper(),
+            f" {TOKEN}",
+            f"{TOKEN},gateway-token-of-32-characters-99",
+            "é" * 32,
+            "x" * 60_000,
+            "\x00",
+        ],
+        ids=["cut", "longer", "upper case", "space", "both of the list", "no ASCII", "long", "NUL"],
+    )
+    @pytest.mark.parametrize("field", ["token", "password"])
+    def test_attack_07_wrong_token(self, token: str, field: str) -> None:
+        frame = altered(connect(key=None), lambda p: p.update(auth={field: token}))
+        assert detail_code(refused(frame)) == "AUTH_TOKEN_MISMATCH"
+
+    @pytest.mark.parametrize("auth", [{}, {"token": ""}, {"password": ""}, {"deviceToken": "d"}])
+    def test_attack_07_no_token(self, auth: dict[str, str]) -> None:
+        frame = altered(connect(key=None), lambda p: p.update(auth=auth))
+        assert detail_code(refused(frame)) == "DEVICE_IDENTITY_REQUIRED"
+
+    @pytest.mark.parametrize("peer", [REMOTE, LOCAL, BROWSER], ids=["remote", "local", "page"])
+    @pytest.mark.parametrize("client_id", ["cli", "gateway-client", "openclaw-probe", "test"])
+    @pytest.mark.parametrize("mode", ["cli", "ui", "backend", "probe", "test"])
+    def test_attack_08_right_token_gets_no_scope(
+        self, peer: Peer, client_id: str, mode: str
+    ) -> None:
+        profile = replace(CLI, client_id=client_id, mode=mode).asking("operator.admin")
+        assert welcomed(connect(profile, key=None), peer).grant.scopes == ()
+
+    def test_attack_08_nor_the_role_of_a_node(self) -> None:
+        frame = connect(NODE_HOST, key=None)
+        assert detail_code(refused(frame)) == "DEVICE_IDENTITY_REQUIRED"
+
+
+FORGED = [
+    {"X-Forwarded-For": "127.0.0.1"},
+    {"X-Forwarded-For": "10.0.0.1, 127.0.0.1"},
+    {"X-Real-IP": "127.0.0.1"},
+    {"Forwarded": "for=127.0.0.1;host=localhost"},
+    {"X-Forwarded-Host": "localhost"},
+    {"X-Railway-Edge": "railway/us", "X-Railway-Request-Id": "x"},
+    {"Host": "localhost:18789"},
+    {},
+]
+PROXY = (ipaddress.ip_network("10.9.0.0/16"),)
+
+
+def peer_of(remote: str, headers: CIMultiDict[str], host: str = "localhost") -> tuple[Peer, str]:
+    """Return what the gateway makes of a TCP peer and its headers, and the limiter's key."""
+    where = client_address(remote, headers, PROXY)
+    return Peer(where.address.text, where.direct_loopback, host, None), where.address.limit_key
+
+
+class TestForgedHeaders:
+    @pytest.mark.parametrize("headers", FORGED, ids=str)
+    def test_attack_10_from_an_untrusted_peer(self, headers: dict[str, str]) -> None:
+        peer, key = peer_of("203.0.113.7", CIMultiDict(headers))
+        assert (peer.address, peer.direct_loopback, key) == ("203.0.113.7", False, "203.0.113.7")
+        local_page = replace(peer, origin="http://localhost:18789", host="localhost:18789")
+        refusal = refused(connect(CONTROL_UI), local_page)
+        assert detail_code(refusal) == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
+        assert asked(connect(), peer).address == "203.0.113.7"
+
+    @pytest.mark.parametrize("headers", FORGED[:5], ids=str)
+    def test_attack_10_a_proxy_on_this_machine_ends_locality(self, headers: dict[str, str]) -> None:
+        peer, _ = peer_of("127.0.0.1", CIMultiDict(headers))
+        assert not peer.direct_loopback
+
+    @pytest.mark.parametrize(
+        ("headers", "address"),
+        [
+            ([("X-Real-IP", "198.51.100.1")], "198.51.100.1"),
+            ([("X-Real-IP", "127.0.0.1"), ("X-Real-IP", "198.51.100.1")], "10.9.0.1"),
+            ([("X-Forwarded-For", "127.0.0.1, 198.51.100.1")], "198.51.100.1"),
+            ([("X-Forwarded-For", "198.51.100.1, 10.9.0.2")], "198.51.100.1"),
+            (
+                [("X-Forwarded-For", "127.0.0.1"), ("X-Forwarded-For", "198.51.100.1")],
+                "198.51.100.1",
+            ),
+            ([("X-Forwarded-For", "198.51.100.1, junk")], "10.9.0.1"),
+        ],
+    )
+    def test_attack_10_through_a_trusted_proxy_the_client_cannot_choose(
+        self, headers: list[tuple[str, str]], address: str
+    ) -> None:
+        peer, key = peer_of("10.9.0.1", CIMultiDict(headers))
+        assert (peer.address, key, peer.direct_loopback) == (address, address, False)
+
+    def test_attack_10_loopback_named_by_a_trusted_proxy_is_not_direct(self) -> None:
+        peer, _ = peer_of("10.9.0.1", CIMultiDict({"X-Real-IP": "127.0.0.1"}))
+        assert not peer.direct_loopback
+
+
+class StillClock:
+    def monotonic(self) -> float:
+        return 0.0
+
+    def wall_ms(self) -> int:
+        return NOW_MS
+
+
+class TestTwice:
+    def test_attack_11_second_connect_after_hello(self) -> None:
+        session = Session("boot:7", 4, "operator", ["operator.read"], KEY.device_id, "token")
+        second = connect(CLI.asking("operator.admin"), key=OTHER_KEY)
+        turn = Methods(StillClock()).on_frame(session, encoded(second))
+        assert turn.close is None
+        assert turn.frame is not None
+        assert b'"connect is only valid as the first request"' in turn.frame
+        assert session == Session(
+            "boot:7", 4, "operator", ["operator.read"], KEY.device_id, "token"
+        )

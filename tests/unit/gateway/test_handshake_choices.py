@@ -1,0 +1,276 @@
+"""Where the design overrides the contract, and what the rows of §5 do not say: the order, the yes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from services.gateway.handshake import Peer, State, Welcome
+from shared.device.profile import (
+    CLI,
+    CLI_3,
+    CONTROL_UI,
+    NODE_HOST,
+    NODE_HOST_3,
+    PROFILES,
+    REFERENCE,
+    Profile,
+)
+from shared.messages import Admission, Admitted, Change, ClientInfo, Denied, NeedsPairing
+from shared.protocol.hello import Grant
+from shared.protocol.refusals import Refusal
+from tests.support.attempts import (
+    BROWSER,
+    CHALLENGE,
+    CONNECTION_ID,
+    KEY,
+    LOCAL,
+    NOW_MS,
+    PAGE,
+    REMOTE,
+    TOKEN,
+    altered,
+    answered,
+    asked,
+    connect,
+    encoded,
+    judged,
+    new_handshake,
+    refused,
+    told,
+    welcomed,
+)
+from tests.support.wire import ATTEMPTS, Attempt
+
+YES = Admitted(Change(3, "t"), "issued", ["operator.admin", "operator.read", "operator.write"], 9)
+
+
+def detail_code(refusal: Refusal) -> str:
+    """Return the shortest name of a refusal: its detail code, else its message, else the reason."""
+    error, _, reason = told(refusal)
+    if error is None:
+        return reason
+    return str(error["details"].get("code", error["message"]))
+
+
+class TestUnknownFields:
+    """They are ignored, anywhere; the original refuses them."""
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda params: params.update(bogus=1),
+            lambda params: params["client"].update(bogus={"deep": [1]}),
+            lambda params: params["auth"].update(bogus="x"),
+            lambda params: params["device"].update(bogus=None),
+            lambda params: params.update(modelCatalog={"sessionKey": "main"}),
+            lambda params: params.update(computerUse=7, workerRuns={}),
+        ],
+    )
+    def test_change_nothing(self, change: Any) -> None:
+        assert asked(altered(connect(), change)) == asked(connect())
+
+    def test_beside_the_params_too(self) -> None:
+        assert asked({**connect(), "bogus": 1}) == asked(connect())
+
+
+class TestProtocols:
+    @pytest.mark.parametrize("profile", [CLI_3, NODE_HOST_3], ids=["operator", "node"])
+    def test_protocol_3_is_served(self, profile: Profile) -> None:
+        assert asked(connect(profile)).protocol == 3
+
+    @pytest.mark.parametrize(
+        ("least", "most", "answered_in"), [(3, 3, 3), (4, 4, 4), (3, 4, 4), (1, 9, 4), (1, 3, 3)]
+    )
+    def test_the_best_common_one_answers(self, least: int, most: int, answered_in: int) -> None:
+        frame = connect(replace(CLI, min_protocol=least, max_protocol=most))
+        assert asked(frame).protocol == answered_in
+        welcome = answered(frame, YES)
+        assert isinstance(welcome, Welcome)
+        assert welcome.protocol == answered_in
+
+    @pytest.mark.parametrize("mode", ["probe", "test", "cli"])
+    def test_whatever_the_mode(self, mode: str) -> None:
+        assert asked(connect(replace(CLI_3, mode=mode))).protocol == 3
+
+
+class TestLoopback:
+    """It is not trusted: behind a proxy everything looks local."""
+
+    @pytest.mark.parametrize("profile", [CLI, REFERENCE], ids=["cli", "backend"])
+    def test_no_scope_is_kept_without_a_device(self, profile: Profile) -> None:
+        frame = connect(profile.asking("operator.admin"), key=None)
+        assert welcomed(frame, LOCAL).grant.scopes == ()
+
+    def test_a_local_backend_with_a_device_is_asked_about(self) -> None:
+        assert asked(connect(REFERENCE), LOCAL).address == "127.0.0.1"
+
+
+class TestOrder:
+    """What is wrong twice is refused for what comes first in contract §4."""
+
+    @pytest.mark.parametrize(
+        ("frame", "peer", "first"),
+        [
+            (
+                altered(connect(replace(CLI, role="worker")), lambda p: p.update(minProtocol="x")),
+                REMOTE,
+                "invalid-handshake",
+            ),
+            (connect(replace(CLI, min_protocol=5, role="x")), REMOTE, "PROTOCOL_MISMATCH"),
+            (
+                connect(replace(CLI, role="x")),
+                replace(REMOTE, origin="null"),
+                "invalid role",
+            ),
+            (connect(CONTROL_UI, key=None), REMOTE, "CONTROL_UI_ORIGIN_NOT_ALLOWED"),
+            (
+                altered(connect(token="wrong"), lambda p: p["device"].update(signature="bad")),
+                REMOTE,
+                "DEVICE_AUTH_SIGNATURE_INVALID",
+            ),
+            (
+                altered(connect(token=None), lambda p: p["device"].update(nonce="bad")),
+                REMOTE,
+                "DEVICE_AUTH_NONCE_MISMATCH",
+            ),
+            (
+                altered(connect(), lambda p: p["device"].update(id="x", signedAt=0, nonce="x")),
+                REMOTE,
+                "DEVICE_AUTH_DEVICE_ID_MISMATCH",
+            ),
+            (
+                altered(connect(), lambda p: p["device"].update(signedAt=0, nonce=" ")),
+                REMOTE,
+                "DEVICE_AUTH_SIGNATURE_EXPIRED",
+            ),
+            (
+                altered(connect(), lambda p: p["device"].update(nonce="x", signature="x")),
+                REMOTE,
+                "DEVICE_AUTH_NONCE_MISMATCH",
+            ),
+        ],
+        ids=[
+            "worker before params",
+            "protocol before role",
+            "role before origin",
+            "origin before device",
+            "signature before wrong token",
+            "nonce before missing token",
+            "id before age",
+            "age before nonce",
+            "nonce before signature",
+        ],
+    )
+    def test_first_come(self, frame: Any, peer: Peer, first: str) -> None:
+        assert detail_code(refused(frame, peer)) == first
+
+
+class TestQuestion:
+    def test_says_all_that_approval_needs(self) -> None:
+        profile = replace(CLI, display_name="Kitchen", scopes=("operator.write", "operator.read"))
+        assert asked(connect(profile)) == Admission(
+            call_id=CONNECTION_ID,
+            device_id=KEY.device_id,
+            public_key=KEY.public_key,
+            role="operator",
+            scopes=["operator.write", "operator.read"],
+            client=ClientInfo("cli", "cli", "2026.9.6", "linux", "Linux", "Kitchen"),
+            method="token",
+            address="203.0.113.7",
+            protocol=4,
+        )
+
+    def test_the_key_is_in_its_canonical_form(self) -> None:
+        standard = KEY.public_key.replace("-", "+").replace("_", "/") + "="
+        frame = altered(connect(), lambda p: p["device"].update(publicKey=f" {standard}\n"))
+        assert asked(frame).public_key == KEY.public_key
+
+    def test_role_and_scopes_have_defaults(self) -> None:
+        question = asked(connect(replace(CLI, role=None, scopes=None)))
+        assert (question.role, question.scopes) == ("operator", [])
+
+    def test_a_long_display_name_is_cut(self) -> None:
+        name = "\u202e*:\n<b>" + "x" * 10_000
+        question = asked(connect(replace(CLI, display_name=name)))
+        assert question.client.display_name == name[:128]
+
+    @pytest.mark.parametrize("attempt", ATTEMPTS, ids=str)
+    def test_recorded_clients_are_asked_about(self, attempt: Attempt) -> None:
+        recorded = attempt.connect["params"]
+        peer = replace(REMOTE, origin=PAGE)
+        handshake = new_handshake(peer, nonce=attempt.nonce)
+        effect = handshake.on_frame(encoded(attempt.connect), now_ms=attempt.ts)
+        if "auth" not in recorded:
+            assert isinstance(effect, Refusal)
+            assert detail_code(effect) == "AUTH_TOKEN_MISSING"
+            return
+        assert isinstance(effect, Admission)
+        assert effect.device_id == recorded["device"]["id"]
+        assert effect.scopes == recorded["scopes"]
+        assert effect.candidate == recorded["auth"]["token"]  # not our gateway's token
+
+
+class TestYes:
+    @pytest.mark.parametrize("profile", PROFILES.values(), ids=str)
+    def test_live_scopes_are_the_requested_ones_in_their_order(self, profile: Profile) -> None:
+        welcome = answered(connect(profile), YES, BROWSER)
+        assert isinstance(welcome, Welcome)
+        assert welcome.frame_id == "1:x"
+        assert welcome.device_id == KEY.device_id
+        assert welcome.answer == YES
+        assert welcome.grant == Grant(
+            method="token",
+            role=profile.role or "operator",
+            scopes=list(profile.scopes or ()),
+            device_token="issued",
+            token_scopes=YES.token_scopes,
+            issued_at_ms=9,
+        )
+
+    def test_by_device_token(self) -> None:
+        welcome = answered(connect(token=None, device_token="d"), YES)
+        assert isinstance(welcome, Welcome)
+        assert welcome.grant.method == "device-token"
+
+    def test_without_a_device_approval_is_not_asked(self) -> None:
+        welcome = welcomed(connect(key=None))
+        assert (welcome.answer, welcome.device_id) == (None, "")
+        assert welcome.grant == Grant("token", "operator", ())
+
+
+class TestState:
+    def test_moves_down_only(self) -> None:
+        handshake = new_handshake()
+        assert handshake.state is State.CHALLENGED
+        handshake.on_frame(encoded(connect()), now_ms=NOW_MS)
+        assert handshake.state.name == "ASKING"
+        handshake.on_answer(YES)
+        assert handshake.state.name == "DONE"
+
+    @pytest.mark.parametrize(
+        "frame", [b"", connect(token=None), connect(key=None), connect(NODE_HOST, key=None)]
+    )
+    def test_is_over_where_nothing_is_asked(self, frame: Any) -> None:
+        handshake = new_handshake()
+        handshake.on_frame(encoded(frame), now_ms=NOW_MS)
+        assert handshake.state is State.DONE
+
+    @pytest.mark.parametrize(
+        "answer", [Denied(Change(), "scope-mismatch"), NeedsPairing(Change(), "not-paired", "r")]
+    )
+    def test_is_over_after_a_no(self, answer: Any) -> None:
+        handshake = new_handshake()
+        handshake.on_frame(encoded(connect()), now_ms=NOW_MS)
+        handshake.on_answer(answer)
+        assert handshake.state is State.DONE
+
+    def test_an_answer_without_a_question_is_a_mistake(self) -> None:
+        with pytest.raises(RuntimeError):
+            new_handshake().on_answer(YES)
+
+    def test_challenges_are_one_connection_s_own(self) -> None:
+        assert isinstance(judged(connect(challenge=CHALLENGE)), Admission)
+        assert TOKEN not in repr(new_handshake())

@@ -1,0 +1,225 @@
+"""No first frame, however formed, gets anything but a documented answer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from services.gateway.handshake import Peer, State, Welcome
+from shared.device.handshake import Challenge, Credentials, connect_request
+from shared.device.profile import PROFILES
+from shared.messages import (
+    Admission,
+    Admitted,
+    Answer,
+    Change,
+    Denied,
+    NeedsPairing,
+    Overfull,
+    decode_question,
+    encode,
+)
+from shared.protocol.refusals import Refusal
+from tests.support.attempts import (
+    CONNECTION_ID,
+    KEY,
+    NONCE,
+    NOW_MS,
+    OLDER_TOKEN,
+    OTHER_KEY,
+    PAGE,
+    TOKEN,
+    new_handshake,
+    told,
+)
+from tests.support.frames import SCOPES, damaged, first_frames, unhurried
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypothesis.strategies import DrawFn, SearchStrategy
+
+WITHOUT_FRAME: Final = {(1000, ""), (1008, "invalid request frame"), (1008, "invalid-handshake")}
+WITHOUT_DETAIL_CODE: Final = (
+    "invalid connect params: ",
+    "invalid role",
+    "invalid handshake: first request must be connect",
+)
+DOCUMENTED: Final = {
+    ("INVALID_REQUEST", "AUTH_TOKEN_MISMATCH", 1008),
+    ("INVALID_REQUEST", "AUTH_TOKEN_MISSING", 1008),
+    ("NOT_PAIRED", "DEVICE_IDENTITY_REQUIRED", 1008),
+    ("INVALID_REQUEST", "CONTROL_UI_DEVICE_IDENTITY_REQUIRED", 1008),
+    ("INVALID_REQUEST", "AUTH_BOOTSTRAP_TOKEN_INVALID", 1008),
+    ("INVALID_REQUEST", "DEVICE_AUTH_DEVICE_ID_MISMATCH", 1008),
+    ("INVALID_REQUEST", "DEVICE_AUTH_SIGNATURE_EXPIRED", 1008),
+    ("INVALID_REQUEST", "DEVICE_AUTH_NONCE_REQUIRED", 1008),
+    ("INVALID_REQUEST", "DEVICE_AUTH_NONCE_MISMATCH", 1008),
+    ("INVALID_REQUEST", "DEVICE_AUTH_SIGNATURE_INVALID", 1008),
+    ("INVALID_REQUEST", "PROTOCOL_MISMATCH", 1002),
+    ("INVALID_REQUEST", "CONTROL_UI_ORIGIN_NOT_ALLOWED", 1008),
+}
+"""What a first frame alone can lead to."""
+BY_ANSWER: Final = {
+    ("NOT_PAIRED", "PAIRING_REQUIRED", 1008),
+    ("INVALID_REQUEST", "AUTH_TOKEN_MISMATCH", 1008),
+    ("INVALID_REQUEST", "AUTH_DEVICE_TOKEN_MISMATCH", 1008),
+    ("INVALID_REQUEST", "AUTH_SCOPE_MISMATCH", 1008),
+    ("INVALID_REQUEST", "DEVICE_AUTH_DEVICE_ID_MISMATCH", 1008),
+    ("UNAVAILABLE", "UNAVAILABLE", 1013),
+}
+"""What approval's answer can lead to."""
+
+secrets = st.sampled_from([None, "", TOKEN, OLDER_TOKEN, "wrong", "é|,\x00"])
+origins = st.one_of(
+    st.none(), st.sampled_from([PAGE, "null", "http://localhost"]), st.text(max_size=30)
+)
+peers: SearchStrategy[Peer] = st.builds(
+    Peer,
+    address=st.sampled_from(["203.0.113.7", "127.0.0.1", "2001:db8::1"]),
+    direct_loopback=st.booleans(),
+    host=st.one_of(
+        st.sampled_from(["", "localhost:18789", "gateway.example"]), st.text(max_size=9)
+    ),
+    origin=origins,
+)
+changes = st.builds(Change, st.integers(0, 2**40), st.text(max_size=4))
+names = st.one_of(st.none(), st.lists(st.text(max_size=5), max_size=3))
+answers: SearchStrategy[Answer] = st.one_of(
+    st.builds(
+        Admitted, changes, st.text(max_size=5), st.lists(st.text(max_size=4)), st.integers(0)
+    ),
+    st.builds(
+        NeedsPairing,
+        changes,
+        st.sampled_from(["not-paired", "role-upgrade", "scope-upgrade", "metadata-upgrade"]),
+        st.text(max_size=40),
+        names,
+        names,
+    ),
+    st.builds(
+        Denied,
+        changes,
+        st.sampled_from(["device-token-mismatch", "scope-mismatch", "key-mismatch", "new"]),
+    ),
+    st.builds(Overfull, changes),
+)
+
+
+@st.composite
+def signed_frames(draw: DrawFn) -> dict[str, Any]:
+    """Draw a soundly signed connect of any client, with any secrets."""
+    profile = replace(
+        draw(st.sampled_from(list(PROFILES.values()))),
+        role=draw(st.sampled_from([None, "operator", "node", "worker", "other"])),
+        scopes=draw(st.one_of(st.none(), st.lists(st.sampled_from(SCOPES)).map(tuple))),
+        display_name=draw(st.one_of(st.none(), st.text(min_size=1, max_size=300))),
+        signature_version=draw(st.sampled_from([2, 3])),
+        min_protocol=draw(st.integers(1, 5)),
+        max_protocol=draw(st.integers(3, 5)),
+    )
+    challenge = Challenge(
+        draw(st.sampled_from([NONCE, NONCE, NONCE, f" {NONCE}\n", "other", " "])),
+        draw(st.sampled_from([NOW_MS, NOW_MS, NOW_MS, NOW_MS - 120_000, 0, 2**60])),
+    )
+    credentials = Credentials(
+        token=draw(secrets),
+        device_token=draw(secrets),
+        bootstrap_token=draw(secrets),
+        password=draw(secrets),
+    )
+    key = draw(st.sampled_from([KEY, OTHER_KEY, None]))
+    return connect_request(
+        challenge, key, profile, credentials, draw(st.text(min_size=1, max_size=5))
+    )
+
+
+def is_documented(refusal: Refusal, table: set[tuple[str, str, int]]) -> None:
+    """Check a refusal against the table, and that it can be sent."""
+    error, close_code, reason = told(refusal)
+    assert len(reason.encode()) <= 120
+    if error is None:
+        assert (close_code, reason) in WITHOUT_FRAME
+        return
+    assert error["details"]["connectionId"] == CONNECTION_ID
+    if "code" in error["details"]:
+        assert (error["code"], error["details"]["code"], close_code) in table
+    else:
+        assert (error["code"], close_code) == ("INVALID_REQUEST", 1008)
+        assert error["message"].startswith(WITHOUT_DETAIL_CODE)
+    assert len(json.dumps(error)) < 70_000
+
+
+def is_admissible(welcome: Welcome) -> None:
+    """Check that whoever came in without a question brought the gateway token and got nothing."""
+    assert welcome.grant == replace(
+        welcome.grant, method="token", role="operator", scopes=(), device_token=""
+    )
+
+
+def is_askable(question: Admission) -> None:
+    """Check that approval is asked only about what was proven, in words that it reads."""
+    assert question.device_id in {KEY.device_id, OTHER_KEY.device_id}
+    assert question.role in {"operator", "node"}
+    assert question.method in {"token", "device-token"}
+    assert (question.method == "token") == (question.candidate == "")
+    assert len(question.client.display_name) <= 128
+    assert decode_question(encode(question)) == question
+
+
+def meets_a_documented_answer(text: bytes, peer: Peer, answer: Answer) -> None:
+    handshake = new_handshake(peer)
+    effect = handshake.on_frame(text, now_ms=NOW_MS)
+    if isinstance(effect, Refusal):
+        is_documented(effect, DOCUMENTED)
+        assert handshake.state is State.DONE
+    elif isinstance(effect, Welcome):
+        is_admissible(effect)
+        assert handshake.state is State.DONE
+    else:
+        is_askable(effect)
+        assert handshake.state is State.ASKING
+        verdict = handshake.on_answer(answer)
+        if isinstance(verdict, Refusal):
+            is_documented(verdict, BY_ANSWER)
+        else:
+            assert isinstance(answer, Admitted)
+            assert list(verdict.grant.scopes) == effect.scopes
+
+
+@unhurried
+@given(first_frames, peers, answers)
+def test_any_bytes(text: bytes, peer: Peer, answer: Answer) -> None:
+    meets_a_documented_answer(text, peer, answer)
+
+
+@unhurried
+@given(signed_frames(), peers, answers)
+def test_any_signed_connect(frame: Any, peer: Peer, answer: Answer) -> None:
+    meets_a_documented_answer(json.dumps(frame).encode(), peer, answer)
+
+
+@unhurried
+@given(damaged(signed_frames()), peers, answers)
+def test_any_signed_connect_that_was_damaged(frame: Any, peer: Peer, answer: Answer) -> None:
+    meets_a_documented_answer(json.dumps(frame).encode(), peer, answer)
+
+
+@unhurried
+@given(signed_frames())
+def test_the_same_frame_meets_the_same_answer_however_it_is_spelled(frame: Any) -> None:
+    assume(frame["params"].get("role") != "worker")  # the versions differ, and so do the two ways
+    spelled: list[Callable[[], bytes]] = [
+        lambda: json.dumps(frame).encode(),
+        lambda: json.dumps(frame, ensure_ascii=False, indent=3).encode(),
+        lambda: json.dumps(dict(reversed(frame.items()))).encode(),
+        lambda: (
+            json.dumps(frame).replace('"type": "req"', '"type": "event", "type": "req"').encode()
+        ),
+    ]
+    effects = [new_handshake().on_frame(text(), now_ms=NOW_MS) for text in spelled]
+    assert all(effect == effects[0] for effect in effects)

@@ -1,0 +1,81 @@
+"""The documentation names what there is, and nothing that is not there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from services.approval import log_events as approval_events
+from services.approval.metrics import Metrics as ApprovalMetrics
+from services.gateway import log_events as gateway_events
+from services.gateway.metrics import Metrics as GatewayMetrics
+from shared.observability import logs
+
+ROOT = Path(__file__).parents[2]
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+SETTINGS_OF_ALL = {"LISTEN_FDS", "LISTEN_PID"}
+
+
+def rows(section: str) -> list[list[str]]:
+    """Return the cells of the tables below a heading, up to the next one of its level."""
+    text = OPERATIONS.split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def names(section: str) -> set[str]:
+    """Return what stands in backticks in the first cells of a section's tables."""
+    return {name for row in rows(section) for name in re.findall(r"`([^`]+)`", row[0])}
+
+
+def test_every_log_event_is_documented_and_no_other() -> None:
+    lists = (gateway_events.ALL, approval_events.ALL, logs.ALL)
+    declared = {event.name for events in lists for event in events}
+    from_the_bus = {"bus_lost", "bus_back"}
+    assert names("Log lines") == declared | from_the_bus
+
+
+def test_all_declared_log_events_are_in_the_lists() -> None:
+    for module in (gateway_events, approval_events):
+        declared = {value for name, value in vars(module).items() if name.isupper() and name != "ALL"}
+        assert declared == set(module.ALL)
+
+
+def test_every_metric_is_documented_and_no_other() -> None:
+    declared = {
+        f"{metric.name}_total" if metric.type == "counter" else metric.name
+        for registry in (GatewayMetrics().registry, ApprovalMetrics().registry)
+        for metric in registry.collect()
+    }
+    assert names("Metrics") == declared
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    read = set()
+    for path in ("shared/settings.py", "services/gateway/settings.py", "services/approval/settings.py"):
+        text = (ROOT / path).read_text()
+        read |= set(re.findall(r'reader\.\w+\(\s*"([A-Z_]+)"', text))
+    assert names("Settings") == read
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))])
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        if "://" not in target:
+            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+def test_the_readme_tree_names_what_there_is() -> None:
+    tree = (ROOT / "README.md").read_text().split("## Where things are", 1)[1].split("```")[1]
+    for line in tree.strip().splitlines():
+        assert (ROOT / line.split()[0]).exists(), line
+
+
+def test_make_targets_in_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for page in ("README.md", "CHANGELOG.md"):
+        for target in re.findall(r"(?m)(?:`|^    )make ([a-z]+)", (ROOT / page).read_text()):
+            assert f"\n{target}:" in makefile, f"{page} names make {target}"
