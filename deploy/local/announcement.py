@@ -45,12 +45,14 @@ Latchkey is ready.
   secrets   {shown(settings.secrets_file)}
   logs      {shown(settings.logs)}
 
-Connect a device, such as OpenClaw's node host:
+Connect a device: ours, or any client of the OpenClaw protocol with the gateway token:
+
+  .venv/bin/python -m shared.device ws://{HOST}:{gateway_port}
 
   export OPENCLAW_GATEWAY_TOKEN="{gateway_token}"
   openclaw node run --host {HOST} --port {gateway_port}
 
-It is told "pairing required" until you approve it, at {api} or here:
+It is told "pairing required" until you approve it:
 
   TOKEN="{admin_token}"
   {curl} {api}/v1/requests

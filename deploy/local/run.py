@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 
 GATEWAYS: Final = 2
 READY_SECONDS: Final = 60.0
-# More than any drain that is set; a second Ctrl-C does not wait for it.
+# A second Ctrl-C does not wait for it.
 STOP_SECONDS: Final = 30.0
-# A person at a terminal waits for the drain, so it is short here.
-DRAIN_SECONDS: Final = 2
 WATCH_SECONDS: Final = 0.1
 
 
@@ -97,7 +95,6 @@ class Run:
             {
                 "APPROVAL_PUBLIC_URL": f"http://{HOST}:{approval_port}",
                 "GATEWAY_PUBLIC_URL": f"http://{HOST}:{gateway_port}",
-                "DRAIN_SECONDS": str(DRAIN_SECONDS),
             },
         )
         approval = self._processes.start(

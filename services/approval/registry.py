@@ -113,10 +113,9 @@ class Registry:
         authority.require_pairing(caller)
 
         async def once() -> Paired | None:
-            note = await self._note(request_id, hidden=not caller.is_admin)
+            note, held = await self._read(request_id, hidden=not caller.is_admin)
             if not authority.sees(caller, note.device_id):
                 raise NotAllowed
-            held = await self._held(note.device_id)
             if note.state == APPROVED:
                 return self._approved_before(note, held)
             record, pending = self._open(request_id, note, held)
@@ -139,11 +138,10 @@ class Registry:
         authority.require_pairing(caller)
 
         async def once() -> str | None:
-            note = await self._note(request_id, hidden=caller.confined)
+            note, held = await self._read(request_id, hidden=caller.confined)
             authority.require_reject(caller, note.device_id)
             if note.state == REJECTED:
                 return note.device_id
-            held = await self._held(note.device_id)
             record, pending = self._open(request_id, note, held)
             entry = self._entry(caller)
             entry.replace(held, policy.without_pending(record), note.device_id)
@@ -265,6 +263,18 @@ class Registry:
         if held.record is None or held.record.pairing is None:
             raise UnknownDevice
         return held, held.record, held.record.pairing
+
+    async def _read(self, request_id: str, *, hidden: bool) -> tuple[RequestNote, Held]:
+        """Read what is known of a request, and the record of its device.
+
+        A request that ended between the two reads is looked up again: the note is never older.
+        """
+        note = await self._note(request_id, hidden=hidden)
+        held = await self._held(note.device_id)
+        pending = held.record.pending if held.record else None
+        if note.state == PENDING and (pending is None or pending.request_id != request_id):
+            note = await self._note(request_id, hidden=hidden)
+        return note, held
 
     async def _note(self, request_id: str, *, hidden: bool) -> RequestNote:
         """Read what is known of a request; `hidden`: the caller may not learn there is none."""

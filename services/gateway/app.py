@@ -125,6 +125,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         Views(
             sockets,
             ops,
+            public_url=settings.public_url,
             approval_public_url=common.approval_public_url,
             own_ops_port=common.ops_port is not None,
         ),

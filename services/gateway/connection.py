@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from aiohttp import WebSocketError, WSMsgType, web
+from aiohttp import WSMsgType, web
 
 from services.gateway import log_events
 from services.gateway.handshake import Handshake, Peer, Rules, Welcome
 from services.gateway.methods import Session
 from services.gateway.outgoing import pong_frame
-from services.gateway.sockets import SocketProtocol
+from services.gateway.sockets import Socket, SocketProtocol
 from shared.addresses import client_address
 from shared.bus.errors import Unavailable
 from shared.messages import Admission
@@ -26,7 +26,6 @@ from shared.protocol.events import challenge
 from shared.protocol.frames import failure
 from shared.protocol.hello import Features, hello_ok
 from shared.protocol.limits import (
-    CLOSING_SECONDS,
     FRAME_LIMIT_BYTES,
     PREAUTH_FRAME_LIMIT_BYTES,
     QUEUED_FRAMES_LIMIT,
@@ -34,7 +33,7 @@ from shared.protocol.limits import (
 from shared.protocol.refusals import Refusal
 
 if TYPE_CHECKING:
-    from aiohttp import WSMessage
+    from aiohttp.http import WSMessageNoDecodeText as WSMessage
 
     from services.gateway.approvals import Approvals
     from services.gateway.connections import Connection, Connections
@@ -110,14 +109,7 @@ class Sockets:
                 "address" if "unauthenticated" in full else "all"
             ).inc()
             return web.Response(status=503, text=full)
-        socket = web.WebSocketResponse(
-            timeout=CLOSING_SECONDS,
-            autoclose=False,
-            autoping=False,
-            compress=False,
-            max_msg_size=FRAME_LIMIT_BYTES + 1,
-            decode_text=False,
-        )
+        socket = Socket(message_limit_bytes=FRAME_LIMIT_BYTES + 1)
         with contextlib.suppress(ConnectionResetError):
             await socket.prepare(request)
         protocol, transport = request.protocol, request.transport
@@ -126,9 +118,9 @@ class Sockets:
         connection = self._connections.open(transport, where.address.limit_key)
         protocol.guard(
             on_flood=lambda: self._connections.close(connection, CloseCode.TOO_BIG, ""),
-            on_broken=lambda: self._connections.give_up(connection),
             on_lost=lambda: self._connections.lost(connection),
         )
+        socket.on_close = lambda code: self._connections.close(connection, code, "")
         peer = Peer(
             address=where.address.text,
             direct_loopback=where.direct_loopback,
@@ -150,7 +142,7 @@ class Sockets:
     async def _live(
         self,
         connection: Connection,
-        socket: web.WebSocketResponse,
+        socket: Socket,
         protocol: SocketProtocol,
         handshake: Handshake,
         peer: Peer,
@@ -179,7 +171,7 @@ class Sockets:
             pass
 
     async def _verdict(
-        self, connection: Connection, socket: web.WebSocketResponse, handshake: Handshake
+        self, connection: Connection, socket: Socket, handshake: Handshake
     ) -> Welcome | Refusal | None:
         """Return what becomes of the client; None when it left, or was closed, before."""
         message = await self._next_message(connection, socket)
@@ -240,7 +232,7 @@ class Sockets:
         )
 
     async def _serve_frames(
-        self, connection: Connection, socket: web.WebSocketResponse, queued: list[WSMessage]
+        self, connection: Connection, socket: Socket, queued: list[WSMessage]
     ) -> None:
         session = connection.session
         if session is None:
@@ -268,9 +260,7 @@ class Sockets:
         if turn.close is not None:
             self._connections.close(connection, *turn.close)
 
-    async def _next_message(
-        self, connection: Connection, socket: web.WebSocketResponse
-    ) -> WSMessage | None:
+    async def _next_message(self, connection: Connection, socket: Socket) -> WSMessage | None:
         """Return the next text or binary message; None once the peer is gone."""
         while True:
             message = await socket.receive()
@@ -285,14 +275,14 @@ class Sockets:
             elif kind is WSMsgType.CLOSE:
                 self._connections.hang_up(connection, answer_to_close(message.data))
                 return None
+            elif kind is WSMsgType.ERROR:
+                # A peer that still sends would not see our close frame if the transport ended now.
+                await self._connections.gone(connection)
+                return None
             elif kind is not WSMsgType.PONG:
-                if isinstance(message.data, WebSocketError) and not connection.closed_with:
-                    connection.closed_with = (message.data.code, "")
                 return None
 
-    async def _queued(
-        self, connection: Connection, socket: web.WebSocketResponse
-    ) -> list[WSMessage]:
+    async def _queued(self, connection: Connection, socket: Socket) -> list[WSMessage]:
         """Return the frames that came ahead of hello-ok: those that can be had without waiting."""
         queued: list[WSMessage] = []
         try:

@@ -39,6 +39,7 @@ class Connection:
     __slots__ = (
         "closed_with",
         "deadline",
+        "gone",
         "limit_key",
         "number",
         "pinged",
@@ -59,6 +60,8 @@ class Connection:
         self.pinged = False
         self.closed_with: tuple[int, str] | None = None
         """Code and reason that we closed with; None while we did not."""
+        self.gone: asyncio.Future[None] | None = None
+        """Whoever waits for the end of the transport."""
 
     @property
     def closing(self) -> bool:
@@ -148,21 +151,27 @@ class Connections:
         self.close(connection, code, "")
         connection.transport.close()
 
-    def give_up(self, connection: Connection) -> None:
-        """Send nothing more on a socket that broke; a second later the transport is gone."""
-        if connection.closed_with is None and connection not in self._closing:
-            self._leave(connection)
-
     def close_if_slow(self, connection: Connection) -> None:
         """Close a peer that asks for more than it reads."""
         if connection.transport.get_write_buffer_size() > BUFFERED_LIMIT_BYTES:
             self.close(connection, CloseCode.TRY_AGAIN, "slow consumer")
+
+    def gone(self, connection: Connection) -> asyncio.Future[None]:
+        """Return a future that is done once the transport is gone."""
+        gone = asyncio.get_running_loop().create_future()
+        if connection in self._all:
+            connection.gone = gone
+        else:
+            gone.set_result(None)
+        return gone
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection whose transport is gone."""
         self._leave(connection)
         self._closing.pop(connection, None)
         self._all.discard(connection)
+        if connection.gone is not None and not connection.gone.done():
+            connection.gone.set_result(None)
         if not self._all and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 

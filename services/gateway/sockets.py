@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from aiohttp import web
 
+from shared.protocol.closing import CloseCode
 from shared.protocol.limits import PREAUTH_FRAME_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ def _nothing() -> None:
     """Take no notice."""
 
 
+def _ignored(_code: int) -> None:
+    """Take no notice."""
+
+
 class SocketProtocol(web.RequestHandler):
     """aiohttp's request handler, which also counts bytes until its socket is admitted.
 
@@ -26,31 +31,19 @@ class SocketProtocol(web.RequestHandler):
     admission; counting here, below the frame parser, keeps a stranger from making it buffer.
     """
 
-    __slots__ = ("_guarded", "on_broken", "on_flood", "on_lost", "received")
+    __slots__ = ("_guarded", "on_flood", "on_lost", "received")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.received = 0
         self.on_flood: Callable[[], None] = _nothing
-        self.on_broken: Callable[[], None] = _nothing
         self.on_lost: Callable[[], None] = _nothing
         self._guarded = False
 
-    def guard(
-        self,
-        *,
-        on_flood: Callable[[], None],
-        on_broken: Callable[[], None],
-        on_lost: Callable[[], None],
-    ) -> None:
-        """Count from now on, and tell what happens.
-
-        `on_flood`: there is too much. `on_broken`: no more frames are read, and aiohttp closes as
-        soon as the peer takes what was written. `on_lost`: the socket is gone.
-        """
+    def guard(self, *, on_flood: Callable[[], None], on_lost: Callable[[], None]) -> None:
+        """Count from now on; `on_flood` once it is too much, `on_lost` when the socket is gone."""
         self.received = 0
         self.on_flood = on_flood
-        self.on_broken = on_broken
         self.on_lost = on_lost
         self._guarded = True
 
@@ -67,13 +60,36 @@ class SocketProtocol(web.RequestHandler):
                 return
         super().data_received(data)
 
-    def close(self) -> None:
-        """Read no more: the parser met a broken frame, or the server ends."""
-        super().close()
-        self.on_broken()
-
     def connection_lost(self, exc: BaseException | None) -> None:
         """Take notice that the transport is gone."""
         self.on_lost()
-        self.on_flood = self.on_broken = self.on_lost = _nothing
+        self.on_flood = self.on_lost = _nothing
         super().connection_lost(exc)
+
+
+class Socket(web.WebSocketResponse[Literal[False]]):
+    """aiohttp's WebSocket, which leaves closing to `on_close`.
+
+    aiohttp's own way of closing waits for the peer to take what was written to it, without a bound.
+    """
+
+    def __init__(self, *, message_limit_bytes: int) -> None:
+        super().__init__(
+            autoclose=False,
+            autoping=False,
+            compress=False,
+            max_msg_size=message_limit_bytes,
+            decode_text=False,
+        )
+        self.on_close: Callable[[int], None] = _ignored
+
+    async def close(
+        self,
+        *,
+        code: int = CloseCode.NORMAL,
+        message: bytes = b"",  # noqa: ARG002 (aiohttp's signature)
+        drain: bool = True,  # noqa: ARG002 (as above)
+    ) -> bool:
+        """Close; aiohttp itself calls this when it meets a broken frame."""
+        self.on_close(code)
+        return True

@@ -15,20 +15,32 @@ if TYPE_CHECKING:
     View = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _READ: Final = ("GET", "HEAD")
-_ABOUT: Final = (
-    "This is a Latchkey gateway: it speaks the OpenClaw gateway protocol over WebSocket, on any "
-    "path.\nA device that is refused with `pairing required` is approved at the approval service"
-)
+_ABOUT: Final = """\
+This is a Latchkey gateway. It speaks the OpenClaw gateway protocol over WebSocket, on any path:
+{address}
+
+A device that is refused with "pairing required" waits for a person to approve it at
+{approval}
+"""
 
 
 class Views:
     """Sends each request to its view."""
 
     def __init__(
-        self, sockets: Sockets, ops: OpsViews, *, approval_public_url: str, own_ops_port: bool
+        self,
+        sockets: Sockets,
+        ops: OpsViews,
+        *,
+        public_url: str,
+        approval_public_url: str,
+        own_ops_port: bool,
     ) -> None:
         self._sockets = sockets
-        self._approval_public_url = approval_public_url
+        self._about_text = _ABOUT.format(
+            address=public_url or "the address of this page, with ws:// or wss://",
+            approval=approval_public_url or "the approval service (APPROVAL_PUBLIC_URL is not set)",
+        )
         self._pages: Mapping[str, View] = {
             "/": self._about,
             "/livez": ops.livez,
@@ -51,8 +63,7 @@ class Views:
         return await page(request)
 
     async def _about(self, _request: web.Request) -> web.Response:
-        where = f": {self._approval_public_url}" if self._approval_public_url else "."
-        return web.Response(text=_ABOUT + where + "\n")
+        return web.Response(text=self._about_text)
 
 
 def add_routes(app: web.Application, views: Views) -> None:

@@ -100,7 +100,11 @@ class Envelope:
         return self._version + nonce + sealed
 
     def open(self, channel: str, data: bytes) -> Opened:
-        """Open what came in on `channel`; raises Rejected for all that must not be handled."""
+        """Open what came in on `channel`; raises Rejected for all that must not be handled.
+
+        A process that has just started has seen nothing yet, so whoever holds Redis can play old
+        news to it: news must do no harm when it is old. Our other channels are new with us.
+        """
         if len(data) > MESSAGE_LIMIT_BYTES:
             raise Rejected("oversized")
         if len(data) < _SHORTEST:

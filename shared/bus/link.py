@@ -31,8 +31,8 @@ class SilenceError(Exception):
 class Link:
     """One of the two connections. An outage is logged once when it begins and once when it ends.
 
-    `trouble` is why it does not work, empty if it does; `silent`: it was given up for silence, so
-    that only a message ends the outage and a confirmed subscription does not.
+    `trouble` is why it does not work, empty if it does. `silent`: it was given up for silence, and
+    no message has come since; where nobody speaks that goes on and on, so it is logged once.
     """
 
     def __init__(self, name: str, clock: Clock, log: FilteringBoundLogger, count: Count) -> None:
@@ -47,11 +47,14 @@ class Link:
         self.silent = False
 
     def connected(self) -> None:
-        """Note that a connection was made: pauses are short again; the outage may go on."""
+        """Note that Redis confirmed it; after a silence, only a message shows that it works."""
         self._failures = 0
+        self.trouble = ""
+        if not self.silent:
+            self.works()
 
     def works(self) -> None:
-        """Note that it works."""
+        """Note that it works, which ends an outage."""
         self._failures = 0
         self.trouble = ""
         self.silent = False

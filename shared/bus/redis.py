@@ -160,9 +160,9 @@ class RedisBus:
         return self._outbox.put(channel, data)
 
     def status(self) -> tuple[bool, str]:
-        """Whether messages come and go, and if not, why.
+        """Whether Redis takes and brings messages, and if not, why.
 
-        After a silence it is not ok before a message came, even if the subscription is confirmed.
+        Where nobody publishes it is ok: that no approval replica is heard, Responders tell.
         """
         trouble = self._subscription.trouble or self._publisher.trouble
         return not trouble, trouble or "subscribed"
@@ -202,8 +202,6 @@ class RedisBus:
 
     def _confirmed(self) -> None:
         self._subscription.connected()
-        if not self._subscription.silent:
-            self._subscription.works()
         try:
             self._on_subscribed()
         except Exception:  # noqa: BLE001  logged; the subscription is as good as before

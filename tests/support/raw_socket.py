@@ -67,7 +67,7 @@ class Frame(NamedTuple):
         return Close(int.from_bytes(self.payload[:2], "big"), self.payload[2:].decode())
 
 
-class Gone(Exception):  # noqa: N818 (what happened is the name)
+class Gone(Exception):
     """The server ended the connection, in good order or not."""
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import secrets
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from deploy.local.ports import HOST, Reservation
-from deploy.local.processes import Child, Processes, Program
-from deploy.local.readiness import ReadyAnswer, ask_ready
+from deploy.local.processes import Processes, Program
 from deploy.local.services import (
     ADMIN_TOKEN,
     GATEWAY_TOKEN,
@@ -19,158 +15,15 @@ from deploy.local.services import (
     gateway_program,
 )
 from tests.support.redis import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.service import Env, ServiceProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
-Env = dict[str, str]
-
-READY_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 30.0
 # What of this process's own environment the services see; their settings come from the test alone.
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "TMPDIR")
-
-
-class ServiceProcess:
-    """One service on a port of its own, which it keeps through every restart.
-
-    Its log is appended to, so that it tells of all its lives. `boot_id` is new with each of them.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        env: Env,
-        directory: Path,
-        processes: Processes,
-        program: Callable[[ServiceProcess, Env], Program],
-    ) -> None:
-        self.name: Final = name
-        self.log: Final = directory / f"{name}.log"
-        self._reservation = Reservation()
-        self.port: Final = self._reservation.port
-        self.url: Final = f"http://{HOST}:{self.port}"
-        self.ws_url: Final = f"ws://{HOST}:{self.port}"
-        self._env = env
-        self._processes = processes
-        self._program = program
-        self._child: Child | None = None
-
-    @property
-    def pid(self) -> int:
-        """The process's number."""
-        return self._started().pid
-
-    @property
-    def boot_id(self) -> str:
-        """The name it has on the bus in this life."""
-        answer = self.ready_answer()
-        assert answer is not None, f"{self.name} does not answer"
-        return answer.boot_id
-
-    @property
-    def status(self) -> int | None:
-        """The exit status, negative for a signal, or None while it runs."""
-        return self._started().status()
-
-    def start(self, **env: str) -> None:
-        """Start it, with these settings from now on; do not wait."""
-        assert self._child is None or self._child.status() is not None, f"{self.name} runs"
-        self._env |= env
-        self._child = self._processes.start(self._program(self, self._env))
-
-    def restart(self, **env: str) -> None:
-        """Kill it if it runs, start it again and wait until it is ready."""
-        self.kill9()
-        self.start(**env)
-        self.wait_ready()
-
-    def ready_answer(self) -> ReadyAnswer | None:
-        """Return what `/readyz` says now; None where nobody answers."""
-        return next(iter(ask_ready(self.port)), None)
-
-    def wait_ready(self, *, seconds: float = READY_SECONDS) -> None:
-        """Return once it is ready; fail at once when it ended."""
-        self._wait_for(lambda said: said is not None and said.ready, "is ready", seconds)
-
-    def wait_not_ready(self, *, seconds: float = READY_SECONDS) -> None:
-        """Return once it says that it is not ready."""
-        self._wait_for(lambda said: said is not None and not said.ready, "is not ready", seconds)
-
-    async def until_ready(self, *, seconds: float = READY_SECONDS) -> None:
-        """Like `wait_ready`, while the event loop goes on."""
-        await asyncio.to_thread(self.wait_ready, seconds=seconds)
-
-    async def until_not_ready(self, *, seconds: float = READY_SECONDS) -> None:
-        """Like `wait_not_ready`, while the event loop goes on."""
-        await asyncio.to_thread(self.wait_not_ready, seconds=seconds)
-
-    def wait_ended(self, *, seconds: float = STOP_SECONDS) -> int:
-        """Return the exit status once it has ended."""
-        wait_until(lambda: self.status is not None, f"{self.name} has ended", seconds=seconds)
-        status = self.status
-        assert status is not None
-        return status
-
-    async def until_ended(self, *, seconds: float = STOP_SECONDS) -> int:
-        """Like `wait_ended`, while the event loop goes on."""
-        return await asyncio.to_thread(self.wait_ended, seconds=seconds)
-
-    def terminate(self) -> None:
-        """Ask it to end (SIGTERM); do not wait."""
-        self._started().terminate()
-
-    def kill9(self) -> None:
-        """End it at once."""
-        self._started().kill()
-
-    def pause(self) -> None:
-        """Let it hang (SIGSTOP): connections and subscriptions stay, nothing is answered."""
-        self._started().pause()
-
-    def resume(self) -> None:
-        """Let a paused one go on."""
-        self._started().resume()
-
-    def logs(self) -> list[dict[str, Any]]:
-        """Return the log's JSON lines so far, a line still being written left out."""
-        text = self.log.read_text(errors="replace")
-        lines = text[: text.rfind("\n") + 1].splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
-
-    def log_text(self) -> str:
-        """Return the log as it stands, tracebacks included."""
-        return self.log.read_text(errors="replace")
-
-    def release(self) -> None:
-        """Let the port go."""
-        self._reservation.release()
-
-    def _wait_for(
-        self, condition: Callable[[ReadyAnswer | None], bool], what: str, seconds: float
-    ) -> None:
-        child = self._started()
-        said: ReadyAnswer | None = None
-
-        def holds() -> bool:
-            nonlocal said
-            child.require_alive()
-            said = self.ready_answer()
-            return condition(said)
-
-        try:
-            wait_until(holds, f"{self.name} {what}", seconds=seconds)
-        except AssertionError as error:
-            error.add_note(f"it said last: {said}")
-            error.add_note(self.log_text()[-4000:])
-            raise
-
-    def _started(self) -> Child:
-        assert self._child is not None, f"{self.name} was not started"
-        return self._child
 
 
 class Stack:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tests.unit.approval.devices import Device
 
 ADMIN_TOKEN: Final = "the-admin-token-of-these-tests-0123456789"
+TOKEN_SECRET: Final = "the-token-secret-of-these-tests-0123456789"
 TTL_SECONDS: Final = 3600
 
 
@@ -45,7 +46,7 @@ def _settings(redis_url: str, **more: str) -> Settings:
         {
             "REDIS_URL": redis_url,
             "BUS_SECRET": secrets.token_hex(32),
-            "TOKEN_SECRET": "the-token-secret-of-these-tests-0123456789",
+            "TOKEN_SECRET": TOKEN_SECRET,
             "APPROVAL_ADMIN_TOKEN": ADMIN_TOKEN,
             "PENDING_TTL_SECONDS": str(TTL_SECONDS),
             **more,
@@ -58,9 +59,14 @@ class _NoDelay:
 
 
 class Replica:
-    """One approval replica; several over one Redis share all there is."""
+    """One approval replica; several over one Redis share all there is.
 
-    def __init__(self, redis: Redis, clock: Clock, settings: Settings) -> None:
+    `told` is the news it has told, `health` what its readiness says.
+    """
+
+    def __init__(
+        self, redis: Redis, clock: Clock, settings: Settings, registry: Registry | None = None
+    ) -> None:
         self.redis: Final[Any] = redis  # its types cover bytes and text, ours are bytes
         self.told: Final[list[Changed]] = []
         self.health = Health(ok=True, reason="a test says so")
@@ -70,7 +76,7 @@ class Replica:
         self.ledger: Final = Ledger(self.store, self.told.append)
         draws = Draws(request_id=draw_request_id, token_id=draw_token_id)
         ttl_ms = int(settings.pending_ttl_seconds * 1000)
-        self.registry: Final = Registry(self.store, self.ledger, draws, ttl_ms=ttl_ms)
+        self.registry: Final = registry or Registry(self.store, self.ledger, draws, ttl_ms=ttl_ms)
         self.admissions: Final = Admissions(
             store=self.store,
             ledger=self.ledger,
@@ -121,12 +127,16 @@ class Replica:
 
 @contextlib.asynccontextmanager
 async def replica(
-    redis_url: str, clock: Clock | None = None, **settings: str
+    redis_url: str,
+    clock: Clock | None = None,
+    *,
+    registry: Registry | None = None,
+    **settings: str,
 ) -> AsyncIterator[Replica]:
     """Return a replica in a time of its own; settings are named as in the environment."""
     client = make_client(redis_url, max_connections=8, timeout_seconds=2.0)
     try:
-        yield Replica(client, clock or FakeClock(), _settings(redis_url, **settings))
+        yield Replica(client, clock or FakeClock(), _settings(redis_url, **settings), registry)
     finally:
         await client.aclose()
 

@@ -24,11 +24,11 @@ from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from shared.listening import open_sockets
-from shared.messages import Admission, Admitted, Answer, Change, NeedsPairing
 from shared.observability.health import Readiness
 from shared.observability.ops import OpsViews
 from shared.settings import Secrets
 from tests.support.clock import FakeClock, turns
+from tests.support.peers import admit
 from tests.support.raw_socket import RawSocket
 from tests.support.waiting import until
 
@@ -38,24 +38,13 @@ if TYPE_CHECKING:
 
     from shared.bus.errors import Unavailable
     from shared.device.profile import Profile
+    from shared.messages import Admission, Answer
     from shared.settings import Network
 
 HOST: Final = "127.0.0.1"
 TOKEN: Final = "the gateway token of these tests"
 BOOT_ID: Final = "house"
-DEVICE_TOKEN: Final = "the-device-token-that-approval-derives-1234"
-REQUEST_ID: Final = "220dd984-79b3-4860-a084-c16f321f9dec"
 HANDLERS_SECONDS: Final = 2.0
-
-
-async def admit(question: Admission) -> Answer:
-    """Let everybody in."""
-    return Admitted(Change(1, "t"), DEVICE_TOKEN, sorted(question.scopes), 1_700_000_000_000)
-
-
-async def want_pairing(_question: Admission) -> Answer:
-    """Let nobody in before a person has approved."""
-    return NeedsPairing(Change(1, "t"), "not-paired", REQUEST_ID)
 
 
 class ScriptedApprovals:
@@ -101,6 +90,7 @@ class House:
             self.clock, limit=connection_limit, preauth_limit_per_address=preauth_limit
         )
         self.metrics.watch(self.connections)
+        self.methods = Methods(self.clock)
         self.protocols: list[SocketProtocol] = []
         self.sockets = Sockets(
             identity=Identity(BOOT_ID, "1.2.3", approval_public_url),
@@ -108,7 +98,7 @@ class House:
             trusted_proxies=trusted_proxies,
             approvals=self.approvals,
             connections=self.connections,
-            methods=Methods(self.clock),
+            methods=self.methods,
             metrics=self.metrics,
             clock=self.clock,
         )
@@ -129,9 +119,7 @@ class House:
                 own_ops_port=own_ops_port,
             ),
         )
-        self._runner = web.AppRunner(
-            self._app, access_log=None, shutdown_timeout=HANDLERS_SECONDS
-        )
+        self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=HANDLERS_SECONDS)
         self._acceptor: BulkAcceptor | None = None
         self._raws: list[RawSocket] = []
         self.port = 0

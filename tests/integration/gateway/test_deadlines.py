@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,8 +18,9 @@ from shared.protocol.limits import (
     PING_SECONDS,
     TICK_SECONDS,
 )
-from tests.integration.gateway.house import TOKEN, House, admit, want_pairing
-from tests.support.raw_socket import PING, PONG, RSV1, TEXT, RawSocket, frame_bytes
+from tests.integration.gateway.house import TOKEN, House
+from tests.support.peers import admit, want_pairing
+from tests.support.raw_socket import PING, PONG, RSV1, TEXT, Frame, RawSocket, frame_bytes
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -78,7 +80,9 @@ class TestHandshakeDeadline:
         house.approvals.answer = late
         async with await house.raw() as raw:
             await raw.challenge()
-            await raw.send_json(raw.connect_frame(DeviceKey.generate(), CLI, Credentials(token=TOKEN)))
+            await raw.send_json(
+                raw.connect_frame(DeviceKey.generate(), CLI, Credentials(token=TOKEN))
+            )
             await until(lambda: house.approvals.asked, "approval is asked")
             await house.pass_time(HANDSHAKE_DEADLINE_SECONDS)
             decided.set()
@@ -155,7 +159,7 @@ class TestCloseDeadline:
             await house.empty()
 
     async def test_a_good_end_is_at_once(self, house: House) -> None:
-        raw, connection = await house.admitted()
+        raw, _ = await house.admitted()
         async with raw:
             await raw.send_close(1001)
             assert (await raw.closed()).code == 1001
@@ -210,8 +214,10 @@ class TestSlowReader:
             await raw.send(request("x" * 20_000_000))
             await raw.send(request("x" * 20_000_000))
             await until(
-                lambda: connection.transport.get_write_buffer_size() > BUFFERED_LIMIT_BYTES
-                or connection.closing,
+                lambda: (
+                    connection.transport.get_write_buffer_size() > BUFFERED_LIMIT_BYTES
+                    or connection.closing
+                ),
                 "more waits than may",
             )
             await raw.send(b"", PING)
@@ -228,7 +234,11 @@ class TestSlowReader:
 
 
 class TestKeepalive:
-    @pytest.mark.parametrize("profile", [CLI, CLI_3, NODE_HOST, CONTROL_UI], ids=lambda one: f"{one.client_id}-{one.max_protocol}")
+    @pytest.mark.parametrize(
+        "profile",
+        [CLI, CLI_3, NODE_HOST, CONTROL_UI],
+        ids=lambda one: f"{one.client_id}-{one.max_protocol}",
+    )
     async def test_a_ping_every_25_seconds(self, house: House, profile: Profile) -> None:
         raw, connection = await admitted_as(house, profile)
         async with raw:
@@ -241,11 +251,12 @@ class TestKeepalive:
             frames = []
             while (frame := await raw.receive()) != (PONG, b"end"):
                 frames.append(frame)
-        assert frames.count((PING, b"")) == 4
+        assert frames.count(Frame(PING, b"")) == 4
 
     async def test_a_tick_every_30_seconds_counted_for_each_connection(self, house: House) -> None:
         early, _ = await house.admitted(CLI.asking())
-        ticks = {early: [], (late := (await self._later(house, early))): []}
+        late = await self._later(house, early)
+        ticks: dict[RawSocket, list[Any]] = {early: [], late: []}
         for _ in range(3):
             await self._half_minute(house, [early, late])
         for raw, seen in ticks.items():
@@ -260,9 +271,7 @@ class TestKeepalive:
             assert (tick["type"], tick["event"]) == ("event", "tick")
             assert isinstance(tick["payload"]["ts"], int)
         stamps = [tick["payload"]["ts"] for tick in ticks[early]]
-        assert {after - before for before, after in zip(stamps, stamps[1:], strict=False)} == {
-            30_000
-        }
+        assert {after - before for before, after in pairwise(stamps)} == {30_000}
 
     async def _later(self, house: House, early: RawSocket) -> RawSocket:
         """Let one more in after the first had its first tick."""

@@ -9,7 +9,11 @@ import pytest
 
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
-from shared.protocol.limits import FRAME_LIMIT_BYTES, PREAUTH_FRAME_LIMIT_BYTES
+from shared.protocol.limits import (
+    CLOSING_SECONDS,
+    FRAME_LIMIT_BYTES,
+    PREAUTH_FRAME_LIMIT_BYTES,
+)
 from tests.integration.gateway.house import TOKEN, House
 from tests.support.raw_socket import (
     BINARY,
@@ -18,9 +22,9 @@ from tests.support.raw_socket import (
     PONG,
     RSV1,
     TEXT,
-    Gone,
     frame_bytes,
 )
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -152,10 +156,20 @@ class TestAfterHello:
         async with raw:
             await raw.send_bytes(broken)
             assert await raw.closed() == (1002, "")
-            with pytest.raises(Gone):
-                await raw.receive()
+            await house.pass_time(CLOSING_SECONDS + 0.25)
+            assert await raw.rest() == []
         await house.empty()
         assert connection.closed_with == (1002, "")
+
+    async def test_the_close_reaches_a_peer_that_is_still_sending(self, house: House) -> None:
+        raw, connection = await house.admitted()
+        async with raw:
+            await raw.send_bytes(frame_bytes(b"", announce=FRAME_LIMIT_BYTES + 1))
+            await until(lambda: connection.closing, "it is too big")
+            for _ in range(26):
+                await raw.send_bytes(b"x" * 1_000_000)
+            assert await raw.closed() == (1009, "")
+            assert not connection.transport.is_closing()
 
     async def test_compression_is_not_agreed_on(self, house: House) -> None:
         offered = [("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")]

@@ -13,7 +13,8 @@ from shared.device.handshake import Admitted, Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3
 from shared.protocol.limits import QUEUED_FRAMES_LIMIT
-from tests.integration.gateway.house import TOKEN, House, admit, want_pairing
+from tests.integration.gateway.house import TOKEN, House
+from tests.support.peers import admit, want_pairing
 from tests.support.raw_socket import CLOSE, PING, frame_bytes
 from tests.support.waiting import until
 
@@ -134,9 +135,7 @@ class TestFramesAheadOfHello:
         assert house.connections.admitted == 0
 
     async def test_pings_are_answered_and_not_counted(self, house: House) -> None:
-        raw = await connect_with(
-            house, CLI, QUEUED_FRAMES_LIMIT, between=frame_bytes(b"", PING)
-        )
+        raw = await connect_with(house, CLI, QUEUED_FRAMES_LIMIT, between=frame_bytes(b"", PING))
         answers = [await raw.receive_text() for _ in range(QUEUED_FRAMES_LIMIT + 1)]
         assert all(answer["ok"] for answer in answers)
 

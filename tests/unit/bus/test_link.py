@@ -86,6 +86,24 @@ class TestOutages:
         link.works()
         assert link.trouble == ""
 
+    def test_where_nobody_speaks_it_is_said_once_however_often_it_is_confirmed(
+        self, link: Link, logs: list[dict[str, object]]
+    ) -> None:
+        for _ in range(5):
+            link.failed(SilenceError(3.0))
+            link.connected()
+            assert link.trouble == ""
+        link.works()
+        assert [log["event"] for log in logs] == ["bus_lost", "bus_back"]
+
+    def test_any_other_outage_ends_when_it_is_confirmed(
+        self, link: Link, logs: list[dict[str, object]]
+    ) -> None:
+        link.failed(SilenceError(3.0))
+        link.failed(OSError("refused"))
+        link.connected()
+        assert [log["event"] for log in logs] == ["bus_lost", "bus_back"]
+
     def test_silence_is_told_apart(self, link: Link, counts: Counts) -> None:
         link.failed(SilenceError(3.0))
         silence = (link.silent, link.trouble)

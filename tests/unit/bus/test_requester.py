@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.bus import counters
+from shared.bus.envelope import VERSION, Envelope
 from shared.bus.errors import Rejected, Unavailable
 from shared.bus.requester import DEADLINE_SECONDS, QUESTIONS_IN_FLIGHT_LIMIT, TRY_SECONDS
 from shared.bus.responders import HEARD_SECONDS
@@ -22,7 +23,7 @@ from shared.bus.wire import (
     encode,
 )
 from tests.support.clock import FakeClock, outcome, run_virtual, turns
-from tests.unit.bus.switchboard import Approval, Gateway
+from tests.unit.bus.switchboard import SECRET, Approval, Gateway
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -540,7 +541,19 @@ class TestStop:
 
         run_virtual(scenario)
 
-    def test_approvals_that_come_and_go_in_a_rolling_deployment(self) -> None:
+
+class TestRollingDeployment:
+    def test_an_approval_of_the_release_before_answers_us(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            gateway = Gateway(clock)
+            older = gateway.approvals[0]
+            older.envelope = Envelope([SECRET], older.boot_id, VERSION - 1)
+            assert await gateway.ask(1) == [1, older.boot_id]
+            assert gateway.opened[0].version == VERSION - 1
+
+        run_virtual(scenario)
+
+    def test_approvals_that_have_gone_are_passed_over(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, approvals=0)
             for n in range(20):

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from shared.bus import counters
 from shared.bus.channels import ask_channel, inbox_channel
-from shared.bus.envelope import Envelope, Opened
+from shared.bus.envelope import VERSION, Envelope, Opened
 from shared.bus.errors import Unavailable
 from shared.bus.responder import (
     BUSY,
@@ -189,6 +189,19 @@ class TestAnswering:
             approval.ask(4)
             await turns()
             assert approval.counts.of[counters.ANSWERS_LOST, "asker-gone"] == 1
+
+        run_virtual(scenario)
+
+
+class TestRollingDeployment:
+    def test_a_gateway_of_the_release_before_is_answered(self) -> None:
+        async def scenario(_: FakeClock) -> None:
+            approval = Approval()
+            approval.ask("first")
+            approval._gateways["gateway"]._version = bytes((VERSION - 1,))
+            approval.ask("second")
+            await turns()
+            assert [len(message) for message in approval.answers()] == [2]
 
         run_virtual(scenario)
 

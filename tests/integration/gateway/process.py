@@ -1,0 +1,60 @@
+"""One gateway as a process of its own, on the Redis of the test, with no approval beside it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from deploy.local.processes import Processes
+from deploy.local.services import gateway_program
+from tests.support.stack import ServiceProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from deploy.local.processes import Program
+    from tests.support.redis import RedisServer
+
+BUS_SECRET: Final = "the bus secret of these tests, 32 and more"
+GATEWAY_TOKEN: Final = "the gateway token of these tests, long"
+
+
+@contextmanager
+def gateway_process(
+    directory: Path,
+    redis: RedisServer,
+    *,
+    name: str = "gateway",
+    descriptors: int | None = None,
+    **settings: str,
+) -> Iterator[ServiceProcess]:
+    """Start a gateway with these settings, OPS_PORT among them; do not wait.
+
+    `descriptors`: how many it may open at most.
+    """
+
+    def program(service: ServiceProcess, _env: dict[str, str]) -> Program:
+        secrets = {"BUS_SECRET": BUS_SECRET, "OPENCLAW_GATEWAY_TOKEN": GATEWAY_TOKEN}
+        made = gateway_program(
+            {"LOG_FORMAT": "json"},
+            secrets,
+            name=service.name,
+            redis_url=redis.gateway_url,
+            port=service.port,
+            log=service.log,
+        )
+        made = replace(made, env={**made.env, **settings})
+        if descriptors is not None:
+            limited = ["/bin/sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"]
+            made = replace(made, command=[*limited, *made.command])
+        return made
+
+    with Processes() as processes:
+        service = ServiceProcess(name, {}, directory, processes, program)
+        try:
+            service.start()
+            yield service
+        finally:
+            service.release()

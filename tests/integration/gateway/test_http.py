@@ -1,0 +1,229 @@
+"""What the gateway says over plain HTTP (contract §13, design §6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from deploy.local.ports import Reservation
+from tests.integration.gateway.house import House
+from tests.integration.gateway.process import BUS_SECRET, gateway_process
+from tests.support.peers import FakeApproval
+from tests.support.raw_socket import RawSocket
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.support.redis import RedisServer
+
+LIVE = {"ok": True, "status": "live"}
+PAGES = ["/", "/livez", "/healthz", "/health", "/readyz", "/ready", "/metrics"]
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with House(approval_public_url="https://approve.example") as house:
+        yield house
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+class TestPages:
+    @pytest.mark.parametrize("path", ["/health", "/healthz", "/livez"])
+    async def test_live(self, house: House, http: aiohttp.ClientSession, path: str) -> None:
+        async with http.get(house.url + path) as answer:
+            assert answer.status == 200
+            assert answer.content_type == "application/json"
+            assert await answer.json() == LIVE
+
+    @pytest.mark.parametrize("path", PAGES)
+    async def test_head_is_get_without_the_body(
+        self, house: House, http: aiohttp.ClientSession, path: str
+    ) -> None:
+        async with http.get(house.url + path) as got, http.head(house.url + path) as answer:
+            assert answer.status == got.status == 200
+            assert answer.headers["Content-Type"] == got.headers["Content-Type"]
+            assert await got.read()
+            assert await answer.read() == b""
+
+    @pytest.mark.parametrize("path", PAGES)
+    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+    async def test_other_methods_are_405(
+        self, house: House, http: aiohttp.ClientSession, path: str, method: str
+    ) -> None:
+        async with http.request(method, house.url + path) as answer:
+            assert answer.status == 405
+            assert answer.headers["Allow"] == "GET,HEAD"
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+    @pytest.mark.parametrize("path", ["/nothing", "/v1/devices", "/healthz/", "/metrics/x"])
+    async def test_anything_else_is_404(
+        self, house: House, http: aiohttp.ClientSession, path: str, method: str
+    ) -> None:
+        async with http.request(method, house.url + path) as answer:
+            assert answer.status == 404
+            assert answer.content_type == "text/plain"
+            assert await answer.text() == ("" if method == "HEAD" else "Not Found")
+
+    async def test_the_front_page_says_where_to_approve(
+        self, house: House, http: aiohttp.ClientSession
+    ) -> None:
+        async with http.get(house.url) as answer:
+            assert "https://approve.example" in await answer.text()
+
+    async def test_no_page_is_kept_by_a_cache(
+        self, house: House, http: aiohttp.ClientSession
+    ) -> None:
+        for path in ("/healthz", "/readyz"):
+            async with http.get(house.url + path) as answer:
+                assert answer.headers["Cache-Control"] == "no-store"
+
+    @pytest.mark.parametrize("path", ["/", "/foo", "/ws", "/chat", "/?x=1", "/healthz", "/a/b/c"])
+    async def test_a_websocket_is_taken_on_any_path(self, house: House, path: str) -> None:
+        async with await house.raw(path=path) as raw:
+            assert raw.status == 101
+            await raw.challenge()
+
+    async def test_a_bad_upgrade_is_400_and_leaves_nothing(
+        self, house: House, http: aiohttp.ClientSession
+    ) -> None:
+        for headers in (
+            {"Upgrade": "websocket"},
+            {"Upgrade": "websocket", "Connection": "Upgrade"},
+            {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"},
+            {
+                "Upgrade": "websocket",
+                "Connection": "Upgrade",
+                "Sec-WebSocket-Version": "7",
+                "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+            },
+        ):
+            async with http.get(house.url, headers=headers) as answer:
+                assert answer.status == 400
+        assert len(house.connections) == 0
+
+    async def test_nonsense_is_answered_and_closed(self, house: House) -> None:
+        async with await RawSocket.tcp(house.port) as raw:
+            await raw.send_bytes(b"\x16\x03\x01 this is no HTTP \r\n\r\n")
+            await raw.rest()
+        async with await house.raw() as raw:
+            assert raw.status == 101
+
+
+class TestMetrics:
+    async def test_every_metric_has_its_meaning(
+        self, house: House, http: aiohttp.ClientSession
+    ) -> None:
+        async with await house.raw(), http.get(house.url + "/metrics") as answer:
+            assert answer.headers["Content-Type"].startswith("text/plain; version=")
+            text = await answer.text()
+        assert 'latchkey_gateway_connections{state="waiting"} 1.0' in text
+        assert 'latchkey_gateway_connections{state="admitted"} 0.0' in text
+        for family in house.metrics.registry.collect():
+            assert family.name.startswith("latchkey_gateway_")
+            assert family.documentation.endswith(".")
+            assert f"# HELP {family.name}" in text
+
+    async def test_with_an_ops_port_they_are_not_public(self, http: aiohttp.ClientSession) -> None:
+        async with (
+            House(own_ops_port=True) as house,
+            http.get(house.url + "/metrics") as metrics,
+            http.get(house.url + "/readyz") as ready,
+        ):
+            assert metrics.status == 404
+            assert await ready.json() == {"ready": True, "bootId": "house"}
+
+
+async def json_of(http: aiohttp.ClientSession, url: str) -> tuple[int, Any]:
+    async with http.get(url) as answer:
+        return answer.status, await answer.json()
+
+
+class TestReadiness:
+    async def test_it_follows_approval_and_names_the_reason(
+        self, tmp_path: Path, redis_server: RedisServer, http: aiohttp.ClientSession
+    ) -> None:
+        with gateway_process(tmp_path, redis_server) as gateway:
+            url = f"{gateway.url}/readyz"
+            await until(lambda: gateway.ready_answer() is not None, "it serves")
+            async with FakeApproval(redis_server.approval_url, BUS_SECRET):
+                await gateway.until_ready()
+                status, said = await json_of(http, url)
+                assert status == 200
+                assert said.keys() == {
+                    *("ready", "bootId", "failing", "uptimeMs", "eventLoop", "dependencies")
+                }
+                assert (said["ready"], said["failing"]) == (True, [])
+                assert said["dependencies"]["redis"]["ok"]
+                assert said["dependencies"]["approval"] == {"ok": True, "reason": "1 live"}
+                assert said["uptimeMs"] >= 0
+                assert said["eventLoop"]["delayMs"] >= 0
+            await gateway.until_not_ready()
+            status, said = await json_of(http, url)
+            assert status == 503
+            assert (said["ready"], said["failing"][-1]) == (False, "approval")
+            assert "3 s" in said["dependencies"]["approval"]["reason"]
+            assert (await json_of(http, f"{gateway.url}/healthz")) == (200, LIVE)
+
+    async def test_it_names_a_proxy_that_is_not_trusted(
+        self, tmp_path: Path, redis_server: RedisServer, http: aiohttp.ClientSession
+    ) -> None:
+        with gateway_process(
+            tmp_path, redis_server, TRUSTED_PROXIES="127.0.0.9,10.0.0.0/8"
+        ) as gateway:
+            async with FakeApproval(redis_server.approval_url, BUS_SECRET):
+                await gateway.until_ready()
+                for source in ("127.0.0.5", "127.0.0.5", "127.0.0.9"):
+                    header = [("X-Forwarded-For", "203.0.113.9")]
+                    async with await RawSocket.open(
+                        gateway.port, source=source, headers=header
+                    ) as raw:
+                        await raw.challenge()
+                status, said = await json_of(http, f"{gateway.url}/readyz")
+            assert status == 200
+            (warning,) = said["dependencies"]["proxies"]["warnings"]
+            assert warning.startswith("127.0.0.5 ")
+            assert "TRUSTED_PROXIES" in warning
+            told = [line for line in gateway.logs() if line["event"] == "proxy.untrusted"]
+            assert [line["peer"] for line in told] == ["127.0.0.5"]
+
+
+class TestOpsPort:
+    async def test_reasons_and_metrics_are_only_there(
+        self, tmp_path: Path, redis_server: RedisServer, http: aiohttp.ClientSession
+    ) -> None:
+        with (
+            Reservation() as ops,
+            gateway_process(tmp_path, redis_server, OPS_PORT=str(ops.port)) as gateway,
+        ):
+            own = f"http://127.0.0.1:{ops.port}"
+            async with FakeApproval(redis_server.approval_url, BUS_SECRET):
+                await gateway.until_ready()
+                status, said = await json_of(http, f"{gateway.url}/readyz")
+                assert (status, said.keys()) == (200, {"ready", "bootId"})
+                status, said = await json_of(http, f"{own}/readyz")
+                assert status == 200
+                assert said["dependencies"]["approval"]["reason"] == "1 live"
+                async with http.get(f"{own}/metrics") as answer:
+                    assert "latchkey_gateway_handshakes" in await answer.text()
+                async with http.get(f"{gateway.url}/metrics") as answer:
+                    assert answer.status == 404
+                assert await json_of(http, f"{own}/livez") == (200, LIVE)
+                assert await json_of(http, f"{gateway.url}/livez") == (200, LIVE)
+                refused = await RawSocket.open(ops.port)
+                refused.hang_up()
+                assert refused.status == 404
+            await gateway.until_not_ready()
+            status, said = await json_of(http, f"{gateway.url}/readyz")
+            assert (status, said) == (503, {"ready": False, "bootId": said["bootId"]})
+            status, said = await json_of(http, f"{own}/readyz")
+            assert status == 503
+            assert said["failing"] == ["approval"]

@@ -1,0 +1,188 @@
+"""Which pages may connect, over the wire (contract §4.2, §5; attacks 1 and 10)."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.device.handshake import Credentials
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI, CONTROL_UI, CONTROL_UI_3
+from tests.integration.gateway.house import TOKEN, House
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from shared.device.profile import Profile
+
+ALLOWED = "https://ok.example"
+MESSAGE = (
+    "origin not allowed (open the Control UI from the gateway host or allow it in "
+    "gateway.controlUi.allowedOrigins)"
+)
+NOT_ALLOWED = "origin not allowed"
+MISSING = "origin missing or invalid"
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with House(allowed_origins=frozenset({ALLOWED})) as house:
+        yield house
+
+
+async def answer_to(
+    house: House, profile: Profile, *headers: tuple[str, str], token: str = TOKEN
+) -> Any:
+    """Connect with these headers; a refusal has to be followed by its close."""
+    async with await house.raw(headers=headers) as raw:
+        assert raw.status == 101
+        answer = await raw.connect(DeviceKey.generate(), profile, Credentials(token=token))
+        if not answer["ok"]:
+            assert await raw.closed() == (1008, answer["error"]["message"])
+        return answer
+
+
+def reason(answer: Any) -> str:
+    """Return why the origin was refused, having looked at the whole error."""
+    error = answer["error"]
+    assert (error["code"], error["message"]) == ("INVALID_REQUEST", MESSAGE)
+    assert error["details"].pop("connectionId")
+    assert error["details"].pop("code") == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
+    (name,) = error["details"]
+    assert name == "reason"
+    return str(error["details"]["reason"])
+
+
+class TestAttack1:
+    @pytest.mark.parametrize("profile", [CONTROL_UI, CONTROL_UI_3, CLI])
+    @pytest.mark.parametrize(
+        ("origin", "why"),
+        [
+            ("https://evil.example", NOT_ALLOWED),
+            ("https://ok.example.evil", NOT_ALLOWED),
+            ("https://okexample", NOT_ALLOWED),
+            ("https://sub.ok.example", NOT_ALLOWED),
+            ("https://ok.example:8443", NOT_ALLOWED),
+            ("http://ok.example", NOT_ALLOWED),
+            ("https://ok.example@evil.example", MISSING),
+            ("https://evil.example/https://ok.example", MISSING),
+            ("null", MISSING),
+            ("file://", MISSING),
+            ("", MISSING),
+            ("ok.example", MISSING),
+        ],
+    )
+    async def test_attack_1_a_page_from_elsewhere_is_refused_and_nothing_is_asked(
+        self, house: House, profile: Profile, origin: str, why: str
+    ) -> None:
+        answer = await answer_to(house, profile, ("Origin", origin))
+        assert reason(answer) == why
+        assert house.approvals.asked == []
+        counted = house.metrics.registry.get_sample_value(
+            "latchkey_gateway_handshakes_total", {"outcome": "origin"}
+        )
+        assert counted == 1
+
+    async def test_attack_1_two_origins_are_not_better_than_one(self, house: House) -> None:
+        answer = await answer_to(
+            house, CONTROL_UI, ("Origin", "https://evil.example"), ("Origin", ALLOWED)
+        )
+        assert reason(answer) == NOT_ALLOWED
+
+    async def test_attack_1_without_one_a_program_is_judged_by_its_proof(
+        self, house: House
+    ) -> None:
+        assert (await answer_to(house, CLI))["ok"]
+        assert len(house.approvals.asked) == 1
+
+    @pytest.mark.parametrize(
+        "profile",
+        [
+            CONTROL_UI,
+            CONTROL_UI_3,
+            replace(CONTROL_UI, client_id="webchat"),
+            replace(CONTROL_UI, client_id="webchat-ui"),
+            replace(CONTROL_UI, client_id="openclaw-browser-copilot"),
+        ],
+        ids=lambda one: f"{one.client_id} {one.max_protocol}",
+    )
+    async def test_attack_1_without_one_a_page_is_refused(
+        self, house: House, profile: Profile
+    ) -> None:
+        assert reason(await answer_to(house, profile)) == MISSING
+
+    async def test_the_origin_is_judged_before_the_token(self, house: House) -> None:
+        origin = ("Origin", "https://evil.example")
+        assert reason(await answer_to(house, CONTROL_UI, origin, token="wrong")) == NOT_ALLOWED
+
+
+class TestAllowed:
+    @pytest.mark.parametrize("profile", [CONTROL_UI, CONTROL_UI_3, CLI])
+    @pytest.mark.parametrize("origin", [ALLOWED, "https://OK.example", "https://ok.example:443"])
+    async def test_by_the_setting(self, house: House, profile: Profile, origin: str) -> None:
+        assert (await answer_to(house, profile, ("Origin", origin)))["ok"]
+
+    async def test_all_when_the_setting_says_so(self) -> None:
+        async with House(allowed_origins=frozenset({"*"})) as house:
+            assert (await answer_to(house, CONTROL_UI, ("Origin", "https://any.example")))["ok"]
+            answer = await answer_to(house, CONTROL_UI, ("Origin", "null"))
+            assert reason(answer) == MISSING
+
+    @pytest.mark.parametrize(
+        "origin", ["http://localhost:9999", "http://127.0.0.1", "https://[::1]:1"]
+    )
+    async def test_a_local_page_of_a_local_client(self, house: House, origin: str) -> None:
+        assert (await answer_to(house, CONTROL_UI, ("Origin", origin)))["ok"]
+
+    @pytest.mark.parametrize(
+        "name", ["192.168.1.7:18789", "10.0.0.1", "box.local:18789", "box.tail1.ts.net"]
+    )
+    async def test_the_gateways_own_page_on_a_private_network(
+        self, house: House, name: str
+    ) -> None:
+        page = ("Origin", f"http://{name}")
+        assert (await answer_to(house, CONTROL_UI, ("Host", name), page))["ok"]
+        assert reason(await answer_to(house, CONTROL_UI, ("Host", "other.local"), page)) == (
+            NOT_ALLOWED
+        )
+
+    async def test_not_the_own_page_of_a_public_host(self, house: House) -> None:
+        page = ("Origin", "https://gateway.example")
+        answer = await answer_to(house, CONTROL_UI, ("Host", "gateway.example"), page)
+        assert reason(answer) == NOT_ALLOWED
+
+
+class TestAttack10:
+    """Nothing that a client writes into its headers makes it local."""
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            ("X-Forwarded-For", "127.0.0.1"),
+            ("X-Real-IP", "127.0.0.1"),
+            ("Forwarded", "for=127.0.0.1"),
+            ("X-Forwarded-Host", "localhost"),
+            ("X-Forwarded-Proto", "https"),
+        ],
+        ids=lambda header: header[0],
+    )
+    async def test_attack_10_a_forwarded_client_has_no_local_pages(
+        self, house: House, header: tuple[str, str]
+    ) -> None:
+        page = ("Origin", "http://localhost:9999")
+        assert reason(await answer_to(house, CONTROL_UI, page, header)) == NOT_ALLOWED
+
+    async def test_attack_10_host_localhost_does_not_make_a_page_local(self) -> None:
+        trusted = (ipaddress.ip_network("127.0.0.0/8"),)
+        async with House(trusted_proxies=trusted) as house:
+            answer = await answer_to(
+                house,
+                CONTROL_UI,
+                ("Host", "localhost"),
+                ("Origin", "http://localhost"),
+                ("X-Real-IP", "203.0.113.9"),
+            )
+            assert reason(answer) == NOT_ALLOWED

@@ -1,0 +1,114 @@
+"""Who a client is behind a proxy (design §5, §6; attack 10)."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+import pytest
+from structlog.testing import capture_logs
+
+from shared.device.handshake import Credentials
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI
+from tests.integration.gateway.house import TOKEN, House
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+TRUSTED = (ipaddress.ip_network("127.0.0.9"),)
+PROXY = "127.0.0.9"
+"""Where the trusted proxy sits."""
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with House(trusted_proxies=TRUSTED) as house:
+        yield house
+
+
+async def address_of(house: House, source: str, *headers: tuple[str, str]) -> str:
+    """Connect from there with these headers; return the address that approval was told."""
+    async with await house.raw(source=source, headers=headers) as raw:
+        answer = await raw.connect(DeviceKey.generate(), CLI, Credentials(token=TOKEN))
+        assert answer["ok"], answer
+    return house.approvals.asked[-1].address
+
+
+class TestTrusted:
+    @pytest.mark.parametrize(
+        ("headers", "expected"),
+        [
+            ([("X-Real-IP", "203.0.113.9")], "203.0.113.9"),
+            ([("X-Real-IP", "2001:db8::9")], "2001:db8::9"),
+            ([("X-Forwarded-For", "198.51.100.1, 203.0.113.9")], "203.0.113.9"),
+            ([("X-Forwarded-For", "203.0.113.9, 127.0.0.9")], "203.0.113.9"),
+            (
+                [("X-Real-IP", "203.0.113.9"), ("X-Forwarded-For", "198.51.100.1")],
+                "203.0.113.9",
+            ),
+            (
+                [("X-Real-IP", "198.51.100.1"), ("X-Real-IP", "203.0.113.9")],
+                PROXY,
+            ),
+            ([("X-Real-IP", "no address")], PROXY),
+            ([], PROXY),
+        ],
+    )
+    async def test_its_header_counts(
+        self, house: House, headers: Sequence[tuple[str, str]], expected: str
+    ) -> None:
+        assert await address_of(house, PROXY, *headers) == expected
+
+    async def test_its_clients_are_limited_one_by_one(self) -> None:
+        async with House(trusted_proxies=TRUSTED, preauth_limit=1) as house:
+            statuses = [
+                (await house.raw(source=PROXY, headers=[("X-Real-IP", client)])).status
+                for client in ("203.0.113.1", "203.0.113.2", "203.0.113.1")
+            ]
+        assert statuses == [101, 101, 503]
+
+
+class TestUntrusted:
+    @pytest.mark.parametrize(
+        "header",
+        [
+            ("X-Real-IP", "203.0.113.9"),
+            ("X-Forwarded-For", "203.0.113.9"),
+            ("Forwarded", "for=203.0.113.9"),
+        ],
+        ids=lambda header: header[0],
+    )
+    async def test_attack_10_its_header_counts_for_nothing(
+        self, house: House, header: tuple[str, str]
+    ) -> None:
+        assert await address_of(house, "127.0.0.5", header) == "127.0.0.5"
+
+    async def test_attack_10_the_limiters_key_is_the_peer(self) -> None:
+        async with House(trusted_proxies=TRUSTED, preauth_limit=2) as house:
+            statuses = [
+                (await house.raw(headers=[("X-Real-IP", f"203.0.113.{number}")])).status
+                for number in range(3)
+            ]
+        assert statuses == [101, 101, 503]
+
+    async def test_it_is_named_once_in_the_log_with_what_to_do(self, house: House) -> None:
+        with capture_logs() as lines:
+            for source in ("127.0.0.5", "127.0.0.5", "127.0.0.6", "127.0.0.5"):
+                await address_of(house, source, ("X-Real-IP", "203.0.113.9"))
+            await address_of(house, PROXY, ("X-Real-IP", "203.0.113.9"))
+            await address_of(house, "127.0.0.7")
+        told = [line for line in lines if line["event"] == "proxy.untrusted"]
+        assert [line["peer"] for line in told] == ["127.0.0.5", "127.0.0.6"]
+        assert all("TRUSTED_PROXIES" in line["advice"] for line in told)
+        assert house.sockets.untrusted_proxies == {"127.0.0.5", "127.0.0.6"}
+
+    async def test_not_everybody_is_remembered(self, house: House) -> None:
+        with capture_logs() as lines:
+            for number in range(1, 101):
+                raw = await house.raw(
+                    source=f"127.0.1.{number}", headers=[("X-Real-IP", "203.0.113.9")]
+                )
+                raw.hang_up()
+        told = [line for line in lines if line["event"] == "proxy.untrusted"]
+        assert len(told) == len(house.sockets.untrusted_proxies) == 64

@@ -1,0 +1,203 @@
+"""The other side of the bus, inside the test: an approval that is a script, a gateway that asks.
+
+They are made of the services' own bus, so they speak as real replicas do; `version` makes them
+speak as those of another release.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from shared.bus.channels import NEWS, ask_channel, inbox_channel, new_boot_id
+from shared.bus.envelope import VERSION, Envelope
+from shared.bus.redis import RedisBus
+from shared.bus.requester import Requester
+from shared.bus.responder import Responder
+from shared.bus.responders import Responders
+from shared.clock import SystemClock
+from shared.messages import (
+    Admission,
+    Admitted,
+    Alive,
+    Answer,
+    Change,
+    NeedsPairing,
+    decode_answer,
+    decode_news,
+    decode_question,
+    encode,
+)
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from types import TracebackType
+
+    from shared.bus.envelope import Opened
+    from shared.bus.errors import Rejected
+    from shared.bus.responder import Question, Reply
+    from shared.messages import News
+
+ALIVE_SECONDS = 1.0
+DEVICE_TOKEN = "the-device-token-that-approval-derives-1234"
+REQUEST_ID = "220dd984-79b3-4860-a084-c16f321f9dec"
+
+
+async def admit(question: Admission) -> Answer:
+    """Let everybody in."""
+    return Admitted(Change(1, "t"), DEVICE_TOKEN, sorted(question.scopes), 1_700_000_000_000)
+
+
+async def want_pairing(_question: Admission) -> Answer:
+    """Let nobody in before a person has approved."""
+    return NeedsPairing(Change(1, "t"), "not-paired", REQUEST_ID)
+
+
+class _Peer:
+    """What both have: a boot id, an envelope and a bus; `rejected` is what was not taken."""
+
+    def __init__(
+        self, redis_url: str, bus_secret: str, boot_id: str | None, version: int, own: str
+    ) -> None:
+        self.boot_id = boot_id or new_boot_id()
+        self.envelope = Envelope((bus_secret,), self.boot_id, version)
+        self.rejected: list[Rejected] = []
+        self._subscribed = asyncio.Event()
+        self.bus = RedisBus(
+            redis_url,
+            self.envelope,
+            (own, NEWS),
+            on_message=self._on_message,
+            on_subscribed=self._subscribed.set,
+            on_rejected=self.rejected.append,
+            clock=SystemClock(),
+        )
+
+    def _on_message(self, channel: str, message: Opened) -> None:
+        raise NotImplementedError
+
+    def publish(self, channel: str, body: bytes) -> asyncio.Future[int]:
+        """Publish something sealed by this peer."""
+        return self.bus.publish(channel, self.envelope.seal(channel, body))
+
+    async def _start(self) -> None:
+        await self.bus.start()
+        await until(self._subscribed.is_set, "the subscription is confirmed")
+
+
+class FakeApproval(_Peer):
+    """Announces itself each second and answers by `answer`; `asked` is what came."""
+
+    def __init__(
+        self,
+        redis_url: str,
+        bus_secret: str,
+        *,
+        boot_id: str | None = None,
+        version: int = VERSION,
+    ) -> None:
+        boot_id = boot_id or new_boot_id()
+        super().__init__(redis_url, bus_secret, boot_id, version, ask_channel(boot_id))
+        self.asked: list[Admission] = []
+        self.messages = 0
+        """Messages of questions."""
+        self.announced = 0
+        self.answer: Callable[[Admission], Awaitable[Answer]] = admit
+        self.responder = Responder(self.bus.publish, self.envelope, self._handle)
+        self._announcing: asyncio.Task[None] | None = None
+
+    async def tell(self, news: News) -> None:
+        """Publish news and wait until Redis has it."""
+        await self.publish(NEWS, encode(news))
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        self._announcing = asyncio.create_task(self._announce())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._announcing is not None:
+            self._announcing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._announcing
+        await self.responder.stop()
+        await self.bus.stop()
+
+    async def _announce(self) -> None:
+        while True:
+            self.announced += 1
+            await self.tell(Alive(self.boot_id))
+            await asyncio.sleep(ALIVE_SECONDS)
+
+    def _on_message(self, channel: str, message: Opened) -> None:
+        if channel != NEWS:
+            self.messages += 1
+            self.responder.deliver(message)
+
+    async def _handle(self, questions: Sequence[Question]) -> list[Reply]:
+        return [await self._reply(question) for question in questions]
+
+    async def _reply(self, question: Question) -> Reply:
+        asked = decode_question(question.body)
+        self.asked.append(asked)
+        return encode(await self.answer(asked))
+
+
+class FakeGateway(_Peer):
+    """Asks whichever approval it heard of; `news` is what it was told."""
+
+    def __init__(
+        self,
+        redis_url: str,
+        bus_secret: str,
+        *,
+        boot_id: str | None = None,
+        version: int = VERSION,
+    ) -> None:
+        boot_id = boot_id or new_boot_id()
+        super().__init__(redis_url, bus_secret, boot_id, version, inbox_channel(boot_id))
+        self.news: list[News] = []
+        self.counts: dict[str, int] = {}
+        self.responders = Responders(SystemClock())
+        self.requester = Requester(
+            self.bus.publish, self.envelope, self.responders, SystemClock(), count=self._count
+        )
+
+    async def ask(self, question: Admission) -> Any:
+        """Return the answer; raises Unavailable."""
+        return decode_answer(await self.requester.ask(msgspec.Raw(encode(question))))
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.requester.stop()
+        await self.bus.stop()
+
+    def _count(self, name: str, amount: int = 1, **labels: str) -> None:
+        key = "-".join([name, *labels.values()])
+        self.counts[key] = self.counts.get(key, 0) + amount
+
+    def _on_message(self, channel: str, message: Opened) -> None:
+        if channel != NEWS:
+            self.requester.deliver(message)
+            return
+        news = decode_news(message.body)
+        self.news.append(news)
+        if isinstance(news, Alive):
+            self.responders.heard(news.boot_id)

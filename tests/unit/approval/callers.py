@@ -1,0 +1,22 @@
+"""The classes of callers of contract §10, each with the rights a test gives it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.approval.authority import Caller
+
+if TYPE_CHECKING:
+    from tests.unit.approval.devices import Device
+
+PAIRING = "operator.pairing"
+
+
+def shared_secret(*scopes: str) -> Caller:
+    """Return a socket that came in with the gateway token; it may use the device methods."""
+    return Caller("shared-secret", "somebody", (PAIRING, *scopes))
+
+
+def device_token(device: Device, *scopes: str) -> Caller:
+    """Return a socket that came in with its device token; it may use the device methods."""
+    return Caller("device-token", "a device", (PAIRING, *scopes), device.device_id)
