@@ -69,8 +69,11 @@ class Admissions:
         self._metrics = metrics
         self._log = structlog.get_logger("approval")
 
-    async def handle(self, questions: Sequence[Question]) -> list[Reply]:
-        """Answer one message of questions; None where the outcome is not known."""
+    async def handle(self, questions: Sequence[Question]) -> list[Reply | asyncio.Future[Reply]]:
+        """Answer one message of questions; None where the outcome is not known.
+
+        What needs a commit is answered later, so that nobody waits for another's write.
+        """
         asked = [self._decoded(question) for question in questions]
         sound = [question for question in asked if question is not None]
         try:
@@ -78,12 +81,11 @@ class Admissions:
         except StoreUnavailable as missing:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
             return [None] * len(questions)
-        replies = iter(
-            await asyncio.gather(
-                *(self._reply(q, head, h) for q, h in zip(sound, held, strict=True))
-            )
-        )
-        return [next(replies) if question is not None else None for question in asked]
+        records = iter(held)
+        return [
+            None if question is None else self._reply(question, head, next(records))
+            for question in asked
+        ]
 
     def _decoded(self, question: Question) -> Admission | None:
         try:
@@ -92,30 +94,32 @@ class Admissions:
             self._metrics.questions.labels("malformed").inc()
             return None
 
-    async def _reply(self, question: Admission, head: Change, held: Held) -> Reply:
+    def _reply(
+        self, question: Admission, head: Change, held: Held
+    ) -> Reply | asyncio.Future[Reply]:
+        """Judge by what was read; a verdict that has to be written goes on as a task."""
+        now_ms = self._store.now_ms()
+        verdict = self._judged(question, held, now_ms)
+        if isinstance(verdict, policy.Deny) or verdict.changed is None:
+            return self._told(question, self._said(question, verdict, head))
+        return asyncio.ensure_future(self._written(question, held))
+
+    async def _written(self, question: Admission, held: Held) -> Reply:
         try:
-            answer = await self._answer(question, head, held)
+            answer = await self._answer(question, held)
         except StoreUnavailable as missing:
             self._log.warning(
                 log_events.STORE_UNAVAILABLE.name, connection=question.call_id, error=str(missing)
             )
             return None
-        if answer is None:
-            return None
-        self._record(question, answer)
-        return encode(answer)
+        return None if answer is None else self._told(question, answer)
 
-    async def _answer(self, question: Admission, head: Change, held: Held) -> Answer | None:
+    async def _answer(self, question: Admission, held: Held) -> Answer | None:
+        """Judge and commit, anew as long as somebody else is quicker; None: not known."""
+        head = Change()
         for _ in range(TRIES_LIMIT):
             now_ms = self._store.now_ms()
-            verdict = policy.judge(
-                held.record,
-                question,
-                now_ms=now_ms,
-                ttl_ms=self._limits.ttl_ms,
-                keys=self._keys,
-                draws=self._draws,
-            )
+            verdict = self._judged(question, held, now_ms)
             answer = self._said(question, verdict, head)
             if isinstance(verdict, policy.Deny) or verdict.changed is None:
                 return answer
@@ -126,6 +130,20 @@ class Admissions:
             head, fresh = await self._store.load([question.device_id])
             held = fresh[0]
         return None
+
+    def _judged(self, question: Admission, held: Held, now_ms: int) -> policy.Verdict:
+        return policy.judge(
+            held.record,
+            question,
+            now_ms=now_ms,
+            ttl_ms=self._limits.ttl_ms,
+            keys=self._keys,
+            draws=self._draws,
+        )
+
+    def _told(self, question: Admission, answer: Answer) -> bytes:
+        self._record(question, answer)
+        return encode(answer)
 
     def _said(self, question: Admission, verdict: policy.Verdict, at: Change) -> Answer:
         if isinstance(verdict, policy.Deny):

@@ -49,5 +49,5 @@ class BusApprovals:
 
     def require_live(self) -> None:
         """Return if a question could be answered now; raises Unavailable if not."""
-        if not self._responders.live():
+        if not self._responders.live() and not self._responders.expected():
             raise Unavailable("no-responder" if self._bus_ok() else "redis")

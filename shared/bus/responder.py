@@ -63,8 +63,11 @@ class Busy(enum.Enum):
 BUSY: Final = Busy.BUSY
 Reply = bytes | msgspec.Raw | Busy | None
 """An encoded answer; BUSY; or None for no answer, which the asker takes as unknown."""
-Handle = Callable[[list[Question]], Awaitable[Sequence[Reply]]]
-"""Replies to the questions of one message, in their order."""
+Handle = Callable[[list[Question]], Awaitable[Sequence["Reply | asyncio.Future[Reply]"]]]
+"""Replies to the questions of one message, in their order.
+
+A future stands for a reply that takes longer; those that are there do not wait for it.
+"""
 
 
 class Responder:
@@ -146,23 +149,37 @@ class Responder:
         return self._given_loop or asyncio.get_running_loop()
 
     async def _answer(self, sender: str, items: list[Item]) -> None:
+        late: list[asyncio.Future[Reply]] = []
         try:
             async with asyncio.timeout(self._handle_seconds):
                 replies = await self._handle([Question(sender, item.body) for item in items])
-            answers = [
-                ItemAnswer(item.id, BUSY_STATUS)
-                if reply is BUSY
-                else ItemAnswer(item.id, OK, msgspec.Raw(reply))
-                for item, reply in zip(items, replies, strict=True)
-                if reply is not None
-            ]
+                answers: list[ItemAnswer] = []
+                for item, reply in zip(items, replies, strict=True):
+                    if isinstance(reply, asyncio.Future):
+                        late.append(reply)
+                        reply.add_done_callback(partial(self._put_late, sender, item))
+                    elif reply is not None:
+                        answers.append(_answered(item, reply))
+                self._put(sender, answers)
+                if late:
+                    await asyncio.wait(late)
         except Exception:  # noqa: BLE001  logged; no answer is the only safe one
             self._count(counters.HANDLER_FAILURES)
             _log.exception("bus_handler_failed", sender=sender, questions=len(items))
-            return
         finally:
+            for reply in late:
+                reply.cancel()
             self._in_flight -= len(items)
-        self._put(sender, answers)
+
+    def _put_late(self, sender: str, item: Item, late: asyncio.Future[Reply]) -> None:
+        if late.cancelled():
+            return
+        error = late.exception()
+        if error is not None:
+            self._count(counters.HANDLER_FAILURES)
+            _log.error("bus_handler_failed", sender=sender, questions=1, exc_info=error)
+        elif (reply := late.result()) is not None:
+            self._put(sender, [_answered(item, reply)])
 
     def _put(self, sender: str, answers: list[ItemAnswer]) -> None:
         if not answers:
@@ -218,3 +235,9 @@ class Responder:
             self._count(counters.ANSWERS_LOST, answers, why="asker-gone")
         else:
             self._count(counters.ANSWERS_SENT, answers)
+
+
+def _answered(item: Item, reply: bytes | msgspec.Raw | Busy) -> ItemAnswer:
+    if reply is BUSY:
+        return ItemAnswer(item.id, BUSY_STATUS)
+    return ItemAnswer(item.id, OK, msgspec.Raw(reply))

@@ -93,6 +93,9 @@ _AT_HTTP: Final = {
         "proxy there finds no gateway. Try again in a few seconds."
     ),
 }
+_AT_ANOTHER: Final = (
+    "Whatever answers there does not speak the gateway's protocol: check host, port and path."
+)
 _METHODS: Final = {"token": "the gateway token", "device-token": "its device token"}
 _AT_NOTHING: Final = "Is a gateway running there? `make run` starts two on ws://127.0.0.1:18789."
 
@@ -115,7 +118,7 @@ def admitted(outcome: Admitted, rows: Sequence[tuple[str, str]]) -> str:
 
 def refused(outcome: Refused, rows: Sequence[tuple[str, str]]) -> str:
     """Say that the device is not in, why, and what to do."""
-    codes = " / ".join(code for code in (outcome.code, outcome.detail_code) if code)
+    codes = " / ".join(dict.fromkeys(code for code in (outcome.code, outcome.detail_code) if code))
     reason = outcome.details.get("reason", "")
     return _block(
         f"Refused: {outcome.message or 'the gateway closed without a word'}",
@@ -134,13 +137,14 @@ def refused(outcome: Refused, rows: Sequence[tuple[str, str]]) -> str:
 def unreachable(error: DeviceClientError, rows: Sequence[tuple[str, str]]) -> str:
     """Say that no gateway was reached."""
     if isinstance(error, UnreachableError):
-        status = error.status or 0
-        return _block(f"Unreachable: {error.why}", rows, _AT_HTTP.get(status, _AT_NOTHING))
+        what_to_do = _AT_NOTHING
+        if error.status is not None:
+            what_to_do = _AT_HTTP.get(error.status, _AT_ANOTHER)
+        return _block(f"Unreachable: {error.why}", rows, what_to_do)
     if isinstance(error, NoAnswerError):
         what_to_do = "Something took the connection and stays silent: is it a gateway?"
         return _block(f"Unreachable: {error}", rows, what_to_do)
-    what_to_do = "Whatever answers there does not speak the gateway's protocol: check the address."
-    return _block(f"Unreachable: {error}", rows, what_to_do)
+    return _block(f"Unreachable: {error}", rows, _AT_ANOTHER)
 
 
 def ended(close: Close, seconds: float) -> str:

@@ -63,9 +63,7 @@ class _ToStructlog(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
             # What was sent may hold a secret, so only the kind of error is told.
-            log.info(
-                MALFORMED_HTTP.name, error=type(error).__name__, message=record.getMessage()
-            )
+            log.info(MALFORMED_HTTP.name, error=type(error).__name__, message=record.getMessage())
             return
         log.log(
             record.levelno,

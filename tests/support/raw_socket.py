@@ -219,6 +219,14 @@ class RawSocket:
         except Gone:
             return frames
 
+    async def read_to_end(self) -> bytes:
+        """Return whatever comes until the server has ended the connection."""
+        try:
+            while True:
+                await self._more()
+        except Gone:
+            return bytes(self._buffer)
+
     # The handshake.
 
     async def challenge(self) -> str:

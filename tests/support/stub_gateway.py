@@ -87,6 +87,7 @@ async def stub_gateway(script: Callable[[Socket], Awaitable[object]]) -> AsyncIt
 
     async def serve(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(timeout=1)
+        socket.set_cookie("sticky", "replica-1")
         await socket.prepare(request)
         try:
             await script(Socket(socket, request))

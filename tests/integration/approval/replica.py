@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 from typing import TYPE_CHECKING, Any, Final
@@ -103,6 +104,8 @@ class Replica:
         """Answer one question; None where the outcome is not known."""
         raw = msgspec.Raw(encode(question))
         (reply,) = await self.admissions.handle([Question("gateway", raw)])
+        if isinstance(reply, asyncio.Future):
+            reply = await reply
         return decode_answer(reply) if isinstance(reply, bytes) else None
 
     async def request(self, question: Admission) -> NeedsPairing:

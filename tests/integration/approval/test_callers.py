@@ -89,8 +89,7 @@ class TestAttack18:
         self, here: Replica, roles: tuple[str, ...]
     ) -> None:
         device = Device.new()
-        for role in roles:
-            asked = await here.request(device.asks((), role=role))
+        *_, asked = [await here.request(device.asks((), role=role)) for role in roles]
         for caller in (shared_secret(*READ), device_token(device, *READ)):
             with pytest.raises(NotAllowed):
                 await here.registry.approve(caller, asked.request_id)

@@ -115,6 +115,7 @@ class House:
             Views(
                 self.sockets,
                 ops,
+                public_url="",
                 approval_public_url=approval_public_url,
                 own_ops_port=own_ops_port,
             ),

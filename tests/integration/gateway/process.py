@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.local.processes import Processes
 from deploy.local.services import gateway_program
-from tests.support.stack import ServiceProcess
+from tests.support.service import ServiceProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from deploy.local.processes import Program
     from tests.support.redis import RedisServer
 
-BUS_SECRET: Final = "the bus secret of these tests, 32 and more"
-GATEWAY_TOKEN: Final = "the gateway token of these tests, long"
+BUS_SECRET: Final = "the bus secret of these tests: long enough"
+GATEWAY_TOKEN: Final = "the gateway token of these tests: long enough"
 
 
 @contextmanager

@@ -16,11 +16,17 @@ from shared.bus.responders import Responders
 from shared.bus.wire import Answers, Item, ItemAnswer, decode_questions, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tests.support.clock import FakeClock
 
 SECRET = "a secret of at least thirty-two characters"
+
+
+def reasons(results: Sequence[object]) -> Counter[tuple[str, str]]:
+    """Count the reasons; fails if one of the results is not Unavailable."""
+    assert all(isinstance(result, Unavailable) for result in results)
+    return Counter((r.reason, r.dependency) for r in results if isinstance(r, Unavailable))
 
 
 class Counts:

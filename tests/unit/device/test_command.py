@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared.device import report
+from shared.device.errors import BrokenPeerError, NoAnswerError, UnreachableError
 from shared.device.handshake import Close, Refused
 from shared.device.state import load
 from tests.support.stub_gateway import Socket, stub_gateway
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from shared.device.errors import DeviceClientError
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "gateway-token-of-32-characters-00"
@@ -181,10 +184,20 @@ class TestUnreachable:
         assert f"gateway    ws://127.0.0.1:{unused_tcp_port}" in ended.out
         assert "What to do: Is a gateway running there?" in ended.out
 
-    async def test_no_such_host(self, state: Path) -> None:
-        ended = await run("ws://no-such-host.invalid", state=state)
-        assert ended.code == 2
-        assert ended.out.startswith("Unreachable: no such host as no-such-host.invalid\n")
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            (UnreachableError("ws://x", "the connection was refused"), "Is a gateway running"),
+            (UnreachableError("ws://x", "HTTP 200 instead of a WebSocket", 200), "does not speak"),
+            (UnreachableError("ws://x", "HTTP 503 instead of a WebSocket", 503), "no room"),
+            (NoAnswerError("challenge", 5), "stays silent"),
+            (BrokenPeerError("not a JSON object"), "does not speak"),
+        ],
+    )
+    def test_each_way_has_its_advice(self, error: DeviceClientError, expected: str) -> None:
+        said = report.unreachable(error, [("gateway", "ws://x")])
+        assert said.startswith("Unreachable: ")
+        assert expected in said.partition("What to do: ")[2]
 
     @pytest.mark.parametrize("url", ["127.0.0.1:18789", "ftp://host", "ws://"])
     async def test_no_address(self, url: str, state: Path) -> None:

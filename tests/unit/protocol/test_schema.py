@@ -84,7 +84,51 @@ def without(name: str, part: str | None = None) -> dict[str, Any]:
     return params  # type: ignore[no-any-return]
 
 
+def framed(params: Any) -> bytes:
+    return json.dumps({"type": "req", "id": "1", "method": "connect", "params": params}).encode()
+
+
+BOUNDED_TEXTS = {
+    ("client", "version"): 256,
+    ("client", "platform"): 256,
+    ("client", "displayName"): None,
+    ("client", "deviceFamily"): 256,
+    ("client", "modelIdentifier"): 256,
+    ("client", "instanceId"): 256,
+    ("client", "buildId"): 96,
+    ("client", "timeZone"): 64,
+    ("device", "id"): None,
+    ("device", "publicKey"): None,
+    ("device", "signature"): None,
+    ("device", "nonce"): None,
+}
+
+
 class TestBothWaysAgree:
+    @pytest.mark.parametrize(("part", "name"), BOUNDED_TEXTS)
+    def test_on_the_bounds_of_each_text(self, part: str, name: str) -> None:
+        most = BOUNDED_TEXTS[part, name]
+        lengths = [0, 1, *((most, most + 1) if most else (60_000,))]
+        for length in lengths:
+            params = with_part(part, **{name: "é" * length})
+            sound = length > 0 and (most is None or length <= most)
+            assert (schema.params_problems(params, schema.CONNECT_PARAMS) == []) is sound
+            agree(framed(params))
+
+    @pytest.mark.parametrize("name", ["scopes", "caps", "commands"])
+    def test_on_the_bounds_of_each_list(self, name: str) -> None:
+        for items in ([], ["x"], ["x" * 256] * 256, ["x"] * 257, [""], ["x" * 257], [None]):
+            params = with_params(**{name: items})
+            sound = len(items) <= 256 and all(item and len(item) <= 256 for item in items)
+            assert (schema.params_problems(params, schema.CONNECT_PARAMS) == []) is sound
+            agree(framed(params))
+
+    @pytest.mark.parametrize("number", [-1, 0, 1, 2**53, 2**64, -(2**63) - 1, 1.5, True, None, "1"])
+    def test_on_numbers(self, number: Any) -> None:
+        agree(framed(with_params(minProtocol=number)))
+        agree(framed(with_params(maxProtocol=number)))
+        agree(framed(with_part("device", signedAt=number)))
+
     @unhurried
     @given(sound_frames)
     def test_on_sound_frames(self, frame: Any) -> None:
@@ -128,11 +172,21 @@ class TestBothWaysAgree:
             ],
         ) == int(float(number))
 
-    def test_a_frame_without_type_is_none(self) -> None:
-        assert (
-            decode_connect(json.dumps({"id": "1", "method": "connect", "params": GOOD}).encode())
-            is None
-        )
+    @pytest.mark.parametrize(
+        "change",
+        [{"type": "res"}, {"type": "event"}, {"type": ""}, {"type": None}, {"method": "connected"}],
+    )
+    def test_only_a_request_to_connect_is_taken(self, change: dict[str, Any]) -> None:
+        frame = {"type": "req", "id": "1", "method": "connect", "params": GOOD}
+        assert decode_connect(json.dumps(frame).encode()) is not None
+        assert decode_connect(json.dumps(frame | change).encode()) is None
+        agree(json.dumps(frame | change).encode())
+
+    @pytest.mark.parametrize("name", ["type", "id", "method", "params"])
+    def test_nor_one_that_lacks_a_part(self, name: str) -> None:
+        frame = {"type": "req", "id": "1", "method": "connect", "params": GOOD}
+        del frame[name]
+        assert decode_connect(json.dumps(frame).encode()) is None
 
     @unhurried
     @given(sound_frames)
@@ -206,6 +260,7 @@ class TestTexts:
     )
     def test_first_problem(self, params: Any, problem: str) -> None:
         assert schema.params_problems(params, schema.CONNECT_PARAMS)[0] == problem
+        agree(framed(params))
 
     def test_all_problems_in_the_order_of_the_schema(self) -> None:
         assert schema.params_problems({"role": 1}, schema.CONNECT_PARAMS) == [

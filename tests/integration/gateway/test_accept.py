@@ -1,0 +1,103 @@
+"""Accepting when descriptors run out (design §8): it pauses, says so, and goes on by itself."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from shared.device.handshake import Credentials
+from shared.device.profile import CLI
+from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
+from tests.support.peers import FakeApproval
+from tests.support.raw_socket import PING, PONG, RawSocket
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from tests.support.redis import RedisServer
+    from tests.support.service import ServiceProcess
+
+DESCRIPTORS = 64
+PAUSES = 3
+BUSY_SHARE = 0.5
+"""A loop that spins on the listening socket uses all of a core."""
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return how long a process has run on a core so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def exhaustions(gateway: ServiceProcess) -> list[dict[str, Any]]:
+    return [line for line in gateway.logs() if line["event"] == "descriptors.exhausted"]
+
+
+class TestDescriptorsRunOut:
+    async def test_it_pauses_counts_and_recovers_and_does_not_spin(
+        self, tmp_path: Path, redis_server: RedisServer
+    ) -> None:
+        with ExitStack() as stack:
+            gateway = stack.enter_context(
+                gateway_process(tmp_path, redis_server, descriptors=DESCRIPTORS)
+            )
+            async with FakeApproval(redis_server.approval_url, BUS_SECRET):
+                await gateway.until_ready()
+                inside = await RawSocket.open(gateway.port)
+                stack.callback(inside.hang_up)
+                answer = await inside.connect(None, CLI, Credentials(token=GATEWAY_TOKEN))
+                assert answer["ok"]
+
+                crowd = [await RawSocket.tcp(gateway.port) for _ in range(DESCRIPTORS + 20)]
+                for one in crowd:
+                    stack.callback(one.hang_up)
+                await until(lambda: exhaustions(gateway), "descriptors have run out")
+                seen = len(exhaustions(gateway))
+                used, began = cpu_seconds(gateway.pid), time.monotonic()
+                await until(
+                    lambda: len(exhaustions(gateway)) >= seen + PAUSES, "it looked again and again"
+                )
+                wall = time.monotonic() - began
+                assert cpu_seconds(gateway.pid) - used < BUSY_SHARE * wall
+                assert wall > (PAUSES - 1) * 0.9, "a pause is a second"
+
+                await inside.send(b"still there?", PING)
+                while (frame := await inside.receive()).opcode != PONG:
+                    pass
+                assert frame.payload == b"still there?"
+
+                for one in crowd:
+                    one.hang_up()
+                await gateway.until_ready()
+                async with (
+                    aiohttp.ClientSession() as http,
+                    http.get(f"{gateway.url}/metrics") as metrics,
+                ):
+                    text = await metrics.text()
+                lines = exhaustions(gateway)
+                assert f"latchkey_gateway_descriptors_exhausted_total {len(lines)}.0" in text
+                assert {line["descriptors"] for line in lines} == {DESCRIPTORS}
+
+    async def test_the_connection_limit_is_kept_below_the_descriptors(
+        self, tmp_path: Path, redis_server: RedisServer
+    ) -> None:
+        with gateway_process(tmp_path, redis_server, descriptors=300) as gateway:
+            async with FakeApproval(redis_server.approval_url, BUS_SECRET):
+                await gateway.until_ready()
+                (advice,) = [
+                    line["advice"] for line in gateway.logs() if line["event"] == "setting.advice"
+                ]
+                assert "GATEWAY_CONNECTION_LIMIT=20000 is lowered to 44" in advice
+                with ExitStack() as stack:
+                    statuses = []
+                    for number in range(46):
+                        raw = await RawSocket.open(
+                            gateway.port, source=f"127.0.0.{2 + number // 20}"
+                        )
+                        stack.callback(raw.hang_up)
+                        statuses.append(raw.status)
+                assert statuses == [101] * 44 + [503] * 2

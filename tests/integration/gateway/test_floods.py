@@ -1,0 +1,226 @@
+"""Floods against a gateway process: its memory stays flat, and Redis hears nothing of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis as redis_py
+
+from shared.device.handshake import Credentials, encode
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI, CONTROL_UI
+from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
+from tests.support.peers import FakeApproval
+from tests.support.raw_socket import BINARY, Gone, RawSocket, frame_bytes
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tests.support.redis import RedisServer
+    from tests.support.service import ServiceProcess
+
+pytestmark = pytest.mark.xdist_group("gateway floods")
+
+GOOD = Credentials(token=GATEWAY_TOKEN)
+MEGABYTE = 1_000_000
+SENDERS = 24
+SENT_BYTES = 12 * MEGABYTE
+"""What each sender of a flood sends; kept, it would be 288 MB."""
+MORE_MEMORY_BYTES = 64 * MEGABYTE
+
+
+@pytest.fixture(scope="module")
+def process(
+    tmp_path_factory: pytest.TempPathFactory, redis_process: RedisServer
+) -> Iterator[ServiceProcess]:
+    """One gateway for the whole module."""
+    redis_process.make_empty()
+    with gateway_process(tmp_path_factory.mktemp("gateway"), redis_process) as process:
+        yield process
+
+
+@pytest.fixture
+async def gateway(
+    process: ServiceProcess, redis_process: RedisServer
+) -> AsyncIterator[tuple[ServiceProcess, FakeApproval]]:
+    """Return the gateway with an approval that lives as long as the test."""
+    async with FakeApproval(redis_process.approval_url, BUS_SECRET) as approval:
+        await process.until_ready()
+        yield process, approval
+
+
+def most_memory(pid: int) -> int:
+    """Return the most memory a process ever had, in bytes."""
+    (line,) = [
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("VmHWM:")
+    ]
+    return int(line.split()[1]) * 1024
+
+
+def published(redis: RedisServer) -> int:
+    """Return how many messages were ever published."""
+    with redis_py.Redis.from_url(redis.admin_url) as client:
+        stats: dict[str, Any] = client.info("commandstats")  # type: ignore[assignment]
+    return int(stats.get("cmdstat_publish", {}).get("calls", 0))
+
+
+class TestMemory:
+    @pytest.mark.parametrize(
+        "kind", ["one huge frame", "huge after the limit", "endless fragments"]
+    )
+    async def test_attack_2_what_strangers_send_is_not_kept(
+        self, gateway: tuple[ServiceProcess, FakeApproval], kind: str
+    ) -> None:
+        service, _ = gateway
+        before = most_memory(service.pid)
+        head = {
+            "one huge frame": frame_bytes(b"", announce=SENT_BYTES),
+            "huge after the limit": frame_bytes(b"", announce=26_214_401),
+            "endless fragments": frame_bytes(b"{", fin=False),
+        }[kind]
+        piece = b"x" * MEGABYTE
+        if kind == "endless fragments":
+            piece = frame_bytes(b"x" * 60_000, 0, fin=False) * 17
+
+        async def flood() -> None:
+            async with await RawSocket.open(service.port) as raw:
+                await raw.challenge()
+                await raw.send_bytes(head)
+                with contextlib.suppress(Gone):
+                    for _ in range(SENT_BYTES // len(piece)):
+                        await raw.send_bytes(piece)
+                assert (await raw.closed()).code in {1002, 1009}
+
+        await asyncio.gather(*(flood() for _ in range(SENDERS)))
+        assert most_memory(service.pid) - before < MORE_MEMORY_BYTES
+        assert (await asyncio.to_thread(service.ready_answer)) is not None
+
+    async def test_attack_40_what_nobody_reads_is_not_kept_without_end(
+        self, gateway: tuple[ServiceProcess, FakeApproval]
+    ) -> None:
+        service, _ = gateway
+        before = most_memory(service.pid)
+        request = b'{"type":"req","id":"%s","method":"health"}' % (b"x" * 10 * MEGABYTE)
+        async with await RawSocket.open(service.port, receive_buffer=4096) as raw:
+            answer = await raw.connect(None, CLI, GOOD)
+            assert answer["ok"]
+            with contextlib.suppress(Gone):
+                for _ in range(40):
+                    await raw.send(request)
+        await until(
+            lambda: any(line["event"] == "connection.closed" for line in service.logs()),
+            "it was closed",
+        )
+        (closed,) = [line for line in service.logs() if line["event"] == "connection.closed"]
+        assert (closed["code"], closed["reason"]) == (1013, "slow consumer")
+        # 50 MiB may wait, and a frame is in memory a few times while it is served.
+        assert most_memory(service.pid) - before < 200 * MEGABYTE
+
+
+class TestBusTraffic:
+    async def test_attack_2_nonsense_asks_nothing_of_redis(
+        self, gateway: tuple[ServiceProcess, FakeApproval], redis_process: RedisServer
+    ) -> None:
+        service, approval = gateway
+        others = published(redis_process) - approval.announced
+        for _ in range(5):
+            for name, payload, opcode in NONSENSE:
+                async with await RawSocket.open(service.port) as raw:
+                    await raw.challenge()
+                    await raw.send(payload, opcode)
+                    closed = await last_close(raw)
+                    assert closed in {1000, 1002, 1008, 1009}, name
+        for key, profile, credentials, origin in REFUSED:
+            headers = [("Origin", origin)] if origin else []
+            async with await RawSocket.open(service.port, headers=headers) as raw:
+                answer = await raw.connect(key, profile, credentials)
+                assert not answer["ok"]
+                assert (await raw.closed()).code in {1002, 1008}
+        for altered in ALTERED:
+            async with await RawSocket.open(service.port) as raw:
+                await raw.challenge()
+                frame = raw.connect_frame(DeviceKey.generate(), CLI, GOOD)
+                frame["params"] = altered(frame["params"])
+                await raw.send(encode(frame).encode())
+                assert not (await raw.receive_text())["ok"]
+        for _ in range(30):
+            async with await RawSocket.open(service.port) as raw:
+                await raw.challenge()
+        async with await RawSocket.open(service.port) as raw:
+            assert (await raw.connect(None, CLI, GOOD))["ok"], "the gateway works"
+        assert approval.messages == 0
+        await until(
+            lambda: published(redis_process) - approval.announced == others,
+            "only approval has published",
+        )
+
+        async with await RawSocket.open(service.port) as raw:
+            assert (await raw.connect(DeviceKey.generate(), CLI, GOOD))["ok"]
+        assert approval.messages == 1, "what is sound is asked"
+
+
+async def last_close(raw: RawSocket) -> int:
+    """Return the close code, whatever frame came before it."""
+    while (frame := await raw.receive()).opcode != 8:
+        pass
+    return frame.close.code
+
+
+def request(**fields: object) -> bytes:
+    return json.dumps({"type": "req", "id": "1", "method": "connect", **fields}).encode()
+
+
+NONSENSE = [
+    ("empty", b"", 1),
+    ("no JSON", b"hello", 1),
+    ("not UTF-8", b"\xff\xfe\xfd", 1),
+    ("deep", b"[" * 30_000 + b"]" * 30_000, 1),
+    ("array", b"[]", 1),
+    ("null", b"null", 1),
+    ("event", b'{"type":"event","event":"connect.challenge"}', 1),
+    ("no id", b'{"type":"req","method":"connect"}', 1),
+    ("another method", b'{"type":"req","id":"1","method":"health"}', 1),
+    ("no params", request(), 1),
+    ("empty params", request(params={}), 1),
+    ("params of another kind", request(params=[1, 2, 3]), 1),
+    ("prototype", request(params={"__proto__": {"role": "operator"}}), 1),
+    ("huge number", request().replace(b'"1"', b"1e999"), 1),
+    ("binary", request(params={}), BINARY),
+    ("too big", b"x" * 65_537, 1),
+]
+
+REFUSED = [
+    (None, CLI, Credentials(), ""),
+    (None, CLI, Credentials(token="wrong"), ""),
+    (None, CLI, Credentials(password="wrong"), ""),
+    (DeviceKey.generate(), CLI, Credentials(), ""),
+    (DeviceKey.generate(), CLI, Credentials(bootstrap_token="wrong"), ""),
+    (DeviceKey.generate(), CLI, Credentials(password="wrong"), ""),
+    (DeviceKey.generate(), CONTROL_UI, GOOD, ""),
+    (DeviceKey.generate(), CONTROL_UI, GOOD, "https://evil.example"),
+    (DeviceKey.generate(), replace(CLI, min_protocol=5, max_protocol=9), GOOD, ""),
+    (DeviceKey.generate(), replace(CLI, role="root"), GOOD, ""),
+    (DeviceKey.generate(), replace(CLI, client_id="nobody"), GOOD, ""),
+]
+
+ALTERED = [
+    lambda params: {**params, "role": "node"},
+    lambda params: {**params, "scopes": ["operator.admin"]},
+    lambda params: {**params, "client": {**params["client"], "platform": "other"}},
+    lambda params: {**params, "auth": {"token": GATEWAY_TOKEN, "deviceToken": "x"}, "scopes": []},
+    lambda params: {**params, "device": {**params["device"], "nonce": " "}},
+    lambda params: {**params, "device": {**params["device"], "nonce": "another"}},
+    lambda params: {**params, "device": {**params["device"], "signedAt": 1}},
+    lambda params: {**params, "device": {**params["device"], "id": "0" * 64}},
+    lambda params: {**params, "device": {**params["device"], "signature": "AAAA"}},
+    lambda params: {**params, "device": {**params["device"], "publicKey": "AAAA"}},
+]

@@ -1,0 +1,201 @@
+"""After hundreds of connects that end in every way there is, nothing of them is left."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from services.gateway.connection import Socket
+from services.gateway.connections import Connection, Connections
+from services.gateway.handshake import Handshake
+from services.gateway.methods import Session
+from services.gateway.sockets import SocketProtocol
+from shared.device.handshake import Credentials
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI
+from shared.protocol.limits import CLOSING_SECONDS, HANDSHAKE_DEADLINE_SECONDS
+from tests.integration.gateway.house import TOKEN, House
+from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
+from tests.support.peers import FakeApproval, admit, want_pairing
+from tests.support.raw_socket import RSV1, RawSocket, frame_bytes
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from shared.messages import Admission, Answer
+    from tests.support.redis import RedisServer
+
+ROUNDS = 36
+
+KINDS = (Connection, Handshake, Session, Socket, SocketProtocol, asyncio.Transport)
+
+
+def ways(token: str) -> list[Callable[[RawSocket], Awaitable[None]]]:
+    """Return every way in which a client may come and go; each leaves the socket as it is then."""
+    good = Credentials(token=token)
+
+    async def silent(raw: RawSocket) -> None:
+        await raw.challenge()
+
+    async def gone_at_once(raw: RawSocket) -> None:
+        raw.reset()
+
+    async def nonsense(raw: RawSocket) -> None:
+        await raw.challenge()
+        await raw.send(b"nonsense")
+        await raw.closed()
+
+    async def wrong_token(raw: RawSocket) -> None:
+        assert not (await raw.connect(None, CLI, Credentials(token="wrong")))["ok"]
+
+    async def too_big(raw: RawSocket) -> None:
+        await raw.challenge()
+        await raw.send(b"x" * 65_537)
+        await raw.closed()
+
+    async def flood(raw: RawSocket) -> None:
+        await raw.challenge()
+        await raw.send_bytes(b"\x82\xff" + bytes(200_000))
+        await raw.closed()
+
+    async def broken_before(raw: RawSocket) -> None:
+        await raw.challenge()
+        await raw.send_bytes(frame_bytes(b"x", rsv=RSV1))
+        await raw.closed()
+
+    async def closes_before(raw: RawSocket) -> None:
+        await raw.challenge()
+        await raw.send_close()
+        await raw.rest()
+
+    async def unpaired(raw: RawSocket) -> None:
+        answer = await raw.connect(DeviceKey.generate(), CLI.asking("unpaired"), good)
+        assert answer["error"]["code"] == "NOT_PAIRED"
+        await raw.closed()
+
+    async def gone_meanwhile(raw: RawSocket) -> None:
+        await raw.challenge()
+        await raw.send_json(raw.connect_frame(DeviceKey.generate(), CLI.asking("late"), good))
+        raw.reset()
+
+    async def admitted(raw: RawSocket) -> None:
+        assert (await raw.connect(DeviceKey.generate(), CLI, good))["ok"]
+
+    async def closes(raw: RawSocket) -> None:
+        await admitted(raw)
+        await raw.send_close(1001)
+        assert (await raw.closed()).code == 1001
+
+    async def resets(raw: RawSocket) -> None:
+        await admitted(raw)
+        raw.reset()
+
+    async def hangs_up(raw: RawSocket) -> None:
+        await admitted(raw)
+        await raw.send_json({"type": "req", "id": "1", "method": "health"})
+        raw.hang_up()
+
+    async def broken(raw: RawSocket) -> None:
+        await admitted(raw)
+        await raw.send_bytes(frame_bytes(b"x", rsv=RSV1))
+        assert (await raw.closed()).code == 1002
+
+    return [
+        *(silent, gone_at_once, nonsense, wrong_token, too_big, flood, broken_before),
+        *(closes_before, unpaired, gone_meanwhile, admitted, closes, resets, hangs_up, broken),
+    ]
+
+
+async def by_scopes(question: Admission) -> Answer:
+    """Answer as the scopes of the question say."""
+    if "unpaired" in question.scopes:
+        return await want_pairing(question)
+    if "late" in question.scopes:
+        await asyncio.sleep(0.01)
+    return await admit(question)
+
+
+def alive() -> Counter[str]:
+    """Count what lives of a gateway's connections."""
+    gc.collect()
+    return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, KINDS))
+
+
+def entries(connections: Connections) -> dict[str, Any]:
+    """Return every collection of the registry that is not empty."""
+    found: dict[str, Any] = {
+        "pings": [bucket for bucket in connections._pings if bucket],
+        "ticks": [bucket for bucket in connections._ticks if bucket],
+    }
+    for name in ("_all", "_waiting", "_waiting_by_address", "_closing", "_by_device"):
+        found[name] = getattr(connections, name)
+    return {name: kept for name, kept in found.items() if kept}
+
+
+class TestInside:
+    async def test_no_task_transport_or_entry_is_left(self) -> None:
+        async with House() as house:
+            house.approvals.answer = by_scopes
+            await self._visit(house, ROUNDS // 12)  # whatever is made once is made now
+            await self._settle(house)
+            tasks, things = asyncio.all_tasks(), alive()
+            await self._visit(house, ROUNDS)
+            await self._settle(house)
+            assert entries(house.connections) == {}
+            await until(lambda: asyncio.all_tasks() == tasks, "every task has ended")
+            await until(lambda: alive() == things, "nothing is kept")
+
+    async def _visit(self, house: House, rounds: int) -> None:
+        for turn in range(rounds):
+            for number, way in enumerate(ways(TOKEN)):
+                await way(await house.raw(source=f"127.0.{turn}.{2 + number}"))
+
+    async def _settle(self, house: House) -> None:
+        await until(
+            lambda: not any("late" in asked.scopes for asked in house.approvals.asked[-1:]),
+            "all are answered",
+        )
+        await house.pass_time(HANDSHAKE_DEADLINE_SECONDS)
+        for connection in house.open_connections:
+            house.connections.close(connection, 1012, "service restart")
+        await house.pass_time(CLOSING_SECONDS + 0.5)
+        await house.empty()
+        await house.pass_time(CLOSING_SECONDS + 0.5)
+        house.protocols.clear()
+        house.approvals.asked.clear()
+        for raw in house._raws:
+            raw.hang_up()
+        house._raws.clear()
+
+
+class TestProcess:
+    async def test_no_descriptor_is_left(self, tmp_path: Path, redis_server: RedisServer) -> None:
+        with gateway_process(tmp_path, redis_server) as gateway:
+            async with FakeApproval(redis_server.approval_url, BUS_SECRET) as approval:
+                approval.answer = by_scopes
+                await gateway.until_ready()
+                before = descriptors(gateway.pid)
+                for _ in range(8):
+                    for number, way in enumerate(ways(GATEWAY_TOKEN)):
+                        raw = await RawSocket.open(gateway.port, source=f"127.0.0.{2 + number}")
+                        try:
+                            await way(raw)
+                        finally:
+                            raw.hang_up()
+                await until(lambda: descriptors(gateway.pid) <= before, "all sockets are closed")
+                outcomes = Counter(
+                    line["outcome"] for line in gateway.logs() if line["event"] == "connection"
+                )
+                assert sum(outcomes.values()) == 8 * len(ways(""))
+                assert {"admitted", "gone", "not-json", "pairing-required", "too-big"} <= set(
+                    outcomes
+                )
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))

@@ -1,0 +1,104 @@
+"""One record and the rules, without a store: what happens to it is a plain function."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, Final
+
+from services.approval import policy
+from services.approval.tokens import TokenKeys
+from shared.settings import Secrets
+from tests.unit.approval.devices import Device
+
+if TYPE_CHECKING:
+    from services.approval.records import Pairing, Pending, Record, Token
+
+TTL_MS: Final = 3_600_000
+KEYS: Final = TokenKeys(Secrets(["a-token-secret-for-tests-of-the-rules"]))
+
+
+class Desk:
+    """The desk where one device is judged. Ids are r1, r2, … and t1, t2, …; time stands still."""
+
+    def __init__(self) -> None:
+        requests, tokens = itertools.count(1), itertools.count(1)
+        self.draws: Final = policy.Draws(
+            request_id=lambda: f"r{next(requests)}", token_id=lambda: f"t{next(tokens)}"
+        )
+        self.device: Final = Device.new()
+        self.record: Record | None = None
+        self.now_ms = 1_700_000_000_000
+
+    @property
+    def pairing(self) -> Pairing:
+        """What was approved."""
+        assert self.record is not None
+        assert self.record.pairing is not None
+        return self.record.pairing
+
+    @property
+    def pending(self) -> Pending | None:
+        """What waits, whether or not it has expired."""
+        return self.record.pending if self.record else None
+
+    def judge(self, *scopes: str, **asked: Any) -> policy.Verdict:
+        """Judge a question, and keep the record it leads to; `asked` as for Device.asks."""
+        verdict = policy.judge(
+            self.record,
+            self.device.asks(scopes, **asked),
+            now_ms=self.now_ms,
+            ttl_ms=TTL_MS,
+            keys=KEYS,
+            draws=self.draws,
+        )
+        if not isinstance(verdict, policy.Deny) and verdict.changed is not None:
+            self.record = verdict.changed
+        return verdict
+
+    def ask(self, *scopes: str, **asked: Any) -> policy.Ask:
+        """Judge what a person has to decide."""
+        verdict = self.judge(*scopes, **asked)
+        assert isinstance(verdict, policy.Ask), verdict
+        return verdict
+
+    def admit(self, *scopes: str, **asked: Any) -> policy.Admit:
+        """Judge what was approved."""
+        verdict = self.judge(*scopes, **asked)
+        assert isinstance(verdict, policy.Admit), verdict
+        return verdict
+
+    def deny(self, *scopes: str, **asked: Any) -> str:
+        """Judge what is refused for good; return why."""
+        verdict = self.judge(*scopes, **asked)
+        assert isinstance(verdict, policy.Deny), verdict
+        return verdict.why
+
+    def approve(self) -> None:
+        """Approve what waits."""
+        assert self.record is not None
+        assert self.record.pending is not None
+        self.record = policy.approved(
+            self.record, self.record.pending, now_ms=self.now_ms, draws=self.draws
+        )
+
+    def pair(self, *scopes: str, **asked: Any) -> Token:
+        """Ask, approve and come in; return the token of the role."""
+        self.ask(*scopes, **asked)
+        self.approve()
+        return self.admit(*scopes, **asked).token
+
+    def rotate(self, role: str = "operator", scopes: list[str] | None = None) -> None:
+        """Draw a new token for a role."""
+        assert self.record is not None
+        self.record = policy.rotated(
+            self.record, self.pairing, role, scopes, now_ms=self.now_ms, draws=self.draws
+        )
+
+    def revoke(self, role: str = "operator") -> None:
+        """Revoke the token of a role."""
+        assert self.record is not None
+        self.record = policy.revoked(self.record, self.pairing, role, now_ms=self.now_ms)
+
+    def token(self, role: str = "operator") -> str:
+        """Return the device token of a role."""
+        return KEYS.derive(self.device.device_id, role, self.pairing.tokens[role].token_id)
