@@ -51,6 +51,34 @@ class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
     candidate_field: str = ""
 
 
+class Present(msgspec.Struct, array_like=True, frozen=True):
+    """One connection of a gateway: its number there, whose it is, and since when."""
+
+    number: int
+    device_id: str
+    role: str
+    since_ms: int
+
+
+class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
+    """A gateway's beat: what has changed since `applied`? And: I am here, with these connections.
+
+    `booted` is False until an answer has told where history stands. `builds_on` is the beat whose
+    presence this one's `joined` and `left` change; 0: whatever was known is to be forgotten first.
+    """
+
+    beat_id: int
+    applied: Change
+    booted: bool
+    builds_on: int
+    connections: int
+    joined: list[Present] = []
+    left: list[int] = []
+
+
+Question = Admission | BeatQuestion
+
+
 class Admitted(msgspec.Struct, tag="admitted", array_like=True, frozen=True):
     """Yes, decided at `change`. `token_scopes` are those of the device token, sorted."""
 
@@ -112,19 +140,37 @@ class Changed(msgspec.Struct, tag="changed", array_like=True, frozen=True):
     superseded_id: str = ""
 
 
+class BeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen=True):
+    """The answer to a beat, read in one step after the gateway's presence was written.
+
+    `changes` follow the gateway's own newest in order, at most so many that `head` may still be
+    ahead of them. `resync`: the history that the gateway knows is not the store's, or too long ago.
+    `presence_at` is the beat whose presence is held now; `now_ms` the store's clock.
+    """
+
+    beat_id: int
+    head: Change
+    now_ms: int
+    presence_at: int
+    resync: bool = False
+    changes: list[Changed] = []
+
+
 News = Alive | Changed
 
 EVERY_ROLE: Final = "*"
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-decode_question: Final = msgspec.msgpack.Decoder(Admission).decode
+decode_question: Final = msgspec.msgpack.Decoder(Question).decode
 """Decode a question; raises msgspec.DecodeError."""
 decode_answer: Final = msgspec.msgpack.Decoder(Answer).decode
 """Decode an answer; raises msgspec.DecodeError."""
+decode_beat_answer: Final = msgspec.msgpack.Decoder(BeatAnswer).decode
+"""Decode the answer to a beat; raises msgspec.DecodeError."""
 decode_news: Final = msgspec.msgpack.Decoder(News).decode
 """Decode news; raises msgspec.DecodeError."""
 
 
-def encode(message: Admission | Answer | News) -> bytes:
+def encode(message: Question | Answer | BeatAnswer | News) -> bytes:
     """Encode a question, an answer or news."""
     return _encode(message)

@@ -1,19 +1,28 @@
-"""The port to approval: everything the gateway ever asks of it, and the way over the bus."""
+"""The port to approval: everything the gateway asks of it, and the way over the bus.
+
+An answer counts only where this gateway knows of nothing newer about the device, and only while the
+lease runs (R6, R7): otherwise it is waited for, or asked for anew, within the deadline.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import asyncio
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from services.gateway.beat import Standing
 from shared.bus.errors import Unavailable
+from shared.bus.requester import DEADLINE_SECONDS
 from shared.messages import Admission, Answer, decode_answer, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from services.gateway.beat import Beat
+    from services.gateway.beater import Beater
     from shared.bus.requester import Requester
-    from shared.bus.responders import Responders
+
+ASKED_LIMIT: Final = 8
+"""How often one connection's question is asked anew because something changed meanwhile."""
 
 
 class Approvals(Protocol):
@@ -23,31 +32,62 @@ class Approvals(Protocol):
         """Return the verdict; raises Unavailable when nobody gave one in time."""
         ...
 
-    def require_live(self) -> None:
-        """Return if a question could be answered now; raises Unavailable if not."""
+    def require_current(self, answer: Answer | None, device_id: str) -> None:
+        """Return if an answer still counts (None: if anybody may be let in at all).
+
+        Raises Unavailable if not. To be called in the turn of the loop that registers the client.
+        """
         ...
 
 
 class BusApprovals:
     """Asks whichever approval replica is alive, over the bus."""
 
-    def __init__(
-        self, requester: Requester, responders: Responders, bus_ok: Callable[[], bool]
-    ) -> None:
+    def __init__(self, requester: Requester, beat: Beat, beater: Beater) -> None:
         self._requester = requester
-        self._responders = responders
-        self._bus_ok = bus_ok
+        self._beat = beat
+        self._beater = beater
 
     async def ask(self, question: Admission) -> Answer:
         """Return the verdict; raises Unavailable when nobody gave one in time."""
+        answer = await self._ask(question)
+        if self._beat.standing(answer.change, question.device_id) is Standing.COUNTS:
+            return answer
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                return await self._ask_until_it_counts(question, answer)
+        except TimeoutError:
+            raise Unavailable("timeout", detail="no answer was current") from None
+
+    def require_current(self, answer: Answer | None, device_id: str) -> None:
+        """Return if an answer still counts; raises Unavailable if not."""
+        if answer is None:
+            current = self._beat.leased
+        else:
+            current = self._beat.standing(answer.change, device_id) is Standing.COUNTS
+        if not current:
+            raise Unavailable("no-lease" if not self._beat.leased else "timeout")
+
+    async def _ask_until_it_counts(self, question: Admission, answer: Answer) -> Answer:
+        asked = 1
+        while True:
+            standing = self._beat.standing(answer.change, question.device_id)
+            if standing is Standing.COUNTS:
+                return answer
+            if standing is Standing.NO_LEASE or asked == ASKED_LIMIT:
+                raise Unavailable("no-lease" if standing is Standing.NO_LEASE else "timeout")
+            if standing is Standing.WAIT:
+                self._beater.beat_now()
+                await self._beater.moved()
+                continue
+            asked += 1
+            call_id = f"{question.call_id}#{asked}"
+            answer = await self._ask(msgspec.structs.replace(question, call_id=call_id))
+
+    async def _ask(self, question: Admission) -> Answer:
         raw = await self._requester.ask(msgspec.Raw(encode(question)))
         try:
             answer: Answer = decode_answer(raw)
         except (msgspec.MsgspecError, RecursionError):
             raise Unavailable("no-responder", detail="an answer that cannot be read") from None
         return answer
-
-    def require_live(self) -> None:
-        """Return if a question could be answered now; raises Unavailable if not."""
-        if not self._responders.live() and not self._responders.expected():
-            raise Unavailable("no-responder" if self._bus_ok() else "redis")

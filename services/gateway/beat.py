@@ -1,0 +1,218 @@
+"""The beat: numbers, lease and gaps. Pure: messages and the clock in, effects out.
+
+One object a gateway. It knows up to which change everything has been applied, what it recently
+learned about devices, and until when the lease runs. The rules R1 to R12 that it keeps are told,
+with what each prevents, in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+from shared.messages import Change
+
+if TYPE_CHECKING:
+    from shared.clock import Clock
+    from shared.messages import BeatAnswer, Changed
+
+REMEMBERED_CHANGES: Final = 4096
+"""How many changes are remembered; an answer decided before all of them is asked for anew."""
+BEATS_OUT_LIMIT: Final = 64
+"""How many unanswered beats are remembered; an answer to an older one is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseDevice:
+    """Close what a device has open in these roles: it was removed, rotated or revoked (R9)."""
+
+    change: Changed
+
+
+@dataclass(frozen=True, slots=True)
+class CloseEverybody:
+    """History was lost: nobody is served any more, and all are closed until then (R8).
+
+    `until` is a point in monotonic time: the end of the lease that they were admitted under.
+    """
+
+    until: float
+
+
+class BeatNow(Enum):
+    """Send a beat at once: something is missing."""
+
+    BEAT_NOW = auto()
+
+
+class Moved(Enum):
+    """The applied change or the lease moved: whoever waits for that may look again."""
+
+    MOVED = auto()
+
+
+BEAT_NOW: Final = BeatNow.BEAT_NOW
+MOVED: Final = Moved.MOVED
+Effect = CloseDevice | CloseEverybody | BeatNow | Moved
+
+
+class Standing(Enum):
+    """What an answer to a question is worth now."""
+
+    COUNTS = auto()
+    WAIT = auto()
+    """It was decided at a change that is not applied here yet: beat, and look again."""
+    ASK_AGAIN = auto()
+    """Something newer touches the device, or it comes from another history."""
+    NO_LEASE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A beat that is out: when it went, and what was remembered ahead of the applied change."""
+
+    at: float
+    ahead: frozenset[Change]
+
+
+class Beat:
+    """What one gateway knows of the history of all records, and for how long it may rely on it."""
+
+    def __init__(self, clock: Clock, *, lease_seconds: float) -> None:
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self.applied = Change()
+        self.booted = False
+        """Whether an answer has ever told where history stands."""
+        self.head_seen = 0
+        """The highest change number heard of: what lies above `applied` is still missing."""
+        self._floor = Change()
+        self._memory: OrderedDict[Change, str] = OrderedDict()
+        self._history: OrderedDict[int, str] = OrderedDict()
+        self._touched: dict[str, int] = {}
+        self._leased_from = float("-inf")
+        self._sent: OrderedDict[int, _Sent] = OrderedDict()
+        self._last_id = 0
+        self._newest_answered = 0
+
+    @property
+    def lease_left(self) -> float:
+        """Seconds until the lease ends; negative once it has (R7: read off the clock)."""
+        return self._leased_from + self._lease_seconds - self._clock.monotonic()
+
+    @property
+    def leased(self) -> bool:
+        """Whether anybody may be admitted or served right now."""
+        return self.lease_left > 0
+
+    def next_beat(self) -> int:
+        """Note that a beat goes out now; returns its id. The lease runs from here (R1)."""
+        self._last_id += 1
+        ahead = frozenset(c for c in self._memory if c.number > self.applied.number)
+        self._sent[self._last_id] = _Sent(self._clock.monotonic(), ahead)
+        if len(self._sent) > BEATS_OUT_LIMIT:
+            self._sent.popitem(last=False)
+        return self._last_id
+
+    def on_news(self, news: Changed) -> list[Effect]:
+        """Take a change that was told; out of order or not (R5)."""
+        if not self.booted or news.change.number <= self.applied.number:
+            return []
+        self.head_seen = max(self.head_seen, news.change.number)
+        if self._follows(news):
+            return [*self._apply(news), MOVED]
+        self._remember(news)
+        return [*_closing(news), BEAT_NOW]
+
+    def on_answer(self, answer: BeatAnswer) -> list[Effect]:
+        """Take the answer to a beat (R1, R4, R5, R8, R10)."""
+        sent = self._sent.pop(answer.beat_id, None)
+        if sent is None or answer.beat_id < self._newest_answered:
+            return []
+        self._newest_answered = answer.beat_id
+        for older in [beat_id for beat_id in self._sent if beat_id < answer.beat_id]:
+            del self._sent[older]
+        effects: list[Effect] = []
+        if answer.resync or not self.booted:
+            effects += self._resync(answer)
+        else:
+            for change in answer.changes:
+                if self._follows(change):
+                    effects += self._apply(change)
+        self.head_seen = max(self.applied.number, answer.head.number)
+        if self.applied != answer.head:
+            return [*effects, MOVED, BEAT_NOW]
+        self._leased_from = max(self._leased_from, sent.at)
+        self._forget(sent.ahead, above=answer.head.number)
+        return [*effects, MOVED]
+
+    def standing(self, decided_at: Change, device_id: str) -> Standing:
+        """Say what an answer is worth that was decided at a change (R6, R7)."""
+        if not self.leased:
+            return Standing.NO_LEASE
+        number = decided_at.number
+        if number < self._floor.number or self._touched.get(device_id, 0) > number:
+            return Standing.ASK_AGAIN
+        if number > self.applied.number:
+            return Standing.WAIT
+        known = self._floor.tag if number == self._floor.number else self._history.get(number)
+        return Standing.COUNTS if known == decided_at.tag else Standing.ASK_AGAIN
+
+    def _follows(self, change: Changed) -> bool:
+        return (
+            change.change.number == self.applied.number + 1
+            and change.previous_tag == self.applied.tag
+        )
+
+    def _apply(self, change: Changed) -> list[Effect]:
+        self.applied = change.change
+        self._history[change.change.number] = change.change.tag
+        known = change.change in self._memory
+        self._remember(change)
+        return [] if known else _closing(change)
+
+    def _remember(self, change: Changed) -> None:
+        self._memory[change.change] = change.device_id
+        touched = self._touched.get(change.device_id, 0)
+        self._touched[change.device_id] = max(touched, change.change.number)
+        while len(self._memory) > REMEMBERED_CHANGES:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        oldest = min(self._memory, key=lambda change: change.number)
+        device_id = self._memory.pop(oldest)
+        if self._touched.get(device_id) == oldest.number:
+            del self._touched[device_id]
+        tag = self._history.pop(oldest.number, None)
+        if tag is not None:
+            self._floor = Change(oldest.number, tag)
+
+    def _resync(self, answer: BeatAnswer) -> list[Effect]:
+        until = self._leased_from + self._lease_seconds
+        first = not self.booted
+        self.booted = True
+        self.applied = self._floor = answer.head
+        self._history.clear()
+        for change in [c for c in self._memory if c.number <= answer.head.number]:
+            del self._memory[change]
+        self._index()
+        return [] if first else [CloseEverybody(until)]
+
+    def _forget(self, ahead: frozenset[Change], *, above: int) -> None:
+        """Drop news of a forgotten history: it was there before the beat, and the head is below."""
+        gone = [change for change in ahead if change.number > above and change in self._memory]
+        for change in gone:
+            del self._memory[change]
+        if gone:
+            self._index()
+
+    def _index(self) -> None:
+        self._touched.clear()
+        for change, device_id in self._memory.items():
+            self._touched[device_id] = max(self._touched.get(device_id, 0), change.number)
+
+
+def _closing(news: Changed) -> list[Effect]:
+    return [CloseDevice(news)] if news.closes else []

@@ -1,0 +1,152 @@
+"""The beat's shell: sends one every second, and does what comes of news and answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+
+from services.gateway import log_events
+from services.gateway.beat import BEAT_NOW, MOVED, CloseDevice, CloseEverybody
+from shared.bus.errors import Unavailable
+from shared.messages import BeatQuestion, decode_beat_answer, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.gateway.beat import Beat, Effect
+    from services.gateway.connections import Connections
+    from services.gateway.metrics import Metrics
+    from services.gateway.presence import Presence
+    from shared.bus.requester import Requester
+    from shared.clock import Clock
+    from shared.messages import Changed
+
+REMOVED_REASON: Final = "device removed"
+EXTRA_BEAT_SECONDS: Final = 0.05
+"""Beats beyond the regular ones are at least so far apart."""
+
+
+class Beater:
+    """Keeps the beat going."""
+
+    def __init__(
+        self,
+        *,
+        beat: Beat,
+        presence: Presence,
+        requester: Requester,
+        connections: Connections,
+        metrics: Metrics,
+        clock: Clock,
+        beat_seconds: float,
+    ) -> None:
+        self._beat = beat
+        self._presence = presence
+        self._requester = requester
+        self._connections = connections
+        self._metrics = metrics
+        self._clock = clock
+        self._beat_seconds = beat_seconds
+        self._log = structlog.get_logger("gateway")
+        self._extra: asyncio.TimerHandle | None = None
+        self._moved: list[asyncio.Future[None]] = []
+
+    async def run(self) -> None:
+        """Beat until cancelled, whether or not earlier beats were answered."""
+        try:
+            while True:
+                self._send()
+                await asyncio.sleep(self._beat_seconds)
+        finally:
+            if self._extra is not None:
+                self._extra.cancel()
+
+    def beat_now(self) -> None:
+        """Beat soon, beyond the regular ones: something is missing."""
+        if self._extra is None:
+            loop = asyncio.get_running_loop()
+            self._extra = loop.call_later(EXTRA_BEAT_SECONDS, self._send_extra)
+
+    def on_news(self, news: Changed) -> None:
+        """Take a change that was told."""
+        self._carry_out(self._beat.on_news(news))
+
+    async def moved(self) -> None:
+        """Return once the applied change or the lease has moved."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._moved.append(future)
+        await future
+
+    def _send_extra(self) -> None:
+        self._extra = None
+        self._send()
+
+    def _send(self) -> None:
+        beat_id = self._beat.next_beat()
+        builds_on, joined, left = self._presence.delta(beat_id)
+        question = BeatQuestion(
+            beat_id=beat_id,
+            applied=self._beat.applied,
+            booted=self._beat.booted,
+            builds_on=builds_on,
+            connections=len(self._presence),
+            joined=joined,
+            left=left,
+        )
+        sent_at = self._clock.monotonic()
+        try:
+            answer = self._requester.submit(encode(question), urgent=True)
+        except Unavailable:
+            return
+        answer.add_done_callback(lambda done: self._answered(done, sent_at))
+
+    def _answered(self, answer: asyncio.Future[msgspec.Raw], sent_at: float) -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            self._metrics.beats.labels("unanswered").inc()
+            return
+        try:
+            told = decode_beat_answer(answer.result())
+        except (msgspec.MsgspecError, RecursionError):
+            self._metrics.beats.labels("malformed").inc()
+            return
+        self._metrics.beats.labels("resync" if told.resync else "answered").inc()
+        self._metrics.beat_seconds.observe(self._clock.monotonic() - sent_at)
+        self._presence.answered(told.presence_at)
+        self._carry_out(self._beat.on_answer(told))
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, CloseDevice):
+                self._close_device(effect.change)
+            elif isinstance(effect, CloseEverybody):
+                self._log.error(
+                    log_events.RESYNC.name,
+                    change=self._beat.applied.number,
+                    closing=self._connections.admitted,
+                )
+                self._connections.condemn(effect.until)
+            elif effect is BEAT_NOW:
+                self.beat_now()
+            elif effect is MOVED:
+                self._wake()
+
+    def _close_device(self, change: Changed) -> None:
+        closed = self._connections.close_device(change.device_id, change.closes, REMOVED_REASON)
+        if closed:
+            self._metrics.closed_by_change.inc(closed)
+            self._log.info(
+                log_events.CHANGED.name,
+                device=change.device_id,
+                kind=change.kind,
+                change=change.change.number,
+                closed=closed,
+            )
+
+    def _wake(self) -> None:
+        waiting, self._moved = self._moved, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
