@@ -211,11 +211,9 @@ class Handshake:
 
     def _judged(self, params: ConnectParams, now_ms: int) -> Effect:  # noqa: PLR0911 (one a step)
         """Go through contract §4, steps 3 and 6 to 12."""
-        version = _common_version(params)
+        version = _common_version(params.min_protocol, params.max_protocol)
         role = params.role or "operator"
-        if _claims_worker(params.client.id, params.client.mode, role) and not (
-            version == refusals.PROTOCOL_3 and role == "worker"
-        ):
+        if _is_worker(params.client.id, params.client.mode, role, version):
             return refusals.WORKER
         if version is None:
             return refusals.protocol_mismatch(params.min_protocol, params.max_protocol)
@@ -319,17 +317,12 @@ def _explained(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
     except ValueError:
         return "", refusals.NOT_JSON
     params = value.get("params", {}) if isinstance(value, dict) else {}
-    least, most = (
-        (params.get("minProtocol"), params.get("maxProtocol"))
-        if isinstance(params, dict)
-        else (4, 4)
-    )
-    speaks_3 = least == refusals.PROTOCOL_3 and most == refusals.PROTOCOL_3
-    if isinstance(params, dict) and not speaks_3:
-        client = params.get("client")
-        client = client if isinstance(client, dict) else {}
-        if _claims_worker(client.get("id"), client.get("mode"), params.get("role")):
-            return "", refusals.WORKER
+    claimed = params if isinstance(params, dict) else {}
+    client = claimed.get("client")
+    client = client if isinstance(client, dict) else {}
+    version = _common_version(claimed.get("minProtocol"), claimed.get("maxProtocol"))
+    if _is_worker(client.get("id"), client.get("mode"), claimed.get("role"), version):
+        return "", refusals.WORKER
     if schema.request_problem(value) is not None:
         return "", refusals.INVALID_FRAME
     frame_id = value["id"]
@@ -337,8 +330,7 @@ def _explained(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
         return frame_id, refusals.NOT_CONNECT
     problems = schema.params_problems(params, schema.CONNECT_PARAMS)
     if problems:
-        protocol = refusals.PROTOCOL_3 if speaks_3 else PROTOCOLS[0]
-        return frame_id, refusals.invalid_params(problems, protocol)
+        return frame_id, refusals.invalid_params(problems, version or PROTOCOLS[0])
     return frame_id, connect_from(value)
 
 
@@ -349,12 +341,18 @@ def masked_frame_bytes(payload_bytes: int) -> int:
     return payload_bytes + (8 if payload_bytes < _MEDIUM_LENGTH_BYTES else 14)
 
 
-def _claims_worker(client_id: object, mode: object, role: object) -> bool:
-    return role == "worker" or mode == "worker" or client_id == "openclaw-worker"
+def _is_worker(client_id: object, mode: object, role: object, version: int | None) -> bool:
+    """Say whether somebody claims to be a worker; protocol 3 knows no such role."""
+    if role == "worker":
+        return version != refusals.PROTOCOL_3
+    return mode == "worker" or client_id == "openclaw-worker"
 
 
-def _common_version(params: ConnectParams) -> int | None:
-    return next((v for v in PROTOCOLS if params.min_protocol <= v <= params.max_protocol), None)
+def _common_version(least: object, most: object) -> int | None:
+    """Return the best version that both sides speak, or None."""
+    if not isinstance(least, int | float) or not isinstance(most, int | float):
+        return None
+    return next((version for version in PROTOCOLS if least <= version <= most), None)
 
 
 def _device_token_candidate(auth: Auth) -> tuple[str, str]:

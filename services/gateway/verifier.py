@@ -11,6 +11,7 @@ from shared.protocol.signing import (
     device_id_of,
     encode_base64,
     signature_holds,
+    trimmed,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def verify_device(
         return refusals.DEVICE_ID_MISMATCH
     if abs(now_ms - device.signed_at) > SIGNED_AT_SKEW_MS:
         return refusals.SIGNATURE_EXPIRED
-    signed_nonce = device.nonce.strip()
+    signed_nonce = trimmed(device.nonce)
     if not signed_nonce:
         return refusals.NONCE_REQUIRED
     if signed_nonce != nonce:

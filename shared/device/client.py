@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
@@ -23,7 +23,6 @@ from shared.device.errors import (
     DeviceClientError,
     DisconnectedError,
     NoAnswerError,
-    UnreachableError,
 )
 from shared.device.handshake import (
     Admitted,
@@ -39,8 +38,8 @@ from shared.device.handshake import (
     request,
 )
 from shared.device.mailbox import Mailbox
+from shared.device.opening import Timeouts, new_session, open_socket
 from shared.device.profile import CLI
-from shared.protocol.limits import FRAME_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -56,27 +55,12 @@ KEPT_FRAMES_LIMIT: Final = 10_000
 """Events, and responses that no call awaits, that are kept unread; the oldest go first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long each wait may take, in seconds."""
-
-    open: float = 5.0
-    """TCP, TLS and the upgrade."""
-    challenge: float = 5.0
-    outcome: float = 20.0
-    """From `connect` to its answer; longer than the gateway's own deadline of 15 s."""
-    call: float = 10.0
-    close: float = 5.0
-    """From a refusal to the close frame, and for closing ourselves."""
-    send: float = 5.0
-
-
 class DeviceClient:
     """One connection of one device.
 
-    Without a key the client comes as a device-less one. `credentials` names secrets beside
-    `token` and `device_token`; after admission it holds the device token for the next time.
-    A `session` that is given is shared and stays open.
+    Without a key the client comes as a device-less one. `credentials` stands in for `token` and
+    `device_token`; after admission it also holds the device token that was issued, for the next
+    time. A `session` that is given is shared and stays open.
     """
 
     def __init__(
@@ -140,27 +124,18 @@ class DeviceClient:
 
     async def open(self) -> None:
         """Open the socket and say nothing; raises UnreachableError. Again: does nothing."""
+        if self._ended.done():
+            raise DisconnectedError(self._ended.result())
         if self._socket is not None:
             return
-        session = self._shared_session or self._own_session()
-        try:
-            async with asyncio.timeout(self.timeouts.open):
-                self._socket = await session.ws_connect(
-                    self.url,
-                    headers=self._headers,
-                    origin=self._origin,
-                    autoping=self._answer_pings,
-                    max_msg_size=FRAME_LIMIT_BYTES,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=self.timeouts.close),
-                )
-        except aiohttp.WSServerHandshakeError as error:
-            why = f"HTTP {error.status} instead of a WebSocket"
-            raise UnreachableError(self.url, why, error.status) from error
-        except TimeoutError as error:
-            why = f"no answer within {self.timeouts.open:g} s"
-            raise UnreachableError(self.url, why) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UnreachableError(self.url, _why(error)) from error
+        self._socket = await open_socket(
+            self._shared_session or self._own_session(),
+            self.url,
+            headers=self._headers,
+            origin=self._origin,
+            answer_pings=self._answer_pings,
+            timeouts=self.timeouts,
+        )
         self._reader = asyncio.create_task(self._read(self._socket), name="device-client-reader")
 
     async def challenge(self) -> Challenge | Close:
@@ -337,30 +312,6 @@ class DeviceClient:
             error = self._broken or DisconnectedError(close)
             self._events.end(error)
             self._strays.end(error)
-
-
-def new_session() -> aiohttp.ClientSession:
-    """Return a session for any number of clients: no cookies, nothing from the environment."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        timeout=aiohttp.ClientTimeout(total=None),
-        headers={"User-Agent": "latchkey-device"},
-    )
-
-
-def _why(error: Exception) -> str:
-    """Say in a few words why no socket came about."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"no such host as {error.host}"
-    if isinstance(error, aiohttp.ClientSSLError):
-        return f"TLS: {error}"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        if isinstance(error.os_error, ConnectionRefusedError):
-            return "the connection was refused"
-        return error.os_error.strerror or str(error.os_error)
-    return str(error) or type(error).__name__
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -12,6 +12,9 @@ from services.approval import policy
 from shared.protocol.signing import normalised_metadata
 from tests.unit.approval.desk import KEYS, TTL_MS, Desk
 from tests.unit.approval.devices import Device
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROLES: Final = ("operator", "node")
 ALL_OF_OPERATOR: Final = frozenset(
@@ -24,13 +27,25 @@ IMPLIED: Final = {
 }
 """What a scope covers beside itself, written down apart from the code (contract §9)."""
 
-PLATFORMS: Final = ("linux", "Linux ", "darwin", "")
+PLATFORMS: Final = ("linux", "linux", "linux", "Linux ", "linux", "darwin", "")
 
-scope_lists: Final = st.lists(st.sampled_from(SCOPES), max_size=4).map(tuple)
-likely_scopes: Final = st.lists(st.sampled_from(SCOPES[:4]), max_size=3).map(tuple) | scope_lists
+own_lists: Final = {
+    role: st.lists(
+        st.sampled_from([scope for scope in SCOPES if scope.startswith(f"{role}.")]), max_size=3
+    )
+    for role in ROLES
+}
+any_lists: Final = st.lists(st.sampled_from(SCOPES), max_size=4)
+wishes: Final = st.one_of(
+    st.tuples(st.just("operator"), own_lists["operator"]),
+    st.tuples(st.just("operator"), own_lists["operator"]),
+    st.tuples(st.just("node"), own_lists["node"]),
+    st.tuples(st.sampled_from(ROLES), any_lists),
+)
+"""Role and scopes, mostly such as can be approved."""
 
 
-def reach(scopes: tuple[str, ...] | frozenset[str], role: str) -> frozenset[str]:
+def reach(scopes: Iterable[str], role: str) -> frozenset[str]:
     """Return all that these scopes allow in a role."""
     own = {scope for scope in scopes if scope.startswith(f"{role}.")}
     if role != "operator":
@@ -59,16 +74,16 @@ class Pairing(RuleBasedStateMachine):
         """Request ids that have ended."""
 
     @rule(
-        scopes=likely_scopes,
-        role=st.sampled_from(ROLES),
+        wish=wishes,
         platform=st.sampled_from(PLATFORMS),
         name=st.sampled_from(("", "a", "b")),
-        token=st.sampled_from(("none", "live", "other role's", "dead", "wrong")),
+        token=st.sampled_from(("none", "none", "live", "other role's", "dead", "wrong")),
     )
     def device_connects(
-        self, scopes: tuple[str, ...], role: str, platform: str, name: str, token: str
+        self, wish: tuple[str, list[str]], platform: str, name: str, token: str
     ) -> None:
         """Judge a question, with or without a device token."""
+        role, scopes = wish
         candidate = self.candidate(token, role)
         waiting = self.open_request()
         verdict = self.desk.judge(*scopes, role=role, platform=platform, name=name, token=candidate)
@@ -91,9 +106,7 @@ class Pairing(RuleBasedStateMachine):
         assert not candidate or opens
         self.was_asked(verdict, waiting, scopes, role)
 
-    def was_asked(
-        self, verdict: policy.Ask, waiting: str, scopes: tuple[str, ...], role: str
-    ) -> None:
+    def was_asked(self, verdict: policy.Ask, waiting: str, scopes: list[str], role: str) -> None:
         """Check a verdict that a person has to decide, against the request that waited before."""
         pending = verdict.pending
         if pending.request_id == waiting:

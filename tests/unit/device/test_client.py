@@ -10,7 +10,7 @@ import pytest
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
 
-from shared.device.client import DeviceClient, Timeouts, new_session
+from shared.device.client import DeviceClient
 from shared.device.errors import (
     BrokenPeerError,
     DeviceClientError,
@@ -27,6 +27,7 @@ from shared.device.handshake import (
     connect_request,
 )
 from shared.device.identity import DeviceKey
+from shared.device.opening import Timeouts, new_session
 from shared.device.profile import CLI, CLI_3
 from tests.support.stub_gateway import NONCE, NOW_MS, Socket, hello, stub_gateway
 
@@ -453,6 +454,12 @@ class TestTheSocket:
             await device.close()
             assert await device.closed() == Close(4000, "tick timeout")
         assert codes == [(4000, "tick timeout")]
+
+    async def test_one_client_is_one_connection(self) -> None:
+        async with stub_gateway(refusing) as url, DeviceClient(url, KEY, CLI) as device:
+            await device.connect()
+            with pytest.raises(DisconnectedError):
+                await device.open()
 
     async def test_pings_are_answered_unless_told_otherwise(self) -> None:
         pongs: list[bool] = []

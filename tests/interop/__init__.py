@@ -1,0 +1,1 @@
+"""`make interop`: the reference client of the protocol, as published, against what `make run` starts."""
