@@ -118,9 +118,10 @@ Answer = Admitted | NeedsPairing | Denied | Overfull
 
 
 class Alive(msgspec.Struct, tag="alive", array_like=True, frozen=True):
-    """News: an approval replica that takes questions."""
+    """News: an approval replica. Only a `ready` one takes questions."""
 
     boot_id: str
+    ready: bool = True
 
 
 class Changed(msgspec.Struct, tag="changed", array_like=True, frozen=True):

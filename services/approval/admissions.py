@@ -24,7 +24,6 @@ from shared.messages import (
     NeedsPairing,
     Overfull,
     decode_answer,
-    decode_question,
     encode,
 )
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from services.approval.metrics import Metrics
     from services.approval.tokens import TokenKeys
-    from shared.bus.responder import Question, Reply
+    from shared.bus.responder import Reply
 
 TRIES_LIMIT: Final = 8
 """How often a commit is tried again because somebody else was quicker."""
@@ -69,30 +68,19 @@ class Admissions:
         self._metrics = metrics
         self._log = structlog.get_logger("approval")
 
-    async def handle(self, questions: Sequence[Question]) -> list[Reply | asyncio.Future[Reply]]:
-        """Answer one message of questions; None where the outcome is not known.
+    async def replies(self, questions: Sequence[Admission]) -> list[Reply | asyncio.Future[Reply]]:
+        """Answer questions that came together; None where the outcome is not known.
 
         What needs a commit is answered later, so that nobody waits for another's write.
         """
-        asked = [self._decoded(question) for question in questions]
-        sound = [question for question in asked if question is not None]
         try:
-            head, held = await self._store.load([question.device_id for question in sound])
+            head, held = await self._store.load([question.device_id for question in questions])
         except StoreUnavailable as missing:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
             return [None] * len(questions)
-        records = iter(held)
         return [
-            None if question is None else self._reply(question, head, next(records))
-            for question in asked
+            self._reply(question, head, one) for question, one in zip(questions, held, strict=True)
         ]
-
-    def _decoded(self, question: Question) -> Admission | None:
-        try:
-            return decode_question(question.body)
-        except (msgspec.MsgspecError, RecursionError):
-            self._metrics.questions.labels("malformed").inc()
-            return None
 
     def _reply(
         self, question: Admission, head: Change, held: Held

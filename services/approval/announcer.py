@@ -49,20 +49,38 @@ class Announcer:
         self._clock = clock
         self._log = structlog.get_logger("approval")
         self._written_at = float("-inf")
+        self._heard_at = float("-inf")
         self._trouble = "nothing was written yet"
         self._warnings: tuple[str, ...] = ()
         self.milliseconds = 0.0
 
     def health(self) -> Health:
         """Say how Redis does as a store."""
-        if self.fresh:
-            return Health(ok=True, reason="writes come through", warnings=self._warnings)
-        return Health(ok=False, reason=self._trouble)
+        if not self._writes:
+            return Health(ok=False, reason=self._trouble or "no write came through for 3 s")
+        if not self._hears:
+            return Health(ok=False, reason="its own news has not come back for 3 s")
+        return Health(ok=True, reason="writes come through", warnings=self._warnings)
 
     @property
     def fresh(self) -> bool:
-        """Whether a write has come through lately; if not, no question may be answered."""
+        """Whether own writes and own news came through lately; else nothing is answered (R3)."""
+        return self._writes and self._hears
+
+    @property
+    def _writes(self) -> bool:
         return self._clock.monotonic() - self._written_at <= SILENCE_SECONDS
+
+    @property
+    def _hears(self) -> bool:
+        return self._clock.monotonic() - self._heard_at <= SILENCE_SECONDS
+
+    def heard(self) -> None:
+        """Take notice that this replica's own news came back."""
+        was_fresh = self.fresh
+        self._heard_at = self._clock.monotonic()
+        if self.fresh and not was_fresh:
+            self._tell(Alive(self._boot_id, ready=True))
 
     async def run(self) -> None:
         """Announce until cancelled."""
@@ -84,10 +102,9 @@ class Announcer:
 
     async def _round(self, rounds: int) -> None:
         await self._store.write_alive(self._boot_id)
-        if not self.fresh and self._trouble:
-            self._trouble = ""
+        self._trouble = ""
         self._written_at = self._clock.monotonic()
-        self._tell(Alive(self._boot_id))
+        self._tell(Alive(self._boot_id, ready=self.fresh))
         if rounds % EXPIRY_ROUNDS == 0:
             self._look_at(await self._store.info())
             await self._registry.expire(EXPIRED_PER_ROUND)

@@ -17,6 +17,7 @@ from services.approval.api import add_routes
 from services.approval.ledger import Ledger
 from services.approval.metrics import Metrics
 from services.approval.policy import Draws
+from services.approval.questions import Questions
 from services.approval.registry import Registry
 from services.approval.store import Store
 from services.approval.tokens import TokenKeys, draw_request_id, draw_token_id
@@ -64,7 +65,10 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     )
 
     def on_message(channel: str, message: Opened) -> None:
-        if channel != NEWS and announcer.fresh:
+        if channel == NEWS:
+            if message.sender == boot_id:
+                announcer.heard()
+        elif announcer.fresh:
             responder.deliver(message)
 
     store = Store(client, clock)
@@ -112,7 +116,8 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         ),
         metrics=metrics,
     )
-    responder = Responder(bus.publish, envelope, admissions.handle, count=counts)
+    questions = Questions(admissions, store, metrics)
+    responder = Responder(bus.publish, envelope, questions.handle, count=counts)
     announcer = Announcer(
         boot_id=boot_id, store=store, registry=registry, tell=tell, metrics=metrics, clock=clock
     )

@@ -18,6 +18,11 @@ class Metrics:
             ["verdict"],
             registry=self.registry,
         )
+        self.beats = Counter(
+            "latchkey_approval_beats",
+            "Beats of gateways that were answered.",
+            registry=self.registry,
+        )
         self.changes = Counter(
             "latchkey_approval_changes",
             "Numbered changes of device records, by kind.",

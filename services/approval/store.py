@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from services.approval.errors import StoreUnavailable
 from services.approval.plan import VERSION_CHARACTERS, AuditEntry, Plan
 from services.approval.records import Record, RequestNote, decode_note, decode_record
-from shared.messages import Change
+from shared.messages import BeatAnswer, Change, Changed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from shared.clock import Clock
+    from shared.messages import BeatQuestion
 
 HEAD: Final = "latchkey:head"
 CHANGES: Final = "latchkey:changes"
@@ -34,7 +35,15 @@ ALIVE_KEPT_MS: Final = 5_000
 WAIT_MS: Final = 1_000
 """How long a commit waits for a Redis replica to have it, where there are replicas."""
 
+BEAT_CHANGES_LIMIT: Final = 256
+"""How many changes one answer to a beat tells at most (R4)."""
+PRESENCE_KEPT_MS: Final = 10_000
+"""After so long without a beat a gateway's presence vanishes as a whole."""
+
+_BEAT: Final = files("services.approval").joinpath("beat.lua").read_text()
 _COMMIT: Final = files("services.approval").joinpath("commit.lua").read_text()
+_decode_changed: Final = msgspec.msgpack.Decoder(Changed).decode
+_encode_present: Final = msgspec.msgpack.Encoder().encode
 _decode_entry: Final = msgspec.json.Decoder(AuditEntry).decode
 
 
@@ -56,6 +65,15 @@ def address_key(limit_key: str) -> str:
 def alive_key(boot_id: str) -> str:
     """Name the key that stands while an approval replica is alive."""
     return f"latchkey:alive:{boot_id}"
+
+
+GATEWAYS: Final = "latchkey:gateways"
+"""Sorted set: gateways by the time of their last beat."""
+
+
+def presence_key(boot_id: str) -> str:
+    """Name the hash of who is connected to a gateway."""
+    return f"latchkey:presence:{boot_id}"
 
 
 def call_key(call_id: str) -> str:
@@ -99,6 +117,7 @@ class Store:
         self._client: Any = client  # its types cover bytes and text, ours are bytes
         self._clock = clock
         self._commit = client.register_script(_COMMIT)
+        self._beat = client.register_script(_BEAT)
         self._offset_ms: float | None = None
         self.has_replicas = False
 
@@ -182,6 +201,36 @@ class Store:
         outcome, number, tag, answer, previous = result
         return Committed(outcome.decode(), Change(number, tag.decode()), answer, previous.decode())
 
+    async def beat(self, gateway: str, beat: BeatQuestion) -> BeatAnswer:
+        """Write a gateway's presence and read what it has missed, in one step (R2)."""
+        joined = [part for one in beat.joined for part in (one.number, _encode_present(one))]
+        async with _reaching_redis():
+            head, now_ms, presence_at, resync, found = await self._beat(
+                keys=[presence_key(gateway), GATEWAYS, HEAD, CHANGES],
+                args=[
+                    gateway,
+                    beat.beat_id,
+                    beat.builds_on,
+                    beat.connections,
+                    PRESENCE_KEPT_MS,
+                    beat.applied.number,
+                    beat.applied.tag,
+                    int(beat.booted),
+                    BEAT_CHANGES_LIMIT,
+                    len(beat.joined),
+                    *joined,
+                    *beat.left,
+                ],
+            )
+        return BeatAnswer(
+            beat_id=beat.beat_id,
+            head=_change(head),
+            now_ms=now_ms,
+            presence_at=presence_at,
+            resync=bool(resync),
+            changes=[_changed(entry_id, fields) for entry_id, fields in found],
+        )
+
     async def _listed(self, index: str, *, newest_first: bool) -> list[Record]:
         async with _reaching_redis():
             members = await self._client.zrange(index, 0, -1, desc=newest_first)
@@ -208,3 +257,12 @@ def _entries(found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[Audi
     for entry_id, fields in found:
         entry = _decode_entry(fields[b"entry"])
         yield msgspec.structs.replace(entry, id=int(entry_id.split(b"-")[0]))
+
+
+def _changed(entry_id: bytes, fields: Sequence[bytes]) -> Changed:
+    values = dict(zip(fields[::2], fields[1::2], strict=True))
+    return msgspec.structs.replace(
+        _decode_changed(values[b"body"]),
+        change=Change(int(entry_id.split(b"-")[0]), values[b"tag"].decode()),
+        previous_tag=values[b"previous"].decode(),
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,8 @@ from aiohttp import web
 
 from services.gateway import log_events
 from services.gateway.approvals import BusApprovals
+from services.gateway.beat import Beat
+from services.gateway.beater import Beater
 from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import Connections
 from services.gateway.handshake import Rules
@@ -19,6 +20,7 @@ from services.gateway.health import readiness_of
 from services.gateway.inbox import Inbox
 from services.gateway.methods import Methods
 from services.gateway.metrics import Metrics
+from services.gateway.presence import Presence
 from services.gateway.upkeep import Upkeep
 from services.gateway.views import Views, add_routes
 from shared.bus.channels import NEWS, inbox_channel
@@ -52,8 +54,10 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     """Put the gateway together; nothing runs before the application starts."""
     common = settings.common
     metrics = Metrics()
+    presence = Presence()
     connections = Connections(
         clock,
+        presence,
         limit=settings.connection_limit,
         preauth_limit_per_address=settings.preauth_limit_per_address,
     )
@@ -64,6 +68,9 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     def on_message(channel: str, message: Opened) -> None:
         inbox.on_message(channel, message)
 
+    def on_subscribed() -> None:
+        beater.beat_now()
+
     envelope = Envelope(tuple(common.bus_secrets), boot_id)
     responders = Responders(clock)
     bus = RedisBus(
@@ -71,7 +78,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         envelope,
         (inbox_channel(boot_id), NEWS),
         on_message=on_message,
-        on_subscribed=lambda: None,
+        on_subscribed=on_subscribed,
         on_rejected=counts.rejected,
         clock=clock,
         log=structlog.get_logger("bus"),
@@ -82,23 +89,31 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         return bus.status()[0]
 
     requester = Requester(bus.publish, envelope, responders, clock, count=counts, bus_ok=bus_ok)
-    inbox = Inbox(
-        requester=requester, responders=responders, connections=connections, metrics=metrics
+    beat = Beat(clock, lease_seconds=settings.lease_seconds)
+    beater = Beater(
+        beat=beat,
+        presence=presence,
+        requester=requester,
+        connections=connections,
+        metrics=metrics,
+        clock=clock,
+        beat_seconds=settings.beat_seconds,
     )
+    inbox = Inbox(requester=requester, responders=responders, beater=beater, metrics=metrics)
     sockets = Sockets(
         identity=Identity(boot_id, VERSION, common.approval_public_url),
         rules=Rules(settings.gateway_tokens, settings.allowed_origins),
         trusted_proxies=common.trusted_proxies,
-        approvals=BusApprovals(requester, responders, bus_ok),
+        approvals=BusApprovals(requester, beat, beater),
         connections=connections,
         methods=Methods(clock),
         metrics=metrics,
         clock=clock,
     )
 
-    upkeep = Upkeep(connections, metrics, clock)
+    upkeep = Upkeep(connections, beat, metrics, clock)
     ops = OpsViews(
-        readiness=readiness_of(boot_id, bus=bus, responders=responders, sockets=sockets),
+        readiness=readiness_of(boot_id, bus=bus, responders=responders, beat=beat, sockets=sockets),
         registry=metrics.registry,
         clock=clock,
         loop_delay=upkeep,
@@ -112,11 +127,14 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         await bus.stop()
 
     async def run_upkeep(_app: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(upkeep.run(), name="upkeep")
+        tasks = (
+            asyncio.create_task(upkeep.run(), name="upkeep"),
+            asyncio.create_task(beater.run(), name="beater"),
+        )
         yield
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     app = web.Application()
     app.cleanup_ctx.extend([run_bus, run_upkeep])

@@ -32,6 +32,11 @@ class Approvals(Protocol):
         """Return the verdict; raises Unavailable when nobody gave one in time."""
         ...
 
+    @property
+    def leased(self) -> bool:
+        """Whether those who are in may be served right now."""
+        ...
+
     def require_current(self, answer: Answer | None, device_id: str) -> None:
         """Return if an answer still counts (None: if anybody may be let in at all).
 
@@ -47,6 +52,11 @@ class BusApprovals:
         self._requester = requester
         self._beat = beat
         self._beater = beater
+
+    @property
+    def leased(self) -> bool:
+        """Whether those who are in may be served right now."""
+        return self._beat.leased
 
     async def ask(self, question: Admission) -> Answer:
         """Return the verdict; raises Unavailable when nobody gave one in time."""

@@ -103,6 +103,11 @@ class Beat:
         return self._leased_from + self._lease_seconds - self._clock.monotonic()
 
     @property
+    def behind(self) -> int:
+        """How many changes have been heard of and not applied."""
+        return self.head_seen - self.applied.number
+
+    @property
     def leased(self) -> bool:
         """Whether anybody may be admitted or served right now."""
         return self.lease_left > 0

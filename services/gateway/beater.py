@@ -70,6 +70,11 @@ class Beater:
             loop = asyncio.get_running_loop()
             self._extra = loop.call_later(EXTRA_BEAT_SECONDS, self._send_extra)
 
+    def heard(self) -> None:
+        """Take notice that an approval replica is alive: without a lease that is good news."""
+        if not self._beat.leased:
+            self.beat_now()
+
     def on_news(self, news: Changed) -> None:
         """Take a change that was told."""
         self._carry_out(self._beat.on_news(news))

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import WSMsgType, web
 
 from services.gateway import log_events
+from services.gateway.connections import LEASE_LOST_REASON
 from services.gateway.handshake import Handshake, Peer, Rules, Welcome
 from services.gateway.methods import Session
 from services.gateway.outgoing import pong_frame
@@ -158,6 +159,11 @@ class Sockets:
         if isinstance(verdict, Welcome) and connection.closing:
             verdict = None
         if isinstance(verdict, Welcome):
+            try:
+                self._approvals.require_current(verdict.answer, verdict.device_id)
+            except Unavailable as missing:
+                verdict = self._unavailable(handshake, missing)
+        if isinstance(verdict, Welcome):
             self._admit(connection, protocol, verdict, handshake.connection_id)
             self._record(connection, handshake, peer, began, verdict)
             await self._serve_frames(connection, socket, queued)
@@ -181,8 +187,6 @@ class Sockets:
         try:
             if isinstance(effect, Admission):
                 return handshake.on_answer(await self._approvals.ask(effect))
-            if isinstance(effect, Welcome):
-                self._approvals.require_live()
         except Unavailable as missing:
             return self._unavailable(handshake, missing)
         return effect
@@ -253,6 +257,9 @@ class Sockets:
 
     def _serve_frame(self, connection: Connection, session: Session, message: WSMessage) -> None:
         if connection.closing or message.type is not WSMsgType.TEXT:
+            return
+        if not self._approvals.leased:
+            self._connections.close(connection, CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
             return
         turn = self._methods.on_frame(session, message.data)
         if turn.frame is not None:

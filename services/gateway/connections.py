@@ -7,11 +7,12 @@ a timer of its own beyond aiohttp's handler.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from services.gateway.outgoing import PING, close_frame, text_frame
-from shared.messages import EVERY_ROLE
+from shared.messages import EVERY_ROLE, Present
 from shared.protocol.closing import CloseCode
 from shared.protocol.events import tick
 from shared.protocol.limits import (
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from services.gateway.methods import Session
+    from services.gateway.presence import Presence
     from shared.clock import Clock
 
 SWEEP_SECONDS: Final = 0.25
+LEASE_LOST_REASON: Final = "approval unavailable"
+"""Why connections are closed when the lease ends (1013): nobody could say who was revoked."""
 _PING_BUCKETS: Final = int(PING_SECONDS / SWEEP_SECONDS)
 _TICK_BUCKETS: Final = int(TICK_SECONDS / SWEEP_SECONDS)
 
@@ -38,6 +42,7 @@ class Connection:
 
     __slots__ = (
         "closed_with",
+        "condemned",
         "deadline",
         "gone",
         "limit_key",
@@ -58,6 +63,8 @@ class Connection:
         self.session: Session | None = None
         self.sequence = 0
         self.pinged = False
+        self.condemned = False
+        """Whether nothing is served any more, though the close frame is still to come."""
         self.closed_with: tuple[int, str] | None = None
         """Code and reason that we closed with; None while we did not."""
         self.gone: asyncio.Future[None] | None = None
@@ -66,7 +73,7 @@ class Connection:
     @property
     def closing(self) -> bool:
         """Whether nothing more is to be sent or served."""
-        return self.closed_with is not None or self.transport.is_closing()
+        return self.condemned or self.closed_with is not None or self.transport.is_closing()
 
     def send(self, payload: bytes) -> None:
         """Send one text frame, if the socket still takes it."""
@@ -82,8 +89,16 @@ class Connection:
 class Connections:
     """All connections of this replica."""
 
-    def __init__(self, clock: Clock, *, limit: int, preauth_limit_per_address: int) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        presence: Presence,
+        *,
+        limit: int,
+        preauth_limit_per_address: int,
+    ) -> None:
         self._clock = clock
+        self._presence = presence
         self._limit = limit
         self._preauth_limit = preauth_limit_per_address
         self._opened = 0
@@ -94,6 +109,8 @@ class Connections:
         self._by_device: dict[str, set[Connection]] = {}
         self._pings: list[set[Connection]] = [set() for _ in range(_PING_BUCKETS)]
         self._ticks: list[set[Connection]] = [set() for _ in range(_TICK_BUCKETS)]
+        self._condemned: deque[Connection] = deque()
+        self._condemned_until = 0.0
         self._sweeps = 0
         self._emptied: asyncio.Future[None] | None = None
 
@@ -134,6 +151,9 @@ class Connections:
         connection.session = session
         if session.device_id:
             self._by_device.setdefault(session.device_id, set()).add(connection)
+            self._presence.joined(
+                Present(connection.number, session.device_id, session.role, self._clock.wall_ms())
+            )
         self._pings[connection.number % _PING_BUCKETS].add(connection)
         self._ticks[connection.number % _TICK_BUCKETS].add(connection)
 
@@ -191,6 +211,24 @@ class Connections:
         for connection in list(self._all):
             self.close(connection, code, reason)
 
+    def close_admitted(self, code: int, reason: str) -> int:
+        """Close every connection that is in; returns how many."""
+        found = self._admitted()
+        for connection in found:
+            self.close(connection, code, reason)
+        return len(found)
+
+    def condemn(self, until: float) -> None:
+        """Serve nobody any more who is in by now; close them spread over the time until then.
+
+        `until` is a point in monotonic time.
+        """
+        found = self._admitted()
+        for connection in found:
+            connection.condemned = True
+        self._condemned.extend(found)
+        self._condemned_until = until
+
     async def empty(self) -> None:
         """Return once no connection is left."""
         if self._all:
@@ -205,6 +243,8 @@ class Connections:
         for connection in _due(self._closing, now):
             del self._closing[connection]
             connection.transport.abort()
+        if self._condemned:
+            self._close_condemned(now)
         for connection in list(self._pings[self._sweeps % _PING_BUCKETS]):
             self._ping(connection)
         bucket = self._ticks[self._sweeps % _TICK_BUCKETS]
@@ -213,6 +253,14 @@ class Connections:
             for connection in list(bucket):
                 self._tick(connection, wall_ms)
         self._sweeps += 1
+
+    def _admitted(self) -> list[Connection]:
+        return [connection for bucket in self._pings for connection in bucket]
+
+    def _close_condemned(self, now: float) -> None:
+        sweeps_left = max(1, int((self._condemned_until - now) / SWEEP_SECONDS))
+        for _ in range(ceil(len(self._condemned) / sweeps_left)):
+            self.close(self._condemned.popleft(), CloseCode.RESTART, "history lost")
 
     def _ping(self, connection: Connection) -> None:
         if connection.pinged:
@@ -236,6 +284,7 @@ class Connections:
             live.discard(connection)
             if not live:
                 del self._by_device[session.device_id]
+            self._presence.left(connection.number)
         self._pings[connection.number % _PING_BUCKETS].discard(connection)
         self._ticks[connection.number % _TICK_BUCKETS].discard(connection)
         connection.deadline = self._clock.monotonic() + CLOSING_SECONDS

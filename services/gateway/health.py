@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from shared.observability.health import Health, Readiness
 
 if TYPE_CHECKING:
+    from services.gateway.beat import Beat
     from services.gateway.connection import Sockets
     from shared.bus.redis import RedisBus
     from shared.bus.responders import Responders
 
 
 def readiness_of(
-    boot_id: str, *, bus: RedisBus, responders: Responders, sockets: Sockets
+    boot_id: str, *, bus: RedisBus, responders: Responders, beat: Beat, sockets: Sockets
 ) -> Readiness:
     """Return the gateway's readiness."""
 
@@ -27,6 +28,11 @@ def readiness_of(
             return Health(ok=True, reason=f"{live} live")
         return Health(ok=False, reason="no approval replica was heard in the last 3 s")
 
+    def lease() -> Health:
+        if beat.leased:
+            return Health(ok=True, reason="beats are answered")
+        return Health(ok=False, reason="no beat was answered for the length of the lease")
+
     def proxies() -> Health:
         untrusted = sorted(sockets.untrusted_proxies)
         warnings = tuple(
@@ -34,4 +40,6 @@ def readiness_of(
         )
         return Health(ok=True, reason="headers count from TRUSTED_PROXIES only", warnings=warnings)
 
-    return Readiness(boot_id, {"redis": redis, "approval": approval, "proxies": proxies})
+    return Readiness(
+        boot_id, {"redis": redis, "approval": approval, "lease": lease, "proxies": proxies}
+    )

@@ -40,5 +40,6 @@ class Inbox:
             return
         if not isinstance(news, Alive):
             self._beater.on_news(news)
-        elif news.boot_id == message.sender:
+        elif news.boot_id == message.sender and news.ready:
             self._responders.heard(news.boot_id)
+            self._beater.heard()

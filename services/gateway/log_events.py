@@ -26,6 +26,14 @@ EXHAUSTED: Final = LogEvent(
 CHANGED: Final = LogEvent(
     "device.changed", "News of a change that closes live connections; with how many it closed."
 )
+LEASE_LOST: Final = LogEvent(
+    "lease.lost",
+    "No beat was answered for the length of the lease: everybody is closed with 1013.",
+)
+RESYNC: Final = LogEvent(
+    "history.lost",
+    "The store's history is not the one known here: everybody is closed and judged anew.",
+)
 
 ALL: Final = (
     STARTED,
@@ -36,4 +44,6 @@ ALL: Final = (
     UNTRUSTED_PROXY,
     EXHAUSTED,
     CHANGED,
+    LEASE_LOST,
+    RESYNC,
 )

@@ -40,6 +40,28 @@ class Metrics:
             "Live connections closed because their device was removed, rotated or revoked.",
             registry=self.registry,
         )
+        self.lease_left = Gauge(
+            "latchkey_gateway_lease_left_seconds",
+            "Seconds until this replica turns everybody away, unless a beat is answered.",
+            registry=self.registry,
+        )
+        self.changes_behind = Gauge(
+            "latchkey_gateway_changes_behind",
+            "Changes of records heard of and not applied yet.",
+            registry=self.registry,
+        )
+        self.beats = Counter(
+            "latchkey_gateway_beats",
+            "Beats, by what came of them: answered, unanswered, malformed, resync.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.beat_seconds = Histogram(
+            "latchkey_gateway_beat_seconds",
+            "Time from a beat to its answer.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self.descriptors_exhausted = Counter(
             "latchkey_gateway_descriptors_exhausted",
             "Times that accepting paused for a second because descriptors ran out.",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_PORT: Final = 18789
+LEASE_LEAST_BEATS: Final = 3
 GATEWAY_TOKEN_LEAST_CHARACTERS: Final = 16
 GATEWAY_TOKEN_ADVISED_CHARACTERS: Final = 32
 
@@ -25,6 +26,8 @@ class Settings:
     public_url: str
     preauth_limit_per_address: int
     connection_limit: int
+    beat_seconds: float
+    lease_seconds: float
     warnings: tuple[str, ...]
 
 
@@ -41,6 +44,13 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     public_url = reader.url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws"))
     preauth_limit = reader.integer("GATEWAY_PREAUTH_LIMIT_PER_ADDRESS", 32, least=1, most=1_000_000)
     connection_limit = reader.integer("GATEWAY_CONNECTION_LIMIT", 20_000, least=1, most=1_000_000)
+    beat_seconds = reader.seconds("BEAT_SECONDS", 1, least=0.05, most=60)
+    lease_seconds = reader.seconds("LEASE_SECONDS", 10, least=0.2, most=600)
+    if lease_seconds < LEASE_LEAST_BEATS * beat_seconds:
+        reader.problems.append(
+            f"LEASE_SECONDS={lease_seconds:g}: must be at least {LEASE_LEAST_BEATS} times "
+            f"BEAT_SECONDS ({beat_seconds:g}), or one lost message would end it"
+        )
     reader.choice("GATEWAY_LOCAL_CLIENTS", "pair", ("pair",))
     reader.finish()
     return Settings(
@@ -50,5 +60,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         public_url=public_url,
         preauth_limit_per_address=preauth_limit,
         connection_limit=connection_limit,
+        beat_seconds=beat_seconds,
+        lease_seconds=lease_seconds,
         warnings=tuple(reader.warnings),
     )

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.gateway.connections import SWEEP_SECONDS
+from services.gateway import log_events
+from services.gateway.connections import LEASE_LOST_REASON, SWEEP_SECONDS
+from shared.protocol.closing import CloseCode
 
 if TYPE_CHECKING:
+    from services.gateway.beat import Beat
     from services.gateway.connections import Connections
     from services.gateway.metrics import Metrics
     from shared.clock import Clock
@@ -18,8 +21,11 @@ if TYPE_CHECKING:
 class Upkeep:
     """Sweeps the connections four times a second, and notices how late the loop is."""
 
-    def __init__(self, connections: Connections, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, connections: Connections, beat: Beat, metrics: Metrics, clock: Clock
+    ) -> None:
         self._connections = connections
+        self._beat = beat
         self._metrics = metrics
         self._clock = clock
         self._log = structlog.get_logger("gateway")
@@ -34,7 +40,18 @@ class Upkeep:
             self.milliseconds = late * 1000
             self._metrics.loop_delay.set(late)
             try:
+                self._hold_to_the_lease()
                 self._connections.sweep()
             except Exception:  # noqa: BLE001 (whatever it was, the next sweep comes)
                 self._log.exception("sweep failed")
             due = max(due + SWEEP_SECONDS, self._clock.monotonic())
+
+    def _hold_to_the_lease(self) -> None:
+        """Close whoever is in once the lease has ended: a revoke may have gone unheard."""
+        self._metrics.lease_left.set(max(0.0, self._beat.lease_left))
+        self._metrics.changes_behind.set(self._beat.behind)
+        if self._beat.leased:
+            return
+        closed = self._connections.close_admitted(CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
+        if closed:
+            self._log.error(log_events.LEASE_LOST.name, closed=closed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Reason = Literal["no-responder", "timeout", "overloaded", "redis"]
+Reason = Literal["no-responder", "timeout", "overloaded", "redis", "no-lease"]
 Dependency = Literal["approval", "redis"]
 Why = Literal["unsealed", "version", "replayed", "oversized", "malformed", "self"]
 
@@ -22,7 +22,8 @@ class Unavailable(BusError):
     """No answer could be had; the asker may come back later.
 
     `reason`: `no-responder` (nobody listens), `timeout` (nobody answered in time), `overloaded`
-    (too many questions in flight, here or there) or `redis` (nothing could be published).
+    (too many questions in flight, here or there), `redis` (nothing could be published) or
+    `no-lease` (nobody has vouched lately that what is known here is current).
     `dependency` is what to look at; `detail` is for the log and never holds a secret.
     """
 

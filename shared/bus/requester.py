@@ -98,11 +98,16 @@ class Requester:
                 self._close(asked)
             raise
 
-    def submit(self, question: bytes | msgspec.Raw) -> asyncio.Future[msgspec.Raw]:
-        """As `ask`, without a coroutine: Unavailable comes now (overloaded) or from the future."""
+    def submit(
+        self, question: bytes | msgspec.Raw, *, urgent: bool = False
+    ) -> asyncio.Future[msgspec.Raw]:
+        """As `ask`, without a coroutine: Unavailable comes now (overloaded) or from the future.
+
+        An `urgent` one goes out however many are in flight.
+        """
         if self._stopped:
             raise Unavailable("no-responder", detail="stopped")
-        if len(self._open) >= self._limit:
+        if len(self._open) >= self._limit and not urgent:
             self._count(counters.QUESTIONS_FAILED, reason="overloaded")
             raise Unavailable("overloaded")
         size = len(question)
