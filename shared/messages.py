@@ -34,8 +34,9 @@ class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
 
     `call_id` is the connection's id and stays the same over all tries, so that what a try wrote
     is found by the next. `method`: `token` (the gateway token was right) or `device-token`; then
-    `candidate` is to be verified, and `candidate_field` says where it stood in `auth`.
-    `address` is the client's IP address.
+    `candidate` is to be verified, and `candidate_field` says where it stood in `auth`;
+    `wrong_secret`: a gateway token beside it is wrong. `address` is the client's IP address. After
+    `not_after_ms` (store's clock; 0: not known) nothing is written for this question any more.
     """
 
     call_id: str
@@ -49,6 +50,21 @@ class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
     protocol: int
     candidate: str = ""
     candidate_field: str = ""
+    wrong_secret: bool = False
+    not_after_ms: int = 0
+
+
+class Knock(msgspec.Struct, tag="knock", array_like=True, frozen=True):
+    """The question of a client that proves no device, or brings no secret that could be right.
+
+    `classes` are the kinds of secrets it brought; `right`: the gateway found it in order. A wrong
+    one is counted, a right one is let through unless the address is locked out.
+    """
+
+    call_id: str
+    address: str
+    classes: list[str]
+    right: bool
 
 
 class Present(msgspec.Struct, array_like=True, frozen=True):
@@ -76,7 +92,7 @@ class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
     left: list[int] = []
 
 
-Question = Admission | BeatQuestion
+Question = Admission | Knock | BeatQuestion
 
 
 class Admitted(msgspec.Struct, tag="admitted", array_like=True, frozen=True):
@@ -114,7 +130,20 @@ class Overfull(msgspec.Struct, tag="overfull", array_like=True, frozen=True):
     change: Change
 
 
-Answer = Admitted | NeedsPairing | Denied | Overfull
+class Locked(msgspec.Struct, tag="locked", array_like=True, frozen=True):
+    """No: too many wrong secrets came from this address; not before so many milliseconds."""
+
+    change: Change
+    retry_after_ms: int
+
+
+class Clear(msgspec.Struct, tag="clear", array_like=True, frozen=True):
+    """The knock was taken notice of, and the address is not locked out."""
+
+    change: Change
+
+
+Answer = Admitted | NeedsPairing | Denied | Overfull | Locked | Clear
 
 
 class Alive(msgspec.Struct, tag="alive", array_like=True, frozen=True):
@@ -160,6 +189,10 @@ class BeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen=True
 News = Alive | Changed
 
 EVERY_ROLE: Final = "*"
+
+SHARED_SECRET: Final = "shared-secret"  # noqa: S105 (the name of a credential class)
+DEVICE_TOKEN: Final = "device-token"  # noqa: S105 (the name of a credential class)
+BOOTSTRAP_TOKEN: Final = "bootstrap-token"  # noqa: S105 (the name of a credential class)
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 decode_question: Final = msgspec.msgpack.Decoder(Question).decode

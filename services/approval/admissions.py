@@ -12,15 +12,18 @@ import structlog
 from services.approval import log_events, policy
 from services.approval.errors import StoreUnavailable
 from services.approval.ledger import Entry, Ledger
+from services.approval.lockouts import failed_with, succeeded_with
 from services.approval.records import DISPLACED, EXPIRED, SUPERSEDED
 from services.approval.store import PENDING as PENDING_INDEX
 from services.approval.store import Held, Store, address_key, call_key
+from shared.addresses import limit_key
 from shared.messages import (
     Admission,
     Admitted,
     Answer,
     Change,
     Denied,
+    Locked,
     NeedsPairing,
     Overfull,
     decode_answer,
@@ -30,6 +33,7 @@ from shared.messages import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from services.approval.lockouts import Guard
     from services.approval.metrics import Metrics
     from services.approval.tokens import TokenKeys
     from shared.bus.responder import Reply
@@ -73,38 +77,74 @@ class Admissions:
 
         What needs a commit is answered later, so that nobody waits for another's write.
         """
+        addresses = [limit_key(question.address) for question in questions]
         try:
-            head, held = await self._store.load([question.device_id for question in questions])
+            head, held, guards = await self._store.load_guarded(
+                [question.device_id for question in questions], list(dict.fromkeys(addresses))
+            )
         except StoreUnavailable as missing:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
             return [None] * len(questions)
         return [
-            self._reply(question, head, one) for question, one in zip(questions, held, strict=True)
+            self._reply(question, head, one, guards[address])
+            for question, one, address in zip(questions, held, addresses, strict=True)
         ]
 
     def _reply(
-        self, question: Admission, head: Change, held: Held
+        self, question: Admission, head: Change, held: Held, guard: Guard
     ) -> Reply | asyncio.Future[Reply]:
-        """Judge by what was read; a verdict that has to be written goes on as a task."""
+        """Judge by what was read; what has to be written goes on as a task."""
         now_ms = self._store.now_ms()
         verdict = self._judged(question, held, now_ms)
+        if isinstance(verdict, policy.Deny) and verdict.why == "device-token-mismatch":
+            return asyncio.ensure_future(self._failed(question, head))
+        rests_on = succeeded_with(question)
+        locked_ms = guard.locked_ms(rests_on, now_ms)
+        if locked_ms:
+            return self._told(question, Locked(head, locked_ms))
+        if guard.holds(rests_on):
+            return asyncio.ensure_future(self._cleared(question, head, held))
         if isinstance(verdict, policy.Deny) or verdict.changed is None:
             return self._told(question, self._said(question, verdict, head))
-        return asyncio.ensure_future(self._written(question, held))
+        return asyncio.ensure_future(self._written(question, head, held))
 
-    async def _written(self, question: Admission, held: Held) -> Reply:
+    async def _failed(self, question: Admission, head: Change) -> Reply:
+        """Count a wrong secret before the client hears of it."""
         try:
-            answer = await self._answer(question, held)
-        except StoreUnavailable as missing:
-            self._log.warning(
-                log_events.STORE_UNAVAILABLE.name, connection=question.call_id, error=str(missing)
+            locked_ms = await self._store.count_failure(
+                limit_key(question.address), question.call_id, failed_with(question)
             )
+        except StoreUnavailable as missing:
+            self._warn(question, missing)
+            return None
+        if locked_ms:
+            return self._told(question, Locked(head, locked_ms))
+        return self._told(question, Denied(head, "device-token-mismatch"))
+
+    async def _cleared(self, question: Admission, head: Change, held: Held) -> Reply:
+        """Forget earlier failures, then go on."""
+        try:
+            await self._store.clear_failures(limit_key(question.address), succeeded_with(question))
+        except StoreUnavailable as missing:
+            self._warn(question, missing)
+            return None
+        return await self._written(question, head, held)
+
+    async def _written(self, question: Admission, head: Change, held: Held) -> Reply:
+        try:
+            answer = await self._answer(question, head, held)
+        except StoreUnavailable as missing:
+            self._warn(question, missing)
             return None
         return None if answer is None else self._told(question, answer)
 
-    async def _answer(self, question: Admission, held: Held) -> Answer | None:
+    def _warn(self, question: Admission, missing: StoreUnavailable) -> None:
+        self._log.warning(
+            log_events.STORE_UNAVAILABLE.name, connection=question.call_id, error=str(missing)
+        )
+
+    async def _answer(self, question: Admission, head: Change, held: Held) -> Answer | None:
         """Judge and commit, anew as long as somebody else is quicker; None: not known."""
-        head = Change()
         for _ in range(TRIES_LIMIT):
             now_ms = self._store.now_ms()
             verdict = self._judged(question, held, now_ms)
@@ -187,18 +227,19 @@ class Admissions:
     ) -> Answer | None:
         """Commit and return what to answer; None when all must be judged anew."""
         plan = entry.plan
+        plan.not_after_ms = question.not_after_ms
         plan.once(call_key(question.call_id), encode(_kept(answer, verdict)))
-        limit_key = ""
+        counted_by = ""
         if isinstance(verdict, policy.Ask):
-            limit_key, device_id = verdict.pending.limit_key, question.device_id
+            counted_by, device_id = verdict.pending.limit_key, question.device_id
             plan.limit(PENDING_INDEX, self._limits.most, device_id)
-            plan.limit(address_key(limit_key), self._limits.most_per_address, device_id)
+            plan.limit(address_key(counted_by), self._limits.most_per_address, device_id)
         committed = await self._ledger.commit(entry)
         if committed.outcome == "done":
             return _at(answer, committed.change)
         if committed.outcome == "seen":
             return _at(self._said_before(question, committed.answer), committed.change)
-        if committed.outcome == "full" and not await self._made_room(question, limit_key):
+        if committed.outcome == "full" and not await self._made_room(question, counted_by):
             return Overfull(committed.change)
         return None
 
@@ -209,9 +250,9 @@ class Admissions:
             return msgspec.structs.replace(answer, device_token=token)
         return answer
 
-    async def _made_room(self, question: Admission, limit_key: str) -> bool:
+    async def _made_room(self, question: Admission, counted_by: str) -> bool:
         """End the oldest request from the same address: a flood displaces only its own."""
-        oldest = await self._store.oldest_from(limit_key, but=question.device_id)
+        oldest = await self._store.oldest_from(counted_by, but=question.device_id)
         if oldest is None:
             return False
         _head, held = await self._store.load([oldest])
@@ -235,6 +276,8 @@ class Admissions:
             verdict = answer.why
         elif isinstance(answer, Overfull):
             verdict = "pending-limit"
+        elif isinstance(answer, Locked):
+            verdict = "locked-out"
         self._metrics.questions.labels(verdict).inc()
         self._log.info(
             log_events.QUESTION.name,

@@ -10,7 +10,17 @@ import structlog
 
 from services.approval import log_events
 from services.approval.errors import StoreUnavailable
-from shared.messages import Admission, BeatQuestion, decode_question, encode
+from shared.addresses import limit_key
+from shared.messages import (
+    Admission,
+    Answer,
+    BeatQuestion,
+    Clear,
+    Knock,
+    Locked,
+    decode_question,
+    encode,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,31 +43,53 @@ class Questions:
     async def handle(self, questions: Sequence[Question]) -> list[Reply | asyncio.Future[Reply]]:
         """Answer a message; a reply is None where the outcome is not known."""
         asked = [(question.sender, self._decoded(question)) for question in questions]
-        beats = {
-            place: asyncio.ensure_future(self._beaten(sender, one))
+        others = {
+            place: asyncio.ensure_future(self._answered(sender, one))
             for place, (sender, one) in enumerate(asked)
-            if isinstance(one, BeatQuestion)
+            if isinstance(one, BeatQuestion | Knock)
         }
         admissions = [one for _sender, one in asked if isinstance(one, Admission)]
         replies = iter(await self._admissions.replies(admissions) if admissions else ())
         return [
-            next(replies) if isinstance(one, Admission) else beats.get(place)
+            next(replies) if isinstance(one, Admission) else others.get(place)
             for place, (_sender, one) in enumerate(asked)
         ]
 
-    def _decoded(self, question: Question) -> Admission | BeatQuestion | None:
+    def _decoded(self, question: Question) -> Admission | Knock | BeatQuestion | None:
         try:
-            decoded: Admission | BeatQuestion = decode_question(question.body)
+            decoded: Admission | Knock | BeatQuestion = decode_question(question.body)
         except (msgspec.MsgspecError, RecursionError):
             self._metrics.questions.labels("malformed").inc()
             return None
         return decoded
 
-    async def _beaten(self, gateway: str, beat: BeatQuestion) -> Reply:
+    async def _answered(self, gateway: str, one: BeatQuestion | Knock) -> Reply:
         try:
-            answer = await self._store.beat(gateway, beat)
+            if isinstance(one, Knock):
+                return encode(await self._knocked(one))
+            answer = await self._store.beat(gateway, one)
         except StoreUnavailable as missing:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
             return None
         self._metrics.beats.inc()
         return encode(answer)
+
+    async def _knocked(self, knock: Knock) -> Answer:
+        """Count a wrong secret; let a right one through unless its address is locked out."""
+        address = limit_key(knock.address)
+        head, _held, guards = await self._store.load_guarded([], [address])
+        locked_ms = guards[address].locked_ms(knock.classes, self._store.now_ms())
+        if not locked_ms and not knock.right:
+            locked_ms = await self._store.count_failure(address, knock.call_id, knock.classes)
+        elif not locked_ms and guards[address].holds(knock.classes):
+            await self._store.clear_failures(address, knock.classes)
+        verdict = "locked-out" if locked_ms else "right-secret" if knock.right else "wrong-secret"
+        self._metrics.questions.labels(verdict).inc()
+        self._log.info(
+            log_events.QUESTION.name,
+            connection=knock.call_id,
+            device="",
+            verdict=verdict,
+            change=head.number,
+        )
+        return Locked(head, locked_ms) if locked_ms else Clear(head)

@@ -11,7 +11,8 @@ import msgspec
 from redis.exceptions import RedisError
 
 from services.approval.errors import StoreUnavailable
-from services.approval.plan import VERSION_CHARACTERS, AuditEntry, Plan
+from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS, WINDOW_MS, Guard
+from services.approval.plan import CALLS_KEPT_MS, VERSION_CHARACTERS, AuditEntry, Plan
 from services.approval.records import Record, RequestNote, decode_note, decode_record
 from shared.messages import BeatAnswer, Change, Changed
 
@@ -40,6 +41,7 @@ BEAT_CHANGES_LIMIT: Final = 256
 PRESENCE_KEPT_MS: Final = 10_000
 """After so long without a beat a gateway's presence vanishes as a whole."""
 
+_LOCKOUT: Final = files("services.approval").joinpath("lockout.lua").read_text()
 _BEAT: Final = files("services.approval").joinpath("beat.lua").read_text()
 _COMMIT: Final = files("services.approval").joinpath("commit.lua").read_text()
 _decode_changed: Final = msgspec.msgpack.Decoder(Changed).decode
@@ -74,6 +76,11 @@ GATEWAYS: Final = "latchkey:gateways"
 def presence_key(boot_id: str) -> str:
     """Name the hash of who is connected to a gateway."""
     return f"latchkey:presence:{boot_id}"
+
+
+def guard_key(limit_key: str) -> str:
+    """Name the key of what is held against one address after wrong secrets."""
+    return f"latchkey:guard:{limit_key}"
 
 
 def call_key(call_id: str) -> str:
@@ -118,6 +125,7 @@ class Store:
         self._clock = clock
         self._commit = client.register_script(_COMMIT)
         self._beat = client.register_script(_BEAT)
+        self._lockout = client.register_script(_LOCKOUT)
         self._offset_ms: float | None = None
         self.has_replicas = False
 
@@ -151,6 +159,34 @@ class Store:
                 [HEAD, *(device_key(device_id) for device_id in device_ids)]
             )
         return _change(head), [_held(value) for value in values]
+
+    async def load_guarded(
+        self, device_ids: Sequence[str], limit_keys: Sequence[str]
+    ) -> tuple[Change, list[Held], dict[str, Guard]]:
+        """As `load`, with the guards of these addresses, still in one round trip."""
+        async with _reaching_redis():
+            head, *values = await self._client.mget(
+                [
+                    HEAD,
+                    *(device_key(device_id) for device_id in device_ids),
+                    *(guard_key(limit_key) for limit_key in limit_keys),
+                ]
+            )
+        count = len(device_ids)
+        guards = zip(limit_keys, values[count:], strict=True)
+        return (
+            _change(head),
+            [_held(value) for value in values[:count]],
+            {limit_key: Guard(value) for limit_key, value in guards},
+        )
+
+    async def count_failure(self, limit_key: str, call_id: str, classes: Sequence[str]) -> int:
+        """Count a wrong secret, once for its call; returns ms for which it was locked before."""
+        return await self._guarded("fail", limit_key, call_id, classes)
+
+    async def clear_failures(self, limit_key: str, classes: Sequence[str]) -> None:
+        """Forget the failures of these classes, unless they are locked."""
+        await self._guarded("clear", limit_key, "", classes)
 
     async def note(self, request_id: str) -> RequestNote | None:
         """Read what is known of a request id."""
@@ -230,6 +266,16 @@ class Store:
             resync=bool(resync),
             changes=[_changed(entry_id, fields) for entry_id, fields in found],
         )
+
+    async def _guarded(
+        self, what: str, limit_key: str, call_id: str, classes: Sequence[str]
+    ) -> int:
+        async with _reaching_redis():
+            left = await self._lockout(
+                keys=[guard_key(limit_key), f"{call_key(call_id)}:failed"],
+                args=[what, WINDOW_MS, FAILURES_LIMIT, LOCK_MS, CALLS_KEPT_MS, *classes],
+            )
+        return int(left)
 
     async def _listed(self, index: str, *, newest_first: bool) -> list[Record]:
         async with _reaching_redis():

@@ -14,13 +14,15 @@ import msgspec
 from services.gateway.beat import Standing
 from shared.bus.errors import Unavailable
 from shared.bus.requester import DEADLINE_SECONDS
-from shared.messages import Admission, Answer, decode_answer, encode
+from shared.messages import Admission, Answer, Knock, decode_answer, encode
 
 if TYPE_CHECKING:
     from services.gateway.beat import Beat
     from services.gateway.beater import Beater
     from shared.bus.requester import Requester
 
+WRITTEN_WITHIN_SECONDS: Final = 2 * DEADLINE_SECONDS
+"""A question writes nothing later than this after it was asked (R11)."""
 ASKED_LIMIT: Final = 8
 """How often one connection's question is asked anew because something changed meanwhile."""
 
@@ -28,7 +30,7 @@ ASKED_LIMIT: Final = 8
 class Approvals(Protocol):
     """Who decides whether a device may come in."""
 
-    async def ask(self, question: Admission) -> Answer:
+    async def ask(self, question: Admission | Knock) -> Answer:
         """Return the verdict; raises Unavailable when nobody gave one in time."""
         ...
 
@@ -58,8 +60,13 @@ class BusApprovals:
         """Whether those who are in may be served right now."""
         return self._beat.leased
 
-    async def ask(self, question: Admission) -> Answer:
+    async def ask(self, question: Admission | Knock) -> Answer:
         """Return the verdict; raises Unavailable when nobody gave one in time."""
+        not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
+        if isinstance(question, Admission) and not_after_ms is not None:
+            question = msgspec.structs.replace(question, not_after_ms=not_after_ms)
+        if isinstance(question, Knock):
+            return await self._ask(question)
         answer = await self._ask(question)
         if self._beat.standing(answer.change, question.device_id) is Standing.COUNTS:
             return answer
@@ -94,7 +101,7 @@ class BusApprovals:
             call_id = f"{question.call_id}#{asked}"
             answer = await self._ask(msgspec.structs.replace(question, call_id=call_id))
 
-    async def _ask(self, question: Admission) -> Answer:
+    async def _ask(self, question: Admission | Knock) -> Answer:
         raw = await self._requester.ask(msgspec.Raw(encode(question)))
         try:
             answer: Answer = decode_answer(raw)

@@ -53,6 +53,7 @@ class Beater:
         self._log = structlog.get_logger("gateway")
         self._extra: asyncio.TimerHandle | None = None
         self._moved: list[asyncio.Future[None]] = []
+        self._store_offset_ms: float | None = None
 
     async def run(self) -> None:
         """Beat until cancelled, whether or not earlier beats were answered."""
@@ -78,6 +79,12 @@ class Beater:
     def on_news(self, news: Changed) -> None:
         """Take a change that was told."""
         self._carry_out(self._beat.on_news(news))
+
+    def store_ms(self, *, in_seconds: float) -> int | None:
+        """Return what the store's clock will say in so many seconds; None before it is known."""
+        if self._store_offset_ms is None:
+            return None
+        return int((self._clock.monotonic() + in_seconds) * 1000 + self._store_offset_ms)
 
     async def moved(self) -> None:
         """Return once the applied change or the lease has moved."""
@@ -119,6 +126,7 @@ class Beater:
             return
         self._metrics.beats.labels("resync" if told.resync else "answered").inc()
         self._metrics.beat_seconds.observe(self._clock.monotonic() - sent_at)
+        self._store_offset_ms = told.now_ms - self._clock.monotonic() * 1000
         self._presence.answered(told.presence_at)
         self._carry_out(self._beat.on_answer(told))
 

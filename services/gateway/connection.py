@@ -20,7 +20,7 @@ from services.gateway.outgoing import pong_frame
 from services.gateway.sockets import Socket, SocketProtocol
 from shared.addresses import client_address
 from shared.bus.errors import Unavailable
-from shared.messages import Admission
+from shared.messages import Admission, Knock
 from shared.protocol import refusals
 from shared.protocol.closing import CloseCode, answer_to_close
 from shared.protocol.events import challenge
@@ -185,7 +185,7 @@ class Sockets:
             return None
         effect = self._judged(handshake, message)
         try:
-            if isinstance(effect, Admission):
+            if isinstance(effect, Admission | Knock):
                 return handshake.on_answer(await self._approvals.ask(effect))
         except Unavailable as missing:
             return self._unavailable(handshake, missing)

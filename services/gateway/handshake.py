@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING, Final
 from services.gateway.origin import origin_problem
 from services.gateway.verifier import verify_device
 from shared.messages import (
+    BOOTSTRAP_TOKEN,
+    SHARED_SECRET,
     Admission,
     Admitted,
     Answer,
+    Clear,
     ClientInfo,
     Denied,
+    Knock,
+    Locked,
     NeedsPairing,
 )
 from shared.protocol import refusals, schema
@@ -85,7 +90,7 @@ class Welcome:
     """What approval said; None where there was no device to ask about."""
 
 
-Effect = Admission | Welcome | Refusal
+Effect = Admission | Knock | Welcome | Refusal
 
 
 class Handshake:
@@ -93,7 +98,7 @@ class Handshake:
 
     __slots__ = (
         "_frame",
-        "_method",
+        "_if_clear",
         "_peer",
         "_question",
         "_rules",
@@ -118,7 +123,7 @@ class Handshake:
         self._rules = rules
         self._frame: ConnectFrame | None = None
         self._question: Admission | None = None
-        self._method = "token"
+        self._if_clear: Welcome | Refusal | None = None
 
     @property
     def question(self) -> Admission | None:
@@ -153,18 +158,22 @@ class Handshake:
         effect = self._judged(frame.params, now_ms)
         if isinstance(effect, Refusal):
             return self._refused(effect)
-        if isinstance(effect, Admission):
+        if isinstance(effect, Admission | Knock):
             self.state = State.ASKING
-            self._question = effect
+            self._question = effect if isinstance(effect, Admission) else None
         else:
             self.state = State.DONE
         return effect
 
     def on_answer(self, answer: Answer) -> Welcome | Refusal:
         """Turn approval's answer into what the client is told."""
+        if isinstance(answer, Locked):
+            return self._refused(refusals.rate_limited(answer.retry_after_ms))
+        if isinstance(answer, Clear) and self._if_clear is not None:
+            return self._settled(self._if_clear)
         question = self._question
         if question is None or self._frame is None:
-            message = "an answer without a question"
+            message = "an answer that fits no question"
             raise RuntimeError(message)
         if isinstance(answer, Admitted):
             self.state = State.DONE
@@ -205,11 +214,17 @@ class Handshake:
         """Turn the client away for now, because something we depend on did not answer."""
         return self._refused(refusals.unavailable(reason, dependency, retry_after_ms))
 
+    def _settled(self, outcome: Welcome | Refusal) -> Welcome | Refusal:
+        if isinstance(outcome, Refusal):
+            return self._refused(outcome)
+        self.state = State.DONE
+        return outcome
+
     def _refused(self, refusal: Refusal) -> Refusal:
         self.state = State.DONE
         return refusal.with_detail("connectionId", self.connection_id)
 
-    def _judged(self, params: ConnectParams, now_ms: int) -> Effect:  # noqa: PLR0911 (one a step)
+    def _judged(self, params: ConnectParams, now_ms: int) -> Effect:
         """Go through contract §4, steps 3 and 6 to 12."""
         version = _common_version(params.min_protocol, params.max_protocol)
         role = params.role or "operator"
@@ -229,22 +244,29 @@ class Handshake:
             )
             if problem is not None:
                 return refusals.origin_not_allowed(problem)
+        return self._with_secrets(params, role, version, now_ms)
+
+    def _with_secrets(self, params: ConnectParams, role: str, version: int, now_ms: int) -> Effect:
+        """Go through contract §4, steps 9 to 12."""
         auth = params.auth or _NO_AUTH
-        secret_is_right = self._secret_is_right(auth)
+        offered = self._offered(auth)
+        secret_is_right = any(self._rules.gateway_tokens.accepts(one) for one in offered)
         if not params.device:
-            return self._without_device(params, auth, role, secret_is_right=secret_is_right)
+            return self._without_device(params, role, offered, secret_is_right=secret_is_right)
         scopes = params.scopes or []
         proof = verify_device(
             params, params.device, role=role, scopes=scopes, nonce=self.nonce, now_ms=now_ms
         )
         if isinstance(proof, Refusal):
             return proof
-        candidate, field = "", ""
-        if not secret_is_right:
-            candidate, field = _device_token_candidate(auth)
-            problem_with_secret = self._secret_problem(params, auth, candidate, field)
-            if problem_with_secret is not None:
-                return problem_with_secret
+        candidate, field = ("", "") if secret_is_right else _device_token_candidate(auth)
+        if not secret_is_right and field != "deviceToken" and auth.bootstrap_token:
+            return self._knock([BOOTSTRAP_TOKEN], refusals.bootstrap_token_invalid(self.protocol))
+        if not secret_is_right and not candidate:
+            if not offered:
+                return refusals.token_missing(self._hint(params, missing=True))
+            hint = self._hint(params, missing=False)
+            return self._knock([SHARED_SECRET], refusals.token_mismatch(hint, with_device=False))
         return Admission(
             call_id=self.connection_id,
             device_id=params.device.id,
@@ -257,39 +279,45 @@ class Handshake:
             protocol=version,
             candidate=candidate,
             candidate_field=field,
+            wrong_secret=bool(offered) and not secret_is_right,
         )
 
-    def _secret_is_right(self, auth: Auth) -> bool:
-        offered = [auth.token]
+    def _offered(self, auth: Auth) -> list[str]:
+        """Return the gateway tokens that a client brought: protocol 3 knows one field for them."""
+        fields = [auth.token]
         if self.protocol != refusals.PROTOCOL_3:
-            offered.append(auth.password)
-        return any(secret and self._rules.gateway_tokens.accepts(secret) for secret in offered)
-
-    def _secret_problem(
-        self, params: ConnectParams, auth: Auth, candidate: str, field: str
-    ) -> Refusal | None:
-        """Return what is wrong with the secrets, or None when a device token is to be tried."""
-        if auth.bootstrap_token and field != "deviceToken":
-            return refusals.bootstrap_token_invalid(self.protocol)
-        if candidate:
-            return None
-        if auth.password and self.protocol != refusals.PROTOCOL_3:
-            return refusals.token_mismatch(self._hint(params, missing=False), with_device=False)
-        return refusals.token_missing(self._hint(params, missing=True))
+            fields.append(auth.password)
+        return [secret for secret in fields if secret]
 
     def _without_device(
-        self, params: ConnectParams, auth: Auth, role: str, *, secret_is_right: bool
-    ) -> Welcome | Refusal:
+        self,
+        params: ConnectParams,
+        role: str,
+        offered: list[str],
+        *,
+        secret_is_right: bool,
+    ) -> Knock | Refusal:
         """Judge a client that proves no device (contract §4.1): it never keeps a scope."""
         if params.client.id in CONTROL_UI_CLIENT_IDS:
             return refusals.CONTROL_UI_DEVICE_REQUIRED
-        if role == "operator" and secret_is_right:
-            grant = Grant(method="token", role=role, scopes=())
-            return Welcome(self.frame_id, self.protocol, grant, "", _client_info(params), None)
-        supplied = auth.token or (auth.password if self.protocol != refusals.PROTOCOL_3 else "")
-        if supplied and not secret_is_right:
-            return refusals.token_mismatch(self._hint(params, missing=False), with_device=False)
-        return refusals.DEVICE_REQUIRED
+        if offered and not secret_is_right:
+            hint = self._hint(params, missing=False)
+            return self._knock([SHARED_SECRET], refusals.token_mismatch(hint, with_device=False))
+        if not secret_is_right or role != "operator":
+            return refusals.DEVICE_REQUIRED
+        grant = Grant(method="token", role=role, scopes=())
+        welcome = Welcome(self.frame_id, self.protocol, grant, "", _client_info(params), None)
+        return self._knock([SHARED_SECRET], welcome)
+
+    def _knock(self, classes: list[str], if_clear: Welcome | Refusal) -> Knock:
+        """Have approval count what was offered before the client hears of it."""
+        self._if_clear = if_clear
+        return Knock(
+            call_id=self.connection_id,
+            address=self._peer.address,
+            classes=classes,
+            right=isinstance(if_clear, Welcome),
+        )
 
     def _denied(self, answer: Denied, question: Admission) -> Refusal:
         if answer.why == "scope-mismatch":

@@ -214,6 +214,24 @@ def bootstrap_token_invalid(protocol: int) -> Refusal:
     )
 
 
+def rate_limited(retry_after_ms: int) -> Refusal:
+    """Refuse whoever has offered too many wrong secrets, right or wrong this time."""
+    refusal = _unauthorized(
+        "rate_limited",
+        "too many failed authentication attempts (retry later)",
+        "AUTH_RATE_LIMITED",
+        "wait_then_retry",
+    )
+    error = ErrorBody(
+        "INVALID_REQUEST",
+        refusal.close_reason,
+        refusal.error.details if refusal.error else None,
+        retryable=True,
+        retry_after_ms=retry_after_ms,
+    )
+    return replace(refusal, error=error)
+
+
 # Pairing.
 
 _PAIRING = {

@@ -1,0 +1,58 @@
+"""Lock-out after wrong secrets: one count for all replicas (contract §12, design §5). Pure.
+
+Each address has one guard in Redis, read with the records that a batch needs, so no replica keeps a
+count or a lock of its own, and a message that is lost on the way locks or unlocks nobody.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from shared.messages import DEVICE_TOKEN, SHARED_SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared.messages import Admission
+
+WINDOW_MS: Final = 60_000
+FAILURES_LIMIT: Final = 10
+"""So many failures within the window lock the address out."""
+LOCK_MS: Final = 300_000
+
+_decode: Final = msgspec.msgpack.Decoder(dict[str, tuple[int, float, float]]).decode
+
+
+class Guard:
+    """What is held against one address: per class, failures, since when, locked until when."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, value: bytes | None) -> None:
+        self._entries = _decode(value) if value else {}
+
+    def locked_ms(self, classes: Sequence[str], now_ms: int) -> int:
+        """Return how long attempts with these classes are still locked out; 0: they are not."""
+        untils = (self._entries[one][2] for one in classes if one in self._entries)
+        return max(0, int(max(untils, default=0) - now_ms))
+
+    def holds(self, classes: Sequence[str]) -> bool:
+        """Say whether there is something that a success would clear."""
+        return any(one in self._entries for one in classes)
+
+
+def succeeded_with(question: Admission) -> list[str]:
+    """Return the class of the secret that an admitted attempt rests on."""
+    if question.method == "token" or question.candidate_field == "token":
+        return [SHARED_SECRET]
+    return [DEVICE_TOKEN]
+
+
+def failed_with(question: Admission) -> list[str]:
+    """Return the classes that a failed attempt counts for: each secret it guessed."""
+    guessed = succeeded_with(question)
+    if question.wrong_secret and SHARED_SECRET not in guessed:
+        guessed.append(SHARED_SECRET)
+    return guessed
