@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 
-class Change(msgspec.Struct, array_like=True, frozen=True):
+class Change(msgspec.Struct, array_like=True, frozen=True, order=True):
     """A point in the history of all records: number and random tag; (0, "") before the first."""
 
     number: int = 0
@@ -76,11 +76,30 @@ class Present(msgspec.Struct, array_like=True, frozen=True):
     since_ms: int
 
 
+class Seen(msgspec.Struct, array_like=True, frozen=True):
+    """A device that a gateway has let in, so many milliseconds before it says so.
+
+    An age, because the two have no clock in common. `method` as for Admission.
+    """
+
+    device_id: str
+    role: str
+    method: str
+    address: str
+    age_ms: int
+
+
+LEASE_MS: Final = 10_000
+"""For how long a gateway's presence is kept that does not say how long its lease is."""
+
+
 class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
     """A gateway's beat: what has changed since `applied`? And: I am here, with these connections.
 
     `booted` is False until an answer has told where history stands. `builds_on` is the beat whose
     presence this one's `joined` and `left` change; 0: whatever was known is to be forgotten first.
+    `seen` are those let in since the last answered beat; told twice is the same as told once.
+    `lease_ms`: after so long without an answered beat nobody is connected there any more.
     """
 
     beat_id: int
@@ -90,6 +109,8 @@ class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
     connections: int
     joined: list[Present] = []
     left: list[int] = []
+    seen: list[Seen] = []
+    lease_ms: int = LEASE_MS
 
 
 Question = Admission | Knock | BeatQuestion

@@ -98,6 +98,11 @@ class Beat:
         self._newest_answered = 0
 
     @property
+    def lease_ms(self) -> int:
+        """How long a lease is."""
+        return round(self._lease_seconds * 1000)
+
+    @property
     def lease_left(self) -> float:
         """Seconds until the lease ends; negative once it has (R7: read off the clock)."""
         return self._leased_from + self._lease_seconds - self._clock.monotonic()
@@ -182,17 +187,19 @@ class Beat:
         self._memory[change.change] = change.device_id
         touched = self._touched.get(change.device_id, 0)
         self._touched[change.device_id] = max(touched, change.change.number)
-        while len(self._memory) > REMEMBERED_CHANGES:
+        if len(self._memory) > REMEMBERED_CHANGES:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        oldest = min(self._memory, key=lambda change: change.number)
-        device_id = self._memory.pop(oldest)
-        if self._touched.get(device_id) == oldest.number:
-            del self._touched[device_id]
-        tag = self._history.pop(oldest.number, None)
-        if tag is not None:
-            self._floor = Change(oldest.number, tag)
+        """Drop an eighth of what is remembered and applied; the floor rises."""
+        applied = sorted(c for c in self._memory if c.number <= self.applied.number)
+        for change in applied[: REMEMBERED_CHANGES // 8]:
+            device_id = self._memory.pop(change)
+            if self._touched.get(device_id) == change.number:
+                del self._touched[device_id]
+            tag = self._history.pop(change.number, None)
+            if tag is not None:
+                self._floor = Change(change.number, tag)
 
     def _resync(self, answer: BeatAnswer) -> list[Effect]:
         until = self._leased_from + self._lease_seconds

@@ -98,6 +98,7 @@ class Beater:
 
     def _send(self) -> None:
         beat_id = self._beat.next_beat()
+        sent_at = self._clock.monotonic()
         builds_on, joined, left = self._presence.delta(beat_id)
         question = BeatQuestion(
             beat_id=beat_id,
@@ -107,8 +108,9 @@ class Beater:
             connections=len(self._presence),
             joined=joined,
             left=left,
+            seen=self._presence.sightings.tell(beat_id, sent_at),
+            lease_ms=self._beat.lease_ms,
         )
-        sent_at = self._clock.monotonic()
         try:
             answer = self._requester.submit(encode(question), urgent=True)
         except Unavailable:
@@ -127,7 +129,10 @@ class Beater:
         self._metrics.beats.labels("resync" if told.resync else "answered").inc()
         self._metrics.beat_seconds.observe(self._clock.monotonic() - sent_at)
         self._store_offset_ms = told.now_ms - self._clock.monotonic() * 1000
-        self._presence.answered(told.presence_at)
+        self._presence.answered(told.beat_id, told.presence_at)
+        self._presence.sightings.answered(told.beat_id)
+        if self._presence.behind or self._presence.sightings.behind:
+            self.beat_now()
         self._carry_out(self._beat.on_answer(told))
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:

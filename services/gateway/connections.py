@@ -154,6 +154,13 @@ class Connections:
             self._presence.joined(
                 Present(connection.number, session.device_id, session.role, self._clock.wall_ms())
             )
+            self._presence.sightings.saw(
+                session.device_id,
+                session.role,
+                session.method,
+                session.address,
+                self._clock.monotonic(),
+            )
         self._pings[connection.number % _PING_BUCKETS].add(connection)
         self._ticks[connection.number % _TICK_BUCKETS].add(connection)
 

@@ -35,6 +35,8 @@ class Session:
     scopes: Sequence[str]
     device_id: str
     method: str
+    address: str = ""
+    """Where it comes from, behind whatever proxy."""
     unauthorized_calls: int = 0
     """Calls outside its role, one after another."""
 

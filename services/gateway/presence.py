@@ -6,30 +6,53 @@ two do not meet, everything is told anew, in parts.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
+
+from services.gateway.sightings import Sightings
 
 if TYPE_CHECKING:
     from shared.messages import Present
 
 JOINED_PER_BEAT: Final = 1000
 """How many connections one beat tells of at most; the rest wait for the next."""
+TOLD_LIMIT: Final = 64
+"""How many beats are remembered with what they told; should an older one count, all is told anew."""
 
-_Told = tuple[list["Present"], list[int]]
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    builds_on: int
+    joined: list[Present]
+    left: list[int]
 
 
 class Presence:
-    """The difference between who is here and who approval knows to be here."""
+    """The difference between who is here and who approval knows to be here.
+
+    What approval holds after a beat follows from the beat alone: what it told, on top of what was
+    held at the beat it builds on. So a beat counts here only if it builds on the one that counted
+    before, or on none.
+    """
 
     def __init__(self) -> None:
+        self.sightings: Final = Sightings()
+        """Who was let in lately, whether or not they are still here."""
         self._here: dict[int, Present] = {}
         self._joining: dict[int, Present] = {}
         self._leaving: set[int] = set()
         self._told: dict[int, _Told] = {}
         self._builds_on = 0
+        self._newest_answered = 0
 
     def __len__(self) -> int:
         return len(self._here)
+
+    @property
+    def behind(self) -> bool:
+        """Whether more is to be told than one beat takes."""
+        return len(self._joining) > JOINED_PER_BEAT
 
     def joined(self, one: Present) -> None:
         """Note that a connection is here."""
@@ -44,24 +67,40 @@ class Presence:
 
     def delta(self, beat_id: int) -> tuple[int, list[Present], list[int]]:
         """Return what this beat tells: the beat it builds on, who joined and who left."""
-        told = list(islice(self._joining.values(), JOINED_PER_BEAT)), list(self._leaving)
-        self._told[beat_id] = told
-        return self._builds_on, *told
+        joined, left = list(islice(self._joining.values(), JOINED_PER_BEAT)), list(self._leaving)
+        self._told[beat_id] = _Told(self._builds_on, joined, left)
+        if len(self._told) > TOLD_LIMIT:
+            del self._told[next(iter(self._told))]
+        return self._builds_on, joined, left
 
-    def answered(self, presence_at: int) -> None:
-        """Take which beat's presence approval holds; one that is unknown here starts all anew."""
+    def answered(self, beat_id: int, presence_at: int) -> None:
+        """Take from the answer to a beat which beat's presence approval holds.
+
+        An answer to a beat older than the newest answered one says nothing any more (R1).
+        """
+        if beat_id < self._newest_answered:
+            return
+        self._newest_answered = beat_id
         told = self._told.get(presence_at)
-        if told is not None:
-            for one in told[0]:
-                if one.number in self._here:
-                    self._joining.pop(one.number, None)
-                else:
-                    self._leaving.add(one.number)
-            self._leaving.difference_update(told[1])
+        if told is not None and told.builds_on in {0, self._builds_on}:
+            if told.builds_on != self._builds_on:
+                self._start_anew()
+            self._count(told)
             self._builds_on = presence_at
         elif presence_at != self._builds_on:
-            self._joining = dict(self._here)
-            self._leaving.clear()
-            self._builds_on = 0
+            self._start_anew()
         for older in [one for one in self._told if one <= presence_at]:
             del self._told[older]
+
+    def _count(self, told: _Told) -> None:
+        for one in told.joined:
+            if one.number in self._here:
+                self._joining.pop(one.number, None)
+            else:
+                self._leaving.add(one.number)
+        self._leaving.difference_update(told.left)
+
+    def _start_anew(self) -> None:
+        self._joining = dict(self._here)
+        self._leaving.clear()
+        self._builds_on = 0

@@ -45,7 +45,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     preauth_limit = reader.integer("GATEWAY_PREAUTH_LIMIT_PER_ADDRESS", 32, least=1, most=1_000_000)
     connection_limit = reader.integer("GATEWAY_CONNECTION_LIMIT", 20_000, least=1, most=1_000_000)
     beat_seconds = reader.seconds("BEAT_SECONDS", 1, least=0.05, most=60)
-    lease_seconds = reader.seconds("LEASE_SECONDS", 10, least=0.2, most=600)
+    lease_seconds = reader.seconds("LEASE_SECONDS", 10, least=1, most=600)
     if lease_seconds < LEASE_LEAST_BEATS * beat_seconds:
         reader.problems.append(
             f"LEASE_SECONDS={lease_seconds:g}: must be at least {LEASE_LEAST_BEATS} times "

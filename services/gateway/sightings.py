@@ -1,0 +1,71 @@
+"""Which devices were let in since the last answered beat: told with the next one. Pure.
+
+Nothing is forgotten before a beat that told it was answered; what is told twice does no harm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from shared.messages import Seen
+
+SEEN_PER_BEAT: Final = 500
+"""How many devices one beat tells of at most; the rest wait for the next."""
+SEEN_LIMIT: Final = 20_000
+"""How many devices wait to be told of at most; the oldest go first."""
+TOLD_LIMIT: Final = 64
+"""How many beats are remembered with what they told."""
+
+_Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sighting:
+    at: float
+    address: str
+
+
+class Sightings:
+    """The last time each device was let in, as far as approval does not know it yet."""
+
+    def __init__(self) -> None:
+        self._untold: dict[_Key, _Sighting] = {}
+        self._told: dict[int, list[tuple[_Key, _Sighting]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._untold)
+
+    @property
+    def behind(self) -> bool:
+        """Whether more is to be told than one beat takes."""
+        return len(self._untold) > SEEN_PER_BEAT
+
+    def saw(self, device_id: str, role: str, method: str, address: str, at: float) -> None:
+        """Note that a device was let in; `at` is a point in monotonic time."""
+        key = (device_id, role, method)
+        self._untold.pop(key, None)
+        self._untold[key] = _Sighting(at, address)
+        if len(self._untold) > SEEN_LIMIT:
+            del self._untold[next(iter(self._untold))]
+
+    def tell(self, beat_id: int, now: float) -> list[Seen]:
+        """Return what this beat tells, the oldest first."""
+        told = list(islice(self._untold.items(), SEEN_PER_BEAT))
+        if told:
+            self._told[beat_id] = told
+            if len(self._told) > TOLD_LIMIT:
+                del self._told[next(iter(self._told))]
+        return [
+            Seen(*key, address=one.address, age_ms=max(0, round((now - one.at) * 1000)))
+            for key, one in told
+        ]
+
+    def answered(self, beat_id: int) -> None:
+        """Forget what an answered beat told, unless the device came again meanwhile."""
+        for key, one in self._told.pop(beat_id, ()):
+            if self._untold.get(key) is one:
+                del self._untold[key]
+        for older in [one for one in self._told if one < beat_id]:
+            del self._told[older]
