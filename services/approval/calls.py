@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
+from msgspec import UNSET
 
+from services.approval import objects
 from services.approval.operations import PARAMETERS
 from services.approval.problems import IDS, MALFORMED, MEDIA, TOO_LARGE, Ids, Refused
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 BODY_LIMIT_BYTES: Final = 65_536
 JSON: Final = "application/json"
+LAST_EVENT_ID: Final = "Last-Event-ID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,20 @@ class Call:
     ids: Ids
     query: Any
     body: Any
+
+
+def resumed_from(request: web.Request, query: objects.EventsQuery) -> int | None:
+    """Return the number after which a stream of events is to begin; None: at the present.
+
+    The header wins: a browser that comes back still asks for the address it first had.
+    """
+    given = request.headers.getall(LAST_EVENT_ID, [])
+    if not any(given):
+        return None if query.after is UNSET else query.after
+    try:
+        return msgspec.convert(",".join(given), objects.ChangeNumber, strict=False)
+    except msgspec.ValidationError:
+        raise Refused(MALFORMED, f"{LAST_EVENT_ID}: no number that was given out.") from None
 
 
 async def read_call(request: web.Request, operation: Operation) -> Call:

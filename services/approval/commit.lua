@@ -62,7 +62,8 @@ for _, change in ipairs(plan.changes) do
   local id = string.format('%.0f-0', number)
   redis.call('XADD', KEYS[2], 'MAXLEN', plan.kept[1], id,
     'tag', change[1], 'previous', tag, 'body', ARGV[change[2]])
-  redis.call('XADD', KEYS[3], 'MAXLEN', plan.kept[2], id, 'entry', ARGV[change[3]])
+  redis.call('XADD', KEYS[3], 'MAXLEN', plan.kept[2], id,
+    'entry', ARGV[change[3]], 'tag', change[1])
   tag = change[1]
 end
 if #plan.changes > 0 then

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from services.approval.plan import AuditEntry, Plan
+from services.approval.presence import seen_key
 from services.approval.records import PENDING, RequestNote, encode
 from services.approval.store import (
     AUDIT,
@@ -46,6 +47,7 @@ class Entry:
         self.plan.expect(key, held.version)
         if record is None:
             self.plan.write("DEL", key)
+            self.plan.write("DEL", seen_key(device_id))
         else:
             self.plan.put(key, encode(record))
         if record is not None and record.pairing is not None:

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from services.approval.records import Metadata, Token
-    from services.approval.registry import Paired, Waiting
+    from services.approval.registry import Paired, Replicas, Waiting
 
 RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 DeviceId = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Milliseconds = Annotated[int, Meta(ge=0, description="Milliseconds since 1970.")]
+Count = Annotated[int, Meta(ge=0)]
+ChangeNumber = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Scope = Annotated[str, Meta(max_length=TEXT_LIMIT_CHARACTERS)]
 
 
@@ -58,6 +60,7 @@ class DeviceToken(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tru
     created_at_ms: Milliseconds
     rotated_at_ms: Milliseconds | UnsetType = UNSET
     revoked_at_ms: Milliseconds | UnsetType = UNSET
+    last_used_at_ms: Milliseconds | UnsetType = UNSET
 
 
 class PairedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
@@ -78,7 +81,42 @@ class PairedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tr
     approved_via: str
     created_at_ms: Milliseconds
     approved_at_ms: Milliseconds
+    last_seen_at_ms: (
+        Annotated[Milliseconds, Meta(description="When it was let in last.")] | UnsetType
+    ) = UNSET
+    last_seen_reason: str | UnsetType = UNSET
+    connected: bool | UnsetType = UNSET
+    replicas: (
+        Annotated[tuple[str, ...], Meta(description="Boot ids of the gateways it is at.")]
+        | UnsetType
+    ) = UNSET
     tokens: tuple[DeviceToken, ...] | UnsetType = UNSET
+
+
+class GatewayAlive(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
+    """A live gateway, as it was in its last beat.
+
+    `changesBehind`: how many changes it had not applied; absent until it has learned of any.
+    """
+
+    boot_id: str
+    connections: Count
+    last_beat_ago_ms: Count
+    changes_behind: Count | UnsetType = UNSET
+
+
+class ApprovalAlive(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """A live approval replica: its writes came through so long ago."""
+
+    boot_id: str
+    last_alive_ago_ms: Count
+
+
+class LiveReplicas(msgspec.Struct, frozen=True):
+    """The replicas that live: gateways with the most connections first, approvals by boot id."""
+
+    gateways: list[GatewayAlive]
+    approvals: list[ApprovalAlive]
 
 
 class PendingRequests(msgspec.Struct, frozen=True):
@@ -161,9 +199,21 @@ class AuditQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Which part of the audit log."""
 
     after: Annotated[
-        int, Meta(ge=0, le=2**53 - 1, description="Only entries with a higher number.")
+        ChangeNumber, Meta(description="Only entries with a higher number.")
     ] = 0
     limit: Annotated[int, Meta(ge=1, le=1000, description="At most so many entries.")] = 100
+
+
+class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Where to begin."""
+
+    after: (
+        Annotated[
+            ChangeNumber,
+            Meta(description="Begin after this number; the header Last-Event-ID goes before it."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -194,8 +244,9 @@ def pending_object(waiting: Waiting) -> PendingRequest:
 
 
 def paired_object(paired: Paired) -> PairedDevice:
-    """Return the paired object (contract §10), without presence."""
-    pairing = paired.pairing
+    """Return the paired object (contract §10); without presence where nobody asked for that."""
+    pairing, standing = paired.pairing, paired.standing
+    seen = standing.seen if standing else None
     about = pairing.metadata
     return PairedDevice(
         device_id=paired.device_id,
@@ -209,12 +260,38 @@ def paired_object(paired: Paired) -> PairedDevice:
         role=_role(pairing.role),
         roles=_roles(pairing.roles),
         scopes=pairing.scopes,
-        remote_ip=_remote_ip(about),
+        remote_ip=(seen.address or UNSET) if seen else _remote_ip(about),
         approved_via=pairing.approved_via,
         created_at_ms=pairing.created_at_ms,
         approved_at_ms=pairing.approved_at_ms,
-        tokens=tuple(_token(role, token) for role, token in sorted(pairing.tokens.items()))
+        last_seen_at_ms=seen.at if seen else UNSET,
+        last_seen_reason=seen.why if seen else UNSET,
+        connected=bool(standing.replicas) if standing else UNSET,
+        replicas=standing.replicas if standing else UNSET,
+        tokens=tuple(
+            _token(role, token, seen.used.get(role, 0) if seen else 0)
+            for role, token in sorted(pairing.tokens.items())
+        )
         or UNSET,
+    )
+
+
+def replicas_object(replicas: Replicas) -> LiveReplicas:
+    """Return the replicas that live."""
+    return LiveReplicas(
+        [
+            GatewayAlive(
+                boot_id=one.boot_id,
+                connections=one.connections,
+                last_beat_ago_ms=one.last_beat_ago_ms,
+                changes_behind=UNSET if one.behind is None else one.behind,
+            )
+            for one in replicas.gateways
+        ],
+        [
+            ApprovalAlive(boot_id=one.boot_id, last_alive_ago_ms=one.last_alive_ago_ms)
+            for one in replicas.approvals
+        ],
     )
 
 
@@ -230,13 +307,14 @@ def revoked_object(device_id: str, role: str, token: Token) -> Revoked:
     return Revoked(device_id, _role(role), token.revoked_at_ms)
 
 
-def _token(role: str, token: Token) -> DeviceToken:
+def _token(role: str, token: Token, used_at_ms: int) -> DeviceToken:
     return DeviceToken(
         role=_role(role),
         scopes=token.scopes,
         created_at_ms=token.created_at_ms,
         rotated_at_ms=token.rotated_at_ms or UNSET,
         revoked_at_ms=token.revoked_at_ms or UNSET,
+        last_used_at_ms=used_at_ms or UNSET,
     )
 
 

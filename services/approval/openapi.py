@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from services.approval import problems
+from services.approval.calls import LAST_EVENT_ID
 from services.approval.operations import PARAMETERS
 from shared.version import VERSION
 
@@ -26,6 +27,19 @@ _ABOUT: Final = (
 )
 _REF: Final = "#/components/schemas/{name}"
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
+_EVENTS: Final = (
+    "Server-sent events without an end, one for each change: `id` is its number, `event` its "
+    "action, `data` the object that `x-event-data` names. The first `id` comes without data: the "
+    "place to resume from. The event `reset` says that what came after the last id cannot be told, "
+    "because history was lost or no longer reaches so far: read everything anew; its `id` is the "
+    "present, where it goes on. Comments keep the connection alive."
+)
+_RESUMING: Final[Json] = {
+    "name": LAST_EVENT_ID,
+    "in": "header",
+    "description": "The last id that was received: goes on after it, at whatever replica.",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 2**53 - 1},
+}
 _HEADERS: Final = {
     401: {"WWW-Authenticate": "Bearer"},
     503: {"Retry-After": "Seconds after which to ask again"},
@@ -82,19 +96,30 @@ def _operation(operation: Operation) -> Json:
         "summary": operation.summary,
         "parameters": [*_path_parameters(operation.path), *_query_parameters(operation.query)],
         "responses": {
-            "200": {
-                "description": operation.result.__doc__,
-                "content": {"application/json": {"schema": _ref(operation.result)}},
-            },
+            "200": _stream(operation.result) if operation.streams else _result(operation.result),
             **_problems(operation.problems),
         },
     }
+    if operation.streams:
+        described["parameters"].append(_RESUMING)
     if operation.changes:
         described["requestBody"] = {
             "required": _is_required(operation.body),
             "content": {"application/json": {"schema": _ref(operation.body)}},
         }
     return described
+
+
+def _result(result: type[msgspec.Struct]) -> Json:
+    return {
+        "description": result.__doc__,
+        "content": {"application/json": {"schema": _ref(result)}},
+    }
+
+
+def _stream(result: type[msgspec.Struct]) -> Json:
+    schema = {"type": "string", "x-event-data": _ref(result)}
+    return {"description": _EVENTS, "content": {"text/event-stream": {"schema": schema}}}
 
 
 def _path_parameters(path: str) -> list[Json]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from services.approval import objects, problems
+from services.approval.plan import AuditEntry
 from shared.protocol.connect import Role
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ _OF_TOKEN: Final = (*_OF_DEVICE, problems.UNKNOWN_ROLE)
 class Operation:
     """One call of operators: its name, where it is, what it brings and gets, how it can fail.
 
-    `specific`: the problems beside those that every call can have.
+    `specific`: the problems beside those that every call can have. `streams`: it is answered with
+    server-sent events without an end, whose data is the result.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Operation:
     specific: tuple[Kind, ...] = ()
     body: type[msgspec.Struct] = objects.Nothing
     query: type[msgspec.Struct] = objects.Nothing
+    streams: bool = False
 
     @property
     def changes(self) -> bool:
@@ -169,5 +172,22 @@ OPERATIONS: Final = (
         "Read who did what, when",
         objects.AuditPage,
         query=objects.AuditQuery,
+    ),
+    Operation(
+        "followEvents",
+        "GET",
+        "/v1/events",
+        "Read who does what, live, as server-sent events; from the present unless told otherwise",
+        AuditEntry,
+        (problems.LISTENERS,),
+        query=objects.EventsQuery,
+        streams=True,
+    ),
+    Operation(
+        "listReplicas",
+        "GET",
+        "/v1/replicas",
+        "List the live gateways and approvals",
+        objects.LiveReplicas,
     ),
 )

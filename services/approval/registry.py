@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from services.approval.authority import Caller
     from services.approval.plan import AuditEntry
     from services.approval.policy import Draws
+    from services.approval.presence import ApprovalReplica, GatewayReplica, Standing
     from services.approval.records import Pairing, Pending, Record, RequestNote, Token
-    from services.approval.store import Held, Store
+    from services.approval.store import Followed, Held, Store
+    from shared.messages import Change
 
 CONFLICTS_LIMIT: Final = 32
 """How often a commit is tried again because somebody else was quicker."""
@@ -52,6 +54,16 @@ class Paired:
     device_id: str
     public_key: str
     pairing: Pairing
+    standing: Standing | None = None
+    """Where it is and when it was seen; None where nobody asked for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """The replicas that live."""
+
+    gateways: list[GatewayReplica]
+    approvals: list[ApprovalReplica]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +101,44 @@ class Registry:
     async def devices(self, caller: Caller) -> list[Paired]:
         """Return the paired devices, the latest approved first."""
         authority.require_pairing(caller)
-        return [
-            Paired(record.device_id, record.public_key, record.pairing)
+        records = [
+            record
             for record in await self._store.paired()
             if record.pairing is not None and authority.sees(caller, record.device_id)
+        ]
+        standings = await self._store.presence.standings([one.device_id for one in records])
+        return [
+            _paired(record, standing) for record, standing in zip(records, standings, strict=True)
         ]
 
     async def device(self, caller: Caller, device_id: str) -> Paired:
         """Return one paired device; raises UnknownDevice."""
         authority.require_pairing(caller)
         authority.require_manage(caller, device_id, None)
-        _held, record, pairing = await self._paired(device_id)
-        return Paired(device_id, record.public_key, pairing)
+        _held, record, _pairing = await self._paired(device_id)
+        (standing,) = await self._store.presence.standings([device_id])
+        return _paired(record, standing)
+
+    async def replicas(self, caller: Caller) -> Replicas:
+        """Return the replicas that live; for operators only."""
+        if not caller.is_admin:
+            raise NotAllowed
+        head, _held = await self._store.load([])
+        presence = self._store.presence
+        return Replicas(await presence.gateways(head), await presence.approvals())
+
+    async def present(self, caller: Caller) -> Change:
+        """Return the newest change, to follow history from there; for operators only."""
+        if not caller.is_admin:
+            raise NotAllowed
+        head, _held = await self._store.load([])
+        return head
+
+    async def follow(self, caller: Caller, place: Change, most: int) -> Followed:
+        """Return the audit entries after a place in history; for operators only."""
+        if not caller.is_admin:
+            raise NotAllowed
+        return await self._store.follow(place, most)
 
     async def audit(self, caller: Caller, after: int, limit: int) -> list[AuditEntry]:
         """Return audit entries above a change number, oldest first; for operators only."""
@@ -315,10 +353,10 @@ class Registry:
         raise StoreUnavailable(message)
 
 
-def _paired(record: Record) -> Paired:
+def _paired(record: Record, standing: Standing | None = None) -> Paired:
     if record.pairing is None:
         raise UnknownDevice
-    return Paired(record.device_id, record.public_key, record.pairing)
+    return Paired(record.device_id, record.public_key, record.pairing, standing)
 
 
 def _active_token(pairing: Pairing, role: str) -> Token:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from redis.exceptions import RedisError
 
 from services.approval.errors import StoreUnavailable
 from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS, WINDOW_MS, Guard
 from services.approval.plan import CALLS_KEPT_MS, VERSION_CHARACTERS, AuditEntry, Plan
+from services.approval.presence import (
+    ALIVE_KEPT_MS,
+    APPROVALS,
+    GATEWAYS,
+    PRESENCE_KEPT_MOST_MS,
+    Presence,
+    beat_arguments,
+    presence_key,
+    seen_key,
+)
+from services.approval.reaching import reaching_redis
 from services.approval.records import Record, RequestNote, decode_note, decode_record
 from shared.messages import BeatAnswer, Change, Changed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from redis.asyncio import Redis
 
@@ -32,20 +41,16 @@ PAIRED: Final = "latchkey:paired"
 PENDING: Final = "latchkey:pending"
 """Sorted set: device ids with a request, by the time it expires."""
 
-ALIVE_KEPT_MS: Final = 5_000
 WAIT_MS: Final = 1_000
 """How long a commit waits for a Redis replica to have it, where there are replicas."""
 
 BEAT_CHANGES_LIMIT: Final = 256
 """How many changes one answer to a beat tells at most (R4)."""
-PRESENCE_KEPT_MS: Final = 10_000
-"""After so long without a beat a gateway's presence vanishes as a whole."""
 
 _LOCKOUT: Final = files("services.approval").joinpath("lockout.lua").read_text()
 _BEAT: Final = files("services.approval").joinpath("beat.lua").read_text()
 _COMMIT: Final = files("services.approval").joinpath("commit.lua").read_text()
 _decode_changed: Final = msgspec.msgpack.Decoder(Changed).decode
-_encode_present: Final = msgspec.msgpack.Encoder().encode
 _decode_entry: Final = msgspec.json.Decoder(AuditEntry).decode
 
 
@@ -62,20 +67,6 @@ def request_key(request_id: str) -> str:
 def address_key(limit_key: str) -> str:
     """Name the sorted set of device ids with a request from one address, by creation."""
     return f"latchkey:pending:address:{limit_key}"
-
-
-def alive_key(boot_id: str) -> str:
-    """Name the key that stands while an approval replica is alive."""
-    return f"latchkey:alive:{boot_id}"
-
-
-GATEWAYS: Final = "latchkey:gateways"
-"""Sorted set: gateways by the time of their last beat."""
-
-
-def presence_key(boot_id: str) -> str:
-    """Name the hash of who is connected to a gateway."""
-    return f"latchkey:presence:{boot_id}"
 
 
 def guard_key(limit_key: str) -> str:
@@ -109,12 +100,17 @@ class Committed:
     previous_tag: str
 
 
-@contextlib.asynccontextmanager
-async def _reaching_redis() -> AsyncIterator[None]:
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What came after a place in history, oldest first, and the place reached.
+
+    `lost`: it cannot be told, because history went back or no longer reaches so far; then `at` is
+    the present.
+    """
+
+    entries: list[AuditEntry]
+    at: Change
+    lost: bool = False
 
 
 class Store:
@@ -128,6 +124,7 @@ class Store:
         self._lockout = client.register_script(_LOCKOUT)
         self._offset_ms: float | None = None
         self.has_replicas = False
+        self.presence: Final = Presence(client)
 
     def now_ms(self) -> int:
         """Return Redis's time, as last learned: one clock for all approval replicas."""
@@ -137,24 +134,38 @@ class Store:
 
     async def write_alive(self, boot_id: str) -> None:
         """Write that this replica is alive, and learn Redis's time on the way."""
+        if self._offset_ms is None:
+            await self._learn_time()
+        now_ms = self.now_ms()
         began = self._clock.monotonic()
-        async with _reaching_redis():
+        async with reaching_redis():
             pipeline = self._client.pipeline(transaction=False)
-            pipeline.set(alive_key(boot_id), b"1", px=ALIVE_KEPT_MS)
+            pipeline.zadd(APPROVALS, {boot_id: now_ms})
+            pipeline.zremrangebyscore(APPROVALS, "-inf", now_ms - ALIVE_KEPT_MS)
             pipeline.time()
-            _written, (seconds, microseconds) = await pipeline.execute()
+            *_written, time = await pipeline.execute()
+        self._learned(time, began)
+
+    async def _learn_time(self) -> None:
+        began = self._clock.monotonic()
+        async with reaching_redis():
+            time = await self._client.time()
+        self._learned(time, began)
+
+    def _learned(self, time: tuple[int, int], began: float) -> None:
+        seconds, microseconds = time
         middle = (began + self._clock.monotonic()) / 2
         self._offset_ms = seconds * 1000 + microseconds / 1000 - middle * 1000
 
     async def info(self) -> dict[str, Any]:
         """Return Redis's own account of itself."""
-        async with _reaching_redis():
+        async with reaching_redis():
             found: dict[str, Any] = await self._client.info("everything")
         return found
 
     async def load(self, device_ids: Sequence[str]) -> tuple[Change, list[Held]]:
         """Read the newest change and the records of these devices, in one round trip."""
-        async with _reaching_redis():
+        async with reaching_redis():
             head, *values = await self._client.mget(
                 [HEAD, *(device_key(device_id) for device_id in device_ids)]
             )
@@ -164,7 +175,7 @@ class Store:
         self, device_ids: Sequence[str], limit_keys: Sequence[str]
     ) -> tuple[Change, list[Held], dict[str, Guard]]:
         """As `load`, with the guards of these addresses, still in one round trip."""
-        async with _reaching_redis():
+        async with reaching_redis():
             head, *values = await self._client.mget(
                 [
                     HEAD,
@@ -190,7 +201,7 @@ class Store:
 
     async def note(self, request_id: str) -> RequestNote | None:
         """Read what is known of a request id."""
-        async with _reaching_redis():
+        async with reaching_redis():
             value = await self._client.get(request_key(request_id))
         return decode_note(value) if value else None
 
@@ -204,26 +215,41 @@ class Store:
 
     async def expired(self, now_ms: int, most: int) -> list[str]:
         """Return device ids whose request is void by now."""
-        async with _reaching_redis():
+        async with reaching_redis():
             found = await self._client.zrangebyscore(PENDING, "-inf", now_ms, start=0, num=most)
         return [member.decode() for member in found]
 
     async def oldest_from(self, limit_key: str, but: str) -> str | None:
         """Return the device with the oldest request from one address, `but` this one."""
-        async with _reaching_redis():
+        async with reaching_redis():
             found = await self._client.zrange(address_key(limit_key), 0, 1)
         return next((m.decode() for m in found if m.decode() != but), None)
 
     async def audit(self, after: int, limit: int) -> list[AuditEntry]:
         """Read audit entries with numbers above `after`, oldest first."""
-        async with _reaching_redis():
+        async with reaching_redis():
             found = await self._client.xrange(AUDIT, min=f"({after}-0", max="+", count=limit)
         return list(_entries(found))
+
+    async def follow(self, place: Change, most: int) -> Followed:
+        """Read at most so many audit entries after a place in history.
+
+        A place without a tag is taken at its number; one with a tag is told from one of the same
+        number in a history that was lost.
+        """
+        async with reaching_redis():
+            head = _change(await self._client.get(HEAD))
+            if head == place:
+                return Followed([], head)
+            found = await self._client.xrange(
+                AUDIT, min=f"{place.number}-0", max="+", count=most + 1
+            )
+        return _followed(place, head, found)
 
     async def commit(self, plan: Plan) -> Committed:
         """Carry out a plan. With Redis replicas it is done only once one of them has it."""
         keys, arguments = plan.keys, plan.arguments()
-        async with _reaching_redis():
+        async with reaching_redis():
             if self.has_replicas:
                 pipeline = self._client.pipeline(transaction=False)
                 await self._commit(keys=keys, args=arguments, client=pipeline)
@@ -239,23 +265,27 @@ class Store:
 
     async def beat(self, gateway: str, beat: BeatQuestion) -> BeatAnswer:
         """Write a gateway's presence and read what it has missed, in one step (R2)."""
-        joined = [part for one in beat.joined for part in (one.number, _encode_present(one))]
-        async with _reaching_redis():
+        async with reaching_redis():
             head, now_ms, presence_at, resync, found = await self._beat(
-                keys=[presence_key(gateway), GATEWAYS, HEAD, CHANGES],
+                keys=[
+                    presence_key(gateway),
+                    GATEWAYS,
+                    HEAD,
+                    CHANGES,
+                    PAIRED,
+                    *(seen_key(one.device_id) for one in beat.seen),
+                ],
                 args=[
                     gateway,
                     beat.beat_id,
                     beat.builds_on,
                     beat.connections,
-                    PRESENCE_KEPT_MS,
+                    min(beat.lease_ms, PRESENCE_KEPT_MOST_MS),
                     beat.applied.number,
                     beat.applied.tag,
                     int(beat.booted),
                     BEAT_CHANGES_LIMIT,
-                    len(beat.joined),
-                    *joined,
-                    *beat.left,
+                    *beat_arguments(beat),
                 ],
             )
         return BeatAnswer(
@@ -270,7 +300,7 @@ class Store:
     async def _guarded(
         self, what: str, limit_key: str, call_id: str, classes: Sequence[str]
     ) -> int:
-        async with _reaching_redis():
+        async with reaching_redis():
             left = await self._lockout(
                 keys=[guard_key(limit_key), f"{call_key(call_id)}:failed"],
                 args=[what, WINDOW_MS, FAILURES_LIMIT, LOCK_MS, CALLS_KEPT_MS, *classes],
@@ -278,7 +308,7 @@ class Store:
         return int(left)
 
     async def _listed(self, index: str, *, newest_first: bool) -> list[Record]:
-        async with _reaching_redis():
+        async with reaching_redis():
             members = await self._client.zrange(index, 0, -1, desc=newest_first)
         if not members:
             return []
@@ -297,6 +327,24 @@ def _held(value: bytes | None) -> Held:
     if value is None:
         return Held("", None)
     return Held(value[:VERSION_CHARACTERS].decode(), decode_record(value[VERSION_CHARACTERS:]))
+
+
+def _followed(
+    place: Change, head: Change, found: Sequence[tuple[bytes, dict[bytes, bytes]]]
+) -> Followed:
+    places = [
+        Change(int(entry_id.split(b"-")[0]), fields.get(b"tag", b"").decode())
+        for entry_id, fields in found
+    ]
+    if place.number == 0:
+        known = not places or places[0].number == 1
+    else:
+        known = bool(places) and places[0].number == place.number
+        known = known and places[0].tag == (place.tag or places[0].tag)
+        found = found[1:]
+    if not known or place.number > head.number:
+        return Followed([], head, lost=True)
+    return Followed(list(_entries(found)), places[-1] if places else head)
 
 
 def _entries(found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[AuditEntry]:

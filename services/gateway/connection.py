@@ -164,7 +164,13 @@ class Sockets:
             except Unavailable as missing:
                 verdict = self._unavailable(handshake, missing)
         if isinstance(verdict, Welcome):
-            self._admit(connection, protocol, verdict, handshake.connection_id)
+            self._admit(
+                connection,
+                protocol,
+                verdict,
+                connection_id=handshake.connection_id,
+                address=peer.address,
+            )
             self._record(connection, handshake, peer, began, verdict)
             await self._serve_frames(connection, socket, queued)
             return
@@ -210,7 +216,9 @@ class Sockets:
         connection: Connection,
         protocol: SocketProtocol,
         welcome: Welcome,
+        *,
         connection_id: str,
+        address: str,
     ) -> None:
         grant = welcome.grant
         session = Session(
@@ -220,6 +228,7 @@ class Sockets:
             scopes=grant.scopes,
             device_id=welcome.device_id,
             method=grant.method,
+            address=address,
         )
         self._connections.admit(connection, session)
         protocol.trust()

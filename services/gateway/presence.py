@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 JOINED_PER_BEAT: Final = 1000
 """How many connections one beat tells of at most; the rest wait for the next."""
 TOLD_LIMIT: Final = 64
-"""How many beats are remembered with what they told; should an older one count, all is told anew."""
+"""How many beats are remembered; should an older one count, everything is told anew."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from services.gateway.handshake import Effect, Handshake, Peer, Rules, Welcome
+from services.gateway.handshake import Effect, Handshake, Peer, Rules, State, Welcome
 from shared.device.handshake import Challenge, Credentials, connect_request
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, Profile
-from shared.messages import Admission, Answer
+from shared.messages import SHARED_SECRET, Admission, Answer, Change, Clear, Knock
 from shared.protocol.closing import cut_reason
 from shared.protocol.frames import failure
 from shared.protocol.refusals import Refusal
@@ -29,6 +29,7 @@ TOKEN: Final = "gateway-token-of-32-characters-00"
 OLDER_TOKEN: Final = "gateway-token-of-32-characters-99"
 PAGE: Final = "https://ok.example"
 CONNECTION_ID: Final = "boot:7"
+CLEAR: Final = Clear(Change(1, "tag"))
 
 KEY: Final = DeviceKey.from_seed(b"\x11" * 32)
 OTHER_KEY: Final = DeviceKey.from_seed(b"\x22" * 32)
@@ -89,9 +90,36 @@ def refused(frame: Any, peer: Peer = REMOTE, *, now_ms: int = NOW_MS) -> Refusal
     return effect
 
 
+def knocked(
+    frame: Any,
+    peer: Peer = REMOTE,
+    answer: Answer = CLEAR,
+    *,
+    classes: tuple[str, ...] = (SHARED_SECRET,),
+    right: bool,
+) -> Welcome | Refusal:
+    """Return what approval's answer to a knock leads to, which must be the one that is meant."""
+    handshake = new_handshake(peer)
+    effect = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
+    assert effect == Knock(CONNECTION_ID, peer.address, list(classes), right)
+    assert handshake.state is State.ASKING
+    outcome = handshake.on_answer(answer)
+    assert handshake.state.name == "DONE"
+    return outcome
+
+
+def wrong(
+    frame: Any, peer: Peer = REMOTE, *, classes: tuple[str, ...] = (SHARED_SECRET,)
+) -> Refusal:
+    """Return the refusal that a wrong secret meets once approval has counted it."""
+    effect = knocked(frame, peer, classes=classes, right=False)
+    assert isinstance(effect, Refusal), effect
+    return effect
+
+
 def welcomed(frame: Any, peer: Peer = REMOTE) -> Welcome:
-    """Return the welcome that a first frame meets without a question."""
-    effect = judged(frame, peer)
+    """Return the welcome that a right secret without a device meets, unless it is locked out."""
+    effect = knocked(frame, peer, right=True)
     assert isinstance(effect, Welcome), effect
     return effect
 

@@ -24,7 +24,11 @@ from shared.messages import (
     Admitted,
     Alive,
     Answer,
+    BeatAnswer,
+    BeatQuestion,
     Change,
+    Clear,
+    Knock,
     NeedsPairing,
     decode_answer,
     decode_news,
@@ -43,18 +47,20 @@ if TYPE_CHECKING:
     from shared.messages import News
 
 ALIVE_SECONDS = 1.0
+HEAD = Change(1, "t")
+"""Where the history of a scripted approval stands."""
 DEVICE_TOKEN = "the-device-token-that-approval-derives-1234"
 REQUEST_ID = "220dd984-79b3-4860-a084-c16f321f9dec"
 
 
 async def admit(question: Admission) -> Answer:
     """Let everybody in."""
-    return Admitted(Change(1, "t"), DEVICE_TOKEN, sorted(question.scopes), 1_700_000_000_000)
+    return Admitted(HEAD, DEVICE_TOKEN, sorted(question.scopes), 1_700_000_000_000)
 
 
 async def want_pairing(_question: Admission) -> Answer:
     """Let nobody in before a person has approved."""
-    return NeedsPairing(Change(1, "t"), "not-paired", REQUEST_ID)
+    return NeedsPairing(HEAD, "not-paired", REQUEST_ID)
 
 
 class _Peer:
@@ -90,7 +96,10 @@ class _Peer:
 
 
 class FakeApproval(_Peer):
-    """Announces itself each second and answers by `answer`; `asked` is what came."""
+    """Announces itself each second and answers by `answer`; `asked` is what came.
+
+    To beats it says that nothing ever changes, and it locks nobody out.
+    """
 
     def __init__(
         self,
@@ -103,6 +112,8 @@ class FakeApproval(_Peer):
         boot_id = boot_id or new_boot_id()
         super().__init__(redis_url, bus_secret, boot_id, version, ask_channel(boot_id))
         self.asked: list[Admission] = []
+        self.knocks: list[Knock] = []
+        self.beats: list[BeatQuestion] = []
         self.messages = 0
         """Messages of questions."""
         self.announced = 0
@@ -148,6 +159,20 @@ class FakeApproval(_Peer):
 
     async def _reply(self, question: Question) -> Reply:
         asked = decode_question(question.body)
+        if isinstance(asked, BeatQuestion):
+            self.beats.append(asked)
+            return encode(
+                BeatAnswer(
+                    asked.beat_id,
+                    HEAD,
+                    SystemClock().wall_ms(),
+                    asked.beat_id,
+                    resync=not asked.booted,
+                )
+            )
+        if isinstance(asked, Knock):
+            self.knocks.append(asked)
+            return encode(Clear(HEAD))
         self.asked.append(asked)
         return encode(await self.answer(asked))
 

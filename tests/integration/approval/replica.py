@@ -7,7 +7,6 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 from aiohttp import web
 
 from services.approval.admissions import Admissions, PendingLimits
@@ -21,8 +20,7 @@ from services.approval.settings import Settings, read_settings
 from services.approval.store import Store
 from services.approval.tokens import TokenKeys, draw_request_id, draw_token_id
 from shared.bus.redis import make_client
-from shared.bus.responder import Question
-from shared.messages import Admitted, Answer, Changed, NeedsPairing, decode_answer, encode
+from shared.messages import Admitted, Answer, Changed, NeedsPairing, decode_answer
 from shared.observability.health import Health, Readiness
 from shared.observability.ops import OpsViews
 from tests.support.clock import FakeClock
@@ -102,8 +100,7 @@ class Replica:
 
     async def answer(self, question: Admission) -> Answer | None:
         """Answer one question; None where the outcome is not known."""
-        raw = msgspec.Raw(encode(question))
-        (reply,) = await self.admissions.handle([Question("gateway", raw)])
+        (reply,) = await self.admissions.replies([question])
         if isinstance(reply, asyncio.Future):
             reply = await reply
         return decode_answer(reply) if isinstance(reply, bytes) else None

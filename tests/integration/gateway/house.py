@@ -17,6 +17,7 @@ from services.gateway.connections import SWEEP_SECONDS, Connection, Connections
 from services.gateway.handshake import Rules
 from services.gateway.methods import Methods
 from services.gateway.metrics import Metrics
+from services.gateway.presence import Presence
 from services.gateway.sockets import SocketProtocol
 from services.gateway.views import Views, add_routes
 from shared.device.client import DeviceClient
@@ -28,6 +29,7 @@ from shared.observability.health import Readiness
 from shared.observability.ops import OpsViews
 from shared.settings import Secrets
 from tests.support.clock import FakeClock, turns
+from shared.messages import Admission, Answer, Change, Clear, Knock
 from tests.support.peers import admit
 from tests.support.raw_socket import RawSocket
 from tests.support.waiting import until
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 
     from shared.bus.errors import Unavailable
     from shared.device.profile import Profile
-    from shared.messages import Admission, Answer
     from shared.settings import Network
 
 HOST: Final = "127.0.0.1"
@@ -48,22 +49,32 @@ HANDLERS_SECONDS: Final = 2.0
 
 
 class ScriptedApprovals:
-    """Approval as a script: what was asked, and what is answered."""
+    """Approval as a script: what was asked and offered, what is answered, and what still counts."""
 
     def __init__(self) -> None:
         self.asked: list[Admission] = []
+        self.knocks: list[Knock] = []
+        """Secrets that came without a device, or that no device could make right."""
         self.answer: Callable[[Admission], Awaitable[Answer]] = admit
-        self.absent: Unavailable | None = None
+        self.leased = True
+        self.checked: list[tuple[Answer | None, str]] = []
+        """Answers that clients were about to be let in on."""
+        self.outdated: Unavailable | None = None
+        """What is raised of an answer that no longer counts."""
 
-    async def ask(self, question: Admission) -> Answer:
-        """Note the question and answer by the script."""
+    async def ask(self, question: Admission | Knock) -> Answer:
+        """Note the question and answer by the script; nobody is ever locked out."""
+        if isinstance(question, Knock):
+            self.knocks.append(question)
+            return Clear(Change(1, "t"))
         self.asked.append(question)
         return await self.answer(question)
 
-    def require_live(self) -> None:
-        """Raise what is missing, by the script."""
-        if self.absent is not None:
-            raise self.absent
+    def require_current(self, answer: Answer | None, device_id: str) -> None:
+        """Raise what has become of the answer, by the script."""
+        self.checked.append((answer, device_id))
+        if self.outdated is not None:
+            raise self.outdated
 
 
 class _Upkeep:
@@ -86,8 +97,12 @@ class House:
         self.clock = FakeClock()
         self.approvals = ScriptedApprovals()
         self.metrics = Metrics()
+        self.presence = Presence()
         self.connections = Connections(
-            self.clock, limit=connection_limit, preauth_limit_per_address=preauth_limit
+            self.clock,
+            self.presence,
+            limit=connection_limit,
+            preauth_limit_per_address=preauth_limit,
         )
         self.metrics.watch(self.connections)
         self.methods = Methods(self.clock)

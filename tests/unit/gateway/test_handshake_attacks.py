@@ -35,6 +35,7 @@ from tests.support.attempts import (
     refused,
     told,
     welcomed,
+    wrong,
 )
 
 GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
@@ -314,7 +315,7 @@ class TestWithoutDevice:
     @pytest.mark.parametrize("field", ["token", "password"])
     def test_attack_07_wrong_token(self, token: str, field: str) -> None:
         frame = altered(connect(key=None), lambda p: p.update(auth={field: token}))
-        assert detail_code(refused(frame)) == "AUTH_TOKEN_MISMATCH"
+        assert detail_code(wrong(frame)) == "AUTH_TOKEN_MISMATCH"
 
     @pytest.mark.parametrize("auth", [{}, {"token": ""}, {"password": ""}, {"deviceToken": "d"}])
     def test_attack_07_no_token(self, auth: dict[str, str]) -> None:

@@ -235,7 +235,7 @@ class TestYes:
         assert isinstance(welcome, Welcome)
         assert welcome.grant.method == "device-token"
 
-    def test_without_a_device_approval_is_not_asked(self) -> None:
+    def test_without_a_device_approval_only_counts(self) -> None:
         welcome = welcomed(connect(key=None))
         assert (welcome.answer, welcome.device_id) == (None, "")
         assert welcome.grant == Grant("token", "operator", ())
@@ -251,7 +251,7 @@ class TestState:
         assert handshake.state.name == "DONE"
 
     @pytest.mark.parametrize(
-        "frame", [b"", connect(token=None), connect(key=None), connect(NODE_HOST, key=None)]
+        "frame", [b"", connect(token=None), connect(NODE_HOST, key=None)]
     )
     def test_is_over_where_nothing_is_asked(self, frame: Any) -> None:
         handshake = new_handshake()

@@ -13,11 +13,16 @@ from services.gateway.handshake import Peer, State, Welcome
 from shared.device.handshake import Challenge, Credentials, connect_request
 from shared.device.profile import PROFILES
 from shared.messages import (
+    BOOTSTRAP_TOKEN,
+    SHARED_SECRET,
     Admission,
     Admitted,
     Answer,
     Change,
+    Clear,
     Denied,
+    Knock,
+    Locked,
     NeedsPairing,
     Overfull,
     decode_question,
@@ -50,11 +55,9 @@ WITHOUT_DETAIL_CODE: Final = (
     "invalid handshake: first request must be connect",
 )
 DOCUMENTED: Final = {
-    ("INVALID_REQUEST", "AUTH_TOKEN_MISMATCH", 1008),
     ("INVALID_REQUEST", "AUTH_TOKEN_MISSING", 1008),
     ("NOT_PAIRED", "DEVICE_IDENTITY_REQUIRED", 1008),
     ("INVALID_REQUEST", "CONTROL_UI_DEVICE_IDENTITY_REQUIRED", 1008),
-    ("INVALID_REQUEST", "AUTH_BOOTSTRAP_TOKEN_INVALID", 1008),
     ("INVALID_REQUEST", "DEVICE_AUTH_DEVICE_ID_MISMATCH", 1008),
     ("INVALID_REQUEST", "DEVICE_AUTH_SIGNATURE_EXPIRED", 1008),
     ("INVALID_REQUEST", "DEVICE_AUTH_NONCE_REQUIRED", 1008),
@@ -64,7 +67,15 @@ DOCUMENTED: Final = {
     ("INVALID_REQUEST", "CONTROL_UI_ORIGIN_NOT_ALLOWED", 1008),
 }
 """What a first frame alone can lead to."""
+LOCKED_OUT: Final = ("INVALID_REQUEST", "AUTH_RATE_LIMITED", 1008)
+BY_KNOCK: Final = {
+    ("INVALID_REQUEST", "AUTH_TOKEN_MISMATCH", 1008),
+    ("INVALID_REQUEST", "AUTH_BOOTSTRAP_TOKEN_INVALID", 1008),
+    LOCKED_OUT,
+}
+"""What a secret can lead to that approval only counts."""
 BY_ANSWER: Final = {
+    LOCKED_OUT,
     ("NOT_PAIRED", "PAIRING_REQUIRED", 1008),
     ("INVALID_REQUEST", "AUTH_TOKEN_MISMATCH", 1008),
     ("INVALID_REQUEST", "AUTH_DEVICE_TOKEN_MISMATCH", 1008),
@@ -107,6 +118,10 @@ answers: SearchStrategy[Answer] = st.one_of(
         st.sampled_from(["device-token-mismatch", "scope-mismatch", "key-mismatch", "new"]),
     ),
     st.builds(Overfull, changes),
+    st.builds(Locked, changes, st.integers(1, 300_000)),
+)
+counted: SearchStrategy[Clear | Locked] = st.one_of(
+    st.builds(Clear, changes), st.builds(Locked, changes, st.integers(1, 300_000))
 )
 
 
@@ -155,10 +170,18 @@ def is_documented(refusal: Refusal, table: set[tuple[str, str, int]]) -> None:
 
 
 def is_admissible(welcome: Welcome) -> None:
-    """Check that whoever came in without a question brought the gateway token and got nothing."""
+    """Check that whoever came in without a device brought the gateway token and got nothing."""
+    assert (welcome.device_id, welcome.answer) == ("", None)
     assert welcome.grant == replace(
         welcome.grant, method="token", role="operator", scopes=(), device_token=""
     )
+
+
+def is_countable(knock: Knock, peer: Peer) -> None:
+    """Check that approval is told what was tried and from where, in words that it reads."""
+    assert (knock.call_id, knock.address) == (CONNECTION_ID, peer.address)
+    assert knock.classes in ([SHARED_SECRET], [BOOTSTRAP_TOKEN])
+    assert decode_question(encode(knock)) == knock
 
 
 def is_askable(question: Admission) -> None:
@@ -171,42 +194,57 @@ def is_askable(question: Admission) -> None:
     assert decode_question(encode(question)) == question
 
 
-def meets_a_documented_answer(text: bytes, peer: Peer, answer: Answer) -> None:
+def meets_a_documented_answer(
+    text: bytes, peer: Peer, answer: Answer, count: Clear | Locked
+) -> None:
     handshake = new_handshake(peer)
     effect = handshake.on_frame(text, now_ms=NOW_MS)
+    assert not isinstance(effect, Welcome)
     if isinstance(effect, Refusal):
         is_documented(effect, DOCUMENTED)
         assert handshake.state is State.DONE
-    elif isinstance(effect, Welcome):
-        is_admissible(effect)
-        assert handshake.state is State.DONE
+        return
+    assert handshake.state is State.ASKING
+    if isinstance(effect, Knock):
+        is_countable(effect, peer)
+        verdict = handshake.on_answer(count)
+        if isinstance(verdict, Refusal):
+            is_documented(verdict, BY_KNOCK)
+            assert (verdict.outcome == "rate-limited") == isinstance(count, Locked)
+        else:
+            assert effect.right
+            is_admissible(verdict)
     else:
         is_askable(effect)
-        assert handshake.state is State.ASKING
         verdict = handshake.on_answer(answer)
         if isinstance(verdict, Refusal):
             is_documented(verdict, BY_ANSWER)
         else:
             assert isinstance(answer, Admitted)
             assert list(verdict.grant.scopes) == effect.scopes
+    assert handshake.state.name == "DONE"
 
 
 @unhurried
-@given(first_frames, peers, answers)
-def test_any_bytes(text: bytes, peer: Peer, answer: Answer) -> None:
-    meets_a_documented_answer(text, peer, answer)
+@given(first_frames, peers, answers, counted)
+def test_any_bytes(text: bytes, peer: Peer, answer: Answer, count: Clear | Locked) -> None:
+    meets_a_documented_answer(text, peer, answer, count)
 
 
 @unhurried
-@given(signed_frames(), peers, answers)
-def test_any_signed_connect(frame: Any, peer: Peer, answer: Answer) -> None:
-    meets_a_documented_answer(json.dumps(frame).encode(), peer, answer)
+@given(signed_frames(), peers, answers, counted)
+def test_any_signed_connect(
+    frame: Any, peer: Peer, answer: Answer, count: Clear | Locked
+) -> None:
+    meets_a_documented_answer(json.dumps(frame).encode(), peer, answer, count)
 
 
 @unhurried
-@given(damaged(signed_frames()), peers, answers)
-def test_any_signed_connect_that_was_damaged(frame: Any, peer: Peer, answer: Answer) -> None:
-    meets_a_documented_answer(json.dumps(frame).encode(), peer, answer)
+@given(damaged(signed_frames()), peers, answers, counted)
+def test_any_signed_connect_that_was_damaged(
+    frame: Any, peer: Peer, answer: Answer, count: Clear | Locked
+) -> None:
+    meets_a_documented_answer(json.dumps(frame).encode(), peer, answer, count)
 
 
 @unhurried

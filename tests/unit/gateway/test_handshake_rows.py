@@ -20,7 +20,14 @@ from shared.device.profile import (
     REFERENCE,
     Profile,
 )
-from shared.messages import Change, Denied, NeedsPairing, Overfull
+from shared.messages import (
+    BOOTSTRAP_TOKEN,
+    Change,
+    Denied,
+    Locked,
+    NeedsPairing,
+    Overfull,
+)
 from shared.protocol import refusals
 from tests.support.attempts import (
     BROWSER,
@@ -40,6 +47,7 @@ from tests.support.attempts import (
     refused,
     refused_with,
     told,
+    wrong,
 )
 
 if TYPE_CHECKING:
@@ -124,7 +132,7 @@ class TestGatewayToken:
     )
     def test_wrong_token_no_device(self, profile: Profile, peer: Peer, hint: str) -> None:
         frame = connect(profile, key=None, token="wrong")
-        assert told(refused(frame, peer)) == mismatch(hint, with_device=False)
+        assert told(wrong(frame, peer)) == mismatch(hint, with_device=False)
 
     @pytest.mark.parametrize(
         ("profile", "peer", "hint"),
@@ -152,7 +160,7 @@ class TestGatewayToken:
     @pytest.mark.parametrize("key", [KEY, None], ids=["device", "no device"])
     def test_wrong_password_field(self, key: Any) -> None:
         frame = connect(key=key, token=None, password="wrong")
-        assert told(refused(frame)) == mismatch(HINT_CLI_REMOTE, with_device=False)
+        assert told(wrong(frame)) == mismatch(HINT_CLI_REMOTE, with_device=False)
 
     def test_right_token_in_the_password_field(self) -> None:
         question = asked(connect(token=None, password=TOKEN))
@@ -239,7 +247,8 @@ class TestDeviceToken:
         )
 
     def test_bad_bootstrap_token(self) -> None:
-        assert told(refused(connect(token=None, bootstrap_token="b"))) == unauthorized(
+        frame = connect(token=None, bootstrap_token="b")
+        assert told(wrong(frame, classes=(BOOTSTRAP_TOKEN,))) == unauthorized(
             "setup code invalid, expired, revoked, or already used "
             "(create a new code; review `openclaw devices list`)",
             "AUTH_BOOTSTRAP_TOKEN_INVALID",
@@ -248,7 +257,8 @@ class TestDeviceToken:
         )
 
     def test_bad_bootstrap_token_in_protocol_3(self) -> None:
-        assert told(refused(connect(CLI_3, token=None, bootstrap_token="b"))) == unauthorized(
+        frame = connect(CLI_3, token=None, bootstrap_token="b")
+        assert told(wrong(frame, classes=(BOOTSTRAP_TOKEN,))) == unauthorized(
             "bootstrap token invalid or expired (scan a fresh setup code)",
             "AUTH_BOOTSTRAP_TOKEN_INVALID",
             "bootstrap_token_invalid",

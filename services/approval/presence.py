@@ -1,0 +1,182 @@
+"""Who is connected where, who was seen when, and which replicas live: as beats wrote it down.
+
+None of this is a change: it has no number and no audit entry, and is gone with the device or with
+the gateway that said it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from services.approval.reaching import reaching_redis
+from shared.addresses import is_loopback
+from shared.messages import DEVICE_TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from redis.asyncio import Redis
+
+    from shared.messages import BeatQuestion, Change
+
+GATEWAYS: Final = "latchkey:gateways"
+"""Sorted set: boot ids of gateways by when their presence vanishes, ms."""
+APPROVALS: Final = "latchkey:approvals"
+"""Sorted set: boot ids of approval replicas by when each last wrote that it is alive, ms."""
+ALIVE_KEPT_MS: Final = 5_000
+"""After so long without a word an approval replica is no longer listed."""
+PRESENCE_KEPT_MOST_MS: Final = 600_000
+"""Presence is kept for as long as the gateway's lease, but no longer than this."""
+CONNECT: Final = "connect"
+"""Why a device counts as seen: it was let in (contract §8: so, too, when by its device token)."""
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+def presence_key(boot_id: str) -> str:
+    """Name the hash of who is connected to a gateway; beat.lua says what is in it."""
+    return f"latchkey:presence:{boot_id}"
+
+
+def seen_key(device_id: str) -> str:
+    """Name the key of when a paired device was last seen; it goes with the record."""
+    return f"latchkey:seen:{device_id}"
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """When a device was last let in, why that counts, from where; `used`: its tokens, by role."""
+
+    at: int
+    why: str
+    address: str = ""
+    used: dict[str, int] = {}
+
+
+_decode_sighting: Final = msgspec.msgpack.Decoder(Sighting).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a device is connected right now (boot ids of gateways), and when it was last seen."""
+
+    replicas: tuple[str, ...]
+    seen: Sighting | None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayReplica:
+    """A live gateway; `behind` is None until it has learned where history stands."""
+
+    boot_id: str
+    connections: int
+    last_beat_ago_ms: int
+    behind: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalReplica:
+    """A live approval replica."""
+
+    boot_id: str
+    last_alive_ago_ms: int
+
+
+class Presence:
+    """Reads what beats have told. Every method raises StoreUnavailable."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client: Any = client  # its types cover bytes and text, ours are bytes
+
+    async def standings(self, device_ids: Sequence[str]) -> list[Standing]:
+        """Say of these devices where they are: two round trips, whatever their number."""
+        if not device_ids:
+            return []
+        async with reaching_redis():
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.zrange(GATEWAYS, 0, -1)
+            pipeline.mget([seen_key(device_id) for device_id in device_ids])
+            gateways, seen = await pipeline.execute()
+            fields = [f"device:{device_id}" for device_id in device_ids]
+            counts = await self._of_each(gateways, fields)
+        names = [gateway.decode() for gateway in gateways]
+        return [
+            Standing(
+                tuple(name for name, here in zip(names, row, strict=True) if here),
+                _decode_sighting(value) if value else None,
+            )
+            for value, *row in zip(seen, *counts, strict=True)
+        ]
+
+    async def gateways(self, head: Change) -> list[GatewayReplica]:
+        """Return the live gateways, the most connections first; `head` is the newest change."""
+        async with reaching_redis():
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.time()
+            pipeline.zrange(GATEWAYS, 0, -1)
+            time, names = await pipeline.execute()
+            found = await self._of_each(names, ["count", "seen", "applied"])
+        now = _milliseconds(time)
+        live = [
+            GatewayReplica(
+                name.decode(),
+                int(count),
+                max(0, now - int(seen)),
+                None if applied is None else max(0, head.number - int(applied)),
+            )
+            for name, (count, seen, applied) in zip(names, found, strict=True)
+            if count is not None and seen is not None
+        ]
+        return sorted(live, key=lambda one: (-one.connections, one.boot_id))
+
+    async def approvals(self) -> list[ApprovalReplica]:
+        """Return the live approval replicas, by boot id."""
+        async with reaching_redis():
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.time()
+            pipeline.zrange(APPROVALS, 0, -1, withscores=True)
+            time, found = await pipeline.execute()
+        now = _milliseconds(time)
+        ages = {name.decode(): max(0, now - int(at)) for name, at in found}
+        return [
+            ApprovalReplica(name, ago) for name, ago in sorted(ages.items()) if ago < ALIVE_KEPT_MS
+        ]
+
+    async def _of_each(
+        self, gateways: Sequence[bytes], fields: Sequence[str]
+    ) -> list[list[bytes | None]]:
+        """Read these fields of each gateway's presence; all None where it has vanished."""
+        if not gateways:
+            return []
+        pipeline = self._client.pipeline(transaction=False)
+        for gateway in gateways:
+            pipeline.hmget(presence_key(gateway.decode()), fields)
+        found: list[list[bytes | None]] = await pipeline.execute()
+        return found
+
+
+def beat_arguments(beat: BeatQuestion) -> list[str | int | bytes]:
+    """Return what beat.lua wants to know of a gateway's presence and of those it saw."""
+    return [
+        len(beat.joined),
+        len(beat.left),
+        *(part for one in beat.joined for part in (one.number, _encode(one), one.device_id)),
+        *beat.left,
+        *_seen(beat),
+    ]
+
+
+def _seen(beat: BeatQuestion) -> Iterator[str | int]:
+    for one in beat.seen:
+        yield one.device_id
+        yield max(0, one.age_ms)
+        yield CONNECT
+        yield "" if is_loopback(one.address) else one.address
+        yield one.role if one.method == DEVICE_TOKEN else ""
+
+
+def _milliseconds(time: tuple[int, int]) -> int:
+    seconds, microseconds = time
+    return seconds * 1000 + microseconds // 1000

@@ -1,0 +1,108 @@
+"""An approval replica put together as `services.approval.app` does, on simulated lines."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from services.approval.admissions import Admissions, PendingLimits
+from services.approval.ledger import Ledger
+from services.approval.metrics import Metrics
+from services.approval.policy import Draws
+from services.approval.questions import Questions
+from services.approval.registry import Registry
+from services.approval.store import Store
+from services.approval.tokens import TokenKeys
+from shared.bus.channels import NEWS, ask_channel
+from shared.bus.envelope import Envelope
+from shared.bus.errors import Unavailable
+from shared.bus.responder import Responder
+from shared.messages import encode
+from shared.settings import Secrets
+from tests.simulation.client import RedisClient
+from tests.simulation.gateway import BUS_SECRET
+from tests.simulation.network import Line
+
+if TYPE_CHECKING:
+    from shared.bus.envelope import Opened
+    from shared.messages import News
+    from tests.simulation.rules import Variant
+    from tests.simulation.server import Server
+    from tests.simulation.world import Process, World
+
+TTL_MS: Final = 3_600_000
+_METRICS: Final = Metrics()
+_KEYS: Final = TokenKeys(Secrets(("the token secret of the simulation",)))
+_LIMITS: Final = PendingLimits(ttl_ms=TTL_MS, most=100, most_per_address=50)
+
+
+class ApprovalProcess:
+    """One life of an approval replica; a restart makes another."""
+
+    def __init__(self, world: World, name: str, server: Server, variant: Variant) -> None:
+        self.process: Process = world.process(name)
+        kinds = ("publishing", "subscription", "store")
+        self.lines = [Line(world, kind, server) for kind in kinds]
+        process = self.process
+        boot_id = process.boot_id
+        self._drawn = 0
+        self._envelope = Envelope((BUS_SECRET,), boot_id)
+        self.bus = variant.bus(
+            process,
+            self.lines[0],
+            self.lines[1],
+            self._envelope,
+            (ask_channel(boot_id), NEWS),
+            on_message=self._on_message,
+            on_subscribed=lambda: world.story.tell(name, "is subscribed"),
+        )
+        self.store = Store(cast("Any", RedisClient(process, self.lines[2])), process.clock)
+        ledger = Ledger(self.store, self._tell)
+        draws = Draws(request_id=self._draw, token_id=self._draw)
+        self.registry = Registry(self.store, ledger, draws, ttl_ms=TTL_MS)
+        admissions = Admissions(
+            store=self.store,
+            ledger=ledger,
+            keys=_KEYS,
+            draws=draws,
+            limits=_LIMITS,
+            metrics=_METRICS,
+        )
+        questions = Questions(admissions, self.store, _METRICS)
+        self._responder = Responder(
+            self.bus.publish, self._envelope, questions.handle, loop=process.loop
+        )
+        self.announcer = variant.announcer(
+            boot_id=boot_id,
+            store=self.store,
+            registry=self.registry,
+            tell=self._tell,
+            metrics=_METRICS,
+            clock=process.clock,
+        )
+        process.receive(self._start)
+
+    @property
+    def name(self) -> str:
+        """What the story calls it."""
+        return self.process.name
+
+    def _start(self) -> None:
+        self.bus.start()
+        self.process.start(self.announcer.run(), "announcer")
+
+    def _draw(self) -> str:
+        self._drawn += 1
+        return f"{self.process.boot_id}/{self._drawn}"
+
+    def _on_message(self, channel: str, message: Opened) -> None:
+        if channel == NEWS:
+            if message.sender == self.process.boot_id:
+                self.announcer.heard()
+        elif self.announcer.fresh:
+            self._responder.deliver(message)
+
+    def _tell(self, news: News) -> None:
+        with contextlib.suppress(Unavailable):
+            told = self.bus.publish(NEWS, self._envelope.seal(NEWS, encode(news)))
+            told.add_done_callback(lambda done: done.cancelled() or done.exception())

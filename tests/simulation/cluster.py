@@ -1,0 +1,65 @@
+"""Three gateways, two approvals, one Redis and its successors, and six devices around them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.simulation.approval import ApprovalProcess
+from tests.simulation.gateway import GatewayProcess
+from tests.simulation.oracle import Oracle
+from tests.simulation.server import Server
+from tests.simulation.sockets import Device
+
+if TYPE_CHECKING:
+    from tests.simulation.rules import Variant
+    from tests.simulation.world import World
+
+Member = GatewayProcess | ApprovalProcess
+
+
+class Cluster:
+    """Everything that lives in a world; a process that was killed is replaced in its list."""
+
+    def __init__(
+        self, world: World, variant: Variant, *, gateways: int = 3, approvals: int = 2,
+        devices: int = 5, changes_limit: int = 256,
+    ) -> None:
+        self.world = world
+        self.variant = variant
+        self.server = Server(world, "A", variant.scripts(changes_limit))
+        self.oracle = Oracle(world, self.server)
+        self.gateways = [self._gateway(f"gateway {n}") for n in range(1, gateways + 1)]
+        self.approvals = [self._approval(f"approval {n}") for n in range(1, approvals + 1)]
+        self.devices = [Device(world, self.oracle, n) for n in range(1, devices + 1)]
+        for device in self.devices:
+            self.oracle.name(device.key.device_id, device.name)
+
+    @property
+    def members(self) -> list[Member]:
+        """All processes that were not killed."""
+        return [one for one in (*self.gateways, *self.approvals) if not one.process.gone]
+
+    def restart(self, member: Member) -> None:
+        """Start a process anew in the place of one that was killed."""
+        self.world.story.tell(member.name, "starts again")
+        if isinstance(member, GatewayProcess):
+            self.gateways[self.gateways.index(member)] = self._gateway(member.name)
+        else:
+            self.approvals[self.approvals.index(member)] = self._approval(member.name)
+
+    def kill(self, member: Member) -> None:
+        """End a process; its clients lose their sockets, its subscriptions end."""
+        self.world.story.tell(member.name, "is killed")
+        member.process.kill()
+        member.bus.lose(silently=True)
+        for device in self.devices:
+            socket = device.socket
+            if socket is not None and socket.gateway is member:
+                self.oracle.ended(socket)
+                self.world.after(0.002, device.lost, socket)
+
+    def _gateway(self, name: str) -> GatewayProcess:
+        return GatewayProcess(self.world, name, self.server, self.oracle, self.variant)
+
+    def _approval(self, name: str) -> ApprovalProcess:
+        return ApprovalProcess(self.world, name, self.server, self.variant)

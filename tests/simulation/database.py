@@ -1,0 +1,127 @@
+"""What Redis keeps, in memory: the few kinds of values and commands that the store uses.
+
+Time is given, in milliseconds, so that a write log can be replayed: a replica that was promoted is
+the same writes, up to where it had them. `tests/simulation/test_contract.py` holds it to Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from redis.exceptions import ResponseError
+
+Word = str | bytes | int | float
+Entry = tuple[int, tuple[bytes, ...]]
+"""One entry of a stream: its number (the id is `<number>-0`), and its fields and values in turn."""
+
+
+class Database:
+    """Texts, sorted sets, hashes and streams by key."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, bytes] = {}
+        self.sorted: dict[str, dict[str, float]] = {}
+        self.hashes: dict[str, dict[str, bytes]] = {}
+        self.streams: dict[str, list[Entry]] = {}
+        self.writable = True
+        self._expires: dict[str, int] = {}
+
+    def require_writable(self) -> None:
+        """Raise what a demoted master says to the first write of a command or script."""
+        if not self.writable:
+            message = "NOREPLICAS Not enough good replicas to write."
+            raise ResponseError(message)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for kind in (self.texts, self.sorted, self.hashes, self.streams, self._expires):
+            kind.clear()
+
+    def forget_expired(self, now_ms: int) -> None:
+        """Drop what has expired."""
+        for key in [key for key, when in self._expires.items() if when <= now_ms]:
+            self._drop(key)
+
+    def delete(self, key: str) -> None:
+        """Drop a key."""
+        self.require_writable()
+        self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        self.texts.pop(key, None)
+        self.sorted.pop(key, None)
+        self.hashes.pop(key, None)
+        self.streams.pop(key, None)
+        self._expires.pop(key, None)
+
+    def expire(self, key: str, at_ms: int) -> None:
+        """Have a key dropped at a time."""
+        self.require_writable()
+        self._expires[key] = at_ms
+
+    def set(self, key: str, value: bytes, expires_ms: int | None = None) -> None:
+        """Set a text; one without an expiry loses the one it had."""
+        self.require_writable()
+        self.texts[key] = value
+        if expires_ms is None:
+            self._expires.pop(key, None)
+        else:
+            self._expires[key] = expires_ms
+
+    def add(self, key: str, score: float, member: str) -> None:
+        """Put a member into a sorted set."""
+        self.require_writable()
+        self.sorted.setdefault(key, {})[member] = score
+
+    def take(self, key: str, member: str) -> None:
+        """Take a member out of a sorted set."""
+        self.require_writable()
+        members = self.sorted.get(key)
+        if members is not None:
+            members.pop(member, None)
+            if not members:
+                self.delete(key)
+
+    def ranked(self, key: str) -> list[tuple[float, str]]:
+        """Return a sorted set by score, then by member."""
+        return sorted((score, member) for member, score in self.sorted.get(key, {}).items())
+
+    def append(self, key: str, number: int, fields: Iterable[bytes], most: int) -> None:
+        """Append to a stream and keep so many of its entries."""
+        self.require_writable()
+        stream = self.streams.setdefault(key, [])
+        if stream and number <= stream[-1][0]:
+            message = "ERR The ID specified in XADD is equal or smaller than the target stream"
+            raise ValueError(message)
+        stream.append((number, tuple(fields)))
+        del stream[:-most]
+
+    def between(self, key: str, first: int, most: int | None = None) -> Sequence[Entry]:
+        """Return a stream's entries from a number on, `most` of them."""
+        found = [entry for entry in self.streams.get(key, ()) if entry[0] >= first]
+        return found if most is None else found[:most]
+
+    def run(self, command: str, key: str, words: Sequence[Word], now_ms: int) -> None:
+        """Run one of the commands that a plan may hold."""
+        if command == "SET":
+            expires = now_ms + int(words[2]) if len(words) > 1 else None
+            self.set(key, to_bytes(words[0]), expires)
+        elif command == "DEL":
+            self.delete(key)
+        elif command == "ZADD":
+            self.add(key, float(words[0]), to_text(words[1]))
+        elif command == "ZREM":
+            self.take(key, to_text(words[0]))
+        else:
+            message = f"the simulated Redis does not know {command}"
+            raise NotImplementedError(message)
+
+
+def to_bytes(word: Word) -> bytes:
+    """Return a word as Redis keeps it."""
+    return word if isinstance(word, bytes) else str(word).encode()
+
+
+def to_text(word: Word) -> str:
+    """Return a word as text."""
+    return word.decode() if isinstance(word, bytes) else str(word)

@@ -1,0 +1,135 @@
+"""A gateway replica put together as `services.gateway.app` does, on simulated lines and sockets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from services.gateway.connection import Identity, Sockets
+from services.gateway.connections import Connections
+from services.gateway.handshake import Handshake, Peer, Rules
+from services.gateway.inbox import Inbox
+from services.gateway.methods import Methods
+from services.gateway.metrics import Metrics
+from services.gateway.upkeep import Upkeep
+from shared.bus.channels import NEWS, inbox_channel
+from shared.bus.envelope import Envelope
+from shared.bus.requester import Requester
+from shared.bus.responders import Responders
+from shared.protocol.closing import CloseCode
+from shared.settings import Secrets
+from tests.simulation.network import Line
+
+if TYPE_CHECKING:
+    from shared.bus.envelope import Opened
+    from tests.simulation.oracle import Oracle
+    from tests.simulation.rules import Variant
+    from tests.simulation.server import Server
+    from tests.simulation.sockets import SimulatedSocket
+    from tests.simulation.world import Process, World
+
+BUS_SECRET: Final = "the secret of the simulated bus, long enough"
+GATEWAY_TOKEN: Final = "the gateway token of the simulation"
+LEASE_SECONDS: Final = 10.0
+BEAT_SECONDS: Final = 1.0
+_METRICS: Final = Metrics()
+_RULES: Final = Rules(Secrets((GATEWAY_TOKEN,)), frozenset())
+
+
+class GatewayProcess:
+    """One life of a gateway; a restart makes another."""
+
+    def __init__(
+        self, world: World, name: str, server: Server, oracle: Oracle, variant: Variant
+    ) -> None:
+        self.process: Process = world.process(name)
+        self.lines = [Line(world, kind, server) for kind in ("publishing", "subscription")]
+        self._world = world
+        process, clock = self.process, self.process.clock
+        boot_id, loop = process.boot_id, process.loop
+        self.presence = variant.presence()
+        self.connections = Connections(
+            clock, self.presence, limit=1_000, preauth_limit_per_address=32
+        )
+        envelope = Envelope((BUS_SECRET,), boot_id)
+        responders = Responders(clock)
+        self.bus = variant.bus(
+            process,
+            self.lines[0],
+            self.lines[1],
+            envelope,
+            (inbox_channel(boot_id), NEWS),
+            on_message=self._on_message,
+            on_subscribed=self._on_subscribed,
+        )
+        requester = Requester(
+            self.bus.publish,
+            envelope,
+            responders,
+            clock,
+            loop=loop,
+            bus_ok=lambda: not self.bus.trouble,
+        )
+        self.beat = variant.beat(clock, lease_seconds=LEASE_SECONDS)
+        self.beat.told = lambda change: oracle.heard(self, change)
+        self._beater = variant.beater(
+            beat=self.beat,
+            presence=self.presence,
+            requester=requester,
+            connections=self.connections,
+            metrics=_METRICS,
+            clock=clock,
+            beat_seconds=BEAT_SECONDS,
+        )
+        self._inbox = Inbox(
+            requester=requester, responders=responders, beater=self._beater, metrics=_METRICS
+        )
+        self.approvals = variant.approvals(requester, self.beat, self._beater)
+        self.approvals.oracle = oracle
+        self.approvals.now = lambda: world.now
+        self._sockets = Sockets(
+            identity=Identity(boot_id, "0", ""),
+            rules=_RULES,
+            trusted_proxies=(),
+            approvals=self.approvals,
+            connections=self.connections,
+            methods=Methods(clock),
+            metrics=_METRICS,
+            clock=clock,
+        )
+        self._upkeep = Upkeep(self.connections, self.beat, _METRICS, clock)
+        process.receive(self._start)
+
+    @property
+    def name(self) -> str:
+        """What the story calls it."""
+        return self.process.name
+
+    def accept(self, socket: SimulatedSocket) -> None:
+        """Take a client in, as `Sockets.serve` does after the upgrade; within the process."""
+        self.process.start(self._serve(socket), "socket")
+
+    def _start(self) -> None:
+        self.bus.start()
+        self.process.start(self._upkeep.run(), "upkeep")
+        self.process.start(self._beater.run(), "beater")
+
+    def _on_message(self, channel: str, message: Opened) -> None:
+        self._inbox.on_message(channel, message)
+
+    def _on_subscribed(self) -> None:
+        self._world.story.tell(self.name, "is subscribed")
+        self._beater.beat_now()
+
+    async def _serve(self, socket: SimulatedSocket) -> None:
+        connection = self.connections.open(cast("Any", socket.transport), socket.address)
+        socket.transport.on_lost = lambda: self.connections.lost(connection)
+        peer = Peer(address=socket.address, direct_loopback=False, host="", origin=None)
+        number = f"{self.process.boot_id}:{connection.number}"
+        socket.transport.connection = connection
+        handshake = Handshake(number, socket.nonce, peer, _RULES)
+        try:
+            await self._sockets._live(
+                connection, cast("Any", socket), cast("Any", socket), handshake, peer
+            )
+        finally:
+            self.connections.hang_up(connection, CloseCode.NORMAL)

@@ -1,0 +1,109 @@
+"""The histories that a store has had: one a server, each with what its log held and when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from services.approval.store import CHANGES
+from shared.messages import EVERY_ROLE, Change, Changed
+
+if TYPE_CHECKING:
+    from tests.simulation.oracle import Session
+    from tests.simulation.server import Server
+
+ALWAYS = float("-inf")
+_ENDINGS = frozenset({"approved", "rejected", "expired", "displaced"})
+_decode = msgspec.msgpack.Decoder(Changed).decode
+
+
+class Histories:
+    """Every change that was ever committed, and which of them each server has."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, float] = {"": ALWAYS}
+        self._changes: dict[str, Changed] = {}
+        self._of: dict[Server, dict[str, int]] = {}
+        self._calls: dict[str, list[list[str]]] = {}
+
+    def note(self, server: Server, now: float) -> list[Changed]:
+        """Read what a server's log holds that was not there before; returns it."""
+        known = self._of.setdefault(server, {})
+        newest = next(reversed(known.values()), 0)
+        fresh = []
+        for number, fields in server.data.between(CHANGES, newest + 1):
+            tag = fields[1].decode()
+            known[tag] = number
+            self._times.setdefault(tag, now)
+            if tag not in self._changes:
+                change = msgspec.structs.replace(
+                    _decode(fields[5]),
+                    change=Change(number, tag),
+                    previous_tag=fields[3].decode(),
+                )
+                self._changes[tag] = change
+                fresh.append(change)
+        return fresh
+
+    def inherit(self, old: Server, new: Server, head: int) -> None:
+        """Take notice that a new server has an old one's history up to a number."""
+        known = self._of.get(old, {})
+        self._of[new] = {tag: number for tag, number in known.items() if number <= head}
+
+    def forget(self, server: Server) -> None:
+        """Take notice that a server lost all it had."""
+        self._of[server] = {}
+
+    def time_of(self, change: Change) -> float:
+        """Return when a change was committed; for one that never was: now and always."""
+        return self._times.get(change.tag, ALWAYS)
+
+    def later(self, server: Server, one: Change, other: Change) -> bool:
+        """Say whether the other comes after the one in this server's history."""
+        known = self._of.get(server, {})
+        if other.tag not in known:
+            return False
+        return one.tag == "" or (one.tag in known and known[other.tag] > known[one.tag])
+
+    def last_close(self, server: Server, device_id: str, role: str) -> float:
+        """Return when this history last had a role's sockets closed."""
+        for tag in reversed(self._of.get(server, {})):
+            change = self._changes[tag]
+            if change.device_id == device_id and closes(change, role):
+                return self._times[tag]
+        return ALWAYS
+
+    def closed_since(self, session: Session) -> bool:
+        """Say whether any history has a change that closes a session, after it was decided."""
+        return any(
+            change.device_id == session.device_id
+            and closes(change, session.role)
+            and self._times[tag] > session.decided_at
+            for tag, change in self._changes.items()
+        )
+
+    def first_of_call(self, server: Server, call_id: str, done: list[Changed]) -> bool:
+        """Take notice of what a call wrote; False if it wrote before, and that is still there."""
+        known = self._of[server]
+        tags = [change.change.tag for change in done]
+        before = self._calls.setdefault(call_id, [])
+        twice = any(all(tag in known for tag in one) for one in before if one)
+        if tags:
+            before.append(tags)
+        return not (twice and tags)
+
+    def ended_twice(self, server: Server) -> str:
+        """Return a request that this history ends more than once, or nothing."""
+        ended: set[str] = set()
+        for tag in self._of.get(server, {}):
+            change: Any = self._changes[tag]
+            if change.kind in _ENDINGS and change.request_id:
+                if change.request_id in ended:
+                    return str(change.request_id)
+                ended.add(change.request_id)
+        return ""
+
+
+def closes(change: Changed, role: str) -> bool:
+    return EVERY_ROLE in change.closes or role in change.closes

@@ -1,0 +1,77 @@
+"""Connections to Redis and what can become of what goes over them: each direction by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.server import Server
+    from tests.simulation.world import World
+
+LEAST_SECONDS: Final = 0.0002
+MOST_SECONDS: Final = 0.003
+"""How long one way takes in fair weather."""
+
+
+class Way:
+    """One direction of one connection.
+
+    `loses`, `doubles`: with what probability. `slow_seconds`: at most so much later, each thing by
+    itself, so that they overtake each other. `cut`: nothing passes; `keeps`: what was sent
+    meanwhile arrives when it is mended, as TCP would have it.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._random = world.random
+        self._held: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self.loses = 0.0
+        self.doubles = 0.0
+        self.slow_seconds = 0.0
+        self.cut = False
+        self.keeps = False
+
+    def carry(self, arrives: Callable[..., object], *args: Any) -> None:
+        """Carry something to the other end, if all goes well."""
+        if self.cut:
+            if self.keeps:
+                self._held.append((arrives, args))
+            return
+        if self.loses and self._random.random() < self.loses:
+            return
+        self._world.after(self._seconds(), arrives, *args)
+        if self.doubles and self._random.random() < self.doubles:
+            self._world.after(self._seconds() + 0.01, arrives, *args)
+
+    def mend(self) -> None:
+        """Be as good as new; what was held back goes on its way."""
+        self.loses = self.doubles = self.slow_seconds = 0.0
+        self.cut = self.keeps = False
+        held, self._held = self._held, []
+        for arrives, args in held:
+            self.carry(arrives, *args)
+
+    def forget(self) -> None:
+        """Lose what was held back: the connection is given up."""
+        self._held.clear()
+
+    def _seconds(self) -> float:
+        slow = self._random.uniform(0, self.slow_seconds) if self.slow_seconds else 0.0
+        return self._random.uniform(LEAST_SECONDS, MOST_SECONDS) + slow
+
+
+class Line:
+    """One connection of a process to a Redis server."""
+
+    def __init__(self, world: World, name: str, server: Server) -> None:
+        self.name = name
+        self.server = server
+        self.up = Way(world)
+        self.down = Way(world)
+
+    def mend(self) -> None:
+        """Be as good as new."""
+        self.up.mend()
+        self.down.mend()

@@ -1,0 +1,241 @@
+"""What is true, kept apart from what the services believe, and the invariants held against it.
+
+I1  nobody is served longer than the lease after the right to it ended in the store
+I2  nobody is admitted who had no right to it within the lease before asking, nor by an answer that
+    is older than a revoke which that gateway has heard of
+I3  what one call id writes, and what ends one request, happens once in the history that survives
+I5  a session is closed by us only for a reason: its device was touched (4001), the lease is over
+    (1013), or history was lost (1012)
+
+A right to serve a device in a role, for a session that was decided at some change, holds while the
+record has that role with a live token, and no change since has closed the role's sockets.
+I4 and progress are looked at when all is quiet (`settled.py`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from services.approval.records import decode_record
+from services.approval.store import device_key
+from services.gateway.approvals import WRITTEN_WITHIN_SECONDS
+from shared.protocol.closing import CloseCode
+from tests.simulation.gateway import LEASE_SECONDS
+from tests.simulation.history import Histories, closes
+from tests.simulation.sockets import CLOSE, PONG, frames
+
+if TYPE_CHECKING:
+    from services.gateway.beat import Beat
+    from shared.messages import Admitted, Change, Changed
+    from tests.simulation.gateway import GatewayProcess
+    from tests.simulation.server import Server
+    from tests.simulation.sockets import SimulatedSocket
+    from tests.simulation.world import World
+
+
+@dataclass(slots=True)
+class Session:
+    """An admitted socket: when its right was decided, in the world's time."""
+
+    device_id: str
+    role: str
+    decided_at: float
+    change: Change
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """From `since` on: whether the role is live, and when its sockets were last to be closed."""
+
+    since: float
+    live: bool
+    closed_at: float
+
+    def holds(self, decided_at: float) -> bool:
+        """Whether it covers a session that was decided then."""
+        return self.live and self.closed_at <= decided_at
+
+
+class Oracle:
+    """Watches every commit and every frame."""
+
+    def __init__(self, world: World, server: Server) -> None:
+        self._world = world
+        self.histories = Histories()
+        self.server = server
+        self.history_lost = False
+        self.checked: Counter[str] = Counter()
+        self.mattered: Counter[str] = Counter()
+        self.last_fault_end = float("-inf")
+        self._rights: dict[tuple[str, str], list[Right]] = {}
+        self._asked: dict[str, float] = {}
+        self._heard: dict[GatewayProcess, dict[str, Changed]] = {}
+        self._names: dict[str, str] = {}
+        server.on_commit = self.committed
+
+    def name(self, device_id: str, name: str) -> None:
+        """Say what the story calls a device."""
+        self._names[device_id] = name
+
+    # ---------------------------------------------------------------------------- what happens
+
+    def committed(self, server: Server, what: list[Any]) -> None:
+        """Take notice of a commit."""
+        *keys, result = what
+        now = self._world.now
+        done = self.histories.note(server, now)
+        for change in done:
+            name = self._names.get(change.device_id, change.device_id[:8])
+            self._world.story.tell(
+                f"redis {server.name}", f"change {change.change.number}: {change.kind} {name}"
+            )
+        if server is self.server:
+            for change in done:
+                self._look_at(change.device_id)
+        for key in keys:
+            if key.startswith("latchkey:call:"):
+                self._written_once(server, key.removeprefix("latchkey:call:"), done)
+
+    def replaced(self, server: Server) -> None:
+        """Take notice that another server is the one that counts now, or has lost its data."""
+        self.server = server
+        self.histories.note(server, self._world.now)
+        for device_id in {device_id for device_id, _role in self._rights}:
+            self._look_at(device_id)
+
+    def asked(self, call_id: str) -> None:
+        """Take notice that a gateway asks."""
+        self._asked.setdefault(call_id.partition("#")[0], self._world.now)
+
+    def heard(self, gateway: GatewayProcess, change: Changed) -> None:
+        """Take notice that a gateway was told of a change, be it by news or by a beat."""
+        if change.closes:
+            self._heard.setdefault(gateway, {})[change.change.tag] = change
+
+    def admitted(self, socket: SimulatedSocket, answer: Admitted, call_id: str) -> None:
+        """Check that a client may come in (I2)."""
+        device, gateway, now = socket.device, socket.gateway, self._world.now
+        key = (device.key.device_id, device.role)
+        decided_at = self.histories.time_of(answer.change)
+        socket.session = Session(*key, decided_at, answer.change)
+        self._world.story.tell(
+            gateway.name, f"admits {device.name}, decided at change {answer.change.number}"
+        )
+        self.checked["I2"] += 1
+        since = self._asked.get(call_id, now) - LEASE_SECONDS
+        if not self._held_since(key, decided_at, since):
+            self._world.violate(
+                "I2", f"{gateway.name} admits {device.name}, who had no right to it for a lease"
+            )
+        for change in self._heard.get(gateway, {}).values():
+            if (
+                change.device_id == key[0]
+                and closes(change, key[1])
+                and self.histories.later(self.server, answer.change, change.change)
+            ):
+                self._world.violate(
+                    "I2",
+                    f"{gateway.name} admits {device.name} by an answer of change "
+                    f"{answer.change.number}, though it heard of change {change.change.number}: "
+                    f"{change.kind}",
+                )
+
+    def sent(self, socket: SimulatedSocket, data: bytes) -> None:
+        """Check what a gateway sends to a client (I1), and why it closes (I5)."""
+        connection = socket.transport.connection
+        if connection is None or connection.session is None:
+            return
+        if socket.session is None:
+            found = socket.gateway.approvals.current
+            if found is None:
+                self._world.violate("I2", f"{socket.device.name} is admitted by no answer")
+                return
+            self.admitted(socket, *found)
+        session = socket.session
+        if session is None:
+            return
+        for kind, payload in frames(data):
+            if kind == CLOSE:
+                self._closes(socket, session, int.from_bytes(payload[:2], "big"))
+            elif kind != PONG:
+                self.checked["I1"] += 1
+                since = self._world.now - LEASE_SECONDS
+                key = (session.device_id, session.role)
+                if not self._held_since(key, session.decided_at, since):
+                    self._world.violate(
+                        "I1",
+                        f"{socket.gateway.name} still serves {socket.device.name}, whose right "
+                        f"ended more than {LEASE_SECONDS:g} s ago",
+                    )
+
+    def aborted(self, socket: SimulatedSocket) -> None:
+        """Check that nobody is hung up on."""
+        if socket.session is not None and not socket.session.closed:
+            self._world.violate("I5", f"{socket.gateway.name} drops {socket.device.name}")
+
+    def ended(self, socket: SimulatedSocket) -> None:
+        """Take notice that a socket is gone."""
+        if socket.session is not None:
+            socket.session.closed = True
+
+    # ------------------------------------------------------------------------------- judgement
+
+    def may_serve(self, device_id: str, role: str) -> bool:
+        """Say whether a device may come in now."""
+        rights = self._rights.get((device_id, role))
+        return bool(rights) and rights[-1].live
+
+    def _closes(self, socket: SimulatedSocket, session: Session, code: int) -> None:
+        if session.closed:
+            return
+        session.closed = True
+        gateway, device = socket.gateway, socket.device
+        self._world.story.tell(gateway.name, f"closes {device.name}: {code}")
+        self.checked["I5"] += 1
+        beat: Beat = gateway.beat
+        if code == CloseCode.DEVICE_REMOVED:
+            if not self.histories.closed_since(session):
+                self._world.violate("I5", f"{device.name} is closed, and nobody touched it")
+        elif code == CloseCode.TRY_AGAIN:
+            self.mattered["lease"] += 1
+            if beat.leased:
+                self._world.violate("I5", f"{device.name} is closed for a lease that still runs")
+        elif code == CloseCode.RESTART:
+            self.mattered["R8"] += 1
+            if not self.history_lost:
+                self._world.violate("I5", f"{device.name} is closed, and no history was lost")
+        elif code != CloseCode.NORMAL:
+            self._world.violate("I5", f"{device.name} is closed with {code}")
+
+    def _held_since(self, key: tuple[str, str], decided_at: float, since: float) -> bool:
+        rights = self._rights.get(key, [])
+        for place in range(len(rights) - 1, -1, -1):
+            if rights[place].holds(decided_at):
+                return True
+            if rights[place].since < since:
+                return False
+        return False
+
+    def _look_at(self, device_id: str) -> None:
+        """Write down what a device may do from now on."""
+        value = self.server.data.texts.get(device_key(device_id))
+        record = decode_record(value[16:]) if value else None
+        live = record.pairing.effective_roles if record and record.pairing else ()
+        for role in ("operator", "node"):
+            closed_at = self.histories.last_close(self.server, device_id, role)
+            rights = self._rights.setdefault((device_id, role), [])
+            right = Right(self._world.now, role in live, closed_at)
+            if not rights or (rights[-1].live, rights[-1].closed_at) != (right.live, closed_at):
+                rights.append(right)
+
+    def _written_once(self, server: Server, call_id: str, done: list[Changed]) -> None:
+        self.checked["I3"] += 1
+        if not self.histories.first_of_call(server, call_id, done):
+            self._world.violate("I3", f"what {call_id} asked for was written twice")
+        asked = self._asked.get(call_id.partition("#")[0])
+        if asked is not None and self._world.now > asked + WRITTEN_WITHIN_SECONDS + 0.01:
+            late = self._world.now - asked
+            self._world.violate("I3", f"{call_id} wrote {late:.1f} s after it was asked")

@@ -1,0 +1,175 @@
+"""commit.lua, beat.lua and lockout.lua in Python, line by line, over the database in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tests.simulation.database import Word, to_bytes, to_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.simulation.database import Database, Entry
+
+_unpack = msgspec.msgpack.Decoder().decode
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class Scripts:
+    """The scripts as Redis runs them: on a database, at a time of its clock in milliseconds.
+
+    `changes_limit`: at most so many changes in an answer to a beat, if that is less than asked for.
+    """
+
+    def __init__(self, changes_limit: int = 1_000) -> None:
+        self.changes_limit = changes_limit
+
+    def commit(
+        self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
+    ) -> list[Any]:
+        """Carry out commit.lua."""
+        plan: dict[str, Any] = _unpack(to_bytes(args[0]))
+        number, tag = _head(data, keys[0])
+        before = tag
+        seen = self._seen(data, keys, plan)
+        if seen is not None:
+            return seen
+        if plan["not_after"] > 0 and now_ms > plan["not_after"]:
+            return [b"late", number, tag, b"", b""]
+        for place, version in plan["expects"]:
+            if data.texts.get(keys[place - 1], b"")[:16] != version.encode():
+                return [b"conflict", number, tag, b"", b""]
+        for place, most, member in plan["limits"]:
+            members = data.sorted.get(keys[place - 1], {})
+            if len(members) >= most and member not in members:
+                return [b"full", number, tag, b"", b""]
+        for command, place, words in plan["writes"]:
+            given = [args[word - 1] if isinstance(word, int) else word for word in words]
+            data.run(command, keys[place - 1], given, now_ms)
+        kept = plan["kept"]
+        for new_tag, body, audit in plan["changes"]:
+            number += 1
+            fields = (b"tag", new_tag.encode(), b"previous", tag)
+            entry = (*fields, b"body", to_bytes(args[body - 1]))
+            data.append(keys[1], number, entry, kept[0])
+            data.append(keys[2], number, (b"entry", to_bytes(args[audit - 1])), kept[1])
+            tag = new_tag.encode()
+        if plan["changes"]:
+            data.set(keys[0], b"%d:%s" % (number, tag))
+        if "call" in plan:
+            place, answer, kept_ms = plan["call"]
+            value = b"%d:%s\n%s" % (number, tag, to_bytes(args[answer - 1]))
+            data.set(keys[place - 1], value, now_ms + kept_ms)
+        return [b"done", number, tag, b"", before]
+
+    def beat(
+        self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
+    ) -> list[Any]:
+        """Carry out beat.lua."""
+        presence_key, gateways_key, head_key, changes_key = keys
+        boot_id, beat, base = to_text(args[0]), int(args[1]), int(args[2])
+        kept_ms, applied, applied_tag = int(args[4]), int(args[5]), to_bytes(args[6])
+        at = int(data.hashes.get(presence_key, {}).get("at", b"0"))
+        data.require_writable()
+        if self.builds_on(beat, base, at):
+            if base == 0:
+                data.delete(presence_key)
+            presence = data.hashes.setdefault(presence_key, {})
+            joined = int(args[9])
+            for place in range(10, 10 + 2 * joined, 2):
+                presence[to_text(args[place])] = to_bytes(args[place + 1])
+            for left in args[10 + 2 * joined :]:
+                presence.pop(to_text(left), None)
+            presence["at"] = b"%d" % beat
+            at = beat
+        presence = data.hashes.setdefault(presence_key, {})
+        presence["count"], presence["seen"] = to_bytes(args[3]), b"%d" % now_ms
+        data.expire(presence_key, now_ms + kept_ms)
+        data.add(gateways_key, float(now_ms), boot_id)
+        for score, member in data.ranked(gateways_key):
+            if score < now_ms - kept_ms:
+                data.take(gateways_key, member)
+        return self.history(
+            data, (head_key, changes_key), (applied, applied_tag), args, at, now_ms
+        )
+
+    def history(
+        self,
+        data: Database,
+        keys: tuple[str, str],
+        known: tuple[int, bytes],
+        args: Sequence[Word],
+        at: int,
+        now_ms: int,
+    ) -> list[Any]:
+        """Read what a beat is told: all of beat.lua after the writing."""
+        head_key, changes_key = keys
+        applied, applied_tag = known
+        number, _tag = _head(data, head_key)
+        resync = 0
+        if int(args[7]) == 0 or applied > number:
+            resync = 1
+        elif applied > 0:
+            found = data.between(changes_key, applied, 1)
+            if not found or found[0][0] != applied or found[0][1][1] != applied_tag:
+                resync = 1
+        elif number > 0:
+            first = data.between(changes_key, 0, 1)
+            if not first or first[0][0] != 1:
+                resync = 1
+        changes: list[Entry] = []
+        if resync == 0 and applied < number:
+            most = min(int(args[8]), self.changes_limit)
+            changes = list(data.between(changes_key, applied + 1, most))
+        told = [[b"%d-0" % entry, list(fields)] for entry, fields in changes]
+        return [data.texts.get(head_key, b"0:"), now_ms, at, resync, told]
+
+    def lockout(
+        self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
+    ) -> int:
+        """Carry out lockout.lua."""
+        guard: dict[str, list[int]] = _unpack(data.texts.get(keys[0], b"\x80"))
+        classes = [to_text(word) for word in args[5:]]
+        left = max([0, *(int(guard[one][2]) - now_ms for one in classes if one in guard)])
+        if left > 0:
+            return left
+        if to_text(args[0]) == "clear":
+            for one in classes:
+                guard.pop(one, None)
+        elif keys[1] not in data.texts:
+            data.set(keys[1], b"1", now_ms + int(args[4]))
+            for one in classes:
+                entry = guard.get(one)
+                if entry is None or now_ms - entry[1] >= int(args[1]):
+                    entry = [0, now_ms, 0]
+                entry[0] += 1
+                if entry[0] >= int(args[2]):
+                    entry = [0, now_ms, now_ms + int(args[3])]
+                guard[one] = entry
+        if guard:
+            data.set(keys[0], _pack(guard), now_ms + int(args[1]) + int(args[3]))
+        else:
+            data.delete(keys[0])
+        return 0
+
+    def builds_on(self, beat: int, base: int, at: int) -> bool:
+        """Say whether a beat's presence is taken (R13)."""
+        return beat > at and base in (0, at)
+
+    def _seen(
+        self, data: Database, keys: Sequence[str], plan: dict[str, Any]
+    ) -> list[Any] | None:
+        """Look a call id up (R11)."""
+        kept = data.texts.get(keys[plan["call"][0] - 1]) if "call" in plan else None
+        if kept is None:
+            return None
+        where, answer = kept.split(b"\n", 1)
+        number, tag = where.split(b":", 1)
+        return [b"seen", int(number), tag, answer, b""]
+
+
+def _head(data: Database, key: str) -> tuple[int, bytes]:
+    number, tag = data.texts.get(key, b"0:").split(b":", 1)
+    return int(number), tag

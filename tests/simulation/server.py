@@ -1,0 +1,97 @@
+"""A Redis server: its data, what it has written so far, and who is subscribed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.simulation.database import Word
+    from tests.simulation.scripts import Scripts
+    from tests.simulation.world import World
+
+    Write = Callable[[Database, int], Any]
+    Deliver = Callable[[str, bytes], None]
+
+
+class Server:
+    """One server; `name` tells it from the one before it.
+
+    `journal` is every write with its time, so that a promoted replica can be what it had of them.
+    """
+
+    def __init__(self, world: World, name: str, scripts: Scripts) -> None:
+        self.name = name
+        self.data = Database()
+        self.journal: list[tuple[int, float, Write]] = []
+        self.up = True
+        self.on_commit: Callable[[Server, list[Any]], None] = _nobody
+        self._world = world
+        self._scripts = scripts
+        self._subscribed: dict[str, dict[object, Deliver]] = {}
+
+    def now_ms(self) -> int:
+        """Return what this server's clock says."""
+        return self._world.wall_ms()
+
+    def read(self, look: Callable[[Database], Any]) -> Any:
+        """Look something up."""
+        self.data.forget_expired(self._world.wall_ms())
+        return look(self.data)
+
+    def write(self, change: Write) -> Any:
+        """Change something; raises ResponseError where it may not be written."""
+        now_ms = self._world.wall_ms()
+        self.data.forget_expired(now_ms)
+        result = change(self.data, now_ms)
+        if self.data.writable:
+            self.journal.append((now_ms, self._world.now, change))
+        return result
+
+    def script(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
+        """Run a script; raises ResponseError at its first write where that may not be."""
+        run = getattr(self._scripts, name)
+        result = self.write(lambda data, now_ms: run(data, keys, args, now_ms))
+        if name == "commit" and result[0] == b"done" and self.data.writable:
+            self.on_commit(self, [*keys, result])
+        return result
+
+    def promoted(self, name: str, kept: int) -> Server:
+        """Return a replica of this server that has the first so many of its writes."""
+        server = Server(self._world, name, self._scripts)
+        server.journal = self.journal[:kept]
+        for now_ms, _when, change in server.journal:
+            server.data.forget_expired(now_ms)
+            change(server.data, now_ms)
+        server.on_commit = self.on_commit
+        return server
+
+    def publish(self, channel: str, data: bytes) -> int:
+        """Hand a message to all subscribers; returns how many."""
+        subscribed = self._subscribed.get(channel)
+        if not subscribed:
+            return 0
+        for deliver in list(subscribed.values()):
+            deliver(channel, data)
+        return len(subscribed)
+
+    def subscribe(self, who: object, channels: Sequence[str], deliver: Deliver) -> None:
+        """Subscribe a connection."""
+        for channel in channels:
+            self._subscribed.setdefault(channel, {})[who] = deliver
+
+    def unsubscribe(self, who: object) -> None:
+        """Forget a connection."""
+        for subscribed in self._subscribed.values():
+            subscribed.pop(who, None)
+
+    def drop_everybody(self) -> None:
+        """Forget all subscriptions."""
+        self._subscribed.clear()
+
+
+def _nobody(_server: Server, _what: list[Any]) -> None:
+    """Take no notice."""

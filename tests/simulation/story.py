@@ -1,0 +1,38 @@
+"""What happened in a run, told so that a person can follow it: when, who, what, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Violation(Exception):
+    """An invariant did not hold. `invariant`: I1 to I5, progress, or error."""
+
+    def __init__(self, invariant: str, text: str) -> None:
+        super().__init__(f"{invariant}: {text}")
+        self.invariant = invariant
+
+
+class Story:
+    """Lines of time, who and what. `wanted`: False keeps none of them, for speed."""
+
+    def __init__(self, now: Callable[[], float], *, wanted: bool) -> None:
+        self._now = now
+        self._wanted = wanted
+        self._lines: list[str] = []
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is worth putting a line together."""
+        return self._wanted
+
+    def tell(self, who: str, what: str) -> None:
+        """Add a line."""
+        if self._wanted:
+            self._lines.append(f"{self._now():9.3f} s  {who:<12} {what}")
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines)

@@ -1,0 +1,63 @@
+"""The real parts of a gateway, which also tell the oracle what they ask and hear."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.gateway.approvals import BusApprovals
+from services.gateway.beat import Beat
+from shared.messages import Admission, Admitted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.gateway.beat import Effect
+    from shared.messages import Answer, BeatAnswer, Changed, Knock
+    from tests.simulation.oracle import Oracle
+
+
+class WatchedBeat(Beat):
+    """The real beat; `told` hears of every change that it takes."""
+
+    told: Callable[[Changed], None]
+
+    def on_news(self, news: Changed) -> list[Effect]:
+        """Take news."""
+        if self.booted:
+            self.told(news)
+        return super().on_news(news)
+
+    def on_answer(self, answer: BeatAnswer) -> list[Effect]:
+        """Take an answer; what it brings counts as heard where it was applied."""
+        before = self.applied.number
+        effects = super().on_answer(answer)
+        for change in answer.changes:
+            if before < change.change.number <= self.applied.number:
+                self.told(change)
+        return effects
+
+
+class WatchedApprovals(BusApprovals):
+    """The real way to approval; `current` is the answer that was found to count last."""
+
+    oracle: Oracle
+    current: tuple[Admitted, str] | None = None
+
+    async def ask(self, question: Admission | Knock) -> Answer:
+        """Ask."""
+        self.oracle.asked(question.call_id)
+        answer = await super().ask(question)
+        if isinstance(answer, Admitted) and isinstance(question, Admission):
+            self._calls[id(answer)] = question.call_id
+        return answer
+
+    def require_current(self, answer: Answer | None, device_id: str) -> None:
+        """Check."""
+        self.current = None
+        super().require_current(answer, device_id)
+        if isinstance(answer, Admitted):
+            self.current = answer, self._calls.pop(id(answer), "")
+
+    @property
+    def _calls(self) -> dict[int, str]:
+        return self.__dict__.setdefault("calls", {})  # type: ignore[no-any-return]

@@ -1,0 +1,184 @@
+"""Virtual time, and the processes that live in it: one thread, one seed, one order of events."""
+
+from __future__ import annotations
+
+import heapq
+from itertools import count
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.simulation.loop import ProcessLoop
+from tests.simulation.story import Story, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+EPOCH_MS: Final = 1_700_000_000_000
+TURNS_LIMIT: Final = 20_000
+"""More turns than this without time passing: something goes round in circles."""
+
+
+class ProcessClock:
+    """One process's clocks: its monotonic one began at boot, its wall clock may be wrong."""
+
+    def __init__(self, world: World, origin: float, skew_ms: int) -> None:
+        self._world = world
+        self._origin = origin
+        self._skew_ms = skew_ms
+
+    def monotonic(self) -> float:
+        """Seconds since this process's machine booted."""
+        return self._world.now + self._origin
+
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970, as this machine believes."""
+        return self._world.wall_ms() + self._skew_ms
+
+
+class Process:
+    """A process: its event loop, its clock, and whether it runs, is stopped or is gone."""
+
+    def __init__(self, world: World, name: str, boot_id: str) -> None:
+        self.name = name
+        self.boot_id = boot_id
+        self.stopped = False
+        self.gone = False
+        self.stopped_seconds = 0.0
+        """How long it has been stopped in all."""
+        origin = world.random.uniform(10.0, 10_000.0)
+        self.clock = ProcessClock(world, origin, world.random.choice((0, 0, -600_000, 600_000)))
+        self._world = world
+        self._lag = 0.0
+        self._origin = origin
+        self.loop = ProcessLoop(self._loop_time, self._trouble)
+
+    def next_due(self) -> float | None:
+        """Return when the next timer is due, in the world's time."""
+        when = self.loop.next_timer()
+        return None if when is None else when - self._origin + self._lag
+
+    def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> None:
+        """Run a coroutine in this process; one that raises ends the run as an error."""
+        task = self.loop.create_task(coroutine, name=name)
+        task.add_done_callback(self._ended)
+
+    def receive(self, callback: Callable[..., object], *args: Any) -> None:
+        """Bring something from outside; a stopped process handles it when it wakes."""
+        self.loop.receive(callback, *args)
+
+    def stop(self) -> None:
+        """Halt it, as SIGSTOP would."""
+        self.stopped = True
+
+    def wake(self, seconds: float, *, suspended: bool) -> None:
+        """Let it go on after so many seconds; `suspended`: its timers have not seen them."""
+        self.stopped = False
+        self.stopped_seconds += seconds
+        if suspended:
+            self._lag += seconds
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self.gone = True
+        self.loop.end()
+
+    def _loop_time(self) -> float:
+        return self._world.now + self._origin - self._lag
+
+    def _ended(self, task: Any) -> None:
+        if not self.gone and not task.cancelled() and task.exception() is not None:
+            self._world.trouble(self.name, f"{task.get_name()} ended with {task.exception()!r}")
+
+    def _trouble(self, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self._world.trouble(self.name, f"{context.get('message')}: {error!r}")
+
+
+class World:
+    """Time, chance and order."""
+
+    def __init__(self, seed: int, *, told: bool = False) -> None:
+        self.seed = seed
+        self.random = Random(seed)
+        self.now = 0.0
+        self.story = Story(lambda: self.now, wanted=told)
+        self.processes: list[Process] = []
+        self._numbers = count()
+        self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
+        self._violation: Violation | None = None
+        self.turns = 0
+
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970, as they really are."""
+        return EPOCH_MS + round(self.now * 1000)
+
+    def process(self, name: str) -> Process:
+        """Start a process with a boot id of its own."""
+        boot_id = f"{name.replace(' ', '-')}-{next(self._numbers):x}"
+        process = Process(self, name, boot_id)
+        self.processes.append(process)
+        return process
+
+    def after(self, seconds: float, callback: Callable[..., object], *args: Any) -> None:
+        """Call something of the world's own after so many seconds."""
+        event = (self.now + seconds, next(self._numbers), callback, args)
+        heapq.heappush(self._events, event)
+
+    def violate(self, invariant: str, text: str) -> None:
+        """End the run at the next opportunity: an invariant does not hold. The first one counts."""
+        if self._violation is None:
+            self._violation = Violation(invariant, text)
+            self.story.tell("VIOLATED", str(self._violation))
+
+    def trouble(self, who: str, what: str) -> None:
+        """End the run: something raised that nobody expected."""
+        self.violate("error", f"{who}: {what}")
+
+    def run(self, until: float) -> None:
+        """Let time pass up to a moment, in seconds; raises Violation."""
+        events = self._events
+        same = 0
+        while True:
+            if self._violation is not None:
+                raise self._violation
+            ready = self._ready()
+            if ready:
+                chosen = ready[0] if len(ready) == 1 else self.random.choice(ready)
+                chosen.loop.turn()
+                self.turns += 1
+                same += 1
+                if same > TURNS_LIMIT:
+                    raise Violation("error", f"{chosen.name} goes round in circles")
+                continue
+            same = 0
+            due = self._next_timer(events[0][0] if events else until)
+            if due >= until:
+                self.now = max(self.now, until)
+                return
+            self.now = max(self.now, due)
+            while events and events[0][0] <= self.now:
+                _when, _number, callback, args = heapq.heappop(events)
+                callback(*args)
+
+    def _ready(self) -> list[Process]:
+        end = self.now + 1e-9
+        found = []
+        for process in self.processes:
+            if process.stopped or process.gone:
+                continue
+            if process.loop.has_work:
+                found.append(process)
+            else:
+                due = process.next_due()
+                if due is not None and due <= end:
+                    found.append(process)
+        return found
+
+    def _next_timer(self, earliest: float) -> float:
+        for process in self.processes:
+            if process.stopped or process.gone:
+                continue
+            due = process.next_due()
+            if due is not None and due < earliest:
+                earliest = due
+        return earliest
