@@ -5,12 +5,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+CLIENT := tests/interop/node_modules/.installed
 # More arguments for the tool behind a target: make test ARGS="-k beat -x"
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test bench check lock clean
+.PHONY: help run test interop bench check lock clean
 
 help: ## Print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +21,9 @@ run: $(RUN) ## Start Redis, one approval and two gateways here (GATEWAY_PORT, AP
 
 test: $(DEV) ## Run the tests, on a real Redis (ARGS="-k name")
 	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+interop: $(RUN) $(CLIENT) ## Tell the story of a device with the reference client; wants npm (ARGS="--rounds 1")
+	@$(PY) -m tests.interop $(ARGS)
 
 bench: $(DEV) ## Measure admissions beside a bare WebSocket server (ARGS="--rounds 9")
 	@$(PY) -m tests.bench $(ARGS)
@@ -41,7 +45,7 @@ lock: $(DEV) ## Write the requirements files from pyproject.toml (ARGS=--upgrade
 
 clean: ## Remove what was built or cached; .data keeps secrets and paired devices
 	rm -rf $(VENV) .data/bin .data/logs .hypothesis .import_linter_cache .mypy_cache \
-	  .pytest_cache .ruff_cache .schemathesis
+	  .pytest_cache .ruff_cache .schemathesis tests/interop/node_modules
 	find deploy services shared tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------------- the virtual environment
@@ -60,4 +64,15 @@ $(RUN): requirements.txt | $(PY)
 $(DEV): requirements-dev.txt | $(PY)
 	@echo "Installing what Latchkey and its tests need into $(VENV) ..."
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# ---------------------------------------------------------------------- the reference client
+
+# With a Node.js of its own: the one that npm runs on may be older than the client wants.
+$(CLIENT): tests/interop/package.json tests/interop/package-lock.json
+	@npm --version >/dev/null 2>&1 || { \
+	  echo "make interop needs npm, and there is none here that runs." >&2; \
+	  echo "Install it: apt install npm, or brew install node" >&2; exit 1; }
+	@echo "Installing the reference client into tests/interop/node_modules ..."
+	@cd tests/interop && npm ci --loglevel=error
 	@touch $@

@@ -164,7 +164,9 @@ class RedisBus:
 
         Where nobody publishes it is ok: that no approval replica is heard, Responders tell.
         """
-        trouble = self._subscription.trouble or self._publisher.trouble
+        # Given up for silence, it is made anew at once; only if that fails is Redis to blame.
+        subscription = "" if self._subscription.silent else self._subscription.trouble
+        trouble = subscription or self._publisher.trouble
         return not trouble, trouble or "subscribed"
 
     async def _listen_for_ever(self) -> None:

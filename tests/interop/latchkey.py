@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import sys
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class Latchkey:
     gateway: str
     gateway_token: str
     _http: aiohttp.ClientSession
+    _redis: int  # process id
 
     async def call(self, method: str, path: str) -> tuple[int, dict[str, Any]]:
         """Call the HTTP API with the admin token; return status and body."""
@@ -46,6 +48,14 @@ class Latchkey:
         """Return what a device is asking for, or None."""
         _, body = await self.call("GET", "/v1/requests")
         return next((one for one in body["pending"] if one["deviceId"] == device_id), None)
+
+    def pause_redis(self) -> None:
+        """Let Redis hang: connections and subscriptions stay, nothing is answered."""
+        os.kill(self._redis, signal.SIGSTOP)
+
+    def resume_redis(self) -> None:
+        """Let it go on."""
+        os.kill(self._redis, signal.SIGCONT)
 
 
 @asynccontextmanager
@@ -69,7 +79,17 @@ async def running(data: Path) -> AsyncIterator[Latchkey]:
             headers={"Authorization": f"Bearer {secrets['APPROVAL_ADMIN_TOKEN']}"},
             timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
         ) as http:
-            yield Latchkey(_address(printed, "ws"), secrets["OPENCLAW_GATEWAY_TOKEN"], http)
+            latchkey = Latchkey(
+                _address(printed, "ws"),
+                secrets["OPENCLAW_GATEWAY_TOKEN"],
+                http,
+                _redis_pid(data / "logs" / "redis.log"),
+            )
+            try:
+                yield latchkey
+            finally:
+                with suppress(ProcessLookupError):
+                    latchkey.resume_redis()
     finally:
         await _end(process)
 
@@ -96,6 +116,14 @@ def _address(printed: str, scheme: str) -> str:
 def _secrets(file: Path) -> dict[str, str]:
     lines = (line.partition("=") for line in file.read_text().splitlines() if line[:1] != "#")
     return {name: value for name, _, value in lines}
+
+
+def _redis_pid(log: Path) -> int:
+    """Return the process id that each line of Redis' log begins with."""
+    found = re.search(r"(?m)^(\d+):M ", log.read_text())
+    if found is None:
+        raise RunFailed(f"no process id in {log.name}")
+    return int(found[1])
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -118,6 +118,7 @@ class Driver:
         self._ids = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Event]] = {}
         self._clients: dict[int, Client] = {}
+        self._ended = False
 
     async def device(self, *, like: int = 0) -> Device:
         """Return a new device, or a copy of one."""
@@ -131,6 +132,8 @@ class Driver:
 
     async def ask(self, do: str, **rest: Any) -> Any:
         """Give a command and return its answer. Raises Unexpected."""
+        if self._ended:
+            raise Unexpected("the driver has ended")
         number = next(self._ids)
         future = self._asked[number] = asyncio.get_running_loop().create_future()
         assert self._process.stdin is not None
@@ -154,6 +157,9 @@ class Driver:
                 self._client(said["client"]).hear(said)
             elif future := self._asked.get(said["id"]):
                 future.set_result(said)
+        self._ended = True
+        for future in self._asked.values():
+            future.set_exception(Unexpected("the driver has ended"))
 
     def _client(self, number: int) -> Client:
         # Its first callback may be told before the answer to "connect".
@@ -162,7 +168,7 @@ class Driver:
 
 @asynccontextmanager
 async def reference_client() -> AsyncIterator[Driver]:
-    """Start the driver; end it, and with it all its clients."""
+    """Start the driver; end it, and with it all its clients. Raises Unexpected."""
     process = await asyncio.create_subprocess_exec(
         *(str(NODE), str(DRIVER)),
         env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
@@ -173,7 +179,10 @@ async def reference_client() -> AsyncIterator[Driver]:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        driver = Driver(process, json.loads(await process.stdout.readline()))
+        started = await process.stdout.readline()
+        if not started:
+            raise Unexpected("the driver did not start")
+        driver = Driver(process, json.loads(started))
         reading = asyncio.create_task(driver.read())
         try:
             yield driver

@@ -39,7 +39,9 @@ def test_every_log_event_is_documented_and_no_other() -> None:
 
 def test_all_declared_log_events_are_in_the_lists() -> None:
     for module in (gateway_events, approval_events):
-        declared = {value for name, value in vars(module).items() if name.isupper() and name != "ALL"}
+        declared = {
+            value for name, value in vars(module).items() if name.isupper() and name != "ALL"
+        }
         assert declared == set(module.ALL)
 
 
@@ -54,13 +56,19 @@ def test_every_metric_is_documented_and_no_other() -> None:
 
 def test_every_setting_is_documented_and_no_other() -> None:
     read = set()
-    for path in ("shared/settings.py", "services/gateway/settings.py", "services/approval/settings.py"):
+    for path in (
+        "shared/settings.py",
+        "services/gateway/settings.py",
+        "services/approval/settings.py",
+    ):
         text = (ROOT / path).read_text()
         read |= set(re.findall(r'reader\.\w+\(\s*"([A-Z_]+)"', text))
     assert names("Settings") == read
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
+)
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):

@@ -7,7 +7,7 @@ gateway's own task would.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiohttp import web
 
@@ -77,6 +77,21 @@ class ScriptedApprovals:
             raise self.outdated
 
 
+class CountingProtocol(SocketProtocol):
+    """The gateway's protocol; `arrived` is how many bytes have come in its whole life."""
+
+    __slots__ = ("arrived",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.arrived = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Count, and take them as the gateway does."""
+        self.arrived += len(data)
+        super().data_received(data)
+
+
 class _Upkeep:
     milliseconds = 0.0
 
@@ -106,7 +121,7 @@ class House:
         )
         self.metrics.watch(self.connections)
         self.methods = Methods(self.clock)
-        self.protocols: list[SocketProtocol] = []
+        self.protocols: list[CountingProtocol] = []
         self.sockets = Sockets(
             identity=Identity(BOOT_ID, "1.2.3", approval_public_url),
             rules=Rules(Secrets([TOKEN]), allowed_origins),
@@ -216,8 +231,8 @@ class House:
         assert server is not None
         loop = asyncio.get_running_loop()
 
-        def protocol() -> SocketProtocol:
-            made = SocketProtocol(
+        def protocol() -> CountingProtocol:
+            made = CountingProtocol(
                 server, loop=loop, access_log=None, tcp_keepalive=False, keepalive_timeout=75.0
             )
             self.protocols.append(made)

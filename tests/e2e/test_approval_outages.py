@@ -1,0 +1,283 @@
+"""Approvals that die, hang and come back (design §2, §3; attacks 32 and 36)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from shared.bus.requester import DEADLINE_SECONDS, QUESTIONS_IN_FLIGHT_LIMIT
+from shared.bus.responders import DOUBT_SECONDS
+from shared.device.handshake import Admitted, Credentials, encode
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI, CLI_3, NODE_HOST
+from tests.e2e.people import Operator, Visitor, lines, pair
+from tests.support.raw_socket import RawSocket, frame_bytes
+from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shared.device.handshake import Refused
+    from tests.conftest import StartStack
+    from tests.support.service import ServiceProcess
+    from tests.support.stack import Stack
+
+RETRY_BOUNDS_MS = range(500, 5_001)
+MARGIN_SECONDS = 8.0
+"""What a loaded machine may take on top of a deadline."""
+CROWD = 1_200
+PER_ADDRESS = 30
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and two gateways, for the whole module."""
+    return start_stack(approvals=2, gateways=2)
+
+
+@pytest.fixture(autouse=True)
+def _mended(house: Stack) -> Iterator[None]:
+    """Bring back what the test has harmed."""
+    yield
+    for approval in house.approvals:
+        if approval.status is None:
+            approval.resume()
+        else:
+            approval.start()
+    for service in house.services:
+        service.wait_ready()
+
+
+@pytest.fixture
+async def paired(house: Stack) -> list[Visitor]:
+    """Return devices that were let in while all was well."""
+    return [await pair(house, profile) for profile in (CLI, CLI_3, NODE_HOST)]
+
+
+def check_unavailable(refused: Refused, dependency: str, reasons: set[str]) -> None:
+    """Check that this tells the client to come back, and never to pair again."""
+    assert refused.code == "UNAVAILABLE"
+    assert refused.error is not None
+    assert refused.error["retryable"] is True
+    assert refused.retry_after_ms in RETRY_BOUNDS_MS
+    assert refused.details["dependency"] == dependency
+    assert refused.details["reason"] in reasons
+    assert refused.request_id == ""
+    assert refused.close == (1013, f"{dependency} unavailable")
+
+
+class TestOneOfTwo:
+    async def test_killed_the_next_connects_are_answered_by_the_other(
+        self, house: Stack, paired: list[Visitor]
+    ) -> None:
+        house.approvals[0].kill9()
+        for gateway in house.gateways:
+            for visitor in paired * 2:
+                await visitor.visits(gateway)
+                await visitor.visits(gateway, with_gateway_token=False)
+
+    async def test_stopped_the_next_connects_are_answered_by_the_other(
+        self, house: Stack, paired: list[Visitor]
+    ) -> None:
+        house.approvals[1].pause()
+        for gateway in house.gateways:
+            for visitor in paired * 2:
+                await visitor.visits(gateway)
+        house.approvals[1].resume()
+        house.approvals[1].wait_ready()
+        for gateway in house.gateways:
+            for visitor in paired:
+                await visitor.visits(gateway)
+
+    async def test_killed_what_is_new_is_still_asked_and_approved(self, house: Stack) -> None:
+        house.approvals[0].kill9()
+        visitor = Visitor(house)
+        request_id = await visitor.waits(house.gateways[0])
+        assert await visitor.waits(house.gateways[1]) == request_id
+        async with Operator(house, house.approvals[1]) as operator:
+            (await operator.approve(request_id)).ok()
+        await visitor.visits(house.gateways[1])
+
+    async def test_killed_again_and_again_a_question_that_writes_is_carried_out_once(
+        self, house: Stack
+    ) -> None:
+        """What a try that got no answer has done, the retry finds (R11)."""
+        for approval in (*house.approvals, *house.approvals):
+            visitor = Visitor(house)
+            knocks = [asyncio.create_task(visitor.waits(gateway)) for gateway in house.gateways * 4]
+            approval.kill9()
+            assert len(set(await asyncio.gather(*knocks))) == 1
+            approval.start()
+            await approval.until_ready()
+            async with Operator(house, approval) as operator:
+                assert await operator.audit(visitor.device_id) == ["requested"]
+
+
+class TestNoneLeft:
+    @pytest.mark.parametrize("how", ["killed", "stopped"])
+    async def test_attack_32_nobody_is_let_in_or_told_to_pair_and_who_is_in_stays(
+        self, house: Stack, paired: list[Visitor], how: str
+    ) -> None:
+        strangers = [Visitor(house, profile) for profile in (CLI, CLI_3, NODE_HOST)]
+        async with AsyncExitStack() as sockets:
+            inside = [
+                (await visitor.stays(gateway))[0]
+                for gateway in house.gateways
+                for visitor in paired
+            ]
+            for client in inside:
+                sockets.push_async_callback(client.close)
+            await self._all_away(house, [*paired, *strangers], how)
+            assert [(await client.call("health")).ok for client in inside] == [True] * 6
+            for approval in house.approvals:
+                approval.start() if how == "killed" else approval.resume()
+            for service in house.services:
+                await service.until_ready()
+            await self._all_well(house, paired, strangers)
+            assert [(await client.call("health")).ok for client in inside] == [True] * 6
+
+    async def _all_away(self, house: Stack, visitors: list[Visitor], how: str) -> None:
+        """Take the approvals away; nobody may come in, before or after the gateways notice."""
+        for approval in house.approvals:
+            approval.kill9() if how == "killed" else approval.pause()
+        retries = await self._all_unavailable(house, visitors)
+        for gateway in house.gateways:
+            await gateway.until_not_ready()
+        retries += await self._all_unavailable(house, visitors)
+        assert len(set(retries)) > len(retries) // 2, "clients come back spread over time"
+
+    async def _all_well(
+        self, house: Stack, paired: list[Visitor], strangers: list[Visitor]
+    ) -> None:
+        """Check that nothing came of the questions that nobody answered."""
+        async with Operator(house, house.approvals[0]) as operator:
+            pending = {one["deviceId"] for one in await operator.pending()}
+        assert pending.isdisjoint({visitor.device_id for visitor in strangers})
+        for gateway in house.gateways:
+            for visitor in paired:
+                await visitor.visits(gateway, with_gateway_token=False)
+        for stranger in strangers:
+            await stranger.waits(house.gateways[0])
+
+    async def _all_unavailable(self, house: Stack, visitors: list[Visitor]) -> list[int | None]:
+        retries = []
+        refusals = await asyncio.gather(
+            *(visitor.refused(gateway) for gateway in house.gateways for visitor in visitors)
+        )
+        for refused in refusals:
+            check_unavailable(refused, "approval", {"timeout", "no-responder"})
+            retries.append(refused.retry_after_ms)
+        return retries
+
+    async def test_attack_32_a_client_without_a_device_is_not_let_in_either(
+        self, house: Stack
+    ) -> None:
+        async def visit() -> Admitted | Refused:
+            visitor = Visitor(house)
+            client = visitor.client(house.gateways[0])
+            client.key = None
+            async with client:
+                return await client.connect()
+
+        assert isinstance(await visit(), Admitted)
+        for approval in house.approvals:
+            approval.kill9()
+        await house.gateways[0].until_not_ready()
+        outcome = await visit()
+        assert not isinstance(outcome, Admitted)
+        check_unavailable(outcome, "approval", {"no-responder"})
+
+    async def test_the_log_line_names_what_is_missing(self, house: Stack) -> None:
+        for approval in house.approvals:
+            approval.kill9()
+        visitor = Visitor(house)
+        refused = await visitor.refused(house.gateways[1])
+        await until(
+            lambda: lines(house.gateways[1], "connection", connection=refused.connection_id),
+            "the line is written",
+        )
+        (line,) = lines(house.gateways[1], "connection", connection=refused.connection_id)
+        assert (line["outcome"], line["code"]) == ("unavailable", 1013)
+        assert line["dependency"] == "approval"
+        assert line["why"] in {"no-responder", "timeout"}
+        assert line["device"] == visitor.device_id
+
+
+class TestAttack36:
+    async def test_attack_36_a_crowd_while_approvals_hang_is_answered_and_bounded(
+        self, house: Stack
+    ) -> None:
+        gateway = house.gateways[0]
+        credentials = Credentials(token=house.gateway_token)
+        async with AsyncExitStack() as sockets:
+            crowd = []
+            for number in range(CROWD):
+                raw = await RawSocket.open(
+                    gateway.port, source=f"127.0.1.{1 + number // PER_ADDRESS}"
+                )
+                sockets.callback(raw.hang_up)
+                assert raw.status == 101
+                await raw.challenge()
+                frame = raw.connect_frame(DeviceKey.generate(), CLI, credentials)
+                crowd.append((raw, frame_bytes(encode(frame).encode())))
+            await gateway.until_ready()
+            for approval in house.approvals:
+                approval.pause()
+            began = time.monotonic()
+            for raw, connect in crowd:
+                await raw.send_bytes(connect)
+            answers = [await self._answer(raw) for raw, _ in crowd]
+            took = time.monotonic() - began
+        assert took < DEADLINE_SECONDS + MARGIN_SECONDS
+        assert {(answer["code"], code) for answer, code in answers} == {("UNAVAILABLE", 1013)}
+        reasons = Counter(answer["details"]["reason"] for answer, _ in answers)
+        assert reasons["overloaded"] >= CROWD - QUESTIONS_IN_FLIGHT_LIMIT
+        assert reasons.total() == CROWD
+        assert reasons.keys() <= {"overloaded", "timeout"}
+        retries = [answer["retryAfterMs"] for answer, _ in answers]
+        assert set(retries) <= set(RETRY_BOUNDS_MS)
+        buckets = Counter(retry // 500 for retry in retries)
+        assert max(buckets.values()) < CROWD / 4, "they come back spread over time"
+
+    async def _answer(self, raw: RawSocket) -> tuple[Any, int]:
+        answer = await raw.receive_text()
+        return answer["error"], (await raw.closed()).code
+
+
+class TestHeard:
+    async def test_who_is_silent_is_not_asked_and_who_comes_back_is(
+        self, house: Stack, paired: list[Visitor]
+    ) -> None:
+        silent, gateway, visitor = house.approvals[0], house.gateways[0], paired[0]
+
+        def asked() -> int:
+            return len(lines(silent, "question", device=visitor.device_id))
+
+        await reasons_are(gateway, "2 live")
+        silent.pause()
+        await reasons_are(gateway, "1 live")
+        for _ in range(6):
+            await visitor.visits(gateway)
+        before = asked()
+        silent.resume()
+        await reasons_are(gateway, "2 live")
+        async with asyncio.timeout(DOUBT_SECONDS + MARGIN_SECONDS):
+            while asked() == before:
+                await visitor.visits(gateway)
+
+
+async def reasons_are(gateway: ServiceProcess, reason: str) -> None:
+    """Wait until a gateway says this of its approvals."""
+    async with aiohttp.ClientSession() as http, asyncio.timeout(WAIT_SECONDS):
+        while True:
+            async with http.get(f"{gateway.url}/readyz") as answer:
+                said = await answer.json()
+            if said["dependencies"]["approval"]["reason"] == reason:
+                return
+            await asyncio.sleep(POLL_SECONDS)

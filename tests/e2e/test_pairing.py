@@ -1,0 +1,433 @@
+"""The story: refused, approved at one replica, admitted at another; and every way out again."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis as redis_py
+
+from shared.device.handshake import Admitted, Credentials, Refused, encode
+from shared.device.profile import (
+    CLI,
+    CLI_3,
+    CONTROL_UI,
+    CONTROL_UI_3,
+    NODE_HOST,
+    NODE_HOST_3,
+    REFERENCE,
+)
+from tests.e2e.people import Operator, Visitor, lines, pair
+from tests.support.raw_socket import RawSocket
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from shared.device.client import DeviceClient
+    from shared.device.profile import Profile
+    from tests.conftest import StartStack
+    from tests.e2e.people import Reply
+    from tests.support.stack import Stack
+
+PROFILES = [CLI, CLI_3, NODE_HOST, NODE_HOST_3, CONTROL_UI, CONTROL_UI_3, REFERENCE]
+CLOSED_SECONDS = 5.0
+"""How soon a socket of a removed device is closed, with room for a loaded machine."""
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and three gateways, for the whole module."""
+    return start_stack(
+        approvals=2,
+        gateways=3,
+        env={"APPROVAL_PUBLIC_URL": "https://approve.example"},
+    )
+
+
+@pytest.fixture
+async def first(house: Stack) -> AsyncIterator[Operator]:
+    async with Operator(house, house.approvals[0]) as operator:
+        yield operator
+
+
+@pytest.fixture
+async def second(house: Stack) -> AsyncIterator[Operator]:
+    async with Operator(house, house.approvals[1]) as operator:
+        yield operator
+
+
+def named(profile: Profile) -> str:
+    return f"{profile.client_id} {profile.max_protocol}"
+
+
+every_client = pytest.mark.parametrize("profile", PROFILES, ids=named)
+both_protocols = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=named)
+
+
+class TestStory:
+    @every_client
+    async def test_refused_approved_and_admitted_each_at_another_replica(
+        self, house: Stack, second: Operator, profile: Profile
+    ) -> None:
+        one, two, three = house.gateways
+        visitor = Visitor(house, profile)
+
+        refused = await visitor.refused(one)
+        check_pairing_required(refused, visitor)
+        request_id = refused.request_id
+        assert refused.connection_id.partition(":")[0] == one.boot_id
+        assert await visitor.waits(two) == request_id
+        assert await visitor.waits(three) == request_id
+
+        approved = (await second.approve(request_id)).ok()
+        assert approved["requestId"] == request_id
+        assert approved["device"]["deviceId"] == visitor.device_id
+
+        admitted = await visitor.visits(three)
+        assert admitted.replica == three.boot_id != one.boot_id
+        assert admitted.protocol == profile.max_protocol
+        assert admitted.device_token
+
+        again = await visitor.visits(two, with_gateway_token=False)
+        assert again.replica == two.boot_id
+        assert again.device_token == admitted.device_token
+        if profile.max_protocol == 4:
+            assert admitted.hello["auth"]["method"] == "token"
+            assert again.hello["auth"]["method"] == "device-token"
+
+        assert request_id not in {one["requestId"] for one in await second.pending()}
+        assert await second.audit(visitor.device_id) == ["requested", "approved"]
+
+    async def test_the_questions_of_retries_land_on_either_approval(self, house: Stack) -> None:
+        visitor = Visitor(house)
+        request_ids = {await visitor.waits(gateway) for _ in range(4) for gateway in house.gateways}
+        assert len(request_ids) == 1
+        for approval in house.approvals:
+            (request_id,) = request_ids
+            asked = lines(approval, "question", device=visitor.device_id, request_id=request_id)
+            assert asked, f"{approval.name} was never asked"
+
+    @every_client
+    async def test_a_rejected_one_asks_anew(
+        self, house: Stack, first: Operator, profile: Profile
+    ) -> None:
+        visitor = Visitor(house, profile)
+        request_id = await visitor.waits(house.gateways[0])
+        (await first.call("POST", f"requests/{request_id}/reject")).ok()
+        assert (await first.approve(request_id)).status == 409
+        assert await visitor.waits(house.gateways[1]) != request_id
+
+
+def check_pairing_required(refused: Refused, visitor: Visitor) -> None:
+    """Check frame and close against contract §7.2 and §18."""
+    profile = visitor.profile
+    role = profile.role
+    assert refused.code == "NOT_PAIRED"
+    details = dict(refused.details)
+    request_id = details["requestId"]
+    assert details.pop("connectionId")
+    if profile.max_protocol == 3:
+        assert refused.message == "pairing required"
+        assert details == {
+            "code": "PAIRING_REQUIRED",
+            "requestId": request_id,
+            "reason": "not-paired",
+        }
+        assert refused.close == (1008, "pairing required")
+        return
+    message = "pairing required: device is not approved yet"
+    assert refused.message == message
+    expected: dict[str, Any] = {
+        "code": "PAIRING_REQUIRED",
+        "reason": "not-paired",
+        "requestId": request_id,
+        "remediationHint": "Approve this device from the pending pairing requests.",
+        "deviceId": visitor.device_id,
+        "requestedRole": role,
+    }
+    if profile.client_id == CONTROL_UI.client_id:
+        expected |= {
+            "recommendedNextStep": "wait_then_retry",
+            "retryable": True,
+            "pauseReconnect": False,
+        }
+    if profile.scopes:
+        expected["requestedScopes"] = list(profile.scopes)
+    assert details == expected
+    assert refused.close == (1008, f"{message} (requestId: {request_id})")
+
+
+class TestTwoOperators:
+    async def test_attack_22_at_once_on_two_approvals_have_one_effect(
+        self, house: Stack, first: Operator, second: Operator
+    ) -> None:
+        for _ in range(5):
+            visitor = Visitor(house)
+            request_id = await visitor.waits(house.gateways[0])
+            replies = await asyncio.gather(
+                *(operator.approve(request_id) for operator in (first, second) * 3)
+            )
+            devices = [reply.ok()["device"] for reply in replies]
+            assert all(device == devices[0] for device in devices)
+            assert await first.audit(visitor.device_id) == ["requested", "approved"]
+            await visitor.visits(house.gateways[1])
+            await visitor.visits(house.gateways[2], with_gateway_token=False)
+
+    async def test_attack_22_approve_and_reject_at_once_leave_one_of_them(
+        self, house: Stack, first: Operator, second: Operator
+    ) -> None:
+        for _ in range(5):
+            visitor = Visitor(house)
+            request_id = await visitor.waits(house.gateways[0])
+            approved, rejected = await asyncio.gather(
+                first.approve(request_id),
+                second.call("POST", f"requests/{request_id}/reject"),
+            )
+            assert sorted([approved.status, rejected.status]) == [200, 409]
+            audit = await first.audit(visitor.device_id)
+            if approved.status == 200:
+                assert audit == ["requested", "approved"]
+                await visitor.visits(house.gateways[1])
+            else:
+                assert audit == ["requested", "rejected"]
+                await visitor.waits(house.gateways[1])
+
+
+class TestAttack23:
+    async def test_attack_23_approved_between_two_replicas_it_is_let_in_at_the_next(
+        self, house: Stack, first: Operator, second: Operator
+    ) -> None:
+        visitor = Visitor(house)
+        request_id = await visitor.waits(house.gateways[0])
+        (await first.approve(request_id)).ok()
+        await visitor.visits(house.gateways[1])
+        assert visitor.device_id not in {one["deviceId"] for one in await second.pending()}
+
+    async def test_attack_23_approved_while_it_knocks_everywhere(
+        self, house: Stack, first: Operator, second: Operator
+    ) -> None:
+        visitor = Visitor(house)
+        request_id = await visitor.waits(house.gateways[0])
+        answered = asyncio.Event()
+
+        async def knock(at: int) -> list[tuple[bool, Admitted | Refused]]:
+            seen: list[tuple[bool, Admitted | Refused]] = []
+            while len(seen) < 50:
+                known = answered.is_set()
+                async with visitor.client(house.gateways[at]) as client:
+                    seen.append((known, await client.connect()))
+                if isinstance(seen[-1][1], Admitted):
+                    return seen
+            return seen
+
+        async def approve() -> None:
+            (await second.approve(request_id)).ok()
+            answered.set()
+
+        *knocks, _ = await asyncio.gather(knock(0), knock(1), knock(2), approve())
+        for seen in knocks:
+            for known, outcome in seen:
+                if isinstance(outcome, Refused):
+                    assert not known, "whoever knocks after the answer is let in"
+                    assert outcome.request_id == request_id
+        assert visitor.device_id not in {one["deviceId"] for one in await first.pending()}
+        assert await first.audit(visitor.device_id) == ["requested", "approved"]
+
+
+class TestAttack15:
+    async def test_attack_15_a_storm_of_retries_is_one_request_and_writes_nothing(
+        self, house: Stack, first: Operator
+    ) -> None:
+        visitor = Visitor(house)
+        request_id = await visitor.waits(house.gateways[0])
+        before = writes(house)
+        for _ in range(10):
+            seen = await asyncio.gather(
+                *(visitor.waits(house.gateways[at % 3]) for at in range(20))
+            )
+            assert set(seen) == {request_id}
+        # Each replica keeps itself alive by a SET a second; commits are scripts.
+        assert writes(house) - before <= 1, "a request is refreshed once in ten seconds"
+        mine = [one for one in await first.pending() if one["deviceId"] == visitor.device_id]
+        assert [one["requestId"] for one in mine] == [request_id]
+        assert await first.audit(visitor.device_id) == ["requested"]
+
+    async def test_attack_15_a_storm_that_begins_all_at_once_is_one_request_too(
+        self, house: Stack, first: Operator
+    ) -> None:
+        visitor = Visitor(house)
+        seen = await asyncio.gather(*(visitor.waits(house.gateways[at % 3]) for at in range(30)))
+        assert len(set(seen)) == 1
+        assert await first.audit(visitor.device_id) == ["requested"]
+
+
+def writes(house: Stack) -> int:
+    """Return how many commits Redis was ever asked for."""
+    with redis_py.Redis.from_url(house.redis.admin_url) as client:
+        stats: dict[str, Any] = client.info("commandstats")
+    return sum(
+        int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in ("eval", "evalsha")
+    )
+
+
+class TestAttack4:
+    @both_protocols
+    async def test_attack_4_a_captured_connect_is_worth_nothing_on_another_socket(
+        self, house: Stack, first: Operator, profile: Profile
+    ) -> None:
+        visitor = await pair(house, profile)
+        credentials = Credentials(token=house.gateway_token)
+        one, two, _three = house.gateways
+        async with await RawSocket.open(one.port) as raw:
+            await raw.challenge()
+            captured = encode(raw.connect_frame(visitor.key, profile, credentials)).encode()
+            await raw.send(captured)
+            assert (await raw.receive_text())["ok"]
+            for gateway in (one, two):
+                async with await RawSocket.open(gateway.port) as other:
+                    await other.challenge()
+                    await other.send(captured)
+                    error = (await other.receive_text())["error"]
+                    assert error["code"] == "INVALID_REQUEST"
+                    assert error["details"]["code"] == "DEVICE_AUTH_NONCE_MISMATCH"
+                    assert await other.closed() == (1008, "device nonce mismatch")
+                    (line,) = lines(
+                        gateway, "connection", connection=error["details"]["connectionId"]
+                    )
+                    assert line["outcome"] == "device-nonce-mismatch"
+                asked = [
+                    question
+                    for approval in house.approvals
+                    for question in lines(
+                        approval, "question", connection=error["details"]["connectionId"]
+                    )
+                ]
+                assert asked == []
+        assert await first.audit(visitor.device_id) == ["requested", "approved"]
+
+
+ENDINGS: dict[str, Callable[[Operator, str], Awaitable[Reply]]] = {
+    "removed": lambda operator, device_id: operator.remove(device_id),
+    "revoked": lambda operator, device_id: operator.revoke(device_id),
+    "rotated": lambda operator, device_id: operator.rotate(device_id),
+}
+
+
+class TestAttack26:
+    @both_protocols
+    @pytest.mark.parametrize("ending", ENDINGS)
+    async def test_attack_26_closes_the_devices_sockets_on_every_gateway_and_no_others(
+        self, house: Stack, second: Operator, profile: Profile, ending: str
+    ) -> None:
+        end = ENDINGS[ending]
+        device, other = await pair(house, profile), await pair(house, profile)
+        async with AsyncExitStack() as sockets:
+            inside: list[DeviceClient] = []
+            outside: list[DeviceClient] = []
+            for gateway in house.gateways:
+                for visitor, kept in ((device, inside), (device, inside), (other, outside)):
+                    client, _ = await visitor.stays(gateway)
+                    sockets.push_async_callback(client.close)
+                    kept.append(client)
+            (await end(second, device.device_id)).ok()
+            closes = await asyncio.gather(
+                *(client.closed(within=CLOSED_SECONDS) for client in inside)
+            )
+            assert closes == [(4001, "device removed")] * 6
+            for client in outside:
+                assert (await client.call("health")).ok
+        for gateway in house.gateways:
+            told = lines(gateway, "device.changed", device=device.device_id, kind=ending)
+            assert [line["closed"] for line in told] == [2]
+
+    @both_protocols
+    async def test_attack_29_after_a_remove_the_old_token_stays_dead(
+        self, house: Stack, first: Operator, profile: Profile
+    ) -> None:
+        device = await pair(house, profile)
+        old = device.token
+        (await first.remove(device.device_id)).ok()
+        await self.refuses_old_token(house, device, old)
+        request_id = await device.waits(house.gateways[1])
+        (await first.approve(request_id)).ok()
+        await self.refuses_old_token(house, device, old)
+        await device.visits(house.gateways[2])
+        assert device.token != old
+        await device.visits(house.gateways[0], with_gateway_token=False)
+        await self.refuses_old_token(house, device, old)
+
+    @both_protocols
+    async def test_attack_29_after_a_rotate_only_the_new_token_is_good(
+        self, house: Stack, first: Operator, profile: Profile
+    ) -> None:
+        device = await pair(house, profile)
+        old = device.token
+        rotated = (await first.rotate(device.device_id)).ok()
+        assert rotated["tokenDelivery"] == "withheld-cross-device"
+        await self.refuses_old_token(house, device, old)
+        await device.visits(house.gateways[1])
+        assert device.token != old
+        await device.visits(house.gateways[2], with_gateway_token=False)
+
+    @both_protocols
+    async def test_attack_29_after_a_revoke_a_person_has_to_decide_again(
+        self, house: Stack, first: Operator, profile: Profile
+    ) -> None:
+        device = await pair(house, profile)
+        old = device.token
+        (await first.revoke(device.device_id)).ok()
+        await self.refuses_old_token(house, device, old)
+        refused = await device.refused(house.gateways[1])
+        assert refused.detail_code == "PAIRING_REQUIRED"
+        assert refused.details["reason"] == "role-upgrade"
+        (await first.approve(refused.request_id)).ok()
+        await device.visits(house.gateways[2])
+        assert device.token != old
+        await self.refuses_old_token(house, device, old)
+
+    async def refuses_old_token(self, house: Stack, device: Visitor, old: str) -> None:
+        """Check that the old token is refused at every gateway, and costs the device nothing."""
+        came_with = Visitor(house, device.profile, device.key, old)
+        for gateway in house.gateways:
+            refused = await came_with.refused(gateway, with_gateway_token=False)
+            assert refused.code == "INVALID_REQUEST"
+            assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
+            message = "unauthorized: device token mismatch (rotate/reissue device token)"
+            assert refused.close == (1008, message)
+
+    async def test_a_role_that_is_revoked_takes_only_its_own_sockets_along(
+        self, house: Stack, first: Operator
+    ) -> None:
+        operator = await pair(house, CLI)
+        node = Visitor(house, NODE_HOST, operator.key)
+        (await first.approve(await node.waits(house.gateways[0]))).ok()
+        async with AsyncExitStack() as sockets:
+            stays, _ = await operator.stays(house.gateways[1])
+            sockets.push_async_callback(stays.close)
+            goes, _ = await node.stays(house.gateways[1])
+            sockets.push_async_callback(goes.close)
+            (await first.revoke(operator.device_id, "node")).ok()
+            assert await goes.closed(within=CLOSED_SECONDS) == (4001, "device removed")
+            assert (await stays.call("health")).ok
+
+    async def test_what_changes_nothing_for_it_closes_nothing(
+        self, house: Stack, first: Operator
+    ) -> None:
+        device = await pair(house)
+        client, _ = await device.stays(house.gateways[2])
+        async with client:
+            path = f"devices/{device.device_id}"
+            (await first.call("PATCH", path, {"label": "Kitchen"})).ok()
+            wider = device.asking("operator.admin")
+            request_id = await wider.waits(house.gateways[0])
+            (await first.approve(request_id)).ok()
+            await wider.visits(house.gateways[0])
+            await until(
+                lambda: lines(house.approvals[0], "device.changed", device=device.device_id),
+                "the changes are told",
+            )
+            assert (await client.call("health")).ok
+            assert client.is_open
