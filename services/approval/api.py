@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from services.approval import log_events, objects
 from services.approval.authority import OPERATOR
-from services.approval.calls import Call, read_call
+from services.approval.calls import Call, read_call, resumed_from
 from services.approval.openapi import describe
 from services.approval.operations import METRICS, OPERATIONS, PAGES
 from services.approval.problems import IDS, UNAUTHORIZED, Ids, Refused, problems
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Middleware
 
+    from services.approval.events import Events
     from services.approval.metrics import Metrics
     from services.approval.operations import Operation
     from services.approval.registry import Registry
@@ -64,6 +65,7 @@ class Calls:
             "rotateToken": self._rotate,
             "revokeToken": self._revoke,
             "readAudit": self._audit,
+            "listReplicas": self._replicas,
         }
 
     async def _list_requests(self, _call: Call) -> objects.PendingRequests:
@@ -105,6 +107,9 @@ class Calls:
         token = await self._registry.revoke(OPERATOR, ids.device_id, ids.role)
         return objects.revoked_object(ids.device_id, ids.role, token)
 
+    async def _replicas(self, _call: Call) -> objects.LiveReplicas:
+        return objects.replicas_object(await self._registry.replicas(OPERATOR))
+
     async def _audit(self, call: Call) -> objects.AuditPage:
         query: objects.AuditQuery = call.query
         entries = await self._registry.audit(OPERATOR, query.after, query.limit)
@@ -115,6 +120,7 @@ def add_routes(
     app: web.Application,
     *,
     registry: Registry,
+    events: Events,
     settings: Settings,
     ops: OpsViews,
     metrics: Metrics,
@@ -137,12 +143,21 @@ def add_routes(
         app.router.add_get(page.path, views[page.id])
     calls = Calls(registry)
     for operation in OPERATIONS:
-        handler = _handler(operation, calls.by_id[operation.id])
+        handler = (
+            _streaming(operation, events)
+            if operation.streams
+            else _handler(operation, calls.by_id[operation.id])
+        )
         if operation.method == "GET":
             app.router.add_get(operation.path, handler)
         else:
             app.router.add_route(operation.method, operation.path, handler)
     app.on_response_prepare.append(_harden)
+
+    async def end_streams(_app: web.Application) -> None:
+        events.close()
+
+    app.on_shutdown.append(end_streams)
     observing = _observing(metrics, settings, {page.path: page.id for page in pages})
     public = frozenset(page.path for page in pages)
     app.middlewares.extend((observing, problems, _authenticating(settings.admin_tokens, public)))
@@ -154,6 +169,14 @@ def _handler(
     async def handle(request: web.Request) -> web.Response:
         result = await carry_out(await read_call(request, operation))
         return web.Response(body=_encode(result), content_type="application/json")
+
+    return handle
+
+
+def _streaming(operation: Operation, events: Events) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        call = await read_call(request, operation)
+        return await events.serve(request, resumed_from(request, call.query))
 
     return handle
 
@@ -182,7 +205,8 @@ def _observing(metrics: Metrics, settings: Settings, pages: Mapping[str, str]) -
         response = await handler(request)
         took = time.perf_counter() - began
         metrics.calls.labels(name, str(response.status)).inc()
-        metrics.call_seconds.labels(name).observe(took)
+        if operation is None or not operation.streams:
+            metrics.call_seconds.labels(name).observe(took)
         if operation is not None and operation.changes:
             ids = request.get(IDS) or Ids()
             log.info(

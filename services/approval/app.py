@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -14,6 +15,7 @@ from services.approval import log_events
 from services.approval.admissions import Admissions, PendingLimits
 from services.approval.announcer import Announcer
 from services.approval.api import add_routes
+from services.approval.events import Events
 from services.approval.ledger import Ledger
 from services.approval.metrics import Metrics
 from services.approval.policy import Draws
@@ -26,7 +28,7 @@ from shared.bus.envelope import Envelope
 from shared.bus.errors import Unavailable
 from shared.bus.redis import RedisBus, make_client
 from shared.bus.responder import Responder
-from shared.messages import Changed, encode
+from shared.messages import Changed, decode_news, encode
 from shared.observability.health import Health, Readiness
 from shared.observability.metrics import BusCounts
 from shared.observability.ops import OpsViews
@@ -68,6 +70,8 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         if channel == NEWS:
             if message.sender == boot_id:
                 announcer.heard()
+            if _is_change(message.body):
+                events.wake()
         elif announcer.fresh:
             responder.deliver(message)
 
@@ -104,6 +108,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     draws = Draws(request_id=draw_request_id, token_id=draw_token_id)
     ttl_ms = int(settings.pending_ttl_seconds * 1000)
     registry = Registry(store, ledger, draws, ttl_ms=ttl_ms)
+    events = Events(registry, metrics)
     admissions = Admissions(
         store=store,
         ledger=ledger,
@@ -122,12 +127,10 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         boot_id=boot_id, store=store, registry=registry, tell=tell, metrics=metrics, clock=clock
     )
 
-    def bus_health() -> Health:
-        ok, reason = bus.status()
-        return Health(ok, reason)
-
     ops = OpsViews(
-        readiness=Readiness(boot_id, {"store": announcer.health, "bus": bus_health}),
+        readiness=Readiness(
+            boot_id, {"store": announcer.health, "bus": lambda: Health(*bus.status())}
+        ),
         registry=metrics.registry,
         clock=clock,
         loop_delay=announcer,
@@ -147,7 +150,14 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
 
     app = web.Application()
     app.cleanup_ctx.append(run)
-    add_routes(app, registry=registry, settings=settings, ops=ops, metrics=metrics)
+    add_routes(app, registry=registry, events=events, settings=settings, ops=ops, metrics=metrics)
     for advice in settings.warnings:
         log.warning(log_events.SETTING.name, advice=advice)
     return Approval(app, ops.ops_app())
+
+
+def _is_change(news: bytes) -> bool:
+    try:
+        return isinstance(decode_news(news), Changed)
+    except (msgspec.MsgspecError, RecursionError):
+        return False

@@ -21,7 +21,7 @@ from services.approval.store import Followed
 from shared.messages import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from services.approval.metrics import Metrics
     from services.approval.plan import AuditEntry
@@ -121,6 +121,8 @@ class Events:
         now = asyncio.get_running_loop().time
         data = b"retry: %d\nid: %d\n\n" % (RECONNECT_MS, place.number)
         written_at = now()
+        rung = asyncio.Event()
+        rung.set()  # what happened since the first read is looked for at once
         while True:
             data += b"".join(_events(read))
             place = read.at
@@ -131,11 +133,12 @@ class Events:
                     return
                 data, written_at = b"", now()
             await asyncio.sleep(READS_APART_SECONDS)
-            rung = self._bell.next
-            if not read.entries:
-                rung = await self._woken(rung)
+            if len(read.entries) < ENTRIES_PER_READ:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(rung.wait(), self._poll_seconds)
             if self._closing or request.transport is None or request.transport.is_closing():
                 return
+            rung = self._bell.next
             read = await self._read(place)
 
     async def _read(self, place: Change) -> Followed:
@@ -161,3 +164,14 @@ class Events:
     def _count(self, change: int) -> None:
         self._listening += change
         self._metrics.listeners.set(self._listening)
+
+
+def _events(read: Followed) -> Iterator[bytes]:
+    if read.lost:
+        yield _event(read.at.number, "reset", {"id": read.at.number})
+    for entry in read.entries:
+        yield _event(entry.id, entry.action, entry)
+
+
+def _event(number: int, name: str, data: AuditEntry | dict[str, int]) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, name.encode(), _encode(data))

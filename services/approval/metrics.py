@@ -53,6 +53,16 @@ class Metrics:
             "Number of the newest change this replica has seen.",
             registry=self.registry,
         )
+        self.listeners = Gauge(
+            "latchkey_approval_listeners",
+            "Who reads the audit log live at this replica right now.",
+            registry=self.registry,
+        )
+        self.listeners_dropped = Counter(
+            "latchkey_approval_listeners_dropped",
+            "Listeners that were dropped because they took nothing any more.",
+            registry=self.registry,
+        )
         self.loop_delay = Gauge(
             "latchkey_approval_loop_delay_seconds",
             "How late the last regular task of the event loop was.",

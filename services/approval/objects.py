@@ -198,9 +198,7 @@ class Rotate(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class AuditQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Which part of the audit log."""
 
-    after: Annotated[
-        ChangeNumber, Meta(description="Only entries with a higher number.")
-    ] = 0
+    after: Annotated[ChangeNumber, Meta(description="Only entries with a higher number.")] = 0
     limit: Annotated[int, Meta(ge=1, le=1000, description="At most so many entries.")] = 100
 
 

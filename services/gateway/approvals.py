@@ -97,6 +97,10 @@ class BusApprovals:
                 self._beater.beat_now()
                 await self._beater.moved()
                 continue
+            if asked > 1:
+                # Asking alone did not help: the history known here may not be the store's any more.
+                self._beater.beat_now()
+                await self._beater.moved()
             asked += 1
             call_id = f"{question.call_id}#{asked}"
             answer = await self._ask(msgspec.structs.replace(question, call_id=call_id))

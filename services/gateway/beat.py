@@ -70,11 +70,19 @@ class Standing(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class _Heard:
+    """A remembered change: whose, and as the how manieth it was heard."""
+
+    device_id: str
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Sent:
-    """A beat that is out: when it went, and what was remembered ahead of the applied change."""
+    """A beat that is out: when it went, and how many changes had been heard by then."""
 
     at: float
-    ahead: frozenset[Change]
+    heard: int
 
 
 class Beat:
@@ -89,7 +97,8 @@ class Beat:
         self.head_seen = 0
         """The highest change number heard of: what lies above `applied` is still missing."""
         self._floor = Change()
-        self._memory: OrderedDict[Change, str] = OrderedDict()
+        self._memory: dict[Change, _Heard] = {}
+        self._heard = 0
         self._history: OrderedDict[int, str] = OrderedDict()
         self._touched: dict[str, int] = {}
         self._leased_from = float("-inf")
@@ -120,16 +129,18 @@ class Beat:
     def next_beat(self) -> int:
         """Note that a beat goes out now; returns its id. The lease runs from here (R1)."""
         self._last_id += 1
-        ahead = frozenset(c for c in self._memory if c.number > self.applied.number)
-        self._sent[self._last_id] = _Sent(self._clock.monotonic(), ahead)
+        self._sent[self._last_id] = _Sent(self._clock.monotonic(), self._heard)
         if len(self._sent) > BEATS_OUT_LIMIT:
             self._sent.popitem(last=False)
         return self._last_id
 
     def on_news(self, news: Changed) -> list[Effect]:
         """Take a change that was told; out of order or not (R5)."""
-        if not self.booted or news.change.number <= self.applied.number:
+        if not self.booted:
             return []
+        if news.change.number <= self.applied.number:
+            known = self._tag_at(news.change.number)
+            return [] if known in {None, news.change.tag} else [*_closing(news), BEAT_NOW]
         self.head_seen = max(self.head_seen, news.change.number)
         if self._follows(news):
             return [*self._apply(news), MOVED]
@@ -146,7 +157,7 @@ class Beat:
             del self._sent[older]
         effects: list[Effect] = []
         if answer.resync or not self.booted:
-            effects += self._resync(answer)
+            effects += self._resync(answer, sent)
         else:
             for change in answer.changes:
                 if self._follows(change):
@@ -155,7 +166,7 @@ class Beat:
         if self.applied != answer.head:
             return [*effects, MOVED, BEAT_NOW]
         self._leased_from = max(self._leased_from, sent.at)
-        self._forget(sent.ahead, above=answer.head.number)
+        self._forget(sent)
         return [*effects, MOVED]
 
     def standing(self, decided_at: Change, device_id: str) -> Standing:
@@ -167,8 +178,12 @@ class Beat:
             return Standing.ASK_AGAIN
         if number > self.applied.number:
             return Standing.WAIT
-        known = self._floor.tag if number == self._floor.number else self._history.get(number)
+        known = self._tag_at(number)
         return Standing.COUNTS if known == decided_at.tag else Standing.ASK_AGAIN
+
+    def _tag_at(self, number: int) -> str | None:
+        """Return the tag of an applied change; None below the floor."""
+        return self._floor.tag if number == self._floor.number else self._history.get(number)
 
     def _follows(self, change: Changed) -> bool:
         return (
@@ -184,7 +199,8 @@ class Beat:
         return [] if known else _closing(change)
 
     def _remember(self, change: Changed) -> None:
-        self._memory[change.change] = change.device_id
+        self._heard += 1
+        self._memory[change.change] = _Heard(change.device_id, self._heard)
         touched = self._touched.get(change.device_id, 0)
         self._touched[change.device_id] = max(touched, change.change.number)
         if len(self._memory) > REMEMBERED_CHANGES:
@@ -194,14 +210,14 @@ class Beat:
         """Drop an eighth of what is remembered and applied; the floor rises."""
         applied = sorted(c for c in self._memory if c.number <= self.applied.number)
         for change in applied[: REMEMBERED_CHANGES // 8]:
-            device_id = self._memory.pop(change)
+            device_id = self._memory.pop(change).device_id
             if self._touched.get(device_id) == change.number:
                 del self._touched[device_id]
             tag = self._history.pop(change.number, None)
             if tag is not None:
                 self._floor = Change(change.number, tag)
 
-    def _resync(self, answer: BeatAnswer) -> list[Effect]:
+    def _resync(self, answer: BeatAnswer, sent: _Sent) -> list[Effect]:
         until = self._leased_from + self._lease_seconds
         first = not self.booted
         self.booted = True
@@ -209,12 +225,18 @@ class Beat:
         self._history.clear()
         for change in [c for c in self._memory if c.number <= answer.head.number]:
             del self._memory[change]
+        self._forget(sent)
         self._index()
         return [] if first else [CloseEverybody(until)]
 
-    def _forget(self, ahead: frozenset[Change], *, above: int) -> None:
-        """Drop news of a forgotten history: it was there before the beat, and the head is below."""
-        gone = [change for change in ahead if change.number > above and change in self._memory]
+    def _forget(self, sent: _Sent) -> None:
+        """Drop news of a forgotten history (R10): heard before the beat went, and yet above."""
+        above = self.applied.number
+        gone = [
+            change
+            for change, one in self._memory.items()
+            if change.number > above and one.order <= sent.heard
+        ]
         for change in gone:
             del self._memory[change]
         if gone:
@@ -222,8 +244,8 @@ class Beat:
 
     def _index(self) -> None:
         self._touched.clear()
-        for change, device_id in self._memory.items():
-            self._touched[device_id] = max(self._touched.get(device_id, 0), change.number)
+        for change, one in self._memory.items():
+            self._touched[one.device_id] = max(self._touched.get(one.device_id, 0), change.number)
 
 
 def _closing(news: Changed) -> list[Effect]:

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import WSMsgType, web
 
 from services.gateway import log_events
+from services.gateway.attempts import Attempts
 from services.gateway.connections import LEASE_LOST_REASON
 from services.gateway.handshake import Handshake, Peer, Rules, Welcome
 from services.gateway.methods import Session
@@ -48,13 +49,7 @@ RETRY_LEAST_MS: Final = 500
 RETRY_MOST_MS: Final = 5_000
 """Bounds of the jittered `retryAfterMs` of UNAVAILABLE: clients come back spread over them."""
 
-_LOGGED_DEVICE_CHARACTERS: Final = 64
 _UNTRUSTED_REMEMBERED: Final = 64
-_OUTCOME_OF_CLOSE: Final[dict[int, str]] = {
-    CloseCode.NORMAL: "silent",
-    CloseCode.TOO_BIG: "too-big",
-}
-"""How an attempt ended that was closed before there was a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +84,7 @@ class Sockets:
         self._methods = methods
         self._metrics = metrics
         self._clock = clock
+        self._attempts = Attempts(metrics, clock, identity.approval_public_url)
         self._log = structlog.get_logger("gateway")
         self._features = Features(methods=sorted(methods.table), events=["tick"])
         self._started = clock.monotonic()
@@ -171,14 +167,16 @@ class Sockets:
                 connection_id=handshake.connection_id,
                 address=peer.address,
             )
-            self._record(connection, handshake, peer, began, verdict)
+            self._attempts.ended(
+                handshake, peer, began, verdict, closed_with=connection.closed_with
+            )
             await self._serve_frames(connection, socket, queued)
             return
         if isinstance(verdict, Refusal):
             if verdict.error is not None:
                 connection.send(failure(handshake.frame_id, verdict.error))
             self._connections.close(connection, verdict.close_code, verdict.close_reason)
-        self._record(connection, handshake, peer, began, verdict)
+        self._attempts.ended(handshake, peer, began, verdict, closed_with=connection.closed_with)
         while await self._next_message(connection, socket) is not None:
             pass
 
@@ -311,61 +309,6 @@ class Sockets:
         except TimeoutError:
             pass
         return queued
-
-    def _record(
-        self,
-        connection: Connection,
-        handshake: Handshake,
-        peer: Peer,
-        began: float,
-        verdict: Welcome | Refusal | None,
-    ) -> None:
-        """Write the one line that tells how this attempt ended, and count it."""
-        took = self._clock.monotonic() - began
-        line: dict[str, object] = {
-            "connection": handshake.connection_id,
-            "address": peer.address,
-            "ms": round(took * 1000, 2),
-        }
-        client = handshake.client
-        if client is not None:
-            line |= {
-                "client": client.id,
-                "mode": client.mode,
-                "protocol": handshake.protocol,
-                "device": handshake.device_id[:_LOGGED_DEVICE_CHARACTERS],
-            }
-        if isinstance(verdict, Welcome):
-            outcome = "admitted"
-            line |= {"role": verdict.grant.role, "method": verdict.grant.method}
-        elif isinstance(verdict, Refusal):
-            outcome = verdict.outcome
-            line |= {"code": int(verdict.close_code), "reason": verdict.close_reason}
-            line |= self._particulars(verdict)
-        else:
-            outcome = "gone"
-            if connection.closed_with is not None:
-                code, reason = connection.closed_with
-                outcome = _OUTCOME_OF_CLOSE.get(code, "gone")
-                line |= {"code": int(code), "reason": reason}
-        self._metrics.handshakes.labels(outcome).inc()
-        self._metrics.handshake_seconds.observe(took)
-        self._log.info(log_events.CONNECTION.name, outcome=outcome, **line)
-
-    def _particulars(self, refusal: Refusal) -> dict[str, object]:
-        """Return what a person needs to act on this refusal."""
-        details = (refusal.error.details if refusal.error else None) or {}
-        if refusal.outcome == "pairing-required":
-            return {
-                "reason": "pairing required",
-                "why": details["reason"],
-                "request_id": details["requestId"],
-                "approve_at": self._identity.approval_public_url
-                or "the approval service: set APPROVAL_PUBLIC_URL to have its address here",
-            }
-        if refusal.outcome == "unavailable":
-            return {"dependency": details["dependency"], "why": details["reason"]}
-        return {}
 
     def _tell_untrusted(self, peer: str) -> None:
         if peer in self._untrusted or len(self._untrusted) >= _UNTRUSTED_REMEMBERED:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
+from services.gateway import first_frame
 from services.gateway.origin import origin_problem
 from services.gateway.verifier import verify_device
 from shared.messages import (
@@ -25,14 +26,13 @@ from shared.messages import (
     Locked,
     NeedsPairing,
 )
-from shared.protocol import refusals, schema
+from shared.protocol import refusals
 from shared.protocol.connect import (
     BROWSER_CLIENT_IDS,
     CONTROL_UI_CLIENT_IDS,
     Auth,
     ConnectFrame,
     ConnectParams,
-    connect_from,
     decode_connect,
 )
 from shared.protocol.hello import Grant
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from shared.settings import Secrets
 
 _NO_AUTH: Final = Auth()
-_SHORT_LENGTH_BYTES: Final = 126
-_MEDIUM_LENGTH_BYTES: Final = 65_536
 _ROLES: Final = ("operator", "node")
 
 
@@ -146,10 +144,10 @@ class Handshake:
 
         `now_ms` is the wall clock, for the age of the signature.
         """
-        self.wire_bytes = masked_frame_bytes(len(text))
+        self.wire_bytes = first_frame.masked_bytes(len(text))
         frame = decode_connect(text)
         if frame is None:
-            self.frame_id, found = _explained(text)
+            self.frame_id, found = first_frame.explained(text)
             if isinstance(found, Refusal):
                 return self._refused(found)
             frame = found
@@ -226,9 +224,9 @@ class Handshake:
 
     def _judged(self, params: ConnectParams, now_ms: int) -> Effect:
         """Go through contract §4, steps 3 and 6 to 12."""
-        version = _common_version(params.min_protocol, params.max_protocol)
+        version = first_frame.common_version(params.min_protocol, params.max_protocol)
         role = params.role or "operator"
-        if _is_worker(params.client.id, params.client.mode, role, version):
+        if first_frame.is_worker(params.client.id, params.client.mode, role, version):
             return refusals.WORKER
         if version is None:
             return refusals.protocol_mismatch(params.min_protocol, params.max_protocol)
@@ -336,51 +334,6 @@ class Handshake:
             missing=missing,
             local=self._peer.direct_loopback and self.protocol != refusals.PROTOCOL_3,
         )
-
-
-def _explained(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
-    """Say what is wrong with a first frame that is no sound connect, in the order of §4."""
-    try:
-        value = schema.parse(text)
-    except ValueError:
-        return "", refusals.NOT_JSON
-    params = value.get("params", {}) if isinstance(value, dict) else {}
-    claimed = params if isinstance(params, dict) else {}
-    client = claimed.get("client")
-    client = client if isinstance(client, dict) else {}
-    version = _common_version(claimed.get("minProtocol"), claimed.get("maxProtocol"))
-    if _is_worker(client.get("id"), client.get("mode"), claimed.get("role"), version):
-        return "", refusals.WORKER
-    if schema.request_problem(value) is not None:
-        return "", refusals.INVALID_FRAME
-    frame_id = value["id"]
-    if value["method"] != "connect":
-        return frame_id, refusals.NOT_CONNECT
-    problems = schema.params_problems(params, schema.CONNECT_PARAMS)
-    if problems:
-        return frame_id, refusals.invalid_params(problems, version or PROTOCOLS[0])
-    return frame_id, connect_from(value)
-
-
-def masked_frame_bytes(payload_bytes: int) -> int:
-    """Return what a client's unfragmented frame of up to 64 KiB takes on the wire."""
-    if payload_bytes < _SHORT_LENGTH_BYTES:
-        return payload_bytes + 6
-    return payload_bytes + (8 if payload_bytes < _MEDIUM_LENGTH_BYTES else 14)
-
-
-def _is_worker(client_id: object, mode: object, role: object, version: int | None) -> bool:
-    """Say whether somebody claims to be a worker; protocol 3 knows no such role."""
-    if role == "worker":
-        return version != refusals.PROTOCOL_3
-    return mode == "worker" or client_id == "openclaw-worker"
-
-
-def _common_version(least: object, most: object) -> int | None:
-    """Return the best version that both sides speak, or None."""
-    if not isinstance(least, int | float) or not isinstance(most, int | float):
-        return None
-    return next((version for version in PROTOCOLS if least <= version <= most), None)
 
 
 def _device_token_candidate(auth: Auth) -> tuple[str, str]:

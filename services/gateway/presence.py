@@ -36,7 +36,8 @@ class Presence:
     before, or on none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, joined_per_beat: int = JOINED_PER_BEAT) -> None:
+        self._most = joined_per_beat
         self.sightings: Final = Sightings()
         """Who was let in lately, whether or not they are still here."""
         self._here: dict[int, Present] = {}
@@ -52,7 +53,7 @@ class Presence:
     @property
     def behind(self) -> bool:
         """Whether more is to be told than one beat takes."""
-        return len(self._joining) > JOINED_PER_BEAT
+        return len(self._joining) > self._most
 
     def joined(self, one: Present) -> None:
         """Note that a connection is here."""
@@ -67,7 +68,7 @@ class Presence:
 
     def delta(self, beat_id: int) -> tuple[int, list[Present], list[int]]:
         """Return what this beat tells: the beat it builds on, who joined and who left."""
-        joined, left = list(islice(self._joining.values(), JOINED_PER_BEAT)), list(self._leaving)
+        joined, left = list(islice(self._joining.values(), self._most)), list(self._leaving)
         self._told[beat_id] = _Told(self._builds_on, joined, left)
         if len(self._told) > TOLD_LIMIT:
             del self._told[next(iter(self._told))]

@@ -30,7 +30,9 @@ class _Sighting:
 class Sightings:
     """The last time each device was let in, as far as approval does not know it yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, seen_per_beat: int = SEEN_PER_BEAT, limit: int = SEEN_LIMIT) -> None:
+        self._most = seen_per_beat
+        self._limit = limit
         self._untold: dict[_Key, _Sighting] = {}
         self._told: dict[int, list[tuple[_Key, _Sighting]]] = {}
 
@@ -40,19 +42,19 @@ class Sightings:
     @property
     def behind(self) -> bool:
         """Whether more is to be told than one beat takes."""
-        return len(self._untold) > SEEN_PER_BEAT
+        return len(self._untold) > self._most
 
     def saw(self, device_id: str, role: str, method: str, address: str, at: float) -> None:
         """Note that a device was let in; `at` is a point in monotonic time."""
         key = (device_id, role, method)
         self._untold.pop(key, None)
         self._untold[key] = _Sighting(at, address)
-        if len(self._untold) > SEEN_LIMIT:
+        if len(self._untold) > self._limit:
             del self._untold[next(iter(self._untold))]
 
     def tell(self, beat_id: int, now: float) -> list[Seen]:
         """Return what this beat tells, the oldest first."""
-        told = list(islice(self._untold.items(), SEEN_PER_BEAT))
+        told = list(islice(self._untold.items(), self._most))
         if told:
             self._told[beat_id] = told
             if len(self._told) > TOLD_LIMIT:

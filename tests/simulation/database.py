@@ -82,6 +82,13 @@ class Database:
             if not members:
                 self.delete(key)
 
+    def take_up_to(self, key: str, most: float) -> None:
+        """Take the members up to a score out of a sorted set."""
+        self.require_writable()
+        members = self.sorted.get(key, {})
+        for member in [member for member, score in members.items() if score <= most]:
+            self.take(key, member)
+
     def ranked(self, key: str) -> list[tuple[float, str]]:
         """Return a sorted set by score, then by member."""
         return sorted((score, member) for member, score in self.sorted.get(key, {}).items())

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from services.approval.store import CHANGES
+from services.approval.store import CHANGES, HEAD
 from shared.messages import EVERY_ROLE, Change, Changed
+from tests.simulation.telling import head_of
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Session
@@ -46,10 +47,15 @@ class Histories:
                 fresh.append(change)
         return fresh
 
-    def inherit(self, old: Server, new: Server, head: int) -> None:
-        """Take notice that a new server has an old one's history up to a number."""
+    def inherit(self, old: Server, new: Server) -> int:
+        """Take notice that a new server has an old one's history up to its head.
+
+        Returns how many changes it lacks.
+        """
+        head, _tag = head_of(new.data, HEAD)
         known = self._of.get(old, {})
         self._of[new] = {tag: number for tag, number in known.items() if number <= head}
+        return len(known) - len(self._of[new])
 
     def forget(self, server: Server) -> None:
         """Take notice that a server lost all it had."""

@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextvars import Context
 
     OnTrouble = Callable[[dict[str, Any]], None]
+
+
+AT_ONCE: Final = float("-inf")
+NEVER: Final = float("inf")
 
 
 class ProcessLoop(asyncio.AbstractEventLoop):
@@ -28,29 +32,21 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._timers: list[asyncio.TimerHandle] = []
         self._incoming: deque[asyncio.Handle] = deque()
         self._over = False
-
-    @property
-    def has_work(self) -> bool:
-        """Whether a turn would do something apart from timers."""
-        return bool(self._ready or self._incoming)
-
-    def next_timer(self) -> float | None:
-        """Return when the next timer is due, in this loop's time."""
-        while self._timers and self._timers[0].cancelled():
-            heapq.heappop(self._timers)
-        return self._timers[0].when() if self._timers else None
+        self.due = NEVER
+        """When there is something to do, in this loop's time: `AT_ONCE`, or for the next timer."""
 
     def receive(self, callback: Callable[..., object], *args: Any) -> None:
         """Take something from outside; it is handled in the next turn, before its timers."""
         if not self._over:
             self._incoming.append(asyncio.Handle(callback, args, self))
+            self.due = AT_ONCE
 
     def turn(self) -> None:
         """Run everything that is ready, came in or is due: once round."""
         if self._incoming:
             self._ready.extend(self._incoming)
             self._incoming.clear()
-        end = self._now() + 1e-9
+        end = self._now()
         timers = self._timers
         while timers and timers[0].when() <= end:
             self._ready.append(heapq.heappop(timers))
@@ -65,6 +61,16 @@ class ProcessLoop(asyncio.AbstractEventLoop):
                     return
         finally:
             asyncio._set_running_loop(None)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        timers = self._timers
+        while timers and timers[0].cancelled():
+            heapq.heappop(timers)
+        if self._ready or self._incoming:
+            self.due = AT_ONCE
+        else:
+            self.due = timers[0].when() if timers else NEVER
 
     def end(self) -> None:
         """Stop for good, in the middle of whatever it was doing."""
@@ -72,6 +78,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._ready.clear()
         self._incoming.clear()
         self._timers.clear()
+        self.due = NEVER
 
     # ------------------------------------------------------------------- what the services call
 
@@ -86,6 +93,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         handle = asyncio.Handle(callback, args, self, context)
         if not self._over:
             self._ready.append(handle)
+            self.due = AT_ONCE
         return handle
 
     call_soon_threadsafe = call_soon
@@ -111,6 +119,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         if not self._over:
             heapq.heappush(self._timers, handle)
+            self.due = min(self.due, when)
         return handle
 
     def create_future(self) -> asyncio.Future[Any]:

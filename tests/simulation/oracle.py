@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from services.approval.records import decode_record
 from services.approval.store import device_key
 from services.gateway.approvals import WRITTEN_WITHIN_SECONDS
+from services.gateway.connections import SWEEP_SECONDS
 from shared.protocol.closing import CloseCode
 from tests.simulation.gateway import LEASE_SECONDS
 from tests.simulation.history import Histories, closes
@@ -188,6 +189,11 @@ class Oracle:
         rights = self._rights.get((device_id, role))
         return bool(rights) and rights[-1].live
 
+    def holds_now(self, session: Session) -> bool:
+        """Say whether a session has its right at this moment."""
+        rights = self._rights.get((session.device_id, session.role))
+        return bool(rights) and rights[-1].holds(session.decided_at)
+
     def _closes(self, socket: SimulatedSocket, session: Session, code: int) -> None:
         if session.closed:
             return
@@ -201,7 +207,7 @@ class Oracle:
                 self._world.violate("I5", f"{device.name} is closed, and nobody touched it")
         elif code == CloseCode.TRY_AGAIN:
             self.mattered["lease"] += 1
-            if beat.leased:
+            if beat.lease_left > SWEEP_SECONDS:
                 self._world.violate("I5", f"{device.name} is closed for a lease that still runs")
         elif code == CloseCode.RESTART:
             self.mattered["R8"] += 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tests.simulation.database import Word, to_bytes, to_text
+from tests.simulation.telling import head_of, note_gateway, note_sightings, tell_presence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ class Scripts:
     ) -> list[Any]:
         """Carry out commit.lua."""
         plan: dict[str, Any] = _unpack(to_bytes(args[0]))
-        number, tag = _head(data, keys[0])
+        number, tag = head_of(data, keys[0])
         before = tag
         seen = self._seen(data, keys, plan)
         if seen is not None:
@@ -54,7 +55,8 @@ class Scripts:
             fields = (b"tag", new_tag.encode(), b"previous", tag)
             entry = (*fields, b"body", to_bytes(args[body - 1]))
             data.append(keys[1], number, entry, kept[0])
-            data.append(keys[2], number, (b"entry", to_bytes(args[audit - 1])), kept[1])
+            told = (b"entry", to_bytes(args[audit - 1]), b"tag", new_tag.encode())
+            data.append(keys[2], number, told, kept[1])
             tag = new_tag.encode()
         if plan["changes"]:
             data.set(keys[0], b"%d:%s" % (number, tag))
@@ -68,46 +70,22 @@ class Scripts:
         self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
     ) -> list[Any]:
         """Carry out beat.lua."""
-        presence_key, gateways_key, head_key, changes_key = keys
-        boot_id, beat, base = to_text(args[0]), int(args[1]), int(args[2])
-        kept_ms, applied, applied_tag = int(args[4]), int(args[5]), to_bytes(args[6])
-        at = int(data.hashes.get(presence_key, {}).get("at", b"0"))
-        data.require_writable()
+        beat, base = int(args[1]), int(args[2])
+        at = int(data.hashes.get(keys[0], {}).get("at", b"0"))
         if self.builds_on(beat, base, at):
-            if base == 0:
-                data.delete(presence_key)
-            presence = data.hashes.setdefault(presence_key, {})
-            joined = int(args[9])
-            for place in range(10, 10 + 2 * joined, 2):
-                presence[to_text(args[place])] = to_bytes(args[place + 1])
-            for left in args[10 + 2 * joined :]:
-                presence.pop(to_text(left), None)
-            presence["at"] = b"%d" % beat
+            tell_presence(data, keys[0], args)
             at = beat
-        presence = data.hashes.setdefault(presence_key, {})
-        presence["count"], presence["seen"] = to_bytes(args[3]), b"%d" % now_ms
-        data.expire(presence_key, now_ms + kept_ms)
-        data.add(gateways_key, float(now_ms), boot_id)
-        for score, member in data.ranked(gateways_key):
-            if score < now_ms - kept_ms:
-                data.take(gateways_key, member)
-        return self.history(
-            data, (head_key, changes_key), (applied, applied_tag), args, at, now_ms
-        )
+        note_gateway(data, keys, args, now_ms)
+        note_sightings(data, keys, args, now_ms)
+        return [*self.history(data, keys, args, at, now_ms)]
 
     def history(
-        self,
-        data: Database,
-        keys: tuple[str, str],
-        known: tuple[int, bytes],
-        args: Sequence[Word],
-        at: int,
-        now_ms: int,
+        self, data: Database, keys: Sequence[str], args: Sequence[Word], at: int, now_ms: int
     ) -> list[Any]:
         """Read what a beat is told: all of beat.lua after the writing."""
-        head_key, changes_key = keys
-        applied, applied_tag = known
-        number, _tag = _head(data, head_key)
+        head_key, changes_key = keys[2], keys[3]
+        applied, applied_tag = int(args[5]), to_bytes(args[6])
+        number, _tag = head_of(data, head_key)
         resync = 0
         if int(args[7]) == 0 or applied > number:
             resync = 1
@@ -168,8 +146,3 @@ class Scripts:
         where, answer = kept.split(b"\n", 1)
         number, tag = where.split(b":", 1)
         return [b"seen", int(number), tag, answer, b""]
-
-
-def _head(data: Database, key: str) -> tuple[int, bytes]:
-    number, tag = data.texts.get(key, b"0:").split(b":", 1)
-    return int(number), tag

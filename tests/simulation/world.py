@@ -7,13 +7,15 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.simulation.loop import ProcessLoop
+from tests.simulation.loop import NEVER, ProcessLoop
 from tests.simulation.story import Story, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 EPOCH_MS: Final = 1_700_000_000_000
+ROUNDING_SECONDS: Final = 1e-10
+"""More than what is lost between the world's time and a process's: no timer fires too early."""
 TURNS_LIMIT: Final = 20_000
 """More turns than this without time passing: something goes round in circles."""
 
@@ -52,10 +54,9 @@ class Process:
         self._origin = origin
         self.loop = ProcessLoop(self._loop_time, self._trouble)
 
-    def next_due(self) -> float | None:
-        """Return when the next timer is due, in the world's time."""
-        when = self.loop.next_timer()
-        return None if when is None else when - self._origin + self._lag
+    def next_due(self) -> float:
+        """Return when there is something to do, in the world's time; never while it is stopped."""
+        return NEVER if self.stopped else self.loop.due - self._origin + self._lag
 
     def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> None:
         """Run a coroutine in this process; one that raises ends the run as an error."""
@@ -81,6 +82,7 @@ class Process:
         """End it without a word."""
         self.gone = True
         self.loop.end()
+        self._world.processes.remove(self)
 
     def _loop_time(self) -> float:
         return self._world.now + self._origin - self._lag
@@ -138,12 +140,21 @@ class World:
         """Let time pass up to a moment, in seconds; raises Violation."""
         events = self._events
         same = 0
+        draw = self.random.choice
         while True:
             if self._violation is not None:
                 raise self._violation
-            ready = self._ready()
+            earliest = events[0][0] if events else until
+            ready = []
+            end = self.now - ROUNDING_SECONDS
+            for process in self.processes:
+                due = process.next_due()
+                if due <= end:
+                    ready.append(process)
+                elif due < earliest:
+                    earliest = due
             if ready:
-                chosen = ready[0] if len(ready) == 1 else self.random.choice(ready)
+                chosen = ready[0] if len(ready) == 1 else draw(ready)
                 chosen.loop.turn()
                 self.turns += 1
                 same += 1
@@ -151,34 +162,10 @@ class World:
                     raise Violation("error", f"{chosen.name} goes round in circles")
                 continue
             same = 0
-            due = self._next_timer(events[0][0] if events else until)
-            if due >= until:
+            if earliest >= until:
                 self.now = max(self.now, until)
                 return
-            self.now = max(self.now, due)
+            self.now = max(self.now, earliest + 10 * ROUNDING_SECONDS)
             while events and events[0][0] <= self.now:
                 _when, _number, callback, args = heapq.heappop(events)
                 callback(*args)
-
-    def _ready(self) -> list[Process]:
-        end = self.now + 1e-9
-        found = []
-        for process in self.processes:
-            if process.stopped or process.gone:
-                continue
-            if process.loop.has_work:
-                found.append(process)
-            else:
-                due = process.next_due()
-                if due is not None and due <= end:
-                    found.append(process)
-        return found
-
-    def _next_timer(self, earliest: float) -> float:
-        for process in self.processes:
-            if process.stopped or process.gone:
-                continue
-            due = process.next_due()
-            if due is not None and due < earliest:
-                earliest = due
-        return earliest

@@ -115,8 +115,9 @@ class FakeApproval(_Peer):
         self.knocks: list[Knock] = []
         self.beats: list[BeatQuestion] = []
         self.messages = 0
-        """Messages of questions."""
-        self.announced = 0
+        """Messages of questions, those of beats left out."""
+        self.routine = 0
+        """What was published without any client: alive news, and beats with their answers."""
         self.answer: Callable[[Admission], Awaitable[Answer]] = admit
         self.responder = Responder(self.bus.publish, self.envelope, self._handle)
         self._announcing: asyncio.Task[None] | None = None
@@ -145,20 +146,23 @@ class FakeApproval(_Peer):
 
     async def _announce(self) -> None:
         while True:
-            self.announced += 1
+            self.routine += 1
             await self.tell(Alive(self.boot_id))
             await asyncio.sleep(ALIVE_SECONDS)
 
     def _on_message(self, channel: str, message: Opened) -> None:
         if channel != NEWS:
-            self.messages += 1
             self.responder.deliver(message)
 
     async def _handle(self, questions: Sequence[Question]) -> list[Reply]:
-        return [await self._reply(question) for question in questions]
+        asked = [decode_question(question.body) for question in questions]
+        if all(isinstance(one, BeatQuestion) for one in asked):
+            self.routine += 2
+        else:
+            self.messages += 1
+        return [await self._reply(one) for one in asked]
 
-    async def _reply(self, question: Question) -> Reply:
-        asked = decode_question(question.body)
+    async def _reply(self, asked: Admission | Knock | BeatQuestion) -> Reply:
         if isinstance(asked, BeatQuestion):
             self.beats.append(asked)
             return encode(

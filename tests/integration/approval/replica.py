@@ -12,6 +12,7 @@ from aiohttp import web
 from services.approval.admissions import Admissions, PendingLimits
 from services.approval.api import add_routes
 from services.approval.authority import OPERATOR
+from services.approval.events import Events
 from services.approval.ledger import Ledger
 from services.approval.metrics import Metrics
 from services.approval.policy import Draws
@@ -64,7 +65,12 @@ class Replica:
     """
 
     def __init__(
-        self, redis: Redis, clock: Clock, settings: Settings, registry: Registry | None = None
+        self,
+        redis: Redis,
+        clock: Clock,
+        settings: Settings,
+        registry: Registry | None = None,
+        events: dict[str, Any] | None = None,
     ) -> None:
         self.redis: Final[Any] = redis  # its types cover bytes and text, ours are bytes
         self.told: Final[list[Changed]] = []
@@ -86,6 +92,7 @@ class Replica:
             ),
             metrics=self.metrics,
         )
+        self.events: Final = Events(self.registry, self.metrics, **(events or {}))
         ops = OpsViews(
             readiness=Readiness("replica", {"store": lambda: self.health}),
             registry=self.metrics.registry,
@@ -95,7 +102,12 @@ class Replica:
         )
         self.app: Final = web.Application()
         add_routes(
-            self.app, registry=self.registry, settings=settings, ops=ops, metrics=self.metrics
+            self.app,
+            registry=self.registry,
+            events=self.events,
+            settings=settings,
+            ops=ops,
+            metrics=self.metrics,
         )
 
     async def answer(self, question: Admission) -> Answer | None:
@@ -131,12 +143,17 @@ async def replica(
     clock: Clock | None = None,
     *,
     registry: Registry | None = None,
+    events: dict[str, Any] | None = None,
     **settings: str,
 ) -> AsyncIterator[Replica]:
-    """Return a replica in a time of its own; settings are named as in the environment."""
+    """Return a replica in a time of its own; settings are named as in the environment.
+
+    `events` are the bounds of Events, where they are not the usual ones.
+    """
     client = make_client(redis_url, max_connections=8, timeout_seconds=2.0)
     try:
-        yield Replica(client, clock or FakeClock(), _settings(redis_url, **settings), registry)
+        told = _settings(redis_url, **settings)
+        yield Replica(client, clock or FakeClock(), told, registry, events)
     finally:
         await client.aclose()
 
@@ -148,6 +165,7 @@ async def everything(admin_url: str) -> dict[str, bytes]:
         b"string": client.get,
         b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
         b"stream": client.xrange,
+        b"hash": client.hgetall,
     }
     try:
         found = {}

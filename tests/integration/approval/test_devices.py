@@ -62,6 +62,8 @@ class TestListing:
             "approvedVia": "owner",
             "createdAtMs": created,
             "approvedAtMs": approved,
+            "connected": False,
+            "replicas": [],
             "tokens": [
                 {"role": "node", "scopes": [], "createdAtMs": approved, "revokedAtMs": now},
                 {

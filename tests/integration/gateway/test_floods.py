@@ -15,6 +15,7 @@ import redis as redis_py
 from shared.device.handshake import Credentials, encode
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CONTROL_UI
+from shared.messages import BOOTSTRAP_TOKEN, SHARED_SECRET
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
 from tests.support.peers import FakeApproval
 from tests.support.raw_socket import BINARY, Gone, RawSocket, frame_bytes
@@ -131,7 +132,7 @@ class TestBusTraffic:
         self, gateway: tuple[ServiceProcess, FakeApproval], redis_process: RedisServer
     ) -> None:
         service, approval = gateway
-        others = published(redis_process) - approval.announced
+        others = published(redis_process) - approval.routine
         for _ in range(5):
             for name, payload, opcode in NONSENSE:
                 async with await RawSocket.open(service.port) as raw:
@@ -139,7 +140,7 @@ class TestBusTraffic:
                     await raw.send(payload, opcode)
                     closed = await last_close(raw)
                     assert closed in {1000, 1002, 1008, 1009}, name
-        for key, profile, credentials, origin in REFUSED:
+        for key, profile, credentials, origin in (*REFUSED, *COUNTED):
             headers = [("Origin", origin)] if origin else []
             async with await RawSocket.open(service.port, headers=headers) as raw:
                 answer = await raw.connect(key, profile, credentials)
@@ -157,15 +158,27 @@ class TestBusTraffic:
                 await raw.challenge()
         async with await RawSocket.open(service.port) as raw:
             assert (await raw.connect(None, CLI, GOOD))["ok"], "the gateway works"
-        assert approval.messages == 0
+        offered = [(*knock.classes, knock.right) for knock in approval.knocks]
+        assert offered == [
+            (SHARED_SECRET, False),
+            (SHARED_SECRET, False),
+            (BOOTSTRAP_TOKEN, False),
+            (SHARED_SECRET, False),
+            (SHARED_SECRET, True),
+        ]
+        assert approval.asked == []
+        assert approval.messages == len(offered), "only secrets are counted"
         await until(
-            lambda: published(redis_process) - approval.announced == others,
-            "only approval has published",
+            lambda: (
+                published(redis_process) - approval.routine - 2 * approval.messages == others
+            ),
+            "nothing else was published",
         )
 
         async with await RawSocket.open(service.port) as raw:
             assert (await raw.connect(DeviceKey.generate(), CLI, GOOD))["ok"]
-        assert approval.messages == 1, "what is sound is asked"
+        assert approval.messages == len(offered) + 1, "what is sound is asked"
+        assert len(approval.asked) == 1
 
 
 async def last_close(raw: RawSocket) -> int:
@@ -200,17 +213,21 @@ NONSENSE = [
 
 REFUSED = [
     (None, CLI, Credentials(), ""),
-    (None, CLI, Credentials(token="wrong"), ""),
-    (None, CLI, Credentials(password="wrong"), ""),
     (DeviceKey.generate(), CLI, Credentials(), ""),
-    (DeviceKey.generate(), CLI, Credentials(bootstrap_token="wrong"), ""),
-    (DeviceKey.generate(), CLI, Credentials(password="wrong"), ""),
     (DeviceKey.generate(), CONTROL_UI, GOOD, ""),
     (DeviceKey.generate(), CONTROL_UI, GOOD, "https://evil.example"),
     (DeviceKey.generate(), replace(CLI, min_protocol=5, max_protocol=9), GOOD, ""),
     (DeviceKey.generate(), replace(CLI, role="root"), GOOD, ""),
     (DeviceKey.generate(), replace(CLI, client_id="nobody"), GOOD, ""),
 ]
+
+COUNTED = [
+    (None, CLI, Credentials(token="wrong"), ""),
+    (None, CLI, Credentials(password="wrong"), ""),
+    (DeviceKey.generate(), CLI, Credentials(bootstrap_token="wrong"), ""),
+    (DeviceKey.generate(), CLI, Credentials(password="wrong"), ""),
+]
+"""Refused too, but approval counts the wrong secret first."""
 
 ALTERED: list[Callable[[Any], Any]] = [
     lambda params: {**params, "role": "node"},

@@ -1,0 +1,93 @@
+"""One line per connection attempt: how it ended, for whom, and what a person can do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from services.gateway import log_events
+from services.gateway.handshake import Welcome
+from shared.protocol.closing import CloseCode
+from shared.protocol.refusals import Refusal
+
+if TYPE_CHECKING:
+    from services.gateway.handshake import Handshake, Peer
+    from services.gateway.metrics import Metrics
+    from shared.clock import Clock
+
+_LOGGED_DEVICE_CHARACTERS: Final = 64
+_OUTCOME_OF_CLOSE: Final[dict[int, str]] = {
+    CloseCode.NORMAL: "silent",
+    CloseCode.TOO_BIG: "too-big",
+}
+"""How an attempt ended that was closed before there was a verdict."""
+
+
+class Attempts:
+    """Logs and counts connection attempts."""
+
+    def __init__(self, metrics: Metrics, clock: Clock, approval_public_url: str) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._approval_public_url = approval_public_url
+        self._log = structlog.get_logger("gateway")
+
+    def ended(
+        self,
+        handshake: Handshake,
+        peer: Peer,
+        began: float,
+        verdict: Welcome | Refusal | None,
+        *,
+        closed_with: tuple[int, str] | None,
+    ) -> None:
+        """Tell how an attempt ended that began at this point in monotonic time.
+
+        Without a verdict the client left, or was closed with this code and reason before one.
+        """
+        took = self._clock.monotonic() - began
+        line: dict[str, object] = {
+            "connection": handshake.connection_id,
+            "address": peer.address,
+            "ms": round(took * 1000, 2),
+        }
+        client = handshake.client
+        if client is not None:
+            line |= {
+                "client": client.id,
+                "mode": client.mode,
+                "protocol": handshake.protocol,
+                "device": handshake.device_id[:_LOGGED_DEVICE_CHARACTERS],
+            }
+        if isinstance(verdict, Welcome):
+            outcome = "admitted"
+            line |= {"role": verdict.grant.role, "method": verdict.grant.method}
+        elif isinstance(verdict, Refusal):
+            outcome = verdict.outcome
+            line |= {"code": int(verdict.close_code), "reason": verdict.close_reason}
+            line |= self._particulars(verdict)
+        else:
+            outcome = "gone"
+            if closed_with is not None:
+                code, reason = closed_with
+                outcome = _OUTCOME_OF_CLOSE.get(code, "gone")
+                line |= {"code": int(code), "reason": reason}
+        self._metrics.handshakes.labels(outcome).inc()
+        self._metrics.handshake_seconds.observe(took)
+        self._log.info(log_events.CONNECTION.name, outcome=outcome, **line)
+
+    def _particulars(self, refusal: Refusal) -> dict[str, object]:
+        """Return what a person needs to act on this refusal."""
+        details = (refusal.error.details if refusal.error else None) or {}
+        if refusal.outcome == "pairing-required":
+            return {
+                "reason": "pairing required",
+                "why": details["reason"],
+                "request_id": details["requestId"],
+                "approve_at": self._approval_public_url
+                or "the approval service: set APPROVAL_PUBLIC_URL to have its address here",
+            }
+        if refusal.outcome == "unavailable":
+            return {"dependency": details["dependency"], "why": details["reason"]}
+        return {}

@@ -1,0 +1,63 @@
+"""The first frame: what is wrong with one that is no sound `connect`, in the order of contract §4.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from shared.protocol import refusals, schema
+from shared.protocol.connect import ConnectFrame, connect_from
+from shared.protocol.limits import PROTOCOLS
+
+if TYPE_CHECKING:
+    from shared.protocol.refusals import Refusal
+
+_SHORT_LENGTH_BYTES: Final = 126
+_MEDIUM_LENGTH_BYTES: Final = 65_536
+
+
+def explained(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
+    """Say what is wrong with a first frame that is no sound connect, in the order of §4."""
+    try:
+        value = schema.parse(text)
+    except ValueError:
+        return "", refusals.NOT_JSON
+    params = value.get("params", {}) if isinstance(value, dict) else {}
+    claimed = params if isinstance(params, dict) else {}
+    client = claimed.get("client")
+    client = client if isinstance(client, dict) else {}
+    version = common_version(claimed.get("minProtocol"), claimed.get("maxProtocol"))
+    if is_worker(client.get("id"), client.get("mode"), claimed.get("role"), version):
+        return "", refusals.WORKER
+    if schema.request_problem(value) is not None:
+        return "", refusals.INVALID_FRAME
+    frame_id = value["id"]
+    if value["method"] != "connect":
+        return frame_id, refusals.NOT_CONNECT
+    problems = schema.params_problems(params, schema.CONNECT_PARAMS)
+    if problems:
+        return frame_id, refusals.invalid_params(problems, version or PROTOCOLS[0])
+    return frame_id, connect_from(value)
+
+
+def masked_bytes(payload_bytes: int) -> int:
+    """Return what a client's unfragmented frame of up to 64 KiB takes on the wire."""
+    if payload_bytes < _SHORT_LENGTH_BYTES:
+        return payload_bytes + 6
+    return payload_bytes + (8 if payload_bytes < _MEDIUM_LENGTH_BYTES else 14)
+
+
+def is_worker(client_id: object, mode: object, role: object, version: int | None) -> bool:
+    """Say whether somebody claims to be a worker; protocol 3 knows no such role."""
+    if role == "worker":
+        return version != refusals.PROTOCOL_3
+    return mode == "worker" or client_id == "openclaw-worker"
+
+
+def common_version(least: object, most: object) -> int | None:
+    """Return the best version that both sides speak, or None."""
+    if not isinstance(least, int | float) or not isinstance(most, int | float):
+        return None
+    return next((version for version in PROTOCOLS if least <= version <= most), None)

@@ -1,0 +1,346 @@
+"""Who is connected where and who was seen when, as gateways' beats wrote it; live replicas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from services.approval.authority import OPERATOR, Caller
+from services.approval.errors import NotAllowed
+from services.approval.presence import ALIVE_KEPT_MS, APPROVALS, GATEWAYS, presence_key
+from shared.messages import BeatAnswer, BeatQuestion, Change, Present, Seen
+from shared.protocol.scopes import PAIRING
+from tests.integration.approval.replica import everything, replica
+from tests.support.clock import FakeClock
+from tests.unit.approval.devices import Device
+
+if TYPE_CHECKING:
+    from tests.integration.approval.operator import Operator
+    from tests.integration.approval.replica import Replica
+    from tests.support.redis import RedisServer
+
+
+class Gateway:
+    """A gateway that beats when told to."""
+
+    def __init__(self, here: Replica, boot_id: str, *, lease_ms: int = 60_000) -> None:
+        self.boot_id = boot_id
+        self._here = here
+        self._lease_ms = lease_ms
+        self._beats = 0
+        self._numbers = 0
+        self._connections = 0
+        self.held_at = 0
+
+    async def beat(self, **told: Any) -> BeatAnswer:
+        """Beat on top of the last, unless told otherwise."""
+        self._beats += 1
+        beat = {
+            "applied": Change(),
+            "booted": False,
+            "builds_on": self.held_at,
+            "connections": self._connections,
+            "lease_ms": self._lease_ms,
+            **told,
+        }
+        answer = await self._here.store.beat(self.boot_id, BeatQuestion(self._beats, **beat))
+        self.held_at = answer.presence_at
+        return answer
+
+    async def admits(self, device: Device, role: str = "operator") -> int:
+        """Let a device in; return the number of its connection."""
+        self._numbers += 1
+        self._connections += 1
+        await self.beat(joined=[Present(self._numbers, device.device_id, role, 5)])
+        return self._numbers
+
+    async def loses(self, *numbers: int) -> None:
+        """Lose connections."""
+        self._connections -= len(numbers)
+        await self.beat(left=list(numbers))
+
+
+@pytest.fixture
+async def device(here: Replica) -> Device:
+    paired = Device.new()
+    await here.pair(paired)
+    return paired
+
+
+@pytest.fixture
+def east(here: Replica) -> Gateway:
+    return Gateway(here, "east")
+
+
+@pytest.fixture
+def west(here: Replica) -> Gateway:
+    return Gateway(here, "west")
+
+
+async def shown(operator: Operator, device: Device) -> dict[str, Any]:
+    """Return a device as it is shown, the same in both calls."""
+    alone: dict[str, Any] = (await operator.get(f"/v1/devices/{device.device_id}")).ok()
+    listed = (await operator.get("/v1/devices")).ok()["devices"]
+    assert [one for one in listed if one["deviceId"] == device.device_id] == [alone]
+    return alone
+
+
+async def where(operator: Operator, device: Device) -> list[str]:
+    """Return the replicas that a device is connected to."""
+    one = await shown(operator, device)
+    assert one["connected"] == bool(one["replicas"])
+    return sorted(one["replicas"])
+
+
+async def redis_ms(here: Replica) -> int:
+    seconds, microseconds = await here.redis.time()
+    return int(seconds * 1000 + microseconds // 1000)
+
+
+class TestConnected:
+    async def test_nowhere(self, operator: Operator, device: Device) -> None:
+        assert await where(operator, device) == []
+
+    async def test_here_and_there(
+        self, operator: Operator, device: Device, east: Gateway, west: Gateway
+    ) -> None:
+        number = await east.admits(device)
+        await west.beat()
+        assert await where(operator, device) == ["east"]
+        await west.admits(device)
+        assert await where(operator, device) == ["east", "west"]
+        await east.loses(number)
+        assert await where(operator, device) == ["west"]
+
+    async def test_as_long_as_one_of_several_connections_is_there(
+        self, operator: Operator, device: Device, east: Gateway
+    ) -> None:
+        first, second = await east.admits(device), await east.admits(device, "node")
+        await east.loses(first)
+        assert await where(operator, device) == ["east"]
+        await east.loses(first)
+        assert await where(operator, device) == ["east"]
+        await east.loses(second)
+        assert await where(operator, device) == []
+
+    async def test_each_device_by_itself(
+        self, here: Replica, operator: Operator, device: Device, east: Gateway, west: Gateway
+    ) -> None:
+        other = Device.new()
+        await here.pair(other)
+        await east.admits(device)
+        await west.admits(other)
+        assert await where(operator, device) == ["east"]
+        assert await where(operator, other) == ["west"]
+
+    async def test_at_the_other_replica_of_approval_as_well(
+        self, there: Replica, operator: Operator, device: Device
+    ) -> None:
+        await Gateway(there, "east").admits(device)
+        assert await where(operator, device) == ["east"]
+
+    async def test_a_silent_gateway_vanishes_as_a_whole(
+        self, here: Replica, operator: Operator, device: Device, west: Gateway
+    ) -> None:
+        brief = Gateway(here, "brief", lease_ms=300)
+        await brief.admits(device)
+        await west.admits(device)
+        assert await where(operator, device) == ["brief", "west"]
+        while await here.redis.exists(presence_key("brief")):  # the test's own timeout bounds it
+            pass
+        assert await where(operator, device) == ["west"]
+        assert [one["bootId"] for one in await gateways(operator)] == ["west"]
+        await west.beat()
+        assert await here.redis.zrange(GATEWAYS, 0, -1) == [b"west"]
+
+    async def test_a_beat_keeps_it(self, here: Replica, device: Device, east: Gateway) -> None:
+        await east.admits(device)
+        await here.redis.pexpire(presence_key("east"), 1_000)
+        await east.beat()
+        assert await here.redis.pttl(presence_key("east")) > 50_000
+
+
+class TestRule13:
+    """A delta is applied on the beat it builds on, only forward, or not at all."""
+
+    async def test_not_on_another(self, operator: Operator, device: Device, east: Gateway) -> None:
+        number = await east.admits(device)
+        answer = await east.beat(builds_on=7, left=[number])
+        assert answer.presence_at == 1
+        assert await where(operator, device) == ["east"]
+
+    async def test_not_twice(
+        self, here: Replica, operator: Operator, device: Device, east: Gateway
+    ) -> None:
+        joined = [Present(1, device.device_id, "operator", 5)]
+        again = BeatQuestion(1, Change(), booted=False, builds_on=0, connections=1, joined=joined)
+        await here.store.beat("east", again)
+        east.held_at, east._beats = 1, 1
+        await east.loses(1)
+        assert (await here.store.beat("east", again)).presence_at == 2
+        assert await where(operator, device) == []
+
+    async def test_from_the_start_forgets_what_was(
+        self, here: Replica, operator: Operator, device: Device, east: Gateway
+    ) -> None:
+        other = Device.new()
+        await here.pair(other)
+        await east.admits(device)
+        await east.beat(builds_on=0, joined=[Present(9, other.device_id, "operator", 5)])
+        assert await where(operator, device) == []
+        assert await where(operator, other) == ["east"]
+
+
+class TestSeen:
+    async def test_never(self, operator: Operator, device: Device) -> None:
+        one = await shown(operator, device)
+        assert not {"lastSeenAtMs", "lastSeenReason"} & one.keys()
+        assert "lastUsedAtMs" not in one["tokens"][0]
+
+    async def test_with_the_gateway_token(
+        self, here: Replica, operator: Operator, device: Device, east: Gateway
+    ) -> None:
+        before = await redis_ms(here)
+        await east.beat(seen=[Seen(device.device_id, "operator", "token", "192.0.2.7", 40)])
+        one = await shown(operator, device)
+        assert before - 40 <= one["lastSeenAtMs"] <= await redis_ms(here) - 40
+        assert (one["lastSeenReason"], one["remoteIp"]) == ("connect", "192.0.2.7")
+        assert "lastUsedAtMs" not in one["tokens"][0]
+
+    async def test_with_a_device_token(
+        self, operator: Operator, device: Device, east: Gateway
+    ) -> None:
+        await east.beat(seen=[Seen(device.device_id, "operator", "device-token", "::1", 0)])
+        one = await shown(operator, device)
+        assert one["tokens"][0]["lastUsedAtMs"] == one["lastSeenAtMs"]
+        assert "remoteIp" not in one
+
+    async def test_each_role_has_a_token_of_its_own(
+        self, here: Replica, operator: Operator, device: Device, east: Gateway
+    ) -> None:
+        asked = await here.request(device.asks(role="node", scopes=()))
+        (await operator.approve(asked.request_id)).ok()
+        for role, age in (("node", 5_000), ("operator", 9_000)):
+            await east.beat(seen=[Seen(device.device_id, role, "device-token", "192.0.2.7", age)])
+        one = await shown(operator, device)
+        node, own = (token["lastUsedAtMs"] for token in one["tokens"])
+        assert one["lastSeenAtMs"] == node
+        assert 3_500 < node - own <= 4_000
+
+    async def test_told_again_or_late_it_only_moves_forward(
+        self, operator: Operator, device: Device, east: Gateway, west: Gateway
+    ) -> None:
+        await east.beat(seen=[Seen(device.device_id, "operator", "device-token", "192.0.2.7", 0)])
+        first = await shown(operator, device)
+        late = Seen(device.device_id, "operator", "device-token", "192.0.2.8", 60_000)
+        await west.beat(seen=[late, late])
+        assert await shown(operator, device) == first
+
+    async def test_many_at_once(self, here: Replica, operator: Operator, east: Gateway) -> None:
+        devices = [Device.new() for _ in range(5)]
+        for one in devices:
+            await here.pair(one)
+        ages = {one.device_id: 1_000 * place for place, one in enumerate(devices)}
+        seen = [Seen(one, "operator", "token", "192.0.2.7", age) for one, age in ages.items()]
+        await east.beat(seen=seen)
+        listed = (await operator.get("/v1/devices")).ok()["devices"]
+        at = {one["deviceId"]: one["lastSeenAtMs"] for one in listed}
+        newest = max(at.values())
+        assert {one: newest - when for one, when in at.items()} == ages
+
+    async def test_is_forgotten_with_the_device(
+        self,
+        here: Replica,
+        operator: Operator,
+        device: Device,
+        east: Gateway,
+        redis_server: RedisServer,
+    ) -> None:
+        seen = [Seen(device.device_id, "operator", "token", "192.0.2.7", 0)]
+        await east.beat(seen=seen)
+        (await operator.call("DELETE", f"/v1/devices/{device.device_id}")).ok()
+        await east.beat(seen=seen)
+        kept = await everything(redis_server.admin_url)
+        assert not [key for key in kept if key.startswith("latchkey:seen:")]
+        await here.pair(device)
+        assert "lastSeenAtMs" not in await shown(operator, device)
+
+    async def test_is_no_change(self, here: Replica, device: Device, east: Gateway) -> None:
+        before, _held = await here.store.load([])
+        await east.beat(seen=[Seen(device.device_id, "operator", "token", "192.0.2.7", 0)])
+        assert (await here.store.load([]))[0] == before
+
+
+async def gateways(operator: Operator) -> list[dict[str, Any]]:
+    """Return the live gateways."""
+    found: list[dict[str, Any]] = (await operator.get("/v1/replicas")).ok()["gateways"]
+    return found
+
+
+class TestReplicas:
+    async def test_nobody(self, operator: Operator) -> None:
+        assert (await operator.get("/v1/replicas")).ok() == {"gateways": [], "approvals": []}
+
+    async def test_gateways_the_fullest_first(
+        self, here: Replica, operator: Operator, device: Device, east: Gateway, west: Gateway
+    ) -> None:
+        head, _held = await here.store.load([])
+        await west.beat()
+        await east.admits(device)
+        await east.beat(booted=True, applied=Change(head.number - 1, "x"))
+        first, second = await gateways(operator)
+        assert 0 <= first.pop("lastBeatAgoMs") < 5_000
+        assert 0 <= second.pop("lastBeatAgoMs") < 5_000
+        assert first == {"bootId": "east", "connections": 1, "changesBehind": 1}
+        assert second == {"bootId": "west", "connections": 0}
+
+    async def test_time_passes_until_the_next_beat(
+        self, here: Replica, operator: Operator, east: Gateway
+    ) -> None:
+        await east.beat()
+        seen = int(await here.redis.hget(presence_key("east"), "seen"))
+        await here.redis.hset(presence_key("east"), "seen", seen - 7_000)
+        (one,) = await gateways(operator)
+        assert one["lastBeatAgoMs"] >= 7_000
+
+    async def test_approvals(self, here: Replica, there: Replica, operator: Operator) -> None:
+        await here.store.write_alive("first")
+        await there.store.write_alive("second")
+        await there.store.write_alive("second")
+        found = (await operator.get("/v1/replicas")).ok()["approvals"]
+        assert [one["bootId"] for one in found] == ["first", "second"]
+        assert all(0 <= one["lastAliveAgoMs"] < 5_000 for one in found)
+
+    async def test_a_wall_clock_that_is_wrong_does_not_matter(
+        self, redis_server: RedisServer, operator: Operator
+    ) -> None:
+        async with replica(redis_server.approval_url, FakeClock(wall_ms=1)) as lost:
+            await lost.store.write_alive("lost")
+        (one,) = (await operator.get("/v1/replicas")).ok()["approvals"]
+        assert one["lastAliveAgoMs"] < 5_000
+
+    async def test_a_silent_approval_vanishes(
+        self, here: Replica, there: Replica, operator: Operator
+    ) -> None:
+        await here.store.write_alive("first")
+        await there.store.write_alive("second")
+        at = await redis_ms(here) - 2 * ALIVE_KEPT_MS
+        await here.redis.zadd(APPROVALS, {"first": at})
+        found = (await operator.get("/v1/replicas")).ok()["approvals"]
+        assert [one["bootId"] for one in found] == ["second"]
+        await there.store.write_alive("second")
+        assert await here.redis.zrange(APPROVALS, 0, -1) == [b"second"]
+
+
+class TestRights:
+    async def test_replicas_and_history_are_for_operators(self, here: Replica) -> None:
+        caller = Caller("shared-secret", "gateway:1", (PAIRING,))
+        for call in (
+            here.registry.replicas(caller),
+            here.registry.present(caller),
+            here.registry.follow(caller, Change(), 1),
+        ):
+            with pytest.raises(NotAllowed):
+                await call
+        await here.registry.replicas(OPERATOR)

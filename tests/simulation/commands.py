@@ -1,0 +1,108 @@
+"""Redis's commands as the store uses them: each returns what the server is to do, replies as bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tests.simulation.database import Database, Entry
+    from tests.simulation.server import Server
+
+    Ask = Callable[[Server], Any]
+
+
+def time() -> Ask:
+    """Read the server's clock: seconds and microseconds."""
+
+    def ask(server: Server) -> tuple[int, int]:
+        seconds, milliseconds = divmod(server.now_ms(), 1000)
+        return seconds, milliseconds * 1000
+
+    return ask
+
+
+def info(_section: str) -> Ask:
+    """Say that all is well."""
+    return lambda _server: {"aof_enabled": 1, "connected_slaves": 0}
+
+
+def mget(keys: Sequence[str]) -> Ask:
+    """Read texts."""
+    return lambda server: server.read(lambda data: [data.texts.get(key) for key in keys])
+
+
+def get(key: str) -> Ask:
+    """Read a text."""
+    return lambda server: server.read(lambda data: data.texts.get(key))
+
+
+def hmget(key: str, fields: Sequence[str]) -> Ask:
+    """Read fields of a hash."""
+
+    def look(data: Database) -> list[bytes | None]:
+        values = data.hashes.get(key, {})
+        return [values.get(field) for field in fields]
+
+    return lambda server: server.read(look)
+
+
+def zadd(key: str, scores: Mapping[str, float]) -> Ask:
+    """Put members into a sorted set."""
+
+    def change(data: Database, _now_ms: int) -> None:
+        for member, score in scores.items():
+            data.add(key, score, member)
+
+    return lambda server: server.write(change)
+
+
+def zremrangebyscore(key: str, least: str, most: float) -> Ask:
+    """Take the members up to a score out of a sorted set."""
+    assert least == "-inf"
+    return lambda server: server.write(lambda data, _now_ms: data.take_up_to(key, most))
+
+
+def zrange(
+    key: str, first: int, last: int, *, desc: bool = False, withscores: bool = False
+) -> Ask:
+    """Read members by rank; the last rank counts, -1 is the end."""
+
+    def look(data: Database) -> list[Any]:
+        ranked = data.ranked(key)
+        if desc:
+            ranked.reverse()
+        ranked = ranked[first : None if last == -1 else last + 1]
+        if withscores:
+            return [(member.encode(), score) for score, member in ranked]
+        return [member.encode() for _score, member in ranked]
+
+    return lambda server: server.read(look)
+
+
+def zrangebyscore(key: str, least: str, most: float, *, start: int, num: int) -> Ask:
+    """Read the members up to a score."""
+    assert least == "-inf"
+
+    def look(data: Database) -> list[bytes]:
+        found = [member.encode() for score, member in data.ranked(key) if score <= most]
+        return found[start : start + num]
+
+    return lambda server: server.read(look)
+
+
+def xrange(key: str, *, min: str, max: str, count: int) -> Ask:  # noqa: A002
+    """Read a stream from `n-0` on, or after `(n-0`."""
+    assert max == "+"
+    first = int(min.strip("(").removesuffix("-0")) + min.startswith("(")
+
+    def look(data: Database) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        return [_streamed(entry) for entry in data.between(key, first, count)]
+
+    return lambda server: server.read(look)
+
+
+def _streamed(entry: Entry) -> tuple[bytes, dict[bytes, bytes]]:
+    number, fields = entry
+    return b"%d-0" % number, dict(zip(fields[::2], fields[1::2], strict=True))

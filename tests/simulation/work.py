@@ -1,0 +1,109 @@
+"""What people and devices do while faults happen: drawn by the seed, one thing after another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from services.approval.authority import OPERATOR
+from services.approval.errors import RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from random import Random
+
+    from tests.simulation.approval import ApprovalProcess
+    from tests.simulation.cluster import Cluster
+    from tests.simulation.sockets import Device
+
+    Act = Callable[[], Coroutine[Any, Any, None]]
+
+DEVICE_SECONDS = 0.4
+"""How long it is on average until some device does something."""
+OPERATOR_SECONDS = 0.9
+"""How long it is on average until some operator does something."""
+
+
+class Work:
+    """Draws actions until a moment of the world's time."""
+
+    def __init__(self, cluster: Cluster, until: float) -> None:
+        self._cluster = cluster
+        self._world = cluster.world
+        self._random: Random = cluster.world.random
+        self._until = until
+        self._calls = 0
+
+    def start(self) -> None:
+        """Begin."""
+        self._world.after(0.0, self._device_acts)
+        self._world.after(0.0, self._operator_acts)
+
+    def _device_acts(self) -> None:
+        if self._world.now >= self._until:
+            return
+        self._world.after(self._random.expovariate(1 / DEVICE_SECONDS), self._device_acts)
+        device = self._random.choice(self._cluster.devices)
+        gateways = [one for one in self._cluster.gateways if not one.process.gone]
+        if device.idle and gateways:
+            gateway = self._random.choice(gateways)
+            device.connect(gateway, with_token=self._random.random() < 0.4)
+        elif self._random.random() < 0.8:
+            device.call()
+        else:
+            device.leave()
+
+    def _operator_acts(self) -> None:
+        if self._world.now >= self._until:
+            return
+        self._world.after(self._random.expovariate(1 / OPERATOR_SECONDS), self._operator_acts)
+        approvals = [one for one in self._cluster.approvals if not one.process.gone]
+        if approvals:
+            approval = self._random.choice(approvals)
+            device = self._random.choice(self._cluster.devices)
+            if self._random.random() < 0.6:
+                self.decide(approval, reject=self._random.random() < 0.1)
+            else:
+                action = self._random.choice(("remove", "rotate", "revoke", "rename"))
+                self.change(approval, action, device)
+
+    def decide(self, approval: ApprovalProcess, *, reject: bool = False) -> None:
+        """Have an operator approve, or reject, everything that waits."""
+
+        async def act() -> None:
+            registry = approval.registry
+            for waiting in await registry.pending(OPERATOR):
+                request_id = waiting.pending.request_id
+                if reject:
+                    await registry.reject(OPERATOR, request_id)
+                else:
+                    await registry.approve(OPERATOR, request_id)
+
+        self._do(approval, "reject what waits" if reject else "approve what waits", act)
+
+    def change(self, approval: ApprovalProcess, action: str, device: Device) -> None:
+        """Have an operator do something to a paired device."""
+        registry, device_id = approval.registry, device.key.device_id
+
+        async def act() -> None:
+            if action == "remove":
+                await registry.remove(OPERATOR, device_id)
+            elif action == "rotate":
+                await registry.rotate(OPERATOR, device_id, device.role)
+            elif action == "revoke":
+                await registry.revoke(OPERATOR, device_id, device.role)
+            else:
+                self._calls += 1
+                await registry.rename(OPERATOR, device_id, f"label {self._calls}")
+
+        self._do(approval, f"{action} {device.name}", act)
+
+    def _do(self, approval: ApprovalProcess, what: str, act: Act) -> None:
+        async def acting() -> None:
+            said = "done"
+            try:
+                await act()
+            except RegistryError as error:
+                said = type(error).__name__
+            self._world.story.tell("operator", f"{what} at {approval.name}: {said}")
+
+        approval.process.receive(lambda: approval.process.start(acting(), f"operator: {what}"))

@@ -1,0 +1,222 @@
+"""Presence as beats tell it: whatever is lost, doubled or overtaken, the two sides meet."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from services.gateway.presence import TOLD_LIMIT, Presence
+from shared.messages import Present
+
+PART = 3
+DEVICE = "d" * 64
+Beat = tuple[int, int, list[Present], list[int]]
+
+
+def connection(number: int) -> Present:
+    return Present(number, DEVICE, "operator", 1_700_000_000_000)
+
+
+@dataclass
+class Held:
+    """What approval holds of one gateway, as beat.lua writes it."""
+
+    at: int = 0
+    numbers: set[int] = field(default_factory=set)
+
+    def take(self, beat: Beat) -> int:
+        """Take a beat; return the beat that is held then."""
+        beat_id, builds_on, joined, left = beat
+        if beat_id > self.at and builds_on in {0, self.at}:
+            if builds_on == 0:
+                self.numbers.clear()
+            self.numbers |= {one.number for one in joined}
+            self.numbers -= set(left)
+            self.at = beat_id
+        return self.at
+
+
+class Gateway:
+    """A gateway whose beats are carried by hand."""
+
+    def __init__(self, part: int = PART) -> None:
+        self.presence = Presence(joined_per_beat=part)
+        self.here: set[int] = set()
+        self._numbers = 0
+        self._beats = 0
+
+    def join(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._numbers += 1
+            self.here.add(self._numbers)
+            self.presence.joined(connection(self._numbers))
+
+    def leave(self, number: int) -> None:
+        self.here.discard(number)
+        self.presence.left(number)
+
+    def beat(self) -> Beat:
+        self._beats += 1
+        return (self._beats, *self.presence.delta(self._beats))
+
+    def exchange(self, held: Held) -> Beat:
+        """Send a beat that arrives, and whose answer arrives."""
+        beat = self.beat()
+        self.presence.answered(beat[0], held.take(beat))
+        return beat
+
+
+class Meeting(RuleBasedStateMachine):
+    """A gateway and what approval holds of it, with a bad post between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gateway = Gateway()
+        self.held = Held()
+        self.before: list[Held] = [Held()]
+        self.beats: list[Beat] = []
+        self.answers: list[tuple[int, int]] = []
+
+    @rule(count=st.integers(1, 2 * PART + 1))
+    def join(self, count: int) -> None:
+        self.gateway.join(count)
+
+    @precondition(lambda self: self.gateway.here)
+    @rule(data=st.data())
+    def leave(self, data: Any) -> None:
+        self.gateway.leave(data.draw(st.sampled_from(sorted(self.gateway.here))))
+
+    @rule()
+    def beat(self) -> None:
+        self.beats.append(self.gateway.beat())
+
+    @precondition(lambda self: self.beats)
+    @rule(data=st.data(), again=st.booleans())
+    def a_beat_arrives(self, data: Any, *, again: bool) -> None:
+        place = data.draw(st.integers(0, len(self.beats) - 1))
+        beat = self.beats[place] if again else self.beats.pop(place)
+        self.answers.append((beat[0], self.held.take(beat)))
+        self.before.append(copy.deepcopy(self.held))
+
+    @precondition(lambda self: self.answers)
+    @rule(data=st.data(), again=st.booleans())
+    def an_answer_arrives(self, data: Any, *, again: bool) -> None:
+        place = data.draw(st.integers(0, len(self.answers) - 1))
+        answer = self.answers[place] if again else self.answers.pop(place)
+        self.gateway.presence.answered(*answer)
+
+    @rule()
+    def it_expires(self) -> None:
+        self.held = Held()
+
+    @rule(data=st.data())
+    def a_failover_forgets(self, data: Any) -> None:
+        self.held = copy.deepcopy(data.draw(st.sampled_from(self.before)))
+
+    @rule()
+    def they_meet(self) -> None:
+        """One exchange tells where the other is; then as many as there are parts."""
+        for _ in range(1 + max(1, ceil(len(self.gateway.here) / PART))):
+            self.gateway.exchange(self.held)
+        assert self.held.numbers == self.gateway.here
+        assert not self.gateway.presence.behind
+
+    @invariant()
+    def what_it_takes_for_held_is_held(self) -> None:
+        presence = self.gateway.presence
+        if presence._builds_on == self.held.at:
+            believed = self.gateway.here - presence._joining.keys() | presence._leaving
+            assert self.held.numbers == believed
+
+    @invariant()
+    def it_knows_who_is_here(self) -> None:
+        assert len(self.gateway.presence) == len(self.gateway.here)
+
+
+TestMeeting = Meeting.TestCase
+TestMeeting.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+class TestOneBeat:
+    def test_tells_only_what_changed(self) -> None:
+        gateway, held = Gateway(), Held()
+        gateway.join(3)
+        assert gateway.exchange(held)[1:] == (0, [connection(n) for n in (1, 2, 3)], [])
+        gateway.join()
+        gateway.leave(2)
+        assert gateway.exchange(held)[1:] == (1, [connection(4)], [2])
+        assert gateway.exchange(held)[1:] == (2, [], [])
+        assert held.numbers == {1, 3, 4}
+
+    def test_who_comes_and_goes_in_between_is_not_told(self) -> None:
+        gateway, held = Gateway(), Held()
+        gateway.join()
+        gateway.leave(1)
+        gateway.leave(1)
+        assert gateway.exchange(held)[2:] == ([], [])
+
+    def test_who_leaves_while_a_beat_is_out_is_told_with_the_next(self) -> None:
+        gateway, held = Gateway(), Held()
+        gateway.join()
+        beat = gateway.beat()
+        gateway.leave(1)
+        gateway.presence.answered(beat[0], held.take(beat))
+        assert held.numbers == {1}
+        assert gateway.exchange(held)[3] == [1]
+        assert held.numbers == set()
+
+    def test_is_told_again_until_one_was_answered(self) -> None:
+        gateway, held = Gateway(), Held()
+        gateway.join()
+        lost = gateway.beat()
+        assert gateway.exchange(held)[1:] == lost[1:]
+
+    def test_parts(self) -> None:
+        gateway, held = Gateway(part=3), Held()
+        gateway.join(7)
+        told = []
+        while gateway.presence.behind:
+            told.append(len(gateway.exchange(held)[2]))
+        told.append(len(gateway.exchange(held)[2]))
+        assert told == [3, 3, 1]
+        assert held.numbers == gateway.here
+
+    def test_all_anew_once_it_has_vanished(self) -> None:
+        gateway, held = Gateway(part=3), Held()
+        gateway.join(2)
+        gateway.exchange(held)
+        gateway.exchange(held)
+        vanished = Held()
+        assert gateway.exchange(vanished)[1] == 2
+        assert vanished.numbers == set()
+        assert gateway.exchange(vanished)[1] == 0
+        assert vanished.numbers == gateway.here
+
+    def test_a_late_answer_to_a_part_that_was_wiped_out_does_not_count(self) -> None:
+        """A beat that builds on one history is no part of another (found by the machine above)."""
+        gateway, held = Gateway(part=1), Held()
+        gateway.join(1)
+        gateway.exchange(held)
+        gateway.join(2)
+        late = gateway.beat()
+        gateway.presence.answered(late[0] - 1, 0)  # another Redis holds nothing
+        fresh = Held()
+        anew = gateway.beat()
+        fresh.take(anew)
+        gateway.presence.answered(*(late[0], held.take(late)))
+        for _ in range(5):
+            gateway.exchange(fresh)
+        assert fresh.numbers == gateway.here
+
+    def test_what_is_never_answered_is_not_remembered_for_ever(self) -> None:
+        gateway = Gateway()
+        for _ in range(3 * TOLD_LIMIT):
+            gateway.join()
+            gateway.beat()
+        assert len(gateway.presence._told) == TOLD_LIMIT

@@ -1,0 +1,126 @@
+"""Who was let in is told with beats until one that told it was answered."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.sightings import TOLD_LIMIT, Sightings
+from shared.messages import Seen
+
+Told = list[tuple[str, int]]
+
+
+def saw(sightings: Sightings, device: str, at: float = 0.0, method: str = "token") -> None:
+    sightings.saw(device, "operator", method, "192.0.2.1", at)
+
+
+def tell(sightings: Sightings, beat_id: int, now: float = 0.0) -> Told:
+    return [(one.device_id, one.age_ms) for one in sightings.tell(beat_id, now)]
+
+
+class TestTelling:
+    def test_who_when_how_and_from_where(self) -> None:
+        sightings = Sightings()
+        sightings.saw("a", "node", "device-token", "2001:db8::1", 5.0)
+        assert sightings.tell(1, 7.5) == [Seen("a", "node", "device-token", "2001:db8::1", 2500)]
+
+    def test_once_it_was_answered_never_again(self) -> None:
+        sightings = Sightings()
+        saw(sightings, "a")
+        assert tell(sightings, 1) == [("a", 0)]
+        sightings.answered(1)
+        assert tell(sightings, 2) == []
+        assert len(sightings) == 0
+
+    def test_until_it_was_answered_again_and_again(self) -> None:
+        sightings = Sightings()
+        saw(sightings, "a")
+        assert [tell(sightings, beat, beat) for beat in (1, 2, 3)] == [
+            [("a", 1000)],
+            [("a", 2000)],
+            [("a", 3000)],
+        ]
+
+    def test_who_came_again_after_it_was_told_is_told_again(self) -> None:
+        sightings = Sightings()
+        saw(sightings, "a", 1.0)
+        tell(sightings, 1, 2.0)
+        saw(sightings, "a", 3.0)
+        sightings.answered(1)
+        assert tell(sightings, 2, 4.0) == [("a", 1000)]
+
+    def test_who_comes_often_is_told_once(self) -> None:
+        sightings = Sightings()
+        for at in range(10):
+            saw(sightings, "a", at)
+        assert tell(sightings, 1, 9.0) == [("a", 0)]
+
+    def test_the_use_of_a_token_is_told_beside_a_connect_without(self) -> None:
+        sightings = Sightings()
+        saw(sightings, "a", 1.0, "device-token")
+        saw(sightings, "a", 2.0, "token")
+        assert len(sightings.tell(1, 2.0)) == 2
+
+
+class TestBounds:
+    def test_so_many_a_beat_the_oldest_first(self) -> None:
+        sightings = Sightings(seen_per_beat=2)
+        for device in ("a", "b", "c", "a"):
+            saw(sightings, device)
+        assert sightings.behind
+        assert [device for device, _age in tell(sightings, 1)] == ["b", "c"]
+        sightings.answered(1)
+        assert not sightings.behind
+        assert [device for device, _age in tell(sightings, 2)] == ["a"]
+
+    def test_so_many_in_all_the_oldest_go(self) -> None:
+        sightings = Sightings(limit=2)
+        for device in ("a", "b", "c"):
+            saw(sightings, device)
+        assert [device for device, _age in tell(sightings, 1)] == ["b", "c"]
+
+    def test_what_unanswered_beats_told_is_not_remembered_for_ever(self) -> None:
+        sightings = Sightings()
+        saw(sightings, "a")
+        for beat in range(3 * TOLD_LIMIT):
+            tell(sightings, beat)
+        assert len(sightings._told) == TOLD_LIMIT
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("saw"), st.sampled_from("abcd")),
+            st.tuples(st.just("answered"), st.integers(0, 30)),
+            st.tuples(st.just("lost"), st.just("")),
+        ),
+        max_size=40,
+    )
+)
+def test_nothing_is_lost(steps: list[tuple[str, str | int]]) -> None:
+    """Whichever beats arrive and are answered, approval knows the last time of everybody."""
+    sightings = Sightings(seen_per_beat=2)
+    seen: dict[str, int] = {}
+    known: dict[str, int] = {}
+    on_the_way: dict[int, Told] = {}
+
+    def arrives(beat: int) -> None:
+        for device, age in on_the_way.get(beat, ()):
+            known[device] = max(known.get(device, 0), beat - age // 1000)
+        sightings.answered(beat)
+
+    now = 0
+    for what, given_to in steps:
+        now += 1
+        if what == "saw":
+            saw(sightings, str(given_to), now)
+            seen[str(given_to)] = now
+        on_the_way[now] = tell(sightings, now, now)
+        if what == "answered" and int(given_to) in on_the_way:
+            arrives(int(given_to))
+    while len(sightings):
+        now += 1
+        on_the_way[now] = tell(sightings, now, now)
+        arrives(now)
+    assert known == seen
