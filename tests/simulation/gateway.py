@@ -85,7 +85,6 @@ class GatewayProcess:
         )
         self.approvals = variant.approvals(requester, self.beat, self._beater)
         self.approvals.oracle = oracle
-        self.approvals.now = lambda: world.now
         self._sockets = Sockets(
             identity=Identity(boot_id, "0", ""),
             rules=_RULES,

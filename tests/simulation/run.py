@@ -19,9 +19,9 @@ from tests.simulation.world import World
 if TYPE_CHECKING:
     from tests.simulation.rules import Variant
 
-QUIET_SECONDS: Final = 7.5
+QUIET_SECONDS: Final = 7.0
 """A silent subscription is given up after 3 s; connecting, an announcement, three beats."""
-CONNECT_SECONDS: Final = 3.0
+CONNECT_SECONDS: Final = 2.5
 BEGIN_SECONDS: Final = 2.0
 
 
@@ -42,7 +42,7 @@ def simulate(seed: int, variant: Variant = SOUND, *, told: bool = False) -> Outc
     """Run one seed."""
     world = World(seed, told=told)
     draw = world.random
-    until = draw.uniform(8.0, 22.0)
+    until = draw.uniform(6.0, 17.0)
     before = random.getstate()
     random.seed(seed)  # the services spread their pauses by it
     outcome = Outcome(seed, 0.0)

@@ -37,7 +37,7 @@ class Scripts:
         seen = self._seen(data, keys, plan)
         if seen is not None:
             return seen
-        if plan["not_after"] > 0 and now_ms > plan["not_after"]:
+        if self.is_late(plan["not_after"], now_ms):
             return [b"late", number, tag, b"", b""]
         for place, version in plan["expects"]:
             if data.texts.get(keys[place - 1], b"")[:16] != version.encode():
@@ -131,6 +131,10 @@ class Scripts:
         else:
             data.delete(keys[0])
         return 0
+
+    def is_late(self, not_after_ms: int, now_ms: int) -> bool:
+        """Say whether a commit comes after its time (R11)."""
+        return 0 < not_after_ms < now_ms
 
     def builds_on(self, beat: int, base: int, at: int) -> bool:
         """Say whether a beat's presence is taken (R13)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from services.gateway.approvals import BusApprovals
 from services.gateway.beat import Beat
@@ -41,13 +41,17 @@ class WatchedApprovals(BusApprovals):
     """The real way to approval; `current` is the answer that was found to count last."""
 
     oracle: Oracle
-    current: tuple[Admitted, str] | None = None
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.current: tuple[Admitted, str] | None = None
+        self._calls: dict[int, str] = {}
 
     async def ask(self, question: Admission | Knock) -> Answer:
         """Ask."""
         self.oracle.asked(question.call_id)
         answer = await super().ask(question)
-        if isinstance(answer, Admitted) and isinstance(question, Admission):
+        if isinstance(answer, Admitted):
             self._calls[id(answer)] = question.call_id
         return answer
 
@@ -55,9 +59,9 @@ class WatchedApprovals(BusApprovals):
         """Check."""
         self.current = None
         super().require_current(answer, device_id)
+        self.note(answer)
+
+    def note(self, answer: Answer | None) -> None:
+        """Take notice of an answer by which somebody comes in."""
         if isinstance(answer, Admitted):
             self.current = answer, self._calls.pop(id(answer), "")
-
-    @property
-    def _calls(self) -> dict[int, str]:
-        return self.__dict__.setdefault("calls", {})  # type: ignore[no-any-return]

@@ -31,7 +31,7 @@ LONG = "x" * 4_000
 
 @pytest.fixture
 async def elsewhere(there: Replica) -> AsyncIterator[Operator]:
-    """An operator at the other replica."""
+    """Return an operator at the other replica."""
     async with Operator(there) as one:
         yield one
 
@@ -234,7 +234,7 @@ class TestReset:
         self, here: Replica, operator: Operator
     ) -> None:
         await change(here, 9)
-        await here.redis.xtrim(AUDIT, maxlen=4)
+        await here.redis.xtrim(AUDIT, maxlen=4, approximate=False)
         async with listening(operator, "after=3") as listener:
             assert [(one.id, one.name) for one in await listener.take(1)] == [(9, "reset")]
         async with listening(operator, "after=6") as listener:

@@ -272,7 +272,7 @@ class BeatMachine(RuleBasedStateMachine):
                 break
         assert self.beat.applied == self.head
         assert self.beat.behind == 0
-        assert self.beat.lease_left == LEASE
+        assert abs(self.beat.lease_left - LEASE) < 1e-6
         for device_id in DEVICES:
             assert self.beat.standing(self.head, device_id) is Standing.COUNTS
         for one in self.inside:
@@ -285,5 +285,5 @@ class BeatMachine(RuleBasedStateMachine):
             ]
 
 
-BeatMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+BeatMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestBeatMachine = BeatMachine.TestCase

@@ -1,0 +1,222 @@
+"""Who is connected where, and what happens, as an operator sees it at any approval replica."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import pytest
+
+from shared.device.profile import CONTROL_UI
+from tests.e2e.people import Operator, Visitor, pair
+from tests.support.events import EventReader
+from tests.support.waiting import POLL_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from tests.conftest import StartStack
+    from tests.support.service import ServiceProcess
+    from tests.support.stack import Stack
+
+BEAT_SECONDS: Final = 0.2
+LEASE_SECONDS: Final = 3.0
+SOON_SECONDS: Final = 5.0
+"""Two beats and whatever a busy machine adds."""
+
+
+@pytest.fixture(scope="module")
+def stack(start_stack: StartStack) -> Stack:
+    """Start two of each, with quick beats."""
+    return start_stack(
+        approvals=2,
+        gateway_env={"BEAT_SECONDS": str(BEAT_SECONDS), "LEASE_SECONDS": str(LEASE_SECONDS)},
+    )
+
+
+async def shown(stack: Stack, device_id: str) -> list[dict[str, Any]]:
+    """Return a device as each approval replica shows it."""
+    found = []
+    for approval in stack.approvals:
+        async with Operator(stack, approval) as operator:
+            found.append((await operator.call("GET", f"devices/{device_id}")).ok())
+    return found
+
+
+async def until_shown(
+    stack: Stack,
+    device_id: str,
+    condition: Callable[[dict[str, Any]], object],
+    what: str,
+    *,
+    seconds: float = SOON_SECONDS,
+) -> dict[str, Any]:
+    """Return a device once every approval replica shows it so."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = await shown(stack, device_id)
+        if all(map(condition, found)):
+            return found[0]
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}; last {found}"
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def at(*gateways: str) -> Callable[[dict[str, Any]], bool]:
+    """Whether a device is connected at these gateways, and no others."""
+    return lambda one: (
+        one["connected"] == bool(gateways) and sorted(one["replicas"]) == sorted(gateways)
+    )
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    stack: Stack, approval: ServiceProcess, last_id: int | None = None
+) -> AsyncIterator[EventReader]:
+    """Listen to what happens."""
+    headers = {"Authorization": f"Bearer {stack.admin_token}"}
+    if last_id is not None:
+        headers["Last-Event-ID"] = str(last_id)
+    url = f"{approval.url}/v1/events"
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.get(url, timeout=aiohttp.ClientTimeout(total=None)) as response,
+    ):
+        assert response.status == 200, await response.text()
+        yield EventReader(response)
+
+
+class TestConnected:
+    async def test_comes_and_goes(self, stack: Stack) -> None:
+        visitor = await pair(stack)
+        first, second = (gateway.boot_id for gateway in stack.gateways)
+        await until_shown(stack, visitor.device_id, at(), "nowhere yet")
+        one, _hello = await visitor.stays(stack.gateways[0])
+        await until_shown(stack, visitor.device_id, at(first), "connected to the first")
+        other, _hello = await visitor.stays(stack.gateways[1])
+        await until_shown(stack, visitor.device_id, at(first, second), "connected to both")
+        await one.close()
+        await until_shown(stack, visitor.device_id, at(second), "connected to the second")
+        await other.close()
+        await until_shown(stack, visitor.device_id, at(), "gone")
+
+    async def test_a_gateway_that_dies_takes_its_devices_with_it(self, stack: Stack) -> None:
+        visitor = await pair(stack)
+        gateway = stack.add_gateway()
+        boot_id = gateway.boot_id
+        client, _hello = await visitor.stays(gateway)
+        await until_shown(stack, visitor.device_id, at(boot_id), "connected")
+        gateway.kill9()
+        await until_shown(
+            stack, visitor.device_id, at(), "vanished", seconds=LEASE_SECONDS + SOON_SECONDS
+        )
+        await client.close()
+
+    async def test_is_listed_for_every_device(self, stack: Stack) -> None:
+        here, away = await pair(stack), await pair(stack, CONTROL_UI)
+        client, _hello = await here.stays(stack.gateways[1])
+        await until_shown(stack, here.device_id, at(stack.gateways[1].boot_id), "connected")
+        async with Operator(stack, stack.approvals[1]) as operator:
+            listed = (await operator.call("GET", "devices")).ok()["devices"]
+        connected = {one["deviceId"]: one["connected"] for one in listed}
+        assert connected[here.device_id]
+        assert not connected[away.device_id]
+        await client.close()
+
+
+class TestSeen:
+    async def test_moves_with_every_visit(self, stack: Stack) -> None:
+        visitor = await pair(stack)
+        one = await until_shown(
+            stack, visitor.device_id, lambda one: "lastSeenAtMs" in one, "seen once"
+        )
+        assert one["lastSeenReason"] == "connect"
+        assert "lastUsedAtMs" not in one["tokens"][0]
+        before = one["lastSeenAtMs"]
+        await visitor.visits(stack.gateways[1], with_gateway_token=False)
+        one = await until_shown(
+            stack, visitor.device_id, lambda one: one["lastSeenAtMs"] > before, "seen again"
+        )
+        assert one["tokens"][0]["lastUsedAtMs"] == one["lastSeenAtMs"]
+
+    async def test_is_told_after_approval_was_away(self, start_stack: StartStack) -> None:
+        """Nothing is lost with a beat that is not answered; the lease outlives the outage."""
+        alone = start_stack(gateways=1, gateway_env={"BEAT_SECONDS": "5", "LEASE_SECONDS": "60"})
+        visitor = await pair(alone)
+        one = await until_shown(
+            alone, visitor.device_id, lambda one: "lastSeenAtMs" in one, "seen", seconds=20
+        )
+        before = one["lastSeenAtMs"]
+        await visitor.visits(alone.gateways[0])
+        alone.approvals[0].restart()
+        await until_shown(
+            alone,
+            visitor.device_id,
+            lambda one: one["lastSeenAtMs"] > before,
+            "seen again",
+            seconds=20,
+        )
+
+
+class TestReplicas:
+    async def test_all_that_live(self, stack: Stack) -> None:
+        visitor = await pair(stack)
+        client, _hello = await visitor.stays(stack.gateways[0])
+        first = stack.gateways[0].boot_id
+        await until_shown(stack, visitor.device_id, at(first), "connected")
+        async with Operator(stack, stack.approvals[1]) as operator:
+            found = (await operator.call("GET", "replicas")).ok()
+        gateways = {one["bootId"]: one for one in found["gateways"]}
+        assert {gateway.boot_id for gateway in stack.gateways if gateway.status is None} == set(
+            gateways
+        )
+        assert gateways[first]["connections"] == 1
+        for one in gateways.values():
+            assert one["changesBehind"] == 0
+            assert 0 <= one["lastBeatAgoMs"] < LEASE_SECONDS * 1000
+        approvals = {one["bootId"] for one in found["approvals"]}
+        assert {approval.boot_id for approval in stack.approvals} <= approvals
+        await client.close()
+
+
+class TestEvents:
+    async def test_live_while_somebody_approves_at_the_other_replica(self, stack: Stack) -> None:
+        here, there = stack.approvals
+        visitor = Visitor(stack)
+        async with listening(stack, here) as listener:
+            await listener.begun()
+            request_id = await visitor.waits(stack.gateways[0])
+            (asked,) = await listener.take(1)
+            assert (asked.name, asked.data["requestId"]) == ("requested", request_id)
+            async with Operator(stack, there) as operator:
+                (await operator.approve(request_id)).ok()
+            (approved,) = await listener.take(1)
+            assert (approved.id, approved.name) == (asked.id + 1, "approved")
+            assert approved.data["deviceId"] == visitor.device_id
+
+    async def test_go_on_at_the_other_replica_after_a_kill(self, stack: Stack) -> None:
+        here, there = stack.approvals
+        told = []
+        async with listening(stack, here) as listener:
+            place = await listener.begun()
+            await Visitor(stack).waits(stack.gateways[0])
+            told += await listener.take(1)
+            here.kill9()
+            with contextlib.suppress(aiohttp.ClientError):
+                assert await listener.next() is None
+        for _ in range(3):
+            await Visitor(stack).waits(stack.gateways[1])
+        async with listening(stack, there, listener.last_id) as listener:
+            told += await listener.take(3)
+        assert [event.id for event in told] == [place + number for number in (1, 2, 3, 4)]
+        here.restart()
+
+    async def test_end_when_the_replica_is_told_to_stop(self, stack: Stack) -> None:
+        approval = stack.add_approval()
+        async with listening(stack, approval) as listener:
+            await listener.begun()
+            approval.terminate()
+            assert await listener.next() is None
+        assert await approval.until_ended(seconds=4) == 0

@@ -1,0 +1,263 @@
+"""The store over Redis and over the Redis in memory: the same cases, the same outcomes."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from services.approval.ledger import Entry
+from services.approval.plan import AuditEntry, Plan
+from services.approval.records import Metadata, Pairing, Pending, Record, Token
+from services.approval.store import AUDIT, CHANGES, HEAD, Store, call_key
+from shared.bus.redis import make_client
+from shared.messages import BeatQuestion, Change, Changed, Present, Seen
+from tests.simulation.client import RedisClient
+from tests.simulation.network import Line
+from tests.simulation.scripts import Scripts
+from tests.simulation.server import Server
+from tests.simulation.world import World
+from tests.support.clock import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.simulation.commands import Ask
+    from tests.support.redis import RedisServer
+
+METADATA = Metadata("cli", "cli", "linux")
+TOKEN = Token("id", ("operator.read",), 5)
+
+
+class AtOnce(RedisClient):
+    """Asks without a line."""
+
+    def __init__(self) -> None:
+        world = World(0)
+        self._server = Server(world, "A", Scripts())
+        super().__init__(world.process("a test"), Line(world, "store", self._server))
+
+    async def call(self, ask: Ask) -> Any:
+        return ask(self._server)
+
+
+def simulated() -> Store:
+    return Store(cast("Any", AtOnce()), FakeClock())
+
+
+@pytest.fixture
+async def real(redis_server: RedisServer) -> AsyncIterator[Store]:
+    client = make_client(redis_server.approval_url, max_connections=2, timeout_seconds=5)
+    yield Store(client, FakeClock())
+    await client.aclose()
+
+
+@pytest.fixture(params=["redis", "memory"])
+def store(request: pytest.FixtureRequest) -> Store:
+    return request.getfixturevalue("real") if request.param == "redis" else simulated()
+
+
+def plan(*device_ids: str, closes: list[str] | None = None) -> Plan:
+    """Return a plan that makes a change for each device."""
+    made = Plan((HEAD, CHANGES, AUDIT))
+    for device_id in device_ids:
+        made.change(
+            Changed(Change(), "", device_id, "renamed", 5, closes or []),
+            AuditEntry("renamed", device_id, "somebody", 5),
+        )
+    return made
+
+
+def pending(request_id: str, at_ms: int = 5) -> Pending:
+    roles, scopes = ("operator",), ("operator.read",)
+    return Pending(request_id, "not-paired", "operator", roles, scopes, METADATA, "a", at_ms, at_ms)
+
+
+def record(device_id: str, *, paired_at: int = 0, request_id: str = "") -> Record:
+    pairing = None
+    if paired_at:
+        roles, scopes = ("operator",), ("operator.read",)
+        tokens = {"operator": TOKEN}
+        pairing = Pairing(METADATA, "operator", roles, scopes, tokens, 5, paired_at)
+    return Record(device_id, "key", pairing, pending(request_id) if request_id else None)
+
+
+def beat(beat_id: int, applied: Change, **more: Any) -> BeatQuestion:
+    given = {"booted": True, "builds_on": 0, "connections": 0, **more}
+    return BeatQuestion(beat_id=beat_id, applied=applied, **given)
+
+
+async def put(store: Store, one: Record) -> Change:
+    """Keep a record, with its request if it has one."""
+    _head, (held,) = await store.load([one.device_id])
+    entry = Entry("somebody", 5)
+    entry.replace(held, one, one.device_id)
+    if one.pending is not None:
+        entry.keep_request(one.device_id, one.pending, 1_000)
+    entry.change("kept", one.device_id)
+    return (await store.commit(entry.plan)).change
+
+
+class TestCommits:
+    async def test_numbers_and_tags(self, store: Store) -> None:
+        assert (await store.commit(plan())).outcome == "done"
+        assert await store.load([]) == (Change(), [])
+        plans = [plan("a"), plan("b", "c"), plan()]
+        done = [await store.commit(one) for one in plans]
+        assert [one.change.number for one in done] == [1, 3, 3]
+        assert [one.previous_tag for one in done] == ["", plans[0].tags[0], plans[1].tags[1]]
+        assert (await store.load([]))[0] == Change(3, plans[1].tags[1])
+        audit = await store.audit(1, 10)
+        assert [(one.id, one.device_id) for one in audit] == [(2, "b"), (3, "c")]
+
+    async def test_versions(self, store: Store) -> None:
+        await put(store, record("a", paired_at=7))
+        _head, (held,) = await store.load(["a"])
+        for version, outcome in (("", "conflict"), ("x" * 16, "conflict"), (held.version, "done")):
+            attempt = plan("a")
+            attempt.expect("latchkey:device:a", version)
+            assert (await store.commit(attempt)).outcome == outcome
+
+    async def test_a_call_is_done_once(self, store: Store) -> None:
+        first, second = plan("a"), plan("b")
+        for one, answer in ((first, b"first\nanswer"), (second, b"second")):
+            one.once(call_key("1"), answer)
+        done = await store.commit(first)
+        await store.commit(plan("c"))
+        seen = await store.commit(second)
+        assert (seen.outcome, seen.change, seen.answer) == ("seen", done.change, b"first\nanswer")
+        assert (await store.load([]))[0].number == 2
+
+    async def test_too_late(self, store: Store) -> None:
+        await store.write_alive("x")
+        for after_ms, outcome in ((-1_000, "late"), (1_000, "done")):
+            attempt = plan("a")
+            attempt.not_after_ms = store.now_ms() + after_ms
+            assert (await store.commit(attempt)).outcome == outcome
+
+    async def test_full(self, store: Store) -> None:
+        outcomes = []
+        for member in ("a", "b", "c", "a"):
+            attempt = plan(member)
+            attempt.limit("latchkey:index", 2, member)
+            attempt.write("ZADD", "latchkey:index", 1, member)
+            outcomes.append((await store.commit(attempt)).outcome)
+        assert outcomes == ["done", "done", "full", "done"]
+
+    async def test_indexes(self, store: Store) -> None:
+        await put(store, record("a", paired_at=7))
+        await put(store, record("b", paired_at=9, request_id="r"))
+        await put(store, record("c", request_id="s"))
+        assert [one.device_id for one in await store.paired()] == ["b", "a"]
+        assert {one.device_id for one in await store.pending()} == {"b", "c"}
+        assert await store.oldest_from("a", "b") == "c"
+        assert await store.expired(2_000, 1) == ["b"]
+        assert await store.expired(1_000, 5) == []
+        note = await store.note("r")
+        assert note is not None
+        assert (note.device_id, note.state) == ("b", "pending")
+        assert await store.note("t") is None
+
+
+class TestBeats:
+    async def test_what_was_missed(self, store: Store) -> None:
+        for device_id in ("a", "b", "c"):
+            await store.commit(plan(device_id, closes=["*"]))
+        told = await store.beat("g", beat(1, Change()))
+        assert not told.resync
+        assert [one.device_id for one in told.changes] == ["a", "b", "c"]
+        assert told.changes[1].previous_tag == told.changes[0].change.tag
+        assert told.head == told.changes[2].change
+        again = await store.beat("g", beat(2, told.changes[1].change))
+        assert again.changes == told.changes[2:]
+
+    async def test_when_to_start_over(self, store: Store) -> None:
+        assert not (await store.beat("g", beat(1, Change()))).resync
+        head = (await store.commit(plan("a", "b"))).change
+        for place, applied, booted, resync in (
+            (2, head, True, False),
+            (3, head, False, True),
+            (4, Change(2, "another"), True, True),
+            (5, Change(3, "x"), True, True),
+        ):
+            told = await store.beat("g", beat(place, applied, booted=booted))
+            assert (told.resync, told.changes) == (resync, [])
+
+    async def test_presence(self, store: Store) -> None:
+        def here(*numbers: int) -> list[Present]:
+            return [Present(number, f"d{number % 2}", "operator", 5) for number in numbers]
+
+        async def tell(beat_id: int, builds_on: int, joined: list[Present], left: list[int]) -> int:
+            told = beat(beat_id, Change(), builds_on=builds_on, joined=joined, left=left)
+            return (await store.beat("g", told)).presence_at
+
+        assert await tell(1, 0, here(1, 2, 3), []) == 1
+        assert await tell(2, 1, here(4), [1]) == 2
+        assert await tell(3, 1, [], [2]) == 2, "it builds on another"
+        assert await tell(2, 2, [], [2]) == 2, "it is old"
+        assert await standings(store) == [1, 1, 0]
+        assert await tell(5, 2, here(3), [9, 4]) == 5
+        assert await standings(store) == [1, 1, 0]
+        assert await tell(6, 0, here(7), []) == 6
+        assert await standings(store) == [0, 1, 0]
+
+    async def test_sightings(self, store: Store) -> None:
+        await put(store, record("d0", paired_at=7))
+        seen = [Seen("d0", "node", "device-token", "192.0.2.1", 100), Seen("d1", "node", "x", "", 1)]
+        await store.beat("g", beat(1, Change(), seen=seen))
+        older = [Seen("d0", "operator", "device-token", "192.0.2.2", 5_000)]
+        await store.beat("g", beat(2, Change(), seen=older))
+        known, unknown = await store.presence.standings(["d0", "d1"])
+        assert unknown.seen is None
+        assert known.seen is not None
+        assert known.seen.address == "192.0.2.1"
+        assert known.seen.used["node"] - known.seen.used["operator"] in range(4_800, 5_000)
+
+
+async def standings(store: Store) -> list[int]:
+    """Return at how many gateways each of three devices is."""
+    found = await store.presence.standings(["d0", "d1", "d2"])
+    return [len(one.replicas) for one in found]
+
+
+async def test_a_thousand_steps_alike(real: Store) -> None:
+    """Whatever is drawn, both say the same, tags and times apart."""
+    memory, draw = simulated(), Random(5)
+    applied: dict[Store, list[Change]] = {real: [Change()], memory: [Change()]}
+    for number in range(500):
+        device_id = f"d{draw.randrange(4)}"
+        one = record(device_id, paired_at=draw.choice((0, 7)), request_id=draw.choice(("", "r")))
+        call, step, place = draw.choice(("", "1", "2")), draw.random(), draw.random()
+        joined = [Present(draw.randrange(9), device_id, "node", 5)]
+        left, base = [draw.randrange(9)], draw.choice((0, number - 1, number - 2))
+        said = []
+        for store in (real, memory):
+            if step < 0.5:
+                known = applied[store]
+                told = await store.beat(
+                    "g",
+                    beat(
+                        number + 1,
+                        known[int(place * len(known))],
+                        builds_on=max(0, base),
+                        joined=joined,
+                        left=left,
+                        seen=[Seen(device_id, "node", "device-token", "", 0)],
+                    ),
+                )
+                known += [change.change for change in told.changes]
+                changes = [(one.change.number, one.device_id) for one in told.changes]
+                result: Any = (told.head.number, told.presence_at, told.resync, changes)
+            else:
+                _head, (held,) = await store.load([device_id])
+                entry = Entry("somebody", 5)
+                entry.replace(held, one if step < 0.9 else None, device_id)
+                entry.change("kept", device_id)
+                if call:
+                    entry.plan.once(call_key(call), b"x")
+                committed = await store.commit(entry.plan)
+                result = (committed.outcome, committed.change.number, committed.answer)
+            there = await store.presence.standings([device_id])
+            said.append((result, there[0].replicas, await store.paired()))
+        assert said[0] == said[1]
