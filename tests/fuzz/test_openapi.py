@@ -1,0 +1,128 @@
+"""The API does what its description says, whatever it is sent (`GET /openapi.json`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from structlog.testing import capture_logs
+
+from services.approval.operations import OPERATIONS
+from services.approval.public import METRICS, PAGES
+from shared.clock import SystemClock
+from tests.integration.approval.operator import BEARER
+from tests.integration.approval.replica import Replica, replica
+from tests.unit.approval.devices import Device
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.redis import RedisServer
+
+HERE: Final = Path(__file__).parent
+CASES_PER_OPERATION: Final = 15
+RUN_SECONDS: Final = 150.0
+"""When a run has hung; on an idle machine it takes less than 20 s."""
+EVERYTHING: Final = {
+    *((operation.method, operation.path) for operation in OPERATIONS),
+    *(("GET", page.path) for page in (*PAGES, METRICS) if page.id != "openapi"),
+}
+"""What is described, but for the description: schemathesis reads that, and does not test it."""
+
+
+def seeds(here: Replica) -> web.Application:
+    """Return what makes requests and devices, for calls to be about."""
+
+    async def request_id(_request: web.Request) -> web.Response:
+        asked = await here.request(Device.new().asks(name="<waiting>", address="203.0.113.9"))
+        return web.Response(text=asked.request_id)
+
+    async def device_id(_request: web.Request) -> web.Response:
+        device = Device.new()
+        await here.pair(device, "operator.read", "operator.write")
+        await here.pair(device, "node.run", role="node")
+        return web.Response(text=device.device_id)
+
+    app = web.Application()
+    app.router.add_post("/requestId", request_id)
+    app.router.add_post("/deviceId", device_id)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[str]:
+    """Serve on a port of its own; return the address."""
+    async with TestServer(app) as server:
+        yield str(server.make_url("/")).rstrip("/")
+
+
+async def schemathesis(url: str, seeds_url: str, seed: int, har: Path) -> tuple[int, str]:
+    """Run schemathesis; return its exit status and what it says."""
+    command = (
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", HERE / "schemathesis.toml"),
+        *("run", f"{url}/openapi.json", "--header", f"Authorization: {BEARER['Authorization']}"),
+        *("--seed", str(seed), "--max-examples", str(CASES_PER_OPERATION), "--no-color"),
+        *("--report", "har", "--report-har-path", har),
+    )
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=HERE.parents[1],
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.seeded", "SEEDS_URL": seeds_url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(RUN_SECONDS):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+def carried_out(har: Path) -> set[tuple[str, str]]:
+    """Return the operations that a recorded answer says were carried out."""
+    recorded: list[dict[str, Any]] = json.loads(har.read_text())["log"]["entries"]
+    found = set()
+    for entry in recorded:
+        if entry["response"]["status"] == 200:
+            path = re.sub(r"\?.*", "", re.sub(r"^http://[^/]*", "", entry["request"]["url"]))
+            found |= {
+                (method, template)
+                for method, template in EVERYTHING
+                if method == entry["request"]["method"]
+                and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)
+            }
+    return found
+
+
+@pytest.mark.timeout(RUN_SECONDS + 30)
+async def test_nothing_is_found_and_everything_is_reached(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    seed = int(os.environ.get("FUZZ_SEED") or random.randrange(2**32))
+    print(f"repeat with FUZZ_SEED={seed}")
+    url, most = redis_server.approval_url, "100000"
+    async with (
+        replica(url, SystemClock(), PENDING_LIMIT=most, PENDING_LIMIT_PER_ADDRESS=most) as here,
+        serving(here.app) as api_url,
+        serving(seeds(here)) as seeds_url,
+    ):
+        with capture_logs():
+            status, said = await schemathesis(api_url, seeds_url, seed, tmp_path / "recorded.har")
+    assert status == 0, said
+    assert "No issues found" in said, said
+    assert f"{len(EVERYTHING)} selected" in said, said
+    assert carried_out(tmp_path / "recorded.har") == EVERYTHING
