@@ -14,8 +14,9 @@ from services.approval import log_events, objects
 from services.approval.authority import OPERATOR
 from services.approval.calls import Call, read_call, resumed_from
 from services.approval.openapi import describe
-from services.approval.operations import METRICS, OPERATIONS, PAGES
+from services.approval.operations import OPERATIONS
 from services.approval.problems import IDS, UNAUTHORIZED, Ids, Refused, problems
+from services.approval.public import METRICS, PAGES
 from shared.addresses import client_address
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from services.approval.events import Events
     from services.approval.metrics import Metrics
-    from services.approval.operations import Operation
+    from services.approval.operations import AuditQuery, Operation
     from services.approval.registry import Registry
     from services.approval.settings import Settings
     from shared.observability.ops import OpsViews
@@ -111,7 +112,7 @@ class Calls:
         return objects.replicas_object(await self._registry.replicas(OPERATOR))
 
     async def _audit(self, call: Call) -> objects.AuditPage:
-        query: objects.AuditQuery = call.query
+        query: AuditQuery = call.query
         entries = await self._registry.audit(OPERATOR, query.after, query.limit)
         return objects.AuditPage(entries, entries[-1].id if entries else query.after)
 

@@ -15,7 +15,7 @@ from services.approval.operations import PARAMETERS
 from services.approval.problems import IDS, MALFORMED, MEDIA, TOO_LARGE, Ids, Refused
 
 if TYPE_CHECKING:
-    from services.approval.operations import Operation
+    from services.approval.operations import EventsQuery, Operation
 
 BODY_LIMIT_BYTES: Final = 65_536
 JSON: Final = "application/json"
@@ -31,7 +31,7 @@ class Call:
     body: Any
 
 
-def resumed_from(request: web.Request, query: objects.EventsQuery) -> int | None:
+def resumed_from(request: web.Request, query: EventsQuery) -> int | None:
     """Return the number after which a stream of events is to begin; None: at the present.
 
     The header wins: a browser that comes back still asks for the address it first had.

@@ -1,4 +1,4 @@
-"""The JSON objects that calls of approval bring and get (contract §7.3, §10): camelCase.
+"""The JSON objects that approval answers with (contract §7.3, §10): camelCase.
 
 They are the same wherever they are asked for; no token and no token id is ever in one of them.
 """
@@ -12,11 +12,6 @@ from msgspec import UNSET, Meta, UnsetType
 
 from services.approval.plan import AuditEntry  # noqa: TC001 (msgspec reads it)
 from shared.protocol.connect import Role  # noqa: TC001 (as above)
-from shared.protocol.limits import (
-    LABEL_LIMIT_CHARACTERS,
-    LIST_LIMIT_ITEMS,
-    TEXT_LIMIT_CHARACTERS,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +24,6 @@ DeviceId = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Milliseconds = Annotated[int, Meta(ge=0, description="Milliseconds since 1970.")]
 Count = Annotated[int, Meta(ge=0)]
 ChangeNumber = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-Scope = Annotated[str, Meta(max_length=TEXT_LIMIT_CHARACTERS)]
 
 
 class PendingRequest(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
@@ -181,41 +175,6 @@ class AuditPage(msgspec.Struct, frozen=True):
 
     entries: list[AuditEntry]
     next: Annotated[int, Meta(ge=0)]
-
-
-class Rename(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A label for a device; blanks around it are dropped."""
-
-    label: Annotated[str, Meta(min_length=1, max_length=LABEL_LIMIT_CHARACTERS)]
-
-
-class Rotate(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Scopes that the new token gets in place of the old one's; each must be approved already."""
-
-    scopes: Annotated[list[Scope], Meta(max_length=LIST_LIMIT_ITEMS)] | UnsetType = UNSET
-
-
-class AuditQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Which part of the audit log."""
-
-    after: Annotated[ChangeNumber, Meta(description="Only entries with a higher number.")] = 0
-    limit: Annotated[int, Meta(ge=1, le=1000, description="At most so many entries.")] = 100
-
-
-class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Where to begin."""
-
-    after: (
-        Annotated[
-            ChangeNumber,
-            Meta(description="Begin after this number; the header Last-Event-ID goes before it."),
-        ]
-        | UnsetType
-    ) = UNSET
-
-
-class Nothing(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A call that brings nothing: no body, or an empty object."""
 
 
 def pending_object(waiting: Waiting) -> PendingRequest:

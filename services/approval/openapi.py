@@ -16,8 +16,9 @@ from shared.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from services.approval.operations import Operation, Page
+    from services.approval.operations import Operation
     from services.approval.problems import Kind
+    from services.approval.public import Page
 
 Json = dict[str, Any]
 
@@ -51,6 +52,7 @@ def describe(operations: Sequence[Operation], pages: Sequence[Page]) -> Json:
     types = [
         problems.Problem,
         *(one for operation in operations for one in (operation.result, operation.body)),
+        *(page.shape for page in pages if page.shape is not None),
     ]
     _, components = msgspec.json.schema_components(types, ref_template=_REF)
     paths: dict[str, Json] = {}
@@ -77,8 +79,10 @@ def describe(operations: Sequence[Operation], pages: Sequence[Page]) -> Json:
 
 
 def _page(page: Page) -> Json:
-    schema = {"type": "string" if page.media.startswith("text/") else "object"}
-    content = {"content": {page.media: {"schema": schema}}}
+    if page.shape is None:
+        content = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+    else:
+        content = {"content": {"application/json": {"schema": _ref(page.shape)}}}
     responses = {"200": {"description": "OK", **content}}
     if page.not_ready:
         responses["503"] = {"description": "Not ready", **content}
@@ -169,5 +173,5 @@ def _is_required(body: type[msgspec.Struct]) -> bool:
     return any(field.required for field in msgspec.structs.fields(body))
 
 
-def _ref(of: type[msgspec.Struct]) -> Json:
+def _ref(of: type[msgspec.Struct]) -> dict[str, str]:
     return {"$ref": _REF.format(name=of.__name__)}

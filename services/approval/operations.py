@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from services.approval import objects, problems
 from services.approval.plan import AuditEntry
 from shared.protocol.connect import Role
+from shared.protocol.limits import (
+    LABEL_LIMIT_CHARACTERS,
+    LIST_LIMIT_ITEMS,
+    TEXT_LIMIT_CHARACTERS,
+)
 
 if TYPE_CHECKING:
-    import msgspec
-
     from services.approval.problems import Kind
 
 PARAMETERS: Final = {
@@ -20,6 +26,52 @@ PARAMETERS: Final = {
     "role": Role,
 }
 """What may stand in a path, by name."""
+
+_NOT_BLANK: Final = r"[^\s\u001c-\u001f\u0085\ufeff]"
+"""What is white space in Python or in JavaScript is none of it."""
+
+Scope = Annotated[str, Meta(max_length=TEXT_LIMIT_CHARACTERS)]
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A call that brings nothing: no body, or an empty object."""
+
+
+class Rename(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A label for a device; blanks around it are dropped, and something has to be left."""
+
+    label: Annotated[
+        str,
+        Meta(min_length=1, max_length=LABEL_LIMIT_CHARACTERS, pattern=_NOT_BLANK),
+    ]
+
+
+class Rotate(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Scopes that the new token gets in place of the old one's; each must be approved already."""
+
+    scopes: Annotated[list[Scope], Meta(max_length=LIST_LIMIT_ITEMS)] | UnsetType = UNSET
+
+
+class AuditQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Which part of the audit log."""
+
+    after: Annotated[
+        objects.ChangeNumber, Meta(description="Only entries with a higher number.")
+    ] = 0
+    limit: Annotated[int, Meta(ge=1, le=1000, description="At most so many entries.")] = 100
+
+
+class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Where to begin."""
+
+    after: (
+        Annotated[
+            objects.ChangeNumber,
+            Meta(description="Begin after this number; the header Last-Event-ID goes before it."),
+        ]
+        | UnsetType
+    ) = UNSET
+
 
 _EVERY_CALL: Final = (problems.MALFORMED, problems.UNAUTHORIZED, problems.INTERNAL)
 _OF_REQUEST: Final = (
@@ -49,8 +101,8 @@ class Operation:
     summary: str
     result: type[msgspec.Struct]
     specific: tuple[Kind, ...] = ()
-    body: type[msgspec.Struct] = objects.Nothing
-    query: type[msgspec.Struct] = objects.Nothing
+    body: type[msgspec.Struct] = Nothing
+    query: type[msgspec.Struct] = Nothing
     streams: bool = False
 
     @property
@@ -64,33 +116,6 @@ class Operation:
         brings = (problems.TOO_LARGE, problems.MEDIA) if self.changes else ()
         return (*_EVERY_CALL, *self.specific, *brings, problems.UNAVAILABLE)
 
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Something that anybody may read."""
-
-    id: str
-    path: str
-    summary: str
-    media: str
-    not_ready: bool = False
-    """Whether it answers 503 with the same when the service is not ready."""
-
-
-OPENAPI: Final = Page("openapi", "/openapi.json", "This description", "application/json")
-METRICS: Final = Page("metrics", "/metrics", "Metrics for Prometheus", "text/plain")
-PAGES: Final = (
-    Page("about", "/", "What this service is", "text/plain"),
-    OPENAPI,
-    Page("livez", "/livez", "Say that the process serves", "application/json"),
-    Page(
-        "readyz",
-        "/readyz",
-        "Say whether everything is there that the service depends on",
-        "application/json",
-        not_ready=True,
-    ),
-)
 
 OPERATIONS: Final = (
     Operation(
@@ -138,7 +163,7 @@ OPERATIONS: Final = (
         "Give a paired device a label",
         objects.Renamed,
         _OF_DEVICE,
-        body=objects.Rename,
+        body=Rename,
     ),
     Operation(
         "removeDevice",
@@ -155,7 +180,7 @@ OPERATIONS: Final = (
         "Draw a new token for a role and close the role's connections",
         objects.Rotated,
         (*_OF_TOKEN, problems.INVALID_SCOPE),
-        body=objects.Rotate,
+        body=Rotate,
     ),
     Operation(
         "revokeToken",
@@ -171,7 +196,7 @@ OPERATIONS: Final = (
         "/v1/audit",
         "Read who did what, when",
         objects.AuditPage,
-        query=objects.AuditQuery,
+        query=AuditQuery,
     ),
     Operation(
         "followEvents",
@@ -180,7 +205,7 @@ OPERATIONS: Final = (
         "Read who does what, live, as server-sent events; from the present unless told otherwise",
         AuditEntry,
         (problems.LISTENERS,),
-        query=objects.EventsQuery,
+        query=EventsQuery,
         streams=True,
     ),
     Operation(

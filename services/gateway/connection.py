@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from aiohttp import WSMsgType, web
+from aiohttp import WebSocketError, WSMsgType, web
 
 from services.gateway import log_events
 from services.gateway.attempts import Attempts
@@ -49,6 +49,7 @@ RETRY_LEAST_MS: Final = 500
 RETRY_MOST_MS: Final = 5_000
 """Bounds of the jittered `retryAfterMs` of UNAVAILABLE: clients come back spread over them."""
 
+_BROKEN: Final = CloseCode.PROTOCOL_MISMATCH
 _UNTRUSTED_REMEMBERED: Final = 64
 
 
@@ -117,7 +118,6 @@ class Sockets:
             on_flood=lambda: self._connections.close(connection, CloseCode.TOO_BIG, ""),
             on_lost=lambda: self._connections.lost(connection),
         )
-        socket.on_close = lambda code: self._connections.close(connection, code, "")
         peer = Peer(
             address=where.address.text,
             direct_loopback=where.direct_loopback,
@@ -290,6 +290,9 @@ class Sockets:
                 self._connections.hang_up(connection, answer_to_close(message.data))
                 return None
             elif kind is WSMsgType.ERROR:
+                broken = message.data
+                code = broken.code if isinstance(broken, WebSocketError) else _BROKEN
+                self._connections.close(connection, code, "")
                 # A peer that still sends would not see our close frame if the transport ended now.
                 await self._connections.gone(connection)
                 return None

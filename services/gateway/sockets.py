@@ -20,10 +20,6 @@ def _nothing() -> None:
     """Take no notice."""
 
 
-def _ignored(_code: int) -> None:
-    """Take no notice."""
-
-
 class SocketProtocol(web.RequestHandler):
     """aiohttp's request handler, which also counts bytes until its socket is admitted.
 
@@ -68,9 +64,10 @@ class SocketProtocol(web.RequestHandler):
 
 
 class Socket(web.WebSocketResponse[Literal[False]]):
-    """aiohttp's WebSocket, which leaves closing to `on_close`.
+    """aiohttp's WebSocket, which leaves closing to Connections.
 
-    aiohttp's own way of closing waits for the peer to take what was written to it, without a bound.
+    aiohttp closes by itself when it meets a broken frame, and waits without a bound for the peer to
+    take what was written to it.
     """
 
     def __init__(self, *, message_limit_bytes: int) -> None:
@@ -81,15 +78,13 @@ class Socket(web.WebSocketResponse[Literal[False]]):
             max_msg_size=message_limit_bytes,
             decode_text=False,
         )
-        self.on_close: Callable[[int], None] = _ignored
 
     async def close(
         self,
         *,
-        code: int = CloseCode.NORMAL,
-        message: bytes = b"",  # noqa: ARG002 (aiohttp's signature)
+        code: int = CloseCode.NORMAL,  # noqa: ARG002 (aiohttp's signature)
+        message: bytes = b"",  # noqa: ARG002 (as above)
         drain: bool = True,  # noqa: ARG002 (as above)
     ) -> bool:
-        """Close; aiohttp itself calls this when it meets a broken frame."""
-        self.on_close(code)
-        return True
+        """Do nothing."""
+        return False

@@ -59,7 +59,9 @@ class SimulatedBus:
         loop = self._process.loop
         published: asyncio.Future[int] = loop.create_future()
         late = loop.call_later(PUBLISH_SECONDS, _fail, published)
-        self.publisher.up.carry(self._arrived, self.publisher.server, channel, data, published, late)
+        self.publisher.up.carry(
+            self._arrived, self.publisher.server, channel, data, published, late
+        )
         return published
 
     def lose(self, *, silently: bool) -> None:

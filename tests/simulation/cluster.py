@@ -21,8 +21,14 @@ class Cluster:
     """Everything that lives in a world; a process that was killed is replaced in its list."""
 
     def __init__(
-        self, world: World, variant: Variant, *, gateways: int = 3, approvals: int = 2,
-        devices: int = 5, changes_limit: int = 256,
+        self,
+        world: World,
+        variant: Variant,
+        *,
+        gateways: int = 3,
+        approvals: int = 2,
+        devices: int = 5,
+        changes_limit: int = 256,
     ) -> None:
         self.world = world
         self.variant = variant

@@ -64,9 +64,7 @@ def zremrangebyscore(key: str, least: str, most: float) -> Ask:
     return lambda server: server.write(lambda data, _now_ms: data.take_up_to(key, most))
 
 
-def zrange(
-    key: str, first: int, last: int, *, desc: bool = False, withscores: bool = False
-) -> Ask:
+def zrange(key: str, first: int, last: int, *, desc: bool = False, withscores: bool = False) -> Ask:
     """Read members by rank; the last rank counts, -1 is the end."""
 
     def look(data: Database) -> list[Any]:

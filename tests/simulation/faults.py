@@ -71,9 +71,7 @@ class Faults:
 
     def _doubling(self) -> None:
         share = self._random.choice((0.2, 0.6))
-        self._spoil(
-            f"doubles {share:.0%}", lambda way: setattr(way, "doubles", share), but="store"
-        )
+        self._spoil(f"doubles {share:.0%}", lambda way: setattr(way, "doubles", share), but="store")
 
     def _delay(self) -> None:
         most = self._random.choice((0.05, 0.4, 1.5, 4.0))

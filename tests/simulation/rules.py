@@ -207,9 +207,7 @@ class NeverForgets(WatchedBeat):
 class LooksNothingUp(Scripts):
     """R11: a call that was carried out is carried out again."""
 
-    def _seen(
-        self, data: Database, keys: Sequence[str], plan: dict[str, Any]
-    ) -> list[Any] | None:
+    def _seen(self, data: Database, keys: Sequence[str], plan: dict[str, Any]) -> list[Any] | None:
         return None
 
 

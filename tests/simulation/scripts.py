@@ -140,9 +140,7 @@ class Scripts:
         """Say whether a beat's presence is taken (R13)."""
         return beat > at and base in (0, at)
 
-    def _seen(
-        self, data: Database, keys: Sequence[str], plan: dict[str, Any]
-    ) -> list[Any] | None:
+    def _seen(self, data: Database, keys: Sequence[str], plan: dict[str, Any]) -> list[Any] | None:
         """Look a call id up (R11)."""
         kept = data.texts.get(keys[plan["call"][0] - 1]) if "call" in plan else None
         if kept is None:

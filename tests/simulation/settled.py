@@ -64,5 +64,6 @@ def _check_presence(cluster: Cluster, gateway: GatewayProcess) -> None:
     told = {int(field) for field in fields if field.isdecimal()}
     if told != here:
         cluster.world.violate(
-            "I4", f"the store has connections {sorted(told)} of {gateway.name}: it has {sorted(here)}"
+            "I4",
+            f"the store has connections {sorted(told)} of {gateway.name}: it has {sorted(here)}",
         )

@@ -204,7 +204,10 @@ class TestBeats:
 
     async def test_sightings(self, store: Store) -> None:
         await put(store, record("d0", paired_at=7))
-        seen = [Seen("d0", "node", "device-token", "192.0.2.1", 100), Seen("d1", "node", "x", "", 1)]
+        seen = [
+            Seen("d0", "node", "device-token", "192.0.2.1", 100),
+            Seen("d1", "node", "x", "", 1),
+        ]
         await store.beat("g", beat(1, Change(), seen=seen))
         older = [Seen("d0", "operator", "device-token", "192.0.2.2", 5_000)]
         await store.beat("g", beat(2, Change(), seen=older))

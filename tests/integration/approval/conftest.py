@@ -13,6 +13,7 @@ from tests.support.clock import FakeClock
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from services.approval.store import Store
     from tests.support.redis import RedisServer
 
 
@@ -25,6 +26,11 @@ def clock() -> FakeClock:
 async def here(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[Replica]:
     async with replica(redis_server.approval_url, clock) as one:
         yield one
+
+
+@pytest.fixture
+def store(here: Replica) -> Store:
+    return here.store
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
     from tests.integration.approval.replica import Replica
+    from tests.unit.approval.devices import Device
 
 BEARER: Final = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 HARDENING: Final = {
@@ -61,6 +62,11 @@ class Reply:
             if key not in {"type", "title", "status", "detail"}
         }
         return members
+
+
+def path_of(device: Device, *more: str) -> str:
+    """Return the path of a device, or of something of it."""
+    return "/".join(("/v1/devices", device.device_id, *more))
 
 
 class Operator:

@@ -25,7 +25,7 @@ from shared.messages import Admitted, Answer, Changed, NeedsPairing, decode_answ
 from shared.observability.health import Health, Readiness
 from shared.observability.ops import OpsViews
 from tests.support.clock import FakeClock
-from tests.unit.approval.devices import READ
+from tests.unit.approval.devices import READ, Device
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from shared.clock import Clock
     from shared.messages import Admission
-    from tests.unit.approval.devices import Device
 
 ADMIN_TOKEN: Final = "the-admin-token-of-these-tests-0123456789"
 TOKEN_SECRET: Final = "the-token-secret-of-these-tests-0123456789"
@@ -129,6 +128,12 @@ class Replica:
         asked_for = await self.request(device.asks(wanted, **asked))
         await self.registry.approve(OPERATOR, asked_for.request_id)
         return await self.admit(device.asks(wanted, **asked))
+
+    async def paired(self, *scopes: str) -> Device:
+        """Return a device that came in with these scopes, or to read."""
+        device = Device.new()
+        await self.pair(device, *scopes)
+        return device
 
     async def admit(self, question: Admission) -> Admitted:
         """Ask something that is approved already."""

@@ -7,7 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.approval.authority import OPERATOR
-from services.approval.operations import OPERATIONS, PAGES
+from services.approval.operations import OPERATIONS
+from services.approval.public import PAGES
 from shared.messages import Admitted
 from tests.integration.approval.operator import BEARER, Operator
 from tests.integration.approval.replica import (

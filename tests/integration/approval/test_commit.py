@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
 from services.approval.errors import StoreUnavailable
-from services.approval.plan import CALLS_KEPT_MS, VERSION_CHARACTERS, AuditEntry, Plan
-from services.approval.store import AUDIT, CHANGES, HEAD
-from shared.messages import Change, Changed
+from services.approval.plan import CALLS_KEPT_MS, VERSION_CHARACTERS, Plan
+from tests.integration.approval.plans import plan
 from tests.integration.approval.replica import everything
 
 if TYPE_CHECKING:
@@ -22,22 +19,6 @@ if TYPE_CHECKING:
     from tests.support.redis import RedisServer
 
 RECORD, OTHER, INDEX, CALL = (f"latchkey:{name}" for name in ("a", "b", "index", "call"))
-
-
-def plan(changes: int = 1) -> Plan:
-    """Return a plan that makes some changes and nothing else."""
-    made = Plan((HEAD, CHANGES, AUDIT))
-    for number in range(changes):
-        made.change(
-            Changed(Change(), "", f"device {number}", "renamed", 5),
-            AuditEntry("renamed", f"device {number}", "somebody", 5),
-        )
-    return made
-
-
-@pytest.fixture
-def store(here: Replica) -> Store:
-    return here.store
 
 
 async def version(here: Replica, key: str) -> str:
@@ -54,79 +35,6 @@ async def refused(
     assert committed.outcome == outcome
     assert await everything(redis_server.admin_url) == before
     return committed
-
-
-class TestNumbers:
-    async def test_before_the_first(self, store: Store) -> None:
-        assert await store.load([]) == (Change(), [])
-        committed = await store.commit(plan(0))
-        assert (committed.outcome, committed.change) == ("done", Change())
-
-    async def test_they_rise_without_gaps_and_name_their_predecessor(
-        self, here: Replica, store: Store
-    ) -> None:
-        plans = [plan(1), plan(3), plan(0), plan(2)]
-        committed = [await store.commit(one) for one in plans]
-        assert [one.change.number for one in committed] == [1, 4, 4, 6]
-        assert [one.previous_tag for one in committed] == [
-            "",
-            *(one.change.tag for one in committed[:3]),
-        ]
-        log = await here.redis.xrange(CHANGES)
-        tags = [fields[b"tag"].decode() for _, fields in log]
-        assert tags == [tag for one in plans for tag in one.tags]
-        assert len(set(tags)) == 6
-        assert [fields[b"previous"].decode() for _, fields in log] == ["", *tags[:-1]]
-        assert [entry_id for entry_id, _ in log] == [b"%d-0" % n for n in range(1, 7)]
-        assert committed[-1].change == Change(6, tags[-1])
-        assert (await store.load([]))[0] == Change(6, tags[-1])
-
-    async def test_the_logs_hold_what_was_told_and_who_did_it(
-        self, here: Replica, store: Store
-    ) -> None:
-        await store.commit(plan(2))
-        log = await here.redis.xrange(CHANGES)
-        told = [msgspec.msgpack.decode(fields[b"body"], type=Changed) for _, fields in log]
-        assert [one.device_id for one in told] == ["device 0", "device 1"]
-        entries = await store.audit(0, 10)
-        assert [(one.id, one.device_id, one.actor) for one in entries] == [
-            (1, "device 0", "somebody"),
-            (2, "device 1", "somebody"),
-        ]
-        assert [one.id for one in await store.audit(1, 10)] == [2]
-        assert [one.id for one in await store.audit(0, 1)] == [1]
-
-    async def test_many_at_once(self, here: Replica, store: Store) -> None:
-        await asyncio.gather(*(store.commit(plan(count % 3)) for count in range(60)))
-        log = await here.redis.xrange(CHANGES)
-        assert [entry_id for entry_id, _ in log] == [b"%d-0" % n for n in range(1, 61)]
-        for (_, before), (_, after) in itertools.pairwise(log):
-            assert after[b"previous"] == before[b"tag"]
-
-    async def test_large_numbers_stay_whole(self, here: Replica, store: Store) -> None:
-        last = 2**53 - 3
-        await here.redis.set(HEAD, f"{last}:tag")
-        committed = await store.commit(plan(2))
-        assert committed.change.number == last + 2
-        assert (await store.load([]))[0] == committed.change
-        assert [one.id for one in await store.audit(last, 10)] == [last + 1, last + 2]
-
-    async def test_the_logs_are_trimmed_and_keep_the_newest(
-        self, here: Replica, store: Store
-    ) -> None:
-        for _ in range(4):
-            attempt = plan(2)
-            encoded, *blobs = attempt.arguments()
-            shorter = msgspec.msgpack.encode(msgspec.msgpack.decode(encoded) | {"kept": (3, 5)})
-            await here.redis.eval(store._commit.script, 3, *attempt.keys, shorter, *blobs)
-        numbers = {
-            key: [entry_id for entry_id, _ in await here.redis.xrange(key)]
-            for key in (CHANGES, AUDIT)
-        }
-        assert numbers == {
-            CHANGES: [b"%d-0" % n for n in (6, 7, 8)],
-            AUDIT: [b"%d-0" % n for n in (4, 5, 6, 7, 8)],
-        }
 
 
 class TestExpects:

@@ -169,9 +169,7 @@ class TestBusTraffic:
         assert approval.asked == []
         assert approval.messages == len(offered), "only secrets are counted"
         await until(
-            lambda: (
-                published(redis_process) - approval.routine - 2 * approval.messages == others
-            ),
+            lambda: published(redis_process) - approval.routine - 2 * approval.messages == others,
             "nothing else was published",
         )
 

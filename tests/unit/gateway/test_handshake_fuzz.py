@@ -233,9 +233,7 @@ def test_any_bytes(text: bytes, peer: Peer, answer: Answer, count: Clear | Locke
 
 @unhurried
 @given(signed_frames(), peers, answers, counted)
-def test_any_signed_connect(
-    frame: Any, peer: Peer, answer: Answer, count: Clear | Locked
-) -> None:
+def test_any_signed_connect(frame: Any, peer: Peer, answer: Answer, count: Clear | Locked) -> None:
     meets_a_documented_answer(json.dumps(frame).encode(), peer, answer, count)
 
 

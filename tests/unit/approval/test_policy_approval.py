@@ -1,176 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from msgspec.structs import replace
 
 from services.approval import policy
 from services.approval.records import Record
 from tests.unit.approval.desk import KEYS, TTL_MS, Desk
-from tests.unit.approval.devices import Device
 
-READ, WRITE, ADMIN, PAIRING, TALK = (
-    f"operator.{name}" for name in ("read", "write", "admin", "pairing", "talk")
-)
+READ, WRITE, ADMIN, PAIRING = (f"operator.{name}" for name in ("read", "write", "admin", "pairing"))
 
 
 @pytest.fixture
 def desk() -> Desk:
     return Desk()
-
-
-class TestContract71WhenPairingIsEvaluated:
-    def test_not_paired(self, desk: Desk) -> None:
-        assert desk.ask(READ).reason == "not-paired"
-
-    def test_all_is_well(self, desk: Desk) -> None:
-        desk.pair(READ)
-        admitted = desk.admit(READ)
-        assert admitted.changed is None
-
-    @pytest.mark.parametrize(
-        "asked", [{"platform": "darwin"}, {"family": "Mac"}, {"platform": ""}, {"family": ""}]
-    )
-    def test_metadata_upgrade(self, desk: Desk, asked: dict[str, Any]) -> None:
-        desk.pair(READ)
-        assert desk.ask(READ, **asked).reason == "metadata-upgrade"
-
-    @pytest.mark.parametrize("platform", ["LINUX", " linux ", "Linux\n"])
-    def test_metadata_written_otherwise(self, desk: Desk, platform: str) -> None:
-        desk.pair(READ)
-        desk.admit(READ, platform=platform)
-        assert desk.pairing.metadata.platform == "linux"
-
-    def test_metadata_that_was_empty_is_not_compared(self, desk: Desk) -> None:
-        desk.pair(READ, family="")
-        desk.admit(READ, family="Mac")
-        assert desk.pairing.metadata.device_family == ""
-
-    def test_role_upgrade_after_a_revocation(self, desk: Desk) -> None:
-        desk.pair(READ)
-        desk.revoke()
-        assert desk.ask(READ).reason == "role-upgrade"
-
-    def test_role_upgrade(self, desk: Desk) -> None:
-        desk.pair(READ)
-        assert desk.ask(role="node").reason == "role-upgrade"
-
-    @pytest.mark.parametrize(
-        ("approved", "asked", "is_covered"),
-        [
-            ((), (), True),
-            ((), (READ,), False),
-            ((READ,), (), True),
-            ((READ,), (WRITE,), False),
-            ((WRITE,), (READ, TALK), True),
-            ((WRITE,), (PAIRING,), False),
-            ((ADMIN,), (READ, WRITE, PAIRING, "operator.anything"), True),
-            ((ADMIN,), ("node.run",), False),
-            ((READ, PAIRING), (PAIRING, READ), True),
-        ],
-    )
-    def test_scope_upgrade(
-        self, desk: Desk, approved: tuple[str, ...], asked: tuple[str, ...], *, is_covered: bool
-    ) -> None:
-        desk.pair(*approved)
-        verdict = desk.judge(*asked)
-        assert isinstance(verdict, policy.Admit) == is_covered
-        assert is_covered or getattr(verdict, "reason", "") == "scope-upgrade"
-
-    def test_the_order_of_reasons(self, desk: Desk) -> None:
-        desk.pair(READ)
-        desk.revoke()
-        assert desk.ask(ADMIN, platform="mac").reason == "metadata-upgrade"
-        assert desk.ask(ADMIN).reason == "role-upgrade"
-
-    @pytest.mark.parametrize("paired", [True, False])
-    def test_another_key(self, desk: Desk, *, paired: bool) -> None:
-        if paired:
-            desk.pair(READ)
-        else:
-            desk.ask(READ)
-        before = desk.record
-        assert desk.deny(READ, public_key=Device.new().public_key) == "key-mismatch"
-        assert desk.record == before
-
-    def test_a_new_name_is_taken_over(self, desk: Desk) -> None:
-        desk.pair(READ, name="old")
-        admitted = desk.admit(READ, name="new")
-        assert (admitted.kind, desk.pairing.metadata.display_name) == ("name-changed", "new")
-        assert desk.admit(READ, name="").changed is None
-        assert desk.pairing.metadata.display_name == "new"
-
-
-class TestContract73OneRequestADevice:
-    def test_a_refresh_keeps_id_and_time(self, desk: Desk) -> None:
-        first = desk.ask(READ, PAIRING, name="old").pending
-        desk.now_ms += policy.REFRESH_LEAST_MS
-        for scopes in ((READ, PAIRING), (PAIRING,), ()):
-            asked = desk.ask(*scopes, name="new", platform="mac")
-            assert (asked.kind, asked.superseded) == ("", "")
-            assert asked.pending.metadata.display_name == "new"
-            assert asked.pending.refreshed_at_ms == desk.now_ms
-            assert (
-                asked.pending.request_id,
-                asked.pending.scopes,
-                asked.pending.created_at_ms,
-            ) == (
-                first.request_id,
-                first.scopes,
-                first.created_at_ms,
-            )
-            desk.now_ms += policy.REFRESH_LEAST_MS
-
-    def test_a_storm_writes_nothing(self, desk: Desk) -> None:
-        first = desk.ask(READ)
-        for _ in range(policy.REFRESH_LEAST_MS // 100):
-            assert desk.ask(READ) == replace_changed(first)
-            desk.now_ms += 100
-        assert desk.ask(READ).changed is not None
-
-    @pytest.mark.parametrize("scopes", [(READ,), (TALK,), (WRITE, READ)])
-    def test_what_is_covered_is_a_refresh(self, desk: Desk, scopes: tuple[str, ...]) -> None:
-        first = desk.ask(WRITE)
-        assert desk.ask(*scopes).pending.request_id == first.pending.request_id
-
-    def test_recorded_wider_then_another_role(self, desk: Desk) -> None:
-        """As recorded: read → +admin → role node."""
-        first = desk.ask(READ)
-        desk.now_ms += 1
-        wider = desk.ask(ADMIN)
-        assert wider.pending.scopes == (READ, ADMIN)
-        assert (wider.kind, wider.superseded) == ("requested", first.pending.request_id)
-        desk.now_ms += 1
-        node = desk.ask(role="node")
-        assert (node.pending.role, node.pending.roles) == ("node", ("operator", "node"))
-        assert node.pending.scopes == (READ, ADMIN)
-        assert node.pending.created_at_ms == desk.now_ms
-        assert node.superseded == wider.pending.request_id
-        ids = {one.pending.request_id for one in (first, wider, node)}
-        assert len(ids) == 3
-
-    def test_another_role_with_the_same_scopes_is_another_request(self, desk: Desk) -> None:
-        first = desk.ask()
-        assert desk.ask(role="node").superseded == first.pending.request_id
-
-    def test_what_has_expired_is_not_added_to(self, desk: Desk) -> None:
-        first = desk.ask(ADMIN)
-        desk.now_ms += TTL_MS
-        again = desk.ask(READ)
-        assert (again.superseded, again.kind) == ("", "requested")
-        assert again.pending.request_id != first.pending.request_id
-        assert again.pending.scopes == (READ,)
-
-    def test_a_moment_before_it_has_not(self, desk: Desk) -> None:
-        first = desk.ask(ADMIN)
-        desk.now_ms += TTL_MS - 1
-        assert desk.ask(READ).pending.request_id == first.pending.request_id
-
-
-def replace_changed(asked: policy.Ask) -> policy.Ask:
-    """Return how the same verdict looks when nothing is to be written."""
-    return policy.Ask(asked.reason, asked.pending, asked.pairing, None, "", "")
 
 
 class TestContract74Approval:

@@ -1,0 +1,238 @@
+"""The lines that tell of every attempt, and the secrets that stand in none (style 8; attack 45)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from shared.device.client import DeviceClient
+from shared.device.handshake import Admitted, Credentials
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST
+from tests.e2e.people import Operator, Visitor, lines, pair
+from tests.support.raw_socket import RawSocket
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from shared.device.profile import Profile
+    from tests.conftest import StartStack
+    from tests.support.service import ServiceProcess
+    from tests.support.stack import Stack
+
+PUBLIC_URL = "https://approve.example"
+REQUIRED = {"timestamp", "level", "event", "service", "replica"}
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and one gateway that tell all they can, for the whole module."""
+    return start_stack(
+        approvals=2,
+        gateways=1,
+        env={"APPROVAL_PUBLIC_URL": PUBLIC_URL, "LOG_LEVEL": "debug"},
+    )
+
+
+async def line_of(service: ServiceProcess, event: str, **having: object) -> dict[str, Any]:
+    """Return the one line of its kind, once it is there."""
+    await until(lambda: lines(service, event, **having), f"{event} is written")
+    (line,) = lines(service, event, **having)
+    return line
+
+
+class TestConnectionLine:
+    @pytest.mark.parametrize("profile", [CLI, CLI_3, CONTROL_UI, NODE_HOST])
+    async def test_a_refused_one_says_what_to_do_and_approval_says_the_same(
+        self, house: Stack, profile: Profile
+    ) -> None:
+        (gateway,) = house.gateways
+        visitor = Visitor(house, profile)
+        refused = await visitor.refused(gateway)
+        line = await line_of(gateway, "connection", connection=refused.connection_id)
+        assert (line["code"], line["reason"]) == (1008, "pairing required")
+        assert line["outcome"] == "pairing-required"
+        assert line["why"] == "not-paired"
+        assert line["request_id"] == refused.request_id
+        assert line["approve_at"] == PUBLIC_URL
+        assert (line["client"], line["mode"]) == (profile.client_id, profile.mode)
+        assert line["protocol"] == profile.max_protocol
+        assert line["device"] == visitor.device_id
+        assert line["address"] == "127.0.0.1"
+        assert line["ms"] > 0
+        assert line["replica"] == gateway.boot_id
+
+        asked = [
+            question
+            for approval in house.approvals
+            for question in lines(approval, "question", connection=refused.connection_id)
+        ]
+        (question,) = asked
+        assert question["request_id"] == refused.request_id
+        assert (question["device"], question["verdict"]) == (visitor.device_id, "not-paired")
+        assert question["role"] == (profile.role or "operator")
+
+    async def test_an_admitted_one_says_who_and_how(self, house: Stack) -> None:
+        (gateway,) = house.gateways
+        visitor = await pair(house)
+        for how, method in ((True, "token"), (False, "device-token")):
+            admitted = await visitor.visits(gateway, with_gateway_token=how)
+            line = await line_of(gateway, "connection", connection=admitted.connection_id)
+            assert line["outcome"] == "admitted"
+            assert (line["role"], line["method"]) == ("operator", method)
+            assert line["device"] == visitor.device_id
+            assert "reason" not in line
+
+    async def test_each_attempt_has_one_line_however_it_ended(self, house: Stack) -> None:
+        (gateway,) = house.gateways
+        before = Counter(line["outcome"] for line in lines(gateway, "connection"))
+        paired = await pair(house)
+        expected = Counter({"pairing-required": 1, "admitted": 1})  # what pairing took
+        for _ in range(3):
+            await paired.visits(gateway)
+            await Visitor(house).waits(gateway)
+            await self._send(gateway, b"nonsense")
+            await self._send(gateway, b"[]")
+            await self._send(gateway, b"x" * 70_000)
+            await self._send(gateway, None)
+            await self._comes_with(gateway, None, Credentials(token="wrong"))
+            await self._comes_with(gateway, DeviceKey.generate(), Credentials())
+            expected += Counter(
+                dict.fromkeys(
+                    (
+                        *("admitted", "pairing-required", "not-json", "invalid-frame"),
+                        *("too-big", "gone", "token-mismatch", "token-missing"),
+                    ),
+                    1,
+                )
+            )
+
+        def written() -> Counter[str]:
+            return Counter(line["outcome"] for line in lines(gateway, "connection")) - before
+
+        await until(lambda: written().total() >= expected.total(), "all lines are written")
+        assert written() == expected
+        ids = [line["connection"] for line in lines(gateway, "connection")]
+        assert len(set(ids)) == len(ids)
+
+    async def _send(self, gateway: ServiceProcess, frame: bytes | None) -> None:
+        async with await RawSocket.open(gateway.port) as raw:
+            await raw.challenge()
+            if frame is not None:
+                await raw.send(frame)
+                await raw.closed()
+
+    async def _comes_with(
+        self, gateway: ServiceProcess, key: DeviceKey | None, credentials: Credentials
+    ) -> None:
+        async with DeviceClient(gateway.ws_url, key, credentials=credentials) as client:
+            assert not isinstance(await client.connect(), Admitted)
+
+    async def test_what_a_client_says_of_itself_forges_no_line(self, house: Stack) -> None:
+        (gateway,) = house.gateways
+        async with await RawSocket.open(gateway.port) as raw:
+            await raw.challenge()
+            frame = raw.connect_frame(
+                DeviceKey.generate(), CLI, Credentials(token=house.gateway_token)
+            )
+            forged = '\n{"event":"connection","outcome":"admitted"}\x1b[2J\u202e'
+            frame["params"]["device"]["id"] = forged
+            await raw.send_json(frame)
+            answer = await raw.receive_text()
+        connection_id = answer["error"]["details"]["connectionId"]
+        line = await line_of(gateway, "connection", connection=connection_id)
+        assert line["outcome"] == "device-id-mismatch"
+        assert line["device"].startswith("\\u000a{")
+        for raw_line in gateway.log.read_text().splitlines():
+            assert raw_line.isprintable()
+
+    async def test_every_line_has_what_a_search_needs(self, house: Stack) -> None:
+        for service in house.services:
+            for line in service.logs():
+                assert line.keys() >= REQUIRED
+                assert line["service"] in {"gateway", "approval"}
+
+
+class TestAttack45:
+    async def test_attack_45_no_secret_is_in_any_log_metric_or_answer(self, house: Stack) -> None:
+        (gateway,) = house.gateways
+        seen: list[str] = []
+        secrets = dict(house._secrets)
+        visitors = [await pair(house, profile) for profile in (CLI, CLI_3, NODE_HOST, CONTROL_UI)]
+        for visitor in visitors:
+            secrets[f"device token of {visitor.profile.client_id}"] = visitor.token
+            await visitor.visits(gateway, with_gateway_token=False)
+        await self._misuse(house, visitors[0], seen)
+        async with Operator(house, house.approvals[0]) as operator:
+            device_id = visitors[0].device_id
+            seen.append(str((await operator.rotate(device_id)).body))
+            await visitors[0].visits(gateway)
+            secrets["rotated device token"] = visitors[0].token
+            seen += [
+                str((await operator.call("GET", path)).body)
+                for path in ("devices", "requests", "audit", f"devices/{device_id}", "nothing")
+            ]
+            seen.append(str((await operator.revoke(device_id)).body))
+            seen.append(str((await operator.remove(device_id)).body))
+        for approval in house.approvals:
+            approval.terminate()
+        await asyncio.gather(*(approval.until_ended() for approval in house.approvals))
+        refused = await visitors[1].refused(gateway)
+        assert refused.code == "UNAVAILABLE"
+        house.redis.kill9()
+        await gateway.until_not_ready()
+        await visitors[1].refused(gateway, with_gateway_token=False)
+        async with aiohttp.ClientSession() as http:
+            for page in ("/metrics", "/readyz", "/"):
+                async with http.get(gateway.url + page) as answer:
+                    seen.append(await answer.text())
+        gateway.terminate()
+        assert await gateway.until_ended() == 0
+        seen += [service.log_text() for service in house.services]
+        assert all(secrets.values())
+        everything = "\n".join(seen)
+        assert len(everything) > 10_000
+        assert "connection" in everything
+        for name, secret in secrets.items():
+            assert secret not in everything, name
+
+    async def _misuse(self, house: Stack, visitor: Visitor, seen: list[str]) -> None:
+        """Put secrets where they do not belong, and keep what is answered."""
+        (gateway,) = house.gateways
+        token, admin = house.gateway_token, house.admin_token
+        for credentials in (
+            Credentials(device_token=token),
+            Credentials(token="wrong", device_token=visitor.token),
+            Credentials(token=visitor.token),
+            Credentials(password=visitor.token),
+            Credentials(bootstrap_token=token),
+            Credentials(token=admin),
+        ):
+            for key in (visitor.key, DeviceKey.generate(), None):
+                async with DeviceClient(gateway.ws_url, key, credentials=credentials) as client:
+                    outcome = await client.connect()
+                    if not isinstance(outcome, Admitted):
+                        seen.append(f"{outcome.error} {outcome.close}")
+        async with aiohttp.ClientSession() as http:
+            for service, secret in ((gateway, token), *((one, admin) for one in house.approvals)):
+                for call in (
+                    http.get(f"{service.url}/?token={secret}"),
+                    http.get(f"{service.url}/{secret}"),
+                    http.get(f"{service.url}/v1/devices", headers={"Authorization": secret}),
+                    http.get(f"{service.url}/v1/x", headers={"Authorization": f"Bearer {secret}"}),
+                    http.post(f"{service.url}/v1/requests/{secret}/approve"),
+                ):
+                    async with call as answer:
+                        seen.append(f"{answer.headers} {await answer.text()}")
+        for service, secret in ((gateway, token), (house.approvals[0], admin)):
+            async with await RawSocket.tcp(service.port) as raw:
+                await raw.send_bytes(f"GET /{secret} HTTP/9\r\nX: {secret}\r\n\r\n".encode())
+                # What is no HTTP is shown to its own sender again, and to nobody else.
+                assert (await raw.read_to_end()).startswith(b"HTTP/1.0 400 ")
+        async with await RawSocket.open(gateway.port, path=f"/?token={token}") as raw:
+            await raw.challenge()
+            await raw.send(token.encode())
+            await raw.closed()

@@ -1,0 +1,55 @@
+"""Hooks for schemathesis: calls that mean well are about requests and devices that there are."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import os
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import schemathesis
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.generation import GenerationMode
+from schemathesis.generation.meta import TestPhase
+
+if TYPE_CHECKING:
+    from schemathesis import Case, HookContext
+
+SEEDS: Final = urlsplit(os.environ["SEEDS_URL"])
+"""Who makes a pending request or a paired device and says its id: `POST /requestId`, `/deviceId`."""
+UNKNOWN_EVERY: Final = 4
+"""Every so many calls keep the ids that were made up for them."""
+
+_numbers: Final = itertools.count(1)
+
+
+@schemathesis.hook
+def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
+    """Put a fresh id that is known in the place of a made-up one.
+
+    Fresh, because calls use up what they are about. Ids that are meant to be malformed stay, and so
+    do those that come from an earlier answer.
+    """
+    meta = case.meta
+    path = meta.components.get(ParameterLocation.PATH) if meta else None
+    if meta is None or path is None or path.mode is not GenerationMode.POSITIVE:
+        return
+    if meta.phase.name is TestPhase.STATEFUL or next(_numbers) % UNKNOWN_EVERY == 0:
+        return
+    for name in ("requestId", "deviceId"):
+        if name in case.path_parameters:
+            case.path_parameters[name] = _seed(name)
+
+
+def _seed(name: str) -> str:
+    connection = http.client.HTTPConnection(SEEDS.netloc, timeout=10)
+    try:
+        connection.request("POST", f"/{name}")
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        if answer.status != http.client.OK:
+            raise RuntimeError(text)
+        return text
+    finally:
+        connection.close()
