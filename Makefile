@@ -11,7 +11,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test interop bench check lock clean
+.PHONY: help run test interop bench simulate check lock clean
 
 help: ## Print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: $(DEV) ## Run the tests, on a real Redis (ARGS="-k name")
 
 interop: $(RUN) $(CLIENT) ## Tell the story of a device with the reference client; wants npm (ARGS="--rounds 1")
 	@$(PY) -m tests.interop $(ARGS)
+
+simulate: $(DEV) ## Simulate gateways, approvals and faults (ARGS="--runs 100000 --jobs 2")
+	@$(PY) -m tests.simulation $(ARGS)
 
 bench: $(DEV) ## Measure admissions beside a bare WebSocket server (ARGS="--rounds 9")
 	@$(PY) -m tests.bench $(ARGS)

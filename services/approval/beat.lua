@@ -19,26 +19,69 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local beat, base = tonumber(ARGV[2]), tonumber(ARGV[3])
 local joined, left = tonumber(ARGV[10]), tonumber(ARGV[11])
 local at = tonumber(redis.call('HGET', KEYS[1], 'at') or '0')
-local place = 12
+
+-- Commands are told of many things at once: one at a time, a full beat would hold Redis up.
+local MOST = 2000
+
+-- Run a command on words, MOST at a time; `call` gets a part and returns what Redis said to it.
+local function in_parts(words, call)
+  local said = {}
+  for from = 1, #words, MOST do
+    local part = call(from, math.min(from + MOST - 1, #words))
+    if type(part) == 'table' then
+      for _, one in ipairs(part) do said[#said + 1] = one end
+    end
+  end
+  return said
+end
+
+local function of_presence(command, words)
+  return in_parts(words, function(from, to)
+    return redis.call(command, KEYS[1], unpack(words, from, to))
+  end)
+end
+
+-- Change how many connections each device has.
+local function count(changes)
+  local devices = {}
+  for device in pairs(changes) do devices[#devices + 1] = device end
+  table.sort(devices)
+  local set, drop = {}, {}
+  for i, held in ipairs(of_presence('HMGET', devices)) do
+    local here = (tonumber(held or '0')) + changes[devices[i]]
+    if here > 0 then
+      set[#set + 1] = devices[i]
+      set[#set + 1] = string.format('%.0f', here)
+    else
+      drop[#drop + 1] = devices[i]
+    end
+  end
+  of_presence('HSET', set)
+  of_presence('HDEL', drop)
+end
 
 if beat > at and (base == 0 or base == at) then
   if base == 0 then redis.call('DEL', KEYS[1]) end
-  for i = place, place + 3 * joined - 1, 3 do
-    if redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) == 1 then
-      redis.call('HINCRBY', KEYS[1], 'device:' .. ARGV[i + 2], 1)
-    end
+  local changes, numbers, entries, gone = {}, {}, {}, {}
+  local function note(device, by)
+    device = 'device:' .. device
+    changes[device] = (changes[device] or 0) + by
   end
-  place = place + 3 * joined
-  for i = place, place + left - 1 do
-    local entry = redis.call('HGET', KEYS[1], ARGV[i])
-    if entry then
-      redis.call('HDEL', KEYS[1], ARGV[i])
-      local device = 'device:' .. cmsgpack.unpack(entry)[2]
-      if redis.call('HINCRBY', KEYS[1], device, -1) < 1 then
-        redis.call('HDEL', KEYS[1], device)
-      end
-    end
+  for i = 12, 11 + 3 * joined, 3 do
+    numbers[#numbers + 1] = ARGV[i]
+    entries[#entries + 1] = ARGV[i]
+    entries[#entries + 1] = ARGV[i + 1]
   end
+  for i, held in ipairs(of_presence('HMGET', numbers)) do
+    if not held then note(ARGV[11 + 3 * i], 1) end
+  end
+  of_presence('HSET', entries)
+  for i = 12 + 3 * joined, 11 + 3 * joined + left do gone[#gone + 1] = ARGV[i] end
+  for _, held in ipairs(of_presence('HMGET', gone)) do
+    if held then note(cmsgpack.unpack(held)[2], -1) end
+  end
+  of_presence('HDEL', gone)
+  count(changes)
   redis.call('HSET', KEYS[1], 'at', ARGV[2])
   at = beat
 end
@@ -48,23 +91,42 @@ redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + tonumber(ARGV[5])), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
 
-place = 12 + 3 * joined + left
-for key = 6, #KEYS do
-  local device, age, why, address, role = unpack(ARGV, place, place + 4)
-  place = place + 5
-  if redis.call('ZSCORE', KEYS[5], device) then
-    local held = redis.call('GET', KEYS[key])
-    local seen = held and cmsgpack.unpack(held) or {at = 0}
-    local when = now - tonumber(age)
-    if when >= seen.at then
-      seen.at, seen.why, seen.address = when, why, address
-    end
-    if role ~= '' then
-      seen.used = seen.used or {}
-      seen.used[role] = math.max(seen.used[role] or 0, when)
-    end
-    redis.call('SET', KEYS[key], cmsgpack.pack(seen))
+if #KEYS > 5 then
+  local keys, devices, seen, write = {}, {}, {}, {}
+  local first = 12 + 3 * joined + left
+  for i = 6, #KEYS do
+    keys[#keys + 1] = KEYS[i]
+    devices[#devices + 1] = ARGV[first + 5 * (i - 6)]
   end
+  local paired = in_parts(devices, function(from, to)
+    return redis.call('ZMSCORE', KEYS[5], unpack(devices, from, to))
+  end)
+  local held = in_parts(keys, function(from, to)
+    return redis.call('MGET', unpack(keys, from, to))
+  end)
+  for i, key in ipairs(keys) do
+    if paired[i] then
+      local _, age, why, address, role = unpack(ARGV, first + 5 * (i - 1), first + 5 * i - 1)
+      local one = seen[key] or held[i] and cmsgpack.unpack(held[i]) or {at = 0}
+      local when = now - tonumber(age)
+      if when >= one.at then
+        one.at, one.why, one.address = when, why, address
+      end
+      if role ~= '' then
+        one.used = one.used or {}
+        one.used[role] = math.max(one.used[role] or 0, when)
+      end
+      seen[key] = one
+    end
+  end
+  for i, key in ipairs(keys) do
+    if seen[key] then
+      write[#write + 1] = key
+      write[#write + 1] = cmsgpack.pack(seen[key])
+      seen[key] = nil
+    end
+  end
+  in_parts(write, function(from, to) return redis.call('MSET', unpack(write, from, to)) end)
 end
 
 local head = redis.call('GET', KEYS[3]) or '0:'

@@ -36,7 +36,8 @@ class Guard:
     def locked_ms(self, classes: Sequence[str], now_ms: int) -> int:
         """Return how long attempts with these classes are still locked out; 0: they are not."""
         untils = (self._entries[one][2] for one in classes if one in self._entries)
-        return max(0, int(max(untils, default=0) - now_ms))
+        left = int(max(untils, default=0) - now_ms)
+        return min(LOCK_MS, max(0, left))
 
     def holds(self, classes: Sequence[str]) -> bool:
         """Say whether there is something that a success would clear."""

@@ -157,7 +157,7 @@ class Beat:
             del self._sent[older]
         effects: list[Effect] = []
         if answer.resync or not self.booted:
-            effects += self._resync(answer, sent)
+            effects += self._resync(answer)
         else:
             for change in answer.changes:
                 if self._follows(change):
@@ -217,7 +217,7 @@ class Beat:
             if tag is not None:
                 self._floor = Change(change.number, tag)
 
-    def _resync(self, answer: BeatAnswer, sent: _Sent) -> list[Effect]:
+    def _resync(self, answer: BeatAnswer) -> list[Effect]:
         until = self._leased_from + self._lease_seconds
         first = not self.booted
         self.booted = True
@@ -225,7 +225,6 @@ class Beat:
         self._history.clear()
         for change in [c for c in self._memory if c.number <= answer.head.number]:
             del self._memory[change]
-        self._forget(sent)
         self._index()
         return [] if first else [CloseEverybody(until)]
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from shared.messages import Present
 
 JOINED_PER_BEAT: Final = 1000
-"""How many connections one beat tells of at most; the rest wait for the next."""
+"""How many connections one beat tells of that joined, at most; the rest wait for the next."""
+LEFT_PER_BEAT: Final = 2000
+"""How many it tells of that left."""
 TOLD_LIMIT: Final = 64
 """How many beats are remembered; should an older one count, everything is told anew."""
 
@@ -36,8 +38,11 @@ class Presence:
     before, or on none.
     """
 
-    def __init__(self, *, joined_per_beat: int = JOINED_PER_BEAT) -> None:
-        self._most = joined_per_beat
+    def __init__(
+        self, *, joined_per_beat: int = JOINED_PER_BEAT, left_per_beat: int = LEFT_PER_BEAT
+    ) -> None:
+        self._most_joined = joined_per_beat
+        self._most_left = left_per_beat
         self.sightings: Final = Sightings()
         """Who was let in lately, whether or not they are still here."""
         self._here: dict[int, Present] = {}
@@ -53,7 +58,7 @@ class Presence:
     @property
     def behind(self) -> bool:
         """Whether more is to be told than one beat takes."""
-        return len(self._joining) > self._most
+        return len(self._joining) > self._most_joined or len(self._leaving) > self._most_left
 
     def joined(self, one: Present) -> None:
         """Note that a connection is here."""
@@ -68,7 +73,8 @@ class Presence:
 
     def delta(self, beat_id: int) -> tuple[int, list[Present], list[int]]:
         """Return what this beat tells: the beat it builds on, who joined and who left."""
-        joined, left = list(islice(self._joining.values(), self._most)), list(self._leaving)
+        joined = list(islice(self._joining.values(), self._most_joined))
+        left = list(islice(self._leaving, self._most_left))
         self._told[beat_id] = _Told(self._builds_on, joined, left)
         if len(self._told) > TOLD_LIMIT:
             del self._told[next(iter(self._told))]

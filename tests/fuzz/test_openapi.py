@@ -73,7 +73,7 @@ async def serving(app: web.Application) -> AsyncIterator[str]:
 
 async def schemathesis(url: str, seeds_url: str, seed: int, har: Path) -> tuple[int, str]:
     """Run schemathesis; return its exit status and what it says."""
-    command = (
+    command: tuple[str | Path, ...] = (
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", HERE / "schemathesis.toml"),
         *("run", f"{url}/openapi.json", "--header", f"Authorization: {BEARER['Authorization']}"),
         *("--seed", str(seed), "--max-examples", str(CASES_PER_OPERATION), "--no-color"),

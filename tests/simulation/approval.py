@@ -101,6 +101,8 @@ class ApprovalProcess:
                 self.announcer.heard()
         elif self.announcer.fresh:
             self._responder.deliver(message)
+        else:
+            self.process.count("R3")
 
     def _tell(self, news: News) -> None:
         with contextlib.suppress(Unavailable):

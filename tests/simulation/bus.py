@@ -70,6 +70,10 @@ class SimulatedBus:
         if not silently and not self._process.gone:
             self._process.receive(self._broken, self._number)
 
+    def subscribed_elsewhere(self) -> bool:
+        """Say whether the line leads to another server than the subscription is at."""
+        return self._seat is not None and self._seat[0] is not self.subscription.server
+
     def _arrived(
         self,
         server: Server,
@@ -144,6 +148,7 @@ class SimulatedBus:
         until = self._heard_at + self.silence_seconds
         if loop.time() >= until - 1e-6:
             self.trouble = "silent"
+            self._process.count("R14")
             self._connect()
             until = loop.time() + self.silence_seconds
         self._watch = loop.call_at(until, self._look)

@@ -68,7 +68,7 @@ class RedisClient:
         try:
             if not server.up:
                 message = "Connection refused"
-                raise LostError(message)  # noqa: TRY301
+                raise LostError(message)
             result = ask(server)
         except RedisError as error:
             problem = error

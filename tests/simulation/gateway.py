@@ -85,6 +85,7 @@ class GatewayProcess:
         )
         self.approvals = variant.approvals(requester, self.beat, self._beater)
         self.approvals.oracle = oracle
+        self.approvals.count = self.beat.count = process.count
         self._sockets = Sockets(
             identity=Identity(boot_id, "0", ""),
             rules=_RULES,

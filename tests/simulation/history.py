@@ -66,11 +66,9 @@ class Histories:
         return self._times.get(change.tag, ALWAYS)
 
     def later(self, server: Server, one: Change, other: Change) -> bool:
-        """Say whether the other comes after the one in this server's history."""
+        """Say whether the other is in this server's history, and the one did not know of it."""
         known = self._of.get(server, {})
-        if other.tag not in known:
-            return False
-        return one.tag == "" or (one.tag in known and known[other.tag] > known[one.tag])
+        return other.tag in known and known[other.tag] > known.get(one.tag, 0)
 
     def last_close(self, server: Server, device_id: str, role: str) -> float:
         """Return when this history last had a role's sockets closed."""

@@ -51,7 +51,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         while timers and timers[0].when() <= end:
             self._ready.append(heapq.heappop(timers))
         ready = self._ready
-        asyncio._set_running_loop(self)  # noqa: SLF001 (documented for event loops)
+        asyncio._set_running_loop(self)
         try:
             for _ in range(len(ready)):
                 handle = ready.popleft()

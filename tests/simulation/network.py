@@ -33,6 +33,11 @@ class Way:
         self.cut = False
         self.keeps = False
 
+    @property
+    def holds(self) -> bool:
+        """Whether something is held back."""
+        return bool(self._held)
+
     def carry(self, arrives: Callable[..., object], *args: Any) -> None:
         """Carry something to the other end, if all goes well."""
         if self.cut:

@@ -69,8 +69,6 @@ class Oracle:
         self.server = server
         self.history_lost = False
         self.checked: Counter[str] = Counter()
-        self.mattered: Counter[str] = Counter()
-        self.last_fault_end = float("-inf")
         self._rights: dict[tuple[str, str], list[Right]] = {}
         self._asked: dict[str, float] = {}
         self._heard: dict[GatewayProcess, dict[str, Changed]] = {}
@@ -203,14 +201,15 @@ class Oracle:
         self.checked["I5"] += 1
         beat: Beat = gateway.beat
         if code == CloseCode.DEVICE_REMOVED:
+            self._world.mattered["R9"] += 1
             if not self.histories.closed_since(session):
                 self._world.violate("I5", f"{device.name} is closed, and nobody touched it")
         elif code == CloseCode.TRY_AGAIN:
-            self.mattered["lease"] += 1
+            self._world.mattered["lease"] += 1
             if beat.lease_left > SWEEP_SECONDS:
                 self._world.violate("I5", f"{device.name} is closed for a lease that still runs")
         elif code == CloseCode.RESTART:
-            self.mattered["R8"] += 1
+            self._world.mattered["R8"] += 1
             if not self.history_lost:
                 self._world.violate("I5", f"{device.name} is closed, and no history was lost")
         elif code != CloseCode.NORMAL:

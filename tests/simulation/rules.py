@@ -159,17 +159,17 @@ class TrustsTheSweep(WatchedBeat):
 class KeepsEverybody(WatchedBeat):
     """R8: after a lost history, whoever is in stays in."""
 
-    def _resync(self, answer: BeatAnswer) -> list[Effect]:
-        super()._resync(answer)
+    def _resync(self, *given: Any) -> list[Effect]:
+        super()._resync(*given)
         return []
 
 
 class KeepsItsMemory(WatchedBeat):
     """R8: after a lost history, an answer from before it may still count."""
 
-    def _resync(self, answer: BeatAnswer) -> list[Effect]:
+    def _resync(self, *given: Any) -> list[Effect]:
         floor = self._floor
-        effects = super()._resync(answer)
+        effects = super()._resync(*given)
         self._floor = floor
         return effects
 
@@ -200,7 +200,7 @@ class ClosesTheRemovedOnly(WatchedBeat):
 class NeverForgets(WatchedBeat):
     """R10: news of a forgotten history is kept for ever."""
 
-    def _forget(self, ahead: frozenset[Change], *, above: int) -> None:
+    def _forget(self, *given: Any) -> None:
         """Keep it."""
 
 

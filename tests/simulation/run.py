@@ -54,7 +54,7 @@ def simulate(seed: int, variant: Variant = SOUND, *, told: bool = False) -> Outc
                 world.after(draw.uniform(BEGIN_SECONDS, until), faults.draw)
             world.after(BEGIN_SECONDS, Work(cluster, until).start)
             outcome.faults, outcome.checked = faults.drawn, cluster.oracle.checked
-            outcome.mattered = cluster.oracle.mattered
+            outcome.mattered = world.mattered
             world.run(until)
             world.story.tell("", "all faults are over, and nobody does anything more")
             world.run(until + QUIET_SECONDS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import ResponseError
+
 from tests.simulation.database import Database
 
 if TYPE_CHECKING:
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
     Write = Callable[[Database, int], Any]
     Deliver = Callable[[str, bytes], None]
+
+
+_OF_R11 = {b"seen": "R11 once", b"late": "R11 late"}
 
 
 class Server:
@@ -54,7 +59,16 @@ class Server:
     def script(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
         """Run a script; raises ResponseError at its first write where that may not be."""
         run = getattr(self._scripts, name)
-        result = self.write(lambda data, now_ms: run(data, keys, args, now_ms))
+        try:
+            result = self.write(lambda data, now_ms: run(data, keys, args, now_ms))
+        except ResponseError:
+            if name == "beat":
+                self._world.mattered["R2"] += 1
+            raise
+        if name == "commit" and result[0] in _OF_R11:
+            self._world.mattered[_OF_R11[result[0]]] += 1
+        if name == "beat" and result[2] != int(args[1]):
+            self._world.mattered["R13"] += 1
         if name == "commit" and result[0] == b"done" and self.data.writable:
             self.on_commit(self, [*keys, result])
         return result

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from services.gateway.approvals import BusApprovals
-from services.gateway.beat import Beat
+from services.gateway.beat import Beat, Standing
+from shared.bus.errors import Unavailable
 from shared.messages import Admission, Admitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.gateway.beat import Effect
-    from shared.messages import Answer, BeatAnswer, Changed, Knock
+    from shared.messages import Answer, BeatAnswer, Change, Changed, Knock
     from tests.simulation.oracle import Oracle
 
 
@@ -20,12 +21,37 @@ class WatchedBeat(Beat):
     """The real beat; `told` hears of every change that it takes."""
 
     told: Callable[[Changed], None]
+    count: Callable[[str], None]
 
     def on_news(self, news: Changed) -> list[Effect]:
         """Take news."""
         if self.booted:
             self.told(news)
+        if self.booted and news.change.number == self.applied.number + 1:
+            if news.previous_tag != self.applied.tag:
+                self.count("R5")
         return super().on_news(news)
+
+    def standing(self, decided_at: Change, device_id: str) -> Standing:
+        """Judge an answer."""
+        found = super().standing(decided_at, device_id)
+        if found is Standing.ASK_AGAIN:
+            self.count("R6")
+        elif found is Standing.WAIT:
+            self.count("R6 wait")
+        return found
+
+    def _resync(self, *given: Any) -> list[Effect]:
+        effects = super()._resync(*given)
+        if effects:
+            self.count("R8 resync")
+        return effects
+
+    def _forget(self, *given: Any) -> None:
+        before = len(self._memory)
+        super()._forget(*given)
+        if len(self._memory) < before:
+            self.count("R10")
 
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
         """Take an answer; what it brings counts as heard where it was applied."""
@@ -41,6 +67,7 @@ class WatchedApprovals(BusApprovals):
     """The real way to approval; `current` is the answer that was found to count last."""
 
     oracle: Oracle
+    count: Callable[[str], None]
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -58,7 +85,11 @@ class WatchedApprovals(BusApprovals):
     def require_current(self, answer: Answer | None, device_id: str) -> None:
         """Check."""
         self.current = None
-        super().require_current(answer, device_id)
+        try:
+            super().require_current(answer, device_id)
+        except Unavailable:
+            self.count("R6 turn")
+            raise
         self.note(answer)
 
     def note(self, answer: Answer | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 EPOCH_MS: Final = 1_700_000_000_000
 ROUNDING_SECONDS: Final = 1e-10
 """More than what is lost between the world's time and a process's: no timer fires too early."""
-TURNS_LIMIT: Final = 20_000
-"""More turns than this without time passing: something goes round in circles."""
+TURNS_LIMIT: Final = 1_000_000
+"""More turns than this in one run: something goes round in circles."""
 
 
 class ProcessClock:
@@ -57,6 +58,10 @@ class Process:
     def next_due(self) -> float:
         """Return when there is something to do, in the world's time; never while it is stopped."""
         return NEVER if self.stopped else self.loop.due - self._origin + self._lag
+
+    def count(self, rule: str) -> None:
+        """Take notice that a rule made a difference."""
+        self._world.mattered[rule] += 1
 
     def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> None:
         """Run a coroutine in this process; one that raises ends the run as an error."""
@@ -107,8 +112,12 @@ class World:
         self.processes: list[Process] = []
         self._numbers = count()
         self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
+        self.mattered: Counter[str] = Counter()
+        """How often each rule made a difference, by what `__main__` calls it."""
         self._violation: Violation | None = None
         self.turns = 0
+        self.turn_seconds = 0.00002
+        """How long a turn of a process's loop takes; things arrive meanwhile."""
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970, as they really are."""
@@ -139,7 +148,6 @@ class World:
     def run(self, until: float) -> None:
         """Let time pass up to a moment, in seconds; raises Violation."""
         events = self._events
-        same = 0
         draw = self.random.choice
         while True:
             if self._violation is not None:
@@ -156,16 +164,17 @@ class World:
             if ready:
                 chosen = ready[0] if len(ready) == 1 else draw(ready)
                 chosen.loop.turn()
+                self.now += self.turn_seconds
                 self.turns += 1
-                same += 1
-                if same > TURNS_LIMIT:
+                if self.turns > TURNS_LIMIT:
                     raise Violation("error", f"{chosen.name} goes round in circles")
-                continue
-            same = 0
+                if not events or events[0][0] > self.now:
+                    continue
+                earliest = self.now
             if earliest >= until:
                 self.now = max(self.now, until)
                 return
-            self.now = max(self.now, earliest + 10 * ROUNDING_SECONDS)
+            self.now = max(self.now, min(earliest, until) + 10 * ROUNDING_SECONDS)
             while events and events[0][0] <= self.now:
                 _when, _number, callback, args = heapq.heappop(events)
                 callback(*args)

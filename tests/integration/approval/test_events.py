@@ -7,6 +7,7 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from services.approval.authority import OPERATOR
@@ -141,6 +142,26 @@ class TestLive:
         reply = await operator.call("HEAD", "/v1/events")
         assert (reply.status, reply.text) == (200, "")
         assert here.metrics.listeners._value.get() == 0
+
+
+class TestDescription:
+    """What schemathesis cannot try, because it has no end."""
+
+    async def test_is_true(self, here: Replica, operator: Operator) -> None:
+        description = (await operator.get("/openapi.json")).body
+        described = description["paths"]["/v1/events"]["get"]
+        assert {one["name"] for one in described["parameters"]} == {"after", "Last-Event-ID"}
+        assert described["responses"].keys() == {"200", "400", "401", "500", "503"}
+        ((media, content),) = described["responses"]["200"]["content"].items()
+        assert media == "text/event-stream"
+        assert content["schema"]["x-event-data"] == {"$ref": "#/components/schemas/AuditEntry"}
+        known = description["components"]["schemas"]["AuditEntry"]
+        asked = await here.request(Device.new().asks())
+        await here.registry.approve(OPERATOR, asked.request_id)
+        async with listening(operator, "after=0") as listener:
+            for event in await listener.take(2):
+                assert msgspec.convert(event.data, AuditEntry).id == event.id
+                assert set(known["required"]) <= event.data.keys() <= known["properties"].keys()
 
 
 class TestResuming:

@@ -68,10 +68,11 @@ class TestBounds:
         sightings = Sightings(seen_per_beat=2)
         for device in ("a", "b", "c", "a"):
             saw(sightings, device)
-        assert sightings.behind
+        behind = [sightings.behind]
         assert [device for device, _age in tell(sightings, 1)] == ["b", "c"]
         sightings.answered(1)
-        assert not sightings.behind
+        behind.append(sightings.behind)
+        assert behind == [True, False]
         assert [device for device, _age in tell(sightings, 2)] == ["a"]
 
     def test_so_many_in_all_the_oldest_go(self) -> None:

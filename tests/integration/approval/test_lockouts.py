@@ -1,0 +1,307 @@
+"""Lock-out after wrong secrets, one count for all replicas (contract §12, design §5; attack 9)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import pytest
+
+from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS, WINDOW_MS
+from services.approval.questions import Questions
+from services.approval.store import call_key, guard_key
+from shared.bus.responder import Question
+from shared.clock import SystemClock
+from shared.messages import (
+    BOOTSTRAP_TOKEN,
+    DEVICE_TOKEN,
+    SHARED_SECRET,
+    Admitted,
+    Clear,
+    Denied,
+    Knock,
+    Locked,
+    NeedsPairing,
+    decode_answer,
+    encode,
+)
+from tests.integration.approval.replica import Replica, everything, replica
+from tests.unit.approval.devices import READ, Device
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared.messages import Admission, Answer
+    from tests.support.redis import RedisServer
+
+ADDRESS: Final = "203.0.113.7"
+SLOW_MS: Final = 20_000
+"""What a loaded machine may take between two steps of a test."""
+
+
+def call(number: int) -> str:
+    """Name a connection."""
+    return f"gateway:{number}"
+
+
+class Counter:
+    """Fails and succeeds from one address, each time as another connection."""
+
+    def __init__(self, replica: Replica, address: str = ADDRESS) -> None:
+        self._store = replica.store
+        self._address = address
+        self._number = 0
+
+    async def fail(self, *classes: str, times: int = 1, call_id: str = "") -> int:
+        """Fail; returns for how long the last try found itself locked out."""
+        left = 0
+        for _ in range(times):
+            self._number += 1
+            name = call_id or f"{self._address}:{self._number}"
+            left = await self._store.count_failure(self._address, name, classes or (SHARED_SECRET,))
+        return left
+
+    async def succeed(self, *classes: str) -> None:
+        """Offer the right secret."""
+        await self._store.clear_failures(self._address, classes or (SHARED_SECRET,))
+
+    async def held(self) -> dict[str, list[int]]:
+        """Return what is held against the address."""
+        value = await self._store._client.get(guard_key(self._address))
+        return msgspec.msgpack.decode(value) if value else {}
+
+    async def earlier(self, milliseconds: int) -> None:
+        """Let what is held have happened so much earlier."""
+        held = {
+            name: (failures, since - milliseconds, until and until - milliseconds)
+            for name, (failures, since, until) in (await self.held()).items()
+        }
+        key = guard_key(self._address)
+        await self._store._client.set(key, msgspec.msgpack.encode(held), keepttl=True)
+
+
+@pytest.fixture
+def counter(here: Replica) -> Counter:
+    return Counter(here)
+
+
+class TestScript:
+    async def test_ten_failures_lock_and_the_eleventh_hears_of_it(self, counter: Counter) -> None:
+        assert await counter.fail(times=FAILURES_LIMIT) == 0
+        left = await counter.fail()
+        assert LOCK_MS - SLOW_MS < left <= LOCK_MS
+
+    async def test_nine_do_not(self, counter: Counter) -> None:
+        assert await counter.fail(times=FAILURES_LIMIT - 1) == 0
+        ((failures, _, until),) = (await counter.held()).values()
+        assert (failures, until) == (FAILURES_LIMIT - 1, 0)
+
+    async def test_it_counts_down_and_further_failures_do_not_prolong_it(
+        self, counter: Counter
+    ) -> None:
+        await counter.fail(times=FAILURES_LIMIT)
+        first = await counter.fail()
+        await counter.earlier(100_000)
+        left = await counter.fail(times=30)
+        assert first - 100_000 - SLOW_MS < left <= first - 100_000
+
+    async def test_it_ends_and_counting_begins_anew(self, counter: Counter) -> None:
+        await counter.fail(times=FAILURES_LIMIT)
+        await counter.earlier(LOCK_MS)
+        assert await counter.fail(times=FAILURES_LIMIT) == 0
+        assert await counter.fail() > 0
+
+    async def test_the_window_passes(self, counter: Counter) -> None:
+        await counter.fail(times=FAILURES_LIMIT - 1)
+        await counter.earlier(WINDOW_MS)
+        assert await counter.fail(times=FAILURES_LIMIT - 1) == 0
+        assert await counter.fail() == 0
+        assert await counter.fail() > 0
+
+    async def test_within_the_window_all_count(self, counter: Counter) -> None:
+        await counter.fail(times=FAILURES_LIMIT - 1)
+        await counter.earlier(WINDOW_MS - SLOW_MS)
+        await counter.fail()
+        assert await counter.fail() > 0
+
+    async def test_a_retry_of_the_same_call_counts_once(self, counter: Counter) -> None:
+        for _ in range(3):
+            assert await counter.fail(times=3, call_id="the same") == 0
+        assert (await counter.held())[SHARED_SECRET][0] == 1
+
+    async def test_classes_are_separate(self, counter: Counter) -> None:
+        await counter.fail(SHARED_SECRET, times=FAILURES_LIMIT)
+        assert await counter.fail(SHARED_SECRET) > 0
+        assert await counter.fail(DEVICE_TOKEN, times=FAILURES_LIMIT) == 0
+        assert await counter.fail(BOOTSTRAP_TOKEN) == 0
+
+    async def test_one_attempt_may_fail_for_two(self, counter: Counter) -> None:
+        await counter.fail(DEVICE_TOKEN, SHARED_SECRET, times=FAILURES_LIMIT)
+        assert await counter.fail(SHARED_SECRET) > 0
+        assert await counter.fail(DEVICE_TOKEN) > 0
+
+    async def test_success_clears_its_class_alone(self, counter: Counter) -> None:
+        await counter.fail(SHARED_SECRET, DEVICE_TOKEN, times=FAILURES_LIMIT - 1)
+        await counter.succeed(SHARED_SECRET)
+        assert list(await counter.held()) == [DEVICE_TOKEN]
+        assert await counter.fail(SHARED_SECRET, times=FAILURES_LIMIT - 1) == 0
+        await counter.fail(DEVICE_TOKEN)
+        assert await counter.fail(DEVICE_TOKEN) > 0
+
+    async def test_success_does_not_unlock(self, counter: Counter) -> None:
+        await counter.fail(times=FAILURES_LIMIT)
+        await counter.succeed()
+        assert await counter.fail() > 0
+
+    async def test_addresses_are_separate(self, here: Replica, counter: Counter) -> None:
+        await counter.fail(times=FAILURES_LIMIT)
+        assert await Counter(here, "203.0.113.8").fail() == 0
+
+    async def test_nothing_stays_for_ever(
+        self, here: Replica, counter: Counter, redis_server: RedisServer
+    ) -> None:
+        await counter.fail(times=FAILURES_LIMIT)
+        for key in await everything(redis_server.admin_url):
+            assert 0 < await here.redis.pttl(key) <= 3_600_000
+        await counter.earlier(LOCK_MS)
+        await counter.fail()
+        await counter.succeed()
+        assert guard_key(ADDRESS) not in await everything(redis_server.admin_url)
+
+    async def test_the_marks_of_calls_are_not_answers(self, counter: Counter) -> None:
+        """A question whose secret failed is not taken for one that was committed."""
+        await counter.fail(call_id=call(1))
+        assert await counter._store._client.get(call_key(call(1))) is None
+
+
+class House:
+    """Two replicas, asked over what the bus would bring."""
+
+    def __init__(self, replicas: Sequence[Replica]) -> None:
+        self._questions = [Questions(one.admissions, one.store, one.metrics) for one in replicas]
+        self.asked = 0
+
+    async def ask(self, question: Any) -> Answer:
+        """Ask the replicas in turn."""
+        at = self.asked % len(self._questions)
+        self.asked += 1
+        asked = Question("gateway", msgspec.Raw(encode(question)))
+        (reply,) = await self._questions[at].handle([asked])
+        if isinstance(reply, asyncio.Future):
+            reply = await reply
+        assert isinstance(reply, bytes), reply
+        answer: Answer = decode_answer(reply)
+        return answer
+
+    async def knock(
+        self, *, right: bool, classes: tuple[str, ...] = (SHARED_SECRET,), address: str = ADDRESS
+    ) -> Answer:
+        """Offer a secret without a device."""
+        return await self.ask(Knock(f"k:{self.asked}", address, list(classes), right))
+
+
+@pytest.fixture
+async def house(here: Replica, there: Replica) -> House:
+    for one in (here, there):
+        await one.store.write_alive("replica")
+    return House([here, there])
+
+
+def asks(device: Device, number: int, *, token: str = "", wrong_secret: bool = False) -> Admission:
+    """Return a device's question from the address, as another connection each."""
+    question = device.asks(READ, address=ADDRESS, token=token, call_id=call(number))
+    return msgspec.structs.replace(question, wrong_secret=wrong_secret)
+
+
+class TestAttack9:
+    async def test_attack_09_wrong_tokens_spread_over_replicas_lock_after_ten_in_all(
+        self, house: House
+    ) -> None:
+        answers = [await house.knock(right=False) for _ in range(40)]
+        assert [type(one) for one in answers] == [Clear] * FAILURES_LIMIT + [Locked] * 30
+
+    async def test_attack_09_all_at_once(self, house: House) -> None:
+        answers = await asyncio.gather(*(house.knock(right=False) for _ in range(200)))
+        assert sum(isinstance(one, Clear) for one in answers) == FAILURES_LIMIT
+
+    async def test_attack_09_with_any_device_token_beside_it(
+        self, house: House, here: Replica
+    ) -> None:
+        device = Device.new()
+        answers = [
+            await house.ask(asks(device, number, token=f"guess {number}", wrong_secret=True))
+            for number in range(30)
+        ]
+        assert [type(one) for one in answers] == [Denied] * FAILURES_LIMIT + [Locked] * 20
+        assert isinstance(await house.knock(right=True), Locked), "both secrets were guessed"
+
+    async def test_attack_09_a_right_secret_is_not_told_apart_while_locked_out(
+        self, house: House, here: Replica
+    ) -> None:
+        paired = Device.new()
+        await here.pair(paired)
+        for _ in range(FAILURES_LIMIT):
+            await house.knock(right=False)
+        assert isinstance(await house.knock(right=True), Locked)
+        assert isinstance(await house.ask(asks(paired, 1)), Locked)
+        assert isinstance(await house.ask(asks(Device.new(), 2)), Locked)
+
+    async def test_who_is_elsewhere_or_has_another_secret_comes_in(
+        self, house: House, here: Replica
+    ) -> None:
+        device = Device.new()
+        token = (await here.pair(device)).device_token
+        for _ in range(FAILURES_LIMIT):
+            await house.knock(right=False)
+        assert isinstance(await house.knock(right=True, address="198.51.100.1"), Clear)
+        assert isinstance(await house.ask(asks(device, 1, token=token)), Admitted)
+
+    async def test_a_whole_64_is_one_address(self, house: House) -> None:
+        for number in range(FAILURES_LIMIT):
+            await house.knock(right=False, address=f"2001:db8:0:7::{number + 1:x}")
+        assert isinstance(await house.knock(right=False, address="2001:db8:0:7:ffff::1"), Locked)
+        assert isinstance(await house.knock(right=False, address="2001:db8:0:8::1"), Clear)
+
+    async def test_how_long_it_lasts_counts_down_from_five_minutes(
+        self, redis_server: RedisServer
+    ) -> None:
+        async with replica(redis_server.approval_url, SystemClock()) as one:
+            await one.store.write_alive("replica")
+            await self._counts_down(House([one]))
+
+    async def _counts_down(self, house: House) -> None:
+        began = time.monotonic()
+        for _ in range(FAILURES_LIMIT):
+            await house.knock(right=False)
+        lefts = []
+        for _ in range(3):
+            answer = await house.knock(right=False)
+            assert isinstance(answer, Locked)
+            lefts.append(answer.retry_after_ms)
+        took_ms = (time.monotonic() - began) * 1000
+        assert lefts == sorted(lefts, reverse=True)
+        assert LOCK_MS - took_ms - 100 <= lefts[-1] <= lefts[0] <= LOCK_MS
+
+    async def test_a_success_in_time_clears_the_count(self, house: House, here: Replica) -> None:
+        device = Device.new()
+        await here.pair(device)
+        for _ in range(FAILURES_LIMIT - 1):
+            await house.knock(right=False)
+        assert isinstance(await house.ask(asks(device, 1)), Admitted)
+        for _ in range(FAILURES_LIMIT - 1):
+            await house.knock(right=False)
+        assert isinstance(await house.knock(right=True), Clear)
+        for _ in range(FAILURES_LIMIT - 1):
+            assert isinstance(await house.knock(right=False), Clear)
+
+    async def test_a_person_still_has_to_approve(self, house: House) -> None:
+        await house.knock(right=False)
+        assert isinstance(await house.ask(asks(Device.new(), 1)), NeedsPairing)
+
+    async def test_a_retry_of_the_same_connection_counts_once(self, house: House) -> None:
+        knock = Knock("one connection", ADDRESS, [SHARED_SECRET], right=False)
+        for _ in range(2 * FAILURES_LIMIT):
+            assert isinstance(await house.ask(knock), Clear)
+        assert isinstance(await house.knock(right=False), Clear)

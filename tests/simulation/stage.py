@@ -1,0 +1,138 @@
+"""A small cluster for directed scenarios, and what a scenario does with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tests.simulation.cluster import Cluster
+from tests.simulation.logs import listening
+from tests.simulation.settled import check_progress, check_views
+from tests.simulation.story import Violation
+from tests.simulation.work import Work
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.simulation.cluster import Member
+    from tests.simulation.rules import Variant
+    from tests.simulation.sockets import Device
+
+STEP_SECONDS: Final = 0.0005
+CALL_SECONDS: Final = 0.1
+
+
+class Stage:
+    """One gateway, two approvals and three devices that nobody has approved yet."""
+
+    def __init__(self, variant: Variant, *, changes_limit: int = 256) -> None:
+        self.world = World(1, told=True)
+        self.cluster = Cluster(
+            self.world, variant, gateways=1, devices=3, changes_limit=changes_limit
+        )
+        self.gateway = self.cluster.gateways[0]
+        self.one, self.other = self.cluster.approvals
+        self.devices = self.cluster.devices
+        self.device = self.devices[0]
+        self._work = Work(self.cluster, until=0.0)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.world.run(self.world.now + seconds)
+
+    def until(self, holds: Callable[[], object], seconds: float = 5.0) -> None:
+        """Let time pass in small steps until something holds."""
+        end = self.world.now + seconds
+        while not holds():
+            assert self.world.now < end, "what the scenario waits for does not happen"
+            self.run(STEP_SECONDS)
+
+    def pair(self, *devices: Device) -> None:
+        """Have devices ask, and an operator approve."""
+        for device in devices:
+            device.connect(self.gateway, with_token=False)
+        self.run(0.1)
+        self._work.decide(self.one)
+        self.run(0.2)
+
+    def enter(self, device: Device) -> None:
+        """Have a paired device connect."""
+        device.connect(self.gateway, with_token=False)
+        self.run(0.1)
+        assert device.admitted
+
+    def operate(self, action: str, device: Device, at: Member | None = None) -> None:
+        """Have an operator do something at an approval, and see it done there."""
+        approval = self.other if at is self.other else self.one
+        self._work.change(approval, action, device)
+        self.run(0.02)
+
+    def reject(self) -> None:
+        """Have an operator reject what waits."""
+        self._work.decide(self.one, reject=True)
+        self.run(0.1)
+
+    def after_a_beat(self) -> None:
+        """Let time pass until just after a regular beat has gone out."""
+        last = self.gateway.beat._last_id
+        self.until(lambda: self.gateway.beat._last_id > last)
+
+    def calls(self, device: Device, seconds: float) -> None:
+        """Have a device call again and again."""
+        for _ in range(round(seconds / CALL_SECONDS)):
+            device.call()
+            self.run(CALL_SECONDS)
+
+    def only_the_first_is_heard(self) -> None:
+        """Let the other approval's publishing be lost until no gateway asks it any more."""
+        self.other.lines[0].up.cut = True
+        self.run(4.0)
+
+    def split(self, *, forget: int, moved: Sequence[Member]) -> None:
+        """Promote a replica that lacks the newest changes; only these approvals' stores move."""
+        cluster, old = self.cluster, self.cluster.server
+        old.data.writable = False
+        head = old.data.between("latchkey:changes", 0)[-1][0]
+        kept = len(old.journal)
+        while True:
+            new = old.promoted("B", kept)
+            changes = new.data.between("latchkey:changes", 0)
+            if changes and changes[-1][0] <= head - forget:
+                break
+            kept -= 1
+        cluster.oracle.histories.inherit(old, new)
+        cluster.oracle.history_lost = True
+        cluster.server = new
+        cluster.oracle.replaced(new)
+        self.world.story.tell("redis B", f"is the master; it forgot {forget} changes")
+        for member in moved:
+            member.lines[2].server = new
+
+    def settle(self) -> None:
+        """Let all be quiet, and check what must hold then."""
+        for member in self.cluster.members:
+            for line in member.lines:
+                line.mend()
+                line.server = self.cluster.server
+            if member.bus.subscribed_elsewhere():
+                member.bus.lose(silently=False)
+        self.run(7.0)
+        check_views(self.cluster)
+        for device in self.devices:
+            if device.idle:
+                device.connect(self.gateway, with_token=False)
+        self.run(2.5)
+        check_progress(self.cluster)
+        self.run(0.0)
+
+
+def play(scenario: Callable[[Stage], None], variant: Variant, **options: int) -> tuple[str, str]:
+    """Play a scenario; returns the invariant that broke, or nothing, and the story."""
+    stage = Stage(variant, **options)
+    with listening(stage.world):
+        try:
+            stage.run(3.0)
+            scenario(stage)
+        except Violation as violation:
+            return violation.invariant, str(stage.world.story)
+    return "", str(stage.world.story)

@@ -1,0 +1,51 @@
+"""Each rule is needed: its scenario passes with the real parts, and breaks without the rule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.simulation import scenarios
+from tests.simulation.rules import SOUND, WITHOUT
+from tests.simulation.stage import play
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.stage import Stage
+
+SCENARIOS: Final[dict[str, tuple[Callable[[Stage], None], str]]] = {
+    "R1 echo": (scenarios.a_late_answer, "I1"),
+    "R2": (scenarios.a_demoted_master, "I1"),
+    "R4": (scenarios.far_behind, "I1"),
+    "R5": (scenarios.news_of_two_histories, "I1"),
+    "R6 memory": (scenarios.a_revoke_overtakes, "I2"),
+    "R6 history": (scenarios.an_answer_of_a_forgotten_history, "I2"),
+    "R6 turn": (scenarios.a_revoke_in_between, "I2"),
+    "R7": (scenarios.a_stopped_gateway_wakes, "I1"),
+    "R8": (scenarios.a_trimmed_log, "I1"),
+    "R8 floor": (scenarios.an_answer_from_before, "I1"),
+    "R9 closes": (scenarios.a_rotated_token, "I1"),
+    "R9 no wider": (scenarios.a_new_label, "I5"),
+    "R10": (scenarios.news_above_the_head, "I4"),
+    "R11 once": (scenarios.a_second_try, "I3"),
+    "R11 in time": (scenarios.a_late_commit, "I3"),
+    "R13": (scenarios.gone_before_it_was_answered, "I4"),
+    "R14": (scenarios.a_silent_loss, "progress"),
+}
+OPTIONS: Final = {"R4": {"changes_limit": 1}}
+
+
+@pytest.mark.parametrize("rule", SCENARIOS)
+def test_the_scenario_passes(rule: str) -> None:
+    scenario, _invariant = SCENARIOS[rule]
+    broken, story = play(scenario, SOUND, **OPTIONS.get(rule, {}))
+    assert not broken, story
+
+
+@pytest.mark.parametrize("rule", SCENARIOS)
+def test_it_breaks_without_the_rule(rule: str) -> None:
+    scenario, invariant = SCENARIOS[rule]
+    broken, story = play(scenario, WITHOUT[rule], **OPTIONS.get(rule, {}))
+    assert broken == invariant, story
