@@ -151,7 +151,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 
 def _by_registry(error: errors.RegistryError) -> Refused:
     if isinstance(error, errors.RequestOver):
-        kind, detail = _ENDED[error.state]
+        kind, detail = _ENDED.get(error.state, _BUG)
         return Refused(kind, detail, successor=error.successor)
     headers: dict[str, str] = {}
     if isinstance(error, errors.StoreUnavailable):
@@ -159,7 +159,7 @@ def _by_registry(error: errors.RegistryError) -> Refused:
             log_events.STORE_UNAVAILABLE.name, error=str(error)
         )
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    kind, detail = _WRONG[type(error)]
+    kind, detail = _WRONG.get(type(error), _BUG)
     return Refused(kind, detail, headers, scope=getattr(error, "scope", ""))
 
 

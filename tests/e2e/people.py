@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,6 +12,7 @@ from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Refused
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CONTROL_UI
+from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -179,3 +181,14 @@ def lines(service: ServiceProcess, event: str, **having: object) -> list[dict[st
     return [
         line for line in service.logs() if line["event"] == event and having.items() <= line.items()
     ]
+
+
+async def approvals_heard(gateway: ServiceProcess, reason: str) -> None:
+    """Wait until a gateway says this of the approvals it hears, such as `2 live`."""
+    async with aiohttp.ClientSession() as http, asyncio.timeout(WAIT_SECONDS):
+        while True:
+            async with http.get(f"{gateway.url}/readyz") as answer:
+                said = await answer.json()
+            if said["dependencies"]["approval"]["reason"] == reason:
+                return
+            await asyncio.sleep(POLL_SECONDS)

@@ -8,7 +8,6 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
 
 from shared.bus.requester import DEADLINE_SECONDS, QUESTIONS_IN_FLIGHT_LIMIT
@@ -16,16 +15,15 @@ from shared.bus.responders import DOUBT_SECONDS
 from shared.device.handshake import Admitted, Credentials, encode
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tests.e2e.people import Operator, Visitor, lines, pair
+from tests.e2e.people import Operator, Visitor, approvals_heard, lines, pair
 from tests.support.raw_socket import RawSocket, frame_bytes
-from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shared.device.handshake import Refused
     from tests.conftest import StartStack
-    from tests.support.service import ServiceProcess
     from tests.support.stack import Stack
 
 RETRY_BOUNDS_MS = range(500, 5_001)
@@ -259,25 +257,14 @@ class TestHeard:
         def asked() -> int:
             return len(lines(silent, "question", device=visitor.device_id))
 
-        await reasons_are(gateway, "2 live")
+        await approvals_heard(gateway, "2 live")
         silent.pause()
-        await reasons_are(gateway, "1 live")
+        await approvals_heard(gateway, "1 live")
         for _ in range(6):
             await visitor.visits(gateway)
         before = asked()
         silent.resume()
-        await reasons_are(gateway, "2 live")
+        await approvals_heard(gateway, "2 live")
         async with asyncio.timeout(DOUBT_SECONDS + MARGIN_SECONDS):
             while asked() == before:
                 await visitor.visits(gateway)
-
-
-async def reasons_are(gateway: ServiceProcess, reason: str) -> None:
-    """Wait until a gateway says this of its approvals."""
-    async with aiohttp.ClientSession() as http, asyncio.timeout(WAIT_SECONDS):
-        while True:
-            async with http.get(f"{gateway.url}/readyz") as answer:
-                said = await answer.json()
-            if said["dependencies"]["approval"]["reason"] == reason:
-                return
-            await asyncio.sleep(POLL_SECONDS)

@@ -23,6 +23,18 @@ async def is_refused(here: Replica, device: Device, token: str) -> bool:
 
 
 class TestTokens:
+    async def test_never_opens_anything_again_once_the_device_is_removed(
+        self, here: Replica, operator: Operator
+    ) -> None:
+        device = Device.new()
+        old = (await here.pair(device)).device_token
+        (await operator.call("DELETE", path_of(device))).ok()
+        assert await is_refused(here, device, old)
+        fresh = await here.pair(device)
+        assert fresh.device_token != old
+        assert await is_refused(here, device, old)
+        await here.admit(device.asks(token=fresh.device_token))
+
     async def test_attack_29_the_old_token_is_void_once_rotated(
         self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:

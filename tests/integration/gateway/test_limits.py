@@ -158,6 +158,14 @@ class TestFramesAheadOfHello:
         await until(lambda: outcomes(house), "the attempt is over")
         assert outcomes(house) == {"gone": 1}
 
+    async def test_who_vanishes_without_a_word_was_not_silent(self, house: House) -> None:
+        raw = await house.raw()
+        await raw.challenge()
+        raw.hang_up()
+        await house.empty()
+        await until(lambda: outcomes(house), "the attempt is over")
+        assert outcomes(house) == {"gone": 1}
+
     async def test_a_refused_one_is_told_so_whatever_came_behind(self, house: House) -> None:
         house.approvals.answer = want_pairing
         raw = await connect_with(house, CLI, 3, held=False)

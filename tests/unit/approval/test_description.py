@@ -1,0 +1,127 @@
+"""The description of the API says what the code has, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from services.approval import errors, objects, problems, records
+from services.approval.openapi import describe
+from services.approval.operations import OPERATIONS, PARAMETERS, AuditQuery
+from services.approval.public import METRICS, PAGES, Description
+from services.approval.records import Token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KINDS = [kind for kind in vars(problems).values() if isinstance(kind, problems.Kind)]
+DESCRIPTION: dict[str, Any] = describe(OPERATIONS, (*PAGES, METRICS))
+CALLS: dict[str, dict[str, Any]] = {
+    call["operationId"]: call
+    for methods in DESCRIPTION["paths"].values()
+    for call in methods.values()
+}
+
+
+def everywhere(value: Any) -> Iterator[Any]:
+    """Return a value and all that is in it."""
+    yield value
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for one in value:
+            yield from everywhere(one)
+
+
+def test_it_is_of_the_form_it_promises() -> None:
+    msgspec.convert(DESCRIPTION, Description, strict=True)
+    assert DESCRIPTION["openapi"].startswith("3.1.")
+
+
+def test_ids_are_unique_and_complete() -> None:
+    ids = [one.id for one in (*OPERATIONS, *PAGES, METRICS)]
+    assert sorted(CALLS) == sorted(set(ids)) == sorted(ids)
+
+
+def test_references_lead_somewhere_and_nothing_is_left_over() -> None:
+    found = {one for one in everywhere(DESCRIPTION) if str(one).startswith("#/")}
+    schemas = {f"#/components/schemas/{name}" for name in DESCRIPTION["components"]["schemas"]}
+    assert found == schemas
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.id)
+class TestOperation:
+    def test_every_parameter_of_the_path(self, operation: Any) -> None:
+        described = [one for one in CALLS[operation.id]["parameters"] if one["in"] == "path"]
+        assert [one["name"] for one in described] == re.findall(r"\{(\w+)\}", operation.path)
+        for one in described:
+            assert one["required"]
+            assert one["schema"] == msgspec.json.schema(PARAMETERS[one["name"]])
+
+    def test_every_problem_by_its_status(self, operation: Any) -> None:
+        responses = CALLS[operation.id]["responses"]
+        assert set(responses) == {"200", *(str(kind.status) for kind in operation.problems)}
+        for kind in operation.problems:
+            response = responses[str(kind.status)]
+            assert f"`{kind.name}`" in response["description"]
+            assert list(response["content"]) == ["application/problem+json"]
+
+    def test_the_admin_token_is_wanted(self, operation: Any) -> None:
+        assert "security" not in CALLS[operation.id]
+        assert DESCRIPTION["security"] == [{"adminToken": []}]
+
+    def test_a_body_where_something_is_changed(self, operation: Any) -> None:
+        assert ("requestBody" in CALLS[operation.id]) == (operation.method != "GET")
+
+
+def test_pages_want_no_token() -> None:
+    for page in (*PAGES, METRICS):
+        assert CALLS[page.id]["security"] == []
+
+
+def test_patterns_and_bounds_as_promised() -> None:
+    described = {one["name"]: one for call in CALLS.values() for one in call.get("parameters", ())}
+    assert described["requestId"]["schema"]["pattern"] == "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+    assert described["deviceId"]["schema"]["pattern"] == "^[0-9a-f]{64}$"
+    assert described["role"]["schema"]["enum"] == ["node", "operator"]
+    limit = described["limit"]["schema"]
+    assert (limit["minimum"], limit["maximum"], limit["default"]) == (1, 1000, 100)
+    assert set(AuditQuery.__struct_fields__) <= described.keys()
+
+
+def test_without_an_ops_port_of_its_own_metrics_are_described() -> None:
+    assert "/metrics" in DESCRIPTION["paths"]
+    assert "/metrics" not in describe(OPERATIONS, PAGES)["paths"]
+
+
+def test_no_field_of_an_answer_holds_a_token() -> None:
+    """A role's token is described by scopes and times alone."""
+    shown = set(objects.DeviceToken.__struct_fields__)
+    assert shown - {"role"} == set(Token.__struct_fields__) - {"token_id"}
+    for name, schema in DESCRIPTION["components"]["schemas"].items():
+        fields = set(schema.get("properties", ()))
+        assert fields.isdisjoint({"token", "deviceToken", "tokenId"}), name
+
+
+class TestProblems:
+    def test_names_are_unique(self) -> None:
+        assert len({kind.name for kind in KINDS}) == len(KINDS)
+
+    def test_every_kind_can_happen_somewhere(self) -> None:
+        described = {kind for operation in OPERATIONS for kind in operation.problems}
+        assert described | {problems.NOT_FOUND, problems.METHOD, problems.NOT_ALLOWED} == set(KINDS)
+
+    def test_every_error_of_the_registry_has_its_words(self) -> None:
+        declared = {
+            one
+            for one in vars(errors).values()
+            if isinstance(one, type) and issubclass(one, errors.RegistryError)
+        }
+        assert declared - {errors.RegistryError, errors.RequestOver} == set(problems._WRONG)
+
+    def test_every_end_of_a_request_has_its_words(self) -> None:
+        ends = {getattr(records, name) for name in ("APPROVED", "REJECTED", "SUPERSEDED")}
+        assert ends | {records.EXPIRED, records.DISPLACED} == set(problems._ENDED)
