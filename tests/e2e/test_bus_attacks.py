@@ -43,7 +43,8 @@ from tests.support.waiting import WAIT_SECONDS, until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from shared.bus.responder import Question, Reply
+    from shared.bus.responder import Reply
+    from shared.messages import BeatQuestion, Knock
     from tests.conftest import StartStack
     from tests.support.service import ServiceProcess
     from tests.support.stack import Stack
@@ -362,8 +363,8 @@ class TestAttack38:
 class NewerApproval(FakeApproval):
     """An approval of a later release: its answers and news have fields we do not know yet."""
 
-    async def _reply(self, question: Question) -> Reply:
-        reply = await super()._reply(question)
+    async def _reply(self, asked: Admission | Knock | BeatQuestion) -> Reply:
+        reply = await super()._reply(asked)
         assert isinstance(reply, bytes)
         return with_more(reply)
 

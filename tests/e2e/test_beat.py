@@ -1,0 +1,307 @@
+"""The beat, the lease and the resync with real processes (design §4; attacks 26, 27, 32 and 34)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import pytest
+import redis as redis_py
+
+from shared.bus.channels import NEWS, inbox_channel
+from shared.device.handshake import Close, Credentials
+from shared.device.profile import CLI, NODE_HOST
+from tests.e2e.people import Operator, lines, pair
+from tests.support.raw_socket import TEXT, RawSocket
+from tests.support.waiting import POLL_SECONDS, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import StartStack
+    from tests.e2e.people import Visitor
+    from tests.support.service import ServiceProcess
+    from tests.support.stack import Stack
+
+BEAT_SECONDS: Final = 0.3
+LEASE_SECONDS: Final = 4.0
+RECONNECT_SECONDS: Final = 2.0
+"""How long a gateway may take to be subscribed again."""
+MARGIN_SECONDS: Final = 2.0
+"""What a loaded machine may take on top of a bound."""
+RECOVERY_SECONDS: Final = 10.0
+LEASE_LOST: Final = Close(1013, "approval unavailable")
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and two gateways with a short lease, for the whole module."""
+    beat = {"BEAT_SECONDS": str(BEAT_SECONDS), "LEASE_SECONDS": str(LEASE_SECONDS)}
+    return start_stack(approvals=2, gateways=2, gateway_env=beat)
+
+
+@pytest.fixture(autouse=True)
+def _mended(house: Stack) -> Iterator[None]:
+    """Bring everything back, whatever the test did to it."""
+    yield
+    if house.redis.running:
+        house.redis.resume()
+    else:
+        house.redis.start()
+    for service in house.services:
+        if service.status is None:
+            service.resume()
+        else:
+            service.start()
+    for service in house.services:
+        service.wait_ready()
+
+
+async def enters(visitor: Visitor, gateway: ServiceProcess) -> RawSocket:
+    """Let a paired device in on a socket that does nothing unasked."""
+    raw = await RawSocket.open(gateway.port)
+    credentials = Credentials(token=visitor.stack.gateway_token)
+    answer = await raw.connect(visitor.key, visitor.profile, credentials)
+    assert answer["ok"], answer
+    return raw
+
+
+async def health(raw: RawSocket) -> bool:
+    """Ask, and return whether it was served."""
+    await raw.send_json({"type": "req", "id": "1", "method": "health"})
+    return bool((await raw.receive_text())["ok"])
+
+
+async def metric(service: ServiceProcess, name: str) -> float:
+    """Return a metric's value; 0 where it was never counted."""
+    async with aiohttp.ClientSession() as http, http.get(f"{service.url}/metrics") as answer:
+        found = re.search(rf"(?m)^{re.escape(name)} (.+)$", await answer.text())
+    return float(found[1]) if found else 0.0
+
+
+async def closed_within(raw: RawSocket, seconds: float) -> Close:
+    """Return how it was closed, and fail if that took longer."""
+    began = time.monotonic()
+    close = await raw.closed()
+    took = time.monotonic() - began
+    assert took < seconds + MARGIN_SECONDS, f"closed after {took:.1f} s"
+    return close
+
+
+def admin(house: Stack) -> Any:
+    """Return a client of Redis that may do everything."""
+    return redis_py.Redis.from_url(house.redis.admin_url)
+
+
+def cut(house: Stack, gateway_boot_id: str) -> int:
+    """Kill every connection that a gateway has to Redis; returns how many."""
+    with admin(house) as client:
+        name = f"latchkey-{gateway_boot_id[:8]}"
+        ids = [one["id"] for one in client.client_list() if one["name"] == name]
+        for number in ids:
+            client.client_kill_filter(_id=number)
+        return len(ids)
+
+
+def subscribers(house: Stack, channel: str) -> int:
+    """Return how many are subscribed to a channel."""
+    with admin(house) as client:
+        ((_, number),) = client.pubsub_numsub(channel)
+        return int(number)
+
+
+class TestLostNews:
+    async def test_attack_26_news_closes_live_sockets_on_every_replica(self, house: Stack) -> None:
+        visitor = await pair(house)
+        sockets = [await enters(visitor, gateway) for gateway in house.gateways]
+        async with Operator(house, house.approvals[0]) as operator:
+            (await operator.remove(visitor.device_id)).ok()
+        for raw in sockets:
+            async with raw:
+                await raw.send_json({"type": "req", "id": "late", "method": "health"})
+                close = await closed_within(raw, 2 * BEAT_SECONDS)
+                assert close == (4001, "device removed")
+
+    @pytest.mark.parametrize("turn", range(4))
+    async def test_attack_26_the_connections_are_killed_at_the_moment_of_a_revoke(
+        self, house: Stack, turn: int
+    ) -> None:
+        visitor = await pair(house, (CLI, NODE_HOST)[turn % 2])
+        gateway = house.gateways[turn % 2]
+        boot_id = gateway.boot_id
+        async with (
+            await enters(visitor, gateway) as raw,
+            Operator(house, house.approvals[turn // 2]) as operator,
+        ):
+            revoking = asyncio.create_task(operator.remove(visitor.device_id))
+            assert await asyncio.to_thread(cut, house, boot_id) >= 1
+            (await revoking).ok()
+            close = await closed_within(raw, 2 * BEAT_SECONDS + RECONNECT_SECONDS)
+            assert close.code == 4001
+
+    async def test_attack_27_the_news_is_lost_and_the_beat_makes_up_for_it(
+        self, house: Stack
+    ) -> None:
+        visitor, other = await pair(house), await pair(house)
+        gateway = house.gateways[0]
+        boot_id = gateway.boot_id
+        async with (
+            await enters(visitor, gateway) as raw,
+            await enters(other, gateway) as unconcerned,
+            Operator(house, house.approvals[0]) as operator,
+        ):
+            listening = subscribers(house, NEWS)
+            gateway.pause()
+            await asyncio.to_thread(cut, house, boot_id)
+            assert subscribers(house, inbox_channel(boot_id)) == 0
+            assert subscribers(house, NEWS) == listening - 1
+            (await operator.remove(visitor.device_id)).ok()
+            gateway.resume()
+            close = await closed_within(raw, 2 * BEAT_SECONDS + RECONNECT_SECONDS)
+            assert close == (4001, "device removed"), "not by the end of the lease"
+            assert await health(unconcerned)
+
+
+class TestRedis:
+    async def test_attack_27_black_holed_live_sockets_end_with_the_lease(
+        self, house: Stack
+    ) -> None:
+        visitors = [await pair(house, profile) for profile in (CLI, NODE_HOST)]
+        sockets = [
+            await enters(visitor, gateway) for visitor in visitors for gateway in house.gateways
+        ]
+        house.redis.pause()
+        closes = await asyncio.gather(*(closed_within(raw, LEASE_SECONDS) for raw in sockets))
+        assert set(closes) == {LEASE_LOST}
+        for gateway in house.gateways:
+            assert lines(gateway, "lease.lost")
+            refused = await visitors[0].refused(gateway)
+            assert refused.code == "UNAVAILABLE"
+            assert refused.close is not None
+            assert refused.close.code == 1013
+            await gateway.until_not_ready()
+        house.redis.resume()
+        for service in house.services:
+            await service.until_ready(seconds=RECOVERY_SECONDS)
+        for gateway in house.gateways:
+            for visitor in visitors:
+                await visitor.visits(gateway, with_gateway_token=False)
+        for raw in sockets:
+            raw.hang_up()
+
+    async def test_killed_and_started_whose_lease_held_stay_and_work(self, house: Stack) -> None:
+        visitor = await pair(house)
+        sockets = [await enters(visitor, gateway) for gateway in house.gateways]
+        losts = [len(lines(gateway, "history.lost")) for gateway in house.gateways]
+        house.redis.kill9()
+        assert [await health(raw) for raw in sockets] == [True, True]
+        house.redis.start()
+        for service in house.services:
+            await service.until_ready(seconds=RECOVERY_SECONDS)
+        assert [await health(raw) for raw in sockets] == [True, True]
+        assert losts == [len(lines(gateway, "history.lost")) for gateway in house.gateways]
+        async with Operator(house, house.approvals[0]) as operator:
+            (await operator.remove(visitor.device_id)).ok()
+        for raw in sockets:
+            async with raw:
+                assert (await closed_within(raw, 2 * BEAT_SECONDS)).code == 4001
+
+    async def test_attack_34_emptied_everybody_is_closed_and_judged_anew(
+        self, house: Stack
+    ) -> None:
+        visitors = [await pair(house, profile) for profile in (CLI, NODE_HOST)]
+        sockets = [
+            await enters(visitor, gateway) for visitor in visitors for gateway in house.gateways
+        ]
+        house.redis.call("FLUSHALL")
+        for raw in sockets:
+            async with raw:
+                assert await closed_within(raw, LEASE_SECONDS) == (1012, "history lost")
+        for gateway in house.gateways:
+            assert lines(gateway, "history.lost")
+            for visitor in visitors:
+                await visitor.waits(gateway)
+                refused = await visitor.refused(gateway, with_gateway_token=False)
+                assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
+
+    async def test_attack_34_what_connects_meanwhile_is_never_let_in(self, house: Stack) -> None:
+        visitor = await pair(house)
+        house.redis.call("FLUSHALL")
+        for _ in range(20):
+            for gateway in house.gateways:
+                refused = await visitor.refused(gateway)
+                assert refused.code in {"NOT_PAIRED", "UNAVAILABLE"}
+
+
+class TestStoppedGateway:
+    async def test_attack_27_nothing_is_served_to_who_was_revoked_meanwhile(
+        self, house: Stack
+    ) -> None:
+        """Not one queued frame: it wakes to old sockets before any of its timers runs."""
+        visitor = await pair(house)
+        gateway, other = house.gateways
+        async with (
+            await enters(visitor, gateway) as raw,
+            await enters(visitor, other) as elsewhere,
+            Operator(house, house.approvals[0]) as operator,
+        ):
+            assert await health(raw)
+            gateway.pause()
+            began = time.monotonic()
+            (await operator.remove(visitor.device_id)).ok()
+            assert (await closed_within(elsewhere, 2 * BEAT_SECONDS)).code == 4001
+            for number in range(40):
+                frame = {"type": "req", "id": str(number), "method": "health"}
+                await raw.send_json(frame)
+            await until(
+                lambda: time.monotonic() - began > LEASE_SECONDS + BEAT_SECONDS,
+                "the lease has ended",
+            )
+            gateway.resume()
+            frames = await raw.rest()
+        assert [frame for frame in frames if frame.opcode == TEXT] == []
+        (close,) = [frame.close for frame in frames if frame.opcode == 8]
+        assert close.code in {1013, 4001}
+
+
+class TestApprovals:
+    @pytest.mark.parametrize("how", ["killed", "stopped"])
+    async def test_attack_32_all_away_live_sockets_end_with_the_lease(
+        self, house: Stack, how: str
+    ) -> None:
+        visitor = await pair(house)
+        sockets = [await enters(visitor, gateway) for gateway in house.gateways]
+        for approval in house.approvals:
+            approval.kill9() if how == "killed" else approval.pause()
+        for gateway in house.gateways:
+            assert (await visitor.refused(gateway)).code == "UNAVAILABLE"
+        assert [await health(raw) for raw in sockets] == [True, True], "the lease still runs"
+        closes = await asyncio.gather(*(closed_within(raw, LEASE_SECONDS) for raw in sockets))
+        assert set(closes) == {LEASE_LOST}
+        for approval in house.approvals:
+            approval.start() if how == "killed" else approval.resume()
+        for service in house.services:
+            await service.until_ready(seconds=RECOVERY_SECONDS)
+        for gateway in house.gateways:
+            await visitor.visits(gateway, with_gateway_token=False)
+        for raw in sockets:
+            raw.hang_up()
+
+    @pytest.mark.parametrize("which", [0, 1])
+    async def test_one_stopped_the_lease_goes_on(self, house: Stack, which: int) -> None:
+        visitor = await pair(house)
+        sockets = [await enters(visitor, gateway) for gateway in house.gateways]
+        house.approvals[which].pause()
+        began = time.monotonic()
+        left: list[float] = []
+        while time.monotonic() - began < 2 * LEASE_SECONDS:
+            for gateway in house.gateways:
+                left.append(await metric(gateway, "latchkey_gateway_lease_left_seconds"))
+            assert [await health(raw) for raw in sockets] == [True, True]
+            await asyncio.sleep(POLL_SECONDS)
+        assert min(left) > LEASE_SECONDS / 4
+        for raw in sockets:
+            raw.hang_up()
