@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from itertools import count, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.faults import WEIGHTS
@@ -22,8 +22,6 @@ from tests.simulation.rules import SOUND, WITHOUT
 from tests.simulation.run import simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.simulation.run import Outcome
 
 CHUNK: Final = 50
@@ -107,11 +105,6 @@ def _table(title: str, counts: Counter[str], rows: dict[str, str]) -> None:
     print(f"{title}:")
     for name, meaning in rows.items():
         print(f"  {counts[name]:>9}  {name:<18} {meaning}".rstrip())
-
-
-def fresh_seeds() -> Iterator[int]:
-    """Return seeds that were not tried before."""
-    return count(secrets.randbelow(10**12))
 
 
 if __name__ == "__main__":

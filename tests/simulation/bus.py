@@ -6,13 +6,13 @@ that is lost silently only after SILENCE_SECONDS without a message (R14).
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from shared.bus.errors import Rejected, Unavailable
 from shared.bus.redis import PUBLISH_SECONDS, SILENCE_SECONDS
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Sequence
 
     from shared.bus.envelope import Envelope, Opened

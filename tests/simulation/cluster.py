@@ -43,7 +43,8 @@ class Cluster:
     @property
     def members(self) -> list[Member]:
         """All processes that were not killed."""
-        return [one for one in (*self.gateways, *self.approvals) if not one.process.gone]
+        everybody: list[Member] = [*self.gateways, *self.approvals]
+        return [one for one in everybody if not one.process.gone]
 
     def restart(self, member: Member) -> None:
         """Start a process anew in the place of one that was killed."""

@@ -6,9 +6,12 @@ the same writes, up to where it had them. `tests/simulation/test_contract.py` ho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from redis.exceptions import ResponseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 Word = str | bytes | int | float
 Entry = tuple[int, tuple[bytes, ...]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, MutableMapping
 
     from tests.simulation.world import World
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def listening(world: World) -> Iterator[None]:
     """Turn logged exceptions into the end of the run; put the logs back as they were after it."""
 
-    def hear(_logger: Any, _method: str, event: dict[str, Any]) -> Any:
+    def hear(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
         # A handler that takes longer than it may, on a slow line, is logged and left alone.
         if event.get("exc_info") is not None and not isinstance(sys.exc_info()[1], TimeoutError):
             world.trouble("a service", f"{event['event']}\n{traceback.format_exc()}")

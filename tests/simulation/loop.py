@@ -96,7 +96,11 @@ class ProcessLoop(asyncio.AbstractEventLoop):
             self.due = AT_ONCE
         return handle
 
-    call_soon_threadsafe = call_soon
+    def call_soon_threadsafe(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Call in the next turn: there is only one thread."""
+        return self.call_soon(callback, *args, context=context)
 
     def call_later(  # type: ignore[override]
         self,

@@ -83,7 +83,7 @@ class Oracle:
 
     def committed(self, server: Server, what: list[Any]) -> None:
         """Take notice of a commit."""
-        *keys, result = what
+        *keys, _result = what
         now = self._world.now
         done = self.histories.note(server, now)
         for change in done:
@@ -184,12 +184,12 @@ class Oracle:
 
     def may_serve(self, device_id: str, role: str) -> bool:
         """Say whether a device may come in now."""
-        rights = self._rights.get((device_id, role))
+        rights = self._rights.get((device_id, role), [])
         return bool(rights) and rights[-1].live
 
     def holds_now(self, session: Session) -> bool:
         """Say whether a session has its right at this moment."""
-        rights = self._rights.get((session.device_id, session.role))
+        rights = self._rights.get((session.device_id, session.role), [])
         return bool(rights) and rights[-1].holds(session.decided_at)
 
     def _closes(self, socket: SimulatedSocket, session: Session, code: int) -> None:

@@ -1,10 +1,13 @@
 """The rules of the beat by number, and the services without one of them (tests only).
 
-`WITHOUT` names, for each part of a rule, what is left out, and the parts to leave it out with.
-R12 (a call from a socket is judged by the caller's own record) is not here: no call that changes
-something comes from a socket yet, so there is nothing to simulate. R3 cannot be caught: an approval
-that goes on answering from a demoted master is slower to be left alone, but R2 keeps it from
-renewing a lease and R6 keeps its answers from counting; it is tried with the others all the same.
+`WITHOUT` names, for each part of a rule, the services without it. `test_rules.py` has a scenario for
+each in which an invariant breaks, but for these, which no invariant can tell:
+
+    R1 order   The lease never moves back by itself, and what an overtaken answer undoes (a place in
+               history, presence) the next beat does again; it costs a second.
+    R3         An approval that goes on answering from a demoted master is avoided more slowly, but
+               R2 keeps it from renewing a lease, and R6 keeps its answers from counting.
+    R12        No call that changes something comes from a socket yet: nothing to simulate.
 """
 
 from __future__ import annotations
@@ -168,9 +171,9 @@ class KeepsItsMemory(WatchedBeat):
     """R8: after a lost history, an answer from before it may still count."""
 
     def _resync(self, *given: Any) -> list[Effect]:
-        floor = self._floor
+        floor = self._floor if self.booted else None
         effects = super()._resync(*given)
-        self._floor = floor
+        self._floor = floor or self._floor
         return effects
 
 

@@ -39,13 +39,9 @@ class Scripts:
             return seen
         if self.is_late(plan["not_after"], now_ms):
             return [b"late", number, tag, b"", b""]
-        for place, version in plan["expects"]:
-            if data.texts.get(keys[place - 1], b"")[:16] != version.encode():
-                return [b"conflict", number, tag, b"", b""]
-        for place, most, member in plan["limits"]:
-            members = data.sorted.get(keys[place - 1], {})
-            if len(members) >= most and member not in members:
-                return [b"full", number, tag, b"", b""]
+        problem = _problem(data, keys, plan)
+        if problem:
+            return [problem, number, tag, b"", b""]
         for command, place, words in plan["writes"]:
             given = [args[word - 1] if isinstance(word, int) else word for word in words]
             data.run(command, keys[place - 1], given, now_ms)
@@ -148,3 +144,15 @@ class Scripts:
         where, answer = kept.split(b"\n", 1)
         number, tag = where.split(b":", 1)
         return [b"seen", int(number), tag, answer, b""]
+
+
+def _problem(data: Database, keys: Sequence[str], plan: dict[str, Any]) -> bytes:
+    """Say what a plan expects and does not find, or nothing."""
+    for place, version in plan["expects"]:
+        if data.texts.get(keys[place - 1], b"")[:16] != version.encode():
+            return b"conflict"
+    for place, most, member in plan["limits"]:
+        members = data.sorted.get(keys[place - 1], {})
+        if len(members) >= most and member not in members:
+            return b"full"
+    return b""

@@ -11,7 +11,7 @@ import pytest
 from tests.simulation.run import simulate
 
 RUNS: Final = int(os.environ.get("SIMULATION_RUNS", "2000"))
-CHUNK: Final = 50
+CHUNK: Final = 25
 
 
 @pytest.mark.parametrize("chunk", range(RUNS // CHUNK))

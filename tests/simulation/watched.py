@@ -27,9 +27,12 @@ class WatchedBeat(Beat):
         """Take news."""
         if self.booted:
             self.told(news)
-        if self.booted and news.change.number == self.applied.number + 1:
-            if news.previous_tag != self.applied.tag:
-                self.count("R5")
+        if (
+            self.booted
+            and news.change.number == self.applied.number + 1
+            and news.previous_tag != self.applied.tag
+        ):
+            self.count("R5")
         return super().on_news(news)
 
     def standing(self, decided_at: Change, device_id: str) -> Standing:

@@ -8,7 +8,7 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.simulation.loop import NEVER, ProcessLoop
+from tests.simulation.loop import ProcessLoop
 from tests.simulation.story import Story, Violation
 
 if TYPE_CHECKING:
@@ -46,18 +46,14 @@ class Process:
         self.boot_id = boot_id
         self.stopped = False
         self.gone = False
-        self.stopped_seconds = 0.0
-        """How long it has been stopped in all."""
         origin = world.random.uniform(10.0, 10_000.0)
         self.clock = ProcessClock(world, origin, world.random.choice((0, 0, -600_000, 600_000)))
         self._world = world
-        self._lag = 0.0
-        self._origin = origin
-        self.loop = ProcessLoop(self._loop_time, self._trouble)
-
-    def next_due(self) -> float:
-        """Return when there is something to do, in the world's time; never while it is stopped."""
-        return NEVER if self.stopped else self.loop.due - self._origin + self._lag
+        self.behind = -origin
+        """What to add to this process's timers for the world's time."""
+        self.loop = ProcessLoop(  # type: ignore[abstract]  # sockets and threads it has none
+            self._loop_time, self._trouble
+        )
 
     def count(self, rule: str) -> None:
         """Take notice that a rule made a difference."""
@@ -79,9 +75,8 @@ class Process:
     def wake(self, seconds: float, *, suspended: bool) -> None:
         """Let it go on after so many seconds; `suspended`: its timers have not seen them."""
         self.stopped = False
-        self.stopped_seconds += seconds
         if suspended:
-            self._lag += seconds
+            self.behind += seconds
 
     def kill(self) -> None:
         """End it without a word."""
@@ -90,7 +85,7 @@ class Process:
         self._world.processes.remove(self)
 
     def _loop_time(self) -> float:
-        return self._world.now + self._origin - self._lag
+        return self._world.now - self.behind
 
     def _ended(self, task: Any) -> None:
         if not self.gone and not task.cancelled() and task.exception() is not None:
@@ -147,34 +142,47 @@ class World:
 
     def run(self, until: float) -> None:
         """Let time pass up to a moment, in seconds; raises Violation."""
-        events = self._events
-        draw = self.random.choice
         while True:
-            if self._violation is not None:
-                raise self._violation
+            earliest = self._turns(until)
+            self._require_soundness()
+            if earliest >= until:
+                self.now = max(self.now, until)
+                return
+            self.now = max(self.now, earliest + 10 * ROUNDING_SECONDS)
+            self._happen()
+
+    def _require_soundness(self) -> None:
+        if self._violation is not None:
+            raise self._violation
+
+    def _turns(self, until: float) -> float:
+        """Let processes take turns until none has anything to do; returns when the next has."""
+        events, processes, draw = self._events, self.processes, self.random.choice
+        while self._violation is None:
             earliest = events[0][0] if events else until
-            ready = []
             end = self.now - ROUNDING_SECONDS
-            for process in self.processes:
-                due = process.next_due()
+            ready = []
+            for process in processes:
+                due = process.loop.due + process.behind
+                if process.stopped:
+                    continue
                 if due <= end:
                     ready.append(process)
                 elif due < earliest:
                     earliest = due
-            if ready:
-                chosen = ready[0] if len(ready) == 1 else draw(ready)
-                chosen.loop.turn()
-                self.now += self.turn_seconds
-                self.turns += 1
-                if self.turns > TURNS_LIMIT:
-                    raise Violation("error", f"{chosen.name} goes round in circles")
-                if not events or events[0][0] > self.now:
-                    continue
-                earliest = self.now
-            if earliest >= until:
-                self.now = max(self.now, until)
-                return
-            self.now = max(self.now, min(earliest, until) + 10 * ROUNDING_SECONDS)
-            while events and events[0][0] <= self.now:
-                _when, _number, callback, args = heapq.heappop(events)
-                callback(*args)
+            if not ready:
+                return earliest
+            chosen = ready[0] if len(ready) == 1 else draw(ready)
+            chosen.loop.turn()
+            self.now += self.turn_seconds
+            self.turns += 1
+            if self.turns > TURNS_LIMIT:
+                self.violate("error", f"{chosen.name} goes round in circles")
+            self._happen()
+        return self.now
+
+    def _happen(self) -> None:
+        events = self._events
+        while events and events[0][0] <= self.now:
+            _when, _number, callback, args = heapq.heappop(events)
+            callback(*args)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -27,6 +28,7 @@ from shared.messages import (
     BeatAnswer,
     BeatQuestion,
     Change,
+    Changed,
     Clear,
     Knock,
     NeedsPairing,
@@ -98,7 +100,7 @@ class _Peer:
 class FakeApproval(_Peer):
     """Announces itself each second and answers by `answer`; `asked` is what came.
 
-    To beats it says that nothing ever changes, and it locks nobody out.
+    It locks nobody out, and nothing changes unless a test says so.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class FakeApproval(_Peer):
         self.asked: list[Admission] = []
         self.knocks: list[Knock] = []
         self.beats: list[BeatQuestion] = []
+        self.history: list[Changed] = []
         self.messages = 0
         """Messages of questions, those of beats left out."""
         self.routine = 0
@@ -121,6 +124,23 @@ class FakeApproval(_Peer):
         self.answer: Callable[[Admission], Awaitable[Answer]] = admit
         self.responder = Responder(self.bus.publish, self.envelope, self._handle)
         self._announcing: asyncio.Task[None] | None = None
+
+    @property
+    def head(self) -> Change:
+        """Where its history stands."""
+        return self.history[-1].change if self.history else HEAD
+
+    async def change(
+        self, device_id: str, closes: Sequence[str] = ("*",), *, tell: bool = True
+    ) -> Changed:
+        """Add to history what closes a device; beats bring it, and news if it is told."""
+        head = self.head
+        at = Change(head.number + 1, secrets.token_hex(4))
+        changed = Changed(at, head.tag, device_id, "removed", 0, list(closes))
+        self.history.append(changed)
+        if tell:
+            await self.tell(changed)
+        return changed
 
     async def tell(self, news: News) -> None:
         """Publish news and wait until Redis has it."""
@@ -165,13 +185,16 @@ class FakeApproval(_Peer):
     async def _reply(self, asked: Admission | Knock | BeatQuestion) -> Reply:
         if isinstance(asked, BeatQuestion):
             self.beats.append(asked)
+            known = asked.booted and asked.applied in [HEAD, *(one.change for one in self.history)]
+            missed = [one for one in self.history if one.change.number > asked.applied.number]
             return encode(
                 BeatAnswer(
                     asked.beat_id,
-                    HEAD,
+                    self.head,
                     SystemClock().wall_ms(),
                     asked.beat_id,
-                    resync=not asked.booted,
+                    resync=not known,
+                    changes=missed if known else [],
                 )
             )
         if isinstance(asked, Knock):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiohttp import web
 
+from services.gateway.__main__ import KEEPALIVE_SECONDS
 from services.gateway.accept import BulkAcceptor
 from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import SWEEP_SECONDS, Connection, Connections
@@ -154,6 +155,8 @@ class House:
         self._acceptor: BulkAcceptor | None = None
         self._raws: list[RawSocket] = []
         self.port = 0
+        self.keepalive_seconds = KEEPALIVE_SECONDS
+        """How long a socket may take for a whole request, from its beginning or the last one."""
 
     @property
     def url(self) -> str:
@@ -233,7 +236,11 @@ class House:
 
         def protocol() -> CountingProtocol:
             made = CountingProtocol(
-                server, loop=loop, access_log=None, tcp_keepalive=False, keepalive_timeout=75.0
+                server,
+                loop=loop,
+                access_log=None,
+                tcp_keepalive=False,
+                keepalive_timeout=self.keepalive_seconds,
             )
             self.protocols.append(made)
             return made

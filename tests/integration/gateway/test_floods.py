@@ -16,6 +16,7 @@ from shared.device.handshake import Credentials, encode
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CONTROL_UI
 from shared.messages import BOOTSTRAP_TOKEN, SHARED_SECRET
+from shared.protocol.limits import FRAME_LIMIT_BYTES
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
 from tests.support.peers import FakeApproval
 from tests.support.raw_socket import BINARY, Gone, RawSocket, frame_bytes
@@ -35,6 +36,7 @@ SENDERS = 24
 SENT_BYTES = 12 * MEGABYTE
 """What each sender of a flood sends; kept, it would be 288 MB."""
 MORE_MEMORY_BYTES = 64 * MEGABYTE
+LARGEST_FRAMES = 60
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +127,24 @@ class TestMemory:
         assert (closed["code"], closed["reason"]) == (1013, "slow consumer")
         # 50 MiB may wait, and a frame is in memory a few times while it is served.
         assert most_memory(service.pid) - before < 200 * MEGABYTE
+
+
+    async def test_attack_40_the_largest_frames_one_after_another(
+        self, gateway: tuple[ServiceProcess, FakeApproval]
+    ) -> None:
+        service, _ = gateway
+        padding = FRAME_LIMIT_BYTES - len(b'{"type":"req","id":"1","method":"health","x":""}')
+        request = b'{"type":"req","id":"1","method":"health","x":"%s"}' % (b"x" * padding)
+        highest = []
+        for _ in range(2):
+            async with await RawSocket.open(service.port) as raw:
+                assert (await raw.connect(None, CLI, GOOD))["ok"]
+                for _ in range(LARGEST_FRAMES // 2):
+                    await raw.send(request)
+                    while (await raw.receive_text())["type"] == "event":
+                        pass
+            highest.append(most_memory(service.pid))
+        assert highest[1] - highest[0] < FRAME_LIMIT_BYTES, "nothing of them stays"
 
 
 class TestBusTraffic:

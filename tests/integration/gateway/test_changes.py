@@ -1,0 +1,218 @@
+"""Decisions that a change overtook, and messages that somebody repeats (attacks 28 and 30)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from redis.asyncio import Redis
+
+from shared.bus.channels import NEWS, inbox_channel
+from shared.device.handshake import Credentials, encode
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI
+from shared.messages import Admitted, Denied
+from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
+from tests.support.peers import FakeApproval, want_pairing
+from tests.support.raw_socket import RawSocket
+from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from shared.messages import Admission, Answer
+    from tests.support.redis import RedisServer
+    from tests.support.service import ServiceProcess
+
+GOOD = Credentials(token=GATEWAY_TOKEN)
+SELDOM = "20"
+"""A beat so rare that only what is asked for at once can come within a test."""
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, redis_server: RedisServer) -> Iterator[ServiceProcess]:
+    """Return a gateway whose regular beats hardly ever come."""
+    settings = {"BEAT_SECONDS": SELDOM, "LEASE_SECONDS": "600"}
+    with gateway_process(tmp_path, redis_server, **settings) as process:
+        yield process
+
+
+@pytest.fixture
+async def approval(
+    gateway: ServiceProcess, redis_server: RedisServer
+) -> AsyncIterator[FakeApproval]:
+    async with FakeApproval(redis_server.approval_url, BUS_SECRET) as approval:
+        await gateway.until_ready()
+        yield approval
+
+
+class Overtaken:
+    """Decides at once and answers when it may; later questions are answered with a no."""
+
+    def __init__(self, approval: FakeApproval) -> None:
+        self._approval = approval
+        self.answered = asyncio.Event()
+        approval.answer = self
+
+    async def __call__(self, question: Admission) -> Answer:
+        if len(self._approval.asked) > 1:
+            return Denied(self._approval.head, "device-token-mismatch")
+        decided_at = self._approval.head
+        await self.answered.wait()
+        return Admitted(decided_at, "a device token", [], 1)
+
+
+@asynccontextmanager
+async def knocking(gateway: ServiceProcess, key: DeviceKey) -> AsyncIterator[RawSocket]:
+    """Yield a socket whose `connect` has gone."""
+    async with await RawSocket.open(gateway.port) as raw:
+        await raw.challenge()
+        await raw.send(encode(raw.connect_frame(key, CLI, GOOD)).encode())
+        yield raw
+
+
+def at_head(approval: FakeApproval) -> Any:
+    """Let everybody in, decided at what is the newest change."""
+
+    async def answer(_question: Admission) -> Answer:
+        return Admitted(approval.head, "a device token", [], 1)
+
+    return answer
+
+
+async def bus_events(gateway: ServiceProcess, event: str) -> float:
+    """Return how often something happened on the gateway's bus."""
+    async with aiohttp.ClientSession() as http, http.get(f"{gateway.url}/metrics") as answer:
+        name = re.escape(f'latchkey_gateway_bus_total{{event="{event}"}}')
+        found = re.search(rf"(?m)^{name} (.+)$", await answer.text())
+    return float(found[1]) if found else 0.0
+
+
+class TestAttack28:
+    async def test_attack_28_decided_before_a_revoke_and_delivered_after_it(
+        self, gateway: ServiceProcess, approval: FakeApproval
+    ) -> None:
+        key = DeviceKey.generate()
+        overtaken = Overtaken(approval)
+        async with knocking(gateway, key) as raw:
+            await until(lambda: approval.asked, "approval has decided")
+            await approval.change(key.device_id)
+            overtaken.answered.set()
+            answer = await raw.receive_text()
+        assert answer["error"]["details"]["code"] == "AUTH_TOKEN_MISMATCH"
+        first, again = approval.asked
+        assert again.call_id != first.call_id, "another question, not a retry of the first"
+
+    async def test_attack_28_a_change_of_another_device_is_no_hindrance(
+        self, gateway: ServiceProcess, approval: FakeApproval
+    ) -> None:
+        overtaken = Overtaken(approval)
+        async with knocking(gateway, DeviceKey.generate()) as raw:
+            await until(lambda: approval.asked, "approval has decided")
+            await approval.change("another device")
+            overtaken.answered.set()
+            assert (await raw.receive_text())["ok"]
+        assert len(approval.asked) == 1
+
+    async def test_attack_28_the_news_was_lost_and_the_answer_shows_that_there_is_more(
+        self, gateway: ServiceProcess, approval: FakeApproval
+    ) -> None:
+        """What is decided at a change that is not known here waits for a beat, and not long."""
+        key = DeviceKey.generate()
+        await approval.change(key.device_id, tell=False)
+        approval.answer = at_head(approval)
+        beats = len(approval.beats)
+        async with knocking(gateway, key) as raw:
+            assert (await raw.receive_text())["ok"]
+        assert len(approval.beats) > beats
+
+    async def test_attack_28_who_came_in_before_a_lost_revoke_goes_with_the_next_beat(
+        self, gateway: ServiceProcess, approval: FakeApproval
+    ) -> None:
+        key = DeviceKey.generate()
+        approval.answer = at_head(approval)
+        async with knocking(gateway, key) as raw:
+            assert (await raw.receive_text())["ok"]
+            await approval.change(key.device_id, tell=False)
+            await approval.change("another device")
+            assert await raw.closed() == (4001, "device removed")
+
+
+class Listener:
+    """Hears everything that Redis hears, sealed as it is, and can say it again."""
+
+    def __init__(self, redis: RedisServer, *channels: str) -> None:
+        self._client: Any = Redis.from_url(redis.admin_url)
+        self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)
+        self._channels = channels
+        self.heard: list[tuple[str, bytes]] = []
+
+    async def __aenter__(self) -> Listener:
+        await self._pubsub.subscribe(*self._channels)
+        self._task = asyncio.create_task(self._listen())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._pubsub.aclose()
+        await self._client.aclose()
+
+    async def repeat(self) -> int:
+        """Say everything again that was heard so far; returns how much that was."""
+        said = list(self.heard)
+        for channel, data in said:
+            await self._client.publish(channel, data)
+        return len(said)
+
+    async def _listen(self) -> None:
+        async for message in self._pubsub.listen():
+            self.heard.append((message["channel"].decode(), message["data"]))
+
+
+class TestAttack30:
+    async def test_attack_30_old_decisions_let_nobody_in(
+        self, gateway: ServiceProcess, approval: FakeApproval, redis_server: RedisServer
+    ) -> None:
+        key = DeviceKey.generate()
+        approval.answer = at_head(approval)
+        inbox = inbox_channel(gateway.boot_id)
+        async with Listener(redis_server, inbox) as listener:
+            async with knocking(gateway, key) as raw:
+                assert (await raw.receive_text())["ok"]
+            await until(lambda: listener.heard, "the decision was heard")
+            before = await bus_events(gateway, "rejected-replayed")
+            approval.answer = want_pairing
+            async with knocking(gateway, key) as raw:
+                repeated = await listener.repeat()
+                answer = await raw.receive_text()
+            assert answer["error"]["code"] == "NOT_PAIRED"
+            await self._rejected(gateway, before + repeated)
+
+    async def test_attack_30_old_news_closes_nobody(
+        self, gateway: ServiceProcess, approval: FakeApproval, redis_server: RedisServer
+    ) -> None:
+        key = DeviceKey.generate()
+        async with Listener(redis_server, NEWS) as listener:
+            old = await approval.change(key.device_id)
+            approval.answer = at_head(approval)
+            await until(lambda: listener.heard, "the news was heard")
+            async with knocking(gateway, key) as raw:
+                assert (await raw.receive_text())["ok"]
+                before = await bus_events(gateway, "rejected-replayed")
+                assert await listener.repeat()
+                await approval.tell(old)  # sealed anew, as a replica that is late would
+                await self._rejected(gateway, before + 1)
+                await raw.send_json({"type": "req", "id": "1", "method": "health"})
+                assert (await raw.receive_text())["ok"]
+
+    async def _rejected(self, gateway: ServiceProcess, times: float) -> None:
+        """Wait until the gateway has rejected so many messages that it knew."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while await bus_events(gateway, "rejected-replayed") < times:
+                await asyncio.sleep(POLL_SECONDS)
