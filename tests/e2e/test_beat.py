@@ -33,6 +33,7 @@ RECONNECT_SECONDS: Final = 2.0
 MARGIN_SECONDS: Final = 2.0
 """What a loaded machine may take on top of a bound."""
 RECOVERY_SECONDS: Final = 10.0
+LEASE_LEFT: Final = "latchkey_gateway_lease_left_seconds"
 LEASE_LOST: Final = Close(1013, "approval unavailable")
 
 
@@ -310,8 +311,7 @@ class TestApprovals:
         began = time.monotonic()
         left: list[float] = []
         while time.monotonic() - began < 2 * LEASE_SECONDS:
-            for gateway in house.gateways:
-                left.append(await metric(gateway, "latchkey_gateway_lease_left_seconds"))
+            left += [await metric(one, LEASE_LEFT) for one in house.gateways]
             assert [await health(raw) for raw in sockets] == [True, True]
             await asyncio.sleep(POLL_SECONDS)
         assert min(left) > LEASE_SECONDS / 4

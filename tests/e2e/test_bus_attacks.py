@@ -360,6 +360,15 @@ class TestAttack38:
         await strangers.until(0)
 
 
+async def head_of(house: Stack) -> Change:
+    """Return where the store's history stands."""
+    async with contextlib.aclosing(redis_client(house.redis.admin_url)) as client:
+        found = await client.get("latchkey:head")
+    assert isinstance(found, bytes)
+    number, _, tag = found.decode().partition(":")
+    return Change(int(number), tag)
+
+
 class NewerApproval(FakeApproval):
     """An approval of a later release: its answers and news have fields we do not know yet."""
 
@@ -420,8 +429,9 @@ class TestOtherReleases:
     ) -> None:
         (gateway, *_) = house.gateways
         visitor = Visitor(house)
+        base = await head_of(house)
         async with (
-            kind(house.redis.approval_url, bus_secret(house), version=version) as other,
+            kind(house.redis.approval_url, bus_secret(house), version=version, base=base) as other,
             AsyncExitStack() as sockets,
         ):
             await approvals_heard(gateway, "3 live")

@@ -122,7 +122,7 @@ def a_revoke_in_between(stage: Stage) -> None:
 
     That is a matter of milliseconds, so it is tried with one gap after another.
     """
-    for gap in range(12):
+    for gap in range(16):
         stage.pair(stage.device)
         stage.only_the_first_is_heard()
         stage.other.lines[0].mend()
@@ -131,10 +131,9 @@ def a_revoke_in_between(stage: Stage) -> None:
         stage.device.connect(stage.gateway, with_token=False)
         stage.run(0.1)
         stage.operate("revoke", stage.device, stage.other)
-        stage.world.turn_seconds = 0.02
-        stage.one.lines[0].mend()
-        stage.run(0.005 + 0.01 * gap)
-        stage.other.lines[0].mend()
+        stage.world.turn_seconds = 0.01
+        stage.world.after(0.08, stage.one.lines[0].mend)
+        stage.world.after(0.01 * gap, stage.other.lines[0].mend)
         stage.run(0.5)
         stage.world.turn_seconds = 0.00002
         stage.run(0.5)

@@ -110,9 +110,12 @@ class FakeApproval(_Peer):
         *,
         boot_id: str | None = None,
         version: int = VERSION,
+        base: Change = HEAD,
     ) -> None:
         boot_id = boot_id or new_boot_id()
         super().__init__(redis_url, bus_secret, boot_id, version, ask_channel(boot_id))
+        self.base = base
+        """Where its history begins: the store's head, beside approvals that are real."""
         self.asked: list[Admission] = []
         self.knocks: list[Knock] = []
         self.beats: list[BeatQuestion] = []
@@ -128,7 +131,7 @@ class FakeApproval(_Peer):
     @property
     def head(self) -> Change:
         """Where its history stands."""
-        return self.history[-1].change if self.history else HEAD
+        return self.history[-1].change if self.history else self.base
 
     async def change(
         self, device_id: str, closes: Sequence[str] = ("*",), *, tell: bool = True
@@ -185,7 +188,8 @@ class FakeApproval(_Peer):
     async def _reply(self, asked: Admission | Knock | BeatQuestion) -> Reply:
         if isinstance(asked, BeatQuestion):
             self.beats.append(asked)
-            known = asked.booted and asked.applied in [HEAD, *(one.change for one in self.history)]
+            history = [self.base, *(one.change for one in self.history)]
+            known = asked.booted and asked.applied in history
             missed = [one for one in self.history if one.change.number > asked.applied.number]
             return encode(
                 BeatAnswer(
@@ -199,9 +203,12 @@ class FakeApproval(_Peer):
             )
         if isinstance(asked, Knock):
             self.knocks.append(asked)
-            return encode(Clear(HEAD))
+            return encode(Clear(self.base))
         self.asked.append(asked)
-        return encode(await self.answer(asked))
+        answer = await self.answer(asked)
+        if answer.change == HEAD:
+            answer = msgspec.structs.replace(answer, change=self.base)
+        return encode(answer)
 
 
 class FakeGateway(_Peer):

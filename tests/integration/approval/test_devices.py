@@ -7,7 +7,6 @@ import pytest
 from services.approval.authority import OPERATOR
 from shared.messages import NeedsPairing
 from tests.integration.approval.operator import path_of
-from tests.integration.approval.test_device_tokens import is_refused
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:

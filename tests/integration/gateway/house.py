@@ -26,11 +26,11 @@ from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from shared.listening import open_sockets
+from shared.messages import Admission, Answer, Change, Clear, Knock
 from shared.observability.health import Readiness
 from shared.observability.ops import OpsViews
 from shared.settings import Secrets
 from tests.support.clock import FakeClock, turns
-from shared.messages import Admission, Answer, Change, Clear, Knock
 from tests.support.peers import admit
 from tests.support.raw_socket import RawSocket
 from tests.support.waiting import until

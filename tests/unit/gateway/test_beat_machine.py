@@ -82,7 +82,7 @@ class BeatMachine(RuleBasedStateMachine):
         return self.log[-1].news.change if self.log else Change()
 
     @rule(device_id=devices, closes=st.booleans())
-    def commit(self, device_id: str, closes: bool) -> None:
+    def commit(self, device_id: str, *, closes: bool) -> None:
         head = self.head
         news = Changed(
             Change(head.number + 1, f"t{next(self.tags)}"),
@@ -239,7 +239,7 @@ class BeatMachine(RuleBasedStateMachine):
 
     @invariant()
     def under_a_lease_nobody_is_inside_who_was_revoked_before_it(self) -> None:
-        """The promise: what was committed before the lease began has closed whom it closes."""
+        """Hold the promise: what was committed before the lease began has closed whom it closes."""
         if self.beat.leased:
             for one in self.inside:
                 self._holds(one)

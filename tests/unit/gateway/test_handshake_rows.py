@@ -311,7 +311,7 @@ class TestTooManyFailures:
         ],
         ids=["right token", "wrong token", "wrong password", "bootstrap token"],
     )
-    def test_knocks(self, frame: Any, classes: tuple[str, ...], right: bool) -> None:
+    def test_knocks(self, frame: Any, classes: tuple[str, ...], *, right: bool) -> None:
         outcome = knocked(frame, REMOTE, self.LOCKED, classes=classes, right=right)
         assert isinstance(outcome, Refusal)
         assert told(outcome) == self.row()
