@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.support.stack import Stack
 
 RETRY_BOUNDS_MS = range(500, 5_001)
-MARGIN_SECONDS = 8.0
+MARGIN_SECONDS = 12.0
 """What a loaded machine may take on top of a deadline."""
 CROWD = 1_200
 PER_ADDRESS = 30

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.support.redis import RedisServer
 
 HERE: Final = Path(__file__).parent
-CASES_PER_OPERATION: Final = 15
+CASES_PER_OPERATION: Final = 10
 RUN_SECONDS: Final = 150.0
 """When a run has hung; on an idle machine it takes less than 20 s."""
 ENDLESS: Final = [operation.path for operation in OPERATIONS if operation.streams]
@@ -82,8 +82,13 @@ async def schemathesis(url: str, seeds_url: str, seed: int, har: Path) -> tuple[
     )
     process = await asyncio.create_subprocess_exec(
         *command,
-        cwd=HERE.parents[1],
-        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz.seeded", "SEEDS_URL": seeds_url},
+        cwd=har.parent,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(HERE.parents[1]),
+            "SCHEMATHESIS_HOOKS": "tests.fuzz.seeded",
+            "SEEDS_URL": seeds_url,
+        },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

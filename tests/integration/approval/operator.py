@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tests.unit.approval.devices import Device
 
 BEARER: Final = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+RAW_SECONDS: Final = 10.0
 HARDENING: Final = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -101,6 +103,16 @@ class Operator:
             is_json = response.content_type.endswith("json") and method != "HEAD"
             body = msgspec.json.decode(text) if is_json else text
             return Reply(response.status, response.headers, text, body)
+
+    async def raw(self, request: str) -> bytes:
+        """Send a request byte for byte, each character one; return all that comes back."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.url.port)
+        try:
+            writer.write(request.encode("latin-1"))
+            return await asyncio.wait_for(reader.read(), RAW_SECONDS)
+        finally:
+            writer.close()
+            await writer.wait_closed()
 
     async def get(self, path: str) -> Reply:
         """Read."""

@@ -7,12 +7,14 @@ import pytest
 from services.approval.authority import OPERATOR
 from shared.messages import NeedsPairing
 from tests.integration.approval.operator import path_of
+from tests.integration.approval.replica import everything
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
     from tests.support.clock import FakeClock
+    from tests.support.redis import RedisServer
 
 READ_PAIRING = ("operator.read", "operator.pairing")
 UNKNOWN = "0" * 64
@@ -138,13 +140,20 @@ class TestRenaming:
 
 
 class TestRemoving:
-    async def test_it_is_gone(self, here: Replica, operator: Operator) -> None:
+    async def test_it_is_gone(
+        self, here: Replica, operator: Operator, redis_server: RedisServer
+    ) -> None:
         device = await here.paired()
+        await here.request(device.asks(READ_PAIRING))
         reply = await operator.call("DELETE", path_of(device))
         assert reply.ok() == {"deviceId": device.device_id}
         assert here.told[-1].closes == ["*"]
         reply = await operator.call("DELETE", path_of(device))
         assert reply.problem(404, "unknown-device") == {"deviceId": device.device_id}
+        kept = await everything(redis_server.admin_url)
+        named = [key for key, value in kept.items() if device.device_id in key + repr(value)]
+        kinds = {key.split(":")[1] for key in named}
+        assert kinds == {"audit", "changes", "request"}, "what was, and nothing that is"
 
     async def test_what_it_asked_for_goes_with_it(self, here: Replica, operator: Operator) -> None:
         device = Device.new()

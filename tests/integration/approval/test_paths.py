@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -151,16 +150,6 @@ class TestMethods:
         await operator.call("HEAD", "/metrics")
 
 
-async def _raw(operator: Operator, request: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", operator.url.port)
-    try:
-        writer.write(request)
-        return await asyncio.wait_for(reader.read(), 10)
-    finally:
-        writer.close()
-        await writer.wait_closed()
-
-
 @pytest.mark.parametrize(
     "request_text",
     [
@@ -181,7 +170,7 @@ async def test_what_is_no_http_gets_one_refusal(
     here: Replica, operator: Operator, request_text: str
 ) -> None:
     await here.request(Device.new().asks())
-    answer = await _raw(operator, request_text.encode("latin-1"))
+    answer = await operator.raw(request_text)
     assert answer.count(b"HTTP/1.") - answer.count(b"HTTP/1.1'") == 1
     assert answer.split(maxsplit=2)[1] == b"400"
     assert b"pending" not in answer

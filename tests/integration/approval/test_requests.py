@@ -155,6 +155,10 @@ class TestApproving:
         new = await here.request(device.asks())
         assert new.request_id != old.request_id
         assert (await operator.approve(old.request_id)).problem(410, "request-expired")
+        first, expired, requested = here.told
+        assert (expired.request_id, requested.request_id) == (old.request_id, new.request_id)
+        assert expired.previous_tag == first.change.tag
+        assert requested.previous_tag == expired.change.tag
         assert [entry["action"] for entry in await operator.audit()] == [
             "requested",
             "expired",
