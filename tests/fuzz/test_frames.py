@@ -52,6 +52,10 @@ relaxed = settings(
 )
 
 
+pytestmark = pytest.mark.timeout(300)
+"""Seconds for a test of many examples, on a machine that has other things to do."""
+
+
 class Bench:
     """One gateway and one event loop for all examples."""
 

@@ -67,8 +67,12 @@ class Histories:
 
     def later(self, server: Server, one: Change, other: Change) -> bool:
         """Say whether the other is in this server's history, and the one did not know of it."""
-        known = self._of.get(server, {})
-        return other.tag in known and known[other.tag] > known.get(one.tag, 0)
+        if other.tag not in self._of.get(server, {}):
+            return False
+        for known in self._of.values():
+            if one.tag in known and other.tag in known:
+                return known[other.tag] > known[one.tag]
+        return True
 
     def last_close(self, server: Server, device_id: str, role: str) -> float:
         """Return when this history last had a role's sockets closed."""

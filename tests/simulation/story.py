@@ -12,8 +12,12 @@ class Violation(Exception):
     """An invariant did not hold. `invariant`: I1 to I5, progress, or error."""
 
     def __init__(self, invariant: str, text: str) -> None:
-        super().__init__(f"{invariant}: {text}")
+        super().__init__(invariant, text)
         self.invariant = invariant
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.text}"
 
 
 class Story:

@@ -1,4 +1,7 @@
-"""Random runs, with other seeds each time; a failure names its seed, and tells its story."""
+"""Random runs: the same seeds each time, or so many new ones as SIMULATION_RUNS says.
+
+A failure names its seed, and tells its story.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ import pytest
 
 from tests.simulation.run import simulate
 
-RUNS: Final = int(os.environ.get("SIMULATION_RUNS", "2000"))
+NEW_RUNS: Final = int(os.environ.get("SIMULATION_RUNS", "0"))
+RUNS: Final = NEW_RUNS or 200
 CHUNK: Final = 25
 
 
 @pytest.mark.parametrize("chunk", range(RUNS // CHUNK))
 def test_no_invariant_breaks(chunk: int) -> None:
-    first = secrets.randbelow(10**12)
+    first = secrets.randbelow(10**12) if NEW_RUNS else 1 + chunk * CHUNK
     print(f"seeds {first} to {first + CHUNK - 1}")
     for seed in range(first, first + CHUNK):
         if simulate(seed).violation is not None:

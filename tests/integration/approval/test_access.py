@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 from structlog.testing import capture_logs
@@ -99,6 +100,21 @@ class TestAttack42:
         for name in ("token", "access_token", "authorization"):
             reply = await nowhere.call("GET", f"/v1/requests?{name}={ADMIN_TOKEN}", headers={})
             assert reply.problem(401, "unauthorized") == {}
+
+    async def test_attack_25_guessing_ids_tells_strangers_nothing(
+        self, here: Replica, operator: Operator, nowhere: Operator
+    ) -> None:
+        """A right id and a wrong one get the same answer, and there are too many to guess."""
+        ids = [(await here.request(Device.new().asks())).request_id for _ in range(20)]
+        assert len({UUID(one).int >> 64 for one in ids}) == len(ids)
+        ones = [sum(UUID(one).int >> bit & 1 for one in ids) for bit in range(128)]
+        assert all(0 < count < len(ids) for count in ones), "every bit is drawn"
+        for request_id in (ids[0], str(UUID(int=0))):
+            for act in ("approve", "reject"):
+                path = f"/v1/requests/{request_id}/{act}"
+                reply = await nowhere.call("POST", path, headers={})
+                assert reply.problem(401, "unauthorized") == {}
+        assert len((await operator.call("GET", "/v1/requests")).body["pending"]) == len(ids)
 
     async def test_refused_before_the_call_is_looked_at(self, nowhere: Operator) -> None:
         """Nothing that is wrong with a call is told to who may not make it."""

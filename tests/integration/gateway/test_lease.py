@@ -1,0 +1,97 @@
+"""What a gateway serves, and whom it lets in, when its lease or its history is gone (R7, R8)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.gateway.connections import LEASE_LOST_REASON, SWEEP_SECONDS
+from shared.bus.errors import Unavailable
+from shared.device.handshake import Credentials
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI
+from tests.integration.gateway.house import TOKEN, House
+from tests.support.clock import turns
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+GOOD = Credentials(token=TOKEN)
+HEALTH = b'{"type":"req","id":"1","method":"health"}'
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with House() as house:
+        yield house
+
+
+class TestLeaseIsOver:
+    async def test_a_frame_is_not_served_though_no_timer_has_run(self, house: House) -> None:
+        """A process that was stopped wakes to old frames before anything else."""
+        raw, connection = await house.admitted()
+        house.approvals.leased = False
+        for _ in range(3):
+            await raw.send(HEALTH)
+        assert await raw.closed() == (1013, LEASE_LOST_REASON)
+        await until(lambda: connection.closing, "it is closed")
+        await house.pass_time(2)
+        assert await raw.rest() == []
+
+    async def test_an_answer_that_no_longer_counts_lets_nobody_in(self, house: House) -> None:
+        house.approvals.outdated = Unavailable("no-lease")
+        for key in (DeviceKey.generate(), None):
+            raw = await house.raw()
+            answer = await raw.connect(key, CLI, GOOD)
+            assert answer["error"]["code"] == "UNAVAILABLE"
+            assert (await raw.closed()).code == 1013
+        assert house.connections.admitted == 0
+
+    async def test_whoever_is_let_in_was_looked_at_once_more(self, house: House) -> None:
+        key = DeviceKey.generate()
+        assert (await (await house.raw()).connect(key, CLI, GOOD))["ok"]
+        assert (await (await house.raw()).connect(None, CLI, GOOD))["ok"]
+        (answer, device_id), without_device = house.approvals.checked
+        assert answer is not None
+        assert device_id == key.device_id
+        assert without_device == (None, "")
+
+
+class TestHistoryIsLost:
+    async def test_nothing_is_served_from_that_turn_on(self, house: House) -> None:
+        raw, _ = await house.admitted()
+        house.connections.condemn(house.clock.monotonic() + 10)
+        (protocol,) = house.protocols
+        before = protocol.arrived
+        await raw.send(HEALTH)
+        await until(lambda: protocol.arrived > before, "the frame has come")
+        await turns()
+        await house.pass_time(SWEEP_SECONDS)
+        assert await raw.closed() == (1012, "history lost")
+
+    async def test_closes_are_spread_over_what_is_left_of_the_lease(self, house: House) -> None:
+        raws = [(await house.admitted())[0] for _ in range(20)]
+        house.connections.condemn(house.clock.monotonic() + 10 * SWEEP_SECONDS)
+        left = []
+        for _ in range(10):
+            await house.pass_time(SWEEP_SECONDS)
+            left.append(house.connections.admitted)
+        assert left[-1] == 0
+        assert all(before - after <= 3 for before, after in pairwise([20, *left]))
+        for raw in raws:
+            assert (await raw.closed()).code == 1012
+
+    async def test_newcomers_are_not_among_them(self, house: House) -> None:
+        old, _ = await house.admitted()
+        house.connections.condemn(house.clock.monotonic() + 1)
+        new, connection = await house.admitted()
+        await house.pass_time(2)
+        assert (await old.closed()).code == 1012
+        assert not connection.closing
+        await new.send(HEALTH)
+        while (said := await new.receive_text())["type"] == "event":
+            pass
+        assert said["ok"]
