@@ -61,7 +61,6 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         limit=settings.connection_limit,
         preauth_limit_per_address=settings.preauth_limit_per_address,
     )
-    metrics.watch(connections)
 
     counts = BusCounts(metrics.bus)
 
@@ -90,6 +89,8 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
 
     requester = Requester(bus.publish, envelope, responders, clock, count=counts, bus_ok=bus_ok)
     beat = Beat(clock, lease_seconds=settings.lease_seconds)
+    metrics.watch(connections)
+    metrics.watch_beat(beat)
     beater = Beater(
         beat=beat,
         presence=presence,

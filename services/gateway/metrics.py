@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
+    from services.gateway.beat import Beat
     from services.gateway.connections import Connections
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
@@ -85,7 +86,12 @@ class Metrics:
             registry=self.registry,
         )
 
+    def watch_beat(self, beat: Beat) -> None:
+        """Read the beat's gauges whenever somebody scrapes."""
+        self.lease_left.set_function(lambda: max(0.0, beat.lease_left))
+        self.changes_behind.set_function(lambda: beat.behind)
+
     def watch(self, connections: Connections) -> None:
-        """Read the gauges from the live connections whenever somebody scrapes."""
+        """Read the gauges of connections whenever somebody scrapes."""
         self.connections.labels("waiting").set_function(lambda: connections.waiting)
         self.connections.labels("admitted").set_function(lambda: connections.admitted)

@@ -48,8 +48,6 @@ class Upkeep:
 
     def _hold_to_the_lease(self) -> None:
         """Close whoever is in before the lease ends: a revoke may have gone unheard."""
-        self._metrics.lease_left.set(max(0.0, self._beat.lease_left))
-        self._metrics.changes_behind.set(self._beat.behind)
         if self._beat.lease_left > SWEEP_SECONDS:
             return
         closed = self._connections.close_admitted(CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
