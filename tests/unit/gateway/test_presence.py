@@ -123,12 +123,15 @@ class Meeting(RuleBasedStateMachine):
 
     @rule()
     def they_meet(self) -> None:
-        """One exchange tells where the other is; then as many as there are parts."""
+        """One exchange tells where the other is; then as many as there are parts, and one at least.
+
+        Who starts anew with nobody here still has to say so.
+        """
         held = self.held[0]
         self.gateway.exchange(held)
         presence = self.gateway.presence
         parts = ceil(max(len(presence._joining), len(presence._leaving)) / PART)
-        for _ in range(parts):
+        for _ in range(max(1, parts)):
             self.gateway.exchange(held)
         assert held.numbers == self.gateway.here
         assert not self.gateway.presence.behind
