@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.support.stack import Stack
 
 OUTCOME_SECONDS = 15.0
+RECOVERY_SECONDS = 10.0
+"""How long after an outage all works again, at the latest."""
 
 
 @dataclass
@@ -72,6 +74,20 @@ class Visitor:
         client, admitted = await self.stays(gateway, **how)
         await client.close()
         return admitted
+
+    async def comes_back(self, gateway: ServiceProcess, **how: bool) -> Admitted:
+        """Connect after an outage: told to come back for a while, then let in, and leave."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + RECOVERY_SECONDS
+        while True:
+            async with self.client(gateway, **how) as client:
+                outcome = await client.connect()
+            if isinstance(outcome, Admitted):
+                self.token = outcome.device_token
+                return outcome
+            assert outcome.code == "UNAVAILABLE", outcome
+            assert loop.time() < until, f"still away after {RECOVERY_SECONDS} s: {outcome}"
+            await asyncio.sleep(POLL_SECONDS)
 
     async def stays(self, gateway: ServiceProcess, **how: bool) -> tuple[DeviceClient, Admitted]:
         """Connect, be let in, and stay: whoever asks closes the client."""

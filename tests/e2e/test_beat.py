@@ -202,7 +202,7 @@ class TestRedis:
             await service.until_ready(seconds=RECOVERY_SECONDS)
         for gateway in house.gateways:
             for visitor in visitors:
-                await visitor.visits(gateway, with_gateway_token=False)
+                await visitor.comes_back(gateway, with_gateway_token=False)
 
     async def test_killed_and_started_whose_lease_held_stay_and_work(
         self, house: Stack, sockets: list[RawSocket]
@@ -299,7 +299,7 @@ class TestApprovals:
         for service in house.services:
             await service.until_ready(seconds=RECOVERY_SECONDS)
         for gateway in house.gateways:
-            await visitor.visits(gateway, with_gateway_token=False)
+            await visitor.comes_back(gateway, with_gateway_token=False)
 
     @pytest.mark.parametrize("which", [0, 1])
     async def test_one_stopped_the_lease_goes_on(

@@ -73,7 +73,7 @@ class TestRestart:
         await until_all_ready(house)
         for gateway in house.gateways:
             for visitor in paired:
-                await visitor.visits(gateway, with_gateway_token=False)
+                await visitor.comes_back(gateway, with_gateway_token=False)
             assert await waiting.waits(gateway) == request_id
             await stranger.waits(gateway)
         async with Operator(house, house.approvals[0]) as operator:
@@ -81,7 +81,7 @@ class TestRestart:
             assert {visitor.device_id for visitor in paired} <= set(devices)
             assert not {waiting.device_id, stranger.device_id} & set(devices)
             (await operator.approve(request_id)).ok()
-        await waiting.visits(house.gateways[1])
+        await waiting.comes_back(house.gateways[1])
 
     @both_ends
     async def test_whoever_comes_meanwhile_is_told_to_come_back_and_who_is_in_stays(
@@ -107,7 +107,7 @@ class TestRestart:
                 await service.until_not_ready()
             house.redis.start()
             await until_all_ready(house)
-            await visitor.visits(house.gateways[0], with_gateway_token=False)
+            await visitor.comes_back(house.gateways[0], with_gateway_token=False)
             await stranger.waits(house.gateways[1])
             assert [(await client.call("health")).ok for client in inside] == [True, True]
 
@@ -123,7 +123,7 @@ class TestRestart:
         self._check_unavailable(await visitor.refused(house.gateways[0]))
         house.redis.resume()
         await until_all_ready(house)
-        await visitor.visits(house.gateways[0])
+        await visitor.comes_back(house.gateways[0])
 
     async def test_the_log_names_redis(self, house: Stack) -> None:
         house.redis.kill9()
@@ -151,7 +151,7 @@ class TestPowerCut:
                 await until_all_ready(house)
                 assert visitor.device_id in await operator.devices()
                 assert await operator.audit(visitor.device_id) == ["requested", "approved"]
-            await visitor.visits(house.gateways[1 - cut % 2])
+            await visitor.comes_back(house.gateways[1 - cut % 2])
 
     async def test_a_removed_one_stays_removed(self, house: Stack) -> None:
         visitor = await pair(house)
@@ -176,7 +176,7 @@ class TestPowerCut:
             await until_all_ready(house)
             (await operator.approve(request_id)).ok()
             assert await operator.audit(visitor.device_id) == ["requested", "approved"]
-        await visitor.visits(house.gateways[0])
+        await visitor.comes_back(house.gateways[0])
 
 
 class TestAnonymous:
@@ -204,7 +204,7 @@ class TestForgotten:
             request_id = await visitor.waits(house.gateways[0])
             async with Operator(house, house.approvals[1]) as operator:
                 (await operator.approve(request_id)).ok()
-            await visitor.visits(house.gateways[1])
+            await visitor.comes_back(house.gateways[1])
 
 
 class TestManyCuts:
@@ -222,7 +222,7 @@ class TestManyCuts:
         for how in ("killed", "stopped"):
             await asyncio.to_thread(bring_back, house, how)
             await until_all_ready(house)
-            await visitor.visits(house.gateways[0], with_gateway_token=False)
+            await visitor.comes_back(house.gateways[0], with_gateway_token=False)
         over.set()
         seen = [refused for task in knocks for refused in await task]
         assert {refused.code for refused in seen} <= {"UNAVAILABLE", "NOT_PAIRED"}
