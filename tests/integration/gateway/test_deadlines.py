@@ -11,13 +11,6 @@ import pytest
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST
-from shared.protocol.limits import (
-    BUFFERED_LIMIT_BYTES,
-    CLOSING_SECONDS,
-    HANDSHAKE_DEADLINE_SECONDS,
-    PING_SECONDS,
-    TICK_SECONDS,
-)
 from tests.integration.gateway.house import TOKEN, House
 from tests.support.peers import admit, want_pairing
 from tests.support.raw_socket import PING, PONG, RSV1, TEXT, Frame, RawSocket, frame_bytes
@@ -30,6 +23,11 @@ if TYPE_CHECKING:
     from shared.device.profile import Profile
     from shared.messages import Admission, Answer
 
+HANDSHAKE_DEADLINE_SECONDS = 15.0
+CLOSING_SECONDS = 1.0
+PING_SECONDS = 25.0
+TICK_SECONDS = 30.0
+BUFFERED_LIMIT_BYTES = 52_428_800
 STEP = 0.25
 SMALL_BUFFER_BYTES = 4096
 

@@ -9,11 +9,6 @@ import pytest
 
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
-from shared.protocol.limits import (
-    CLOSING_SECONDS,
-    FRAME_LIMIT_BYTES,
-    PREAUTH_FRAME_LIMIT_BYTES,
-)
 from tests.integration.gateway.house import TOKEN, House
 from tests.support.raw_socket import (
     BINARY,
@@ -30,6 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.support.raw_socket import RawSocket
+
+PREAUTH_FRAME_LIMIT_BYTES = 65_536
+FRAME_LIMIT_BYTES = 26_214_400
+CLOSING_SECONDS = 1.0
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from services.gateway.methods import Method
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI, CLI_3, NODE_HOST, NODE_HOST_3
-from shared.protocol.limits import UNAUTHORIZED_CALLS_LIMIT
 from tests.integration.gateway.house import TOKEN, House
 from tests.support.raw_socket import BINARY, TEXT
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.support.raw_socket import RawSocket
 
+UNAUTHORIZED_CALLS_LIMIT = 10
 LIMITED = CLI.asking("operator.read")
 LIMITED_3 = CLI_3.asking("operator.read")
 ADMIN = CLI.asking("operator.admin")

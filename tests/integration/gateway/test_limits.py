@@ -12,7 +12,6 @@ from shared.device.errors import UnreachableError
 from shared.device.handshake import Admitted, Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3
-from shared.protocol.limits import QUEUED_FRAMES_LIMIT
 from tests.integration.gateway.house import TOKEN, House
 from tests.support.peers import admit, want_pairing
 from tests.support.raw_socket import CLOSE, PING, frame_bytes
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from shared.messages import Admission, Answer
     from tests.support.raw_socket import Frame, RawSocket
 
+QUEUED_FRAMES_LIMIT = 15
 TOO_MANY = b"Too many unauthenticated sockets"
 
 
