@@ -159,6 +159,7 @@ class Sockets:
                 self._approvals.require_current(verdict.answer, verdict.device_id)
             except Unavailable as missing:
                 verdict = self._unavailable(handshake, missing)
+        self._attempts.ended(handshake, peer, began, verdict, closed_with=connection.closed_with)
         if isinstance(verdict, Welcome):
             self._admit(
                 connection,
@@ -167,16 +168,12 @@ class Sockets:
                 connection_id=handshake.connection_id,
                 address=peer.address,
             )
-            self._attempts.ended(
-                handshake, peer, began, verdict, closed_with=connection.closed_with
-            )
             await self._serve_frames(connection, socket, queued)
             return
         if isinstance(verdict, Refusal):
             if verdict.error is not None:
                 connection.send(failure(handshake.frame_id, verdict.error))
             self._connections.close(connection, verdict.close_code, verdict.close_reason)
-        self._attempts.ended(handshake, peer, began, verdict, closed_with=connection.closed_with)
         while await self._next_message(connection, socket) is not None:
             pass
 
