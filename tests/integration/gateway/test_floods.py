@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 import redis as redis_py
 
@@ -20,7 +21,7 @@ from shared.protocol.limits import FRAME_LIMIT_BYTES
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
 from tests.support.peers import FakeApproval
 from tests.support.raw_socket import BINARY, Gone, RawSocket, frame_bytes
-from tests.support.waiting import POLL_SECONDS, until
+from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -56,7 +57,19 @@ async def gateway(
     """Return the gateway with an approval that lives as long as the test."""
     async with FakeApproval(redis_process.approval_url, BUS_SECRET) as approval:
         await process.until_ready()
+        await alone(process)
         yield process, approval
+
+
+async def alone(gateway: ServiceProcess) -> None:
+    """Wait until a gateway has forgotten the approval of the test before, and asks it no more."""
+    async with aiohttp.ClientSession() as http, asyncio.timeout(WAIT_SECONDS):
+        while True:
+            async with http.get(f"{gateway.url}/readyz") as answer:
+                said = await answer.json()
+            if said["dependencies"]["approval"]["reason"] == "1 live":
+                return
+            await asyncio.sleep(POLL_SECONDS)
 
 
 def most_memory(pid: int) -> int:
