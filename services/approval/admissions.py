@@ -13,6 +13,8 @@ from services.approval import log_events, policy
 from services.approval.errors import StoreUnavailable
 from services.approval.ledger import Entry, Ledger
 from services.approval.lockouts import failed_with, succeeded_with
+from services.approval.objects import pending_json
+from services.approval.readings import Waiting
 from services.approval.records import DISPLACED, EXPIRED, SUPERSEDED
 from services.approval.store import PENDING as PENDING_INDEX
 from services.approval.store import Held, Store, address_key, call_key
@@ -183,6 +185,7 @@ class Admissions:
                 device_token=self._keys.derive(question.device_id, question.role, token.token_id),
                 token_scopes=list(token.scopes),
                 issued_at_ms=token.issued_at_ms,
+                epoch=token.epoch,
             )
         pairing = verdict.pairing
         return NeedsPairing(
@@ -215,7 +218,15 @@ class Admissions:
             entry.change("expired", device_id, pending=before)
         entry.keep_request(device_id, pending, self._limits.ttl_ms)
         if verdict.kind:
-            entry.change(verdict.kind, device_id, pending=pending, superseded=verdict.superseded)
+            entry.change(
+                verdict.kind,
+                device_id,
+                pending=pending,
+                superseded=verdict.superseded,
+                request=pending_json(
+                    Waiting(device_id, question.public_key, pending, verdict.pairing is not None)
+                ),
+            )
         return entry
 
     async def _committed(

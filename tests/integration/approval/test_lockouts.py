@@ -180,7 +180,9 @@ class House:
     """Two replicas, asked over what the bus would bring."""
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
-        self._questions = [Questions(one.admissions, one.store, one.metrics) for one in replicas]
+        self._questions = [
+            Questions(one.admissions, one.methods, one.store, one.metrics) for one in replicas
+        ]
         self.asked = 0
 
     async def ask(self, question: Any) -> Answer:
