@@ -62,11 +62,12 @@ class BusApprovals:
 
     async def ask(self, question: Admission | Knock) -> Answer:
         """Return the verdict; raises Unavailable when nobody gave one in time."""
-        not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
-        if isinstance(question, Admission) and not_after_ms is not None:
-            question = msgspec.structs.replace(question, not_after_ms=not_after_ms)
         if isinstance(question, Knock):
             return await self._ask(question)
+        not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
+        if not_after_ms is None:
+            raise Unavailable(self._requester.trouble or "no-lease")
+        question = msgspec.structs.replace(question, not_after_ms=not_after_ms)
         answer = await self._ask(question)
         if self._beat.standing(answer.change, question.device_id) is Standing.COUNTS:
             return answer
