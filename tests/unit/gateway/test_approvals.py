@@ -14,6 +14,7 @@ from services.gateway.beater import Beater
 from services.gateway.connections import Connections
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
+from shared.bus.requester import DEADLINE_SECONDS
 from shared.bus.wire import Item, ItemAnswer
 from shared.messages import (
     SHARED_SECRET,
@@ -23,6 +24,7 @@ from shared.messages import (
     BeatAnswer,
     BeatQuestion,
     Change,
+    Changed,
     Clear,
     ClientInfo,
     Knock,
@@ -160,5 +162,73 @@ class TestBeforeTheFirstAnsweredBeat:
             now_ms = round(clock.monotonic() * 1000) + STORE_AHEAD_MS
             (asked,) = house.asked
             assert asked.not_after_ms == now_ms + WRITTEN_WITHIN_SECONDS * 1000
+
+        run_virtual(scenario)
+
+
+class TestDeadline:
+    """All that a question may lead to has one deadline (design §3)."""
+
+    @pytest.mark.parametrize(
+        "decided_at",
+        [Change(HEAD.number + 1, "ahead"), Change(HEAD.number, "of another history")],
+        ids=["what is not applied here", "another history"],
+    )
+    @pytest.mark.parametrize("answered_after", [0, 0.4, 1.5])
+    def test_the_answer_has_to_count_within_it(
+        self, decided_at: Change, answered_after: float
+    ) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock, approvals=4)
+            await house.first_beat()
+            house.slow(answered_after)
+            house.answer = lambda _question: admitted_at(decided_at)
+            began = clock.monotonic()
+            refused = await outcome(house.approvals.ask(QUESTION))
+            assert reasons([refused]) == {("timeout", "approval"): 1}
+            assert clock.monotonic() - began <= DEADLINE_SECONDS
+
+        run_virtual(scenario)
+
+    def test_what_comes_to_count_in_time_is_the_answer(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock, approvals=4)
+            await house.first_beat()
+            house.slow(1.5)
+            late = Change(HEAD.number + 1, "ahead")
+            house.answer = lambda _question: admitted_at(late)
+            asking = asyncio.create_task(house.approvals.ask(QUESTION))
+            await asyncio.sleep(DEADLINE_SECONDS - 0.1)
+            house.beater.on_news(Changed(late, HEAD.tag, "another device", "renamed", 0))
+            assert await asking == admitted_at(late)
+
+        run_virtual(scenario)
+
+    def test_without_any_answer_the_reason_is_what_the_bus_says(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            house.gateway.board.redis_hangs = True
+            began = clock.monotonic()
+            refused = await outcome(house.approvals.ask(QUESTION))
+            assert reasons([refused]) == {("redis", "redis"): 1}
+            assert clock.monotonic() - began <= DEADLINE_SECONDS
+
+        run_virtual(scenario)
+
+    def test_a_process_that_was_stopped_takes_no_answer_from_before(self) -> None:
+        """It handles what came in meanwhile before its timers (R7)."""
+
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+
+            def stopped_meanwhile(_question: Admission) -> Answer:
+                clock.advance(DEADLINE_SECONDS + 1)
+                return admitted_at(HEAD)
+
+            house.answer = stopped_meanwhile
+            refused = await outcome(house.approvals.ask(QUESTION))
+            assert reasons([refused]) == {("timeout", "approval"): 1}
 
         run_virtual(scenario)
