@@ -35,8 +35,10 @@ class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
     `call_id` is the connection's id and stays the same over all tries, so that what a try wrote
     is found by the next. `method`: `token` (the gateway token was right) or `device-token`; then
     `candidate` is to be verified, and `candidate_field` says where it stood in `auth`;
-    `wrong_secret`: a gateway token beside it is wrong. `address` is the client's IP address. After
-    `not_after_ms` (store's clock; 0: not known) nothing is written for this question any more.
+    `wrong_secret`: a gateway token that came is wrong; `guessed_secret`: and it is not the
+    candidate itself, so it counts even if that one is right. `address` is the client's IP
+    address. After `not_after_ms` (store's clock; 0: not known) nothing is written for this
+    question any more.
     """
 
     call_id: str
@@ -52,6 +54,7 @@ class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
     candidate_field: str = ""
     wrong_secret: bool = False
     not_after_ms: int = 0
+    guessed_secret: bool = False
 
 
 class Knock(msgspec.Struct, tag="knock", array_like=True, frozen=True):

@@ -45,10 +45,15 @@ class Guard:
 
 
 def succeeded_with(question: Admission) -> list[str]:
-    """Return the class of the secret that an admitted attempt rests on."""
+    """Return the class that an admitted attempt would have failed with: its lock keeps it out."""
     if question.method == "token" or question.candidate_field == "token":
         return [SHARED_SECRET]
     return [DEVICE_TOKEN]
+
+
+def proven_with(question: Admission) -> list[str]:
+    """Return the class of the secret that an admitted attempt has proven: that one is cleared."""
+    return [SHARED_SECRET] if question.method == "token" else [DEVICE_TOKEN]
 
 
 def failed_with(question: Admission) -> list[str]:

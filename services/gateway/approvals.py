@@ -1,7 +1,7 @@
 """The port to approval: everything the gateway asks of it, and the way over the bus.
 
 An answer counts only where this gateway knows of nothing newer about the device, and only while the
-lease runs (R6, R7): otherwise it is waited for, or asked for anew, within the deadline.
+lease runs (R6, R7): otherwise it is waited for, or asked for anew. All of this has one deadline.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from shared.bus.requester import Requester
 
 WRITTEN_WITHIN_SECONDS: Final = 2 * DEADLINE_SECONDS
-"""A question writes nothing later than this after it was asked (R11)."""
+"""A question writes nothing later than this after it was asked (R11).
+
+Longer than anybody waits for the answer: the store's clock is known only as exactly as a beat is
+quick.
+"""
 ASKED_LIMIT: Final = 8
 """How often one connection's question is asked anew because something changed meanwhile."""
 
@@ -62,16 +66,21 @@ class BusApprovals:
 
     async def ask(self, question: Admission | Knock) -> Answer:
         """Return the verdict; raises Unavailable when nobody gave one in time."""
-        not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
-        if isinstance(question, Admission) and not_after_ms is not None:
-            question = msgspec.structs.replace(question, not_after_ms=not_after_ms)
         if isinstance(question, Knock):
             return await self._ask(question)
+        not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
+        if not_after_ms is None:
+            raise Unavailable(self._requester.trouble or "no-lease")
+        question = msgspec.structs.replace(question, not_after_ms=not_after_ms)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DEADLINE_SECONDS
         answer = await self._ask(question)
+        if loop.time() > deadline:
+            raise Unavailable("timeout", detail="the answer came too late")
         if self._beat.standing(answer.change, question.device_id) is Standing.COUNTS:
             return answer
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
+            async with asyncio.timeout_at(deadline):
                 return await self._ask_until_it_counts(question, answer)
         except TimeoutError:
             raise Unavailable("timeout", detail="no answer was current") from None
