@@ -60,6 +60,7 @@ class Methods:
             "device.pair.rename": self._rename,
             "device.token.rotate": self._rotate,
             "device.token.revoke": self._revoke,
+            "status": self._status,
             "system-presence": self._presence,
             "node.list": self._nodes,
             "node.describe": self._node,
@@ -122,6 +123,11 @@ class Methods:
     async def _revoke(self, caller: Caller, call: Call) -> object:
         device_id, role = call.params["deviceId"], call.params["role"]
         return revoked_object(device_id, role, await self._registry.revoke(caller, device_id, role))
+
+    async def _status(self, caller: Caller, _call: Call) -> object:
+        connected, gateways = await self._registry.connected(caller)
+        approvals = await self._store.presence.approvals()
+        return shapes.status(len(connected), gateways, approvals, self._store.now_ms())
 
     async def _presence(self, caller: Caller, _call: Call) -> object:
         connected, gateways = await self._registry.connected(caller)

@@ -13,15 +13,20 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from services.approval.objects import (
+    ApprovalAlive,
+    GatewayAlive,
     PairedDevice,
     PendingRequest,
     paired_object,
     pending_object,
+    replicas_object,
 )
+from services.approval.readings import Replicas
 from shared.protocol.refusals import PROTOCOL_3
+from shared.version import VERSION
 
 if TYPE_CHECKING:
-    from services.approval.presence import GatewayReplica
+    from services.approval.presence import ApprovalReplica, GatewayReplica
     from services.approval.readings import Paired, Waiting
     from services.approval.records import Token
 
@@ -44,6 +49,17 @@ class RotatedToken(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tr
     scopes: list[str]
     rotated_at_ms: int
     token_delivery: Literal["in-band", "withheld-cross-device"] | UnsetType = UNSET
+
+
+class Status(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """How all replicas together do; `connectedDevices`: paired ones, each counted once."""
+
+    ts: int
+    runtime_version: str
+    connected_devices: int
+    connections: int
+    gateways: list[GatewayAlive]
+    approvals: list[ApprovalAlive]
 
 
 class PresenceEntry(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
@@ -128,6 +144,24 @@ def rotated(device_id: str, role: str, fresh: Token, token: str, protocol: int) 
         scopes=sorted(fresh.scopes),
         rotated_at_ms=fresh.rotated_at_ms,
         token_delivery=delivery,
+    )
+
+
+def status(
+    connected: int,
+    gateways: list[GatewayReplica],
+    approvals: list[ApprovalReplica],
+    now_ms: int,
+) -> Status:
+    """Return how all replicas together do."""
+    replicas = replicas_object(Replicas(gateways, approvals))
+    return Status(
+        ts=now_ms,
+        runtime_version=VERSION,
+        connected_devices=connected,
+        connections=sum(one.connections for one in gateways),
+        gateways=replicas.gateways,
+        approvals=replicas.approvals,
     )
 
 

@@ -84,6 +84,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await stop.wait()
     finally:
         acceptor.stop()
+        gateway.connections.shut_down()
         gateway.connections.close_all(CloseCode.RESTART, "service restart")
         await _all_gone(gateway.connections)
         await runner.cleanup()

@@ -13,6 +13,7 @@ from services.gateway import log_events
 from services.gateway.approvals import BusApprovals
 from services.gateway.beat import Beat
 from services.gateway.beater import Beater
+from services.gateway.calls import Calls
 from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import Connections
 from services.gateway.handshake import Rules
@@ -21,6 +22,7 @@ from services.gateway.inbox import Inbox
 from services.gateway.methods import Methods
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
+from services.gateway.roster import Roster
 from services.gateway.upkeep import Upkeep
 from services.gateway.views import Views, add_routes
 from shared.bus.channels import NEWS, inbox_channel
@@ -70,6 +72,9 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     def on_subscribed() -> None:
         beater.beat_now()
 
+    def on_presence(version: int) -> None:
+        roster.on_version(version)
+
     envelope = Envelope(tuple(common.bus_secrets), boot_id)
     responders = Responders(clock)
     bus = RedisBus(
@@ -99,15 +104,20 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         metrics=metrics,
         clock=clock,
         beat_seconds=settings.beat_seconds,
+        on_presence=on_presence,
     )
     inbox = Inbox(requester=requester, responders=responders, beater=beater, metrics=metrics)
+    approvals = BusApprovals(requester, beat, beater)
+    calls = Calls(approvals, connections, metrics)
+    roster = Roster(boot_id, approvals, connections, clock)
     sockets = Sockets(
         identity=Identity(boot_id, VERSION, common.approval_public_url),
         rules=Rules(settings.gateway_tokens, settings.allowed_origins),
         trusted_proxies=common.trusted_proxies,
-        approvals=BusApprovals(requester, beat, beater),
+        approvals=approvals,
         connections=connections,
         methods=Methods(clock),
+        calls=calls,
         metrics=metrics,
         clock=clock,
     )
@@ -124,6 +134,8 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     async def run_bus(_app: web.Application) -> AsyncIterator[None]:
         await bus.start()
         yield
+        await roster.stop()
+        await calls.stop()
         requester.stop()
         await bus.stop()
 

@@ -7,6 +7,7 @@ lease runs (R6, R7): otherwise it is waited for, or asked for anew. All of this 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -14,12 +15,21 @@ import msgspec
 from services.gateway.beat import Standing
 from shared.bus.errors import Unavailable
 from shared.bus.requester import DEADLINE_SECONDS
-from shared.messages import Admission, Answer, Knock, decode_answer, encode
+from shared.messages import (
+    Admission,
+    Answer,
+    Knock,
+    Returned,
+    decode_answer,
+    decode_outcome,
+    encode,
+)
 
 if TYPE_CHECKING:
     from services.gateway.beat import Beat
     from services.gateway.beater import Beater
     from shared.bus.requester import Requester
+    from shared.messages import Call, Outcome
 
 WRITTEN_WITHIN_SECONDS: Final = 2 * DEADLINE_SECONDS
 """A question writes nothing later than this after it was asked (R11).
@@ -36,6 +46,13 @@ class Approvals(Protocol):
 
     async def ask(self, question: Admission | Knock) -> Answer:
         """Return the verdict; raises Unavailable when nobody gave one in time."""
+        ...
+
+    async def call(self, call: Call) -> Outcome:
+        """Have a method carried out, and return what came of it; raises Unavailable.
+
+        By then this gateway has applied what the call changed, unless that takes too long.
+        """
         ...
 
     @property
@@ -84,6 +101,29 @@ class BusApprovals:
                 return await self._ask_until_it_counts(question, answer)
         except TimeoutError:
             raise Unavailable("timeout", detail="no answer was current") from None
+
+    async def call(self, call: Call) -> Outcome:
+        """Have a method carried out, and return what came of it; raises Unavailable."""
+        if not self._beat.leased:
+            raise Unavailable(self._requester.trouble or "no-lease")
+        not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
+        if not_after_ms is None:
+            raise Unavailable(self._requester.trouble or "no-lease")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DEADLINE_SECONDS
+        call = msgspec.structs.replace(call, not_after_ms=not_after_ms)
+        raw = await self._requester.ask(msgspec.Raw(encode(call)))
+        try:
+            outcome: Outcome = decode_outcome(raw)
+        except (msgspec.MsgspecError, RecursionError):
+            raise Unavailable("no-responder", detail="an answer that cannot be read") from None
+        if isinstance(outcome, Returned):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    while self._beat.applied.number < outcome.change.number:
+                        self._beater.beat_now()
+                        await self._beater.moved()
+        return outcome
 
     def require_current(self, answer: Answer | None, device_id: str) -> None:
         """Return if an answer still counts; raises Unavailable if not."""

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from services.gateway.__main__ import KEEPALIVE_SECONDS
 from services.gateway.accept import BulkAcceptor
+from services.gateway.calls import Calls
 from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import SWEEP_SECONDS, Connection, Connections
 from services.gateway.handshake import Rules
@@ -26,7 +27,7 @@ from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from shared.listening import open_sockets
-from shared.messages import Admission, Answer, Change, Clear, Knock
+from shared.messages import Admission, Answer, Call, Change, Clear, Knock, Outcome, Returned
 from shared.observability.health import Readiness
 from shared.observability.ops import OpsViews
 from shared.settings import Secrets
@@ -49,6 +50,10 @@ BOOT_ID: Final = "house"
 HANDLERS_SECONDS: Final = 2.0
 
 
+async def _done(_call: Call) -> Outcome:
+    return Returned(Change(), b'{"done":true}')
+
+
 class ScriptedApprovals:
     """Approval as a script: what was asked and offered, what is answered, and what still counts."""
 
@@ -62,6 +67,9 @@ class ScriptedApprovals:
         """Answers that clients were about to be let in on."""
         self.outdated: Unavailable | None = None
         """What is raised of an answer that no longer counts."""
+        self.calls: list[Call] = []
+        """Methods that were called."""
+        self.outcome: Callable[[Call], Awaitable[Outcome]] = _done
 
     async def ask(self, question: Admission | Knock) -> Answer:
         """Note the question and answer by the script; nobody is ever locked out."""
@@ -70,6 +78,11 @@ class ScriptedApprovals:
             return Clear(Change(1, "t"))
         self.asked.append(question)
         return await self.answer(question)
+
+    async def call(self, call: Call) -> Outcome:
+        """Note the call and answer by the script."""
+        self.calls.append(call)
+        return await self.outcome(call)
 
     def require_current(self, answer: Answer | None, device_id: str) -> None:
         """Raise what has become of the answer, by the script."""
@@ -130,6 +143,7 @@ class House:
             approvals=self.approvals,
             connections=self.connections,
             methods=self.methods,
+            calls=Calls(self.approvals, self.connections, self.metrics),
             metrics=self.metrics,
             clock=self.clock,
         )

@@ -77,6 +77,7 @@ class House:
             metrics=Metrics(),
             clock=clock,
             beat_seconds=1,
+            on_presence=lambda _version: None,
         )
         self.approvals = BusApprovals(self.gateway.requester, self.beat, self.beater)
         for approval in self.gateway.approvals:
