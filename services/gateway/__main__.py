@@ -61,6 +61,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     def protocol() -> SocketProtocol:
         return SocketProtocol(
             server,
+            arrivals=gateway.arrivals,
             loop=loop,
             access_log=None,
             tcp_keepalive=False,

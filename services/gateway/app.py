@@ -11,6 +11,7 @@ from aiohttp import web
 
 from services.gateway import log_events
 from services.gateway.approvals import BusApprovals
+from services.gateway.arrivals import Arrivals
 from services.gateway.beat import Beat
 from services.gateway.beater import Beater
 from services.gateway.calls import Calls
@@ -48,6 +49,7 @@ class Gateway:
 
     app: web.Application
     ops_app: web.Application
+    arrivals: Arrivals
     connections: Connections
     metrics: Metrics
 
@@ -122,7 +124,8 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         clock=clock,
     )
 
-    upkeep = Upkeep(connections, beat, metrics, clock)
+    arrivals = Arrivals(clock)
+    upkeep = Upkeep(arrivals, connections, beat, metrics, clock)
     ops = OpsViews(
         readiness=readiness_of(boot_id, bus=bus, responders=responders, beat=beat, sockets=sockets),
         registry=metrics.registry,
@@ -164,4 +167,4 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     log = structlog.get_logger("gateway")
     for advice in settings.warnings:
         log.warning(log_events.SETTING.name, advice=advice)
-    return Gateway(app, ops.ops_app(), connections, metrics)
+    return Gateway(app, ops.ops_app(), arrivals, connections, metrics)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from services.gateway.sockets import SocketProtocol
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
@@ -53,6 +55,8 @@ class Views:
 
     async def dispatch(self, request: web.Request) -> web.StreamResponse:
         """Serve a request: an upgrade on any path, a page by its exact path."""
+        if isinstance(request.protocol, SocketProtocol):
+            request.protocol.asked()
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._sockets.serve(request)
         page = self._pages.get(request.path)

@@ -323,10 +323,10 @@ def missing_scope(scope: str, protocol: int) -> ErrorBody:
 
 def unavailable(reason: str, dependency: str, retry_after_ms: int) -> Refusal:
     """Turn a client away for now; `dependency` is what did not answer, `reason` how."""
-    message = f"{dependency} unavailable ({reason}); retry shortly"
+    how = f" ({reason})" if reason != dependency else ""
     error = ErrorBody(
         "UNAVAILABLE",
-        message,
+        f"{dependency} unavailable{how}; retry shortly",
         {"code": "UNAVAILABLE", "reason": reason, "dependency": dependency},
         retryable=True,
         retry_after_ms=retry_after_ms,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from services.gateway.arrivals import Arrivals
 from services.gateway.calls import Calls
 from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import Connections
@@ -99,7 +100,7 @@ class GatewayProcess:
             metrics=_METRICS,
             clock=clock,
         )
-        self._upkeep = Upkeep(self.connections, self.beat, _METRICS, clock)
+        self._upkeep = Upkeep(Arrivals(clock), self.connections, self.beat, _METRICS, clock)
         process.receive(self._start)
 
     @property

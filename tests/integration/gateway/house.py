@@ -13,6 +13,7 @@ from aiohttp import web
 
 from services.gateway.__main__ import KEEPALIVE_SECONDS
 from services.gateway.accept import BulkAcceptor
+from services.gateway.arrivals import Arrivals
 from services.gateway.calls import Calls
 from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import SWEEP_SECONDS, Connection, Connections
@@ -134,6 +135,7 @@ class House:
             preauth_limit_per_address=preauth_limit,
         )
         self.metrics.watch(self.connections)
+        self.arrivals = Arrivals(self.clock)
         self.methods = Methods(self.clock)
         self.protocols: list[CountingProtocol] = []
         self.sockets = Sockets(
@@ -236,6 +238,7 @@ class House:
         for _ in range(round(seconds / SWEEP_SECONDS)):
             self.clock.advance(SWEEP_SECONDS)
             self.connections.sweep()
+            self.arrivals.sweep()
             await turns(2)
 
     async def empty(self) -> None:
@@ -251,6 +254,7 @@ class House:
         def protocol() -> CountingProtocol:
             made = CountingProtocol(
                 server,
+                arrivals=self.arrivals,
                 loop=loop,
                 access_log=None,
                 tcp_keepalive=False,
