@@ -71,7 +71,7 @@ class Dashboard:
         }
         self._configuration = configuration(version)
         self._compressed = Compressed()
-        self._room = room or Room()
+        self._room = Room() if room is None else room
         self._stall_seconds = stall_seconds
         self._trusted_proxies = trusted_proxies
         self._log = structlog.get_logger("gateway")

@@ -90,7 +90,7 @@ def place_of(raw_path: str, files: Container[str]) -> Place:
         return Place(Kind.OPEN_CONFIG if path == _OPEN_CONFIG_PATH else Kind.CONFIG)
     if path in files and path != INDEX:
         return Place(Kind.FILE, path)
-    first, last = path.split("/", 2)[1], path.rpartition("/")[2]
+    first, last = path.split("/", 2)[1], path.rstrip("/").rpartition("/")[2]
     if first == "avatar":
         return Place(Kind.AVATAR)
     if path != INDEX and (first in _NO_PAGES_BELOW or "." in last):

@@ -31,7 +31,9 @@ class Room:
         self._by_address: dict[str, asyncio.Semaphore] = {}
         self._there: Counter[str] = Counter()
 
-    def __len__(self) -> int:
+    @property
+    def asked_for(self) -> int:
+        """How many places are held or waited for."""
         return self._there.total()
 
     @asynccontextmanager

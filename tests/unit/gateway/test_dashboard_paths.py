@@ -56,7 +56,16 @@ class TestPlaces:
         "path",
         [
             *("/assets", "/assets/", "/assets/gone.js", "/assets/gone", "/gone.png", "/a/b.c/d.e"),
-            *("/api", "/api/x", "/v1", "/v1/devices", "/metrics", "/metrics/x", "/SW.js"),
+            *(
+                "/api",
+                "/api/x",
+                "/v1",
+                "/v1/devices",
+                "/metrics",
+                "/metrics/x",
+                "/SW.js",
+                "/sw.js/",
+            ),
             *("", "*", "sw.js", "http://other/sw.js"),
         ],
     )

@@ -19,14 +19,14 @@ class TestRoom:
             with pytest.raises(TimeoutError):
                 await room.place("a").__aenter__()
             async with room.place("b"):
-                assert len(room) == 3
+                assert room.asked_for == 3
 
     async def test_all_together_take_no_more_than_there_is(self) -> None:
         room = Room(limit=2, limit_per_address=2, turn_seconds=SOON)
         async with room.place("a"), room.place("b"):
             with pytest.raises(TimeoutError):
                 await room.place("c").__aenter__()
-        assert len(room) == 0
+        assert room.asked_for == 0
 
     async def test_who_waits_is_next(self) -> None:
         room = Room(limit=1, limit_per_address=1)
@@ -51,7 +51,7 @@ class TestRoom:
             other = asyncio.create_task(room.place("a").__aenter__())
             await until(other.done, "the other waited in vain")
             assert isinstance(other.exception(), TimeoutError)
-            assert len(room) == 1
+            assert room.asked_for == 1
 
     async def test_nothing_is_kept_of_who_left(self) -> None:
         room = Room()
