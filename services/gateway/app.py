@@ -17,6 +17,7 @@ from services.gateway.beater import Beater
 from services.gateway.calls import Calls
 from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import Connections
+from services.gateway.dashboard import Dashboard
 from services.gateway.handshake import Rules
 from services.gateway.health import readiness_of
 from services.gateway.inbox import Inbox
@@ -134,6 +135,14 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         own_port=common.ops_port is not None,
     )
 
+    dashboard = (
+        None
+        if settings.control_ui_dir is None
+        else Dashboard(
+            settings.control_ui_dir, version=VERSION, trusted_proxies=common.trusted_proxies
+        )
+    )
+
     async def run_bus(_app: web.Application) -> AsyncIterator[None]:
         await bus.start()
         yield
@@ -162,6 +171,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
             public_url=settings.public_url,
             approval_public_url=common.approval_public_url,
             own_ops_port=common.ops_port is not None,
+            dashboard=dashboard,
         ),
     )
     log = structlog.get_logger("gateway")

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
+    from services.gateway.dashboard import Dashboard
     from shared.bus.errors import Unavailable
     from shared.device.profile import Profile
     from shared.settings import Network
@@ -123,6 +124,7 @@ class House:
         trusted_proxies: tuple[Network, ...] = (),
         own_ops_port: bool = False,
         approval_public_url: str = "",
+        dashboard: Dashboard | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.approvals = ScriptedApprovals()
@@ -165,6 +167,7 @@ class House:
                 public_url="",
                 approval_public_url=approval_public_url,
                 own_ops_port=own_ops_port,
+                dashboard=dashboard,
             ),
         )
         self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=HANDLERS_SECONDS)
