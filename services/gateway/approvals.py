@@ -14,7 +14,7 @@ import msgspec
 from services.gateway.beat import Standing
 from shared.bus.errors import Unavailable
 from shared.bus.requester import DEADLINE_SECONDS
-from shared.messages import Admission, Answer, Knock, decode_answer, encode
+from shared.messages import ASKED_ANEW, Admission, Answer, Knock, decode_answer, encode
 
 if TYPE_CHECKING:
     from services.gateway.beat import Beat
@@ -111,7 +111,7 @@ class BusApprovals:
                 self._beater.beat_now()
                 await self._beater.moved()
             asked += 1
-            call_id = f"{question.call_id}#{asked}"
+            call_id = f"{question.call_id}{ASKED_ANEW}{asked}"
             answer = await self._ask(msgspec.structs.replace(question, call_id=call_id))
 
     async def _ask(self, question: Admission | Knock) -> Answer:
