@@ -33,12 +33,12 @@ class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
     """The question: may this device come in, whose key the gateway has proven.
 
     `call_id` is the connection's id and stays the same over all tries, so that what a try wrote
-    is found by the next. `method`: `token` (the gateway token was right) or `device-token`; then
-    `candidate` is to be verified, and `candidate_field` says where it stood in `auth`;
-    `wrong_secret`: a gateway token that came is wrong; `guessed_secret`: and it is not the
-    candidate itself, so it counts even if that one is right. `address` is the client's IP
-    address. After `not_after_ms` (store's clock; 0: not known) nothing is written for this
-    question any more.
+    is found by the next; a question asked anew (ASKED_ANEW) is another call. `method`: `token`
+    (the gateway token was right) or `device-token`; then `candidate` is to be verified, and
+    `candidate_field` says where it stood in `auth`; `wrong_secret`: a gateway token that came is
+    wrong; `guessed_secret`: and it is not the candidate itself, so it counts even if that one is
+    right. `address` is the client's IP address. After `not_after_ms` (store's clock; 0: not
+    known) nothing is written for this question any more.
     """
 
     call_id: str
@@ -273,6 +273,8 @@ class BeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen=True
 News = Alive | Changed
 
 EVERY_ROLE: Final = "*"
+ASKED_ANEW: Final = "#"
+"""Stands in a call id between the connection's id and the how manieth question this is, from 2."""
 
 SHARED_SECRET: Final = "shared-secret"  # noqa: S105 (the name of a credential class)
 DEVICE_TOKEN: Final = "device-token"  # noqa: S105 (the name of a credential class)

@@ -12,7 +12,7 @@ import structlog
 from services.approval import log_events, policy
 from services.approval.errors import StoreUnavailable
 from services.approval.ledger import Entry, Ledger
-from services.approval.lockouts import failed_with, proven_with, succeeded_with
+from services.approval.lockouts import attempt_of, failed_with, proven_with, succeeded_with
 from services.approval.objects import pending_json
 from services.approval.readings import Waiting
 from services.approval.records import DISPLACED, EXPIRED, SUPERSEDED
@@ -114,7 +114,7 @@ class Admissions:
         """Count a wrong secret before the client hears of it."""
         try:
             locked_ms = await self._store.count_failure(
-                limit_key(question.address), question.call_id, failed_with(question)
+                limit_key(question.address), attempt_of(question), failed_with(question)
             )
         except StoreUnavailable as missing:
             self._warn(question, missing)
@@ -128,7 +128,7 @@ class Admissions:
         address = limit_key(question.address)
         try:
             if question.guessed_secret:
-                await self._store.count_failure(address, question.call_id, [SHARED_SECRET])
+                await self._store.count_failure(address, attempt_of(question), [SHARED_SECRET])
             await self._store.clear_failures(address, proven_with(question))
         except StoreUnavailable as missing:
             self._warn(question, missing)

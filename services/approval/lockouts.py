@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from shared.messages import DEVICE_TOKEN, SHARED_SECRET
+from shared.messages import ASKED_ANEW, DEVICE_TOKEN, SHARED_SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +42,11 @@ class Guard:
     def holds(self, classes: Sequence[str]) -> bool:
         """Say whether there is something that a success would clear."""
         return any(one in self._entries for one in classes)
+
+
+def attempt_of(question: Admission) -> str:
+    """Return the connection that asks: however often its question is asked anew, it failed once."""
+    return question.call_id.partition(ASKED_ANEW)[0]
 
 
 def succeeded_with(question: Admission) -> list[str]:

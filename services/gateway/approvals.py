@@ -16,6 +16,7 @@ from services.gateway.beat import Standing
 from shared.bus.errors import Unavailable
 from shared.bus.requester import DEADLINE_SECONDS
 from shared.messages import (
+    ASKED_ANEW,
     Admission,
     Answer,
     Knock,
@@ -151,7 +152,7 @@ class BusApprovals:
                 self._beater.beat_now()
                 await self._beater.moved()
             asked += 1
-            call_id = f"{question.call_id}#{asked}"
+            call_id = f"{question.call_id}{ASKED_ANEW}{asked}"
             answer = await self._ask(msgspec.structs.replace(question, call_id=call_id))
 
     async def _ask(self, question: Admission | Knock) -> Answer:

@@ -15,6 +15,7 @@ from services.approval.store import call_key, guard_key
 from shared.bus.responder import Question
 from shared.clock import SystemClock
 from shared.messages import (
+    ASKED_ANEW,
     BOOTSTRAP_TOKEN,
     DEVICE_TOKEN,
     SHARED_SECRET,
@@ -310,6 +311,15 @@ class TestAttack9:
     async def test_a_person_still_has_to_approve(self, house: House) -> None:
         await house.knock(right=False)
         assert isinstance(await house.ask(asks(Device.new(), 1)), NeedsPairing)
+
+    async def test_nor_does_a_question_that_is_asked_anew_count_again(self, house: House) -> None:
+        """What changed meanwhile made the gateway ask once more: it is still one attempt."""
+        device = Device.new()
+        for again in range(2, 2 + 2 * FAILURES_LIMIT):
+            question = asks(device, 1, token="guess", wrong_secret=True)
+            anew = msgspec.structs.replace(question, call_id=f"{call(1)}{ASKED_ANEW}{again}")
+            assert isinstance(await house.ask(anew), Denied)
+        assert isinstance(await house.knock(right=True), Clear)
 
     async def test_a_retry_of_the_same_connection_counts_once(self, house: House) -> None:
         knock = Knock("one connection", ADDRESS, [SHARED_SECRET], right=False)
