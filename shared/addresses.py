@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from shared.settings import Network
 
@@ -21,6 +21,9 @@ FORWARDING_HEADERS: Final = (
     "Tailscale-User-Login",
 )
 """Any of these says that a proxy stands between the client and us."""
+_PROXY_PREFIXES: Final = ("x-forwarded-", "x-railway-", "x-envoy-", "tailscale-", "cf-", "fly-")
+_PROXY_NAMES: Final = frozenset({"via", "x-client-ip", "true-client-ip", "x-cluster-client-ip"})
+"""What else proxies add: it says nothing of the client that counts, but that it is not here."""
 
 _IPV6_LIMIT_PREFIX_BITS: Final = 64
 _REMEMBERED_ADDRESSES: Final = 4096
@@ -31,6 +34,10 @@ class Headers(Protocol):
 
     def __contains__(self, name: object, /) -> bool:
         """Say whether the header was sent."""
+        ...
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names of the headers."""
         ...
 
     def getall(self, name: str, default: list[str], /) -> Sequence[str]:
@@ -107,7 +114,8 @@ def client_address(peer: str, headers: Headers, trusted: tuple[Network, ...]) ->
     """
     address = parse_address(peer) or _UNKNOWN
     if not any(name in headers for name in FORWARDING_HEADERS):
-        return ClientAddress(address, address.loopback, untrusted_proxy=False)
+        direct = address.loopback and not any(map(_of_a_proxy, headers))
+        return ClientAddress(address, direct, untrusted_proxy=False)
     if address is _UNKNOWN or not is_trusted(address.text, trusted):
         return ClientAddress(address, direct_loopback=False, untrusted_proxy=True)
     real = headers.getall("X-Real-IP", [])
@@ -121,3 +129,8 @@ def client_address(peer: str, headers: Headers, trusted: tuple[Network, ...]) ->
         if not is_trusted(found.text, trusted):
             return ClientAddress(found, direct_loopback=False, untrusted_proxy=False)
     return ClientAddress(address, direct_loopback=False, untrusted_proxy=False)
+
+
+def _of_a_proxy(header: str) -> bool:
+    name = header.lower()
+    return name in _PROXY_NAMES or name.startswith(_PROXY_PREFIXES)

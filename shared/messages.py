@@ -38,7 +38,8 @@ class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
     `candidate_field` says where it stood in `auth`; `wrong_secret`: a gateway token that came is
     wrong; `guessed_secret`: and it is not the candidate itself, so it counts even if that one is
     right. `address` is the client's IP address. After `not_after_ms` (store's clock; 0: not
-    known) nothing is written for this question any more.
+    known) nothing is written for this question any more. `trusted`: the client is one of the
+    gateway's own machine, and such are trusted there.
     """
 
     call_id: str
@@ -55,6 +56,7 @@ class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
     wrong_secret: bool = False
     not_after_ms: int = 0
     guessed_secret: bool = False
+    trusted: bool = False
 
 
 class Knock(msgspec.Struct, tag="knock", array_like=True, frozen=True):

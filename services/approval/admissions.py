@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
-from services.approval import log_events, policy
+from services.approval import grants, log_events, policy
 from services.approval.errors import StoreUnavailable
 from services.approval.ledger import Entry, Ledger
-from services.approval.lockouts import attempt_of, failed_with, proven_with, succeeded_with
+from services.approval.lockouts import Guard, attempt_of, failed_with, proven_with, succeeded_with
 from services.approval.objects import pending_json
 from services.approval.readings import Waiting
 from services.approval.records import DISPLACED, EXPIRED, SUPERSEDED
@@ -36,7 +36,6 @@ from shared.messages import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.approval.lockouts import Guard
     from services.approval.metrics import Metrics
     from services.approval.tokens import TokenKeys
     from shared.bus.responder import Reply
@@ -63,7 +62,7 @@ class Admissions:
         store: Store,
         ledger: Ledger,
         keys: TokenKeys,
-        draws: policy.Draws,
+        draws: grants.Draws,
         limits: PendingLimits,
         metrics: Metrics,
     ) -> None:
@@ -99,12 +98,15 @@ class Admissions:
         """Judge by what was read; what has to be written goes on as a task."""
         now_ms = self._store.now_ms()
         verdict = self._judged(question, held, now_ms)
-        if isinstance(verdict, policy.Deny) and verdict.why == "device-token-mismatch":
+        if question.trusted:
+            guard = Guard(None)
+        elif isinstance(verdict, policy.Deny) and verdict.why == "device-token-mismatch":
             return asyncio.ensure_future(self._failed(question, head))
         locked_ms = guard.locked_ms(succeeded_with(question), now_ms)
         if locked_ms:
             return self._told(question, Locked(head, locked_ms))
-        if question.guessed_secret or guard.holds(proven_with(question)):
+        counted = question.guessed_secret and not question.trusted
+        if counted or guard.holds(proven_with(question)):
             return asyncio.ensure_future(self._accounted(question, head, held))
         if isinstance(verdict, policy.Deny) or verdict.changed is None:
             return self._told(question, self._said(question, verdict, head))
@@ -207,13 +209,20 @@ class Admissions:
         now_ms: int,
     ) -> Entry:
         device_id = question.device_id
-        entry = Entry(f"device {device_id}", now_ms)
+        before = held.record.pending if held.record else None
+        silent = verdict.silent if isinstance(verdict, policy.Admit) else None
+        entry = Entry("the rule for local clients" if silent else f"device {device_id}", now_ms)
         entry.replace(held, verdict.changed, device_id)
+        if silent is not None:
+            if before is not None:
+                entry.end_request(device_id, before, SUPERSEDED, silent.request_id)
+            superseded = before.request_id if before else ""
+            entry.change("approved", device_id, pending=silent, superseded=superseded)
+            return entry
         if isinstance(verdict, policy.Admit):
             entry.change(verdict.kind, device_id, role=question.role, scopes=verdict.token.scopes)
             return entry
         pending = verdict.pending
-        before = held.record.pending if held.record else None
         if before is not None and verdict.superseded:
             entry.end_request(device_id, before, SUPERSEDED, pending.request_id)
         elif before is not None and before.request_id != pending.request_id:
@@ -273,7 +282,7 @@ class Admissions:
         record = held[0].record
         if record is not None and record.pending is not None:
             entry = Entry("limit", self._store.now_ms())
-            entry.replace(held[0], policy.without_pending(record), oldest)
+            entry.replace(held[0], grants.without_pending(record), oldest)
             entry.end_request(oldest, record.pending, DISPLACED)
             entry.change("displaced", oldest, pending=record.pending)
             await self._ledger.commit(entry)

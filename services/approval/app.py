@@ -16,10 +16,10 @@ from services.approval.admissions import Admissions, PendingLimits
 from services.approval.announcer import Announcer
 from services.approval.api import add_routes
 from services.approval.events import Events
+from services.approval.grants import Draws
 from services.approval.ledger import Ledger
 from services.approval.methods import Methods
 from services.approval.metrics import Metrics
-from services.approval.policy import Draws
 from services.approval.questions import Questions
 from services.approval.registry import Registry
 from services.approval.store import Store

@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from services.approval.records import Metadata, Pairing, Pending, Record, Token
+from services.approval import trusted
+from services.approval.grants import approved, differs
+from services.approval.records import (
+    PAIRED_SILENTLY,
+    Metadata,
+    Pairing,
+    Pending,
+    Record,
+    Token,
+)
 from shared.addresses import is_loopback, limit_key
 from shared.protocol.scopes import covers_all, normalised, union
-from shared.protocol.signing import normalised_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
+    from services.approval.grants import Draws
     from services.approval.tokens import TokenKeys
     from shared.messages import Admission
 
@@ -28,15 +35,6 @@ _DEVICE_TOKEN_METHOD: Final = "device-token"  # noqa: S105 (the name of a method
 
 
 @dataclass(frozen=True, slots=True)
-class Draws:
-    """Where new ids come from."""
-
-    request_id: Callable[[], str]
-    token_id: Callable[[], str]
-    epoch: Callable[[], str]
-
-
-@dataclass(frozen=True, slots=True)
 class Admit:
     """The device comes in with this token; `changed` holds the record to commit, if any."""
 
@@ -44,6 +42,8 @@ class Admit:
     changed: Record | None
     kind: str
     """What the change is called in the audit log."""
+    silent: Pending | None = None
+    """The request that was approved on the way in, without a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,28 @@ def judge(
         if why is not None:
             return Deny(why)
     reason = _pairing_problem(pairing, question)
+    if reason is not None and trusted.approves(reason, question):
+        return _let_in(record, question, reason, now_ms=now_ms, draws=draws)
     if reason is not None:
         return _ask(record, pairing, question, reason, now_ms=now_ms, ttl_ms=ttl_ms, draws=draws)
     if record is None or pairing is None:
         message = "admitted without a pairing"
         raise AssertionError(message)
     return _admit(record, pairing, question, now_ms, draws)
+
+
+def _let_in(
+    record: Record | None, question: Admission, reason: str, *, now_ms: int, draws: Draws
+) -> Admit:
+    """Approve what a trusted client asks for now, and no more, and let it in with that."""
+    pending = _pending(question, reason, now_ms, draws)
+    before = record or Record(question.device_id, question.public_key)
+    after = approved(before, pending, now_ms=now_ms, draws=draws, via=PAIRED_SILENTLY)
+    if after.pairing is None:
+        message = "approved without a pairing"
+        raise AssertionError(message)
+    admit = _admit(after, after.pairing, question, now_ms, draws)
+    return Admit(admit.token, admit.changed or after, "approved", pending)
 
 
 def _token_problem(pairing: Pairing | None, question: Admission, keys: TokenKeys) -> str | None:
@@ -115,7 +131,7 @@ def _pairing_problem(pairing: Pairing | None, question: Admission) -> str | None
     if pairing is None:
         return "not-paired"
     known = pairing.metadata
-    if _differs(known.platform, question.client.platform) or _differs(
+    if differs(known.platform, question.client.platform) or differs(
         known.device_family, question.client.device_family
     ):
         return "metadata-upgrade"
@@ -124,10 +140,6 @@ def _pairing_problem(pairing: Pairing | None, question: Admission) -> str | None
     if not covers_all(pairing.scopes, question.scopes, question.role):
         return "scope-upgrade"
     return None
-
-
-def _differs(stored: str, claimed: str) -> bool:
-    return bool(stored) and normalised_metadata(stored) != normalised_metadata(claimed)
 
 
 def _admit(
@@ -166,20 +178,30 @@ def _ask(
         waiting = None
     if waiting is not None and _within(question, waiting):
         return _refreshed(record, waiting, question, reason, pairing=pairing, now_ms=now_ms)
-    pending = Pending(
+    pending = _pending(question, reason, now_ms, draws)
+    if waiting is not None:
+        pending = replace(
+            pending,
+            roles=tuple(union(waiting.roles, pending.roles)),
+            scopes=tuple(union(waiting.scopes, pending.scopes)),
+        )
+    changed = Record(question.device_id, question.public_key, pairing, pending)
+    superseded = waiting.request_id if waiting else ""
+    return Ask(reason, pending, pairing, changed, "requested", superseded)
+
+
+def _pending(question: Admission, reason: str, now_ms: int, draws: Draws) -> Pending:
+    return Pending(
         request_id=draws.request_id(),
         reason=reason,
         role=question.role,
-        roles=tuple(union(waiting.roles if waiting else (), (question.role,))),
-        scopes=tuple(union(waiting.scopes if waiting else (), question.scopes)),
+        roles=(question.role,),
+        scopes=tuple(union(question.scopes)),
         metadata=_metadata(question),
         limit_key=limit_key(question.address),
         created_at_ms=now_ms,
         refreshed_at_ms=now_ms,
     )
-    changed = Record(question.device_id, question.public_key, pairing, pending)
-    superseded = waiting.request_id if waiting else ""
-    return Ask(reason, pending, pairing, changed, "requested", superseded)
 
 
 def _within(question: Admission, waiting: Pending) -> bool:
@@ -215,121 +237,3 @@ def _metadata(question: Admission) -> Metadata:
         display_name=client.display_name,
         address="" if is_loopback(question.address) else question.address,
     )
-
-
-def scope_outside_roles(pending: Pending) -> str | None:
-    """Return the first requested scope that belongs to none of the requested roles, or None.
-
-    One with blanks around it belongs to none: tokens keep scopes trimmed, and it would not match.
-    """
-    prefixes = tuple(f"{role}." for role in pending.roles)
-    return next(
-        (
-            scope
-            for scope in pending.scopes
-            if scope != scope.strip() or not scope.startswith(prefixes)
-        ),
-        None,
-    )
-
-
-def scopes_to_hold(record: Record, pending: Pending) -> list[str]:
-    """Return the operator scopes that whoever approves has to hold (contract §7.4).
-
-    They are those that the approval lets the device use: the ones it asks for and, unless it may
-    use them already, all that were approved for it before. A role that was revoked, or a device
-    that changed, comes back with everything it had.
-    """
-    if "operator" not in pending.roles:
-        return []
-    asked = _of_operator(pending.scopes)
-    before = record.pairing
-    if before is None:
-        return asked
-    changed = _differs(before.metadata.platform, pending.metadata.platform) or _differs(
-        before.metadata.device_family, pending.metadata.device_family
-    )
-    if asked and not changed and "operator" in before.effective_roles:
-        return asked
-    return union(asked, _of_operator(before.scopes))
-
-
-def _of_operator(scopes: Iterable[str]) -> list[str]:
-    return [scope for scope in scopes if scope.startswith("operator.")]
-
-
-def approved(record: Record, pending: Pending, *, now_ms: int, draws: Draws) -> Record:
-    """Return the record after a person approved its pending request (contract §7.4)."""
-    before = record.pairing
-    tokens = dict(before.tokens) if before else {}
-    for role in pending.roles:
-        tokens[role] = _minted(before, pending, role, now_ms, draws)
-    pairing = Pairing(
-        metadata=pending.metadata,
-        role=pending.role,
-        roles=tuple(union(before.roles if before else (), pending.roles)),
-        scopes=tuple(union(before.scopes if before else (), pending.scopes)),
-        tokens=tokens,
-        created_at_ms=before.created_at_ms if before else now_ms,
-        approved_at_ms=now_ms,
-        operator_label=before.operator_label if before else "",
-    )
-    return Record(record.device_id, record.public_key, pairing, None)
-
-
-def _minted(
-    before: Pairing | None, pending: Pending, role: str, now_ms: int, draws: Draws
-) -> Token:
-    asked = [scope for scope in pending.scopes if scope.startswith(f"{role}.")]
-    existing = before.tokens.get(role) if before else None
-    known = before.scopes if before else ()
-    if existing is not None:
-        newly = [scope for scope in asked if scope not in known]
-        scopes = normalised(union(existing.scopes, newly))
-    else:
-        inherited = [scope for scope in known if scope.startswith(f"{role}.")]
-        scopes = normalised(asked or inherited)
-    return Token(
-        token_id=draws.token_id(),
-        scopes=tuple(scopes),
-        created_at_ms=existing.created_at_ms if existing else now_ms,
-        rotated_at_ms=now_ms if existing else 0,
-        epoch=existing.epoch if existing and existing.active else draws.epoch(),
-    )
-
-
-def without_pending(record: Record) -> Record | None:
-    """Return the record without its request; None when nothing is left to keep."""
-    return replace(record, pending=None) if record.pairing else None
-
-
-def renamed(record: Record, pairing: Pairing, label: str) -> Record:
-    """Return the record under a new operator's label."""
-    return replace(record, pairing=replace(pairing, operator_label=label))
-
-
-def rotated(
-    record: Record,
-    pairing: Pairing,
-    role: str,
-    scopes: Iterable[str] | None,
-    *,
-    now_ms: int,
-    draws: Draws,
-) -> Record:
-    """Return the record with a new token for a role; `scopes` replace its scopes when given."""
-    token = pairing.tokens[role]
-    token = replace(
-        token,
-        token_id=draws.token_id(),
-        scopes=token.scopes if scopes is None else tuple(normalised(scopes)),
-        rotated_at_ms=now_ms,
-        epoch=draws.epoch(),
-    )
-    return replace(record, pairing=replace(pairing, tokens={**pairing.tokens, role: token}))
-
-
-def revoked(record: Record, pairing: Pairing, role: str, *, now_ms: int) -> Record:
-    """Return the record with a role's token revoked; its id is dropped, so it never comes back."""
-    token = replace(pairing.tokens[role], token_id="", revoked_at_ms=now_ms, epoch="")
-    return replace(record, pairing=replace(pairing, tokens={**pairing.tokens, role: token}))

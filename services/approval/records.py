@@ -7,6 +7,8 @@ from typing import Final
 import msgspec
 
 PAIRED_BY_OWNER: Final = "owner"
+PAIRED_SILENTLY: Final = "silent"
+"""By the rule for trusted clients of the gateway's own machine, without a person."""
 
 
 class Token(msgspec.Struct, frozen=True, omit_defaults=True):

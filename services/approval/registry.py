@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from services.approval import authority, policy
+from services.approval import authority, grants
 from services.approval.errors import (
     InvalidLabel,
     InvalidScope,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from services.approval.authority import Caller
-    from services.approval.policy import Draws
+    from services.approval.grants import Draws
     from services.approval.records import Pairing, Pending, Record, RequestNote
     from services.approval.store import Held, Store
 
@@ -68,13 +68,13 @@ class Registry(Readings):
             if note.state == APPROVED and caller.kind == "operator":
                 return self._approved_before(note, held)
             record, pending = self._open(request_id, note, held)
-            to_hold = policy.scopes_to_hold(record, pending)
+            to_hold = grants.scopes_to_hold(record, pending)
             authority.require_approve(caller, note.device_id, pending, to_hold)
-            outside = policy.scope_outside_roles(pending)
+            outside = grants.scope_outside_roles(pending)
             if outside is not None:
                 raise InvalidScope(outside)
             entry = self._entry(caller)
-            after = policy.approved(record, pending, now_ms=entry.now_ms, draws=self._draws)
+            after = grants.approved(record, pending, now_ms=entry.now_ms, draws=self._draws)
             entry.replace(held, after, note.device_id)
             entry.end_request(note.device_id, pending, APPROVED)
             entry.change("approved", note.device_id, pending=pending)
@@ -92,7 +92,7 @@ class Registry(Readings):
                 return note.device_id
             record, pending = self._open(request_id, note, held)
             entry = self._entry(caller)
-            entry.replace(held, policy.without_pending(record), note.device_id)
+            entry.replace(held, grants.without_pending(record), note.device_id)
             entry.end_request(note.device_id, pending, REJECTED)
             entry.change("rejected", note.device_id, pending=pending)
             return await self._committed(caller, entry, note.device_id)
@@ -128,7 +128,7 @@ class Registry(Readings):
             if pairing.operator_label == trimmed:
                 return trimmed
             entry = self._entry(caller)
-            entry.replace(held, policy.renamed(record, pairing, trimmed), device_id)
+            entry.replace(held, grants.renamed(record, pairing, trimmed), device_id)
             entry.change("renamed", device_id, label=trimmed)
             return await self._committed(caller, entry, trimmed)
 
@@ -148,7 +148,7 @@ class Registry(Readings):
             if outside is not None:
                 raise InvalidScope(outside)
             entry = self._entry(caller)
-            after = policy.rotated(
+            after = grants.rotated(
                 record, pairing, role, scopes, now_ms=entry.now_ms, draws=self._draws
             )
             fresh = paired(after).pairing.tokens[role]
@@ -170,7 +170,7 @@ class Registry(Readings):
             if not token.active:
                 return token
             entry = self._entry(caller)
-            after = policy.revoked(record, pairing, role, now_ms=entry.now_ms)
+            after = grants.revoked(record, pairing, role, now_ms=entry.now_ms)
             entry.replace(held, after, device_id)
             entry.change("revoked", device_id, closes=[role], role=role, scopes=token.scopes)
             return await self._committed(caller, entry, paired(after).pairing.tokens[role])
@@ -188,7 +188,7 @@ class Registry(Readings):
                 continue
             if not pending.expired(entry.now_ms, self._ttl_ms):
                 continue
-            entry.replace(held, policy.without_pending(held.record), device_id)
+            entry.replace(held, grants.without_pending(held.record), device_id)
             entry.end_request(device_id, pending, EXPIRED)
             entry.change("expired", device_id, pending=pending)
             committed = await self._ledger.commit(entry)

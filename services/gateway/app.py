@@ -115,7 +115,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     roster = Roster(boot_id, approvals, connections, clock)
     sockets = Sockets(
         identity=Identity(boot_id, VERSION, common.approval_public_url),
-        rules=Rules(settings.gateway_tokens, settings.allowed_origins),
+        rules=Rules(settings.gateway_tokens, settings.allowed_origins, settings.trusts_local),
         trusted_proxies=common.trusted_proxies,
         approvals=approvals,
         connections=connections,

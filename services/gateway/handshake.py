@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, overload
 
 from services.gateway import first_frame
 from services.gateway.origin import origin_problem
@@ -40,6 +40,8 @@ from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS, PROTOCOLS
 from shared.protocol.refusals import PairingNeeded, Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shared.settings import Secrets
 
 _NO_AUTH: Final = Auth()
@@ -73,6 +75,8 @@ class Rules:
 
     gateway_tokens: Secrets
     allowed_origins: frozenset[str]
+    trusts_local: bool = False
+    """Whether clients of this machine itself are trusted (contract §4.1, §7.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class Handshake:
         "_peer",
         "_question",
         "_rules",
+        "_trusted",
         "connection_id",
         "frame_id",
         "nonce",
@@ -122,6 +127,7 @@ class Handshake:
         self._frame: ConnectFrame | None = None
         self._question: Admission | None = None
         self._if_clear: Welcome | Refusal | None = None
+        self._trusted = rules.trusts_local and peer.direct_loopback and peer.origin is None
 
     @property
     def question(self) -> Admission | None:
@@ -257,14 +263,13 @@ class Handshake:
         )
         if isinstance(proof, Refusal):
             return proof
+        if secret_is_right and self._is_own_backend(params):
+            return self._without_pairing(params, role, scopes)
         candidate, field = ("", "") if secret_is_right else _device_token_candidate(auth)
-        if not secret_is_right and field != "deviceToken" and auth.bootstrap_token:
-            return self._knock([BOOTSTRAP_TOKEN], refusals.bootstrap_token_invalid(self.protocol))
-        if not secret_is_right and not candidate:
-            if not offered:
-                return refusals.token_missing(self._hint(params, missing=True))
-            hint = self._hint(params, missing=False)
-            return self._knock([SHARED_SECRET], refusals.token_mismatch(hint, with_device=False))
+        if not secret_is_right and (
+            not candidate or (field != "deviceToken" and auth.bootstrap_token)
+        ):
+            return self._without_candidate(params, auth, offered)
         return Admission(
             call_id=self.connection_id,
             device_id=params.device.id,
@@ -279,7 +284,19 @@ class Handshake:
             candidate_field=field,
             wrong_secret=bool(offered) and not secret_is_right,
             guessed_secret=not secret_is_right and any(one != candidate for one in offered),
+            trusted=self._trusted,
         )
+
+    def _without_candidate(
+        self, params: ConnectParams, auth: Auth, offered: list[str]
+    ) -> Knock | Refusal:
+        """Turn away who brought nothing that approval could find in order."""
+        if auth.bootstrap_token:
+            return self._knock([BOOTSTRAP_TOKEN], refusals.bootstrap_token_invalid(self.protocol))
+        if not offered:
+            return refusals.token_missing(self._hint(params, missing=True))
+        hint = self._hint(params, missing=False)
+        return self._knock([SHARED_SECRET], refusals.token_mismatch(hint, with_device=False))
 
     def _offered(self, auth: Auth) -> list[str]:
         """Return the gateway tokens that a client brought: protocol 3 knows one field for them."""
@@ -295,8 +312,8 @@ class Handshake:
         offered: list[str],
         *,
         secret_is_right: bool,
-    ) -> Knock | Refusal:
-        """Judge a client that proves no device (contract §4.1): it never keeps a scope."""
+    ) -> Knock | Welcome | Refusal:
+        """Judge a client that proves no device (contract §4.1): it keeps its scopes if trusted."""
         if params.client.id in CONTROL_UI_CLIENT_IDS:
             return refusals.CONTROL_UI_DEVICE_REQUIRED
         if offered and not secret_is_right:
@@ -304,12 +321,35 @@ class Handshake:
             return self._knock([SHARED_SECRET], refusals.token_mismatch(hint, with_device=False))
         if not secret_is_right or role != "operator":
             return refusals.DEVICE_REQUIRED
-        grant = Grant(method="token", role=role, scopes=())
+        kept = self._is_own_backend(params) or (self._trusted and _is_cli(params))
+        return self._without_pairing(params, role, params.scopes or () if kept else ())
+
+    def _is_own_backend(self, params: ConnectParams) -> bool:
+        """Say whether this is a program of this machine that needs no pairing."""
+        client = params.client
+        return self._trusted and (client.id, client.mode) == ("gateway-client", "backend")
+
+    def _without_pairing(
+        self, params: ConnectParams, role: str, scopes: Sequence[str]
+    ) -> Knock | Welcome:
+        """Let in on the gateway token alone, with these scopes and no device token."""
+        grant = Grant(method="token", role=role, scopes=scopes)
         welcome = Welcome(self.frame_id, self.protocol, grant, "", _client_info(params), None)
         return self._knock([SHARED_SECRET], welcome)
 
-    def _knock(self, classes: list[str], if_clear: Welcome | Refusal) -> Knock:
-        """Have approval count what was offered before the client hears of it."""
+    @overload
+    def _knock(self, classes: list[str], if_clear: Welcome) -> Knock | Welcome: ...
+
+    @overload
+    def _knock(self, classes: list[str], if_clear: Refusal) -> Knock | Refusal: ...
+
+    def _knock(self, classes: list[str], if_clear: Welcome | Refusal) -> Effect:
+        """Have approval count what was offered before the client hears of it.
+
+        A trusted client is not counted, and never locked out.
+        """
+        if self._trusted:
+            return if_clear
         self._if_clear = if_clear
         return Knock(
             call_id=self.connection_id,
@@ -344,6 +384,10 @@ def _device_token_candidate(auth: Auth) -> tuple[str, str]:
     if auth.token:
         return auth.token, "token"
     return "", ""
+
+
+def _is_cli(params: ConnectParams) -> bool:
+    return (params.client.id, params.client.mode) == ("cli", "cli")
 
 
 def _client_info(params: ConnectParams) -> ClientInfo:

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 def broadcasts(change: Changed) -> list[Broadcast]:
     """Return what is told of a change that was applied, in order; most changes tell nothing."""
-    if change.kind in {"approved", "rejected"} and change.request_id:
-        return [_resolved(change, change.request_id, change.kind)]
     if change.kind == "renamed":
         return [Broadcast(DEVICE_CHANGED, b"{}", PAIRING, protocols=(4,))]
-    if change.kind != "requested" or not change.request:
-        return []
-    requested = Broadcast(DEVICE_REQUESTED, change.request, PAIRING)
-    if not change.superseded_id:
-        return [requested]
-    return [_resolved(change, change.superseded_id, "rejected", protocols=(4,)), requested]
+    told = []
+    if change.superseded_id:
+        told.append(_resolved(change, change.superseded_id, "rejected", protocols=(4,)))
+    if change.kind in {"approved", "rejected"} and change.request_id:
+        told.append(_resolved(change, change.request_id, change.kind))
+    elif change.kind == "requested" and change.request:
+        told.append(Broadcast(DEVICE_REQUESTED, change.request, PAIRING))
+    return told
 
 
 def _resolved(

@@ -28,6 +28,7 @@ class Settings:
     common: CommonSettings
     gateway_tokens: Secrets
     allowed_origins: frozenset[str]
+    trusts_local: bool
     public_url: str
     control_ui_dir: Path | None
     preauth_limit_per_address: int
@@ -63,12 +64,13 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             f"LEASE_SECONDS={lease_seconds:g}: must be at least {LEASE_LEAST_BEATS} times "
             f"BEAT_SECONDS ({beat_seconds:g}), or one lost message would end it"
         )
-    reader.choice("GATEWAY_LOCAL_CLIENTS", "pair", ("pair",))
+    local_clients = reader.choice("GATEWAY_LOCAL_CLIENTS", "pair", ("pair", "trust"))
     reader.finish()
     return Settings(
         common=common,
         gateway_tokens=gateway_tokens,
         allowed_origins=allowed_origins,
+        trusts_local=local_clients == "trust",
         public_url=public_url,
         control_ui_dir=control_ui_dir,
         preauth_limit_per_address=preauth_limit,

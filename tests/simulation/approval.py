@@ -6,10 +6,10 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from services.approval.admissions import Admissions, PendingLimits
+from services.approval.grants import Draws
 from services.approval.ledger import Ledger
 from services.approval.methods import Methods
 from services.approval.metrics import Metrics
-from services.approval.policy import Draws
 from services.approval.questions import Questions
 from services.approval.registry import Registry
 from services.approval.store import Store

@@ -14,10 +14,10 @@ from services.approval.admissions import Admissions, PendingLimits
 from services.approval.api import add_routes
 from services.approval.authority import OPERATOR
 from services.approval.events import Events
+from services.approval.grants import Draws
 from services.approval.ledger import Ledger
 from services.approval.methods import Methods
 from services.approval.metrics import Metrics
-from services.approval.policy import Draws
 from services.approval.registry import Registry
 from services.approval.settings import Settings, read_settings
 from services.approval.store import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, Final
 
-from services.approval import policy
+from services.approval import grants, policy
 from services.approval.tokens import TokenKeys
 from shared.settings import Secrets
 from tests.unit.approval.devices import Device
@@ -22,7 +22,7 @@ class Desk:
 
     def __init__(self) -> None:
         requests, tokens, epochs = itertools.count(1), itertools.count(1), itertools.count(1)
-        self.draws: Final = policy.Draws(
+        self.draws: Final = grants.Draws(
             request_id=lambda: f"r{next(requests)}",
             token_id=lambda: f"t{next(tokens)}",
             epoch=lambda: f"e{next(epochs)}",
@@ -79,7 +79,7 @@ class Desk:
         """Approve what waits."""
         assert self.record is not None
         assert self.record.pending is not None
-        self.record = policy.approved(
+        self.record = grants.approved(
             self.record, self.record.pending, now_ms=self.now_ms, draws=self.draws
         )
 
@@ -92,14 +92,14 @@ class Desk:
     def rotate(self, role: str = "operator", scopes: list[str] | None = None) -> None:
         """Draw a new token for a role."""
         assert self.record is not None
-        self.record = policy.rotated(
+        self.record = grants.rotated(
             self.record, self.pairing, role, scopes, now_ms=self.now_ms, draws=self.draws
         )
 
     def revoke(self, role: str = "operator") -> None:
         """Revoke the token of a role."""
         assert self.record is not None
-        self.record = policy.revoked(self.record, self.pairing, role, now_ms=self.now_ms)
+        self.record = grants.revoked(self.record, self.pairing, role, now_ms=self.now_ms)
 
     def token(self, role: str = "operator") -> str:
         """Return the device token of a role."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from services.approval import policy
+from services.approval import grants, policy
 from services.approval.records import Record
 from tests.unit.approval.desk import KEYS, TTL_MS, Desk
 
@@ -44,7 +44,7 @@ class TestContract74Approval:
     def test_again(self, desk: Desk) -> None:
         first = desk.pair(READ)
         assert desk.record is not None
-        desk.record = policy.renamed(desk.record, desk.pairing, "Kitchen")
+        desk.record = grants.renamed(desk.record, desk.pairing, "Kitchen")
         created = desk.now_ms
         desk.now_ms += 5
         desk.ask(PAIRING, platform="mac")
@@ -100,7 +100,7 @@ class TestContract74Approval:
     def test_scopes_of_no_requested_role(
         self, desk: Desk, scopes: tuple[str, ...], outside: str | None
     ) -> None:
-        assert policy.scope_outside_roles(desk.ask(*scopes).pending) == outside
+        assert grants.scope_outside_roles(desk.ask(*scopes).pending) == outside
 
     @pytest.mark.parametrize(
         ("approved", "revoked", "asked", "to_hold"),
@@ -124,22 +124,22 @@ class TestContract74Approval:
             desk.revoke()
         pending = desk.ask(*asked).pending
         assert desk.record is not None
-        assert policy.scopes_to_hold(desk.record, pending) == to_hold
+        assert grants.scopes_to_hold(desk.record, pending) == to_hold
 
     def test_what_has_to_be_held_for_a_device_that_changed(self, desk: Desk) -> None:
         desk.pair(ADMIN)
         pending = desk.ask(READ, platform="mac").pending
         assert desk.record is not None
-        assert policy.scopes_to_hold(desk.record, pending) == [READ, ADMIN]
+        assert grants.scopes_to_hold(desk.record, pending) == [READ, ADMIN]
 
     def test_nothing_of_a_request_that_is_refused_remains(self, desk: Desk) -> None:
         desk.ask(READ)
         assert desk.record is not None
-        assert policy.without_pending(desk.record) is None
+        assert grants.without_pending(desk.record) is None
         desk.approve()
         before = desk.record
         desk.ask(ADMIN)
-        assert policy.without_pending(desk.record) == before
+        assert grants.without_pending(desk.record) == before
 
 
 class TestContract8DeviceTokens:

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.approval import policy
+from services.approval import grants, policy
 from shared.protocol.signing import normalised_metadata
 from tests.unit.approval.desk import KEYS, TTL_MS, Desk
 from tests.unit.approval.devices import Device
@@ -110,7 +110,7 @@ class Pairing(RuleBasedStateMachine):
         roles, scopes = self.requests[pending.request_id]
         prefixes = tuple(f"{role}." for role in roles)
         sound = all(one.startswith(prefixes) and one == one.strip() for one in scopes)
-        assert (policy.scope_outside_roles(pending) is None) == sound
+        assert (grants.scope_outside_roles(pending) is None) == sound
         if not sound:
             return
         others = [role for role in self.live if role not in roles]
@@ -134,7 +134,7 @@ class Pairing(RuleBasedStateMachine):
         assert record is not None
         assert record.pending is not None
         self.over.add(record.pending.request_id)
-        self.desk.record = policy.without_pending(record)
+        self.desk.record = grants.without_pending(record)
 
     @rule()
     @precondition(lambda self: self.approved_as is not None)
