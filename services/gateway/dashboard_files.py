@@ -57,7 +57,7 @@ def list_files(directory: Path) -> dict[str, Entry]:
         return {
             path: Entry(
                 stored,
-                digest_of(stored.name.read_bytes()),
+                _digest_of_file(stored.name),
                 {
                     coding: found[path + suffix]
                     for coding, suffix in SIBLINGS.items()
@@ -99,6 +99,11 @@ def _raise(error: OSError) -> None:
 def digest_of(data: bytes) -> str:
     """Return what an ETag is made of."""
     return hashlib.sha256(data).hexdigest()[:DIGEST_CHARACTERS]
+
+
+def _digest_of_file(name: Path) -> str:
+    with name.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_CHARACTERS]
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
