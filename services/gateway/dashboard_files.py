@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -42,7 +42,7 @@ class Entry:
     plain: Stored
     digest: str
     """Of what is in it: the same at every replica."""
-    coded: dict[str, Stored] = field(default_factory=dict)
+    coded: dict[str, Stored]
 
 
 def list_files(directory: Path) -> dict[str, Entry]:
