@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Final
 
@@ -66,7 +67,9 @@ _NO_APPROVAL: Final = "the approval service (APPROVAL_PUBLIC_URL is not set)"
 
 def about_text(public_url: str, approval_url: str) -> str:
     """Return the page for clients that do not ask for HTML."""
-    return _TEXT.format(address=public_url or _NO_ADDRESS, approval=approval_url or _NO_APPROVAL)
+    return _TEXT.format(
+        address=_socket_url(public_url) or _NO_ADDRESS, approval=approval_url or _NO_APPROVAL
+    )
 
 
 def about_html(public_url: str, approval_url: str) -> str:
@@ -74,6 +77,10 @@ def about_html(public_url: str, approval_url: str) -> str:
     link = f'<a href="{escape(approval_url)}" rel="noreferrer">{escape(approval_url)}</a>'
     return _HTML.format(
         style=_STYLE,
-        address=f"<code>{escape(public_url)}</code>" if public_url else _NO_ADDRESS,
+        address=f"<code>{escape(_socket_url(public_url))}</code>" if public_url else _NO_ADDRESS,
         approval=link if approval_url else _NO_APPROVAL,
     )
+
+
+def _socket_url(public_url: str) -> str:
+    return re.sub("^http", "ws", public_url)

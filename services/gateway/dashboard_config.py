@@ -24,8 +24,6 @@ def configuration(version: str) -> dict[str, Any]:
         "communityInvite": False,
         "terminalEnabled": False,
         "cliAgentsEnabled": False,
-        "pluginAssetsRequireAuth": True,
-        "pluginFrameGrants": [],
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -42,7 +42,7 @@ class Entry:
     plain: Stored
     digest: str
     """Of what is in it: the same at every replica."""
-    coded: dict[str, Stored] = field(default_factory=dict)
+    coded: dict[str, Stored]
 
 
 def list_files(directory: Path) -> dict[str, Entry]:
@@ -57,7 +57,7 @@ def list_files(directory: Path) -> dict[str, Entry]:
         return {
             path: Entry(
                 stored,
-                digest_of(stored.name.read_bytes()),
+                _digest_of_file(stored.name),
                 {
                     coding: found[path + suffix]
                     for coding, suffix in SIBLINGS.items()
@@ -99,6 +99,11 @@ def _raise(error: OSError) -> None:
 def digest_of(data: bytes) -> str:
     """Return what an ETag is made of."""
     return hashlib.sha256(data).hexdigest()[:DIGEST_CHARACTERS]
+
+
+def _digest_of_file(name: Path) -> str:
+    with name.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_CHARACTERS]
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
+from urllib.request import urlopen
 
 import pytest
 
@@ -227,6 +228,20 @@ class TestWhatStandsInTheWay:
         with running(tmp_path, LOG_LEVEL="loud") as run:
             assert run.wait_ended() == 1
             assert "LOG_LEVEL=loud" in run.output
+
+
+class TestDashboard:
+    def test_both_gateways_serve_it(self, tmp_path: Path) -> None:
+        ui = tmp_path / "ui"
+        ui.mkdir()
+        (ui / "index.html").write_text("<html>the dashboard</html>")
+        with running(tmp_path, CONTROL_UI_DIR=os.path.relpath(ui, ROOT)) as run:
+            run.wait_ready()
+            address = f"http://127.0.0.1:{run.gateway_port}/"
+            assert f"  {address}\n" in run.output
+            for _ in range(8):
+                with urlopen(address + "chat") as answer:  # noqa: S310  an address of ours
+                    assert answer.read() == b"<html>the dashboard</html>"
 
 
 class TestRedisUrl:

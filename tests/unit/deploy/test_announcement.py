@@ -51,6 +51,20 @@ def test_addresses_are_printed_and_secrets_are_not(settings: RunSettings) -> Non
     assert not [name for name, value in secrets.items() if value in said]
 
 
+def test_the_dashboard_is_named_where_there_is_one(settings: RunSettings) -> None:
+    secrets = load_secrets(settings.secrets_file, {}, SECRETS)
+    assert "Open the dashboard" not in text(settings, {})
+    said = text(settings, {"CONTROL_UI_DIR": "/ui"})
+    assert "  http://127.0.0.1:18789/\n" in said
+    assert not [name for name, value in secrets.items() if value in said]
+    found = re.search(r"^  (echo .*)$", said, re.MULTILINE)
+    assert found is not None
+    printed = subprocess.run(
+        ["/bin/sh", "-c", found[1]], capture_output=True, check=True, text=True
+    )
+    assert printed.stdout == secrets["OPENCLAW_GATEWAY_TOKEN"] + "\n"
+
+
 def test_a_redis_of_its_own_is_said_to_be_that(settings: RunSettings) -> None:
     assert "REDIS_URL names" in text(settings, {}, redis_port=None)
 

@@ -50,7 +50,7 @@ class TestSettings:
         assert env["REDIS_URL"] == "redis://a"
 
     @pytest.mark.parametrize(
-        "name", ["LOG_LEVEL", "GATEWAY_CONNECTION_LIMIT", "PENDING_LIMIT", "PATH"]
+        "name", ["LOG_LEVEL", "GATEWAY_CONNECTION_LIMIT", "PENDING_LIMIT", "CONTROL_UI_DIR", "PATH"]
     )
     def test_all_else_is_passed_on(self, name: str) -> None:
         assert gateway_env({name: "x"})[name] == approval_env({name: "x"})[name] == "x"
