@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tests.interop.cli.part import cli_part
 from tests.interop.driver import NODE
 from tests.interop.facts import Unexpected
 from tests.interop.latchkey import RunFailed
@@ -21,7 +22,7 @@ from tests.interop.table import table
 
 ROUNDS: Final = 3
 INTERRUPTED: Final = 130
-PARTS: Final[dict[str, Part]] = {"reference": reference_part}
+PARTS: Final[dict[str, Part]] = {"reference": reference_part, "cli": cli_part}
 
 
 def main() -> int:

@@ -52,6 +52,11 @@ class Latchkey:
         _, body = await self.call("GET", "/v1/requests")
         return next((one for one in body["pending"] if one["deviceId"] == device_id), None)
 
+    async def approve(self, request_id: str) -> int:
+        """Approve a request; return the status."""
+        status, _ = await self.call("POST", f"/v1/requests/{request_id}/approve")
+        return status
+
     def pause_redis(self) -> None:
         """Let Redis hang: connections and subscriptions stay, nothing is answered."""
         os.kill(self._redis, signal.SIGSTOP)

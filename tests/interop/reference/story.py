@@ -182,9 +182,7 @@ class Story:
         return *facts, await self._token_left(self._device)
 
     async def _approve(self) -> str:
-        path = f"/v1/requests/{self._request_id}/approve"
-        status, _ = await self._latchkey.call("POST", path)
-        return f"HTTP {status}"
+        return f"HTTP {await self._latchkey.approve(self._request_id)}"
 
     async def _waits(self, device: Device) -> str:
         waiting = await self._latchkey.request_of(device.id)
