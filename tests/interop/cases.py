@@ -24,6 +24,7 @@ _WRONG: Final = (
     LookupError,
     TimeoutError,
     TypeError,
+    ValueError,
 )
 
 
