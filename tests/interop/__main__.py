@@ -19,10 +19,11 @@ from tests.interop.plan import Part, Plan
 from tests.interop.reference.part import reference_part
 from tests.interop.schema import schema_rows
 from tests.interop.table import table
+from tests.interop.ui.part import ui_part
 
 ROUNDS: Final = 3
 INTERRUPTED: Final = 130
-PARTS: Final[dict[str, Part]] = {"reference": reference_part, "cli": cli_part}
+PARTS: Final[dict[str, Part]] = {"reference": reference_part, "cli": cli_part, "ui": ui_part}
 
 
 def main() -> int:
@@ -30,6 +31,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make interop", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each case is told")
     parser.add_argument("--only", action="append", choices=PARTS, help="a part; may be repeated")
+    parser.add_argument("--picture", type=Path, help="write a screenshot of the dashboard (PNG)")
     given = parser.parse_args()
     if not NODE.exists():
         print(
@@ -41,7 +43,9 @@ def main() -> int:
     data = Path(tempfile.mkdtemp(prefix="latchkey-interop-"))
     good, keep = False, False
     try:
-        good = asyncio.run(_run(Plan(given.rounds, data, []), given.only or list(PARTS)))
+        picture = given.picture and given.picture.absolute()
+        plan = Plan(given.rounds, data, [], picture)
+        good = asyncio.run(_run(plan, given.only or list(PARTS)))
         keep = not good
     except RunFailed as error:
         print(f"Latchkey does not run.\n{error}", file=sys.stderr)

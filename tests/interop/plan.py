@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How often each case is told, where data goes, and where the frames go that clients get."""
+    """How often each case is told, where data goes, and where the frames go that clients get.
+
+    `picture`: where to write a screenshot of the dashboard, if anywhere.
+    """
 
     rounds: int
     data: Path
     heard: list[Heard]
+    picture: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 HEADINGS: Final = ("client", "version", "as", "case", "expected", "seen", "ok")
-WIDTHS: Final = (24, 8, 8, 20, 40, 40, 3)
+WIDTHS: Final = (24, 9, 8, 20, 40, 40, 3)
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.interop.facts import Facts, either
+from tests.interop.facts import Facts, Unexpected, either
 from tests.interop.peer import Peer
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class CliStory:
 
     async def schedule_listed(self) -> Facts:
         """See what the first command says once its device is paired."""
-        ran = await self._openclaw("cron", "list")
-        return (_exit(ran), either(ran.json.get("jobs") == [], "no jobs", "jobs"))
+        said = _done(await self._openclaw("cron", "list"))
+        return "exit 0", either(said["jobs"] == [], "no jobs", "jobs")
 
     # Reading.
 
@@ -59,13 +59,12 @@ class CliStory:
     async def listed(self) -> Facts:
         """List what waits and what is paired, with one device that asks."""
         self._request_id = await self._next_peer().ask()
-        ran = await self._devices("list")
-        given = ran.json
+        given = _done(await self._devices("list"))
         _, waiting = await self._latchkey.call("GET", "/v1/requests")
         _, paired = await self._latchkey.call("GET", "/v1/devices")
         named = [one["requestId"] for one in given["pending"]] == [self._request_id]
         return (
-            _exit(ran),
+            "exit 0",
             either(named, "names the request", f"names {given['pending']}"),
             either(given["pending"] == waiting["pending"], "waiting as over HTTP", "else waiting"),
             either(
@@ -109,12 +108,12 @@ class CliStory:
         """Reject a request."""
         peer = self._next_peer()
         self._request_id = await peer.ask()
-        ran = await self._devices("reject", self._request_id)
+        said = _done(await self._devices("reject", self._request_id))
         ids = {"requestId": self._request_id, "deviceId": peer.device_id}
         new = await peer.ask() != self._request_id
         return (
-            _exit(ran),
-            either(ran.json == ids, "its ids", f"says {ran.json}"),
+            "exit 0",
+            either(said == ids, "its ids", f"says {said}"),
             either(new, "another request when it asks again", "the same request"),
         )
 
@@ -123,34 +122,34 @@ class CliStory:
     async def renamed(self) -> Facts:
         """Give a device a name."""
         peer = await self._paired()
-        ran = await self._devices("rename", "--device", peer.device_id, "--name", LABEL)
+        said = _done(await self._devices("rename", "--device", peer.device_id, "--name", LABEL))
         _, device = await self._latchkey.call("GET", f"/v1/devices/{peer.device_id}")
-        said = ran.json == {"deviceId": peer.device_id, "label": LABEL}
+        named = {"deviceId": peer.device_id, "label": LABEL}
         return (
-            _exit(ran),
-            either(said, "id and label", f"says {ran.json}"),
+            "exit 0",
+            either(said == named, "id and label", f"says {said}"),
             either(device.get("operatorLabel") == LABEL, "named over HTTP too", f"is {device}"),
         )
 
     async def rotated(self) -> Facts:
         """Replace a device's token while it is connected; the new one is for the device alone."""
-        ran, closed = await self._on_live("rotate")
-        withheld = ran.json.get("tokenDelivery") == "withheld-cross-device"
-        secret = withheld and "token" not in ran.json
+        said, closed = await self._on_live("rotate")
+        withheld = said.get("tokenDelivery") == "withheld-cross-device"
+        secret = withheld and "token" not in said
         return (
-            _exit(ran),
-            either(secret, "token withheld", f"says {ran.json}"),
+            "exit 0",
+            either(secret, "token withheld", f"says {said}"),
             closed,
             either(bool(await self._peer.come_in()), "comes in again", ""),
         )
 
     async def revoked(self) -> Facts:
         """Take a device's token away while it is connected."""
-        ran, closed = await self._on_live("revoke")
+        said, closed = await self._on_live("revoke")
         self._request_id = await self._peer.ask()
         return (
-            _exit(ran),
-            either(isinstance(ran.json.get("revokedAtMs"), int), "time", f"says {ran.json}"),
+            "exit 0",
+            either(isinstance(said.get("revokedAtMs"), int), "time", f"says {said}"),
             closed,
             await self._waits(),
         )
@@ -159,11 +158,10 @@ class CliStory:
         """Forget a device while it is connected."""
         peer = await self._paired()
         await peer.come_in()
-        ran = await self._devices("remove", peer.device_id)
-        said = ran.json == {"deviceId": peer.device_id}
+        said = _done(await self._devices("remove", peer.device_id))
         return (
-            _exit(ran),
-            either(said, "its id", f"says {ran.json}"),
+            "exit 0",
+            either(said == {"deviceId": peer.device_id}, "its id", f"says {said}"),
             await peer.closed(),
             either(await peer.ask() != "", "unknown when it asks again", ""),
         )
@@ -197,29 +195,30 @@ class CliStory:
         await peer.approved()
         return peer
 
-    async def _on_live(self, command: str) -> tuple[Ran, str]:
+    async def _on_live(self, command: str) -> tuple[dict[str, Any], str]:
         """Run it on the token of a connected device; return how that one was closed."""
         peer = await self._paired()
         await peer.come_in()
-        ran = await self._devices(command, "--device", peer.device_id, "--role", "operator")
-        return ran, await peer.closed()
+        on = ("--device", peer.device_id, "--role", "operator")
+        said = _done(await self._devices(command, *on))
+        return said, await peer.closed()
 
     async def _paired_after(self, ran: Ran) -> Facts:
         """Return why it was refused, with the id replaced, and approve its one request."""
         _, waiting = await self._latchkey.call("GET", "/v1/requests")
-        (request,) = waiting["pending"]
+        request = waiting["pending"][0]
         request_id: str = request["requestId"]
         facts = tuple(fact.replace(request_id, "ID") for fact in _failed(ran))
         status = await self._latchkey.approve(request_id)
         return *facts, f"asks for {' '.join(request['scopes'])}", f"HTTP {status}"
 
     async def _approved(self, ran: Ran) -> Facts:
-        said = ran.json
+        said = _done(ran)
         ids = said.get("requestId"), said.get("device", {}).get("deviceId")
         right = ids == (self._request_id, self._peer.device_id)
         replica = await self._peer.come_in()
         return (
-            _exit(ran),
+            "exit 0",
             either(right, "its ids", f"says {said}"),
             either(bool(replica), "its device comes in", ""),
         )
@@ -227,14 +226,13 @@ class CliStory:
     async def _cleared(self, *options: str) -> Facts:
         _, before = await self._latchkey.call("GET", "/v1/devices")
         _, asking = await self._latchkey.call("GET", "/v1/requests")
-        ran = await self._devices("clear", "--yes", *options)
+        said = _done(await self._devices("clear", "--yes", *options))
         _, after = await self._latchkey.call("GET", "/v1/devices")
         ids = {one["deviceId"] for one in before["paired"]}
         rejected = {one["requestId"] for one in asking["pending"]} if options else set()
-        said = ran.json
         right = (set(said["removedDevices"]), set(said["rejectedPending"])) == (ids, rejected)
         return (
-            _exit(ran),
+            "exit 0",
             either(right, "what there was", f"says {said}"),
             either(not after["paired"], "nothing paired", "some are paired"),
         )
@@ -249,8 +247,11 @@ class CliStory:
         return either(not waiting["pending"], "nothing waits", "some wait")
 
 
-def _exit(ran: Ran) -> str:
-    return "exit 0" if ran.status == 0 else f"exit {ran.status}: {ran.reason()}"
+def _done(ran: Ran) -> dict[str, Any]:
+    """Return what a command printed. Raises Unexpected when it failed."""
+    if ran.status != 0:
+        raise Unexpected(f"exit {ran.status}, {ran.reason()}")
+    return ran.json
 
 
 def _failed(ran: Ran) -> Facts:
