@@ -6,7 +6,7 @@ of two releases understand each other during a rolling deploy.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -33,10 +33,12 @@ class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
     """The question: may this device come in, whose key the gateway has proven.
 
     `call_id` is the connection's id and stays the same over all tries, so that what a try wrote
-    is found by the next. `method`: `token` (the gateway token was right) or `device-token`; then
-    `candidate` is to be verified, and `candidate_field` says where it stood in `auth`;
-    `wrong_secret`: a gateway token beside it is wrong. `address` is the client's IP address. After
-    `not_after_ms` (store's clock; 0: not known) nothing is written for this question any more.
+    is found by the next; a question asked anew (ASKED_ANEW) is another call. `method`: `token`
+    (the gateway token was right) or `device-token`; then `candidate` is to be verified, and
+    `candidate_field` says where it stood in `auth`; `wrong_secret`: a gateway token that came is
+    wrong; `guessed_secret`: and it is not the candidate itself, so it counts even if that one is
+    right. `address` is the client's IP address. After `not_after_ms` (store's clock; 0: not
+    known) nothing is written for this question any more.
     """
 
     call_id: str
@@ -52,6 +54,7 @@ class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
     candidate_field: str = ""
     wrong_secret: bool = False
     not_after_ms: int = 0
+    guessed_secret: bool = False
 
 
 class Knock(msgspec.Struct, tag="knock", array_like=True, frozen=True):
@@ -65,6 +68,37 @@ class Knock(msgspec.Struct, tag="knock", array_like=True, frozen=True):
     address: str
     classes: list[str]
     right: bool
+
+
+class Calling(msgspec.Struct, array_like=True, frozen=True):
+    """Who calls a method over a socket.
+
+    `kind`: `shared-secret`, `device-token`, or `gateway` for the gateway itself. `name` is for the
+    audit log. `scopes` are the live ones of the socket, which the record of `device_id` may only
+    narrow; `epoch` is what `Admitted` said.
+    """
+
+    kind: str
+    name: str
+    role: str
+    scopes: list[str]
+    device_id: str = ""
+    epoch: str = ""
+
+
+class Call(msgspec.Struct, tag="call", array_like=True, frozen=True):
+    """A call of a method. `params` are sound; `protocol` is the caller's, for words and shapes.
+
+    `call_id` stays the same over all tries, so that what a try did is not done again; nothing is
+    done after `not_after_ms` (store's clock).
+    """
+
+    call_id: str
+    method: str
+    params: dict[str, Any]
+    caller: Calling
+    protocol: int
+    not_after_ms: int
 
 
 class Present(msgspec.Struct, array_like=True, frozen=True):
@@ -113,16 +147,21 @@ class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
     lease_ms: int = LEASE_MS
 
 
-Question = Admission | Knock | BeatQuestion
+Question = Admission | Knock | BeatQuestion | Call
 
 
 class Admitted(msgspec.Struct, tag="admitted", array_like=True, frozen=True):
-    """Yes, decided at `change`. `token_scopes` are those of the device token, sorted."""
+    """Yes, decided at `change`. `token_scopes` are those of the device token, sorted.
+
+    `epoch` names the span in which sockets of this device and role stay open: a rotation or a
+    revocation ends it.
+    """
 
     change: Change
     device_token: str
     token_scopes: list[str]
     issued_at_ms: int
+    epoch: str = ""
 
 
 class NeedsPairing(msgspec.Struct, tag="needs-pairing", array_like=True, frozen=True):
@@ -167,6 +206,25 @@ class Clear(msgspec.Struct, tag="clear", array_like=True, frozen=True):
 Answer = Admitted | NeedsPairing | Denied | Overfull | Locked | Clear
 
 
+class Returned(msgspec.Struct, tag="returned", array_like=True, frozen=True):
+    """What a call returns: JSON, deflated if `packed`. What it did lies at or below `change`."""
+
+    change: Change
+    payload: bytes
+    packed: bool = False
+
+
+class Failed(msgspec.Struct, tag="failed", array_like=True, frozen=True):
+    """Why a call fails, in the words of the caller's protocol."""
+
+    code: str
+    message: str
+    details: dict[str, Any] | None = None
+
+
+Outcome = Returned | Failed
+
+
 class Alive(msgspec.Struct, tag="alive", array_like=True, frozen=True):
     """News: an approval replica. Only a `ready` one takes questions."""
 
@@ -179,6 +237,7 @@ class Changed(msgspec.Struct, tag="changed", array_like=True, frozen=True):
 
     `previous_tag` is that of the change before. `closes` names the roles whose live sockets of
     this device end (4001), `*` for all; most changes close none. `kind` is the audit log's word.
+    `request` is the request that was made, as JSON for clients; `call_id` the call that did this.
     """
 
     change: Change
@@ -189,6 +248,8 @@ class Changed(msgspec.Struct, tag="changed", array_like=True, frozen=True):
     closes: list[str] = []
     request_id: str = ""
     superseded_id: str = ""
+    request: bytes = b""
+    call_id: str = ""
 
 
 class BeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen=True):
@@ -197,6 +258,7 @@ class BeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen=True
     `changes` follow the gateway's own newest in order, at most so many that `head` may still be
     ahead of them. `resync`: the history that the gateway knows is not the store's, or too long ago.
     `presence_at` is the beat whose presence is held now; `now_ms` the store's clock.
+    `presence_version` rises whenever somebody comes or goes at any gateway.
     """
 
     beat_id: int
@@ -205,11 +267,14 @@ class BeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen=True
     presence_at: int
     resync: bool = False
     changes: list[Changed] = []
+    presence_version: int = 0
 
 
 News = Alive | Changed
 
 EVERY_ROLE: Final = "*"
+ASKED_ANEW: Final = "#"
+"""Stands in a call id between the connection's id and the how manieth question this is, from 2."""
 
 SHARED_SECRET: Final = "shared-secret"  # noqa: S105 (the name of a credential class)
 DEVICE_TOKEN: Final = "device-token"  # noqa: S105 (the name of a credential class)
@@ -220,12 +285,14 @@ decode_question: Final = msgspec.msgpack.Decoder(Question).decode
 """Decode a question; raises msgspec.DecodeError."""
 decode_answer: Final = msgspec.msgpack.Decoder(Answer).decode
 """Decode an answer; raises msgspec.DecodeError."""
+decode_outcome: Final = msgspec.msgpack.Decoder(Outcome).decode
+"""Decode what became of a call; raises msgspec.DecodeError."""
 decode_beat_answer: Final = msgspec.msgpack.Decoder(BeatAnswer).decode
 """Decode the answer to a beat; raises msgspec.DecodeError."""
 decode_news: Final = msgspec.msgpack.Decoder(News).decode
 """Decode news; raises msgspec.DecodeError."""
 
 
-def encode(message: Question | Answer | BeatAnswer | News) -> bytes:
+def encode(message: Question | Answer | Outcome | BeatAnswer | News) -> bytes:
     """Encode a question, an answer or news."""
     return _encode(message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from deploy.local.places import shown
 from deploy.local.ports import HOST
@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from deploy.local.settings import RunSettings
+
+_DASHBOARD: Final = """
+Open the dashboard and give it the gateway token, which this prints:
+
+  {address}
+  echo "{token}"
+"""
 
 
 def announcement(
@@ -36,6 +43,11 @@ def announcement(
         if redis_port is None
         else f"{HOST}:{redis_port}, data in {shown(settings.redis_dir)}"
     )
+    dashboard = (
+        _DASHBOARD.format(address=f"http://{HOST}:{gateway_port}/", token=gateway_token)
+        if environ.get("CONTROL_UI_DIR", "").strip()
+        else ""
+    )
     return f"""\
 Latchkey is ready.
 
@@ -51,7 +63,7 @@ Connect a device: ours, or any client of the OpenClaw protocol with the gateway 
 
   export OPENCLAW_GATEWAY_TOKEN="{gateway_token}"
   openclaw node run --host {HOST} --port {gateway_port}
-
+{dashboard}
 It is told "pairing required" until you approve it:
 
   TOKEN="{admin_token}"

@@ -12,12 +12,15 @@ import structlog
 from services.approval import log_events, policy
 from services.approval.errors import StoreUnavailable
 from services.approval.ledger import Entry, Ledger
-from services.approval.lockouts import failed_with, succeeded_with
+from services.approval.lockouts import attempt_of, failed_with, proven_with, succeeded_with
+from services.approval.objects import pending_json
+from services.approval.readings import Waiting
 from services.approval.records import DISPLACED, EXPIRED, SUPERSEDED
 from services.approval.store import PENDING as PENDING_INDEX
 from services.approval.store import Held, Store, address_key, call_key
 from shared.addresses import limit_key
 from shared.messages import (
+    SHARED_SECRET,
     Admission,
     Admitted,
     Answer,
@@ -98,12 +101,11 @@ class Admissions:
         verdict = self._judged(question, held, now_ms)
         if isinstance(verdict, policy.Deny) and verdict.why == "device-token-mismatch":
             return asyncio.ensure_future(self._failed(question, head))
-        rests_on = succeeded_with(question)
-        locked_ms = guard.locked_ms(rests_on, now_ms)
+        locked_ms = guard.locked_ms(succeeded_with(question), now_ms)
         if locked_ms:
             return self._told(question, Locked(head, locked_ms))
-        if guard.holds(rests_on):
-            return asyncio.ensure_future(self._cleared(question, head, held))
+        if question.guessed_secret or guard.holds(proven_with(question)):
+            return asyncio.ensure_future(self._accounted(question, head, held))
         if isinstance(verdict, policy.Deny) or verdict.changed is None:
             return self._told(question, self._said(question, verdict, head))
         return asyncio.ensure_future(self._written(question, head, held))
@@ -112,7 +114,7 @@ class Admissions:
         """Count a wrong secret before the client hears of it."""
         try:
             locked_ms = await self._store.count_failure(
-                limit_key(question.address), question.call_id, failed_with(question)
+                limit_key(question.address), attempt_of(question), failed_with(question)
             )
         except StoreUnavailable as missing:
             self._warn(question, missing)
@@ -121,10 +123,13 @@ class Admissions:
             return self._told(question, Locked(head, locked_ms))
         return self._told(question, Denied(head, "device-token-mismatch"))
 
-    async def _cleared(self, question: Admission, head: Change, held: Held) -> Reply:
-        """Forget earlier failures, then go on."""
+    async def _accounted(self, question: Admission, head: Change, held: Held) -> Reply:
+        """Count a gateway token that was only guessed, clear what was proven, then go on."""
+        address = limit_key(question.address)
         try:
-            await self._store.clear_failures(limit_key(question.address), succeeded_with(question))
+            if question.guessed_secret:
+                await self._store.count_failure(address, attempt_of(question), [SHARED_SECRET])
+            await self._store.clear_failures(address, proven_with(question))
         except StoreUnavailable as missing:
             self._warn(question, missing)
             return None
@@ -183,6 +188,7 @@ class Admissions:
                 device_token=self._keys.derive(question.device_id, question.role, token.token_id),
                 token_scopes=list(token.scopes),
                 issued_at_ms=token.issued_at_ms,
+                epoch=token.epoch,
             )
         pairing = verdict.pairing
         return NeedsPairing(
@@ -215,7 +221,15 @@ class Admissions:
             entry.change("expired", device_id, pending=before)
         entry.keep_request(device_id, pending, self._limits.ttl_ms)
         if verdict.kind:
-            entry.change(verdict.kind, device_id, pending=pending, superseded=verdict.superseded)
+            entry.change(
+                verdict.kind,
+                device_id,
+                pending=pending,
+                superseded=verdict.superseded,
+                request=pending_json(
+                    Waiting(device_id, question.public_key, pending, verdict.pairing is not None)
+                ),
+            )
         return entry
 
     async def _committed(

@@ -51,6 +51,7 @@ class Announcer:
         self._written_at = float("-inf")
         self._heard_at = float("-inf")
         self._trouble = "nothing was written yet"
+        self._failing = False
         self._warnings: tuple[str, ...] = ()
         self.milliseconds = 0.0
 
@@ -103,6 +104,7 @@ class Announcer:
     async def _round(self, rounds: int) -> None:
         await self._store.write_alive(self._boot_id)
         self._trouble = ""
+        self._failing = False
         self._written_at = self._clock.monotonic()
         self._tell(Alive(self._boot_id, ready=self.fresh))
         if rounds % EXPIRY_ROUNDS == 0:
@@ -110,8 +112,9 @@ class Announcer:
             await self._registry.expire(EXPIRED_PER_ROUND)
 
     def _failed(self, why: str) -> None:
-        if not self._trouble:
+        if not self._failing:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=why)
+        self._failing = True
         self._trouble = why
 
     def _look_at(self, info: dict[str, Any]) -> None:

@@ -17,12 +17,13 @@ from services.approval.announcer import Announcer
 from services.approval.api import add_routes
 from services.approval.events import Events
 from services.approval.ledger import Ledger
+from services.approval.methods import Methods
 from services.approval.metrics import Metrics
 from services.approval.policy import Draws
 from services.approval.questions import Questions
 from services.approval.registry import Registry
 from services.approval.store import Store
-from services.approval.tokens import TokenKeys, draw_request_id, draw_token_id
+from services.approval.tokens import TokenKeys, draw_epoch, draw_request_id, draw_token_id
 from shared.bus.channels import NEWS, ask_channel
 from shared.bus.envelope import Envelope
 from shared.bus.errors import Unavailable
@@ -105,14 +106,15 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
             told.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     ledger = Ledger(store, tell)
-    draws = Draws(request_id=draw_request_id, token_id=draw_token_id)
+    draws = Draws(request_id=draw_request_id, token_id=draw_token_id, epoch=draw_epoch)
     ttl_ms = int(settings.pending_ttl_seconds * 1000)
     registry = Registry(store, ledger, draws, ttl_ms=ttl_ms)
     events = Events(registry, metrics)
+    keys = TokenKeys(settings.token_secrets)
     admissions = Admissions(
         store=store,
         ledger=ledger,
-        keys=TokenKeys(settings.token_secrets),
+        keys=keys,
         draws=draws,
         limits=PendingLimits(
             ttl_ms=ttl_ms,
@@ -121,7 +123,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         ),
         metrics=metrics,
     )
-    questions = Questions(admissions, store, metrics)
+    questions = Questions(admissions, Methods(registry, store, keys, metrics), store, metrics)
     responder = Responder(bus.publish, envelope, questions.handle, count=counts)
     announcer = Announcer(
         boot_id=boot_id, store=store, registry=registry, tell=tell, metrics=metrics, clock=clock

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from services.approval.errors import MissingScope, NotAllowed
-from shared.protocol.scopes import ADMIN, PAIRING, covers, first_uncovered
+from shared.protocol.scopes import ADMIN, PAIRING, READ, covers, first_uncovered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from services.approval.records import Pairing, Pending
+    from services.approval.records import Pairing, Pending, Record
 
-Kind = Literal["operator", "shared-secret", "device-token"]
+Kind = Literal["operator", "gateway", "shared-secret", "device-token"]
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Whoever calls the registry.
 
-    `operator`: holds the admin token. `shared-secret`, `device-token`: a socket, by how it was
-    authenticated; `device_id` is the caller's own, `scopes` its live ones. `name` is for the audit.
+    `operator`: holds the admin token. `gateway`: a gateway on its own behalf. `shared-secret`,
+    `device-token`: a socket, by how it was authenticated; `device_id` is the caller's own, `scopes`
+    its live ones. `name` is for the audit log. A socket's call has an id and a time after which it
+    does nothing (ms, store's clock).
     """
 
     kind: Kind
     name: str
     scopes: tuple[str, ...]
     device_id: str = ""
+    epoch: str = ""
+    call_id: str = ""
+    not_after_ms: int = 0
+    version: str = ""
+    """Of the caller's own record, as it was judged by."""
+
+    @property
+    def has_record(self) -> bool:
+        """Whether the caller stands or falls with a record of its own."""
+        return self.kind not in {"operator", "gateway"} and bool(self.device_id)
 
     @property
     def is_admin(self) -> bool:
@@ -42,6 +54,25 @@ class Caller:
 
 OPERATOR: Final = Caller("operator", "operator", (ADMIN,))
 """Whoever holds APPROVAL_ADMIN_TOKEN."""
+
+
+def narrowed(caller: Caller, version: str, record: Record | None) -> Caller:
+    """Return a caller with the scopes that its own record bears out, and no more (R12).
+
+    What the gateway says of it may be old. A socket that its record has closed holds nothing.
+    """
+    pairing = record.pairing if record else None
+    token = pairing.tokens.get("operator") if pairing else None
+    scopes: tuple[str, ...] = ()
+    if pairing and token and token.active and token.epoch == caller.epoch:
+        scopes = tuple(one for one in caller.scopes if covers(pairing.scopes, one, "operator"))
+    return replace(caller, scopes=scopes, version=version)
+
+
+def require_read(caller: Caller) -> None:
+    """Let pass who may see who is connected."""
+    if not covers(caller.scopes, READ, "operator"):
+        raise MissingScope(READ)
 
 
 def require_pairing(caller: Caller) -> None:

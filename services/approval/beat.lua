@@ -2,7 +2,8 @@
 -- that may no longer be written to answers nothing; then head and changes are read.
 --
 -- KEYS  1 the gateway's presence (hash)  2 gateways (sorted set)  3 head  4 change log
---       5 paired devices (sorted set)  6.. for each device that was seen, what is known of that
+--       5 paired devices (sorted set)  6 how often presence changed  7.. for each device that was
+--       seen, what is known of that
 -- ARGV  1 boot id  2 beat id  3 the beat it builds on  4 connections  5 presence ttl, ms
 --       6 applied number  7 applied tag  8 booted (1 or 0)  9 most changes
 --       10 how many joined  11 how many left  12.. number, entry and device of each that joined,
@@ -12,12 +13,13 @@
 -- The presence hash holds: at (the beat it is from), count, seen (when, ms), applied (a number);
 -- for each connection its number with its entry; `device:<id>` with how many that device has.
 --
--- Returns {head, now ms, presence at, resync, changes as XRANGE gives them}
+-- Returns {head, now ms, presence at, resync, changes as XRANGE gives them, presence version}
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local beat, base = tonumber(ARGV[2]), tonumber(ARGV[3])
 local joined, left = tonumber(ARGV[10]), tonumber(ARGV[11])
+local moved = false
 local at = tonumber(redis.call('HGET', KEYS[1], 'at') or '0')
 
 -- Commands are told of many things at once: one at a time, a full beat would hold Redis up.
@@ -61,6 +63,7 @@ local function count(changes)
 end
 
 if beat > at and (base == 0 or base == at) then
+  moved = base == 0 or joined + left > 0
   if base == 0 then redis.call('DEL', KEYS[1]) end
   local changes, numbers, entries, gone = {}, {}, {}, {}
   local function note(device, by)
@@ -89,14 +92,20 @@ redis.call('HSET', KEYS[1], 'count', ARGV[4], 'seen', string.format('%.0f', now)
 if ARGV[8] == '1' then redis.call('HSET', KEYS[1], 'applied', ARGV[6]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + tonumber(ARGV[5])), ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
+local vanished = redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
+local version
+if moved or vanished > 0 then
+  version = redis.call('INCR', KEYS[6])
+else
+  version = tonumber(redis.call('GET', KEYS[6]) or '0')
+end
 
-if #KEYS > 5 then
+if #KEYS > 6 then
   local keys, devices, seen, write = {}, {}, {}, {}
   local first = 12 + 3 * joined + left
-  for i = 6, #KEYS do
+  for i = 7, #KEYS do
     keys[#keys + 1] = KEYS[i]
-    devices[#devices + 1] = ARGV[first + 5 * (i - 6)]
+    devices[#devices + 1] = ARGV[first + 5 * (i - 7)]
   end
   local paired = in_parts(devices, function(from, to)
     return redis.call('ZMSCORE', KEYS[5], unpack(devices, from, to))
@@ -148,4 +157,4 @@ if resync == 0 and applied < tonumber(number) then
   changes = redis.call('XRANGE', KEYS[4], string.format('%.0f-0', applied + 1), '+',
     'COUNT', ARGV[9])
 end
-return {head, now, at, resync, changes}
+return {head, now, at, resync, changes, version}

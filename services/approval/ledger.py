@@ -36,10 +36,15 @@ REQUEST_KEPT_MS: Final = 86_400_000
 class Entry:
     """One commit in the making, in the registry's words."""
 
-    def __init__(self, actor: str, now_ms: int) -> None:
+    def __init__(self, actor: str, now_ms: int, *, call_id: str = "") -> None:
         self.plan = Plan((HEAD, CHANGES, AUDIT))
         self.now_ms = now_ms
         self._actor = actor
+        self._call_id = call_id
+
+    def require(self, device_id: str, version: str) -> None:
+        """Demand that a record which this rests on is still the one that was read."""
+        self.plan.expect(device_key(device_id), version)
 
     def replace(self, held: Held, record: Record | None, device_id: str) -> None:
         """Put a record in the place of the one that was read; None removes it."""
@@ -81,8 +86,12 @@ class Entry:
         role: str = "",
         scopes: tuple[str, ...] = (),
         label: str = "",
+        request: bytes = b"",
     ) -> None:
-        """Add a numbered change of a device, for the audit log and for everybody."""
+        """Add a numbered change of a device, for the audit log and for everybody.
+
+        `request` is the request that was made, as JSON for clients.
+        """
         request_id = pending.request_id if pending else ""
         self.plan.change(
             Changed(
@@ -94,6 +103,8 @@ class Entry:
                 closes=closes or [],
                 request_id=request_id,
                 superseded_id=superseded,
+                request=request,
+                call_id=self._call_id,
             ),
             AuditEntry(
                 action=kind,

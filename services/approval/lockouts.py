@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from shared.messages import DEVICE_TOKEN, SHARED_SECRET
+from shared.messages import ASKED_ANEW, DEVICE_TOKEN, SHARED_SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,11 +44,21 @@ class Guard:
         return any(one in self._entries for one in classes)
 
 
+def attempt_of(question: Admission) -> str:
+    """Return the connection that asks: however often its question is asked anew, it failed once."""
+    return question.call_id.partition(ASKED_ANEW)[0]
+
+
 def succeeded_with(question: Admission) -> list[str]:
-    """Return the class of the secret that an admitted attempt rests on."""
+    """Return the class that an admitted attempt would have failed with: its lock keeps it out."""
     if question.method == "token" or question.candidate_field == "token":
         return [SHARED_SECRET]
     return [DEVICE_TOKEN]
+
+
+def proven_with(question: Admission) -> list[str]:
+    """Return the class of the secret that an admitted attempt has proven: that one is cleared."""
+    return [SHARED_SECRET] if question.method == "token" else [DEVICE_TOKEN]
 
 
 def failed_with(question: Admission) -> list[str]:

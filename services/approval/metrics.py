@@ -42,6 +42,12 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.methods = Counter(
+            "latchkey_approval_methods",
+            "Calls of methods that came from sockets, by method and outcome.",
+            ["method", "outcome"],
+            registry=self.registry,
+        )
         self.bus = Counter(
             "latchkey_approval_bus",
             "What happened on the bus, by event: busy, lost answers, dropped messages and why.",

@@ -16,8 +16,8 @@ from shared.protocol.connect import Role  # noqa: TC001 (as above)
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from services.approval.readings import Paired, Replicas, Waiting
     from services.approval.records import Metadata, Token
-    from services.approval.registry import Paired, Replicas, Waiting
 
 RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 DeviceId = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -198,6 +198,11 @@ def pending_object(waiting: Waiting) -> PendingRequest:
         is_repair=waiting.is_repair,
         ts=pending.created_at_ms,
     )
+
+
+def pending_json(waiting: Waiting) -> bytes:
+    """Return the pending request object, encoded."""
+    return msgspec.json.encode(pending_object(waiting))
 
 
 def paired_object(paired: Paired) -> PairedDevice:

@@ -33,6 +33,7 @@ class Draws:
 
     request_id: Callable[[], str]
     token_id: Callable[[], str]
+    epoch: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +294,7 @@ def _minted(
         scopes=tuple(scopes),
         created_at_ms=existing.created_at_ms if existing else now_ms,
         rotated_at_ms=now_ms if existing else 0,
+        epoch=existing.epoch if existing and existing.active else draws.epoch(),
     )
 
 
@@ -322,11 +324,12 @@ def rotated(
         token_id=draws.token_id(),
         scopes=token.scopes if scopes is None else tuple(normalised(scopes)),
         rotated_at_ms=now_ms,
+        epoch=draws.epoch(),
     )
     return replace(record, pairing=replace(pairing, tokens={**pairing.tokens, role: token}))
 
 
 def revoked(record: Record, pairing: Pairing, role: str, *, now_ms: int) -> Record:
     """Return the record with a role's token revoked; its id is dropped, so it never comes back."""
-    token = replace(pairing.tokens[role], token_id="", revoked_at_ms=now_ms)
+    token = replace(pairing.tokens[role], token_id="", revoked_at_ms=now_ms, epoch="")
     return replace(record, pairing=replace(pairing, tokens={**pairing.tokens, role: token}))

@@ -26,6 +26,8 @@ GATEWAYS: Final = "latchkey:gateways"
 """Sorted set: boot ids of gateways by when their presence vanishes, ms."""
 APPROVALS: Final = "latchkey:approvals"
 """Sorted set: boot ids of approval replicas by when each last wrote that it is alive, ms."""
+PRESENCE_VERSION: Final = "latchkey:presence-version"
+"""How often somebody has come or gone at any gateway."""
 ALIVE_KEPT_MS: Final = 5_000
 """After so long without a word an approval replica is no longer listed."""
 PRESENCE_KEPT_MOST_MS: Final = 600_000

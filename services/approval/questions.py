@@ -15,6 +15,7 @@ from shared.messages import (
     Admission,
     Answer,
     BeatQuestion,
+    Call,
     Clear,
     Knock,
     Locked,
@@ -26,16 +27,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.approval.admissions import Admissions
+    from services.approval.methods import Methods
     from services.approval.metrics import Metrics
     from services.approval.store import Store
     from shared.bus.responder import Question, Reply
+    from shared.messages import Question as AnyQuestion
 
 
 class Questions:
     """Answers one message of questions at a time."""
 
-    def __init__(self, admissions: Admissions, store: Store, metrics: Metrics) -> None:
+    def __init__(
+        self, admissions: Admissions, methods: Methods, store: Store, metrics: Metrics
+    ) -> None:
         self._admissions = admissions
+        self._methods = methods
         self._store = store
         self._metrics = metrics
         self._log = structlog.get_logger("approval")
@@ -46,7 +52,7 @@ class Questions:
         others = {
             place: asyncio.ensure_future(self._answered(sender, one))
             for place, (sender, one) in enumerate(asked)
-            if isinstance(one, BeatQuestion | Knock)
+            if isinstance(one, BeatQuestion | Knock | Call)
         }
         admissions = [one for _sender, one in asked if isinstance(one, Admission)]
         replies = iter(await self._admissions.replies(admissions) if admissions else ())
@@ -55,16 +61,18 @@ class Questions:
             for place, (_sender, one) in enumerate(asked)
         ]
 
-    def _decoded(self, question: Question) -> Admission | Knock | BeatQuestion | None:
+    def _decoded(self, question: Question) -> AnyQuestion | None:
         try:
-            decoded: Admission | Knock | BeatQuestion = decode_question(question.body)
+            decoded: AnyQuestion = decode_question(question.body)
         except (msgspec.MsgspecError, RecursionError):
             self._metrics.questions.labels("malformed").inc()
             return None
         return decoded
 
-    async def _answered(self, gateway: str, one: BeatQuestion | Knock) -> Reply:
+    async def _answered(self, gateway: str, one: BeatQuestion | Knock | Call) -> Reply:
         try:
+            if isinstance(one, Call):
+                return await self._methods.answered(one)
             if isinstance(one, Knock):
                 return encode(await self._knocked(one))
             answer = await self._store.beat(gateway, one)

@@ -10,13 +10,17 @@ PAIRED_BY_OWNER: Final = "owner"
 
 
 class Token(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A device token of one role: its id and what it allows, never the token itself."""
+    """A device token of one role: its id and what it allows, never the token itself.
+
+    `epoch` outlives a token that is replaced on the way in; a rotation or revocation ends it.
+    """
 
     token_id: str
     scopes: tuple[str, ...]
     created_at_ms: int
     rotated_at_ms: int = 0
     revoked_at_ms: int = 0
+    epoch: str = ""
 
     @property
     def active(self) -> bool:

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
 
 from services.approval import authority, policy
 from services.approval.errors import (
     InvalidLabel,
     InvalidScope,
     NotAllowed,
+    RegistryError,
     RequestOver,
     StoreUnavailable,
-    UnknownDevice,
     UnknownRequest,
     UnknownRole,
 )
 from services.approval.ledger import Entry, Ledger
-from services.approval.records import APPROVED, EXPIRED, PENDING, REJECTED
+from services.approval.readings import Paired, Readings, paired
+from services.approval.records import APPROVED, EXPIRED, PENDING, REJECTED, Token
+from services.approval.store import call_key
 from shared.messages import EVERY_ROLE
 from shared.protocol.limits import LABEL_LIMIT_CHARACTERS
 from shared.protocol.scopes import first_uncovered
@@ -32,12 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from services.approval.authority import Caller
-    from services.approval.plan import AuditEntry
     from services.approval.policy import Draws
-    from services.approval.presence import ApprovalReplica, GatewayReplica, Standing
-    from services.approval.records import Pairing, Pending, Record, RequestNote, Token
-    from services.approval.store import Followed, Held, Store
-    from shared.messages import Change
+    from services.approval.records import Pairing, Pending, Record, RequestNote
+    from services.approval.store import Held, Store
 
 CONFLICTS_LIMIT: Final = 32
 """How often a commit is tried again because somebody else was quicker."""
@@ -47,114 +47,25 @@ CONFLICT_PAUSE_SECONDS: Final = 0.004
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """A paired device."""
+class Registry(Readings):
+    """Changes the records of devices, and reads them. Every method may raise RegistryError.
 
-    device_id: str
-    public_key: str
-    pairing: Pairing
-    standing: Standing | None = None
-    """Where it is and when it was seen; None where nobody asked for that."""
-
-
-@dataclass(frozen=True, slots=True)
-class Replicas:
-    """The replicas that live."""
-
-    gateways: list[GatewayReplica]
-    approvals: list[ApprovalReplica]
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A device whose request waits; `is_repair`: it is paired already."""
-
-    device_id: str
-    public_key: str
-    pending: Pending
-    is_repair: bool
-
-
-class Registry:
-    """Reads and changes the records of devices. Every method may raise RegistryError."""
+    What a socket calls is done once for its call id, however often it is tried.
+    """
 
     def __init__(self, store: Store, ledger: Ledger, draws: Draws, *, ttl_ms: int) -> None:
-        self._store = store
+        super().__init__(store, ttl_ms=ttl_ms)
         self._ledger = ledger
         self._draws = draws
-        self._ttl_ms = ttl_ms
-
-    async def pending(self, caller: Caller) -> list[Waiting]:
-        """Return the requests that wait, newest first."""
-        authority.require_pairing(caller)
-        now_ms = self._store.now_ms()
-        found = [
-            Waiting(record.device_id, record.public_key, record.pending, record.pairing is not None)
-            for record in await self._store.pending()
-            if record.pending is not None
-            and not record.pending.expired(now_ms, self._ttl_ms)
-            and authority.sees(caller, record.device_id)
-        ]
-        return sorted(found, key=lambda one: -one.pending.created_at_ms)
-
-    async def devices(self, caller: Caller) -> list[Paired]:
-        """Return the paired devices, the latest approved first."""
-        authority.require_pairing(caller)
-        records = [
-            record
-            for record in await self._store.paired()
-            if record.pairing is not None and authority.sees(caller, record.device_id)
-        ]
-        standings = await self._store.presence.standings([one.device_id for one in records])
-        return [
-            _paired(record, standing) for record, standing in zip(records, standings, strict=True)
-        ]
-
-    async def device(self, caller: Caller, device_id: str) -> Paired:
-        """Return one paired device; raises UnknownDevice."""
-        authority.require_pairing(caller)
-        authority.require_manage(caller, device_id, None)
-        _held, record, _pairing = await self._paired(device_id)
-        (standing,) = await self._store.presence.standings([device_id])
-        return _paired(record, standing)
-
-    async def replicas(self, caller: Caller) -> Replicas:
-        """Return the replicas that live; for operators only."""
-        if not caller.is_admin:
-            raise NotAllowed
-        head, _held = await self._store.load([])
-        presence = self._store.presence
-        return Replicas(await presence.gateways(head), await presence.approvals())
-
-    async def present(self, caller: Caller) -> Change:
-        """Return the newest change, to follow history from there; for operators only."""
-        if not caller.is_admin:
-            raise NotAllowed
-        head, _held = await self._store.load([])
-        return head
-
-    async def follow(self, caller: Caller, place: Change, most: int) -> Followed:
-        """Return the audit entries after a place in history; for operators only."""
-        if not caller.is_admin:
-            raise NotAllowed
-        return await self._store.follow(place, most)
-
-    async def audit(self, caller: Caller, after: int, limit: int) -> list[AuditEntry]:
-        """Return audit entries above a change number, oldest first; for operators only."""
-        if not caller.is_admin:
-            raise NotAllowed
-        return await self._store.audit(after, limit)
 
     async def approve(self, caller: Caller, request_id: str) -> Paired:
-        """Approve a request; again: the same device, and nothing is done."""
-        authority.require_pairing(caller)
+        """Approve a request; by an operator again: the same device, and nothing is done."""
 
-        async def once() -> Paired | None:
+        async def once(caller: Caller) -> Paired | None:
             note, held = await self._read(request_id, hidden=not caller.is_admin)
             if not authority.sees(caller, note.device_id):
                 raise NotAllowed
-            if note.state == APPROVED:
+            if note.state == APPROVED and caller.kind == "operator":
                 return self._approved_before(note, held)
             record, pending = self._open(request_id, note, held)
             to_hold = policy.scopes_to_hold(record, pending)
@@ -167,34 +78,32 @@ class Registry:
             entry.replace(held, after, note.device_id)
             entry.end_request(note.device_id, pending, APPROVED)
             entry.change("approved", note.device_id, pending=pending)
-            return await self._committed(entry, _paired(after))
+            return await self._committed(caller, entry, paired(after))
 
-        return await self._settled(once)
+        return await self._settled(caller, once, Paired)
 
     async def reject(self, caller: Caller, request_id: str) -> str:
-        """Reject a request; returns its device id. Again: the same, and nothing is done."""
-        authority.require_pairing(caller)
+        """Reject a request; returns its device id. By an operator again: the same."""
 
-        async def once() -> str | None:
+        async def once(caller: Caller) -> str | None:
             note, held = await self._read(request_id, hidden=caller.confined)
             authority.require_reject(caller, note.device_id)
-            if note.state == REJECTED:
+            if note.state == REJECTED and caller.kind == "operator":
                 return note.device_id
             record, pending = self._open(request_id, note, held)
             entry = self._entry(caller)
             entry.replace(held, policy.without_pending(record), note.device_id)
             entry.end_request(note.device_id, pending, REJECTED)
             entry.change("rejected", note.device_id, pending=pending)
-            return await self._committed(entry, note.device_id)
+            return await self._committed(caller, entry, note.device_id)
 
-        return await self._settled(once)
+        return await self._settled(caller, once, str)
 
     async def remove(self, caller: Caller, device_id: str) -> None:
         """Forget a paired device, with whatever it asked for; its live sockets are closed."""
-        authority.require_pairing(caller)
-        authority.require_manage(caller, device_id, None)
 
-        async def once() -> bool | None:
+        async def once(caller: Caller) -> bool | None:
+            authority.require_manage(caller, device_id, None)
             held, record, pairing = await self._paired(device_id)
             authority.require_manage(caller, device_id, pairing)
             entry = self._entry(caller)
@@ -202,19 +111,18 @@ class Registry:
             if record.pending is not None:
                 entry.end_request(device_id, record.pending, REJECTED)
             entry.change("removed", device_id, closes=[EVERY_ROLE], scopes=pairing.scopes)
-            return await self._committed(entry, result=True)
+            return await self._committed(caller, entry, result=True)
 
-        await self._settled(once)
+        await self._settled(caller, once, bool)
 
     async def rename(self, caller: Caller, device_id: str, label: str) -> str:
         """Give a paired device a label; returns it trimmed."""
-        authority.require_pairing(caller)
-        authority.require_manage(caller, device_id, None)
         trimmed = label.strip()
-        if not trimmed or len(trimmed) > LABEL_LIMIT_CHARACTERS:
-            raise InvalidLabel
 
-        async def once() -> str | None:
+        async def once(caller: Caller) -> str | None:
+            authority.require_manage(caller, device_id, None)
+            if not trimmed or len(trimmed) > LABEL_LIMIT_CHARACTERS:
+                raise InvalidLabel
             held, record, pairing = await self._paired(device_id)
             authority.require_manage(caller, device_id, pairing)
             if pairing.operator_label == trimmed:
@@ -222,17 +130,16 @@ class Registry:
             entry = self._entry(caller)
             entry.replace(held, policy.renamed(record, pairing, trimmed), device_id)
             entry.change("renamed", device_id, label=trimmed)
-            return await self._committed(entry, trimmed)
+            return await self._committed(caller, entry, trimmed)
 
-        return await self._settled(once)
+        return await self._settled(caller, once, str)
 
     async def rotate(
         self, caller: Caller, device_id: str, role: str, scopes: Sequence[str] | None = None
     ) -> Token:
         """Draw a new token for a role, in other scopes if given; the old one is void at once."""
-        authority.require_pairing(caller)
 
-        async def once() -> Token | None:
+        async def once(caller: Caller) -> Token | None:
             held, record, pairing = await self._paired(device_id)
             token = _active_token(pairing, role)
             wanted = token.scopes if scopes is None else scopes
@@ -244,18 +151,17 @@ class Registry:
             after = policy.rotated(
                 record, pairing, role, scopes, now_ms=entry.now_ms, draws=self._draws
             )
-            fresh = _paired(after).pairing.tokens[role]
+            fresh = paired(after).pairing.tokens[role]
             entry.replace(held, after, device_id)
             entry.change("rotated", device_id, closes=[role], role=role, scopes=fresh.scopes)
-            return await self._committed(entry, fresh)
+            return await self._committed(caller, entry, fresh)
 
-        return await self._settled(once)
+        return await self._settled(caller, once, Token)
 
     async def revoke(self, caller: Caller, device_id: str, role: str) -> Token:
         """Revoke the token of a role; again: the same, and nothing is done."""
-        authority.require_pairing(caller)
 
-        async def once() -> Token | None:
+        async def once(caller: Caller) -> Token | None:
             held, record, pairing = await self._paired(device_id)
             token = pairing.tokens.get(role)
             if token is None:
@@ -267,9 +173,9 @@ class Registry:
             after = policy.revoked(record, pairing, role, now_ms=entry.now_ms)
             entry.replace(held, after, device_id)
             entry.change("revoked", device_id, closes=[role], role=role, scopes=token.scopes)
-            return await self._committed(entry, _paired(after).pairing.tokens[role])
+            return await self._committed(caller, entry, paired(after).pairing.tokens[role])
 
-        return await self._settled(once)
+        return await self._settled(caller, once, Token)
 
     async def expire(self, most: int) -> int:
         """End requests that nobody asked for any more; returns how many."""
@@ -290,17 +196,10 @@ class Registry:
         return ended
 
     def _entry(self, caller: Caller) -> Entry:
-        return Entry(caller.name, self._store.now_ms())
-
-    async def _held(self, device_id: str) -> Held:
-        _head, held = await self._store.load([device_id])
-        return held[0]
-
-    async def _paired(self, device_id: str) -> tuple[Held, Record, Pairing]:
-        held = await self._held(device_id)
-        if held.record is None or held.record.pairing is None:
-            raise UnknownDevice
-        return held, held.record, held.record.pairing
+        entry = Entry(caller.name, self._store.now_ms(), call_id=caller.call_id)
+        if caller.has_record:
+            entry.require(caller.device_id, caller.version)
+        return entry
 
     async def _read(self, request_id: str, *, hidden: bool) -> tuple[RequestNote, Held]:
         """Read what is known of a request, and the record of its device.
@@ -335,28 +234,46 @@ class Registry:
     def _approved_before(self, note: RequestNote, held: Held) -> Paired:
         if held.record is None or held.record.pairing is None:
             raise RequestOver(note.state)
-        return _paired(held.record)
+        return paired(held.record)
 
-    async def _committed(self, entry: Entry, result: _Result) -> _Result | None:
+    async def _committed(self, caller: Caller, entry: Entry, result: _Result) -> _Result | None:
         """Commit; None when somebody else was quicker and all must be looked at anew."""
+        if caller.call_id:
+            entry.plan.not_after_ms = caller.not_after_ms
+            entry.plan.once(call_key(caller.call_id), msgspec.msgpack.encode(result))
         committed = await self._ledger.commit(entry)
+        if committed.outcome == "late":
+            message = "the call came too late"
+            raise StoreUnavailable(message)
+        if committed.outcome == "seen":
+            return msgspec.msgpack.decode(committed.answer, type=type(result))
         return result if committed.outcome == "done" else None
 
-    async def _settled(self, once: Callable[[], Awaitable[_Result | None]]) -> _Result:
+    async def _settled(
+        self,
+        caller: Caller,
+        once: Callable[[Caller], Awaitable[_Result | None]],
+        kind: type[_Result],
+    ) -> _Result:
         """Try until a commit meets the records as they were read."""
-        for _ in range(CONFLICTS_LIMIT):
-            result = await once()
-            if result is not None:
-                return result
-            await asyncio.sleep(random.uniform(0, CONFLICT_PAUSE_SECONDS))  # noqa: S311 (spread)
+        try:
+            for _ in range(CONFLICTS_LIMIT):
+                narrowed = await self._narrowed(caller)
+                authority.require_pairing(narrowed)
+                result = await once(narrowed)
+                if result is not None:
+                    return result
+                await asyncio.sleep(random.uniform(0, CONFLICT_PAUSE_SECONDS))  # noqa: S311 (spread)
+        except StoreUnavailable:
+            raise
+        except RegistryError:
+            # An earlier try of the same call may have done it, and changed what was judged by.
+            first = await self._store.answered(caller.call_id) if caller.call_id else None
+            if first is None:
+                raise
+            return msgspec.msgpack.decode(first, type=kind)
         message = "the record changed again and again while it was being changed"
         raise StoreUnavailable(message)
-
-
-def _paired(record: Record, standing: Standing | None = None) -> Paired:
-    if record.pairing is None:
-        raise UnknownDevice
-    return Paired(record.device_id, record.public_key, record.pairing, standing)
 
 
 def _active_token(pairing: Pairing, role: str) -> Token:

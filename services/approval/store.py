@@ -16,6 +16,7 @@ from services.approval.presence import (
     APPROVALS,
     GATEWAYS,
     PRESENCE_KEPT_MOST_MS,
+    PRESENCE_VERSION,
     Presence,
     beat_arguments,
     presence_key,
@@ -199,6 +200,12 @@ class Store:
         """Forget the failures of these classes, unless they are locked."""
         await self._guarded("clear", limit_key, "", classes)
 
+    async def answered(self, call_id: str) -> bytes | None:
+        """Return what an earlier try of a call was told, if one was carried out."""
+        async with reaching_redis():
+            value = await self._client.get(call_key(call_id))
+        return value.partition(b"\n")[2] if value else None
+
     async def note(self, request_id: str) -> RequestNote | None:
         """Read what is known of a request id."""
         async with reaching_redis():
@@ -266,13 +273,14 @@ class Store:
     async def beat(self, gateway: str, beat: BeatQuestion) -> BeatAnswer:
         """Write a gateway's presence and read what it has missed, in one step (R2)."""
         async with reaching_redis():
-            head, now_ms, presence_at, resync, found = await self._beat(
+            head, now_ms, presence_at, resync, found, version = await self._beat(
                 keys=[
                     presence_key(gateway),
                     GATEWAYS,
                     HEAD,
                     CHANGES,
                     PAIRED,
+                    PRESENCE_VERSION,
                     *(seen_key(one.device_id) for one in beat.seen),
                 ],
                 args=[
@@ -295,6 +303,7 @@ class Store:
             presence_at=presence_at,
             resync=bool(resync),
             changes=[_changed(entry_id, fields) for entry_id, fields in found],
+            presence_version=version,
         )
 
     async def _guarded(

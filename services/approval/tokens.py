@@ -26,6 +26,11 @@ def draw_request_id() -> str:
     return str(uuid.UUID(bytes=secrets.token_bytes(_RANDOM_BYTES)))
 
 
+def draw_epoch() -> str:
+    """Return a new epoch: 64 random bits, no secret, never met twice by one device."""
+    return secrets.token_hex(8)
+
+
 class TokenKeys:
     """Derives and verifies device tokens with TOKEN_SECRET."""
 

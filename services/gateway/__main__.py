@@ -61,6 +61,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     def protocol() -> SocketProtocol:
         return SocketProtocol(
             server,
+            arrivals=gateway.arrivals,
             loop=loop,
             access_log=None,
             tcp_keepalive=False,
@@ -84,6 +85,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await stop.wait()
     finally:
         acceptor.stop()
+        gateway.connections.shut_down()
         gateway.connections.close_all(CloseCode.RESTART, "service restart")
         await _all_gone(gateway.connections)
         await runner.cleanup()

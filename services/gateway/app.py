@@ -11,16 +11,20 @@ from aiohttp import web
 
 from services.gateway import log_events
 from services.gateway.approvals import BusApprovals
+from services.gateway.arrivals import Arrivals
 from services.gateway.beat import Beat
 from services.gateway.beater import Beater
+from services.gateway.calls import Calls
 from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import Connections
+from services.gateway.dashboard import Dashboard
 from services.gateway.handshake import Rules
 from services.gateway.health import readiness_of
 from services.gateway.inbox import Inbox
 from services.gateway.methods import Methods
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
+from services.gateway.roster import Roster
 from services.gateway.upkeep import Upkeep
 from services.gateway.views import Views, add_routes
 from shared.bus.channels import NEWS, inbox_channel
@@ -46,6 +50,7 @@ class Gateway:
 
     app: web.Application
     ops_app: web.Application
+    arrivals: Arrivals
     connections: Connections
     metrics: Metrics
 
@@ -69,6 +74,9 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
 
     def on_subscribed() -> None:
         beater.beat_now()
+
+    def on_presence(version: int) -> None:
+        roster.on_version(version)
 
     envelope = Envelope(tuple(common.bus_secrets), boot_id)
     responders = Responders(clock)
@@ -99,20 +107,26 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         metrics=metrics,
         clock=clock,
         beat_seconds=settings.beat_seconds,
+        on_presence=on_presence,
     )
     inbox = Inbox(requester=requester, responders=responders, beater=beater, metrics=metrics)
+    approvals = BusApprovals(requester, beat, beater)
+    calls = Calls(approvals, connections, metrics)
+    roster = Roster(boot_id, approvals, connections, clock)
     sockets = Sockets(
         identity=Identity(boot_id, VERSION, common.approval_public_url),
         rules=Rules(settings.gateway_tokens, settings.allowed_origins),
         trusted_proxies=common.trusted_proxies,
-        approvals=BusApprovals(requester, beat, beater),
+        approvals=approvals,
         connections=connections,
         methods=Methods(clock),
+        calls=calls,
         metrics=metrics,
         clock=clock,
     )
 
-    upkeep = Upkeep(connections, beat, metrics, clock)
+    arrivals = Arrivals(clock)
+    upkeep = Upkeep(arrivals, connections, beat, metrics, clock)
     ops = OpsViews(
         readiness=readiness_of(boot_id, bus=bus, responders=responders, beat=beat, sockets=sockets),
         registry=metrics.registry,
@@ -121,9 +135,19 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         own_port=common.ops_port is not None,
     )
 
+    dashboard = (
+        None
+        if settings.control_ui_dir is None
+        else Dashboard(
+            settings.control_ui_dir, version=VERSION, trusted_proxies=common.trusted_proxies
+        )
+    )
+
     async def run_bus(_app: web.Application) -> AsyncIterator[None]:
         await bus.start()
         yield
+        await roster.stop()
+        await calls.stop()
         requester.stop()
         await bus.stop()
 
@@ -147,9 +171,10 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
             public_url=settings.public_url,
             approval_public_url=common.approval_public_url,
             own_ops_port=common.ops_port is not None,
+            dashboard=dashboard,
         ),
     )
     log = structlog.get_logger("gateway")
     for advice in settings.warnings:
         log.warning(log_events.SETTING.name, advice=advice)
-    return Gateway(app, ops.ops_app(), connections, metrics)
+    return Gateway(app, ops.ops_app(), arrivals, connections, metrics)

@@ -1,12 +1,13 @@
 """The port to approval: everything the gateway asks of it, and the way over the bus.
 
 An answer counts only where this gateway knows of nothing newer about the device, and only while the
-lease runs (R6, R7): otherwise it is waited for, or asked for anew, within the deadline.
+lease runs (R6, R7): otherwise it is waited for, or asked for anew. All of this has one deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -14,15 +15,29 @@ import msgspec
 from services.gateway.beat import Standing
 from shared.bus.errors import Unavailable
 from shared.bus.requester import DEADLINE_SECONDS
-from shared.messages import Admission, Answer, Knock, decode_answer, encode
+from shared.messages import (
+    ASKED_ANEW,
+    Admission,
+    Answer,
+    Knock,
+    Returned,
+    decode_answer,
+    decode_outcome,
+    encode,
+)
 
 if TYPE_CHECKING:
     from services.gateway.beat import Beat
     from services.gateway.beater import Beater
     from shared.bus.requester import Requester
+    from shared.messages import Call, Outcome
 
 WRITTEN_WITHIN_SECONDS: Final = 2 * DEADLINE_SECONDS
-"""A question writes nothing later than this after it was asked (R11)."""
+"""A question writes nothing later than this after it was asked (R11).
+
+Longer than anybody waits for the answer: the store's clock is known only as exactly as a beat is
+quick.
+"""
 ASKED_LIMIT: Final = 8
 """How often one connection's question is asked anew because something changed meanwhile."""
 
@@ -32,6 +47,13 @@ class Approvals(Protocol):
 
     async def ask(self, question: Admission | Knock) -> Answer:
         """Return the verdict; raises Unavailable when nobody gave one in time."""
+        ...
+
+    async def call(self, call: Call) -> Outcome:
+        """Have a method carried out, and return what came of it; raises Unavailable.
+
+        By then this gateway has applied what the call changed, unless that takes too long.
+        """
         ...
 
     @property
@@ -62,19 +84,47 @@ class BusApprovals:
 
     async def ask(self, question: Admission | Knock) -> Answer:
         """Return the verdict; raises Unavailable when nobody gave one in time."""
-        not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
-        if isinstance(question, Admission) and not_after_ms is not None:
-            question = msgspec.structs.replace(question, not_after_ms=not_after_ms)
         if isinstance(question, Knock):
             return await self._ask(question)
+        not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
+        if not_after_ms is None:
+            raise Unavailable(self._requester.trouble or "no-lease")
+        question = msgspec.structs.replace(question, not_after_ms=not_after_ms)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DEADLINE_SECONDS
         answer = await self._ask(question)
+        if loop.time() > deadline:
+            raise Unavailable("timeout", detail="the answer came too late")
         if self._beat.standing(answer.change, question.device_id) is Standing.COUNTS:
             return answer
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
+            async with asyncio.timeout_at(deadline):
                 return await self._ask_until_it_counts(question, answer)
         except TimeoutError:
             raise Unavailable("timeout", detail="no answer was current") from None
+
+    async def call(self, call: Call) -> Outcome:
+        """Have a method carried out, and return what came of it; raises Unavailable."""
+        if not self._beat.leased:
+            raise Unavailable(self._requester.trouble or "no-lease")
+        not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
+        if not_after_ms is None:
+            raise Unavailable(self._requester.trouble or "no-lease")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DEADLINE_SECONDS
+        call = msgspec.structs.replace(call, not_after_ms=not_after_ms)
+        raw = await self._requester.ask(msgspec.Raw(encode(call)))
+        try:
+            outcome: Outcome = decode_outcome(raw)
+        except (msgspec.MsgspecError, RecursionError):
+            raise Unavailable("no-responder", detail="an answer that cannot be read") from None
+        if isinstance(outcome, Returned):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    while self._beat.applied.number < outcome.change.number:
+                        self._beater.beat_now()
+                        await self._beater.moved()
+        return outcome
 
     def require_current(self, answer: Answer | None, device_id: str) -> None:
         """Return if an answer still counts; raises Unavailable if not."""
@@ -102,7 +152,7 @@ class BusApprovals:
                 self._beater.beat_now()
                 await self._beater.moved()
             asked += 1
-            call_id = f"{question.call_id}#{asked}"
+            call_id = f"{question.call_id}{ASKED_ANEW}{asked}"
             answer = await self._ask(msgspec.structs.replace(question, call_id=call_id))
 
     async def _ask(self, question: Admission | Knock) -> Answer:

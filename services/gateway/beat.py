@@ -32,6 +32,13 @@ class CloseDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """A change was applied: tell those who may hear of it. Each comes once, in order."""
+
+    change: Changed
+
+
+@dataclass(frozen=True, slots=True)
 class CloseEverybody:
     """History was lost: nobody is served any more, and all are closed until then (R8).
 
@@ -55,7 +62,7 @@ class Moved(Enum):
 
 BEAT_NOW: Final = BeatNow.BEAT_NOW
 MOVED: Final = Moved.MOVED
-Effect = CloseDevice | CloseEverybody | BeatNow | Moved
+Effect = CloseDevice | Tell | CloseEverybody | BeatNow | Moved
 
 
 class Standing(Enum):
@@ -196,7 +203,7 @@ class Beat:
         self._history[change.change.number] = change.change.tag
         known = change.change in self._memory
         self._remember(change)
-        return [] if known else _closing(change)
+        return [*([] if known else _closing(change)), Tell(change)]
 
     def _remember(self, change: Changed) -> None:
         self._heard += 1

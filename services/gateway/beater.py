@@ -9,12 +9,13 @@ import msgspec
 import structlog
 
 from services.gateway import log_events
-from services.gateway.beat import BEAT_NOW, MOVED, CloseDevice, CloseEverybody
+from services.gateway.beat import BEAT_NOW, MOVED, CloseDevice, CloseEverybody, Tell
+from services.gateway.news import broadcasts
 from shared.bus.errors import Unavailable
 from shared.messages import BeatQuestion, decode_beat_answer, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from services.gateway.beat import Beat, Effect
     from services.gateway.connections import Connections
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from shared.clock import Clock
     from shared.messages import Changed
 
-REMOVED_REASON: Final = "device removed"
 EXTRA_BEAT_SECONDS: Final = 0.05
 """Beats beyond the regular ones are at least so far apart."""
 
@@ -42,6 +42,7 @@ class Beater:
         metrics: Metrics,
         clock: Clock,
         beat_seconds: float,
+        on_presence: Callable[[int], None],
     ) -> None:
         self._beat = beat
         self._presence = presence
@@ -50,6 +51,7 @@ class Beater:
         self._metrics = metrics
         self._clock = clock
         self._beat_seconds = beat_seconds
+        self._on_presence = on_presence
         self._log = structlog.get_logger("gateway")
         self._extra: asyncio.TimerHandle | None = None
         self._moved: list[asyncio.Future[None]] = []
@@ -134,11 +136,15 @@ class Beater:
         if self._presence.behind or self._presence.sightings.behind:
             self.beat_now()
         self._carry_out(self._beat.on_answer(told))
+        self._on_presence(told.presence_version)
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, CloseDevice):
                 self._close_device(effect.change)
+            elif isinstance(effect, Tell):
+                for told in broadcasts(effect.change):
+                    self._connections.broadcast(told)
             elif isinstance(effect, CloseEverybody):
                 self._log.error(
                     log_events.RESYNC.name,
@@ -152,7 +158,7 @@ class Beater:
                 self._wake()
 
     def _close_device(self, change: Changed) -> None:
-        closed = self._connections.close_device(change.device_id, change.closes, REMOVED_REASON)
+        closed = self._connections.close_device(change.device_id, change.closes, change.call_id)
         if closed:
             self._metrics.closed_by_change.inc(closed)
             self._log.info(

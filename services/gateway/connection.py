@@ -24,20 +24,23 @@ from shared.bus.errors import Unavailable
 from shared.messages import Admission, Knock
 from shared.protocol import refusals
 from shared.protocol.closing import CloseCode, answer_to_close
-from shared.protocol.events import challenge
+from shared.protocol.events import challenge, events_of
 from shared.protocol.frames import failure
 from shared.protocol.hello import Features, hello_ok
 from shared.protocol.limits import (
     FRAME_LIMIT_BYTES,
     PREAUTH_FRAME_LIMIT_BYTES,
+    PROTOCOLS,
     QUEUED_FRAMES_LIMIT,
 )
+from shared.protocol.methods import METHODS
 from shared.protocol.refusals import Refusal
 
 if TYPE_CHECKING:
     from aiohttp.http import WSMessageNoDecodeText as WSMessage
 
     from services.gateway.approvals import Approvals
+    from services.gateway.calls import Calls
     from services.gateway.connections import Connection, Connections
     from services.gateway.handshake import Effect
     from services.gateway.methods import Methods
@@ -74,6 +77,7 @@ class Sockets:
         approvals: Approvals,
         connections: Connections,
         methods: Methods,
+        calls: Calls,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -83,11 +87,12 @@ class Sockets:
         self._approvals = approvals
         self._connections = connections
         self._methods = methods
+        self._calls = calls
         self._metrics = metrics
         self._clock = clock
         self._attempts = Attempts(metrics, clock, identity.approval_public_url)
         self._log = structlog.get_logger("gateway")
-        self._features = Features(methods=sorted(methods.table), events=["tick"])
+        self._features = {one: _features(one) for one in PROTOCOLS}
         self._started = clock.monotonic()
         self._untrusted: set[str] = set()
 
@@ -224,6 +229,7 @@ class Sockets:
             device_id=welcome.device_id,
             method=grant.method,
             address=address,
+            epoch=welcome.answer.epoch if welcome.answer else "",
         )
         self._connections.admit(connection, session)
         protocol.trust()
@@ -233,7 +239,7 @@ class Sockets:
                 protocol=welcome.protocol,
                 version=self._identity.version,
                 connection_id=connection_id,
-                features=self._features,
+                features=self._features[welcome.protocol],
                 grant=grant,
                 uptime_ms=int((self._clock.monotonic() - self._started) * 1000),
             )
@@ -260,16 +266,24 @@ class Sockets:
             )
 
     def _serve_frame(self, connection: Connection, session: Session, message: WSMessage) -> None:
-        if connection.closing or message.type is not WSMsgType.TEXT:
-            return
-        if not self._approvals.leased:
-            self._connections.close(connection, CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
+        if message.type is not WSMsgType.TEXT or not self._serves(connection):
             return
         turn = self._methods.on_frame(session, message.data)
+        if turn.call is not None:
+            self._calls.start(connection, session, turn.call)
         if turn.frame is not None:
             connection.send(turn.frame)
         if turn.close is not None:
             self._connections.close(connection, *turn.close)
+
+    def _serves(self, connection: Connection) -> bool:
+        """Say whether a socket is served; one that is in is closed without a lease (R7)."""
+        if connection.closing:
+            return False
+        if connection.session is not None and not self._approvals.leased:
+            self._connections.close(connection, CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
+            return False
+        return True
 
     async def _next_message(self, connection: Connection, socket: Socket) -> WSMessage | None:
         """Return the next text or binary message; None once the peer is gone."""
@@ -281,7 +295,7 @@ class Sockets:
             if kind is WSMsgType.TEXT or kind is WSMsgType.BINARY:
                 return message
             if kind is WSMsgType.PING:
-                if not connection.closing:
+                if self._serves(connection):
                     connection.transport.write(pong_frame(message.data))
             elif kind is WSMsgType.CLOSE:
                 self._connections.hang_up(connection, answer_to_close(message.data))
@@ -319,3 +333,9 @@ class Sockets:
             peer=peer,
             advice="if this is your proxy, add its address to TRUSTED_PROXIES",
         )
+
+
+def _features(protocol: int) -> Features:
+    """Return what there is in a version of the protocol."""
+    methods = sorted(name for name, one in METHODS.items() if protocol in one.protocols)
+    return Features(methods=methods, events=events_of(protocol))

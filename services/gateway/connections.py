@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Final
 from services.gateway.outgoing import PING, close_frame, text_frame
 from shared.messages import EVERY_ROLE, Present
 from shared.protocol.closing import CloseCode
-from shared.protocol.events import tick
+from shared.protocol.events import numbered, shutdown, tick
 from shared.protocol.limits import (
     BUFFERED_LIMIT_BYTES,
     CLOSING_SECONDS,
     HANDSHAKE_DEADLINE_SECONDS,
     PING_SECONDS,
+    PROTOCOLS,
     TICK_SECONDS,
 )
+from shared.protocol.scopes import PAIRING, READ, covers
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -29,8 +31,11 @@ if TYPE_CHECKING:
     from services.gateway.methods import Session
     from services.gateway.presence import Presence
     from shared.clock import Clock
+    from shared.protocol.events import Broadcast
 
 SWEEP_SECONDS: Final = 0.25
+REMOVED_REASON: Final = "device removed"
+"""Why connections are closed whose device was removed, rotated or revoked (4001)."""
 LEASE_LOST_REASON: Final = "approval unavailable"
 """Why connections are closed when the lease ends (1013): nobody could say who was revoked."""
 _PING_BUCKETS: Final = int(PING_SECONDS / SWEEP_SECONDS)
@@ -41,9 +46,12 @@ class Connection:
     """One socket, from upgrade until its transport is gone."""
 
     __slots__ = (
+        "called",
+        "calls",
         "closed_with",
         "condemned",
         "deadline",
+        "ended_by",
         "gone",
         "limit_key",
         "number",
@@ -62,6 +70,7 @@ class Connection:
         self.deadline = deadline
         self.session: Session | None = None
         self.sequence = 0
+        self.called = 0
         self.pinged = False
         self.condemned = False
         """Whether nothing is served any more, though the close frame is still to come."""
@@ -69,6 +78,10 @@ class Connection:
         """Code and reason that we closed with; None while we did not."""
         self.gone: asyncio.Future[None] | None = None
         """Whoever waits for the end of the transport."""
+        self.calls: set[str] = set()
+        """Ids of its calls that approval has not answered yet."""
+        self.ended_by = ""
+        """The id of its own call that ended it; its response is the last that it hears."""
 
     @property
     def closing(self) -> bool:
@@ -79,6 +92,11 @@ class Connection:
         """Send one text frame, if the socket still takes it."""
         if not self.closing:
             self.transport.write(text_frame(payload))
+
+    def next_call(self, connection_id: str) -> str:
+        """Return an id for one more call."""
+        self.called += 1
+        return f"{connection_id}/{self.called}"
 
     def next_sequence(self) -> int:
         """Count one broadcast delivered to this connection, from 1."""
@@ -109,6 +127,7 @@ class Connections:
         self._by_device: dict[str, set[Connection]] = {}
         self._pings: list[set[Connection]] = [set() for _ in range(_PING_BUCKETS)]
         self._ticks: list[set[Connection]] = [set() for _ in range(_TICK_BUCKETS)]
+        self._audiences: dict[str, set[Connection]] = {PAIRING: set(), READ: set()}
         self._condemned: deque[Connection] = deque()
         self._condemned_until = 0.0
         self._sweeps = 0
@@ -163,6 +182,10 @@ class Connections:
             )
         self._pings[connection.number % _PING_BUCKETS].add(connection)
         self._ticks[connection.number % _TICK_BUCKETS].add(connection)
+        if session.role == "operator":
+            for scope, audience in self._audiences.items():
+                if covers(session.scopes, scope, session.role):
+                    audience.add(connection)
 
     def close(self, connection: Connection, code: int, reason: str) -> None:
         """Send a close frame; a second later the transport is gone, whatever the peer does."""
@@ -202,16 +225,55 @@ class Connections:
         if not self._all and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
-    def close_device(self, device_id: str, roles: Collection[str], reason: str) -> int:
-        """Close what a device has open in these roles (`*`: any) with 4001; returns how many."""
+    def answer(self, connection: Connection, call_id: str, response: bytes) -> None:
+        """Send what came of a call; one that ended its own connection hears that, and no more."""
+        if connection.ended_by != call_id:
+            connection.send(response)
+            return
+        if connection.closed_with is None and not connection.transport.is_closing():
+            connection.transport.write(text_frame(response))
+        self.close(connection, CloseCode.DEVICE_REMOVED, REMOVED_REASON)
+
+    def audience(self, scope: str) -> int:
+        """Return how many hear what is told to this scope."""
+        return len(self._audiences[scope])
+
+    def broadcast(self, told: Broadcast) -> None:
+        """Tell every connection that may hear it, each with its own number."""
+        audience = self._admitted() if told.scope is None else list(self._audiences[told.scope])
+        if not audience:
+            return
+        head = told.head()
+        for connection in audience:
+            session = connection.session
+            if session is None or session.protocol not in told.protocols:
+                continue
+            self.close_if_slow(connection)
+            if not connection.closing:
+                connection.send(numbered(head, connection.next_sequence()))
+
+    def close_device(self, device_id: str, roles: Collection[str], by_call: str) -> int:
+        """Close what a device has open in these roles (`*`: any) with 4001; returns how many.
+
+        A connection whose own call did this is served no more, and closed once that is answered.
+        """
         found = [
             connection
             for connection in self._by_device.get(device_id, ())
             if EVERY_ROLE in roles or (connection.session and connection.session.role in roles)
         ]
         for connection in found:
-            self.close(connection, CloseCode.DEVICE_REMOVED, reason)
+            if by_call in connection.calls:
+                connection.condemned = True
+                connection.ended_by = by_call
+            else:
+                self.close(connection, CloseCode.DEVICE_REMOVED, REMOVED_REASON)
         return len(found)
+
+    def shut_down(self) -> None:
+        """Tell everybody who is in that this replica leaves."""
+        for protocol in PROTOCOLS:
+            self.broadcast(shutdown(protocol))
 
     def close_all(self, code: int, reason: str) -> None:
         """Close every connection."""
@@ -256,9 +318,9 @@ class Connections:
             self._ping(connection)
         bucket = self._ticks[self._sweeps % _TICK_BUCKETS]
         if bucket:
-            wall_ms = self._clock.wall_ms()
+            head = tick(self._clock.wall_ms()).head()
             for connection in list(bucket):
-                self._tick(connection, wall_ms)
+                self._tick(connection, head)
         self._sweeps += 1
 
     def _admitted(self) -> list[Connection]:
@@ -277,10 +339,10 @@ class Connections:
             connection.pinged = True
             connection.transport.write(PING)
 
-    def _tick(self, connection: Connection, wall_ms: int) -> None:
+    def _tick(self, connection: Connection, head: bytes) -> None:
         self.close_if_slow(connection)
         if not connection.closing:
-            connection.send(tick(wall_ms, connection.next_sequence()))
+            connection.send(numbered(head, connection.next_sequence()))
 
     def _leave(self, connection: Connection) -> None:
         """Take a connection out of all but the closing queue, and put it there."""
@@ -294,6 +356,8 @@ class Connections:
             self._presence.left(connection.number)
         self._pings[connection.number % _PING_BUCKETS].discard(connection)
         self._ticks[connection.number % _TICK_BUCKETS].discard(connection)
+        for audience in self._audiences.values():
+            audience.discard(connection)
         connection.deadline = self._clock.monotonic() + CLOSING_SECONDS
         self._closing[connection] = None
 

@@ -278,6 +278,7 @@ class Handshake:
             candidate=candidate,
             candidate_field=field,
             wrong_secret=bool(offered) and not secret_is_right,
+            guessed_secret=not secret_is_right and any(one != candidate for one in offered),
         )
 
     def _offered(self, auth: Auth) -> list[str]:

@@ -34,6 +34,10 @@ RESYNC: Final = LogEvent(
     "history.lost",
     "The store's history is not the one known here: everybody is closed and judged anew.",
 )
+DASHBOARD_CHANGED: Final = LogEvent(
+    "dashboard.changed",
+    "A file of the dashboard is not as it was at start, and no longer served. Once.",
+)
 
 ALL: Final = (
     STARTED,
@@ -46,4 +50,5 @@ ALL: Final = (
     CHANGED,
     LEASE_LOST,
     RESYNC,
+    DASHBOARD_CHANGED,
 )

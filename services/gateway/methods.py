@@ -1,9 +1,9 @@
-"""What an admitted connection may call (contract §1, §9). Pure: a frame in, what to send out."""
+"""What an admitted connection may call (contract §1, §9). Pure: a frame in, what to do out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from shared.protocol.closing import CloseCode
 from shared.protocol.frames import (
@@ -16,13 +16,16 @@ from shared.protocol.frames import (
     success,
 )
 from shared.protocol.limits import UNAUTHORIZED_CALLS_LIMIT
-from shared.protocol.refusals import PROTOCOL_3
+from shared.protocol.methods import METHODS, OPERATOR
+from shared.protocol.refusals import missing_scope
+from shared.protocol.schema import params_problems, parse
 from shared.protocol.scopes import ADMIN, covers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from shared.clock import Clock
+    from shared.protocol.methods import Method
 
 
 @dataclass(slots=True)
@@ -37,39 +40,38 @@ class Session:
     method: str
     address: str = ""
     """Where it comes from, behind whatever proxy."""
+    epoch: str = ""
+    """The span of its device's token that it was let in under; empty without a device."""
     unauthorized_calls: int = 0
     """Calls outside its role, one after another."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What one frame leads to: a frame to send, and a close to follow."""
+class Called:
+    """A sound call of a method that approval answers."""
 
-    frame: bytes | None = None
-    close: tuple[CloseCode, str] | None = None
+    frame_id: str
+    method: str
+    params: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
-    """One method: who may call it, and what answers."""
+class Turn:
+    """What one frame leads to: a frame to send, a close to follow, or a call to pass on."""
 
-    roles: frozenset[str]
-    scope: str | None
-    answer: Callable[[Session], object]
+    frame: bytes | None = None
+    close: tuple[CloseCode, str] | None = None
+    call: Called | None = None
 
 
 _IGNORED: Final = Turn()
-_EVERYBODY: Final = frozenset({"operator", "node"})
 
 
 class Methods:
-    """The methods this gateway answers."""
+    """The methods this gateway answers, by itself or through approval."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.table: Mapping[str, Method] = {
-            "health": Method(roles=_EVERYBODY, scope=None, answer=self._health),
-        }
 
     def on_frame(self, session: Session, text: bytes) -> Turn:
         """Serve one frame."""
@@ -85,20 +87,28 @@ class Methods:
     def _called(self, session: Session, request: RequestFrame) -> Turn:
         if request.method == "connect":
             return _invalid(request, "connect is only valid as the first request")
-        method = self.table.get(request.method)
-        roles = method.roles if method else frozenset({"operator"})
-        if session.role not in roles:
+        method = METHODS.get(request.method)
+        if method is not None and session.protocol not in method.protocols:
+            method = None
+        if session.role not in (method.roles if method else OPERATOR):
             return _outside_role(session, request)
         session.unauthorized_calls = 0
         scope = method.scope if method else ADMIN
         if scope is not None and not covers(session.scopes, scope, session.role):
-            return _missing_scope(session, request, scope)
+            return Turn(failure(request.id, missing_scope(scope, session.protocol)))
         if method is None:
             return _invalid(request, f"unknown method: {request.method}")
-        return Turn(success(request.id, method.answer(session)))
+        if request.method == "health":
+            return Turn(success(request.id, {"ok": True, "ts": self._clock.wall_ms()}))
+        return _passed_on(request, method)
 
-    def _health(self, _session: Session) -> dict[str, object]:
-        return {"ok": True, "ts": self._clock.wall_ms()}
+
+def _passed_on(request: RequestFrame, method: Method) -> Turn:
+    params = parse(bytes(request.params))
+    problems = params_problems(params, method.params) if method.params else []
+    if problems:
+        return _invalid(request, f"invalid {request.method} params: {problems[0]}")
+    return Turn(call=Called(request.id, request.method, params))
 
 
 def _invalid(request: RequestFrame, message: str) -> Turn:
@@ -111,11 +121,3 @@ def _outside_role(session: Session, request: RequestFrame) -> Turn:
     if session.unauthorized_calls > UNAUTHORIZED_CALLS_LIMIT:
         return Turn(turn.frame, (CloseCode.POLICY, "repeated unauthorized calls"))
     return turn
-
-
-def _missing_scope(session: Session, request: RequestFrame, scope: str) -> Turn:
-    message = f"missing scope: {scope}"
-    if session.protocol == PROTOCOL_3:
-        return _invalid(request, message)
-    details = {"code": "MISSING_SCOPE", "missingScope": scope, "requiredScopes": [scope]}
-    return Turn(failure(request.id, ErrorBody("FORBIDDEN", message, details)))

@@ -36,6 +36,12 @@ class Metrics:
             ["limit"],
             registry=self.registry,
         )
+        self.calls = Counter(
+            "latchkey_gateway_calls",
+            "Calls of methods that approval answers, by method and outcome.",
+            ["method", "outcome"],
+            registry=self.registry,
+        )
         self.closed_by_change = Counter(
             "latchkey_gateway_closed_by_change",
             "Live connections closed because their device was removed, rotated or revoked.",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
-from shared.settings import CommonSettings, Secrets, SettingsReader, read_common
+from services.gateway.origin import origin_problem
+from shared.settings import CommonSettings, Secrets, SettingsReader, origin_of, read_common
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +29,7 @@ class Settings:
     gateway_tokens: Secrets
     allowed_origins: frozenset[str]
     public_url: str
+    control_ui_dir: Path | None
     preauth_limit_per_address: int
     connection_limit: int
     beat_seconds: float
@@ -42,6 +48,12 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     )
     allowed_origins = reader.origins("GATEWAY_ALLOWED_ORIGINS")
     public_url = reader.url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws"))
+    control_ui_dir = _control_ui_dir(reader)
+    if control_ui_dir is not None and not _may_connect_from(public_url, allowed_origins):
+        reader.warnings.append(
+            f"GATEWAY_ALLOWED_ORIGINS lacks the dashboard's own origin, {_web_origin(public_url)}: "
+            "browsers that open it there are refused"
+        )
     preauth_limit = reader.integer("GATEWAY_PREAUTH_LIMIT_PER_ADDRESS", 32, least=1, most=1_000_000)
     connection_limit = reader.integer("GATEWAY_CONNECTION_LIMIT", 20_000, least=1, most=1_000_000)
     beat_seconds = reader.seconds("BEAT_SECONDS", 1, least=0.05, most=60)
@@ -58,9 +70,45 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         gateway_tokens=gateway_tokens,
         allowed_origins=allowed_origins,
         public_url=public_url,
+        control_ui_dir=control_ui_dir,
         preauth_limit_per_address=preauth_limit,
         connection_limit=connection_limit,
         beat_seconds=beat_seconds,
         lease_seconds=lease_seconds,
         warnings=tuple(reader.warnings),
     )
+
+
+def _control_ui_dir(reader: SettingsReader) -> Path | None:
+    """Return where the dashboard's files are; None when there shall be none."""
+    given = reader.text("CONTROL_UI_DIR")
+    if not given:
+        return None
+    directory = Path(given)
+    if not directory.is_dir():
+        wrong = "is no directory"
+    elif not os.access(directory, os.R_OK | os.X_OK):
+        wrong = "may not be read by this user"
+    elif not (directory / "index.html").is_file():
+        wrong = "holds no index.html"
+    else:
+        return directory
+    reader.problems.append(
+        f"CONTROL_UI_DIR={given}: {wrong}; give the directory of the dashboard's files, "
+        "<npm package openclaw>/dist/control-ui"
+    )
+    return None
+
+
+def _web_origin(public_url: str) -> str | None:
+    """Return the origin of pages at the gateway's own public address."""
+    return origin_of(re.sub("^ws", "http", public_url))
+
+
+def _may_connect_from(public_url: str, allowed_origins: frozenset[str]) -> bool:
+    """Say whether a page at the gateway's own public address may connect, as far as is known."""
+    origin = _web_origin(public_url)
+    if origin is None:
+        return True
+    host = urlsplit(origin).netloc
+    return origin_problem(origin, host, allowed_origins, direct_loopback=True) is None

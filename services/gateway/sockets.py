@@ -10,7 +10,10 @@ from shared.protocol.closing import CloseCode
 from shared.protocol.limits import PREAUTH_FRAME_LIMIT_BYTES
 
 if TYPE_CHECKING:
+    from asyncio import BaseTransport
     from collections.abc import Callable
+
+    from services.gateway.arrivals import Arrivals
 
 PREAUTH_BUFFER_LIMIT_BYTES: Final = 2 * PREAUTH_FRAME_LIMIT_BYTES
 """What a socket may send before it is admitted: one full frame, and as much queued behind it."""
@@ -27,14 +30,24 @@ class SocketProtocol(web.RequestHandler):
     admission; counting here, below the frame parser, keeps a stranger from making it buffer.
     """
 
-    __slots__ = ("_guarded", "on_flood", "on_lost", "received")
+    __slots__ = ("_arrivals", "_guarded", "on_flood", "on_lost", "received")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, arrivals: Arrivals, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._arrivals = arrivals
         self.received = 0
         self.on_flood: Callable[[], None] = _nothing
         self.on_lost: Callable[[], None] = _nothing
         self._guarded = False
+
+    def asked(self) -> None:
+        """Take notice that a request is complete."""
+        self._arrivals.done(self)
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Take notice that the socket is open."""
+        super().connection_made(transport)
+        self._arrivals.came(self)
 
     def guard(self, *, on_flood: Callable[[], None], on_lost: Callable[[], None]) -> None:
         """Count from now on; `on_flood` once it is too much, `on_lost` when the socket is gone."""
@@ -58,6 +71,7 @@ class SocketProtocol(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Take notice that the transport is gone."""
+        self._arrivals.done(self)
         self.on_lost()
         self.on_flood = self.on_lost = _nothing
         super().connection_lost(exc)

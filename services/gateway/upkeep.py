@@ -12,6 +12,7 @@ from services.gateway.connections import LEASE_LOST_REASON, SWEEP_SECONDS
 from shared.protocol.closing import CloseCode
 
 if TYPE_CHECKING:
+    from services.gateway.arrivals import Arrivals
     from services.gateway.beat import Beat
     from services.gateway.connections import Connections
     from services.gateway.metrics import Metrics
@@ -22,8 +23,14 @@ class Upkeep:
     """Sweeps the connections four times a second, and notices how late the loop is."""
 
     def __init__(
-        self, connections: Connections, beat: Beat, metrics: Metrics, clock: Clock
+        self,
+        arrivals: Arrivals,
+        connections: Connections,
+        beat: Beat,
+        metrics: Metrics,
+        clock: Clock,
     ) -> None:
+        self._arrivals = arrivals
         self._connections = connections
         self._beat = beat
         self._metrics = metrics
@@ -42,6 +49,7 @@ class Upkeep:
             try:
                 self._hold_to_the_lease()
                 self._connections.sweep()
+                self._arrivals.sweep()
             except Exception:  # noqa: BLE001 (whatever it was, the next sweep comes)
                 self._log.exception("sweep failed")
             due = max(due + SWEEP_SECONDS, self._clock.monotonic())

@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from services.gateway.about import POLICY, about_html, about_text
+from services.gateway.dashboard import not_found
+from services.gateway.negotiation import wants_html
+from services.gateway.sockets import SocketProtocol
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from services.gateway.connection import Sockets
+    from services.gateway.dashboard import Dashboard
     from shared.observability.ops import OpsViews
 
     View = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _READ: Final = ("GET", "HEAD")
-_ABOUT: Final = """\
-This is a Latchkey gateway. It speaks the OpenClaw gateway protocol over WebSocket, on any path:
-{address}
-
-A device that is refused with "pairing required" waits for a person to approve it at
-{approval}
-"""
 
 
 class Views:
@@ -35,14 +34,14 @@ class Views:
         public_url: str,
         approval_public_url: str,
         own_ops_port: bool,
+        dashboard: Dashboard | None = None,
     ) -> None:
         self._sockets = sockets
-        self._about_text = _ABOUT.format(
-            address=public_url or "the address of this page, with ws:// or wss://",
-            approval=approval_public_url or "the approval service (APPROVAL_PUBLIC_URL is not set)",
-        )
+        self._elsewhere: View = _nothing if dashboard is None else dashboard.serve
+        self._about_text = about_text(public_url, approval_public_url)
+        self._about_html = about_html(public_url, approval_public_url)
         self._pages: Mapping[str, View] = {
-            "/": self._about,
+            **({"/": self._about} if dashboard is None else {}),
             "/livez": ops.livez,
             "/healthz": ops.livez,
             "/health": ops.livez,
@@ -53,17 +52,35 @@ class Views:
 
     async def dispatch(self, request: web.Request) -> web.StreamResponse:
         """Serve a request: an upgrade on any path, a page by its exact path."""
+        if isinstance(request.protocol, SocketProtocol):
+            request.protocol.asked()
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._sockets.serve(request)
         page = self._pages.get(request.path)
         if page is None:
-            return web.Response(status=404, text="Not Found")
+            return await self._elsewhere(request)
         if request.method not in _READ:
             raise web.HTTPMethodNotAllowed(request.method, _READ)
         return await page(request)
 
-    async def _about(self, _request: web.Request) -> web.Response:
-        return web.Response(text=self._about_text)
+    async def _about(self, request: web.Request) -> web.Response:
+        html = wants_html(request.headers.get("Accept", ""))
+        return web.Response(
+            text=self._about_html if html else self._about_text,
+            content_type="text/html" if html else "text/plain",
+            headers={
+                "Cache-Control": "no-cache",
+                "Content-Security-Policy": POLICY,
+                "Referrer-Policy": "no-referrer",
+                "Vary": "Accept",
+                "X-Content-Type-Options": "nosniff",
+                "X-Frame-Options": "DENY",
+            },
+        )
+
+
+async def _nothing(_request: web.Request) -> web.Response:
+    return not_found()
 
 
 def add_routes(app: web.Application, views: Views) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.bus.envelope import Envelope, Opened
+    from shared.bus.errors import Reason
     from shared.bus.ports import Count, Publish
     from shared.bus.responders import Responders
     from shared.clock import Clock
@@ -86,6 +87,11 @@ class Requester:
     def in_flight(self) -> int:
         """Questions without an answer so far."""
         return len(self._open)
+
+    @property
+    def trouble(self) -> Reason | None:
+        """Why nobody can be asked right now; None where somebody can."""
+        return self._tries.trouble
 
     async def ask(self, question: bytes | msgspec.Raw) -> msgspec.Raw:
         """Get the answer to an encoded question; raises Unavailable, Rejected("oversized")."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from shared.bus.batch import Batch, OpenQuestion
     from shared.bus.envelope import Envelope
+    from shared.bus.errors import Reason
     from shared.bus.ports import Count, Publish
     from shared.bus.responders import Responders
     from shared.clock import Clock
@@ -63,6 +64,13 @@ class Tries:
         self._bus_ok = bus_ok
         self._try_seconds = try_seconds
         self._close = close
+
+    @property
+    def trouble(self) -> Reason | None:
+        """Why nobody can be asked right now; None where somebody can."""
+        if not self._bus_ok():
+            return "redis"
+        return None if self._responders.live() else "no-responder"
 
     def advance(self, batch: Batch) -> None:
         """Ask the next responder; wait for late answers, or give up, if there is none."""

@@ -2,21 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from shared.protocol.frames import event
+from shared.protocol.frames import encode
+from shared.protocol.limits import PROTOCOLS
+from shared.protocol.refusals import PROTOCOL_3
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CHALLENGE: Final = "connect.challenge"
+DEVICE_CHANGED: Final = "device.pair.changed"
+DEVICE_REQUESTED: Final = "device.pair.requested"
+DEVICE_RESOLVED: Final = "device.pair.resolved"
+PRESENCE: Final = "presence"
+SHUTDOWN: Final = "shutdown"
 TICK: Final = "tick"
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """An event for every connection with a scope (None: for all); `payload` is JSON.
+
+    `presence_version` counts the states of presence, in events that tell one.
+    """
+
+    name: str
+    payload: bytes
+    scope: str | None = None
+    protocols: tuple[int, ...] = PROTOCOLS
+    presence_version: int | None = None
+
+    def head(self) -> bytes:
+        """Return the frame up to the number that each connection counts by itself."""
+        version = b""
+        if self.presence_version is not None:
+            version = b'"stateVersion":{"presence":%d,"health":0},' % self.presence_version
+        return b'{"type":"event","event":"%s","payload":%s,%s"seq":' % (
+            self.name.encode(),
+            self.payload,
+            version,
+        )
+
+
+def numbered(head: bytes, seq: int) -> bytes:
+    """Complete a frame for one connection: `seq` counts what it was told, from 1."""
+    return b"%s%d}" % (head, seq)
+
+
+def events_of(protocol: int) -> Sequence[str]:
+    """Return the names of all events that are sent in a version of the protocol."""
+    later = () if protocol == PROTOCOL_3 else (DEVICE_CHANGED,)
+    return sorted((CHALLENGE, DEVICE_REQUESTED, DEVICE_RESOLVED, PRESENCE, SHUTDOWN, TICK, *later))
 
 
 def challenge(nonce: str, wall_ms: int) -> bytes:
     """Encode `connect.challenge`; the nonce is this connection's, `wall_ms` our clock."""
     return (
-        f'{{"type":"event","event":"connect.challenge",'
-        f'"payload":{{"nonce":"{nonce}","ts":{wall_ms}}}}}'
+        f'{{"type":"event","event":"{CHALLENGE}","payload":{{"nonce":"{nonce}","ts":{wall_ms}}}}}'
     ).encode()
 
 
-def tick(wall_ms: int, seq: int) -> bytes:
-    """Encode `tick`."""
-    return event(TICK, {"ts": wall_ms}, seq)
+def tick(wall_ms: int) -> Broadcast:
+    """Return `tick`."""
+    return Broadcast(TICK, b'{"ts":%d}' % wall_ms)
+
+
+def shutdown(protocol: int) -> Broadcast:
+    """Return `shutdown`, in the words of one version of the protocol."""
+    payload: dict[str, object] = {"reason": "gateway stopping"}
+    if protocol == PROTOCOL_3:
+        payload["restartExpectedMs"] = None
+    return Broadcast(SHUTDOWN, encode(payload), protocols=(protocol,))

@@ -58,14 +58,9 @@ class _Success(msgspec.Struct, tag_field="type", tag="res", frozen=True):
     payload: Any
 
 
-class _Event(msgspec.Struct, tag_field="type", tag="event", omit_defaults=True, frozen=True):
-    event: str
-    payload: Any = None
-    seq: int | None = None
-
-
 _decode: Final = msgspec.json.Decoder(RequestFrame).decode
-_encode: Final = msgspec.json.Encoder().encode
+encode: Final = msgspec.json.Encoder().encode
+"""Encode anything as JSON."""
 
 
 def decode_request(text: bytes) -> RequestFrame:
@@ -89,7 +84,7 @@ def _explained(text: bytes) -> RequestFrame:
             type="req",
             id=value["id"],
             method=value["method"],
-            params=msgspec.Raw(_encode(value.get("params", {}))),
+            params=msgspec.Raw(encode(value.get("params", {}))),
         )
     sound_id = value.get("id") if isinstance(value, dict) and value.get("type") == "req" else None
     raise BrokenFrame(sound_id if sound_id and isinstance(sound_id, str) else "invalid", problem)
@@ -97,14 +92,9 @@ def _explained(text: bytes) -> RequestFrame:
 
 def failure(frame_id: str, error: ErrorBody) -> bytes:
     """Encode a response that says no."""
-    return _encode(_Failure(frame_id, ok=False, error=error))
+    return encode(_Failure(frame_id, ok=False, error=error))
 
 
 def success(frame_id: str, payload: object) -> bytes:
     """Encode a response that carries a payload."""
-    return _encode(_Success(frame_id, ok=True, payload=payload))
-
-
-def event(name: str, payload: object, seq: int | None = None) -> bytes:
-    """Encode an event; `seq` counts the broadcasts delivered to one connection, from 1."""
-    return _encode(_Event(name, payload, seq))
+    return encode(_Success(frame_id, ok=True, payload=payload))

@@ -306,15 +306,27 @@ def pairing_required(needed: PairingNeeded, protocol: int) -> Refusal:
     return Refusal("pairing-required", CloseCode.POLICY, reason, error)
 
 
+# Calls after hello.
+
+
+def missing_scope(scope: str, protocol: int) -> ErrorBody:
+    """Say that a method needs a scope that the socket does not hold (contract §1, §18)."""
+    message = f"missing scope: {scope}"
+    if protocol == PROTOCOL_3:
+        return ErrorBody("INVALID_REQUEST", message)
+    details = {"code": "MISSING_SCOPE", "missingScope": scope, "requiredScopes": [scope]}
+    return ErrorBody("FORBIDDEN", message, details)
+
+
 # Unknown is never refused: what we depend on is missing, so come back.
 
 
 def unavailable(reason: str, dependency: str, retry_after_ms: int) -> Refusal:
     """Turn a client away for now; `dependency` is what did not answer, `reason` how."""
-    message = f"{dependency} unavailable ({reason}); retry shortly"
+    how = f" ({reason})" if reason != dependency else ""
     error = ErrorBody(
         "UNAVAILABLE",
-        message,
+        f"{dependency} unavailable{how}; retry shortly",
         {"code": "UNAVAILABLE", "reason": reason, "dependency": dependency},
         retryable=True,
         retry_after_ms=retry_after_ms,

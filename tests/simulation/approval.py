@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from services.approval.admissions import Admissions, PendingLimits
 from services.approval.ledger import Ledger
+from services.approval.methods import Methods
 from services.approval.metrics import Metrics
 from services.approval.policy import Draws
 from services.approval.questions import Questions
@@ -58,7 +59,7 @@ class ApprovalProcess:
         )
         self.store = Store(cast("Any", RedisClient(process, self.lines[2])), process.clock)
         ledger = Ledger(self.store, self._tell)
-        draws = Draws(request_id=self._draw, token_id=self._draw)
+        draws = Draws(request_id=self._draw, token_id=self._draw, epoch=self._draw)
         self.registry = Registry(self.store, ledger, draws, ttl_ms=TTL_MS)
         admissions = Admissions(
             store=self.store,
@@ -68,7 +69,8 @@ class ApprovalProcess:
             limits=_LIMITS,
             metrics=_METRICS,
         )
-        questions = Questions(admissions, self.store, _METRICS)
+        methods = Methods(self.registry, self.store, _KEYS, _METRICS)
+        questions = Questions(admissions, methods, self.store, _METRICS)
         self._responder = Responder(
             self.bus.publish, self._envelope, questions.handle, loop=process.loop
         )

@@ -85,12 +85,14 @@ class Database:
             if not members:
                 self.delete(key)
 
-    def take_up_to(self, key: str, most: float) -> None:
-        """Take the members up to a score out of a sorted set."""
+    def take_up_to(self, key: str, most: float) -> int:
+        """Take the members up to a score out of a sorted set; return how many."""
         self.require_writable()
         members = self.sorted.get(key, {})
-        for member in [member for member, score in members.items() if score <= most]:
+        gone = [member for member, score in members.items() if score <= most]
+        for member in gone:
             self.take(key, member)
+        return len(gone)
 
     def ranked(self, key: str) -> list[tuple[float, str]]:
         """Return a sorted set by score, then by member."""

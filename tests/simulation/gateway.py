@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from services.gateway.arrivals import Arrivals
+from services.gateway.calls import Calls
 from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import Connections
 from services.gateway.handshake import Handshake, Peer, Rules
@@ -79,6 +81,7 @@ class GatewayProcess:
             metrics=_METRICS,
             clock=clock,
             beat_seconds=BEAT_SECONDS,
+            on_presence=lambda _version: None,
         )
         self._inbox = Inbox(
             requester=requester, responders=responders, beater=self._beater, metrics=_METRICS
@@ -93,10 +96,11 @@ class GatewayProcess:
             approvals=self.approvals,
             connections=self.connections,
             methods=Methods(clock),
+            calls=Calls(self.approvals, self.connections, _METRICS),
             metrics=_METRICS,
             clock=clock,
         )
-        self._upkeep = Upkeep(self.connections, self.beat, _METRICS, clock)
+        self._upkeep = Upkeep(Arrivals(clock), self.connections, self.beat, _METRICS, clock)
         process.receive(self._start)
 
     @property

@@ -81,7 +81,7 @@ class AnswersWithoutWriting(Scripts):
         if data.writable:
             return super().beat(data, keys, args, now_ms)
         at = int(data.hashes.get(keys[0], {}).get("at", b"0"))
-        return self.history(data, keys, args, at, now_ms)
+        return [*self.history(data, keys, args, at, now_ms), 0]
 
 
 class AlwaysFresh(Announcer):

@@ -68,12 +68,14 @@ class Scripts:
         """Carry out beat.lua."""
         beat, base = int(args[1]), int(args[2])
         at = int(data.hashes.get(keys[0], {}).get("at", b"0"))
+        moved = False
         if self.builds_on(beat, base, at):
             tell_presence(data, keys[0], args)
             at = beat
-        note_gateway(data, keys, args, now_ms)
+            moved = base == 0 or int(args[9]) + int(args[10]) > 0
+        version = note_gateway(data, keys, args, now_ms, moved=moved)
         note_sightings(data, keys, args, now_ms)
-        return [*self.history(data, keys, args, at, now_ms)]
+        return [*self.history(data, keys, args, at, now_ms), version]
 
     def history(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], at: int, now_ms: int

@@ -42,8 +42,10 @@ def tell_presence(data: Database, key: str, args: Sequence[Word]) -> None:
     presence["at"] = to_bytes(args[1])
 
 
-def note_gateway(data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int) -> None:
-    """Write that a gateway is there, and how far it is."""
+def note_gateway(
+    data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int, *, moved: bool
+) -> int:
+    """Write that a gateway is there, and how far it is; return how often presence has changed."""
     data.require_writable()
     presence = data.hashes.setdefault(keys[0], {})
     presence["count"], presence["seen"] = to_bytes(args[3]), b"%d" % now_ms
@@ -52,14 +54,19 @@ def note_gateway(data: Database, keys: Sequence[str], args: Sequence[Word], now_
     until = now_ms + int(args[4])
     data.expire(keys[0], until)
     data.add(keys[1], float(until), to_text(args[0]))
-    data.take_up_to(keys[1], now_ms)
+    vanished = data.take_up_to(keys[1], now_ms)
+    version = int(data.texts.get(keys[5], b"0"))
+    if moved or vanished:
+        version += 1
+        data.set(keys[5], b"%d" % version)
+    return version
 
 
 def note_sightings(data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int) -> None:
     """Write when paired devices were seen."""
     place = _FIRST + 3 * int(args[9]) + int(args[10])
     paired = data.sorted.get(keys[4], {})
-    for key in keys[5:]:
+    for key in keys[6:]:
         device, age, why, address, role = (to_text(one) for one in args[place : place + 5])
         place += 5
         if device not in paired:

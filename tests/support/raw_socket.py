@@ -59,6 +59,11 @@ class Frame(NamedTuple):
         return json.loads(self.payload)
 
     @property
+    def is_tick(self) -> bool:
+        """Whether this only says that the gateway is there."""
+        return self.opcode == TEXT and self.payload.startswith(b'{"type":"event","event":"tick"')
+
+    @property
     def close(self) -> Close:
         """What a close frame says; 1005 for one that is empty."""
         assert self.opcode == CLOSE, self
@@ -205,8 +210,8 @@ class RawSocket:
         return frame.json
 
     async def closed(self) -> Close:
-        """Return the close frame, which must be the next but for pings."""
-        while (frame := await self.receive()).opcode in {PING, PONG}:
+        """Return the close frame, which must be the next but for pings and ticks."""
+        while (frame := await self.receive()).opcode in {PING, PONG} or frame.is_tick:
             pass
         return frame.close
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -14,17 +15,19 @@ from services.approval.api import add_routes
 from services.approval.authority import OPERATOR
 from services.approval.events import Events
 from services.approval.ledger import Ledger
+from services.approval.methods import Methods
 from services.approval.metrics import Metrics
 from services.approval.policy import Draws
 from services.approval.registry import Registry
 from services.approval.settings import Settings, read_settings
 from services.approval.store import Store
-from services.approval.tokens import TokenKeys, draw_request_id, draw_token_id
+from services.approval.tokens import TokenKeys, draw_epoch, draw_request_id, draw_token_id
 from shared.bus.redis import make_client
 from shared.messages import Admitted, Answer, Changed, NeedsPairing, decode_answer
 from shared.observability.health import Health, Readiness
 from shared.observability.ops import OpsViews
 from tests.support.clock import FakeClock
+from tests.unit.approval.callers import device_token
 from tests.unit.approval.devices import READ, Device
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from services.approval.authority import Caller
     from shared.clock import Clock
     from shared.messages import Admission
 
@@ -78,7 +82,7 @@ class Replica:
         self.store: Final = Store(redis, clock)
         self.keys: Final = TokenKeys(settings.token_secrets)
         self.ledger: Final = Ledger(self.store, self.told.append)
-        draws = Draws(request_id=draw_request_id, token_id=draw_token_id)
+        draws = Draws(request_id=draw_request_id, token_id=draw_token_id, epoch=draw_epoch)
         ttl_ms = int(settings.pending_ttl_seconds * 1000)
         self.registry: Final = registry or Registry(self.store, self.ledger, draws, ttl_ms=ttl_ms)
         self.admissions: Final = Admissions(
@@ -91,6 +95,7 @@ class Replica:
             ),
             metrics=self.metrics,
         )
+        self.methods: Final = Methods(self.registry, self.store, self.keys, self.metrics)
         self.events: Final = Events(self.registry, self.metrics, **(events or {}))
         ops = OpsViews(
             readiness=Readiness("replica", {"store": lambda: self.health}),
@@ -134,6 +139,16 @@ class Replica:
         device = Device.new()
         await self.pair(device, *scopes)
         return device
+
+    async def socket(self, device: Device, *scopes: str) -> Caller:
+        """Return the caller that a socket is which came in just now with its device token.
+
+        It holds what a test gives it and was approved for the device.
+        """
+        _head, (held,) = await self.store.load([device.device_id])
+        pairing = held.record.pairing if held.record else None
+        epoch = pairing.tokens["operator"].epoch if pairing else ""
+        return replace(device_token(device, *scopes), epoch=epoch)
 
     async def admit(self, question: Admission) -> Admitted:
         """Ask something that is approved already."""

@@ -11,7 +11,7 @@ from services.approval.errors import (
     MissingScope,
     NotAllowed,
 )
-from tests.unit.approval.callers import device_token, shared_secret
+from tests.unit.approval.callers import shared_secret
 from tests.unit.approval.devices import READ, Device
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class TestAttack18:
     ) -> None:
         device = Device.new()
         *_, asked = [await here.request(device.asks((), role=role)) for role in roles]
-        for caller in (shared_secret(*READ), device_token(device, *READ)):
+        for caller in (shared_secret(*READ), await here.socket(device, *READ)):
             with pytest.raises(NotAllowed):
                 await here.registry.approve(caller, asked.request_id)
         await here.registry.approve(shared_secret(ADMIN), asked.request_id)

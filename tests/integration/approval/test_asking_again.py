@@ -6,7 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
+from services.approval import log_events
 from shared.messages import Denied, NeedsPairing
 from tests.unit.approval.devices import Device
 
@@ -39,7 +41,29 @@ class TestAttack16:
         assert await operator.pending_ids() == [new.request_id]
         assert isinstance(await here.answer(device.asks()), NeedsPairing)
 
-    async def test_with_another_key_it_is_refused_and_the_old_one_stands(
+    async def test_attack_21_with_another_key_a_paired_device_is_refused_and_somebody_told(
+        self, here: Replica, operator: Operator
+    ) -> None:
+        device, thief = Device.new(), Device.new()
+        await here.pair(device)
+        before = (await operator.call("GET", f"/v1/devices/{device.device_id}")).ok()
+        stolen = device.asks(public_key=thief.public_key)
+        with capture_logs() as logs:
+            answer = await here.answer(stolen)
+        assert isinstance(answer, Denied)
+        assert answer.why == "key-mismatch"
+        (alert,) = [one for one in logs if one["event"] == log_events.KEY_MISMATCH.name]
+        assert alert == {
+            "event": log_events.KEY_MISMATCH.name,
+            "log_level": "error",
+            "device": device.device_id,
+            "connection": stolen.call_id,
+        }
+        assert await operator.pending_ids() == [], "nobody can be made to approve it"
+        assert (await operator.call("GET", f"/v1/devices/{device.device_id}")).ok() == before
+        await here.admit(device.asks())
+
+    async def test_attack_21_with_another_key_it_is_refused_and_the_old_one_stands(
         self, here: Replica, operator: Operator
     ) -> None:
         device = Device.new()

@@ -16,7 +16,7 @@ from services.approval.errors import (
     UnknownRequest,
     UnknownRole,
 )
-from tests.unit.approval.callers import device_token, shared_secret
+from tests.unit.approval.callers import shared_secret
 from tests.unit.approval.devices import READ, Device
 
 if TYPE_CHECKING:
@@ -31,22 +31,22 @@ class TestAttack19:
     """Who came with a device token sees and touches only the device it is."""
 
     async def test_attack_19_lists(self, here: Replica) -> None:
-        own, other = await here.paired(), await here.paired()
-        mine = await here.request(own.asks(("operator.write",)))
+        own, other = await here.paired(ADMIN), await here.paired()
+        mine = await here.request(own.asks(("node.run",)))
         theirs = await here.request(other.asks(("operator.write",)))
-        caller = device_token(own, *READ)
+        caller = await here.socket(own, *READ)
         door = here.registry
         assert [one.device_id for one in await door.devices(caller)] == [own.device_id]
         assert [one.pending.request_id for one in await door.pending(caller)] == [mine.request_id]
         everybody = {mine.request_id, theirs.request_id}
-        for sees_all in (shared_secret(), device_token(own, ADMIN), OPERATOR):
+        for sees_all in (shared_secret(), await here.socket(own, ADMIN), OPERATOR):
             assert {one.pending.request_id for one in await door.pending(sees_all)} == everybody
             assert len(await door.devices(sees_all)) == 2
 
     async def test_attack_19_other_devices(self, here: Replica) -> None:
         own, other = await here.paired(*READ, PAIRING), await here.paired()
         asked = await here.request(other.asks((PAIRING,)))
-        caller, door = device_token(own, *READ), here.registry
+        caller, door = await here.socket(own, *READ), here.registry
         for call in (
             door.device(caller, other.device_id),
             door.approve(caller, asked.request_id),
@@ -64,7 +64,7 @@ class TestAttack19:
     async def test_attack_19_not_even_how_another_request_ended(
         self, here: Replica, ended: str
     ) -> None:
-        own, other = await here.paired(), Device.new()
+        own, other = await here.paired(*READ, PAIRING), Device.new()
         request_id = (await here.request(other.asks())).request_id
         if ended == "approved":
             await here.registry.approve(OPERATOR, request_id)
@@ -76,10 +76,11 @@ class TestAttack19:
             request_id = "unknown"
         for act in (here.registry.approve, here.registry.reject):
             with pytest.raises(NotAllowed):
-                await act(device_token(own, *READ), request_id)
+                await act(await here.socket(own, *READ), request_id)
 
     async def test_attack_19_which_devices_there_are(self, here: Replica) -> None:
-        caller, door = device_token(await here.paired(), *READ), here.registry
+        own = await here.paired(*READ, PAIRING)
+        caller, door = await here.socket(own, *READ), here.registry
         for call in (
             door.device(caller, NOBODY),
             door.remove(caller, NOBODY),
@@ -90,20 +91,22 @@ class TestAttack19:
 
     async def test_its_own(self, here: Replica) -> None:
         own = await here.paired(*READ, PAIRING)
-        caller, door = device_token(own, *READ), here.registry
+        caller, door = await here.socket(own, *READ), here.registry
         assert await door.rename(caller, own.device_id, "mine") == "mine"
         assert (await door.rotate(caller, own.device_id, "operator", READ)).scopes == READ
+        caller = await here.socket(own, *READ)
         rejected = await here.request(own.asks(("operator.talk",)))
         assert await door.reject(caller, rejected.request_id) == own.device_id
         with pytest.raises(RequestOver):
             await door.approve(caller, rejected.request_id)
         await door.revoke(caller, own.device_id, "operator")
-        await door.remove(caller, own.device_id)
+        with pytest.raises(MissingScope):
+            await door.remove(caller, own.device_id)
 
     async def test_its_own_with_another_role(self, here: Replica) -> None:
-        own = await here.paired()
+        own = await here.paired(ADMIN)
         await here.pair(own, "node.run", role="node")
-        caller, door = device_token(own, *READ), here.registry
+        caller, door = await here.socket(own, *READ), here.registry
         for call in (
             door.remove(caller, own.device_id),
             door.rename(caller, own.device_id, "mine"),
@@ -112,7 +115,7 @@ class TestAttack19:
         ):
             with pytest.raises(NotAllowed):
                 await call
-        await door.remove(device_token(own, ADMIN), own.device_id)
+        await door.remove(await here.socket(own, ADMIN), own.device_id)
 
 
 class TestSharedSecret:
@@ -141,16 +144,17 @@ class TestAttack20:
     """A token never gets wider than what was approved, nor than its giver."""
 
     async def test_attack_20_wider_than_approved(self, here: Replica) -> None:
-        device = await here.paired()
-        for caller in (OPERATOR, shared_secret(ADMIN), device_token(device, *READ)):
+        device = await here.paired(*READ, PAIRING)
+        for caller in (OPERATOR, shared_secret(ADMIN), await here.socket(device, *READ)):
             with pytest.raises((InvalidScope, MissingScope)):
                 await here.registry.rotate(caller, device.device_id, "operator", [ADMIN])
         (one,) = await here.registry.devices(OPERATOR)
-        assert one.pairing.tokens["operator"].scopes == READ
+        assert set(one.pairing.tokens["operator"].scopes) == {*READ, PAIRING}
 
     async def test_attack_20_a_role_that_was_not_approved(self, here: Replica) -> None:
-        device = await here.paired()
-        for caller in (OPERATOR, device_token(device, ADMIN), device_token(device, *READ)):
+        device = await here.paired(ADMIN)
+        sockets = [await here.socket(device, *scopes) for scopes in ([ADMIN], READ)]
+        for caller in (OPERATOR, *sockets):
             with pytest.raises((NotAllowed, UnknownRole)):
                 await here.registry.rotate(caller, device.device_id, "node", [])
 
@@ -169,7 +173,7 @@ class TestAttack20:
     async def test_attack_20_wider_than_the_caller(self, here: Replica) -> None:
         device = await here.paired("operator.write", PAIRING)
         await here.registry.rotate(OPERATOR, device.device_id, "operator", READ)
-        caller, door = device_token(device, *READ), here.registry
+        caller, door = await here.socket(device, *READ), here.registry
         with pytest.raises(MissingScope) as error:
             await door.rotate(caller, device.device_id, "operator", ["operator.write"])
         assert error.value.scope == "operator.write"

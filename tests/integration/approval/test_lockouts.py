@@ -15,6 +15,7 @@ from services.approval.store import call_key, guard_key
 from shared.bus.responder import Question
 from shared.clock import SystemClock
 from shared.messages import (
+    ASKED_ANEW,
     BOOTSTRAP_TOKEN,
     DEVICE_TOKEN,
     SHARED_SECRET,
@@ -180,7 +181,9 @@ class House:
     """Two replicas, asked over what the bus would bring."""
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
-        self._questions = [Questions(one.admissions, one.store, one.metrics) for one in replicas]
+        self._questions = [
+            Questions(one.admissions, one.methods, one.store, one.metrics) for one in replicas
+        ]
         self.asked = 0
 
     async def ask(self, question: Any) -> Answer:
@@ -209,10 +212,19 @@ async def house(here: Replica, there: Replica) -> House:
     return House([here, there])
 
 
-def asks(device: Device, number: int, *, token: str = "", wrong_secret: bool = False) -> Admission:
-    """Return a device's question from the address, as another connection each."""
+def asks(device: Device, number: int, *, token: str = "", **beside: Any) -> Admission:
+    """Return a device's question from the address, as another connection each.
+
+    `beside`: what the gateway says of a gateway token that came with it, as in Admission.
+    """
     question = device.asks(READ, address=ADDRESS, token=token, call_id=call(number))
-    return msgspec.structs.replace(question, wrong_secret=wrong_secret)
+    return msgspec.structs.replace(question, **beside)
+
+
+GUESSED: Final[dict[str, Any]] = {"wrong_secret": True, "guessed_secret": True}
+"""A wrong gateway token beside a device token."""
+TWICE: Final[dict[str, Any]] = {"wrong_secret": True}
+"""The device token once more, as the reference client sends it (contract §16)."""
 
 
 class TestAttack9:
@@ -300,8 +312,80 @@ class TestAttack9:
         await house.knock(right=False)
         assert isinstance(await house.ask(asks(Device.new(), 1)), NeedsPairing)
 
+    async def test_nor_does_a_question_that_is_asked_anew_count_again(self, house: House) -> None:
+        """What changed meanwhile made the gateway ask once more: it is still one attempt."""
+        device = Device.new()
+        for again in range(2, 2 + 2 * FAILURES_LIMIT):
+            question = asks(device, 1, token="guess", wrong_secret=True)
+            anew = msgspec.structs.replace(question, call_id=f"{call(1)}{ASKED_ANEW}{again}")
+            assert isinstance(await house.ask(anew), Denied)
+        assert isinstance(await house.knock(right=True), Clear)
+
     async def test_a_retry_of_the_same_connection_counts_once(self, house: House) -> None:
         knock = Knock("one connection", ADDRESS, [SHARED_SECRET], right=False)
         for _ in range(2 * FAILURES_LIMIT):
             assert isinstance(await house.ask(knock), Clear)
         assert isinstance(await house.knock(right=False), Clear)
+
+
+class TestBesideARightDeviceToken:
+    """A wrong gateway token counts there too; the device comes in all the same (contract §8)."""
+
+    @pytest.fixture
+    async def device(self, here: Replica) -> Device:
+        return await here.paired()
+
+    @pytest.fixture
+    async def token(self, here: Replica, device: Device) -> str:
+        return (await here.admit(device.asks(READ))).device_token
+
+    async def test_attack_09_ten_lock_the_gateway_token_out_and_not_the_device(
+        self, house: House, device: Device, token: str
+    ) -> None:
+        for number in range(2 * FAILURES_LIMIT):
+            answer = await house.ask(asks(device, number, token=token, **GUESSED))
+            assert isinstance(answer, Admitted)
+        assert isinstance(await house.knock(right=True), Locked)
+        assert isinstance(await house.ask(asks(device, 99)), Locked)
+        assert isinstance(await house.ask(asks(device, 100, token=token)), Admitted)
+
+    async def test_nine_do_not(self, house: House, device: Device, token: str) -> None:
+        for number in range(FAILURES_LIMIT - 1):
+            await house.ask(asks(device, number, token=token, **GUESSED))
+        assert isinstance(await house.knock(right=True), Clear)
+
+    async def test_one_that_needs_a_person_is_counted_too(
+        self, house: House, device: Device, token: str
+    ) -> None:
+        for number in range(FAILURES_LIMIT):
+            question = asks(device, number, token=token, **GUESSED)
+            other = msgspec.structs.replace(question.client, platform="windows")
+            answer = await house.ask(msgspec.structs.replace(question, client=other))
+            assert isinstance(answer, NeedsPairing)
+        assert isinstance(await house.knock(right=True), Locked)
+
+    async def test_a_retry_of_the_same_connection_counts_once(
+        self, house: House, device: Device, token: str
+    ) -> None:
+        for _ in range(2 * FAILURES_LIMIT):
+            await house.ask(asks(device, 1, token=token, **GUESSED))
+        assert isinstance(await house.knock(right=True), Clear)
+
+    async def test_the_device_token_in_both_fields_never_counts(
+        self, house: House, device: Device, token: str
+    ) -> None:
+        for number in range(2 * FAILURES_LIMIT):
+            await house.ask(asks(device, number, token=token, **TWICE))
+        assert isinstance(await house.knock(right=True), Clear)
+
+    @pytest.mark.parametrize("field", ["token", "deviceToken"])
+    async def test_success_clears_what_was_proven_and_no_other(
+        self, house: House, here: Replica, device: Device, token: str, field: str
+    ) -> None:
+        """Else whoever holds a device token could guess the gateway token for ever."""
+        counter = Counter(here)
+        await counter.fail(SHARED_SECRET, DEVICE_TOKEN, times=FAILURES_LIMIT - 1)
+        question = asks(device, 1, token=token, **TWICE)
+        question = msgspec.structs.replace(question, candidate_field=field)
+        assert isinstance(await house.ask(question), Admitted)
+        assert list(await counter.held()) == [SHARED_SECRET]

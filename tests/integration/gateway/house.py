@@ -13,6 +13,8 @@ from aiohttp import web
 
 from services.gateway.__main__ import KEEPALIVE_SECONDS
 from services.gateway.accept import BulkAcceptor
+from services.gateway.arrivals import Arrivals
+from services.gateway.calls import Calls
 from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import SWEEP_SECONDS, Connection, Connections
 from services.gateway.handshake import Rules
@@ -26,7 +28,7 @@ from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from shared.listening import open_sockets
-from shared.messages import Admission, Answer, Change, Clear, Knock
+from shared.messages import Admission, Answer, Call, Change, Clear, Knock, Outcome, Returned
 from shared.observability.health import Readiness
 from shared.observability.ops import OpsViews
 from shared.settings import Secrets
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
+    from services.gateway.dashboard import Dashboard
     from shared.bus.errors import Unavailable
     from shared.device.profile import Profile
     from shared.settings import Network
@@ -47,6 +50,10 @@ HOST: Final = "127.0.0.1"
 TOKEN: Final = "the gateway token of these tests"
 BOOT_ID: Final = "house"
 HANDLERS_SECONDS: Final = 2.0
+
+
+async def _done(_call: Call) -> Outcome:
+    return Returned(Change(), b'{"done":true}')
 
 
 class ScriptedApprovals:
@@ -62,6 +69,9 @@ class ScriptedApprovals:
         """Answers that clients were about to be let in on."""
         self.outdated: Unavailable | None = None
         """What is raised of an answer that no longer counts."""
+        self.calls: list[Call] = []
+        """Methods that were called."""
+        self.outcome: Callable[[Call], Awaitable[Outcome]] = _done
 
     async def ask(self, question: Admission | Knock) -> Answer:
         """Note the question and answer by the script; nobody is ever locked out."""
@@ -70,6 +80,11 @@ class ScriptedApprovals:
             return Clear(Change(1, "t"))
         self.asked.append(question)
         return await self.answer(question)
+
+    async def call(self, call: Call) -> Outcome:
+        """Note the call and answer by the script."""
+        self.calls.append(call)
+        return await self.outcome(call)
 
     def require_current(self, answer: Answer | None, device_id: str) -> None:
         """Raise what has become of the answer, by the script."""
@@ -109,6 +124,7 @@ class House:
         trusted_proxies: tuple[Network, ...] = (),
         own_ops_port: bool = False,
         approval_public_url: str = "",
+        dashboard: Dashboard | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.approvals = ScriptedApprovals()
@@ -121,6 +137,7 @@ class House:
             preauth_limit_per_address=preauth_limit,
         )
         self.metrics.watch(self.connections)
+        self.arrivals = Arrivals(self.clock)
         self.methods = Methods(self.clock)
         self.protocols: list[CountingProtocol] = []
         self.sockets = Sockets(
@@ -130,6 +147,7 @@ class House:
             approvals=self.approvals,
             connections=self.connections,
             methods=self.methods,
+            calls=Calls(self.approvals, self.connections, self.metrics),
             metrics=self.metrics,
             clock=self.clock,
         )
@@ -149,6 +167,7 @@ class House:
                 public_url="",
                 approval_public_url=approval_public_url,
                 own_ops_port=own_ops_port,
+                dashboard=dashboard,
             ),
         )
         self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=HANDLERS_SECONDS)
@@ -222,6 +241,7 @@ class House:
         for _ in range(round(seconds / SWEEP_SECONDS)):
             self.clock.advance(SWEEP_SECONDS)
             self.connections.sweep()
+            self.arrivals.sweep()
             await turns(2)
 
     async def empty(self) -> None:
@@ -237,6 +257,7 @@ class House:
         def protocol() -> CountingProtocol:
             made = CountingProtocol(
                 server,
+                arrivals=self.arrivals,
                 loop=loop,
                 access_log=None,
                 tcp_keepalive=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,11 @@ from shared.messages import BOOTSTRAP_TOKEN, SHARED_SECRET
 from shared.protocol.limits import FRAME_LIMIT_BYTES
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
 from tests.support.peers import FakeApproval
-from tests.support.raw_socket import BINARY, Gone, RawSocket, frame_bytes
+from tests.support.raw_socket import BINARY, CONTINUATION, PING, RSV1, Gone, RawSocket, frame_bytes
 from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from tests.support.redis import RedisServer
     from tests.support.service import ServiceProcess
@@ -38,6 +39,41 @@ SENT_BYTES = 12 * MEGABYTE
 """What each sender of a flood sends; kept, it would be 288 MB."""
 MORE_MEMORY_BYTES = 64 * MEGABYTE
 LARGEST_FRAMES = 60
+CROWD = 100
+CROWD_MEMORY_BYTES = 200 * MEGABYTE
+
+
+async def large_frames(raw: RawSocket) -> None:
+    """Ask with a megabyte, a few times, and read the answers."""
+    for _ in range(4):
+        await raw.send(b'{"type":"req","id":"1","method":"health","x":"%s"}' % (b"x" * MEGABYTE))
+        while (await raw.receive_text())["type"] == "event":
+            pass
+
+
+async def slow_readers(raw: RawSocket) -> None:
+    """Ask for half a megabyte and read nothing."""
+    for _ in range(5):
+        await raw.send(b'{"type":"req","id":"%s","method":"health"}' % (b"x" * 100_000))
+
+
+async def fragments(raw: RawSocket) -> None:
+    """Begin a message and never end it, a byte at a time."""
+    await raw.send_bytes(frame_bytes(b"{", fin=False))
+    await raw.send_bytes(frame_bytes(b" ", CONTINUATION, fin=False) * 20_000)
+
+
+async def pings(raw: RawSocket) -> None:
+    """Ping as often, and read no pong."""
+    await raw.send_bytes(frame_bytes(b"x" * 100, PING) * 5_000)
+
+
+FLOODS: dict[str, Callable[[RawSocket], Awaitable[None]]] = {
+    "large frames": large_frames,
+    "slow readers": slow_readers,
+    "fragments": fragments,
+    "pings": pings,
+}
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +202,40 @@ class TestMemory:
                         pass
             highest.append(most_memory(service.pid))
         assert highest[1] - highest[0] < FRAME_LIMIT_BYTES, "nothing of them stays"
+
+
+class TestCrowd:
+    """What a hundred do that are in; what they may all keep waiting is far below the bound."""
+
+    @pytest.mark.parametrize("kind", FLOODS)
+    async def test_attack_40_a_hundred_at_once(
+        self, gateway: tuple[ServiceProcess, FakeApproval], kind: str
+    ) -> None:
+        service, _ = gateway
+        async with contextlib.AsyncExitStack() as sockets:
+            crowd = []
+            for _ in range(CROWD):
+                raw = await RawSocket.open(service.port, receive_buffer=4096)
+                await sockets.enter_async_context(raw)
+                assert (await raw.connect(None, CLI, GOOD))["ok"]
+                crowd.append(raw)
+            before = most_memory(service.pid)
+            await asyncio.gather(*(FLOODS[kind](raw) for raw in crowd))
+            async with await RawSocket.open(service.port) as another:
+                assert (await another.connect(None, CLI, GOOD))["ok"], "it serves others meanwhile"
+            assert most_memory(service.pid) - before < CROWD_MEMORY_BYTES
+
+    async def test_attack_40_compression_that_was_not_agreed_on(
+        self, gateway: tuple[ServiceProcess, FakeApproval]
+    ) -> None:
+        """A bomb: it would be 10 MB, and is not even looked at."""
+        service, _ = gateway
+        bomb = zlib.compress(b" " * 10 * MEGABYTE, wbits=-15)
+        for _ in range(CROWD // 10):
+            async with await RawSocket.open(service.port) as raw:
+                assert (await raw.connect(None, CLI, GOOD))["ok"]
+                await raw.send(bomb, rsv=RSV1)
+                assert (await raw.closed()).code == 1002
 
 
 class TestBusTraffic:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from services.gateway.methods import Method
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI, CLI_3, NODE_HOST, NODE_HOST_3
+from shared.protocol.methods import METHODS, Method
 from tests.integration.gateway.house import TOKEN, House
 from tests.support.raw_socket import BINARY, TEXT
 
@@ -214,24 +214,17 @@ class TestUnknownMethod:
 
 
 class TestMissingScope:
-    """A method of a scope that the caller lacks; the table is the test's own."""
+    """A method of a scope that the caller lacks; one of nodes there is only in this test."""
 
     @pytest.fixture(autouse=True)
-    def _own_methods(self, house: House) -> None:
-        def answer(_session: object) -> object:
-            return {"done": True}
-
-        operators, nodes = frozenset({"operator"}), frozenset({"node"})
-        house.methods.table = {
-            **house.methods.table,
-            "test.pairing": Method(roles=operators, scope="operator.pairing", answer=answer),
-            "test.node": Method(roles=nodes, scope=None, answer=answer),
-        }
+    def _a_method_of_nodes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        one = Method(roles=frozenset({"node"}), scope=None)
+        monkeypatch.setitem(cast("dict[str, Method]", METHODS), "test.node", one)
 
     @pytest.mark.parametrize("profile", [LIMITED, NOTHING], ids=["read", "none"])
     async def test_attack_39_is_forbidden(self, house: House, profile: Profile) -> None:
         raw, _ = await house.admitted(profile)
-        answer = await said_to(raw, request("test.pairing"))
+        answer = await said_to(raw, request("device.pair.list"))
         assert answer["error"] == {
             "code": "FORBIDDEN",
             "message": "missing scope: operator.pairing",
@@ -245,12 +238,12 @@ class TestMissingScope:
     async def test_attack_39_is_invalid_in_protocol_3(self, house: House) -> None:
         raw, _ = await house.admitted(LIMITED_3)
         expected = invalid("missing scope: operator.pairing")
-        assert await said_to(raw, request("test.pairing")) == expected
+        assert await said_to(raw, request("device.pair.list")) == expected
 
     @pytest.mark.parametrize("profile", [PAIRING, PAIRING_3, ADMIN, ADMIN_3])
     async def test_who_holds_it_or_admin_is_served(self, house: House, profile: Profile) -> None:
         raw, _ = await house.admitted(profile)
-        answer = await said_to(raw, request("test.pairing"))
+        answer = await said_to(raw, request("device.pair.list"))
         assert (answer["ok"], answer["payload"]) == (True, {"done": True})
 
     @both
@@ -265,7 +258,7 @@ class TestMissingScope:
         raw = await house.raw()
         hello = await raw.connect(None, ADMIN, Credentials(token=TOKEN))
         assert hello["payload"]["auth"]["scopes"] == []
-        answer = await said_to(raw, request("test.pairing"))
+        answer = await said_to(raw, request("device.pair.list"))
         assert answer["error"]["code"] == "FORBIDDEN"
 
 

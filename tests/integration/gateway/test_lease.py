@@ -14,6 +14,7 @@ from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from tests.integration.gateway.house import TOKEN, House
 from tests.support.clock import turns
+from tests.support.raw_socket import CLOSE, PING, PONG
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -40,6 +41,23 @@ class TestLeaseIsOver:
         await until(lambda: connection.closing, "it is closed")
         await house.pass_time(2)
         assert await raw.rest() == []
+
+    async def test_nor_is_a_ping_answered(self, house: House) -> None:
+        raw, connection = await house.admitted()
+        house.approvals.leased = False
+        await raw.send(b"still there?", PING)
+        frame = await raw.receive()
+        assert frame.opcode == CLOSE
+        assert frame.close == (1013, LEASE_LOST_REASON)
+        assert connection.closing
+
+    async def test_who_is_not_in_yet_is_told_so_by_a_refusal(self, house: House) -> None:
+        house.approvals.leased = False
+        house.approvals.outdated = Unavailable("no-lease")
+        raw = await house.raw()
+        await raw.challenge()
+        await raw.send(b"still there?", PING)
+        assert (await raw.receive()).opcode == PONG
 
     async def test_an_answer_that_no_longer_counts_lets_nobody_in(self, house: House) -> None:
         house.approvals.outdated = Unavailable("no-lease")

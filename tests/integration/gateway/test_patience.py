@@ -11,10 +11,12 @@ from shared.device.handshake import Credentials
 from shared.device.profile import CLI
 from tests.integration.gateway.house import TOKEN, House
 from tests.support.raw_socket import RawSocket
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+HANDSHAKE_DEADLINE_SECONDS = 15.0
 GOOD = Credentials(token=TOKEN)
 STRANGERS = 1_000
 BEGUN = b"GET / HTTP/1.1\r\nHost: gateway\r\nX-Slow: "
@@ -47,6 +49,36 @@ class TestBeforeTheUpgrade:
             await slow.send_bytes(BEGUN)
             assert await silent.read_to_end() == b""
             assert await slow.read_to_end() == b""
+
+    async def test_attack_03_nobody_has_longer_than_for_a_handshake(self, house: House) -> None:
+        """Neither the silent nor those that send their request byte by byte."""
+        raws = [await RawSocket.tcp(house.port) for _ in range(10)]
+        await until(lambda: len(house.arrivals) == len(raws), "all have come")
+        sent = BEGUN + b"x" * int(HANDSHAKE_DEADLINE_SECONDS)
+        for at in range(int(HANDSHAKE_DEADLINE_SECONDS)):
+            assert len(house.arrivals) == len(raws)
+            for raw in raws[5:]:
+                await raw.send_bytes(sent[at : at + 1])
+            await house.pass_time(1)
+        for raw in raws:
+            assert await raw.read_to_end() == b""
+            raw.hang_up()
+        assert len(house.arrivals) == 0
+
+    async def test_attack_03_whoever_has_asked_is_waited_for_no_more(self, house: House) -> None:
+        waiting = await house.raw()
+        async with await RawSocket.tcp(house.port) as page, await RawSocket.tcp(house.port) as gone:
+            await until(lambda: len(house.arrivals) == 2, "two have not asked yet")
+            await page.send_bytes(b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n")
+            await until(lambda: len(house.arrivals) == 1, "one has")
+            gone.reset()
+            await until(lambda: len(house.arrivals) == 0, "the other is gone")
+            await house.pass_time(HANDSHAKE_DEADLINE_SECONDS - 1)
+            await page.send_bytes(
+                b"GET /livez HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
+            )
+            assert (await page.read_to_end()).count(b"HTTP/1.1 200 ") == 2
+        assert (await waiting.connect(None, CLI, GOOD))["ok"]
 
     async def test_attack_03_nor_is_one_after_an_answer(self, house: House) -> None:
         house.keepalive_seconds = 0.5

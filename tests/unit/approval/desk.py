@@ -21,9 +21,11 @@ class Desk:
     """The desk where one device is judged. Ids are r1, r2, … and t1, t2, …; time stands still."""
 
     def __init__(self) -> None:
-        requests, tokens = itertools.count(1), itertools.count(1)
+        requests, tokens, epochs = itertools.count(1), itertools.count(1), itertools.count(1)
         self.draws: Final = policy.Draws(
-            request_id=lambda: f"r{next(requests)}", token_id=lambda: f"t{next(tokens)}"
+            request_id=lambda: f"r{next(requests)}",
+            token_id=lambda: f"t{next(tokens)}",
+            epoch=lambda: f"e{next(epochs)}",
         )
         self.device: Final = Device.new()
         self.record: Record | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from services.approval.lockouts import LOCK_MS, Guard, failed_with, succeeded_with
+from services.approval.lockouts import LOCK_MS, Guard, failed_with, proven_with, succeeded_with
 from shared.messages import (
     BOOTSTRAP_TOKEN,
     DEVICE_TOKEN,
@@ -95,18 +95,19 @@ BOTH_FIELDS = Tried("device-token", "deviceToken", wrong_secret=True)
 
 class TestClasses:
     @pytest.mark.parametrize(
-        ("tried", "rests_on", "guessed"),
+        ("tried", "rests_on", "guessed", "proven"),
         [
-            (RIGHT_TOKEN, [SHARED_SECRET], [SHARED_SECRET]),
-            (DEVICE_TOKEN_ALONE, [DEVICE_TOKEN], [DEVICE_TOKEN]),
-            (IN_THE_TOKEN_FIELD, [SHARED_SECRET], [SHARED_SECRET]),
-            (BOTH_FIELDS, [DEVICE_TOKEN], [DEVICE_TOKEN, SHARED_SECRET]),
+            (RIGHT_TOKEN, [SHARED_SECRET], [SHARED_SECRET], [SHARED_SECRET]),
+            (DEVICE_TOKEN_ALONE, [DEVICE_TOKEN], [DEVICE_TOKEN], [DEVICE_TOKEN]),
+            (IN_THE_TOKEN_FIELD, [SHARED_SECRET], [SHARED_SECRET], [DEVICE_TOKEN]),
+            (BOTH_FIELDS, [DEVICE_TOKEN], [DEVICE_TOKEN, SHARED_SECRET], [DEVICE_TOKEN]),
         ],
         ids=["gateway token", "device token", "in the token field", "one in each field"],
     )
     def test_what_an_attempt_counts_for(
-        self, tried: Tried, rests_on: list[str], guessed: list[str]
+        self, tried: Tried, rests_on: list[str], guessed: list[str], proven: list[str]
     ) -> None:
         question = tried.question()
         assert succeeded_with(question) == rests_on
         assert failed_with(question) == guessed
+        assert proven_with(question) == proven

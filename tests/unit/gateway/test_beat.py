@@ -15,6 +15,7 @@ from services.gateway.beat import (
     CloseDevice,
     CloseEverybody,
     Standing,
+    Tell,
 )
 from shared.messages import BeatAnswer, Change, Changed
 from tests.support.clock import FakeClock
@@ -163,8 +164,8 @@ class TestR4:
 
     def test_a_part_of_what_is_missing_does_not(self, case: Case) -> None:
         case.clock.advance(2)
-        effects = case.exchange(8, change(6, closes=()), change(7, closes=()))
-        assert effects == [MOVED, BEAT_NOW]
+        part = [change(6, closes=()), change(7, closes=())]
+        assert case.exchange(8, *part) == [*map(Tell, part), MOVED, BEAT_NOW]
         assert case.beat.applied == at(7)
         assert case.beat.behind == 1
         assert case.beat.lease_left == LEASE - 2
@@ -172,7 +173,8 @@ class TestR4:
     def test_the_rest_does(self, case: Case) -> None:
         case.clock.advance(2)
         case.exchange(8, change(6), change(7))
-        assert case.exchange(8, change(8, closes=())) == [MOVED]
+        rest = change(8, closes=())
+        assert case.exchange(8, rest) == [Tell(rest), MOVED]
         assert case.beat.behind == 0
         assert case.beat.lease_left == LEASE
 
@@ -196,7 +198,7 @@ class TestR5:
 
     def test_the_next_one_moves_it_and_takes_effect(self, case: Case) -> None:
         news = change(6)
-        assert case.beat.on_news(news) == [CloseDevice(news), MOVED]
+        assert case.beat.on_news(news) == [CloseDevice(news), Tell(news), MOVED]
         assert case.beat.applied == at(6)
 
     def test_one_ahead_takes_effect_at_once_and_asks_for_what_is_between(self, case: Case) -> None:
@@ -206,8 +208,9 @@ class TestR5:
         assert case.beat.behind == 3
 
     def test_what_took_effect_ahead_of_time_does_not_take_effect_again(self, case: Case) -> None:
-        case.beat.on_news(change(7, "e"))
-        assert case.exchange(7, change(6, closes=()), change(7, "e")) == [MOVED]
+        between, ahead = change(6, closes=()), change(7, "e")
+        assert case.beat.on_news(ahead) == [CloseDevice(ahead), BEAT_NOW]
+        assert case.exchange(7, between, ahead) == [Tell(between), Tell(ahead), MOVED]
         assert case.beat.applied == at(7)
 
     def test_the_next_number_of_another_history_does_not_move_it(self, case: Case) -> None:
@@ -215,7 +218,7 @@ class TestR5:
         assert case.beat.on_news(news) == [CloseDevice(news), BEAT_NOW]
         assert case.beat.applied == at(5)
         real = change(6)
-        assert case.beat.on_news(real) == [CloseDevice(real), MOVED]
+        assert case.beat.on_news(real) == [CloseDevice(real), Tell(real), MOVED]
 
     def test_what_was_told_before_does_nothing(self, case: Case) -> None:
         case.beat.on_news(change(6))
@@ -349,7 +352,7 @@ class TestR8:
     def test_the_next_change_follows_the_new_head(self, case: Case) -> None:
         case.answer(case.beat.next_beat(), 2, history="b", resync=True)
         news = change(3, history="b")
-        assert case.beat.on_news(news) == [CloseDevice(news), MOVED]
+        assert case.beat.on_news(news) == [CloseDevice(news), Tell(news), MOVED]
         assert case.beat.applied == at(3, "b")
 
 
@@ -359,15 +362,21 @@ class TestR9:
     @pytest.mark.parametrize("closes", [("*",), ("operator",), ("node", "operator")])
     def test_one_that_closes(self, case: Case, closes: tuple[str, ...]) -> None:
         news = change(6, closes=closes)
-        assert case.beat.on_news(news) == [CloseDevice(news), MOVED]
+        assert case.beat.on_news(news) == [CloseDevice(news), Tell(news), MOVED]
 
     def test_one_that_closes_nothing(self, case: Case) -> None:
-        assert case.beat.on_news(change(6, closes=())) == [MOVED]
+        news = change(6, closes=())
+        assert case.beat.on_news(news) == [Tell(news), MOVED]
 
     def test_what_was_lost_on_the_way_is_made_up_by_the_beat(self, case: Case) -> None:
         missed = [change(6, "d"), change(7, "e", closes=()), change(8, "f")]
         effects = case.exchange(8, *missed)
-        assert effects == [CloseDevice(missed[0]), CloseDevice(missed[2]), MOVED]
+        assert effects == [
+            *(CloseDevice(missed[0]), Tell(missed[0])),
+            Tell(missed[1]),
+            *(CloseDevice(missed[2]), Tell(missed[2])),
+            MOVED,
+        ]
 
 
 class TestR10:

@@ -213,6 +213,36 @@ class TestQuestion:
         assert effect.candidate == recorded["auth"]["token"]  # not our gateway's token
 
 
+class TestGuessedSecret:
+    """A wrong gateway token beside a device token counts, even where that one is right (§12)."""
+
+    @pytest.mark.parametrize(
+        ("secrets", "wrong", "guessed"),
+        [
+            ({"token": TOKEN}, False, False),
+            ({"token": TOKEN, "device_token": "d"}, False, False),
+            ({"token": None, "device_token": "d"}, False, False),
+            ({"token": "d"}, True, False),
+            ({"token": "d", "device_token": "d"}, True, False),
+            ({"token": "guess", "device_token": "d"}, True, True),
+            ({"token": None, "password": "guess", "device_token": "d"}, True, True),
+            ({"token": "d", "password": "d", "device_token": "d"}, True, False),
+            ({"token": "d", "password": "guess", "device_token": "d"}, True, True),
+            ({"token": "d", "password": "guess"}, True, True),
+        ],
+        ids=lambda value: ",".join(value) if isinstance(value, dict) else None,
+    )
+    def test_is_one_that_is_not_the_device_token_itself(
+        self, secrets: dict[str, Any], *, wrong: bool, guessed: bool
+    ) -> None:
+        question = asked(connect(**secrets))
+        assert (question.wrong_secret, question.guessed_secret) == (wrong, guessed)
+
+    def test_protocol_3_knows_no_password(self) -> None:
+        question = asked(connect(CLI_3, token=None, password="guess", device_token="d"))
+        assert (question.wrong_secret, question.guessed_secret) == (False, False)
+
+
 class TestYes:
     @pytest.mark.parametrize("profile", PROFILES.values(), ids=str)
     def test_live_scopes_are_the_requested_ones_in_their_order(self, profile: Profile) -> None:

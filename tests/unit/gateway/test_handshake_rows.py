@@ -660,6 +660,14 @@ class TestUnavailable:
             retryAfterMs=1234,
         )
 
+    def test_what_is_missing_is_not_said_twice(self) -> None:
+        refusal = new_handshake().on_unavailable("redis", "redis", retry_after_ms=1234)
+        error, code, reason = told(refusal)
+        assert error is not None
+        assert error["message"] == "redis unavailable; retry shortly"
+        assert error["details"]["reason"] == "redis"
+        assert (code, reason) == (1013, "redis unavailable")
+
     def test_no_room_for_another_request(self) -> None:
         error, code, _ = told(answered(connect(), Overfull(NOW)))  # type: ignore[arg-type]
         assert code == 1013

@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from shared.protocol.events import Broadcast, numbered
 from shared.protocol.frames import (
     BrokenFrame,
     ErrorBody,
     NotJson,
     RequestFrame,
     decode_request,
-    event,
     failure,
     success,
 )
@@ -182,14 +182,17 @@ class TestWhatWeSend:
             "retryAfterMs": 500,
         }
 
-    def test_event_with_and_without_number(self) -> None:
-        assert self.decoded(event("a", {}, 3)) == {
+    def test_a_broadcast_carries_its_number_and_version(self) -> None:
+        told = Broadcast("a", b'{"b":1}')
+        assert self.decoded(numbered(told.head(), 3)) == {
             "type": "event",
             "event": "a",
-            "payload": {},
+            "payload": {"b": 1},
             "seq": 3,
         }
-        assert self.decoded(event("a", {})) == {"type": "event", "event": "a", "payload": {}}
+        told = Broadcast("a", b"[]", presence_version=7)
+        version = self.decoded(numbered(told.head(), 1))["stateVersion"]
+        assert version == {"presence": 7, "health": 0}
 
     def test_a_request_is_what_we_read(self) -> None:
         frame = RequestFrame(type="req", id="1", method="m")

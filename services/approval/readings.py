@@ -1,0 +1,177 @@
+"""What can be read of the records through the one door: by whom, and as of now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from services.approval import authority
+from services.approval.errors import NotAllowed, UnknownDevice
+from services.approval.presence import Standing  # noqa: TC001 (msgspec reads it)
+from services.approval.records import Pairing, Pending  # noqa: TC001 (as above)
+
+if TYPE_CHECKING:
+    from services.approval.authority import Caller
+    from services.approval.plan import AuditEntry
+    from services.approval.presence import ApprovalReplica, GatewayReplica
+    from services.approval.records import Record
+    from services.approval.store import Followed, Held, Store
+    from shared.messages import Change
+
+
+class Paired(msgspec.Struct, frozen=True):
+    """A paired device; `standing` is None where nobody asked where it is."""
+
+    device_id: str
+    public_key: str
+    pairing: Pairing
+    standing: Standing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """The replicas that live."""
+
+    gateways: list[GatewayReplica]
+    approvals: list[ApprovalReplica]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A device whose request waits; `is_repair`: it is paired already."""
+
+    device_id: str
+    public_key: str
+    pending: Pending
+    is_repair: bool
+
+
+class Readings:
+    """Reads the records of devices. Every method may raise RegistryError."""
+
+    def __init__(self, store: Store, *, ttl_ms: int) -> None:
+        self._store = store
+        self._ttl_ms = ttl_ms
+
+    async def pending(self, caller: Caller) -> list[Waiting]:
+        """Return the requests that wait, newest first."""
+        caller = await self._narrowed(caller)
+        authority.require_pairing(caller)
+        now_ms = self._store.now_ms()
+        found = [
+            Waiting(record.device_id, record.public_key, record.pending, record.pairing is not None)
+            for record in await self._store.pending()
+            if record.pending is not None
+            and not record.pending.expired(now_ms, self._ttl_ms)
+            and authority.sees(caller, record.device_id)
+        ]
+        return sorted(found, key=lambda one: -one.pending.created_at_ms)
+
+    async def devices(self, caller: Caller) -> list[Paired]:
+        """Return the paired devices, the latest approved first."""
+        caller = await self._narrowed(caller)
+        authority.require_pairing(caller)
+        records = [
+            record
+            for record in await self._store.paired()
+            if record.pairing is not None and authority.sees(caller, record.device_id)
+        ]
+        return await self._standing(records)
+
+    async def device(self, caller: Caller, device_id: str) -> Paired:
+        """Return one paired device; raises UnknownDevice."""
+        caller = await self._narrowed(caller)
+        authority.require_pairing(caller)
+        authority.require_manage(caller, device_id, None)
+        _held, record, _pairing = await self._paired(device_id)
+        (standing,) = await self._store.presence.standings([device_id])
+        return paired(record, standing)
+
+    async def connected(self, caller: Caller) -> tuple[list[Paired], list[GatewayReplica]]:
+        """Return the paired devices that are connected, and the live gateways."""
+        caller = await self._narrowed(caller)
+        authority.require_read(caller)
+        records = [record for record in await self._store.paired() if record.pairing is not None]
+        devices = await self._standing(records)
+        gateways = await self._store.presence.gateways(await self.head())
+        return [one for one in devices if one.standing and one.standing.replicas], gateways
+
+    async def nodes(self, caller: Caller) -> list[Paired]:
+        """Return the paired devices with the role node, those that are connected first."""
+        caller = await self._narrowed(caller)
+        authority.require_read(caller)
+        records = [
+            record
+            for record in await self._store.paired()
+            if record.pairing is not None and "node" in record.pairing.effective_roles
+        ]
+        return sorted(
+            await self._standing(records),
+            key=lambda one: (
+                not (one.standing and one.standing.replicas),
+                one.pairing.metadata.display_name.lower() or one.device_id,
+                one.device_id,
+            ),
+        )
+
+    async def replicas(self, caller: Caller) -> Replicas:
+        """Return the replicas that live; for operators only."""
+        if not caller.is_admin:
+            raise NotAllowed
+        presence = self._store.presence
+        return Replicas(await presence.gateways(await self.head()), await presence.approvals())
+
+    async def present(self, caller: Caller) -> Change:
+        """Return the newest change, to follow history from there; for operators only."""
+        if not caller.is_admin:
+            raise NotAllowed
+        return await self.head()
+
+    async def head(self) -> Change:
+        """Return the newest change, which tells nothing of what it is."""
+        head, _held = await self._store.load([])
+        return head
+
+    async def follow(self, caller: Caller, place: Change, most: int) -> Followed:
+        """Return the audit entries after a place in history; for operators only."""
+        if not caller.is_admin:
+            raise NotAllowed
+        return await self._store.follow(place, most)
+
+    async def audit(self, caller: Caller, after: int, limit: int) -> list[AuditEntry]:
+        """Return audit entries above a change number, oldest first; for operators only."""
+        if not caller.is_admin:
+            raise NotAllowed
+        return await self._store.audit(after, limit)
+
+    async def _narrowed(self, caller: Caller) -> Caller:
+        """Judge a socket's caller by its own record, not by what the gateway last heard (R12)."""
+        if not caller.has_record:
+            return caller
+        held = await self._held(caller.device_id)
+        return authority.narrowed(caller, held.version, held.record)
+
+    async def _standing(self, records: list[Record]) -> list[Paired]:
+        standings = await self._store.presence.standings([one.device_id for one in records])
+        return [
+            paired(record, standing) for record, standing in zip(records, standings, strict=True)
+        ]
+
+    async def _held(self, device_id: str) -> Held:
+        _head, held = await self._store.load([device_id])
+        return held[0]
+
+    async def _paired(self, device_id: str) -> tuple[Held, Record, Pairing]:
+        held = await self._held(device_id)
+        if held.record is None or held.record.pairing is None:
+            raise UnknownDevice
+        return held, held.record, held.record.pairing
+
+
+def paired(record: Record, standing: Standing | None = None) -> Paired:
+    """Return a record as a paired device; raises UnknownDevice."""
+    if record.pairing is None:
+        raise UnknownDevice
+    return Paired(record.device_id, record.public_key, record.pairing, standing)

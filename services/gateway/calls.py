@@ -1,0 +1,105 @@
+"""Calls on their way: from a socket to approval, and what came of them back to the socket."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import zlib
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from services.gateway.connections import LEASE_LOST_REASON
+from shared.bus.errors import Unavailable
+from shared.messages import DEVICE_TOKEN, SHARED_SECRET, Call, Calling, Returned
+from shared.protocol import refusals
+from shared.protocol.closing import CloseCode
+from shared.protocol.frames import ErrorBody, failure, success
+
+if TYPE_CHECKING:
+    from services.gateway.approvals import Approvals
+    from services.gateway.connections import Connection, Connections
+    from services.gateway.methods import Called, Session
+    from services.gateway.metrics import Metrics
+
+IN_FLIGHT_LIMIT: Final = 16
+"""Calls of one connection that may be under way; more are refused, to be retried."""
+RETRY_LEAST_MS: Final = 500
+RETRY_MOST_MS: Final = 2_000
+"""Bounds of the jittered `retryAfterMs`."""
+
+
+class Calls:
+    """Carries calls to approval. A call is one task, and the socket serves others meanwhile."""
+
+    def __init__(self, approvals: Approvals, connections: Connections, metrics: Metrics) -> None:
+        self._approvals = approvals
+        self._connections = connections
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, connection: Connection, session: Session, called: Called) -> None:
+        """Begin a call; its response goes out when it is there."""
+        if len(connection.calls) >= IN_FLIGHT_LIMIT:
+            self._metrics.calls.labels(called.method, "unavailable").inc()
+            connection.send(_unavailable(called, Unavailable("overloaded")))
+            return
+        call_id = connection.next_call(session.connection_id)
+        connection.calls.add(call_id)
+        call = Call(
+            call_id=call_id,
+            method=called.method,
+            params=called.params,
+            caller=_calling(session),
+            protocol=session.protocol,
+            not_after_ms=0,
+        )
+        task = asyncio.get_running_loop().create_task(self._carry(connection, called, call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Give up what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _carry(self, connection: Connection, called: Called, call: Call) -> None:
+        try:
+            response, outcome = await self._response(called, call)
+        finally:
+            connection.calls.discard(call.call_id)
+        self._metrics.calls.labels(called.method, outcome).inc()
+        if self._approvals.leased:
+            self._connections.answer(connection, call.call_id, response)
+        else:
+            self._connections.close(connection, CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
+
+    async def _response(self, called: Called, call: Call) -> tuple[bytes, str]:
+        try:
+            outcome = await self._approvals.call(call)
+        except Unavailable as missing:
+            return _unavailable(called, missing), "unavailable"
+        if isinstance(outcome, Returned):
+            payload = zlib.decompress(outcome.payload) if outcome.packed else outcome.payload
+            return success(called.frame_id, msgspec.Raw(payload)), "returned"
+        error = ErrorBody(outcome.code, outcome.message, outcome.details)
+        return failure(called.frame_id, error), "failed"
+
+
+def _calling(session: Session) -> Calling:
+    name = f"device {session.device_id}"
+    return Calling(
+        kind=DEVICE_TOKEN if session.method == "device-token" else SHARED_SECRET,
+        name=name if session.device_id else f"gateway token from {session.address}",
+        role=session.role,
+        scopes=list(session.scopes),
+        device_id=session.device_id,
+        epoch=session.epoch,
+    )
+
+
+def _unavailable(called: Called, missing: Unavailable) -> bytes:
+    retry_after_ms = random.randint(RETRY_LEAST_MS, RETRY_MOST_MS)  # noqa: S311 (spread)
+    refusal = refusals.unavailable(missing.reason, missing.dependency, retry_after_ms)
+    return failure(called.frame_id, refusal.error or ErrorBody("UNAVAILABLE", "retry shortly"))

@@ -1,0 +1,135 @@
+"""What a request path of the dashboard means (contract §13). Pure.
+
+A path is judged as it came, and files are looked up by name among those that were there at start:
+no path is ever put together into a name on disk.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+REVALIDATE: Final = "no-cache"
+FOR_EVER: Final = "public, max-age=31536000, immutable"
+INDEX: Final = "/index.html"
+_CONFIG_NAME: Final = "control-ui-config.json"
+_OPEN_CONFIG_PATH: Final = f"/__openclaw/{_CONFIG_NAME}"
+_NO_PAGES_BELOW: Final = frozenset({"api", "assets", "metrics", "v1"})
+"""First segments that never lead to the page: who asks there wants data."""
+_HASHED: Final = re.compile(r"/assets/(?:[^/]+/)*[^/]+-[\w-]{8}\.[^/]+")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+_TYPES: Final = {
+    "avif": "image/avif",
+    "css": "text/css; charset=utf-8",
+    "gif": "image/gif",
+    "html": "text/html; charset=utf-8",
+    "ico": "image/x-icon",
+    "jpeg": "image/jpeg",
+    "jpg": "image/jpeg",
+    "js": "text/javascript; charset=utf-8",
+    "json": "application/json",
+    "map": "application/json",
+    "md": "text/markdown; charset=utf-8",
+    "mjs": "text/javascript; charset=utf-8",
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "ttf": "font/ttf",
+    "txt": "text/plain; charset=utf-8",
+    "wasm": "application/wasm",
+    "webmanifest": "application/manifest+json",
+    "webp": "image/webp",
+    "woff": "font/woff",
+    "woff2": "font/woff2",
+}
+_UNKNOWN_TYPE: Final = "application/octet-stream"
+_COMPRESSIBLE: Final = frozenset(
+    {
+        *("css", "html", "ico", "js", "json", "map", "md", "mjs"),
+        *("svg", "ttf", "txt", "wasm", "webmanifest"),
+    }
+)
+
+
+class Kind(Enum):
+    """What is to be found at a path."""
+
+    PAGE = auto()
+    FILE = auto()
+    CONFIG = auto()
+    OPEN_CONFIG = auto()
+    """The configuration where protocol 3 looks for it: without a bearer."""
+    AVATAR = auto()
+    NOTHING = auto()
+
+
+class Place(NamedTuple):
+    """Where a path leads; `path` is the file's, such as `/assets/app.js`."""
+
+    kind: Kind
+    path: str = ""
+
+
+NOWHERE: Final = Place(Kind.NOTHING)
+
+
+def place_of(raw_path: str, files: Container[str]) -> Place:
+    """Say what a raw path (percent-encoded, without its query) leads to.
+
+    `files`: decoded paths of all files, each with a leading slash.
+    """
+    path = _decoded(raw_path)
+    if path is None:
+        return NOWHERE
+    if path.endswith(f"/{_CONFIG_NAME}"):
+        return Place(Kind.OPEN_CONFIG if path == _OPEN_CONFIG_PATH else Kind.CONFIG)
+    if path in files and path != INDEX:
+        return Place(Kind.FILE, path)
+    first, last = path.split("/", 2)[1], path.rstrip("/").rpartition("/")[2]
+    if first == "avatar":
+        return Place(Kind.AVATAR)
+    if path != INDEX and (first in _NO_PAGES_BELOW or "." in last):
+        return NOWHERE
+    return Place(Kind.PAGE, INDEX)
+
+
+def _decoded(raw_path: str) -> str | None:
+    """Decode each segment once; None for a path that could mean two things, or a hidden file."""
+    if not raw_path.startswith("/"):
+        return None
+    segments = []
+    for raw in raw_path[1:].split("/"):
+        try:
+            segment = unquote_to_bytes(raw).decode()
+        except UnicodeDecodeError:
+            return None
+        if segment.startswith(".") or "/" in segment or "\\" in segment or _CONTROL.search(segment):
+            return None
+        segments.append(segment)
+    if "" in segments[:-1]:
+        return None
+    return "/" + "/".join(segments)
+
+
+def content_type(path: str) -> str:
+    """Return the type of a file by its name, whatever this machine's own table says."""
+    return _TYPES.get(_extension(path), _UNKNOWN_TYPE)
+
+
+def compressible(path: str) -> bool:
+    """Say whether a file gets smaller by compressing."""
+    return _extension(path) in _COMPRESSIBLE
+
+
+def cache_control(path: str) -> str:
+    """Return how long a file may be kept: one with a hash in its name never changes."""
+    return FOR_EVER if _HASHED.fullmatch(path) else REVALIDATE
+
+
+def _extension(path: str) -> str:
+    return path.rpartition("/")[2].rpartition(".")[2].lower()

@@ -1,0 +1,51 @@
+"""What a client takes, and whether it holds that already (RFC 9110). Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+PREFERRED: Final = ("br", "gzip")
+"""Best first."""
+
+
+def weights(header: str) -> dict[str, float]:
+    """Return the weight of each name in an Accept or Accept-Encoding header."""
+    return dict(_weighed(part) for part in header.lower().split(",") if part.strip())
+
+
+def best_coding(accept_encoding: str, there: Collection[str]) -> str | None:
+    """Return the best coding of those that are there and the client takes; None for the plain form.
+
+    `accept_encoding`: the header's value, empty where it was not sent.
+    """
+    given = weights(accept_encoding)
+    for coding in PREFERRED:
+        if coding in there and given.get(coding, given.get("*", 0.0)) > 0:
+            return coding
+    return None
+
+
+def wants_html(accept: str) -> bool:
+    """Say whether an Accept header asks for HTML by its name, as browsers do."""
+    return weights(accept).get("text/html", 0.0) > 0
+
+
+def is_held(etag: str, if_none_match: str) -> bool:
+    """Say whether a client that sent If-None-Match holds the form with this ETag."""
+    held = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
+    return etag in held or held == ["*"]
+
+
+def _weighed(part: str) -> tuple[str, float]:
+    name, *parameters = (piece.strip() for piece in part.split(";"))
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip() == "q":
+            try:
+                return name, float(value)
+            except ValueError:
+                return name, 0.0
+    return name, 1.0

@@ -1,0 +1,55 @@
+"""The methods that clients may call after hello: by whom, with what (contract §1, §9, §10, §18)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from shared.protocol.limits import LABEL_LIMIT_CHARACTERS, PROTOCOLS
+from shared.protocol.schema import Items, Object, Text
+from shared.protocol.scopes import PAIRING, READ
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OPERATOR: Final = frozenset({"operator"})
+EVERYBODY: Final = frozenset({"operator", "node"})
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """Who may call a method: in which roles, with which scope, in which versions of the protocol.
+
+    `params` is what it takes; None where that is not looked at.
+    """
+
+    roles: frozenset[str] = OPERATOR
+    scope: str | None = PAIRING
+    params: Object | None = None
+    protocols: tuple[int, ...] = PROTOCOLS
+
+
+def _takes(*names: str, **optional: Items) -> Object:
+    return Object({name: Text() for name in names}, optional, closed=True)
+
+
+METHODS: Final[Mapping[str, Method]] = {
+    "health": Method(roles=EVERYBODY, scope=None),
+    "status": Method(scope=READ, params=_takes()),
+    "system-presence": Method(scope=READ, params=_takes()),
+    "node.list": Method(scope=READ, params=_takes()),
+    "node.describe": Method(scope=READ, params=_takes("nodeId")),
+    "device.pair.list": Method(params=_takes()),
+    "device.pair.approve": Method(params=_takes("requestId")),
+    "device.pair.reject": Method(params=_takes("requestId")),
+    "device.pair.remove": Method(params=_takes("deviceId")),
+    "device.pair.rename": Method(
+        params=Object(
+            {"deviceId": Text(), "label": Text(most=LABEL_LIMIT_CHARACTERS)}, {}, closed=True
+        ),
+        protocols=(4,),
+    ),
+    "device.token.rotate": Method(params=_takes("deviceId", "role", scopes=Items(Text()))),
+    "device.token.revoke": Method(params=_takes("deviceId", "role")),
+}
+"""Every method that is answered; any other is unknown."""

@@ -1,0 +1,169 @@
+"""Many attempts from one address, spread over replicas (contract §12, design §5; attacks 9, 14)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+import redis as redis_py
+
+from shared.device.client import DeviceClient
+from shared.device.handshake import Admitted, Refused
+from shared.device.identity import DeviceKey
+from tests.e2e.people import Operator, pair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tests.conftest import StartStack
+    from tests.support.service import ServiceProcess
+    from tests.support.stack import Stack
+
+FAILURES_LIMIT: Final = 10
+GUESSES: Final = 1_000
+AT_ONCE: Final = 30
+"""Fewer than one address may have waiting at one gateway."""
+PER_ADDRESS: Final = 10
+PENDING_LIMIT: Final = 25
+FLOOD: Final = 300
+MORE_MEMORY_BYTES: Final = 32_000_000
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and three gateways, behind a proxy that tells where clients come from."""
+    return start_stack(
+        approvals=2,
+        gateways=3,
+        env={"TRUSTED_PROXIES": "127.0.0.1"},
+        approval_env={
+            "PENDING_LIMIT": str(PENDING_LIMIT),
+            "PENDING_LIMIT_PER_ADDRESS": str(PER_ADDRESS),
+        },
+    )
+
+
+def most_memory(services: Iterable[ServiceProcess]) -> dict[str, int]:
+    """Return the most memory that each process ever had, in bytes."""
+    most = {}
+    for service in services:
+        status = Path(f"/proc/{service.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        most[service.name] = int(line.split()[1]) * 1024
+    return most
+
+
+class Crowd:
+    """Connects from one address, each time at the next gateway."""
+
+    def __init__(self, house: Stack, address: str) -> None:
+        self._house = house
+        self._address = address
+        self._attempts = 0
+
+    async def attempt(
+        self, *, key: DeviceKey | None = None, token: str = "", device_token: str | None = None
+    ) -> str:
+        """Connect once, with the right gateway token or this one; return what came of it."""
+        gateways = self._house.gateways
+        gateway = gateways[self._attempts % len(gateways)]
+        self._attempts += 1
+        client = DeviceClient(
+            gateway.ws_url,
+            key,
+            token=token or self._house.gateway_token,
+            device_token=device_token,
+            headers={"X-Real-IP": self._address},
+        )
+        async with client:
+            outcome = await client.connect()
+        if isinstance(outcome, Admitted):
+            return "admitted"
+        assert isinstance(outcome, Refused)
+        return outcome.detail_code or outcome.code
+
+    async def strangers(self, count: int) -> Counter[str]:
+        """Let so many new devices ask, some at a time."""
+        return await self._all([DeviceKey.generate() for _ in range(count)])
+
+    async def guesses(self, count: int, key: DeviceKey | None, *, beside: bool) -> Counter[str]:
+        """Guess the gateway token so often; `beside`: with a device token that is a guess too."""
+        seen: Counter[str] = Counter()
+        for start in range(0, count, AT_ONCE):
+            seen.update(
+                await asyncio.gather(
+                    *(
+                        self.attempt(
+                            key=key,
+                            token=f"guess {number}",
+                            device_token=f"guessed {number}" if beside else None,
+                        )
+                        for number in range(start, min(start + AT_ONCE, count))
+                    )
+                )
+            )
+        return seen
+
+    async def _all(self, keys: Sequence[DeviceKey]) -> Counter[str]:
+        seen: Counter[str] = Counter()
+        for start in range(0, len(keys), AT_ONCE):
+            some = keys[start : start + AT_ONCE]
+            seen.update(await asyncio.gather(*(self.attempt(key=key) for key in some)))
+        return seen
+
+
+class TestAttack9:
+    @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a device token"])
+    async def test_attack_09_a_thousand_wrong_tokens_at_three_gateways(
+        self, house: Stack, *, beside: bool
+    ) -> None:
+        """Locked out after ten in all, not after ten at each."""
+        crowd = Crowd(house, f"192.0.2.{10 + beside}")
+        key = DeviceKey.generate() if beside else None
+        seen = await crowd.guesses(GUESSES, key, beside=beside)
+        wrong = "AUTH_DEVICE_TOKEN_MISMATCH" if beside else "AUTH_TOKEN_MISMATCH"
+        assert seen == {wrong: FAILURES_LIMIT, "AUTH_RATE_LIMITED": GUESSES - FAILURES_LIMIT}
+        for _gateway in house.gateways:
+            assert await crowd.attempt() == "AUTH_RATE_LIMITED", "a right one is not told apart"
+        for _gateway in house.gateways:
+            assert await Crowd(house, "198.51.100.1").attempt() == "admitted"
+
+    async def test_attack_09_a_right_device_token_is_no_way_around_it(self, house: Stack) -> None:
+        visitor = await pair(house)
+        crowd = Crowd(house, "192.0.2.12")
+        for number in range(2 * FAILURES_LIMIT):
+            token = f"guess {number}"
+            came = await crowd.attempt(key=visitor.key, token=token, device_token=visitor.token)
+            assert came == "admitted"
+        assert await crowd.attempt() == "AUTH_RATE_LIMITED"
+
+
+class TestAttack14:
+    async def test_attack_14_a_flood_displaces_only_its_own(self, house: Stack) -> None:
+        victim = DeviceKey.generate()
+        assert await Crowd(house, "198.51.100.1").attempt(key=victim) == "PAIRING_REQUIRED"
+        async with Operator(house, house.approvals[0]) as operator:
+            (shown,) = await operator.pending()
+            await Crowd(house, "203.0.113.1").strangers(FLOOD // 3)  # what a process needs at all
+            before = most_memory(house.services)
+            seen = await Crowd(house, "203.0.113.9").strangers(FLOOD)
+            assert seen.keys() <= {"PAIRING_REQUIRED", "UNAVAILABLE"}
+            for last in range(2, 6):
+                await Crowd(house, f"203.0.113.{last}").strangers(PER_ADDRESS)
+            grown = {name: now - before[name] for name, now in most_memory(house.services).items()}
+            assert max(grown.values()) < MORE_MEMORY_BYTES, grown
+            pending = await operator.pending()
+            assert len(pending) <= PENDING_LIMIT
+            assert shown["requestId"] in {one["requestId"] for one in pending}
+            addresses = Counter(one["remoteIp"] for one in pending)
+            assert max(addresses.values()) <= PER_ADDRESS
+            assert self._records(house) == len(pending) + len(await operator.devices())
+            (await operator.approve(shown["requestId"])).ok()
+        assert await Crowd(house, "198.51.100.1").attempt(key=victim) == "admitted"
+
+    def _records(self, house: Stack) -> int:
+        with redis_py.Redis.from_url(house.redis.admin_url) as client:
+            return len(list(client.scan_iter("latchkey:device:*", count=1_000)))

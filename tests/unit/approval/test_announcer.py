@@ -1,0 +1,82 @@
+"""What the announcer says when Redis takes no writes (R3)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from structlog.testing import capture_logs
+
+from services.approval import log_events
+from services.approval.announcer import ALIVE_SECONDS, Announcer
+from services.approval.errors import StoreUnavailable
+from services.approval.metrics import Metrics
+from tests.support.clock import FakeClock, run_virtual
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping, Sequence
+
+    from shared.messages import Alive
+
+
+class Store:
+    """Takes writes, or says why not; `writes` is how it does in each round."""
+
+    def __init__(self, writes: Sequence[bool]) -> None:
+        self._writes = iter(writes)
+        self.has_replicas = False
+
+    async def write_alive(self, _boot_id: str) -> None:
+        if not next(self._writes):
+            raise StoreUnavailable("ConnectionError: refused")
+
+    async def info(self) -> dict[str, Any]:
+        return {}
+
+
+class Registry:
+    """Nothing ever expires."""
+
+    async def expire(self, _most: int) -> None:
+        return None
+
+
+def warned(*writes: bool) -> list[tuple[float, str]]:
+    """Run a round for each; returns in which second what was warned of."""
+
+    async def scenario(clock: FakeClock) -> list[tuple[float, str]]:
+        told: list[Alive] = []
+        announcer = Announcer(
+            boot_id="here",
+            store=Store(writes),  # type: ignore[arg-type]  # as much of one as is used
+            registry=Registry(),  # type: ignore[arg-type]
+            tell=told.append,
+            metrics=Metrics(),
+            clock=clock,
+        )
+        began = clock.monotonic()
+
+        def stamp(_log: Any, _level: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
+            return {**line, "at": clock.monotonic() - began}
+
+        with capture_logs(processors=[stamp]) as logs:
+            running = asyncio.create_task(announcer.run())
+            await asyncio.sleep(ALIVE_SECONDS * (len(writes) - 0.5))
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert len(told) == sum(writes)
+        assert {line["event"] for line in logs} <= {log_events.STORE_UNAVAILABLE.name}
+        return [(line["at"], line["error"]) for line in logs]
+
+    return run_virtual(scenario)
+
+
+class TestFailures:
+    def test_one_from_the_start_is_logged(self) -> None:
+        assert warned(False, False, False) == [(0, "ConnectionError: refused")]
+
+    def test_each_that_follows_success_is_logged_once(self) -> None:
+        assert [at for at, _ in warned(True, False, False, True, True, False)] == [1, 5]
+
+    def test_success_is_not(self) -> None:
+        assert warned(True, True, True) == []

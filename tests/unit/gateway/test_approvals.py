@@ -1,0 +1,235 @@
+"""What is asked of approval, when it is not, and how long an answer may take."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from services.gateway.approvals import WRITTEN_WITHIN_SECONDS, BusApprovals
+from services.gateway.beat import Beat
+from services.gateway.beater import Beater
+from services.gateway.connections import Connections
+from services.gateway.metrics import Metrics
+from services.gateway.presence import Presence
+from shared.bus.requester import DEADLINE_SECONDS
+from shared.bus.wire import Item, ItemAnswer
+from shared.messages import (
+    SHARED_SECRET,
+    Admission,
+    Admitted,
+    Answer,
+    BeatAnswer,
+    BeatQuestion,
+    Change,
+    Changed,
+    Clear,
+    ClientInfo,
+    Knock,
+    decode_question,
+    encode,
+)
+from tests.support.clock import FakeClock, outcome, run_virtual
+from tests.unit.bus.switchboard import Approval, Gateway, reasons
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HEAD = Change(7, "tag")
+STORE_AHEAD_MS = 5_000_000
+"""How far the store's clock is ahead of the gateway's."""
+QUESTION = Admission(
+    call_id="boot:1",
+    device_id="device",
+    public_key="key",
+    role="operator",
+    scopes=[],
+    client=ClientInfo("cli", "cli", "1", "linux"),
+    method="token",
+    address="203.0.113.7",
+    protocol=4,
+)
+KNOCK = Knock("boot:2", "203.0.113.7", [SHARED_SECRET], right=False)
+
+
+def admitted_at(change: Change) -> Admitted:
+    """Return a yes."""
+    return Admitted(change, "device token", [], 1)
+
+
+class House:
+    """A gateway's way to approval, over the real bus parts; `asked` are its admissions."""
+
+    def __init__(self, clock: FakeClock, approvals: int = 1) -> None:
+        self.clock = clock
+        self.gateway = Gateway(clock, approvals)
+        self.asked: list[Admission] = []
+        self.answer: Callable[[Admission], Answer] = lambda _question: admitted_at(HEAD)
+        presence = Presence()
+        self.beat = Beat(clock, lease_seconds=10)
+        self.beater = Beater(
+            beat=self.beat,
+            presence=presence,
+            requester=self.gateway.requester,
+            connections=Connections(clock, presence, limit=1, preauth_limit_per_address=1),
+            metrics=Metrics(),
+            clock=clock,
+            beat_seconds=1,
+            on_presence=lambda _version: None,
+        )
+        self.approvals = BusApprovals(self.gateway.requester, self.beat, self.beater)
+        for approval in self.gateway.approvals:
+            approval.manner = self._answering(approval, 0)
+
+    def slow(self, seconds: float) -> None:
+        """Let every answer to an admission take so long."""
+        for approval in self.gateway.approvals:
+            approval.manner = self._answering(approval, seconds)
+
+    async def first_beat(self) -> None:
+        """Beat, and wait for the answer to count."""
+        self.beater.beat_now()
+        while not self.beat.leased:
+            await self.beater.moved()
+
+    def _answering(self, approval: Approval, seconds: float) -> Callable[[str, list[Item]], None]:
+        def answering(gateway: str, items: list[Item]) -> None:
+            for item in items:
+                question = decode_question(item.body)
+                said = encode(self._said(question))
+                reply = [ItemAnswer(item.id, "ok", msgspec.Raw(said))]
+                late = seconds if isinstance(question, Admission) else 0
+                asyncio.get_running_loop().call_later(late, approval.reply, gateway, reply)
+
+        return answering
+
+    def _said(self, question: Admission | Knock | BeatQuestion) -> Answer | BeatAnswer:
+        if isinstance(question, BeatQuestion):
+            now_ms = round(self.clock.monotonic() * 1000) + STORE_AHEAD_MS
+            beat_id = question.beat_id
+            return BeatAnswer(beat_id, HEAD, now_ms, beat_id, resync=not question.booted)
+        if isinstance(question, Knock):
+            return Clear(HEAD)
+        self.asked.append(question)
+        return self.answer(question)
+
+
+class TestBeforeTheFirstAnsweredBeat:
+    """Without the store's clock a question could not say after when it is void (R11)."""
+
+    def test_no_device_is_asked_about(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            refused = await outcome(house.approvals.ask(QUESTION))
+            assert reasons([refused]) == {("no-lease", "approval"): 1}
+            assert house.asked == []
+
+        run_virtual(scenario)
+
+    @pytest.mark.parametrize("redis_ok", [True, False])
+    def test_what_is_missing_below_it_is_named(self, *, redis_ok: bool) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock, approvals=0)
+            house.gateway.redis_ok = redis_ok
+            refused = await outcome(house.approvals.ask(QUESTION))
+            named = ("no-responder", "approval") if redis_ok else ("redis", "redis")
+            assert reasons([refused]) == {named: 1}
+            assert house.gateway.board.published == []
+
+        run_virtual(scenario)
+
+    def test_a_redis_that_is_lost_again_is_named_though_an_approval_was_heard(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            house.gateway.redis_ok = False
+            refused = await outcome(house.approvals.ask(QUESTION))
+            assert reasons([refused]) == {("redis", "redis"): 1}
+
+        run_virtual(scenario)
+
+    def test_a_knock_is_counted_all_the_same(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            assert await House(clock).approvals.ask(KNOCK) == Clear(HEAD)
+
+        run_virtual(scenario)
+
+    def test_afterwards_each_question_says_it(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            assert await house.approvals.ask(QUESTION) == admitted_at(HEAD)
+            now_ms = round(clock.monotonic() * 1000) + STORE_AHEAD_MS
+            (asked,) = house.asked
+            assert asked.not_after_ms == now_ms + WRITTEN_WITHIN_SECONDS * 1000
+
+        run_virtual(scenario)
+
+
+class TestDeadline:
+    """All that a question may lead to has one deadline (design §3)."""
+
+    @pytest.mark.parametrize(
+        "decided_at",
+        [Change(HEAD.number + 1, "ahead"), Change(HEAD.number, "of another history")],
+        ids=["what is not applied here", "another history"],
+    )
+    @pytest.mark.parametrize("answered_after", [0, 0.4, 1.5])
+    def test_the_answer_has_to_count_within_it(
+        self, decided_at: Change, answered_after: float
+    ) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock, approvals=4)
+            await house.first_beat()
+            house.slow(answered_after)
+            house.answer = lambda _question: admitted_at(decided_at)
+            began = clock.monotonic()
+            refused = await outcome(house.approvals.ask(QUESTION))
+            assert reasons([refused]) == {("timeout", "approval"): 1}
+            assert clock.monotonic() - began <= DEADLINE_SECONDS
+
+        run_virtual(scenario)
+
+    def test_what_comes_to_count_in_time_is_the_answer(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock, approvals=4)
+            await house.first_beat()
+            house.slow(1.5)
+            late = Change(HEAD.number + 1, "ahead")
+            house.answer = lambda _question: admitted_at(late)
+            asking = asyncio.create_task(house.approvals.ask(QUESTION))
+            await asyncio.sleep(DEADLINE_SECONDS - 0.1)
+            house.beater.on_news(Changed(late, HEAD.tag, "another device", "renamed", 0))
+            assert await asking == admitted_at(late)
+
+        run_virtual(scenario)
+
+    def test_without_any_answer_the_reason_is_what_the_bus_says(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            house.gateway.board.redis_hangs = True
+            began = clock.monotonic()
+            refused = await outcome(house.approvals.ask(QUESTION))
+            assert reasons([refused]) == {("redis", "redis"): 1}
+            assert clock.monotonic() - began <= DEADLINE_SECONDS
+
+        run_virtual(scenario)
+
+    def test_a_process_that_was_stopped_takes_no_answer_from_before(self) -> None:
+        """It handles what came in meanwhile before its timers (R7)."""
+
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+
+            def stopped_meanwhile(_question: Admission) -> Answer:
+                clock.advance(DEADLINE_SECONDS + 1)
+                return admitted_at(HEAD)
+
+            house.answer = stopped_meanwhile
+            refused = await outcome(house.approvals.ask(QUESTION))
+            assert reasons([refused]) == {("timeout", "approval"): 1}
+
+        run_virtual(scenario)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from services.gateway.dashboard_room import Room
+from tests.support.clock import turns
+from tests.support.waiting import until
+
+SOON = 0.01
+
+
+class TestRoom:
+    async def test_one_address_takes_its_share_and_no_more(self) -> None:
+        room = Room(limit=3, limit_per_address=2, turn_seconds=SOON)
+        async with room.place("a"), room.place("a"):
+            with pytest.raises(TimeoutError):
+                await room.place("a").__aenter__()
+            async with room.place("b"):
+                assert room.asked_for == 3
+
+    async def test_all_together_take_no_more_than_there_is(self) -> None:
+        room = Room(limit=2, limit_per_address=2, turn_seconds=SOON)
+        async with room.place("a"), room.place("b"):
+            with pytest.raises(TimeoutError):
+                await room.place("c").__aenter__()
+        assert room.asked_for == 0
+
+    async def test_who_waits_is_next(self) -> None:
+        room = Room(limit=1, limit_per_address=1)
+        let_go = asyncio.Event()
+        told: list[str] = []
+
+        async def visit(name: str) -> None:
+            async with room.place("a"):
+                told.append(name)
+                await let_go.wait()
+
+        visits = [asyncio.create_task(visit(name)) for name in ("first", "second")]
+        await turns(5)
+        assert told == ["first"]
+        let_go.set()
+        await asyncio.gather(*visits)
+        assert told == ["first", "second"]
+
+    async def test_a_place_once_held_has_no_deadline(self) -> None:
+        room = Room(limit=1, limit_per_address=1, turn_seconds=SOON)
+        async with room.place("a"):
+            other = asyncio.create_task(room.place("a").__aenter__())
+            await until(other.done, "the other waited in vain")
+            assert isinstance(other.exception(), TimeoutError)
+            assert room.asked_for == 1
+
+    async def test_nothing_is_kept_of_who_left(self) -> None:
+        room = Room()
+        async with AsyncExitStack() as stack:
+            for number in range(10):
+                await stack.enter_async_context(room.place(str(number)))
+        assert room._by_address == {}
+        assert room._there == {}

@@ -1,0 +1,89 @@
+"""What the gateway is told by its environment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.gateway.settings import read_settings
+from shared.settings import SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.gateway.settings import Settings
+
+REQUIRED = {
+    "REDIS_URL": "redis://localhost",
+    "BUS_SECRET": "x" * 32,
+    "OPENCLAW_GATEWAY_TOKEN": "y" * 32,
+}
+
+
+def read(**environ: str) -> Settings:
+    return read_settings({**REQUIRED, **environ})
+
+
+@pytest.fixture
+def ui(tmp_path: Path) -> Path:
+    (tmp_path / "index.html").write_text("<html></html>")
+    return tmp_path
+
+
+class TestControlUiDir:
+    def test_none_unless_it_is_set(self) -> None:
+        assert read().control_ui_dir is None
+        assert read(CONTROL_UI_DIR=" ").control_ui_dir is None
+
+    def test_a_directory_with_an_index(self, ui: Path) -> None:
+        settings = read(CONTROL_UI_DIR=str(ui))
+        assert settings.control_ui_dir == ui
+        assert settings.warnings == ()
+
+    def test_anything_else_is_told_with_what_to_give(self, ui: Path) -> None:
+        (ui / "empty").mkdir()
+        for name, wrong in (
+            ("gone", "is no directory"),
+            ("index.html", "is no directory"),
+            ("empty", "holds no index.html"),
+        ):
+            with pytest.raises(SettingsError) as raised:
+                read(CONTROL_UI_DIR=str(ui / name))
+            (problem,) = raised.value.problems
+            assert f"CONTROL_UI_DIR={ui / name}: {wrong}; " in problem
+            assert "<npm package openclaw>/dist/control-ui" in problem
+
+    def test_a_directory_that_may_not_be_read(
+        self, ui: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("os.access", lambda *_: False)
+        with pytest.raises(SettingsError, match="may not be read"):
+            read(CONTROL_UI_DIR=str(ui))
+
+
+class TestTheDashboardsOwnOrigin:
+    @pytest.mark.parametrize("url", ["https://gw.example", "wss://gw.example:443/x"])
+    def test_is_missed_where_browsers_would_be_refused(self, ui: Path, url: str) -> None:
+        (warning,) = read(CONTROL_UI_DIR=str(ui), GATEWAY_PUBLIC_URL=url).warnings
+        assert "GATEWAY_ALLOWED_ORIGINS lacks" in warning
+        assert "https://gw.example:" in warning
+
+    @pytest.mark.parametrize(
+        ("url", "allowed"),
+        [
+            ("https://gw.example", "https://gw.example"),
+            ("https://gw.example", "*"),
+            ("http://127.0.0.1:18789", ""),
+            ("http://192.168.1.5:18789", ""),
+            ("", ""),
+        ],
+    )
+    def test_is_not_missed_where_it_may_connect(self, ui: Path, url: str, allowed: str) -> None:
+        settings = read(
+            CONTROL_UI_DIR=str(ui), GATEWAY_PUBLIC_URL=url, GATEWAY_ALLOWED_ORIGINS=allowed
+        )
+        assert settings.warnings == ()
+
+    def test_is_not_missed_without_a_dashboard(self) -> None:
+        assert read(GATEWAY_PUBLIC_URL="https://gw.example").warnings == ()
