@@ -72,7 +72,7 @@ class Page:
             )
         except Unexpected:
             what = " ".join(part for part in (selector, pattern) if part)
-            raise Unexpected(f"{'still' if gone else 'no'} {what} on the page") from None
+            raise Unexpected(f"{'still' if gone else 'no'} {what} on page {self._number}") from None
         return time.monotonic() - begin
 
     async def click(self, selector: str) -> None:

@@ -99,7 +99,12 @@ const COMMANDS = {
   },
 
   async fill({ page, selector, text }) {
-    await pages[page - 1].locator(selector).fill(text);
+    const field = await pages[page - 1].locator(selector).waitHandle();
+    // At once, for a page that renders anew between two keys would lose the first.
+    await field.evaluate((input, value) => {
+      input.value = value;
+      input.dispatchEvent(new InputEvent("input", { bubbles: true }));
+    }, text);
     return true;
   },
 
