@@ -5,7 +5,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
-CLIENT := tests/interop/node_modules/.installed
+# Directories of npm packages, and the marks of their installation.
+CLIENTS := tests/interop tests/interop/openclaw-4 tests/interop/openclaw-3
+CLIENTS_INSTALLED := $(CLIENTS:%=%/node_modules/.installed)
 # More arguments for the tool behind a target: make test ARGS="-k beat -x"
 ARGS ?=
 
@@ -22,7 +24,7 @@ run: $(RUN) ## Start Redis, one approval and two gateways here (GATEWAY_PORT, AP
 test: $(DEV) ## Run the tests, on a real Redis (ARGS="-k name")
 	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
-interop: $(RUN) $(CLIENT) ## Tell the story of a device with the reference client; wants npm (ARGS="--rounds 1")
+interop: $(DEV) $(CLIENTS_INSTALLED) ## Tell the story of a device with OpenClaw's clients; wants npm (ARGS="--rounds 1 --only cli")
 	@$(PY) -m tests.interop $(ARGS)
 
 simulate: $(DEV) ## Simulate gateways, approvals and faults (ARGS="--runs 100000 --jobs 2")
@@ -48,7 +50,7 @@ lock: $(DEV) ## Write the requirements files from pyproject.toml (ARGS=--upgrade
 
 clean: ## Remove what was built or cached; .data keeps secrets and paired devices
 	rm -rf $(VENV) .data/bin .data/logs .hypothesis .import_linter_cache .mypy_cache \
-	  .pytest_cache .ruff_cache .schemathesis tests/interop/node_modules
+	  .pytest_cache .ruff_cache .schemathesis $(CLIENTS:%=%/node_modules)
 	find deploy services shared tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------------- the virtual environment
@@ -69,13 +71,13 @@ $(DEV): requirements-dev.txt | $(PY)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
-# ---------------------------------------------------------------------- the reference client
+# ---------------------------------------------------------------------- OpenClaw's clients
 
-# With a Node.js of its own: the one that npm runs on may be older than the client wants.
-$(CLIENT): tests/interop/package.json tests/interop/package-lock.json
+# With a Node.js of its own: the one that npm runs on may be older than the clients want.
+$(CLIENTS_INSTALLED): %/node_modules/.installed: %/package.json %/package-lock.json
 	@npm --version >/dev/null 2>&1 || { \
 	  echo "make interop needs npm, and there is none here that runs." >&2; \
 	  echo "Install it: apt install npm, or brew install node" >&2; exit 1; }
-	@echo "Installing the reference client into tests/interop/node_modules ..."
-	@cd tests/interop && npm ci --loglevel=error
+	@echo "Installing the packages that $*/package.json names ..."
+	@cd $* && npm ci --ignore-scripts --loglevel=error
 	@touch $@

@@ -1,98 +1,82 @@
-"""The cases in the order they are told, and what is expected of each."""
+"""Cases, and what was seen of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from tests.interop.latchkey import Latchkey
-from tests.interop.story import Story
+import aiohttp
+
+from shared.device.errors import DeviceClientError
+from tests.interop.facts import Facts, Unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.interop.facts import Facts
+    from tests.interop.latchkey import Latchkey
+
+StoryT = TypeVar("StoryT")
+
+_WRONG: Final = (
+    Unexpected,
+    DeviceClientError,
+    aiohttp.ClientError,
+    LookupError,
+    TimeoutError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Case(Generic[StoryT]):
     """One case: its name in the table, how it is told, the facts that shall be seen.
 
-    `before` is done once, before it is told in any role.
+    `before` is done once, before it is told of anybody.
     """
 
     name: str
-    tell: Callable[[Story], Awaitable[Facts]]
+    tell: Callable[[StoryT], Awaitable[Facts]]
     expected: Facts
     before: Callable[[Latchkey], None] | None = None
 
 
-_ADMITTED: Final = ("hello-ok 4", "by token", "health", "at both gateways")
-_CLOSED: Final = ("HTTP 200", "closed 4001 device removed", "at both gateways", "at once")
-_AWAY: Final = ("closed 1008", "reconnect paused")
+@dataclass(slots=True)
+class Row:
+    """One case of one client, and what was seen in each round; `kind` is what the client comes as.
 
-CASES: Final = (
-    Case(
-        "unpaired",
-        Story.unpaired,
-        ("PAIRING_REQUIRED not-paired", *_AWAY, "the client names the request", "it is listed"),
-    ),
-    Case("unpaired, again", Story.asked_again, ("same request", "at both gateways")),
-    Case("approved, twice", Story.approved, ("HTTP 200", "HTTP 200", "paired", "nothing waits")),
-    Case("admitted", Story.admitted, (*_ADMITTED, "also where it was refused")),
-    Case(
-        "device token alone",
-        Story.admitted_by_device_token,
-        ("hello-ok 4", "by device-token", "health", "at both gateways", "token kept"),
-    ),
-    Case(
-        "wrong gateway token, device token stored",
-        Story.outdated_token,
-        ("AUTH_TOKEN_MISMATCH", "its one retry", "hello-ok 4", "by device-token"),
-    ),
-    Case(
-        "wrong gateway token", Story.wrong_token, ("AUTH_TOKEN_MISMATCH", *_AWAY, "nothing waits")
-    ),
-    Case(
-        "signature tampered with",
-        Story.tampered,
-        ("DEVICE_AUTH_SIGNATURE_INVALID", "closed 1008", "its retry", "the same"),
-    ),
-    Case(
-        "Redis hangs",
-        Story.outage,
-        ("UNAVAILABLE", "closed 1013", "not paused"),
-        before=Latchkey.pause_redis,
-    ),
-    Case(
-        "Redis goes on",
-        Story.outage_over,
-        ("until then UNAVAILABLE", "hello-ok 4", "by token", "nothing waits"),
-        before=Latchkey.resume_redis,
-    ),
-    Case(
-        "token rotated while live",
-        Story.rotated,
-        (*_CLOSED, "hello-ok 4", "by token", "token replaced"),
-    ),
-    Case(
-        "token revoked while live",
-        Story.revoked,
-        (*_CLOSED, "AUTH_DEVICE_TOKEN_MISMATCH", *_AWAY, "stored token dropped"),
-    ),
-    Case(
-        "then with the gateway token",
-        Story.asked_after_revocation,
-        ("PAIRING_REQUIRED role-upgrade", "HTTP 200", *_ADMITTED),
-    ),
-    Case(
-        "removed while live",
-        Story.removed,
-        (*_CLOSED, "PAIRING_REQUIRED not-paired", *_AWAY, "one new request"),
-    ),
-    Case(
-        "then with the device token",
-        Story.token_of_removed,
-        ("AUTH_DEVICE_TOKEN_MISMATCH", *_AWAY, "stored token dropped"),
-    ),
-)
+    `skipped` says what is missing where the case cannot be told here.
+    """
+
+    client: str
+    version: str
+    kind: str
+    name: str
+    expected: Facts
+    seen: list[Facts] = field(default_factory=list)
+    rounds: int = 1
+    skipped: str = ""
+
+    @property
+    def right(self) -> int:
+        """The number of rounds that were as expected."""
+        return sum(facts == self.expected for facts in self.seen)
+
+    def cells(self) -> tuple[str, ...]:
+        """Return client, version, kind, case, expected, seen (each that differs) and ok."""
+        seen = " / ".join(dict.fromkeys(", ".join(facts) for facts in self.seen))
+        return (
+            *(self.client, self.version, self.kind, self.name),
+            ", ".join(self.expected),
+            f"SKIPPED: {self.skipped}" if self.skipped else seen or "not come to",
+            "-" if self.skipped else f"{self.right}/{self.rounds}",
+        )
+
+
+async def tell(row: Row, case: Case[StoryT], story: StoryT) -> None:
+    """Tell a case and write down what was seen."""
+    try:
+        facts = await case.tell(story)
+    except _WRONG as error:
+        facts = (f"{type(error).__name__}: {error}",)
+    row.seen.append(facts)

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 
 from deploy.local.places import ROOT
+from tests.interop.wiretap import wiretap
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
+
+    from tests.interop.wiretap import Heard
 
 READY_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 40.0
@@ -49,6 +52,11 @@ class Latchkey:
         _, body = await self.call("GET", "/v1/requests")
         return next((one for one in body["pending"] if one["deviceId"] == device_id), None)
 
+    async def approve(self, request_id: str) -> int:
+        """Approve a request; return the status."""
+        status, _ = await self.call("POST", f"/v1/requests/{request_id}/approve")
+        return status
+
     def pause_redis(self) -> None:
         """Let Redis hang: connections and subscriptions stay, nothing is answered."""
         os.kill(self._redis, signal.SIGSTOP)
@@ -59,28 +67,37 @@ class Latchkey:
 
 
 @asynccontextmanager
-async def running(data: Path) -> AsyncIterator[Latchkey]:
-    """Start it with its data in this directory; end it. Raises RunFailed."""
+async def running(
+    data: Path, heard: list[Heard], settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Latchkey]:
+    """Start it with its data in this directory and these settings; end it. Raises RunFailed.
+
+    `heard` takes all that clients are sent.
+    """
     environ = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     ports = {"GATEWAY_PORT": "0", "APPROVAL_PORT": "0"}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "deploy.local"),
         cwd=ROOT,
-        env={**environ, **ports, "DATA_DIR": str(data)},
+        env={**environ, **ports, **(settings or {}), "DATA_DIR": str(data)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
         printed = await _until_ready(process)
         secrets = _secrets(data / "secrets.env")
-        async with aiohttp.ClientSession(
-            _address(printed, "http"),
-            headers={"Authorization": f"Bearer {secrets['APPROVAL_ADMIN_TOKEN']}"},
-            timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
-        ) as http:
+        port = int(_address(printed, "ws").rpartition(":")[2])
+        async with (
+            wiretap(port, heard) as tapped,
+            aiohttp.ClientSession(
+                _address(printed, "http"),
+                headers={"Authorization": f"Bearer {secrets['APPROVAL_ADMIN_TOKEN']}"},
+                timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
+            ) as http,
+        ):
             latchkey = Latchkey(
-                _address(printed, "ws"),
+                f"ws://127.0.0.1:{tapped}",
                 secrets["OPENCLAW_GATEWAY_TOKEN"],
                 http,
                 _redis_pid(data / "logs" / "redis.log"),

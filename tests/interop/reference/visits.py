@@ -6,15 +6,15 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.interop.facts import Facts, either, once, replica, welcome
-from tests.interop.reference import Unexpected
+from tests.interop.facts import Facts, Unexpected, either, once, replica
+from tests.interop.reference.told import welcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from tests.interop.latchkey import Latchkey
-    from tests.interop.reference import Client, Device
-    from tests.interop.roles import Role
+    from tests.interop.reference.client import Client, Device
+    from tests.interop.reference.roles import Role
 
 GATEWAYS: Final = 2
 # A connection lands on either gateway by chance; not once in so many is no chance any more.

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import json
-import os
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from tests.interop.driver import WAIT_SECONDS, Driver, Event, driving
+from tests.interop.facts import Unexpected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-HERE: Final = Path(__file__).parent
-NODE: Final = HERE / "node_modules" / ".bin" / "node"
-DRIVER: Final = HERE / "driver.mjs"
-# The client itself gives the challenge 15 s and waits at most a few between its attempts.
-WAIT_SECONDS: Final = 20.0
-STOP_SECONDS: Final = 5.0
-LINE_BYTES_MOST: Final = 1 << 20
-
-Event = dict[str, Any]
-
-
-class Unexpected(Exception):
-    """The client did something else than the story has, or nothing; the message says what."""
+PROGRAM: Final = Path(__file__).parent / "driver.mjs"
 
 
 class Client:
@@ -88,109 +76,53 @@ class Client:
 class Device:
     """A key pair and the device tokens stored beside it."""
 
-    def __init__(self, driver: Driver, number: int, device_id: str) -> None:
+    def __init__(self, reference: Reference, number: int, device_id: str) -> None:
         self.id: Final = device_id
-        self._driver = driver
+        self._reference = reference
         self._number = number
 
     async def copy(self) -> Device:
         """Return the same device with a store of its own, as another program on it would have."""
-        return await self._driver.device(like=self._number)
+        return await self._reference.device(like=self._number)
 
     async def connect(self, *, tampered: bool = False, **options: Any) -> Client:
         """Start a client with these options of its own; `tampered`: one bit of each signature."""
-        return await self._driver.connect(self._number, options, tampered=tampered)
+        return await self._reference.connect(self._number, options, tampered=tampered)
 
     async def stored(self, role: str) -> str | None:
         """Return the device token that the client has stored for a role."""
-        record = await self._driver.ask("stored", device=self._number, role=role)
+        record = await self._reference.driver.ask("stored", device=self._number, role=role)
         return None if record is None else record["token"]
 
 
-class Driver:
-    """The running driver. `name`, `version` and `node` say what is run."""
+class Reference:
+    """All clients and devices. `name`, `version` and `node` say what is run."""
 
-    def __init__(self, process: asyncio.subprocess.Process, started: Event) -> None:
-        self.name: Final[str] = started["name"]
-        self.version: Final[str] = started["version"]
-        self.node: Final[str] = started["node"]
-        self._process = process
-        self._ids = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[Event]] = {}
+    def __init__(self, driver: Driver) -> None:
+        self.name: Final[str] = driver.started["name"]
+        self.version: Final[str] = driver.started["version"]
+        self.node: Final[str] = driver.started["node"]
+        self.driver: Final = driver
         self._clients: dict[int, Client] = {}
-        self._ended = False
+        driver.hear = lambda event: self._client(event["client"]).hear(event)
 
     async def device(self, *, like: int = 0) -> Device:
         """Return a new device, or a copy of one."""
-        made = await self.ask("device", like=like)
+        made = await self.driver.ask("device", like=like)
         return Device(self, made["device"], made["deviceId"])
 
     async def connect(self, device: int, options: Event, *, tampered: bool) -> Client:
         """Start a client."""
-        made = await self.ask("connect", device=device, options=options, tampered=tampered)
+        made = await self.driver.ask("connect", device=device, options=options, tampered=tampered)
         return self._client(made["client"])
-
-    async def ask(self, do: str, **rest: Any) -> Any:
-        """Give a command and return its answer. Raises Unexpected."""
-        if self._ended:
-            raise Unexpected("the driver has ended")
-        number = next(self._ids)
-        future = self._asked[number] = asyncio.get_running_loop().create_future()
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"id": number, "do": do, **rest}).encode() + b"\n")
-        try:
-            answer = await asyncio.wait_for(future, WAIT_SECONDS)
-        except TimeoutError:
-            raise Unexpected(f"no answer to {do}") from None
-        finally:
-            del self._asked[number]
-        if "error" in answer:
-            raise Unexpected(f"{do}: {answer['error']['message']}")
-        return answer["ok"]
-
-    async def read(self) -> None:
-        """Hand on what it says until it ends."""
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
-            said: Event = json.loads(line)
-            if "id" not in said:
-                self._client(said["client"]).hear(said)
-            elif future := self._asked.get(said["id"]):
-                future.set_result(said)
-        self._ended = True
-        for future in self._asked.values():
-            future.set_exception(Unexpected("the driver has ended"))
 
     def _client(self, number: int) -> Client:
         # Its first callback may be told before the answer to "connect".
-        return self._clients.setdefault(number, Client(self, number))
+        return self._clients.setdefault(number, Client(self.driver, number))
 
 
 @asynccontextmanager
-async def reference_client() -> AsyncIterator[Driver]:
+async def reference_client() -> AsyncIterator[Reference]:
     """Start the driver; end it, and with it all its clients. Raises Unexpected."""
-    process = await asyncio.create_subprocess_exec(
-        *(str(NODE), str(DRIVER)),
-        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=LINE_BYTES_MOST,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        started = await process.stdout.readline()
-        if not started:
-            raise Unexpected("the driver did not start")
-        driver = Driver(process, json.loads(started))
-        reading = asyncio.create_task(driver.read())
-        try:
-            yield driver
-        finally:
-            process.stdin.close()
-            await asyncio.wait([reading], timeout=STOP_SECONDS)
-            reading.cancel()
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+    async with driving(PROGRAM) as driver:
+        yield Reference(driver)

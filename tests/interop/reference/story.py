@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tests.interop.facts import (
-    Facts,
-    code,
-    either,
-    once,
-    refused,
-    refused_at,
-    request_id,
-    welcome,
-    where,
-)
-from tests.interop.reference import Unexpected
-from tests.interop.visits import Visits, until_both
+from tests.interop.facts import Facts, Unexpected, either, once, where
+from tests.interop.reference.told import code, refused, refused_at, request_id, welcome
+from tests.interop.reference.visits import Visits, until_both
 
 if TYPE_CHECKING:
     from tests.interop.latchkey import Latchkey
-    from tests.interop.reference import Client, Device, Driver
-    from tests.interop.roles import Role
+    from tests.interop.reference.client import Client, Device, Reference
+    from tests.interop.reference.roles import Role
 
 WRONG_TOKEN: Final = "not-the-token-of-this-gateway"
 
@@ -29,10 +19,12 @@ WRONG_TOKEN: Final = "not-the-token-of-this-gateway"
 class Story:
     """One device in one role, from unknown to removed. The cases are told in this order."""
 
-    def __init__(self, latchkey: Latchkey, driver: Driver, device: Device, role: Role) -> None:
+    def __init__(
+        self, latchkey: Latchkey, reference: Reference, device: Device, role: Role
+    ) -> None:
         self.visits: Final = Visits(latchkey, device, role)
         self._latchkey = latchkey
-        self._driver = driver
+        self._reference = reference
         self._device = device
         self._role = role
         self._options = role.options(token=latchkey.gateway_token)
@@ -105,7 +97,7 @@ class Story:
 
     async def wrong_token(self) -> Facts:
         """Come with a gateway token that is wrong, and nothing stored."""
-        device = await self._driver.device()
+        device = await self._reference.device()
         options = self._role.options(token=WRONG_TOKEN)
         client = await self.visits.connect(options, device=device)
         return *await refused(client, await client.refusal()), await self._waits(device)
@@ -190,9 +182,7 @@ class Story:
         return *facts, await self._token_left(self._device)
 
     async def _approve(self) -> str:
-        path = f"/v1/requests/{self._request_id}/approve"
-        status, _ = await self._latchkey.call("POST", path)
-        return f"HTTP {status}"
+        return f"HTTP {await self._latchkey.approve(self._request_id)}"
 
     async def _waits(self, device: Device) -> str:
         waiting = await self._latchkey.request_of(device.id)

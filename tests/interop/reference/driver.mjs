@@ -114,7 +114,7 @@ async function carryOut({ id, do: name, ...rest }) {
 }
 
 function versionOf(name) {
-  const file = new URL(`node_modules/${name}/package.json`, import.meta.url);
+  const file = new URL(`../node_modules/${name}/package.json`, import.meta.url);
   return JSON.parse(readFileSync(file, "utf8")).version;
 }
 

@@ -1,0 +1,1 @@
+"""The dashboard of OpenClaw in a browser, served by the gateways themselves."""

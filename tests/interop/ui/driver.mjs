@@ -1,0 +1,138 @@
+// A browser, driven over JSON lines: commands on stdin, answers and what happens on stdout.
+//
+//   {"id":1,"do":"profile"}                               -> {"id":1,"ok":{"profile":1}}
+//   {"id":2,"do":"open","profile":1,"url":"…"}            -> {"id":2,"ok":{"page":1}}
+//   {"id":3,"do":"go","page":1,"url":"…"}                 or {"do":"reload","page":1}
+//   {"id":4,"do":"see","page":1,"pattern":"^Connected$","seconds":10}
+//            waits until a text or a title matches; with "selector", one inside such an element,
+//            and without a pattern, until there is such an element; "gone": until there is none
+//   {"id":5,"do":"click","page":1,"selector":"…"}         or {"do":"fill",…,"text":"…"}
+//   {"id":6,"do":"picture","page":1,"path":"….png"}
+//   {"id":7,"do":"forget","profile":1}                    closes its pages
+//
+// Happens: {"page":1,"event":"admitted","connection":"…"}, {"page":1,"event":"closed"}: its socket.
+
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+
+import puppeteer from "puppeteer-core";
+
+const VIEW = { width: 1280, height: 900 };
+const POLL_MS = 20;
+// In a container, as root, Chromium does not start with its sandbox.
+const ROOT_ARGS = process.getuid() === 0 ? ["--no-sandbox"] : [];
+
+const browser = await puppeteer.launch({
+  executablePath: process.env.CHROMIUM,
+  args: [...ROOT_ARGS, "--disable-dev-shm-usage"],
+});
+const profiles = [];
+const pages = [];
+
+function say(line) {
+  process.stdout.write(`${JSON.stringify(line)}\n`);
+}
+
+// Says when a page's socket is admitted, and when one that was is closed.
+async function listen(page, number) {
+  const session = await page.createCDPSession();
+  const admitted = new Set();
+  session.on("Network.webSocketFrameReceived", ({ requestId, response }) => {
+    if (!response.payloadData.includes('"hello-ok"')) return;
+    admitted.add(requestId);
+    const { payload } = JSON.parse(response.payloadData);
+    say({ page: number, event: "admitted", connection: payload.server.connId });
+  });
+  session.on("Network.webSocketClosed", ({ requestId }) => {
+    if (admitted.delete(requestId)) say({ page: number, event: "closed" });
+  });
+  await session.send("Network.enable");
+}
+
+// Runs in the page: whether anything there matches.
+function matches(selector, pattern) {
+  const roots = selector ? [...document.querySelectorAll(selector)] : [document.body];
+  if (!pattern) return roots.length > 0;
+  const wanted = new RegExp(pattern);
+  const inside = (node) =>
+    [node.nodeType === Node.TEXT_NODE ? node.textContent : node.title].some(
+      (text) => typeof text === "string" && wanted.test(text.trim()),
+    ) || [...(node.shadowRoot?.childNodes ?? []), ...node.childNodes].some(inside);
+  return roots.some((root) => root !== null && inside(root));
+}
+
+const COMMANDS = {
+  async profile() {
+    profiles.push(await browser.createBrowserContext());
+    return { profile: profiles.length };
+  },
+
+  async open({ profile, url }) {
+    const page = await profiles[profile - 1].newPage();
+    pages.push(page);
+    await page.setViewport(VIEW);
+    await listen(page, pages.length);
+    await page.goto(url);
+    return { page: pages.length };
+  },
+
+  async go({ page, url }) {
+    await pages[page - 1].goto(url);
+    return true;
+  },
+
+  async reload({ page }) {
+    await pages[page - 1].reload();
+    return true;
+  },
+
+  async see({ page, selector = "", pattern = "", gone = false, seconds }) {
+    const options = { polling: POLL_MS, timeout: seconds * 1000 };
+    const until = `(${gone}) !== (${matches})(${JSON.stringify(selector)}, ${JSON.stringify(pattern)})`;
+    await pages[page - 1].waitForFunction(until, options);
+    return true;
+  },
+
+  async click({ page, selector }) {
+    await pages[page - 1].locator(selector).click();
+    return true;
+  },
+
+  async fill({ page, selector, text }) {
+    const field = await pages[page - 1].locator(selector).waitHandle();
+    // At once, for a page that renders anew between two keys would lose the first.
+    await field.evaluate((input, value) => {
+      input.value = value;
+      input.dispatchEvent(new InputEvent("input", { bubbles: true }));
+    }, text);
+    return true;
+  },
+
+  async picture({ page, path }) {
+    await pages[page - 1].screenshot({ path });
+    return true;
+  },
+
+  async forget({ profile }) {
+    await profiles[profile - 1].close();
+    return true;
+  },
+};
+
+async function carryOut({ id, do: name, ...rest }) {
+  try {
+    say({ id, ok: await COMMANDS[name](rest) });
+  } catch (error) {
+    say({ id, error: { message: error.message } });
+  }
+}
+
+function versionOf(name) {
+  const file = new URL(`../node_modules/${name}/package.json`, import.meta.url);
+  return JSON.parse(readFileSync(file, "utf8")).version;
+}
+
+say({ browser: await browser.version(), driver: `puppeteer-core ${versionOf("puppeteer-core")}` });
+const lines = createInterface({ input: process.stdin });
+lines.on("line", (line) => void carryOut(JSON.parse(line)));
+lines.on("close", () => void browser.close().finally(() => process.exit(0)));
