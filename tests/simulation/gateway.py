@@ -9,15 +9,15 @@ from services.gateway.connections import Connections
 from services.gateway.handshake import Handshake, Peer, Rules
 from services.gateway.inbox import Inbox
 from services.gateway.methods import Methods
-from services.gateway.metrics import Metrics
 from services.gateway.upkeep import Upkeep
 from shared.bus.channels import NEWS, inbox_channel
-from shared.bus.envelope import Envelope
 from shared.bus.requester import Requester
 from shared.bus.responders import Responders
 from shared.protocol.closing import CloseCode
 from shared.settings import Secrets
+from tests.simulation.metrics import NoMetrics
 from tests.simulation.network import Line
+from tests.simulation.seal import SimulatedEnvelope
 
 if TYPE_CHECKING:
     from shared.bus.envelope import Opened
@@ -31,7 +31,7 @@ BUS_SECRET: Final = "the secret of the simulated bus, long enough"
 GATEWAY_TOKEN: Final = "the gateway token of the simulation"
 LEASE_SECONDS: Final = 10.0
 BEAT_SECONDS: Final = 1.0
-_METRICS: Final = Metrics()
+_METRICS: Final[Any] = NoMetrics()
 _RULES: Final = Rules(Secrets((GATEWAY_TOKEN,)), frozenset())
 
 
@@ -50,7 +50,7 @@ class GatewayProcess:
         self.connections = Connections(
             clock, self.presence, limit=1_000, preauth_limit_per_address=32
         )
-        envelope = Envelope((BUS_SECRET,), boot_id)
+        envelope = SimulatedEnvelope((BUS_SECRET,), boot_id)
         responders = Responders(clock)
         self.bus = variant.bus(
             process,
