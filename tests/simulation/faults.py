@@ -29,8 +29,12 @@ WEIGHTS: Final = {
     "crash of Redis": 1,
     "FLUSHALL": 1,
     "trimmed log": 1,
+    "clock step": 1,
 }
 """Every kind of fault, and how often it is drawn beside the others."""
+
+LONG_SHARE: Final = 0.4
+"""How many of the faults that last are meant to outlast the lease."""
 
 
 class Faults:
@@ -55,6 +59,7 @@ class Faults:
             "crash of Redis": lambda: self.failover(crash=True),
             "FLUSHALL": self.flush,
             "trimmed log": self.trim,
+            "clock step": self._step_clock,
         }
 
     def draw(self) -> None:
@@ -92,7 +97,7 @@ class Faults:
         if self._random.random() < 0.6:
             lines = [self._random.choice(lines)]
         direction = self._random.choice(("both ways", "outward", "inward"))
-        seconds = self._seconds(0.5, 14.0)
+        seconds = self._a_while(0.5)
         names = " and ".join(line.name for line in lines)
         self._tell(member, f"{names} {what}, {direction}, for {seconds:.1f} s")
         for line in lines:
@@ -114,7 +119,7 @@ class Faults:
         member = self._random.choice(self._cluster.members)
         if member.process.stopped:
             return
-        seconds = self._seconds(0.3, 14.0)
+        seconds = self._a_while(0.3)
         suspended = self._random.random() < 0.3
         self._tell(member, f"is stopped for {seconds:.1f} s{' (suspended)' if suspended else ''}")
         self.stop(member, seconds, suspended=suspended)
@@ -134,6 +139,12 @@ class Faults:
         member = self._random.choice(self._cluster.members)
         self._cluster.kill(member)
         self._world.after(self._seconds(0.1, 4.0), self._cluster.restart, member)
+
+    def _step_clock(self) -> None:
+        member = self._random.choice(self._cluster.members)
+        by_ms = self._random.choice((-600_000, -5_000, 5_000, 600_000))
+        self._tell(member, f"has its wall clock set by {by_ms / 1000:+g} s")
+        member.process.clock.skew_ms += by_ms
 
     # ------------------------------------------------------------------------------------ Redis
 
@@ -164,7 +175,7 @@ class Faults:
         new = old.promoted(name, kept)
         forgotten = oracle.histories.inherit(old, new)
         if forgotten:
-            oracle.history_lost = True
+            oracle.lose_history()
         cluster.server = new
         oracle.replaced(new)
         self._world.story.tell(f"redis {name}", f"is the master; it forgot {forgotten} changes")
@@ -194,7 +205,7 @@ class Faults:
             return
         self._world.story.tell(f"redis {server.name}", "FLUSHALL: everything is lost")
         server.write(lambda data, _now_ms: data.clear())
-        self._cluster.oracle.history_lost = True
+        self._cluster.oracle.lose_history()
         self._cluster.oracle.histories.forget(server)
         self._cluster.oracle.replaced(server)
 
@@ -208,8 +219,15 @@ class Faults:
             del data.streams.get(CHANGES, [])[:-1]
 
         server.write(keep_one)
-        self._cluster.oracle.history_lost = True
+        self._cluster.oracle.lose_history()
         self._world.story.tell(f"redis {server.name}", "the change log is trimmed to one entry")
+
+    def _a_while(self, least: float) -> float:
+        """Draw how long something lasts: often short, often longer than the lease."""
+        lease = self._cluster.oracle.lease_seconds
+        if self._random.random() < LONG_SHARE:
+            return self._seconds(lease, 1.6 * lease)
+        return self._seconds(least, lease)
 
     def _seconds(self, least: float, most: float) -> float:
         """Draw how long something lasts: often short, and over before the end of all faults."""

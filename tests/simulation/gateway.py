@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 BUS_SECRET: Final = "the secret of the simulated bus, long enough"
 GATEWAY_TOKEN: Final = "the gateway token of the simulation"
-LEASE_SECONDS: Final = 10.0
 BEAT_SECONDS: Final = 1.0
 _METRICS: Final[Any] = NoMetrics()
 _RULES: Final = Rules(Secrets((GATEWAY_TOKEN,)), frozenset())
@@ -39,7 +38,12 @@ class GatewayProcess:
     """One life of a gateway; a restart makes another."""
 
     def __init__(
-        self, world: World, name: str, server: Server, oracle: Oracle, variant: Variant
+        self,
+        world: World,
+        name: str,
+        server: Server,
+        oracle: Oracle,
+        variant: Variant,
     ) -> None:
         self.process: Process = world.process(name)
         self.lines = [Line(world, kind, server) for kind in ("publishing", "subscription")]
@@ -69,8 +73,10 @@ class GatewayProcess:
             loop=loop,
             bus_ok=lambda: not self.bus.trouble,
         )
-        self.beat = variant.beat(clock, lease_seconds=LEASE_SECONDS)
+        self.beat = variant.beat(clock, lease_seconds=oracle.lease_seconds)
         self.beat.told = lambda change: oracle.heard(self, change)
+        self.beat.lost_since = oracle.lost_since
+        self.beat.world_now = lambda: world.now
         self._beater = variant.beater(
             beat=self.beat,
             presence=self.presence,

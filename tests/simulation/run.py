@@ -11,18 +11,32 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.faults import Faults
 from tests.simulation.logs import listening
 from tests.simulation.rules import SOUND
-from tests.simulation.settled import check_progress, check_views
+from tests.simulation.settled import (
+    check_progress,
+    check_views,
+    disagreements,
+    everybody_is_in,
+)
 from tests.simulation.story import Violation
 from tests.simulation.work import Work
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.simulation.rules import Variant
 
 QUIET_SECONDS: Final = 7.0
 """A silent subscription is given up after 3 s; connecting, an announcement, three beats."""
+AGREED_SECONDS: Final = 3.0
+"""Who agreed for three beats is taken to go on agreeing."""
 CONNECT_SECONDS: Final = 2.5
-BEGIN_SECONDS: Final = 2.0
+BEGIN_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 0.25
+"""How often it is looked whether a run may go on."""
+LEASES_SECONDS: Final = (4.0, 4.0, 4.0, 10.0)
+TURNS_SECONDS: Final = (0.000_02, 0.000_02, 0.000_02, 0.001)
+"""The last is a busy machine: much happens between two turns of a loop."""
 
 
 @dataclass(slots=True)
@@ -42,25 +56,32 @@ def simulate(seed: int, variant: Variant = SOUND, *, told: bool = False) -> Outc
     """Run one seed."""
     world = World(seed, told=told)
     draw = world.random
-    until = draw.uniform(6.0, 17.0)
+    lease_seconds = draw.choice(LEASES_SECONDS)
+    until = draw.uniform(3.0, 3.0 + 2.0 * lease_seconds)
+    world.turn_seconds = draw.choice(TURNS_SECONDS)
     before = random.getstate()
     random.seed(seed)  # the services spread their pauses by it
     outcome = Outcome(seed, 0.0)
     try:
         with listening(world):
-            cluster = Cluster(world, variant, changes_limit=draw.choice((256, 256, 2)))
+            cluster = Cluster(
+                world,
+                variant,
+                changes_limit=draw.choice((256, 256, 2)),
+                lease_seconds=lease_seconds,
+            )
             faults = Faults(cluster, until)
             for _ in range(draw.choice((0, 1, 2, 3, 4, 6, 8))):
-                world.after(draw.uniform(BEGIN_SECONDS, until), faults.draw)
+                world.after(BEGIN_SECONDS + (until - BEGIN_SECONDS) * draw.random(), faults.draw)
             world.after(BEGIN_SECONDS, Work(cluster, until).start)
             outcome.faults, outcome.checked = faults.drawn, cluster.oracle.checked
             outcome.mattered = world.mattered
             world.run(until)
             world.story.tell("", "all faults are over, and nobody does anything more")
-            world.run(until + QUIET_SECONDS)
+            _settle(cluster)
             check_views(cluster)
             _connect_all(cluster)
-            world.run(world.now + CONNECT_SECONDS)
+            _wait(world, lambda: everybody_is_in(cluster), CONNECT_SECONDS)
             check_progress(cluster)
             world.run(world.now)
     except Violation as violation:
@@ -70,6 +91,27 @@ def simulate(seed: int, variant: Variant = SOUND, *, told: bool = False) -> Outc
     outcome.seconds = world.now
     outcome.story = str(world.story)
     return outcome
+
+
+def _settle(cluster: Cluster) -> None:
+    """Let all come to agree."""
+    world = cluster.world
+    agreed_at = world.now
+
+    def agreed() -> bool:
+        nonlocal agreed_at
+        if next(disagreements(cluster), None) is not None:
+            agreed_at = world.now
+        return world.now >= agreed_at + AGREED_SECONDS
+
+    _wait(world, agreed, QUIET_SECONDS)
+
+
+def _wait(world: World, holds: Callable[[], bool], seconds: float) -> None:
+    """Let time pass until something holds, or so many seconds are over."""
+    end = world.now + seconds
+    while not holds() and world.now < end:
+        world.run(min(world.now + LOOK_SECONDS, end))
 
 
 def _connect_all(cluster: Cluster) -> None:

@@ -101,7 +101,7 @@ class Stage:
                 break
             kept -= 1
         cluster.oracle.histories.inherit(old, new)
-        cluster.oracle.history_lost = True
+        cluster.oracle.lose_history()
         cluster.server = new
         cluster.oracle.replaced(new)
         self.world.story.tell("redis B", f"is the master; it forgot {forget} changes")

@@ -26,7 +26,7 @@ class ProcessClock:
     def __init__(self, world: World, origin: float, skew_ms: int) -> None:
         self._world = world
         self._origin = origin
-        self._skew_ms = skew_ms
+        self.skew_ms = skew_ms
 
     def monotonic(self) -> float:
         """Seconds since this process's machine booted."""
@@ -34,7 +34,7 @@ class ProcessClock:
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970, as this machine believes."""
-        return self._world.wall_ms() + self._skew_ms
+        return self._world.wall_ms() + self.skew_ms
 
 
 class Process:
