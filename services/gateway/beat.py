@@ -223,6 +223,7 @@ class Beat:
         self.booted = True
         self.applied = self._floor = answer.head
         self._history.clear()
+        self._sent.clear()  # those beats told of the old place, and are answered for it
         for change in [c for c in self._memory if c.number <= answer.head.number]:
             del self._memory[change]
         self._index()

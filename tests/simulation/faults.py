@@ -79,7 +79,7 @@ class Faults:
         self._spoil(f"doubles {share:.0%}", lambda way: setattr(way, "doubles", share), but="store")
 
     def _delay(self) -> None:
-        most = self._random.choice((0.05, 0.4, 1.5, 4.0))
+        most = self._random.choice((0.05, 0.4, 1.5, 6.0))
         self._spoil(f"delays by up to {most:g} s", lambda way: setattr(way, "slow_seconds", most))
 
     def _partition(self) -> None:

@@ -35,7 +35,7 @@ BEGIN_SECONDS: Final = 0.5
 LOOK_SECONDS: Final = 0.25
 """How often it is looked whether a run may go on."""
 LEASES_SECONDS: Final = (4.0, 4.0, 4.0, 10.0)
-TURNS_SECONDS: Final = (0.000_02, 0.000_02, 0.000_02, 0.001)
+TURNS_SECONDS: Final = (0.000_02, 0.000_02, 0.000_02, 0.004)
 """The last is a busy machine: much happens between two turns of a loop."""
 
 
@@ -100,7 +100,8 @@ def _settle(cluster: Cluster) -> None:
 
     def agreed() -> bool:
         nonlocal agreed_at
-        if next(disagreements(cluster), None) is not None:
+        connected = all(one.bus.is_at(cluster.server) for one in cluster.members)
+        if not connected or next(disagreements(cluster), None) is not None:
             agreed_at = world.now
         return world.now >= agreed_at + AGREED_SECONDS
 

@@ -98,6 +98,13 @@ class TestStart:
         assert case.beat.applied == at(0)
         assert case.standing(0) is Standing.COUNTS
 
+    def test_beats_that_went_before_it_close_nobody(self) -> None:
+        beat = Beat(FakeClock(), lease_seconds=LEASE)
+        first, second = beat.next_beat(), beat.next_beat()
+        assert beat.on_answer(BeatAnswer(first, at(7), 0, first, resync=True)) == [MOVED]
+        assert beat.on_answer(BeatAnswer(second, at(7), 0, second, resync=True)) == []
+        assert beat.leased
+
     def test_it_takes_over_whatever_the_store_says(self) -> None:
         beat = Beat(FakeClock(), lease_seconds=LEASE)
         answer = BeatAnswer(beat.next_beat(), at(70), 0, 0, resync=True)
@@ -345,6 +352,14 @@ class TestR8:
         case.beat.on_news(change(9, history="c"))
         case.answer(beat_id, 8, history="c", resync=True)
         assert case.standing(8, history="c") is Standing.ASK_AGAIN
+
+    def test_beats_that_were_out_close_nobody_a_second_time(self, case: Case) -> None:
+        """They told of the place that was lost: whoever came in since has nothing to do with it."""
+        first, second = case.beat.next_beat(), case.beat.next_beat()
+        case.answer(first, 2, history="b", resync=True)
+        assert case.answer(second, 3, history="b", resync=True) == []
+        assert case.beat.applied == at(2, "b")
+        assert case.exchange(2, resync=True) != []
 
     def test_the_next_change_follows_the_new_head(self, case: Case) -> None:
         case.answer(case.beat.next_beat(), 2, history="b", resync=True)
