@@ -21,6 +21,7 @@ WEIGHTS: Final = {
     "loss": 3,
     "doubling": 2,
     "delay": 3,
+    "slow store": 2,
     "partition": 4,
     "lost subscription": 3,
     "stop": 4,
@@ -51,6 +52,7 @@ class Faults:
             "loss": self._loss,
             "doubling": self._doubling,
             "delay": self._delay,
+            "slow store": self._slow_store,
             "partition": self._partition,
             "lost subscription": self._lost_subscription,
             "stop": self._stop,
@@ -81,6 +83,15 @@ class Faults:
     def _delay(self) -> None:
         most = self._random.choice((0.05, 0.4, 1.5, 6.0))
         self._spoil(f"delays by up to {most:g} s", lambda way: setattr(way, "slow_seconds", most))
+
+    def _slow_store(self) -> None:
+        """Have commits come in when their askers have long given up (R11)."""
+        approvals = [one for one in self._cluster.approvals if not one.process.gone]
+        if approvals:
+            member, seconds = self._random.choice(approvals), self._a_while(0.5)
+            self._tell(member, f"reaches its store up to 6 s late, for {seconds:.1f} s")
+            member.lines[2].up.slow_seconds = 6.0
+            self._world.after(seconds, member.lines[2].mend)
 
     def _partition(self) -> None:
         keeps = self._random.random() < 0.5

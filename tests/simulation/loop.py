@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from tests.simulation.world import Process, World
 
@@ -30,10 +29,10 @@ class Call(asyncio.TimerHandle):
     __slots__ = ()
 
     def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], when: float) -> None:
-        self._callback = callback  # type: ignore[misc]
+        self._callback = callback
         self._args = args
         self._cancelled = False
-        self._when = when  # type: ignore[misc]
+        self._when = when
 
     def cancel(self) -> None:
         """Have it not called."""
@@ -50,7 +49,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self.behind = behind
         self._world = world
         self._process = process
-        self._ready: deque[Call] = deque()
+        self._ready: list[Call] = []
         self._incoming: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._timers: list[tuple[float, int, Call]] = []
         self._made = 0
@@ -70,39 +69,45 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         """Ask for a turn."""
         if not (self._awake or self._over or self._process.stopped):
             self._awake = True
-            self._world.awake.append(self._process)
+            self._world.awake.append(self)
 
     def rest(self) -> None:
         """Take no turns, until it is roused."""
         if self._awake:
             self._awake = False
-            self._world.awake.remove(self._process)
+            self._world.awake.remove(self)
 
-    def turn(self) -> None:
-        """Run everything that is ready, came in or is due: once round."""
-        ready, timers, incoming = self._ready, self._timers, self._incoming
-        count = len(ready)
-        due: list[Call] = []
-        if timers:
-            end = self._world.now - self.behind
-            while timers and timers[0][0] <= end:
-                due.append(heapq.heappop(timers)[2])
+    def turn(self) -> bool:
+        """Run everything that is ready, came in or is due: once round. Whether more is ready."""
+        ready, incoming, due = self._ready, self._incoming, self._due()
+        self._ready, self._incoming = [], []
         _run_in(self)
-        for _ in range(count):
-            call = ready.popleft()
+        for call in ready:
             if not call._cancelled:
-                call._callback(*call._args)  # type: ignore[attr-defined]
-        if incoming:
-            self._incoming = []
-            for callback, args in incoming:
-                callback(*args)
+                call._callback(*call._args)
+        for callback, args in incoming:
+            callback(*args)
         for call in due:
             if not call._cancelled:
-                call._callback(*call._args)  # type: ignore[attr-defined]
-        if not (ready or self._incoming):
-            self.rest()
-            if timers:
-                self._set_alarm()
+                call._callback(*call._args)
+        timers = self._timers
+        if self._ready or self._incoming:
+            return True
+        self._awake = False
+        if timers and timers[0][0] < self._alarm:
+            self._set_alarm()
+        return False
+
+    def _due(self) -> Sequence[Call]:
+        """Take the timers that are due."""
+        timers = self._timers
+        end = self._world.now - self.behind
+        if not timers or timers[0][0] > end:
+            return ()
+        due = []
+        while timers and timers[0][0] <= end:
+            due.append(heapq.heappop(timers)[2])
+        return due
 
     def _set_alarm(self) -> None:
         """Have the world look at the timers when the first of them is due."""
@@ -111,7 +116,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
             heapq.heappop(timers)
         if timers and timers[0][0] < self._alarm:
             when = self._alarm = timers[0][0]
-            self._world.at(when + self.behind + ROUNDING_SECONDS, self._ring, when)
+            self._world.at(when + self.behind + ROUNDING_SECONDS, self._ring, (when,))
 
     def _ring(self, when: float) -> None:
         if when == self._alarm:
@@ -179,9 +184,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         """Start a coroutine in the next turn."""
         return asyncio.Task(coro, loop=self, name=name)
 
-    def get_debug(self) -> bool:
-        """Say no."""
-        return False
+    get_debug = bool  # no; asked for each future, so it had better be quick
 
     def is_running(self) -> bool:
         """Say whether it is not over."""

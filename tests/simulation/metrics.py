@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class NoMetrics:
     """Stands for a service's metrics, and for each of them."""
@@ -11,6 +9,15 @@ class NoMetrics:
     def __getattr__(self, _name: str) -> NoMetrics:
         return self
 
-    def __call__(self, *_given: Any, **_options: Any) -> NoMetrics:
+    def labels(self, *_values: str) -> NoMetrics:
         """Do nothing."""
         return self
+
+    def inc(self, _by: float = 1) -> None:
+        """Do nothing."""
+
+    def set(self, _to: float) -> None:
+        """Do nothing."""
+
+    def observe(self, _value: float) -> None:
+        """Do nothing."""

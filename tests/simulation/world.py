@@ -98,8 +98,8 @@ class World:
         self.random = Random(seed)
         self.now = 0.0
         self.story = Story(lambda: self.now, wanted=told)
-        self.awake: list[Process] = []
-        """The processes that have something to do now."""
+        self.awake: list[ProcessLoop] = []
+        """The loops that have something to do now."""
         self._numbers = count()
         self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self.mattered: Counter[str] = Counter()
@@ -122,7 +122,7 @@ class World:
         """Call something of the world's own after so many seconds."""
         heapq.heappush(self._events, (self.now + seconds, next(self._numbers), callback, args))
 
-    def at(self, when: float, callback: Callable[..., object], *args: Any) -> None:
+    def at(self, when: float, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
         """Call something of the world's own at a moment."""
         heapq.heappush(self._events, (when, next(self._numbers), callback, args))
 
@@ -150,7 +150,13 @@ class World:
                     _when, _number, callback, args = heapq.heappop(events)
                     callback(*args)
                 if awake:
-                    self._turn(awake[0] if len(awake) == 1 else self.random.choice(awake))
+                    one = 0 if len(awake) == 1 else int(self.random.random() * len(awake))
+                    if not awake[one].turn():
+                        del awake[one]
+                    self.now += self.turn_seconds
+                    self.turns += 1
+                    if self.turns > TURNS_LIMIT:
+                        self.violate("error", "processes go round in circles")
                 elif events and events[0][0] < until:
                     self.now = events[0][0]
                 else:
@@ -160,10 +166,3 @@ class World:
             asyncio._set_running_loop(None)
         if self._violation is not None:
             raise self._violation
-
-    def _turn(self, process: Process) -> None:
-        process.loop.turn()
-        self.now += self.turn_seconds
-        self.turns += 1
-        if self.turns > TURNS_LIMIT:
-            self.violate("error", f"{process.name} goes round in circles")
