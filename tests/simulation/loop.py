@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -133,6 +134,11 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         """Stop for good."""
         self.rest()
         self._over = True
+        for call in self._ready:
+            task = getattr(call._callback, "__self__", None)
+            if isinstance(task, asyncio.Task) and (coroutine := task.get_coro()) is not None:
+                if getcoroutinestate(coroutine) == CORO_CREATED:
+                    coroutine.close()  # nobody will ever begin it
         self._ready.clear()
         self._incoming.clear()
         self._timers.clear()

@@ -108,6 +108,7 @@ def simulate(seed: int, variant: Variant = SOUND, *, told: bool = False) -> Outc
     except Violation as violation:
         outcome.violation = violation
     finally:
+        world.end()
         random.setstate(before)
     outcome.seconds = world.now
     outcome.story = str(world.story)

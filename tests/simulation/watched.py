@@ -67,6 +67,7 @@ class WatchedBeat(Beat):
 
     def _resync(self, *given: Any) -> list[Effect]:
         effects = super()._resync(*given)
+        self._went.clear()
         if self.lost_since(self.unproven_seconds):
             self.resynced_at = self.world_now()
         if effects:
@@ -82,8 +83,8 @@ class WatchedBeat(Beat):
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
         """Take an answer; what it brings counts as heard where it was applied."""
         before = self.applied.number
+        went = self._went.pop(answer.beat_id, None)
         effects = super().on_answer(answer)
-        went = self._went.get(answer.beat_id)
         if went is not None and answer.beat_id >= self._taken:
             self._taken = answer.beat_id
             if self.applied == answer.head:

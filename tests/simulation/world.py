@@ -100,6 +100,7 @@ class World:
         self.story = Story(lambda: self.now, wanted=told)
         self.awake: list[ProcessLoop] = []
         """The loops that have something to do now."""
+        self._processes: list[Process] = []
         self._numbers = count()
         self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self.mattered: Counter[str] = Counter()
@@ -116,7 +117,14 @@ class World:
     def process(self, name: str) -> Process:
         """Start a process with a boot id of its own."""
         boot_id = f"{name.replace(' ', '-')}-{next(self._numbers):x}"
-        return Process(self, name, boot_id)
+        process = Process(self, name, boot_id)
+        self._processes.append(process)
+        return process
+
+    def end(self) -> None:
+        """End all processes: the run is over."""
+        for process in self._processes:
+            process.kill()
 
     def after(self, seconds: float, callback: Callable[..., object], *args: Any) -> None:
         """Call something of the world's own after so many seconds."""
