@@ -77,7 +77,7 @@ class GatewayProcess:
         self.beat.told = lambda change: oracle.heard(self, change)
         self.beat.lost_since = oracle.lost_since
         self.beat.world_now = lambda: world.now
-        self._beater = variant.beater(
+        self.beater = variant.beater(
             beat=self.beat,
             presence=self.presence,
             requester=requester,
@@ -87,9 +87,9 @@ class GatewayProcess:
             beat_seconds=BEAT_SECONDS,
         )
         self._inbox = Inbox(
-            requester=requester, responders=responders, beater=self._beater, metrics=_METRICS
+            requester=requester, responders=responders, beater=self.beater, metrics=_METRICS
         )
-        self.approvals = variant.approvals(requester, self.beat, self._beater)
+        self.approvals = variant.approvals(requester, self.beat, self.beater)
         self.approvals.oracle = oracle
         self.approvals.count = self.beat.count = process.count
         self._sockets = Sockets(
@@ -117,14 +117,14 @@ class GatewayProcess:
     def _start(self) -> None:
         self.bus.start()
         self.process.start(self._upkeep.run(), "upkeep")
-        self.process.start(self._beater.run(), "beater")
+        self.process.start(self.beater.run(), "beater")
 
     def _on_message(self, channel: str, message: Opened) -> None:
         self._inbox.on_message(channel, message)
 
     def _on_subscribed(self) -> None:
         self._world.story.tell(self.name, "is subscribed")
-        self._beater.beat_now()
+        self.beater.beat_now()
 
     async def _serve(self, socket: SimulatedSocket) -> None:
         connection = self.connections.open(cast("Any", socket.transport), socket.address)

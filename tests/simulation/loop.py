@@ -136,9 +136,9 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._over = True
         for call in self._ready:
             task = getattr(call._callback, "__self__", None)
-            if isinstance(task, asyncio.Task) and (coroutine := task.get_coro()) is not None:
-                if getcoroutinestate(coroutine) == CORO_CREATED:
-                    coroutine.close()  # nobody will ever begin it
+            coroutine: Any = task.get_coro() if isinstance(task, asyncio.Task) else None
+            if coroutine is not None and getcoroutinestate(coroutine) == CORO_CREATED:
+                coroutine.close()  # nobody will ever begin it
         self._ready.clear()
         self._incoming.clear()
         self._timers.clear()

@@ -38,6 +38,10 @@ class Way:
         """Whether something is held back."""
         return bool(self._held)
 
+    def holds_for(self, channel: str) -> bool:
+        """Whether a message for a channel is held back."""
+        return any(channel in args for _arrives, args in self._held)
+
     def carry(self, arrives: Callable[..., object], *args: Any) -> None:
         """Carry something to the other end, if all goes well."""
         world = self._world

@@ -278,6 +278,25 @@ class TestR6:
         assert case.standing(6, history="b") is Standing.ASK_AGAIN
         assert case.standing(5, history="b") is Standing.ASK_AGAIN
 
+    def test_once_another_history_has_touched_the_device(self, case: Case) -> None:
+        """Its number says nothing here: only a beat tells which of the two is the store's."""
+        case.beat.on_news(change(6, "e"))
+        case.beat.on_news(change(7, "e"))
+        out = case.beat.next_beat()
+        case.beat.on_news(change(6, history="b"))
+        assert case.standing(7) is Standing.ASK_AGAIN
+        assert case.standing(7, "e") is Standing.COUNTS
+        case.answer(out, 7)
+        assert case.standing(7) is Standing.ASK_AGAIN
+        case.exchange(7)
+        assert case.standing(7) is Standing.COUNTS
+
+    def test_once_news_from_below_what_is_known_has_touched_the_device(self, case: Case) -> None:
+        assert case.beat.on_news(change(3, history="b")) == []
+        assert case.standing(5) is Standing.ASK_AGAIN
+        case.exchange(5)
+        assert case.standing(5) is Standing.COUNTS
+
     def test_decided_below_what_is_remembered(self, case: Case) -> None:
         assert case.standing(4) is Standing.ASK_AGAIN
 
@@ -347,6 +366,8 @@ class TestR8:
         beat_id = case.beat.next_beat()
         case.beat.on_news(change(3, history="b"))
         case.answer(beat_id, 2, history="b", resync=True)
+        assert case.standing(2, history="b") is Standing.ASK_AGAIN
+        case.answer(case.beat.next_beat(), 2, history="b")
         assert case.standing(2, history="b") is Standing.COUNTS
         beat_id = case.beat.next_beat()
         case.beat.on_news(change(9, history="c"))
