@@ -82,7 +82,9 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         """Run everything that is ready, came in or is due: once round. Whether more is ready."""
         ready, incoming, due = self._ready, self._incoming, self._due()
         self._ready, self._incoming = [], []
-        _run_in(self)
+        if self._world.running is not self:
+            self._world.running = self
+            _run_in(self)
         for call in ready:
             if not call._cancelled:
                 call._callback(*call._args)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS: Final = 7.0
 """A silent subscription is given up after 3 s; connecting, an announcement, three beats."""
-AGREED_SECONDS: Final = 3.0
-"""Who agreed for three beats is taken to go on agreeing."""
+AGREED_SECONDS: Final = 2.0
+"""Who agreed for two beats is taken to go on agreeing."""
 CONNECT_SECONDS: Final = 2.5
 BEGIN_SECONDS: Final = 0.5
 LOOK_SECONDS: Final = 0.5

@@ -100,6 +100,8 @@ class World:
         self.story = Story(lambda: self.now, wanted=told)
         self.awake: list[ProcessLoop] = []
         """The loops that have something to do now."""
+        self.running: ProcessLoop | None = None
+        """The loop that took the last turn."""
         self._processes: list[Process] = []
         self._numbers = count()
         self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
@@ -172,5 +174,6 @@ class World:
                     break
         finally:
             asyncio._set_running_loop(None)
+            self.running = None
         if self._violation is not None:
             raise self._violation
