@@ -107,7 +107,7 @@ class Beat:
         self._memory: dict[Change, _Heard] = {}
         self._heard = 0
         self._history: OrderedDict[int, str] = OrderedDict()
-        self._touched: dict[str, int] = {}
+        self._touched: dict[str, float] = {}
         self._leased_from = float("-inf")
         self._sent: OrderedDict[int, _Sent] = OrderedDict()
         self._last_id = 0
@@ -147,7 +147,10 @@ class Beat:
             return []
         if news.change.number <= self.applied.number:
             known = self._tag_at(news.change.number)
-            return [] if known in {None, news.change.tag} else [*_closing(news), BEAT_NOW]
+            if known == news.change.tag:
+                return []
+            self._remember(news)
+            return [] if known is None else [*_closing(news), BEAT_NOW]
         self.head_seen = max(self.head_seen, news.change.number)
         if self._follows(news):
             return [*self._apply(news), MOVED]
@@ -208,8 +211,7 @@ class Beat:
     def _remember(self, change: Changed) -> None:
         self._heard += 1
         self._memory[change.change] = _Heard(change.device_id, self._heard)
-        touched = self._touched.get(change.device_id, 0)
-        self._touched[change.device_id] = max(touched, change.change.number)
+        self._touch(change.change, change.device_id)
         if len(self._memory) > REMEMBERED_CHANGES:
             self._drop_oldest()
 
@@ -217,12 +219,11 @@ class Beat:
         """Drop an eighth of what is remembered and applied; the floor rises."""
         applied = sorted(c for c in self._memory if c.number <= self.applied.number)
         for change in applied[: REMEMBERED_CHANGES // 8]:
-            device_id = self._memory.pop(change).device_id
-            if self._touched.get(device_id) == change.number:
-                del self._touched[device_id]
+            del self._memory[change]
             tag = self._history.pop(change.number, None)
             if tag is not None:
                 self._floor = Change(change.number, tag)
+        self._index()
 
     def _resync(self, answer: BeatAnswer) -> list[Effect]:
         until = self._leased_from + self._lease_seconds
@@ -230,18 +231,18 @@ class Beat:
         self.booted = True
         self.applied = self._floor = answer.head
         self._history.clear()
+        self._sent.clear()  # those beats told of the old place, and are answered for it
         for change in [c for c in self._memory if c.number <= answer.head.number]:
             del self._memory[change]
         self._index()
         return [] if first else [CloseEverybody(until)]
 
     def _forget(self, sent: _Sent) -> None:
-        """Drop news of a forgotten history (R10): heard before the beat went, and yet above."""
-        above = self.applied.number
+        """Drop news of a forgotten history (R10): heard before the beat went, and not in this."""
         gone = [
             change
             for change, one in self._memory.items()
-            if change.number > above and one.order <= sent.heard
+            if one.order <= sent.heard and self._tag_at(change.number) != change.tag
         ]
         for change in gone:
             del self._memory[change]
@@ -251,7 +252,17 @@ class Beat:
     def _index(self) -> None:
         self._touched.clear()
         for change, one in self._memory.items():
-            self._touched[one.device_id] = max(self._touched.get(one.device_id, 0), change.number)
+            self._touch(change, one.device_id)
+
+    def _touch(self, change: Change, device_id: str) -> None:
+        """Have answers asked for anew that were decided before a change (R6).
+
+        One that is not above, and not in this history, may be in the store's: all answers are.
+        """
+        number = change.number
+        foreign = number <= self.applied.number and self._tag_at(number) != change.tag
+        after = float("inf") if foreign else number
+        self._touched[device_id] = max(self._touched.get(device_id, 0), after)
 
 
 def _closing(news: Changed) -> list[Effect]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.simulation.faults import WEIGHTS
 from tests.simulation.rules import SOUND, WITHOUT
-from tests.simulation.run import simulate
+from tests.simulation.run import simulate, simulate_all
 
 if TYPE_CHECKING:
     from tests.simulation.run import Outcome
@@ -98,7 +98,7 @@ def _many(runs: int, jobs: int, without: str | None) -> int:
 
 def _chunk(seeds: range, without: str | None) -> list[Outcome]:
     variant = SOUND if without is None else WITHOUT[without]
-    return [simulate(seed, variant) for seed in seeds]
+    return list(simulate_all(seeds, variant))
 
 
 def _table(title: str, counts: Counter[str], rows: dict[str, str]) -> None:

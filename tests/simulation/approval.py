@@ -9,20 +9,20 @@ from services.approval.admissions import Admissions, PendingLimits
 from services.approval.grants import Draws
 from services.approval.ledger import Ledger
 from services.approval.methods import Methods
-from services.approval.metrics import Metrics
 from services.approval.questions import Questions
 from services.approval.registry import Registry
 from services.approval.store import Store
 from services.approval.tokens import TokenKeys
 from shared.bus.channels import NEWS, ask_channel
-from shared.bus.envelope import Envelope
 from shared.bus.errors import Unavailable
 from shared.bus.responder import Responder
 from shared.messages import encode
 from shared.settings import Secrets
 from tests.simulation.client import RedisClient
 from tests.simulation.gateway import BUS_SECRET
+from tests.simulation.metrics import NoMetrics
 from tests.simulation.network import Line
+from tests.simulation.seal import SimulatedEnvelope
 
 if TYPE_CHECKING:
     from shared.bus.envelope import Opened
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import Process, World
 
 TTL_MS: Final = 3_600_000
-_METRICS: Final = Metrics()
+_METRICS: Final[Any] = NoMetrics()
 _KEYS: Final = TokenKeys(Secrets(("the token secret of the simulation",)))
 _LIMITS: Final = PendingLimits(ttl_ms=TTL_MS, most=100, most_per_address=50)
 
@@ -47,7 +47,7 @@ class ApprovalProcess:
         process = self.process
         boot_id = process.boot_id
         self._drawn = 0
-        self._envelope = Envelope((BUS_SECRET,), boot_id)
+        self._envelope = SimulatedEnvelope((BUS_SECRET,), boot_id)
         self.bus = variant.bus(
             process,
             self.lines[0],

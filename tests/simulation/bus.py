@@ -74,6 +74,10 @@ class SimulatedBus:
         """Say whether the line leads to another server than the subscription is at."""
         return self._seat is not None and self._seat[0] is not self.subscription.server
 
+    def is_at(self, server: Server) -> bool:
+        """Say whether the subscription is at this server."""
+        return self._seat is not None and self._seat[0] is server
+
     def _arrived(
         self,
         server: Server,

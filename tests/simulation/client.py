@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +14,7 @@ from tests.simulation import commands
 from tests.simulation.database import to_bytes
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Sequence
 
     from tests.simulation.commands import Ask
@@ -47,12 +47,11 @@ class RedisClient:
         """Have the server do something; what it raises comes back. A reply may be lost."""
         answer: asyncio.Future[Any] = self._process.loop.create_future()
         self._line.up.carry(self._arrived, self._line.server, ask, answer)
+        late = self._process.loop.call_later(STORE_TIMEOUT_SECONDS, _give_up, answer)
         try:
-            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
-                return await answer
-        except TimeoutError:
-            message = "Timeout reading from the simulated Redis"
-            raise LateError(message) from None
+            return await answer
+        finally:
+            late.cancel()
 
     def register_script(self, text: str) -> Script:
         """Return a script that is known by its text; KeyError for one that was not rebuilt here."""
@@ -125,6 +124,10 @@ class Pipeline:
             if isinstance(result, RedisError):
                 raise result
         return results
+
+
+def _give_up(answer: asyncio.Future[Any]) -> None:
+    _settle(answer, None, LateError("Timeout reading from the simulated Redis"))
 
 
 def _settle(answer: asyncio.Future[Any], result: Any, problem: Exception | None) -> None:

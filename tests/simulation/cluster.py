@@ -29,11 +29,12 @@ class Cluster:
         approvals: int = 2,
         devices: int = 5,
         changes_limit: int = 256,
+        lease_seconds: float = 10.0,
     ) -> None:
         self.world = world
         self.variant = variant
         self.server = Server(world, "A", variant.scripts(changes_limit))
-        self.oracle = Oracle(world, self.server)
+        self.oracle = Oracle(world, self.server, lease_seconds)
         self.gateways = [self._gateway(f"gateway {n}") for n in range(1, gateways + 1)]
         self.approvals = [self._approval(f"approval {n}") for n in range(1, approvals + 1)]
         self.devices = [Device(world, self.oracle, n) for n in range(1, devices + 1)]

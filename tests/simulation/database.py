@@ -6,7 +6,7 @@ the same writes, up to where it had them. `tests/simulation/test_contract.py` ho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import ResponseError
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Word = str | bytes | int | float
 Entry = tuple[int, tuple[bytes, ...]]
 """One entry of a stream: its number (the id is `<number>-0`), and its fields and values in turn."""
+
+NEVER: Final = float("inf")
 
 
 class Database:
@@ -28,6 +30,8 @@ class Database:
         self.streams: dict[str, list[Entry]] = {}
         self.writable = True
         self._expires: dict[str, int] = {}
+        self._next_expiry_ms: float = NEVER
+        """Nothing expires before this."""
 
     def require_writable(self) -> None:
         """Raise what a demoted master says to the first write of a command or script."""
@@ -42,8 +46,10 @@ class Database:
 
     def forget_expired(self, now_ms: int) -> None:
         """Drop what has expired."""
-        for key in [key for key, when in self._expires.items() if when <= now_ms]:
-            self._drop(key)
+        if now_ms >= self._next_expiry_ms:
+            for key in [key for key, when in self._expires.items() if when <= now_ms]:
+                self._drop(key)
+            self._next_expiry_ms = min(self._expires.values(), default=NEVER)
 
     def delete(self, key: str) -> None:
         """Drop a key."""
@@ -60,7 +66,11 @@ class Database:
     def expire(self, key: str, at_ms: int) -> None:
         """Have a key dropped at a time."""
         self.require_writable()
+        self._expire(key, at_ms)
+
+    def _expire(self, key: str, at_ms: int) -> None:
         self._expires[key] = at_ms
+        self._next_expiry_ms = min(self._next_expiry_ms, at_ms)
 
     def set(self, key: str, value: bytes, expires_ms: int | None = None) -> None:
         """Set a text; one without an expiry loses the one it had."""
@@ -69,7 +79,7 @@ class Database:
         if expires_ms is None:
             self._expires.pop(key, None)
         else:
-            self._expires[key] = expires_ms
+            self._expire(key, expires_ms)
 
     def add(self, key: str, score: float, member: str) -> None:
         """Put a member into a sorted set."""

@@ -21,6 +21,7 @@ WEIGHTS: Final = {
     "loss": 3,
     "doubling": 2,
     "delay": 3,
+    "slow store": 2,
     "partition": 4,
     "lost subscription": 3,
     "stop": 4,
@@ -29,8 +30,12 @@ WEIGHTS: Final = {
     "crash of Redis": 1,
     "FLUSHALL": 1,
     "trimmed log": 1,
+    "clock step": 1,
 }
 """Every kind of fault, and how often it is drawn beside the others."""
+
+LONG_SHARE: Final = 0.4
+"""How many of the faults that last are meant to outlast the lease."""
 
 
 class Faults:
@@ -47,6 +52,7 @@ class Faults:
             "loss": self._loss,
             "doubling": self._doubling,
             "delay": self._delay,
+            "slow store": self._slow_store,
             "partition": self._partition,
             "lost subscription": self._lost_subscription,
             "stop": self._stop,
@@ -55,6 +61,7 @@ class Faults:
             "crash of Redis": lambda: self.failover(crash=True),
             "FLUSHALL": self.flush,
             "trimmed log": self.trim,
+            "clock step": self._step_clock,
         }
 
     def draw(self) -> None:
@@ -74,8 +81,17 @@ class Faults:
         self._spoil(f"doubles {share:.0%}", lambda way: setattr(way, "doubles", share), but="store")
 
     def _delay(self) -> None:
-        most = self._random.choice((0.05, 0.4, 1.5, 4.0))
+        most = self._random.choice((0.05, 0.4, 1.5, 6.0))
         self._spoil(f"delays by up to {most:g} s", lambda way: setattr(way, "slow_seconds", most))
+
+    def _slow_store(self) -> None:
+        """Have commits come in when their askers have long given up (R11)."""
+        approvals = [one for one in self._cluster.approvals if not one.process.gone]
+        if approvals:
+            member, seconds = self._random.choice(approvals), self._a_while(0.5)
+            self._tell(member, f"reaches its store up to 6 s late, for {seconds:.1f} s")
+            member.lines[2].up.slow_seconds = 6.0
+            self._world.after(seconds, member.lines[2].mend)
 
     def _partition(self) -> None:
         keeps = self._random.random() < 0.5
@@ -92,7 +108,7 @@ class Faults:
         if self._random.random() < 0.6:
             lines = [self._random.choice(lines)]
         direction = self._random.choice(("both ways", "outward", "inward"))
-        seconds = self._seconds(0.5, 14.0)
+        seconds = self._a_while(0.5)
         names = " and ".join(line.name for line in lines)
         self._tell(member, f"{names} {what}, {direction}, for {seconds:.1f} s")
         for line in lines:
@@ -114,7 +130,7 @@ class Faults:
         member = self._random.choice(self._cluster.members)
         if member.process.stopped:
             return
-        seconds = self._seconds(0.3, 14.0)
+        seconds = self._a_while(0.3)
         suspended = self._random.random() < 0.3
         self._tell(member, f"is stopped for {seconds:.1f} s{' (suspended)' if suspended else ''}")
         self.stop(member, seconds, suspended=suspended)
@@ -134,6 +150,12 @@ class Faults:
         member = self._random.choice(self._cluster.members)
         self._cluster.kill(member)
         self._world.after(self._seconds(0.1, 4.0), self._cluster.restart, member)
+
+    def _step_clock(self) -> None:
+        member = self._random.choice(self._cluster.members)
+        by_ms = self._random.choice((-600_000, -5_000, 5_000, 600_000))
+        self._tell(member, f"has its wall clock set by {by_ms / 1000:+g} s")
+        member.process.clock.skew_ms += by_ms
 
     # ------------------------------------------------------------------------------------ Redis
 
@@ -164,7 +186,7 @@ class Faults:
         new = old.promoted(name, kept)
         forgotten = oracle.histories.inherit(old, new)
         if forgotten:
-            oracle.history_lost = True
+            oracle.lose_history()
         cluster.server = new
         oracle.replaced(new)
         self._world.story.tell(f"redis {name}", f"is the master; it forgot {forgotten} changes")
@@ -194,7 +216,7 @@ class Faults:
             return
         self._world.story.tell(f"redis {server.name}", "FLUSHALL: everything is lost")
         server.write(lambda data, _now_ms: data.clear())
-        self._cluster.oracle.history_lost = True
+        self._cluster.oracle.lose_history()
         self._cluster.oracle.histories.forget(server)
         self._cluster.oracle.replaced(server)
 
@@ -208,8 +230,15 @@ class Faults:
             del data.streams.get(CHANGES, [])[:-1]
 
         server.write(keep_one)
-        self._cluster.oracle.history_lost = True
+        self._cluster.oracle.lose_history()
         self._world.story.tell(f"redis {server.name}", "the change log is trimmed to one entry")
+
+    def _a_while(self, least: float) -> float:
+        """Draw how long something lasts: often short, often longer than the lease."""
+        lease = self._cluster.oracle.lease_seconds
+        if self._random.random() < LONG_SHARE:
+            return self._seconds(lease, 1.6 * lease)
+        return self._seconds(least, lease)
 
     def _seconds(self, least: float, most: float) -> float:
         """Draw how long something lasts: often short, and over before the end of all faults."""

@@ -11,15 +11,15 @@ from services.gateway.connections import Connections
 from services.gateway.handshake import Handshake, Peer, Rules
 from services.gateway.inbox import Inbox
 from services.gateway.methods import Methods
-from services.gateway.metrics import Metrics
 from services.gateway.upkeep import Upkeep
 from shared.bus.channels import NEWS, inbox_channel
-from shared.bus.envelope import Envelope
 from shared.bus.requester import Requester
 from shared.bus.responders import Responders
 from shared.protocol.closing import CloseCode
 from shared.settings import Secrets
+from tests.simulation.metrics import NoMetrics
 from tests.simulation.network import Line
+from tests.simulation.seal import SimulatedEnvelope
 
 if TYPE_CHECKING:
     from shared.bus.envelope import Opened
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 
 BUS_SECRET: Final = "the secret of the simulated bus, long enough"
 GATEWAY_TOKEN: Final = "the gateway token of the simulation"
-LEASE_SECONDS: Final = 10.0
 BEAT_SECONDS: Final = 1.0
-_METRICS: Final = Metrics()
+_METRICS: Final[Any] = NoMetrics()
 _RULES: Final = Rules(Secrets((GATEWAY_TOKEN,)), frozenset())
 
 
@@ -41,7 +40,12 @@ class GatewayProcess:
     """One life of a gateway; a restart makes another."""
 
     def __init__(
-        self, world: World, name: str, server: Server, oracle: Oracle, variant: Variant
+        self,
+        world: World,
+        name: str,
+        server: Server,
+        oracle: Oracle,
+        variant: Variant,
     ) -> None:
         self.process: Process = world.process(name)
         self.lines = [Line(world, kind, server) for kind in ("publishing", "subscription")]
@@ -52,7 +56,7 @@ class GatewayProcess:
         self.connections = Connections(
             clock, self.presence, limit=1_000, preauth_limit_per_address=32
         )
-        envelope = Envelope((BUS_SECRET,), boot_id)
+        envelope = SimulatedEnvelope((BUS_SECRET,), boot_id)
         responders = Responders(clock)
         self.bus = variant.bus(
             process,
@@ -71,9 +75,11 @@ class GatewayProcess:
             loop=loop,
             bus_ok=lambda: not self.bus.trouble,
         )
-        self.beat = variant.beat(clock, lease_seconds=LEASE_SECONDS)
+        self.beat = variant.beat(clock, lease_seconds=oracle.lease_seconds)
         self.beat.told = lambda change: oracle.heard(self, change)
-        self._beater = variant.beater(
+        self.beat.lost_since = oracle.lost_since
+        self.beat.world_now = lambda: world.now
+        self.beater = variant.beater(
             beat=self.beat,
             presence=self.presence,
             requester=requester,
@@ -84,9 +90,9 @@ class GatewayProcess:
             on_presence=lambda _version: None,
         )
         self._inbox = Inbox(
-            requester=requester, responders=responders, beater=self._beater, metrics=_METRICS
+            requester=requester, responders=responders, beater=self.beater, metrics=_METRICS
         )
-        self.approvals = variant.approvals(requester, self.beat, self._beater)
+        self.approvals = variant.approvals(requester, self.beat, self.beater)
         self.approvals.oracle = oracle
         self.approvals.count = self.beat.count = process.count
         self._sockets = Sockets(
@@ -115,14 +121,14 @@ class GatewayProcess:
     def _start(self) -> None:
         self.bus.start()
         self.process.start(self._upkeep.run(), "upkeep")
-        self.process.start(self._beater.run(), "beater")
+        self.process.start(self.beater.run(), "beater")
 
     def _on_message(self, channel: str, message: Opened) -> None:
         self._inbox.on_message(channel, message)
 
     def _on_subscribed(self) -> None:
         self._world.story.tell(self.name, "is subscribed")
-        self._beater.beat_now()
+        self.beater.beat_now()
 
     async def _serve(self, socket: SimulatedSocket) -> None:
         connection = self.connections.open(cast("Any", socket.transport), socket.address)

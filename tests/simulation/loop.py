@@ -2,143 +2,197 @@
 
 The order within a turn is asyncio's: what was ready, then what came in, then the timers that are
 due. A process that was stopped and wakes therefore handles old messages before its timers (R7).
+Contexts are left out, as no service uses context variables.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import deque
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from contextvars import Context
+    from collections.abc import Callable, Coroutine, Sequence
 
-    OnTrouble = Callable[[dict[str, Any]], None]
+    from tests.simulation.world import Process, World
 
-
-AT_ONCE: Final = float("-inf")
 NEVER: Final = float("inf")
+ROUNDING_SECONDS: Final = 1e-9
+"""More than what is lost between the world's time and a process's: no timer is looked at early."""
+
+_run_in = asyncio._set_running_loop
+
+
+class Call(asyncio.TimerHandle):
+    """A callback that waits, without all that a real handle keeps for debugging."""
+
+    __slots__ = ()
+
+    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], when: float) -> None:
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._when = when
+
+    def cancel(self) -> None:
+        """Have it not called."""
+        self._cancelled = True
 
 
 class ProcessLoop(asyncio.AbstractEventLoop):
-    """As much of an event loop as the services use; `now` gives its time in seconds."""
+    """As much of an event loop as the services use.
 
-    def __init__(self, now: Callable[[], float], on_trouble: OnTrouble) -> None:
-        self._now = now
-        self._on_trouble = on_trouble
-        self._ready: deque[asyncio.Handle] = deque()
-        self._timers: list[asyncio.TimerHandle] = []
-        self._incoming: deque[asyncio.Handle] = deque()
+    `behind`: what to add to this loop's time, in seconds, for the world's.
+    """
+
+    def __init__(self, world: World, process: Process, behind: float) -> None:
+        self.behind = behind
+        self._world = world
+        self._process = process
+        self._ready: list[Call] = []
+        self._incoming: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self._timers: list[tuple[float, int, Call]] = []
+        self._made = 0
+        self._awake = False
+        self._alarm = NEVER
+        """For when the world was asked to look at the timers, in this loop's time."""
         self._over = False
-        self.due = NEVER
-        """When there is something to do, in this loop's time: `AT_ONCE`, or for the next timer."""
 
     def receive(self, callback: Callable[..., object], *args: Any) -> None:
         """Take something from outside; it is handled in the next turn, before its timers."""
         if not self._over:
-            self._incoming.append(asyncio.Handle(callback, args, self))
-            self.due = AT_ONCE
+            self._incoming.append((callback, args))
+            if not self._awake:
+                self.rouse()
 
-    def turn(self) -> None:
-        """Run everything that is ready, came in or is due: once round."""
-        if self._incoming:
-            self._ready.extend(self._incoming)
-            self._incoming.clear()
-        end = self._now()
-        timers = self._timers
-        while timers and timers[0].when() <= end:
-            self._ready.append(heapq.heappop(timers))
-        ready = self._ready
-        asyncio._set_running_loop(self)
-        try:
-            for _ in range(len(ready)):
-                handle = ready.popleft()
-                if not handle.cancelled():
-                    handle._run()
-                if self._over:
-                    return
-        finally:
-            asyncio._set_running_loop(None)
-        self._look_ahead()
+    def rouse(self) -> None:
+        """Ask for a turn."""
+        if not (self._awake or self._over or self._process.stopped):
+            self._awake = True
+            self._world.awake.append(self)
 
-    def _look_ahead(self) -> None:
+    def rest(self) -> None:
+        """Take no turns, until it is roused."""
+        if self._awake:
+            self._awake = False
+            self._world.awake.remove(self)
+
+    def turn(self) -> bool:
+        """Run everything that is ready, came in or is due: once round. Whether more is ready."""
+        ready, incoming, due = self._ready, self._incoming, self._due()
+        self._ready, self._incoming = [], []
+        if self._world.running is not self:
+            self._world.running = self
+            _run_in(self)
+        for call in ready:
+            if not call._cancelled:
+                call._callback(*call._args)
+        for callback, args in incoming:
+            callback(*args)
+        for call in due:
+            if not call._cancelled:
+                call._callback(*call._args)
         timers = self._timers
-        while timers and timers[0].cancelled():
-            heapq.heappop(timers)
         if self._ready or self._incoming:
-            self.due = AT_ONCE
-        else:
-            self.due = timers[0].when() if timers else NEVER
+            return True
+        self._awake = False
+        if timers and timers[0][0] < self._alarm:
+            self._set_alarm()
+        return False
+
+    def _due(self) -> Sequence[Call]:
+        """Take the timers that are due."""
+        timers = self._timers
+        end = self._world.now - self.behind
+        if not timers or timers[0][0] > end:
+            return ()
+        due = []
+        while timers and timers[0][0] <= end:
+            due.append(heapq.heappop(timers)[2])
+        return due
+
+    def _set_alarm(self) -> None:
+        """Have the world look at the timers when the first of them is due."""
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
+        if timers and timers[0][0] < self._alarm:
+            when = self._alarm = timers[0][0]
+            self._world.at(when + self.behind + ROUNDING_SECONDS, self._ring, (when,))
+
+    def _ring(self, when: float) -> None:
+        if when == self._alarm:
+            self._alarm = NEVER
+            timers = self._timers
+            while timers and timers[0][2]._cancelled:
+                heapq.heappop(timers)
+            if timers and timers[0][0] <= self._world.now - self.behind:
+                self.rouse()
+            elif timers:
+                self._set_alarm()
 
     def end(self) -> None:
-        """Stop for good, in the middle of whatever it was doing."""
+        """Stop for good."""
+        self.rest()
         self._over = True
+        for call in self._ready:
+            task = getattr(call._callback, "__self__", None)
+            coroutine: Any = task.get_coro() if isinstance(task, asyncio.Task) else None
+            if coroutine is not None and getcoroutinestate(coroutine) == CORO_CREATED:
+                coroutine.close()  # nobody will ever begin it
         self._ready.clear()
         self._incoming.clear()
         self._timers.clear()
-        self.due = NEVER
 
     # ------------------------------------------------------------------- what the services call
 
     def time(self) -> float:
         """Seconds of this process's timers."""
-        return self._now()
+        return self._world.now - self.behind
 
     def call_soon(  # type: ignore[override]
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
+        self, callback: Callable[..., object], *args: Any, context: object = None
+    ) -> Call:
         """Call in the next turn."""
-        handle = asyncio.Handle(callback, args, self, context)
+        call = Call(callback, args, 0.0)
         if not self._over:
-            self._ready.append(handle)
-            self.due = AT_ONCE
-        return handle
+            self._ready.append(call)
+            if not self._awake:
+                self.rouse()
+        return call
 
-    def call_soon_threadsafe(  # type: ignore[override]
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        """Call in the next turn: there is only one thread."""
-        return self.call_soon(callback, *args, context=context)
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]  # there is only one thread
 
     def call_later(  # type: ignore[override]
-        self,
-        delay: float,
-        callback: Callable[..., object],
-        *args: Any,
-        context: Context | None = None,
-    ) -> asyncio.TimerHandle:
+        self, delay: float, callback: Callable[..., object], *args: Any, context: object = None
+    ) -> Call:
         """Call after so many seconds."""
-        return self.call_at(self._now() + delay, callback, *args, context=context)
+        return self.call_at(self._world.now - self.behind + delay, callback, *args)
 
     def call_at(  # type: ignore[override]
-        self,
-        when: float,
-        callback: Callable[..., object],
-        *args: Any,
-        context: Context | None = None,
-    ) -> asyncio.TimerHandle:
+        self, when: float, callback: Callable[..., object], *args: Any, context: object = None
+    ) -> Call:
         """Call at a time of this loop."""
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        call = Call(callback, args, when)
         if not self._over:
-            heapq.heappush(self._timers, handle)
-            self.due = min(self.due, when)
-        return handle
+            self._made += 1
+            heapq.heappush(self._timers, (when, self._made, call))
+            if not self._awake and when < self._alarm:
+                self._set_alarm()
+        return call
 
     def create_future(self) -> asyncio.Future[Any]:
         """Make a future of this loop."""
         return asyncio.Future(loop=self)
 
     def create_task(  # type: ignore[override]
-        self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Any = None
+        self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: object = None
     ) -> asyncio.Task[Any]:
         """Start a coroutine in the next turn."""
-        return asyncio.Task(coro, loop=self, name=name, context=context)
+        return asyncio.Task(coro, loop=self, name=name)
 
-    def get_debug(self) -> bool:
-        """Say no."""
-        return False
+    get_debug = bool  # no; asked for each future, so it had better be quick
 
     def is_running(self) -> bool:
         """Say whether it is not over."""
@@ -151,7 +205,4 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Report what nobody handled; a process that was killed reports nothing."""
         if not self._over:
-            self._on_trouble(context)
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Take no notice: a cancelled timer is dropped when its turn comes."""
+            self._process.trouble(context)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 LEAST_SECONDS: Final = 0.0002
-MOST_SECONDS: Final = 0.003
-"""How long one way takes in fair weather."""
+SPREAD_SECONDS: Final = 0.0028
+"""How long one way takes in fair weather: so long at least, and up to so much longer."""
 
 
 class Way:
@@ -38,17 +38,24 @@ class Way:
         """Whether something is held back."""
         return bool(self._held)
 
+    def holds_for(self, channel: str) -> bool:
+        """Whether a message for a channel is held back."""
+        return any(channel in args for _arrives, args in self._held)
+
     def carry(self, arrives: Callable[..., object], *args: Any) -> None:
         """Carry something to the other end, if all goes well."""
+        world = self._world
         if self.cut:
             if self.keeps:
                 self._held.append((arrives, args))
-            return
-        if self.loses and self._random.random() < self.loses:
-            return
-        self._world.after(self._seconds(), arrives, *args)
-        if self.doubles and self._random.random() < self.doubles:
-            self._world.after(self._seconds() + 0.01, arrives, *args)
+        elif not (self.loses or self.doubles or self.slow_seconds):
+            # So it is nearly always, and nothing happens more often.
+            arrival = world.now + LEAST_SECONDS + SPREAD_SECONDS * self._random.random()
+            world.at(arrival, arrives, args)
+        elif self._random.random() >= self.loses:
+            world.at(world.now + self._seconds(), arrives, args)
+            if self._random.random() < self.doubles:
+                world.at(world.now + self._seconds() + 0.01, arrives, args)
 
     def mend(self) -> None:
         """Be as good as new; what was held back goes on its way."""
@@ -63,8 +70,8 @@ class Way:
         self._held.clear()
 
     def _seconds(self) -> float:
-        slow = self._random.uniform(0, self.slow_seconds) if self.slow_seconds else 0.0
-        return self._random.uniform(LEAST_SECONDS, MOST_SECONDS) + slow
+        slow = self._random.uniform(0, self.slow_seconds)
+        return LEAST_SECONDS + SPREAD_SECONDS * self._random.random() + slow
 
 
 class Line:

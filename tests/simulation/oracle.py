@@ -4,8 +4,9 @@ I1  nobody is served longer than the lease after the right to it ended in the st
 I2  nobody is admitted who had no right to it within the lease before asking, nor by an answer that
     is older than a revoke which that gateway has heard of
 I3  what one call id writes, and what ends one request, happens once in the history that survives
-I5  a session is closed by us only for a reason: its device was touched (4001), the lease is over
-    (1013), or history was lost (1012)
+I5  a session is closed by us only for a reason: its device was touched (4001), no beat of a lease's
+    length was answered with all there was (1013), or history was lost after the last that was
+    (1012); by a close frame, unless the client closed first
 
 A right to serve a device in a role, for a session that was decided at some change, holds while the
 record has that role with a live token, and no change since has closed the role's sockets.
@@ -23,13 +24,11 @@ from services.approval.store import device_key
 from services.gateway.approvals import WRITTEN_WITHIN_SECONDS
 from services.gateway.connections import SWEEP_SECONDS
 from shared.protocol.closing import CloseCode
-from tests.simulation.gateway import LEASE_SECONDS
-from tests.simulation.history import Histories, closes
+from tests.simulation.history import ALWAYS, Histories, closes
 from tests.simulation.sockets import CLOSE, PONG, frames
 
 if TYPE_CHECKING:
-    from services.gateway.beat import Beat
-    from shared.messages import Admitted, Change, Changed
+    from shared.messages import Admitted, Changed
     from tests.simulation.gateway import GatewayProcess
     from tests.simulation.server import Server
     from tests.simulation.sockets import SimulatedSocket
@@ -43,7 +42,7 @@ class Session:
     device_id: str
     role: str
     decided_at: float
-    change: Change
+    admitted_at: float
     closed: bool = False
 
 
@@ -63,11 +62,12 @@ class Right:
 class Oracle:
     """Watches every commit and every frame."""
 
-    def __init__(self, world: World, server: Server) -> None:
+    def __init__(self, world: World, server: Server, lease_seconds: float) -> None:
         self._world = world
         self.histories = Histories()
         self.server = server
-        self.history_lost = False
+        self.lease_seconds = lease_seconds
+        self._lost_at = ALWAYS
         self.checked: Counter[str] = Counter()
         self._rights: dict[tuple[str, str], list[Right]] = {}
         self._asked: dict[str, float] = {}
@@ -119,12 +119,12 @@ class Oracle:
         device, gateway, now = socket.device, socket.gateway, self._world.now
         key = (device.key.device_id, device.role)
         decided_at = self.histories.time_of(answer.change)
-        socket.session = Session(*key, decided_at, answer.change)
+        socket.session = Session(*key, decided_at, now)
         self._world.story.tell(
             gateway.name, f"admits {device.name}, decided at change {answer.change.number}"
         )
         self.checked["I2"] += 1
-        since = self._asked.get(call_id, now) - LEASE_SECONDS
+        since = self._asked.get(call_id, now) - self.lease_seconds
         if not self._held_since(key, decided_at, since):
             self._world.violate(
                 "I2", f"{gateway.name} admits {device.name}, who had no right to it for a lease"
@@ -161,17 +161,17 @@ class Oracle:
                 self._closes(socket, session, int.from_bytes(payload[:2], "big"))
             elif kind != PONG:
                 self.checked["I1"] += 1
-                since = self._world.now - LEASE_SECONDS
+                since = self._world.now - self.lease_seconds
                 key = (session.device_id, session.role)
                 if not self._held_since(key, session.decided_at, since):
                     self._world.violate(
                         "I1",
                         f"{socket.gateway.name} still serves {socket.device.name}, whose right "
-                        f"ended more than {LEASE_SECONDS:g} s ago",
+                        f"ended more than {self.lease_seconds:g} s ago",
                     )
 
-    def aborted(self, socket: SimulatedSocket) -> None:
-        """Check that nobody is hung up on."""
+    def hung_up(self, socket: SimulatedSocket) -> None:
+        """Check that a gateway ends a socket only after a close frame."""
         if socket.session is not None and not socket.session.closed:
             self._world.violate("I5", f"{socket.gateway.name} drops {socket.device.name}")
 
@@ -179,6 +179,14 @@ class Oracle:
         """Take notice that a socket is gone."""
         if socket.session is not None:
             socket.session.closed = True
+
+    def lose_history(self) -> None:
+        """Take notice that the store forgets changes, or can no longer tell of them."""
+        self._lost_at = self._world.now
+
+    def lost_since(self, seconds: float) -> bool:
+        """Say whether history was lost in the last so many seconds."""
+        return self._lost_at >= self._world.now - seconds
 
     # ------------------------------------------------------------------------------- judgement
 
@@ -199,20 +207,20 @@ class Oracle:
         gateway, device = socket.gateway, socket.device
         self._world.story.tell(gateway.name, f"closes {device.name}: {code}")
         self.checked["I5"] += 1
-        beat: Beat = gateway.beat
+        beat = gateway.beat
         if code == CloseCode.DEVICE_REMOVED:
             self._world.mattered["R9"] += 1
             if not self.histories.closed_since(session):
                 self._world.violate("I5", f"{device.name} is closed, and nobody touched it")
         elif code == CloseCode.TRY_AGAIN:
             self._world.mattered["lease"] += 1
-            if beat.lease_left > SWEEP_SECONDS:
+            if beat.unproven_seconds < self.lease_seconds - SWEEP_SECONDS - 0.001:
                 self._world.violate("I5", f"{device.name} is closed for a lease that still runs")
         elif code == CloseCode.RESTART:
             self._world.mattered["R8"] += 1
-            if not self.history_lost:
+            if session.admitted_at > beat.resynced_at:
                 self._world.violate("I5", f"{device.name} is closed, and no history was lost")
-        elif code != CloseCode.NORMAL:
+        elif code != CloseCode.NORMAL or not socket.left:
             self._world.violate("I5", f"{device.name} is closed with {code}")
 
     def _held_since(self, key: tuple[str, str], decided_at: float, since: float) -> bool:

@@ -1,13 +1,8 @@
 """The rules of the beat by number, and the services without one of them (tests only).
 
 `WITHOUT` names, for each part of a rule, the services without it. `test_rules.py` has a scenario for
-each in which an invariant breaks, but for these, which no invariant can tell:
-
-    R1 order   The lease never moves back by itself, and what an overtaken answer undoes (a place in
-               history, presence) the next beat does again; it costs a second.
-    R3         An approval that goes on answering from a demoted master is avoided more slowly, but
-               R2 keeps it from renewing a lease, and R6 keeps its answers from counting.
-    R12        No call that changes something comes from a socket yet: nothing to simulate.
+each in which an invariant breaks. R12 is not among them: no call that changes something comes from
+a socket yet, so there is nothing to simulate.
 """
 
 from __future__ import annotations

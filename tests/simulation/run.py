@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,18 +12,36 @@ from tests.simulation.cluster import Cluster
 from tests.simulation.faults import Faults
 from tests.simulation.logs import listening
 from tests.simulation.rules import SOUND
-from tests.simulation.settled import check_progress, check_views
+from tests.simulation.settled import (
+    check_progress,
+    check_views,
+    disagreements,
+    everybody_is_in,
+)
 from tests.simulation.story import Violation
 from tests.simulation.work import Work
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from tests.simulation.rules import Variant
 
 QUIET_SECONDS: Final = 7.0
 """A silent subscription is given up after 3 s; connecting, an announcement, three beats."""
+AGREED_SECONDS: Final = 2.0
+"""Who agreed for two beats is taken to go on agreeing."""
 CONNECT_SECONDS: Final = 2.5
-BEGIN_SECONDS: Final = 2.0
+BEGIN_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 0.5
+"""How often it is looked whether a run may go on."""
+LEASES_SECONDS: Final = (4.0, 4.0, 4.0, 4.0, 4.0, 10.0)
+GATEWAYS: Final = (2, 2, 3)
+TURNS_SECONDS: Final = (0.000_02, 0.000_02, 0.000_02, 0.004)
+"""The last is a busy machine: much happens between two turns of a loop."""
+
+
+RUNS_A_CLEARING: Final = 10
 
 
 @dataclass(slots=True)
@@ -38,38 +57,84 @@ class Outcome:
     mattered: Counter[str] = field(default_factory=Counter)
 
 
+def simulate_all(seeds: Iterable[int], variant: Variant = SOUND) -> Iterator[Outcome]:
+    """Run seeds one after another, and clear away only now and then."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        for number, seed in enumerate(seeds, 1):
+            yield simulate(seed, variant)
+            if number % RUNS_A_CLEARING == 0:
+                gc.collect()
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
 def simulate(seed: int, variant: Variant = SOUND, *, told: bool = False) -> Outcome:
     """Run one seed."""
     world = World(seed, told=told)
     draw = world.random
-    until = draw.uniform(6.0, 17.0)
+    lease_seconds = draw.choice(LEASES_SECONDS)
+    until = draw.uniform(2.0, 2.0 + 1.8 * lease_seconds)
+    world.turn_seconds = draw.choice(TURNS_SECONDS)
     before = random.getstate()
     random.seed(seed)  # the services spread their pauses by it
     outcome = Outcome(seed, 0.0)
     try:
         with listening(world):
-            cluster = Cluster(world, variant, changes_limit=draw.choice((256, 256, 2)))
+            cluster = Cluster(
+                world,
+                variant,
+                gateways=draw.choice(GATEWAYS),
+                changes_limit=draw.choice((256, 256, 2)),
+                lease_seconds=lease_seconds,
+            )
             faults = Faults(cluster, until)
             for _ in range(draw.choice((0, 1, 2, 3, 4, 6, 8))):
-                world.after(draw.uniform(BEGIN_SECONDS, until), faults.draw)
+                world.after(BEGIN_SECONDS + (until - BEGIN_SECONDS) * draw.random(), faults.draw)
             world.after(BEGIN_SECONDS, Work(cluster, until).start)
             outcome.faults, outcome.checked = faults.drawn, cluster.oracle.checked
             outcome.mattered = world.mattered
             world.run(until)
             world.story.tell("", "all faults are over, and nobody does anything more")
-            world.run(until + QUIET_SECONDS)
+            _settle(cluster)
             check_views(cluster)
             _connect_all(cluster)
-            world.run(world.now + CONNECT_SECONDS)
+            _wait(world, lambda: everybody_is_in(cluster), CONNECT_SECONDS)
             check_progress(cluster)
             world.run(world.now)
     except Violation as violation:
         outcome.violation = violation
     finally:
+        world.end()
         random.setstate(before)
     outcome.seconds = world.now
     outcome.story = str(world.story)
     return outcome
+
+
+def _settle(cluster: Cluster) -> None:
+    """Let all come to agree."""
+    world = cluster.world
+    agreed_at = world.now
+
+    def agreed() -> bool:
+        nonlocal agreed_at
+        connected = all(one.bus.is_at(cluster.server) for one in cluster.members)
+        if not connected or next(disagreements(cluster), None) is not None:
+            agreed_at = world.now
+        return world.now >= agreed_at + AGREED_SECONDS
+
+    _wait(world, agreed, QUIET_SECONDS)
+
+
+def _wait(world: World, holds: Callable[[], bool], seconds: float) -> None:
+    """Let time pass until something holds, or so many seconds are over."""
+    end = world.now + seconds
+    while not holds() and world.now < end:
+        world.run(min(world.now + LOOK_SECONDS, end))
 
 
 def _connect_all(cluster: Cluster) -> None:

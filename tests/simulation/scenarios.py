@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from services.approval.authority import OPERATOR
 from tests.simulation.faults import Faults
+from tests.simulation.settled import check_progress
 
 if TYPE_CHECKING:
     from tests.simulation.network import Way
@@ -37,6 +38,49 @@ def a_late_answer(stage: Stage) -> None:
     stage.run(0.02)
     subscription.down.cut = True
     stage.calls(stage.device, 13.0)
+
+
+def an_overtaken_answer(stage: Stage) -> None:
+    """R1: an answer that a newer beat's has overtaken tells of a place that was left since."""
+    stage.pair(stage.device, stage.devices[1])
+    subscription = stage.gateway.lines[1]
+    stage.after_a_beat()
+    stage.run(0.05)
+    subscription.down.cut = True
+    stage.operate("rename", stage.devices[1])
+    stage.operate("rename", stage.devices[1])
+    Faults(stage.cluster, stage.world.now).trim()
+    for approval in (stage.one, stage.other):
+        hold(approval.lines[0].up)
+    subscription.mend()
+    stage.beats()
+    slow = stage.with_a_held_answer()
+    quick = stage.other if slow is stage.one else stage.one
+    quick.lines[0].mend()
+    stage.beats()  # the quick one's turn: everybody starts over
+    stage.beats()  # the slow one's
+    stage.enter(stage.device)
+    slow.lines[0].mend()
+    stage.run(0.1)
+
+
+def an_approval_left_behind(stage: Stage) -> None:
+    """R3: an approval still reads from a demoted master; what it says never counts.
+
+    Where beats and questions take turns, it may be asked each time, until there is no more time.
+    """
+    stage.pair(stage.device)
+    stage.split(forget=0, moved=[stage.other])
+    stage.operate("rename", stage.device, stage.other)
+    stage.run(7.0)
+    for early in range(24):
+        stage.before_a_beat(0.001 * early)
+        stage.device.connect(stage.gateway, with_token=False)
+        stage.run(2.5)
+        check_progress(stage.cluster)
+        stage.run(0.0)
+        stage.device.leave()
+        stage.run(0.1)
 
 
 def a_demoted_master(stage: Stage) -> None:

@@ -14,38 +14,57 @@ from shared.messages import Change
 from tests.simulation.telling import head_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.simulation.cluster import Cluster
     from tests.simulation.gateway import GatewayProcess
+    from tests.simulation.server import Server
 
 
 def check_views(cluster: Cluster) -> None:
     """Check I3 and I4."""
-    world, oracle, server = cluster.world, cluster.oracle, cluster.server
+    twice = cluster.oracle.histories.ended_twice(cluster.server)
+    if twice:
+        cluster.world.violate("I3", f"request {twice} was ended more than once")
+    cluster.oracle.checked["I4"] += len(cluster.gateways)
+    for problem in disagreements(cluster):
+        cluster.world.violate("I4", problem)
+
+
+def disagreements(cluster: Cluster) -> Iterator[str]:
+    """Tell where a gateway and the store are not of one mind."""
+    oracle, server = cluster.oracle, cluster.server
     number, tag = head_of(server.data, HEAD)
     head = Change(number, tag.decode())
-    twice = oracle.histories.ended_twice(server)
-    if twice:
-        world.violate("I3", f"request {twice} was ended more than once")
     for gateway in cluster.gateways:
-        oracle.checked["I4"] += 1
         beat = gateway.beat
         if not beat.leased:
-            world.violate("I4", f"{gateway.name} has no lease")
+            yield f"{gateway.name} has no lease"
         if beat.applied != head:
-            world.violate(
-                "I4", f"{gateway.name} is at change {beat.applied.number}, the store at {number}"
-            )
+            yield f"{gateway.name} is at change {beat.applied.number}, the store at {number}"
         above = [change.number for change in beat._memory if change.number > number]
         if above:
-            world.violate("I4", f"{gateway.name} remembers changes {above} above head {number}")
-        _check_presence(cluster, gateway)
+            yield f"{gateway.name} remembers changes {above} above head {number}"
+        here, told = set(gateway.presence._here), _told(server, gateway)
+        if told != here:
+            yield (
+                f"the store has connections {sorted(told)} of {gateway.name}: it has {sorted(here)}"
+            )
     for device in cluster.devices:
         socket = device.socket
         connection = socket.transport.connection if socket else None
         if socket and socket.session and connection and not connection.closing:
             session = socket.session
             if not oracle.holds_now(session):
-                world.violate("I4", f"{device.name} is in at {socket.gateway.name} without a right")
+                yield f"{device.name} is in at {socket.gateway.name} without a right"
+
+
+def everybody_is_in(cluster: Cluster) -> bool:
+    """Say whether whoever is approved is in."""
+    return all(
+        device.admitted or not cluster.oracle.may_serve(device.key.device_id, device.role)
+        for device in cluster.devices
+    )
 
 
 def check_progress(cluster: Cluster) -> None:
@@ -58,12 +77,6 @@ def check_progress(cluster: Cluster) -> None:
             cluster.world.violate("progress", text)
 
 
-def _check_presence(cluster: Cluster, gateway: GatewayProcess) -> None:
-    here = set(gateway.presence._here)
-    fields = cluster.server.data.hashes.get(presence_key(gateway.process.boot_id), {})
-    told = {int(field) for field in fields if field.isdecimal()}
-    if told != here:
-        cluster.world.violate(
-            "I4",
-            f"the store has connections {sorted(told)} of {gateway.name}: it has {sorted(here)}",
-        )
+def _told(server: Server, gateway: GatewayProcess) -> set[int]:
+    fields = server.data.hashes.get(presence_key(gateway.process.boot_id), {})
+    return {int(field) for field in fields if field.isdecimal()}

@@ -56,11 +56,11 @@ class Transport:
         """End the socket."""
         if not self._closing:
             self._closing = True
+            self._socket.hung_up()
             self._socket.gateway.process.loop.call_soon(self._lost)
 
     def abort(self) -> None:
         """End the socket at once; an admitted client that did nothing wrong must not see this."""
-        self._socket.aborted()
         self.close()
 
     def is_closing(self) -> bool:
@@ -97,6 +97,8 @@ class SimulatedSocket:
         self.session: Session | None = None
         """What the oracle knows of it, once it is admitted."""
         self.wire_bytes = 0
+        self.left = False
+        """Whether the device has said goodbye."""
         self._oracle = oracle
         self._queue: list[Message] = []
         self._waiter: asyncio.Future[None] | None = None
@@ -124,9 +126,9 @@ class SimulatedSocket:
         self._oracle.sent(self, data)
         self.world.after(0.002, self.device.take, self, data)
 
-    def aborted(self) -> None:
-        """Tell the oracle that the gateway ended it without a word."""
-        self._oracle.aborted(self)
+    def hung_up(self) -> None:
+        """Tell the oracle that the gateway ends it."""
+        self._oracle.hung_up(self)
 
     def ended(self) -> None:
         """Tell the device that the socket is gone."""
@@ -223,6 +225,7 @@ class Device:
     def _send(self, message: Message) -> None:
         socket = self.socket
         if socket is not None:
+            socket.left = socket.left or message.type is WSMsgType.CLOSE
             self._world.after(0.002, socket.gateway.process.receive, socket.put, message)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from shared.bus.channels import inbox_channel
 from tests.simulation.cluster import Cluster
 from tests.simulation.logs import listening
 from tests.simulation.settled import check_progress, check_views
@@ -14,6 +15,7 @@ from tests.simulation.world import World
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tests.simulation.approval import ApprovalProcess
     from tests.simulation.cluster import Member
     from tests.simulation.rules import Variant
     from tests.simulation.sockets import Device
@@ -77,6 +79,23 @@ class Stage:
         last = self.gateway.beat._last_id
         self.until(lambda: self.gateway.beat._last_id > last)
 
+    def before_a_beat(self, seconds: float) -> None:
+        """Let time pass until so many seconds before a regular beat."""
+        self.after_a_beat()
+        self.run(1.0 - seconds)
+
+    def beats(self) -> None:
+        """Have the gateway beat now, and give it time."""
+        self.gateway.process.receive(self.gateway.beater.beat_now)
+        self.run(0.1)
+
+    def with_a_held_answer(self) -> ApprovalProcess:
+        """Return the approval whose answer is held back on its way."""
+        inbox = inbox_channel(self.gateway.process.boot_id)
+        held = [one for one in (self.one, self.other) if one.lines[0].up.holds_for(inbox)]
+        assert len(held) == 1
+        return held[0]
+
     def calls(self, device: Device, seconds: float) -> None:
         """Have a device call again and again."""
         for _ in range(round(seconds / CALL_SECONDS)):
@@ -101,7 +120,7 @@ class Stage:
                 break
             kept -= 1
         cluster.oracle.histories.inherit(old, new)
-        cluster.oracle.history_lost = True
+        cluster.oracle.lose_history()
         cluster.server = new
         cluster.oracle.replaced(new)
         self.world.story.tell("redis B", f"is the master; it forgot {forget} changes")

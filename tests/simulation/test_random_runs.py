@@ -1,39 +1,36 @@
-"""Random runs: the same seeds each time, or so many new ones as SIMULATION_RUNS says.
-
-A failure names its seed, and tells its story.
-"""
+"""Random runs: new seeds each time. A failure names its seed, and tells its story."""
 
 from __future__ import annotations
 
-import os
 import secrets
 from typing import Final
 
 import pytest
 
-from tests.simulation.run import simulate
+from tests.simulation.run import simulate, simulate_all
 
-NEW_RUNS: Final = int(os.environ.get("SIMULATION_RUNS", "0"))
-RUNS: Final = NEW_RUNS or 200
-CHUNK: Final = 25
+CHUNKS: Final = 40
+RUNS_A_CHUNK: Final = 50
+SEEDS_KEPT: Final = (1, 5, 8, 892765737018, 892765737099)
+"""Seeds that are run each time. The large ones once broke I5."""
 
 
-@pytest.mark.parametrize("chunk", range(RUNS // CHUNK))
+@pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_no_invariant_breaks(chunk: int) -> None:
-    first = secrets.randbelow(10**12) if NEW_RUNS else 1 + chunk * CHUNK
-    print(f"seeds {first} to {first + CHUNK - 1}")
-    for seed in range(first, first + CHUNK):
-        if simulate(seed).violation is not None:
-            again = simulate(seed, told=True)
+    first = secrets.randbelow(10**12)
+    for outcome in simulate_all(range(first, first + RUNS_A_CHUNK)):
+        if outcome.violation is not None:
+            told = simulate(outcome.seed, told=True)
             pytest.fail(
-                f"{again.story}\n{again.violation}\n"
-                f"replay: python -m tests.simulation --seed {seed}",
+                f"{told.story}\n{outcome.violation}\n"
+                f"replay: python -m tests.simulation --seed {outcome.seed}",
                 pytrace=False,
             )
 
 
-@pytest.mark.parametrize("seed", [1, 5, 8])
+@pytest.mark.parametrize("seed", SEEDS_KEPT)
 def test_a_seed_tells_the_same_story_again(seed: int) -> None:
-    stories = {simulate(seed, told=True).story for _ in range(2)}
-    assert len(stories) == 1
-    assert len(stories.pop().splitlines()) > 30
+    first, second = (simulate(seed, told=True) for _ in range(2))
+    assert first.violation is None, f"{first.story}\n{first.violation}"
+    assert first.story == second.story
+    assert len(first.story.splitlines()) > 30

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 SCENARIOS: Final[dict[str, tuple[Callable[[Stage], None], str]]] = {
     "R1 echo": (scenarios.a_late_answer, "I1"),
+    "R1 order": (scenarios.an_overtaken_answer, "I5"),
     "R2": (scenarios.a_demoted_master, "I1"),
+    "R3": (scenarios.an_approval_left_behind, "progress"),
     "R4": (scenarios.far_behind, "I1"),
     "R5": (scenarios.news_of_two_histories, "I1"),
     "R6 memory": (scenarios.a_revoke_overtakes, "I2"),

@@ -22,6 +22,27 @@ class WatchedBeat(Beat):
 
     told: Callable[[Changed], None]
     count: Callable[[str], None]
+    lost_since: Callable[[float], bool]
+    world_now: Callable[[], float]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._went: dict[int, float] = {}
+        self._taken = 0
+        self._proven_at = float("-inf")
+        self.resynced_at = float("-inf")
+        """When a resync was last called for, in the world's time."""
+
+    @property
+    def unproven_seconds(self) -> float:
+        """How long ago the last beat went out that was answered with all there was."""
+        return self._clock.monotonic() - self._proven_at
+
+    def next_beat(self) -> int:
+        """Note that a beat goes out."""
+        beat_id = super().next_beat()
+        self._went[beat_id] = self._clock.monotonic()
+        return beat_id
 
     def on_news(self, news: Changed) -> list[Effect]:
         """Take news."""
@@ -46,6 +67,9 @@ class WatchedBeat(Beat):
 
     def _resync(self, *given: Any) -> list[Effect]:
         effects = super()._resync(*given)
+        self._went.clear()
+        if self.lost_since(self.unproven_seconds):
+            self.resynced_at = self.world_now()
         if effects:
             self.count("R8 resync")
         return effects
@@ -59,7 +83,12 @@ class WatchedBeat(Beat):
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
         """Take an answer; what it brings counts as heard where it was applied."""
         before = self.applied.number
+        went = self._went.pop(answer.beat_id, None)
         effects = super().on_answer(answer)
+        if went is not None and answer.beat_id >= self._taken:
+            self._taken = answer.beat_id
+            if self.applied == answer.head:
+                self._proven_at = max(self._proven_at, went)
         for change in answer.changes:
             if before < change.change.number <= self.applied.number:
                 self.told(change)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from services.approval.authority import OPERATOR
 from services.approval.errors import RegistryError
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
     Act = Callable[[], Coroutine[Any, Any, None]]
 
-DEVICE_SECONDS = 0.4
+DEVICE_SECONDS: Final = 0.4
 """How long it is on average until some device does something."""
-OPERATOR_SECONDS = 0.9
+OPERATOR_SECONDS: Final = 0.9
 """How long it is on average until some operator does something."""
+
+MEETING_SHARE: Final = 0.2
+"""How many of the devices that connect are touched by an operator at about that moment."""
+MEETING_SECONDS: Final = 0.06
+"""How long after it began to connect, at most."""
 
 
 class Work:
@@ -47,10 +52,19 @@ class Work:
         if device.idle and gateways:
             gateway = self._random.choice(gateways)
             device.connect(gateway, with_token=self._random.random() < 0.4)
+            if self._random.random() < MEETING_SHARE:
+                self._world.after(self._random.uniform(0.0, MEETING_SECONDS), self._meets, device)
         elif self._random.random() < 0.8:
             device.call()
         else:
             device.leave()
+
+    def _meets(self, device: Device) -> None:
+        """Have an operator touch a device while it is about to come in."""
+        approvals = [one for one in self._cluster.approvals if not one.process.gone]
+        if approvals:
+            action = self._random.choice(("rotate", "revoke", "remove"))
+            self.change(self._random.choice(approvals), action, device)
 
     def _operator_acts(self) -> None:
         if self._world.now >= self._until:

@@ -99,6 +99,13 @@ class TestStart:
         assert case.beat.applied == at(0)
         assert case.standing(0) is Standing.COUNTS
 
+    def test_beats_that_went_before_it_close_nobody(self) -> None:
+        beat = Beat(FakeClock(), lease_seconds=LEASE)
+        first, second = beat.next_beat(), beat.next_beat()
+        assert beat.on_answer(BeatAnswer(first, at(7), 0, first, resync=True)) == [MOVED]
+        assert beat.on_answer(BeatAnswer(second, at(7), 0, second, resync=True)) == []
+        assert beat.leased
+
     def test_it_takes_over_whatever_the_store_says(self) -> None:
         beat = Beat(FakeClock(), lease_seconds=LEASE)
         answer = BeatAnswer(beat.next_beat(), at(70), 0, 0, resync=True)
@@ -274,6 +281,25 @@ class TestR6:
         assert case.standing(6, history="b") is Standing.ASK_AGAIN
         assert case.standing(5, history="b") is Standing.ASK_AGAIN
 
+    def test_once_another_history_has_touched_the_device(self, case: Case) -> None:
+        """Its number says nothing here: only a beat tells which of the two is the store's."""
+        case.beat.on_news(change(6, "e"))
+        case.beat.on_news(change(7, "e"))
+        out = case.beat.next_beat()
+        case.beat.on_news(change(6, history="b"))
+        assert case.standing(7) is Standing.ASK_AGAIN
+        assert case.standing(7, "e") is Standing.COUNTS
+        case.answer(out, 7)
+        assert case.standing(7) is Standing.ASK_AGAIN
+        case.exchange(7)
+        assert case.standing(7) is Standing.COUNTS
+
+    def test_once_news_from_below_what_is_known_has_touched_the_device(self, case: Case) -> None:
+        assert case.beat.on_news(change(3, history="b")) == []
+        assert case.standing(5) is Standing.ASK_AGAIN
+        case.exchange(5)
+        assert case.standing(5) is Standing.COUNTS
+
     def test_decided_below_what_is_remembered(self, case: Case) -> None:
         assert case.standing(4) is Standing.ASK_AGAIN
 
@@ -343,11 +369,21 @@ class TestR8:
         beat_id = case.beat.next_beat()
         case.beat.on_news(change(3, history="b"))
         case.answer(beat_id, 2, history="b", resync=True)
+        assert case.standing(2, history="b") is Standing.ASK_AGAIN
+        case.answer(case.beat.next_beat(), 2, history="b")
         assert case.standing(2, history="b") is Standing.COUNTS
         beat_id = case.beat.next_beat()
         case.beat.on_news(change(9, history="c"))
         case.answer(beat_id, 8, history="c", resync=True)
         assert case.standing(8, history="c") is Standing.ASK_AGAIN
+
+    def test_beats_that_were_out_close_nobody_a_second_time(self, case: Case) -> None:
+        """They told of the place that was lost: whoever came in since has nothing to do with it."""
+        first, second = case.beat.next_beat(), case.beat.next_beat()
+        case.answer(first, 2, history="b", resync=True)
+        assert case.answer(second, 3, history="b", resync=True) == []
+        assert case.beat.applied == at(2, "b")
+        assert case.exchange(2, resync=True) != []
 
     def test_the_next_change_follows_the_new_head(self, case: Case) -> None:
         case.answer(case.beat.next_beat(), 2, history="b", resync=True)

@@ -1,0 +1,23 @@
+"""Metrics that count nothing: whatever is done to them, they are still there."""
+
+from __future__ import annotations
+
+
+class NoMetrics:
+    """Stands for a service's metrics, and for each of them."""
+
+    def __getattr__(self, _name: str) -> NoMetrics:
+        return self
+
+    def labels(self, *_values: str) -> NoMetrics:
+        """Do nothing."""
+        return self
+
+    def inc(self, _by: float = 1) -> None:
+        """Do nothing."""
+
+    def set(self, _to: float) -> None:
+        """Do nothing."""
+
+    def observe(self, _value: float) -> None:
+        """Do nothing."""

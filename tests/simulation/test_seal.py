@@ -1,0 +1,40 @@
+"""The simulated envelope takes and refuses what the real one does."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.bus.channels import NEWS, inbox_channel
+from shared.bus.envelope import Envelope, Opened
+from shared.bus.errors import Rejected
+from tests.simulation.seal import SimulatedEnvelope
+
+SECRETS = ("a secret of the bus, long enough for this",)
+INBOX = inbox_channel("b")
+
+
+@pytest.mark.parametrize("kind", [Envelope, SimulatedEnvelope])
+class TestBoth:
+    def test_a_message_is_taken_once(self, kind: type[Envelope]) -> None:
+        one, other = kind(SECRETS, "a"), kind(SECRETS, "b")
+        first, second = one.seal(INBOX, b"1"), one.seal(INBOX, b"2")
+        assert other.open(INBOX, second) == Opened("a", 1, 2, b"2")
+        assert other.open(INBOX, first) == Opened("a", 1, 1, b"1")
+        for again in (first, second):
+            with pytest.raises(Rejected, match="replayed"):
+                other.open(INBOX, again)
+
+    def test_another_channels_message_is_refused(self, kind: type[Envelope]) -> None:
+        one, other = kind(SECRETS, "a"), kind(SECRETS, "b")
+        with pytest.raises(Rejected, match="unsealed"):
+            other.open(INBOX, one.seal(NEWS, b"1"))
+
+    def test_its_own_counts_as_news_only(self, kind: type[Envelope]) -> None:
+        one = kind(SECRETS, "a")
+        assert one.open(NEWS, one.seal(NEWS, b"1")).sender == "a"
+        with pytest.raises(Rejected, match="self"):
+            one.open(inbox_channel("a"), one.seal(inbox_channel("a"), b"2"))
+
+    def test_too_large(self, kind: type[Envelope]) -> None:
+        with pytest.raises(Rejected, match="oversized"):
+            kind(SECRETS, "a").seal(NEWS, bytes(4 * 1024 * 1024))
