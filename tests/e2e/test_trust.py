@@ -1,0 +1,75 @@
+"""A stack whose gateways trust the clients of their own machine (contract §4.1, §7.1)."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.device.client import DeviceClient
+from shared.device.handshake import Admitted, Credentials, Refused
+from shared.device.profile import CLI, CLI_3, NODE_HOST
+from tests.e2e.people import Operator, Visitor
+
+if TYPE_CHECKING:
+    from shared.device.profile import Profile
+    from tests.conftest import StartStack
+    from tests.support.stack import Stack
+
+PAIRING = "operator.pairing"
+WRONG_TOKENS = 12
+"""More than lock an address out."""
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two gateways that trust local clients."""
+    return start_stack(gateways=2, env={"GATEWAY_LOCAL_CLIENTS": "trust"})
+
+
+def without_device(house: Stack, profile: Profile, token: str) -> DeviceClient:
+    """Return a client that brings nothing but a gateway token."""
+    return DeviceClient(
+        house.gateways[0].ws_url, None, profile, credentials=Credentials(token=token)
+    )
+
+
+async def test_the_local_command_line_lists_and_approves_a_node(house: Stack) -> None:
+    newcomer = Visitor(house, NODE_HOST)
+    request_id = await newcomer.waits(house.gateways[1])
+    async with without_device(house, CLI.asking("operator.admin"), house.gateway_token) as client:
+        outcome = await client.connect()
+        assert isinstance(outcome, Admitted), outcome
+        assert list(outcome.scopes) == ["operator.admin"]
+        listed: Any = (await client.call("device.pair.list")).payload
+        assert request_id in [one["requestId"] for one in listed["pending"]]
+        assert (await client.call("device.pair.approve", {"requestId": request_id})).ok
+    await newcomer.visits(house.gateways[0])
+
+
+async def test_wrong_tokens_lock_no_local_client_out(house: Stack) -> None:
+    for _ in range(WRONG_TOKENS):
+        async with without_device(house, CLI, "not the gateway token") as client:
+            outcome = await client.connect()
+        assert isinstance(outcome, Refused), outcome
+        assert outcome.detail_code == "AUTH_TOKEN_MISMATCH"
+    async with without_device(house, CLI, house.gateway_token) as client:
+        assert isinstance(await client.connect(), Admitted)
+
+
+@pytest.mark.parametrize("profile", [CLI_3, CLI], ids=["protocol 3", "protocol 4"])
+async def test_a_local_device_pairs_silently(house: Stack, profile: Profile) -> None:
+    async with AsyncExitStack() as stack:
+        operator = await stack.enter_async_context(Operator(house, house.approvals[0]))
+        device = Visitor(house, profile.asking("operator.read"))
+        await device.visits(house.gateways[0])
+        await device.asking(PAIRING).visits(house.gateways[1])
+        assert await operator.audit(device.key.device_id) == ["approved", "approved"]
+        (found,) = [
+            one
+            for one in (await operator.call("GET", "devices")).ok()["devices"]
+            if one["deviceId"] == device.key.device_id
+        ]
+        assert found["approvedVia"] == "silent"
+        assert found["scopes"] == ["operator.read", PAIRING]

@@ -1,0 +1,112 @@
+"""Trusted local operators are approved on the way in, and nobody else (contract §7.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from services.approval import policy
+from tests.unit.approval.desk import KEYS, TTL_MS, Desk
+
+READ = ("operator.read",)
+
+
+def judged(desk: Desk, *scopes: str, client: str = "cli", mode: str = "cli", **asks: Any) -> Any:
+    """Judge the question of a client that its gateway trusts, and keep the record."""
+    question = desk.device.asks(scopes, **asks)
+    question = msgspec.structs.replace(
+        question,
+        trusted=True,
+        client=msgspec.structs.replace(question.client, id=client, mode=mode),
+    )
+    verdict = policy.judge(
+        desk.record, question, now_ms=desk.now_ms, ttl_ms=TTL_MS, keys=KEYS, draws=desk.draws
+    )
+    if not isinstance(verdict, policy.Deny) and verdict.changed is not None:
+        desk.record = verdict.changed
+    return verdict
+
+
+def admitted(desk: Desk, *scopes: str, **asks: Any) -> policy.Admit:
+    """Judge what is approved at once."""
+    verdict = judged(desk, *scopes, **asks)
+    assert isinstance(verdict, policy.Admit), verdict
+    return verdict
+
+
+def test_a_new_device_is_paired_with_what_it_asks_for() -> None:
+    desk = Desk()
+    verdict = admitted(desk, *READ)
+    assert verdict.kind == "approved"
+    assert verdict.silent is not None
+    assert verdict.token.scopes == READ
+    assert (desk.pairing.scopes, desk.pairing.approved_via) == (READ, "silent")
+    assert desk.pending is None
+    again = admitted(desk, *READ)
+    assert (again.changed, again.silent) == (None, None)
+
+
+def test_more_scopes_are_approved_and_the_token_covers_them() -> None:
+    desk = Desk()
+    admitted(desk, *READ)
+    verdict = admitted(desk, "operator.pairing")
+    assert verdict.token.scopes == ("operator.pairing", "operator.read")
+    assert desk.pairing.scopes == ("operator.read", "operator.pairing")
+
+
+def test_a_role_that_was_revoked_comes_back() -> None:
+    desk = Desk()
+    admitted(desk, *READ)
+    epoch = desk.pairing.tokens["operator"].epoch
+    desk.revoke()
+    verdict = admitted(desk, *READ)
+    assert verdict.silent is not None
+    assert verdict.silent.reason == "role-upgrade"
+    assert desk.pairing.tokens["operator"].epoch not in {"", epoch}
+
+
+def test_what_waited_is_not_approved_along_with_it() -> None:
+    desk = Desk()
+    desk.ask("operator.admin")
+    admitted(desk, *READ)
+    assert desk.pairing.scopes == READ
+    assert desk.pending is None
+
+
+@pytest.mark.parametrize(
+    ("scopes", "asks"),
+    [
+        ((), {"role": "node"}),
+        (("node.run",), {}),
+        ((" operator.read",), {}),
+    ],
+    ids=["a node", "a scope of nodes", "a scope with blanks"],
+)
+def test_a_person_decides(scopes: tuple[str, ...], asks: dict[str, Any]) -> None:
+    assert isinstance(judged(Desk(), *scopes, **asks), policy.Ask)
+
+
+def test_a_changed_command_line_is_looked_at_and_a_native_app_is_not() -> None:
+    desk = Desk()
+    admitted(desk, *READ)
+    assert isinstance(judged(desk, *READ, platform="darwin"), policy.Ask)
+    app = Desk()
+    admitted(app, *READ, client="openclaw-macos", mode="ui")
+    verdict = admitted(app, *READ, client="openclaw-macos", mode="ui", platform="darwin")
+    assert verdict.silent is not None
+    assert app.pairing.metadata.platform == "darwin"
+
+
+def test_another_key_is_refused() -> None:
+    desk = Desk()
+    admitted(desk, *READ)
+    assert isinstance(judged(desk, *READ, public_key="x"), policy.Deny)
+
+
+def test_a_device_token_does_not_widen_itself() -> None:
+    desk = Desk()
+    admitted(desk, *READ)
+    verdict = judged(desk, "operator.admin", token=desk.token())
+    assert verdict == policy.Deny("scope-mismatch")

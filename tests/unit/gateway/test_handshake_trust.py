@@ -1,0 +1,131 @@
+"""GATEWAY_LOCAL_CLIENTS=trust: what clients of this machine itself are spared (contract §4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from multidict import CIMultiDict
+
+from services.gateway.handshake import Effect, Handshake, State, Welcome
+from shared.addresses import client_address
+from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST, REFERENCE, Profile
+from shared.messages import Admission, Knock
+from shared.protocol.refusals import Refusal
+from tests.support.attempts import (
+    CONNECTION_ID,
+    LOCAL,
+    NONCE,
+    NOW_MS,
+    REMOTE,
+    RULES,
+    connect,
+    encoded,
+)
+
+if TYPE_CHECKING:
+    from services.gateway.handshake import Peer
+
+TRUSTING = replace(RULES, trusts_local=True)
+WISHED = CLI.asking("operator.pairing", "operator.admin")
+NOT_TRUSTED = [
+    pytest.param(REMOTE, id="from elsewhere"),
+    pytest.param(replace(LOCAL, origin="http://127.0.0.1:18789"), id="with an Origin"),
+    pytest.param(replace(LOCAL, direct_loopback=False), id="behind a proxy"),
+]
+
+
+def judged(frame: Any, peer: Peer = LOCAL) -> tuple[Handshake, Effect]:
+    """Hand a first frame to a gateway that trusts local clients."""
+    handshake = Handshake(CONNECTION_ID, NONCE, peer, TRUSTING)
+    return handshake, handshake.on_frame(encoded(frame), now_ms=NOW_MS)
+
+
+def asked(frame: Any, peer: Peer = LOCAL) -> Admission:
+    """Return the question that a first frame leads to."""
+    _handshake, effect = judged(frame, peer)
+    assert isinstance(effect, Admission), effect
+    return effect
+
+
+class TestWithoutDevice:
+    @pytest.mark.parametrize("profile", [WISHED, REFERENCE.asking("operator.admin")])
+    def test_the_command_line_and_a_backend_keep_their_scopes(self, profile: Profile) -> None:
+        handshake, effect = judged(connect(profile, key=None))
+        assert isinstance(effect, Welcome), effect
+        assert effect.grant.scopes == list(profile.scopes or ())
+        assert (effect.device_id, effect.grant.device_token) == ("", "")
+        assert handshake.state is State.DONE
+
+    @pytest.mark.parametrize("mode", ["ui", "test", "probe"])
+    def test_no_other_client_keeps_one(self, mode: str) -> None:
+        _, effect = judged(connect(replace(WISHED, mode=mode), key=None))
+        assert isinstance(effect, Welcome), effect
+        assert effect.grant.scopes == ()
+
+    @pytest.mark.parametrize("peer", NOT_TRUSTED)
+    def test_who_is_not_local_keeps_none(self, peer: Peer) -> None:
+        handshake, effect = judged(connect(WISHED, key=None), peer)
+        if isinstance(effect, Refusal):
+            assert peer.origin is not None
+            return
+        assert isinstance(effect, Knock), effect
+        assert handshake.state is State.ASKING
+
+    def test_a_wrong_token_is_refused_and_not_counted(self) -> None:
+        _, effect = judged(connect(WISHED, key=None, token="wrong"))
+        assert isinstance(effect, Refusal), effect
+        assert effect.outcome == "token-mismatch"
+
+    def test_a_dashboard_and_a_node_still_need_a_device(self) -> None:
+        for profile in (CONTROL_UI, NODE_HOST):
+            _, effect = judged(connect(profile, key=None), LOCAL)
+            assert isinstance(effect, Refusal), effect
+
+
+class TestWithDevice:
+    @pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["4", "3"])
+    def test_approval_is_told_that_it_is_trusted(self, profile: Profile) -> None:
+        assert asked(connect(profile)).trusted
+
+    @pytest.mark.parametrize("peer", NOT_TRUSTED)
+    def test_who_is_not_local_is_not(self, peer: Peer) -> None:
+        _, effect = judged(connect(CLI), peer)
+        assert not (isinstance(effect, Admission) and effect.trusted)
+
+    def test_a_backend_needs_no_pairing(self) -> None:
+        _, effect = judged(connect(REFERENCE.asking("operator.admin")))
+        assert isinstance(effect, Welcome), effect
+        assert (effect.device_id, effect.grant.device_token) == ("", "")
+        assert list(effect.grant.scopes) == ["operator.admin"]
+
+    def test_a_backend_without_the_gateway_token_does(self) -> None:
+        assert asked(connect(REFERENCE, token=None, device_token="x" * 43)).trusted
+
+
+class TestAttack10:
+    """A forwarding header of any kind ends the trust."""
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            "Forwarded",
+            "X-Real-IP",
+            "x-forwarded-for",
+            "X-Forwarded-Port",
+            "X-Railway-Edge",
+            "X-Envoy-External-Address",
+            "Tailscale-User-Name",
+            "CF-Connecting-IP",
+            "Via",
+            "True-Client-IP",
+        ],
+    )
+    def test_attack_10_is_not_local(self, header: str) -> None:
+        headers = CIMultiDict({"Host": "localhost", header: "127.0.0.1"})
+        assert not client_address("127.0.0.1", headers, ()).direct_loopback
+
+    def test_attack_10_host_says_nothing(self) -> None:
+        assert not client_address("203.0.113.7", CIMultiDict(Host="localhost"), ()).direct_loopback
+        assert client_address("127.0.0.1", CIMultiDict(Host="evil.example"), ()).direct_loopback
