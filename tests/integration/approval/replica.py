@@ -12,6 +12,7 @@ from aiohttp import web
 from services.approval.admissions import Admissions, PendingLimits
 from services.approval.api import add_routes
 from services.approval.authority import OPERATOR
+from services.approval.door import Door
 from services.approval.events import Events
 from services.approval.ledger import Ledger
 from services.approval.metrics import Metrics
@@ -107,6 +108,7 @@ class Replica:
             settings=settings,
             ops=ops,
             metrics=self.metrics,
+            door=Door(self.store, settings),
         )
 
     async def answer(self, question: Admission) -> Answer | None:
