@@ -12,10 +12,11 @@ from msgspec import UNSET
 
 from services.approval import log_events, objects
 from services.approval.authority import OPERATOR
-from services.approval.calls import Call, read_call, resumed_from
+from services.approval.calls import Call, read_call, read_ids, resumed_from
+from services.approval.errors import StoreUnavailable
 from services.approval.openapi import describe
 from services.approval.operations import OPERATIONS
-from services.approval.problems import IDS, UNAUTHORIZED, Ids, Refused, problems
+from services.approval.problems import IDS, Ids, problems
 from services.approval.public import METRICS, PAGES
 from shared.addresses import client_address
 
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Middleware
 
+    from services.approval.door import Door
     from services.approval.events import Events
     from services.approval.metrics import Metrics
     from services.approval.operations import AuditQuery, Operation
     from services.approval.registry import Registry
     from services.approval.settings import Settings
     from shared.observability.ops import OpsViews
-    from shared.settings import Secrets
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -125,6 +126,7 @@ def add_routes(
     settings: Settings,
     ops: OpsViews,
     metrics: Metrics,
+    door: Door,
 ) -> None:
     """Add the API and what stands beside it. What is not public wants the admin token."""
     pages = PAGES if settings.common.ops_port is not None else (*PAGES, METRICS)
@@ -161,7 +163,7 @@ def add_routes(
     app.on_shutdown.append(end_streams)
     observing = _observing(metrics, settings, {page.path: page.id for page in pages})
     public = frozenset(page.path for page in pages)
-    app.middlewares.extend((observing, problems, _authenticating(settings.admin_tokens, public)))
+    app.middlewares.extend((observing, problems, _authenticating(door, public)))
 
 
 def _handler(
@@ -223,19 +225,19 @@ def _observing(metrics: Metrics, settings: Settings, pages: Mapping[str, str]) -
     return observe
 
 
-def _authenticating(accepted: Secrets, public: frozenset[str]) -> Middleware:
+def _authenticating(door: Door, public: frozenset[str]) -> Middleware:
     """Demand the admin token for every route that is not public, before anything else is done."""
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         nothing_there = request.match_info.http_exception is not None
-        if nothing_there or _path(request) in public or _is_let_in(request, accepted):
-            return await handler(request)
-        raise Refused(
-            UNAUTHORIZED,
-            "Send the header `Authorization: Bearer <APPROVAL_ADMIN_TOKEN>`.",
-            {"WWW-Authenticate": 'Bearer realm="latchkey"'},
-        )
+        if not nothing_there and _path(request) not in public:
+            try:
+                await door.require_admin(request)
+            except StoreUnavailable:  # only a right token depends on it
+                read_ids(request)
+                raise
+        return await handler(request)
 
     return authenticate
 
@@ -244,12 +246,3 @@ def _path(request: web.Request) -> str:
     """Return the path of the matched route as it was declared; empty where none is served."""
     resource = request.match_info.route.resource
     return resource.canonical if resource else ""
-
-
-def _is_let_in(request: web.Request, accepted: Secrets) -> bool:
-    given = request.headers.getall("Authorization", [])
-    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-    try:
-        return accepted.accepts(token.strip()) and scheme.lower() == "bearer"
-    except UnicodeEncodeError:  # bytes that are no text
-        return False

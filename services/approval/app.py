@@ -15,6 +15,7 @@ from services.approval import log_events
 from services.approval.admissions import Admissions, PendingLimits
 from services.approval.announcer import Announcer
 from services.approval.api import add_routes
+from services.approval.door import Door
 from services.approval.events import Events
 from services.approval.grants import Draws
 from services.approval.ledger import Ledger
@@ -152,7 +153,15 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
 
     app = web.Application()
     app.cleanup_ctx.append(run)
-    add_routes(app, registry=registry, events=events, settings=settings, ops=ops, metrics=metrics)
+    add_routes(
+        app,
+        registry=registry,
+        events=events,
+        settings=settings,
+        ops=ops,
+        metrics=metrics,
+        door=Door(store, settings),
+    )
     for advice in settings.warnings:
         log.warning(log_events.SETTING.name, advice=advice)
     return Approval(app, ops.ops_app())

@@ -45,10 +45,15 @@ def resumed_from(request: web.Request, query: EventsQuery) -> int | None:
         raise Refused(MALFORMED, f"{LAST_EVENT_ID}: no number that was given out.") from None
 
 
+def read_ids(request: web.Request) -> Ids:
+    """Read and keep what a call is about, for its problems and its log line; raises Refused."""
+    ids = request[IDS] = _ids(request)
+    return ids
+
+
 async def read_call(request: web.Request, operation: Operation) -> Call:
     """Read a call; raises Refused."""
-    ids = _ids(request)
-    request[IDS] = ids
+    ids = read_ids(request)
     query = _query(request, operation)
     body = await _body(request, operation) if operation.changes else None
     return Call(ids, query, body)

@@ -43,6 +43,7 @@ _RESUMING: Final[Json] = {
 }
 _HEADERS: Final = {
     401: {"WWW-Authenticate": "Bearer"},
+    429: {"Retry-After": "Seconds until the address is no longer locked out"},
     503: {"Retry-After": "Seconds after which to ask again"},
 }
 

@@ -73,7 +73,12 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     ) = UNSET
 
 
-_EVERY_CALL: Final = (problems.MALFORMED, problems.UNAUTHORIZED, problems.INTERNAL)
+_EVERY_CALL: Final = (
+    problems.MALFORMED,
+    problems.UNAUTHORIZED,
+    problems.LOCKED_OUT,
+    problems.INTERNAL,
+)
 _OF_REQUEST: Final = (
     problems.UNKNOWN_REQUEST,
     problems.NOT_FOUND,

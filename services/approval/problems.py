@@ -47,6 +47,7 @@ DISPLACED: Final = Kind("request-displaced", 409, "Newer requests have displaced
 EXPIRED: Final = Kind("request-expired", 410, "The request has expired")
 TOO_LARGE: Final = Kind("too-large", 413, "The body is too large")
 MEDIA: Final = Kind("media-type", 415, "The body is not application/json")
+LOCKED_OUT: Final = Kind("locked-out", 429, "Too many wrong admin tokens came from this address")
 INTERNAL: Final = Kind("internal", 500, "The service failed")
 LISTENERS: Final = Kind("too-many-listeners", 503, "Too many listen at this replica already")
 UNAVAILABLE: Final = Kind("store-unavailable", 503, "Redis did not answer; the outcome is unknown")

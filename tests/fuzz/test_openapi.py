@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
+import itertools
 import json
 import os
 import random
@@ -29,7 +31,7 @@ from tests.integration.approval.replica import Replica, replica
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tests.support.redis import RedisServer
 
@@ -61,6 +63,20 @@ def seeds(here: Replica) -> web.Application:
     app = web.Application()
     app.router.add_post("/requestId", request_id)
     app.router.add_post("/deviceId", device_id)
+    return app
+
+
+def each_from_elsewhere(app: web.Application) -> web.Application:
+    """Let each call come from another address: the wrong tokens that are tried lock nobody out."""
+    addresses = (ipaddress.IPv4Address("10.0.0.0") + number for number in itertools.count(1))
+
+    @web.middleware
+    async def moved(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        return await handler(request.clone(remote=str(next(addresses))))
+
+    app.middlewares.insert(0, moved)
     return app
 
 
@@ -128,7 +144,7 @@ async def test_nothing_is_found_and_everything_is_reached(
     url, most = redis_server.approval_url, "100000"
     async with (
         replica(url, SystemClock(), PENDING_LIMIT=most, PENDING_LIMIT_PER_ADDRESS=most) as here,
-        serving(here.app) as api_url,
+        serving(each_from_elsewhere(here.app)) as api_url,
         serving(seeds(here)) as seeds_url,
     ):
         with capture_logs():

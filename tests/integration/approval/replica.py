@@ -13,6 +13,7 @@ from aiohttp import web
 from services.approval.admissions import Admissions, PendingLimits
 from services.approval.api import add_routes
 from services.approval.authority import OPERATOR
+from services.approval.door import Door
 from services.approval.events import Events
 from services.approval.grants import Draws
 from services.approval.ledger import Ledger
@@ -112,6 +113,7 @@ class Replica:
             settings=settings,
             ops=ops,
             metrics=self.metrics,
+            door=Door(self.store, settings),
         )
 
     async def answer(self, question: Admission) -> Answer | None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.support.redis import RedisServer
 
 READ_PAIRING = ("operator.read", "operator.pairing")
+FAILURES_LIMIT = 10
 PUBLIC = {"/", "/livez", "/readyz", "/metrics", "/openapi.json"}
 WRONG = {
     "nothing": {},
@@ -100,6 +101,63 @@ class TestAttack42:
         for name in ("token", "access_token", "authorization"):
             reply = await nowhere.call("GET", f"/v1/requests?{name}={ADMIN_TOKEN}", headers={})
             assert reply.problem(401, "unauthorized") == {}
+
+    async def test_attack_25_whoever_guesses_is_locked_out_at_every_replica(
+        self, here: Replica, there: Replica, operator: Operator
+    ) -> None:
+        """Ten wrong tokens in all; then a right one is not told apart, and nothing is looked up."""
+        await here.store.write_alive("here")
+        await there.store.write_alive("there")
+        waiting = await here.request(Device.new().asks())
+        async with Operator(there) as elsewhere:
+            replies = []
+            for number in range(FAILURES_LIMIT + 4):
+                at = (operator, elsewhere)[number % 2]
+                headers = {"Authorization": f"Bearer {number:040}"}
+                path = f"/v1/requests/{waiting.request_id}/approve"
+                replies.append(await at.call("POST", path, headers=headers))
+            for reply in replies[:FAILURES_LIMIT]:
+                assert reply.problem(401, "unauthorized") == {}
+            for reply in replies[FAILURES_LIMIT:]:
+                assert reply.problem(429, "locked-out") == {}
+            for at in (operator, elsewhere):
+                reply = await at.get("/v1/requests")
+                assert reply.problem(429, "locked-out") == {}
+                assert 200 < int(reply.headers["Retry-After"]) <= 300
+                nothing = await at.call("GET", "/v1/requests", headers={})
+                assert nothing.problem(401, "unauthorized") == {}
+        (listed,) = await here.registry.pending(OPERATOR)
+        assert listed.pending.request_id == waiting.request_id, "it still waits"
+
+    async def test_attack_25_others_are_not_locked_out_and_a_right_token_clears_the_count(
+        self, redis_server: RedisServer
+    ) -> None:
+        url = redis_server.approval_url
+        wrong = {"Authorization": "Bearer " + "x" * 40}
+
+        async def come(operator: Operator, address: str, headers: dict[str, str]) -> int:
+            sent = {"X-Real-IP": address, **headers}
+            return (await operator.call("GET", "/v1/requests", headers=sent)).status
+
+        async with (
+            replica(url, TRUSTED_PROXIES="127.0.0.1,::1") as one,
+            Operator(one) as operator,
+        ):
+            await one.store.write_alive("one")
+            for _ in range(2):
+                for _ in range(FAILURES_LIMIT - 1):
+                    assert await come(operator, "203.0.113.9", wrong) == 401
+                assert await come(operator, "203.0.113.9", BEARER) == 200
+            for _ in range(FAILURES_LIMIT):
+                assert await come(operator, "203.0.113.9", wrong) == 401
+            assert await come(operator, "203.0.113.9", BEARER) == 429
+            assert await come(operator, "198.51.100.1", BEARER) == 200
+
+    async def test_without_any_credentials_nothing_is_counted(self, operator: Operator) -> None:
+        for _ in range(2 * FAILURES_LIMIT):
+            reply = await operator.call("GET", "/v1/requests", headers={})
+            assert reply.problem(401, "unauthorized") == {}
+        (await operator.get("/v1/requests")).ok()
 
     async def test_attack_25_guessing_ids_tells_strangers_nothing(
         self, here: Replica, operator: Operator, nowhere: Operator
