@@ -21,6 +21,11 @@ Open the dashboard and give it the gateway token, which this prints:
   echo "{token}"
 """
 
+_LOCAL: Final = """
+`openclaw devices list` on this machine says "missing scope" until you start with
+GATEWAY_LOCAL_CLIENTS=trust; do so if nobody else uses the machine.
+"""
+
 
 def announcement(
     settings: RunSettings,
@@ -48,6 +53,7 @@ def announcement(
         if environ.get("CONTROL_UI_DIR", "").strip()
         else ""
     )
+    local = "" if environ.get("GATEWAY_LOCAL_CLIENTS", "").strip() == "trust" else _LOCAL
     return f"""\
 Latchkey is ready.
 
@@ -63,7 +69,7 @@ Connect a device: ours, or any client of the OpenClaw protocol with the gateway 
 
   export OPENCLAW_GATEWAY_TOKEN="{gateway_token}"
   openclaw node run --host {HOST} --port {gateway_port}
-{dashboard}
+{dashboard}{local}
 It is told "pairing required" until you approve it:
 
   TOKEN="{admin_token}"

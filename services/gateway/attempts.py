@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from services.gateway.metrics import Metrics
     from shared.clock import Clock
 
+LOCAL_ADVICE: Final = (
+    "without a device it holds no scope; GATEWAY_LOCAL_CLIENTS=trust lets clients of this machine "
+    "keep theirs"
+)
 _LOGGED_DEVICE_CHARACTERS: Final = 64
 _OUTCOME_OF_CLOSE: Final[dict[int, str]] = {
     CloseCode.NORMAL: "silent",
@@ -63,6 +67,8 @@ class Attempts:
         if isinstance(verdict, Welcome):
             outcome = "admitted"
             line |= {"role": verdict.grant.role, "method": verdict.grant.method}
+            if peer.direct_loopback and not verdict.device_id and not verdict.grant.scopes:
+                line["advice"] = LOCAL_ADVICE
         elif isinstance(verdict, Refusal):
             outcome = verdict.outcome
             line |= {"code": int(verdict.close_code), "reason": verdict.close_reason}
