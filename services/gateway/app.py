@@ -18,7 +18,6 @@ from services.gateway.calls import Calls
 from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import Connections
 from services.gateway.dashboard import Dashboard
-from services.gateway.handshake import Rules
 from services.gateway.health import readiness_of
 from services.gateway.inbox import Inbox
 from services.gateway.methods import Methods
@@ -26,6 +25,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
 from services.gateway.roster import Roster
 from services.gateway.upkeep import Upkeep
+from services.gateway.verdicts import Rules
 from services.gateway.views import Views, add_routes
 from shared.bus.channels import NEWS, inbox_channel
 from shared.bus.envelope import Envelope
