@@ -111,7 +111,7 @@ REMOTE_4: Final[Cases] = (
     Case(
         "list, its own device removed",
         CliStory.unknown_again,
-        ("exit 1", "device pairing required"),
+        ("exit 1", "device pairing required (requestId: ID)"),
     ),
 )
 
@@ -126,7 +126,7 @@ _COMMANDS_3: Final = (
         ("exit 0", "its ids", "its device comes in"),
     ),
     *_MANAGE,
-    _unknown("unknown requestId"),
+    _unknown("[openclaw] Failed to start CLI: GatewayClientRequestError: unknown requestId"),
 )
 LOCAL_3: Final[Cases] = (*_COMMANDS_3, _CLEAR_ALL)
 REMOTE_3: Final[Cases] = (
@@ -135,7 +135,7 @@ REMOTE_3: Final[Cases] = (
         CliStory.asked_for_more,
         (
             "exit 1",
-            "gateway connect failed: GatewayClientRequestError: pairing required",
+            "[openclaw] Failed to start CLI: Error: gateway closed (1008): pairing required",
             (
                 "asks for operator.admin operator.read operator.write operator.approvals "
                 "operator.pairing"
@@ -148,6 +148,9 @@ REMOTE_3: Final[Cases] = (
     Case(
         "list, its own device removed",
         CliStory.unknown_again,
-        ("exit 1", "gateway connect failed: GatewayClientRequestError: pairing required"),
+        (
+            "exit 1",
+            "[openclaw] Failed to start CLI: Error: gateway closed (1008): pairing required",
+        ),
     ),
 )
