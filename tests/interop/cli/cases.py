@@ -90,7 +90,8 @@ REMOTE_4: Final[Cases] = (
             "HTTP 200",
         ),
     ),
-    Case("cron list", CliStory.schedule_listed, ("exit 0", "no jobs")),
+    # It is let in. What the door does not have, only an admin is told so of.
+    Case("cron list, paired", CliStory.schedule, ("exit 1", "missing scope: operator.admin")),
     Case(
         "list needs a scope more",
         CliStory.asked_for_more,
