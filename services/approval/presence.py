@@ -112,6 +112,15 @@ class Presence:
             for value, *row in zip(seen, *counts, strict=True)
         ]
 
+    async def withdraw(self, gateway: str) -> None:
+        """Forget a gateway that leaves, and whoever was connected to it."""
+        async with reaching_redis():
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.delete(presence_key(gateway))
+            pipeline.zrem(GATEWAYS, gateway)
+            pipeline.incr(PRESENCE_VERSION)
+            await pipeline.execute()
+
     async def gateways(self, head: Change) -> list[GatewayReplica]:
         """Return the live gateways, the most connections first; `head` is the newest change."""
         async with reaching_redis():

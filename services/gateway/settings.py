@@ -35,6 +35,7 @@ class Settings:
     connection_limit: int
     beat_seconds: float
     lease_seconds: float
+    drain_seconds: float
     warnings: tuple[str, ...]
 
 
@@ -59,6 +60,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     connection_limit = reader.integer("GATEWAY_CONNECTION_LIMIT", 20_000, least=1, most=1_000_000)
     beat_seconds = reader.seconds("BEAT_SECONDS", 1, least=0.05, most=60)
     lease_seconds = reader.seconds("LEASE_SECONDS", 10, least=1, most=600)
+    drain_seconds = reader.seconds("DRAIN_SECONDS", 20, least=0, most=600)
     if lease_seconds < LEASE_LEAST_BEATS * beat_seconds:
         reader.problems.append(
             f"LEASE_SECONDS={lease_seconds:g}: must be at least {LEASE_LEAST_BEATS} times "
@@ -77,6 +79,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         connection_limit=connection_limit,
         beat_seconds=beat_seconds,
         lease_seconds=lease_seconds,
+        drain_seconds=drain_seconds,
         warnings=tuple(reader.warnings),
     )
 
