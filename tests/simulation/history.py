@@ -48,14 +48,19 @@ class Histories:
         return fresh
 
     def inherit(self, old: Server, new: Server) -> int:
-        """Take notice that a new server has an old one's history up to its head.
+        """Take notice of the history that a new server has, an old one's replica of some moment.
 
-        Returns how many changes it lacks.
+        Returns how many changes of the old one's it lacks: all, if that was flushed since.
         """
-        head, _tag = head_of(new.data, HEAD)
-        known = self._of.get(old, {})
-        self._of[new] = {tag: number for tag, number in known.items() if number <= head}
-        return len(known) - len(self._of[new])
+        _number, head = head_of(new.data, HEAD)
+        back: dict[str, int] = {}
+        tag = head.decode()
+        while tag:
+            change = self._changes[tag]
+            back[tag] = change.change.number
+            tag = change.previous_tag
+        self._of[new] = dict(reversed(back.items()))
+        return sum(tag not in back for tag in self._of.get(old, ()))
 
     def forget(self, server: Server) -> None:
         """Take notice that a server lost all it had."""
