@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from services.approval.authority import OPERATOR
+from services.approval.methods import PACKED_FROM_BYTES
+from shared.clock import SystemClock
 from shared.device.handshake import request
 from shared.device.profile import CLI, CLI_3, NODE_HOST, NODE_HOST_3, REFERENCE
 from shared.protocol.events import events_of
@@ -29,7 +33,9 @@ from tests.e2e.callers import (
     said_until_response,
 )
 from tests.e2e.people import Visitor, pair
+from tests.integration.approval.replica import replica
 from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
+from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -727,3 +733,26 @@ class TestProtocol3:
                 assert error == invalid("missing scope: operator.pairing")
         only = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3, PAIRING)
         assert await only.fails("status") == invalid("missing scope: operator.read")
+
+
+class TestManyDevices:
+    """A list longer than a message of the bus likes to be travels packed, and arrives whole."""
+
+    async def test_are_listed_whole(self, house: Stack, callers: Callers) -> None:
+        askers = [
+            await callers.enter(ADMINISTRATOR, house.gateways[0], profile)
+            for profile in (CLI, CLI_3)
+        ]
+        async with replica(house.redis.approval_url, SystemClock()) as beside:
+            many = {device.device_id: device for device in (Device.new() for _ in range(110))}
+            for device_id, device in many.items():
+                await beside.pair(device, name=2 * device_id)
+            for asker in askers:
+                listed = (await asker.call("device.pair.list"))["paired"]
+                assert len(json.dumps(listed)) > PACKED_FROM_BYTES
+                names = {one["deviceId"]: one.get("displayName") for one in listed}
+                assert {device_id: names[device_id] for device_id in many} == {
+                    device_id: 2 * device_id for device_id in many
+                }
+            for device_id in many:
+                await beside.registry.remove(OPERATOR, device_id)
