@@ -239,7 +239,7 @@ class CliStory:
         return (
             "exit 0",
             either(right, "what there was", f"says {said}"),
-            either(not after["devices"], "nothing paired", "some are paired"),
+            _left(after["devices"]),
         )
 
     async def _waits(self) -> str:
@@ -262,6 +262,12 @@ def _done(ran: Ran) -> dict[str, Any]:
 def _failed(ran: Ran) -> Facts:
     """Return the exit status and the reason."""
     return f"exit {ran.status}", ran.reason()
+
+
+def _left(devices: list[dict[str, Any]]) -> str:
+    """Return what is paired after all was cleared: at most a local command line, anew."""
+    names = [f"{one['clientId']} {one['approvedVia']}" for one in devices]
+    return f"left: {', '.join(names)}" if names else "nothing paired"
 
 
 def _told(devices: list[dict[str, Any]]) -> list[dict[str, Any]]:
