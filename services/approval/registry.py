@@ -143,6 +143,7 @@ class Registry(Readings):
         """Draw a new token for a role, in other scopes if given; the old one is void at once."""
 
         async def once(caller: Caller) -> Token | None:
+            authority.require_manage(caller, device_id, None)
             held, record, pairing = await self._paired(device_id)
             token = _active_token(pairing, role)
             wanted = token.scopes if scopes is None else scopes
@@ -165,6 +166,7 @@ class Registry(Readings):
         """Revoke the token of a role; again: the same, and nothing is done."""
 
         async def once(caller: Caller) -> Token | None:
+            authority.require_manage(caller, device_id, None)
             held, record, pairing = await self._paired(device_id)
             token = pairing.tokens.get(role)
             if token is None:

@@ -116,6 +116,7 @@ class TestAttack10:
             "x-forwarded-for",
             "X-Forwarded-Port",
             "X-Railway-Edge",
+            "X-Request-Start",
             "X-Envoy-External-Address",
             "Tailscale-User-Name",
             "CF-Connecting-IP",

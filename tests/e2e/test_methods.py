@@ -1,0 +1,729 @@
+"""The device methods over a socket, results and order, with caller and target apart (§10, §11)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from shared.device.handshake import request
+from shared.device.profile import CLI, CLI_3, NODE_HOST, NODE_HOST_3, REFERENCE
+from shared.protocol.events import events_of
+from shared.protocol.methods import METHODS
+from tests.e2e.callers import (
+    ADMIN,
+    ADMINISTRATOR,
+    CLASSES,
+    DEVICE_TOKEN,
+    NOBODY,
+    PAIRING,
+    READ,
+    SHARED_SECRET,
+    WRITE,
+    Callers,
+    add_role,
+    said_until_close,
+    said_until_response,
+)
+from tests.e2e.people import Visitor, pair
+from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from shared.device.profile import Profile
+    from tests.conftest import StartStack
+    from tests.e2e.callers import Caller
+    from tests.support.stack import Stack
+
+CLOSED_SECONDS: Final = 5.0
+"""How soon a socket of a removed device is closed, with room for a loaded machine."""
+REMOVED: Final = (4001, "device removed")
+LABEL: Final = "Kitchen Mac 2"
+every_class = pytest.mark.parametrize("kind", CLASSES)
+both_protocols = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["4", "3"])
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and three gateways, for the whole module."""
+    return start_stack(approvals=2, gateways=3, gateway_env={"BEAT_SECONDS": "0.3"})
+
+
+@pytest.fixture
+async def callers(house: Stack) -> AsyncIterator[Callers]:
+    async with Callers(house) as callers:
+        yield callers
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def recent(milliseconds: object) -> bool:
+    """Whether this is a time of this test."""
+    return isinstance(milliseconds, int) and abs(now_ms() - milliseconds) < 60_000
+
+
+def found(listed: list[Any], device_id: str) -> Any:
+    """Return the one entry of a list that is about a device."""
+    (one,) = [entry for entry in listed if entry["deviceId"] == device_id]
+    return one
+
+
+async def listed_so(
+    caller: Caller, device_id: str, holds: Callable[[dict[str, Any]], object], what: str
+) -> dict[str, Any]:
+    """Return a paired device once the list shows it so."""
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        one: dict[str, Any] = found((await caller.call("device.pair.list"))["paired"], device_id)
+        if holds(one):
+            return one
+        assert time.monotonic() < until, f"not within {WAIT_SECONDS} s: {what}; last {one}"
+        await asyncio.sleep(POLL_SECONDS)
+
+
+class TestHello:
+    """hello-ok lists exactly what is answered and sent."""
+
+    @both_protocols
+    async def test_methods(self, house: Stack, callers: Callers, profile: Profile) -> None:
+        visitor = await pair(house, profile.asking(ADMIN))
+        client, admitted = await visitor.stays(house.gateways[0])
+        async with client:
+            features = admitted.hello["features"]
+            every = {name for name in METHODS if profile is CLI or name != "device.pair.rename"}
+            assert features["methods"] == sorted(every)
+            for method in features["methods"]:
+                response = await client.call(method, {})
+                said = (response.error or {}).get("message", "")
+                assert not said.startswith("unknown method"), method
+            for method in METHODS.keys() - every:
+                response = await client.call(method, {})
+                assert response.error == invalid(f"unknown method: {method}")
+
+    @both_protocols
+    async def test_events(self, house: Stack, profile: Profile) -> None:
+        visitor = await pair(house, profile.asking(ADMIN))
+        hello = (await visitor.visits(house.gateways[0])).hello
+        known = {
+            *("connect.challenge", "device.pair.requested", "device.pair.resolved"),
+            *("presence", "shutdown", "tick"),
+        }
+        if profile is CLI:
+            known.add("device.pair.changed")
+        assert hello["features"]["events"] == sorted(known) == events_of(profile.max_protocol)
+
+
+class TestList:
+    @every_class
+    async def test_the_objects_of_the_contract(
+        self, house: Stack, callers: Callers, kind: str
+    ) -> None:
+        caller = await callers.enter(kind, house.gateways[0], REFERENCE)
+        own = caller.visitor
+        one = await listed_so(
+            caller, own.device_id, lambda one: one["connected"] and "lastSeenAtMs" in one, "there"
+        )
+        scopes = list(CLASSES[kind].scopes)
+        token = one["tokens"][0]
+        held = sorted({*scopes, READ, WRITE}) if ADMIN in scopes else sorted(scopes)
+        used = {"lastUsedAtMs": token["lastUsedAtMs"]} if "device-token" in kind else {}
+        assert one == {
+            "deviceId": own.device_id,
+            "publicKey": own.key.public_key,
+            "displayName": "Reference client",
+            "platform": "linux",
+            "deviceFamily": "Linux",
+            "clientId": "gateway-client",
+            "clientMode": "backend",
+            "role": "operator",
+            "roles": ["operator"],
+            "scopes": scopes,
+            "approvedVia": "owner",
+            "createdAtMs": one["createdAtMs"],
+            "approvedAtMs": one["createdAtMs"],
+            "lastSeenAtMs": one["lastSeenAtMs"],
+            "lastSeenReason": one["lastSeenReason"],
+            "connected": True,
+            "tokens": [
+                {"role": "operator", "scopes": held, "createdAtMs": one["createdAtMs"], **used}
+            ],
+        }
+        assert all(recent(one[name]) for name in ("createdAtMs", "lastSeenAtMs"))
+        assert one["lastSeenReason"] in {"connect", "device-token-auth"}
+
+    @pytest.mark.parametrize("kind", [DEVICE_TOKEN, SHARED_SECRET])
+    async def test_the_request_of_the_contract(
+        self, house: Stack, callers: Callers, kind: str
+    ) -> None:
+        caller = await callers.enter(kind, house.gateways[0], REFERENCE)
+        own = caller.visitor
+        request_id = await own.asking(WRITE).waits(house.gateways[1])
+        pending = found((await caller.call("device.pair.list"))["pending"], own.device_id)
+        assert pending == {
+            "requestId": request_id,
+            "deviceId": own.device_id,
+            "publicKey": own.key.public_key,
+            "displayName": "Reference client",
+            "platform": "linux",
+            "deviceFamily": "Linux",
+            "clientId": "gateway-client",
+            "clientMode": "backend",
+            "role": "operator",
+            "roles": ["operator"],
+            "scopes": [WRITE],
+            "silent": False,
+            "isRepair": True,
+            "ts": pending["ts"],
+        }
+        assert recent(pending["ts"])
+
+    async def test_what_is_not_known_is_left_out(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
+        nameless = Visitor(house, replace(CLI, device_family=None))
+        await nameless.waits(house.gateways[1])
+        lists = await caller.call("device.pair.list")
+        pending = found(lists["pending"], nameless.device_id)
+        assert pending.keys() & {"displayName", "deviceFamily", "remoteIp"} == set()
+        assert not pending["isRepair"]
+        everything = [*lists["pending"], *lists["paired"]]
+        assert not [one for one in everything if None in one.values()]
+        assert not [one for one in lists["paired"] if "replicas" in one]
+
+    async def test_a_device_that_is_away_is_listed_as_such(
+        self, house: Stack, callers: Callers
+    ) -> None:
+        caller = await callers.enter(SHARED_SECRET, house.gateways[0])
+        away = await pair(house)
+        await listed_so(caller, away.device_id, lambda one: not one["connected"], "away")
+        client, _ = await away.stays(house.gateways[2])
+        await listed_so(caller, away.device_id, lambda one: one["connected"], "connected")
+        await client.close()
+        await listed_so(caller, away.device_id, lambda one: not one["connected"], "away again")
+
+    async def test_newest_first(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
+        for _ in range(3):
+            await pair(house)
+            await Visitor(house).waits(house.gateways[1])
+        lists = await caller.call("device.pair.list")
+        asked = [one["ts"] for one in lists["pending"]]
+        approved = [one["approvedAtMs"] for one in lists["paired"]]
+        assert asked == sorted(asked, reverse=True)
+        assert approved == sorted(approved, reverse=True)
+
+    async def test_attack_19_with_a_device_token_only_its_own(
+        self, house: Stack, callers: Callers
+    ) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
+        await pair(house)
+        await Visitor(house).waits(house.gateways[1])
+        lists = await caller.call("device.pair.list")
+        assert [one["deviceId"] for one in lists["paired"]] == [caller.device_id]
+        assert lists["pending"] == []
+        assert lists.keys() == {"pending", "paired"}
+
+    async def test_params_may_be_left_out(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
+        listed = (await caller.client.call("device.pair.list")).payload
+        assert [one["deviceId"] for one in listed["paired"]] == [caller.device_id]
+
+
+class TestApprove:
+    @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR, "device-token admin"])
+    async def test_lets_a_device_in_that_asked_elsewhere(
+        self, house: Stack, callers: Callers, kind: str
+    ) -> None:
+        caller = await callers.enter(kind, house.gateways[0])
+        target = Visitor(house)
+        request_id = await target.waits(house.gateways[1])
+        approved = await caller.call("device.pair.approve", requestId=request_id)
+        device = approved["device"]
+        assert approved == {
+            "requestId": request_id,
+            "device": {
+                "deviceId": target.device_id,
+                "publicKey": target.key.public_key,
+                "platform": "linux",
+                "deviceFamily": "Linux",
+                "clientId": "cli",
+                "clientMode": "cli",
+                "role": "operator",
+                "roles": ["operator"],
+                "scopes": [READ],
+                "approvedVia": "owner",
+                "createdAtMs": device["approvedAtMs"],
+                "approvedAtMs": device["approvedAtMs"],
+                "tokens": [
+                    {
+                        "role": "operator",
+                        "scopes": [READ],
+                        "createdAtMs": device["approvedAtMs"],
+                    }
+                ],
+            },
+        }
+        assert recent(device["approvedAtMs"])
+        await target.visits(house.gateways[2])
+        lists = await caller.call("device.pair.list")
+        assert target.device_id not in [one["deviceId"] for one in lists["pending"]]
+
+    async def test_of_its_own_request_by_a_device_that_holds_all_of_it(
+        self, house: Stack, callers: Callers
+    ) -> None:
+        """It came with other metadata, and asks for nothing that it may not use already."""
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
+        changed = replace(
+            caller.visitor, profile=replace(caller.visitor.profile, platform="another")
+        )
+        request_id = await changed.waits(house.gateways[1])
+        approved = await caller.call("device.pair.approve", requestId=request_id)
+        assert approved["device"]["platform"] == "another"
+        await changed.visits(house.gateways[2])
+
+
+class TestReject:
+    @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
+    async def test_ends_a_request(self, house: Stack, callers: Callers, kind: str) -> None:
+        caller = await callers.enter(kind, house.gateways[0])
+        target = Visitor(house, NODE_HOST)
+        request_id = await target.waits(house.gateways[1])
+        rejected = await caller.call("device.pair.reject", requestId=request_id)
+        assert rejected == {"requestId": request_id, "deviceId": target.device_id}
+        assert await target.waits(house.gateways[2]) != request_id
+
+    async def test_its_own(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
+        request_id = await caller.visitor.asking(WRITE).waits(house.gateways[1])
+        rejected = await caller.call("device.pair.reject", requestId=request_id)
+        assert rejected == {"requestId": request_id, "deviceId": caller.device_id}
+
+
+class TestRename:
+    @every_class
+    async def test_is_seen_everywhere(self, house: Stack, callers: Callers, kind: str) -> None:
+        caller = await callers.enter(kind, house.gateways[0])
+        target = caller.visitor if kind == DEVICE_TOKEN else await pair(house)
+        renamed = await caller.call(
+            "device.pair.rename", deviceId=target.device_id, label=f"  {LABEL}\n"
+        )
+        assert renamed == {"deviceId": target.device_id, "label": LABEL}
+        again = await callers.stay(caller.visitor, house.gateways[2])
+        listed = (await again.call("device.pair.list"))["paired"]
+        assert found(listed, target.device_id)["operatorLabel"] == LABEL
+
+    async def test_the_label_survives_a_new_approval(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
+        target = await pair(house)
+        await caller.call("device.pair.rename", deviceId=target.device_id, label="x" * 64)
+        request_id = await target.asking(WRITE).waits(house.gateways[1])
+        approved = await caller.call("device.pair.approve", requestId=request_id)
+        assert approved["device"]["operatorLabel"] == "x" * 64
+
+
+class TestRemove:
+    @both_protocols
+    @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
+    async def test_closes_its_sockets_on_every_gateway(
+        self, house: Stack, callers: Callers, kind: str, profile: Profile
+    ) -> None:
+        caller = await callers.enter(kind, house.gateways[0], profile)
+        target = await pair(house)
+        inside = [await callers.stay(target, gateway) for gateway in house.gateways]
+        removed = await caller.call("device.pair.remove", deviceId=target.device_id)
+        assert removed == {"deviceId": target.device_id}
+        assert {await one.client.closed(within=CLOSED_SECONDS) for one in inside} == {REMOVED}
+        refused = await target.refused(house.gateways[1], with_gateway_token=False)
+        assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
+        await target.waits(house.gateways[2])
+
+
+class TestRotate:
+    @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR, "device-token admin"])
+    async def test_of_another_withholds_the_token(
+        self, house: Stack, callers: Callers, kind: str
+    ) -> None:
+        caller = await callers.enter(kind, house.gateways[0])
+        target = await pair(house, CLI.asking(READ, PAIRING))
+        inside = [await callers.stay(target, gateway) for gateway in house.gateways]
+        rotated = await caller.call(
+            "device.token.rotate", deviceId=target.device_id, role="operator"
+        )
+        assert rotated == {
+            "deviceId": target.device_id,
+            "role": "operator",
+            "scopes": sorted([READ, PAIRING]),
+            "rotatedAtMs": rotated["rotatedAtMs"],
+            "tokenDelivery": "withheld-cross-device",
+        }
+        assert recent(rotated["rotatedAtMs"])
+        assert {await one.client.closed(within=CLOSED_SECONDS) for one in inside} == {REMOVED}
+        listed = found((await caller.call("device.pair.list"))["paired"], target.device_id)
+        assert listed["tokens"][0]["rotatedAtMs"] == rotated["rotatedAtMs"]
+        refused = await target.refused(house.gateways[1], with_gateway_token=False)
+        assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
+        await target.visits(house.gateways[2])
+
+    @pytest.mark.parametrize("kind", [DEVICE_TOKEN, "device-token admin"])
+    async def test_of_itself_gives_the_token_which_opens(
+        self, house: Stack, callers: Callers, kind: str
+    ) -> None:
+        caller = await callers.enter(kind, house.gateways[0])
+        visitor, old = caller.visitor, caller.visitor.token
+        rotated = await caller.call(
+            "device.token.rotate", deviceId=visitor.device_id, role="operator", scopes=[READ]
+        )
+        assert rotated == {
+            "deviceId": visitor.device_id,
+            "role": "operator",
+            "token": rotated["token"],
+            "scopes": [READ],
+            "rotatedAtMs": rotated["rotatedAtMs"],
+            "tokenDelivery": "in-band",
+        }
+        assert len(rotated["token"]) == len(old) == 43
+        assert await caller.client.closed(within=CLOSED_SECONDS) == REMOVED
+        refused = await visitor.refused(house.gateways[1], with_gateway_token=False)
+        assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
+        visitor.token = rotated["token"]
+        refused = await visitor.refused(house.gateways[1], with_gateway_token=False)
+        assert refused.detail_code == "AUTH_SCOPE_MISMATCH", "it may only read now"
+        narrow = visitor.asking(READ)
+        admitted = await narrow.visits(house.gateways[2], with_gateway_token=False)
+        assert admitted.device_token == rotated["token"]
+
+    async def test_of_itself_with_the_gateway_token_withholds_it(
+        self, house: Stack, callers: Callers
+    ) -> None:
+        caller = await callers.enter(SHARED_SECRET, house.gateways[0])
+        rotated = await caller.call(
+            "device.token.rotate", deviceId=caller.device_id, role="operator"
+        )
+        assert "token" not in rotated
+        assert rotated["tokenDelivery"] == "withheld-cross-device"
+
+    async def test_of_a_node_by_an_admin(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
+        node = await pair(house, NODE_HOST)
+        inside = await callers.stay(node, house.gateways[1])
+        rotated = await caller.call("device.token.rotate", deviceId=node.device_id, role="node")
+        assert rotated["scopes"] == []
+        assert await inside.client.closed(within=CLOSED_SECONDS) == REMOVED
+
+
+class TestRevoke:
+    @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
+    async def test_closes_and_asks_a_person_anew(
+        self, house: Stack, callers: Callers, kind: str
+    ) -> None:
+        caller = await callers.enter(kind, house.gateways[0])
+        target = await pair(house)
+        inside = [await callers.stay(target, gateway) for gateway in house.gateways]
+        revoked = await caller.call(
+            "device.token.revoke", deviceId=target.device_id, role="operator"
+        )
+        assert revoked == {
+            "deviceId": target.device_id,
+            "role": "operator",
+            "revokedAtMs": revoked["revokedAtMs"],
+        }
+        assert recent(revoked["revokedAtMs"])
+        assert {await one.client.closed(within=CLOSED_SECONDS) for one in inside} == {REMOVED}
+        refused = await target.refused(house.gateways[1])
+        assert refused.details["reason"] == "role-upgrade"
+        listed = found((await caller.call("device.pair.list"))["paired"], target.device_id)
+        assert listed["tokens"][0]["revokedAtMs"] == revoked["revokedAtMs"]
+
+    async def test_of_one_role_leaves_the_other(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
+        target = await pair(house)
+        await add_role(target, NODE_HOST)
+        node = await callers.stay(replace(target, profile=NODE_HOST), house.gateways[1])
+        operator = await callers.stay(target, house.gateways[1])
+        await caller.call("device.token.revoke", deviceId=target.device_id, role="node")
+        assert await node.client.closed(within=CLOSED_SECONDS) == REMOVED
+        assert (await operator.client.call("health")).ok
+
+
+ENDINGS: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    "remove": ("device.pair.remove", {}),
+    "rotate": ("device.token.rotate", {"role": "operator"}),
+    "revoke": ("device.token.revoke", {"role": "operator"}),
+}
+
+
+class TestOrder:
+    @both_protocols
+    @pytest.mark.parametrize("method", ["device.pair.approve", "device.pair.reject"])
+    async def test_who_decides_hears_that_it_is_resolved_before_the_response(
+        self, house: Stack, callers: Callers, profile: Profile, method: str
+    ) -> None:
+        raw = await callers.raw(await pair(house, profile.asking(ADMIN)), house.gateways[0])
+        for _ in range(5):
+            target = Visitor(house)
+            request_id = await target.waits(house.gateways[1])
+            while (asked := await raw.receive_text())["event"] != "device.pair.requested":
+                pass
+            assert asked["payload"]["requestId"] == request_id
+            await raw.send_json(request(method, {"requestId": request_id}, "decide"))
+            (resolved,), response = await said_until_response(raw)
+            assert response["ok"], response
+            assert resolved["event"] == "device.pair.resolved"
+            assert resolved["payload"]["requestId"] == request_id
+
+    @both_protocols
+    @pytest.mark.parametrize("with_gateway_token", [True, False])
+    @pytest.mark.parametrize("ending", ENDINGS)
+    async def test_who_ends_itself_hears_the_response_and_then_the_close(
+        self,
+        house: Stack,
+        callers: Callers,
+        profile: Profile,
+        ending: str,
+        *,
+        with_gateway_token: bool,
+    ) -> None:
+        visitor = await pair(house, profile.asking(READ, PAIRING))
+        raw = await callers.raw(visitor, house.gateways[0], with_gateway_token=with_gateway_token)
+        others = [await callers.stay(visitor, gateway) for gateway in house.gateways]
+        method, more = ENDINGS[ending]
+        await raw.send_json(request(method, {"deviceId": visitor.device_id, **more}, "the end"))
+        (response,), close = await said_until_close(raw)
+        assert (response["id"], response["ok"]) == ("the end", True)
+        assert close == REMOVED
+        assert {await one.client.closed(within=CLOSED_SECONDS) for one in others} == {REMOVED}
+
+    async def test_what_else_it_asked_is_not_answered_any_more(
+        self, house: Stack, callers: Callers
+    ) -> None:
+        visitor = await pair(house, CLI.asking(PAIRING))
+        raw = await callers.raw(visitor, house.gateways[0])
+        for number in range(3):
+            await raw.send_json(request("device.pair.list", {}, f"before {number}"))
+        await raw.send_json(
+            request("device.pair.remove", {"deviceId": visitor.device_id}, "the end")
+        )
+        for number in range(3):
+            await raw.send_json(request("device.pair.list", {}, f"after {number}"))
+        said, close = await said_until_close(raw)
+        assert said[-1]["id"] == "the end"
+        assert close == REMOVED
+
+
+READ_METHODS: Final = {
+    "status": {},
+    "system-presence": {},
+    "node.list": {},
+    "node.describe": {"nodeId": NOBODY},
+}
+
+
+class TestWhoIsThere:
+    """The methods that read: what all replicas together are, and who is connected anywhere."""
+
+    async def test_status(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI, READ)
+        await callers.enter(DEVICE_TOKEN, house.gateways[1])
+        until = time.monotonic() + WAIT_SECONDS
+        while (said := await caller.call("status"))["connections"] < 2:
+            assert time.monotonic() < until, said
+            await asyncio.sleep(POLL_SECONDS)
+        assert said.keys() == {
+            *("ts", "runtimeVersion", "connectedDevices", "connections"),
+            *("gateways", "approvals"),
+        }
+        assert recent(said["ts"])
+        gateways = {one["bootId"] for one in said["gateways"]}
+        assert gateways == {gateway.boot_id for gateway in house.gateways}
+        approvals = {one["bootId"] for one in said["approvals"]}
+        assert approvals == {approval.boot_id for approval in house.approvals}
+
+    async def test_presence(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(SHARED_SECRET, house.gateways[0], CLI, READ)
+        target = await callers.enter(DEVICE_TOKEN, house.gateways[1], REFERENCE)
+        until = time.monotonic() + WAIT_SECONDS
+        while True:
+            entries = await caller.call("system-presence")
+            there = [one for one in entries if one.get("deviceId") == target.device_id]
+            if there:
+                break
+            assert time.monotonic() < until, entries
+            await asyncio.sleep(POLL_SECONDS)
+        (one,) = there
+        assert one == {
+            "host": "Reference client",
+            "platform": "linux",
+            "deviceFamily": "Linux",
+            "mode": "backend",
+            "reason": one["reason"],
+            "ts": one["ts"],
+            "deviceId": target.device_id,
+            "roles": ["operator"],
+            "scopes": [READ, PAIRING],
+            "tags": [f"gateway:{house.gateways[1].boot_id}"],
+        }
+        gateways = {one["host"] for one in entries if one["mode"] == "gateway"}
+        assert gateways == {gateway.boot_id for gateway in house.gateways}
+
+    @pytest.mark.parametrize("profile", [NODE_HOST, NODE_HOST_3], ids=["4", "3"])
+    async def test_nodes(self, house: Stack, callers: Callers, profile: Profile) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI, READ)
+        node = await pair(house, profile)
+        await callers.stay(node, house.gateways[1])
+        until = time.monotonic() + WAIT_SECONDS
+        while True:
+            described = await caller.call("node.describe", nodeId=node.device_id)
+            if described["connected"]:
+                break
+            assert time.monotonic() < until, described
+            await asyncio.sleep(POLL_SECONDS)
+        listed = await caller.call("node.list")
+        assert listed.keys() == {"ts", "nodes"}
+        (one,) = [entry for entry in listed["nodes"] if entry["nodeId"] == node.device_id]
+        assert described == {**one, "ts": described["ts"]}
+        assert one == {
+            "nodeId": node.device_id,
+            "platform": "linux",
+            "clientId": "node-host",
+            "clientMode": "node",
+            "deviceFamily": "Linux",
+            "caps": [],
+            "commands": [],
+            "lastSeenAtMs": one["lastSeenAtMs"],
+            "lastSeenReason": "connect",
+            "approvedAtMs": one["approvedAtMs"],
+            "paired": True,
+            "connected": True,
+        }
+        operators = [one for one in listed["nodes"] if one["nodeId"] == caller.device_id]
+        assert operators == []
+
+    async def test_a_node_that_is_not_there(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
+        for node_id in (NOBODY, caller.device_id):
+            error = await caller.fails("node.describe", nodeId=node_id)
+            assert error == invalid("unknown nodeId")
+
+    @pytest.mark.parametrize("method", READ_METHODS)
+    async def test_attack_39_need_the_read_scope(
+        self, house: Stack, callers: Callers, method: str
+    ) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI, PAIRING)
+        error = await caller.fails(method, **READ_METHODS[method])
+        assert error == forbidden(READ)
+
+
+def invalid(message: str) -> dict[str, object]:
+    """Return an error without details."""
+    return {"code": "INVALID_REQUEST", "message": message}
+
+
+def forbidden(scope: str) -> dict[str, object]:
+    """Return protocol 4's error for a missing scope."""
+    return {
+        "code": "FORBIDDEN",
+        "message": f"missing scope: {scope}",
+        "details": {
+            "code": "MISSING_SCOPE",
+            "missingScope": scope,
+            "requiredScopes": [scope],
+        },
+    }
+
+
+class TestProtocol3:
+    """The same rules in the older words and shapes (contract §18)."""
+
+    async def test_shapes(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[0], CLI_3)
+        newer = await callers.enter(ADMINISTRATOR, house.gateways[1])
+        target = Visitor(house, CLI_3)
+        request_id = await target.waits(house.gateways[1])
+        approved = await caller.call("device.pair.approve", requestId=request_id)
+        await newer.call("device.pair.rename", deviceId=target.device_id, label=LABEL)
+        await callers.stay(target, house.gateways[2])
+        full = await listed_so(
+            newer,
+            target.device_id,
+            lambda one: one["connected"] and "lastSeenAtMs" in one,
+            "connected",
+        )
+        listed = found((await caller.call("device.pair.list"))["paired"], target.device_id)
+        later = {
+            *("connected", "approvedVia", "lastSeenAtMs", "lastSeenReason"),
+            "operatorLabel",
+        }
+        assert full.keys() - listed.keys() == later
+        assert listed == {name: value for name, value in full.items() if name not in later}
+        assert approved["device"].keys() & later == set()
+
+    async def test_rotate(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3)
+        rotated = await caller.call(
+            "device.token.rotate", deviceId=caller.device_id, role="operator"
+        )
+        assert rotated.keys() == {"deviceId", "role", "token", "scopes", "rotatedAtMs"}
+        caller.visitor.token = rotated["token"]
+        await caller.visitor.visits(house.gateways[1], with_gateway_token=False)
+        other = await callers.enter(ADMINISTRATOR, house.gateways[0], CLI_3)
+        rotated = await other.call(
+            "device.token.rotate", deviceId=caller.device_id, role="operator"
+        )
+        assert rotated.keys() == {"deviceId", "role", "scopes", "rotatedAtMs"}
+
+    @pytest.mark.parametrize(
+        ("scopes", "message"),
+        [
+            ((ADMIN,), "unknown method: device.pair.rename"),
+            ((READ, PAIRING), "missing scope: operator.admin"),
+        ],
+    )
+    async def test_there_is_no_rename(
+        self, house: Stack, callers: Callers, scopes: tuple[str, ...], message: str
+    ) -> None:
+        caller = await callers.enter(SHARED_SECRET, house.gateways[0], CLI_3, *scopes)
+        error = await caller.fails("device.pair.rename", deviceId=caller.device_id, label=LABEL)
+        assert error == invalid(message)
+
+    async def test_attack_18_who_approves_holds_the_scopes(
+        self, house: Stack, callers: Callers
+    ) -> None:
+        caller = await callers.enter(SHARED_SECRET, house.gateways[0], CLI_3)
+        request_id = await Visitor(house, CLI.asking(WRITE)).waits(house.gateways[1])
+        error = await caller.fails("device.pair.approve", requestId=request_id)
+        assert error == invalid("missing scope: operator.write")
+
+    @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
+    async def test_what_is_unknown(self, house: Stack, callers: Callers, kind: str) -> None:
+        caller = await callers.enter(kind, house.gateways[0], CLI_3)
+        for method in ("device.token.revoke", "device.token.rotate"):
+            error = await caller.fails(method, deviceId=NOBODY, role="operator")
+            assert error == invalid("unknown deviceId/role")
+        error = await caller.fails("device.pair.remove", deviceId=NOBODY)
+        assert error == invalid("unknown deviceId")
+
+    async def test_attack_19_a_device_learns_of_no_other(
+        self, house: Stack, callers: Callers
+    ) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3)
+        other = await pair(house)
+        for device_id in (NOBODY, other.device_id):
+            for method, word in (("rotate", "rotation"), ("revoke", "revocation")):
+                error = await caller.fails(
+                    f"device.token.{method}", deviceId=device_id, role="operator"
+                )
+                assert error == invalid(f"device token {word} denied")
+
+    async def test_attack_39_a_scope_that_is_missing(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3, READ)
+        for method, method_row in METHODS.items():
+            if method_row.scope == PAIRING and 3 in method_row.protocols:
+                error = await caller.fails(method)
+                assert error == invalid("missing scope: operator.pairing")
+        only = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3, PAIRING)
+        assert await only.fails("status") == invalid("missing scope: operator.read")
