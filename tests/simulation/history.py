@@ -11,7 +11,7 @@ from shared.messages import EVERY_ROLE, Change, Changed
 from tests.simulation.telling import head_of
 
 if TYPE_CHECKING:
-    from tests.simulation.oracle import Session
+    from tests.simulation.rights import Session
     from tests.simulation.server import Server
 
 ALWAYS = float("-inf")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from shared.bus.channels import inbox_channel
 from tests.simulation.cluster import Cluster
 from tests.simulation.logs import listening
+from tests.simulation.outages import Outages
 from tests.simulation.settled import check_progress, check_views
 from tests.simulation.story import Violation
 from tests.simulation.work import Work
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
     from tests.simulation.approval import ApprovalProcess
     from tests.simulation.cluster import Member
+    from tests.simulation.devices import Device
+    from tests.simulation.network import Way
     from tests.simulation.rules import Variant
-    from tests.simulation.sockets import Device
 
 STEP_SECONDS: Final = 0.0005
 CALL_SECONDS: Final = 0.1
@@ -127,6 +129,10 @@ class Stage:
         for member in moved:
             member.lines[2].server = new
 
+    def trim(self) -> None:
+        """Keep only the newest entry of the change log."""
+        Outages(self.cluster, self.world.random.uniform).trim()
+
     def settle(self) -> None:
         """Let all be quiet, and check what must hold then."""
         for member in self.cluster.members:
@@ -143,6 +149,11 @@ class Stage:
         self.run(2.5)
         check_progress(self.cluster)
         self.run(0.0)
+
+
+def hold(way: Way) -> None:
+    """Keep back what is sent on a way until it is mended."""
+    way.cut = way.keeps = True
 
 
 def play(scenario: Callable[[Stage], None], variant: Variant, **options: int) -> tuple[str, str]:

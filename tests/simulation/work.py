@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tests.simulation.approval import ApprovalProcess
     from tests.simulation.cluster import Cluster
-    from tests.simulation.sockets import Device
+    from tests.simulation.devices import Device
 
     Act = Callable[[], Coroutine[Any, Any, None]]
 
