@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -11,6 +10,8 @@ from aiohttp import WSMsgType
 from shared.device.handshake import Challenge, Credentials, connect_request, encode, request
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, NODE_HOST
+from shared.protocol.events import DEVICE_REQUESTED, DEVICE_RESOLVED
+from shared.protocol.scopes import ADMIN, PAIRING, READ, WRITE, covers
 from tests.simulation.gateway import GATEWAY_TOKEN, GatewayProcess
 from tests.simulation.sockets import CLOSE, PING, TEXT, Message, SimulatedSocket, frames
 
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _KEYS: Final = [DeviceKey.from_seed(bytes([number]) * 32) for number in range(1, 7)]
-_PROFILES: Final = (CLI, CLI, replace(CLI, scopes=("operator.write",)), NODE_HOST, CLI, NODE_HOST)
+_PROFILES: Final = (
+    CLI,
+    CLI.asking(ADMIN),
+    CLI.asking(WRITE),
+    NODE_HOST,
+    CLI.asking(READ, PAIRING),
+    NODE_HOST,
+)
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -37,10 +45,14 @@ class Device:
         self.admitted = False
         self.outcome = ""
         """How the last attempt went: admitted, an error code, or nothing yet."""
-        self.token_only = False
+        self.operates = covers(self.profile.scopes or (), PAIRING, self.role)
+        """Whether it asks for the scope of the device methods."""
+        self.waiting: list[str] = []
+        """Ids of the requests that it heard of, and of no end of."""
         self._world = world
         self._oracle = oracle
         self._sockets = 0
+        self._called: dict[str, str] = {}
 
     @property
     def idle(self) -> bool:
@@ -51,16 +63,29 @@ class Device:
         """Open a socket; `with_token`: prove itself by its device token alone, if it has one."""
         self._sockets += 1
         number = self.number * 1000 + self._sockets
-        self.socket = SimulatedSocket(self._world, self._oracle, self, gateway, number)
+        self.socket = SimulatedSocket(
+            self._world,
+            self._oracle,
+            self,
+            gateway,
+            number,
+            token_only=with_token and bool(self.token),
+        )
         self.admitted = False
         self.outcome = ""
-        self.token_only = with_token and bool(self.token)
         self._world.story.tell(self.name, f"connects to {gateway.name}")
         self._world.after(0.002, gateway.process.receive, gateway.accept, self.socket)
 
     def call(self) -> None:
         """Send a request."""
         self._send(Message(WSMsgType.TEXT, encode(request("health", None, "1")).encode()))
+
+    def operate(self, method: str, **params: str) -> None:
+        """Call a device method; the response is told when it comes."""
+        number = str(len(self._called) + 2)
+        self._called[number] = method
+        self._world.story.tell(self.name, f"calls {method} ({number})")
+        self._send(Message(WSMsgType.TEXT, encode(request(method, params, number)).encode()))
 
     def leave(self) -> None:
         """Close the socket."""
@@ -73,7 +98,7 @@ class Device:
             return
         for kind, payload in frames(data):
             if kind == TEXT:
-                self._take_frame(_decode(payload))
+                self._take_frame(_decode(payload), socket)
             elif kind == PING:
                 self._send(Message(WSMsgType.PONG, b""))
             elif kind == CLOSE:
@@ -86,13 +111,19 @@ class Device:
             self.socket = None
             self.admitted = False
 
-    def _take_frame(self, frame: dict[str, Any]) -> None:
-        if frame.get("event") == "connect.challenge":
+    def _take_frame(self, frame: dict[str, Any], socket: SimulatedSocket) -> None:
+        if frame.get("id") in self._called:
+            self._take_response(frame)
+        elif frame.get("event") == DEVICE_REQUESTED:
+            self.waiting.append(frame["payload"]["requestId"])
+        elif frame.get("event") == DEVICE_RESOLVED:
+            self._forget(frame["payload"]["requestId"])
+        elif frame.get("event") == "connect.challenge":
             payload = frame["payload"]
             challenge = Challenge(payload["nonce"], payload["ts"])
             secret = (
                 Credentials(device_token=self.token)
-                if self.token_only
+                if socket.token_only
                 else Credentials(token=GATEWAY_TOKEN)
             )
             text = encode(connect_request(challenge, self.key, self.profile, secret, "c"))
@@ -108,6 +139,18 @@ class Device:
                 self.token = ""
             why = details.get("reason") or details.get("code") or ""
             self._world.story.tell(self.name, f"is refused: {self.outcome} {why}")
+
+    def _take_response(self, frame: dict[str, Any]) -> None:
+        method, payload = self._called[frame["id"]], frame.get("payload", {})
+        said = "done" if frame["ok"] else frame["error"]["code"]
+        self._world.story.tell(self.name, f"hears of {method} ({frame['id']}): {said}")
+        if "pending" in payload:
+            self.waiting = [one["requestId"] for one in payload["pending"]]
+        self.token = payload.get("token", self.token)
+
+    def _forget(self, request_id: str) -> None:
+        if request_id in self.waiting:
+            self.waiting.remove(request_id)
 
     def _send(self, message: Message) -> None:
         socket = self.socket

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from services.approval.announcer import Announcer
 from shared.messages import Alive
 from tests.simulation.bus import SimulatedBus
 from tests.simulation.scripts import Scripts
+from tests.simulation.watched import WatchedRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from services.approval.authority import Caller
+    from services.approval.ledger import Entry
     from tests.simulation.database import Database, Word
 
 
@@ -51,6 +55,20 @@ class NeverLate(Scripts):
 
     def is_late(self, not_after_ms: int, now_ms: int) -> bool:
         return False
+
+
+class ReadsTheCallerOnly(WatchedRegistry):
+    """R12: a caller is judged by its own record, which may have changed by the commit."""
+
+    def _entry(self, caller: Caller) -> Entry:
+        return super()._entry(replace(caller, device_id=""))
+
+
+class TrustsTheGateway(ReadsTheCallerOnly):
+    """R12: a caller is judged by what the gateway reports of it."""
+
+    async def _narrowed(self, caller: Caller) -> Caller:
+        return caller
 
 
 class BuildsOnAnything(Scripts):

@@ -7,6 +7,8 @@ I3  what one call id writes, and what ends one request, happens once in the hist
 I5  a session is closed by us only for a reason: its device was touched (4001), no beat of a lease's
     length was answered with all there was (1013), or history was lost after the last that was
     (1012); by a close frame, unless the client closed first
+I6  whoever changes something by a call has the right to it at that moment (`callers.py`), and hears
+    of success once that gateway has applied it, or when there is no more time
 
 I4 and progress are looked at when all is quiet (`settled.py`).
 """
@@ -18,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from services.gateway.approvals import WRITTEN_WITHIN_SECONDS
 from services.gateway.connections import SWEEP_SECONDS
+from shared.messages import ASKED_ANEW
 from shared.protocol.closing import CloseCode
+from tests.simulation.callers import Callers
 from tests.simulation.history import ALWAYS, Histories, closes
 from tests.simulation.rights import Rights, Session
 from tests.simulation.sockets import CLOSE, PONG, frames
@@ -45,6 +49,8 @@ class Oracle:
         self._asked: dict[str, float] = {}
         self._heard: dict[GatewayProcess, dict[str, Changed]] = {}
         self._names: dict[str, str] = {}
+        self.callers = Callers(world, self.histories, self.checked)
+        server.before_commit = self.callers.before
         server.on_commit = self.committed
 
     def name(self, device_id: str, name: str) -> None:
@@ -69,6 +75,7 @@ class Oracle:
         for key in keys:
             if key.startswith("latchkey:call:"):
                 self._written_once(server, key.removeprefix("latchkey:call:"), done)
+        self.callers.committed(server, done)
 
     def replaced(self, server: Server) -> None:
         """Take notice that another server is the one that counts now, or has lost its data."""
@@ -78,7 +85,7 @@ class Oracle:
 
     def asked(self, call_id: str) -> None:
         """Take notice that a gateway asks."""
-        self._asked.setdefault(call_id.partition("#")[0], self._world.now)
+        self._asked.setdefault(call_id.partition(ASKED_ANEW)[0], self._world.now)
 
     def heard(self, gateway: GatewayProcess, change: Changed) -> None:
         """Take notice that a gateway was told of a change, be it by news or by a beat."""
@@ -89,8 +96,17 @@ class Oracle:
         """Check that a client may come in (I2)."""
         device, gateway, now = socket.device, socket.gateway, self._world.now
         decided_at = self.histories.time_of(answer.change)
-        session = Session(device.key.device_id, device.role, decided_at, now)
+        session = Session(
+            device.key.device_id,
+            device.role,
+            decided_at,
+            now,
+            device.profile.scopes or (),
+            answer.epoch,
+            socket.token_only,
+        )
         socket.session = session
+        self.callers.admitted(call_id.partition(ASKED_ANEW)[0], session)
         self._world.story.tell(
             gateway.name, f"admits {device.name}, decided at change {answer.change.number}"
         )
@@ -187,7 +203,7 @@ class Oracle:
         self.checked["I3"] += 1
         if not self.histories.first_of_call(server, call_id, done):
             self._world.violate("I3", f"what {call_id} asked for was written twice")
-        asked = self._asked.get(call_id.partition("#")[0])
+        asked = self._asked.get(call_id.partition(ASKED_ANEW)[0])
         if asked is not None and self._world.now > asked + WRITTEN_WITHIN_SECONDS + 0.01:
             late = self._world.now - asked
             self._world.violate("I3", f"{call_id} wrote {late:.1f} s after it was asked")

@@ -19,12 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Session:
-    """An admitted socket: when its right was decided, in the world's time."""
+    """An admitted socket: when its right was decided, in the world's time.
+
+    `scopes` are what it came in with; `epoch` is what the answer said; `confined`: it proved itself
+    by its device token alone.
+    """
 
     device_id: str
     role: str
     decided_at: float
     admitted_at: float
+    scopes: tuple[str, ...]
+    epoch: str
+    confined: bool
     closed: bool = False
 
 

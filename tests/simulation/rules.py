@@ -1,8 +1,7 @@
 """The rules of the beat by number, and the services without one of them (tests only).
 
 `WITHOUT` names, for each part of a rule, the services without it. `test_rules.py` has a scenario for
-each in which an invariant breaks. R12 is not among them: no call that changes something comes from
-a socket yet, so there is nothing to simulate.
+each in which an invariant breaks.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from services.gateway.presence import Presence
 from tests.simulation import lax_approval, lax_gateway
 from tests.simulation.bus import SimulatedBus
 from tests.simulation.scripts import Scripts
-from tests.simulation.watched import WatchedApprovals, WatchedBeat
+from tests.simulation.watched import WatchedApprovals, WatchedBeat, WatchedRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,7 @@ class Variant:
     presence: type[Presence] = Presence
     approvals: type[WatchedApprovals] = WatchedApprovals
     announcer: type[Announcer] = Announcer
+    registry: type[WatchedRegistry] = WatchedRegistry
     bus: type[SimulatedBus] = SimulatedBus
     scripts: type[Scripts] = Scripts
 
@@ -52,6 +52,8 @@ WITHOUT: Final = {
     "R10": Variant(beat=lax_gateway.NeverForgets),
     "R11 once": Variant(scripts=lax_approval.LooksNothingUp),
     "R11 in time": Variant(scripts=lax_approval.NeverLate),
+    "R12": Variant(registry=lax_approval.TrustsTheGateway),
+    "R12 version": Variant(registry=lax_approval.ReadsTheCallerOnly),
     "R13": Variant(scripts=lax_approval.BuildsOnAnything),
     "R14": Variant(bus=lax_approval.HearsNoSilence),
 }

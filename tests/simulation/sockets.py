@@ -79,13 +79,22 @@ class SimulatedSocket:
     """What stands for aiohttp's WebSocket and protocol at the gateway."""
 
     def __init__(
-        self, world: World, oracle: Oracle, device: Device, gateway: GatewayProcess, number: int
+        self,
+        world: World,
+        oracle: Oracle,
+        device: Device,
+        gateway: GatewayProcess,
+        number: int,
+        *,
+        token_only: bool,
     ) -> None:
         self.world = world
         self.device = device
         self.gateway = gateway
         self.address = f"198.51.100.{device.number}"
         self.nonce = f"{number:032x}"
+        self.token_only = token_only
+        """Whether the device proves itself by its device token alone."""
         self.received = PREAUTH_FRAME_LIMIT_BYTES
         self.transport = Transport(self)
         self.session: Session | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from services.approval.records import decode_record
+from services.approval.store import device_key
 from shared.bus.channels import inbox_channel
 from tests.simulation.cluster import Cluster
 from tests.simulation.logs import listening
@@ -75,6 +77,13 @@ class Stage:
         """Have an operator reject what waits."""
         self._work.decide(self.one, reject=True)
         self.run(0.1)
+
+    def request_of(self, device: Device) -> str:
+        """Return the id of the request that a device waits with."""
+        value = self.cluster.server.data.texts[device_key(device.key.device_id)]
+        pending = decode_record(value[16:]).pending
+        assert pending is not None
+        return pending.request_id
 
     def after_a_beat(self) -> None:
         """Let time pass until just after a regular beat has gone out."""

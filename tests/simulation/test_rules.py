@@ -33,6 +33,8 @@ SCENARIOS: Final[dict[str, tuple[Callable[[Stage], None], str]]] = {
     "R10": (applying.news_above_the_head, "I4"),
     "R11 once": (changing.a_second_try, "I3"),
     "R11 in time": (changing.a_late_commit, "I3"),
+    "R12": (changing.a_revoked_operator, "I6"),
+    "R12 version": (changing.a_revoke_before_the_commit, "I6"),
     "R13": (changing.gone_before_it_was_answered, "I4"),
     "R14": (beating.a_silent_loss, "progress"),
 }
