@@ -55,6 +55,13 @@ class CountsOnly(WatchedBeat):
         return change.change.number == self.applied.number + 1
 
 
+class CountsOnlyForCalls(WatchedBeat):
+    """R5: what a call did is taken for applied by its number, whatever history it belongs to."""
+
+    def has_applied(self, change: Change) -> bool:
+        return change.number <= self.applied.number
+
+
 class ForgetsWhatTouched(WatchedBeat):
     """R6: an answer counts though a later change of the device is known."""
 

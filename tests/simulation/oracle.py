@@ -1,6 +1,7 @@
 """What is true, kept apart from what the services believe, and the invariants held against it.
 
-I1  nobody is served longer than the lease after the right to it ended in the store
+I1  nobody is served longer than the lease after the right to it ended in the store; who ended it by
+    a call of its own hears what came of that call, and nothing else
 I2  nobody is admitted who had no right to it within the lease before asking, nor by an answer that
     is older than a revoke which that gateway has heard of
 I3  what one call id writes, and what ends one request, happens once in the history that survives
@@ -25,7 +26,7 @@ from shared.protocol.closing import CloseCode
 from tests.simulation.callers import Callers
 from tests.simulation.history import ALWAYS, Histories, closes
 from tests.simulation.rights import Rights, Session
-from tests.simulation.sockets import CLOSE, PONG, frames
+from tests.simulation.sockets import CLOSE, PONG, TEXT, frames
 
 if TYPE_CHECKING:
     from shared.messages import Admitted, Changed
@@ -146,6 +147,8 @@ class Oracle:
         for kind, payload in frames(data):
             if kind == CLOSE:
                 self._closes(socket, session, int.from_bytes(payload[:2], "big"))
+            elif kind == TEXT and connection.ended_by:
+                self._last_word(socket, session)
             elif kind != PONG:
                 self.checked["I1"] += 1
                 since = self._world.now - self.lease_seconds
@@ -175,6 +178,13 @@ class Oracle:
         return self._lost_at >= self._world.now - seconds
 
     # ------------------------------------------------------------------------------- judgement
+
+    def _last_word(self, socket: SimulatedSocket, session: Session) -> None:
+        """Check that whom a call of its own has ended hears of that call only (I1)."""
+        self.checked["I1 own"] += 1
+        if session.heard_last:
+            self._world.violate("I1", f"{socket.device.name} hears more than of the end it made")
+        session.heard_last = True
 
     def _closes(self, socket: SimulatedSocket, session: Session, code: int) -> None:
         if session.closed:

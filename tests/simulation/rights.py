@@ -33,6 +33,8 @@ class Session:
     epoch: str
     confined: bool
     closed: bool = False
+    heard_last: bool = False
+    """Whether it was told what came of its own call that ended it."""
 
 
 @dataclass(frozen=True, slots=True)

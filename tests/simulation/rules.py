@@ -41,6 +41,7 @@ WITHOUT: Final = {
     "R3": Variant(announcer=lax_approval.AlwaysFresh),
     "R4": Variant(beat=lax_gateway.RenewsAnyway),
     "R5": Variant(beat=lax_gateway.CountsOnly),
+    "R5 calls": Variant(beat=lax_gateway.CountsOnlyForCalls),
     "R6 memory": Variant(beat=lax_gateway.ForgetsWhatTouched),
     "R6 history": Variant(beat=lax_gateway.NeverWaits),
     "R6 turn": Variant(approvals=lax_gateway.ChecksBeforehand),

@@ -22,6 +22,7 @@ SCENARIOS: Final[dict[str, tuple[Callable[[Stage], None], str]]] = {
     "R3": (beating.an_approval_left_behind, "progress"),
     "R4": (beating.far_behind, "I1"),
     "R5": (applying.news_of_two_histories, "I1"),
+    "R5 calls": (applying.a_call_in_another_history, "I6"),
     "R6 memory": (admitting.a_revoke_overtakes, "I2"),
     "R6 history": (admitting.an_answer_of_a_forgotten_history, "I2"),
     "R6 turn": (admitting.a_revoke_in_between, "I2"),

@@ -24,6 +24,20 @@ def news_of_two_histories(stage: Stage) -> None:
     stage.calls(stage.device, 12.0)
 
 
+def a_call_in_another_history(stage: Stage) -> None:
+    """R5: what a call changes has a number that was applied, in a history that is forgotten."""
+    operator = stage.devices[1]
+    stage.pair(stage.device, operator)
+    stage.enter(operator)
+    stage.operate("rename", stage.device)
+    stage.operate("rename", stage.device)
+    stage.after_a_beat()
+    stage.run(0.2)
+    stage.split(forget=2, moved=[stage.one, stage.other])
+    operator.operate("device.pair.remove", deviceId=stage.device.key.device_id)
+    stage.run(0.5)
+
+
 def a_trimmed_log(stage: Stage) -> None:
     """R8: a revoke was missed, and the log no longer tells of it."""
     stage.pair(stage.device, stage.devices[1])
