@@ -583,15 +583,15 @@ class TestWhoIsThere:
         await callers.stay(node, house.gateways[1])
         until = time.monotonic() + WAIT_SECONDS
         while True:
+            listed = await caller.call("node.list")
+            assert listed.keys() == {"ts", "nodes"}
+            (one,) = [entry for entry in listed["nodes"] if entry["nodeId"] == node.device_id]
             described = await caller.call("node.describe", nodeId=node.device_id)
-            if described["connected"]:
+            settled = one["connected"] and "lastSeenAtMs" in one
+            if settled and described == {**one, "ts": described["ts"]}:
                 break
             assert time.monotonic() < until, described
             await asyncio.sleep(POLL_SECONDS)
-        listed = await caller.call("node.list")
-        assert listed.keys() == {"ts", "nodes"}
-        (one,) = [entry for entry in listed["nodes"] if entry["nodeId"] == node.device_id]
-        assert described == {**one, "ts": described["ts"]}
         assert one == {
             "nodeId": node.device_id,
             "platform": "linux",
