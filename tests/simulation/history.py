@@ -11,7 +11,7 @@ from shared.messages import EVERY_ROLE, Change, Changed
 from tests.simulation.telling import head_of
 
 if TYPE_CHECKING:
-    from tests.simulation.oracle import Session
+    from tests.simulation.rights import Session
     from tests.simulation.server import Server
 
 ALWAYS = float("-inf")
@@ -105,6 +105,12 @@ class Histories:
         if tags:
             before.append(tags)
         return not (twice and tags)
+
+    def of_call(self, server: Server, call_id: str) -> list[tuple[int, str]]:
+        """Return numbers and tags of what a call wrote and this history still has."""
+        known = self._of.get(server, {})
+        tags = [tag for written in self._calls.get(call_id, ()) for tag in written]
+        return [(known[tag], tag) for tag in tags if tag in known]
 
     def ended_twice(self, server: Server) -> str:
         """Return a request that this history ends more than once, or nothing."""
