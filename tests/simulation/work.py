@@ -22,7 +22,7 @@ DEVICE_SECONDS: Final = 0.4
 OPERATOR_SECONDS: Final = 0.9
 """How long it is on average until some operator does something."""
 
-CALLER_SECONDS: Final = 0.4
+CALLER_SECONDS: Final = 0.5
 """How long it is on average until some device calls a device method, if one that may is in."""
 APPROVES_SHARE: Final = 0.7
 """How many of its calls approve a request, if it heard of any that waits."""
