@@ -35,7 +35,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         common=common,
         admin_tokens=reader.secrets("APPROVAL_ADMIN_TOKEN"),
         token_secrets=reader.secrets("TOKEN_SECRET"),
-        gateway_public_url=reader.url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws")),
+        gateway_public_url=reader.public_url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws")),
         pending_ttl_seconds=reader.seconds("PENDING_TTL_SECONDS", 3600, least=1, most=30 * 86_400),
         pending_limit=reader.integer("PENDING_LIMIT", 1000, least=1, most=100_000),
         pending_limit_per_address=reader.integer(

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 GATEWAY_URL = "wss://gateway.example"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take --pictures."""
+    parser.addoption("--pictures", action="store_true", help="write the screenshots to docs/")
+
+
 def pytest_sessionstart() -> None:
     """Say once what is missing."""
     if find_chromium() is None:

@@ -66,7 +66,7 @@ async def test_from_refused_to_online_to_revoked(browser: Browser, house: Stack)
             assert (await client.closed(within=10)).code == 4001
         finally:
             await client.close()
-        await one.sees(device, "Operator (revoked)")
+        await one.sees(device, "As operator (revoked)")
         await one.sees(device, "Offline, last seen")
         for text in ("Hall computer was revoked by an operator", "was renamed", "was approved"):
             await one.sees(one.page.locator("#audit"), text)

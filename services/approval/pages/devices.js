@@ -3,8 +3,8 @@
 import * as api from "/setup/api.js";
 import { ask } from "/setup/dialog.js";
 import { KeyedList, byId, el, name, printable, say } from "/setup/dom.js";
-import { rightsList } from "/setup/wishes.js";
-import { ago, clientWords, clock, deviceName, grouped, roleWords, scopeWords, shortId } from "/setup/words.js";
+import { exactly, rightsList } from "/setup/wishes.js";
+import { ago, clientWords, clock, deviceName, grouped, platformWords, scopeWords, shortId } from "/setup/words.js";
 
 export class Devices {
   #devices = [];
@@ -64,11 +64,12 @@ export class Devices {
     const facts = [
       ["It calls itself", device.displayName && name(device.displayName)],
       ["Client", `${clientWords(device.clientId)} (${device.clientMode})`],
-      ["Platform", name([device.platform, device.deviceFamily].filter(Boolean).join(", "))],
+      ["Platform", name(platformWords(device).join(", "))],
       ["Address", device.remoteIp ?? "this machine"],
       ["First paired", clock(device.createdAtMs)],
       ["Approved", `${clock(device.approvedAtMs)}${device.approvedVia === "silent" ? ", by the rule for local clients" : ""}`],
-      ["Key fingerprint (device id)", el("code", {}, grouped(device.deviceId))],
+      ["Key fingerprint, also its device id", el("code", {}, grouped(device.deviceId))],
+      ["Exactly approved", el("code", {}, exactly(device.roles, device.scopes))],
     ];
     return [
       el("dl", {}, ...facts.filter(([, what]) => what).map(([what, is]) => el("div", {}, el("dt", {}, what), el("dd", {}, is)))),
@@ -85,7 +86,7 @@ export class Devices {
   }
 
   #token(device, token) {
-    const role = roleWords(token.role).title.toLowerCase();
+    const role = token.role;
     const state = token.revokedAtMs
       ? `revoked ${clock(token.revokedAtMs)}`
       : `issued ${clock(token.rotatedAtMs || token.createdAtMs)}`;
@@ -177,11 +178,11 @@ function whereWords(device) {
 
 function briefWords(device) {
   const active = (device.tokens ?? []).filter((one) => !one.revokedAtMs).map((one) => one.role);
-  const roles = device.roles.map((role) => roleWords(role).title + (active.includes(role) ? "" : " (revoked)"));
+  const roles = device.roles.map((role) => role + (active.includes(role) ? "" : " (revoked)"));
   const flags = new Set(device.scopes.map((one) => scopeWords(one).flag).filter(Boolean));
   const flag = flags.has("Admin") ? "Admin" : [...flags][0];
   return [
-    `${roles.join(", ")} · ${clientWords(device.clientId)} · `,
+    `As ${roles.join(", ")} · ${clientWords(device.clientId)} · `,
     name(device.platform || "unknown platform"),
     flag ? " " : "",
     ...(flag ? [el("span", { class: "flag" }, flag)] : []),

@@ -2,8 +2,8 @@
 
 import * as api from "/setup/api.js";
 import { KeyedList, byId, el, name, printable, say } from "/setup/dom.js";
-import { rightsList } from "/setup/wishes.js";
-import { ago, changesFor, clientWords, deviceName, grouped, lengthOf, shortId } from "/setup/words.js";
+import { exactly, rightsList } from "/setup/wishes.js";
+import { ago, changesFor, clientWords, deviceName, grouped, lengthOf, platformWords, shortId } from "/setup/words.js";
 
 const OUTCOMES = {
   rejected: "Rejected. If the device connects again, it asks anew.",
@@ -113,16 +113,24 @@ export class Requests {
     const asking = el(
       "div",
       {},
-      el("h4", {}, "It asks for"),
+      el("h4", {}, "It asks to come in"),
       rightsList(request.roles, request.scopes),
       changes,
       el(
-        "p",
-        { class: "key" },
-        "Key fingerprint, which is also its device id: ",
-        el("code", {}, grouped(request.deviceId)),
+        "details",
+        {},
+        el("summary", {}, "Key fingerprint ", el("code", {}, `${grouped(request.deviceId.slice(0, 16))} …`)),
+        el(
+          "dl",
+          {},
+          ...[
+            ["All of it, also its device id", grouped(request.deviceId)],
+            ["Request id", printable(request.requestId)],
+            ["Exactly asked for", exactly(request.roles, request.scopes)],
+            ["Client", printable(`${request.clientId}, ${request.clientMode}`)],
+          ].map(([what, is]) => el("div", {}, el("dt", {}, what), el("dd", {}, el("code", {}, is)))),
+        ),
       ),
-      el("p", { class: "key" }, "Request ", el("code", {}, printable(request.requestId))),
       problem,
       el("div", { class: "actions" }, approve, reject),
     );
@@ -159,7 +167,7 @@ export class Requests {
       node.classList.toggle("done", ending !== undefined);
       say(paired, device && !ending ? "Paired already" : "");
       paired.hidden = !device || ending !== undefined;
-      say(times, `First asked ${ago(one.ts, api.now())}, last asked ${ago(one.lastAskedAtMs, api.now())}.`);
+      say(times, `First asked ${ago(one.ts, api.now())}, last ${ago(one.lastAskedAtMs, api.now())}.`);
       times.hidden = ending !== undefined;
       if (ending === undefined) showChanges(changes, changesFor(one, device));
       else say(outcome, this.#outcome(one, ending, device));
@@ -170,7 +178,7 @@ export class Requests {
   #about(request) {
     return [
       clientWords(request.clientId),
-      ...[request.platform, request.deviceFamily].filter(Boolean).map((one) => name(one)),
+      ...platformWords(request).map((one) => name(one)),
       request.remoteIp ?? "from this machine",
     ].flatMap((one, place) => (place ? [" · ", one] : [one]));
   }

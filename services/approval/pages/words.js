@@ -1,8 +1,8 @@
 // What rights, clients and times are called in words. Nothing here touches the page.
 
 const SCOPES = {
-  "operator.admin": ["Everything", "Full control: all other rights, and every setting of the gateway."],
-  "operator.pairing": ["Manage devices", "Approve, rename and remove devices, and change their tokens."],
+  "operator.admin": ["Everything", "Full control: every right and setting of the gateway."],
+  "operator.pairing": ["Manage devices", "Approve and remove devices, change their tokens."],
   "operator.approvals": ["Approve actions", "Allow or deny what agents want to run."],
   "operator.talk.secrets": ["Read voice keys", "Read the secret keys of voice services."],
   "operator.write": ["Write", "Send messages and start work. Includes reading."],
@@ -12,12 +12,12 @@ const SCOPES = {
   "operator.sessions.read": ["Read sessions", "See the sessions of agents."],
   "operator.sessions.write": ["Write sessions", "Change the sessions of agents."],
 };
-const ADMIN = "operator.admin";
+export const ADMIN = "operator.admin";
 const SENSITIVE = new Set(["operator.pairing", "operator.approvals", "operator.talk.secrets"]);
 
 const ROLES = {
-  operator: ["Operator", "A person's tool: it steers the gateway, as far as its rights go."],
-  node: ["Node", "A machine at the gateway's service: agents may use what it offers, such as its commands or camera."],
+  operator: ["As operator", "A person's tool: it steers the gateway."],
+  node: ["As node", "A machine that agents use: its commands, its camera."],
 };
 
 const CLIENTS = {
@@ -40,10 +40,7 @@ const CLIENTS = {
 
 /** {title, meaning, flag}: what a scope allows; `flag` marks what is to be given with care. */
 export function scopeWords(scope) {
-  const [title, meaning] = SCOPES[scope] ?? [
-    "Other right",
-    scope.startsWith("node.") ? "Something that this node offers." : "This page does not know what it allows.",
-  ];
+  const [title, meaning] = SCOPES[scope] ?? ["Other right", `${scope}, of which this page knows no more.`];
   const flag = scope === ADMIN ? "Admin" : SENSITIVE.has(scope) ? "Admin-like" : "";
   return { title, meaning, flag };
 }
@@ -51,6 +48,12 @@ export function scopeWords(scope) {
 export function roleWords(role) {
   const [title, meaning] = ROLES[role] ?? [role, ""];
   return { title, meaning };
+}
+
+/** Platform and family as the device says them; once where they are the same word. */
+export function platformWords({ platform, deviceFamily }) {
+  const same = platform?.toLowerCase() === deviceFamily?.toLowerCase();
+  return [platform, same ? "" : deviceFamily].filter(Boolean);
 }
 
 export const clientWords = (clientId) => CLIENTS[clientId] ?? clientId;
@@ -96,13 +99,13 @@ export function changesFor(request, device) {
   if (device === undefined) return [];
   const said = [];
   for (const role of request.roles.filter((one) => !device.roles.includes(one))) {
-    said.push(`New role: ${roleWords(role).title}.`);
+    said.push(`New role: ${role}.`);
   }
   for (const token of device.tokens ?? []) {
     if (!token.revokedAtMs || !request.roles.includes(token.role)) continue;
     const back = device.scopes.filter((one) => one.startsWith(`${token.role}.`));
     said.push(
-      `Its access as ${roleWords(token.role).title.toLowerCase()} was revoked; approving gives it back` +
+      `Its access as ${token.role} was revoked; approving gives it back` +
         (back.length ? ` with all it had: ${back.join(", ")}.` : "."),
     );
   }
