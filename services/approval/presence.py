@@ -142,6 +142,11 @@ class Presence:
         ]
         return sorted(live, key=lambda one: (-one.connections, one.boot_id))
 
+    async def version(self) -> int:
+        """Return how often somebody has come or gone."""
+        async with reaching_redis():
+            return int(await self._client.get(PRESENCE_VERSION) or 0)
+
     async def approvals(self) -> list[ApprovalReplica]:
         """Return the live approval replicas, by boot id."""
         async with reaching_redis():

@@ -49,7 +49,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         advised=GATEWAY_TOKEN_ADVISED_CHARACTERS,
     )
     allowed_origins = reader.origins("GATEWAY_ALLOWED_ORIGINS")
-    public_url = reader.url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws"))
+    public_url = reader.public_url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws"))
     control_ui_dir = _control_ui_dir(reader)
     if control_ui_dir is not None and not _may_connect_from(public_url, allowed_origins):
         reader.warnings.append(
