@@ -55,6 +55,15 @@ class Output:
         if not self.as_json:
             self._err.print(Text(text, style=style))
 
+    def step(self, mark: str, name: str, text: str, style: str = "") -> None:
+        """Print one line of a walk: a mark, what was tried, and what was found, wrapped below."""
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(width=2, style=style)
+        grid.add_column(width=10, no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(Text(mark), Text(name), Text(text))
+        self._out.print(grid)
+
     def block(self, title: str, rows: Iterable[Row], *, aside: bool = False) -> None:
         """Print a title and named values below it; empty values are left out."""
         console = self._err if aside else self._out

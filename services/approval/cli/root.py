@@ -6,6 +6,7 @@ import click
 
 from services.approval.cli.auditing import audit
 from services.approval.cli.devices import devices
+from services.approval.cli.doctor.command import doctor
 from services.approval.cli.exits import Exit
 from services.approval.cli.making_secrets import secrets
 from services.approval.cli.replicas import replicas
@@ -34,5 +35,5 @@ def latchkey() -> None:
     """
 
 
-for _command in (devices, replicas, audit, secrets):
+for _command in (devices, replicas, audit, secrets, doctor):
     latchkey.add_command(_command)
