@@ -38,7 +38,7 @@ NAME_UNKNOWN: Final = Cause(
     "`ENOTFOUND`, `Could not resolve host`; the dashboard does not load",
     "No address is known for this name.",
     "Check the spelling. For a domain of your own, add the DNS record that your host asks for, and"
-    " wait until it has spread: `dig {host}`.",
+    " wait until it has spread: `dig {name}`.",
 )
 TCP_REFUSED: Final = Cause(
     "tcp-refused",
@@ -51,7 +51,7 @@ TCP_SILENT: Final = Cause(
     "tcp-silent",
     "`ETIMEDOUT`; the dashboard loads for ever",
     "Nothing comes back from this address: a firewall, or a private address seen from outside.",
-    "Open port {port} in the firewall, or use the public address (`GATEWAY_PUBLIC_URL`).",
+    "Open port {port_number} in the firewall, or use the public address (`GATEWAY_PUBLIC_URL`).",
 )
 TLS_UNTRUSTED: Final = Cause(
     "tls-untrusted",
@@ -76,7 +76,7 @@ TLS_OTHER_NAME: Final = Cause(
     "tls-other-name",
     "`Hostname/IP does not match certificate's altnames`; the browser warns",
     "The certificate is for another name.",
-    "Use the name that the certificate is for, or get one for {host}.",
+    "Use the name that the certificate is for, or get one for {name}.",
 )
 TLS_NOT_SPOKEN: Final = Cause(
     "tls-not-spoken",

@@ -37,7 +37,7 @@ async def addresses(journey: Journey) -> list[str]:
             infos = await loop.getaddrinfo(journey.host, journey.port, type=socket.SOCK_STREAM)
     except (TimeoutError, OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or "no answer from the name server"
-        raise Wrong(causes.NAME_UNKNOWN, f"{journey.host}: {why}", host=journey.host) from None
+        raise Wrong(causes.NAME_UNKNOWN, f"{journey.host}: {why}", name=journey.host) from None
     return list(dict.fromkeys(str(info[4][0]) for info in infos))[:ADDRESSES_TRIED]
 
 
@@ -58,7 +58,7 @@ async def connect(journey: Journey) -> None:
         where = f"port {journey.port} of {', '.join(failed)}"
         if any(isinstance(error, ConnectionRefusedError) for error in failed.values()):
             raise Wrong(causes.TCP_REFUSED, f"{where}: the connection is refused")
-        raise Wrong(causes.TCP_SILENT, f"{where}: nothing answers", port=str(journey.port))
+        raise Wrong(causes.TCP_SILENT, f"{where}: nothing answers", port_number=str(journey.port))
     journey.ok(f"port {journey.port} is open at {', '.join(opened)}")
     if failed:
         journey.note(f"not at {', '.join(failed)}: clients try the next address by themselves")
@@ -82,7 +82,7 @@ async def secure(journey: Journey) -> None:
             cause = causes.TLS_OTHER_NAME
         else:
             cause = causes.TLS_UNTRUSTED
-        raise Wrong(cause, error.verify_message, host=journey.host) from None
+        raise Wrong(cause, error.verify_message, name=journey.host) from None
     except (OSError, asyncio.IncompleteReadError) as error:  # ssl.SSLError and TimeoutError too
         why = getattr(error, "reason", None) or str(error) or "no answer to the greeting"
         raise Wrong(causes.TLS_NOT_SPOKEN, f"no TLS there: {why}", plain_url=plain_url) from None
