@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,33 @@ class Terminal:
         assert process.returncode is not None
         return Ended(process.returncode, out.decode(), err.decode())
 
+    async def typing(self, answer: str, *arguments: str) -> Screen:
+        """Run at a terminal, and type an answer once there is a question."""
+        ours, theirs = pty.openpty()
+        with os.fdopen(ours, "r+b", buffering=0) as keyboard:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "services.approval.cli", *arguments),
+                cwd=ROOT,
+                env=self.env | {"TERM": "dumb"},
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+            )
+            os.close(theirs)
+            shown = b""
+            while b"[y/N]" not in shown:
+                shown += await asyncio.to_thread(keyboard.read, 4096)
+            keyboard.write(f"{answer}\n".encode())
+            code = await process.wait()
+            shown += keyboard.read(65_536)
+        return Screen(code, shown.decode())
+
+
+@dataclass(frozen=True)
+class Screen:
+    code: int
+    text: str
+
 
 @pytest.fixture(scope="module")
 def house(start_stack: StartStack) -> Stack:
@@ -97,7 +125,7 @@ async def test_the_story(house: Stack, terminal: Terminal) -> None:
         assert done["online"]["replica"] == admitted.replica == house.gateways[1].boot_id
 
         listed = await terminal.run("devices", "list")
-        assert f"Online at {admitted.replica}" in listed.out
+        assert f"Online at {admitted.replica[:12]}" in listed.out
         renamed = await terminal.run("devices", "rename", visitor.device_id[:12], "Kitchen Mac")
         assert renamed.code == 0
         gateways = (await terminal.run("replicas", "--json")).json["gateways"]
@@ -157,6 +185,22 @@ async def test_who_watches_hears_of_a_request_and_of_its_end(
     assert [one["action"] for one in events] == ["requested", "rejected"]
     words = await terminal.run("devices", "watch", "--after", str(newest), "--count", "1")
     assert f"latchkey devices approve {request_id}" in words.out
+
+
+async def test_a_person_is_shown_the_request_and_asked(house: Stack, terminal: Terminal) -> None:
+    visitor = Visitor(house)
+    request_id = await visitor.waits(house.gateways[0])
+    screen = await terminal.typing("n", "devices", "approve", "--latest")
+    assert f"Request {request_id}" in screen.text
+    assert "Approve this device? [y/N]" in screen.text
+    assert "Error: nothing was done" in screen.text
+    assert screen.code == 6
+    assert await visitor.waits(house.gateways[0]) == request_id
+
+    screen = await terminal.typing("y", "devices", "approve", "--latest", "--no-wait")
+    assert f"({request_id})." in screen.text
+    assert screen.code == 0
+    await visitor.visits(house.gateways[1])
 
 
 def approved(house: Stack, device_id: str) -> bool:

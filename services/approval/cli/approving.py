@@ -14,6 +14,7 @@ from services.approval.cli.errors import CommandError, Misused, Refused
 from services.approval.cli.exits import Exit
 from services.approval.cli.finding import request_named
 from services.approval.cli.waiting import WAIT_SECONDS, Online, asks_again, until_online
+from services.approval.cli.words import replica_name
 
 if TYPE_CHECKING:
     from services.approval import objects
@@ -130,7 +131,8 @@ async def _say_whether_online(
 ) -> None:
     say = desk.output.line
     if online is not None and online.replica is not None:
-        say(f"Online at {online.replica} {online.after_ms / 1000:.0f} s after approval.", "green")
+        where = replica_name(online.replica)
+        say(f"Online at {where} {online.after_ms / 1000:.0f} s after approval.", "green")
         return
     if online is not None:
         say(f"It came in {online.after_ms / 1000:.0f} s after approval, and has left again.")

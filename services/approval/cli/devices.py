@@ -56,7 +56,7 @@ async def list_devices(desk: Desk) -> None:
     if listed.devices:
         output.table(
             f"Paired ({len(listed.devices)})",
-            ("device", "name", "may", "where", "revoked"),
+            ("device", "name", "may", "where"),
             [showing.device_row(one, now_ms) for one in listed.devices],
         )
     else:

@@ -71,14 +71,18 @@ def device_row(device: PairedDevice, now_ms: int) -> list[str]:
         name_of(device),
         _asks_for(device.roles, device.scopes),
         standing(device, now_ms),
-        ", ".join(one.role for one in device.tokens or () if one.revoked_at_ms is not UNSET),
     ]
 
 
 def standing(device: PairedDevice, now_ms: int) -> str:
-    """Say whether a device is connected, and where, or when it was last."""
+    """Say whether a device is connected, and where, or when it was last; and what is revoked."""
+    revoked = [one.role for one in device.tokens or () if one.revoked_at_ms is not UNSET]
+    return "\n".join([_presence(device, now_ms), *(f"revoked: {role}" for role in revoked)])
+
+
+def _presence(device: PairedDevice, now_ms: int) -> str:
     if device.connected and device.replicas:
-        return "Online at " + ", ".join(map(words.safe, device.replicas))
+        return "Online at " + ", ".join(map(words.replica_name, device.replicas))
     if device.last_seen_at_ms is not UNSET:
         return f"seen {words.ago(device.last_seen_at_ms, now_ms)}"
     return "never connected"

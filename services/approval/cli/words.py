@@ -75,6 +75,11 @@ def kind_of(client_id: str, client_mode: str) -> str:
     return f"{_KINDS.get(client_id, 'client')} ({safe(client_id)}, {safe(client_mode)})"
 
 
+def replica_name(boot_id: str) -> str:
+    """Return a boot id, cut to what tells replicas apart."""
+    return safe(boot_id[:12])
+
+
 def fingerprint(device_id: str) -> str:
     """Return the first 64 bits of a device id, to compare by eye."""
     return " ".join(safe(device_id[at : at + 4]) for at in range(0, 16, 4))

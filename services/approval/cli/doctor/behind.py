@@ -60,7 +60,7 @@ async def read_health(journey: Journey) -> None:
         return
     seen: dict[str, Ready] = {}
     for _ in range(journey.wishes.connections):
-        _, _, body = await fetch(journey, "/readyz")
+        _, _, body = await fetch(journey, "/readyz", {"Connection": "close"})  # any replica
         try:
             ready = msgspec.json.decode(body, type=Ready)
         except msgspec.MsgspecError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from click.testing import CliRunner
@@ -134,4 +135,5 @@ def run(api: Api | None, *arguments: str, token: str | None = TOKEN, **env: str)
         "APPROVAL_PUBLIC_URL": None,
         **env,
     }
-    return CliRunner().invoke(latchkey, [*arguments], env=around, prog_name="latchkey")
+    with TemporaryDirectory() as empty, chdir(empty):  # no secrets file but the one that is named
+        return CliRunner().invoke(latchkey, [*arguments], env=around, prog_name="latchkey")
