@@ -25,6 +25,7 @@ from services.approval.presence import (
 )
 from services.approval.reaching import reaching_redis
 from services.approval.records import Record, RequestNote, decode_note, decode_record
+from services.approval.signed_in import SignedIn
 from shared.messages import BeatAnswer, Change, Changed
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class Store:
         self._offset_ms: float | None = None
         self.has_replicas = False
         self.presence: Final = Presence(client)
+        self.sessions: Final = SignedIn(client)
 
     def now_ms(self) -> int:
         """Return Redis's time, as last learned: one clock for all approval replicas."""
