@@ -92,10 +92,3 @@ async def test_looks(
                 )
                 await check(one)
                 await one.page.keyboard.press("Escape")
-
-
-async def test_without_javascript_it_says_so(browser: Browser, house: Stack) -> None:
-    async with screen(browser, house, java_script_enabled=False) as one:
-        await one.open()
-        await one.sees(one.page.get_by_role("main"), "This page needs JavaScript")
-        assert await one.page.get_by_label("Admin token").is_hidden()

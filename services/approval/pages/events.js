@@ -6,6 +6,8 @@ import { CallFailed, failure } from "/setup/api.js";
 const RETRY_MS = 1000;
 /** The service says something every 15 s: a stream that is silent for longer is dead. */
 const SILENCE_MS = 40000;
+/** A page that nobody looks at gives its connection back: a browser has six for one address. */
+const HIDDEN_MS = 30000;
 
 /** Split the text of a stream into events {id, name, data}; `data` is "" where there is none. */
 export function parser(onEvent) {
@@ -35,6 +37,7 @@ export function parser(onEvent) {
 export async function follow({ signal, onBegin, onEvent, onBreak }) {
   let last = null;
   while (!signal.aborted) {
+    await seen();
     try {
       await listen(last, signal, (event) => {
         const begins = event.data === "";
@@ -51,9 +54,23 @@ export async function follow({ signal, onBegin, onEvent, onBreak }) {
   }
 }
 
+/** Resolve once the page is looked at. */
+async function seen() {
+  while (document.hidden) {
+    await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+  }
+}
+
 async function listen(last, signal, onEvent) {
   const silence = new AbortController();
   let timer = setTimeout(() => silence.abort(), SILENCE_MS);
+  let unseen = null;
+  const look = () => {
+    clearTimeout(unseen);
+    unseen = document.hidden ? setTimeout(() => silence.abort(), HIDDEN_MS) : null;
+  };
+  document.addEventListener("visibilitychange", look);
+  look();
   try {
     const response = await fetch("/v1/events", {
       headers: last === null ? {} : { "Last-Event-ID": String(last) },
@@ -70,6 +87,8 @@ async function listen(last, signal, onEvent) {
       parse(value);
     }
   } finally {
+    document.removeEventListener("visibilitychange", look);
+    clearTimeout(unseen);
     clearTimeout(timer);
   }
 }

@@ -136,6 +136,7 @@ export class Requests {
     );
     const ended = el("div", { class: "ended", hidden: true }, outcome, el("div", { class: "actions" }, dismiss));
     const decide = async (act, how) => {
+      if (approve.getAttribute("aria-disabled") === "true") return;
       for (const button of [approve, reject]) button.setAttribute("aria-disabled", "true");
       say(problem, "");
       try {

@@ -91,6 +91,11 @@ export function ago(thenMs, nowMs) {
   return nowMs - thenMs < 2000 ? "just now" : `${lengthOf(nowMs - thenMs)} ago`;
 }
 
+/** Scopes by their titles, with the scope itself where this page knows none. */
+export function titles(scopes) {
+  return scopes.map((one) => (SCOPES[one] ? `${SCOPES[one][0].toLowerCase()} (${one})` : one)).join(", ");
+}
+
 /**
  * What approving a request changes for a device that is paired already, as sentences.
  * `device` is that device as the API shows it; undefined when it is not paired.
@@ -106,11 +111,11 @@ export function changesFor(request, device) {
     const back = device.scopes.filter((one) => one.startsWith(`${token.role}.`));
     said.push(
       `Its access as ${token.role} was revoked; approving gives it back` +
-        (back.length ? ` with all it had: ${back.join(", ")}.` : "."),
+        (back.length ? ` with all it had: ${titles(back)}.` : "."),
     );
   }
   const more = request.scopes.filter((one) => !covers(device.scopes, one));
-  if (more.length) said.push(`New rights: ${more.join(", ")}.`);
+  if (more.length) said.push(`New rights: ${titles(more)}.`);
   for (const [field, called] of [["platform", "platform"], ["deviceFamily", "kind of device"]]) {
     const [before, after] = [device[field], request[field]];
     if (before && (after ?? "").trim().toLowerCase() !== before.trim().toLowerCase()) {
@@ -118,7 +123,7 @@ export function changesFor(request, device) {
     }
   }
   said.push(
-    device.scopes.length ? `It keeps what it has: ${device.scopes.join(", ")}.` : "It keeps its roles.",
+    device.scopes.length ? `It keeps what it has: ${titles(device.scopes)}.` : "It keeps its roles.",
   );
   return said;
 }
