@@ -22,7 +22,9 @@ FORWARDING_HEADERS: Final = (
 )
 """Any of these says that a proxy stands between the client and us."""
 _PROXY_PREFIXES: Final = ("x-forwarded-", "x-railway-", "x-envoy-", "tailscale-", "cf-", "fly-")
-_PROXY_NAMES: Final = frozenset({"via", "x-client-ip", "true-client-ip", "x-cluster-client-ip"})
+_PROXY_NAMES: Final = frozenset(
+    {"via", "x-request-start", "x-client-ip", "true-client-ip", "x-cluster-client-ip"}
+)
 """What else proxies add: it says nothing of the client that counts, but that it is not here."""
 
 _IPV6_LIMIT_PREFIX_BITS: Final = 64

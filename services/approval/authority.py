@@ -39,7 +39,9 @@ class Caller:
     @property
     def has_record(self) -> bool:
         """Whether the caller stands or falls with a record of its own."""
-        return self.kind not in {"operator", "gateway"} and bool(self.device_id)
+        return self.kind == "device-token" or (
+            self.kind == "shared-secret" and self.device_id != ""
+        )
 
     @property
     def is_admin(self) -> bool:

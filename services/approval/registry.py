@@ -83,12 +83,15 @@ class Registry(Readings):
         return await self._settled(caller, once, Paired)
 
     async def reject(self, caller: Caller, request_id: str) -> str:
-        """Reject a request; returns its device id. By an operator again: the same."""
+        """Reject a request; returns its device id. Again, or once its device is removed: the same.
+
+        Who is confined to one device is not told how a request of it ended.
+        """
 
         async def once(caller: Caller) -> str | None:
             note, held = await self._read(request_id, hidden=caller.confined)
             authority.require_reject(caller, note.device_id)
-            if note.state == REJECTED and caller.kind == "operator":
+            if note.state == REJECTED and not caller.confined:
                 return note.device_id
             record, pending = self._open(request_id, note, held)
             entry = self._entry(caller)
@@ -140,6 +143,7 @@ class Registry(Readings):
         """Draw a new token for a role, in other scopes if given; the old one is void at once."""
 
         async def once(caller: Caller) -> Token | None:
+            authority.require_manage(caller, device_id, None)
             held, record, pairing = await self._paired(device_id)
             token = _active_token(pairing, role)
             wanted = token.scopes if scopes is None else scopes
@@ -162,6 +166,7 @@ class Registry(Readings):
         """Revoke the token of a role; again: the same, and nothing is done."""
 
         async def once(caller: Caller) -> Token | None:
+            authority.require_manage(caller, device_id, None)
             held, record, pairing = await self._paired(device_id)
             token = pairing.tokens.get(role)
             if token is None:

@@ -18,7 +18,6 @@ from services.gateway.calls import Calls
 from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import Connections
 from services.gateway.dashboard import Dashboard
-from services.gateway.handshake import Rules
 from services.gateway.health import readiness_of
 from services.gateway.inbox import Inbox
 from services.gateway.methods import Methods
@@ -26,6 +25,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
 from services.gateway.roster import Roster
 from services.gateway.upkeep import Upkeep
+from services.gateway.verdicts import Rules
 from services.gateway.views import Views, add_routes
 from shared.bus.channels import NEWS, inbox_channel
 from shared.bus.envelope import Envelope
@@ -52,6 +52,7 @@ class Gateway:
     ops_app: web.Application
     arrivals: Arrivals
     connections: Connections
+    beater: Beater
     metrics: Metrics
 
 
@@ -128,7 +129,14 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     arrivals = Arrivals(clock)
     upkeep = Upkeep(arrivals, connections, beat, metrics, clock)
     ops = OpsViews(
-        readiness=readiness_of(boot_id, bus=bus, responders=responders, beat=beat, sockets=sockets),
+        readiness=readiness_of(
+            boot_id,
+            bus=bus,
+            responders=responders,
+            beat=beat,
+            sockets=sockets,
+            connections=connections,
+        ),
         registry=metrics.registry,
         clock=clock,
         loop_delay=upkeep,
@@ -177,4 +185,4 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     log = structlog.get_logger("gateway")
     for advice in settings.warnings:
         log.warning(log_events.SETTING.name, advice=advice)
-    return Gateway(app, ops.ops_app(), arrivals, connections, metrics)
+    return Gateway(app, ops.ops_app(), arrivals, connections, beater, metrics)

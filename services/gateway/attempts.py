@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from services.gateway import log_events
-from services.gateway.handshake import Welcome
+from services.gateway.verdicts import Welcome
 from shared.protocol.closing import CloseCode
 from shared.protocol.refusals import Refusal
 
 if TYPE_CHECKING:
-    from services.gateway.handshake import Handshake, Peer
+    from services.gateway.handshake import Handshake
     from services.gateway.metrics import Metrics
+    from services.gateway.verdicts import Peer
     from shared.clock import Clock
 
 LOCAL_ADVICE: Final = (

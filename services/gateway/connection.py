@@ -15,10 +15,11 @@ from aiohttp import WebSocketError, WSMsgType, web
 from services.gateway import log_events
 from services.gateway.attempts import Attempts
 from services.gateway.connections import LEASE_LOST_REASON
-from services.gateway.handshake import Handshake, Peer, Rules, Welcome
+from services.gateway.handshake import Handshake
 from services.gateway.methods import Session
 from services.gateway.outgoing import pong_frame
 from services.gateway.sockets import Socket, SocketProtocol
+from services.gateway.verdicts import Peer, Rules, Welcome
 from shared.addresses import client_address
 from shared.bus.errors import Unavailable
 from shared.messages import Admission, Knock
@@ -42,9 +43,9 @@ if TYPE_CHECKING:
     from services.gateway.approvals import Approvals
     from services.gateway.calls import Calls
     from services.gateway.connections import Connection, Connections
-    from services.gateway.handshake import Effect
     from services.gateway.methods import Methods
     from services.gateway.metrics import Metrics
+    from services.gateway.verdicts import Effect
     from shared.clock import Clock
     from shared.settings import Network
 

@@ -6,16 +6,14 @@ approval and hand the answer to `on_answer`, let the client in, or turn it away.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, Final
 
 from services.gateway import first_frame
+from services.gateway.claims import Claim
 from services.gateway.origin import origin_problem
-from services.gateway.verifier import verify_device
+from services.gateway.verdicts import Effect, Welcome, client_info
 from shared.messages import (
-    BOOTSTRAP_TOKEN,
-    SHARED_SECRET,
     Admission,
     Admitted,
     Answer,
@@ -29,22 +27,16 @@ from shared.messages import (
 from shared.protocol import refusals
 from shared.protocol.connect import (
     BROWSER_CLIENT_IDS,
-    CONTROL_UI_CLIENT_IDS,
-    Auth,
     ConnectFrame,
-    ConnectParams,
     decode_connect,
 )
 from shared.protocol.hello import Grant
-from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS, PROTOCOLS
+from shared.protocol.limits import PROTOCOLS
 from shared.protocol.refusals import PairingNeeded, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from services.gateway.verdicts import Peer, Rules
 
-    from shared.settings import Secrets
-
-_NO_AUTH: Final = Auth()
 _ROLES: Final = ("operator", "node")
 
 
@@ -56,55 +48,15 @@ class State(Enum):
     DONE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What is known of a client before its first frame.
-
-    `address` is the client's own, behind whatever proxy. `host` and `origin` are HTTP headers.
-    """
-
-    address: str
-    direct_loopback: bool
-    host: str
-    origin: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the gateway's settings say about who may try."""
-
-    gateway_tokens: Secrets
-    allowed_origins: frozenset[str]
-    trusts_local: bool = False
-    """Whether clients of this machine itself are trusted (contract §4.1, §7.1)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Welcome:
-    """The client is admitted: what to tell it, and what its connection may do."""
-
-    frame_id: str
-    protocol: int
-    grant: Grant
-    device_id: str
-    client: ClientInfo
-    answer: Admitted | None
-    """What approval said; None where there was no device to ask about."""
-
-
-Effect = Admission | Knock | Welcome | Refusal
-
-
 class Handshake:
     """One connection's handshake."""
 
     __slots__ = (
+        "_claim",
         "_frame",
-        "_if_clear",
         "_peer",
         "_question",
         "_rules",
-        "_trusted",
         "connection_id",
         "frame_id",
         "nonce",
@@ -126,8 +78,7 @@ class Handshake:
         self._rules = rules
         self._frame: ConnectFrame | None = None
         self._question: Admission | None = None
-        self._if_clear: Welcome | Refusal | None = None
-        self._trusted = rules.trusts_local and peer.direct_loopback and peer.origin is None
+        self._claim: Claim | None = None
 
     @property
     def question(self) -> Admission | None:
@@ -137,7 +88,7 @@ class Handshake:
     @property
     def client(self) -> ClientInfo | None:
         """What the client says it is, once it said so in a sound frame."""
-        return _client_info(self._frame.params) if self._frame else None
+        return client_info(self._frame.params) if self._frame else None
 
     @property
     def device_id(self) -> str:
@@ -159,7 +110,7 @@ class Handshake:
             frame = found
         self._frame = frame
         self.frame_id = frame.id
-        effect = self._judged(frame.params, now_ms)
+        effect = self._judged(frame, now_ms)
         if isinstance(effect, Refusal):
             return self._refused(effect)
         if isinstance(effect, Admission | Knock):
@@ -173,10 +124,10 @@ class Handshake:
         """Turn approval's answer into what the client is told."""
         if isinstance(answer, Locked):
             return self._refused(refusals.rate_limited(answer.retry_after_ms))
-        if isinstance(answer, Clear) and self._if_clear is not None:
-            return self._settled(self._if_clear)
-        question = self._question
-        if question is None or self._frame is None:
+        claim, question = self._claim, self._question
+        if isinstance(answer, Clear) and claim is not None and claim.if_clear is not None:
+            return self._settled(claim.if_clear)
+        if question is None or claim is None:
             message = "an answer that fits no question"
             raise RuntimeError(message)
         if isinstance(answer, Admitted):
@@ -190,7 +141,7 @@ class Handshake:
                 issued_at_ms=answer.issued_at_ms,
             )
             return Welcome(
-                self._frame.id,
+                self.frame_id,
                 self.protocol,
                 grant,
                 question.device_id,
@@ -211,7 +162,7 @@ class Handshake:
             )
             return self._refused(refusals.pairing_required(needed, self.protocol))
         if isinstance(answer, Denied):
-            return self._refused(self._denied(answer, question))
+            return self._refused(self._denied(answer, question, claim))
         return self.on_unavailable("pending-limit", "approval", retry_after_ms=10_000)
 
     def on_unavailable(self, reason: str, dependency: str, *, retry_after_ms: int) -> Refusal:
@@ -228,8 +179,9 @@ class Handshake:
         self.state = State.DONE
         return refusal.with_detail("connectionId", self.connection_id)
 
-    def _judged(self, params: ConnectParams, now_ms: int) -> Effect:
+    def _judged(self, frame: ConnectFrame, now_ms: int) -> Effect:
         """Go through contract §4, steps 3 and 6 to 12."""
+        params = frame.params
         version = first_frame.common_version(params.min_protocol, params.max_protocol)
         role = params.role or "operator"
         if first_frame.is_worker(params.client.id, params.client.mode, role, version):
@@ -248,155 +200,21 @@ class Handshake:
             )
             if problem is not None:
                 return refusals.origin_not_allowed(problem)
-        return self._with_secrets(params, role, version, now_ms)
-
-    def _with_secrets(self, params: ConnectParams, role: str, version: int, now_ms: int) -> Effect:
-        """Go through contract §4, steps 9 to 12."""
-        auth = params.auth or _NO_AUTH
-        offered = self._offered(auth)
-        secret_is_right = any(self._rules.gateway_tokens.accepts(one) for one in offered)
-        if not params.device:
-            return self._without_device(params, role, offered, secret_is_right=secret_is_right)
-        scopes = params.scopes or []
-        proof = verify_device(
-            params, params.device, role=role, scopes=scopes, nonce=self.nonce, now_ms=now_ms
-        )
-        if isinstance(proof, Refusal):
-            return proof
-        if secret_is_right and self._is_own_backend(params):
-            return self._without_pairing(params, role, scopes)
-        candidate, field = ("", "") if secret_is_right else _device_token_candidate(auth)
-        if not secret_is_right and (
-            not candidate or (field != "deviceToken" and auth.bootstrap_token)
-        ):
-            return self._without_candidate(params, auth, offered)
-        return Admission(
-            call_id=self.connection_id,
-            device_id=params.device.id,
-            public_key=proof,
+        self._claim = Claim(
+            frame,
             role=role,
-            scopes=scopes,
-            client=_client_info(params),
-            method="token" if secret_is_right else "device-token",
-            address=self._peer.address,
             protocol=version,
-            candidate=candidate,
-            candidate_field=field,
-            wrong_secret=bool(offered) and not secret_is_right,
-            guessed_secret=not secret_is_right and any(one != candidate for one in offered),
-            trusted=self._trusted,
-        )
-
-    def _without_candidate(
-        self, params: ConnectParams, auth: Auth, offered: list[str]
-    ) -> Knock | Refusal:
-        """Turn away who brought nothing that approval could find in order."""
-        if auth.bootstrap_token:
-            return self._knock([BOOTSTRAP_TOKEN], refusals.bootstrap_token_invalid(self.protocol))
-        if not offered:
-            return refusals.token_missing(self._hint(params, missing=True))
-        hint = self._hint(params, missing=False)
-        return self._knock([SHARED_SECRET], refusals.token_mismatch(hint, with_device=False))
-
-    def _offered(self, auth: Auth) -> list[str]:
-        """Return the gateway tokens that a client brought: protocol 3 knows one field for them."""
-        fields = [auth.token]
-        if self.protocol != refusals.PROTOCOL_3:
-            fields.append(auth.password)
-        return [secret for secret in fields if secret]
-
-    def _without_device(
-        self,
-        params: ConnectParams,
-        role: str,
-        offered: list[str],
-        *,
-        secret_is_right: bool,
-    ) -> Knock | Welcome | Refusal:
-        """Judge a client that proves no device (contract §4.1): it keeps its scopes if trusted."""
-        if params.client.id in CONTROL_UI_CLIENT_IDS:
-            return refusals.CONTROL_UI_DEVICE_REQUIRED
-        if offered and not secret_is_right:
-            hint = self._hint(params, missing=False)
-            return self._knock([SHARED_SECRET], refusals.token_mismatch(hint, with_device=False))
-        if not secret_is_right or role != "operator":
-            return refusals.DEVICE_REQUIRED
-        kept = self._is_own_backend(params) or (self._trusted and _is_cli(params))
-        return self._without_pairing(params, role, params.scopes or () if kept else ())
-
-    def _is_own_backend(self, params: ConnectParams) -> bool:
-        """Say whether this is a program of this machine that needs no pairing."""
-        client = params.client
-        return self._trusted and (client.id, client.mode) == ("gateway-client", "backend")
-
-    def _without_pairing(
-        self, params: ConnectParams, role: str, scopes: Sequence[str]
-    ) -> Knock | Welcome:
-        """Let in on the gateway token alone, with these scopes and no device token."""
-        grant = Grant(method="token", role=role, scopes=scopes)
-        welcome = Welcome(self.frame_id, self.protocol, grant, "", _client_info(params), None)
-        return self._knock([SHARED_SECRET], welcome)
-
-    @overload
-    def _knock(self, classes: list[str], if_clear: Welcome) -> Knock | Welcome: ...
-
-    @overload
-    def _knock(self, classes: list[str], if_clear: Refusal) -> Knock | Refusal: ...
-
-    def _knock(self, classes: list[str], if_clear: Welcome | Refusal) -> Effect:
-        """Have approval count what was offered before the client hears of it.
-
-        A trusted client is not counted, and never locked out.
-        """
-        if self._trusted:
-            return if_clear
-        self._if_clear = if_clear
-        return Knock(
+            peer=self._peer,
+            rules=self._rules,
             call_id=self.connection_id,
-            address=self._peer.address,
-            classes=classes,
-            right=isinstance(if_clear, Welcome),
         )
+        return self._claim.judged(self.nonce, now_ms)
 
-    def _denied(self, answer: Denied, question: Admission) -> Refusal:
+    def _denied(self, answer: Denied, question: Admission, claim: Claim) -> Refusal:
         if answer.why == "scope-mismatch":
             return refusals.SCOPE_MISMATCH
         if answer.why == "key-mismatch":
             return refusals.DEVICE_ID_MISMATCH
-        if question.candidate_field == "deviceToken" or self._frame is None:
+        if question.candidate_field == "deviceToken":
             return refusals.DEVICE_TOKEN_MISMATCH
-        hint = self._hint(self._frame.params, missing=False)
-        return refusals.token_mismatch(hint, with_device=True)
-
-    def _hint(self, params: ConnectParams, *, missing: bool) -> str:
-        return refusals.token_hint(
-            params.client.id,
-            params.client.mode,
-            missing=missing,
-            local=self._peer.direct_loopback and self.protocol != refusals.PROTOCOL_3,
-        )
-
-
-def _device_token_candidate(auth: Auth) -> tuple[str, str]:
-    """Return the text that may be a device token, and the field of `auth` it stood in."""
-    if auth.device_token:
-        return auth.device_token, "deviceToken"
-    if auth.token:
-        return auth.token, "token"
-    return "", ""
-
-
-def _is_cli(params: ConnectParams) -> bool:
-    return (params.client.id, params.client.mode) == ("cli", "cli")
-
-
-def _client_info(params: ConnectParams) -> ClientInfo:
-    client = params.client
-    return ClientInfo(
-        id=client.id,
-        mode=client.mode,
-        version=client.version,
-        platform=client.platform,
-        device_family=client.device_family or "",
-        display_name=(client.display_name or "")[:DISPLAY_NAME_LIMIT_CHARACTERS],
-    )
+        return claim.token_mismatch(with_device=True)

@@ -104,7 +104,10 @@ class Methods:
 
 
 def _passed_on(request: RequestFrame, method: Method) -> Turn:
-    params = parse(bytes(request.params))
+    try:
+        params = parse(bytes(request.params))
+    except ValueError:
+        return _IGNORED
     problems = params_problems(params, method.params) if method.params else []
     if problems:
         return _invalid(request, f"invalid {request.method} params: {problems[0]}")

@@ -95,10 +95,10 @@ async def metric(service: ServiceProcess, name: str) -> float:
 
 
 async def closed_within(raw: RawSocket, seconds: float) -> Close:
-    """Return how it was closed, and fail if that took longer; ticks may come before."""
+    """Return how it was closed, and fail if that took longer; who is there may be told before."""
     began = time.monotonic()
     while (frame := await raw.receive()).opcode != CLOSE:
-        assert frame.opcode == PING or frame.json["event"] == "tick"
+        assert frame.opcode == PING or frame.json["event"] in {"tick", "presence"}
     took = time.monotonic() - began
     assert took < seconds + MARGIN_SECONDS, f"closed after {took:.1f} s"
     return frame.close

@@ -230,6 +230,7 @@ class TestShutdown:
             assert answer["ok"]
             leaving.terminate()
             assert await leaving.until_ended() == 0
+            assert (await raw.receive_text())["event"] == "shutdown"
             assert await raw.closed() == (1012, "service restart")
         leaving.start()
         await leaving.until_ready()

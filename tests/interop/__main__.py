@@ -50,8 +50,6 @@ def main() -> int:
     except RunFailed as error:
         print(f"Latchkey does not run.\n{error}", file=sys.stderr)
         keep = True
-    except Unexpected as error:
-        print(f"A client does not run: {error}.", file=sys.stderr)
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
@@ -65,11 +63,16 @@ def main() -> int:
 async def _run(plan: Plan, names: list[str]) -> bool:
     """Tell every case of these parts, print the table, return whether all is well."""
     begin = time.monotonic()
-    rows, notes = [], []
+    rows, notes, broken = [], [], False
     for name in names:
         if sys.stderr.isatty():
             print(f"{name} ...", file=sys.stderr)
-        report = await PARTS[name](plan)
+        try:
+            report = await PARTS[name](plan)
+        except Unexpected as error:
+            print(f"The part {name} does not run: {error}.", file=sys.stderr)
+            broken = True
+            continue
         rows += report.rows
         notes += report.notes
     rows += schema_rows(plan.heard)
@@ -82,7 +85,7 @@ async def _run(plan: Plan, names: list[str]) -> bool:
         print(note)
     for reason in dict.fromkeys(row.skipped for row in rows if row.skipped):
         print(f"SKIPPED: {reason}", file=sys.stderr)
-    return right == total
+    return right == total and not broken
 
 
 if __name__ == "__main__":

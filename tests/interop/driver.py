@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import json
 import os
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -101,6 +101,9 @@ async def driving(
             await asyncio.wait([reading], timeout=STOP_SECONDS)
             reading.cancel()
     finally:
-        with suppress(ProcessLookupError):
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
             process.kill()
-        await process.wait()
+            await process.wait()

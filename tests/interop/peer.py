@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from shared.device.client import DeviceClient
@@ -28,6 +29,9 @@ class Peer:
     def __init__(self, latchkey: Latchkey) -> None:
         self._latchkey = latchkey
         self._key = DeviceKey.generate()
+        # The dashboard takes devices of one name for one device, and hides all but the latest.
+        name = f"Device {self._key.device_id[:6]}"
+        self._profile = replace(REFERENCE, display_name=name)
         self._client: DeviceClient | None = None
 
     async def __aenter__(self) -> Self:
@@ -79,7 +83,7 @@ class Peer:
         self._client = DeviceClient(
             self._latchkey.gateway,
             self._key,
-            REFERENCE,
+            self._profile,
             token=self._latchkey.gateway_token,
             headers=_ELSEWHERE,
         )

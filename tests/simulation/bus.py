@@ -104,8 +104,8 @@ class SimulatedBus:
             self._watch = self._process.loop.call_later(self.silence_seconds, self._look)
 
     def _ask_for(self, server: Server, number: int) -> None:
-        if self._process.gone:
-            return
+        if self._process.gone or number != self._number:
+            return  # whoever asked has given that connection up
         if not server.up:
             self.subscription.down.carry(self._process.receive, self._broken, number)
             return

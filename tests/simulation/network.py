@@ -71,6 +71,7 @@ class Way:
 
     def _seconds(self) -> float:
         slow = self._random.uniform(0, self.slow_seconds)
+        self._world.slow_until = max(self._world.slow_until, self._world.now + slow)
         return LEAST_SECONDS + SPREAD_SECONDS * self._random.random() + slow
 
 

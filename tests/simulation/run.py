@@ -98,6 +98,7 @@ def simulate(seed: int, variant: Variant = SOUND, *, told: bool = False) -> Outc
             outcome.faults, outcome.checked = faults.drawn, cluster.oracle.checked
             outcome.mattered = world.mattered
             world.run(until)
+            world.run(world.slow_until)
             world.story.tell("", "all faults are over, and nobody does anything more")
             _settle(cluster)
             check_views(cluster)

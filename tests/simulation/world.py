@@ -109,6 +109,8 @@ class World:
         """How often each rule made a difference, by what `__main__` calls it."""
         self._violation: Violation | None = None
         self.turns = 0
+        self.slow_until = 0.0
+        """When the last thing arrives that a fault has delayed."""
         self.turn_seconds = 0.00002
         """How long a turn of a process's loop takes; things arrive meanwhile."""
 

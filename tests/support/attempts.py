@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from services.gateway.handshake import Effect, Handshake, Peer, Rules, State, Welcome
+from services.gateway.handshake import Handshake, State
+from services.gateway.verdicts import Effect, Peer, Rules, Welcome
 from shared.device.handshake import Challenge, Credentials, connect_request
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, Profile

@@ -52,7 +52,7 @@ class ApprovalClient:
     ) -> None:
         await self._session.close()
 
-    async def pending(self) -> list[objects.PendingRequest]:
+    async def pending(self) -> list[objects.WaitingRequest]:
         """Return the requests that wait, newest first."""
         return (await self._call("GET", "/v1/requests", objects.PendingRequests)).pending
 

@@ -24,7 +24,7 @@ _ROLES = click.Choice(["operator", "node"])
 class Listed(msgspec.Struct, frozen=True):
     """Everything that waits, newest first, and everything that is paired."""
 
-    pending: list[objects.PendingRequest]
+    pending: list[objects.WaitingRequest]
     devices: list[objects.PairedDevice]
 
 

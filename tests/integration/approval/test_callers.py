@@ -127,6 +127,17 @@ class TestSharedSecret:
         assert await door.rename(caller, device.device_id, "label") == "label"
         await door.remove(caller, device.device_id)
 
+    async def test_what_went_with_its_device_is_rejected_already(self, here: Replica) -> None:
+        """`openclaw devices clear --pending` lists, removes all devices, then rejects what waited."""
+        device = await here.paired()
+        asked = await here.request(device.asks((ADMIN,)))
+        door = here.registry
+        await door.remove(shared_secret(), device.device_id)
+        last = (await door.audit(OPERATOR, asked.change.number, 10))[-1]
+        for _ in range(2):
+            assert await door.reject(shared_secret(), asked.request_id) == device.device_id
+        assert (await door.audit(OPERATOR, asked.change.number, 10))[-1] == last
+
     async def test_what_is_unknown(self, here: Replica) -> None:
         door = here.registry
         with pytest.raises(NotAllowed):

@@ -17,11 +17,11 @@ from services.gateway.arrivals import Arrivals
 from services.gateway.calls import Calls
 from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import SWEEP_SECONDS, Connection, Connections
-from services.gateway.handshake import Rules
 from services.gateway.methods import Methods
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
 from services.gateway.sockets import SocketProtocol
+from services.gateway.verdicts import Rules
 from services.gateway.views import Views, add_routes
 from shared.device.client import DeviceClient
 from shared.device.handshake import Credentials

@@ -173,7 +173,7 @@ class TestSecondConnect:
         assert connection.session is session
         assert (session.role, list(session.scopes), session.device_id, session.method) == before
         assert len(house.approvals.asked) == 1
-        assert house.connections.close_device(session.device_id, ["*"], "device removed") == 1
+        assert house.connections.close_device(session.device_id, ["*"], by_call="") == 1
 
 
 class TestUnknownMethod:

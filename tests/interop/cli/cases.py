@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from tests.interop.cases import Case
@@ -90,7 +91,8 @@ REMOTE_4: Final[Cases] = (
             "HTTP 200",
         ),
     ),
-    Case("cron list", CliStory.schedule_listed, ("exit 0", "no jobs")),
+    # It is let in. What the door does not have, only an admin is told so of.
+    Case("cron list, paired", CliStory.schedule, ("exit 1", "missing scope: operator.admin")),
     Case(
         "list needs a scope more",
         CliStory.asked_for_more,
@@ -111,7 +113,7 @@ REMOTE_4: Final[Cases] = (
     Case(
         "list, its own device removed",
         CliStory.unknown_again,
-        ("exit 1", "device pairing required"),
+        ("exit 1", "device pairing required (requestId: ID)"),
     ),
 )
 
@@ -126,16 +128,20 @@ _COMMANDS_3: Final = (
         ("exit 0", "its ids", "its device comes in"),
     ),
     *_MANAGE,
-    _unknown("unknown requestId"),
+    _unknown("[openclaw] Failed to start CLI: GatewayClientRequestError: unknown requestId"),
 )
-LOCAL_3: Final[Cases] = (*_COMMANDS_3, _CLEAR_ALL)
+LOCAL_3: Final[Cases] = (
+    *_COMMANDS_3,
+    # Each of its connections brings the device anew, the one after its own removal too.
+    replace(_CLEAR_ALL, expected=("exit 0", "what there was", "left: cli silent", "nothing waits")),
+)
 REMOTE_3: Final[Cases] = (
     Case(
         "list makes a device",
         CliStory.asked_for_more,
         (
             "exit 1",
-            "gateway connect failed: GatewayClientRequestError: pairing required",
+            "[openclaw] Failed to start CLI: Error: gateway closed (1008): pairing required",
             (
                 "asks for operator.admin operator.read operator.write operator.approvals "
                 "operator.pairing"
@@ -148,6 +154,9 @@ REMOTE_3: Final[Cases] = (
     Case(
         "list, its own device removed",
         CliStory.unknown_again,
-        ("exit 1", "gateway connect failed: GatewayClientRequestError: pairing required"),
+        (
+            "exit 1",
+            "[openclaw] Failed to start CLI: Error: gateway closed (1008): pairing required",
+        ),
     ),
 )

@@ -79,3 +79,4 @@ async def _told(place: Place, latchkey: Latchkey, home: Path, rows: list[Row]) -
         story = CliStory(latchkey, openclaw, ending)
         for row, case in zip(rows, place.cases, strict=True):
             await tell(row, case, story)
+        await story.leave()

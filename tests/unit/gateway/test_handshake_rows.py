@@ -54,7 +54,7 @@ from tests.support.attempts import (
 )
 
 if TYPE_CHECKING:
-    from services.gateway.handshake import Peer
+    from services.gateway.verdicts import Peer
 
 NOW = Change(1, "tag")
 WRONG_DEVICE_TOKEN = Denied(NOW, "device-token-mismatch")

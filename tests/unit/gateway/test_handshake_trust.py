@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from multidict import CIMultiDict
 
-from services.gateway.handshake import Effect, Handshake, State, Welcome
+from services.gateway.handshake import Handshake, State
+from services.gateway.verdicts import Effect, Welcome
 from shared.addresses import client_address
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST, REFERENCE, Profile
 from shared.messages import Admission, Knock
@@ -25,7 +26,7 @@ from tests.support.attempts import (
 )
 
 if TYPE_CHECKING:
-    from services.gateway.handshake import Peer
+    from services.gateway.verdicts import Peer
 
 TRUSTING = replace(RULES, trusts_local=True)
 WISHED = CLI.asking("operator.pairing", "operator.admin")
@@ -115,6 +116,7 @@ class TestAttack10:
             "x-forwarded-for",
             "X-Forwarded-Port",
             "X-Railway-Edge",
+            "X-Request-Start",
             "X-Envoy-External-Address",
             "Tailscale-User-Name",
             "CF-Connecting-IP",

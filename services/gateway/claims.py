@@ -1,0 +1,186 @@
+"""What a client brings along, and what follows from it (contract §4, steps 9 to 12). Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, overload
+
+from services.gateway.verdicts import Effect, Welcome, client_info
+from services.gateway.verifier import verify_device
+from shared.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, Admission, Knock
+from shared.protocol import refusals
+from shared.protocol.connect import CONTROL_UI_CLIENT_IDS, Auth
+from shared.protocol.hello import Grant
+from shared.protocol.refusals import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.gateway.verdicts import Peer, Rules
+    from shared.protocol.connect import ConnectFrame
+
+_NO_AUTH: Final = Auth()
+
+
+class Claim:
+    """One client's claim: a sound connect in a version and a role that are served.
+
+    `if_clear` is what becomes of the client once approval has taken notice of a Knock.
+    """
+
+    __slots__ = (
+        "_call_id",
+        "_frame_id",
+        "_params",
+        "_peer",
+        "_protocol",
+        "_role",
+        "_rules",
+        "_trusted",
+        "if_clear",
+    )
+
+    def __init__(
+        self,
+        frame: ConnectFrame,
+        *,
+        role: str,
+        protocol: int,
+        peer: Peer,
+        rules: Rules,
+        call_id: str,
+    ) -> None:
+        self._frame_id = frame.id
+        self._params = frame.params
+        self._role = role
+        self._protocol = protocol
+        self._peer = peer
+        self._rules = rules
+        self._call_id = call_id
+        self._trusted = rules.trusts_local and peer.direct_loopback and peer.origin is None
+        self.if_clear: Welcome | Refusal | None = None
+
+    def judged(self, nonce: str, now_ms: int) -> Effect:
+        """Say what is to be done; `now_ms` is the wall clock, for the age of the signature."""
+        params, role = self._params, self._role
+        auth = params.auth or _NO_AUTH
+        offered = self._offered(auth)
+        secret_is_right = any(self._rules.gateway_tokens.accepts(one) for one in offered)
+        if not params.device:
+            return self._without_device(offered, secret_is_right=secret_is_right)
+        scopes = params.scopes or []
+        proof = verify_device(
+            params, params.device, role=role, scopes=scopes, nonce=nonce, now_ms=now_ms
+        )
+        if isinstance(proof, Refusal):
+            return proof
+        if secret_is_right and self._is_own_backend():
+            return self._without_pairing(scopes)
+        candidate, field = ("", "") if secret_is_right else _device_token_candidate(auth)
+        if not secret_is_right and (
+            not candidate or (field != "deviceToken" and auth.bootstrap_token)
+        ):
+            return self._without_candidate(auth, offered)
+        return Admission(
+            call_id=self._call_id,
+            device_id=params.device.id,
+            public_key=proof,
+            role=role,
+            scopes=scopes,
+            client=client_info(params),
+            method="token" if secret_is_right else "device-token",
+            address=self._peer.address,
+            protocol=self._protocol,
+            candidate=candidate,
+            candidate_field=field,
+            wrong_secret=bool(offered) and not secret_is_right,
+            guessed_secret=not secret_is_right and any(one != candidate for one in offered),
+            trusted=self._trusted,
+        )
+
+    def _without_candidate(self, auth: Auth, offered: list[str]) -> Knock | Refusal:
+        """Turn away who brought nothing that approval could find in order."""
+        if auth.bootstrap_token:
+            return self._knock([BOOTSTRAP_TOKEN], refusals.bootstrap_token_invalid(self._protocol))
+        if not offered:
+            return refusals.token_missing(self._hint(missing=True))
+        return self._knock([SHARED_SECRET], self.token_mismatch(with_device=False))
+
+    def _offered(self, auth: Auth) -> list[str]:
+        """Return the gateway tokens that a client brought: protocol 3 knows one field for them."""
+        fields = [auth.token]
+        if self._protocol != refusals.PROTOCOL_3:
+            fields.append(auth.password)
+        return [secret for secret in fields if secret]
+
+    def _without_device(
+        self, offered: list[str], *, secret_is_right: bool
+    ) -> Knock | Welcome | Refusal:
+        """Judge a client that proves no device (contract §4.1): it keeps its scopes if trusted."""
+        params = self._params
+        if params.client.id in CONTROL_UI_CLIENT_IDS:
+            return refusals.CONTROL_UI_DEVICE_REQUIRED
+        if offered and not secret_is_right:
+            return self._knock([SHARED_SECRET], self.token_mismatch(with_device=False))
+        if not secret_is_right or self._role != "operator":
+            return refusals.DEVICE_REQUIRED
+        kept = self._is_own_backend() or (self._trusted and self._is_cli())
+        return self._without_pairing(params.scopes or () if kept else ())
+
+    def _is_own_backend(self) -> bool:
+        """Say whether this is a program of this machine that needs no pairing."""
+        client = self._params.client
+        return self._trusted and (client.id, client.mode) == ("gateway-client", "backend")
+
+    def _is_cli(self) -> bool:
+        client = self._params.client
+        return (client.id, client.mode) == ("cli", "cli")
+
+    def _without_pairing(self, scopes: Sequence[str]) -> Knock | Welcome:
+        """Let in on the gateway token alone, with these scopes and no device token."""
+        grant = Grant(method="token", role=self._role, scopes=scopes)
+        welcome = Welcome(
+            self._frame_id, self._protocol, grant, "", client_info(self._params), None
+        )
+        return self._knock([SHARED_SECRET], welcome)
+
+    @overload
+    def _knock(self, classes: list[str], if_clear: Welcome) -> Knock | Welcome: ...
+
+    @overload
+    def _knock(self, classes: list[str], if_clear: Refusal) -> Knock | Refusal: ...
+
+    def _knock(self, classes: list[str], if_clear: Welcome | Refusal) -> Effect:
+        """Have approval count what was offered before the client hears of it.
+
+        A trusted client is not counted, and never locked out.
+        """
+        if self._trusted:
+            return if_clear
+        self.if_clear = if_clear
+        return Knock(
+            call_id=self._call_id,
+            address=self._peer.address,
+            classes=classes,
+            right=isinstance(if_clear, Welcome),
+        )
+
+    def token_mismatch(self, *, with_device: bool) -> Refusal:
+        """Refuse a wrong gateway token."""
+        return refusals.token_mismatch(self._hint(missing=False), with_device=with_device)
+
+    def _hint(self, *, missing: bool) -> str:
+        return refusals.token_hint(
+            self._params.client.id,
+            self._params.client.mode,
+            missing=missing,
+            local=self._peer.direct_loopback and self._protocol != refusals.PROTOCOL_3,
+        )
+
+
+def _device_token_candidate(auth: Auth) -> tuple[str, str]:
+    """Return the text that may be a device token, and the field of `auth` it stood in."""
+    if auth.device_token:
+        return auth.device_token, "deviceToken"
+    if auth.token:
+        return auth.token, "token"
+    return "", ""

@@ -1,0 +1,197 @@
+"""Those who call methods over a socket, in the classes of contract §10."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from shared.device.handshake import Credentials
+from shared.device.profile import CLI
+from tests.e2e.people import Operator, pair
+from tests.support.raw_socket import CLOSE, TEXT, RawSocket
+from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from shared.device.client import DeviceClient
+    from shared.device.handshake import Close
+    from shared.device.profile import Profile
+    from tests.e2e.people import Visitor
+    from tests.support.service import ServiceProcess
+    from tests.support.stack import Stack
+
+READ: Final = "operator.read"
+WRITE: Final = "operator.write"
+ADMIN: Final = "operator.admin"
+PAIRING: Final = "operator.pairing"
+NOBODY: Final = "0" * 64
+"""The id of a device that nobody has."""
+
+
+class CallerClass(NamedTuple):
+    """How a caller came in, and with which scopes."""
+
+    with_gateway_token: bool
+    scopes: tuple[str, ...]
+
+
+DEVICE_TOKEN: Final = "device-token"
+SHARED_SECRET: Final = "shared-secret"
+ADMINISTRATOR: Final = "admin"
+CLASSES: Final = {
+    DEVICE_TOKEN: CallerClass(with_gateway_token=False, scopes=(READ, PAIRING)),
+    SHARED_SECRET: CallerClass(with_gateway_token=True, scopes=(READ, PAIRING)),
+    ADMINISTRATOR: CallerClass(with_gateway_token=True, scopes=(ADMIN,)),
+    "device-token admin": CallerClass(with_gateway_token=False, scopes=(ADMIN,)),
+}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A device that is in."""
+
+    visitor: Visitor
+    client: DeviceClient
+
+    @property
+    def device_id(self) -> str:
+        """Its device's id."""
+        return self.visitor.device_id
+
+    async def call(self, method: str, **params: object) -> Any:
+        """Call, and return the payload."""
+        response = await self.client.call(method, params)
+        assert response.ok, response
+        return response.payload
+
+    async def fails(self, method: str, **params: object) -> Any:
+        """Call in vain, and return the error."""
+        response = await self.client.call(method, params)
+        assert not response.ok, response
+        return response.error
+
+
+class Callers:
+    """Lets callers in, and closes them all at the end."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._sockets = AsyncExitStack()
+
+    async def enter(
+        self, kind: str, gateway: ServiceProcess, profile: Profile = CLI, *scopes: str
+    ) -> Caller:
+        """Pair a device of this class, with other scopes if given, and let it in."""
+        one = CLASSES[kind]
+        visitor = await pair(self._stack, profile.asking(*(scopes or one.scopes)))
+        return await self.stay(visitor, gateway, with_gateway_token=one.with_gateway_token)
+
+    async def stay(self, visitor: Visitor, gateway: ServiceProcess, **how: bool) -> Caller:
+        """Let a device in that is paired already."""
+        client, _admitted = await visitor.stays(gateway, **how)
+        self._sockets.push_async_callback(client.close)
+        return Caller(visitor, client)
+
+    async def raw(
+        self, visitor: Visitor, gateway: ServiceProcess, *, with_gateway_token: bool = True
+    ) -> RawSocket:
+        """Let a paired device in on a socket that shows every frame in order."""
+        raw = await self._sockets.enter_async_context(await RawSocket.open(gateway.port))
+        answer = await raw.connect(
+            visitor.key,
+            visitor.profile,
+            Credentials(token=self._stack.gateway_token)
+            if with_gateway_token
+            else Credentials(device_token=visitor.token),
+        )
+        assert answer["ok"], answer
+        return raw
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._sockets.aclose()
+
+
+async def approve(stack: Stack, request_id: str) -> None:
+    """Approve a request as a person with the admin token."""
+    async with Operator(stack, stack.approvals[-1]) as operator:
+        (await operator.approve(request_id)).ok()
+
+
+async def add_role(visitor: Visitor, profile: Profile) -> None:
+    """Get a paired device the role of another profile too."""
+    stack = visitor.stack
+    also = replace(visitor, profile=profile)
+    await approve(stack, await also.waits(stack.gateways[0]))
+
+
+async def said_until_response(raw: RawSocket) -> tuple[list[Any], Any]:
+    """Return the events that came first, and the response after them; ticks are left out."""
+    events = []
+    while (frame := await raw.receive_text())["type"] == "event":
+        if frame["event"] not in {"tick", "presence"}:
+            events.append(frame)
+    return events, frame
+
+
+async def said_until_close(raw: RawSocket) -> tuple[list[Any], Close]:
+    """Return all that was said before the close, and the close; ticks are left out."""
+    said = []
+    while (frame := await raw.receive()).opcode != CLOSE:
+        if frame.opcode == TEXT and frame.json.get("event") not in {"tick", "presence"}:
+            said.append(frame.json)
+    return said, frame.close
+
+
+def recent(milliseconds: object) -> bool:
+    """Whether this is a time of this test."""
+    return isinstance(milliseconds, int) and abs(time.time() * 1000 - milliseconds) < 60_000
+
+
+def found(listed: list[Any], device_id: str) -> Any:
+    """Return the one entry of a list that is about a device."""
+    (one,) = [entry for entry in listed if entry["deviceId"] == device_id]
+    return one
+
+
+async def listed_so(
+    caller: Caller, device_id: str, holds: Callable[[dict[str, Any]], object], what: str
+) -> dict[str, Any]:
+    """Return a paired device once the list shows it so."""
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        one: dict[str, Any] = found((await caller.call("device.pair.list"))["paired"], device_id)
+        if holds(one):
+            return one
+        assert time.monotonic() < until, f"not within {WAIT_SECONDS} s: {what}; last {one}"
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def invalid(message: str) -> dict[str, object]:
+    """Return an error without details."""
+    return {"code": "INVALID_REQUEST", "message": message}
+
+
+def forbidden(scope: str) -> dict[str, object]:
+    """Return protocol 4's error for a missing scope."""
+    return {
+        "code": "FORBIDDEN",
+        "message": f"missing scope: {scope}",
+        "details": {
+            "code": "MISSING_SCOPE",
+            "missingScope": scope,
+            "requiredScopes": [scope],
+        },
+    }

@@ -1,0 +1,404 @@
+"""What is told to whom, in which order, wherever it happened (contract §11, §18)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+import redis as redis_py
+
+from shared.device.profile import CLI, CLI_3, NODE_HOST
+from tests.e2e.callers import ADMINISTRATOR, PAIRING, READ, WRITE, Callers, approve
+from tests.e2e.people import Operator, Visitor, pair
+from tests.support.waiting import WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from shared.device.handshake import Event
+    from shared.device.profile import Profile
+    from tests.conftest import StartStack
+    from tests.e2e.callers import Caller
+    from tests.support.raw_socket import RawSocket
+    from tests.support.service import ServiceProcess
+    from tests.support.stack import Stack
+
+BEAT_SECONDS: Final = 0.3
+SOON_SECONDS: Final = 5.0
+"""A few beats, and whatever a busy machine adds."""
+REQUESTED, RESOLVED, CHANGED = (
+    f"device.pair.{name}" for name in ("requested", "resolved", "changed")
+)
+both_protocols = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["4", "3"])
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and three gateways, for the whole module."""
+    return start_stack(approvals=2, gateways=3, gateway_env={"BEAT_SECONDS": str(BEAT_SECONDS)})
+
+
+@pytest.fixture
+async def callers(house: Stack) -> AsyncIterator[Callers]:
+    async with Callers(house) as callers:
+        yield callers
+
+
+@dataclass
+class Listener:
+    """A connection that keeps what it is told; each event has to have the next number."""
+
+    caller: Caller
+    heard: list[Event] = field(default_factory=list)
+
+    async def next(self) -> Event:
+        """Return what it is told next of pairing."""
+        while True:
+            event = await self.caller.client.next_event(within=WAIT_SECONDS)
+            self.heard.append(event)
+            assert event.seq == len(self.heard), self.heard
+            if event.name.startswith("device.pair."):
+                return event
+
+    async def hears(self, *expected: tuple[str, Any]) -> None:
+        """Hear just this next of pairing."""
+        for name, payload in expected:
+            event = await self.next()
+            assert (event.name, event.payload) == (name, payload)
+
+    async def heard_nothing(self) -> None:
+        """Check that what was told so far has nothing of pairing in it.
+
+        A gateway tells everybody at once: whoever was told something has had it by the answer.
+        """
+        assert (await self.caller.client.call("health")).ok
+        told = {event.name for event in unheard(self.caller)}
+        assert told <= {"tick", "presence"}
+
+
+def unheard(caller: Caller) -> list[Event]:
+    """Return what a caller was told and has not heard yet."""
+    return list(caller.client._events._items)
+
+
+def resolved(visitor: Visitor, request_id: str, decision: str, ts: object) -> tuple[str, Any]:
+    """Return the event that tells how a request ended."""
+    payload = {
+        "requestId": request_id,
+        "deviceId": visitor.device_id,
+        "decision": decision,
+        "ts": ts,
+    }
+    return RESOLVED, payload
+
+
+class Audience:
+    """Who listens at every gateway: in both versions, and some who are told nothing."""
+
+    def __init__(self) -> None:
+        self.newer: list[Listener] = []
+        self.older: list[Listener] = []
+        self.outside: list[Listener] = []
+
+    @property
+    def everybody(self) -> list[Listener]:
+        """All who may hear of pairing."""
+        return [*self.newer, *self.older]
+
+    async def gather(self, callers: Callers, house: Stack) -> None:
+        """Let everybody in."""
+        newer = await pair(house, CLI.asking(PAIRING))
+        older = await pair(house, CLI_3.asking(PAIRING))
+        outside = [
+            await pair(house),
+            await pair(house, CLI_3.asking(READ)),
+            await pair(house, NODE_HOST),
+        ]
+        for gateway in house.gateways:
+            self.newer.append(Listener(await callers.stay(newer, gateway)))
+            self.older.append(Listener(await callers.stay(older, gateway)))
+            for visitor in outside:
+                self.outside.append(Listener(await callers.stay(visitor, gateway)))
+
+    async def end(self, house: Stack) -> None:
+        """Check that nothing was told beyond what was heard, and nothing to those outside."""
+        last = Visitor(house)
+        request_id = await last.waits(house.gateways[0])
+        for listener in self.everybody:
+            event = await listener.next()
+            assert (event.name, event.payload["requestId"]) == (REQUESTED, request_id)
+        for listener in self.outside:
+            await listener.heard_nothing()
+
+
+@pytest.fixture
+async def audience(house: Stack, callers: Callers) -> Audience:
+    audience = Audience()
+    await audience.gather(callers, house)
+    return audience
+
+
+class TestPairing:
+    @pytest.mark.parametrize("decision", ["approved", "rejected"])
+    @pytest.mark.parametrize("way", ["socket", "http"])
+    async def test_requested_and_resolved_reach_all_who_hold_pairing(
+        self, house: Stack, callers: Callers, audience: Audience, decision: str, way: str
+    ) -> None:
+        admin = await callers.enter(ADMINISTRATOR, house.gateways[2])
+        for listener in audience.everybody:
+            await listener.next()
+            await listener.next()
+        visitor = Visitor(house, replace(CLI, display_name="A name"))
+        request_id = await visitor.waits(house.gateways[1])
+        listed = (await admin.call("device.pair.list"))["pending"]
+        (pending,) = [one for one in listed if one["requestId"] == request_id]
+        verb = {"approved": "approve", "rejected": "reject"}[decision]
+        if way == "socket":
+            await admin.call(f"device.pair.{verb}", requestId=request_id)
+        else:
+            async with Operator(house, house.approvals[0]) as operator:
+                (await operator.call("POST", f"requests/{request_id}/{verb}")).ok()
+        times = set()
+        for listener in audience.everybody:
+            await listener.hears((REQUESTED, pending))
+            event = await listener.next()
+            times.add(event.payload["ts"])
+            assert (event.name, event.payload) == resolved(
+                visitor, request_id, decision, event.payload["ts"]
+            )
+        (ts,) = times
+        assert abs(time.time() * 1000 - ts) < 60_000
+        await audience.end(house)
+
+    async def test_asking_again_tells_nothing(self, house: Stack, audience: Audience) -> None:
+        visitor = Visitor(house)
+        request_id = await visitor.waits(house.gateways[0])
+        for gateway in house.gateways:
+            assert await visitor.waits(gateway) == request_id
+        for listener in audience.everybody:
+            assert (await listener.next()).payload["requestId"] == request_id
+        await audience.end(house)
+
+    async def test_attack_16_superseded_is_resolved_as_rejected_and_then_requested(
+        self, house: Stack, audience: Audience
+    ) -> None:
+        visitor = Visitor(house)
+        old = await visitor.waits(house.gateways[0])
+        new = await visitor.asking(READ, WRITE).waits(house.gateways[1])
+        for listener in audience.everybody:
+            assert (await listener.next()).payload["requestId"] == old
+        for listener in audience.newer:
+            event = await listener.next()
+            expected = resolved(visitor, old, "rejected", event.payload["ts"])
+            assert (event.name, event.payload) == expected
+        for listener in audience.everybody:
+            event = await listener.next()
+            assert (event.name, event.payload["requestId"]) == (REQUESTED, new)
+            assert event.payload["scopes"] == [READ, WRITE]
+        await audience.end(house)
+
+    async def test_a_rename_tells_the_newer_that_something_changed(
+        self, house: Stack, callers: Callers, audience: Audience
+    ) -> None:
+        device_id = audience.newer[0].caller.device_id
+        await audience.newer[0].caller.call("device.pair.rename", deviceId=device_id, label="new")
+        for listener in audience.newer:
+            await listener.hears((CHANGED, {}))
+        await audience.newer[0].caller.call("device.pair.rename", deviceId=device_id, label="new")
+        await audience.end(house)
+
+    @pytest.mark.parametrize("ending", ["remove", "rotate", "revoke"])
+    async def test_what_ends_a_device_tells_nothing(
+        self, house: Stack, callers: Callers, ending: str
+    ) -> None:
+        visitor = await pair(house)
+        audience = Audience()
+        await audience.gather(callers, house)
+        inside = await callers.stay(visitor, house.gateways[1])
+        async with Operator(house, house.approvals[1]) as operator:
+            (await getattr(operator, ending)(visitor.device_id)).ok()
+        await inside.client.closed(within=SOON_SECONDS)
+        await audience.end(house)
+
+    async def test_a_request_that_expires_tells_nothing(self, start_stack: StartStack) -> None:
+        brief = start_stack(gateways=1, approval_env={"PENDING_TTL_SECONDS": "1"})
+        (gateway,) = brief.gateways
+        async with Callers(brief) as callers:
+            visitor = await approved_at_once(brief, CLI.asking(PAIRING))
+            listener = Listener(await callers.stay(visitor, gateway))
+            waiting = Visitor(brief)
+            request_id = await waiting.waits(gateway)
+            assert (await listener.next()).payload["requestId"] == request_id
+            async with Operator(brief, brief.approvals[0]) as operator:
+                until = time.monotonic() + WAIT_SECONDS
+                while "expired" not in await operator.audit(waiting.device_id):
+                    assert time.monotonic() < until
+            last = await Visitor(brief).waits(gateway)
+            event = await listener.next()
+            assert (event.name, event.payload["requestId"]) == (REQUESTED, last)
+
+
+async def approved_at_once(house: Stack, profile: Profile) -> Visitor:
+    """Return a device that was approved before its request expired."""
+    visitor = Visitor(house, profile)
+    await approve(house, await visitor.waits(house.gateways[0]))
+    return visitor
+
+
+async def presence(raw: RawSocket) -> tuple[int, dict[str, Any]]:
+    """Return the next state of presence that is told: its version, and the devices in it."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while (said := await raw.receive_text()).get("event") != "presence":
+            pass
+    assert said.keys() == {"type", "event", "payload", "stateVersion", "seq"}
+    assert said["stateVersion"].keys() == {"presence", "health"}
+    assert said["payload"].keys() == {"presence"}
+    entries = said["payload"]["presence"]
+    devices = {one["deviceId"]: one for one in entries if "deviceId" in one}
+    return said["stateVersion"]["presence"], devices
+
+
+class TestPresence:
+    @both_protocols
+    async def test_who_comes_and_goes_elsewhere_is_told_soon(
+        self, house: Stack, callers: Callers, profile: Profile
+    ) -> None:
+        reader = await pair(house, profile.asking(READ))
+        visitor = await pair(house, profile.asking(PAIRING))
+        raw = await callers.raw(reader, house.gateways[0])
+        version, devices = await presence(raw)
+        assert visitor.device_id not in devices
+        stay = await callers.stay(visitor, house.gateways[1])
+        versions = [version]
+        async with asyncio.timeout(SOON_SECONDS):
+            while visitor.device_id not in devices:
+                version, devices = await presence(raw)
+                versions.append(version)
+        assert devices[visitor.device_id]["tags"] == [f"gateway:{house.gateways[1].boot_id}"]
+        await stay.client.close()
+        async with asyncio.timeout(SOON_SECONDS):
+            while visitor.device_id in devices:
+                version, devices = await presence(raw)
+                versions.append(version)
+        assert versions == sorted(set(versions)), "rising, and each told once"
+
+    async def test_is_told_to_who_may_read_alone(self, house: Stack, callers: Callers) -> None:
+        gateway = house.gateways[0]
+        reader = await callers.raw(await pair(house, CLI.asking(READ)), gateway)
+        others = [
+            await callers.stay(await pair(house, profile), gateway)
+            for profile in (CLI.asking(PAIRING), NODE_HOST)
+        ]
+        newcomer = await pair(house, CLI.asking(PAIRING))
+        await callers.stay(newcomer, house.gateways[1])
+        while newcomer.device_id not in (await presence(reader))[1]:
+            pass
+        for other in others:
+            assert (await other.client.call("health")).ok
+            assert "presence" not in {event.name for event in unheard(other)}
+
+
+class TestShutdown:
+    @both_protocols
+    async def test_is_told_before_the_close(
+        self, house: Stack, callers: Callers, profile: Profile
+    ) -> None:
+        leaving = house.gateways[2]
+        visitors = [
+            await pair(house, profile.asking(PAIRING)),
+            await pair(
+                house,
+                replace(
+                    NODE_HOST, min_protocol=profile.min_protocol, max_protocol=profile.max_protocol
+                ),
+            ),
+        ]
+        raws = [await callers.raw(visitor, leaving) for visitor in visitors]
+        leaving.terminate()
+        payload: dict[str, object] = {"reason": "gateway stopping"}
+        if profile is CLI_3:
+            payload["restartExpectedMs"] = None
+        for raw in raws:
+            said = await raw.receive_text()
+            while said["event"] == "tick":
+                said = await raw.receive_text()
+            assert said == {
+                "type": "event",
+                "event": "shutdown",
+                "payload": payload,
+                "seq": said["seq"],
+            }
+            assert await raw.closed() == (1012, "service restart")
+        assert await leaving.until_ended() == 0
+        leaving.start()
+        await leaving.until_ready()
+
+
+def cut(house: Stack, boot_id: str) -> int:
+    """Kill every connection that a gateway has to Redis; returns how many."""
+    with redis_py.Redis.from_url(house.redis.admin_url) as client:
+        name = f"latchkey-{boot_id[:8]}"
+        ids = [one["id"] for one in client.client_list() if one["name"] == name]
+        for number in ids:
+            client.client_kill_filter(_id=number)
+        return len(ids)
+
+
+class TestLostNews:
+    """What a gateway did not hear is made up for by its beat, in order, and told once."""
+
+    async def story(self, house: Stack, deaf: ServiceProcess) -> list[tuple[str, str, str]]:
+        """Let things happen at the other gateways; return what is to be told of them."""
+        others = [one for one in house.gateways if one is not deaf]
+        told = []
+        async with Operator(house, house.approvals[0]) as operator:
+            for turn in range(4):
+                visitor = Visitor(house)
+                request_id = await visitor.waits(others[turn % 2])
+                told.append((REQUESTED, request_id, ""))
+                verb = ("approve", "reject")[turn % 2]
+                (await operator.call("POST", f"requests/{request_id}/{verb}")).ok()
+                told.append((RESOLVED, request_id, ("approved", "rejected")[turn % 2]))
+        return told
+
+    async def heard(self, listener: Listener, count: int) -> list[tuple[str, str, str]]:
+        events = [await listener.next() for _ in range(count)]
+        return [
+            (event.name, event.payload["requestId"], event.payload.get("decision", ""))
+            for event in events
+        ]
+
+    async def test_while_it_hung_and_its_subscription_was_lost(
+        self, house: Stack, callers: Callers
+    ) -> None:
+        deaf = house.gateways[0]
+        boot_id = deaf.boot_id
+        visitor = await pair(house, CLI.asking(PAIRING))
+        listeners = [Listener(await callers.stay(visitor, one)) for one in house.gateways]
+        deaf.pause()
+        assert await asyncio.to_thread(cut, house, boot_id) >= 1
+        told = await self.story(house, deaf)
+        deaf.resume()
+        for listener in listeners:
+            assert await self.heard(listener, len(told)) == told
+        last = await Visitor(house).waits(house.gateways[1])
+        for listener in listeners:
+            assert await self.heard(listener, 1) == [(REQUESTED, last, "")]
+
+    @pytest.mark.parametrize("turn", range(3))
+    async def test_cut_at_the_moment_of_an_approval(
+        self, house: Stack, callers: Callers, turn: int
+    ) -> None:
+        deaf = house.gateways[turn]
+        boot_id = deaf.boot_id
+        visitor = await pair(house, CLI.asking(PAIRING))
+        listener = Listener(await callers.stay(visitor, deaf))
+        story = asyncio.create_task(self.story(house, deaf))
+        assert await asyncio.to_thread(cut, house, boot_id) >= 1
+        told = await story
+        assert await self.heard(listener, len(told)) == told
+        last = await Visitor(house).waits(house.gateways[turn - 1])
+        assert await self.heard(listener, 1) == [(REQUESTED, last, "")]

@@ -1,0 +1,210 @@
+"""Calls while approvals hang or die: told to come back, and nothing is done twice (attack 32)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from shared.bus.requester import DEADLINE_SECONDS
+from shared.device.client import DeviceClient
+from shared.device.handshake import Admitted
+from shared.device.profile import CLI, CLI_3
+from tests.e2e.callers import ADMIN, ADMINISTRATOR, PAIRING, READ, Callers
+from tests.e2e.people import Operator, Visitor
+from tests.support.waiting import POLL_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from shared.device.handshake import Response
+    from shared.device.profile import Profile
+    from tests.conftest import StartStack
+    from tests.e2e.callers import Caller
+    from tests.support.stack import Stack
+
+LEASE_SECONDS: Final = 20.0
+MARGIN_SECONDS: Final = 3.0
+"""What a loaded machine may take on top of a bound."""
+RECOVERY_SECONDS: Final = 10.0
+IN_FLIGHT: Final = 16
+SURPLUS: Final = 4
+RETRY_AFTER_MS: Final = range(500, 2_001)
+FORGED: Final = {
+    "X-Forwarded-For": "127.0.0.1",
+    "X-Real-IP": "127.0.0.1",
+    "Forwarded": "for=127.0.0.1",
+    "X-Railway-Request-Id": "1",
+    "Host": "localhost",
+}
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and two gateways whose lease outlives every outage here."""
+    return start_stack(
+        approvals=2,
+        gateways=2,
+        gateway_env={"BEAT_SECONDS": "0.3", "LEASE_SECONDS": str(LEASE_SECONDS)},
+    )
+
+
+@pytest.fixture(autouse=True)
+def _mended(house: Stack) -> Iterator[None]:
+    """Bring everything back, whatever the test did to it."""
+    yield
+    for service in house.services:
+        if service.status is None:
+            service.resume()
+        else:
+            service.start()
+    for service in house.services:
+        service.wait_ready()
+
+
+@pytest.fixture
+async def callers(house: Stack) -> AsyncIterator[Callers]:
+    async with Callers(house) as callers:
+        yield callers
+
+
+async def works_again(caller: Caller) -> None:
+    """Wait until calls are answered with a result."""
+    until = time.monotonic() + RECOVERY_SECONDS
+    while not (response := await caller.client.call("device.pair.list")).ok:
+        assert response.error is not None
+        assert response.error["code"] == "UNAVAILABLE"
+        assert time.monotonic() < until, response
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def check_unavailable(response: Response, reason: str | None = None) -> None:
+    """Check that a response says to come back, and when."""
+    assert not response.ok
+    error = response.error
+    assert error is not None
+    assert (error["code"], error["retryable"]) == ("UNAVAILABLE", True)
+    assert error["retryAfterMs"] in RETRY_AFTER_MS
+    assert error["details"]["dependency"] == "approval"
+    if reason is not None:
+        assert error["details"]["reason"] == reason
+
+
+async def done_to(house: Stack, device_id: str) -> list[str]:
+    """Return what was ever done to a device."""
+    async with Operator(house, house.approvals[1]) as operator:
+        return await operator.audit(device_id)
+
+
+class TestAttack32:
+    @pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["4", "3"])
+    async def test_attack_32_all_approvals_hang(
+        self, house: Stack, callers: Callers, profile: Profile
+    ) -> None:
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[0], profile)
+        waiting = Visitor(house)
+        request_id = await waiting.waits(house.gateways[1])
+        for approval in house.approvals:
+            approval.pause()
+        calls: list[tuple[str, dict[str, Any]]] = [
+            ("device.pair.list", {}),
+            ("device.pair.approve", {"requestId": request_id}),
+            ("status", {}),
+        ]
+        for method, params in calls:
+            began = time.monotonic()
+            check_unavailable(await caller.client.call(method, params))
+            assert time.monotonic() - began < DEADLINE_SECONDS + MARGIN_SECONDS
+        assert (await caller.client.call("health")).ok
+        for approval in house.approvals:
+            approval.resume()
+        await works_again(caller)
+        assert (await done_to(house, waiting.device_id)).count("approved") <= 1
+
+    async def test_attack_36_more_calls_than_may_be_in_flight(
+        self, house: Stack, callers: Callers
+    ) -> None:
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
+        other = await callers.enter(ADMINISTRATOR, house.gateways[0])
+        for approval in house.approvals:
+            approval.pause()
+        calls = [
+            asyncio.create_task(caller.client.call("device.pair.list"))
+            for _ in range(IN_FLIGHT + SURPLUS)
+        ]
+        refused, _others = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        while len(refused) < SURPLUS:
+            refused, _others = await asyncio.wait(calls, timeout=POLL_SECONDS)
+        assert {calls.index(one) for one in refused} == set(range(IN_FLIGHT, IN_FLIGHT + SURPLUS))
+        for one in refused:
+            check_unavailable(one.result(), "overloaded")
+        assert (await caller.client.call("health")).ok, "what needs no approval is served"
+        theirs = asyncio.create_task(other.client.call("device.pair.list"))
+        for approval in house.approvals:
+            approval.resume()
+        await asyncio.gather(*calls, theirs)
+        for response in (theirs.result(), *(one.result() for one in calls[:IN_FLIGHT])):
+            assert response.ok or (response.error or {})["details"]["reason"] != "overloaded"
+        await works_again(caller)
+
+    @pytest.mark.parametrize("which", [0, 1])
+    async def test_one_hangs_and_the_other_does_it_once(
+        self, house: Stack, callers: Callers, which: int
+    ) -> None:
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
+        waiting = [Visitor(house) for _ in range(6)]
+        requests = [await visitor.waits(house.gateways[1]) for visitor in waiting]
+        house.approvals[which].pause()
+        for visitor, request_id in zip(waiting, requests, strict=True):
+            approved = await caller.call("device.pair.approve", requestId=request_id)
+            assert approved["device"]["deviceId"] == visitor.device_id
+        house.approvals[which].resume()
+        await works_again(caller)
+        for visitor in waiting:
+            assert await done_to(house, visitor.device_id) == ["requested", "approved"]
+
+    async def test_one_dies_in_the_midst(self, house: Stack, callers: Callers) -> None:
+        """Whatever a call was told, it was done once or, if it was told to come back, at most."""
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
+        waiting = [Visitor(house) for _ in range(12)]
+        requests = [await visitor.waits(house.gateways[1]) for visitor in waiting]
+        calls = [
+            asyncio.create_task(
+                caller.client.call("device.pair.approve", {"requestId": request_id})
+            )
+            for request_id in requests
+        ]
+        first, _others = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        house.approvals[0].kill9()
+        for visitor, response in zip(waiting, await asyncio.gather(*calls), strict=True):
+            done = (await done_to(house, visitor.device_id)).count("approved")
+            if response.ok:
+                assert done == 1
+            else:
+                check_unavailable(response)
+                assert done <= 1
+        assert all(call.result().ok for call in first)
+
+
+class TestAttack10:
+    async def test_attack_10_forged_headers_give_nobody_without_a_device_a_method(
+        self, house: Stack
+    ) -> None:
+        for headers in ({name: value} for name, value in FORGED.items()):
+            client = DeviceClient(
+                house.gateways[0].ws_url,
+                None,
+                CLI.asking(ADMIN, PAIRING, READ),
+                token=house.gateway_token,
+                headers=headers,
+            )
+            async with client:
+                admitted = await client.connect()
+                assert isinstance(admitted, Admitted)
+                assert admitted.scopes == ()
+                for method in ("device.pair.list", "status"):
+                    response = await client.call(method, {})
+                    assert response.error is not None
+                    assert response.error["code"] == "FORBIDDEN"

@@ -1,0 +1,85 @@
+"""Calls as gateways pass them on from their sockets."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from services.approval.authority import OPERATOR
+from shared.messages import (
+    DEVICE_TOKEN,
+    SHARED_SECRET,
+    Call,
+    Calling,
+    Failed,
+    Outcome,
+    Returned,
+    decode_outcome,
+)
+
+if TYPE_CHECKING:
+    from services.approval.plan import AuditEntry
+    from tests.integration.approval.replica import Replica
+    from tests.unit.approval.devices import Device
+
+SOON_MS: Final = 5_000
+KINDS: Final = (DEVICE_TOKEN, SHARED_SECRET)
+_numbers: Final = itertools.count(1)
+
+
+async def socket(
+    replica: Replica, device: Device, *scopes: str, kind: str = DEVICE_TOKEN, role: str = "operator"
+) -> Calling:
+    """Return what a gateway says of a device that it let in just now with these scopes."""
+    _head, (held,) = await replica.store.load([device.device_id])
+    pairing = held.record.pairing if held.record else None
+    epoch = pairing.tokens[role].epoch if pairing else ""
+    return Calling(kind, "a device", role, list(scopes), device.device_id, epoch)
+
+
+def call(
+    caller: Calling,
+    method: str,
+    *,
+    call_id: str = "",
+    protocol: int = 4,
+    **params: Any,
+) -> Call:
+    """Return a call that is void soon, by the clock of Redis, which is this machine's."""
+    return Call(
+        call_id=call_id or f"gateway:1/{next(_numbers)}",
+        method=method,
+        params=params,
+        caller=caller,
+        protocol=protocol,
+        not_after_ms=time.time_ns() // 1_000_000 + SOON_MS,
+    )
+
+
+async def outcome(replica: Replica, asked: Call) -> Outcome:
+    """Have a call carried out; its outcome has to be known."""
+    reply = await replica.methods.answered(asked)
+    assert isinstance(reply, bytes)
+    decoded: Outcome = decode_outcome(reply)
+    return decoded
+
+
+def payload(told: Outcome) -> Any:
+    """Return what a call returned."""
+    assert isinstance(told, Returned), told
+    return msgspec.json.decode(zlib.decompress(told.payload) if told.packed else told.payload)
+
+
+def error(told: Outcome) -> tuple[str, str]:
+    """Return code and message of a call that failed."""
+    assert isinstance(told, Failed), told
+    return told.code, told.message
+
+
+async def history(replica: Replica) -> list[AuditEntry]:
+    """Return all that was ever done."""
+    return await replica.registry.audit(OPERATOR, 0, 1000)

@@ -1,0 +1,133 @@
+"""What each error is called to each class of callers, in both protocols (contract §10, §18)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.approval.errors import (
+    InvalidLabel,
+    InvalidScope,
+    MissingScope,
+    NotAllowed,
+    RegistryError,
+    RequestOver,
+    UnknownDevice,
+    UnknownRequest,
+    UnknownRole,
+)
+from services.approval.wording import failed
+from shared.messages import Failed
+from shared.protocol.methods import METHODS
+from tests.unit.approval.callers import device_token, shared_secret
+from tests.unit.approval.devices import Device
+
+if TYPE_CHECKING:
+    from services.approval.authority import Caller
+
+APPROVE, REJECT = "device.pair.approve", "device.pair.reject"
+REMOVE, RENAME = "device.pair.remove", "device.pair.rename"
+ROTATE, REVOKE = "device.token.rotate", "device.token.revoke"
+OWN = Device.new()
+CONFINED = device_token(OWN)
+SHARED = shared_secret()
+ADMIN = shared_secret("operator.admin")
+DEVICE_ADMIN = device_token(OWN, "operator.admin")
+PAIRING, READ = "operator.pairing", "operator.read"
+
+both_protocols = pytest.mark.parametrize("protocol", [4, 3])
+
+
+def said(method: str, error: RegistryError, caller: Caller = ADMIN, protocol: int = 4) -> str:
+    """Return the message of an error that says no more than that."""
+    told = failed(method, error, caller, protocol)
+    assert (told.code, told.details) == ("INVALID_REQUEST", None)
+    return told.message
+
+
+@both_protocols
+class TestDenied:
+    @pytest.mark.parametrize(
+        ("method", "message"),
+        [
+            (APPROVE, "device pairing approval denied"),
+            (REJECT, "device pairing rejection denied"),
+            (REMOVE, "device pairing removal denied"),
+            (RENAME, "device pairing rename denied"),
+            (ROTATE, "device token rotation denied"),
+            (REVOKE, "device token revocation denied"),
+        ],
+    )
+    def test_each_in_its_own_word(self, method: str, message: str, protocol: int) -> None:
+        assert said(method, NotAllowed(), CONFINED, protocol) == message
+
+    @pytest.mark.parametrize(
+        "error", [MissingScope("operator.write"), InvalidScope("operator.admin"), NotAllowed()]
+    )
+    @pytest.mark.parametrize(("method", "word"), [(ROTATE, "rotation"), (REVOKE, "revocation")])
+    def test_tokens_know_no_other(
+        self, method: str, word: str, error: RegistryError, protocol: int
+    ) -> None:
+        assert said(method, error, ADMIN, protocol) == f"device token {word} denied"
+
+
+@both_protocols
+class TestRequests:
+    @pytest.mark.parametrize("error", [UnknownRequest(), RequestOver("approved")])
+    def test_attack_19_who_may_know_hears_that_there_is_none(
+        self, error: RegistryError, protocol: int
+    ) -> None:
+        for caller in (ADMIN, DEVICE_ADMIN):
+            for method in (APPROVE, REJECT):
+                assert said(method, error, caller, protocol) == "unknown requestId"
+        assert said(REJECT, error, SHARED, protocol) == "unknown requestId"
+        assert said(REJECT, error, CONFINED, protocol) == "device pairing rejection denied"
+        for caller in (SHARED, CONFINED):
+            assert said(APPROVE, error, caller, protocol) == "device pairing approval denied"
+
+    def test_what_cannot_be_approved(self, protocol: int) -> None:
+        error: RegistryError = InvalidScope("node.run")
+        message = "invalid scope for requested roles: node.run"
+        assert said(APPROVE, error, SHARED, protocol) == message
+        error = MissingScope("operator.write")
+        assert said(APPROVE, error, CONFINED, protocol) == "missing scope: operator.write"
+
+
+@both_protocols
+class TestDevices:
+    @pytest.mark.parametrize("method", [REMOVE, RENAME])
+    def test_unknown(self, method: str, protocol: int) -> None:
+        assert said(method, UnknownDevice(), ADMIN, protocol) == "unknown deviceId"
+
+    def test_unknown_node(self, protocol: int) -> None:
+        assert said("node.describe", UnknownDevice(), ADMIN, protocol) == "unknown nodeId"
+
+    def test_label(self, protocol: int) -> None:
+        assert said(RENAME, InvalidLabel(), CONFINED, protocol) == "label required"
+
+
+class TestUnknownToken:
+    @pytest.mark.parametrize("error", [UnknownDevice(), UnknownRole()])
+    @pytest.mark.parametrize(("method", "word"), [(ROTATE, "rotation"), (REVOKE, "revocation")])
+    def test_is_denied_in_protocol_4_and_named_in_3(
+        self, method: str, word: str, error: RegistryError
+    ) -> None:
+        assert said(method, error) == f"device token {word} denied"
+        assert said(method, error, protocol=3) == "unknown deviceId/role"
+
+
+class TestMissingScope:
+    """The scope of the method itself, which a caller's own record no longer bears out."""
+
+    @pytest.mark.parametrize("method", [name for name, one in METHODS.items() if one.scope])
+    def test_attack_39_is_forbidden(self, method: str) -> None:
+        scope = METHODS[method].scope
+        assert scope in {PAIRING, READ}
+        assert failed(method, MissingScope(scope), CONFINED, 4) == Failed(
+            "FORBIDDEN",
+            f"missing scope: {scope}",
+            {"code": "MISSING_SCOPE", "missingScope": scope, "requiredScopes": [scope]},
+        )
+        told = failed(method, MissingScope(scope), CONFINED, 3)
+        assert told == Failed("INVALID_REQUEST", f"missing scope: {scope}")

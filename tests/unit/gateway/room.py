@@ -1,0 +1,112 @@
+"""Connections without sockets: what is written to each is decoded on the spot."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from services.gateway.connections import SWEEP_SECONDS, Connection, Connections
+from services.gateway.methods import Session
+from services.gateway.presence import Presence
+from tests.support.clock import FakeClock
+
+if TYPE_CHECKING:
+    import asyncio
+
+_TEXT: Final = 0x81
+_CLOSE: Final = 0x88
+_PING: Final = 0x89
+DEVICE_ID: Final = "d" * 64
+
+
+class FakeTransport:
+    """Keeps what is written: texts, decoded, and (code, reason) of the close frame."""
+
+    def __init__(self) -> None:
+        self.texts: list[Any] = []
+        self.closes: list[tuple[int, str]] = []
+        self.unread_bytes = 0
+        self.closing = False
+
+    def write(self, data: bytes) -> None:
+        """Take one frame, never masked or split."""
+        assert not self.closes, f"after the close: {data!r}"
+        lengths = {126: 4, 127: 10}
+        payload = data[lengths.get(data[1], 2) :]
+        if data[0] == _TEXT:
+            self.texts.append(json.loads(payload))
+        elif data[0] == _CLOSE:
+            self.closes.append((int.from_bytes(payload[:2], "big"), payload[2:].decode()))
+        else:
+            assert data[0] == _PING
+
+    def get_write_buffer_size(self) -> int:
+        """Return how much the peer has not read."""
+        return self.unread_bytes
+
+    def is_closing(self) -> bool:
+        """Whether it ends."""
+        return self.closing
+
+    def close(self) -> None:
+        """End."""
+        self.closing = True
+
+    abort = close
+
+
+class Room:
+    """All connections of one gateway, in a time of its own."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.connections = Connections(
+            self.clock, Presence(), limit=100, preauth_limit_per_address=100
+        )
+
+    def enter(
+        self,
+        *scopes: str,
+        protocol: int = 4,
+        role: str = "operator",
+        device_id: str = DEVICE_ID,
+        method: str = "token",
+    ) -> Connection:
+        """Let somebody in."""
+        transport = cast("asyncio.Transport", FakeTransport())
+        connection = self.connections.open(transport, "address")
+        session = Session(
+            connection_id=f"boot:{connection.number}",
+            protocol=protocol,
+            role=role,
+            scopes=scopes,
+            device_id=device_id,
+            method=method,
+            address="203.0.113.7",
+            epoch="the span",
+        )
+        self.connections.admit(connection, session)
+        return connection
+
+    def pass_time(self, seconds: float) -> None:
+        """Move the clock, sweeping four times a second; everybody answers pings."""
+        for _ in range(round(seconds / SWEEP_SECONDS)):
+            self.clock.advance(SWEEP_SECONDS)
+            self.connections.sweep()
+            for connection in self.connections._all:
+                connection.pinged = False
+
+
+def transport_of(connection: Connection) -> FakeTransport:
+    """Return where it is written to."""
+    return cast("FakeTransport", connection.transport)
+
+
+def texts(connection: Connection) -> list[Any]:
+    """Return the text frames that a connection was sent."""
+    return transport_of(connection).texts
+
+
+def closes(connection: Connection) -> list[tuple[int, str]]:
+    """Return how a connection was closed, if it was."""
+    return transport_of(connection).closes

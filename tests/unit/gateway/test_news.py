@@ -1,0 +1,96 @@
+"""Which events a change becomes, and what none is told of (contract §11, §18)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from services.gateway.news import broadcasts
+from shared.messages import Change, Changed
+from shared.protocol.events import numbered
+
+AT_MS = 1_795_328_627_349
+REQUEST = b'{"requestId":"r2","deviceId":"d"}'
+
+
+def changed(kind: str, **more: Any) -> Changed:
+    """Return a change of device `d`."""
+    return Changed(Change(7, "tag"), "before", "d", kind, AT_MS, **more)
+
+
+def told(change: Changed, protocol: int) -> list[tuple[str, Any]]:
+    """Return names and payloads that one version of the protocol is told."""
+    found = broadcasts(change)
+    assert {one.scope for one in found} <= {"operator.pairing"}
+    return [(one.name, json.loads(one.payload)) for one in found if protocol in one.protocols]
+
+
+def resolved(request_id: str, decision: str) -> tuple[str, Any]:
+    """Return the event of how a request ended."""
+    payload = {"requestId": request_id, "deviceId": "d", "decision": decision, "ts": AT_MS}
+    return "device.pair.resolved", payload
+
+
+@pytest.mark.parametrize("protocol", [4, 3])
+class TestBothProtocols:
+    @pytest.mark.parametrize("kind", ["approved", "rejected"])
+    def test_a_decision(self, protocol: int, kind: str) -> None:
+        assert told(changed(kind, request_id="r1"), protocol) == [resolved("r1", kind)]
+
+    def test_a_request(self, protocol: int) -> None:
+        change = changed("requested", request_id="r2", request=REQUEST)
+        assert told(change, protocol) == [("device.pair.requested", json.loads(REQUEST))]
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            *("removed", "rotated", "revoked", "expired", "displaced"),
+            *("token-issued", "name-changed", "of a later release"),
+        ],
+    )
+    def test_what_tells_nothing(self, protocol: int, kind: str) -> None:
+        change = changed(kind, request_id="r1", closes=["*"], call_id="c")
+        assert told(change, protocol) == []
+
+    def test_a_request_of_an_earlier_release_says_too_little_to_be_told(
+        self, protocol: int
+    ) -> None:
+        assert told(changed("requested", request_id="r1"), protocol) == []
+
+
+class TestSuperseded:
+    CHANGE = changed("requested", request_id="r2", superseded_id="r1", request=REQUEST)
+
+    def test_is_resolved_as_rejected_first(self) -> None:
+        assert told(self.CHANGE, 4) == [
+            resolved("r1", "rejected"),
+            ("device.pair.requested", json.loads(REQUEST)),
+        ]
+
+    def test_by_one_that_was_approved_at_once(self) -> None:
+        change = changed("approved", request_id="r2", superseded_id="r1")
+        assert told(change, 4) == [resolved("r1", "rejected"), resolved("r2", "approved")]
+        assert told(change, 3) == [resolved("r2", "approved")]
+
+    def test_in_protocol_3_only_the_new_one_is_told(self) -> None:
+        assert told(self.CHANGE, 3) == [("device.pair.requested", json.loads(REQUEST))]
+
+
+class TestRenamed:
+    def test_something_changed(self) -> None:
+        assert told(changed("renamed"), 4) == [("device.pair.changed", {})]
+
+    def test_not_in_protocol_3(self) -> None:
+        assert told(changed("renamed"), 3) == []
+
+
+def test_the_frame() -> None:
+    (one,) = broadcasts(changed("approved", request_id="r1"))
+    assert json.loads(numbered(one.head(), 4)) == {
+        "type": "event",
+        "event": "device.pair.resolved",
+        "payload": {"requestId": "r1", "deviceId": "d", "decision": "approved", "ts": AT_MS},
+        "seq": 4,
+    }
