@@ -74,7 +74,7 @@ def pending(**other: Any) -> dict[str, Any]:
         "silent": False,
         "isRepair": False,
         "ts": 1_795_328_618_962,
-        "lastAskedAtMs": 1_795_328_619_962,
+        "lastAskedAtMs": 1_795_328_618_962,
         **other,
     }
 
