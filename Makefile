@@ -8,12 +8,13 @@ DEV := $(VENV)/.installed-dev
 # Directories of npm packages, and the marks of their installation.
 CLIENTS := tests/interop tests/interop/openclaw-4 tests/interop/openclaw-3
 CLIENTS_INSTALLED := $(CLIENTS:%=%/node_modules/.installed)
+AXE_INSTALLED := tests/browser/node_modules/.installed
 # More arguments for the tool behind a target: make test ARGS="-k beat -x"
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test interop bench simulate check lock clean
+.PHONY: help run secrets test browser interop bench simulate check lock clean
 
 help: ## Print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,8 +22,14 @@ help: ## Print this
 run: $(RUN) ## Start Redis, one approval and two gateways here (GATEWAY_PORT, APPROVAL_PORT, REDIS_URL)
 	@$(PY) -m deploy.local
 
+secrets: $(PY) ## Make the secrets that docker-compose.yml asks for (.env)
+	@$(PY) -m deploy.compose_secrets
+
 test: $(DEV) ## Run the tests, on a real Redis (ARGS="-k name")
 	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+browser: $(DEV) $(AXE_INSTALLED) ## Use the operators' page in Chromium; wants it and npm (ARGS=--pictures for docs/)
+	$(PY) -m pytest -n 0 -o python_files='story_*.py' tests/browser $(ARGS)
 
 interop: $(DEV) $(CLIENTS_INSTALLED) ## Tell the story of a device with OpenClaw's clients; wants npm (ARGS="--rounds 1 --only cli")
 	@$(PY) -m tests.interop $(ARGS)
@@ -50,7 +57,7 @@ lock: $(DEV) ## Write the requirements files from pyproject.toml (ARGS=--upgrade
 
 clean: ## Remove what was built or cached; .data keeps secrets and paired devices
 	rm -rf $(VENV) .data/bin .data/logs .hypothesis .import_linter_cache .mypy_cache \
-	  .pytest_cache .ruff_cache .schemathesis $(CLIENTS:%=%/node_modules)
+	  .pytest_cache .ruff_cache .schemathesis $(CLIENTS:%=%/node_modules) tests/browser/node_modules
 	find deploy services shared tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------------- the virtual environment
@@ -71,12 +78,12 @@ $(DEV): requirements-dev.txt | $(PY)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
-# ---------------------------------------------------------------------- OpenClaw's clients
+# ---------------------------------------------------------------------- npm packages
 
-# With a Node.js of its own: the one that npm runs on may be older than the clients want.
-$(CLIENTS_INSTALLED): %/node_modules/.installed: %/package.json %/package-lock.json
+# OpenClaw's clients come with a Node.js of their own: npm's may be older than they want.
+$(CLIENTS_INSTALLED) $(AXE_INSTALLED): %/node_modules/.installed: %/package.json %/package-lock.json
 	@npm --version >/dev/null 2>&1 || { \
-	  echo "make interop needs npm, and there is none here that runs." >&2; \
+	  echo "make $(MAKECMDGOALS) needs npm, and there is none here that runs." >&2; \
 	  echo "Install it: apt install npm, or brew install node" >&2; exit 1; }
 	@echo "Installing the packages that $*/package.json names ..."
 	@cd $* && npm ci --ignore-scripts --loglevel=error

@@ -149,7 +149,13 @@ class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
     lease_ms: int = LEASE_MS
 
 
-Question = Admission | Knock | BeatQuestion | Call
+class Leaving(msgspec.Struct, tag="leaving", array_like=True, frozen=True):
+    """A gateway leaves for good: nobody is connected to it any more. The answer is Clear."""
+
+    connections: int = 0
+
+
+Question = Admission | Knock | BeatQuestion | Call | Leaving
 
 
 class Admitted(msgspec.Struct, tag="admitted", array_like=True, frozen=True):

@@ -150,6 +150,13 @@ class SettingsReader:
             self.problems.append(f"{name}: must be an address that starts with {wanted}")
         return value
 
+    def public_url(self, name: str, schemes: Sequence[str]) -> str:
+        """Return an address that is shown to people and led to: no secret can stand in it."""
+        value = self.url(name, schemes)
+        if any(mark in value for mark in "@?#") or not value.isprintable():
+            self.problems.append(f"{name}: must hold no user, password, query or fragment")
+        return value.rstrip("/")
+
     def networks(self, name: str) -> tuple[Network, ...]:
         """Return a comma list of CIDR ranges or single addresses."""
         found: list[Network] = []
@@ -220,7 +227,7 @@ def read_common(reader: SettingsReader, *, default_port: int) -> CommonSettings:
         port=reader.port("PORT", default_port),
         ops_port=reader.port("OPS_PORT", 0) if reader.text("OPS_PORT") else None,
         trusted_proxies=reader.networks("TRUSTED_PROXIES"),
-        approval_public_url=reader.url("APPROVAL_PUBLIC_URL", ("https", "http")).rstrip("/"),
+        approval_public_url=reader.public_url("APPROVAL_PUBLIC_URL", ("https", "http")),
         log_level=reader.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
         log_format=reader.choice("LOG_FORMAT", "auto", ("auto", "console", "json")),
     )

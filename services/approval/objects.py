@@ -46,6 +46,14 @@ class PendingRequest(msgspec.Struct, rename="camel", omit_defaults=True, frozen=
     ts: Annotated[Milliseconds, Meta(description="When it was made.")]
 
 
+class WaitingRequest(PendingRequest, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
+    """A request that waits for a person, and when its device last asked."""
+
+    last_asked_at_ms: Annotated[
+        Milliseconds, Meta(description="When its device last asked; written every 10 s at most.")
+    ]
+
+
 class DeviceToken(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
     """What is known of a role's device token, which itself is never shown."""
 
@@ -106,17 +114,20 @@ class ApprovalAlive(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     last_alive_ago_ms: Count
 
 
-class LiveReplicas(msgspec.Struct, frozen=True):
+class LiveReplicas(msgspec.Struct, rename="camel", frozen=True):
     """The replicas that live: gateways with the most connections first, approvals by boot id."""
 
     gateways: list[GatewayAlive]
     approvals: list[ApprovalAlive]
+    presence_version: Annotated[
+        Count, Meta(description="Another one whenever somebody came to a gateway or left it.")
+    ]
 
 
 class PendingRequests(msgspec.Struct, frozen=True):
     """All requests that wait, newest first."""
 
-    pending: list[PendingRequest]
+    pending: list[WaitingRequest]
 
 
 class PairedDevices(msgspec.Struct, frozen=True):
@@ -170,6 +181,25 @@ class Revoked(msgspec.Struct, rename="camel", frozen=True):
     revoked_at_ms: Milliseconds
 
 
+class OpenSession(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
+    """Who calls has the operators' rights, by the admin token or by a session of the page.
+
+    `gatewayUrl`: where devices connect, as GATEWAY_PUBLIC_URL says.
+    """
+
+    expires_at_ms: (
+        Annotated[Milliseconds, Meta(description="When the session ends; absent without one.")]
+        | UnsetType
+    ) = UNSET
+    gateway_url: str | UnsetType = UNSET
+
+
+class EndedSession(msgspec.Struct, frozen=True):
+    """Whether there was a session; it is ended at every replica."""
+
+    ended: bool
+
+
 class AuditPage(msgspec.Struct, frozen=True):
     """Who did what, when, oldest first; `next` is the `after` that goes on from here."""
 
@@ -198,6 +228,12 @@ def pending_object(waiting: Waiting) -> PendingRequest:
         is_repair=waiting.is_repair,
         ts=pending.created_at_ms,
     )
+
+
+def waiting_object(waiting: Waiting) -> WaitingRequest:
+    """Return a pending request as the HTTP API shows it: with when its device last asked."""
+    fields = msgspec.structs.asdict(pending_object(waiting))
+    return WaitingRequest(**fields, last_asked_at_ms=waiting.pending.refreshed_at_ms)
 
 
 def pending_json(waiting: Waiting) -> bytes:
@@ -254,6 +290,7 @@ def replicas_object(replicas: Replicas) -> LiveReplicas:
             ApprovalAlive(boot_id=one.boot_id, last_alive_ago_ms=one.last_alive_ago_ms)
             for one in replicas.approvals
         ],
+        replicas.presence,
     )
 
 

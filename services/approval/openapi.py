@@ -11,6 +11,7 @@ import msgspec
 from services.approval import problems
 from services.approval.calls import LAST_EVENT_ID
 from services.approval.operations import PARAMETERS
+from services.approval.sessions import COOKIE
 from shared.version import VERSION
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ Json = dict[str, Any]
 
 _ABOUT: Final = (
     "Latchkey's approval service decides which devices may come in. Every call but those without "
-    "`security` wants the admin token. Each error is a problem (RFC 9457); its `type` says which."
+    "`security` wants the admin token, or the cookie that it was exchanged for; with the cookie, "
+    "changes also want the headers Origin and X-Latchkey-Page, as the operators' page sends them. "
+    "Each error is a problem (RFC 9457); its `type` says which."
 )
 _REF: Final = "#/components/schemas/{name}"
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
@@ -72,10 +75,16 @@ def describe(operations: Sequence[Operation], pages: Sequence[Page]) -> Json:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "A value of APPROVAL_ADMIN_TOKEN.",
-                }
+                },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": COOKIE,
+                    "description": "What POST /v1/session sets, for the operators' page.",
+                },
             },
         },
-        "security": [{"adminToken": []}],
+        "security": [{"adminToken": []}, {"session": []}],
     }
 
 
@@ -105,6 +114,8 @@ def _operation(operation: Operation) -> Json:
             **_problems(operation.problems),
         },
     }
+    if operation.token_only:
+        described["security"] = [{"adminToken": []}]
     if operation.streams:
         described["parameters"].append(_RESUMING)
     if operation.changes:

@@ -76,6 +76,7 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 _EVERY_CALL: Final = (
     problems.MALFORMED,
     problems.UNAUTHORIZED,
+    problems.CROSS_SITE,
     problems.LOCKED_OUT,
     problems.INTERNAL,
 )
@@ -96,8 +97,9 @@ _OF_TOKEN: Final = (*_OF_DEVICE, problems.UNKNOWN_ROLE)
 class Operation:
     """One call of operators: its name, where it is, what it brings and gets, how it can fail.
 
-    `specific`: the problems beside those that every call can have. `streams`: it is answered with
-    server-sent events without an end, whose data is the result.
+    `specific`: the problems beside those that every call can have. `token_only`: a
+    session of the page is not enough. `streams`: it is answered with server-sent events without an
+    end, whose data is the result.
     """
 
     id: str
@@ -106,6 +108,7 @@ class Operation:
     summary: str
     result: type[msgspec.Struct]
     specific: tuple[Kind, ...] = ()
+    token_only: bool = False
     body: type[msgspec.Struct] = Nothing
     query: type[msgspec.Struct] = Nothing
     streams: bool = False
@@ -219,5 +222,27 @@ OPERATIONS: Final = (
         "/v1/replicas",
         "List the live gateways and approvals",
         objects.LiveReplicas,
+    ),
+    Operation(
+        "openSession",
+        "POST",
+        "/v1/session",
+        "Sign in for the operators' page: the admin token gives a cookie",
+        objects.OpenSession,
+        token_only=True,
+    ),
+    Operation(
+        "readSession",
+        "GET",
+        "/v1/session",
+        "Say whether the caller is signed in, and until when",
+        objects.OpenSession,
+    ),
+    Operation(
+        "endSession",
+        "DELETE",
+        "/v1/session",
+        "Sign out: the session of the cookie ends at every replica",
+        objects.EndedSession,
     ),
 )

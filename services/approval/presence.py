@@ -112,6 +112,15 @@ class Presence:
             for value, *row in zip(seen, *counts, strict=True)
         ]
 
+    async def withdraw(self, gateway: str) -> None:
+        """Forget a gateway that leaves, and whoever was connected to it."""
+        async with reaching_redis():
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.delete(presence_key(gateway))
+            pipeline.zrem(GATEWAYS, gateway)
+            pipeline.incr(PRESENCE_VERSION)
+            await pipeline.execute()
+
     async def gateways(self, head: Change) -> list[GatewayReplica]:
         """Return the live gateways, the most connections first; `head` is the newest change."""
         async with reaching_redis():
@@ -132,6 +141,11 @@ class Presence:
             if count is not None and seen is not None
         ]
         return sorted(live, key=lambda one: (-one.connections, one.boot_id))
+
+    async def version(self) -> int:
+        """Return how often somebody has come or gone."""
+        async with reaching_redis():
+            return int(await self._client.get(PRESENCE_VERSION) or 0)
 
     async def approvals(self) -> list[ApprovalReplica]:
         """Return the live approval replicas, by boot id."""

@@ -33,6 +33,7 @@ class Kind(NamedTuple):
 
 MALFORMED: Final = Kind("malformed", 400, "The call is malformed")
 UNAUTHORIZED: Final = Kind("unauthorized", 401, "The admin token is missing or wrong")
+CROSS_SITE: Final = Kind("cross-site", 403, "The call does not come from the operators' page")
 NOT_ALLOWED: Final = Kind("not-allowed", 403, "The caller may not do this")
 INVALID_SCOPE: Final = Kind("invalid-scope", 403, "A scope cannot be granted here")
 NOT_FOUND: Final = Kind("not-found", 404, "Nothing is at this path")

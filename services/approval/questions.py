@@ -16,8 +16,10 @@ from shared.messages import (
     Answer,
     BeatQuestion,
     Call,
+    Change,
     Clear,
     Knock,
+    Leaving,
     Locked,
     decode_question,
     encode,
@@ -52,7 +54,7 @@ class Questions:
         others = {
             place: asyncio.ensure_future(self._answered(sender, one))
             for place, (sender, one) in enumerate(asked)
-            if isinstance(one, BeatQuestion | Knock | Call)
+            if isinstance(one, BeatQuestion | Knock | Call | Leaving)
         }
         admissions = [one for _sender, one in asked if isinstance(one, Admission)]
         replies = iter(await self._admissions.replies(admissions) if admissions else ())
@@ -69,12 +71,15 @@ class Questions:
             return None
         return decoded
 
-    async def _answered(self, gateway: str, one: BeatQuestion | Knock | Call) -> Reply:
+    async def _answered(self, gateway: str, one: BeatQuestion | Knock | Call | Leaving) -> Reply:
         try:
             if isinstance(one, Call):
                 return await self._methods.answered(one)
             if isinstance(one, Knock):
                 return encode(await self._knocked(one))
+            if isinstance(one, Leaving):
+                await self._store.presence.withdraw(gateway)
+                return encode(Clear(Change()))
             answer = await self._store.beat(gateway, one)
         except StoreUnavailable as missing:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))

@@ -32,10 +32,14 @@ class Paired(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """The replicas that live."""
+    """The replicas that live; `presence` counts how often somebody came to one or left it.
+
+    It is 0 where nobody asked for it.
+    """
 
     gateways: list[GatewayReplica]
     approvals: list[ApprovalReplica]
+    presence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,9 @@ class Readings:
         if not caller.is_admin:
             raise NotAllowed
         presence = self._store.presence
-        return Replicas(await presence.gateways(await self.head()), await presence.approvals())
+        version = await presence.version()  # before what it stands for, so that it is never newer
+        gateways = await presence.gateways(await self.head())
+        return Replicas(gateways, await presence.approvals(), version)
 
     async def present(self, caller: Caller) -> Change:
         """Return the newest change, to follow history from there; for operators only."""

@@ -20,6 +20,7 @@ class Settings:
     common: CommonSettings
     admin_tokens: Secrets
     token_secrets: Secrets
+    gateway_public_url: str
     pending_ttl_seconds: float
     pending_limit: int
     pending_limit_per_address: int
@@ -34,6 +35,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         common=common,
         admin_tokens=reader.secrets("APPROVAL_ADMIN_TOKEN"),
         token_secrets=reader.secrets("TOKEN_SECRET"),
+        gateway_public_url=reader.public_url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws")),
         pending_ttl_seconds=reader.seconds("PENDING_TTL_SECONDS", 3600, least=1, most=30 * 86_400),
         pending_limit=reader.integer("PENDING_LIMIT", 1000, least=1, most=100_000),
         pending_limit_per_address=reader.integer(

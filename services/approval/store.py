@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from redis.exceptions import ResponseError
 
 from services.approval.errors import StoreUnavailable
 from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS, WINDOW_MS, Guard
@@ -24,6 +25,7 @@ from services.approval.presence import (
 )
 from services.approval.reaching import reaching_redis
 from services.approval.records import Record, RequestNote, decode_note, decode_record
+from services.approval.signed_in import SignedIn
 from shared.messages import BeatAnswer, Change, Changed
 
 if TYPE_CHECKING:
@@ -126,6 +128,7 @@ class Store:
         self._offset_ms: float | None = None
         self.has_replicas = False
         self.presence: Final = Presence(client)
+        self.sessions: Final = SignedIn(client)
 
     def now_ms(self) -> int:
         """Return Redis's time, as last learned: one clock for all approval replicas."""
@@ -163,6 +166,15 @@ class Store:
         async with reaching_redis():
             found: dict[str, Any] = await self._client.info("everything")
         return found
+
+    async def appendfsync(self) -> str | None:
+        """Return how often Redis puts what was written on disk; None where it does not tell."""
+        async with reaching_redis():
+            try:
+                found: dict[str, str] = await self._client.config_get("appendfsync")
+            except ResponseError:  # not allowed, or not known: managed ones often have no CONFIG
+                return None
+        return found.get("appendfsync")
 
     async def load(self, device_ids: Sequence[str]) -> tuple[Change, list[Held]]:
         """Read the newest change and the records of these devices, in one round trip."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from dataclasses import replace
 from typing import Final
@@ -14,7 +13,7 @@ from aiohttp import web
 from services.gateway import log_events
 from services.gateway.accept import SPARE_DESCRIPTORS, BulkAcceptor, raise_descriptor_limit
 from services.gateway.app import build_gateway
-from services.gateway.connections import SWEEP_SECONDS, Connections
+from services.gateway.leaving import leave
 from services.gateway.settings import Settings, read_settings
 from services.gateway.sockets import SocketProtocol
 from shared.bus.channels import new_boot_id
@@ -22,8 +21,6 @@ from shared.clock import SystemClock
 from shared.listening import addresses, inherited_sockets, open_sockets
 from shared.observability.logs import configure_logs
 from shared.process import run_service, settle_memory
-from shared.protocol.closing import CloseCode
-from shared.protocol.limits import CLOSING_SECONDS
 
 KEEPALIVE_SECONDS: Final = 75.0
 """How long a plain HTTP connection may stay idle."""
@@ -85,19 +82,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await stop.wait()
     finally:
         acceptor.stop()
-        gateway.connections.shut_down()
-        gateway.connections.close_all(CloseCode.RESTART, "service restart")
-        await _all_gone(gateway.connections)
+        await leave(gateway.connections, gateway.beater, settings.drain_seconds)
         await runner.cleanup()
         await ops.cleanup()
         log.info(log_events.STOPPED.name)
-
-
-async def _all_gone(connections: Connections) -> None:
-    """Give the peers the time they have to answer a close frame; the sweep ends the rest."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(CLOSING_SECONDS + SWEEP_SECONDS):
-            await connections.empty()
 
 
 if __name__ == "__main__":

@@ -65,16 +65,31 @@ _NO_ADDRESS: Final = "the address of this page, with ws:// or wss://"
 _NO_APPROVAL: Final = "the approval service (APPROVAL_PUBLIC_URL is not set)"
 
 
+NO_DEVICES_PAGE: Final = """\
+Devices are approved on the approval service, and this gateway does not know where that is:
+start it with APPROVAL_PUBLIC_URL set to the address where people reach the approval service.
+The page is at /setup there.
+"""
+"""What `/setup` says where it cannot lead on."""
+
+
+def devices_page(approval_url: str) -> str:
+    """Return where operators manage devices; empty where that is not known."""
+    return f"{approval_url}/setup" if approval_url else ""
+
+
 def about_text(public_url: str, approval_url: str) -> str:
     """Return the page for clients that do not ask for HTML."""
     return _TEXT.format(
-        address=_socket_url(public_url) or _NO_ADDRESS, approval=approval_url or _NO_APPROVAL
+        address=_socket_url(public_url) or _NO_ADDRESS,
+        approval=devices_page(approval_url) or _NO_APPROVAL,
     )
 
 
 def about_html(public_url: str, approval_url: str) -> str:
     """Return the page for browsers."""
-    link = f'<a href="{escape(approval_url)}" rel="noreferrer">{escape(approval_url)}</a>'
+    page = escape(devices_page(approval_url))
+    link = f'<a href="{page}" rel="noreferrer">{page}</a>'
     return _HTML.format(
         style=_STYLE,
         address=f"<code>{escape(_socket_url(public_url))}</code>" if public_url else _NO_ADDRESS,

@@ -52,6 +52,7 @@ class Gateway:
     ops_app: web.Application
     arrivals: Arrivals
     connections: Connections
+    beater: Beater
     metrics: Metrics
 
 
@@ -128,7 +129,14 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     arrivals = Arrivals(clock)
     upkeep = Upkeep(arrivals, connections, beat, metrics, clock)
     ops = OpsViews(
-        readiness=readiness_of(boot_id, bus=bus, responders=responders, beat=beat, sockets=sockets),
+        readiness=readiness_of(
+            boot_id,
+            bus=bus,
+            responders=responders,
+            beat=beat,
+            sockets=sockets,
+            connections=connections,
+        ),
         registry=metrics.registry,
         clock=clock,
         loop_delay=upkeep,
@@ -177,4 +185,4 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     log = structlog.get_logger("gateway")
     for advice in settings.warnings:
         log.warning(log_events.SETTING.name, advice=advice)
-    return Gateway(app, ops.ops_app(), arrivals, connections, metrics)
+    return Gateway(app, ops.ops_app(), arrivals, connections, beater, metrics)

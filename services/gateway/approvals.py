@@ -121,7 +121,7 @@ class BusApprovals:
         if isinstance(outcome, Returned):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline):
-                    while self._beat.applied.number < outcome.change.number:
+                    while not self._beat.has_applied(outcome.change):
                         self._beater.beat_now()
                         await self._beater.moved()
         return outcome

@@ -191,6 +191,11 @@ class Beat:
         known = self._tag_at(number)
         return Standing.COUNTS if known == decided_at.tag else Standing.ASK_AGAIN
 
+    def has_applied(self, change: Change) -> bool:
+        """Say whether a change has been applied; one of another history has not (R5)."""
+        known = self._tag_at(change.number)
+        return change.number <= self.applied.number and known in {None, change.tag}
+
     def _tag_at(self, number: int) -> str | None:
         """Return the tag of an applied change; None below the floor."""
         return self._floor.tag if number == self._floor.number else self._history.get(number)

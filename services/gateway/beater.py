@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -12,7 +13,7 @@ from services.gateway import log_events
 from services.gateway.beat import BEAT_NOW, MOVED, CloseDevice, CloseEverybody, Tell
 from services.gateway.news import broadcasts
 from shared.bus.errors import Unavailable
-from shared.messages import BeatQuestion, decode_beat_answer, encode
+from shared.messages import BeatQuestion, Leaving, decode_beat_answer, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,16 +57,23 @@ class Beater:
         self._extra: asyncio.TimerHandle | None = None
         self._moved: list[asyncio.Future[None]] = []
         self._store_offset_ms: float | None = None
+        self._leaving = False
 
     async def run(self) -> None:
         """Beat until cancelled, whether or not earlier beats were answered."""
         try:
-            while True:
+            while not self._leaving:
                 self._send()
                 await asyncio.sleep(self._beat_seconds)
         finally:
             if self._extra is not None:
                 self._extra.cancel()
+
+    async def withdraw(self) -> None:
+        """Beat no more, and have approval forget this gateway."""
+        self._leaving = True
+        with contextlib.suppress(Unavailable):
+            await self._requester.submit(encode(Leaving(len(self._presence))), urgent=True)
 
     def beat_now(self) -> None:
         """Beat soon, beyond the regular ones: something is missing."""
@@ -96,7 +104,8 @@ class Beater:
 
     def _send_extra(self) -> None:
         self._extra = None
-        self._send()
+        if not self._leaving:
+            self._send()
 
     def _send(self) -> None:
         beat_id = self._beat.next_beat()

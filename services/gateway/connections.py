@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SWEEP_SECONDS: Final = 0.25
 REMOVED_REASON: Final = "device removed"
 """Why connections are closed whose device was removed, rotated or revoked (4001)."""
+RESTART_REASON: Final = "service restart"
+"""Why connections are closed when this replica leaves (1012)."""
 LEASE_LOST_REASON: Final = "approval unavailable"
 """Why connections are closed when the lease ends (1013): nobody could say who was revoked."""
 _PING_BUCKETS: Final = int(PING_SECONDS / SWEEP_SECONDS)
@@ -132,9 +134,15 @@ class Connections:
         self._condemned_until = 0.0
         self._sweeps = 0
         self._emptied: asyncio.Future[None] | None = None
+        self._drained_at: float | None = None
 
     def __len__(self) -> int:
         return len(self._all)
+
+    @property
+    def now(self) -> float:
+        """The time that deadlines are held against: monotonic seconds."""
+        return self._clock.monotonic()
 
     @property
     def waiting(self) -> int:
@@ -270,10 +278,20 @@ class Connections:
                 self.close(connection, CloseCode.DEVICE_REMOVED, REMOVED_REASON)
         return len(found)
 
-    def shut_down(self) -> None:
-        """Tell everybody who is in that this replica leaves."""
+    @property
+    def draining(self) -> bool:
+        """Whether this replica leaves."""
+        return self._drained_at is not None
+
+    def drain(self, until: float) -> None:
+        """Tell everybody who is in that this replica leaves, and close them, spread until then.
+
+        `until` is a point in monotonic time. Whoever is served meanwhile is served as always.
+        """
         for protocol in PROTOCOLS:
             self.broadcast(shutdown(protocol))
+        self._drained_at = until
+        self._close_drained(self._clock.monotonic())
 
     def close_all(self, code: int, reason: str) -> None:
         """Close every connection."""
@@ -314,6 +332,8 @@ class Connections:
             connection.transport.abort()
         if self._condemned:
             self._close_condemned(now)
+        if self._drained_at is not None:
+            self._close_drained(now)
         for connection in list(self._pings[self._sweeps % _PING_BUCKETS]):
             self._ping(connection)
         bucket = self._ticks[self._sweeps % _TICK_BUCKETS]
@@ -330,6 +350,18 @@ class Connections:
         sweeps_left = max(1, int((self._condemned_until - now) / SWEEP_SECONDS))
         for _ in range(ceil(len(self._condemned) / sweeps_left)):
             self.close(self._condemned.popleft(), CloseCode.RESTART, "history lost")
+
+    def _close_drained(self, now: float) -> None:
+        """Close the share of those who are in that is due; at the end, the strangers as well."""
+        if self._drained_at is None:
+            return
+        if now >= self._drained_at:
+            self.close_all(CloseCode.RESTART, RESTART_REASON)
+            return
+        sweeps_left = max(1, int((self._drained_at - now) / SWEEP_SECONDS))
+        found = self._admitted()
+        for connection in found[: ceil(len(found) / sweeps_left)]:
+            self.close(connection, CloseCode.RESTART, RESTART_REASON)
 
     def _ping(self, connection: Connection) -> None:
         if connection.pinged:

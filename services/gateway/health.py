@@ -9,12 +9,19 @@ from shared.observability.health import Health, Readiness
 if TYPE_CHECKING:
     from services.gateway.beat import Beat
     from services.gateway.connection import Sockets
+    from services.gateway.connections import Connections
     from shared.bus.redis import RedisBus
     from shared.bus.responders import Responders
 
 
 def readiness_of(
-    boot_id: str, *, bus: RedisBus, responders: Responders, beat: Beat, sockets: Sockets
+    boot_id: str,
+    *,
+    bus: RedisBus,
+    responders: Responders,
+    beat: Beat,
+    sockets: Sockets,
+    connections: Connections,
 ) -> Readiness:
     """Return the gateway's readiness."""
 
@@ -40,6 +47,18 @@ def readiness_of(
         )
         return Health(ok=True, reason="headers count from TRUSTED_PROXIES only", warnings=warnings)
 
+    def process() -> Health:
+        if connections.draining:
+            return Health(ok=False, reason="this replica is leaving")
+        return Health(ok=True, reason="takes connections")
+
     return Readiness(
-        boot_id, {"redis": redis, "approval": approval, "lease": lease, "proxies": proxies}
+        boot_id,
+        {
+            "redis": redis,
+            "approval": approval,
+            "lease": lease,
+            "process": process,
+            "proxies": proxies,
+        },
     )

@@ -35,6 +35,7 @@ class Settings:
     connection_limit: int
     beat_seconds: float
     lease_seconds: float
+    drain_seconds: float
     warnings: tuple[str, ...]
 
 
@@ -48,7 +49,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         advised=GATEWAY_TOKEN_ADVISED_CHARACTERS,
     )
     allowed_origins = reader.origins("GATEWAY_ALLOWED_ORIGINS")
-    public_url = reader.url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws"))
+    public_url = reader.public_url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws"))
     control_ui_dir = _control_ui_dir(reader)
     if control_ui_dir is not None and not _may_connect_from(public_url, allowed_origins):
         reader.warnings.append(
@@ -59,6 +60,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     connection_limit = reader.integer("GATEWAY_CONNECTION_LIMIT", 20_000, least=1, most=1_000_000)
     beat_seconds = reader.seconds("BEAT_SECONDS", 1, least=0.05, most=60)
     lease_seconds = reader.seconds("LEASE_SECONDS", 10, least=1, most=600)
+    drain_seconds = reader.seconds("DRAIN_SECONDS", 20, least=0, most=600)
     if lease_seconds < LEASE_LEAST_BEATS * beat_seconds:
         reader.problems.append(
             f"LEASE_SECONDS={lease_seconds:g}: must be at least {LEASE_LEAST_BEATS} times "
@@ -77,6 +79,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         connection_limit=connection_limit,
         beat_seconds=beat_seconds,
         lease_seconds=lease_seconds,
+        drain_seconds=drain_seconds,
         warnings=tuple(reader.warnings),
     )
 

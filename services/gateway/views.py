@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from services.gateway.about import POLICY, about_html, about_text
+from services.gateway.about import NO_DEVICES_PAGE, POLICY, about_html, about_text, devices_page
 from services.gateway.dashboard import not_found
 from services.gateway.negotiation import wants_html
 from services.gateway.sockets import SocketProtocol
@@ -40,8 +40,10 @@ class Views:
         self._elsewhere: View = _nothing if dashboard is None else dashboard.serve
         self._about_text = about_text(public_url, approval_public_url)
         self._about_html = about_html(public_url, approval_public_url)
+        self._devices_page = devices_page(approval_public_url)
         self._pages: Mapping[str, View] = {
             **({"/": self._about} if dashboard is None else {}),
+            "/setup": self._setup,
             "/livez": ops.livez,
             "/healthz": ops.livez,
             "/health": ops.livez,
@@ -77,6 +79,13 @@ class Views:
                 "X-Frame-Options": "DENY",
             },
         )
+
+    async def _setup(self, _request: web.Request) -> web.Response:
+        """Lead operators to where devices are approved; nothing of the request goes with them."""
+        headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+        if self._devices_page:
+            return web.Response(status=302, headers={**headers, "Location": self._devices_page})
+        return web.Response(status=404, text=NO_DEVICES_PAGE, headers=headers)
 
 
 async def _nothing(_request: web.Request) -> web.Response:

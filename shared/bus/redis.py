@@ -82,6 +82,7 @@ def _make_pool(
         "retry": Retry(NoBackoff(), 0),
         "retry_on_timeout": False,
         "protocol": 2,
+        "driver_info": None,  # else redis-py introduces itself, which no user needs to be allowed
         "decode_responses": False,
         **more,
     }

@@ -12,6 +12,7 @@ from shared.device.errors import UnreachableError
 from shared.protocol.limits import FRAME_LIMIT_BYTES
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 
@@ -30,10 +31,13 @@ class Timeouts:
     send: float = 5.0
 
 
-def new_session() -> aiohttp.ClientSession:
-    """Return a session for any number of clients: no cookies, nothing from the environment."""
+def new_session(tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
+    """Return a session for any number of clients: no cookies, nothing from the environment.
+
+    `tls` says whom to trust; without it, whom this machine trusts.
+    """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, ssl=tls or True),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         timeout=aiohttp.ClientTimeout(total=None),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
@@ -10,8 +12,10 @@ from shared.device.handshake import Credentials
 from shared.device.profile import CLI
 from tests.e2e.people import Operator, pair
 from tests.support.raw_socket import CLOSE, TEXT, RawSocket
+from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from shared.device.client import DeviceClient
@@ -149,3 +153,45 @@ async def said_until_close(raw: RawSocket) -> tuple[list[Any], Close]:
         if frame.opcode == TEXT and frame.json.get("event") not in {"tick", "presence"}:
             said.append(frame.json)
     return said, frame.close
+
+
+def recent(milliseconds: object) -> bool:
+    """Whether this is a time of this test."""
+    return isinstance(milliseconds, int) and abs(time.time() * 1000 - milliseconds) < 60_000
+
+
+def found(listed: list[Any], device_id: str) -> Any:
+    """Return the one entry of a list that is about a device."""
+    (one,) = [entry for entry in listed if entry["deviceId"] == device_id]
+    return one
+
+
+async def listed_so(
+    caller: Caller, device_id: str, holds: Callable[[dict[str, Any]], object], what: str
+) -> dict[str, Any]:
+    """Return a paired device once the list shows it so."""
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        one: dict[str, Any] = found((await caller.call("device.pair.list"))["paired"], device_id)
+        if holds(one):
+            return one
+        assert time.monotonic() < until, f"not within {WAIT_SECONDS} s: {what}; last {one}"
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def invalid(message: str) -> dict[str, object]:
+    """Return an error without details."""
+    return {"code": "INVALID_REQUEST", "message": message}
+
+
+def forbidden(scope: str) -> dict[str, object]:
+    """Return protocol 4's error for a missing scope."""
+    return {
+        "code": "FORBIDDEN",
+        "message": f"missing scope: {scope}",
+        "details": {
+            "code": "MISSING_SCOPE",
+            "missingScope": scope,
+            "requiredScopes": [scope],
+        },
+    }

@@ -48,6 +48,33 @@ async def test_the_local_command_line_lists_and_approves_a_node(house: Stack) ->
     await newcomer.visits(house.gateways[0])
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via", "X-Railway-Request-Id"),
+        *("X-Envoy-External-Address", "X-Request-Start", "Tailscale-User-Login"),
+    ],
+)
+async def test_attack_10_who_came_through_a_proxy_is_not_local_and_has_no_method(
+    house: Stack, name: str
+) -> None:
+    client = DeviceClient(
+        house.gateways[0].ws_url,
+        None,
+        CLI.asking("operator.admin"),
+        credentials=Credentials(token=house.gateway_token),
+        headers={name: "127.0.0.1"},
+    )
+    async with client:
+        outcome = await client.connect()
+        assert isinstance(outcome, Admitted), outcome
+        assert outcome.scopes == ()
+        for method in ("device.pair.list", "status"):
+            response = await client.call(method, {})
+            assert response.error is not None
+            assert response.error["code"] == "FORBIDDEN"
+
+
 async def test_wrong_tokens_lock_no_local_client_out(house: Stack) -> None:
     for _ in range(WRONG_TOKENS):
         async with without_device(house, CLI, "not the gateway token") as client:

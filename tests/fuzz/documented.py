@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypothesis import event
 
 from shared.protocol.closing import cut_reason
+from shared.protocol.methods import METHODS
 from tests.support.raw_socket import CLOSE, PING, PONG, TEXT
 
 if TYPE_CHECKING:
@@ -44,9 +45,13 @@ NOT_PAIRED: Final = re.compile(r"device identity required|pairing required(: .+)
 UNAVAILABLE: Final = re.compile(r"(approval|redis) unavailable \([a-z-]+\); retry shortly")
 AFTER_HELLO: Final = re.compile(
     r"invalid request frame: .+|connect is only valid as the first request|unknown method: .*|"
-    r"missing scope: operator\.\w+|unauthorized role: (operator|node)",
+    r"missing scope: operator\.\w+|unauthorized role: (operator|node)|"
+    rf"invalid ({'|'.join(map(re.escape, METHODS))}) params: .+",
     re.DOTALL,
 )
+
+PAYLOADS: Final = ({"ok", "ts"}, {"done"})
+"""What `health` says, and the scripted approval of whatever else is called."""
 
 
 def check_refusal(error: dict[str, Any], close: tuple[int, str]) -> None:
@@ -111,7 +116,7 @@ def check_after(frames: list[Frame], own_close: set[int]) -> None:
             assert answer["type"] == "res"
             assert isinstance(answer["id"], str)
             if answer["ok"]:
-                assert answer["payload"].keys() == {"ok", "ts"}
+                assert answer["payload"].keys() in PAYLOADS
             else:
                 check_no(answer["error"])
         else:

@@ -39,6 +39,8 @@ MATTERED: Final = {
     "R10": "remembered changes of a forgotten history dropped",
     "R11 once": "calls answered with what an earlier try was told",
     "R11 late": "calls refused because they came too late",
+    "R12": "calls judged by less than what the gateway reported",
+    "R12 version": "calls judged anew by a newer record of the caller",
     "R13": "presence told on another beat than the one that counted",
     "R14": "subscriptions given up for silence",
 }

@@ -10,7 +10,6 @@ from services.approval.grants import Draws
 from services.approval.ledger import Ledger
 from services.approval.methods import Methods
 from services.approval.questions import Questions
-from services.approval.registry import Registry
 from services.approval.store import Store
 from services.approval.tokens import TokenKeys
 from shared.bus.channels import NEWS, ask_channel
@@ -60,7 +59,8 @@ class ApprovalProcess:
         self.store = Store(cast("Any", RedisClient(process, self.lines[2])), process.clock)
         ledger = Ledger(self.store, self._tell)
         draws = Draws(request_id=self._draw, token_id=self._draw, epoch=self._draw)
-        self.registry = Registry(self.store, ledger, draws, ttl_ms=TTL_MS)
+        self.registry = variant.registry(self.store, ledger, draws, ttl_ms=TTL_MS)
+        self.registry.count = process.count
         admissions = Admissions(
             store=self.store,
             ledger=ledger,

@@ -1,14 +1,14 @@
-"""Three gateways, two approvals, one Redis and its successors, and six devices around them."""
+"""Three gateways, two approvals, one Redis and its successors, and five devices around them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from tests.simulation.approval import ApprovalProcess
+from tests.simulation.devices import Device
 from tests.simulation.gateway import GatewayProcess
 from tests.simulation.oracle import Oracle
 from tests.simulation.server import Server
-from tests.simulation.sockets import Device
 
 if TYPE_CHECKING:
     from tests.simulation.rules import Variant

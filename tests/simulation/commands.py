@@ -28,6 +28,11 @@ def info(_section: str) -> Ask:
     return lambda _server: {"aof_enabled": 1, "connected_slaves": 0}
 
 
+def config_get(_name: str) -> Ask:
+    """Say that each write is on disk before it is answered."""
+    return lambda _server: {"appendfsync": "always"}
+
+
 def mget(keys: Sequence[str]) -> Ask:
     """Read texts."""
     return lambda server: server.read(lambda data: [data.texts.get(key) for key in keys])

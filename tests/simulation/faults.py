@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from services.approval.store import CHANGES
 from tests.simulation.gateway import GatewayProcess
+from tests.simulation.outages import Outages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
     from tests.simulation.cluster import Cluster, Member
-    from tests.simulation.database import Database
-    from tests.simulation.network import Line, Way
-    from tests.simulation.server import Server
+    from tests.simulation.network import Way
 
 WEIGHTS: Final = {
     "loss": 3,
@@ -46,7 +44,7 @@ class Faults:
         self._world = cluster.world
         self._random: Random = cluster.world.random
         self._until = until
-        self._replacing = False
+        self._outages = Outages(cluster, self._seconds)
         self.drawn: Counter[str] = Counter()
         self._kinds: dict[str, Callable[[], None]] = {
             "loss": self._loss,
@@ -57,10 +55,10 @@ class Faults:
             "lost subscription": self._lost_subscription,
             "stop": self._stop,
             "kill": self._kill,
-            "failover": self.failover,
-            "crash of Redis": lambda: self.failover(crash=True),
-            "FLUSHALL": self.flush,
-            "trimmed log": self.trim,
+            "failover": self._outages.failover,
+            "crash of Redis": lambda: self._outages.failover(crash=True),
+            "FLUSHALL": self._outages.flush,
+            "trimmed log": self._outages.trim,
             "clock step": self._step_clock,
         }
 
@@ -156,82 +154,6 @@ class Faults:
         by_ms = self._random.choice((-600_000, -5_000, 5_000, 600_000))
         self._tell(member, f"has its wall clock set by {by_ms / 1000:+g} s")
         member.process.clock.skew_ms += by_ms
-
-    # ------------------------------------------------------------------------------------ Redis
-
-    def failover(self, *, crash: bool = False, lose_seconds: float | None = None) -> None:
-        """Replace the master by a replica that lacks the newest writes, or by itself restarted.
-
-        The old one takes no writes from now on but answers for a while, unless it crashed.
-        """
-        if self._replacing:
-            return
-        self._replacing = True
-        old, now = self._cluster.server, self._world.now
-        lose = lose_seconds
-        if lose is None:
-            lose = self._random.choice((0.0, 0.0, 0.3, 2.0, 5.0))
-        kept = sum(1 for _at, when, _write in old.journal if when <= now - lose)
-        old.data.writable = False
-        word = "crashes" if crash else "is cut off from its replicas: it takes no writes"
-        self._world.story.tell(f"redis {old.name}", word)
-        if crash:
-            self._down(old)
-        wait = self._seconds(0.1, 3.0)
-        self._world.after(wait, self._promote, old, kept)
-
-    def _promote(self, old: Server, kept: int) -> None:
-        cluster, oracle = self._cluster, self._cluster.oracle
-        name = chr(ord(old.name) + 1)
-        new = old.promoted(name, kept)
-        forgotten = oracle.histories.inherit(old, new)
-        if forgotten:
-            oracle.lose_history()
-        cluster.server = new
-        oracle.replaced(new)
-        self._world.story.tell(f"redis {name}", f"is the master; it forgot {forgotten} changes")
-        for member in cluster.members:
-            for line in member.lines:
-                late = self._seconds(0.0, 5.0) if old.up else self._seconds(0.0, 0.3)
-                self._world.after(late, self._lead, member, line, new)
-        self._world.after(self._seconds(0.0, 6.0), self._down, old)
-        self._replacing = False
-
-    def _lead(self, member: Member, line: Line, server: Server) -> None:
-        if line.server.name < server.name:
-            line.server = server
-            if line.name == "subscription":
-                member.bus.lose(silently=False)
-
-    def _down(self, server: Server) -> None:
-        server.up = False
-        for member in self._cluster.members:
-            if member.lines[1].server is server:
-                member.bus.lose(silently=False)
-
-    def flush(self) -> None:
-        """Lose everything that Redis keeps."""
-        server = self._cluster.server
-        if not server.data.writable:
-            return
-        self._world.story.tell(f"redis {server.name}", "FLUSHALL: everything is lost")
-        server.write(lambda data, _now_ms: data.clear())
-        self._cluster.oracle.lose_history()
-        self._cluster.oracle.histories.forget(server)
-        self._cluster.oracle.replaced(server)
-
-    def trim(self) -> None:
-        """Keep only the newest entry of the change log."""
-        server = self._cluster.server
-        if not server.data.writable:
-            return
-
-        def keep_one(data: Database, _now_ms: int) -> None:
-            del data.streams.get(CHANGES, [])[:-1]
-
-        server.write(keep_one)
-        self._cluster.oracle.lose_history()
-        self._world.story.tell(f"redis {server.name}", "the change log is trimmed to one entry")
 
     def _a_while(self, least: float) -> float:
         """Draw how long something lasts: often short, often longer than the lease."""

@@ -11,7 +11,7 @@ from shared.messages import EVERY_ROLE, Change, Changed
 from tests.simulation.telling import head_of
 
 if TYPE_CHECKING:
-    from tests.simulation.oracle import Session
+    from tests.simulation.rights import Session
     from tests.simulation.server import Server
 
 ALWAYS = float("-inf")
@@ -48,14 +48,19 @@ class Histories:
         return fresh
 
     def inherit(self, old: Server, new: Server) -> int:
-        """Take notice that a new server has an old one's history up to its head.
+        """Take notice of the history that a new server has, an old one's replica of some moment.
 
-        Returns how many changes it lacks.
+        Returns how many changes of the old one's it lacks: all, if that was flushed since.
         """
-        head, _tag = head_of(new.data, HEAD)
-        known = self._of.get(old, {})
-        self._of[new] = {tag: number for tag, number in known.items() if number <= head}
-        return len(known) - len(self._of[new])
+        _number, head = head_of(new.data, HEAD)
+        back: dict[str, int] = {}
+        tag = head.decode()
+        while tag:
+            change = self._changes[tag]
+            back[tag] = change.change.number
+            tag = change.previous_tag
+        self._of[new] = dict(reversed(back.items()))
+        return sum(tag not in back for tag in self._of.get(old, ()))
 
     def forget(self, server: Server) -> None:
         """Take notice that a server lost all it had."""
@@ -100,6 +105,12 @@ class Histories:
         if tags:
             before.append(tags)
         return not (twice and tags)
+
+    def of_call(self, server: Server, call_id: str) -> list[tuple[int, str]]:
+        """Return numbers and tags of what a call wrote and this history still has."""
+        known = self._of.get(server, {})
+        tags = [tag for written in self._calls.get(call_id, ()) for tag in written]
+        return [(known[tag], tag) for tag in tags if tag in known]
 
     def ended_twice(self, server: Server) -> str:
         """Return a request that this history ends more than once, or nothing."""

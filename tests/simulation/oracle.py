@@ -1,31 +1,32 @@
 """What is true, kept apart from what the services believe, and the invariants held against it.
 
-I1  nobody is served longer than the lease after the right to it ended in the store
+I1  nobody is served longer than the lease after the right to it ended in the store; who ended it by
+    a call of its own hears what came of that call, and nothing else
 I2  nobody is admitted who had no right to it within the lease before asking, nor by an answer that
     is older than a revoke which that gateway has heard of
 I3  what one call id writes, and what ends one request, happens once in the history that survives
 I5  a session is closed by us only for a reason: its device was touched (4001), no beat of a lease's
     length was answered with all there was (1013), or history was lost after the last that was
     (1012); by a close frame, unless the client closed first
+I6  whoever changes something by a call has the right to it at that moment (`callers.py`), and hears
+    of success once that gateway has applied it, or when there is no more time
 
-A right to serve a device in a role, for a session that was decided at some change, holds while the
-record has that role with a live token, and no change since has closed the role's sockets.
 I4 and progress are looked at when all is quiet (`settled.py`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from services.approval.records import decode_record
-from services.approval.store import device_key
 from services.gateway.approvals import WRITTEN_WITHIN_SECONDS
 from services.gateway.connections import SWEEP_SECONDS
+from shared.messages import ASKED_ANEW
 from shared.protocol.closing import CloseCode
+from tests.simulation.callers import Callers
 from tests.simulation.history import ALWAYS, Histories, closes
-from tests.simulation.sockets import CLOSE, PONG, frames
+from tests.simulation.rights import Rights, Session
+from tests.simulation.sockets import CLOSE, PONG, TEXT, frames
 
 if TYPE_CHECKING:
     from shared.messages import Admitted, Changed
@@ -35,44 +36,22 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
-@dataclass(slots=True)
-class Session:
-    """An admitted socket: when its right was decided, in the world's time."""
-
-    device_id: str
-    role: str
-    decided_at: float
-    admitted_at: float
-    closed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Right:
-    """From `since` on: whether the role is live, and when its sockets were last to be closed."""
-
-    since: float
-    live: bool
-    closed_at: float
-
-    def holds(self, decided_at: float) -> bool:
-        """Whether it covers a session that was decided then."""
-        return self.live and self.closed_at <= decided_at
-
-
 class Oracle:
     """Watches every commit and every frame."""
 
     def __init__(self, world: World, server: Server, lease_seconds: float) -> None:
         self._world = world
         self.histories = Histories()
+        self.rights = Rights(self.histories)
         self.server = server
         self.lease_seconds = lease_seconds
         self._lost_at = ALWAYS
         self.checked: Counter[str] = Counter()
-        self._rights: dict[tuple[str, str], list[Right]] = {}
         self._asked: dict[str, float] = {}
         self._heard: dict[GatewayProcess, dict[str, Changed]] = {}
         self._names: dict[str, str] = {}
+        self.callers = Callers(world, self.histories, self.checked)
+        server.before_commit = self.callers.before
         server.on_commit = self.committed
 
     def name(self, device_id: str, name: str) -> None:
@@ -93,21 +72,21 @@ class Oracle:
             )
         if server is self.server:
             for change in done:
-                self._look_at(change.device_id)
+                self.rights.look_at(server, change.device_id, now)
         for key in keys:
             if key.startswith("latchkey:call:"):
                 self._written_once(server, key.removeprefix("latchkey:call:"), done)
+        self.callers.committed(server, done)
 
     def replaced(self, server: Server) -> None:
         """Take notice that another server is the one that counts now, or has lost its data."""
         self.server = server
         self.histories.note(server, self._world.now)
-        for device_id in {device_id for device_id, _role in self._rights}:
-            self._look_at(device_id)
+        self.rights.look_at_all(server, self._world.now)
 
     def asked(self, call_id: str) -> None:
         """Take notice that a gateway asks."""
-        self._asked.setdefault(call_id.partition("#")[0], self._world.now)
+        self._asked.setdefault(call_id.partition(ASKED_ANEW)[0], self._world.now)
 
     def heard(self, gateway: GatewayProcess, change: Changed) -> None:
         """Take notice that a gateway was told of a change, be it by news or by a beat."""
@@ -117,22 +96,31 @@ class Oracle:
     def admitted(self, socket: SimulatedSocket, answer: Admitted, call_id: str) -> None:
         """Check that a client may come in (I2)."""
         device, gateway, now = socket.device, socket.gateway, self._world.now
-        key = (device.key.device_id, device.role)
         decided_at = self.histories.time_of(answer.change)
-        socket.session = Session(*key, decided_at, now)
+        session = Session(
+            device.key.device_id,
+            device.role,
+            decided_at,
+            now,
+            device.profile.scopes or (),
+            answer.epoch,
+            socket.token_only,
+        )
+        socket.session = session
+        self.callers.admitted(call_id.partition(ASKED_ANEW)[0], session)
         self._world.story.tell(
             gateway.name, f"admits {device.name}, decided at change {answer.change.number}"
         )
         self.checked["I2"] += 1
         since = self._asked.get(call_id, now) - self.lease_seconds
-        if not self._held_since(key, decided_at, since):
+        if not self.rights.held_since(session, since):
             self._world.violate(
                 "I2", f"{gateway.name} admits {device.name}, who had no right to it for a lease"
             )
         for change in self._heard.get(gateway, {}).values():
             if (
-                change.device_id == key[0]
-                and closes(change, key[1])
+                change.device_id == session.device_id
+                and closes(change, session.role)
                 and self.histories.later(self.server, answer.change, change.change)
             ):
                 self._world.violate(
@@ -159,11 +147,12 @@ class Oracle:
         for kind, payload in frames(data):
             if kind == CLOSE:
                 self._closes(socket, session, int.from_bytes(payload[:2], "big"))
+            elif kind == TEXT and connection.ended_by:
+                self._last_word(socket, session)
             elif kind != PONG:
                 self.checked["I1"] += 1
                 since = self._world.now - self.lease_seconds
-                key = (session.device_id, session.role)
-                if not self._held_since(key, session.decided_at, since):
+                if not self.rights.held_since(session, since):
                     self._world.violate(
                         "I1",
                         f"{socket.gateway.name} still serves {socket.device.name}, whose right "
@@ -190,15 +179,12 @@ class Oracle:
 
     # ------------------------------------------------------------------------------- judgement
 
-    def may_serve(self, device_id: str, role: str) -> bool:
-        """Say whether a device may come in now."""
-        rights = self._rights.get((device_id, role), [])
-        return bool(rights) and rights[-1].live
-
-    def holds_now(self, session: Session) -> bool:
-        """Say whether a session has its right at this moment."""
-        rights = self._rights.get((session.device_id, session.role), [])
-        return bool(rights) and rights[-1].holds(session.decided_at)
+    def _last_word(self, socket: SimulatedSocket, session: Session) -> None:
+        """Check that whom a call of its own has ended hears of that call only (I1)."""
+        self.checked["I1 own"] += 1
+        if session.heard_last:
+            self._world.violate("I1", f"{socket.device.name} hears more than of the end it made")
+        session.heard_last = True
 
     def _closes(self, socket: SimulatedSocket, session: Session, code: int) -> None:
         if session.closed:
@@ -223,32 +209,11 @@ class Oracle:
         elif code != CloseCode.NORMAL or not socket.left:
             self._world.violate("I5", f"{device.name} is closed with {code}")
 
-    def _held_since(self, key: tuple[str, str], decided_at: float, since: float) -> bool:
-        rights = self._rights.get(key, [])
-        for place in range(len(rights) - 1, -1, -1):
-            if rights[place].holds(decided_at):
-                return True
-            if rights[place].since < since:
-                return False
-        return False
-
-    def _look_at(self, device_id: str) -> None:
-        """Write down what a device may do from now on."""
-        value = self.server.data.texts.get(device_key(device_id))
-        record = decode_record(value[16:]) if value else None
-        live = record.pairing.effective_roles if record and record.pairing else ()
-        for role in ("operator", "node"):
-            closed_at = self.histories.last_close(self.server, device_id, role)
-            rights = self._rights.setdefault((device_id, role), [])
-            right = Right(self._world.now, role in live, closed_at)
-            if not rights or (rights[-1].live, rights[-1].closed_at) != (right.live, closed_at):
-                rights.append(right)
-
     def _written_once(self, server: Server, call_id: str, done: list[Changed]) -> None:
         self.checked["I3"] += 1
         if not self.histories.first_of_call(server, call_id, done):
             self._world.violate("I3", f"what {call_id} asked for was written twice")
-        asked = self._asked.get(call_id.partition("#")[0])
+        asked = self._asked.get(call_id.partition(ASKED_ANEW)[0])
         if asked is not None and self._world.now > asked + WRITTEN_WITHIN_SECONDS + 0.01:
             late = self._world.now - asked
             self._world.violate("I3", f"{call_id} wrote {late:.1f} s after it was asked")

@@ -33,6 +33,7 @@ class Server:
         self.data = Database()
         self.journal: list[tuple[int, float, Write]] = []
         self.up = True
+        self.before_commit: Callable[[Server, Sequence[str]], None] = _nobody
         self.on_commit: Callable[[Server, list[Any]], None] = _nobody
         self._world = world
         self._scripts = scripts
@@ -59,6 +60,8 @@ class Server:
     def script(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
         """Run a script; raises ResponseError at its first write where that may not be."""
         run = getattr(self._scripts, name)
+        if name == "commit":
+            self.before_commit(self, keys)
         try:
             result = self.write(lambda data, now_ms: run(data, keys, args, now_ms))
         except ResponseError:
@@ -80,7 +83,7 @@ class Server:
         for now_ms, _when, change in server.journal:
             server.data.forget_expired(now_ms)
             change(server.data, now_ms)
-        server.on_commit = self.on_commit
+        server.before_commit, server.on_commit = self.before_commit, self.on_commit
         return server
 
     def publish(self, channel: str, data: bytes) -> int:
@@ -107,5 +110,5 @@ class Server:
         self._subscribed.clear()
 
 
-def _nobody(_server: Server, _what: list[Any]) -> None:
+def _nobody(_server: Server, _what: Sequence[Any]) -> None:
     """Take no notice."""

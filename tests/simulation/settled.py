@@ -55,14 +55,14 @@ def disagreements(cluster: Cluster) -> Iterator[str]:
         connection = socket.transport.connection if socket else None
         if socket and socket.session and connection and not connection.closing:
             session = socket.session
-            if not oracle.holds_now(session):
+            if not oracle.rights.holds_now(session):
                 yield f"{device.name} is in at {socket.gateway.name} without a right"
 
 
 def everybody_is_in(cluster: Cluster) -> bool:
     """Say whether whoever is approved is in."""
     return all(
-        device.admitted or not cluster.oracle.may_serve(device.key.device_id, device.role)
+        device.admitted or not cluster.oracle.rights.may_serve(device.key.device_id, device.role)
         for device in cluster.devices
     )
 
@@ -71,7 +71,7 @@ def check_progress(cluster: Cluster) -> None:
     """Check that whoever is approved is in by now."""
     for device in cluster.devices:
         cluster.oracle.checked["progress"] += 1
-        allowed = cluster.oracle.may_serve(device.key.device_id, device.role)
+        allowed = cluster.oracle.rights.may_serve(device.key.device_id, device.role)
         if allowed and not device.admitted:
             text = f"{device.name} is approved and does not come in: {device.outcome or 'silence'}"
             cluster.world.violate("progress", text)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from services.approval.records import decode_record
+from services.approval.store import device_key
 from shared.bus.channels import inbox_channel
 from tests.simulation.cluster import Cluster
 from tests.simulation.logs import listening
+from tests.simulation.outages import Outages
 from tests.simulation.settled import check_progress, check_views
 from tests.simulation.story import Violation
 from tests.simulation.work import Work
@@ -17,8 +20,9 @@ if TYPE_CHECKING:
 
     from tests.simulation.approval import ApprovalProcess
     from tests.simulation.cluster import Member
+    from tests.simulation.devices import Device
+    from tests.simulation.network import Way
     from tests.simulation.rules import Variant
-    from tests.simulation.sockets import Device
 
 STEP_SECONDS: Final = 0.0005
 CALL_SECONDS: Final = 0.1
@@ -74,6 +78,13 @@ class Stage:
         self._work.decide(self.one, reject=True)
         self.run(0.1)
 
+    def request_of(self, device: Device) -> str:
+        """Return the id of the request that a device waits with."""
+        value = self.cluster.server.data.texts[device_key(device.key.device_id)]
+        pending = decode_record(value[16:]).pending
+        assert pending is not None
+        return pending.request_id
+
     def after_a_beat(self) -> None:
         """Let time pass until just after a regular beat has gone out."""
         last = self.gateway.beat._last_id
@@ -127,6 +138,10 @@ class Stage:
         for member in moved:
             member.lines[2].server = new
 
+    def trim(self) -> None:
+        """Keep only the newest entry of the change log."""
+        Outages(self.cluster, self.world.random.uniform).trim()
+
     def settle(self) -> None:
         """Let all be quiet, and check what must hold then."""
         for member in self.cluster.members:
@@ -143,6 +158,11 @@ class Stage:
         self.run(2.5)
         check_progress(self.cluster)
         self.run(0.0)
+
+
+def hold(way: Way) -> None:
+    """Keep back what is sent on a way until it is mended."""
+    way.cut = way.keeps = True
 
 
 def play(scenario: Callable[[Stage], None], variant: Variant, **options: int) -> tuple[str, str]:

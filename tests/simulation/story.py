@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Violation(Exception):
-    """An invariant did not hold. `invariant`: I1 to I5, progress, or error."""
+    """An invariant did not hold. `invariant`: I1 to I6, progress, or error."""
 
     def __init__(self, invariant: str, text: str) -> None:
         super().__init__(invariant, text)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.simulation import scenarios
 from tests.simulation.rules import SOUND, WITHOUT
+from tests.simulation.scenarios import admitting, applying, beating, changing
 from tests.simulation.stage import play
 
 if TYPE_CHECKING:
@@ -16,25 +16,28 @@ if TYPE_CHECKING:
     from tests.simulation.stage import Stage
 
 SCENARIOS: Final[dict[str, tuple[Callable[[Stage], None], str]]] = {
-    "R1 echo": (scenarios.a_late_answer, "I1"),
-    "R1 order": (scenarios.an_overtaken_answer, "I5"),
-    "R2": (scenarios.a_demoted_master, "I1"),
-    "R3": (scenarios.an_approval_left_behind, "progress"),
-    "R4": (scenarios.far_behind, "I1"),
-    "R5": (scenarios.news_of_two_histories, "I1"),
-    "R6 memory": (scenarios.a_revoke_overtakes, "I2"),
-    "R6 history": (scenarios.an_answer_of_a_forgotten_history, "I2"),
-    "R6 turn": (scenarios.a_revoke_in_between, "I2"),
-    "R7": (scenarios.a_stopped_gateway_wakes, "I1"),
-    "R8": (scenarios.a_trimmed_log, "I1"),
-    "R8 floor": (scenarios.an_answer_from_before, "I1"),
-    "R9 closes": (scenarios.a_rotated_token, "I1"),
-    "R9 no wider": (scenarios.a_new_label, "I5"),
-    "R10": (scenarios.news_above_the_head, "I4"),
-    "R11 once": (scenarios.a_second_try, "I3"),
-    "R11 in time": (scenarios.a_late_commit, "I3"),
-    "R13": (scenarios.gone_before_it_was_answered, "I4"),
-    "R14": (scenarios.a_silent_loss, "progress"),
+    "R1 echo": (beating.a_late_answer, "I1"),
+    "R1 order": (beating.an_overtaken_answer, "I5"),
+    "R2": (beating.a_demoted_master, "I1"),
+    "R3": (beating.an_approval_left_behind, "progress"),
+    "R4": (beating.far_behind, "I1"),
+    "R5": (applying.news_of_two_histories, "I1"),
+    "R5 calls": (applying.a_call_in_another_history, "I6"),
+    "R6 memory": (admitting.a_revoke_overtakes, "I2"),
+    "R6 history": (admitting.an_answer_of_a_forgotten_history, "I2"),
+    "R6 turn": (admitting.a_revoke_in_between, "I2"),
+    "R7": (admitting.a_stopped_gateway_wakes, "I1"),
+    "R8": (applying.a_trimmed_log, "I1"),
+    "R8 floor": (applying.an_answer_from_before, "I1"),
+    "R9 closes": (applying.a_rotated_token, "I1"),
+    "R9 no wider": (applying.a_new_label, "I5"),
+    "R10": (applying.news_above_the_head, "I4"),
+    "R11 once": (changing.a_second_try, "I3"),
+    "R11 in time": (changing.a_late_commit, "I3"),
+    "R12": (changing.a_revoked_operator, "I6"),
+    "R12 version": (changing.a_revoke_before_the_commit, "I6"),
+    "R13": (changing.gone_before_it_was_answered, "I4"),
+    "R14": (beating.a_silent_loss, "progress"),
 }
 OPTIONS: Final = {"R4": {"changes_limit": 1}}
 

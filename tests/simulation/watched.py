@@ -1,19 +1,21 @@
-"""The real parts of a gateway, which also tell the oracle what they ask and hear."""
+"""The real parts of the services, which also tell the oracle what they ask, hear and judge by."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from services.approval.registry import Registry
 from services.gateway.approvals import BusApprovals
 from services.gateway.beat import Beat, Standing
 from shared.bus.errors import Unavailable
-from shared.messages import Admission, Admitted
+from shared.messages import Admission, Admitted, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from services.approval.authority import Caller
     from services.gateway.beat import Effect
-    from shared.messages import Answer, BeatAnswer, Change, Changed, Knock
+    from shared.messages import Answer, BeatAnswer, Call, Change, Changed, Knock, Outcome
     from tests.simulation.oracle import Oracle
 
 
@@ -106,6 +108,15 @@ class WatchedApprovals(BusApprovals):
         self.current: tuple[Admitted, str] | None = None
         self._calls: dict[int, str] = {}
 
+    async def call(self, call: Call) -> Outcome:
+        """Pass a call on."""
+        self.oracle.asked(call.call_id)
+        self.oracle.callers.called(call.call_id)
+        outcome = await super().call(call)
+        if isinstance(outcome, Returned):
+            self.oracle.callers.returned(call.call_id, self._beat, self.oracle.server)
+        return outcome
+
     async def ask(self, question: Admission | Knock) -> Answer:
         """Ask."""
         self.oracle.asked(question.call_id)
@@ -128,3 +139,21 @@ class WatchedApprovals(BusApprovals):
         """Take notice of an answer by which somebody comes in."""
         if isinstance(answer, Admitted):
             self.current = answer, self._calls.pop(id(answer), "")
+
+
+class WatchedRegistry(Registry):
+    """The real registry; counts where a caller's own record made a difference."""
+
+    count: Callable[[str], None]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._judged_by: dict[str, str] = {}
+
+    async def _narrowed(self, caller: Caller) -> Caller:
+        narrowed = await super()._narrowed(caller)
+        if narrowed.scopes != caller.scopes:
+            self.count("R12")
+        if self._judged_by.setdefault(caller.call_id, narrowed.version) != narrowed.version:
+            self.count("R12 version")
+        return narrowed

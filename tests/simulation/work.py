@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tests.simulation.approval import ApprovalProcess
     from tests.simulation.cluster import Cluster
-    from tests.simulation.sockets import Device
+    from tests.simulation.devices import Device
 
     Act = Callable[[], Coroutine[Any, Any, None]]
 
@@ -22,10 +22,21 @@ DEVICE_SECONDS: Final = 0.4
 OPERATOR_SECONDS: Final = 0.9
 """How long it is on average until some operator does something."""
 
+CALLER_SECONDS: Final = 0.5
+"""How long it is on average until some device calls a device method, if one that may is in."""
+APPROVES_SHARE: Final = 0.7
+"""How many of its calls approve a request, if it heard of any that waits."""
+METHODS: Final = (
+    "device.pair.list",
+    "device.pair.remove",
+    "device.token.rotate",
+    "device.token.revoke",
+)
+
 MEETING_SHARE: Final = 0.2
-"""How many of the devices that connect are touched by an operator at about that moment."""
+"""How many of those that connect or call are touched by an operator at about that moment."""
 MEETING_SECONDS: Final = 0.06
-"""How long after it began to connect, at most."""
+"""How long after it began, at most."""
 
 
 class Work:
@@ -42,6 +53,7 @@ class Work:
         """Begin."""
         self._world.after(0.0, self._device_acts)
         self._world.after(0.0, self._operator_acts)
+        self._world.after(0.0, self._caller_acts)
 
     def _device_acts(self) -> None:
         if self._world.now >= self._until:
@@ -59,8 +71,32 @@ class Work:
         else:
             device.leave()
 
+    def _caller_acts(self) -> None:
+        """Have a device call a device method; somebody may touch it meanwhile."""
+        if self._world.now >= self._until:
+            return
+        self._world.after(self._random.expovariate(1 / CALLER_SECONDS), self._caller_acts)
+        callers = [one for one in self._cluster.devices if one.operates and one.admitted]
+        if callers:
+            self._operates(self._random.choice(callers))
+
+    def _operates(self, device: Device) -> None:
+        method = self._random.choice(METHODS)
+        other = self._random.choice(self._cluster.devices)
+        if device.waiting and self._random.random() < APPROVES_SHARE:
+            request_id = self._random.choice(device.waiting)
+            device.operate("device.pair.approve", requestId=request_id)
+        elif method == "device.pair.list":
+            device.operate(method)
+        elif method == "device.pair.remove":
+            device.operate(method, deviceId=other.key.device_id)
+        else:
+            device.operate(method, deviceId=other.key.device_id, role=other.role)
+        if self._random.random() < MEETING_SHARE:
+            self._world.after(self._random.uniform(0.0, MEETING_SECONDS), self._meets, device)
+
     def _meets(self, device: Device) -> None:
-        """Have an operator touch a device while it is about to come in."""
+        """Have an operator touch a device while it is about to come in, or calls."""
         approvals = [one for one in self._cluster.approvals if not one.process.gone]
         if approvals:
             action = self._random.choice(("rotate", "revoke", "remove"))

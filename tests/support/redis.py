@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 ADMIN: Final = "admin"
+MEMBER: Final = "member"
 STOP_SECONDS: Final = 5.0
 
 
@@ -31,27 +32,31 @@ def redis_binary(processes: Processes) -> RedisBinary:
 class RedisServer:
     """One Redis process. It keeps its port and its data through stop, kill9 and start.
 
-    `gateway_url` and `approval_url` are what the services get; `admin_url` may do everything.
+    `gateway_url` and `approval_url` are what the services get; `admin_url` may do everything,
+    `member_url` may publish and subscribe to all our channels.
+    `binary` is the one `make run` would use, unless given.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, binary: RedisBinary | None = None) -> None:
         self._processes = Processes()
         self._port = Reservation()
         self._admin_password = secrets.token_hex(16)
         self._log = directory / "redis.log"
         digest = hashlib.sha256(self._admin_password.encode()).hexdigest()
         self._redis = LocalRedis(
-            binary=redis_binary(self._processes),
+            binary=binary or redis_binary(self._processes),
             port=self._port.port,
             directory=directory / "redis",
             passwords={name: secrets.token_hex(16) for name in PASSWORDS},
-            more_users=f"user {ADMIN} on #{digest} ~* &* +@all\n",
+            more_users=f"user {ADMIN} on #{digest} ~* &* +@all\n"
+            f"user {MEMBER} on #{digest} resetchannels &latchkey:* -@all +@connection +@pubsub\n",
         )
         self.port: Final = self._redis.port
         self.version: Final = self._redis.binary.version
         self.gateway_url: Final = self._redis.gateway_url
         self.approval_url: Final = self._redis.approval_url
         self.admin_url: Final = self._redis.url(ADMIN, self._admin_password)
+        self.member_url: Final = self._redis.url(MEMBER, self._admin_password)
         self._child: Child | None = None
 
     @property

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from deploy.local.redis_binary import RedisBinary
+
 # What of this process's own environment the services see; their settings come from the test alone.
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "TMPDIR")
 
@@ -39,6 +41,7 @@ class Stack:
         *,
         approvals: int = 1,
         gateways: int = 2,
+        redis: RedisBinary | None = None,
         env: Mapping[str, str] | None = None,
         approval_env: Mapping[str, str] | None = None,
         gateway_env: Mapping[str, str] | None = None,
@@ -53,7 +56,7 @@ class Stack:
         }
         self._approval_env = dict(approval_env or {})
         self._gateway_env = dict(gateway_env or {})
-        self.redis: Final = RedisServer(directory)
+        self.redis: Final = RedisServer(directory, redis)
         self.approvals: Final[list[ServiceProcess]] = []
         self.gateways: Final[list[ServiceProcess]] = []
         for _ in range(approvals):

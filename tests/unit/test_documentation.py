@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.approval import log_events as approval_events
+from services.approval.cli.exits import Exit
 from services.approval.metrics import Metrics as ApprovalMetrics
 from services.gateway import log_events as gateway_events
 from services.gateway.metrics import Metrics as GatewayMetrics
@@ -64,6 +65,12 @@ def test_every_setting_is_documented_and_no_other() -> None:
         text = (ROOT / path).read_text()
         read |= set(re.findall(r'reader\.\w+\(\s*"([A-Z_]+)"', text))
     assert names("Settings") == read
+
+
+def test_every_exit_code_of_the_command_is_documented_and_no_other() -> None:
+    text = OPERATIONS.split("\n## The command\n", 1)[1].split("\n## ", 1)[0]
+    documented = re.findall(r"(?m)^\| (\d+) \| (.+) \|$", text)
+    assert documented == [(str(int(code)), code.meaning) for code in Exit]
 
 
 @pytest.mark.parametrize(

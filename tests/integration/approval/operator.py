@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
+from aiohttp import DummyCookieJar
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
@@ -75,7 +76,9 @@ class Operator:
     """Calls a replica's API with the admin token, unless told otherwise."""
 
     def __init__(self, replica: Replica) -> None:
-        self._client: TestClient[web.Request, web.Application] = TestClient(TestServer(replica.app))
+        self._client: TestClient[web.Request, web.Application] = TestClient(
+            TestServer(replica.app), cookie_jar=DummyCookieJar()
+        )
 
     @property
     def url(self) -> URL:

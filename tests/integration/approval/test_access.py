@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from services.approval.authority import OPERATOR
 from services.approval.operations import OPERATIONS
+from services.approval.page_views import page_files
 from services.approval.public import PAGES
 from shared.messages import Admitted
 from tests.integration.approval.operator import BEARER, Operator
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 READ_PAIRING = ("operator.read", "operator.pairing")
 FAILURES_LIMIT = 10
-PUBLIC = {"/", "/livez", "/readyz", "/metrics", "/openapi.json"}
+PUBLIC = {"/", "/livez", "/readyz", "/metrics", "/openapi.json", *(f.path for f in page_files())}
 WRONG = {
     "nothing": {},
     "another token": {"Authorization": "Bearer " + "x" * 40},

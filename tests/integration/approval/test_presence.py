@@ -280,7 +280,23 @@ async def gateways(operator: Operator) -> list[dict[str, Any]]:
 
 class TestReplicas:
     async def test_nobody(self, operator: Operator) -> None:
-        assert (await operator.get("/v1/replicas")).ok() == {"gateways": [], "approvals": []}
+        nobody = {"gateways": [], "approvals": [], "presenceVersion": 0}
+        assert (await operator.get("/v1/replicas")).ok() == nobody
+
+    async def test_who_comes_and_goes_moves_the_version(
+        self, operator: Operator, device: Device, east: Gateway
+    ) -> None:
+        async def version() -> int:
+            return int((await operator.get("/v1/replicas")).ok()["presenceVersion"])
+
+        await east.beat()
+        before = await version()
+        await east.admits(device)
+        await east.beat()
+        came = await version()
+        assert came > before
+        await east.beat()
+        assert await version() == came
 
     async def test_gateways_the_fullest_first(
         self, here: Replica, operator: Operator, device: Device, east: Gateway, west: Gateway

@@ -49,9 +49,21 @@ class TestListing:
                     "silent": False,
                     "isRepair": False,
                     "ts": clock.wall_ms(),
+                    "lastAskedAtMs": clock.wall_ms(),
                 }
             ]
         }
+
+    async def test_when_the_device_last_asked(
+        self, here: Replica, operator: Operator, clock: FakeClock
+    ) -> None:
+        device = Device.new()
+        await here.request(device.asks(call_id="gateway:1"))
+        began = clock.wall_ms()
+        clock.advance(60)
+        await here.request(device.asks(call_id="gateway:2"))
+        (request,) = (await operator.get("/v1/requests")).ok()["pending"]
+        assert (request["ts"], request["lastAskedAtMs"]) == (began, began + 60_000)
 
     async def test_what_is_not_known_is_left_out(self, here: Replica, operator: Operator) -> None:
         await here.request(Device.new().asks(family=""))

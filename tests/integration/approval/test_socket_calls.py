@@ -18,6 +18,8 @@ from tests.unit.approval.devices import READ, Device
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from services.approval.plan import Plan
+    from services.approval.store import Committed
     from shared.messages import Call
     from tests.integration.approval.replica import Replica
 
@@ -269,6 +271,32 @@ class TestAttack18:
 
 class TestRaces:
     """An operator is ended while it does something: one comes first, and all agree on which."""
+
+    @pytest.mark.parametrize("method", CHANGING)
+    @pytest.mark.parametrize("ending", ENDINGS)
+    async def test_attack_26_ended_after_it_was_judged_and_before_it_is_done(
+        self,
+        here: Replica,
+        there: Replica,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        method: str,
+        ending: str,
+    ) -> None:
+        device, target = await here.paired(ADMIN), await here.paired(*MAY)
+        params = await params_for(here, method, target)
+        asked = call(await socket(here, device, ADMIN), method, **params)
+        before = len(await history(here))
+        commit = here.store.commit
+
+        async def overtaken(plan: Plan) -> Committed:
+            monkeypatch.setattr(here.store, "commit", commit)
+            await ENDINGS[ending](there, device)
+            return await commit(plan)
+
+        monkeypatch.setattr(here.store, "commit", overtaken)
+        assert error(await outcome(here, asked)) == NO_PAIRING
+        assert [one.action for one in (await history(here))[before:]] == [ending]
 
     @pytest.mark.parametrize("ending", ENDINGS)
     async def test_attack_26_approves_while_it_is_ended(

@@ -25,7 +25,7 @@ class TestLostConnections:
     async def test_attack_33_absent_at_the_start(self, redis_server: RedisServer) -> None:
         redis_server.stop()
         with capture_logs() as logs:
-            async with Member(redis_server.gateway_url).running() as one:
+            async with Member(redis_server.member_url).running() as one:
                 for _ in range(5):
                     with pytest.raises(Unavailable) as caught:
                         await one.publish(NEWS, b"")
@@ -48,7 +48,7 @@ class TestLostConnections:
     async def test_killed_subscriptions_are_made_anew_within_a_second_and_told_of(
         self, redis_server: RedisServer
     ) -> None:
-        async with member(redis_server.gateway_url) as one:
+        async with member(redis_server.member_url) as one:
             loop = asyncio.get_running_loop()
             for n in range(2, 6):
                 started = loop.time()
@@ -58,7 +58,7 @@ class TestLostConnections:
                 await until_heard(one, b"%d" % n)
 
     async def test_a_killed_idle_publisher_loses_nothing(self, redis_server: RedisServer) -> None:
-        async with member(redis_server.gateway_url) as one:
+        async with member(redis_server.member_url) as one:
             for _ in range(5):
                 assert await one.publish(NEWS, b"") == 1
                 redis_server.call("CLIENT", "KILL", "TYPE", "normal")
@@ -69,7 +69,7 @@ class TestLostConnections:
     async def test_publishers_killed_under_load_fail_or_publish_and_never_hang(
         self, redis_server: RedisServer
     ) -> None:
-        async with member(redis_server.gateway_url) as one:
+        async with member(redis_server.member_url) as one:
             done, failed = 0, 0
             for n in range(600):
                 if n % 100 == 50:
@@ -84,7 +84,7 @@ class TestLostConnections:
             await until(lambda: len(one.messages) >= done, "what was confirmed came")
 
     async def test_a_restarted_redis(self, redis_server: RedisServer) -> None:
-        async with member(redis_server.gateway_url) as one:
+        async with member(redis_server.member_url) as one:
             for n in range(2):
                 redis_server.restart()
                 await until_heard(one, b"after restart %d" % n)
@@ -95,7 +95,7 @@ class TestLostConnections:
         self, redis_server: RedisServer, admin: Redis
     ) -> None:
         limit: Any = await admin.config_get("client-output-buffer-limit")
-        async with member(redis_server.gateway_url) as one, member(redis_server.gateway_url) as two:
+        async with member(redis_server.member_url) as one, member(redis_server.member_url) as two:
             await admin.config_set("client-output-buffer-limit", "pubsub 1mb 1kb 1")
             try:
                 await two.publish(one.channel, bytes(3 * 1024 * 1024))
@@ -109,7 +109,7 @@ class TestLostConnections:
     async def test_an_unknown_user_is_named_and_no_password_is_told(
         self, redis_server: RedisServer
     ) -> None:
-        user, _, rest = redis_server.gateway_url.partition("@")
+        user, _, rest = redis_server.member_url.partition("@")
         password = user.rpartition(":")[2]
         url = f"{user}wrong@{rest}"
         with capture_logs() as logs:
@@ -125,7 +125,7 @@ class TestSilence:
         self, redis_server: RedisServer
     ) -> None:
         with capture_logs() as logs:
-            async with member(redis_server.gateway_url, silence_seconds=0.3) as one:
+            async with member(redis_server.member_url, silence_seconds=0.3) as one:
                 await until(lambda: one.subscribed == 4, "subscribed anew three times")
                 assert one.counts[counters.CONNECTIONS_LOST, "subscription", "silence"] == 3
                 assert one.bus.status() == (True, "subscribed"), "Redis is not to blame"
@@ -137,7 +137,7 @@ class TestSilence:
     async def test_r14_messages_keep_it_and_garbage_does_too(
         self, redis_server: RedisServer, admin: Redis
     ) -> None:
-        async with member(redis_server.gateway_url, silence_seconds=0.5) as one:
+        async with member(redis_server.member_url, silence_seconds=0.5) as one:
             for n in range(8):
                 await asyncio.sleep(0.1)
                 await (one.publish(NEWS, b"") if n % 2 else admin.publish(NEWS, b"garbage"))
@@ -147,7 +147,7 @@ class TestSilence:
     async def test_a_paused_redis_is_noticed_and_found_again_when_it_goes_on(
         self, redis_server: RedisServer
     ) -> None:
-        async with member(redis_server.gateway_url, silence_seconds=0.3) as one:
+        async with member(redis_server.member_url, silence_seconds=0.3) as one:
             await until_heard(one, b"before")
             redis_server.pause()
             started = asyncio.get_running_loop().time()
@@ -162,7 +162,7 @@ class TestSilence:
 
     async def test_a_black_holed_connection_is_noticed(self, redis_server: RedisServer) -> None:
         async with Relay(redis_server.port) as relay:
-            url = redis_server.gateway_url.replace(f":{redis_server.port}", f":{relay.port}")
+            url = redis_server.member_url.replace(f":{redis_server.port}", f":{relay.port}")
             async with member(url, silence_seconds=0.3) as one:
                 await until_heard(one, b"before")
                 relay.swallow()

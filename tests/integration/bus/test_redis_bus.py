@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class TestPublishing:
     async def test_with_no_more_rights_than_a_gateway_has(self, redis_server: RedisServer) -> None:
         async with (
-            member(redis_server.gateway_url) as one,
-            member(redis_server.approval_url) as two,
+            member(redis_server.member_url) as one,
+            member(redis_server.member_url) as two,
         ):
             assert await two.publish(one.channel, b"answer") == 1
             assert await two.publish(NEWS, b"news") == 2
@@ -35,11 +35,11 @@ class TestPublishing:
             assert one.subscribed == 1
 
     async def test_nobody_listens(self, redis_server: RedisServer) -> None:
-        async with member(redis_server.gateway_url) as one:
+        async with member(redis_server.member_url) as one:
             assert await one.publish("latchkey:ask:nobody", b"") == 0
 
     async def test_the_order_of_the_calls_is_kept(self, redis_server: RedisServer) -> None:
-        async with member(redis_server.gateway_url) as one, member(redis_server.gateway_url) as two:
+        async with member(redis_server.member_url) as one, member(redis_server.member_url) as two:
             bodies = [b"%d" % n for n in range(2000)]
             counts = await asyncio.gather(*(two.publish(one.channel, body) for body in bodies))
             assert set(counts) == {1}
@@ -49,7 +49,7 @@ class TestPublishing:
     async def test_what_waits_travels_in_one_round_trip(
         self, redis_server: RedisServer, admin: Redis
     ) -> None:
-        async with member(redis_server.gateway_url) as one:
+        async with member(redis_server.member_url) as one:
             await one.publish(NEWS, b"")
             before: Any = await admin.info("stats")
             await asyncio.gather(*(one.publish(NEWS, b"%d" % n) for n in range(200)))
@@ -60,7 +60,7 @@ class TestPublishing:
     async def test_a_channel_it_has_no_right_to_is_unavailable_and_said_once(
         self, redis_server: RedisServer
     ) -> None:
-        async with member(redis_server.gateway_url) as one:
+        async with member(redis_server.member_url) as one:
             with capture_logs() as logs:
                 for _ in range(3):
                     with pytest.raises(Unavailable) as caught:
@@ -77,10 +77,8 @@ class TestTheReaderLives:
     async def test_attack_31_garbage_on_its_channels(
         self, redis_server: RedisServer, admin: Redis
     ) -> None:
-        async with member(redis_server.gateway_url) as one:
-            stranger = Member(
-                redis_server.gateway_url, secrets=["another secret of 32 characters!"]
-            )
+        async with member(redis_server.member_url) as one:
+            stranger = Member(redis_server.member_url, secrets=["another secret of 32 characters!"])
             sealed = one.envelope.seal(one.channel, b"our own")
             news = one.envelope.seal(NEWS, b"once")
             garbage: list[tuple[str, bytes]] = [
@@ -124,7 +122,7 @@ class TestTheReaderLives:
                 raise RuntimeError
 
         with capture_logs() as logs:
-            async with Fragile(redis_server.gateway_url).running() as one:
+            async with Fragile(redis_server.member_url).running() as one:
                 await until(lambda: one.ok, "subscribed")
                 await one.publish(NEWS, b"device token")
                 await one.publish(NEWS, b"next")
@@ -140,8 +138,8 @@ class TestStop:
     async def test_what_waits_is_published_and_both_connections_are_closed(
         self, redis_server: RedisServer, admin: Redis
     ) -> None:
-        async with member(redis_server.gateway_url) as two:
-            async with member(redis_server.gateway_url) as one:
+        async with member(redis_server.member_url) as two:
+            async with member(redis_server.member_url) as one:
                 last = [
                     asyncio.ensure_future(one.publish(two.channel, b"%d" % n)) for n in range(9)
                 ]
@@ -160,7 +158,7 @@ class TestStop:
             await until_holds(left)
 
     async def test_a_redis_that_hangs_does_not_hold_it_up(self, redis_server: RedisServer) -> None:
-        one = Member(redis_server.gateway_url)
+        one = Member(redis_server.member_url)
         async with one.running():
             await until(lambda: one.ok, "subscribed")
             redis_server.pause()
@@ -172,6 +170,6 @@ class TestStop:
             await waiting
 
     async def test_it_may_end_before_it_began(self, redis_server: RedisServer) -> None:
-        one = Member(redis_server.gateway_url)
+        one = Member(redis_server.member_url)
         await one.bus.stop()
         assert not one.ok

@@ -38,7 +38,7 @@ def over_tls(url: str, relay: Relay, query: str = "") -> str:
 
 
 async def test_the_bus_works_over_tls(redis_server: RedisServer, relay: Relay) -> None:
-    url = over_tls(redis_server.gateway_url, relay, f"?ssl_ca_certs={CERTIFICATE}")
+    url = over_tls(redis_server.member_url, relay, f"?ssl_ca_certs={CERTIFICATE}")
     async with member(url) as one:
         await until_heard(one, b"over TLS")
         assert await one.publish(NEWS, bytes(2_000_000)) == 1
@@ -56,7 +56,7 @@ async def test_a_client_works_over_tls(redis_server: RedisServer, relay: Relay) 
 async def test_a_certificate_nobody_vouches_for_is_refused_and_named(
     redis_server: RedisServer, relay: Relay
 ) -> None:
-    async with Member(over_tls(redis_server.gateway_url, relay)).running() as one:
+    async with Member(over_tls(redis_server.member_url, relay)).running() as one:
         await until(lambda: "certificate" in one.bus.status()[1].lower(), "refused")
         assert not one.ok
         assert one.subscribed == 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from deploy.local.ports import Reservation
 from tests.integration.gateway.house import House
@@ -80,6 +81,34 @@ class TestPages:
     ) -> None:
         async with http.get(house.url) as answer:
             assert "https://approve.example" in await answer.text()
+
+    @pytest.mark.parametrize("path", ["/setup", "/setup?token=secret"])
+    async def test_attack_45_setup_leads_to_approval_and_passes_nothing_on(
+        self, house: House, http: aiohttp.ClientSession, path: str
+    ) -> None:
+        async with http.get(house.url + path, allow_redirects=False) as answer:
+            assert answer.status == 302
+            assert answer.headers["Location"] == "https://approve.example/setup"
+            assert answer.headers["Referrer-Policy"] == "no-referrer"
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert "secret" not in f"{answer.headers} {await answer.text()}"
+
+    async def test_setup_says_which_setting_is_missing(self, http: aiohttp.ClientSession) -> None:
+        async with House() as house, http.get(house.url + "/setup") as answer:
+            assert answer.status == 404
+            assert "APPROVAL_PUBLIC_URL" in await answer.text()
+            assert "Location" not in answer.headers
+
+    @pytest.mark.parametrize(
+        "path",
+        ["//setup", "/setup/", "/./setup", "/x/../setup", "/%2e/setup", "/setup%2f", "/SETUP"],
+    )
+    async def test_attack_47_only_setup_is_setup(
+        self, house: House, http: aiohttp.ClientSession, path: str
+    ) -> None:
+        url = URL(str(house.url) + path, encoded=True)
+        async with http.get(url, allow_redirects=False) as answer:
+            assert answer.status == 404
 
     async def test_no_page_is_kept_by_a_cache(
         self, house: House, http: aiohttp.ClientSession

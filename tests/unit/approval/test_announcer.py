@@ -33,6 +33,9 @@ class Store:
     async def info(self) -> dict[str, Any]:
         return {}
 
+    async def appendfsync(self) -> str | None:
+        return "always"
+
 
 class Registry:
     """Nothing ever expires."""

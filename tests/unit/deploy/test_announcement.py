@@ -51,6 +51,12 @@ def test_addresses_are_printed_and_secrets_are_not(settings: RunSettings) -> Non
     assert not [name for name, value in secrets.items() if value in said]
 
 
+def test_the_page_is_named_and_no_secret_is_in_its_address(settings: RunSettings) -> None:
+    said = text(settings, {})
+    assert said.index("/setup") < said.index("Connect a device")
+    assert set(re.findall(r"http\S*/setup\S*", said)) == {"http://127.0.0.1:18790/setup"}
+
+
 def test_the_dashboard_is_named_where_there_is_one(settings: RunSettings) -> None:
     secrets = load_secrets(settings.secrets_file, {}, SECRETS)
     assert "Open the dashboard" not in text(settings, {})

@@ -1,26 +1,49 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import stat
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 import redis.asyncio
 from redis.exceptions import NoPermissionError, ResponseError
 
 from deploy.local.errors import RedisTooOld
-from deploy.local.places import REDIS_USERS
+from deploy.local.places import REDIS_6_USERS, REDIS_USERS, ROOT
+from deploy.local.processes import Processes
 from deploy.local.redis_binary import RedisBinary
 from deploy.local.redis_call import RedisCallError, call_redis
-from deploy.local.redis_server import PASSWORDS, LocalRedis, access_list
+from deploy.local.redis_server import PASSWORDS, LocalRedis, access_list, users_for
+from tests.support.redis import RedisServer
+from tests.support.redis_kinds import KINDS, binary_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from tests.support.redis import RedisServer
+ASK, INBOX, NEWS = "latchkey:ask:a", "latchkey:inbox:g", "latchkey:news"
+SEVEN = (7, 0)
 
-NEWS = "latchkey:news"
+
+@pytest.fixture(scope="module", params=KINDS)
+def server_of_a_kind(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
+    with (
+        Processes() as processes,
+        RedisServer(
+            tmp_path_factory.mktemp("redis"), binary_of(request.param, processes)
+        ) as server,
+    ):
+        yield server
+
+
+@pytest.fixture
+def redis_server(server_of_a_kind: RedisServer) -> RedisServer:
+    server_of_a_kind.make_empty()
+    return server_of_a_kind
 
 
 @pytest.fixture(params=["2", "3"], ids=["RESP2", "RESP3"])
@@ -41,16 +64,22 @@ async def approval(redis_server: RedisServer, protocol: str) -> AsyncIterator[re
         yield client
 
 
-async def heard(client: redis.asyncio.Redis, channel: str, said: bytes) -> object:
-    """Subscribe, publish, and return what arrived."""
-    async with client.pubsub(ignore_subscribe_messages=False) as listener:
-        await listener.subscribe(channel)
-        await listener.get_message(timeout=5)
-        assert await client.publish(channel, said) == 1
-        message = await listener.get_message(timeout=5)
-        assert message is not None
-        await listener.unsubscribe(channel)
-        return message["data"]
+async def heard(
+    listener: redis.asyncio.Redis, channels: list[str], talker: redis.asyncio.Redis
+) -> list[object]:
+    """Let one subscribe to all channels and the other publish on each; return what arrived."""
+    found: list[object] = []
+    async with listener.pubsub(ignore_subscribe_messages=False) as ears:
+        await ears.subscribe(*channels)
+        for _ in channels:
+            await ears.get_message(timeout=5)
+        for channel in channels:
+            assert await talker.publish(channel, b"\x00\xff") == 1
+            message = await ears.get_message(timeout=5)
+            assert message is not None
+            found.append(message["data"])
+        await ears.unsubscribe()
+    return found
 
 
 async def require_refused(client: redis.asyncio.Redis, command: str) -> None:
@@ -59,17 +88,41 @@ async def require_refused(client: redis.asyncio.Redis, command: str) -> None:
         await client.execute_command(*command.split())  # type: ignore[no-untyped-call]
 
 
+def require_refused_from_seven(server: RedisServer, url: str, command: str) -> None:
+    """Fail unless Redis refuses the user the command; 6.2 cannot, and lets it through."""
+    user = urlsplit(url)
+    login = (user.username or "", user.password or "")
+    if server.version < SEVEN:
+        call_redis(server.port, *login, *command.split())
+    else:
+        with pytest.raises(RedisCallError, match="NOPERM"):
+            call_redis(server.port, *login, *command.split())
+
+
 class TestGatewayUser:
-    async def test_it_talks_and_listens_on_our_channels(self, gateway: redis.asyncio.Redis) -> None:
+    async def test_it_asks_approval(
+        self, gateway: redis.asyncio.Redis, approval: redis.asyncio.Redis
+    ) -> None:
         assert await gateway.ping()
         await gateway.client_setname("gateway-1")
-        assert await heard(gateway, NEWS, b"\x00\xff") == b"\x00\xff"
+        assert await heard(approval, [ASK], gateway) == [b"\x00\xff"]
 
-    @pytest.mark.parametrize("command", ["PUBLISH other x", "SUBSCRIBE other", "PSUBSCRIBE *"])
+    @pytest.mark.parametrize(
+        "command",
+        ["PUBLISH other x", "SUBSCRIBE other", "PSUBSCRIBE *", "PSUBSCRIBE latchkey:*"],
+    )
     async def test_it_has_no_other_channel(
         self, gateway: redis.asyncio.Redis, command: str
     ) -> None:
         await require_refused(gateway, command)
+
+    @pytest.mark.parametrize(
+        "command", [f"PUBLISH {NEWS} x", f"PUBLISH {INBOX} x", f"SUBSCRIBE {ASK}"]
+    )
+    def test_it_neither_answers_nor_tells_news_nor_overhears_questions(
+        self, redis_server: RedisServer, command: str
+    ) -> None:
+        require_refused_from_seven(redis_server, redis_server.gateway_url, command)
 
     @pytest.mark.parametrize(
         "command",
@@ -104,21 +157,31 @@ class TestApprovalUser:
     async def test_it_asks_redis_how_it_is(self, approval: redis.asyncio.Redis) -> None:
         info = await approval.info("persistence")
         assert info["aof_enabled"] == 1
+        assert await approval.config_get("appendfsync") == {"appendfsync": "always"}
         assert (await approval.info("memory"))["maxmemory_policy"] == "noeviction"
         assert len(await approval.time()) == 2
         assert await approval.wait(0, 1) == 0
 
-    async def test_it_talks_and_listens_on_our_channels(
-        self, approval: redis.asyncio.Redis
+    async def test_it_answers_and_tells_news(
+        self, gateway: redis.asyncio.Redis, approval: redis.asyncio.Redis
     ) -> None:
-        assert await heard(approval, NEWS, b"hello") == b"hello"
+        assert await heard(gateway, [INBOX, NEWS], approval) == [b"\x00\xff"] * 2
+        assert await heard(approval, [NEWS], approval) == [b"\x00\xff"]
+
+    @pytest.mark.parametrize("command", [f"PUBLISH {ASK} x", f"SUBSCRIBE {INBOX}"])
+    def test_it_neither_asks_nor_overhears_answers(
+        self, redis_server: RedisServer, command: str
+    ) -> None:
+        require_refused_from_seven(redis_server, redis_server.approval_url, command)
 
     @pytest.mark.parametrize(
         "command",
         [
             *("GET other", "SET other 1", "PUBLISH other x", "SUBSCRIBE other", "KEYS *"),
-            *("FLUSHALL", "FLUSHDB", "CONFIG GET *", "ACL LIST", "CLIENT LIST", "MONITOR"),
-            *("SHUTDOWN", "SCRIPT FLUSH", "SWAPDB 0 1", "BGREWRITEAOF"),
+            *("FLUSHALL", "FLUSHDB", "ACL LIST", "CLIENT LIST", "MONITOR", "SCAN 0", "RANDOMKEY"),
+            *("CONFIG SET appendfsync no", "CONFIG REWRITE", "CONFIG RESETSTAT"),
+            *("SHUTDOWN", "SCRIPT FLUSH", "SWAPDB 0 1", "BGREWRITEAOF", "REPLICAOF a 1"),
+            *("RENAME latchkey:head latchkey:h", "COPY latchkey:head latchkey:h"),
         ],
     )
     async def test_it_has_nothing_else(self, approval: redis.asyncio.Redis, command: str) -> None:
@@ -167,14 +230,33 @@ class TestWhatIsWritten:
         assert stat.S_IMODE(users.stat().st_mode) == 0o600
         assert stat.S_IMODE(users.parent.stat().st_mode) == 0o700
 
-    def test_an_access_list_has_users_only(self) -> None:
-        written = access_list(REDIS_USERS.read_text(), dict.fromkeys(PASSWORDS, "x"))
+    @pytest.mark.parametrize("template", [REDIS_USERS, REDIS_6_USERS], ids=lambda path: path.name)
+    def test_an_access_list_has_users_only(self, template: Path) -> None:
+        written = access_list(template.read_text(), dict.fromkeys(PASSWORDS, "x"))
         assert [line.split()[:2] for line in written.splitlines()] == [
             ["user", "default"],
             ["user", "gateway"],
             ["user", "approval"],
         ]
         assert "@REDIS" not in written
+
+    @pytest.mark.parametrize(
+        ("version", "template"),
+        [((6, 2), REDIS_6_USERS), ((7, 0), REDIS_USERS), ((8, 4), REDIS_USERS)],
+    )
+    def test_the_version_chooses_the_users(self, version: tuple[int, int], template: Path) -> None:
+        assert users_for(version) == template
+
+    @pytest.mark.parametrize("template", [REDIS_USERS, REDIS_6_USERS], ids=lambda path: path.name)
+    def test_approval_may_do_what_its_scripts_do(self, template: Path) -> None:
+        said = "".join(path.read_text() for path in (ROOT / "services/approval").glob("*.lua"))
+        used = set(re.findall(r"redis\.call\('(\w+)'", said)) | set(
+            re.findall(r"(?:of_presence|return redis\.call)\('(\w+)'", said)
+        )
+        (line,) = [one for one in template.read_text().splitlines() if "user approval" in one]
+        allowed = set(re.findall(r"\+([\w|]+)", line))
+        assert used
+        assert {command.lower() for command in used} <= allowed
 
     def test_a_password_that_is_missing_is_an_error(self) -> None:
         with pytest.raises(KeyError):

@@ -35,7 +35,7 @@ def test_both_say_what_is_not_known() -> None:
 def test_what_comes_from_settings_is_text() -> None:
     said = about_html("<b>", APPROVAL)
     assert "&lt;b&gt;" in said
-    assert 'href="https://approve.example/?a=1&amp;b=&lt;2&gt;"' in said
+    assert 'href="https://approve.example/?a=1&amp;b=&lt;2&gt;/setup"' in said
 
 
 def test_the_policy_lets_in_its_style_and_nothing_else() -> None:

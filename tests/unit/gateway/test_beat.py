@@ -246,6 +246,30 @@ class TestR5:
         assert case.beat.applied == at(5)
 
 
+class TestApplied:
+    """What a call did is applied once the change is, in the history that it belongs to."""
+
+    def test_what_is_applied(self, case: Case) -> None:
+        case.beat.on_news(change(6))
+        assert case.beat.has_applied(at(5))
+        assert case.beat.has_applied(at(6))
+
+    def test_what_was_only_heard_of(self, case: Case) -> None:
+        case.beat.on_news(change(7))
+        assert not case.beat.has_applied(at(6))
+        assert not case.beat.has_applied(at(7))
+
+    def test_the_same_number_in_another_history(self, case: Case) -> None:
+        case.beat.on_news(change(6))
+        assert not case.beat.has_applied(at(6, "b"))
+
+    def test_what_lies_before_all_that_is_known(self, case: Case) -> None:
+        case.exchange(9, resync=True)
+        assert case.beat.has_applied(at(9))
+        assert case.beat.has_applied(at(7))
+        assert case.beat.has_applied(Change())
+
+
 class TestR6:
     """An answer counts where nothing newer is known of the device, in one gap-free history."""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
+from services.gateway.connections import SWEEP_SECONDS
 from shared.protocol.events import Broadcast
 from shared.protocol.limits import BUFFERED_LIMIT_BYTES, TICK_SECONDS
 from tests.unit.gateway.room import DEVICE_ID, Room, closes, texts, transport_of
@@ -13,6 +16,7 @@ NEWS = Broadcast("device.pair.changed", b"{}", PAIRING)
 NEWER = Broadcast("device.pair.changed", b"{}", PAIRING, protocols=(4,))
 WHO = Broadcast("presence", b'{"presence":[]}', READ, presence_version=7)
 REMOVED = (4001, "device removed")
+RESTART = (1012, "service restart")
 RESPONSE = b'{"type":"res","id":"1","ok":true,"payload":{}}'
 
 
@@ -110,11 +114,39 @@ class TestBroadcast:
             room.enter(protocol=protocol),
             room.enter(role="node", protocol=protocol),
         ]
-        room.connections.shut_down()
+        room.connections.drain(until=room.clock.monotonic() + 10)
         for one in everybody:
             assert texts(one) == [
                 {"type": "event", "event": "shutdown", "payload": payload, "seq": 1}
             ]
+
+
+class TestDrain:
+    def test_closes_are_spread_over_the_time(self, room: Room) -> None:
+        everybody = [room.enter(READ) for _ in range(100)]
+        room.connections.drain(until=room.clock.monotonic() + 10)
+        closed = [sum(map(bool, map(closes, everybody)))]
+        for _ in range(int(10 / SWEEP_SECONDS)):
+            room.clock.advance(SWEEP_SECONDS)
+            room.connections.sweep()
+            closed.append(sum(map(bool, map(closes, everybody))))
+        steps = [after - before for before, after in itertools.pairwise(closed)]
+        assert max(steps) <= 4
+        assert closed[-1] == 100
+        assert all(closes(one) == [RESTART] for one in everybody)
+
+    def test_who_comes_in_meanwhile_goes_with_the_rest(self, room: Room) -> None:
+        room.connections.drain(until=room.clock.monotonic() + 1)
+        late = room.enter(READ)
+        assert room.connections.draining
+        room.clock.advance(1)
+        room.connections.sweep()
+        assert closes(late) == [RESTART]
+
+    def test_without_time_all_are_closed_at_once(self, room: Room) -> None:
+        one = room.enter(READ)
+        room.connections.drain(until=room.clock.monotonic())
+        assert closes(one) == [RESTART]
 
 
 class TestCloseDevice:

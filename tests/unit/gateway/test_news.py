@@ -69,6 +69,11 @@ class TestSuperseded:
             ("device.pair.requested", json.loads(REQUEST)),
         ]
 
+    def test_by_one_that_was_approved_at_once(self) -> None:
+        change = changed("approved", request_id="r2", superseded_id="r1")
+        assert told(change, 4) == [resolved("r1", "rejected"), resolved("r2", "approved")]
+        assert told(change, 3) == [resolved("r2", "approved")]
+
     def test_in_protocol_3_only_the_new_one_is_told(self) -> None:
         assert told(self.CHANGE, 3) == [("device.pair.requested", json.loads(REQUEST))]
 

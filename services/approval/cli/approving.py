@@ -1,0 +1,203 @@
+"""`latchkey devices approve` and `reject`: what is shown is what is approved, by its id."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+
+from services.approval.cli import showing
+from services.approval.cli.desk import Desk, at_desk
+from services.approval.cli.errors import CommandError, Misused, Refused
+from services.approval.cli.exits import Exit
+from services.approval.cli.finding import request_named
+from services.approval.cli.waiting import WAIT_SECONDS, Online, asks_again, until_online
+from services.approval.cli.words import replica_name
+
+if TYPE_CHECKING:
+    from services.approval import objects
+    from services.approval.cli.client import ApprovalClient
+
+NOT_BLINDLY: Final = (
+    "--latest --yes would approve unseen: somebody else's request may be newer than yours",
+    "Name the request that you saw: latchkey devices approve REQUEST-ID --yes",
+)
+
+
+class Preview(msgspec.Struct, rename="camel", frozen=True):
+    """What would be approved, and the command that does it."""
+
+    selected: objects.PendingRequest
+    approve_command: str
+
+
+class Done(msgspec.Struct, rename="camel", frozen=True):
+    """What was approved; `online` is null when the device was not waited for or did not come."""
+
+    request_id: str
+    device: objects.PairedDevice
+    online: Online | None
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  latchkey devices approve --latest           show the newest request, and ask
+  latchkey devices approve 220dd984           the same for one request
+  latchkey devices approve 220dd984-79b3-4860-a084-c16f321f9dec --yes
+"""
+)
+@click.argument("request_id", metavar="[REQUEST-ID]", required=False)
+@click.option("--latest", is_flag=True, help="Take the newest request; it is shown first.")
+@click.option("--yes", is_flag=True, help="Do not ask; wants a REQUEST-ID.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for the device to come back.")
+@click.option(
+    "--wait",
+    "seconds",
+    metavar="SECONDS",
+    type=click.FloatRange(0, 3600),
+    default=WAIT_SECONDS,
+    show_default=True,
+    help="How long to wait for the device.",
+)
+@at_desk
+async def approve(
+    desk: Desk, *, request_id: str | None, latest: bool, yes: bool, no_wait: bool, seconds: float
+) -> int:
+    """Let a device in with what it asks for.
+
+    Shows the request and asks. Without --yes, the first eight characters of a REQUEST-ID will do.
+    """
+    if latest and yes:
+        raise Misused("latest-is-not-a-name", *NOT_BLINDLY)
+    if latest == (request_id is not None):
+        raise Misused(
+            "which-request", "name a request, or say --latest", "latchkey devices list shows them."
+        )
+    async with desk.approval() as approval:
+        selected, known = await _selected(approval, request_id)
+        if selected is None:
+            return await _approve_again(desk, approval, request_id or "")
+        if yes and request_id != selected.request_id:
+            raise Misused("whole-id", "--yes wants the whole request id", selected.request_id)
+        seconds = 0 if no_wait else seconds
+        return await _approve(desk, approval, selected, known, yes=yes, seconds=seconds)
+
+
+async def _approve(
+    desk: Desk,
+    approval: ApprovalClient,
+    selected: objects.PendingRequest,
+    known: objects.PairedDevice | None,
+    *,
+    yes: bool,
+    seconds: float,
+) -> int:
+    """Show the request, have it confirmed, approve it by its id, and wait for the device."""
+    output = desk.output
+    command = f"latchkey devices approve {selected.request_id} --yes"
+    if output.as_json and not yes:
+        output.document(Preview(selected, command))
+        return Exit.NOT_CONFIRMED
+    if not output.as_json:
+        rows = showing.request_rows(selected, known, now_ms=_now_ms())
+        output.block(f"Request {selected.request_id}", rows)
+        if showing.needs_care(selected):
+            output.line(showing.MARKED, "yellow")
+    desk.confirm("Approve this device?", yes=yes, how=command)
+    approved = await approval.approve(selected.request_id)
+    if not output.as_json:
+        name = showing.name_of(approved.device)
+        output.line(f"Approved {name} ({selected.request_id}).", "green")
+    online = None
+    if seconds:
+        output.aside(f"Waiting up to {seconds:g} s for it to connect ...", "dim")
+        online = await until_online(approval, selected.device_id, known, seconds)
+    if output.as_json:
+        output.document(Done(approved.request_id, approved.device, online))
+    elif seconds:
+        await _say_whether_online(desk, approval, selected, online, seconds)
+    return Exit.OK
+
+
+async def _say_whether_online(
+    desk: Desk,
+    approval: ApprovalClient,
+    request: objects.PendingRequest,
+    online: Online | None,
+    seconds: float,
+) -> None:
+    say = desk.output.line
+    if online is not None and online.replica is not None:
+        where = replica_name(online.replica)
+        say(f"Online at {where} {online.after_ms / 1000:.0f} s after approval.", "green")
+        return
+    if online is not None:
+        say(f"It came in {online.after_ms / 1000:.0f} s after approval, and has left again.")
+        return
+    try:
+        again = await asks_again(approval, request.device_id)
+    except CommandError:
+        again = None
+    if again is not None:
+        say("It asks for something else now. Look at it: ")
+        say(f"  latchkey devices approve {again.request_id}")
+        return
+    say(f"It has not connected within {seconds:g} s. It is approved all the same:")
+    say("press Connect in its dashboard, or run its command again.")
+
+
+async def _selected(
+    approval: ApprovalClient, request_id: str | None
+) -> tuple[objects.PendingRequest | None, objects.PairedDevice | None]:
+    """Return the request that is meant (None: it does not wait), and its device if paired."""
+    pending = await approval.pending()
+    if request_id is not None:
+        selected = request_named(request_id, pending)
+    elif not pending:
+        raise Refused("nothing-waits", "no request waits", "Let the device connect once more.")
+    else:
+        selected = pending[0]
+    if selected is None:
+        return None, None
+    return selected, await approval.device(selected.device_id)
+
+
+async def _approve_again(desk: Desk, approval: ApprovalClient, request_id: str) -> int:
+    """Approve what does not wait: approval says what became of it."""
+    try:
+        approved = await approval.approve(request_id)
+    except Refused as refused:
+        if refused.name == "unknown-request":
+            raise Refused(
+                refused.name,
+                "no request of this id waits",
+                "`latchkey devices list` shows those that do. A request ends after an hour without"
+                " a retry.",
+            ) from None
+        raise
+    if desk.output.as_json:
+        desk.output.document(Done(approved.request_id, approved.device, None))
+    else:
+        desk.output.line(f"{showing.name_of(approved.device)} was approved before.", "green")
+    return Exit.OK
+
+
+@click.command(epilog="\b\nExample:\n  latchkey devices reject 220dd984\n")
+@click.argument("request_id", metavar="REQUEST-ID")
+@at_desk
+async def reject(desk: Desk, *, request_id: str) -> None:
+    """Refuse a request; the device may ask again."""
+    async with desk.approval() as approval:
+        selected = request_named(request_id, await approval.pending())
+        rejected = await approval.reject(selected.request_id if selected else request_id)
+    if desk.output.as_json:
+        desk.output.document(rejected)
+    else:
+        desk.output.line(f"Rejected {rejected.device_id}.")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,77 @@
+"""`latchkey audit`: who did what, when."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from services.approval import objects
+from services.approval.cli.desk import Desk, at_desk
+from services.approval.cli.words import moment, safe
+
+if TYPE_CHECKING:
+    from services.approval.cli.client import ApprovalClient
+    from services.approval.plan import AuditEntry
+
+PAGE_ENTRIES: Final = 1000
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  latchkey audit                              the last 20 entries
+  latchkey audit --after 41 --limit 100       what came after number 41
+  latchkey audit --device eb62a6715dee
+"""
+)
+@click.option("--after", type=click.IntRange(0), help="Entries after this number, oldest first.")
+@click.option("--device", "device_id", help="Only of this device: its id, or how it begins.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@at_desk
+async def audit(desk: Desk, *, after: int | None, device_id: str | None, limit: int) -> None:
+    """Show who did what, when: the last entries, or those after a number."""
+    async with desk.approval() as approval:
+        page = await _read(approval, after, (device_id or "").lower(), limit)
+    if desk.output.as_json:
+        desk.output.document(page)
+        return
+    for entry in page.entries:
+        desk.output.line(entry_line(entry))
+    if not page.entries:
+        desk.output.line("Nothing is recorded.")
+
+
+async def _read(
+    approval: ApprovalClient, after: int | None, begins: str, limit: int
+) -> objects.AuditPage:
+    """Read page after page; keep the first entries after a number, else the last of all."""
+    place = after or 0
+    kept: deque[AuditEntry] = deque(maxlen=limit)
+    while True:
+        page = await approval.audit(place, PAGE_ENTRIES)
+        for entry in page.entries:
+            if entry.device_id.startswith(begins):
+                kept.append(entry)
+                if after is not None and len(kept) == limit:
+                    return objects.AuditPage(list(kept), entry.id)
+        if len(page.entries) < PAGE_ENTRIES:
+            return objects.AuditPage(list(kept), page.next)
+        place = page.next
+
+
+def entry_line(entry: AuditEntry) -> str:
+    """Return one entry as a line."""
+    about = [
+        ("request", entry.request_id),
+        ("instead of", entry.superseded_request_id),
+        ("role", entry.role or ",".join(entry.roles)),
+        ("scopes", ",".join(entry.scopes)),
+        ("label", entry.label),
+        ("from", entry.address),
+    ]
+    told = "  ".join(f"{name} {safe(value)}" for name, value in about if value)
+    who = f"{safe(entry.action)} by {safe(entry.actor)}"
+    line = f"{entry.id:>6}  {moment(entry.at_ms)}  {entry.device_id[:16]}  {who}  {told}"
+    return line.rstrip()

@@ -1,0 +1,81 @@
+"""What every command is given, and the options that all of them have."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from services.approval.cli.client import ApprovalClient
+from services.approval.cli.errors import CommandError, Misused, NotConfirmed
+from services.approval.cli.exits import Exit
+from services.approval.cli.output import Output
+from services.approval.cli.surroundings import SECRETS_FILE, Surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where a command works: its surroundings and its output."""
+
+    surroundings: Surroundings
+    output: Output
+
+    def approval(self) -> ApprovalClient:
+        """Return the API, to be entered; a missing admin token is told at the first call."""
+        surroundings = self.surroundings
+        return ApprovalClient(surroundings.approval_url, surroundings.admin_token, surroundings)
+
+    def confirm(self, question: str, *, yes: bool, how: str) -> None:
+        """Return when somebody said yes; `how` is the command that says so without being asked."""
+        if yes:
+            return
+        if not self.output.asks:
+            raise NotConfirmed("not-confirmed", "nobody is here to say yes", f"Say it with: {how}")
+        if not click.confirm(question, err=True):
+            raise NotConfirmed("not-confirmed", "nothing was done")
+
+
+def at_desk(function: Callable[..., Coroutine[Any, Any, int | None]]) -> Callable[..., None]:
+    """Make a click callback of a coroutine whose first argument is the desk."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+    @click.option(
+        "--approval-url",
+        metavar="URL",
+        help="The approval service; default: APPROVAL_URL, else http://127.0.0.1:18790.",
+    )
+    @click.option(
+        "--secrets",
+        "secrets_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        default=SECRETS_FILE,
+        show_default=True,
+        help="Where secrets stand that the environment does not have.",
+    )
+    @functools.wraps(function)
+    def run(*, as_json: bool, approval_url: str | None, secrets_file: Path, **given: Any) -> None:
+        environ = dict(os.environ)
+        if approval_url:
+            environ["APPROVAL_URL"] = approval_url
+        output = Output(as_json=as_json)
+        try:
+            code = asyncio.run(function(Desk(Surroundings(environ, secrets_file), output), **given))
+        except CommandError as error:
+            if isinstance(error, Misused) and not as_json:
+                raise click.UsageError("\n".join([error.message, *error.advice])) from None
+            output.fail(error)
+            code = error.exit
+        except (KeyboardInterrupt, click.Abort):
+            code = Exit.INTERRUPTED
+        click.get_current_context().exit(int(code or Exit.OK))
+
+    return run

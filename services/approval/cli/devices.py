@@ -1,0 +1,144 @@
+"""`latchkey devices`: list, rename, remove, rotate, revoke."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from services.approval.cli import showing
+from services.approval.cli.approving import approve, reject
+from services.approval.cli.desk import Desk, at_desk
+from services.approval.cli.finding import device_named, role_of
+from services.approval.cli.watching import watch
+from services.approval.cli.words import safe
+
+if TYPE_CHECKING:
+    from services.approval import objects
+
+_ROLES = click.Choice(["operator", "node"])
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """Everything that waits, newest first, and everything that is paired."""
+
+    pending: list[objects.WaitingRequest]
+    devices: list[objects.PairedDevice]
+
+
+@click.group()
+def devices() -> None:
+    """Approve devices, and look after those that are in."""
+
+
+@click.command("list", epilog="\b\nExample:\n  latchkey devices list --json | jq '.pending[]'\n")
+@at_desk
+async def list_devices(desk: Desk) -> None:
+    """Show who waits and who is paired."""
+    async with desk.approval() as approval:
+        listed = Listed(await approval.pending(), await approval.devices())
+    output, now_ms = desk.output, time.time_ns() // 1_000_000
+    if output.as_json:
+        output.document(listed)
+        return
+    if listed.pending:
+        output.table(
+            f"Waiting for a person ({len(listed.pending)})",
+            ("request", "device", "asks for", "from", "asked"),
+            [showing.pending_row(one, now_ms) for one in listed.pending],
+        )
+        output.line("Approve one: latchkey devices approve REQUEST-ID", "dim")
+    else:
+        output.line("Nobody waits.")
+    output.line()
+    if listed.devices:
+        output.table(
+            f"Paired ({len(listed.devices)})",
+            ("device", "name", "may", "where"),
+            [showing.device_row(one, now_ms) for one in listed.devices],
+        )
+    else:
+        output.line("No device is paired.")
+
+
+@click.command(epilog="\b\nExample:\n  latchkey devices rename eb62a6715dee 'Kitchen Mac'\n")
+@click.argument("device_id", metavar="DEVICE")
+@click.argument("label")
+@at_desk
+async def rename(desk: Desk, *, device_id: str, label: str) -> None:
+    """Give a paired device a label. DEVICE is its id, or the first eight characters or more."""
+    async with desk.approval() as approval:
+        device = device_named(device_id, await approval.devices())
+        renamed = await approval.rename(device.device_id, label)
+    _tell(desk, renamed, f"Renamed {renamed.device_id} to {safe(renamed.label)}.")
+
+
+@click.command(epilog="\b\nExample:\n  latchkey devices remove eb62a6715dee --yes\n")
+@click.argument("device_id", metavar="DEVICE")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@at_desk
+async def remove(desk: Desk, *, device_id: str, yes: bool) -> None:
+    """Forget a paired device and close its connections, at every replica."""
+    async with desk.approval() as approval:
+        device = device_named(device_id, await approval.devices())
+        how = f"latchkey devices remove {device.device_id} --yes"
+        desk.confirm(f"Remove {_called(device)}?", yes=yes, how=how)
+        removed = await approval.remove(device.device_id)
+    _tell(desk, removed, f"Removed {_called(device)}. It has to be approved again to come in.")
+
+
+@click.command(
+    epilog="\b\nExample:\n  latchkey devices rotate eb62a6715dee --role operator --yes\n"
+)
+@click.argument("device_id", metavar="DEVICE")
+@click.option("--role", type=_ROLES, help="Whose token; default: the device's only role.")
+@click.option("--scope", "scopes", multiple=True, help="What the new token allows; repeatable.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@at_desk
+async def rotate(
+    desk: Desk, *, device_id: str, role: str | None, scopes: tuple[str, ...], yes: bool
+) -> None:
+    """Draw a new device token and close its connections; the device gets it with the next connect.
+
+    It needs the gateway token for that.
+    """
+    async with desk.approval() as approval:
+        device = device_named(device_id, await approval.devices())
+        of = role_of(device, role)
+        how = f"latchkey devices rotate {device.device_id} --role {of} --yes"
+        desk.confirm(f"Rotate the {of} token of {_called(device)}?", yes=yes, how=how)
+        rotated = await approval.rotate(device.device_id, of, list(scopes) or None)
+    _tell(desk, rotated, f"Rotated the {of} token of {_called(device)}.")
+
+
+@click.command(epilog="\b\nExample:\n  latchkey devices revoke eb62a6715dee --role node --yes\n")
+@click.argument("device_id", metavar="DEVICE")
+@click.option("--role", type=_ROLES, help="Whose token; default: the device's only role.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@at_desk
+async def revoke(desk: Desk, *, device_id: str, role: str | None, yes: bool) -> None:
+    """Void a device token and close its connections; the role has to be approved anew."""
+    async with desk.approval() as approval:
+        device = device_named(device_id, await approval.devices())
+        of = role_of(device, role)
+        how = f"latchkey devices revoke {device.device_id} --role {of} --yes"
+        desk.confirm(f"Revoke the {of} token of {_called(device)}?", yes=yes, how=how)
+        revoked = await approval.revoke(device.device_id, of)
+    _tell(desk, revoked, f"Revoked the {of} token of {_called(device)}.")
+
+
+def _called(device: objects.PairedDevice) -> str:
+    return f"{showing.name_of(device)} ({device.device_id[:16]})"
+
+
+def _tell(desk: Desk, result: msgspec.Struct, sentence: str) -> None:
+    if desk.output.as_json:
+        desk.output.document(result)
+    else:
+        desk.output.line(sentence)
+
+
+for _command in (list_devices, approve, reject, remove, rename, rotate, revoke, watch):
+    devices.add_command(_command)

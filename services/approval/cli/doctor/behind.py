@@ -1,0 +1,162 @@
+"""Behind the address: which replicas, what they miss, and how Redis is set up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from services.approval.cli import causes
+from services.approval.cli.doctor.asking import approval_of, fetch, not_ready
+from services.approval.cli.doctor.journey import Wrong
+from services.approval.cli.doctor.knocking import replica_of_a_stranger
+from services.approval.cli.errors import CommandError, NotAuthorised
+from services.approval.public import Ready
+
+if TYPE_CHECKING:
+    from services.approval.cli.client import ApprovalClient
+    from services.approval.cli.doctor.journey import Journey
+
+AT_ONCE: Final = 4
+_WARNINGS: Final = (
+    ("appendonly is off", causes.APPENDONLY_OFF),
+    ("maxmemory-policy", causes.MEMORY_EVICTS),
+)
+_NO_STICKINESS: Final = "no sticky sessions are needed: each asks the same approval"
+
+
+async def survey(journey: Journey) -> None:
+    """Connect several times and say which replicas answered; all have to answer alike."""
+    landed: Counter[str] = Counter()
+    trouble: list[Wrong] = []
+
+    async def connect() -> None:
+        try:
+            landed[await replica_of_a_stranger(journey)] += 1
+        except Wrong as wrong:
+            trouble.append(wrong)
+
+    left = journey.wishes.connections
+    while left > 0:
+        await asyncio.gather(*(connect() for _ in range(min(left, AT_ONCE))))
+        left -= AT_ONCE
+    where = ", ".join(
+        f"{replica[:12] or 'unnamed'} ({count})" for replica, count in landed.most_common()
+    )
+    if trouble:
+        found = f"{len(trouble)} of {journey.wishes.connections} connections failed"
+        found += f" ({trouble[0].cause.id}: {trouble[0].found}); the others landed on {where}"
+        raise Wrong(causes.REPLICAS_DISAGREE, found)
+    many = "1 replica" if len(landed) == 1 else f"{len(landed)} replicas"
+    journey.ok(f"{landed.total()} connections landed on {many}: {where}; {_NO_STICKINESS}")
+
+
+async def read_health(journey: Journey) -> None:
+    """Read `/readyz` of the replicas that answer: what they miss, and whom they do not believe."""
+    if journey.ready is None:
+        journey.note("/readyz is not to be read here")
+        return
+    seen: dict[str, Ready] = {}
+    for _ in range(journey.wishes.connections):
+        _, _, body = await fetch(journey, "/readyz", {"Connection": "close"})  # any replica
+        try:
+            ready = msgspec.json.decode(body, type=Ready)
+        except msgspec.MsgspecError:
+            raise Wrong(causes.REPLICAS_DISAGREE, "/readyz is not always a gateway's") from None
+        seen[ready.boot_id] = ready
+    for ready in seen.values():
+        if not ready.ready:
+            raise await not_ready(journey, ready)
+    if not any(ready.dependencies for ready in seen.values()):
+        journey.note(
+            f"ready (replicas seen: {len(seen)}); they tell their reasons on OPS_PORT alone"
+        )
+        return
+    peers = {
+        warning.partition(" ")[0]: None
+        for ready in seen.values()
+        for dependency in (ready.dependencies or {}).values()
+        for warning in dependency.warnings or ()
+        if "TRUSTED_PROXIES" in warning
+    }
+    for peer in peers:
+        journey.warn(causes.PROXY_UNTRUSTED, f"{peer} sends forwarding headers", peer=peer)
+    if not peers:
+        journey.ok(f"Redis, approval and beats are there (replicas seen: {len(seen)})")
+
+
+async def ask_approval(journey: Journey) -> None:
+    """Ask approval, where this shell knows it, whether it is ready and Redis set up to last."""
+    surroundings = journey.surroundings
+    async with approval_of(journey) as approval:
+        try:
+            ready = await approval.ready()
+        except CommandError as error:
+            if surroundings.text("APPROVAL_URL"):
+                journey.warn(causes.APPROVAL_UNREACHABLE, error.message)
+            else:
+                journey.note("not reachable from here; set APPROVAL_URL to have it looked at")
+            return
+        if not ready.ready:
+            failing = ", ".join(ready.failing or ()) or "it does not say"
+            found = f"replica {ready.boot_id} is not ready"
+            raise Wrong(causes.APPROVAL_NOT_READY, found, failing=failing)
+        journey.ok(f"{approval.url} is ready, replica {ready.boot_id[:12]}")
+        for dependency in (ready.dependencies or {}).values():
+            for warning in dependency.warnings or ():
+                for begins, cause in _WARNINGS:
+                    if warning.startswith(begins):
+                        journey.warn(cause, warning)
+        if surroundings.admin_token is not None:
+            await _ask_as_operator(journey, approval)
+
+
+async def _ask_as_operator(journey: Journey, approval: ApprovalClient) -> None:
+    try:
+        live = await approval.replicas()
+        waiting = await approval.pending()
+    except NotAuthorised as error:
+        journey.warn(causes.ADMIN_TOKEN_WRONG, error.message)
+        return
+    except CommandError as error:
+        journey.note(error.message)
+        return
+    own = journey.request_id
+    others = sum(one.request_id != own for one in waiting)
+    counts = f"alive: gateways {len(live.gateways)}, approvals {len(live.approvals)}"
+    wait = f"; requests that wait: {others} (latchkey devices list)" if others else "; nobody waits"
+    journey.ok(counts + wait)
+
+
+async def look_at_settings(journey: Journey) -> None:
+    """Look at what only the place where this runs can tell."""
+    surroundings = journey.surroundings
+    if not surroundings.text("RAILWAY_PROJECT_ID"):
+        return
+    name = "RAILWAY_DEPLOYMENT_DRAINING_SECONDS"
+    if surroundings.text(name) in {"", "0"}:
+        journey.warn(causes.DRAINING_OFF, f"{name} is not set on this service")
+    else:
+        journey.ok(f"{name} is {surroundings.text(name)}")
+
+
+async def withdraw(journey: Journey) -> None:
+    """Take back the request that the doctor made, if it may; say so if it may not."""
+    if not journey.request_id:
+        return
+    journey.step = "withdrawal"
+    by_hand = f"it ends by itself, or with: latchkey devices reject {journey.request_id}"
+    if journey.surroundings.admin_token is None:
+        journey.note(f"the doctor's own request still waits, as there is no admin token; {by_hand}")
+        return
+    async with approval_of(journey) as approval:
+        try:
+            await approval.reject(journey.request_id)
+        except CommandError as error:
+            journey.note(
+                f"the doctor's own request could not be taken back: {error.message}; {by_hand}"
+            )
+            return
+    journey.ok("the doctor's own request is taken back")

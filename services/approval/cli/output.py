@@ -1,0 +1,108 @@
+"""What the command prints: tables and blocks for people, one JSON document for programs.
+
+Everything from elsewhere goes through `safe`, and nothing is read as markup. JSON is plain ASCII.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from services.approval.cli.words import escaped, safe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from services.approval.cli.errors import CommandError
+
+WIDTH_IN_PIPES: Final = 200
+"""Columns where the output is no terminal: nothing should be wrapped there."""
+
+Row = tuple[str, str]
+
+
+class Output:
+    """Prints the results of one command; results to stdout, everything else to stderr."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._out = _console(stderr=False)
+        self._err = _console(stderr=True)
+
+    @property
+    def asks(self) -> bool:
+        """Whether a person can be asked something."""
+        return not self.as_json and sys.stdin.isatty() and sys.stderr.isatty()
+
+    def document(self, document: Any) -> None:
+        """Print the one JSON document of a command, or one line of a stream."""
+        sys.stdout.write(json.dumps(msgspec.to_builtins(document)) + "\n")
+        sys.stdout.flush()
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """Print a line of ours; what stands in it of others has to be `safe` already."""
+        self._out.print(Text(text, style=style))
+
+    def aside(self, text: str = "", style: str = "") -> None:
+        """Print a line that is no result."""
+        if not self.as_json:
+            self._err.print(Text(text, style=style))
+
+    def step(self, mark: str, name: str, text: str, style: str = "") -> None:
+        """Print one line of a walk: a mark, what was tried, and what was found, wrapped below."""
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(width=2, style=style)
+        grid.add_column(width=10, no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(Text(mark), Text(name), Text(text))
+        self._out.print(grid)
+
+    def block(self, title: str, rows: Iterable[Row], *, aside: bool = False) -> None:
+        """Print a title and named values below it; empty values are left out."""
+        console = self._err if aside else self._out
+        known = [(name, value) for name, value in rows if value]
+        width = max((len(name) for name, _ in known), default=0)
+        console.print(Text(title, style="bold"))
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(width=width + 2, no_wrap=True, style="dim")
+        grid.add_column(overflow="fold")
+        for name, value in known:
+            grid.add_row(Text(f"  {name}"), Text(value))
+        console.print(grid)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table; every cell is made safe here."""
+        self._out.print(Text(title, style="bold"))
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text("\n".join(map(safe, cell.split("\n")))) for cell in row))
+        self._out.print(table)
+
+    def fail(self, error: CommandError) -> None:
+        """Say why the command ended early."""
+        if self.as_json:
+            said = {"name": error.name, "message": error.message, "advice": list(error.advice)}
+            self.document({"error": {"exitCode": int(error.exit), **said}})
+            return
+        self._err.print(Text.assemble(("Error: ", "bold red"), escaped(error.message)))
+        for line in error.advice:
+            self._err.print(Text(escaped(line)))
+
+
+def _console(*, stderr: bool) -> Console:
+    styled: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    console = Console(
+        stderr=stderr, color_system=styled, markup=False, highlight=False, emoji=False
+    )
+    if not console.is_terminal:
+        console.width = WIDTH_IN_PIPES
+    return console

@@ -1,0 +1,64 @@
+"""`latchkey devices watch`: who does what, live; it goes on at whichever replica answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import click
+import msgspec
+
+from services.approval.cli.auditing import entry_line
+from services.approval.cli.desk import Desk, at_desk
+from services.approval.cli.errors import Unreachable
+from services.approval.plan import AuditEntry
+
+COME_BACK_SECONDS: Final = 1.0
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  latchkey devices watch                      until Ctrl-C
+  latchkey devices watch --json --count 1     wait for one event
+"""
+)
+@click.option("--after", type=click.IntRange(0), help="Begin after this number of the audit log.")
+@click.option("--count", type=click.IntRange(1), help="End after so many events.")
+@at_desk
+async def watch(desk: Desk, *, after: int | None, count: int | None) -> None:
+    """Print what happens as it happens; `--json`: one object a line."""
+    place, left, reached = after, count, False
+    desk.output.aside("Watching; Ctrl-C ends it.", "dim")
+    async with desk.approval() as approval:
+        while True:
+            try:
+                async for number, name, data in approval.events(place):
+                    reached, place = True, number
+                    if not name:
+                        continue
+                    _tell(desk, number, name, data)
+                    if left is not None and (left := left - 1) == 0:
+                        return
+            except Unreachable:
+                if not reached:
+                    raise
+                desk.output.aside("The connection was lost; trying again ...", "dim")
+            await asyncio.sleep(COME_BACK_SECONDS)
+
+
+def _tell(desk: Desk, number: int, name: str, data: bytes) -> None:
+    if name == "reset":
+        lost = "What happened before cannot be told: read `latchkey devices list` anew."
+        if desk.output.as_json:
+            desk.output.document({"action": "reset", "id": number})
+        else:
+            desk.output.line(lost, "yellow")
+        return
+    entry = msgspec.json.decode(data, type=AuditEntry)
+    if desk.output.as_json:
+        desk.output.document(entry)
+        return
+    desk.output.line(entry_line(entry))
+    if entry.action == "requested":
+        desk.output.line(f"    latchkey devices approve {entry.request_id}", "dim")

@@ -1,0 +1,80 @@
+"""The operators' page: its files, read once at start, and what a browser may do with them.
+
+The page holds no secret and is served to everybody; what it shows it asks of the API.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+PAGE: Final = "/setup"
+CONTENT_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""No script or style but our files, and none that makes HTML of text; in nobody's frame."""
+HEADERS: Final = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "X-Frame-Options": "DENY",
+}
+_TYPES: Final = {
+    "html": "text/html",
+    "css": "text/css",
+    "js": "text/javascript",
+    "svg": "image/svg+xml",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of the page, and where it is served."""
+
+    path: str
+    body: bytes
+    content_type: str
+    etag: str
+
+    @property
+    def caching(self) -> str:
+        """The page itself is never kept; what it loads is, and asked for again each time."""
+        return "no-store" if self.path == PAGE else "no-cache"
+
+
+def page_files() -> list[File]:
+    """Read the page's files: `index.html` is the page, the others stand below it."""
+    found = []
+    for entry in files("services.approval").joinpath("pages").iterdir():
+        name, _, kind = entry.name.rpartition(".")
+        if name and kind in _TYPES:
+            body = entry.read_bytes()
+            path = PAGE if entry.name == "index.html" else f"{PAGE}/{entry.name}"
+            found.append(File(path, body, _TYPES[kind], hashlib.sha256(body).hexdigest()[:32]))
+    return sorted(found, key=lambda one: one.path)
+
+
+def page_view(file: File) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return what serves a file."""
+
+    async def serve(request: web.Request) -> web.Response:
+        known = request.if_none_match or ()
+        if any(tag.value in {file.etag, "*"} for tag in known):
+            response = web.Response(status=304)
+        else:
+            response = web.Response(body=file.body, content_type=file.content_type, charset="utf-8")
+        response.headers.update({**HEADERS, "Cache-Control": file.caching})
+        response.etag = file.etag
+        return response
+
+    return serve

@@ -1,0 +1,68 @@
+// Calls of the API with the session's cookie, and what can go wrong with them.
+
+const TRY_MS = 8000;
+const HEADERS = { "X-Latchkey-Page": "1" };
+
+/** How much the service's clock is ahead of this machine's, ms. */
+let aheadMs = 0;
+
+/** The service's time, ms since 1970. */
+export const now = () => Date.now() + aheadMs;
+
+/** A call that was not carried out: `status` 0 when nobody answered. */
+export class CallFailed extends Error {
+  constructor(status, problem = {}, retryAfterSeconds = 0) {
+    super([problem.title, problem.detail].filter(Boolean).join(". ") || "Nobody answered");
+    this.status = status;
+    this.problem = problem;
+    this.retryAfterSeconds = retryAfterSeconds;
+  }
+}
+
+export async function failure(response) {
+  const problem = await response.json().catch(() => ({}));
+  return new CallFailed(response.status, problem, Number(response.headers.get("Retry-After") ?? 0));
+}
+
+/** Call; resolves to the decoded answer, rejects with CallFailed. */
+export async function call(method, path, body, headers = {}) {
+  const sent = { ...HEADERS, ...headers };
+  if (body !== undefined) sent["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      headers: sent,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal: AbortSignal.timeout(TRY_MS),
+    });
+    if (!response.ok) throw await failure(response);
+    const date = Date.parse(response.headers.get("Date") ?? "");
+    // The header has whole seconds: on average it is half of one old.
+    if (!Number.isNaN(date)) aheadMs = Math.abs(date - Date.now()) > 5000 ? date + 500 - Date.now() : 0;
+    return await response.json();
+  } catch (error) {
+    throw error instanceof CallFailed ? error : new CallFailed(0);
+  }
+}
+
+export const get = (path) => call("GET", path);
+
+/** Exchange the admin token for a cookie. */
+export function signIn(token) {
+  // Header values are bytes: a token beyond ASCII goes out as UTF-8.
+  const bytes = String.fromCharCode(...new TextEncoder().encode(token.trim()));
+  return call("POST", "/v1/session", undefined, { Authorization: `Bearer ${bytes}` });
+}
+
+export const signOut = () => call("DELETE", "/v1/session");
+
+const device = (deviceId) => `/v1/devices/${encodeURIComponent(deviceId)}`;
+const request = (requestId) => `/v1/requests/${encodeURIComponent(requestId)}`;
+
+export const approve = (requestId) => call("POST", `${request(requestId)}/approve`);
+export const reject = (requestId) => call("POST", `${request(requestId)}/reject`);
+export const rename = (deviceId, label) => call("PATCH", device(deviceId), { label });
+export const remove = (deviceId) => call("DELETE", device(deviceId));
+export const rotate = (deviceId, role) => call("POST", `${device(deviceId)}/tokens/${role}/rotate`);
+export const revoke = (deviceId, role) => call("POST", `${device(deviceId)}/tokens/${role}/revoke`);

@@ -1,0 +1,190 @@
+// The paired devices: where each is, what it may do, and what can be done to it.
+
+import * as api from "/setup/api.js";
+import { ask } from "/setup/dialog.js";
+import { KeyedList, byId, el, name, printable, say } from "/setup/dom.js";
+import { exactly, rightsList } from "/setup/wishes.js";
+import { ago, clientWords, clock, deviceName, grouped, platformWords, scopeWords, shortId } from "/setup/words.js";
+
+export class Devices {
+  #devices = [];
+
+  /** `changed()` is called after everything that was done. */
+  constructor({ changed }) {
+    this.changed = changed;
+    this.list = new KeyedList(
+      byId("devices"), (one) => one.deviceId, (one) => this.#card(one), byId("devices-heading"),
+    );
+  }
+
+  show(devices) {
+    this.#devices = devices;
+    say(byId("devices-count"), devices.length ? String(devices.length) : "");
+    byId("no-devices").hidden = devices.length > 0;
+    this.list.show(devices);
+  }
+
+  tick() {
+    this.list.show(this.#devices);
+  }
+
+  #card(first) {
+    const title = el("h3");
+    const where = el("p", { class: "where" });
+    const brief = el("p", { class: "brief" });
+    const rest = el("div", { class: "rest" });
+    const summary = el("summary", {}, "Details and actions");
+    const node = el(
+      "li",
+      { class: "card device", "data-device": first.deviceId },
+      el("div", { class: "title" }, title),
+      where,
+      brief,
+      el("details", {}, summary, rest),
+    );
+    let shown = "";
+    const show = (device) => {
+      node.classList.toggle("online", device.connected);
+      say(where, whereWords(device));
+      const { lastSeenAtMs, replicas, connected, lastSeenReason, ...lasting } = device;
+      const drawn = JSON.stringify(lasting, (key, value) => (key === "lastUsedAtMs" ? undefined : value));
+      if (drawn === shown) return;
+      shown = drawn;
+      title.replaceChildren(name(deviceName(device)));
+      summary.setAttribute("aria-label", `Details and actions for ${printable(deviceName(device))}`);
+      brief.replaceChildren(...briefWords(device));
+      const focused = rest.contains(document.activeElement);
+      rest.replaceChildren(...this.#details(device));
+      if (focused) summary.focus();
+    };
+    return { node, show };
+  }
+
+  #details(device) {
+    const facts = [
+      ["It calls itself", device.displayName && name(device.displayName)],
+      ["Client", `${clientWords(device.clientId)} (${device.clientMode})`],
+      ["Platform", name(platformWords(device).join(", "))],
+      ["Address", device.remoteIp ?? "this machine"],
+      ["First paired", clock(device.createdAtMs)],
+      ["Approved", `${clock(device.approvedAtMs)}${device.approvedVia === "silent" ? ", by the rule for local clients" : ""}`],
+      ["Key fingerprint, also its device id", el("code", {}, grouped(device.deviceId))],
+      ["Exactly approved", el("code", {}, exactly(device.roles, device.scopes))],
+    ];
+    return [
+      el("dl", {}, ...facts.filter(([, what]) => what).map(([what, is]) => el("div", {}, el("dt", {}, what), el("dd", {}, is)))),
+      el("h4", {}, "Approved rights"),
+      rightsList(device.roles, device.scopes),
+      ...(device.tokens ?? []).map((token) => this.#token(device, token)),
+      el(
+        "div",
+        { class: "actions" },
+        this.#button("Rename", device, () => this.#rename(device)),
+        this.#button("Remove", device, () => this.#remove(device), "danger"),
+      ),
+    ];
+  }
+
+  #token(device, token) {
+    const role = token.role;
+    const state = token.revokedAtMs
+      ? `revoked ${clock(token.revokedAtMs)}`
+      : `issued ${clock(token.rotatedAtMs || token.createdAtMs)}`;
+    return el(
+      "div",
+      { class: "token" },
+      el("p", {}, `Token as ${role}: ${state}.`),
+      token.revokedAtMs
+        ? null
+        : el(
+            "div",
+            { class: "actions" },
+            this.#button("New token", device, () => this.#rotate(device, token.role, role), "", role),
+            this.#button("Revoke", device, () => this.#revoke(device, token.role, role), "", role),
+          ),
+    );
+  }
+
+  #button(text, device, onClick, kind = "", role = "") {
+    const label = `${text}${role ? ` as ${role}` : ""}: ${printable(deviceName(device))}`;
+    return el("button", { type: "button", class: `small ${kind}`.trim(), "aria-label": label, on: { click: onClick } }, text);
+  }
+
+  #rename(device) {
+    ask({
+      heading: `Rename ${printable(deviceName(device))}`,
+      said: ["Only the name that operators see changes. The device is not told and stays connected."],
+      yes: "Rename",
+      value: deviceName(device),
+      onYes: (label) => this.#do(api.rename(device.deviceId, label)),
+    });
+  }
+
+  #rotate(device, role, called) {
+    ask({
+      heading: `New token for ${printable(deviceName(device))}?`,
+      said: [
+        `Its token as ${called} is void at once, and its connections in that role are closed.`,
+        "It stays paired. To get the new token it connects with the gateway token, once.",
+      ],
+      yes: "Give a new token",
+      danger: true,
+      onYes: () => this.#do(api.rotate(device.deviceId, role)),
+    });
+  }
+
+  #revoke(device, role, called) {
+    ask({
+      heading: `Revoke ${printable(deviceName(device))} as ${called}?`,
+      said: [
+        `Its token as ${called} is void at once, and its connections in that role are closed.`,
+        "It stays in this list. To come back in that role it has to ask, and you to approve it.",
+      ],
+      yes: "Revoke",
+      danger: true,
+      onYes: () => this.#do(api.revoke(device.deviceId, role)),
+    });
+  }
+
+  #remove(device) {
+    ask({
+      heading: `Remove ${printable(deviceName(device))}?`,
+      said: [
+        "The device is forgotten with all its rights, and its connections are closed at once.",
+        "If it connects again, it waits for approval like a new one.",
+      ],
+      yes: "Remove",
+      danger: true,
+      onYes: () => this.#do(api.remove(device.deviceId)),
+    });
+  }
+
+  async #do(doing) {
+    try {
+      await doing;
+    } finally {
+      this.changed();
+    }
+  }
+}
+
+function whereWords(device) {
+  if (device.connected) {
+    const since = device.lastSeenAtMs ? ` since ${clock(device.lastSeenAtMs)}` : "";
+    return `Online at ${device.replicas.map(shortId).join(", ")}${since}`;
+  }
+  return device.lastSeenAtMs ? `Offline, last seen ${ago(device.lastSeenAtMs, api.now())}` : "Not connected yet";
+}
+
+function briefWords(device) {
+  const active = (device.tokens ?? []).filter((one) => !one.revokedAtMs).map((one) => one.role);
+  const roles = device.roles.map((role) => role + (active.includes(role) ? "" : " (revoked)"));
+  const flags = new Set(device.scopes.map((one) => scopeWords(one).flag).filter(Boolean));
+  const flag = flags.has("Admin") ? "Admin" : [...flags][0];
+  return [
+    `As ${roles.join(", ")} · ${clientWords(device.clientId)} · `,
+    name(device.platform || "unknown platform"),
+    flag ? " " : "",
+    ...(flag ? [el("span", { class: "flag" }, flag)] : []),
+  ];
+}

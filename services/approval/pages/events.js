@@ -1,0 +1,94 @@
+// The audit log live: server-sent events, read with fetch so that a refusal can be told from a
+// break, a silent connection is noticed, and every event is heard whatever its name.
+
+import { CallFailed, failure } from "/setup/api.js";
+
+const RETRY_MS = 1000;
+/** The service says something every 15 s: a stream that is silent for longer is dead. */
+const SILENCE_MS = 40000;
+/** A page that nobody looks at gives its connection back: a browser has six for one address. */
+const HIDDEN_MS = 30000;
+
+/** Split the text of a stream into events {id, name, data}; `data` is "" where there is none. */
+export function parser(onEvent) {
+  let rest = "";
+  return (text) => {
+    rest += text;
+    const blocks = rest.split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const event = { id: null, name: "message", data: "" };
+      for (const line of block.split("\n")) {
+        const colon = line.indexOf(":");
+        const [field, value] = [line.slice(0, colon), line.slice(colon + 1).trimStart()];
+        if (field === "id") event.id = Number(value);
+        else if (field === "event") event.name = value;
+        else if (field === "data") event.data = value;
+      }
+      if (event.id !== null) onEvent(event);
+    }
+  };
+}
+
+/**
+ * Follow the events until `signal` aborts, coming back after each break where the last one ended.
+ * `onBreak(CallFailed)` is told of each break, `onBegin(id)` of each beginning.
+ */
+export async function follow({ signal, onBegin, onEvent, onBreak }) {
+  let last = null;
+  while (!signal.aborted) {
+    await seen();
+    try {
+      await listen(last, signal, (event) => {
+        const begins = event.data === "";
+        last = event.id;
+        if (begins) onBegin(event.id);
+        else onEvent(event);
+      });
+      throw new CallFailed(0);
+    } catch (error) {
+      if (signal.aborted) return;
+      onBreak(error instanceof CallFailed ? error : new CallFailed(0));
+    }
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  }
+}
+
+/** Resolve once the page is looked at. */
+async function seen() {
+  while (document.hidden) {
+    await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+  }
+}
+
+async function listen(last, signal, onEvent) {
+  const silence = new AbortController();
+  let timer = setTimeout(() => silence.abort(), SILENCE_MS);
+  let unseen = null;
+  const look = () => {
+    clearTimeout(unseen);
+    unseen = document.hidden ? setTimeout(() => silence.abort(), HIDDEN_MS) : null;
+  };
+  document.addEventListener("visibilitychange", look);
+  look();
+  try {
+    const response = await fetch("/v1/events", {
+      headers: last === null ? {} : { "Last-Event-ID": String(last) },
+      signal: AbortSignal.any([signal, silence.signal]),
+    });
+    if (!response.ok) throw await failure(response);
+    const parse = parser(onEvent);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      clearTimeout(timer);
+      timer = setTimeout(() => silence.abort(), SILENCE_MS);
+      parse(value);
+    }
+  } finally {
+    document.removeEventListener("visibilitychange", look);
+    clearTimeout(unseen);
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,265 @@
+// The page: signs in, follows what happens, asks what is, and says when it cannot.
+
+import * as api from "/setup/api.js";
+import * as dialog from "/setup/dialog.js";
+import { Devices } from "/setup/devices.js";
+import { byId, say } from "/setup/dom.js";
+import { follow } from "/setup/events.js";
+import { Audit, Replicas } from "/setup/overview.js";
+import { Requests } from "/setup/requests.js";
+import { clock } from "/setup/words.js";
+
+const POLL_MS = 1000;
+const HIDDEN_POLL_MS = 10000;
+/** How often requests and devices are read where nothing is heard of them: when a device last
+ * asked, or came in after its approval and left within a moment, is no event. */
+const REREAD_MS = 5000;
+const AUDIT_SHOWN = 50;
+
+/** Everything that runs while somebody is signed in. */
+class Live {
+  #ended = new AbortController();
+  #reading = null;
+  #again = false;
+  #presence = "";
+  #readAt = 0;
+  #toldAt = null;
+  #streaming = true;
+
+  constructor(onSignedOut) {
+    this.onSignedOut = onSignedOut;
+    const changed = (error) => this.#changed(error);
+    this.requests = new Requests({ announce, changed });
+    this.devices = new Devices({ changed });
+    this.replicas = new Replicas();
+    this.audit = new Audit();
+  }
+
+  run() {
+    const { signal } = this.#ended;
+    follow({
+      signal,
+      onBegin: (id) => this.#begin(id),
+      onEvent: (event) => this.#hear(event),
+      onBreak: (error) => this.#broke(error),
+    });
+    this.#poll();
+    document.addEventListener("visibilitychange", () => document.hidden || this.#look(), { signal });
+  }
+
+  end() {
+    this.#ended.abort();
+  }
+
+  async #begin(id) {
+    this.#streaming = true;
+    this.read();
+    try {
+      const { entries } = await api.get(`/v1/audit?after=${Math.max(0, id - AUDIT_SHOWN)}&limit=${AUDIT_SHOWN}`);
+      this.audit.begin(entries);
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  #hear(event) {
+    if (event.name === "reset") {
+      this.#begin(event.id);
+      return;
+    }
+    const entry = JSON.parse(event.data);
+    this.audit.add(entry);
+    this.requests.hear(entry);
+    this.read();
+  }
+
+  #broke(error) {
+    this.#streaming = false;
+    if (error.status === 401) this.#failed(error);
+    else this.#look();
+  }
+
+  #changed(error) {
+    if (error) this.#failed(error);
+    else this.read();
+  }
+
+  async #poll() {
+    const { signal } = this.#ended;
+    while (!signal.aborted) {
+      await this.#look();
+      const hidden = document.hidden && !this.requests.awaited;
+      await new Promise((resolve) => setTimeout(resolve, hidden ? HIDDEN_POLL_MS : POLL_MS));
+    }
+  }
+
+  /** Ask for the replicas; for the rest only when somebody came or went, or it has aged. */
+  async #look() {
+    try {
+      const found = await api.get("/v1/replicas");
+      if (this.#ended.signal.aborted) return;
+      this.replicas.show(found);
+      const presence = JSON.stringify([found.presenceVersion, found.gateways.map((one) => one.bootId).sort()]);
+      const aging = this.requests.waits || this.requests.awaited || !this.#streaming;
+      const aged = aging && Date.now() - this.#readAt > REREAD_MS;
+      if (presence !== this.#presence || aged || this.#toldAt !== null) await this.read();
+      this.#presence = presence;
+      this.requests.tick();
+      this.devices.tick();
+      this.#well();
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  /** Read requests and devices, together; calls in between make it read once more. */
+  read() {
+    this.#again = true;
+    this.#reading ??= this.#readAll().finally(() => {
+      this.#reading = null;
+    });
+    return this.#reading;
+  }
+
+  async #readAll() {
+    try {
+      while (this.#again && !this.#ended.signal.aborted) {
+        this.#again = false;
+        const [{ pending }, { devices }] = await Promise.all([api.get("/v1/requests"), api.get("/v1/devices")]);
+        if (this.#ended.signal.aborted) return;
+        this.#readAt = Date.now();
+        this.devices.show(devices);
+        this.requests.show(pending, devices);
+        this.audit.learn([...pending, ...devices]);
+      }
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  #well() {
+    if (this.#ended.signal.aborted) return;
+    if (this.#toldAt !== null) announce("Connected again.");
+    this.#toldAt = null;
+    say(byId("trouble"), "");
+    say(byId("state"), this.#streaming ? "Live" : "Reconnecting");
+    byId("state").className = this.#streaming ? "state live" : "state";
+  }
+
+  #failed(error) {
+    if (this.#ended.signal.aborted) return;
+    if (error.status === 401) {
+      this.onSignedOut("Your session has ended. Sign in again.");
+      return;
+    }
+    this.#toldAt ??= clock(Date.now());
+    const why =
+      error.status === 0
+        ? "The approval service does not answer."
+        : isRedisAway(error)
+          ? "Redis does not answer. Until it does, no new device comes in."
+          : `${error.message}.`;
+    say(byId("trouble"), `${why} What you see is from ${this.#toldAt}; this page tries again by itself.`);
+    say(byId("state"), "No connection");
+    byId("state").className = "state";
+  }
+}
+
+const isRedisAway = (error) => String(error.problem.type).endsWith(":store-unavailable");
+
+function announce(text) {
+  say(byId("news"), text);
+}
+
+let live = null;
+
+function showSignIn(why) {
+  live?.end();
+  live = null;
+  dialog.close();
+  byId("signed-in").hidden = true;
+  byId("state").hidden = true;
+  byId("sign-out").hidden = true;
+  say(byId("trouble"), "");
+  say(byId("sign-in-why"), why);
+  byId("sign-in").hidden = false;
+  byId("token").focus();
+}
+
+function showPage(session) {
+  byId("sign-in").hidden = true;
+  byId("signed-in").hidden = false;
+  byId("state").hidden = false;
+  byId("sign-out").hidden = false;
+  const url = session.gatewayUrl?.replace(/^http/, "ws");
+  byId("gateway-known").hidden = !url;
+  byId("gateway-unknown").hidden = Boolean(url);
+  say(byId("gateway-url"), url ?? "");
+  for (const id of ["waiting", "devices", "gateways", "approvals", "audit"]) byId(id).replaceChildren();
+  live?.end();
+  live = new Live(showSignIn);
+  live.run();
+}
+
+async function start() {
+  for (;;) {
+    try {
+      showPage(await api.get("/v1/session"));
+      return;
+    } catch (error) {
+      if (error.status === 401) {
+        showSignIn("");
+        return;
+      }
+      say(byId("trouble"), isRedisAway(error) ? "Redis does not answer. Trying again." : `${error.message}. Trying again.`);
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      say(byId("trouble"), "");
+    }
+  }
+}
+
+byId("sign-in-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const input = byId("token");
+  say(byId("token-problem"), "");
+  try {
+    await api.signIn(input.value);
+    input.value = "";
+    showPage(await api.get("/v1/session"));
+    byId("waiting-heading").focus();
+  } catch (error) {
+    const minutes = Math.ceil(error.retryAfterSeconds / 60);
+    const said = {
+      401: "That is not the admin token.",
+      429: `Too many wrong tokens came from your address. Try again in ${minutes} min.`,
+    };
+    say(byId("token-problem"), said[error.status] ?? `Not signed in. ${error.message}.`);
+    input.select();
+  }
+});
+
+byId("sign-out").addEventListener("click", async () => {
+  try {
+    await api.signOut();
+  } catch (error) {
+    if (error.status !== 401) {
+      say(byId("trouble"), `Not signed out: ${error.message}.`);
+      return;
+    }
+  }
+  showSignIn("You are signed out.");
+});
+
+byId("copy-gateway").addEventListener("click", async () => {
+  const text = byId("gateway-url");
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    announce("Address copied.");
+    say(byId("copy-gateway"), "Copied");
+  } catch {
+    getSelection().selectAllChildren(text);
+    announce("Address selected.");
+  }
+});
+
+start();

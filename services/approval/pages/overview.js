@@ -1,0 +1,120 @@
+// Replicas with their health, and the audit log.
+
+import { KeyedList, byId, el, printable, say } from "/setup/dom.js";
+import { clock, deviceName, lengthOf, shortId } from "/setup/words.js";
+
+const LATE_MS = 3000;
+const KEPT = 50;
+
+function row(bootId, cells) {
+  const id = el("th", { scope: "row" }, el("code", { title: bootId }, shortId(bootId)));
+  return { node: el("tr", {}, id, ...cells) };
+}
+
+export class Replicas {
+  constructor() {
+    this.gateways = new KeyedList(byId("gateways"), (one) => one.bootId, gatewayRow, document.body);
+    this.approvals = new KeyedList(byId("approvals"), (one) => one.bootId, approvalRow, document.body);
+  }
+
+  show({ gateways, approvals }) {
+    const byName = (one, other) => (one.bootId < other.bootId ? -1 : 1);
+    this.gateways.show([...gateways].sort(byName));
+    this.approvals.show([...approvals].sort(byName));
+  }
+}
+
+function gatewayRow(first) {
+  const connections = el("td", { class: "number" });
+  const health = el("td");
+  const show = (one) => {
+    say(connections, String(one.connections));
+    const late = one.lastBeatAgoMs > LATE_MS;
+    const behind = one.changesBehind ?? 0;
+    health.className = late ? "ill" : "well";
+    if (late) say(health, `No word for ${lengthOf(one.lastBeatAgoMs)}`);
+    else say(health, behind ? `Catching up, ${behind} behind` : "Well");
+  };
+  return { ...row(first.bootId, [connections, health]), show };
+}
+
+function approvalRow(first) {
+  const health = el("td");
+  const show = (one) => {
+    const late = one.lastAliveAgoMs > LATE_MS;
+    health.className = late ? "ill" : "well";
+    say(health, late ? `No word for ${lengthOf(one.lastAliveAgoMs)}` : "Well");
+  };
+  return { ...row(first.bootId, [health]), show };
+}
+
+const DONE = {
+  requested: "asked to come in",
+  approved: "was approved",
+  rejected: "was rejected",
+  removed: "was removed",
+  renamed: "was renamed",
+  rotated: "was given a new token",
+  revoked: "was revoked",
+  expired: "stopped asking: its request expired",
+  displaced: "was displaced by newer requests from its address",
+  "token-issued": "got a token with more of its approved rights",
+  "name-changed": "gave itself another name",
+};
+
+export class Audit {
+  #entries = new Map();
+  #names = new Map();
+
+  constructor() {
+    this.list = new KeyedList(byId("audit"), (one) => one.id, (one) => this.#line(one), byId("audit-heading"));
+  }
+
+  /** Forget what was shown, and begin anew with these entries. */
+  begin(entries) {
+    this.#entries.clear();
+    this.add(...entries);
+  }
+
+  add(...entries) {
+    for (const one of entries) this.#entries.set(one.id, one);
+    const newest = [...this.#entries.keys()].sort((a, b) => b - a);
+    for (const id of newest.slice(KEPT)) this.#entries.delete(id);
+    this.list.show(newest.slice(0, KEPT).map((id) => this.#entries.get(id)));
+  }
+
+  /** Learn what devices are called. */
+  learn(devices) {
+    for (const one of devices) this.#names.set(one.deviceId, deviceName(one));
+    this.list.show([...this.#entries.keys()].sort((a, b) => b - a).map((id) => this.#entries.get(id)));
+  }
+
+  #line(entry) {
+    const who = el("bdi", { class: "who" });
+    const detail = [
+      entry.label && `“${printable(entry.label)}”`,
+      entry.role && [entry.role, ...(entry.scopes ?? [])].map(printable).join(", "),
+      entry.address && `from ${printable(entry.address)}`,
+    ].filter(Boolean);
+    const self = entry.actor === `device ${entry.deviceId}`;
+    const node = el(
+      "li",
+      {},
+      el("time", { datetime: new Date(entry.atMs).toISOString() }, clock(entry.atMs)),
+      el(
+        "span",
+        {},
+        who,
+        ` ${DONE[entry.action] ?? printable(entry.action)}`,
+        self ? "" : ` by ${actorWords(entry.actor)}`,
+        detail.length ? el("span", { class: "meaning" }, detail.join(" · ")) : null,
+      ),
+    );
+    const show = () => say(who, printable(this.#names.get(entry.deviceId) ?? `Device ${entry.deviceId.slice(0, 8)}`));
+    return { node, show };
+  }
+}
+
+function actorWords(actor) {
+  return actor === "operator" ? "an operator" : printable(actor.replace(/[0-9a-f]{64}/, (id) => id.slice(0, 8)));
+}

@@ -1,0 +1,139 @@
+// What rights, clients and times are called in words. Nothing here touches the page.
+
+const SCOPES = {
+  "operator.admin": ["Everything", "Full control: every right and setting of the gateway."],
+  "operator.pairing": ["Manage devices", "Approve and remove devices, change their tokens."],
+  "operator.approvals": ["Approve actions", "Allow or deny what agents want to run."],
+  "operator.talk.secrets": ["Read voice keys", "Read the secret keys of voice services."],
+  "operator.write": ["Write", "Send messages and start work. Includes reading."],
+  "operator.read": ["Read", "See status, sessions and who is connected."],
+  "operator.questions": ["Answer questions", "Answer what agents ask a person."],
+  "operator.talk": ["Talk", "Hold voice conversations."],
+  "operator.sessions.read": ["Read sessions", "See the sessions of agents."],
+  "operator.sessions.write": ["Write sessions", "Change the sessions of agents."],
+};
+export const ADMIN = "operator.admin";
+const SENSITIVE = new Set(["operator.pairing", "operator.approvals", "operator.talk.secrets"]);
+
+const ROLES = {
+  operator: ["As operator", "A person's tool: it steers the gateway."],
+  node: ["As node", "A machine that agents use: its commands, its camera."],
+};
+
+const CLIENTS = {
+  "openclaw-control-ui": "Dashboard in a browser",
+  "openclaw-browser-copilot": "Browser copilot",
+  "openclaw-tui": "Terminal interface",
+  "webchat": "Web chat",
+  "webchat-ui": "Web chat",
+  "cli": "Command line",
+  "node-host": "Node host",
+  "gateway-client": "Program",
+  "openclaw-macos": "macOS app",
+  "openclaw-linux": "Linux app",
+  "openclaw-ios": "iOS app",
+  "openclaw-watchos": "watchOS app",
+  "openclaw-android": "Android app",
+  "openclaw-worker": "Worker",
+  "openclaw-probe": "Probe",
+};
+
+/** {title, meaning, flag}: what a scope allows; `flag` marks what is to be given with care. */
+export function scopeWords(scope) {
+  const [title, meaning] = SCOPES[scope] ?? ["Other right", `${scope}, of which this page knows no more.`];
+  const flag = scope === ADMIN ? "Admin" : SENSITIVE.has(scope) ? "Admin-like" : "";
+  return { title, meaning, flag };
+}
+
+export function roleWords(role) {
+  const [title, meaning] = ROLES[role] ?? [role, ""];
+  return { title, meaning };
+}
+
+/** Platform and family as the device says them; once where they are the same word. */
+export function platformWords({ platform, deviceFamily }) {
+  const same = platform?.toLowerCase() === deviceFamily?.toLowerCase();
+  return [platform, same ? "" : deviceFamily].filter(Boolean);
+}
+
+export const clientWords = (clientId) => CLIENTS[clientId] ?? clientId;
+
+/** Whether granted scopes cover another one, as the gateway reckons it. */
+export function covers(granted, scope) {
+  if (granted.includes(scope)) return true;
+  if (!scope.startsWith("operator.")) return false;
+  if (granted.includes(ADMIN)) return true;
+  const byWrite = ["operator.read", "operator.talk"].includes(scope) || scope.startsWith("operator.sessions.");
+  return byWrite && granted.includes("operator.write");
+}
+
+export const deviceName = (device) =>
+  device.operatorLabel ?? device.displayName ?? `Unnamed device ${device.deviceId.slice(0, 8)}`;
+
+/** The key's fingerprint, in groups that can be compared by eye. */
+export const grouped = (hex) => hex.match(/.{1,4}/g).join(" ");
+
+/** The first characters of a replica's boot id; enough to tell them apart. */
+export const shortId = (bootId) => bootId.slice(0, 8);
+
+const count = (number, unit) => `${number} ${unit}${number === 1 ? "" : "s"}`;
+
+/** A length of time in its largest whole unit. */
+export function lengthOf(milliseconds) {
+  const seconds = Math.max(0, Math.round(milliseconds / 1000));
+  if (seconds < 60) return count(seconds, "second");
+  if (seconds < 3600) return count(Math.floor(seconds / 60), "minute");
+  if (seconds < 86400) return count(Math.floor(seconds / 3600), "hour");
+  return count(Math.floor(seconds / 86400), "day");
+}
+
+export function ago(thenMs, nowMs) {
+  return nowMs - thenMs < 2000 ? "just now" : `${lengthOf(nowMs - thenMs)} ago`;
+}
+
+/** Scopes by their titles, with the scope itself where this page knows none. */
+export function titles(scopes) {
+  return scopes.map((one) => (SCOPES[one] ? `${SCOPES[one][0].toLowerCase()} (${one})` : one)).join(", ");
+}
+
+/**
+ * What approving a request changes for a device that is paired already, as sentences.
+ * `device` is that device as the API shows it; undefined when it is not paired.
+ */
+export function changesFor(request, device) {
+  if (device === undefined) return [];
+  const said = [];
+  for (const role of request.roles.filter((one) => !device.roles.includes(one))) {
+    said.push(`New role: ${role}.`);
+  }
+  for (const token of device.tokens ?? []) {
+    if (!token.revokedAtMs || !request.roles.includes(token.role)) continue;
+    const back = device.scopes.filter((one) => one.startsWith(`${token.role}.`));
+    said.push(
+      `Its access as ${token.role} was revoked; approving gives it back` +
+        (back.length ? ` with all it had: ${titles(back)}.` : "."),
+    );
+  }
+  const more = request.scopes.filter((one) => !covers(device.scopes, one));
+  if (more.length) said.push(`New rights: ${titles(more)}.`);
+  for (const [field, called] of [["platform", "platform"], ["deviceFamily", "kind of device"]]) {
+    const [before, after] = [device[field], request[field]];
+    if (before && (after ?? "").trim().toLowerCase() !== before.trim().toLowerCase()) {
+      said.push(`It says its ${called} is ${after || "unknown"} now; it was ${before}.`);
+    }
+  }
+  said.push(
+    device.scopes.length ? `It keeps what it has: ${titles(device.scopes)}.` : "It keeps its roles.",
+  );
+  return said;
+}
+
+const DAY = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+const LONG = { ...DAY, year: "numeric", month: "short", day: "numeric" };
+
+/** A moment on this machine's clock; the date is left out for today. */
+export function clock(milliseconds) {
+  const then = new Date(milliseconds);
+  const today = then.toDateString() === new Date().toDateString();
+  return then.toLocaleString("en-GB", today ? DAY : LONG);
+}

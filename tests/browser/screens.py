@@ -1,0 +1,125 @@
+"""What a person does and sees on the operators' page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from playwright.async_api import async_playwright, expect
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from playwright.async_api import Browser, BrowserContext, Locator, Page
+
+    from tests.support.service import ServiceProcess
+    from tests.support.stack import Stack
+
+NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
+MISSING: Final = (
+    "make browser needs Chromium, and there is none on PATH or where CHROMIUM points.\n"
+    "Install it: apt install chromium, or brew install --cask chromium"
+)
+SEE_MS: Final = 20_000
+DESKTOP: Final = {"width": 1120, "height": 900}
+PHONE: Final = {"width": 360, "height": 740}
+_OF_OUTAGES: Final = "Failed to load resource"
+
+
+def find_chromium() -> str | None:
+    """Return the browser that CHROMIUM names, or the first on PATH."""
+    named = os.environ.get("CHROMIUM", "").strip()
+    return shutil.which(named) if named else next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@asynccontextmanager
+async def browsing(chromium: str) -> AsyncIterator[Browser]:
+    """Start the browser; end it, and with it all its pages."""
+    alone = ["--no-sandbox"] if os.geteuid() == 0 else []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=alone)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+class Screen:
+    """One browser window of an operator. `complaints` is what the browser's console complains of."""
+
+    def __init__(self, page: Page, approval: ServiceProcess, admin_token: str) -> None:
+        self.page: Final = page
+        self.complaints: Final[list[str]] = []
+        self._approval = approval
+        self._admin_token = admin_token
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._heard)
+
+    def _heard(self, message: Any) -> None:
+        if message.type in {"error", "warning"} and _OF_OUTAGES not in message.text:
+            self.complaints.append(message.text)
+
+    async def open(self) -> None:
+        """Open the page."""
+        await self.page.goto(f"{self._approval.url}/setup")
+
+    async def sign_in(self, token: str | None = None) -> None:
+        """Give the admin token, or another."""
+        await self.page.get_by_label("Admin token").fill(token or self._admin_token)
+        await self.page.get_by_role("button", name="Sign in").click()
+
+    async def come_in(self) -> None:
+        """Open the page, sign in, and wait until it is live."""
+        await self.open()
+        await self.sign_in()
+        await self.is_live()
+
+    async def is_live(self) -> None:
+        """Wait until the page says that it follows what happens."""
+        await self.sees(self.page.locator("#state"), "Live")
+
+    def request(self, request_id: str) -> Locator:
+        """Return the card of a request."""
+        return self.page.locator(f'[data-request="{request_id}"]')
+
+    def device(self, device_id: str) -> Locator:
+        """Return the card of a paired device."""
+        return self.page.locator(f'[data-device="{device_id}"]')
+
+    async def act(self, device_id: str, what: str) -> None:
+        """Open a device's details, and press one of its buttons."""
+        card = self.device(device_id)
+        if not await card.locator("details").evaluate("one => one.open"):
+            await card.locator("summary").click()
+        await card.get_by_role("button", name=what).click()
+
+    async def confirm(self, what: str) -> None:
+        """Say yes in the dialog."""
+        dialog = self.page.get_by_role("dialog")
+        await dialog.get_by_role("button", name=what, exact=True).click()
+        await expect(dialog).to_be_hidden(timeout=SEE_MS)
+
+    async def sees(self, where: Locator, text: Any) -> None:
+        """Wait until something says this."""
+        await expect(where).to_contain_text(text, timeout=SEE_MS)
+
+    async def picture(self, path: Path) -> None:
+        """Write a screenshot of what is seen without scrolling."""
+        await self.page.screenshot(path=path, animations="disabled")
+
+
+@asynccontextmanager
+async def screen(
+    browser: Browser, stack: Stack, approval: ServiceProcess | None = None, **context: Any
+) -> AsyncIterator[Screen]:
+    """Return a window in a profile of its own; whatever the console complains of fails the test."""
+    profile: BrowserContext = await browser.new_context(**{"viewport": DESKTOP, **context})
+    try:
+        one = Screen(await profile.new_page(), approval or stack.approvals[0], stack.admin_token)
+        yield one
+        assert one.complaints == []
+    finally:
+        await profile.close()

@@ -1,0 +1,136 @@
+"""A device is refused, appears on the open page, is approved with a click, and comes in."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from playwright.async_api import expect
+
+from shared.device.profile import CLI
+from tests.browser.conftest import GATEWAY_URL
+from tests.browser.screens import SEE_MS, screen
+from tests.e2e.people import Visitor
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+    from tests.support.stack import Stack
+
+APPEARS_SECONDS = 1.0
+KITCHEN = replace(CLI, display_name="Kitchen laptop")
+ONLINE = re.compile(r"Online at [0-9a-f]{8}, \d+ seconds? after approval\.")
+
+
+async def test_from_refused_to_online_to_revoked(browser: Browser, house: Stack) -> None:
+    gateway = house.gateways[0]
+    visitor = Visitor(house, KITCHEN)
+    async with screen(browser, house) as one:
+        await one.come_in()
+        await one.sees(one.page.locator("#nothing-waits"), GATEWAY_URL)
+
+        request_id = await visitor.waits(gateway)
+        refused = time.monotonic()
+        card = one.request(request_id)
+        await expect(card).to_be_visible(timeout=SEE_MS)
+        appeared = time.monotonic() - refused
+        for text in ("Kitchen laptop", "Command line", "linux", "First asked", "Read"):
+            await one.sees(card, text)
+        await one.sees(card, " ".join(re.findall("....", visitor.device_id)))
+        await one.sees(one.page.locator("#news"), "New device waits: Kitchen laptop")
+        assert appeared < APPEARS_SECONDS
+
+        await card.get_by_role("button", name="Approve Kitchen laptop").click()
+        await one.sees(card, "The device comes in when it connects next")
+        assert await card.locator(".outcome").evaluate("it => it === document.activeElement")
+
+        client, _ = await visitor.stays(gateway)
+        try:
+            await one.sees(card, ONLINE)
+            await one.sees(card, gateway.boot_id[:8])
+            device = one.device(visitor.device_id)
+            await one.sees(device, f"Online at {gateway.boot_id[:8]} since")
+
+            await one.act(visitor.device_id, "Rename")
+            await one.page.get_by_label("New name").fill("Hall computer")
+            await one.confirm("Rename")
+            await one.sees(device.get_by_role("heading", level=3), "Hall computer")
+
+            await one.act(visitor.device_id, "Revoke")
+            await one.sees(
+                one.page.get_by_role("dialog"), "its connections in that role are closed"
+            )
+            await one.confirm("Revoke")
+            assert (await client.closed(within=10)).code == 4001
+        finally:
+            await client.close()
+        await one.sees(device, "As operator (revoked)")
+        await one.sees(device, "Offline, last seen")
+        for text in ("Hall computer was revoked by an operator", "was renamed", "was approved"):
+            await one.sees(one.page.locator("#audit"), text)
+
+        again = await visitor.waits(gateway)
+        await one.sees(one.request(again), "Its access as operator was revoked")
+        await one.request(again).get_by_role("button", name="Reject").click()
+        await one.sees(one.request(again), "Rejected")
+
+        await one.act(visitor.device_id, "Remove")
+        await one.confirm("Remove")
+        await expect(device).to_have_count(0, timeout=SEE_MS)
+
+
+async def test_a_paired_device_wants_more(browser: Browser, house: Stack) -> None:
+    gateway = house.gateways[1]
+    visitor = Visitor(house, replace(CLI, display_name="Reader"))
+    async with screen(browser, house) as one:
+        await one.come_in()
+        first = one.request(await visitor.waits(gateway))
+        await first.get_by_role("button", name="Approve").click()
+        await one.sees(first, "Approved.")
+        await visitor.visits(gateway)
+        await one.sees(
+            first, re.compile("It came in .* after approval, and has left again|Online at")
+        )
+        await first.get_by_role("button", name="Dismiss").click()
+        await expect(first).to_have_count(0)
+
+        wants = visitor.asking("operator.read", "operator.admin")
+        card = one.request(await wants.waits(gateway))
+        await one.sees(card, "Paired already")
+        await one.sees(card, "New rights: everything (operator.admin)")
+        await one.sees(card, "It keeps what it has: read (operator.read)")
+        await one.sees(card.locator(".flagged"), "Full control")
+        await card.get_by_role("button", name="Approve").click()
+        await one.sees(card, "Approved.")
+        client, admitted = await wants.stays(house.gateways[0])
+        async with client:
+            assert "operator.admin" in admitted.scopes
+            await one.sees(card, ONLINE)
+
+
+async def test_what_was_shown_is_what_is_approved(browser: Browser, house: Stack) -> None:
+    """Attacks 16 and 17: who comes just before the click stays, and so does who wants more since."""
+    gateway = house.gateways[0]
+    visitor, newcomer = Visitor(house, KITCHEN), Visitor(house, KITCHEN)
+    async with screen(browser, house) as one:
+        await one.come_in()
+        shown = await visitor.waits(gateway)
+        approve = one.request(shown).get_by_role("button", name="Approve")
+        await expect(approve).to_be_visible(timeout=SEE_MS)
+        before = await approve.bounding_box()
+        other = one.request(await newcomer.waits(gateway))
+        await expect(other).to_be_visible(timeout=SEE_MS)
+        assert await approve.bounding_box() == before, "a newcomer moves nothing"
+        await approve.click()
+        await one.sees(one.request(shown), "Approved.")
+        await expect(other.get_by_role("button", name="Approve")).to_be_visible()
+        await visitor.visits(gateway)
+
+        await other.get_by_role("button", name="Approve").focus()
+        wider = await newcomer.asking("operator.read", "operator.write").waits(gateway)
+        await one.sees(other, "asked for something else since")
+        await one.sees(one.request(wider), "Write")
+        await one.request(wider).get_by_role("button", name="Reject").click()
+        await one.sees(one.request(wider), "Rejected")

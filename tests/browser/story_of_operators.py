@@ -1,0 +1,147 @@
+"""Several operators, outages, ends of sessions, and what devices say that is meant to harm."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+
+from services.approval.sessions import COOKIE
+from shared.device.profile import CLI
+from tests.browser.screens import PHONE, SEE_MS, screen
+from tests.e2e.people import Operator, Visitor
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+    from tests.support.stack import Stack
+
+HOSTILE = "<img src=x onerror=document.title='owned'> \u202egnp.exe \x1b[31mred\x1b[0m\nsecond line"
+
+
+async def test_two_operators_at_two_replicas(browser: Browser, house: Stack) -> None:
+    """Nobody has to reload: what one decides, the other sees, and no approval counts twice."""
+    visitor = Visitor(house, replace(CLI, display_name="Shared tablet"))
+    east, west = house.approvals
+    async with screen(browser, house, east) as one, screen(browser, house, west) as other:
+        await one.come_in()
+        await other.come_in()
+        request_id = await visitor.waits(house.gateways[0])
+        await expect(other.request(request_id)).to_be_visible(timeout=SEE_MS)
+        await one.request(request_id).get_by_role("button", name="Approve").click()
+        await one.sees(one.request(request_id), "Approved.")
+        await other.sees(other.request(request_id), "Approved.")
+        await expect(other.request(request_id).get_by_role("button", name="Approve")).to_have_count(
+            0
+        )
+        client, _ = await visitor.stays(house.gateways[1])
+        async with client:
+            for each in (one, other):
+                await each.sees(each.request(request_id), "after approval.")
+                await each.sees(each.device(visitor.device_id), "Online at")
+        for each in (one, other):
+            await each.sees(each.device(visitor.device_id), "Offline")
+    async with Operator(house, east) as operator:
+        assert (await operator.audit(visitor.device_id)).count("approved") == 1
+
+
+async def test_a_session_holds_at_every_replica_and_ends_at_every_replica(
+    browser: Browser, house: Stack
+) -> None:
+    east, west = house.approvals
+    async with screen(browser, house, east) as one:
+        await one.come_in()
+        (cookie,) = await one.page.context.cookies(f"{east.url}/v1/session")
+        assert (cookie["name"], cookie["path"]) == (COOKIE, "/v1")
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        assert await one.page.evaluate("document.cookie") == ""
+        tab = await one.page.context.new_page()
+        await tab.goto(f"{west.url}/setup")
+        await one.sees(tab.locator("#state"), "Live")
+        await one.page.get_by_role("button", name="Sign out").click()
+        await one.sees(one.page.locator("#sign-in"), "You are signed out.")
+        await one.sees(tab.locator("#sign-in"), "Your session has ended.")
+
+
+async def test_a_wrong_token(browser: Browser, house: Stack) -> None:
+    async with screen(browser, house) as one:
+        await one.open()
+        await one.sign_in("this is no token, and ü is not even ASCII")
+        await one.sees(one.page.locator("#token-problem"), "That is not the admin token.")
+        await one.sign_in()
+        await one.is_live()
+        assert house.admin_token not in one.page.url
+        assert await one.page.locator("#token").input_value() == ""
+
+
+@pytest.mark.timeout(120)
+async def test_redis_restarts_while_the_page_is_open(browser: Browser, house: Stack) -> None:
+    visitor = Visitor(house, replace(CLI, display_name="After the storm"))
+    async with screen(browser, house) as one:
+        await one.come_in()
+        house.redis.kill9()
+        await one.sees(one.page.get_by_role("alert").first, "Redis does not answer")
+        house.redis.start()
+        await one.is_live()
+        await expect(one.page.locator("#trouble")).to_be_empty(timeout=SEE_MS)
+        for service in house.services:
+            await service.until_ready()
+        request_id = await visitor.waits(house.gateways[0])
+        await expect(one.request(request_id)).to_be_visible(timeout=SEE_MS)
+
+
+@pytest.mark.timeout(120)
+async def test_the_approval_restarts_while_the_page_is_open(browser: Browser, house: Stack) -> None:
+    visitor = Visitor(house, replace(CLI, display_name="After the restart"))
+    async with screen(browser, house) as one:
+        await one.come_in()
+        house.approvals[0].kill9()
+        await one.sees(one.page.get_by_role("alert").first, "The approval service does not answer")
+        request_id = await visitor.waits(house.gateways[0])
+        house.approvals[0].start()
+        await one.is_live()
+        await expect(one.request(request_id)).to_be_visible(timeout=SEE_MS)
+        await expect(one.page.locator("#trouble")).to_be_empty(timeout=SEE_MS)
+
+
+async def test_attack_13_and_44_a_hostile_name_is_text(browser: Browser, house: Stack) -> None:
+    visitor = Visitor(house, replace(CLI, display_name=HOSTILE, device_family="</li><script>"))
+    async with screen(browser, house, viewport=PHONE) as one:
+        await one.come_in()
+        card = one.request(await visitor.waits(house.gateways[0]))
+        await one.sees(card, "<img src=x onerror=")
+        await one.sees(card, r"\u202egnp.exe \u001b[31mred")
+        await one.sees(card, "</li><script>")
+        await card.get_by_role("button", name="Approve").click()
+        await one.sees(card, "Approved.")
+        await one.sees(one.device(visitor.device_id), "<img src=x onerror=")
+        await one.sees(one.page.locator("#audit"), "<img src=x onerror=")
+        assert await one.page.locator("main img, main script").count() == 0
+        assert re.search(r"Manage Devices", await one.page.title())
+        assert await one.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+async def test_the_keyboard_is_enough(browser: Browser, house: Stack) -> None:
+    visitor = Visitor(house, replace(CLI, display_name="By keyboard"))
+    async with screen(browser, house) as one:
+        await one.open()
+        await one.page.get_by_label("Admin token").press_sequentially(house.admin_token)
+        await one.page.keyboard.press("Enter")
+        await one.is_live()
+        card = one.request(await visitor.waits(house.gateways[0]))
+        approve = card.get_by_role("button", name="Approve")
+        await expect(approve).to_be_visible(timeout=SEE_MS)
+        await approve.focus()
+        await Visitor(house, CLI).waits(house.gateways[0])
+        await one.sees(one.page.locator("#news"), "New device waits")
+        await expect(approve).to_be_focused()
+        await one.page.keyboard.press("Enter")
+        await one.sees(card, "Approved.")
+        await expect(card.locator(".outcome")).to_be_focused()
+        await one.page.keyboard.press("Tab")
+        await one.page.keyboard.press("Enter")
+        await expect(card).to_have_count(0)
+        await expect(one.page.locator("#waiting-heading")).to_be_focused()

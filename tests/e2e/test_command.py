@@ -1,0 +1,213 @@
+"""The command `latchkey` at a real stack: the story as a person at a terminal tells it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.people import Operator, Visitor
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.conftest import StartStack
+    from tests.support.stack import Stack
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Terminal:
+    """Runs the command with the operator's environment."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "APPROVAL_URL": stack.approvals[0].url,
+            "APPROVAL_ADMIN_TOKEN": stack.admin_token,
+        }
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.approval.cli", *arguments),
+            cwd=ROOT,
+            env=self.env,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def run(self, *arguments: str) -> Ended:
+        process = await self.start(*arguments)
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        return Ended(process.returncode, out.decode(), err.decode())
+
+    async def typing(self, answer: str, *arguments: str) -> Screen:
+        """Run at a terminal, and type an answer once there is a question."""
+        ours, theirs = pty.openpty()
+        with os.fdopen(ours, "r+b", buffering=0) as keyboard:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "services.approval.cli", *arguments),
+                cwd=ROOT,
+                env=self.env | {"TERM": "dumb"},
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+            )
+            os.close(theirs)
+            shown = b""
+            while b"[y/N]" not in shown:
+                shown += await asyncio.to_thread(keyboard.read, 4096)
+            keyboard.write(f"{answer}\n".encode())
+            code = await process.wait()
+            shown += keyboard.read(65_536)
+        return Screen(code, shown.decode())
+
+
+@dataclass(frozen=True)
+class Screen:
+    code: int
+    text: str
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    return start_stack(gateways=2)
+
+
+@pytest.fixture
+def terminal(house: Stack) -> Terminal:
+    return Terminal(house)
+
+
+@pytest.fixture
+async def operator(house: Stack) -> AsyncIterator[Operator]:
+    async with Operator(house, house.approvals[0]) as operator:
+        yield operator
+
+
+async def test_the_story(house: Stack, terminal: Terminal) -> None:
+    visitor = Visitor(house)
+    request_id = await visitor.waits(house.gateways[0])
+
+    preview = await terminal.run("devices", "approve", "--latest", "--json")
+    assert preview.code == 6
+    assert preview.json["selected"]["requestId"] == request_id
+
+    approving = await terminal.start("devices", "approve", request_id, "--yes", "--json")
+    await until(lambda: approved(house, visitor.device_id), "it is approved")
+    client, admitted = await visitor.stays(house.gateways[1])
+    async with client:
+        out, _ = await approving.communicate()
+        assert approving.returncode == 0
+        done = json.loads(out)
+        assert done["device"]["deviceId"] == visitor.device_id
+        assert done["online"]["replica"] == admitted.replica == house.gateways[1].boot_id
+
+        listed = await terminal.run("devices", "list")
+        assert f"Online at {admitted.replica[:12]}" in listed.out
+        renamed = await terminal.run("devices", "rename", visitor.device_id[:12], "Kitchen Mac")
+        assert renamed.code == 0
+        gateways = (await terminal.run("replicas", "--json")).json["gateways"]
+        assert {one["bootId"] for one in gateways} == {one.boot_id for one in house.gateways}
+
+        removed = await terminal.run("devices", "remove", visitor.device_id[:12], "--yes")
+        assert "Removed Kitchen Mac" in removed.out
+        assert (await client.closed()).code == 4001
+
+    audit = await terminal.run("audit", "--device", visitor.device_id, "--json")
+    actions = [one["action"] for one in audit.json["entries"]]
+    assert actions == ["requested", "approved", "renamed", "removed"]
+
+
+async def test_attack_17_the_one_that_was_seen_is_approved_and_the_newcomer_waits(
+    house: Stack, terminal: Terminal, operator: Operator
+) -> None:
+    seen, newcomer = Visitor(house), Visitor(house)
+    shown = await seen.waits(house.gateways[0])
+    preview = await terminal.run("devices", "approve", "--latest", "--json")
+    assert preview.json["selected"]["requestId"] == shown
+    waits = await newcomer.waits(house.gateways[0])
+    command = preview.json["approveCommand"].split()
+    assert command[0] == "latchkey"
+    done = await terminal.run(*command[1:], "--no-wait")
+    assert done.code == 0
+    await seen.visits(house.gateways[1])
+    assert waits in {one["requestId"] for one in await operator.pending()}
+
+
+async def test_tokens_are_rotated_and_revoked(
+    house: Stack, terminal: Terminal, operator: Operator
+) -> None:
+    visitor = Visitor(house)
+    (await operator.approve(await visitor.waits(house.gateways[0]))).ok()
+    for verb in ("rotate", "revoke"):
+        client, _ = await visitor.stays(house.gateways[1])
+        async with client:
+            done = await terminal.run("devices", verb, visitor.device_id[:16], "--yes", "--json")
+            assert done.json["role"] == "operator"
+            assert (await client.closed()).code == 4001
+    assert (await visitor.refused(house.gateways[0])).details["reason"] == "role-upgrade"
+
+
+async def test_who_watches_hears_of_a_request_and_of_its_end(
+    house: Stack, terminal: Terminal
+) -> None:
+    visitor = Visitor(house)
+    newest = (await terminal.run("audit", "--limit", "1", "--json")).json["next"]
+    request_id = await visitor.waits(house.gateways[0])
+    rejected = await terminal.run("devices", "reject", request_id, "--json")
+    assert rejected.json == {"requestId": request_id, "deviceId": visitor.device_id}
+    watched = await terminal.run(
+        "devices", "watch", "--after", str(newest), "--count", "2", "--json"
+    )
+    events = [json.loads(line) for line in watched.out.splitlines()]
+    assert [one["action"] for one in events] == ["requested", "rejected"]
+    words = await terminal.run("devices", "watch", "--after", str(newest), "--count", "1")
+    assert f"latchkey devices approve {request_id}" in words.out
+
+
+async def test_a_person_is_shown_the_request_and_asked(house: Stack, terminal: Terminal) -> None:
+    visitor = Visitor(house)
+    request_id = await visitor.waits(house.gateways[0])
+    screen = await terminal.typing("n", "devices", "approve", "--latest")
+    assert f"Request {request_id}" in screen.text
+    assert "Approve this device? [y/N]" in screen.text
+    assert "Error: nothing was done" in screen.text
+    assert screen.code == 6
+    assert await visitor.waits(house.gateways[0]) == request_id
+
+    screen = await terminal.typing("y", "devices", "approve", "--latest", "--no-wait")
+    assert f"({request_id})." in screen.text
+    assert screen.code == 0
+    await visitor.visits(house.gateways[1])
+
+
+def approved(house: Stack, device_id: str) -> bool:
+    changes = house.approvals[0].logs()
+    return any(
+        line["event"] == "device.changed"
+        and line["kind"] == "approved"
+        and line["device"] == device_id
+        for line in changes
+    )

@@ -1,0 +1,367 @@
+"""The doctor at a real stack: each cause is produced for real, and cured or undone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from contextlib import AsyncExitStack, closing
+from dataclasses import replace
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from deploy.local.ports import Reservation
+from services.approval.cli import causes
+from services.approval.cli.doctor.journey import NAME, State
+from services.approval.store import guard_key
+from shared.device.client import DeviceClient
+from shared.device.profile import CLI
+from shared.device.state import DeviceState
+from tests.e2e.people import Operator, Visitor
+from tests.e2e.proxy import Faults, proxy
+from tests.e2e.walking import HASTY, findings_of, stopped_by, warned_of
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.conftest import StartStack
+    from tests.support.service import ServiceProcess
+    from tests.support.stack import Stack
+
+ROOT = Path(__file__).parents[2]
+WRONG = "w" * 32
+LOCKED_AT = 10
+"""Wrong secrets in a minute (contract §12)."""
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    return start_stack(gateways=2)
+
+
+@pytest.fixture(autouse=True)
+def _unlocked(house: Stack) -> None:
+    """Forget the wrong secrets of the test before: all come from one address."""
+    house.redis.call("DEL", guard_key("127.0.0.1"))
+
+
+@pytest.fixture
+def url(house: Stack) -> str:
+    return house.gateways[0].ws_url
+
+
+@pytest.fixture
+def env(house: Stack) -> dict[str, str]:
+    """Return the environment of an operator."""
+    return {
+        "APPROVAL_URL": house.approvals[0].url,
+        "APPROVAL_ADMIN_TOKEN": house.admin_token,
+        "OPENCLAW_GATEWAY_TOKEN": house.gateway_token,
+    }
+
+
+@pytest.fixture
+async def operator(house: Stack) -> AsyncIterator[Operator]:
+    async with Operator(house, house.approvals[0]) as operator:
+        yield operator
+
+
+class TestWell:
+    async def test_all_steps_are_walked_and_the_request_is_taken_back(
+        self, url: str, env: dict[str, str], house: Stack, operator: Operator
+    ) -> None:
+        findings = await findings_of(url, env=env)
+        assert [one.step for one in findings if one.state is State.OK] == [
+            *("name", "tcp", "http", "upgrade", "challenge", "ping", "origin", "token", "device"),
+            *("pairing", "replicas", "health", "approval", "approval", "withdrawal"),
+        ]
+        assert all(one.cause is None for one in findings)
+        survey = next(one.found for one in findings if one.step == "replicas")
+        assert f"{house.gateways[0].boot_id[:12]} (8)" in survey
+        assert NAME not in {one.get("displayName") for one in await operator.pending()}
+
+    async def test_without_an_admin_token_it_says_that_its_request_waits(
+        self, url: str, env: dict[str, str], operator: Operator
+    ) -> None:
+        del env["APPROVAL_ADMIN_TOKEN"]
+        findings = await findings_of(url, env=env)
+        (mine,) = [one for one in await operator.pending() if one.get("displayName") == NAME]
+        assert findings[-1].step == "withdrawal"
+        assert f"latchkey devices reject {mine['requestId']}" in findings[-1].found
+        (await operator.call("POST", f"requests/{mine['requestId']}/reject")).ok()
+
+    async def test_a_paired_device_is_let_in(
+        self, url: str, env: dict[str, str], house: Stack, operator: Operator, tmp_path: Path
+    ) -> None:
+        file = await saved(Visitor(house), tmp_path, operator)
+        findings = await findings_of(url, env=env, state_file=file)
+        assert all(one.cause is None for one in findings)
+        assert "operator.read" in next(one.found for one in findings if one.step == "scopes")
+        without = {"APPROVAL_URL": env["APPROVAL_URL"]}
+        findings = await findings_of(url, env=without, state_file=file)
+        assert "the device token is right" in [one.found for one in findings]
+
+    async def test_the_replicas_behind_a_proxy_are_found(
+        self, env: dict[str, str], house: Stack
+    ) -> None:
+        async with AsyncExitStack() as stack:
+            first = await stack.enter_async_context(proxy(house.gateways[0].url, Faults()))
+            findings = await findings_of(first, env=env)
+            assert all(one.state is not State.WRONG for one in findings)
+
+
+class TestAddress:
+    async def test_the_approval_service(self, house: Stack) -> None:
+        await stopped_by(house.approvals[0].ws_url, causes.APPROVAL_ADDRESS)
+
+    async def test_the_approval_service_that_hides_its_reasons(self, house: Stack) -> None:
+        with_ops = house.add_approval(OPS_PORT="0")
+        await stopped_by(with_ops.ws_url, causes.APPROVAL_ADDRESS)
+        with_ops.kill9()
+
+
+class TestProxies:
+    async def test_that_drops_the_upgrade(self, env: dict[str, str], house: Stack) -> None:
+        async with proxy(house.gateways[0].url, Faults(drops_upgrade=True)) as url:
+            found = await stopped_by(url, causes.UPGRADE_DROPPED, env=env)
+            assert "proxy_set_header Upgrade" in found.cure
+
+    async def test_that_eats_pings(self, env: dict[str, str], house: Stack) -> None:
+        async with proxy(house.gateways[0].url, Faults(eats_pings=True)) as url:
+            await stopped_by(url, causes.PINGS_SWALLOWED, env=env, timeouts=HASTY)
+
+    async def test_that_is_not_trusted(self, env: dict[str, str], house: Stack) -> None:
+        gateway = house.add_gateway()
+        faults = Faults(headers={"X-Forwarded-For": "203.0.113.9"})
+        async with proxy(gateway.url, faults) as url:
+            found = await warned_of(url, causes.PROXY_UNTRUSTED, env=env)
+            assert "TRUSTED_PROXIES=127.0.0.1" in found.cure
+        gateway.restart(TRUSTED_PROXIES="127.0.0.1")
+        async with proxy(gateway.url, faults) as url:
+            findings = await findings_of(url, env=env)
+            assert causes.PROXY_UNTRUSTED not in {one.cause for one in findings}
+        gateway.kill9()
+
+    async def test_that_changes_frames(self, env: dict[str, str], house: Stack) -> None:
+        changed = Faults(up=lambda text: text.replace('"linux"', '"darwin"'))
+        async with proxy(house.gateways[0].url, changed) as url:
+            await stopped_by(url, causes.PROOF_REFUSED, env=env)
+
+    async def test_that_shows_an_old_clock(self, env: dict[str, str], house: Stack) -> None:
+        old = Faults(down=lambda text: re.sub(r'"ts":\d+', '"ts":1000', text))
+        async with proxy(house.gateways[0].url, old) as url:
+            await stopped_by(url, causes.SIGNATURE_STALE, env=env)
+
+    async def test_that_still_leads_to_a_dead_replica(
+        self, env: dict[str, str], house: Stack
+    ) -> None:
+        async with proxy(house.gateways[0].url, Faults(dead_after=4)) as url:
+            found = await stopped_by(url, causes.REPLICAS_DISAGREE, env=env)
+            assert "4 of 8 connections failed (proxy-alone" in found.found
+
+
+class TestSecrets:
+    async def test_no_token(self, url: str) -> None:
+        await stopped_by(url, causes.TOKEN_MISSING)
+
+    async def test_a_wrong_token(self, url: str) -> None:
+        found = await stopped_by(url, causes.TOKEN_WRONG, env={"OPENCLAW_GATEWAY_TOKEN": WRONG})
+        assert WRONG not in found.found + found.cure
+
+    async def test_locked_out(self, url: str, env: dict[str, str]) -> None:
+        for _ in range(LOCKED_AT):
+            await stopped_by(url, causes.TOKEN_WRONG, env=env | {"OPENCLAW_GATEWAY_TOKEN": WRONG})
+        found = await stopped_by(url, causes.LOCKED_OUT, env=env)
+        assert "wait 4 min" in found.cure
+
+    async def test_a_device_token_that_was_revoked(
+        self, url: str, house: Stack, operator: Operator, tmp_path: Path
+    ) -> None:
+        visitor = Visitor(house)
+        file = await saved(visitor, tmp_path, operator)
+        (await operator.call("DELETE", f"devices/{visitor.device_id}")).ok()
+        await stopped_by(url, causes.DEVICE_TOKEN_VOID, state_file=file)
+
+    async def test_a_wrong_admin_token(self, url: str, env: dict[str, str]) -> None:
+        await warned_of(url, causes.ADMIN_TOKEN_WRONG, env=env | {"APPROVAL_ADMIN_TOKEN": WRONG})
+
+
+class TestOrigin:
+    async def test_a_page_from_elsewhere(self, url: str, env: dict[str, str]) -> None:
+        there = "https://panel.example"
+        found = await stopped_by(url, causes.ORIGIN_REFUSED, env=env, origin=there)
+        assert f"GATEWAY_ALLOWED_ORIGINS={there}" in found.cure
+
+
+class TestPairing:
+    async def test_a_new_device(
+        self, url: str, env: dict[str, str], operator: Operator, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "device.json"
+        found = await stopped_by(url, causes.PAIRING_REQUIRED, env=env, state_file=file)
+        (request_id,) = re.findall(r"latchkey devices approve ([0-9a-f-]{36})", found.cure)
+        (await operator.approve(request_id)).ok()
+        findings = await findings_of(url, env=env, state_file=file)
+        assert all(one.cause is None for one in findings)
+
+    async def test_more_scopes(
+        self, url: str, env: dict[str, str], house: Stack, operator: Operator, tmp_path: Path
+    ) -> None:
+        file = await saved(Visitor(house), tmp_path, operator)
+        more = ("operator.read", "operator.admin")
+        await stopped_by(url, causes.SCOPES_PENDING, env=env, state_file=file, scopes=more)
+
+    async def test_another_role(
+        self, url: str, env: dict[str, str], house: Stack, operator: Operator, tmp_path: Path
+    ) -> None:
+        file = await saved(Visitor(house), tmp_path, operator)
+        node = {"role": "node", "scopes": ()}
+        await stopped_by(url, causes.ROLE_PENDING, env=env, state_file=file, **node)
+
+    async def test_another_platform(
+        self, url: str, env: dict[str, str], house: Stack, operator: Operator, tmp_path: Path
+    ) -> None:
+        visitor = Visitor(house, replace(CLI, platform="darwin"))
+        file = await saved(visitor, tmp_path, operator)
+        found = await stopped_by(url, causes.DETAILS_PENDING, env=env, state_file=file)
+        assert visitor.device_id in found.cure
+
+
+class TestLimits:
+    async def test_too_many_strangers(self, env: dict[str, str], house: Stack) -> None:
+        gateway = house.add_gateway(GATEWAY_PREAUTH_LIMIT_PER_ADDRESS="33")
+        async with AsyncExitStack() as crowd:
+            for _ in range(33):
+                client = DeviceClient(gateway.ws_url, None)
+                await (await crowd.enter_async_context(client)).open()
+            await stopped_by(gateway.ws_url, causes.TOO_MANY_SOCKETS, env=env)
+        gateway.kill9()
+
+    async def test_no_room(self, env: dict[str, str], house: Stack) -> None:
+        gateway = house.add_gateway(GATEWAY_CONNECTION_LIMIT="1")
+        async with DeviceClient(gateway.ws_url, None) as client:
+            await client.open()
+            await stopped_by(gateway.ws_url, causes.FULL, env=env)
+        gateway.kill9()
+
+
+class TestApproval:
+    async def test_it_is_not_where_it_should_be(self, url: str, env: dict[str, str]) -> None:
+        nobody = Reservation()
+        there = {"APPROVAL_URL": f"http://127.0.0.1:{nobody.port}", "APPROVAL_ADMIN_TOKEN": ""}
+        await warned_of(url, causes.APPROVAL_UNREACHABLE, env=env | there)
+        nobody.release()
+
+    async def test_it_is_not_ready(self, url: str, env: dict[str, str]) -> None:
+        async def readyz(_request: web.Request) -> web.Response:
+            return web.json_response({"ready": False, "bootId": "boot", "failing": ["store"]})
+
+        app = web.Application()
+        app.router.add_get("/readyz", readyz)
+        async with TestServer(app) as server:
+            there = {"APPROVAL_URL": str(server.make_url("")), "APPROVAL_ADMIN_TOKEN": ""}
+            found = await stopped_by(url, causes.APPROVAL_NOT_READY, env=env | there)
+            assert "store" in found.meaning
+
+    async def test_how_redis_is_set_up(self, url: str, env: dict[str, str], house: Stack) -> None:
+        def set_up(**settings: str) -> None:
+            for name, value in settings.items():
+                house.redis.call("CONFIG", "SET", name.replace("_", "-"), value)
+
+        set_up(appendonly="no", maxmemory="100mb", maxmemory_policy="allkeys-lru")
+        approval = house.approvals[0]
+        await until(lambda: said_of_store(approval), "approval has seen it")
+        await warned_of(url, causes.APPENDONLY_OFF, env=env)
+        await warned_of(url, causes.MEMORY_EVICTS, env=env)
+        set_up(appendonly="yes", maxmemory="0", maxmemory_policy="noeviction")
+        await until(lambda: not said_of_store(approval), "approval has seen it")
+        assert all(one.cause is None for one in await findings_of(url, env=env))
+
+    async def test_another_bus_secret(self, env: dict[str, str], house: Stack) -> None:
+        gateway = house._new_gateway({"BUS_SECRET": WRONG})
+        gateway.start()
+        gateway.wait_not_ready()
+        await stopped_by(gateway.ws_url, causes.BUS_SECRETS_DIFFER, env=env)
+        gateway.kill9()
+
+    async def test_approval_is_away(self, url: str, env: dict[str, str], house: Stack) -> None:
+        house.approvals[0].kill9()
+        house.gateways[0].wait_not_ready()
+        await stopped_by(url, causes.APPROVAL_AWAY, env=env)
+        house.approvals[0].restart()
+        house.gateways[0].wait_ready()
+
+    async def test_redis_is_away(self, url: str, env: dict[str, str], house: Stack) -> None:
+        house.redis.stop()
+        house.gateways[0].wait_not_ready()
+        await stopped_by(url, causes.REDIS_AWAY, env=env)
+        house.redis.start()
+        for service in house.services:
+            if service.status is None:
+                service.wait_ready()
+
+
+class TestRailway:
+    async def test_draining_is_off(self, url: str, env: dict[str, str]) -> None:
+        there = env | {"RAILWAY_PROJECT_ID": "p"}
+        await warned_of(url, causes.DRAINING_OFF, env=there)
+        drained = there | {"RAILWAY_DEPLOYMENT_DRAINING_SECONDS": "30"}
+        assert all(one.cause is None for one in await findings_of(url, env=drained))
+
+
+class TestCommand:
+    def run(self, env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "services.approval.cli", "doctor", *arguments],
+            env=env | {"PATH": os.environ["PATH"]},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def test_it_says_what_to_do(self, url: str, env: dict[str, str]) -> None:
+        well = self.run(env, url)
+        assert well.returncode == 0
+        assert "Nothing is wrong on the way" in well.stdout
+        wrong = self.run(env | {"OPENCLAW_GATEWAY_TOKEN": WRONG}, url, "--json")
+        assert wrong.returncode == 1
+        report = json.loads(wrong.stdout)
+        assert report["ok"] is False
+        assert report["steps"][-1]["cause"] == "token-wrong"
+        assert "OPENCLAW_GATEWAY_TOKEN" in report["steps"][-1]["whatToDo"]
+
+    @pytest.mark.parametrize(
+        "address", ["gateway.example", "ftp://x", "ws://", "ws://u:p@x", "ws://[x"]
+    )
+    def test_what_is_no_address_is_usage(self, address: str) -> None:
+        assert self.run({}, address).returncode == 2
+
+
+async def saved(visitor: Visitor, directory: Path, operator: Operator) -> Path:
+    """Pair a device, let it visit, and keep it in a file as `python -m shared.device` does."""
+    gateway = visitor.stack.gateways[0]
+    (await operator.approve(await visitor.waits(gateway))).ok()
+    admitted = await visitor.visits(gateway)
+    state = DeviceState(visitor.key)
+    state.keep_token(gateway.ws_url, "operator", admitted.device_token)
+    file = directory / "device.json"
+    state.save(file)
+    return file
+
+
+def said_of_store(approval: ServiceProcess) -> list[str]:
+    """Return what approval warns of."""
+    with closing(HTTPConnection("127.0.0.1", approval.port)) as connection:
+        connection.request("GET", "/readyz")
+        ready = json.load(connection.getresponse())
+    warnings: list[str] = ready["dependencies"]["store"].get("warnings", [])
+    return warnings

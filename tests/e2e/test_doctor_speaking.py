@@ -1,0 +1,172 @@
+"""The doctor at WebSocket servers that are no sound gateway: each cause is produced for real."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from services.approval.cli import causes
+from tests.e2e.walking import HASTY, findings_of, stopped_by, warned_of
+from tests.support.stub_gateway import NOW_MS, Socket, hello, stub_gateway
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+TOKEN = {"OPENCLAW_GATEWAY_TOKEN": "gateway-token-of-32-characters-00"}
+
+
+def on_time() -> float:
+    """Return the clock that the stub's challenges are on time by."""
+    return NOW_MS / 1000
+
+
+async def judge(socket: Socket, refusal: dict[str, Any], code: int = 1008) -> None:
+    """Challenge; let pages in, refuse strangers, and refuse devices like this."""
+    await socket.challenge()
+    message = await socket.hear_anything()
+    if not isinstance(message.data, str):
+        return
+    frame = json.loads(message.data)
+    if "device" in frame["params"]:
+        await socket.fail(frame, refusal)
+        await socket.close(code)
+    else:
+        await socket.fail(frame, error("CONTROL_UI_DEVICE_IDENTITY_REQUIRED"))
+        await socket.close(1008)
+
+
+def error(code: str, **more: Any) -> dict[str, Any]:
+    """Make an error with this detail code."""
+    return {"code": "INVALID_REQUEST", "message": "no", "details": {"code": code}, **more}
+
+
+def unavailable(reason: str, dependency: str) -> dict[str, Any]:
+    """Make the error that says that nothing is known."""
+    details = {"code": "UNAVAILABLE", "reason": reason, "dependency": dependency}
+    return {"code": "UNAVAILABLE", "message": "later", "details": details, "retryable": True}
+
+
+class TestChallenge:
+    async def test_none_comes(self) -> None:
+        async with stub_gateway(Socket.hear_anything) as url:
+            await stopped_by(url, causes.NO_CHALLENGE, timeouts=HASTY)
+
+    @pytest.mark.parametrize("frame", ["hello", '{"type":"event","event":"tick"}'])
+    async def test_something_else_comes(self, frame: str) -> None:
+        async def script(socket: Socket) -> None:
+            await socket.say(frame)
+            await socket.hear_anything()
+
+        async with stub_gateway(script) as url:
+            await stopped_by(url, causes.NOT_A_GATEWAY)
+
+    async def test_the_connection_is_cut(self) -> None:
+        async def script(socket: Socket) -> None:
+            writer = socket.raw._writer
+            assert writer is not None
+            writer.transport.abort()
+
+        async with stub_gateway(script) as url:
+            await stopped_by(url, causes.CUT)
+
+    async def test_the_clocks_differ(self) -> None:
+        async def script(socket: Socket) -> None:
+            await judge(socket, error("AUTH_TOKEN_MISMATCH"))
+
+        async with stub_gateway(script) as url:
+            late = on_time() + 600
+            found = await warned_of(url, causes.CLOCK_DIFFERS, env=TOKEN, now=lambda: late)
+            assert "600.0 s behind ours" in found.found
+
+    async def test_the_clocks_agree(self) -> None:
+        async def script(socket: Socket) -> None:
+            await judge(socket, error("AUTH_TOKEN_MISMATCH"))
+
+        async with stub_gateway(script) as url:
+            findings = await findings_of(url, env=TOKEN, now=on_time)
+            assert causes.CLOCK_DIFFERS not in {one.cause for one in findings}
+
+
+class TestPing:
+    async def test_swallowed(self) -> None:
+        @asynccontextmanager
+        async def deaf() -> AsyncIterator[str]:
+            async def serve(request: web.Request) -> web.WebSocketResponse:
+                socket = web.WebSocketResponse(autoping=False, timeout=1)
+                await socket.prepare(request)
+                await Socket(socket, request).challenge()
+                async for _ in socket:
+                    pass
+                return socket
+
+            app = web.Application()
+            app.router.add_get("/{path:.*}", serve)
+            async with TestServer(app) as server:
+                yield f"ws://127.0.0.1:{server.port}"
+
+        async with deaf() as url:
+            found = await stopped_by(url, causes.PINGS_SWALLOWED, timeouts=HASTY)
+            assert found.step == "ping"
+
+
+class TestRefusals:
+    """What an older, a fuller or an original gateway may say."""
+
+    @pytest.mark.parametrize(
+        ("refusal", "cause"),
+        [
+            (error("PROTOCOL_MISMATCH"), causes.PROTOCOL_MISMATCH),
+            (error("CONTROL_UI_DEVICE_IDENTITY_REQUIRED"), causes.INSECURE_PAGE),
+            (error("DEVICE_AUTH_DEVICE_ID_MISMATCH"), causes.PROOF_REFUSED),
+            (error("DEVICE_AUTH_SIGNATURE_EXPIRED"), causes.SIGNATURE_STALE),
+            (unavailable("pending-limit", "approval"), causes.PENDING_FULL),
+            (unavailable("timeout", "approval"), causes.NO_ANSWER),
+            (unavailable("no-responder", "approval"), causes.APPROVAL_AWAY),
+            (unavailable("redis", "redis"), causes.REDIS_AWAY),
+        ],
+        ids=lambda value: getattr(value, "id", ""),
+    )
+    async def test_is_named(self, refusal: dict[str, Any], cause: causes.Cause) -> None:
+        async def script(socket: Socket) -> None:
+            await judge(socket, refusal)
+
+        async with stub_gateway(script) as url:
+            await stopped_by(url, cause, env=TOKEN)
+
+    async def test_an_old_gateway_refuses_everybody_by_version(self) -> None:
+        async def script(socket: Socket) -> None:
+            await socket.challenge()
+            message = await socket.hear_anything()
+            if isinstance(message.data, str):
+                await socket.fail(json.loads(message.data), error("PROTOCOL_MISMATCH"))
+                await socket.close(1002, "protocol mismatch")
+
+        async with stub_gateway(script) as url:
+            await stopped_by(url, causes.PROTOCOL_MISMATCH, env=TOKEN)
+
+    async def test_a_replica_that_leaves(self) -> None:
+        async def script(socket: Socket) -> None:
+            await socket.close(1012, "service restart")
+
+        async with stub_gateway(script) as url:
+            found = await stopped_by(url, causes.NOT_READY)
+            assert "1012" in found.found
+
+    async def test_a_gateway_that_lets_everybody_in_is_walked_to_the_end(self) -> None:
+        async def script(socket: Socket) -> None:
+            await socket.challenge()
+            message = await socket.hear_anything()
+            if isinstance(message.data, str):
+                frame = json.loads(message.data)
+                await socket.succeed(frame, hello(frame["params"]))
+                await socket.hear_anything()
+
+        async with stub_gateway(script) as url:
+            findings = await findings_of(url, env=TOKEN, now=on_time)
+        assert {"scopes", "replicas", "health", "approval"} <= {one.step for one in findings}
+        assert all(one.cause is None for one in findings)

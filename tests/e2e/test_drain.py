@@ -1,0 +1,88 @@
+"""A gateway that leaves: told, closed a few at a time, and nothing of it is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from shared.device.profile import CLI
+from tests.e2e.people import Operator, Visitor, pair
+from tests.support.raw_socket import RawSocket
+from tests.support.waiting import WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from tests.conftest import StartStack
+    from tests.support.stack import Stack
+
+DRAIN_SECONDS = 4.0
+SOCKETS = 12
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two gateways that take their time to leave."""
+    return start_stack(gateways=2, env={"DRAIN_SECONDS": str(DRAIN_SECONDS)})
+
+
+async def gateways_listed(operator: Operator) -> int:
+    """Return how many gateways are known to live."""
+    return len((await operator.call("GET", "replicas")).ok()["gateways"])
+
+
+async def test_closes_are_spread_and_the_rest_is_served_meanwhile(house: Stack) -> None:
+    leaving, staying = house.gateways
+    visitor = await pair(house, CLI)
+    now = asyncio.get_running_loop().time
+    async with AsyncExitStack() as stack:
+        operator = await stack.enter_async_context(Operator(house, house.approvals[0]))
+        assert await gateways_listed(operator) == 2
+        clients = [(await visitor.stays(leaving))[0] for _ in range(SOCKETS)]
+        for client in clients:
+            stack.push_async_callback(client.close)
+        silent = await stack.enter_async_context(await RawSocket.open(leaving.port))
+        assert (await silent.receive_text())["event"] == "connect.challenge"
+        leaving.terminate()
+        began = now()
+
+        async def ended(index: int) -> tuple[float, tuple[int, str]]:
+            told = await clients[index].next_event("shutdown", within=WAIT_SECONDS)
+            assert told.payload == {"reason": "gateway stopping"}
+            close = await clients[index].closed(within=2 * DRAIN_SECONDS)
+            return now() - began, close
+
+        ends = sorted(await asyncio.gather(*map(ended, range(SOCKETS))))
+        assert {close for _at, close in ends} == {(1012, "service restart")}
+        assert ends[-1][0] - ends[0][0] > DRAIN_SECONDS / 4, "they went all at once"
+        assert await leaving.until_ended() == 0
+        assert await gateways_listed(operator) == 1, "its presence is withdrawn before it ends"
+        await visitor.visits(staying)
+    leaving.start()
+    await leaving.until_ready()
+
+
+async def test_it_is_not_ready_and_takes_nobody_while_it_leaves(house: Stack) -> None:
+    leaving = house.gateways[0]
+    visitor = await pair(house, CLI)
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        async with http.get(f"{leaving.url}/readyz") as answer:  # a connection that is kept
+            assert answer.status == 200
+        client, _ = await visitor.stays(leaving)
+        stack.push_async_callback(client.close)
+        leaving.terminate()
+        await client.next_event("shutdown", within=WAIT_SECONDS)
+        async with http.get(f"{leaving.url}/readyz") as answer:
+            assert answer.status == 503
+            said = await answer.json()
+        assert said["dependencies"]["process"]["reason"] == "this replica is leaving"
+        with pytest.raises(OSError, match="Connect"):
+            await asyncio.open_connection("127.0.0.1", leaving.port)
+        newcomer = Visitor(house, CLI)
+        await newcomer.waits(house.gateways[1])
+        assert await leaving.until_ended() == 0
+    leaving.start()
+    await leaving.until_ready()

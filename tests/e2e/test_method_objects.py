@@ -1,0 +1,428 @@
+"""The objects of the methods that read, in both protocols, and what hello-ok says there is (§10, §18)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from services.approval.authority import OPERATOR
+from services.approval.methods import PACKED_FROM_BYTES
+from shared.clock import SystemClock
+from shared.device.profile import CLI, CLI_3, NODE_HOST, NODE_HOST_3, REFERENCE
+from shared.protocol.events import events_of
+from shared.protocol.methods import METHODS
+from tests.e2e.callers import (
+    ADMIN,
+    ADMINISTRATOR,
+    CLASSES,
+    DEVICE_TOKEN,
+    NOBODY,
+    PAIRING,
+    READ,
+    SHARED_SECRET,
+    WRITE,
+    Callers,
+    forbidden,
+    found,
+    invalid,
+    listed_so,
+    recent,
+)
+from tests.e2e.people import Visitor, pair
+from tests.integration.approval.replica import replica
+from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
+from tests.unit.approval.devices import Device
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from shared.device.profile import Profile
+    from tests.conftest import StartStack
+    from tests.support.stack import Stack
+
+LABEL: Final = "Kitchen Mac 2"
+every_class = pytest.mark.parametrize("kind", CLASSES)
+both_protocols = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["4", "3"])
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and three gateways, for the whole module."""
+    return start_stack(approvals=2, gateways=3, gateway_env={"BEAT_SECONDS": "0.3"})
+
+
+@pytest.fixture
+async def callers(house: Stack) -> AsyncIterator[Callers]:
+    async with Callers(house) as callers:
+        yield callers
+
+
+class TestHello:
+    """hello-ok lists exactly what is answered and sent."""
+
+    @both_protocols
+    async def test_methods(self, house: Stack, callers: Callers, profile: Profile) -> None:
+        visitor = await pair(house, profile.asking(ADMIN))
+        client, admitted = await visitor.stays(house.gateways[0])
+        async with client:
+            features = admitted.hello["features"]
+            every = {name for name in METHODS if profile is CLI or name != "device.pair.rename"}
+            assert features["methods"] == sorted(every)
+            for method in features["methods"]:
+                response = await client.call(method, {})
+                said = (response.error or {}).get("message", "")
+                assert not said.startswith("unknown method"), method
+            for method in METHODS.keys() - every:
+                response = await client.call(method, {})
+                assert response.error == invalid(f"unknown method: {method}")
+
+    @both_protocols
+    async def test_events(self, house: Stack, profile: Profile) -> None:
+        visitor = await pair(house, profile.asking(ADMIN))
+        hello = (await visitor.visits(house.gateways[0])).hello
+        known = {
+            *("connect.challenge", "device.pair.requested", "device.pair.resolved"),
+            *("presence", "shutdown", "tick"),
+        }
+        if profile is CLI:
+            known.add("device.pair.changed")
+        assert hello["features"]["events"] == sorted(known) == events_of(profile.max_protocol)
+
+
+class TestList:
+    @every_class
+    async def test_the_objects_of_the_contract(
+        self, house: Stack, callers: Callers, kind: str
+    ) -> None:
+        caller = await callers.enter(kind, house.gateways[0], REFERENCE)
+        own = caller.visitor
+        one = await listed_so(
+            caller, own.device_id, lambda one: one["connected"] and "lastSeenAtMs" in one, "there"
+        )
+        scopes = list(CLASSES[kind].scopes)
+        token = one["tokens"][0]
+        held = sorted({*scopes, READ, WRITE}) if ADMIN in scopes else sorted(scopes)
+        used = {"lastUsedAtMs": token["lastUsedAtMs"]} if "device-token" in kind else {}
+        assert one == {
+            "deviceId": own.device_id,
+            "publicKey": own.key.public_key,
+            "displayName": "Reference client",
+            "platform": "linux",
+            "deviceFamily": "Linux",
+            "clientId": "gateway-client",
+            "clientMode": "backend",
+            "role": "operator",
+            "roles": ["operator"],
+            "scopes": scopes,
+            "approvedVia": "owner",
+            "createdAtMs": one["createdAtMs"],
+            "approvedAtMs": one["createdAtMs"],
+            "lastSeenAtMs": one["lastSeenAtMs"],
+            "lastSeenReason": one["lastSeenReason"],
+            "connected": True,
+            "tokens": [
+                {"role": "operator", "scopes": held, "createdAtMs": one["createdAtMs"], **used}
+            ],
+        }
+        assert all(recent(one[name]) for name in ("createdAtMs", "lastSeenAtMs"))
+        assert one["lastSeenReason"] in {"connect", "device-token-auth"}
+
+    @pytest.mark.parametrize("kind", [DEVICE_TOKEN, SHARED_SECRET])
+    async def test_the_request_of_the_contract(
+        self, house: Stack, callers: Callers, kind: str
+    ) -> None:
+        caller = await callers.enter(kind, house.gateways[0], REFERENCE)
+        own = caller.visitor
+        request_id = await own.asking(WRITE).waits(house.gateways[1])
+        pending = found((await caller.call("device.pair.list"))["pending"], own.device_id)
+        assert pending == {
+            "requestId": request_id,
+            "deviceId": own.device_id,
+            "publicKey": own.key.public_key,
+            "displayName": "Reference client",
+            "platform": "linux",
+            "deviceFamily": "Linux",
+            "clientId": "gateway-client",
+            "clientMode": "backend",
+            "role": "operator",
+            "roles": ["operator"],
+            "scopes": [WRITE],
+            "silent": False,
+            "isRepair": True,
+            "ts": pending["ts"],
+        }
+        assert recent(pending["ts"])
+
+    async def test_what_is_not_known_is_left_out(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
+        nameless = Visitor(house, replace(CLI, device_family=None))
+        await nameless.waits(house.gateways[1])
+        lists = await caller.call("device.pair.list")
+        pending = found(lists["pending"], nameless.device_id)
+        assert pending.keys() & {"displayName", "deviceFamily", "remoteIp"} == set()
+        assert not pending["isRepair"]
+        everything = [*lists["pending"], *lists["paired"]]
+        assert not [one for one in everything if None in one.values()]
+        assert not [one for one in lists["paired"] if "replicas" in one]
+
+    async def test_a_device_that_is_away_is_listed_as_such(
+        self, house: Stack, callers: Callers
+    ) -> None:
+        caller = await callers.enter(SHARED_SECRET, house.gateways[0])
+        away = await pair(house)
+        await listed_so(caller, away.device_id, lambda one: not one["connected"], "away")
+        client, _ = await away.stays(house.gateways[2])
+        await listed_so(caller, away.device_id, lambda one: one["connected"], "connected")
+        await client.close()
+        await listed_so(caller, away.device_id, lambda one: not one["connected"], "away again")
+
+    async def test_newest_first(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
+        for _ in range(3):
+            await pair(house)
+            await Visitor(house).waits(house.gateways[1])
+        lists = await caller.call("device.pair.list")
+        asked = [one["ts"] for one in lists["pending"]]
+        approved = [one["approvedAtMs"] for one in lists["paired"]]
+        assert asked == sorted(asked, reverse=True)
+        assert approved == sorted(approved, reverse=True)
+
+    async def test_attack_19_with_a_device_token_only_its_own(
+        self, house: Stack, callers: Callers
+    ) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
+        await pair(house)
+        await Visitor(house).waits(house.gateways[1])
+        lists = await caller.call("device.pair.list")
+        assert [one["deviceId"] for one in lists["paired"]] == [caller.device_id]
+        assert lists["pending"] == []
+        assert lists.keys() == {"pending", "paired"}
+
+    async def test_params_may_be_left_out(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
+        listed = (await caller.client.call("device.pair.list")).payload
+        assert [one["deviceId"] for one in listed["paired"]] == [caller.device_id]
+
+
+READ_METHODS: Final = {
+    "status": {},
+    "system-presence": {},
+    "node.list": {},
+    "node.describe": {"nodeId": NOBODY},
+}
+
+
+class TestWhoIsThere:
+    """The methods that read: what all replicas together are, and who is connected anywhere."""
+
+    async def test_status(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI, READ)
+        await callers.enter(DEVICE_TOKEN, house.gateways[1])
+        until = time.monotonic() + WAIT_SECONDS
+        while (said := await caller.call("status"))["connections"] < 2:
+            assert time.monotonic() < until, said
+            await asyncio.sleep(POLL_SECONDS)
+        assert said.keys() == {
+            *("ts", "runtimeVersion", "connectedDevices", "connections"),
+            *("gateways", "approvals"),
+        }
+        assert recent(said["ts"])
+        gateways = {one["bootId"] for one in said["gateways"]}
+        assert gateways == {gateway.boot_id for gateway in house.gateways}
+        approvals = {one["bootId"] for one in said["approvals"]}
+        assert approvals == {approval.boot_id for approval in house.approvals}
+
+    async def test_presence(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(SHARED_SECRET, house.gateways[0], CLI, READ)
+        target = await callers.enter(DEVICE_TOKEN, house.gateways[1], REFERENCE)
+        until = time.monotonic() + WAIT_SECONDS
+        while True:
+            entries = await caller.call("system-presence")
+            there = [one for one in entries if one.get("deviceId") == target.device_id]
+            if there:
+                break
+            assert time.monotonic() < until, entries
+            await asyncio.sleep(POLL_SECONDS)
+        (one,) = there
+        assert one == {
+            "host": "Reference client",
+            "platform": "linux",
+            "deviceFamily": "Linux",
+            "mode": "backend",
+            "reason": one["reason"],
+            "ts": one["ts"],
+            "deviceId": target.device_id,
+            "roles": ["operator"],
+            "scopes": [READ, PAIRING],
+            "tags": [f"gateway:{house.gateways[1].boot_id}"],
+        }
+        gateways = {one["host"] for one in entries if one["mode"] == "gateway"}
+        assert gateways == {gateway.boot_id for gateway in house.gateways}
+
+    @pytest.mark.parametrize("profile", [NODE_HOST, NODE_HOST_3], ids=["4", "3"])
+    async def test_nodes(self, house: Stack, callers: Callers, profile: Profile) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI, READ)
+        node = await pair(house, profile)
+        await callers.stay(node, house.gateways[1])
+        until = time.monotonic() + WAIT_SECONDS
+        while True:
+            listed = await caller.call("node.list")
+            assert listed.keys() == {"ts", "nodes"}
+            (one,) = [entry for entry in listed["nodes"] if entry["nodeId"] == node.device_id]
+            described = await caller.call("node.describe", nodeId=node.device_id)
+            settled = one["connected"] and "lastSeenAtMs" in one
+            if settled and described == {**one, "ts": described["ts"]}:
+                break
+            assert time.monotonic() < until, described
+            await asyncio.sleep(POLL_SECONDS)
+        assert one == {
+            "nodeId": node.device_id,
+            "platform": "linux",
+            "clientId": "node-host",
+            "clientMode": "node",
+            "deviceFamily": "Linux",
+            "caps": [],
+            "commands": [],
+            "lastSeenAtMs": one["lastSeenAtMs"],
+            "lastSeenReason": "connect",
+            "approvedAtMs": one["approvedAtMs"],
+            "paired": True,
+            "connected": True,
+        }
+        operators = [one for one in listed["nodes"] if one["nodeId"] == caller.device_id]
+        assert operators == []
+
+    async def test_a_node_that_is_not_there(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
+        for node_id in (NOBODY, caller.device_id):
+            error = await caller.fails("node.describe", nodeId=node_id)
+            assert error == invalid("unknown nodeId")
+
+    @pytest.mark.parametrize("method", READ_METHODS)
+    async def test_attack_39_need_the_read_scope(
+        self, house: Stack, callers: Callers, method: str
+    ) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI, PAIRING)
+        error = await caller.fails(method, **READ_METHODS[method])
+        assert error == forbidden(READ)
+
+
+class TestProtocol3:
+    """The same rules in the older words and shapes (contract §18)."""
+
+    async def test_shapes(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[0], CLI_3)
+        newer = await callers.enter(ADMINISTRATOR, house.gateways[1])
+        target = Visitor(house, CLI_3)
+        request_id = await target.waits(house.gateways[1])
+        approved = await caller.call("device.pair.approve", requestId=request_id)
+        await newer.call("device.pair.rename", deviceId=target.device_id, label=LABEL)
+        await callers.stay(target, house.gateways[2])
+        full = await listed_so(
+            newer,
+            target.device_id,
+            lambda one: one["connected"] and "lastSeenAtMs" in one,
+            "connected",
+        )
+        listed = found((await caller.call("device.pair.list"))["paired"], target.device_id)
+        later = {
+            *("connected", "approvedVia", "lastSeenAtMs", "lastSeenReason"),
+            "operatorLabel",
+        }
+        assert full.keys() - listed.keys() == later
+        assert listed == {name: value for name, value in full.items() if name not in later}
+        assert approved["device"].keys() & later == set()
+
+    async def test_rotate(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3)
+        rotated = await caller.call(
+            "device.token.rotate", deviceId=caller.device_id, role="operator"
+        )
+        assert rotated.keys() == {"deviceId", "role", "token", "scopes", "rotatedAtMs"}
+        caller.visitor.token = rotated["token"]
+        await caller.visitor.visits(house.gateways[1], with_gateway_token=False)
+        other = await callers.enter(ADMINISTRATOR, house.gateways[0], CLI_3)
+        rotated = await other.call(
+            "device.token.rotate", deviceId=caller.device_id, role="operator"
+        )
+        assert rotated.keys() == {"deviceId", "role", "scopes", "rotatedAtMs"}
+
+    @pytest.mark.parametrize(
+        ("scopes", "message"),
+        [
+            ((ADMIN,), "unknown method: device.pair.rename"),
+            ((READ, PAIRING), "missing scope: operator.admin"),
+        ],
+    )
+    async def test_there_is_no_rename(
+        self, house: Stack, callers: Callers, scopes: tuple[str, ...], message: str
+    ) -> None:
+        caller = await callers.enter(SHARED_SECRET, house.gateways[0], CLI_3, *scopes)
+        error = await caller.fails("device.pair.rename", deviceId=caller.device_id, label=LABEL)
+        assert error == invalid(message)
+
+    async def test_attack_18_who_approves_holds_the_scopes(
+        self, house: Stack, callers: Callers
+    ) -> None:
+        caller = await callers.enter(SHARED_SECRET, house.gateways[0], CLI_3)
+        request_id = await Visitor(house, CLI.asking(WRITE)).waits(house.gateways[1])
+        error = await caller.fails("device.pair.approve", requestId=request_id)
+        assert error == invalid("missing scope: operator.write")
+
+    @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
+    async def test_what_is_unknown(self, house: Stack, callers: Callers, kind: str) -> None:
+        caller = await callers.enter(kind, house.gateways[0], CLI_3)
+        for method in ("device.token.revoke", "device.token.rotate"):
+            error = await caller.fails(method, deviceId=NOBODY, role="operator")
+            assert error == invalid("unknown deviceId/role")
+        error = await caller.fails("device.pair.remove", deviceId=NOBODY)
+        assert error == invalid("unknown deviceId")
+
+    async def test_attack_19_a_device_learns_of_no_other(
+        self, house: Stack, callers: Callers
+    ) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3)
+        other = await pair(house)
+        for device_id in (NOBODY, other.device_id):
+            for method, word in (("rotate", "rotation"), ("revoke", "revocation")):
+                error = await caller.fails(
+                    f"device.token.{method}", deviceId=device_id, role="operator"
+                )
+                assert error == invalid(f"device token {word} denied")
+
+    async def test_attack_39_a_scope_that_is_missing(self, house: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3, READ)
+        for method, method_row in METHODS.items():
+            if method_row.scope == PAIRING and 3 in method_row.protocols:
+                error = await caller.fails(method)
+                assert error == invalid("missing scope: operator.pairing")
+        only = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3, PAIRING)
+        assert await only.fails("status") == invalid("missing scope: operator.read")
+
+
+class TestManyDevices:
+    """A list longer than a message of the bus likes to be travels packed, and arrives whole."""
+
+    async def test_are_listed_whole(self, house: Stack, callers: Callers) -> None:
+        askers = [
+            await callers.enter(ADMINISTRATOR, house.gateways[0], profile)
+            for profile in (CLI, CLI_3)
+        ]
+        async with replica(house.redis.approval_url, SystemClock()) as beside:
+            many = {device.device_id: device for device in (Device.new() for _ in range(110))}
+            for device_id, device in many.items():
+                await beside.pair(device, name=2 * device_id)
+            for asker in askers:
+                listed = (await asker.call("device.pair.list"))["paired"]
+                assert len(json.dumps(listed)) > PACKED_FROM_BYTES
+                names = {one["deviceId"]: one.get("displayName") for one in listed}
+                assert {device_id: names[device_id] for device_id in many} == {
+                    device_id: 2 * device_id for device_id in many
+                }
+            for device_id in many:
+                await beside.registry.remove(OPERATOR, device_id)

@@ -1,0 +1,39 @@
+"""The health check of a container tells a ready service from one that is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from deploy.local.ports import Reservation
+from shared.observability.probe import probe
+from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from tests.support.stack import Stack
+
+COMMAND = [sys.executable, "-m", "shared.observability.probe"]
+
+
+def test_ready_and_not(stack: Stack) -> None:
+    ports = [service.port for service in stack.services]
+    assert [probe(port) for port in ports] == [""] * len(ports)
+    stack.redis.pause()
+    wait_until(
+        lambda: all('"ready":false' in probe(port) for port in ports), "none of them is ready"
+    )
+    stack.redis.resume()
+    wait_until(lambda: not any(map(probe, ports)), "all are ready again")
+
+
+def test_nobody_there() -> None:
+    with Reservation() as port:
+        assert probe(port.port).startswith("ConnectionRefusedError")
+
+
+def test_the_command(stack: Stack) -> None:
+    port = str(stack.gateways[0].port)
+    assert subprocess.run(COMMAND, env={"PORT": port}, check=False).returncode == 0
+    unset = subprocess.run(COMMAND, env={}, check=False, capture_output=True, text=True)
+    assert (unset.returncode, unset.stderr) == (1, "PORT is not set\n")

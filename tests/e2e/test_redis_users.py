@@ -1,0 +1,78 @@
+"""The services do all they do as the users of Redis that `make run` gives them, on each Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from deploy.local.processes import Processes
+from tests.e2e.people import Operator, Visitor, pair
+from tests.support.redis_kinds import KINDS, binary_of
+from tests.support.stack import Stack
+from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.xdist_group("the users of Redis")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    with (
+        Processes() as processes,
+        Stack(
+            tmp_path_factory.mktemp("stack"),
+            approvals=2,
+            redis=binary_of(request.param, processes),
+        ) as running,
+    ):
+        yield running
+
+
+async def store_warnings(stack: Stack) -> list[str]:
+    """Return what approval says of how durable Redis is."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{stack.approvals[0].url}/readyz") as answer,
+    ):
+        said: dict[str, Any] = await answer.json()
+    warnings: list[str] = said["dependencies"]["store"].get("warnings", [])
+    return warnings
+
+
+async def test_nothing_is_refused_them(stack: Stack) -> None:
+    stranger = Visitor(stack)
+    request_id = await stranger.waits(stack.gateways[0])
+    visitor = await pair(stack)
+    client, _ = await visitor.stays(stack.gateways[1])
+    async with Operator(stack, stack.approvals[1]) as operator:
+        assert (await operator.call("GET", "replicas")).status == 200
+        assert (await operator.call("POST", f"requests/{request_id}/reject")).status == 200
+        assert (await operator.rotate(visitor.device_id)).status == 200
+        assert (await operator.revoke(visitor.device_id)).status == 200
+        assert (await operator.remove(visitor.device_id)).status == 200
+        assert "removed" in await operator.audit(visitor.device_id)
+        assert (await operator.call("GET", "audit?limit=1")).status == 200
+    await client.close()
+    assert stack.redis.call("ACL", "LOG") == "0"
+
+
+async def test_the_store_is_as_durable_as_it_should_be_and_says_when_not(stack: Stack) -> None:
+    assert await store_warnings(stack) == []
+    stack.redis.call("CONFIG", "SET", "appendfsync", "everysec")
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                warnings = await store_warnings(stack)
+                if warnings:
+                    break
+                await asyncio.sleep(POLL_SECONDS)
+        assert [one.partition(":")[0] for one in warnings] == ["appendfsync is everysec"]
+    finally:
+        stack.redis.call("CONFIG", "SET", "appendfsync", "always")

@@ -1,0 +1,55 @@
+"""From a gateway's address to the operators' page, and what of it stands in logs (attack 45)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from services.approval.same_origin import PAGE_HEADER
+from services.approval.sessions import COOKIE
+from tests.e2e.people import Visitor, lines
+
+if TYPE_CHECKING:
+    from tests.conftest import StartStack
+    from tests.support.stack import Stack
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals, and a gateway that knows where the first is."""
+    stack = start_stack(approvals=2, gateways=0)
+    stack.add_gateway(APPROVAL_PUBLIC_URL=stack.approvals[0].url)
+    return stack
+
+
+async def test_a_device_is_approved_in_a_session_from_another_replica(house: Stack) -> None:
+    east, west = house.approvals
+    (gateway,) = house.gateways
+    visitor = Visitor(house)
+    request_id = await visitor.waits(gateway)
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+        async with http.get(f"{gateway.url}/setup?token={house.admin_token}") as page:
+            assert str(page.url) == f"{east.url}/setup"
+            assert "Manage Devices" in await page.text()
+        bearer = {"Authorization": f"Bearer {house.admin_token}"}
+        async with http.post(f"{east.url}/v1/session", headers=bearer) as answer:
+            cookie = answer.cookies[COOKIE].value
+        headers = {"Cookie": f"{COOKIE}={cookie}", "Origin": west.url, PAGE_HEADER: "1"}
+        path = f"{west.url}/v1/requests/{request_id}/approve"
+        async with http.post(path, headers={**headers, "Origin": east.url}) as answer:
+            assert answer.status == 403
+        async with http.post(path, headers=headers) as answer:
+            assert answer.status == 200
+        await visitor.visits(gateway)
+        async with http.delete(f"{west.url}/v1/session", headers=headers) as answer:
+            assert await answer.json() == {"ended": True}
+        alone = {"Cookie": headers["Cookie"]}
+        async with http.get(f"{east.url}/v1/requests", headers=alone) as answer:
+            assert answer.status == 401
+    assert lines(east, "operator.call", operation="openSession", status=200)
+    assert lines(west, "operator.call", operation="endSession", status=200)
+    for service in house.services:
+        for secret in (cookie, cookie.split(".")[2], house.admin_token):
+            assert secret not in service.log_text()

@@ -1,0 +1,122 @@
+"""The operators' page: what is served, and what a browser may do with it (attacks 44, 47)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from yarl import URL
+
+from services.approval.page_views import PAGE, page_files
+from tests.integration.approval.operator import HARDENING
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy
+
+    from tests.integration.approval.operator import Operator
+
+FILES: Final = {file.path: file for file in page_files()}
+SCRIPTS: Final = {path: file.body.decode() for path, file in FILES.items() if path.endswith(".js")}
+HTML: Final = FILES[PAGE].body.decode()
+MAKES_HTML: Final = re.compile(
+    r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|Function\(|srcdoc|"
+    r"createContextualFragment|setTimeout\([\"'`]"
+)
+
+
+async def fetch(
+    operator: Operator, path: str, method: str = "GET", **headers: str
+) -> tuple[int, CIMultiDictProxy[str], bytes]:
+    """Return status, headers and body; the path goes out as it stands."""
+    url = URL(str(operator.url).rstrip("/") + path, encoded=True)
+    async with operator._client.session.request(
+        method, url, headers=headers, allow_redirects=False
+    ) as response:
+        return response.status, response.headers, await response.read()
+
+
+@pytest.mark.parametrize("path", FILES)
+class TestFile:
+    async def test_is_served_to_everybody_as_it_is(self, operator: Operator, path: str) -> None:
+        status, headers, body = await fetch(operator, path)
+        assert (status, body) == (200, FILES[path].body)
+        assert headers["Content-Type"].startswith(FILES[path].content_type)
+        kept = "no-store" if path == PAGE else "no-cache"
+        for name, value in {**HARDENING, "Cache-Control": kept}.items():
+            assert headers[name] == value
+
+    async def test_attack_44_nobody_frames_it_and_nothing_of_others_runs(
+        self, operator: Operator, path: str
+    ) -> None:
+        _, headers, _ = await fetch(operator, path)
+        policy = dict(
+            part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";")
+        )
+        assert policy["default-src"] == "'none'"
+        assert policy["frame-ancestors"] == "'none'"
+        assert policy["form-action"] == "'self'"
+        assert policy["base-uri"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == "'self'"
+        assert policy["require-trusted-types-for"] == "'script'"
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert headers["X-Frame-Options"] == "DENY"
+
+    async def test_is_asked_for_again_and_sent_once(self, operator: Operator, path: str) -> None:
+        _, headers, _ = await fetch(operator, path)
+        for known in (headers["ETag"], f'"other", W/{headers["ETag"]}'):
+            status, again, body = await fetch(operator, path, **{"If-None-Match": known})
+            assert (status, body, again["ETag"]) == (304, b"", headers["ETag"])
+        status, _, body = await fetch(operator, path, **{"If-None-Match": '"other"'})
+        assert (status, body) == (200, FILES[path].body)
+
+    async def test_can_only_be_read(self, operator: Operator, path: str) -> None:
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            override = {"X-HTTP-Method-Override": "GET"}
+            assert (await fetch(operator, path, method, **override))[0] == 405
+        status, headers, body = await fetch(operator, path, "HEAD")
+        assert (status, body) == (200, b"")
+        assert int(headers["Content-Length"]) == len(FILES[path].body)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("//setup", "/setup/", "/setup//main.js", "/./setup", "/livez/../setup", "/%2e/setup"),
+        *("/setup/../setup", "/setup%2fmain.js", "/setup/%2e%2e/setup", "/SETUP", "/setup%00"),
+        *("/setup/index.html", "/setup/__init__.py", "/setup/../api.py", "/setup/..%2fapi.py"),
+        *("/setup/main.js/", "/setup/main.js%20", "/setup/%2fetc/passwd", "/setup;a=b"),
+    ],
+)
+async def test_attack_47_nothing_else_is_there(operator: Operator, path: str) -> None:
+    status, _, body = await fetch(operator, path)
+    assert status in {400, 404}
+    assert b"<html" not in body
+
+
+class TestAttack44:
+    """What devices say only ever becomes text."""
+
+    @pytest.mark.parametrize("path", SCRIPTS)
+    def test_no_script_makes_html_of_text(self, path: str) -> None:
+        assert not MAKES_HTML.search(SCRIPTS[path])
+
+    def test_nothing_stands_in_the_page_that_the_policy_forbids(self) -> None:
+        assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", HTML)
+        assert re.findall(r"<script[^>]*>(.*?)</script>", HTML, re.DOTALL) == [""]
+
+    def test_everything_it_loads_is_ours_and_there(self) -> None:
+        loaded = re.findall(r'(?:src|href)="([^#"]*)"', HTML)
+        for text in SCRIPTS.values():
+            loaded += re.findall(r'from "([^"]*)"', text)
+        assert set(loaded) == set(FILES) - {PAGE}
+
+
+def test_it_says_something_without_javascript() -> None:
+    (said,) = re.findall(r"<noscript>(.*?)</noscript>", HTML, re.DOTALL)
+    assert "JavaScript" in said
+    assert "/v1/requests" in said
+
+
+async def test_it_is_found_from_the_front(operator: Operator) -> None:
+    assert "/setup" in (await operator.get("/")).text

@@ -1,0 +1,84 @@
+"""Parts of approval, of its store's scripts and of the bus without a rule (tests only)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from services.approval.announcer import Announcer
+from shared.messages import Alive
+from tests.simulation.bus import SimulatedBus
+from tests.simulation.scripts import Scripts
+from tests.simulation.watched import WatchedRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.approval.authority import Caller
+    from services.approval.ledger import Entry
+    from tests.simulation.database import Database, Word
+
+
+class AnswersWithoutWriting(Scripts):
+    """R2: a beat is answered though nothing may be written any more."""
+
+    def beat(
+        self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
+    ) -> list[Any]:
+        if data.writable:
+            return super().beat(data, keys, args, now_ms)
+        at = int(data.hashes.get(keys[0], {}).get("at", b"0"))
+        return [*self.history(data, keys, args, at, now_ms), 0]
+
+
+class AlwaysFresh(Announcer):
+    """R3: answers and announces whether or not its own writes and news come through."""
+
+    @property
+    def fresh(self) -> bool:
+        return True
+
+    def _failed(self, why: str) -> None:
+        super()._failed(why)
+        self._tell(Alive(self._boot_id, ready=True))
+
+
+class LooksNothingUp(Scripts):
+    """R11: a call that was carried out is carried out again."""
+
+    def _seen(self, data: Database, keys: Sequence[str], plan: dict[str, Any]) -> list[Any] | None:
+        return None
+
+
+class NeverLate(Scripts):
+    """R11: a call is carried out however late it comes."""
+
+    def is_late(self, not_after_ms: int, now_ms: int) -> bool:
+        return False
+
+
+class ReadsTheCallerOnly(WatchedRegistry):
+    """R12: a caller is judged by its own record, which may have changed by the commit."""
+
+    def _entry(self, caller: Caller) -> Entry:
+        return super()._entry(replace(caller, device_id=""))
+
+
+class TrustsTheGateway(ReadsTheCallerOnly):
+    """R12: a caller is judged by what the gateway reports of it."""
+
+    async def _narrowed(self, caller: Caller) -> Caller:
+        return caller
+
+
+class BuildsOnAnything(Scripts):
+    """R13: a presence delta is applied on whatever is there."""
+
+    def builds_on(self, beat: int, base: int, at: int) -> bool:
+        return beat > at
+
+
+class HearsNoSilence(SimulatedBus):
+    """R14: a subscription is kept however long it is silent."""
+
+    silence_seconds = 1e6

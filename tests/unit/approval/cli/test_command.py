@@ -1,0 +1,221 @@
+"""The command as a whole: where it looks, how it ends, what it prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from services.approval.cli.root import latchkey
+from services.approval.cli.surroundings import Surroundings
+from shared.settings import SECRET_LEAST_CHARACTERS
+from tests.unit.approval.cli.api import (
+    DEVICE_ID,
+    REQUEST_ID,
+    Api,
+    paired,
+    pending,
+    run,
+    serving,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[4]
+SECRET = "s" * 32
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    with serving() as api:
+        api.wait_with(pending())
+        yield api
+
+
+def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+EVERY_COMMAND = list(leaves(latchkey))
+
+
+@pytest.mark.parametrize("path", EVERY_COMMAND, ids=" ".join)
+class TestEveryCommand:
+    def test_help_has_an_example_and_json(self, path: tuple[str, ...]) -> None:
+        result = run(None, *path, "--help")
+        assert result.exit_code == 0
+        assert "Example" in result.stdout
+        assert "--json" in result.stdout
+
+    def test_no_option_takes_a_secret(self, path: tuple[str, ...]) -> None:
+        assert not re.search(r"--[a-z-]*(token|password)", run(None, *path, "--help").stdout)
+
+
+class TestExitCodes:
+    def test_nobody_answers(self) -> None:
+        with serving() as gone:
+            pass
+        result = run(gone, "devices", "list")
+        assert result.exit_code == 3
+        assert "Set APPROVAL_URL" in result.stderr
+
+    @pytest.mark.parametrize("status", [200, 302, 404, 502])
+    def test_somebody_else_answers(self, api: Api, status: int) -> None:
+        api.answers["GET", "/v1/requests"] = (status, "text/html", b"<h1>hello</h1>")
+        api.headers = {"Location": "https://elsewhere.example/"}
+        result = run(api, "devices", "list")
+        assert result.exit_code == 3
+        assert "not Latchkey's approval service" in result.stderr
+        assert len(api.asked) == 1
+
+    @pytest.mark.parametrize(
+        ("status", "name", "code"),
+        [
+            (401, "unauthorized", 4),
+            (429, "locked-out", 4),
+            (503, "store-unavailable", 5),
+            (500, "internal", 5),
+        ],
+    )
+    def test_problems(self, api: Api, status: int, name: str, code: int) -> None:
+        api.problem("GET", "/v1/replicas", status, name)
+        assert run(api, "replicas").exit_code == code
+
+    def test_errors_are_documents_with_json(self, api: Api) -> None:
+        api.problem("GET", "/v1/replicas", 429, "locked-out")
+        result = run(api, "replicas", "--json")
+        error = json.loads(result.stdout)["error"]
+        assert error["exitCode"] == result.exit_code == 4
+        assert error["name"] == "locked-out"
+        assert not result.stderr
+
+    def test_an_unknown_option_is_usage(self) -> None:
+        assert run(None, "devices", "list", "--nonsense").exit_code == 2
+
+    @pytest.mark.parametrize("name", ["remove", "rotate", "revoke"])
+    def test_nobody_to_ask(self, api: Api, name: str) -> None:
+        api.say("GET", "/v1/devices", {"devices": [paired()]})
+        result = run(api, "devices", name, DEVICE_ID[:8])
+        assert result.exit_code == 6
+        assert f"latchkey devices {name} {DEVICE_ID}" in result.stderr
+        assert not api.changed
+
+
+class TestSurroundings:
+    def test_without_a_token_it_says_where_it_could_come_from(self, api: Api) -> None:
+        result = run(api, "devices", "list", token=None)
+        assert result.exit_code == 4
+        assert "APPROVAL_ADMIN_TOKEN" in result.stderr
+        assert not api.asked
+
+    def test_in_the_shell_of_a_gateway_it_says_where_approval_is(self) -> None:
+        result = run(
+            None,
+            *("devices", "list"),
+            token=None,
+            OPENCLAW_GATEWAY_TOKEN=SECRET,
+            BUS_SECRET=SECRET,
+            APPROVAL_PUBLIC_URL="https://approve.example",
+        )
+        assert result.exit_code == 4
+        assert "a gateway's shell" in result.stderr
+        assert "https://approve.example" in result.stderr
+        assert "railway ssh --service approval" in result.stderr
+
+    def test_in_the_shell_of_approval_it_talks_to_that_one(self) -> None:
+        own = {"APPROVAL_ADMIN_TOKEN": SECRET, "TOKEN_SECRET": SECRET, "HOST": "0.0.0.0,::"}
+        assert Surroundings(own | {"PORT": "8080"}).approval_url == "http://127.0.0.1:8080"
+        assert Surroundings(own | {"HOST": "fd00::1"}).approval_url == "http://[fd00::1]:18790"
+        given = own | {"APPROVAL_URL": "https://approve.example/"}
+        assert Surroundings(given).approval_url == "https://approve.example"
+
+    def test_the_token_may_stand_in_the_secrets_file(self, api: Api, tmp_path: Path) -> None:
+        file = tmp_path / "secrets.env"
+        file.write_text(f"APPROVAL_ADMIN_TOKEN={SECRET},older\n")
+        result = run(api, "devices", "list", "--secrets", str(file), token=None)
+        assert result.exit_code == 0
+
+
+class TestPrinting:
+    def test_the_list_says_who_waits_and_who_is_in(self, api: Api) -> None:
+        here = paired(connected=True, replicas=["gw7"], operatorLabel="Desk")
+        api.say("GET", "/v1/devices", {"devices": [here]})
+        result = run(api, "devices", "list")
+        assert REQUEST_ID in result.stdout
+        assert "Kitchen Mac" in result.stdout
+        assert "Desk" in result.stdout
+        assert "Online at gw7" in result.stdout
+        document = json.loads(run(api, "devices", "list", "--json").stdout)
+        assert document == {"pending": [pending()], "devices": [here]}
+
+    @pytest.mark.parametrize(("wish", "coloured"), [("", True), ("1", False)])
+    def test_colour_only_on_terminals_and_where_it_is_wanted(
+        self, api: Api, *, wish: str, coloured: bool
+    ) -> None:
+        around = {
+            "PATH": os.environ["PATH"],
+            "TERM": "xterm-256color",
+            "COLUMNS": "100",
+            "NO_COLOR": wish,
+            "APPROVAL_URL": api.url,
+            "APPROVAL_ADMIN_TOKEN": SECRET,
+        }
+        command = [sys.executable, "-m", "services.approval.cli", "devices", "list"]
+        ours, theirs = pty.openpty()
+        with os.fdopen(ours, "rb", buffering=0) as terminal:
+            with os.fdopen(theirs, "wb") as screen:
+                subprocess.run(command, env=around, cwd=ROOT, stdout=screen, check=True)
+            shown = terminal.read(65_536)
+        assert (b"\x1b" in shown) is coloured
+        piped = subprocess.run(command, env=around, cwd=ROOT, capture_output=True, check=True)
+        assert b"\x1b" not in piped.stdout
+
+    def test_the_audit_log_shows_the_last_entries(self, api: Api) -> None:
+        entries = [
+            {"action": "requested", "deviceId": DEVICE_ID, "actor": "device", "atMs": 1, "id": n}
+            for n in range(1, 31)
+        ]
+        api.say("GET", "/v1/audit?after=0&limit=1000", {"entries": entries, "next": 30})
+        result = run(api, "audit", "--limit", "3", "--json")
+        assert [one["id"] for one in json.loads(result.stdout)["entries"]] == [28, 29, 30]
+        result = run(api, "audit", "--limit", "3", "--after", "0", "--json")
+        document = json.loads(result.stdout)
+        assert [one["id"] for one in document["entries"]] == [1, 2, 3]
+        assert document["next"] == 3
+        assert len(run(api, "audit").stdout.splitlines()) == 20
+
+
+class TestSecrets:
+    def settings_that_are_secrets(self) -> set[str]:
+        files = (
+            "shared/settings.py",
+            *(f"services/{one}/settings.py" for one in ("gateway", "approval")),
+        )
+        texts = [(ROOT / file).read_text() for file in files]
+        return {name for text in texts for name in re.findall(r'\.secrets\(\s*"([A-Z_]+)"', text)}
+
+    def test_every_secret_setting_gets_a_good_value(self) -> None:
+        lines = run(None, "secrets").stdout.splitlines()
+        made = dict(line.split("=", 1) for line in lines)
+        assert set(made) == self.settings_that_are_secrets()
+        assert len(set(made.values())) == len(made)
+        assert all(len(value) >= SECRET_LEAST_CHARACTERS for value in made.values())
+        assert run(None, "secrets").stdout.splitlines() != lines
+
+    def test_one_alone_and_as_json(self) -> None:
+        assert list(json.loads(run(None, "secrets", "BUS_SECRET", "--json").stdout)) == [
+            "BUS_SECRET"
+        ]

@@ -1,0 +1,163 @@
+"""What docker-compose.yml and the proxy's configuration promise."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from deploy.compose_secrets import main
+from deploy.local.places import ROOT
+from deploy.local.secrets_file import load_secrets
+from deploy.local.services import SECRETS
+from services.approval.settings import read_settings as read_approval
+from services.gateway.settings import read_settings as read_gateway
+from tests.support.yaml_file import load_yaml
+
+COMPOSE = load_yaml(ROOT / "docker-compose.yml")
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+GATEWAYS = [name for name in SERVICES if name.startswith("gateway")]
+APPROVALS = [name for name in SERVICES if name.startswith("approval")]
+HAPROXY = (ROOT / "deploy/haproxy.cfg").read_text()
+CLOSING_SECONDS = 10
+"""How long closing everybody and answering what is under way may take after the drain."""
+
+
+def section(name: str) -> list[str]:
+    """Return the lines of a section of the proxy's configuration, without comments."""
+    text = re.split(r"(?m)^(?=\S)", HAPROXY)
+    (found,) = [part for part in text if part.startswith(f"{name}\n")]
+    return [line.strip() for line in found.splitlines()[1:] if line.strip()]
+
+
+def settings_of(service: str) -> dict[str, str]:
+    """Return a service's environment as it is where every secret is set and nothing else is."""
+    given = SERVICES[service]["environment"]
+    values = {name: re.sub(r"\$\{\w+:\?[^}]*\}", "s" * 32, value) for name, value in given.items()}
+    return {name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for name, value in values.items()}
+
+
+def test_what_there_is() -> None:
+    assert len(GATEWAYS) == 3
+    assert len(APPROVALS) == 2
+    assert set(SERVICES) == {*GATEWAYS, *APPROVALS, "redis", "proxy"}
+
+
+@pytest.mark.parametrize("name", GATEWAYS)
+def test_a_gateway_takes_its_settings(name: str) -> None:
+    settings = read_gateway(settings_of(name))
+    assert settings.warnings == ()
+    assert settings.common.trusted_proxies
+    assert SERVICES[name]["command"] == ["python", "-m", "services.gateway"]
+
+
+@pytest.mark.parametrize("name", APPROVALS)
+def test_an_approval_takes_its_settings(name: str) -> None:
+    settings = read_approval(settings_of(name))
+    assert settings.warnings == ()
+    assert settings.common.trusted_proxies
+    assert SERVICES[name]["command"] == ["python", "-m", "services.approval"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_secret_has_a_default_and_each_names_the_command_that_makes_it(name: str) -> None:
+    text = str(SERVICES[name].get("environment", {}))
+    for secret, rest in re.findall(r"\$\{(\w+)([^}]*)\}", text):
+        if secret in SECRETS:
+            assert rest == ":?is not set, run: make secrets"
+        else:
+            assert not re.search("SECRET|TOKEN", secret)
+            assert rest.startswith(":-")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_nothing_runs_as_root_or_writes_outside_its_volumes(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["user"].split(":")[0] not in {"root", "0"}
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_is_looked_after(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"]
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", [*GATEWAYS, *APPROVALS, "proxy"])
+def test_the_grace_is_longer_than_the_drain(name: str) -> None:
+    drain = int(SERVICES["gateway-1"]["environment"]["DRAIN_SECONDS"])
+    grace = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
+    assert grace >= drain + CLOSING_SECONDS
+
+
+@pytest.mark.parametrize("name", [*GATEWAYS, *APPROVALS])
+def test_the_service_is_process_1_and_hears_the_signal(name: str) -> None:
+    assert isinstance(SERVICES[name]["command"], list)
+    assert not {"init", "entrypoint", "stop_signal"} & set(SERVICES[name])
+
+
+def test_only_the_proxy_is_reached_and_only_from_this_machine() -> None:
+    assert [name for name in SERVICES if "ports" in SERVICES[name]] == ["proxy"]
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES["proxy"]["ports"])
+    assert SERVICES["redis"]["networks"] == ["back"]
+    assert COMPOSE["networks"]["back"]["internal"] is True
+
+
+def test_the_proxys_address_is_the_only_one_that_is_trusted() -> None:
+    address = SERVICES["proxy"]["networks"]["front"]["ipv4_address"]
+    for name in (*GATEWAYS, *APPROVALS):
+        assert SERVICES[name]["environment"]["TRUSTED_PROXIES"] == address
+
+
+class TestProxy:
+    @pytest.mark.parametrize("backend", ["backend gateways", "backend approvals"])
+    def test_a_random_replica_each_time(self, backend: str) -> None:
+        lines = section(backend)
+        assert "balance random(1)" in lines
+        assert not re.search(r"\b(stick|stick-table|cookie|source|hash-type)\b", " ".join(lines))
+
+    def test_it_knows_every_replica(self) -> None:
+        given = SERVICES["proxy"]["environment"]
+        named = set(re.findall(r'"\$\{(\w+)\}"', HAPROXY))
+        assert named == set(given)
+        targets = {given[name].split(":")[0] for name in given if re.search(r"_\d$", name)}
+        assert targets == {*GATEWAYS, *APPROVALS}
+
+    def test_it_sets_what_railways_edge_sets(self) -> None:
+        lines = section("frontend edge")
+        for header in (
+            *("X-Real-IP", "X-Forwarded-Proto", "X-Forwarded-Host"),
+            *("X-Request-Start", "X-Railway-Request-Id", "X-Railway-Edge"),
+        ):
+            assert any(line.startswith(f"http-request set-header {header} ") for line in lines)
+        assert "http-request del-header X-Forwarded-For" in lines
+
+    def test_it_sends_nobody_to_a_replica_that_is_not_ready(self) -> None:
+        lines = section("defaults")
+        assert "option httpchk GET /readyz" in lines
+        assert any(line.startswith("default-server check ") for line in lines)
+
+
+class TestSecrets:
+    def test_every_one_that_is_asked_for_is_made_once(self, tmp_path: Any) -> None:
+        file = tmp_path / ".env"
+        assert main(file) == 0
+        made = load_secrets(file, {}, ())
+        text = file.read_text()
+        asked = set(re.findall(r"\$\{(\w+):\?", (ROOT / "docker-compose.yml").read_text()))
+        assert asked == set(SECRETS)
+        assert made == {}
+        assert all(re.search(rf"(?m)^{name}=\w{{64}}$", text) for name in asked)
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert main(file) == 0
+        assert file.read_text() == text
+
+    def test_a_broken_file_is_told(self, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        file = tmp_path / ".env"
+        file.write_text("no equals sign\n")
+        assert main(file) == 1
+        assert "line 1" in capsys.readouterr().err

@@ -1,0 +1,117 @@
+"""What the images promise, and what a container of Redis does at its start."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploy.local.places import REDIS_CONF, REDIS_USERS, ROOT
+from deploy.local.redis_server import PASSWORDS, access_list
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SERVICES_IMAGE = (ROOT / "deploy/Dockerfile").read_text()
+REDIS_IMAGE = (ROOT / "deploy/redis/Dockerfile").read_text()
+START = ROOT / "deploy/redis/start.sh"
+ENTRY_POINT = '#!/bin/sh\nprintf "%s\\n" "$@"\nenv\n'
+
+
+def words(image: str, instruction: str) -> list[str]:
+    """Return the arguments of each line with an instruction."""
+    return re.findall(rf"(?m)^{instruction} (.+)$", image)
+
+
+class TestServices:
+    def test_the_base_can_be_chosen(self) -> None:
+        (argument,) = words(SERVICES_IMAGE, "ARG")
+        name = argument.split("=")[0]
+        assert words(SERVICES_IMAGE, "FROM") == [f"${{{name}}} AS build", f"${{{name}}}"]
+
+    def test_it_runs_as_nobody_in_particular_and_as_process_1(self) -> None:
+        (user,) = words(SERVICES_IMAGE, "USER")
+        assert user.split(":")[0].isdecimal()
+        assert int(user.split(":")[0]) > 0
+        assert words(SERVICES_IMAGE, "CMD") == ['["python", "-m", "services.gateway"]']
+        assert not words(SERVICES_IMAGE, "ENTRYPOINT")
+
+    def test_it_listens_on_both_families(self) -> None:
+        assert "HOST=0.0.0.0,::" in SERVICES_IMAGE
+
+    def test_no_secret_is_in_it(self) -> None:
+        assert not re.search("(SECRET|TOKEN|PASSWORD|REDIS_URL)=", SERVICES_IMAGE + REDIS_IMAGE)
+
+    @pytest.mark.parametrize("image", [SERVICES_IMAGE, REDIS_IMAGE], ids=["services", "redis"])
+    def test_what_it_copies_is_there_and_not_left_out(self, image: str) -> None:
+        kept = (ROOT / ".dockerignore").read_text().splitlines()
+        sources = [
+            source
+            for copied in words(image, "COPY")
+            if not copied.startswith("--from")
+            for source in copied.split()[:-1]
+        ]
+        assert sources
+        for source in sources:
+            assert (ROOT / source).exists()
+            assert f"!{source}" in kept
+
+
+class TestRedis:
+    def start(self, directory: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Start the image's script with an entry point that tells how it was called."""
+        image, data = directory / "image", directory / "data"
+        image.mkdir()
+        data.mkdir()
+        for file in (REDIS_CONF, REDIS_USERS, START):
+            shutil.copy(file, image)
+        entry_point = image / "docker-entrypoint.sh"
+        entry_point.write_text(ENTRY_POINT)
+        entry_point.chmod(0o755)
+        return subprocess.run(
+            ["/bin/sh", image / "start.sh", "--port", "1"],
+            cwd=data,
+            env={"PATH": f"{image}:{os.defpath}", **environ},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def test_it_starts_with_our_configuration_and_users(self, tmp_path: Path) -> None:
+        passwords = {name: f"password of {name}" for name in PASSWORDS}
+        done = self.start(tmp_path, **passwords)
+        assert (done.returncode, done.stderr) == (0, "")
+        users = tmp_path / "data/users.acl"
+        image = tmp_path / "image"
+        asked = ["redis-server", f"{image}/redis.conf", "--aclfile", str(users), "--port", "1"]
+        assert done.stdout.splitlines()[:6] == asked
+        assert "password of" not in done.stdout
+        written = [line.split() for line in users.read_text().splitlines()]
+        assert written == [
+            line.split() for line in access_list(REDIS_USERS.read_text(), passwords).splitlines()
+        ]
+        assert users.stat().st_mode & 0o777 == 0o600
+
+    def test_each_value_of_a_comma_list_is_accepted(self, tmp_path: Path) -> None:
+        passwords = {name: f"new {name},old,," for name in PASSWORDS}
+        assert self.start(tmp_path, **passwords).returncode == 0
+        gateway = (tmp_path / "data/users.acl").read_text().splitlines()[1]
+        hashes = {word for word in gateway.split() if word.startswith("#")}
+        values = (f"new {PASSWORDS[0]}", "old")
+        wanted = {f"#{hashlib.sha256(value.encode()).hexdigest()}" for value in values}
+        assert hashes == wanted
+
+    @pytest.mark.parametrize("missing", PASSWORDS)
+    @pytest.mark.parametrize("value", ["", ","])
+    def test_without_a_password_it_does_not_start(
+        self, tmp_path: Path, missing: str, value: str
+    ) -> None:
+        passwords = dict.fromkeys(PASSWORDS, "x") | {missing: value}
+        done = self.start(tmp_path, **passwords)
+        assert done.returncode == 78
+        assert done.stderr.startswith(f"{missing} is not set")

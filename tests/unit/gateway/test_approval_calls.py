@@ -1,0 +1,232 @@
+"""A call's way over the bus: what it carries, and when its outcome may be told (R11, §11)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from services.gateway.approvals import WRITTEN_WITHIN_SECONDS, BusApprovals
+from services.gateway.beat import Beat
+from services.gateway.beater import Beater
+from services.gateway.connections import Connections
+from services.gateway.metrics import Metrics
+from services.gateway.presence import Presence
+from shared.bus.errors import Unavailable
+from shared.bus.requester import DEADLINE_SECONDS
+from shared.bus.wire import Item, ItemAnswer
+from shared.messages import (
+    BeatAnswer,
+    BeatQuestion,
+    Call,
+    Calling,
+    Change,
+    Changed,
+    Failed,
+    Outcome,
+    Returned,
+    decode_question,
+    encode,
+)
+from tests.support.clock import FakeClock, outcome, run_virtual
+from tests.unit.bus.switchboard import Gateway, reasons
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.unit.bus.switchboard import Approval
+
+HEAD = Change(7, "tag")
+AHEAD = Change(8, "ahead")
+LEASE_SECONDS = 10.0
+STORE_AHEAD_MS = 5_000_000
+"""How far the store's clock is ahead of the gateway's."""
+NONSENSE = msgspec.msgpack.encode(["of a later release"])
+ASKED = Call("boot:1/1", "device.pair.list", {}, Calling("device-token", "d", "operator", []), 4, 0)
+
+
+class House:
+    """A gateway's way to approval, over the real bus parts; `asked` are its calls."""
+
+    def __init__(self, clock: FakeClock, approvals: int = 1) -> None:
+        self.clock = clock
+        self.gateway = Gateway(clock, approvals)
+        self.asked: list[Call] = []
+        self.outcome: Outcome | None = Returned(HEAD, b"{}")
+        """What a call leads to; None: what cannot be read."""
+        self.head = HEAD
+        self.changes: list[Changed] = []
+        """What beats tell."""
+        presence = Presence()
+        self.beat = Beat(clock, lease_seconds=LEASE_SECONDS)
+        self.beater = Beater(
+            beat=self.beat,
+            presence=presence,
+            requester=self.gateway.requester,
+            connections=Connections(clock, presence, limit=1, preauth_limit_per_address=1),
+            metrics=Metrics(),
+            clock=clock,
+            beat_seconds=1,
+            on_presence=lambda _version: None,
+        )
+        self.approvals = BusApprovals(self.gateway.requester, self.beat, self.beater)
+        for approval in self.gateway.approvals:
+            approval.manner = self._answering(approval)
+
+    async def first_beat(self) -> None:
+        """Beat, and wait for the answer to count."""
+        self.beater.beat_now()
+        while not self.beat.leased:
+            await self.beater.moved()
+
+    def _answering(self, approval: Approval) -> Callable[[str, list[Item]], None]:
+        def answering(gateway: str, items: list[Item]) -> None:
+            for item in items:
+                said = msgspec.Raw(self._said(decode_question(item.body)))
+                approval.reply(gateway, [ItemAnswer(item.id, "ok", said)])
+
+        return answering
+
+    def _said(self, question: object) -> bytes:
+        if isinstance(question, BeatQuestion):
+            now_ms = round(self.clock.monotonic() * 1000) + STORE_AHEAD_MS
+            return encode(
+                BeatAnswer(
+                    question.beat_id,
+                    self.head,
+                    now_ms,
+                    question.beat_id,
+                    resync=not question.booted,
+                    changes=self.changes,
+                )
+            )
+        assert isinstance(question, Call)
+        self.asked.append(question)
+        return NONSENSE if self.outcome is None else encode(self.outcome)
+
+
+class TestBeforeTheLease:
+    def test_attack_32_nothing_is_asked(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            refused = await outcome(house.approvals.call(ASKED))
+            assert reasons([refused]) == {("no-lease", "approval"): 1}
+            await house.first_beat()
+            clock.advance(LEASE_SECONDS)
+            refused = await outcome(house.approvals.call(ASKED))
+            assert isinstance(refused, Unavailable)
+            assert house.asked == []
+
+        run_virtual(scenario)
+
+
+class TestCalled:
+    def test_it_is_void_after_a_while_by_the_stores_clock(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            assert await house.approvals.call(ASKED) == house.outcome
+            now_ms = round(clock.monotonic() * 1000) + STORE_AHEAD_MS
+            void_ms = now_ms + int(WRITTEN_WITHIN_SECONDS * 1000)
+            assert house.asked == [msgspec.structs.replace(ASKED, not_after_ms=void_ms)]
+
+        run_virtual(scenario)
+
+    def test_every_try_has_the_same_id(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock, approvals=3)
+            await house.first_beat()
+            deaf: list[Call] = []
+
+            def hanging(_gateway: str, items: list[Item]) -> None:
+                for item in items:
+                    question = decode_question(item.body)
+                    if isinstance(question, Call):
+                        deaf.append(question)
+
+            for approval in house.gateway.approvals[:2]:
+                approval.manner = hanging
+            done = await outcome(house.approvals.call(ASKED))
+            assert done == house.outcome or reasons([done]) == {("timeout", "approval"): 1}
+            assert {call.call_id for call in (*deaf, *house.asked)} == {ASKED.call_id}
+
+        run_virtual(scenario)
+
+    @pytest.mark.parametrize("failed", [Failed("INVALID_REQUEST", "unknown requestId")])
+    def test_a_failure_is_told_at_once(self, failed: Failed) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            house.outcome = failed
+            began = clock.monotonic()
+            assert await house.approvals.call(ASKED) == failed
+            assert clock.monotonic() == began
+
+        run_virtual(scenario)
+
+    def test_attack_31_what_cannot_be_read_is_no_answer(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            house.outcome = None
+            refused = await outcome(house.approvals.call(ASKED))
+            assert reasons([refused]) == {("no-responder", "approval"): 1}
+
+        run_virtual(scenario)
+
+    def test_without_any_answer_it_is_given_up_in_time(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            house.gateway.board.redis_hangs = True
+            began = clock.monotonic()
+            refused = await outcome(house.approvals.call(ASKED))
+            assert reasons([refused]) == {("redis", "redis"): 1}
+            assert clock.monotonic() - began <= DEADLINE_SECONDS
+
+        run_virtual(scenario)
+
+
+class TestApplied:
+    """What a call changed is applied, and told, before its outcome is."""
+
+    def test_the_news_comes_later(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            house.outcome = Returned(AHEAD, b"{}")
+            calling = asyncio.create_task(house.approvals.call(ASKED))
+            await asyncio.sleep(0.5)
+            assert not calling.done()
+            house.beater.on_news(Changed(AHEAD, HEAD.tag, "device", "approved", 0))
+            assert await calling == house.outcome
+            assert house.beat.applied == AHEAD
+
+        run_virtual(scenario)
+
+    def test_the_news_is_lost_and_a_beat_brings_it(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            house.outcome = Returned(AHEAD, b"{}")
+            house.head = AHEAD
+            house.changes = [Changed(AHEAD, HEAD.tag, "device", "approved", 0)]
+            began = clock.monotonic()
+            assert await house.approvals.call(ASKED) == house.outcome
+            assert house.beat.applied == AHEAD
+            assert clock.monotonic() - began < 0.5, "a beat went out at once"
+
+        run_virtual(scenario)
+
+    def test_the_outcome_is_told_all_the_same_once_that_takes_too_long(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            house.outcome = Returned(AHEAD, b"{}")
+            began = clock.monotonic()
+            assert await house.approvals.call(ASKED) == house.outcome
+            assert clock.monotonic() - began == pytest.approx(DEADLINE_SECONDS)
+
+        run_virtual(scenario)
