@@ -15,7 +15,6 @@ from services.gateway.arrivals import Arrivals
 from services.gateway.beat import Beat
 from services.gateway.beater import Beater
 from services.gateway.calls import Calls
-from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import Connections
 from services.gateway.dashboard import Dashboard
 from services.gateway.health import readiness_of
@@ -24,6 +23,7 @@ from services.gateway.methods import Methods
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
 from services.gateway.roster import Roster
+from services.gateway.serving import Identity, Sockets
 from services.gateway.upkeep import Upkeep
 from services.gateway.verdicts import Rules
 from services.gateway.views import Views, add_routes

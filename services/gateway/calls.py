@@ -8,6 +8,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import structlog
 
 from services.gateway.connections import LEASE_LOST_REASON
 from shared.bus.errors import Unavailable
@@ -18,7 +19,8 @@ from shared.protocol.frames import ErrorBody, failure, success
 
 if TYPE_CHECKING:
     from services.gateway.approvals import Approvals
-    from services.gateway.connections import Connection, Connections
+    from services.gateway.connection import Connection
+    from services.gateway.connections import Connections
     from services.gateway.methods import Called, Session
     from services.gateway.metrics import Metrics
 
@@ -37,6 +39,7 @@ class Calls:
         self._connections = connections
         self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
+        self._log = structlog.get_logger("gateway")
 
     def start(self, connection: Connection, session: Session, called: Called) -> None:
         """Begin a call; its response goes out when it is there."""
@@ -67,6 +70,10 @@ class Calls:
     async def _carry(self, connection: Connection, called: Called, call: Call) -> None:
         try:
             response, outcome = await self._response(called, call)
+        except Exception:  # noqa: BLE001 (a bug: the caller hears that the outcome is not known)
+            self._log.exception("call failed", call=call.call_id, method=called.method)
+            unknown = Unavailable("no-responder", detail="an answer that cannot be read")
+            response, outcome = _unavailable(called, unknown), "unavailable"
         finally:
             connection.calls.discard(call.call_id)
         self._metrics.calls.labels(called.method, outcome).inc()

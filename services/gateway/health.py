@@ -8,8 +8,8 @@ from shared.observability.health import Health, Readiness
 
 if TYPE_CHECKING:
     from services.gateway.beat import Beat
-    from services.gateway.connection import Sockets
     from services.gateway.connections import Connections
+    from services.gateway.serving import Sockets
     from shared.bus.redis import RedisBus
     from shared.bus.responders import Responders
 

@@ -14,8 +14,8 @@ from services.gateway.sockets import SocketProtocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from services.gateway.connection import Sockets
     from services.gateway.dashboard import Dashboard
+    from services.gateway.serving import Sockets
     from shared.observability.ops import OpsViews
 
     View = Callable[[web.Request], Awaitable[web.StreamResponse]]

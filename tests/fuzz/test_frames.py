@@ -35,7 +35,7 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from services.gateway.connections import Connection
+    from services.gateway.connection import Connection
     from shared.device.profile import Profile
     from shared.messages import Admission, Answer
     from tests.fuzz.conversations import Signed

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from services.gateway.arrivals import Arrivals
 from services.gateway.calls import Calls
-from services.gateway.connection import Identity, Sockets
 from services.gateway.connections import Connections
 from services.gateway.handshake import Handshake
 from services.gateway.inbox import Inbox
 from services.gateway.methods import Methods
+from services.gateway.serving import Identity, Sockets
 from services.gateway.upkeep import Upkeep
 from services.gateway.verdicts import Peer, Rules
 from shared.bus.channels import NEWS, inbox_channel

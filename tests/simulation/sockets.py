@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from services.gateway.connections import Connection
+    from services.gateway.connection import Connection
     from tests.simulation.devices import Device
     from tests.simulation.gateway import GatewayProcess
     from tests.simulation.oracle import Oracle

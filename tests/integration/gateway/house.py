@@ -15,11 +15,11 @@ from services.gateway.__main__ import KEEPALIVE_SECONDS
 from services.gateway.accept import BulkAcceptor
 from services.gateway.arrivals import Arrivals
 from services.gateway.calls import Calls
-from services.gateway.connection import Identity, Sockets
-from services.gateway.connections import SWEEP_SECONDS, Connection, Connections
+from services.gateway.connections import SWEEP_SECONDS, Connections
 from services.gateway.methods import Methods
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
+from services.gateway.serving import Identity, Sockets
 from services.gateway.sockets import SocketProtocol
 from services.gateway.verdicts import Rules
 from services.gateway.views import Views, add_routes
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
+    from services.gateway.connection import Connection
     from services.gateway.dashboard import Dashboard
     from shared.bus.errors import Unavailable
     from shared.device.profile import Profile

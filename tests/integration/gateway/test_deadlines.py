@@ -19,7 +19,7 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.gateway.connections import Connection
+    from services.gateway.connection import Connection
     from shared.device.profile import Profile
     from shared.messages import Admission, Answer
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from services.gateway.connections import Connection, Connections
+from services.gateway.connection import Connection
 from services.gateway.handshake import Handshake
 from services.gateway.methods import Session
 from services.gateway.sockets import Socket, SocketProtocol
@@ -25,6 +25,7 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from services.gateway.connections import Connections
     from shared.messages import Admission, Answer
     from tests.support.redis import RedisServer
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from services.gateway.connections import SWEEP_SECONDS, Connection, Connections
+from services.gateway.connections import SWEEP_SECONDS, Connections
 from services.gateway.methods import Session
 from services.gateway.presence import Presence
 from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
     import asyncio
+
+    from services.gateway.connection import Connection
 
 _TEXT: Final = 0x81
 _CLOSE: Final = 0x88

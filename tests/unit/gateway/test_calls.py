@@ -19,7 +19,7 @@ from tests.unit.gateway.room import DEVICE_ID, Room, closes, texts
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.gateway.connections import Connection
+    from services.gateway.connection import Connection
     from shared.messages import Admission, Answer, Call, Knock, Outcome
 
 PAIRING = "operator.pairing"

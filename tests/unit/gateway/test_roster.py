@@ -14,7 +14,7 @@ from tests.support.clock import FakeClock, run_virtual, turns
 from tests.unit.gateway.room import Room, texts
 
 if TYPE_CHECKING:
-    from services.gateway.connections import Connection
+    from services.gateway.connection import Connection
     from shared.messages import Admission, Answer, Call, Knock, Outcome
 
 READ = "operator.read"

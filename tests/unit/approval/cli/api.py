@@ -74,6 +74,7 @@ def pending(**other: Any) -> dict[str, Any]:
         "silent": False,
         "isRepair": False,
         "ts": 1_795_328_618_962,
+        "lastAskedAtMs": 1_795_328_618_962,
         **other,
     }
 
@@ -85,7 +86,7 @@ def paired(**other: Any) -> dict[str, Any]:
     return {**about, **times, "approvedVia": "owner", **other}
 
 
-_ONLY_PENDING = {"requestId", "silent", "isRepair", "ts"}
+_ONLY_PENDING = {"requestId", "silent", "isRepair", "ts", "lastAskedAtMs"}
 
 
 @contextmanager
