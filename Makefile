@@ -9,12 +9,13 @@ DEV := $(VENV)/.installed-dev
 CLIENTS := tests/interop tests/interop/openclaw-4 tests/interop/openclaw-3
 CLIENTS_INSTALLED := $(CLIENTS:%=%/node_modules/.installed)
 AXE_INSTALLED := tests/browser/node_modules/.installed
+RAILWAY_INSTALLED := .railway/node_modules/.installed
 # More arguments for the tool behind a target: make test ARGS="-k beat -x"
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run secrets test browser interop bench simulate check lock clean
+.PHONY: help run secrets test browser interop bench simulate check railway lock clean
 
 help: ## Print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +23,7 @@ help: ## Print this
 run: $(RUN) ## Start Redis, one approval and two gateways here (GATEWAY_PORT, APPROVAL_PORT, REDIS_URL)
 	@$(PY) -m deploy.local
 
-secrets: $(PY) ## Make the secrets that docker-compose.yml asks for (.env)
+secrets: $(RUN) ## Make the secrets that docker-compose.yml asks for (.env)
 	@$(PY) -m deploy.compose_secrets
 
 test: $(DEV) ## Run the tests, on a real Redis (ARGS="-k name")
@@ -46,6 +47,9 @@ check: $(DEV) ## Check format, lint, types and import rules
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
+railway: $(RAILWAY_INSTALLED) ## Check the types of .railway/railway.ts; wants npm
+	cd .railway && npx --no-install tsc --project .
+
 # One file for every Python and platform (--universal keeps markers such as python_version), with
 # the hashes of all wheels and no package index in it.
 LOCK = $(PY) -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
@@ -57,7 +61,8 @@ lock: $(DEV) ## Write the requirements files from pyproject.toml (ARGS=--upgrade
 
 clean: ## Remove what was built or cached; .data keeps secrets and paired devices
 	rm -rf $(VENV) .data/bin .data/logs .hypothesis .import_linter_cache .mypy_cache \
-	  .pytest_cache .ruff_cache .schemathesis $(CLIENTS:%=%/node_modules) tests/browser/node_modules
+	  .pytest_cache .ruff_cache .schemathesis $(CLIENTS:%=%/node_modules) tests/browser/node_modules \
+	  .railway/node_modules
 	find deploy services shared tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------------- the virtual environment
@@ -81,7 +86,7 @@ $(DEV): requirements-dev.txt | $(PY)
 # ---------------------------------------------------------------------- npm packages
 
 # OpenClaw's clients come with a Node.js of their own: npm's may be older than they want.
-$(CLIENTS_INSTALLED) $(AXE_INSTALLED): %/node_modules/.installed: %/package.json %/package-lock.json
+$(CLIENTS_INSTALLED) $(AXE_INSTALLED) $(RAILWAY_INSTALLED): %/node_modules/.installed: %/package.json %/package-lock.json
 	@npm --version >/dev/null 2>&1 || { \
 	  echo "make $(MAKECMDGOALS) needs npm, and there is none here that runs." >&2; \
 	  echo "Install it: apt install npm, or brew install node" >&2; exit 1; }

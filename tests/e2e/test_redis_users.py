@@ -52,7 +52,8 @@ async def test_nothing_is_refused_them(stack: Stack) -> None:
     visitor = await pair(stack)
     client, _ = await visitor.stays(stack.gateways[1])
     async with Operator(stack, stack.approvals[1]) as operator:
-        assert (await operator.call("GET", "replicas")).status == 200
+        for listed in ("replicas", "requests", "devices"):
+            assert (await operator.call("GET", listed)).status == 200
         assert (await operator.call("POST", f"requests/{request_id}/reject")).status == 200
         assert (await operator.rotate(visitor.device_id)).status == 200
         assert (await operator.revoke(visitor.device_id)).status == 200

@@ -1,0 +1,93 @@
+// Latchkey on Railway: Redis, two approvals, three gateways. docs/railway.md tells the whole way.
+//
+// The first time, with the secrets in the environment (`make secrets` makes them):
+//   set -a; . ./.env; set +a; railway config apply
+// Later applies need none: what is set at Railway stays.
+
+import { defineRailway, github, preserve, project, service, volume } from "railway/iac";
+
+declare const process: { env: Record<string, string | undefined> };
+
+/** The repository to build from: yours. */
+const REPOSITORY = "your-name/latchkey";
+
+/** The edge's range, as its connections were seen to come; docs/railway.md says how to look. */
+const EDGE = "100.64.0.0/10";
+
+const GATEWAY_PORT = "18789";
+const APPROVAL_PORT = "18790";
+
+/** A secret from the environment of whoever applies this, else the one that is set already. */
+function secret(name: string) {
+  const value = process.env[name];
+  return value ? value : preserve();
+}
+
+export default defineRailway(() => {
+  const source = github(REPOSITORY);
+  const image = { builder: "DOCKERFILE", dockerfilePath: "deploy/Dockerfile" } as const;
+
+  const data = volume("redis-data");
+  const redis = service("redis", {
+    source,
+    build: { builder: "DOCKERFILE", dockerfilePath: "deploy/redis/Dockerfile" },
+    deploy: { restartPolicyType: "ALWAYS" },
+    volumeMounts: { "/data": data },
+    env: {
+      REDIS_GATEWAY_PASSWORD: secret("REDIS_GATEWAY_PASSWORD"),
+      REDIS_APPROVAL_PASSWORD: secret("REDIS_APPROVAL_PASSWORD"),
+      RAILWAY_DEPLOYMENT_DRAINING_SECONDS: "20",
+    },
+  });
+
+  const both = {
+    TRUSTED_PROXIES: EDGE,
+    APPROVAL_PUBLIC_URL: "https://${{approval.RAILWAY_PUBLIC_DOMAIN}}",
+    // Longer than DRAIN_SECONDS and the few seconds that closing takes after it.
+    RAILWAY_DEPLOYMENT_DRAINING_SECONDS: "35",
+    // Old and new serve side by side for so long.
+    RAILWAY_DEPLOYMENT_OVERLAP_SECONDS: "10",
+  };
+
+  const approval = service("approval", {
+    source,
+    build: image,
+    start: "python -m services.approval",
+    healthcheck: "/readyz",
+    replicas: 2,
+    deploy: { restartPolicyType: "ALWAYS" },
+    env: {
+      ...both,
+      REDIS_URL:
+        "redis://approval:${{redis.REDIS_APPROVAL_PASSWORD}}@${{redis.RAILWAY_PRIVATE_DOMAIN}}:6379/0",
+      BUS_SECRET: secret("BUS_SECRET"),
+      TOKEN_SECRET: secret("TOKEN_SECRET"),
+      APPROVAL_ADMIN_TOKEN: secret("APPROVAL_ADMIN_TOKEN"),
+      PORT: APPROVAL_PORT,
+      OPS_PORT: "18792",
+    },
+  });
+
+  const gateway = service("gateway", {
+    source,
+    build: image,
+    start: "python -m services.gateway",
+    healthcheck: "/readyz",
+    replicas: 3,
+    deploy: { restartPolicyType: "ALWAYS" },
+    env: {
+      ...both,
+      REDIS_URL:
+        "redis://gateway:${{redis.REDIS_GATEWAY_PASSWORD}}@${{redis.RAILWAY_PRIVATE_DOMAIN}}:6379/0",
+      BUS_SECRET: approval.env.BUS_SECRET,
+      OPENCLAW_GATEWAY_TOKEN: secret("OPENCLAW_GATEWAY_TOKEN"),
+      GATEWAY_PUBLIC_URL: "https://${{RAILWAY_PUBLIC_DOMAIN}}",
+      GATEWAY_ALLOWED_ORIGINS: "https://${{RAILWAY_PUBLIC_DOMAIN}}",
+      DRAIN_SECONDS: "20",
+      PORT: GATEWAY_PORT,
+      OPS_PORT: "18791",
+    },
+  });
+
+  return project("latchkey", { resources: [redis, data, approval, gateway] });
+});
