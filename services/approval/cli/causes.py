@@ -273,8 +273,8 @@ PAIRING_REQUIRED: Final = Cause(
     "pairing-required",
     "close code 1008 `pairing required: device is not approved yet`; `Approve this browser`",
     "Everything works, and a person has to say yes to this device, once for all replicas.",
-    "`latchkey devices approve {request_id}`, or Manage Devices at the approval service; the"
-    " dashboard then connects on its own, a command has to be run again.",
+    "`latchkey devices approve {request_id}`, or Manage Devices (`/setup` of the approval service);"
+    " the dashboard then connects on its own, a command has to be run again.",
 )
 SCOPES_PENDING: Final = Cause(
     "scopes-pending",
