@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from deploy.local.places import shown
+from deploy.local.places import DEFAULT_DATA_DIR, shown
 from deploy.local.ports import HOST
 from deploy.local.services import ADMIN_TOKEN, GATEWAY_TOKEN
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from deploy.local.settings import RunSettings
 
+DEFAULT_API: Final = f"http://{HOST}:18790"
+"""What the command talks to unless told otherwise."""
 _DASHBOARD: Final = """
 Open the dashboard and give it the gateway token, which this prints:
 
@@ -42,7 +44,7 @@ def announcement(
     api = f"http://{HOST}:{approval_port}"
     gateway_token = _in_shell(settings, environ, GATEWAY_TOKEN)
     admin_token = _in_shell(settings, environ, ADMIN_TOKEN)
-    curl = 'curl -sS -H "Authorization: Bearer $TOKEN"'
+    approving = _approving(settings, environ, api)
     redis = (
         "the one REDIS_URL names"
         if redis_port is None
@@ -75,15 +77,25 @@ It is told "pairing required" until you approve it, at
 
   {api}/setup
 
-with the admin token, which this prints; scripts use it, too:
+with the admin token, which this prints:
 
   TOKEN="{admin_token}"
   echo "$TOKEN"
-  {curl} {api}/v1/requests
-  {curl} -X POST {api}/v1/requests/<requestId>/approve
+
+or at a terminal, where the command finds the token by itself:
+
+  {approving}
 
 Ctrl-C ends everything.
 """
+
+
+def _approving(settings: RunSettings, environ: Mapping[str, str], api: str) -> str:
+    """Return the command that approves, with what it does not know by itself."""
+    where = f"APPROVAL_URL={api} " if api != DEFAULT_API else ""
+    known = environ.get(ADMIN_TOKEN, "").strip() or settings.data_dir == DEFAULT_DATA_DIR
+    file = "" if known else f" --secrets {shlex.quote(shown(settings.secrets_file))}"
+    return f"{where}bin/latchkey devices approve --latest{file}"
 
 
 def _in_shell(settings: RunSettings, environ: Mapping[str, str], name: str) -> str:

@@ -108,6 +108,16 @@ async def test_a_paired_device_wants_more(browser: Browser, house: Stack) -> Non
         async with client:
             assert "operator.admin" in admitted.scopes
             await one.sees(card, ONLINE)
+            row = one.page.locator("#gateways tr", has_text=house.gateways[0].boot_id[:8])
+            await one.sees(row, re.compile("1.*Well"))
+
+            await one.act(visitor.device_id, "New token")
+            await one.sees(one.page.get_by_role("dialog"), "void at once")
+            await one.confirm("Give a new token")
+            assert (await client.closed(within=10)).code == 4001
+            await one.sees(one.page.locator("#audit"), "was given a new token by an operator")
+        assert (await wants.refused(house.gateways[0], with_gateway_token=False)).code
+        await wants.visits(house.gateways[0])
 
 
 async def test_what_was_shown_is_what_is_approved(browser: Browser, house: Stack) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 from playwright.async_api import expect
 
@@ -13,6 +15,7 @@ from services.approval.sessions import COOKIE
 from shared.device.profile import CLI
 from tests.browser.screens import PHONE, SEE_MS, screen
 from tests.e2e.people import Operator, Visitor
+from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
@@ -145,3 +148,33 @@ async def test_the_keyboard_is_enough(browser: Browser, house: Stack) -> None:
         await one.page.keyboard.press("Enter")
         await expect(card).to_have_count(0)
         await expect(one.page.locator("#waiting-heading")).to_be_focused()
+
+
+async def _listeners(house: Stack, wanted: int) -> None:
+    """Wait until so many listen at the first approval."""
+    text = f"\nlatchkey_approval_listeners {wanted}.0\n"
+    async with aiohttp.ClientSession() as http, asyncio.timeout(WAIT_SECONDS):
+        while True:
+            async with http.get(f"{house.approvals[0].url}/metrics") as answer:
+                if text in await answer.text():
+                    return
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def test_a_page_that_nobody_looks_at_listens_no_more(browser: Browser, house: Stack) -> None:
+    visitor = Visitor(house, replace(CLI, display_name="While away"))
+    turn = (
+        "hidden => { Object.defineProperty(document, 'hidden', {configurable: true, value: hidden});"
+        "document.dispatchEvent(new Event('visibilitychange')); }"
+    )
+    async with screen(browser, house) as one:
+        await one.page.clock.install()
+        await one.come_in()
+        await _listeners(house, 1)
+        await one.page.evaluate(turn, arg=True)
+        await one.page.clock.fast_forward(31_000)
+        await _listeners(house, 0)
+        request_id = await visitor.waits(house.gateways[0])
+        await one.page.evaluate(turn, arg=False)
+        await expect(one.request(request_id)).to_be_visible(timeout=SEE_MS)
+        await one.sees(one.page.locator("#audit"), "While away asked to come in")

@@ -284,6 +284,11 @@ class TestApproval:
         set_up(appendonly="yes", maxmemory="0", maxmemory_policy="noeviction")
         await until(lambda: not said_of_store(approval), "approval has seen it")
         assert all(one.cause is None for one in await findings_of(url, env=env))
+        set_up(appendfsync="everysec")
+        await until(lambda: said_of_store(approval), "approval has seen it")
+        await warned_of(url, causes.WRITES_LATE, env=env)
+        set_up(appendfsync="always")
+        await until(lambda: not said_of_store(approval), "approval has seen it")
 
     async def test_another_bus_secret(self, env: dict[str, str], house: Stack) -> None:
         gateway = house._new_gateway({"BUS_SECRET": WRONG})
@@ -313,7 +318,10 @@ class TestRailway:
     async def test_draining_is_off(self, url: str, env: dict[str, str]) -> None:
         there = env | {"RAILWAY_PROJECT_ID": "p"}
         await warned_of(url, causes.DRAINING_OFF, env=there)
-        drained = there | {"RAILWAY_DEPLOYMENT_DRAINING_SECONDS": "30"}
+        short = there | {"RAILWAY_DEPLOYMENT_DRAINING_SECONDS": "15", "DRAIN_SECONDS": "20"}
+        found = await warned_of(url, causes.DRAINING_OFF, env=short)
+        assert "RAILWAY_DEPLOYMENT_DRAINING_SECONDS=22" in found.cure
+        drained = there | {"RAILWAY_DEPLOYMENT_DRAINING_SECONDS": "22"}
         assert all(one.cause is None for one in await findings_of(url, env=drained))
 
 

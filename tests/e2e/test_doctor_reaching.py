@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 from deploy.local.ports import Reservation
 from services.approval.cli import causes
 from services.approval.cli.doctor.journey import State
+from services.approval.cli.doctor.reaching import is_this_machine
 from tests.e2e.walking import HASTY, findings_of, stopped_by, warned_of
 
 if TYPE_CHECKING:
@@ -113,6 +114,16 @@ class TestTcp:
                 waiting.connect_ex(full.getsockname())
             url = f"ws://127.0.0.1:{full.getsockname()[1]}"
             await stopped_by(url, causes.TCP_SILENT, timeouts=HASTY)
+
+
+class TestInTheClear:
+    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+    def test_stays_on_this_machine(self, host: str) -> None:
+        assert is_this_machine(host)
+
+    @pytest.mark.parametrize("host", ["gateway.example", "10.0.0.1", "localhost.example"])
+    def test_can_be_read_on_the_way(self, host: str) -> None:
+        assert not is_this_machine(host)
 
 
 class TestTls:

@@ -26,12 +26,12 @@ _ELSEWHERE: Final = {"X-Forwarded-For": "203.0.113.7"}
 class Peer:
     """A new device that asks for `operator.read`."""
 
-    def __init__(self, latchkey: Latchkey) -> None:
+    def __init__(self, latchkey: Latchkey, name: str = "") -> None:
         self._latchkey = latchkey
         self._key = DeviceKey.generate()
         # The dashboard takes devices of one name for one device, and hides all but the latest.
-        name = f"Device {self._key.device_id[:6]}"
-        self._profile = replace(REFERENCE, display_name=name)
+        own = f"Device {self._key.device_id[:6]}"
+        self._profile = replace(REFERENCE, display_name=name or own)
         self._client: DeviceClient | None = None
 
     async def __aenter__(self) -> Self:

@@ -64,8 +64,7 @@ class Work:
         if device.idle and gateways:
             gateway = self._random.choice(gateways)
             device.connect(gateway, with_token=self._random.random() < 0.4)
-            if self._random.random() < MEETING_SHARE:
-                self._world.after(self._random.uniform(0.0, MEETING_SECONDS), self._meets, device)
+            self._perhaps_met(device)
         elif self._random.random() < 0.8:
             device.call()
         else:
@@ -92,6 +91,9 @@ class Work:
             device.operate(method, deviceId=other.key.device_id)
         else:
             device.operate(method, deviceId=other.key.device_id, role=other.role)
+        self._perhaps_met(device)
+
+    def _perhaps_met(self, device: Device) -> None:
         if self._random.random() < MEETING_SHARE:
             self._world.after(self._random.uniform(0.0, MEETING_SECONDS), self._meets, device)
 

@@ -29,7 +29,7 @@ NOT_BLINDLY: Final = (
 class Preview(msgspec.Struct, rename="camel", frozen=True):
     """What would be approved, and the command that does it."""
 
-    selected: objects.PendingRequest
+    selected: objects.WaitingRequest
     approve_command: str
 
 
@@ -89,7 +89,7 @@ async def approve(
 async def _approve(
     desk: Desk,
     approval: ApprovalClient,
-    selected: objects.PendingRequest,
+    selected: objects.WaitingRequest,
     known: objects.PairedDevice | None,
     *,
     yes: bool,
@@ -125,7 +125,7 @@ async def _approve(
 async def _say_whether_online(
     desk: Desk,
     approval: ApprovalClient,
-    request: objects.PendingRequest,
+    request: objects.WaitingRequest,
     online: Online | None,
     seconds: float,
 ) -> None:
@@ -151,7 +151,7 @@ async def _say_whether_online(
 
 async def _selected(
     approval: ApprovalClient, request_id: str | None
-) -> tuple[objects.PendingRequest | None, objects.PairedDevice | None]:
+) -> tuple[objects.WaitingRequest | None, objects.PairedDevice | None]:
     """Return the request that is meant (None: it does not wait), and its device if paired."""
     pending = await approval.pending()
     if request_id is not None:

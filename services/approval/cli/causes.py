@@ -273,8 +273,8 @@ PAIRING_REQUIRED: Final = Cause(
     "pairing-required",
     "close code 1008 `pairing required: device is not approved yet`; `Approve this browser`",
     "Everything works, and a person has to say yes to this device, once for all replicas.",
-    "`latchkey devices approve {request_id}`, or Manage Devices at the approval service; the"
-    " dashboard then connects on its own, a command has to be run again.",
+    "`latchkey devices approve {request_id}`, or Manage Devices (`/setup` of the approval service);"
+    " the dashboard then connects on its own, a command has to be run again.",
 )
 SCOPES_PENDING: Final = Cause(
     "scopes-pending",
@@ -381,6 +381,13 @@ APPENDONLY_OFF: Final = Cause(
     "Redis keeps its data in memory only.",
     "Start Redis with `appendonly yes` and `appendfsync always` (deploy/redis.conf), on a volume.",
 )
+WRITES_LATE: Final = Cause(
+    "writes-late",
+    "the last second's approvals are gone after a power cut",
+    "Redis answers before what it was told is on the disk.",
+    "Set `appendfsync always` in Redis, in its file and now: `redis-cli CONFIG SET appendfsync"
+    " always`.",
+)
 MEMORY_EVICTS: Final = Cause(
     "memory-evicts",
     "single devices have to be approved again, at random",
@@ -391,8 +398,8 @@ MEMORY_EVICTS: Final = Cause(
 DRAINING_OFF: Final = Cause(
     "draining-off",
     "close code 1006 at every deploy, all at once",
-    "Railway kills the old replicas at once, so that their clients are not told to come back.",
-    "Set the service variable `RAILWAY_DEPLOYMENT_DRAINING_SECONDS=30`.",
+    "Railway kills the old replicas before they have told their clients to come back.",
+    "Set the service variable `RAILWAY_DEPLOYMENT_DRAINING_SECONDS={seconds}`.",
 )
 
 ALL: Final = tuple(value for value in tuple(globals().values()) if isinstance(value, Cause))

@@ -232,7 +232,7 @@ def where(surroundings: Surroundings) -> tuple[str, ...]:
     known = surroundings.public_url
     return (
         "Set APPROVAL_URL to the approval service's address"
-        + (f"; people reach it at {known}" if known else "")
+        + (f"; people reach it at {known}/setup" if known else "")
         + ". `make run` starts one on http://127.0.0.1:18790.",
     )
 
@@ -242,7 +242,7 @@ def not_here(surroundings: Surroundings) -> tuple[str, ...]:
     known = surroundings.public_url
     return (
         "This is a gateway's shell: it holds no admin token, and may not approve anybody.",
-        f"Open {known} in a browser, or"
+        f"Open {known}/setup in a browser, or"
         if known
         else "Its APPROVAL_PUBLIC_URL is not set, so it cannot say where approval is.",
         "run latchkey in the approval service's shell. On Railway:",

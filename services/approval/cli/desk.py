@@ -38,9 +38,9 @@ class Desk:
         if yes:
             return
         if not self.output.asks:
-            raise NotConfirmed("not-confirmed", "nobody is here to say yes", f"Say it with: {how}")
+            raise NotConfirmed("not-confirmed", "Nobody is here to say yes.", f"Say it with: {how}")
         if not click.confirm(question, err=True):
-            raise NotConfirmed("not-confirmed", "nothing was done")
+            raise NotConfirmed("not-confirmed", "Nothing was done.")
 
 
 def at_desk(function: Callable[..., Coroutine[Any, Any, int | None]]) -> Callable[..., None]:

@@ -13,14 +13,14 @@ from services.approval.cli.errors import Misused, Refused
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.approval.objects import PairedDevice, PendingRequest
+    from services.approval.objects import PairedDevice, WaitingRequest
 
 PREFIX_LEAST_CHARACTERS: Final = 8
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _SEE: Final = "`latchkey devices list` shows what there is."
 
 
-def request_named(given: str, pending: Sequence[PendingRequest]) -> PendingRequest | None:
+def request_named(given: str, pending: Sequence[WaitingRequest]) -> WaitingRequest | None:
     """Return the waiting request of this id or beginning of an id; None where none is.
 
     Raises Misused for what is no id, Refused where several begin so.

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from services.approval.cli.exits import Exit
 from services.approval.cli.words import escaped, safe
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Output:
             said = {"name": error.name, "message": error.message, "advice": list(error.advice)}
             self.document({"error": {"exitCode": int(error.exit), **said}})
             return
-        self._err.print(Text.assemble(("Error: ", "bold red"), escaped(error.message)))
+        prefix = "" if error.exit is Exit.NOT_CONFIRMED else "Error: "
+        self._err.print(Text.assemble((prefix, "bold red"), escaped(error.message)))
         for line in error.advice:
             self._err.print(Text(escaped(line)))
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from services.approval.cli.output import Row
-    from services.approval.objects import PairedDevice, PendingRequest
+    from services.approval.objects import PairedDevice, WaitingRequest
 
 MARK: Final = "!"
 MARKED: Final = f"{MARK} gives power over other devices, or over the machine behind the gateway."
@@ -20,7 +20,7 @@ _THIS_MACHINE: Final = "this machine, or a proxy on it"
 _NODE: Final = "node: runs commands that the gateway sends it"
 
 
-def name_of(about: PendingRequest | PairedDevice) -> str:
+def name_of(about: WaitingRequest | PairedDevice) -> str:
     """Return what to call a device: a person's label, else its own name, else its kind."""
     label = getattr(about, "operator_label", UNSET)
     for name in (label, about.display_name):
@@ -30,7 +30,7 @@ def name_of(about: PendingRequest | PairedDevice) -> str:
 
 
 def request_rows(
-    request: PendingRequest, known: PairedDevice | None, *, now_ms: int
+    request: WaitingRequest, known: PairedDevice | None, *, now_ms: int
 ) -> Iterable[Row]:
     """Return all that a person should see before saying yes."""
     held = set(known.scopes) if known else set()
@@ -39,7 +39,7 @@ def request_rows(
     yield "kind", words.kind_of(request.client_id, request.client_mode)
     yield "platform", words.safe(_joined(request.platform, request.device_family))
     yield "address", words.safe(_text(request.remote_ip) or _THIS_MACHINE)
-    yield "asked", words.ago(request.ts, now_ms)
+    yield "asked", _asked(request, now_ms)
     if known is not None:
         yield "paired as", f"{name_of(known)}, {words.ago(known.approved_at_ms, now_ms)}"
     yield "role", ", ".join(_NODE if role == "node" else role for role in request.roles)
@@ -48,19 +48,19 @@ def request_rows(
     yield "device", words.safe(request.device_id)
 
 
-def needs_care(request: PendingRequest) -> bool:
+def needs_care(request: WaitingRequest) -> bool:
     """Say whether something in a request is marked."""
     return any(map(words.is_powerful, request.scopes))
 
 
-def pending_row(request: PendingRequest, now_ms: int) -> list[str]:
+def pending_row(request: WaitingRequest, now_ms: int) -> list[str]:
     """Return the cells of a waiting request."""
     return [
         request.request_id,
         name_of(request) + (" (paired already)" if request.is_repair else ""),
         _asks_for(request.roles, request.scopes),
         _text(request.remote_ip) or "this machine",
-        words.ago(request.ts, now_ms),
+        _asked(request, now_ms),
     ]
 
 
@@ -99,6 +99,11 @@ def _scope_line(scope: str, held: set[str]) -> str:
     mark = MARK if words.is_powerful(scope) else " "
     news = "" if not held else " (has it)" if scope in held else " (new)"
     return f"{mark} {words.safe(scope)}: {words.scope_in_words(scope)}{news}"
+
+
+def _asked(request: WaitingRequest, now_ms: int) -> str:
+    first, last = (words.ago(at, now_ms) for at in (request.ts, request.last_asked_at_ms))
+    return first if first == last else f"{first}, last {last}"
 
 
 def _text(value: object) -> str:

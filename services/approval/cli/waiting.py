@@ -13,7 +13,7 @@ from services.approval.cli.errors import OutcomeUnknown, Unreachable
 
 if TYPE_CHECKING:
     from services.approval.cli.client import ApprovalClient
-    from services.approval.objects import PairedDevice, PendingRequest
+    from services.approval.objects import PairedDevice, WaitingRequest
 
 POLL_SECONDS: Final = 0.5
 WAIT_SECONDS: Final = 30.0
@@ -51,7 +51,7 @@ async def until_online(
         await asyncio.sleep(min(POLL_SECONDS, seconds - passed))
 
 
-async def asks_again(approval: ApprovalClient, device_id: str) -> PendingRequest | None:
+async def asks_again(approval: ApprovalClient, device_id: str) -> WaitingRequest | None:
     """Return what the device asks for now, if it asks for something else than was approved."""
     waiting = await approval.pending()
     return next((one for one in waiting if one.device_id == device_id), None)

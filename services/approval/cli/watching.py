@@ -10,7 +10,7 @@ import msgspec
 
 from services.approval.cli.auditing import entry_line
 from services.approval.cli.desk import Desk, at_desk
-from services.approval.cli.errors import Unreachable
+from services.approval.cli.errors import OutcomeUnknown, Unreachable
 from services.approval.plan import AuditEntry
 
 COME_BACK_SECONDS: Final = 1.0
@@ -40,7 +40,7 @@ async def watch(desk: Desk, *, after: int | None, count: int | None) -> None:
                     _tell(desk, number, name, data)
                     if left is not None and (left := left - 1) == 0:
                         return
-            except Unreachable:
+            except (Unreachable, OutcomeUnknown):
                 if not reached:
                     raise
                 desk.output.aside("The connection was lost; trying again ...", "dim")

@@ -36,15 +36,12 @@ async def ui_part(plan: Plan) -> Report:
         running(plan.data / "dashboard-3", plan.heard, _served(3)) as latchkey_3,
         browsing(chromium) as browser,
     ):
+        if plan.picture is not None:
+            async with AsyncExitStack() as ending:
+                await UiStory(latchkey_4, browser, ending).picture(plan.picture)
         for _ in range(plan.rounds):
             await _told(latchkey_4, browser, DASHBOARD_4, rows_4)
             await _told(latchkey_3, browser, DASHBOARD_3, rows_3)
-        if plan.picture is not None:
-            async with AsyncExitStack() as ending:
-                story = UiStory(latchkey_4, browser, ending)
-                for step in (story.opened, story.approved, story.devices_listed):
-                    await step()
-                await story.picture(plan.picture)
     return Report(rows, [browser.name])
 
 

@@ -152,9 +152,16 @@ class UiStory:
         return closed, "gone", f"HTTP {status}"
 
     async def picture(self, path: Path) -> None:
-        """Write a screenshot of the page of devices, with one that asks."""
-        await self._next_peer().ask()
-        await self._page.see(selector=_pending(self._peer.device_id))
+        """Write a screenshot of the page of devices: one connected, one that asks."""
+        await self.opened()
+        await self.approved()
+        laptop, phone = self._next_peer("Laptop"), self._next_peer("Phone")
+        await laptop.approved()
+        await laptop.come_in()
+        await phone.ask()
+        await self._page.go(f"{self._site}/settings/devices")
+        await self._page.see("^connected$", selector=_row(laptop.device_id))
+        await self._page.see(selector=_pending(phone.device_id))
         await self._page.picture(path)
 
     # What they are made of.
@@ -198,8 +205,8 @@ class UiStory:
         await self._page.click(f"{_row(device_id)} .device-entry__menu-trigger")
         await self._page.click(f'{_row(device_id)} wa-dropdown-item[value="{action}"]')
 
-    def _next_peer(self) -> Peer:
-        self._peer = Peer(self._latchkey)
+    def _next_peer(self, name: str = "") -> Peer:
+        self._peer = Peer(self._latchkey, name)
         self._ending.push_async_exit(self._peer)
         return self._peer
 

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from deploy.local.announcement import announcement
+from deploy.local.places import DEFAULT_DATA_DIR
 from deploy.local.secrets_file import load_secrets
-from deploy.local.services import SECRETS
+from deploy.local.services import ADMIN_TOKEN, SECRETS
 from deploy.local.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -55,6 +58,21 @@ def test_the_page_is_named_and_no_secret_is_in_its_address(settings: RunSettings
     said = text(settings, {})
     assert said.index("/setup") < said.index("Connect a device")
     assert set(re.findall(r"http\S*/setup\S*", said)) == {"http://127.0.0.1:18790/setup"}
+
+
+def test_the_command_is_told_what_it_does_not_know(settings: RunSettings) -> None:
+    def command(settings: RunSettings, environ: Mapping[str, str], port: int = 18790) -> str:
+        said = announcement(settings, environ, gateway_port=18789, approval_port=port, redis_port=3)
+        found = re.search(r"(?m)^  (.*bin/latchkey .*)$", said)
+        assert found is not None
+        return found[1]
+
+    usual = replace(settings, data_dir=DEFAULT_DATA_DIR)
+    assert command(usual, {}) == "bin/latchkey devices approve --latest"
+    assert command(usual, {}, 9).startswith("APPROVAL_URL=http://127.0.0.1:9 bin/latchkey ")
+    assert command(settings, {ADMIN_TOKEN: "t"}) == "bin/latchkey devices approve --latest"
+    words = shlex.split(command(settings, {}))
+    assert words[-2:] == ["--secrets", str(settings.secrets_file)]
 
 
 def test_the_dashboard_is_named_where_there_is_one(settings: RunSettings) -> None:

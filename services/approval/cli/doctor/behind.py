@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from services.approval.cli.doctor.journey import Journey
 
 AT_ONCE: Final = 4
+DRAIN_SECONDS: Final = 20
+"""How long a gateway takes to leave unless told otherwise."""
+LEAVING_SECONDS: Final = 2
+"""What it needs beyond that."""
 _WARNINGS: Final = (
     ("appendonly is off", causes.APPENDONLY_OFF),
+    ("appendfsync is", causes.WRITES_LATE),
     ("maxmemory-policy", causes.MEMORY_EVICTS),
 )
 _NO_STICKINESS: Final = "no sticky sessions are needed: each asks the same approval"
@@ -106,11 +111,17 @@ async def ask_approval(journey: Journey) -> None:
         journey.ok(f"{approval.url} is ready, replica {ready.boot_id[:12]}")
         for dependency in (ready.dependencies or {}).values():
             for warning in dependency.warnings or ():
-                for begins, cause in _WARNINGS:
-                    if warning.startswith(begins):
-                        journey.warn(cause, warning)
+                _tell_warning(journey, warning)
         if surroundings.admin_token is not None:
             await _ask_as_operator(journey, approval)
+
+
+def _tell_warning(journey: Journey, warning: str) -> None:
+    for begins, cause in _WARNINGS:
+        if warning.startswith(begins):
+            journey.warn(cause, warning)
+            return
+    journey.note(warning)
 
 
 async def _ask_as_operator(journey: Journey, approval: ApprovalClient) -> None:
@@ -136,10 +147,20 @@ async def look_at_settings(journey: Journey) -> None:
     if not surroundings.text("RAILWAY_PROJECT_ID"):
         return
     name = "RAILWAY_DEPLOYMENT_DRAINING_SECONDS"
-    if surroundings.text(name) in {"", "0"}:
-        journey.warn(causes.DRAINING_OFF, f"{name} is not set on this service")
+    given = _seconds(surroundings.text(name), 0)
+    least = _seconds(surroundings.text("DRAIN_SECONDS"), DRAIN_SECONDS) + LEAVING_SECONDS
+    if given < least:
+        found = f"{name} is {given:g} on this service, and leaving takes up to {least:g} s"
+        journey.warn(causes.DRAINING_OFF, found, seconds=f"{least:g}")
     else:
-        journey.ok(f"{name} is {surroundings.text(name)}")
+        journey.ok(f"{name} is {given:g}, and leaving takes up to {least:g} s")
+
+
+def _seconds(text: str, otherwise: float) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return otherwise
 
 
 async def withdraw(journey: Journey) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.approval.cli import causes
 from services.approval.cli.doctor.journey import Wrong
+from shared.addresses import is_loopback
 
 if TYPE_CHECKING:
     from services.approval.cli.doctor.journey import Journey
@@ -67,7 +68,8 @@ async def connect(journey: Journey) -> None:
 async def secure(journey: Journey) -> None:
     """Speak TLS, with the certificate checked; in the clear there is nothing to do."""
     if not journey.secure:
-        journey.note("none: the address begins with ws://")
+        readable = "" if is_this_machine(journey.host) else "; what is sent can be read on the way"
+        journey.note(f"none: the address begins with ws://{readable}")
         return
     plain_url = f"ws://127.0.0.1:{journey.port}"
     try:
@@ -98,6 +100,11 @@ async def secure(journey: Journey) -> None:
         journey.warn(causes.TLS_ENDS_SOON, found)
     else:
         journey.ok(found)
+
+
+def is_this_machine(host: str) -> bool:
+    """Say whether what is sent to a host stays on this machine."""
+    return host == "localhost" or is_loopback(host)
 
 
 async def speaks_tls(journey: Journey) -> bool:

@@ -132,7 +132,7 @@ class TestSurroundings:
         )
         assert result.exit_code == 4
         assert "a gateway's shell" in result.stderr
-        assert "https://approve.example" in result.stderr
+        assert "https://approve.example/setup" in result.stderr
         assert "railway ssh --service approval" in result.stderr
 
     def test_in_the_shell_of_approval_it_talks_to_that_one(self) -> None:
