@@ -114,9 +114,9 @@ def test_the_proxys_address_is_the_only_one_that_is_trusted() -> None:
 
 
 class TestProxy:
-    @pytest.mark.parametrize("backend", ["backend gateways", "backend approvals"])
+    @pytest.mark.parametrize("backend", ["gateways", "unready-gateways", "approvals"])
     def test_a_random_replica_each_time(self, backend: str) -> None:
-        lines = section(backend)
+        lines = section(f"backend {backend}")
         assert "balance random(1)" in lines
         assert not re.search(r"\b(stick|stick-table|cookie|source|hash-type)\b", " ".join(lines))
 
@@ -136,8 +136,13 @@ class TestProxy:
             assert any(line.startswith(f"http-request set-header {header} ") for line in lines)
         assert "http-request del-header X-Forwarded-For" in lines
 
-    def test_it_sends_nobody_to_a_replica_that_is_not_ready(self) -> None:
+    def test_it_sends_nobody_to_a_replica_that_is_not_ready_while_one_is(self) -> None:
         lines = section("defaults")
+        assert section("frontend edge")[-2:] == [
+            "use_backend unready-gateways if { nbsrv(gateways) eq 0 }",
+            "default_backend gateways",
+        ]
+        assert not any("no-check" in line for line in section("backend gateways"))
         assert "option httpchk GET /readyz" in lines
         assert any(line.startswith("default-server check ") for line in lines)
 
