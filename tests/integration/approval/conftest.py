@@ -24,7 +24,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def here(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[Replica]:
-    async with replica(redis_server.approval_url, clock) as one:
+    async with replica(redis_server.approval_url, clock, admin_url=redis_server.admin_url) as one:
         yield one
 
 
@@ -35,7 +35,7 @@ def store(here: Replica) -> Store:
 
 @pytest.fixture
 async def there(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[Replica]:
-    async with replica(redis_server.approval_url, clock) as one:
+    async with replica(redis_server.approval_url, clock, admin_url=redis_server.admin_url) as one:
         yield one
 
 

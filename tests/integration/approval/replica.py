@@ -65,18 +65,20 @@ class _NoDelay:
 class Replica:
     """One approval replica; several over one Redis share all there is.
 
-    `told` is the news it has told, `health` what its readiness says.
+    `told` is the news it has told, `health` what its readiness says; `redis` is for the test alone.
     """
 
     def __init__(
         self,
         redis: Redis,
+        looking: Redis,
+        *,
         clock: Clock,
         settings: Settings,
         registry: Registry | None = None,
         events: dict[str, Any] | None = None,
     ) -> None:
-        self.redis: Final[Any] = redis  # its types cover bytes and text, ours are bytes
+        self.redis: Final[Any] = looking  # its types cover bytes and text, ours are bytes
         self.told: Final[list[Changed]] = []
         self.health = Health(ok=True, reason="a test says so")
         self.metrics: Final = Metrics()
@@ -164,20 +166,31 @@ async def replica(
     redis_url: str,
     clock: Clock | None = None,
     *,
+    admin_url: str = "",
     registry: Registry | None = None,
     events: dict[str, Any] | None = None,
     **settings: str,
 ) -> AsyncIterator[Replica]:
     """Return a replica in a time of its own; settings are named as in the environment.
 
-    `events` are the bounds of Events, where they are not the usual ones.
+    `events` are the bounds of Events, where they are not the usual ones. The test itself looks into
+    Redis as the user of `admin_url`, if it is given: approval may do no more than its work takes.
     """
     client = make_client(redis_url, max_connections=8, timeout_seconds=2.0)
+    looking = make_client(admin_url or redis_url, max_connections=8, timeout_seconds=2.0)
     try:
         told = _settings(redis_url, **settings)
-        yield Replica(client, clock or FakeClock(), told, registry, events)
+        yield Replica(
+            client,
+            looking,
+            clock=clock or FakeClock(),
+            settings=told,
+            registry=registry,
+            events=events,
+        )
     finally:
         await client.aclose()
+        await looking.aclose()
 
 
 async def everything(admin_url: str) -> dict[str, bytes]:

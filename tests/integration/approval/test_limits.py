@@ -28,6 +28,7 @@ async def here(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[Rep
     async with replica(
         redis_server.approval_url,
         clock,
+        admin_url=redis_server.admin_url,
         PENDING_LIMIT=str(MOST),
         PENDING_LIMIT_PER_ADDRESS=str(PER_ADDRESS),
     ) as one:
