@@ -52,15 +52,10 @@ async def test_nothing_is_refused_them(stack: Stack) -> None:
     visitor = await pair(stack)
     client, _ = await visitor.stays(stack.gateways[1])
     async with Operator(stack, stack.approvals[1]) as operator:
-<<<<<<< HEAD
-        for listed in ("replicas", "requests", "devices"):
-            assert (await operator.call("GET", listed)).status == 200
-=======
         for path in ("requests", "devices", f"devices/{visitor.device_id}", "replicas", "audit"):
             assert (await operator.call("GET", path)).status == 200
         label = await operator.call("PATCH", f"devices/{visitor.device_id}", {"label": "desk"})
         assert label.status == 200
->>>>>>> deploy
         assert (await operator.call("POST", f"requests/{request_id}/reject")).status == 200
         assert (await operator.rotate(visitor.device_id)).status == 200
         assert (await operator.revoke(visitor.device_id)).status == 200
