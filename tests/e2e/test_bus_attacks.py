@@ -118,15 +118,36 @@ def redis_client(url: str) -> redis_asyncio.Redis:
     return redis_asyncio.Redis.from_url(url, protocol=2)
 
 
-@pytest.fixture(params=["with a gateway's rights", "with all rights"])
-async def intruder(
-    house: Stack, request: pytest.FixtureRequest
-) -> AsyncIterator[redis_asyncio.Redis]:
-    """Somebody who holds a Redis URL, and no BUS_SECRET."""
-    rights = "gateway" in request.param
-    client = redis_client(house.redis.gateway_url if rights else house.redis.admin_url)
-    yield client
-    await client.aclose()
+class Intruder:
+    """Somebody who holds Redis URLs: a channel is reached with the rights of who may publish there.
+
+    A gateway may ask, and approval may answer and tell news; an administrator may do anything.
+    """
+
+    def __init__(self, asking: str, answering: str) -> None:
+        self._asking = redis_client(asking)
+        self._answering = redis_client(answering)
+
+    async def publish(self, channel: str, data: bytes) -> int:
+        """Publish, and return how many heard it."""
+        asks = channel.startswith(ask_channel(""))
+        heard: int = await (self._asking if asks else self._answering).publish(channel, data)
+        return heard
+
+    async def aclose(self) -> None:
+        """Hang up."""
+        await self._asking.aclose()
+        await self._answering.aclose()
+
+
+@pytest.fixture(params=["with the services' rights", "with all rights"])
+async def intruder(house: Stack, request: pytest.FixtureRequest) -> AsyncIterator[Intruder]:
+    """Somebody who holds every Redis URL, and no BUS_SECRET."""
+    redis = house.redis
+    urls = (redis.gateway_url, redis.approval_url)
+    one = Intruder(*urls) if "services" in request.param else Intruder(*[redis.admin_url] * 2)
+    yield one
+    await one.aclose()
 
 
 def bus_secret(house: Stack) -> str:
@@ -150,7 +171,7 @@ def admission(key: DeviceKey, **more: Any) -> Admission:
 
 class TestAttack31:
     async def test_attack_31_what_is_not_sealed_by_us_is_dropped_and_counted(
-        self, house: Stack, intruder: redis_asyncio.Redis
+        self, house: Stack, intruder: Intruder
     ) -> None:
         stranger = Envelope(("another secret of 32 characters.",), new_boot_id())
         victim = await pair(house)
@@ -183,7 +204,7 @@ class TestAttack31:
         await self.goes_on(house, victim)
 
     async def test_attack_31_ten_megabytes_are_not_even_opened(
-        self, house: Stack, intruder: redis_asyncio.Redis
+        self, house: Stack, intruder: Intruder
     ) -> None:
         victim = await pair(house)
         counts = await Counts(house.services, "rejected-oversized").start()
@@ -194,7 +215,7 @@ class TestAttack31:
         await self.goes_on(house, victim)
 
     async def test_attack_31_what_was_captured_is_worth_nothing_anywhere(
-        self, house: Stack, intruder: redis_asyncio.Redis
+        self, house: Stack, intruder: Intruder
     ) -> None:
         victim = await pair(house)
         async with captured(house) as messages:
@@ -233,7 +254,7 @@ class TestAttack31:
         await self.goes_on(house, victim)
 
     async def test_attack_31_no_forged_answer_lets_anybody_in(
-        self, house: Stack, intruder: redis_asyncio.Redis
+        self, house: Stack, intruder: Intruder
     ) -> None:
         """While a question is open: the right ids, and the wrong seal or the wrong replica."""
         gateway = house.gateways[0]
@@ -264,7 +285,7 @@ class TestAttack31:
             msgspec.msgpack.encode([[[1, "ok", {"tag": "none"}]] * 300]),
             msgspec.msgpack.encode(["weather", "fine"]),
         ]
-        client = redis_client(house.redis.gateway_url)
+        client = Intruder(house.redis.gateway_url, house.redis.approval_url)
         async with contextlib.aclosing(client):
             asks = await Counts(house.approvals, "questions_dropped-malformed").start()
             inboxes = await Counts(house.gateways, "answers_dropped-malformed").start()

@@ -248,7 +248,7 @@ class TestRedisUrl:
     def test_a_redis_that_is_named_is_used_and_none_is_started(
         self, tmp_path: Path, redis_server: RedisServer
     ) -> None:
-        with running(tmp_path, REDIS_URL=redis_server.approval_url) as run:
+        with running(tmp_path, REDIS_URL=redis_server.admin_url) as run:
             assert len(run.wait_ready()) == 4
             assert "the one REDIS_URL names" in run.output
             assert not (run.data / "redis").exists()
