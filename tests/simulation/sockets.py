@@ -42,13 +42,13 @@ class Transport:
         self.connection: Connection | None = None
 
     def write(self, data: bytes) -> None:
-        """Send frames."""
-        if not self._closing:
+        """Send frames; what a killed process leaves behind sends none."""
+        if not self._closing and not self._socket.gateway.process.gone:
             self._socket.sent(data)
 
     def close(self) -> None:
         """End the socket."""
-        if not self._closing:
+        if not self._closing and not self._socket.gateway.process.gone:
             self._closing = True
             self._socket.hung_up()
             self._socket.gateway.process.loop.call_soon(self._lost)
