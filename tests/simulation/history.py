@@ -87,12 +87,16 @@ class Histories:
                 return self._times[tag]
         return ALWAYS
 
-    def closed_since(self, session: Session) -> bool:
-        """Say whether any history has a change that closes a session, after it was decided."""
+    def closed_since(self, session: Session, server: Server) -> bool:
+        """Say whether a change closes a session: one made after it was decided, in any history.
+
+        News of a history that was lost may come late, and then takes effect whenever it was made.
+        """
+        known = self._of.get(server, {})
         return any(
             change.device_id == session.device_id
             and closes(change, session.role)
-            and self._times[tag] > session.decided_at
+            and (self._times[tag] > session.decided_at or tag not in known)
             for tag, change in self._changes.items()
         )
 

@@ -5,8 +5,8 @@ I1  nobody is served longer than the lease after the right to it ended in the st
 I2  nobody is admitted who had no right to it within the lease before asking, nor by an answer that
     is older than a revoke which that gateway has heard of
 I3  what one call id writes, and what ends one request, happens once in the history that survives
-I5  a session is closed by us only for a reason: its device was touched (4001), no beat of a lease's
-    length was answered with all there was (1013), or history was lost after the last that was
+I5  a session is closed by us only for a reason: its device was touched, since then or in a history
+    that was lost (4001), no beat of a lease's length was answered with all there was (1013), or history was lost after the last that was
     (1012); by a close frame, unless the client closed first
 I6  whoever changes something by a call has the right to it at that moment (`callers.py`), and hears
     of success once that gateway has applied it, or when there is no more time
@@ -196,7 +196,7 @@ class Oracle:
         beat = gateway.beat
         if code == CloseCode.DEVICE_REMOVED:
             self._world.mattered["R9"] += 1
-            if not self.histories.closed_since(session):
+            if not self.histories.closed_since(session, self.server):
                 self._world.violate("I5", f"{device.name} is closed, and nobody touched it")
         elif code == CloseCode.TRY_AGAIN:
             self._world.mattered["lease"] += 1
