@@ -6,8 +6,9 @@ I2  nobody is admitted who had no right to it within the lease before asking, no
     is older than a revoke which that gateway has heard of
 I3  what one call id writes, and what ends one request, happens once in the history that survives
 I5  a session is closed by us only for a reason: its device was touched, since then or in a history
-    that was lost (4001), no beat of a lease's length was answered with all there was (1013), or history was lost after the last that was
-    (1012); by a close frame, unless the client closed first
+    that was lost (4001), no beat of a lease's length was answered with all there was (1013), or
+    history was lost after the last that was (1012); by a close frame, unless the client closed
+    first
 I6  whoever changes something by a call has the right to it at that moment (`callers.py`), and hears
     of success once that gateway has applied it, or when there is no more time
 
