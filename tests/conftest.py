@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +13,9 @@ from tests.support.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A shell's background ignores SIGINT, and the programs that tests interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class StartStack(Protocol):
