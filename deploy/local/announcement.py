@@ -73,7 +73,7 @@ Connect a device: ours, or any client of the OpenClaw protocol with the gateway 
   export OPENCLAW_GATEWAY_TOKEN="{gateway_token}"
   openclaw node run --host {HOST} --port {gateway_port}
 {dashboard}{local}
-It is told "pairing required" until you approve it, at
+A device is told "pairing required" until you approve it, at
 
   {api}/setup
 
