@@ -35,7 +35,8 @@ class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
     `call_id` is the connection's id and stays the same over all tries, so that what a try wrote
     is found by the next; a question asked anew (ASKED_ANEW) is another call. `method`: `token`
     (the gateway token was right) or `device-token`; then `candidate` is to be verified, and
-    `candidate_field` says where it stood in `auth`; `wrong_secret`: a gateway token that came is
+    `candidate_field` says where it stood in `auth` (beside a right gateway token it is told as
+    well, for an address where that one is locked out); `wrong_secret`: a gateway token that came is
     wrong; `guessed_secret`: and it is not the candidate itself, so it counts even if that one is
     right. `address` is the client's IP address. After `not_after_ms` (store's clock; 0: not
     known) nothing is written for this question any more. `trusted`: the client is one of the
@@ -63,13 +64,15 @@ class Knock(msgspec.Struct, tag="knock", array_like=True, frozen=True):
     """The question of a client that proves no device, or brings no secret that could be right.
 
     `classes` are the kinds of secrets it brought; `right`: the gateway found it in order. A wrong
-    one is counted, a right one is let through unless the address is locked out.
+    one is counted, a right one is let through unless the address is locked out. After
+    `not_after_ms` (store's clock; 0: not known) nothing is counted for it any more.
     """
 
     call_id: str
     address: str
     classes: list[str]
     right: bool
+    not_after_ms: int = 0
 
 
 class Calling(msgspec.Struct, array_like=True, frozen=True):
@@ -152,8 +155,6 @@ class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
 class Leaving(msgspec.Struct, tag="leaving", array_like=True, frozen=True):
     """A gateway leaves for good: nobody is connected to it any more. The answer is Clear."""
 
-    connections: int = 0
-
 
 Question = Admission | Knock | BeatQuestion | Call | Leaving
 
@@ -162,7 +163,7 @@ class Admitted(msgspec.Struct, tag="admitted", array_like=True, frozen=True):
     """Yes, decided at `change`. `token_scopes` are those of the device token, sorted.
 
     `epoch` names the span in which sockets of this device and role stay open: a rotation or a
-    revocation ends it.
+    revocation ends it. `method` is what let it in, as for Admission; empty: what was asked with.
     """
 
     change: Change
@@ -170,6 +171,7 @@ class Admitted(msgspec.Struct, tag="admitted", array_like=True, frozen=True):
     token_scopes: list[str]
     issued_at_ms: int
     epoch: str = ""
+    method: str = ""
 
 
 class NeedsPairing(msgspec.Struct, tag="needs-pairing", array_like=True, frozen=True):

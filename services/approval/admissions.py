@@ -12,7 +12,14 @@ import structlog
 from services.approval import grants, log_events, policy
 from services.approval.errors import StoreUnavailable
 from services.approval.ledger import Entry, Ledger
-from services.approval.lockouts import Guard, attempt_of, failed_with, proven_with, succeeded_with
+from services.approval.lockouts import (
+    Guard,
+    attempt_of,
+    failed_with,
+    proven_with,
+    succeeded_with,
+    without_locked_secret,
+)
 from services.approval.objects import pending_json
 from services.approval.readings import Waiting
 from services.approval.records import DISPLACED, EXPIRED, SUPERSEDED
@@ -97,10 +104,12 @@ class Admissions:
     ) -> Reply | asyncio.Future[Reply]:
         """Judge by what was read; what has to be written goes on as a task."""
         now_ms = self._store.now_ms()
-        verdict = self._judged(question, held, now_ms)
         if question.trusted:
             guard = Guard(None)
-        elif isinstance(verdict, policy.Deny) and verdict.why == "device-token-mismatch":
+        question = without_locked_secret(question, guard, now_ms)
+        verdict = self._judged(question, held, now_ms)
+        denied = isinstance(verdict, policy.Deny) and verdict.why == "device-token-mismatch"
+        if denied and not question.trusted:
             return asyncio.ensure_future(self._failed(question, head))
         locked_ms = guard.locked_ms(succeeded_with(question), now_ms)
         if locked_ms:
@@ -116,7 +125,10 @@ class Admissions:
         """Count a wrong secret before the client hears of it."""
         try:
             locked_ms = await self._store.count_failure(
-                limit_key(question.address), attempt_of(question), failed_with(question)
+                limit_key(question.address),
+                attempt_of(question),
+                failed_with(question),
+                not_after_ms=question.not_after_ms,
             )
         except StoreUnavailable as missing:
             self._warn(question, missing)
@@ -130,7 +142,12 @@ class Admissions:
         address = limit_key(question.address)
         try:
             if question.guessed_secret:
-                await self._store.count_failure(address, attempt_of(question), [SHARED_SECRET])
+                await self._store.count_failure(
+                    address,
+                    attempt_of(question),
+                    [SHARED_SECRET],
+                    not_after_ms=question.not_after_ms,
+                )
             await self._store.clear_failures(address, proven_with(question))
         except StoreUnavailable as missing:
             self._warn(question, missing)
@@ -191,6 +208,7 @@ class Admissions:
                 token_scopes=list(token.scopes),
                 issued_at_ms=token.issued_at_ms,
                 epoch=token.epoch,
+                method=question.method,
             )
         pairing = verdict.pairing
         return NeedsPairing(

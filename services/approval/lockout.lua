@@ -2,11 +2,13 @@
 --
 -- KEYS  1 the guard of one address  2 the mark of this call
 -- ARGV  1 `fail` or `clear`  2 window ms  3 failures that lock  4 lock ms  5 call mark ttl ms
---       6.. credential classes
+--       6 not after (ms on this server's clock, 0 for never: later, nothing is written)
+--       7.. credential classes
 --
 -- The guard is a msgpack map: class -> {failures, since ms, locked until ms}. A failure is counted
 -- once for its call; a success clears its class, unless that is locked.
--- Returns for how many ms one of these classes was locked before this attempt; 0: none.
+-- Returns for how many ms one of these classes was locked before this attempt; 0: none;
+-- -1: it came too late.
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -14,16 +16,17 @@ local value = redis.call('GET', KEYS[1])
 local guard = value and cmsgpack.unpack(value) or {}
 
 local left = 0
-for i = 6, #ARGV do
+for i = 7, #ARGV do
   local entry = guard[ARGV[i]]
   if entry then left = math.max(left, entry[3] - now) end
 end
 if left > 0 then return left end
+if tonumber(ARGV[6]) > 0 and now > tonumber(ARGV[6]) then return -1 end
 
 if ARGV[1] == 'clear' then
-  for i = 6, #ARGV do guard[ARGV[i]] = nil end
+  for i = 7, #ARGV do guard[ARGV[i]] = nil end
 elseif redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[5]) then
-  for i = 6, #ARGV do
+  for i = 7, #ARGV do
     local entry = guard[ARGV[i]]
     if not entry or now - entry[2] >= tonumber(ARGV[2]) then entry = {0, now, 0} end
     entry[1] = entry[1] + 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from shared.messages import ASKED_ANEW, DEVICE_TOKEN, SHARED_SECRET
 
@@ -67,3 +68,15 @@ def failed_with(question: Admission) -> list[str]:
     if question.wrong_secret and SHARED_SECRET not in guessed:
         guessed.append(SHARED_SECRET)
     return guessed
+
+
+def without_locked_secret(question: Admission, guard: Guard, now_ms: int) -> Admission:
+    """Return the question to judge: a gateway token that is locked out counts as a wrong one.
+
+    Then a right token beside a device token is treated just as a wrong one, and nobody learns
+    during a lock-out which of the two it was.
+    """
+    right = question.method == "token" and question.candidate
+    if not right or not guard.locked_ms([SHARED_SECRET], now_ms):
+        return question
+    return replace(question, method="device-token", wrong_secret=True, guessed_secret=True)

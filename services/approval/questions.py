@@ -93,7 +93,9 @@ class Questions:
         head, _held, guards = await self._store.load_guarded([], [address])
         locked_ms = guards[address].locked_ms(knock.classes, self._store.now_ms())
         if not locked_ms and not knock.right:
-            locked_ms = await self._store.count_failure(address, knock.call_id, knock.classes)
+            locked_ms = await self._store.count_failure(
+                address, knock.call_id, knock.classes, not_after_ms=knock.not_after_ms
+            )
         elif not locked_ms and guards[address].holds(knock.classes):
             await self._store.clear_failures(address, knock.classes)
         verdict = "locked-out" if locked_ms else "right-secret" if knock.right else "wrong-secret"

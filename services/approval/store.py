@@ -204,13 +204,19 @@ class Store:
             {limit_key: Guard(value) for limit_key, value in guards},
         )
 
-    async def count_failure(self, limit_key: str, call_id: str, classes: Sequence[str]) -> int:
-        """Count a wrong secret, once for its call; returns ms for which it was locked before."""
-        return await self._guarded("fail", limit_key, call_id, classes)
+    async def count_failure(
+        self, limit_key: str, call_id: str, classes: Sequence[str], *, not_after_ms: int = 0
+    ) -> int:
+        """Count a wrong secret, once for its call; returns ms for which it was locked before.
+
+        Nothing is counted after `not_after_ms` (Redis's clock; 0: never too late): that raises
+        StoreUnavailable.
+        """
+        return await self._guarded("fail", limit_key, call_id, classes, not_after_ms)
 
     async def clear_failures(self, limit_key: str, classes: Sequence[str]) -> None:
         """Forget the failures of these classes, unless they are locked."""
-        await self._guarded("clear", limit_key, "", classes)
+        await self._guarded("clear", limit_key, "", classes, 0)
 
     async def answered(self, call_id: str) -> bytes | None:
         """Return what an earlier try of a call was told, if one was carried out."""
@@ -319,13 +325,24 @@ class Store:
         )
 
     async def _guarded(
-        self, what: str, limit_key: str, call_id: str, classes: Sequence[str]
+        self, what: str, limit_key: str, call_id: str, classes: Sequence[str], not_after_ms: int
     ) -> int:
         async with reaching_redis():
             left = await self._lockout(
                 keys=[guard_key(limit_key), f"{call_key(call_id)}:failed"],
-                args=[what, WINDOW_MS, FAILURES_LIMIT, LOCK_MS, CALLS_KEPT_MS, *classes],
+                args=[
+                    what,
+                    WINDOW_MS,
+                    FAILURES_LIMIT,
+                    LOCK_MS,
+                    CALLS_KEPT_MS,
+                    not_after_ms,
+                    *classes,
+                ],
             )
+        if left < 0:
+            message = "the attempt came too late to be counted"
+            raise StoreUnavailable(message)
         return int(left)
 
     async def _listed(self, index: str, *, newest_first: bool) -> list[Record]:

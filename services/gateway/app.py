@@ -61,9 +61,11 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     common = settings.common
     metrics = Metrics()
     presence = Presence()
+    beat = Beat(clock, lease_seconds=settings.lease_seconds)
     connections = Connections(
         clock,
         presence,
+        leased=lambda: beat.leased,
         limit=settings.connection_limit,
         preauth_limit_per_address=settings.preauth_limit_per_address,
     )
@@ -97,7 +99,6 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         return bus.status()[0]
 
     requester = Requester(bus.publish, envelope, responders, clock, count=counts, bus_ok=bus_ok)
-    beat = Beat(clock, lease_seconds=settings.lease_seconds)
     metrics.watch(connections)
     metrics.watch_beat(beat)
     beater = Beater(

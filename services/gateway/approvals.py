@@ -56,11 +56,6 @@ class Approvals(Protocol):
         """
         ...
 
-    @property
-    def leased(self) -> bool:
-        """Whether those who are in may be served right now."""
-        ...
-
     def require_current(self, answer: Answer | None, device_id: str) -> None:
         """Return if an answer still counts (None: if anybody may be let in at all).
 
@@ -77,19 +72,14 @@ class BusApprovals:
         self._beat = beat
         self._beater = beater
 
-    @property
-    def leased(self) -> bool:
-        """Whether those who are in may be served right now."""
-        return self._beat.leased
-
     async def ask(self, question: Admission | Knock) -> Answer:
         """Return the verdict; raises Unavailable when nobody gave one in time."""
-        if isinstance(question, Knock):
-            return await self._ask(question)
         not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
         if not_after_ms is None:
             raise Unavailable(self._requester.trouble or "no-lease")
         question = msgspec.structs.replace(question, not_after_ms=not_after_ms)
+        if isinstance(question, Knock):
+            return await self._ask(question)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DEADLINE_SECONDS
         answer = await self._ask(question)

@@ -11,11 +11,9 @@ import structlog
 
 from services.gateway import log_events
 from services.gateway.beat import BEAT_NOW, MOVED, CloseDevice, CloseEverybody, Tell
-from services.gateway.connections import LEASE_LOST_REASON
 from services.gateway.news import broadcasts
 from shared.bus.errors import Unavailable
 from shared.messages import BeatQuestion, Leaving, decode_beat_answer, encode
-from shared.protocol.closing import CloseCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,7 +73,7 @@ class Beater:
         """Beat no more, and have approval forget this gateway."""
         self._leaving = True
         with contextlib.suppress(Unavailable):
-            await self._requester.submit(encode(Leaving(len(self._presence))), urgent=True)
+            await self._requester.submit(encode(Leaving()), urgent=True)
 
     def beat_now(self) -> None:
         """Beat soon, beyond the regular ones: something is missing."""
@@ -156,7 +154,8 @@ class Beater:
                 self._close_device(effect.change)
         for effect in effects:
             if isinstance(effect, Tell):
-                self._tell(effect.change)
+                for told in broadcasts(effect.change):
+                    self._connections.broadcast(told)
             elif isinstance(effect, CloseEverybody):
                 self._log.error(
                     log_events.RESYNC.name,
@@ -168,14 +167,6 @@ class Beater:
                 self.beat_now()
             elif effect is MOVED:
                 self._wake()
-
-    def _tell(self, change: Changed) -> None:
-        """Tell of a change; after the lease nobody is told anything any more (R7)."""
-        if not self._beat.leased:
-            self._connections.close_admitted(CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
-            return
-        for told in broadcasts(change):
-            self._connections.broadcast(told)
 
     def _close_device(self, change: Changed) -> None:
         closed = self._connections.close_device(change.device_id, change.closes, change.call_id)

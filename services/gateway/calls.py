@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
-from services.gateway.connections import LEASE_LOST_REASON
 from shared.bus.errors import Unavailable
 from shared.messages import DEVICE_TOKEN, SHARED_SECRET, Call, Calling, Returned
 from shared.protocol import refusals
-from shared.protocol.closing import CloseCode
 from shared.protocol.frames import ErrorBody, failure, success
 
 if TYPE_CHECKING:
@@ -77,10 +75,7 @@ class Calls:
         finally:
             connection.calls.discard(call.call_id)
         self._metrics.calls.labels(called.method, outcome).inc()
-        if self._approvals.leased:
-            self._connections.answer(connection, call.call_id, response)
-        else:
-            self._connections.close(connection, CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
+        self._connections.answer(connection, call.call_id, response)
 
     async def _response(self, called: Called, call: Call) -> tuple[bytes, str]:
         try:

@@ -75,7 +75,7 @@ class Claim:
             return proof
         if secret_is_right and self._is_own_backend():
             return self._without_pairing(scopes)
-        candidate, field = ("", "") if secret_is_right else _device_token_candidate(auth)
+        candidate, field = _device_token_candidate(auth, secret_is_right=secret_is_right)
         if not secret_is_right and (
             not candidate or (field != "deviceToken" and auth.bootstrap_token)
         ):
@@ -177,10 +177,10 @@ class Claim:
         )
 
 
-def _device_token_candidate(auth: Auth) -> tuple[str, str]:
+def _device_token_candidate(auth: Auth, *, secret_is_right: bool) -> tuple[str, str]:
     """Return the text that may be a device token, and the field of `auth` it stood in."""
     if auth.device_token:
         return auth.device_token, "deviceToken"
-    if auth.token:
+    if auth.token and not secret_is_right:
         return auth.token, "token"
     return "", ""

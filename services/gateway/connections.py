@@ -27,7 +27,7 @@ from shared.protocol.limits import (
 from shared.protocol.scopes import PAIRING, READ, covers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from services.gateway.methods import Session
     from services.gateway.presence import Presence
@@ -46,18 +46,23 @@ _TICK_BUCKETS: Final = int(TICK_SECONDS / SWEEP_SECONDS)
 
 
 class Connections:
-    """All connections of this replica."""
+    """All connections of this replica.
+
+    Whoever is in is served, and told anything, only while the lease runs (R7): `leased` says so.
+    """
 
     def __init__(
         self,
         clock: Clock,
         presence: Presence,
         *,
+        leased: Callable[[], bool],
         limit: int,
         preauth_limit_per_address: int,
     ) -> None:
         self._clock = clock
         self._presence = presence
+        self._leased = leased
         self._limit = limit
         self._preauth_limit = preauth_limit_per_address
         self._opened = 0
@@ -148,6 +153,15 @@ class Connections:
         self.close(connection, code, "")
         connection.transport.close()
 
+    def serves(self, connection: Connection) -> bool:
+        """Say whether a socket is served; without a lease, one that is in is closed instead."""
+        if connection.closing:
+            return False
+        if connection.session is not None and not self._leased():
+            self.close(connection, CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
+            return False
+        return True
+
     def close_if_slow(self, connection: Connection) -> None:
         """Close a peer that asks for more than it reads."""
         if connection.transport.get_write_buffer_size() > BUFFERED_LIMIT_BYTES:
@@ -174,6 +188,9 @@ class Connections:
 
     def answer(self, connection: Connection, call_id: str, response: bytes) -> None:
         """Send what came of a call; one that ended its own connection hears that, and no more."""
+        if not self._leased():
+            self.close(connection, CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
+            return
         if connection.ended_by != call_id:
             connection.send(response)
             return
@@ -187,6 +204,9 @@ class Connections:
 
     def broadcast(self, told: Broadcast) -> None:
         """Tell every connection that may hear it, each with its own number."""
+        if not self._leased():
+            self.close_admitted(CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
+            return
         audience = self._admitted() if told.scope is None else list(self._audiences[told.scope])
         if not audience:
             return

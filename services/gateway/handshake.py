@@ -133,7 +133,7 @@ class Handshake:
         if isinstance(answer, Admitted):
             self.state = State.DONE
             grant = Grant(
-                method=question.method,
+                method=answer.method or question.method,
                 role=question.role,
                 scopes=question.scopes,
                 device_token=answer.device_token,

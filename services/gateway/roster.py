@@ -79,7 +79,7 @@ class Roster:
             )
         except Unavailable:
             return
-        if not isinstance(outcome, Returned) or not self._approvals.leased:
+        if not isinstance(outcome, Returned):
             return
         entries = zlib.decompress(outcome.payload) if outcome.packed else outcome.payload
         payload = b'{"presence":%s}' % entries

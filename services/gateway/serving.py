@@ -14,7 +14,6 @@ from aiohttp import WebSocketError, WSMsgType, web
 
 from services.gateway import log_events
 from services.gateway.attempts import Attempts
-from services.gateway.connections import LEASE_LOST_REASON
 from services.gateway.handshake import Handshake
 from services.gateway.methods import Session
 from services.gateway.outgoing import pong_frame
@@ -268,7 +267,7 @@ class Sockets:
             )
 
     def _serve_frame(self, connection: Connection, session: Session, message: WSMessage) -> None:
-        if message.type is not WSMsgType.TEXT or not self._serves(connection):
+        if message.type is not WSMsgType.TEXT or not self._connections.serves(connection):
             return
         turn = self._methods.on_frame(session, message.data)
         if turn.call is not None:
@@ -277,15 +276,6 @@ class Sockets:
             connection.send(turn.frame)
         if turn.close is not None:
             self._connections.close(connection, *turn.close)
-
-    def _serves(self, connection: Connection) -> bool:
-        """Say whether a socket is served; one that is in is closed without a lease (R7)."""
-        if connection.closing:
-            return False
-        if connection.session is not None and not self._approvals.leased:
-            self._connections.close(connection, CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
-            return False
-        return True
 
     async def _next_message(self, connection: Connection, socket: Socket) -> WSMessage | None:
         """Return the next text or binary message; None once the peer is gone."""
@@ -297,7 +287,7 @@ class Sockets:
             if kind is WSMsgType.TEXT or kind is WSMsgType.BINARY:
                 return message
             if kind is WSMsgType.PING:
-                if self._serves(connection):
+                if self._connections.serves(connection):
                     connection.transport.write(pong_frame(message.data))
             elif kind is WSMsgType.CLOSE:
                 self._connections.hang_up(connection, answer_to_close(message.data))

@@ -18,7 +18,6 @@ BODY_LIMIT_BYTES: Final = MESSAGE_LIMIT_BYTES - 4 * OVERHEAD_LIMIT_BYTES
 OK: Final = "ok"
 BUSY: Final = "busy"
 NIL: Final = msgspec.Raw(b"\xc0")
-ID_LIMIT: Final = 2**63
 
 
 class Item(msgspec.Struct, array_like=True, gc=False):

@@ -55,7 +55,11 @@ class GatewayProcess:
         boot_id, loop = process.boot_id, process.loop
         self.presence = variant.presence()
         self.connections = Connections(
-            clock, self.presence, limit=1_000, preauth_limit_per_address=32
+            clock,
+            self.presence,
+            leased=lambda: self.beat.leased,
+            limit=1_000,
+            preauth_limit_per_address=32,
         )
         envelope = SimulatedEnvelope((BUS_SECRET,), boot_id)
         responders = Responders(clock)

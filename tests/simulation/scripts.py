@@ -107,10 +107,12 @@ class Scripts:
     ) -> int:
         """Carry out lockout.lua."""
         guard: dict[str, list[int]] = _unpack(data.texts.get(keys[0], b"\x80"))
-        classes = [to_text(word) for word in args[5:]]
+        classes = [to_text(word) for word in args[6:]]
         left = max([0, *(int(guard[one][2]) - now_ms for one in classes if one in guard)])
         if left > 0:
             return left
+        if self.is_late(int(args[5]), now_ms):
+            return -1
         if to_text(args[0]) == "clear":
             for one in classes:
                 guard.pop(one, None)

@@ -12,7 +12,7 @@ import pytest
 from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS, WINDOW_MS
 from services.approval.questions import Questions
 from services.approval.store import call_key, guard_key
-from shared.bus.responder import Question
+from shared.bus.responder import Question, Reply
 from shared.clock import SystemClock
 from shared.messages import (
     ASKED_ANEW,
@@ -186,14 +186,17 @@ class House:
         ]
         self.asked = 0
 
-    async def ask(self, question: Any) -> Answer:
-        """Ask the replicas in turn."""
+    async def answered(self, question: Any) -> Reply:
+        """Ask the replicas in turn; returns what one replied."""
         at = self.asked % len(self._questions)
         self.asked += 1
         asked = Question("gateway", msgspec.Raw(encode(question)))
         (reply,) = await self._questions[at].handle([asked])
-        if isinstance(reply, asyncio.Future):
-            reply = await reply
+        return await reply if isinstance(reply, asyncio.Future) else reply
+
+    async def ask(self, question: Any) -> Answer:
+        """Ask the replicas in turn; returns the answer of one."""
+        reply = await self.answered(question)
         assert isinstance(reply, bytes), reply
         answer: Answer = decode_answer(reply)
         return answer
@@ -389,3 +392,36 @@ class TestBesideARightDeviceToken:
         question = msgspec.structs.replace(question, candidate_field=field)
         assert isinstance(await house.ask(question), Admitted)
         assert list(await counter.held()) == [SHARED_SECRET]
+
+    async def test_attack_09_during_a_lock_out_a_right_gateway_token_is_like_a_wrong_one(
+        self, house: House, device: Device, token: str
+    ) -> None:
+        """Else whoever holds a device token could go on guessing while it lasts."""
+        right: dict[str, Any] = {"method": "token"}
+        first = await house.ask(asks(device, 1, token=token, **right))
+        assert isinstance(first, Admitted)
+        assert first.method == "token"
+        for _ in range(FAILURES_LIMIT):
+            await house.knock(right=False)
+        for number, secret in enumerate([right, GUESSED], start=2):
+            answer = await house.ask(asks(device, number, token=token, **secret))
+            assert isinstance(answer, Admitted)
+            assert answer.method == "device-token"
+        for number, secret in enumerate([right, GUESSED], start=4):
+            answer = await house.ask(asks(device, number, token="guess", **secret))
+            assert isinstance(answer, Locked)
+
+
+class TestNotAfter:
+    """What comes too late is not counted: its client heard long ago that nobody answered (R11)."""
+
+    async def test_a_wrong_secret(self, house: House, here: Replica) -> None:
+        knock = Knock("k:1", ADDRESS, [SHARED_SECRET], right=False, not_after_ms=1)
+        assert await house.answered(knock) is None
+        assert await Counter(here).held() == {}
+
+    async def test_one_beside_a_device_token(self, house: House, here: Replica) -> None:
+        device = await here.paired()
+        guessed = asks(device, 1, token="guess", wrong_secret=True, not_after_ms=1)
+        assert await house.answered(guessed) is None
+        assert await Counter(here).held() == {}

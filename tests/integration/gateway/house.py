@@ -134,6 +134,7 @@ class House:
         self.connections = Connections(
             self.clock,
             self.presence,
+            leased=lambda: self.approvals.leased,
             limit=connection_limit,
             preauth_limit_per_address=preauth_limit,
         )

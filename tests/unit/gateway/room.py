@@ -12,6 +12,7 @@ from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from services.gateway.connection import Connection
 
@@ -62,8 +63,13 @@ class Room:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
+        self.leased: Callable[[], bool] = lambda: True
         self.connections = Connections(
-            self.clock, Presence(), limit=100, preauth_limit_per_address=100
+            self.clock,
+            Presence(),
+            leased=lambda: self.leased(),  # noqa: PLW0108 (tests replace it)
+            limit=100,
+            preauth_limit_per_address=100,
         )
 
     def enter(

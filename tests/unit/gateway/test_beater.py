@@ -49,6 +49,7 @@ class Shell:
             beat_seconds=1,
             on_presence=lambda _version: None,
         )
+        self.room.leased = lambda: self.beat.leased
         self.answered(HEAD, resync=True)
 
     def answered(self, head: Change, *changes: Changed, resync: bool = False) -> list[Effect]:

@@ -33,7 +33,6 @@ class OpenApprovals:
     def __init__(self) -> None:
         self.asked: list[Call] = []
         self.outcomes: list[asyncio.Future[Outcome]] = []
-        self.leased = True
 
     async def ask(self, question: Admission | Knock) -> Answer:
         """Nobody comes in here."""
@@ -158,7 +157,7 @@ class TestAnswered:
     async def test_attack_27_without_a_lease_nothing_is_told(self, desk: Desk) -> None:
         one = desk.room.enter(PAIRING)
         await desk.start(one)
-        desk.approvals.leased = False
+        desk.room.leased = lambda: False
         await desk.end(0)
         assert (texts(one), closes(one)) == ([], [(1013, "approval unavailable")])
 

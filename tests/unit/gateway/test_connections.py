@@ -122,6 +122,13 @@ class TestBroadcast:
 
 
 class TestDrain:
+    def test_attack_27_without_a_lease_nobody_is_told(self, room: Room) -> None:
+        """A process that slept over its lease may be told to leave as it wakes."""
+        one = room.enter(READ)
+        room.leased = lambda: False
+        room.connections.drain(until=room.clock.monotonic() + 10)
+        assert (texts(one), closes(one)) == ([], [(1013, "approval unavailable")])
+
     def test_closes_are_spread_over_the_time(self, room: Room) -> None:
         everybody = [room.enter(READ) for _ in range(100)]
         room.connections.drain(until=room.clock.monotonic() + 10)

@@ -291,10 +291,10 @@ class TestAlteredAfterSigning:
         assert question.device_id == KEY.device_id
 
     def test_attack_06_a_device_token_put_beside_the_signed_token(self) -> None:
-        """Only the first token present is signed, but a second one gives no power."""
+        """Only the first token present is signed, and it is the one that lets in."""
         frame = altered(connect(), lambda p: p["auth"].update(deviceToken="stolen"))
         question = asked(frame)
-        assert (question.method, question.candidate) == ("token", "")
+        assert (question.method, question.guessed_secret) == ("token", False)
 
 
 class TestWithoutDevice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.gateway.handshake import State
@@ -263,6 +264,13 @@ class TestYes:
 
     def test_by_device_token(self) -> None:
         welcome = answered(connect(token=None, device_token="d"), YES)
+        assert isinstance(welcome, Welcome)
+        assert welcome.grant.method == "device-token"
+
+    def test_what_approval_says_it_was(self) -> None:
+        """Where the gateway token is locked out, the device token beside it counts alone."""
+        answer = msgspec.structs.replace(YES, method="device-token")
+        welcome = answered(connect(device_token="d"), answer)
         assert isinstance(welcome, Welcome)
         assert welcome.grant.method == "device-token"
 

@@ -190,7 +190,8 @@ def is_askable(question: Admission) -> None:
     assert question.device_id in {KEY.device_id, OTHER_KEY.device_id}
     assert question.role in {"operator", "node"}
     assert question.method in {"token", "device-token"}
-    assert (question.method == "token") == (question.candidate == "")
+    assert question.method == "token" or question.candidate
+    assert question.method == "device-token" or question.candidate_field != "token"
     assert len(question.client.display_name) <= 128
     assert decode_question(encode(question)) == question
 

@@ -270,7 +270,9 @@ class TestDeviceToken:
 
     def test_the_gateway_token_goes_before_a_device_token(self) -> None:
         question = asked(connect(device_token="whatever"))
-        assert (question.method, question.candidate, question.candidate_field) == ("token", "", "")
+        told_along = (question.candidate, question.candidate_field)
+        assert (question.method, told_along) == ("token", ("whatever", "deviceToken"))
+        assert not question.guessed_secret
 
 
 class TestTooManyFailures:

@@ -11,7 +11,7 @@ from services.gateway.roster import APART_SECONDS, BYTES_PER_SECOND, SHARE_OF_TI
 from shared.bus.errors import Unavailable
 from shared.messages import Calling, Change, Failed, Returned
 from tests.support.clock import FakeClock, run_virtual, turns
-from tests.unit.gateway.room import Room, texts
+from tests.unit.gateway.room import Room, closes, texts
 
 if TYPE_CHECKING:
     from services.gateway.connection import Connection
@@ -28,7 +28,6 @@ class TimedApprovals:
         self.asked: list[Call] = []
         self.outcome: Outcome | Exception = Returned(Change(), ENTRIES)
         self.seconds = 0.0
-        self.leased = True
 
     async def ask(self, question: Admission | Knock) -> Answer:
         """Nobody comes in here."""
@@ -142,9 +141,9 @@ class TestTold:
         async def scenario(clock: FakeClock) -> None:
             hall = Hall(clock)
             one = hall.reader()
-            hall.approvals.leased = False
+            hall.room.leased = lambda: False
             await hall.beats(1, seconds=1)
-            assert texts(one) == []
+            assert (texts(one), closes(one)) == ([], [(1013, "approval unavailable")])
 
         run_virtual(scenario)
 
