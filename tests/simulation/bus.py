@@ -75,8 +75,8 @@ class SimulatedBus:
         return self._seat is not None and self._seat[0] is not self.subscription.server
 
     def is_at(self, server: Server) -> bool:
-        """Say whether the subscription is at this server."""
-        return self._seat is not None and self._seat[0] is server
+        """Say whether the subscription is at this server, and the process knows it."""
+        return not self.trouble and self._seat is not None and self._seat[0] is server
 
     def _arrived(
         self,
