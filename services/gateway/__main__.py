@@ -13,9 +13,9 @@ from aiohttp import web
 from services.gateway import log_events
 from services.gateway.accept import SPARE_DESCRIPTORS, BulkAcceptor, raise_descriptor_limit
 from services.gateway.app import build_gateway
+from services.gateway.arriving import Arriving, PlainProtocol
 from services.gateway.leaving import leave
 from services.gateway.settings import Settings, read_settings
-from services.gateway.sockets import SocketProtocol
 from shared.bus.channels import new_boot_id
 from shared.clock import SystemClock
 from shared.listening import addresses, inherited_sockets, open_sockets
@@ -55,21 +55,23 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         message = "the runner has no server"
         raise RuntimeError(message)
 
-    def protocol() -> SocketProtocol:
-        return SocketProtocol(
+    def plain() -> PlainProtocol:
+        return PlainProtocol(
             server,
-            arrivals=gateway.arrivals,
             loop=loop,
             access_log=None,
             tcp_keepalive=False,
             keepalive_timeout=KEEPALIVE_SECONDS,
         )
 
+    def arriving() -> Arriving:
+        return Arriving(gateway.arrivals, gateway.sockets, plain)
+
     def exhausted() -> None:
         gateway.metrics.descriptors_exhausted.inc()
         log.error(log_events.EXHAUSTED.name, descriptors=descriptors)
 
-    acceptor = BulkAcceptor(listeners, protocol, exhausted)
+    acceptor = BulkAcceptor(listeners, arriving, exhausted)
     ops = web.AppRunner(gateway.ops_app, access_log=None)
     await ops.setup()
     try:
@@ -82,6 +84,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await stop.wait()
     finally:
         acceptor.stop()
+        gateway.arrivals.end()
         await leave(gateway.connections, gateway.beater, settings.drain_seconds)
         await runner.cleanup()
         await ops.cleanup()

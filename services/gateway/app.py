@@ -18,12 +18,13 @@ from services.gateway.calls import Calls
 from services.gateway.connections import Connections
 from services.gateway.dashboard import Dashboard
 from services.gateway.health import readiness_of
+from services.gateway.host import Host, Identity
 from services.gateway.inbox import Inbox
 from services.gateway.methods import Methods
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
 from services.gateway.roster import Roster
-from services.gateway.serving import Identity, Sockets
+from services.gateway.serving import Sockets
 from services.gateway.upkeep import Upkeep
 from services.gateway.verdicts import Rules
 from services.gateway.views import Views, add_routes
@@ -51,6 +52,7 @@ class Gateway:
     app: web.Application
     ops_app: web.Application
     arrivals: Arrivals
+    sockets: Sockets
     connections: Connections
     beater: Beater
     metrics: Metrics
@@ -115,10 +117,9 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     approvals = BusApprovals(requester, beat, beater)
     calls = Calls(approvals, connections, metrics)
     roster = Roster(boot_id, approvals, connections, clock)
-    sockets = Sockets(
+    host = Host(
         identity=Identity(boot_id, VERSION, common.approval_public_url),
         rules=Rules(settings.gateway_tokens, settings.allowed_origins, settings.trusts_local),
-        trusted_proxies=common.trusted_proxies,
         approvals=approvals,
         connections=connections,
         methods=Methods(clock),
@@ -126,6 +127,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         metrics=metrics,
         clock=clock,
     )
+    sockets = Sockets(host, trusted_proxies=common.trusted_proxies, metrics=metrics)
 
     arrivals = Arrivals(clock)
     upkeep = Upkeep(arrivals, connections, beat, metrics, clock)
@@ -157,6 +159,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         yield
         await roster.stop()
         await calls.stop()
+        await approvals.stop()
         requester.stop()
         await bus.stop()
 
@@ -186,4 +189,4 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     log = structlog.get_logger("gateway")
     for advice in settings.warnings:
         log.warning(log_events.SETTING.name, advice=advice)
-    return Gateway(app, ops.ops_app(), arrivals, connections, beater, metrics)
+    return Gateway(app, ops.ops_app(), arrivals, sockets, connections, beater, metrics)

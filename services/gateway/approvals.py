@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -27,10 +28,14 @@ from shared.messages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.gateway.beat import Beat
     from services.gateway.beater import Beater
     from shared.bus.requester import Requester
     from shared.messages import Call, Outcome
+
+    Then = Callable[[Answer | Unavailable], object]
 
 WRITTEN_WITHIN_SECONDS: Final = 2 * DEADLINE_SECONDS
 """A question writes nothing later than this after it was asked (R11).
@@ -45,8 +50,11 @@ ASKED_LIMIT: Final = 8
 class Approvals(Protocol):
     """Who decides whether a device may come in."""
 
-    async def ask(self, question: Admission | Knock) -> Answer:
-        """Return the verdict; raises Unavailable when nobody gave one in time."""
+    def ask(self, question: Admission | Knock, then: Then) -> None:
+        """Get the verdict, or Unavailable when nobody gives one in time.
+
+        An admission counts in the turn of the loop in which `then` hears of it, and no longer.
+        """
         ...
 
     async def call(self, call: Call) -> Outcome:
@@ -56,11 +64,8 @@ class Approvals(Protocol):
         """
         ...
 
-    def require_current(self, answer: Answer | None, device_id: str) -> None:
-        """Return if an answer still counts (None: if anybody may be let in at all).
-
-        Raises Unavailable if not. To be called in the turn of the loop that registers the client.
-        """
+    def require_lease(self) -> None:
+        """Return if somebody may come in whom nobody is asked about; else raise Unavailable."""
         ...
 
 
@@ -71,27 +76,28 @@ class BusApprovals:
         self._requester = requester
         self._beat = beat
         self._beater = beater
+        self._asking: set[asyncio.Task[None]] = set()
 
-    async def ask(self, question: Admission | Knock) -> Answer:
-        """Return the verdict; raises Unavailable when nobody gave one in time."""
+    def ask(self, question: Admission | Knock, then: Then) -> None:
+        """Get the verdict, or Unavailable when nobody gives one in time."""
         not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
         if not_after_ms is None:
-            raise Unavailable(self._requester.trouble or "no-lease")
+            then(Unavailable(self._requester.trouble or "no-lease"))
+            return
         question = msgspec.structs.replace(question, not_after_ms=not_after_ms)
-        if isinstance(question, Knock):
-            return await self._ask(question)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + DEADLINE_SECONDS
-        answer = await self._ask(question)
-        if loop.time() > deadline:
-            raise Unavailable("timeout", detail="the answer came too late")
-        if self._beat.standing(answer.change, question.device_id) is Standing.COUNTS:
-            return answer
+        deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
         try:
-            async with asyncio.timeout_at(deadline):
-                return await self._ask_until_it_counts(question, answer)
-        except TimeoutError:
-            raise Unavailable("timeout", detail="no answer was current") from None
+            asked = self._requester.submit(encode(question))
+        except Unavailable as missing:
+            then(missing)
+            return
+        asked.add_done_callback(partial(self._answered, question, deadline, then))
+
+    async def stop(self) -> None:
+        """Give up what is asked anew."""
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
 
     async def call(self, call: Call) -> Outcome:
         """Have a method carried out, and return what came of it; raises Unavailable."""
@@ -116,14 +122,48 @@ class BusApprovals:
                         await self._beater.moved()
         return outcome
 
-    def require_current(self, answer: Answer | None, device_id: str) -> None:
-        """Return if an answer still counts; raises Unavailable if not."""
-        if answer is None:
-            current = self._beat.leased
+    def require_lease(self) -> None:
+        """Return if somebody may come in whom nobody is asked about; else raise Unavailable."""
+        if not self._beat.leased:
+            raise Unavailable("no-lease")
+
+    def _answered(
+        self,
+        question: Admission | Knock,
+        deadline: float,
+        then: Then,
+        asked: asyncio.Future[msgspec.Raw],
+    ) -> None:
+        """Take the first answer; most count at once."""
+        try:
+            answer = _read(asked.result())
+        except Unavailable as missing:
+            answer = missing
+        if isinstance(answer, Unavailable) or isinstance(question, Knock):
+            then(answer)
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() > deadline:
+            then(Unavailable("timeout", detail="the answer came too late"))
+        elif self._beat.standing(answer.change, question.device_id) is Standing.COUNTS:
+            then(answer)
         else:
-            current = self._beat.standing(answer.change, device_id) is Standing.COUNTS
-        if not current:
-            raise Unavailable("no-lease" if not self._beat.leased else "timeout")
+            task = loop.create_task(self._ask_anew(question, answer, deadline, then))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _ask_anew(
+        self, question: Admission, answer: Answer, deadline: float, then: Then
+    ) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                answer = await self._ask_until_it_counts(question, answer)
+        except TimeoutError:
+            then(Unavailable("timeout", detail="no answer was current"))
+        except Unavailable as missing:
+            then(missing)
+        else:
+            then(answer)
 
     async def _ask_until_it_counts(self, question: Admission, answer: Answer) -> Answer:
         asked = 1
@@ -145,10 +185,16 @@ class BusApprovals:
             call_id = f"{question.call_id}{ASKED_ANEW}{asked}"
             answer = await self._ask(msgspec.structs.replace(question, call_id=call_id))
 
-    async def _ask(self, question: Admission | Knock) -> Answer:
-        raw = await self._requester.ask(msgspec.Raw(encode(question)))
-        try:
-            answer: Answer = decode_answer(raw)
-        except (msgspec.MsgspecError, RecursionError):
-            raise Unavailable("no-responder", detail="an answer that cannot be read") from None
+    async def _ask(self, question: Admission) -> Answer:
+        answer = _read(await self._requester.ask(msgspec.Raw(encode(question))))
+        if isinstance(answer, Unavailable):
+            raise answer
         return answer
+
+
+def _read(raw: msgspec.Raw) -> Answer | Unavailable:
+    try:
+        answer: Answer = decode_answer(raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return Unavailable("no-responder", detail="an answer that cannot be read")
+    return answer

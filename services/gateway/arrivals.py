@@ -39,6 +39,12 @@ class Arrivals:
         """Note that its first request is here, or that it is gone."""
         self._deadlines.pop(one, None)
 
+    def end(self) -> None:
+        """End all of them: this replica leaves."""
+        for one in list(self._deadlines):
+            self.done(one)
+            one.force_close()
+
     def sweep(self) -> None:
         """End those who took too long."""
         now = self._clock.monotonic()

@@ -22,7 +22,6 @@ class Connection:
         "condemned",
         "deadline",
         "ended_by",
-        "gone",
         "limit_key",
         "number",
         "pinged",
@@ -46,8 +45,6 @@ class Connection:
         """Whether nothing is served any more, though the close frame is still to come."""
         self.closed_with: tuple[int, str] | None = None
         """Code and reason that we closed with; None while we did not."""
-        self.gone: asyncio.Future[None] | None = None
-        """Whoever waits for the end of the transport."""
         self.calls: set[str] = set()
         """Ids of its calls that approval has not answered yet."""
         self.ended_by = ""

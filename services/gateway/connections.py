@@ -167,22 +167,11 @@ class Connections:
         if connection.transport.get_write_buffer_size() > BUFFERED_LIMIT_BYTES:
             self.close(connection, CloseCode.TRY_AGAIN, "slow consumer")
 
-    def gone(self, connection: Connection) -> asyncio.Future[None]:
-        """Return a future that is done once the transport is gone."""
-        gone = asyncio.get_running_loop().create_future()
-        if connection in self._all:
-            connection.gone = gone
-        else:
-            gone.set_result(None)
-        return gone
-
     def lost(self, connection: Connection) -> None:
         """Forget a connection whose transport is gone."""
         self._leave(connection)
         self._closing.pop(connection, None)
         self._all.discard(connection)
-        if connection.gone is not None and not connection.gone.done():
-            connection.gone.set_result(None)
         if not self._all and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 

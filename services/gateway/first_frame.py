@@ -5,7 +5,7 @@ Pure.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from shared.protocol import refusals, schema
 from shared.protocol.connect import ConnectFrame, connect_from
@@ -13,9 +13,6 @@ from shared.protocol.limits import PROTOCOLS
 
 if TYPE_CHECKING:
     from shared.protocol.refusals import Refusal
-
-_SHORT_LENGTH_BYTES: Final = 126
-_MEDIUM_LENGTH_BYTES: Final = 65_536
 
 
 def explained(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
@@ -40,13 +37,6 @@ def explained(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
     if problems:
         return frame_id, refusals.invalid_params(problems, version or PROTOCOLS[0])
     return frame_id, connect_from(value)
-
-
-def masked_bytes(payload_bytes: int) -> int:
-    """Return what a client's unfragmented frame of up to 64 KiB takes on the wire."""
-    if payload_bytes < _SHORT_LENGTH_BYTES:
-        return payload_bytes + 6
-    return payload_bytes + (8 if payload_bytes < _MEDIUM_LENGTH_BYTES else 14)
 
 
 def is_worker(client_id: object, mode: object, role: object, version: int | None) -> bool:

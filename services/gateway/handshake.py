@@ -62,7 +62,6 @@ class Handshake:
         "nonce",
         "protocol",
         "state",
-        "wire_bytes",
     )
 
     def __init__(self, connection_id: str, nonce: str, peer: Peer, rules: Rules) -> None:
@@ -72,8 +71,6 @@ class Handshake:
         self.nonce = nonce
         self.state = State.CHALLENGED
         self.protocol = PROTOCOLS[0]
-        self.wire_bytes = 0
-        """What the first frame took on the wire; more than that has come when more was received."""
         self._peer = peer
         self._rules = rules
         self._frame: ConnectFrame | None = None
@@ -101,7 +98,6 @@ class Handshake:
 
         `now_ms` is the wall clock, for the age of the signature.
         """
-        self.wire_bytes = first_frame.masked_bytes(len(text))
         frame = decode_connect(text)
         if frame is None:
             self.frame_id, found = first_frame.explained(text)

@@ -1,104 +1,88 @@
-"""The transport's end of a connection: aiohttp's protocol, with a cap for strangers."""
+"""The transport's end of a WebSocket, with a cap for strangers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+import asyncio
+from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
-
-from shared.protocol.closing import CloseCode
-from shared.protocol.limits import PREAUTH_FRAME_LIMIT_BYTES
+from services.gateway.frame_reader import frame_reader
+from shared.protocol.limits import FRAME_LIMIT_BYTES, PREAUTH_FRAME_LIMIT_BYTES
 
 if TYPE_CHECKING:
-    from asyncio import BaseTransport
     from collections.abc import Callable
 
-    from services.gateway.arrivals import Arrivals
+    from services.gateway.visit import Visit
 
 PREAUTH_BUFFER_LIMIT_BYTES: Final = 2 * PREAUTH_FRAME_LIMIT_BYTES
 """What a socket may send before it is admitted: one full frame, and as much queued behind it."""
+PARSED_PER_TURN_BYTES: Final = 16 * 1024
+"""How much of one socket is looked at in one turn of the loop: small frames keep nobody waiting."""
 
 
-def _nothing() -> None:
-    """Take no notice."""
+class SocketProtocol(asyncio.Protocol):
+    """Hands messages to a visit, and counts bytes until it is admitted.
 
-
-class SocketProtocol(web.RequestHandler):
-    """aiohttp's request handler, which also counts bytes until its socket is admitted.
-
-    aiohttp takes one size limit for the whole life of a WebSocket, ours (contract §1) changes at
-    admission; counting here, below the frame parser, keeps a stranger from making it buffer.
+    aiohttp's parser takes one size limit for the whole life of a WebSocket, ours (contract §1)
+    changes at admission; counting below the parser keeps a stranger from making it buffer.
     """
 
-    __slots__ = ("_arrivals", "_guarded", "on_flood", "on_lost", "received")
+    __slots__ = ("_feed", "_transport", "_visit", "received")
 
-    def __init__(self, *args: Any, arrivals: Arrivals, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._arrivals = arrivals
+    def __init__(self, transport: asyncio.Transport, visit: Visit) -> None:
+        self._transport = transport
+        self._visit: Visit | None = visit
+        self._feed: Callable[[bytes], object] | None = frame_reader(
+            visit.on_message, visit.on_broken, message_limit_bytes=FRAME_LIMIT_BYTES + 1
+        )
         self.received = 0
-        self.on_flood: Callable[[], None] = _nothing
-        self.on_lost: Callable[[], None] = _nothing
-        self._guarded = False
-
-    def asked(self) -> None:
-        """Take notice that a request is complete."""
-        self._arrivals.done(self)
-
-    def connection_made(self, transport: BaseTransport) -> None:
-        """Take notice that the socket is open."""
-        super().connection_made(transport)
-        self._arrivals.came(self)
-
-    def guard(self, *, on_flood: Callable[[], None], on_lost: Callable[[], None]) -> None:
-        """Count from now on; `on_flood` once it is too much, `on_lost` when the socket is gone."""
-        self.received = 0
-        self.on_flood = on_flood
-        self.on_lost = on_lost
-        self._guarded = True
-
-    def trust(self) -> None:
-        """Stop counting: the socket is admitted."""
-        self._guarded = False
+        """How many bytes have come."""
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the transport."""
-        if self._guarded:
-            self.received += len(data)
-            if self.received > PREAUTH_BUFFER_LIMIT_BYTES:
-                self.on_flood()
-                return
-        super().data_received(data)
+        visit, feed = self._visit, self._feed
+        if visit is None or feed is None:
+            return
+        self.received += len(data)
+        if self.received > PREAUTH_BUFFER_LIMIT_BYTES and visit.is_stranger:
+            visit.on_flood()
+            return
+        if len(data) <= PARSED_PER_TURN_BYTES:
+            feed(data)
+        else:
+            self._transport.pause_reading()
+            self._parse(data, 0)
 
-    def connection_lost(self, exc: BaseException | None) -> None:
+    def connection_lost(self, _exc: BaseException | None) -> None:
         """Take notice that the transport is gone."""
-        self._arrivals.done(self)
-        self.on_lost()
-        self.on_flood = self.on_lost = _nothing
-        super().connection_lost(exc)
+        visit, self._visit, self._feed = self._visit, None, None
+        if visit is not None:
+            visit.on_lost()
+
+    def _parse(self, data: bytes, start: int) -> None:
+        """Parse what may be parsed in this turn, and the rest in the next ones."""
+        if self._feed is None or self._transport.is_closing():
+            return
+        end = start + PARSED_PER_TURN_BYTES
+        self._feed(data[start:end])
+        if end < len(data):
+            asyncio.get_running_loop().call_soon(self._parse, data, end)
+        elif not self._transport.is_closing():
+            self._transport.resume_reading()
 
 
-class Socket(web.WebSocketResponse[Literal[False]]):
-    """aiohttp's WebSocket, which leaves closing to Connections.
+class SocketParser:
+    """What aiohttp's protocol feeds, where it keeps the transport: the same for its own calls."""
 
-    aiohttp closes by itself when it meets a broken frame, and waits without a bound for the peer to
-    take what was written to it.
-    """
+    def __init__(self, protocol: SocketProtocol, on_end: Callable[[], object]) -> None:
+        self._protocol = protocol
+        self._on_end = on_end
 
-    def __init__(self, *, message_limit_bytes: int) -> None:
-        super().__init__(
-            autoclose=False,
-            autoping=False,
-            compress=False,
-            max_msg_size=message_limit_bytes,
-            decode_text=False,
-        )
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Take bytes from the transport; it never has enough of them."""
+        self._protocol.data_received(data)
+        return False, b""
 
-    async def close(
-        self,
-        *,
-        code: int = CloseCode.NORMAL,  # noqa: ARG002 (aiohttp's signature)
-        message: bytes = b"",  # noqa: ARG002 (as above)
-        drain: bool = True,  # noqa: ARG002 (as above)
-    ) -> bool:
-        """Do nothing."""
-        return False
+    def feed_eof(self) -> None:
+        """Take notice that the transport is gone."""
+        self._protocol.connection_lost(None)
+        self._on_end()

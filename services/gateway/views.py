@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from services.gateway.about import NO_DEVICES_PAGE, POLICY, about_html, about_text, devices_page
+from services.gateway.arriving import PlainProtocol
 from services.gateway.dashboard import not_found
 from services.gateway.negotiation import wants_html
-from services.gateway.sockets import SocketProtocol
+from services.gateway.upgrading import wants_upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -54,9 +55,9 @@ class Views:
 
     async def dispatch(self, request: web.Request) -> web.StreamResponse:
         """Serve a request: an upgrade on any path, a page by its exact path."""
-        if isinstance(request.protocol, SocketProtocol):
+        if isinstance(request.protocol, PlainProtocol):
             request.protocol.asked()
-        if request.headers.get("Upgrade", "").lower() == "websocket":
+        if wants_upgrade(request.headers):
             return await self._sockets.serve(request)
         page = self._pages.get(request.path)
         if page is None:

@@ -25,7 +25,7 @@ from tests.fuzz.documented import (
     check_refusal,
     echoed,
 )
-from tests.integration.gateway.house import House
+from tests.integration.gateway.house import House, socket_of
 from tests.support.clock import turns
 from tests.support.frames import first_frames
 from tests.support.peers import admit
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from services.gateway.connection import Connection
+    from services.gateway.sockets import SocketProtocol
     from shared.device.profile import Profile
     from shared.messages import Admission, Answer
     from tests.fuzz.conversations import Signed
-    from tests.integration.gateway.house import CountingProtocol
     from tests.support.raw_socket import RawSocket
 
 EXAMPLES: Final = 100
@@ -94,9 +94,9 @@ async def converse(raw: RawSocket, items: list[bytes | Signed], *, at_once: bool
     return sent
 
 
-async def taken(protocol: CountingProtocol, arrived: int, connection: Connection) -> None:
+async def taken(protocol: SocketProtocol, arrived: int, connection: Connection) -> None:
     """Wait until the gateway has had so many bytes, or wants no more."""
-    await until(lambda: protocol.arrived >= arrived or connection.closing, "all has come")
+    await until(lambda: protocol.received >= arrived or connection.closing, "all has come")
     await turns()
 
 
@@ -131,10 +131,10 @@ class TestBeforeHello:
         house.approvals.answer = script(scene.answer)
         headers = [("Origin", scene.origin)] if scene.origin else []
         async with await house.raw(headers=headers) as raw:
-            protocol = house.protocols[-1]
             connection = house.open_connections[-1]
+            protocol = socket_of(connection)
             await raw.challenge()
-            before = protocol.arrived
+            before = protocol.received
             sent = await converse(raw, scene.items, at_once=scene.at_once)
             await taken(protocol, before + len(sent), connection)
             # Whoever is still there is shown the door: strangers by their deadline, others here.
@@ -207,8 +207,9 @@ class TestAfterHello:
         async def conversation(house: House) -> None:
             raw = await admitted(house, CLI)
             async with raw:
-                connection, protocol = house.open_connections[-1], house.protocols[-1]
-                before = protocol.arrived
+                connection = house.open_connections[-1]
+                protocol = socket_of(connection)
+                before = protocol.received
                 sent = await converse(raw, [*items], at_once=at_once)
                 await taken(protocol, before + len(sent), connection)
                 house.connections.close(connection, 1000, "")

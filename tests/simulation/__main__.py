@@ -32,7 +32,6 @@ MATTERED: Final = {
     "R5": "changes that did not follow and were not applied",
     "R6": "answers asked for anew because something newer was known",
     "R6 wait": "answers waited with until their change was applied",
-    "R6 turn": "admissions refused in the turn that would have registered them",
     "R8": "connections closed because history was lost",
     "R8 resync": "gateways that started over",
     "R9": "connections closed because their device was touched",

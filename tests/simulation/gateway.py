@@ -8,15 +8,15 @@ from services.gateway.arrivals import Arrivals
 from services.gateway.calls import Calls
 from services.gateway.connections import Connections
 from services.gateway.handshake import Handshake
+from services.gateway.host import Host, Identity
 from services.gateway.inbox import Inbox
 from services.gateway.methods import Methods
-from services.gateway.serving import Identity, Sockets
 from services.gateway.upkeep import Upkeep
 from services.gateway.verdicts import Peer, Rules
+from services.gateway.visit import Visit
 from shared.bus.channels import NEWS, inbox_channel
 from shared.bus.requester import Requester
 from shared.bus.responders import Responders
-from shared.protocol.closing import CloseCode
 from shared.settings import Secrets
 from tests.simulation.metrics import NoMetrics
 from tests.simulation.network import Line
@@ -100,10 +100,9 @@ class GatewayProcess:
         self.approvals = variant.approvals(requester, self.beat, self.beater)
         self.approvals.oracle = oracle
         self.approvals.count = self.beat.count = process.count
-        self._sockets = Sockets(
+        self._host = Host(
             identity=Identity(boot_id, "0", ""),
             rules=_RULES,
-            trusted_proxies=(),
             approvals=self.approvals,
             connections=self.connections,
             methods=Methods(clock),
@@ -120,8 +119,14 @@ class GatewayProcess:
         return self.process.name
 
     def accept(self, socket: SimulatedSocket) -> None:
-        """Take a client in, as `Sockets.serve` does after the upgrade; within the process."""
-        self.process.start(self._serve(socket), "socket")
+        """Take a client in, as `Sockets` does with an upgrade; within the process."""
+        connection = self.connections.open(cast("Any", socket.transport), socket.address)
+        peer = Peer(address=socket.address, direct_loopback=False, host="", origin=None)
+        number = f"{self.process.boot_id}:{connection.number}"
+        handshake = Handshake(number, socket.nonce, peer, _RULES)
+        socket.transport.connection = connection
+        socket.visit = Visit(self._host, connection, handshake, peer)
+        socket.visit.greet(b"")
 
     def _start(self) -> None:
         self.bus.start()
@@ -134,17 +139,3 @@ class GatewayProcess:
     def _on_subscribed(self) -> None:
         self._world.story.tell(self.name, "is subscribed")
         self.beater.beat_now()
-
-    async def _serve(self, socket: SimulatedSocket) -> None:
-        connection = self.connections.open(cast("Any", socket.transport), socket.address)
-        socket.transport.on_lost = lambda: self.connections.lost(connection)
-        peer = Peer(address=socket.address, direct_loopback=False, host="", origin=None)
-        number = f"{self.process.boot_id}:{connection.number}"
-        socket.transport.connection = connection
-        handshake = Handshake(number, socket.nonce, peer, _RULES)
-        try:
-            await self._sockets._live(
-                connection, cast("Any", socket), cast("Any", socket), handshake, peer
-            )
-        finally:
-            self.connections.hang_up(connection, CloseCode.NORMAL)

@@ -8,10 +8,10 @@ import msgspec
 
 from services.gateway.beat import Effect, Standing
 from shared.messages import EVERY_ROLE
-from tests.simulation.watched import WatchedApprovals, WatchedBeat
+from tests.simulation.watched import WatchedBeat
 
 if TYPE_CHECKING:
-    from shared.messages import Answer, BeatAnswer, Change, Changed
+    from shared.messages import BeatAnswer, Change, Changed
 
 
 class CreditsTheNewest(WatchedBeat):
@@ -77,13 +77,6 @@ class NeverWaits(WatchedBeat):
         found = super().standing(decided_at, device_id)
         touched = self._touched.get(device_id, 0) > decided_at.number
         return Standing.COUNTS if self.leased and not touched else found
-
-
-class ChecksBeforehand(WatchedApprovals):
-    """R6: nothing is looked at again in the turn that registers."""
-
-    def require_current(self, answer: Answer | None, device_id: str) -> None:
-        self.note(answer)
 
 
 class TrustsTheSweep(WatchedBeat):

@@ -44,7 +44,6 @@ WITHOUT: Final = {
     "R5 calls": Variant(beat=lax_gateway.CountsOnlyForCalls),
     "R6 memory": Variant(beat=lax_gateway.ForgetsWhatTouched),
     "R6 history": Variant(beat=lax_gateway.NeverWaits),
-    "R6 turn": Variant(approvals=lax_gateway.ChecksBeforehand),
     "R7": Variant(beat=lax_gateway.TrustsTheSweep),
     "R8": Variant(beat=lax_gateway.KeepsEverybody),
     "R8 floor": Variant(beat=lax_gateway.KeepsItsMemory),
@@ -58,4 +57,7 @@ WITHOUT: Final = {
     "R13": Variant(scripts=lax_approval.BuildsOnAnything),
     "R14": Variant(bus=lax_approval.HearsNoSilence),
 }
-"""The services without a rule, or a part of it."""
+"""The services without a rule, or a part of it.
+
+That nothing comes between R6's check and the registration has no variant: they are one call.
+"""

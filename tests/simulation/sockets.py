@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-from aiohttp import WSMsgType
-
-from shared.protocol.limits import PREAUTH_FRAME_LIMIT_BYTES
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
+    from aiohttp import WSMsgType
 
     from services.gateway.connection import Connection
+    from services.gateway.visit import Visit
     from tests.simulation.devices import Device
     from tests.simulation.gateway import GatewayProcess
     from tests.simulation.oracle import Oracle
@@ -38,7 +34,6 @@ class Transport:
     def __init__(self, socket: SimulatedSocket) -> None:
         self._socket = socket
         self._closing = False
-        self.on_lost: Callable[[], object] = _nothing
         self.connection: Connection | None = None
 
     def write(self, data: bytes) -> None:
@@ -70,8 +65,8 @@ class Transport:
         self.close()
 
     def _lost(self) -> None:
-        self.on_lost()
-        self._socket.put(Message(WSMsgType.CLOSED, None))
+        if self._socket.visit is not None:
+            self._socket.visit.on_lost()
         self._socket.ended()
 
 
@@ -95,34 +90,19 @@ class SimulatedSocket:
         self.nonce = f"{number:032x}"
         self.token_only = token_only
         """Whether the device proves itself by its device token alone."""
-        self.received = PREAUTH_FRAME_LIMIT_BYTES
         self.transport = Transport(self)
         self.session: Session | None = None
         """What the oracle knows of it, once it is admitted."""
-        self.wire_bytes = 0
+        self.visit: Visit | None = None
+        """The gateway's side of it, once it is accepted."""
         self.left = False
         """Whether the device has said goodbye."""
         self._oracle = oracle
-        self._queue: list[Message] = []
-        self._waiter: asyncio.Future[None] | None = None
-
-    async def receive(self) -> Message:
-        """Return the next message; for ever the last one once it has ended."""
-        while not self._queue:
-            self._waiter = self.gateway.process.loop.create_future()
-            await self._waiter
-        if self._queue[0].type is WSMsgType.CLOSED:
-            return self._queue[0]
-        return self._queue.pop(0)
-
-    def trust(self) -> None:
-        """Take notice that it is admitted."""
 
     def put(self, message: Message) -> None:
         """Take a message in, within the gateway's process."""
-        self._queue.append(message)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self.visit is not None and not self.transport.is_closing():
+            self.visit.on_message(cast("Any", message))
 
     def sent(self, data: bytes) -> None:
         """Bring what the gateway sends to the device, past the oracle."""

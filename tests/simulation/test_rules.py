@@ -25,7 +25,6 @@ SCENARIOS: Final[dict[str, tuple[Callable[[Stage], None], str]]] = {
     "R5 calls": (applying.a_call_in_another_history, "I6"),
     "R6 memory": (admitting.a_revoke_overtakes, "I2"),
     "R6 history": (admitting.an_answer_of_a_forgotten_history, "I2"),
-    "R6 turn": (admitting.a_revoke_in_between, "I2"),
     "R7": (admitting.a_stopped_gateway_wakes, "I1"),
     "R8": (applying.a_trimmed_log, "I1"),
     "R8 floor": (applying.an_answer_from_before, "I1"),

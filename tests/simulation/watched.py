@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 from services.approval.registry import Registry
 from services.gateway.approvals import BusApprovals
 from services.gateway.beat import Beat, Standing
-from shared.bus.errors import Unavailable
 from shared.messages import Admission, Admitted, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.approval.authority import Caller
+    from services.gateway.approvals import Then
     from services.gateway.beat import Effect
+    from shared.bus.errors import Unavailable
     from shared.messages import Answer, BeatAnswer, Call, Change, Changed, Knock, Outcome
     from tests.simulation.oracle import Oracle
 
@@ -106,7 +107,6 @@ class WatchedApprovals(BusApprovals):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.current: tuple[Admitted, str] | None = None
-        self._calls: dict[int, str] = {}
 
     async def call(self, call: Call) -> Outcome:
         """Pass a call on."""
@@ -117,28 +117,16 @@ class WatchedApprovals(BusApprovals):
             self.oracle.callers.returned(call.call_id, self._beat, self.oracle.server)
         return outcome
 
-    async def ask(self, question: Admission | Knock) -> Answer:
+    def ask(self, question: Admission | Knock, then: Then) -> None:
         """Ask."""
+
+        def answered(answer: Answer | Unavailable) -> None:
+            self.current = (answer, question.call_id) if isinstance(answer, Admitted) else None
+            then(answer)
+            self.current = None
+
         self.oracle.asked(question.call_id)
-        answer = await super().ask(question)
-        if isinstance(answer, Admitted):
-            self._calls[id(answer)] = question.call_id
-        return answer
-
-    def require_current(self, answer: Answer | None, device_id: str) -> None:
-        """Check."""
-        self.current = None
-        try:
-            super().require_current(answer, device_id)
-        except Unavailable:
-            self.count("R6 turn")
-            raise
-        self.note(answer)
-
-    def note(self, answer: Answer | None) -> None:
-        """Take notice of an answer by which somebody comes in."""
-        if isinstance(answer, Admitted):
-            self.current = answer, self._calls.pop(id(answer), "")
+        super().ask(question, answered)
 
 
 class WatchedRegistry(Registry):

@@ -7,22 +7,25 @@ gateway's own task would.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import web
 
 from services.gateway.__main__ import KEEPALIVE_SECONDS
 from services.gateway.accept import BulkAcceptor
 from services.gateway.arrivals import Arrivals
+from services.gateway.arriving import Arriving, PlainProtocol
 from services.gateway.calls import Calls
 from services.gateway.connections import SWEEP_SECONDS, Connections
+from services.gateway.host import Host, Identity
 from services.gateway.methods import Methods
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
-from services.gateway.serving import Identity, Sockets
+from services.gateway.serving import Sockets
 from services.gateway.sockets import SocketProtocol
 from services.gateway.verdicts import Rules
 from services.gateway.views import Views, add_routes
+from shared.bus.errors import Unavailable
 from shared.device.client import DeviceClient
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
@@ -41,9 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
+    from services.gateway.approvals import Then
     from services.gateway.connection import Connection
     from services.gateway.dashboard import Dashboard
-    from shared.bus.errors import Unavailable
     from shared.device.profile import Profile
     from shared.settings import Network
 
@@ -57,56 +60,56 @@ async def _done(_call: Call) -> Outcome:
     return Returned(Change(), b'{"done":true}')
 
 
+def socket_of(connection: Connection) -> SocketProtocol:
+    """Return the gateway's end of a connection."""
+    protocol = connection.transport.get_protocol()
+    assert isinstance(protocol, SocketProtocol)
+    return protocol
+
+
 class ScriptedApprovals:
     """Approval as a script: what was asked and offered, what is answered, and what still counts."""
 
     def __init__(self) -> None:
+        self._answering: set[asyncio.Task[None]] = set()
         self.asked: list[Admission] = []
         self.knocks: list[Knock] = []
         """Secrets that came without a device, or that no device could make right."""
         self.answer: Callable[[Admission], Awaitable[Answer]] = admit
         self.leased = True
-        self.checked: list[tuple[Answer | None, str]] = []
-        """Answers that clients were about to be let in on."""
-        self.outdated: Unavailable | None = None
-        """What is raised of an answer that no longer counts."""
         self.calls: list[Call] = []
         """Methods that were called."""
         self.outcome: Callable[[Call], Awaitable[Outcome]] = _done
 
-    async def ask(self, question: Admission | Knock) -> Answer:
+    def ask(self, question: Admission | Knock, then: Then) -> None:
         """Note the question and answer by the script; nobody is ever locked out."""
+        loop = asyncio.get_running_loop()
         if isinstance(question, Knock):
             self.knocks.append(question)
-            return Clear(Change(1, "t"))
+            loop.call_soon(then, Clear(Change(1, "t")))
+            return
         self.asked.append(question)
-        return await self.answer(question)
+        task = loop.create_task(self._answer(question, then))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, question: Admission, then: Then) -> None:
+        try:
+            answer = await self.answer(question)
+        except Unavailable as missing:
+            then(missing)
+        else:
+            then(answer)
 
     async def call(self, call: Call) -> Outcome:
         """Note the call and answer by the script."""
         self.calls.append(call)
         return await self.outcome(call)
 
-    def require_current(self, answer: Answer | None, device_id: str) -> None:
-        """Raise what has become of the answer, by the script."""
-        self.checked.append((answer, device_id))
-        if self.outdated is not None:
-            raise self.outdated
-
-
-class CountingProtocol(SocketProtocol):
-    """The gateway's protocol; `arrived` is how many bytes have come in its whole life."""
-
-    __slots__ = ("arrived",)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.arrived = 0
-
-    def data_received(self, data: bytes) -> None:
-        """Count, and take them as the gateway does."""
-        self.arrived += len(data)
-        super().data_received(data)
+    def require_lease(self) -> None:
+        """Raise what a lost lease means, by the script."""
+        if not self.leased:
+            raise Unavailable("no-lease")
 
 
 class _Upkeep:
@@ -114,7 +117,7 @@ class _Upkeep:
 
 
 class House:
-    """One gateway on a port of its own. `protocols` are all sockets it ever accepted."""
+    """One gateway on a port of its own. `protocols` are all that aiohttp ever served."""
 
     def __init__(
         self,
@@ -141,11 +144,10 @@ class House:
         self.metrics.watch(self.connections)
         self.arrivals = Arrivals(self.clock)
         self.methods = Methods(self.clock)
-        self.protocols: list[CountingProtocol] = []
-        self.sockets = Sockets(
+        self.protocols: list[PlainProtocol] = []
+        host = Host(
             identity=Identity(BOOT_ID, "1.2.3", approval_public_url),
             rules=Rules(Secrets([TOKEN]), allowed_origins),
-            trusted_proxies=trusted_proxies,
             approvals=self.approvals,
             connections=self.connections,
             methods=self.methods,
@@ -153,6 +155,7 @@ class House:
             metrics=self.metrics,
             clock=self.clock,
         )
+        self.sockets = Sockets(host, trusted_proxies=trusted_proxies, metrics=self.metrics)
         ops = OpsViews(
             readiness=Readiness(BOOT_ID, {}),
             registry=self.metrics.registry,
@@ -256,10 +259,9 @@ class House:
         assert server is not None
         loop = asyncio.get_running_loop()
 
-        def protocol() -> CountingProtocol:
-            made = CountingProtocol(
+        def plain() -> PlainProtocol:
+            made = PlainProtocol(
                 server,
-                arrivals=self.arrivals,
                 loop=loop,
                 access_log=None,
                 tcp_keepalive=False,
@@ -268,9 +270,12 @@ class House:
             self.protocols.append(made)
             return made
 
+        def arriving() -> Arriving:
+            return Arriving(self.arrivals, self.sockets, plain)
+
         listeners = open_sockets((HOST,), 0)
         self.port = listeners[0].getsockname()[1]
-        self._acceptor = BulkAcceptor(listeners, protocol, lambda: None)
+        self._acceptor = BulkAcceptor(listeners, arriving, lambda: None)
         self._acceptor.start()
         return self
 
@@ -284,6 +289,7 @@ class House:
         self._acceptor.stop()
         for raw in self._raws:
             raw.hang_up()
+        self.arrivals.end()
         for connection in self.open_connections:
             connection.transport.abort()
         await self._runner.cleanup()

@@ -8,10 +8,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from services.gateway.arriving import Arriving, PlainProtocol
 from services.gateway.connection import Connection
 from services.gateway.handshake import Handshake
 from services.gateway.methods import Session
-from services.gateway.sockets import Socket, SocketProtocol
+from services.gateway.sockets import SocketProtocol
+from services.gateway.visit import Visit
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
@@ -33,7 +35,7 @@ ROUNDS = 36
 TRANSPORT = "TCPTransport"
 """uvloop's own, which cannot be imported."""
 
-KINDS = (Connection, Handshake, Session, Socket, SocketProtocol)
+KINDS = (Arriving, Connection, Handshake, PlainProtocol, Session, SocketProtocol, Visit)
 
 
 async def silent(raw: RawSocket, good: Credentials) -> None:

@@ -12,7 +12,7 @@ from shared.device.errors import UnreachableError
 from shared.device.handshake import Admitted, Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3
-from tests.integration.gateway.house import TOKEN, House
+from tests.integration.gateway.house import TOKEN, House, socket_of
 from tests.support.peers import admit, want_pairing
 from tests.support.raw_socket import CLOSE, PING, frame_bytes
 from tests.support.waiting import until
@@ -219,7 +219,7 @@ async def connect_with(
     await raw.send_json(raw.connect_frame(DeviceKey.generate(), profile, Credentials(token=TOKEN)))
     if held:
         await until(lambda: house.approvals.asked, "approval is asked")
-    protocol = house.protocols[-1]
+    protocol = socket_of(house.open_connections[-1])
     before = protocol.received
     behind = b"".join(
         frame_bytes(b'{"type":"req","id":"%d","method":"health"}' % number) + between

@@ -41,31 +41,6 @@ def an_answer_of_a_forgotten_history(stage: Stage) -> None:
     stage.run(0.3)
 
 
-def a_revoke_in_between(stage: Stage) -> None:
-    """R6: the news of a revoke comes in after the answer was found good, before registration.
-
-    That is a matter of milliseconds, so it is tried with one gap after another.
-    """
-    for gap in range(16):
-        stage.pair(stage.device)
-        stage.only_the_first_is_heard()
-        stage.other.lines[0].mend()
-        for approval in (stage.one, stage.other):
-            hold(approval.lines[0].up)
-        stage.device.connect(stage.gateway, with_token=False)
-        stage.run(0.1)
-        stage.operate("revoke", stage.device, stage.other)
-        stage.world.turn_seconds = 0.01
-        stage.world.after(0.08, stage.one.lines[0].mend)
-        stage.world.after(0.01 * gap, stage.other.lines[0].mend)
-        stage.run(0.5)
-        stage.world.turn_seconds = 0.00002
-        stage.run(0.5)
-        if not stage.device.idle:
-            stage.device.leave()
-            stage.run(0.5)
-
-
 def a_stopped_gateway_wakes(stage: Stage) -> None:
     """R7: frames that came while a gateway was stopped are looked at before its timers."""
     stage.pair(stage.device)

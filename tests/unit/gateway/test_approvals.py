@@ -14,6 +14,7 @@ from services.gateway.beater import Beater
 from services.gateway.connections import Connections
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
+from shared.bus.errors import Unavailable
 from shared.bus.requester import DEADLINE_SECONDS
 from shared.bus.wire import Item, ItemAnswer
 from shared.messages import (
@@ -36,6 +37,8 @@ from tests.unit.bus.switchboard import Approval, Gateway, reasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from shared.bus.envelope import Opened
 
 HEAD = Change(7, "tag")
 STORE_AHEAD_MS = 5_000_000
@@ -94,6 +97,15 @@ class House:
         for approval in self.gateway.approvals:
             approval.manner = self._answering(approval, seconds)
 
+    async def ask(self, question: Admission | Knock) -> Answer:
+        """Ask, and wait for what comes of it."""
+        told: asyncio.Future[Answer | Unavailable] = asyncio.get_running_loop().create_future()
+        self.approvals.ask(question, told.set_result)
+        answer = await told
+        if isinstance(answer, Unavailable):
+            raise answer
+        return answer
+
     async def first_beat(self) -> None:
         """Beat, and wait for the answer to count."""
         self.beater.beat_now()
@@ -129,7 +141,7 @@ class TestBeforeTheFirstAnsweredBeat:
     def test_nothing_is_asked_for_a_client(self, question: Admission | Knock) -> None:
         async def scenario(clock: FakeClock) -> None:
             house = House(clock)
-            refused = await outcome(house.approvals.ask(question))
+            refused = await outcome(house.ask(question))
             assert reasons([refused]) == {("no-lease", "approval"): 1}
             assert house.asked == []
 
@@ -140,7 +152,7 @@ class TestBeforeTheFirstAnsweredBeat:
         async def scenario(clock: FakeClock) -> None:
             house = House(clock, approvals=0)
             house.gateway.redis_ok = redis_ok
-            refused = await outcome(house.approvals.ask(QUESTION))
+            refused = await outcome(house.ask(QUESTION))
             named = ("no-responder", "approval") if redis_ok else ("redis", "redis")
             assert reasons([refused]) == {named: 1}
             assert house.gateway.board.published == []
@@ -151,7 +163,7 @@ class TestBeforeTheFirstAnsweredBeat:
         async def scenario(clock: FakeClock) -> None:
             house = House(clock)
             house.gateway.redis_ok = False
-            refused = await outcome(house.approvals.ask(QUESTION))
+            refused = await outcome(house.ask(QUESTION))
             assert reasons([refused]) == {("redis", "redis"): 1}
 
         run_virtual(scenario)
@@ -160,11 +172,37 @@ class TestBeforeTheFirstAnsweredBeat:
         async def scenario(clock: FakeClock) -> None:
             house = House(clock)
             await house.first_beat()
-            assert await house.approvals.ask(QUESTION) == admitted_at(HEAD)
-            assert await house.approvals.ask(KNOCK) == Clear(HEAD)
+            assert await house.ask(QUESTION) == admitted_at(HEAD)
+            assert await house.ask(KNOCK) == Clear(HEAD)
             now_ms = round(clock.monotonic() * 1000) + STORE_AHEAD_MS
             void_ms = now_ms + WRITTEN_WITHIN_SECONDS * 1000
             assert [asked.not_after_ms for asked in house.asked] == [void_ms, void_ms]
+
+        run_virtual(scenario)
+
+
+class TestWhenAnAnswerCounts:
+    @pytest.mark.parametrize("about", [QUESTION.device_id, "another device"])
+    def test_news_of_the_device_in_the_same_turn_come_first(self, about: str) -> None:
+        """A revoke that is heard after the answer, and before its client is told (R6)."""
+
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            deliver = house.gateway.requester.deliver
+
+            def deliver_and_hear(message: Opened) -> None:
+                deliver(message)
+                if len(house.asked) == 1 and not house.beat.behind:
+                    revoked = Change(HEAD.number + 1, "revoked")
+                    house.beater.on_news(Changed(revoked, HEAD.tag, about, "removed", 0, ["*"]))
+
+            house.gateway.requester.deliver = deliver_and_hear  # type: ignore[method-assign]
+            house.answer = lambda _question: admitted_at(house.beat.applied)
+            answer = await house.ask(QUESTION)
+            asked_anew = about == QUESTION.device_id
+            assert len(house.asked) == 1 + asked_anew
+            assert answer == admitted_at(Change(HEAD.number + 1, "revoked") if asked_anew else HEAD)
 
         run_virtual(scenario)
 
@@ -187,7 +225,7 @@ class TestDeadline:
             house.slow(answered_after)
             house.answer = lambda _question: admitted_at(decided_at)
             began = clock.monotonic()
-            refused = await outcome(house.approvals.ask(QUESTION))
+            refused = await outcome(house.ask(QUESTION))
             assert reasons([refused]) == {("timeout", "approval"): 1}
             assert clock.monotonic() - began <= DEADLINE_SECONDS
 
@@ -200,7 +238,7 @@ class TestDeadline:
             house.slow(1.5)
             late = Change(HEAD.number + 1, "ahead")
             house.answer = lambda _question: admitted_at(late)
-            asking = asyncio.create_task(house.approvals.ask(QUESTION))
+            asking = asyncio.create_task(house.ask(QUESTION))
             await asyncio.sleep(DEADLINE_SECONDS - 0.1)
             house.beater.on_news(Changed(late, HEAD.tag, "another device", "renamed", 0))
             assert await asking == admitted_at(late)
@@ -213,7 +251,7 @@ class TestDeadline:
             await house.first_beat()
             house.gateway.board.redis_hangs = True
             began = clock.monotonic()
-            refused = await outcome(house.approvals.ask(QUESTION))
+            refused = await outcome(house.ask(QUESTION))
             assert reasons([refused]) == {("redis", "redis"): 1}
             assert clock.monotonic() - began <= DEADLINE_SECONDS
 
@@ -231,7 +269,7 @@ class TestDeadline:
                 return admitted_at(HEAD)
 
             house.answer = stopped_meanwhile
-            refused = await outcome(house.approvals.ask(QUESTION))
+            refused = await outcome(house.ask(QUESTION))
             assert reasons([refused]) == {("timeout", "approval"): 1}
 
         run_virtual(scenario)

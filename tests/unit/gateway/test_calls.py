@@ -19,8 +19,9 @@ from tests.unit.gateway.room import DEVICE_ID, Room, closes, texts
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from services.gateway.approvals import Then
     from services.gateway.connection import Connection
-    from shared.messages import Admission, Answer, Call, Knock, Outcome
+    from shared.messages import Admission, Call, Knock, Outcome
 
 PAIRING = "operator.pairing"
 LIST = "device.pair.list"
@@ -34,9 +35,9 @@ class OpenApprovals:
         self.asked: list[Call] = []
         self.outcomes: list[asyncio.Future[Outcome]] = []
 
-    async def ask(self, question: Admission | Knock) -> Answer:
+    def ask(self, question: Admission | Knock, then: Then) -> None:
         """Nobody comes in here."""
-        raise AssertionError(question)
+        raise AssertionError(question, then)
 
     async def call(self, call: Call) -> Outcome:
         """Note the call, and wait for the test."""
@@ -45,9 +46,9 @@ class OpenApprovals:
         self.outcomes.append(outcome)
         return await outcome
 
-    def require_current(self, answer: Answer | None, device_id: str) -> None:
+    def require_lease(self) -> None:
         """Nobody comes in here."""
-        raise AssertionError(answer, device_id)
+        raise AssertionError
 
 
 class Desk:

@@ -14,8 +14,9 @@ from tests.support.clock import FakeClock, run_virtual, turns
 from tests.unit.gateway.room import Room, closes, texts
 
 if TYPE_CHECKING:
+    from services.gateway.approvals import Then
     from services.gateway.connection import Connection
-    from shared.messages import Admission, Answer, Call, Knock, Outcome
+    from shared.messages import Admission, Call, Knock, Outcome
 
 READ = "operator.read"
 ENTRIES = b'[{"host":"a","ts":1}]'
@@ -29,9 +30,9 @@ class TimedApprovals:
         self.outcome: Outcome | Exception = Returned(Change(), ENTRIES)
         self.seconds = 0.0
 
-    async def ask(self, question: Admission | Knock) -> Answer:
+    def ask(self, question: Admission | Knock, then: Then) -> None:
         """Nobody comes in here."""
-        raise AssertionError(question)
+        raise AssertionError(question, then)
 
     async def call(self, call: Call) -> Outcome:
         """Note the call, and answer when the time has passed."""
@@ -41,9 +42,9 @@ class TimedApprovals:
             raise self.outcome
         return self.outcome
 
-    def require_current(self, answer: Answer | None, device_id: str) -> None:
+    def require_lease(self) -> None:
         """Nobody comes in here."""
-        raise AssertionError(answer, device_id)
+        raise AssertionError
 
 
 class Hall:
