@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -56,8 +58,7 @@ class Address:
     loopback: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ClientAddress:
+class ClientAddress(msgspec.Struct, frozen=True, gc=False):
     """Where a client comes from.
 
     `direct_loopback`: this machine, with no proxy between. `untrusted_proxy`: a forwarding header
@@ -93,6 +94,7 @@ def is_trusted(text: str, trusted: tuple[Network, ...]) -> bool:
     return any(address in network for network in trusted)
 
 
+_FORWARDING: Final = frozenset(name.lower() for name in FORWARDING_HEADERS)
 _UNKNOWN: Final = Address("unknown", "unknown", loopback=False)
 
 
@@ -115,8 +117,8 @@ def client_address(peer: str, headers: Headers, trusted: tuple[Network, ...]) ->
     is not itself trusted. From anybody else, headers count for nothing but ending loopback trust.
     """
     address = parse_address(peer) or _UNKNOWN
-    if not any(name in headers for name in FORWARDING_HEADERS):
-        direct = address.loopback and not any(map(_of_a_proxy, headers))
+    if _FORWARDING.isdisjoint(named := [name.lower() for name in headers]):
+        direct = address.loopback and not any(map(_of_a_proxy, named))
         return ClientAddress(address, direct, untrusted_proxy=False)
     if address is _UNKNOWN or not is_trusted(address.text, trusted):
         return ClientAddress(address, direct_loopback=False, untrusted_proxy=True)
@@ -133,6 +135,5 @@ def client_address(peer: str, headers: Headers, trusted: tuple[Network, ...]) ->
     return ClientAddress(address, direct_loopback=False, untrusted_proxy=False)
 
 
-def _of_a_proxy(header: str) -> bool:
-    name = header.lower()
+def _of_a_proxy(name: str) -> bool:
     return name in _PROXY_NAMES or name.startswith(_PROXY_PREFIXES)

@@ -12,6 +12,8 @@ from shared.protocol.closing import CloseCode
 from shared.protocol.refusals import Refusal
 
 if TYPE_CHECKING:
+    from prometheus_client import Counter
+
     from services.gateway.handshake import Handshake
     from services.gateway.metrics import Metrics
     from services.gateway.verdicts import Peer
@@ -36,6 +38,7 @@ class Attempts:
         self._metrics = metrics
         self._clock = clock
         self._approval_public_url = approval_public_url
+        self._counts: dict[str, Counter] = {}
         self._log = structlog.get_logger("gateway")
 
     def ended(
@@ -59,12 +62,10 @@ class Attempts:
         }
         client = handshake.client
         if client is not None:
-            line |= {
-                "client": client.id,
-                "mode": client.mode,
-                "protocol": handshake.protocol,
-                "device": handshake.device_id[:_LOGGED_DEVICE_CHARACTERS],
-            }
+            line["client"] = client.id
+            line["mode"] = client.mode
+            line["protocol"] = handshake.protocol
+            line["device"] = handshake.device_id[:_LOGGED_DEVICE_CHARACTERS]
         if isinstance(verdict, Welcome):
             outcome = "admitted"
             line |= {"role": verdict.grant.role, "method": verdict.grant.method}
@@ -80,7 +81,10 @@ class Attempts:
                 code, reason = closed_with
                 outcome = _OUTCOME_OF_CLOSE.get(code, "gone")
                 line |= {"code": int(code), "reason": reason}
-        self._metrics.handshakes.labels(outcome).inc()
+        count = self._counts.get(outcome)
+        if count is None:
+            count = self._counts[outcome] = self._metrics.handshakes.labels(outcome)
+        count.inc()
         self._metrics.handshake_seconds.observe(took)
         self._log.info(log_events.CONNECTION.name, outcome=outcome, **line)
 

@@ -169,7 +169,8 @@ class Connections:
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection whose transport is gone."""
-        self._leave(connection)
+        if connection not in self._closing:
+            self._leave(connection)
         self._closing.pop(connection, None)
         self._all.discard(connection)
         if not self._all and self._emptied is not None and not self._emptied.done():

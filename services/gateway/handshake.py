@@ -85,6 +85,8 @@ class Handshake:
     @property
     def client(self) -> ClientInfo | None:
         """What the client says it is, once it said so in a sound frame."""
+        if self._question is not None:
+            return self._question.client
         return client_info(self._frame.params) if self._frame else None
 
     @property

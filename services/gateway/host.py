@@ -14,6 +14,8 @@ from shared.protocol.limits import PROTOCOLS
 from shared.protocol.methods import METHODS
 
 if TYPE_CHECKING:
+    import msgspec
+
     from services.gateway.approvals import Approvals
     from services.gateway.calls import Calls
     from services.gateway.connections import Connections
@@ -64,7 +66,7 @@ class Host:
         return int((self.clock.monotonic() - self._started) * 1000)
 
 
-def _features(protocol: int) -> Features:
-    """Return what there is in a version of the protocol."""
+def _features(protocol: int) -> msgspec.Raw:
+    """Return what there is in a version of the protocol, encoded."""
     methods = sorted(name for name, one in METHODS.items() if protocol in one.protocols)
-    return Features(methods=methods, events=events_of(protocol))
+    return Features(methods=methods, events=events_of(protocol)).encoded()

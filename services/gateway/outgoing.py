@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -18,6 +19,8 @@ _medium: Final = Struct("!BBH").pack
 _long: Final = Struct("!BBQ").pack
 _code: Final = Struct("!H").pack
 
+_REASONS_REMEMBERED: Final = 256
+
 PING: Final = b"\x89\x00"
 
 
@@ -31,6 +34,7 @@ def text_frame(payload: bytes) -> bytes:
     return _long(_TEXT, 127, length) + payload
 
 
+@lru_cache(_REASONS_REMEMBERED)
 def close_frame(code: int, reason: str) -> bytes:
     """Frame a close; the reason is cut to what fits."""
     payload = _code(code) + cut_reason(reason).encode()

@@ -6,7 +6,6 @@ Pure.
 from __future__ import annotations
 
 import binascii
-from base64 import b64decode, b64encode
 from hashlib import sha1
 from typing import TYPE_CHECKING, Final
 
@@ -32,7 +31,7 @@ def upgrade_problem(method: str, headers: Mapping[str, str]) -> str | None:
     if headers.get("Sec-WebSocket-Version") != _VERSION:
         return f"Only version {_VERSION} of the WebSocket protocol is spoken here"
     try:
-        key = b64decode(headers.get("Sec-WebSocket-Key", ""), validate=True)
+        key = binascii.a2b_base64(headers.get("Sec-WebSocket-Key", ""), strict_mode=True)
     except (binascii.Error, ValueError):
         key = b""
     return None if len(key) == _KEY_BYTES else "Sec-WebSocket-Key is to be 16 bytes in base64"
@@ -41,7 +40,8 @@ def upgrade_problem(method: str, headers: Mapping[str, str]) -> str | None:
 def switching_protocols(headers: Mapping[str, str]) -> bytes:
     """Return the response to a sound request for a WebSocket: 101, without any extension."""
     key = headers["Sec-WebSocket-Key"].encode()
-    accept = b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
+    digest = sha1(key + _GUID, usedforsecurity=False).digest()
+    accept = binascii.b2a_base64(digest, newline=False)
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %s\r\n\r\n" % accept

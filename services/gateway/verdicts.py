@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from shared.messages import Admission, Admitted, ClientInfo, Knock
 from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS
 from shared.protocol.refusals import Refusal
@@ -38,8 +40,7 @@ class Rules:
     """Whether clients of this machine itself are trusted (contract §4.1, §7.1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Welcome:
+class Welcome(msgspec.Struct, frozen=True, gc=False):
     """The client is admitted: what to tell it, and what its connection may do."""
 
     frame_id: str

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from shared.protocol.frames import success
+import msgspec
+
+from shared.protocol.frames import encode, success
 from shared.protocol.limits import (
     BUFFERED_LIMIT_BYTES,
     FRAME_LIMIT_BYTES,
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """What an admitted connection may do, and the token it takes along.
 
     `scopes` are the live ones, in request order; `token_scopes` those of the device token.
@@ -31,12 +31,26 @@ class Grant:
     issued_at_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
+class Features(msgspec.Struct, frozen=True):
     """What this gateway answers and sends."""
 
     methods: Sequence[str]
     events: Sequence[str]
+
+    def encoded(self) -> msgspec.Raw:
+        """Encode them, once for all connections."""
+        return msgspec.Raw(encode(self))
+
+
+_POLICY: Final = msgspec.Raw(
+    encode(
+        {
+            "maxPayload": FRAME_LIMIT_BYTES,
+            "maxBufferedBytes": BUFFERED_LIMIT_BYTES,
+            "tickIntervalMs": TICK_INTERVAL_MS,
+        }
+    )
+)
 
 
 def hello_ok(
@@ -45,27 +59,23 @@ def hello_ok(
     protocol: int,
     version: str,
     connection_id: str,
-    features: Features,
+    features: msgspec.Raw,
     grant: Grant,
     uptime_ms: int,
 ) -> bytes:
-    """Encode hello-ok."""
+    """Encode hello-ok; `features` are encoded already."""
     payload: dict[str, Any] = {
         "type": "hello-ok",
         "protocol": protocol,
         "server": {"version": version, "connId": connection_id},
-        "features": {"methods": features.methods, "events": features.events},
+        "features": features,
         "snapshot": {
             "presence": [],
             "health": {},
             "stateVersion": {"presence": 0, "health": 0},
             "uptimeMs": uptime_ms,
         },
-        "policy": {
-            "maxPayload": FRAME_LIMIT_BYTES,
-            "maxBufferedBytes": BUFFERED_LIMIT_BYTES,
-            "tickIntervalMs": TICK_INTERVAL_MS,
-        },
+        "policy": _POLICY,
     }
     auth = _auth_v3(grant) if protocol == 3 else _auth_v4(grant)  # noqa: PLR2004 (a version)
     if auth is not None:

@@ -18,7 +18,8 @@ PUBLIC_KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 
 _SPKI_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")
-_URL_SAFE: Final = str.maketrans("-_", "+/")
+_FROM_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
+_TO_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _WHITE_SPACE: Final = (
     "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -29,21 +30,17 @@ _NO_AUTH: Final = Auth()
 
 def decode_base64(text: str) -> bytes | None:
     """Decode base64, url-safe or standard, padded or not, trimmed; None if it is neither."""
-    bare = text.strip().rstrip("=").translate(_URL_SAFE)
     try:
-        return binascii.a2b_base64(bare + "=" * (-len(bare) % 4), strict_mode=True)
+        bare = text.strip().rstrip("=").encode("ascii").translate(_FROM_URL_SAFE)
+        return binascii.a2b_base64(bare + b"=" * (-len(bare) % 4), strict_mode=True)
     except (binascii.Error, ValueError):
         return None
 
 
 def encode_base64(data: bytes) -> str:
     """Encode as base64url without padding, the canonical form of keys and signatures."""
-    return (
-        binascii.b2a_base64(data, newline=False)
-        .decode()
-        .translate(str.maketrans("+/", "-_"))
-        .rstrip("=")
-    )
+    encoded = binascii.b2a_base64(data, newline=False).translate(_TO_URL_SAFE)
+    return encoded.rstrip(b"=").decode()
 
 
 def trimmed(text: str) -> str:
@@ -72,7 +69,10 @@ def device_id_of(public_key: bytes) -> str:
 
 def normalised_metadata(text: str | None) -> str:
     """Trim and lower ASCII letters only, as signatures and comparisons of metadata want it."""
-    return trimmed(text).translate(_LOWER_ASCII) if text else ""
+    if not text:
+        return ""
+    text = trimmed(text)
+    return text.lower() if text.isascii() else text.translate(_LOWER_ASCII)
 
 
 def payload_v2(device: Device, client: Client, role: str, scopes: list[str], token: str) -> str:

@@ -27,7 +27,7 @@ def hello(grant: Grant, protocol: int) -> dict[str, Any]:
         protocol=protocol,
         version="0.1.0",
         connection_id="boot:7",
-        features=FEATURES,
+        features=FEATURES.encoded(),
         grant=grant,
         uptime_ms=12,
     )
