@@ -129,7 +129,7 @@ class Registry(Readings):
             held, record, pairing = await self._paired(device_id)
             authority.require_manage(caller, device_id, pairing)
             if pairing.operator_label == trimmed:
-                return trimmed
+                return await self._left_as_it_is(caller, held, device_id, trimmed)
             entry = self._entry(caller)
             entry.replace(held, grants.renamed(record, pairing, trimmed), device_id)
             entry.change("renamed", device_id, label=trimmed)
@@ -173,7 +173,7 @@ class Registry(Readings):
                 raise UnknownRole
             authority.require_token(caller, device_id, role, token.scopes, ())
             if not token.active:
-                return token
+                return await self._left_as_it_is(caller, held, device_id, token)
             entry = self._entry(caller)
             after = grants.revoked(record, pairing, role, now_ms=entry.now_ms)
             entry.replace(held, after, device_id)
@@ -253,6 +253,16 @@ class Registry(Readings):
         if committed.outcome == "seen":
             return msgspec.msgpack.decode(committed.answer, type=type(result))
         return result if committed.outcome == "done" else None
+
+    async def _left_as_it_is(
+        self, caller: Caller, held: Held, device_id: str, result: _Result
+    ) -> _Result | None:
+        """Keep for a call that there was nothing to do, so that a late try does nothing (R11)."""
+        if not caller.call_id:
+            return result
+        entry = self._entry(caller)
+        entry.require(device_id, held.version)
+        return await self._committed(caller, entry, result)
 
     async def _settled(
         self,

@@ -108,6 +108,25 @@ class TestOnce:
         (token,) = tokens
         await there.admit(caller.asks(MAY, token=token))
 
+    async def test_a_late_try_does_nothing_where_the_first_found_nothing_to_do(
+        self, here: Replica, there: Replica
+    ) -> None:
+        """What was revoked already may have been approved anew since."""
+        caller, target = await here.paired(ADMIN), await here.paired(*MAY)
+        admin = await socket(here, caller, ADMIN)
+        await here.registry.revoke(OPERATOR, target.device_id, "operator")
+        await here.registry.rename(OPERATOR, target.device_id, "Kitchen")
+        both = [
+            call(admin, "device.token.revoke", deviceId=target.device_id, role="operator"),
+            call(admin, "device.pair.rename", deviceId=target.device_id, label="Kitchen"),
+        ]
+        first = [payload(await outcome(here, asked)) for asked in both]
+        await here.registry.approve(OPERATOR, (await here.request(target.asks(MAY))).request_id)
+        await here.registry.rename(OPERATOR, target.device_id, "Hall")
+        before = await history(here)
+        assert [payload(await outcome(there, asked)) for asked in both] == first
+        assert await history(here) == before
+
     async def test_the_answer_says_up_to_where_to_follow(self, here: Replica) -> None:
         caller, target = await here.paired(ADMIN), await here.paired(*MAY)
         params = await params_for(here, "device.pair.remove", target)
