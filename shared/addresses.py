@@ -31,6 +31,7 @@ _PROXY_NAMES: Final = frozenset(
 
 _IPV6_LIMIT_PREFIX_BITS: Final = 64
 _REMEMBERED_ADDRESSES: Final = 4096
+_REMEMBERED_NAMES: Final = 1024
 
 
 class Headers(Protocol):
@@ -94,7 +95,6 @@ def is_trusted(text: str, trusted: tuple[Network, ...]) -> bool:
     return any(address in network for network in trusted)
 
 
-_FORWARDING: Final = frozenset(name.lower() for name in FORWARDING_HEADERS)
 _UNKNOWN: Final = Address("unknown", "unknown", loopback=False)
 
 
@@ -117,8 +117,8 @@ def client_address(peer: str, headers: Headers, trusted: tuple[Network, ...]) ->
     is not itself trusted. From anybody else, headers count for nothing but ending loopback trust.
     """
     address = parse_address(peer) or _UNKNOWN
-    if _FORWARDING.isdisjoint(named := [name.lower() for name in headers]):
-        direct = address.loopback and not any(map(_of_a_proxy, named))
+    if not any(map(headers.__contains__, FORWARDING_HEADERS)):
+        direct = address.loopback and not any(map(_of_a_proxy, headers))
         return ClientAddress(address, direct, untrusted_proxy=False)
     if address is _UNKNOWN or not is_trusted(address.text, trusted):
         return ClientAddress(address, direct_loopback=False, untrusted_proxy=True)
@@ -135,5 +135,7 @@ def client_address(peer: str, headers: Headers, trusted: tuple[Network, ...]) ->
     return ClientAddress(address, direct_loopback=False, untrusted_proxy=False)
 
 
-def _of_a_proxy(name: str) -> bool:
+@lru_cache(_REMEMBERED_NAMES)
+def _of_a_proxy(header: str) -> bool:
+    name = header.lower()
     return name in _PROXY_NAMES or name.startswith(_PROXY_PREFIXES)

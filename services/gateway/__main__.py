@@ -64,8 +64,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             keepalive_timeout=KEEPALIVE_SECONDS,
         )
 
-    def arriving() -> Arriving:
-        return Arriving(gateway.arrivals, gateway.sockets, plain)
+    def arriving(peer: str) -> Arriving:
+        return Arriving(peer, gateway.arrivals, gateway.sockets, plain)
 
     def exhausted() -> None:
         gateway.metrics.descriptors_exhausted.inc()

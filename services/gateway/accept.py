@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import resource
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -35,12 +36,15 @@ def raise_descriptor_limit(wanted: int) -> int:
 
 
 class BulkAcceptor:
-    """Accepts from listening sockets, up to 64 a turn, and hands each to a new protocol."""
+    """Accepts from listening sockets, up to 64 a turn, and hands each to a new protocol.
+
+    `factory` gets the peer's IP address.
+    """
 
     def __init__(
         self,
         listeners: Sequence[socket.socket],
-        factory: Callable[[], asyncio.BaseProtocol],
+        factory: Callable[[str], asyncio.BaseProtocol],
         on_exhausted: Callable[[], None],
     ) -> None:
         self._listeners = list(listeners)
@@ -70,7 +74,7 @@ class BulkAcceptor:
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTED_PER_TURN):
             try:
-                sock, _address = listener.accept()
+                sock, address = listener.accept()
             except _NOBODY_THERE:
                 return
             except OSError as error:
@@ -78,8 +82,8 @@ class BulkAcceptor:
                     raise
                 self._pause()
                 return
-            sock.setblocking(False)
-            task = self._loop.create_task(self._loop.connect_accepted_socket(self._factory, sock))
+            arriving = partial(self._factory, address[0])
+            task = self._loop.create_task(self._loop.connect_accepted_socket(arriving, sock))
             self._connecting.add(task)
             task.add_done_callback(self._connected)
 

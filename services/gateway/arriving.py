@@ -52,11 +52,16 @@ class PlainProtocol(web.RequestHandler):
 class Arriving(asyncio.Protocol):
     """Collects the head of the first request."""
 
-    __slots__ = ("_arrivals", "_head", "_plain", "_sockets", "_transport")
+    __slots__ = ("_arrivals", "_head", "_peer", "_plain", "_sockets", "_transport")
 
     def __init__(
-        self, arrivals: Arrivals, sockets: Sockets, plain: Callable[[], PlainProtocol]
+        self,
+        peer: str,
+        arrivals: Arrivals,
+        sockets: Sockets,
+        plain: Callable[[], PlainProtocol],
     ) -> None:
+        self._peer = peer
         self._arrivals = arrivals
         self._sockets = sockets
         self._plain = plain
@@ -109,7 +114,7 @@ class Arriving(asyncio.Protocol):
         if not upgraded or len(messages) != 1:
             return False
         request = messages[0][0]
-        protocol = self._sockets.take(transport, request.method, request.headers)
+        protocol = self._sockets.take(transport, self._peer, request.method, request.headers)
         if protocol is None:
             return False
         self._arrivals.done(self)

@@ -6,6 +6,7 @@ approval and hand the answer to `on_answer`, let the client in, or turn it away.
 
 from __future__ import annotations
 
+import secrets
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +47,13 @@ class State(Enum):
     CHALLENGED = auto()
     ASKING = auto()
     DONE = auto()
+
+
+def new_nonce() -> str:
+    """Draw a nonce: a random UUID (RFC 9562, version 4), as clients of the original expect."""
+    drawn = secrets.token_hex(16)
+    variant = "89ab"[int(drawn[16], 16) & 3]
+    return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"
 
 
 class Handshake:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 from aiohttp import web
 
 from services.gateway import log_events
-from services.gateway.handshake import Handshake
+from services.gateway.handshake import Handshake, new_nonce
 from services.gateway.sockets import SocketParser, SocketProtocol
 from services.gateway.upgrading import switching_protocols, upgrade_problem
 from services.gateway.verdicts import Peer
@@ -48,10 +47,13 @@ class Sockets:
         return frozenset(self._untrusted)
 
     def take(
-        self, transport: asyncio.Transport, method: str, headers: Headers
+        self, transport: asyncio.Transport, peer: str, method: str, headers: Headers
     ) -> SocketProtocol | None:
-        """Answer a sound upgrade and return who serves it; None: not sound, or no room."""
-        where = self._where(transport.get_extra_info("peername")[0], headers)
+        """Answer a sound upgrade and return who serves it; None: not sound, or no room.
+
+        `peer` is the IP address of the other end.
+        """
+        where = self._where(peer, headers)
         if self._host.connections.no_room_for(where.address.limit_key) is not None:
             return None
         if upgrade_problem(method, headers) is not None:
@@ -91,7 +93,7 @@ class Sockets:
             origin=headers.get("Origin"),
         )
         handshake = Handshake(
-            f"{host.identity.boot_id}:{connection.number}", str(uuid.uuid4()), peer, host.rules
+            f"{host.identity.boot_id}:{connection.number}", new_nonce(), peer, host.rules
         )
         visit = Visit(host, connection, handshake, peer)
         visit.greet(switching_protocols(headers))

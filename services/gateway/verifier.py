@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shared.protocol import refusals
 from shared.protocol.limits import SIGNED_AT_SKEW_MS
@@ -13,6 +14,8 @@ from shared.protocol.signing import (
     signature_holds,
     trimmed,
 )
+
+_KEYS_REMEMBERED: Final = 4096
 
 if TYPE_CHECKING:
     from shared.protocol.connect import ConnectParams, Device
@@ -32,8 +35,8 @@ def verify_device(
 
     Returns the public key in canonical form, or why the proof does not hold.
     """
-    public_key = decode_public_key(device.public_key)
-    if public_key is None or device_id_of(public_key) != device.id:
+    known = _known(device.public_key)
+    if known is None or known.device_id != device.id:
         return refusals.DEVICE_ID_MISMATCH
     if abs(now_ms - device.signed_at) > SIGNED_AT_SKEW_MS:
         return refusals.SIGNATURE_EXPIRED
@@ -42,6 +45,21 @@ def verify_device(
         return refusals.NONCE_REQUIRED
     if signed_nonce != nonce:
         return refusals.NONCE_MISMATCH
-    if not signature_holds(params, device, role, scopes, public_key):
+    if not signature_holds(params, device, role, scopes, known.raw):
         return refusals.SIGNATURE_INVALID
-    return encode_base64(public_key)
+    return known.canonical
+
+
+class _Known(NamedTuple):
+    """A public key: its 32 bytes, its canonical form, and the id of its device."""
+
+    raw: bytes
+    canonical: str
+    device_id: str
+
+
+@lru_cache(_KEYS_REMEMBERED)
+def _known(public_key: str) -> _Known | None:
+    """Read a public key, which says nothing of who holds it; most devices come again and again."""
+    raw = decode_public_key(public_key)
+    return None if raw is None else _Known(raw, encode_base64(raw), device_id_of(raw))

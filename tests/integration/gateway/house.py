@@ -270,8 +270,8 @@ class House:
             self.protocols.append(made)
             return made
 
-        def arriving() -> Arriving:
-            return Arriving(self.arrivals, self.sockets, plain)
+        def arriving(peer: str) -> Arriving:
+            return Arriving(peer, self.arrivals, self.sockets, plain)
 
         listeners = open_sockets((HOST,), 0)
         self.port = listeners[0].getsockname()[1]
