@@ -13,6 +13,7 @@ from services.approval import grants, log_events, policy
 from services.approval.errors import StoreUnavailable
 from services.approval.ledger import Entry, Ledger
 from services.approval.lockouts import (
+    NOTHING_HELD,
     Guard,
     attempt_of,
     failed_with,
@@ -39,6 +40,7 @@ from shared.messages import (
     decode_answer,
     encode,
 )
+from shared.observability.metrics import Children
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +80,7 @@ class Admissions:
         self._keys = keys
         self._draws = draws
         self._limits = limits
-        self._metrics = metrics
+        self._verdicts = Children(metrics.questions)
         self._log = structlog.get_logger("approval")
 
     async def replies(self, questions: Sequence[Admission]) -> list[Reply | asyncio.Future[Reply]]:
@@ -94,18 +96,18 @@ class Admissions:
         except StoreUnavailable as missing:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
             return [None] * len(questions)
+        now_ms = self._store.now_ms()
         return [
-            self._reply(question, head, one, guards[address])
+            self._reply(question, head, one, guards[address], now_ms)
             for question, one, address in zip(questions, held, addresses, strict=True)
         ]
 
     def _reply(
-        self, question: Admission, head: Change, held: Held, guard: Guard
+        self, question: Admission, head: Change, held: Held, guard: Guard, now_ms: int
     ) -> Reply | asyncio.Future[Reply]:
         """Judge by what was read; what has to be written goes on as a task."""
-        now_ms = self._store.now_ms()
         if question.trusted:
-            guard = Guard(None)
+            guard = NOTHING_HELD
         question = without_locked_secret(question, guard, now_ms)
         verdict = self._judged(question, held, now_ms)
         denied = isinstance(verdict, policy.Deny) and verdict.why == "device-token-mismatch"
@@ -308,33 +310,35 @@ class Admissions:
 
     def _record(self, question: Admission, answer: Answer) -> None:
         """Write the line that stands beside the gateway's for the same connection."""
-        line: dict[str, object] = {}
-        verdict = "admitted"
+        verdict = _told_as(answer)
+        self._verdicts.labels(verdict).inc()
+        line: dict[str, object] = {
+            "connection": question.call_id,
+            "device": question.device_id,
+            "verdict": verdict,
+            "role": question.role,
+            "change": answer.change.number,
+        }
         if isinstance(answer, NeedsPairing):
-            verdict = answer.reason
             line["request_id"] = answer.request_id
-        elif isinstance(answer, Denied):
-            verdict = answer.why
-        elif isinstance(answer, Overfull):
-            verdict = "pending-limit"
-        elif isinstance(answer, Locked):
-            verdict = "locked-out"
-        self._metrics.questions.labels(verdict).inc()
-        self._log.info(
-            log_events.QUESTION.name,
-            connection=question.call_id,
-            device=question.device_id,
-            verdict=verdict,
-            role=question.role,
-            change=answer.change.number,
-            **line,
-        )
+        self._log.info(log_events.QUESTION.name, **line)
         if verdict == "key-mismatch":
             self._log.error(
                 log_events.KEY_MISMATCH.name,
                 connection=question.call_id,
                 device=question.device_id,
             )
+
+
+def _told_as(answer: Answer) -> str:
+    """Return the word for an answer in log and metrics."""
+    if isinstance(answer, Admitted):
+        return "admitted"
+    if isinstance(answer, NeedsPairing):
+        return answer.reason
+    if isinstance(answer, Denied):
+        return answer.why
+    return "locked-out" if isinstance(answer, Locked) else "pending-limit"
 
 
 def _at(answer: Answer, change: Change) -> Answer:

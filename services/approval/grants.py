@@ -29,7 +29,9 @@ class Draws:
 
 def differs(stored: str, claimed: str) -> bool:
     """Say whether what a device claims to be is not what was stored; nothing stored fits all."""
-    return bool(stored) and normalised_metadata(stored) != normalised_metadata(claimed)
+    if not stored or stored == claimed:
+        return False
+    return normalised_metadata(stored) != normalised_metadata(claimed)
 
 
 def scope_outside_roles(pending: Pending) -> str | None:

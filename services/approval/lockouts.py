@@ -36,13 +36,19 @@ class Guard:
 
     def locked_ms(self, classes: Sequence[str], now_ms: int) -> int:
         """Return how long attempts with these classes are still locked out; 0: they are not."""
+        if not self._entries:
+            return 0
         untils = (self._entries[one][2] for one in classes if one in self._entries)
         left = int(max(untils, default=0) - now_ms)
         return min(LOCK_MS, max(0, left))
 
     def holds(self, classes: Sequence[str]) -> bool:
         """Say whether there is something that a success would clear."""
-        return any(one in self._entries for one in classes)
+        return bool(self._entries) and any(one in self._entries for one in classes)
+
+
+NOTHING_HELD: Final = Guard(None)
+"""The guard of an address that did nothing wrong lately, as nearly all."""
 
 
 def attempt_of(question: Admission) -> str:

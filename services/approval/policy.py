@@ -5,9 +5,9 @@ Nothing here reads a clock or draws a random id: both come as arguments.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from services.approval import trusted
@@ -34,8 +34,7 @@ REFRESH_LEAST_MS: Final = 10_000
 _DEVICE_TOKEN_METHOD: Final = "device-token"  # noqa: S105 (the name of a method)
 
 
-@dataclass(frozen=True, slots=True)
-class Admit:
+class Admit(msgspec.Struct, frozen=True):
     """The device comes in with this token; `changed` holds the record to commit, if any."""
 
     token: Token
@@ -46,8 +45,7 @@ class Admit:
     """The request that was approved on the way in, without a person."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """A person has to decide; `changed` holds the record to commit, if any.
 
     `superseded` is the request that the new one replaces. A refresh has no `kind`: it is no change.
@@ -61,8 +59,7 @@ class Ask:
     superseded: str
 
 
-@dataclass(frozen=True, slots=True)
-class Deny:
+class Deny(msgspec.Struct, frozen=True):
     """No: `device-token-mismatch`, `scope-mismatch` or `key-mismatch`."""
 
     why: str
@@ -135,7 +132,7 @@ def _pairing_problem(pairing: Pairing | None, question: Admission) -> str | None
         known.device_family, question.client.device_family
     ):
         return "metadata-upgrade"
-    if question.role not in pairing.effective_roles:
+    if not pairing.holds(question.role):
         return "role-upgrade"
     if not covers_all(pairing.scopes, question.scopes, question.role):
         return "scope-upgrade"

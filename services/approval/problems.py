@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from services.approval import errors, log_events
-from shared.observability.logs import printable
+from shared.observability.json_logger import printable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -50,18 +50,19 @@ class Questions:
 
     async def handle(self, questions: Sequence[Question]) -> list[Reply | asyncio.Future[Reply]]:
         """Answer a message; a reply is None where the outcome is not known."""
-        asked = [(question.sender, self._decoded(question)) for question in questions]
-        others = {
-            place: asyncio.ensure_future(self._answered(sender, one))
-            for place, (sender, one) in enumerate(asked)
-            if isinstance(one, BeatQuestion | Knock | Call | Leaving)
-        }
-        admissions = [one for _sender, one in asked if isinstance(one, Admission)]
-        replies = iter(await self._admissions.replies(admissions) if admissions else ())
-        return [
-            next(replies) if isinstance(one, Admission) else others.get(place)
-            for place, (_sender, one) in enumerate(asked)
-        ]
+        replies: list[Reply | asyncio.Future[Reply]] = [None] * len(questions)
+        admissions: dict[int, Admission] = {}
+        for place, question in enumerate(questions):
+            one = self._decoded(question)
+            if isinstance(one, Admission):
+                admissions[place] = one
+            elif one is not None:
+                replies[place] = asyncio.ensure_future(self._answered(question.sender, one))
+        if admissions:
+            judged = await self._admissions.replies(list(admissions.values()))
+            for place, reply in zip(admissions, judged, strict=True):
+                replies[place] = reply
+        return replies
 
     def _decoded(self, question: Question) -> AnyQuestion | None:
         try:

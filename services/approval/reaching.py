@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
@@ -10,13 +9,28 @@ from redis.exceptions import RedisError
 from services.approval.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from types import TracebackType
 
 
-@contextlib.asynccontextmanager
-async def reaching_redis() -> AsyncIterator[None]:
+class _Reaching:
+    """Made once and used for all: it keeps nothing between its beginning and its end."""
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, RedisError | OSError | TimeoutError):
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+_REACHING = _Reaching()
+
+
+def reaching_redis() -> _Reaching:
     """Raise StoreUnavailable for whatever goes wrong with Redis."""
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+    return _REACHING

@@ -84,9 +84,12 @@ class Pairing(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def effective_roles(self) -> tuple[str, ...]:
         """Approved roles that hold a token which was not revoked."""
-        return tuple(
-            role for role in self.roles if (token := self.tokens.get(role)) and token.active
-        )
+        return tuple(role for role in self.roles if self.holds(role))
+
+    def holds(self, role: str) -> bool:
+        """Say whether a role is approved and its token was not revoked."""
+        token = self.tokens.get(role)
+        return token is not None and token.active and role in self.roles
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):

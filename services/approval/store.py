@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from redis.exceptions import ResponseError
 
 from services.approval.errors import StoreUnavailable
-from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS, WINDOW_MS, Guard
+from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS, NOTHING_HELD, WINDOW_MS, Guard
 from services.approval.plan import CALLS_KEPT_MS, VERSION_CHARACTERS, AuditEntry, Plan
 from services.approval.presence import (
     ALIVE_KEPT_MS,
@@ -50,6 +52,9 @@ WAIT_MS: Final = 1_000
 BEAT_CHANGES_LIMIT: Final = 256
 """How many changes one answer to a beat tells at most (R4)."""
 
+RECORDS_REMEMBERED: Final = 2_048
+"""How many records are kept decoded, by the bytes they were stored as."""
+
 _LOCKOUT: Final = files("services.approval").joinpath("lockout.lua").read_text()
 _BEAT: Final = files("services.approval").joinpath("beat.lua").read_text()
 _COMMIT: Final = files("services.approval").joinpath("commit.lua").read_text()
@@ -82,8 +87,7 @@ def call_key(call_id: str) -> str:
     return f"latchkey:call:{call_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """A device's record as it was read, with its version; both empty where there is none."""
 
     version: str
@@ -116,11 +120,18 @@ class Followed:
     lost: bool = False
 
 
-class Store:
-    """Reads and changes what Redis keeps. Every method raises StoreUnavailable."""
+ReadKeys = Callable[[list[str]], Awaitable[list[bytes | None]]]
 
-    def __init__(self, client: Redis, clock: Clock) -> None:
+
+class Store:
+    """Reads and changes what Redis keeps. Every method raises StoreUnavailable.
+
+    `mget` reads many keys at once, if there is a quicker way than the client's.
+    """
+
+    def __init__(self, client: Redis, clock: Clock, mget: ReadKeys | None = None) -> None:
         self._client: Any = client  # its types cover bytes and text, ours are bytes
+        self._mget = mget or cast("ReadKeys", client.mget)
         self._clock = clock
         self._commit = client.register_script(_COMMIT)
         self._beat = client.register_script(_BEAT)
@@ -179,7 +190,7 @@ class Store:
     async def load(self, device_ids: Sequence[str]) -> tuple[Change, list[Held]]:
         """Read the newest change and the records of these devices, in one round trip."""
         async with reaching_redis():
-            head, *values = await self._client.mget(
+            head, *values = await self._mget(
                 [HEAD, *(device_key(device_id) for device_id in device_ids)]
             )
         return _change(head), [_held(value) for value in values]
@@ -189,7 +200,7 @@ class Store:
     ) -> tuple[Change, list[Held], dict[str, Guard]]:
         """As `load`, with the guards of these addresses, still in one round trip."""
         async with reaching_redis():
-            head, *values = await self._client.mget(
+            head, *values = await self._mget(
                 [
                     HEAD,
                     *(device_key(device_id) for device_id in device_ids),
@@ -201,7 +212,7 @@ class Store:
         return (
             _change(head),
             [_held(value) for value in values[:count]],
-            {limit_key: Guard(value) for limit_key, value in guards},
+            {limit_key: Guard(value) if value else NOTHING_HELD for limit_key, value in guards},
         )
 
     async def count_failure(
@@ -362,9 +373,16 @@ def _change(head: bytes | None) -> Change:
 
 
 def _held(value: bytes | None) -> Held:
-    if value is None:
-        return Held("", None)
+    return _NOT_HELD if value is None else _decoded(value)
+
+
+@lru_cache(RECORDS_REMEMBERED)
+def _decoded(value: bytes) -> Held:
+    """Decode a record; records are values, so the same bytes may be the same object."""
     return Held(value[:VERSION_CHARACTERS].decode(), decode_record(value[VERSION_CHARACTERS:]))
+
+
+_NOT_HELD: Final = Held("", None)
 
 
 def _followed(

@@ -35,7 +35,10 @@ class TokenKeys:
     """Derives and verifies device tokens with TOKEN_SECRET."""
 
     def __init__(self, token_secrets: Secrets) -> None:
-        self._keys = tuple(secret.encode() for secret in token_secrets)
+        # An HMAC that has taken its key in is copied for each token: half the work of a new one.
+        self._keys = tuple(
+            hmac.new(secret.encode(), digestmod=hashlib.sha256) for secret in token_secrets
+        )
 
     def derive(self, device_id: str, role: str, token_id: str) -> str:
         """Return the token: 43 characters of base64url."""
@@ -51,6 +54,7 @@ class TokenKeys:
         return found
 
 
-def _derived(key: bytes, device_id: str, role: str, token_id: str) -> str:
-    message = f"latchkey device token 1|{device_id}|{role}|{token_id}".encode()
-    return encode_base64(hmac.digest(key, message, hashlib.sha256))
+def _derived(key: hmac.HMAC, device_id: str, role: str, token_id: str) -> str:
+    keyed = key.copy()
+    keyed.update(f"latchkey device token 1|{device_id}|{role}|{token_id}".encode())
+    return encode_base64(keyed.digest())

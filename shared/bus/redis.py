@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import RedisError, ResponseError
 
 from shared.bus import counters
@@ -25,9 +23,10 @@ from shared.bus.errors import Rejected
 from shared.bus.link import Link, SilenceError, describe
 from shared.bus.outbox import Outbox
 from shared.bus.ports import uncounted
+from shared.redis.connection import CONNECT_SECONDS, Connection, make_connection, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from structlog.typing import FilteringBoundLogger
 
@@ -38,26 +37,10 @@ if TYPE_CHECKING:
 
 SILENCE_SECONDS: Final = 3.0
 """Without any message for this long a subscription is given up: news comes each second (R14)."""
-SILENCE_STEP_SECONDS: Final = 0.1
-"""By how much at most a silence may be found too early."""
-CONNECT_SECONDS: Final = 2.0
-"""How long making a connection may take, with TLS, login and subscribing."""
 PUBLISH_SECONDS: Final = 1.0
 """How long one round trip of publishing may take."""
 STOP_SECONDS: Final = 1.0
 """How long stopping waits for what is still to be published."""
-
-
-class _Connection(Protocol):
-    """What is used of redis-py's Connection, which is not fully typed."""
-
-    async def connect(self) -> None: ...
-    async def disconnect(self, nowait: bool = False) -> None: ...  # noqa: FBT001, FBT002
-    async def can_read(self) -> bool: ...
-    async def send_command(self, *args: str, check_health: bool) -> None: ...
-    async def send_packed_command(self, command: list[bytes], check_health: bool) -> None: ...  # noqa: FBT001
-    async def read_response(self, *, timeout: float) -> Any: ...  # noqa: ASYNC109
-    def pack_commands(self, commands: Iterable[tuple[str | bytes, ...]]) -> list[bytes]: ...
 
 
 def make_client(url: str, *, max_connections: int, timeout_seconds: float) -> Redis:
@@ -130,7 +113,7 @@ class RedisBus:
         self._subscription = Link("subscription", clock, self._log, count)
         self._subscription.trouble = "not subscribed yet"
         self._publisher = Link("publisher", clock, self._log, count)
-        self._publishing: _Connection | None = None
+        self._publishing: Connection | None = None
         self._connect_at: float | None = 0.0
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
@@ -178,30 +161,33 @@ class RedisBus:
                 await asyncio.sleep(self._subscription.failed(error))
 
     async def _listen(self) -> NoReturn:
-        """Read one connection's messages until it fails."""
-        connection = await self._connect()
+        """Take one connection's messages until it fails."""
+        now = asyncio.get_running_loop().time
+        unconfirmed = set(self._names)
+        heard_at = now()
+
+        def take(reply: list[bytes]) -> None:
+            nonlocal heard_at
+            heard_at = now()
+            kind, channel, data = reply
+            if kind == b"message":
+                self._take(self._names[channel], data)
+            elif unconfirmed:
+                unconfirmed.discard(channel)
+                if not unconfirmed:
+                    self._confirmed()
+
+        connection = await make_connection(self._pool, take)
         try:
-            unconfirmed = set(self._names)
-            now = asyncio.get_running_loop().time
-            async with asyncio.timeout(self._silence_seconds) as silence:
-                channels = self._names.values()
-                await connection.send_command("SUBSCRIBE", *channels, check_health=False)
-                while True:
-                    kind, channel, data = await _read(connection)
-                    until = now() + self._silence_seconds
-                    # Moving the timer costs more than reading a message, so it moves in steps.
-                    if until - (silence.when() or 0.0) > SILENCE_STEP_SECONDS:
-                        silence.reschedule(until)
-                    if kind == b"message":
-                        self._take(self._names[channel], data)
-                    elif unconfirmed:
-                        unconfirmed.discard(channel)
-                        if not unconfirmed:
-                            self._confirmed()
-        except TimeoutError:
-            raise SilenceError(self._silence_seconds) from None
+            connection.send(pack("SUBSCRIBE", *self._names))
+            while connection.error is None:
+                left = heard_at + self._silence_seconds - now()
+                if left <= 0:
+                    raise SilenceError(self._silence_seconds)
+                await asyncio.wait([connection.lost], timeout=left)
+            raise connection.error
         finally:
-            await connection.disconnect(nowait=True)
+            await connection.close()
 
     def _confirmed(self) -> None:
         self._subscription.connected()
@@ -264,54 +250,29 @@ class RedisBus:
 
     async def _publish_round(self, letters: list[Letter]) -> None:
         connection = self._publishing
-        if connection is not None and await connection.can_read():
-            # Nothing is awaited here: Redis closed it, or it is out of step.
+        if connection is None or connection.error is not None:
+            # Redis may have closed it while nothing was to be published.
             await self._hang_up()
-            connection = None
-        if connection is None:
-            connection = self._publishing = await self._connect()
-        commands = [("PUBLISH", letter.channel, letter.data) for letter in letters]
-        refused: ResponseError | None = None
-        async with asyncio.timeout(PUBLISH_SECONDS):
-            await connection.send_packed_command(
-                connection.pack_commands(commands or [("PING",)]), check_health=False
-            )
-            if not letters:
-                await _read(connection)
-            for letter in letters:
-                try:
-                    letter.done(await _read(connection))
-                except ResponseError as error:
-                    letter.fail(describe(error))
-                    refused = error
-        if refused is not None:
-            # Not allowed to, or no longer a master: another connection may do better.
-            raise refused
-
-    async def _connect(self) -> _Connection:
-        connection = cast(
-            "_Connection",
-            self._pool.make_connection(),  # type: ignore[no-untyped-call]
-        )
+            connection = self._publishing = await make_connection(self._pool)
+        packed = [pack("PUBLISH", letter.channel, letter.data) for letter in letters]
+        packed = packed or [pack("PING")]
+        call = connection.call(b"".join(packed), len(packed))
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await connection.connect()
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return connection
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await call.ended
+        finally:
+            for letter, reply in zip(letters, call.replies, strict=False):
+                if isinstance(reply, ResponseError):
+                    letter.fail(describe(reply))
+                else:
+                    letter.done(reply)
+        for reply in call.replies:
+            if isinstance(reply, ResponseError):
+                # Not allowed to, or no longer a master: another connection may do better.
+                raise reply
 
     async def _hang_up(self) -> None:
         connection, self._publishing = self._publishing, None
         if connection is not None:
             with contextlib.suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
-
-
-async def _read(connection: _Connection) -> Any:
-    """Read one reply; redis-py takes a socket that timed out for a timeout and returns None."""
-    reply = await connection.read_response(timeout=math.inf)
-    if reply is None:
-        msg = "the connection timed out"
-        raise LostError(msg)
-    return reply
+                await connection.close()

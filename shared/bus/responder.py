@@ -146,7 +146,9 @@ class Responder:
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
-        return self._given_loop or asyncio.get_running_loop()
+        if self._given_loop is None:
+            self._given_loop = asyncio.get_running_loop()
+        return self._given_loop
 
     async def _answer(self, sender: str, items: list[Item]) -> None:
         late: list[asyncio.Future[Reply]] = []

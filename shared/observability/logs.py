@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import msgspec
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 
+from shared.observability.json_logger import make_json_logger, printable
+from shared.observability.lines import Lines
+
 if TYPE_CHECKING:
-    from structlog.typing import EventDict, Processor, WrappedLogger
+    from structlog.typing import EventDict, WrappedLogger
 
 
 class LogEvent(NamedTuple):
@@ -33,14 +36,6 @@ _LEVELS: Final = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-_encode: Final = msgspec.json.Encoder(enc_hook=str).encode
-
-
-def printable(text: str) -> str:
-    """Return a text with everything unprintable (ANSI, newlines, direction marks) escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
 
 
 def _escape(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
@@ -48,11 +43,6 @@ def _escape(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
         if type(value) is str and not value.isprintable() and key != "exception":
             event[key] = printable(value)
     return event
-
-
-def _render_json(_logger: WrappedLogger, _name: str, event: EventDict) -> bytes:
-    first = {name: event.pop(name) for name in ("timestamp", "level", "event")}
-    return _encode({**first, **event})
 
 
 class _ToStructlog(logging.Handler):
@@ -79,32 +69,36 @@ def configure_logs(*, service: str, boot_id: str, level: str, log_format: str) -
 
     `log_format`: `console`, `json`, or `auto`: console on a terminal.
     """
-    console = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
+    if log_format == "console" or (log_format == "auto" and sys.stdout.isatty()):
+        _configure_console(service, boot_id, _LEVELS[level])
+    else:
+        lines = Lines(sys.stdout.fileno())
+        atexit.register(lines.flush)
+        structlog.configure(
+            processors=[],
+            wrapper_class=make_json_logger(service, boot_id, _LEVELS[level]),
+            logger_factory=lines,
+            cache_logger_on_first_use=True,
+        )
+    logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)
 
+
+def _configure_console(service: str, boot_id: str, level: int) -> None:
     def identify(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
         event["service"] = service
         event["replica"] = boot_id
         return event
 
-    processors: list[Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        identify,
-        structlog.processors.format_exc_info,
-        _escape,
-    ]
-    if console:
-        processors += [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
-        factory: structlog.PrintLoggerFactory | structlog.BytesLoggerFactory = (
-            structlog.PrintLoggerFactory()
-        )
-    else:
-        processors += [_render_json]
-        factory = structlog.BytesLoggerFactory()
     structlog.configure(
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=factory,
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            identify,
+            structlog.processors.format_exc_info,
+            _escape,
+            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)

@@ -10,6 +10,24 @@ if TYPE_CHECKING:
     from shared.bus.errors import Rejected
 
 
+class Children:
+    """The children of one counter by the values of its labels, found once each.
+
+    The library takes longer to find a child than to add to it.
+    """
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._found: dict[tuple[str, ...], Counter] = {}
+
+    def labels(self, *values: str) -> Counter:
+        """Return the child for these values."""
+        child = self._found.get(values)
+        if child is None:
+            child = self._found[values] = self._counter.labels(*values)
+        return child
+
+
 class BusCounts:
     """Turns what the bus counts (`shared.bus.counters`) into one metric with an `event` label.
 
@@ -18,11 +36,16 @@ class BusCounts:
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
+        self._found: dict[tuple[str, ...], Counter] = {}
 
     def __call__(self, name: str, amount: int = 1, **labels: str) -> None:
         """Add to a counter."""
-        event = "-".join([name.removeprefix("bus_"), *labels.values()])
-        self._counter.labels(event).inc(amount)
+        key = (name, *labels.values())
+        child = self._found.get(key)
+        if child is None:
+            event = "-".join(key).removeprefix("bus_")
+            child = self._found[key] = self._counter.labels(event)
+        child.inc(amount)
 
     def rejected(self, why: Rejected) -> None:
         """Count a message that was dropped."""

@@ -30,7 +30,10 @@ def covers(granted: Collection[str], requested: str, role: str) -> bool:
 
 def first_uncovered(granted: Collection[str], requested: Iterable[str], role: str) -> str | None:
     """Return the first requested scope that is not covered, or None when all are."""
-    return next((scope for scope in requested if not covers(granted, scope, role)), None)
+    for scope in requested:
+        if not covers(granted, scope, role):
+            return scope
+    return None
 
 
 def covers_all(granted: Collection[str], requested: Iterable[str], role: str) -> bool:

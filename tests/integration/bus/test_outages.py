@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 from shared.bus import counters
 from shared.bus.channels import NEWS
 from shared.bus.errors import Unavailable
-from tests.integration.bus.members import Member, member, until_heard, until_holds
+from tests.integration.bus.members import Member, member, until_heard
 from tests.integration.bus.relay import Relay
-from tests.support.waiting import until
+from tests.support.waiting import WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -62,8 +62,9 @@ class TestLostConnections:
             for _ in range(5):
                 assert await one.publish(NEWS, b"") == 1
                 redis_server.call("CLIENT", "KILL", "TYPE", "normal")
-                assert one.bus._publishing is not None
-                await until_holds(one.bus._publishing.can_read)
+                publishing = one.bus._publishing
+                assert publishing is not None
+                await asyncio.wait_for(asyncio.shield(publishing.lost), WAIT_SECONDS)
             await until(lambda: len(one.messages) == 5, "all came")
 
     async def test_publishers_killed_under_load_fail_or_publish_and_never_hang(

@@ -1,0 +1,101 @@
+"""Reads: what a batch of questions needs, over one connection that is made anew when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from redis.exceptions import RedisError, ResponseError
+
+from shared.bus.redis import make_client
+from shared.redis.reads import Reads
+from tests.support.waiting import WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.redis import RedisServer
+
+
+@asynccontextmanager
+async def reading(redis_server: RedisServer, *, seconds: float = 5.0) -> AsyncIterator[Reads]:
+    """Read from a Redis in which `latchkey:a` is "1"."""
+    url = redis_server.approval_url
+    async with make_client(url, max_connections=2, timeout_seconds=5.0) as client:
+        await client.set("latchkey:a", b"1")
+        reads = Reads(client, seconds)
+        try:
+            yield reads
+        finally:
+            await reads.close()
+
+
+async def test_values_come_in_the_order_of_their_keys(redis_server: RedisServer) -> None:
+    async with reading(redis_server) as reads:
+        keys = ["latchkey:none", "latchkey:a", "latchkey:none", "latchkey:a"]
+        assert await reads.mget(keys) == [None, b"1", None, b"1"]
+
+
+async def test_many_at_once_share_a_connection_and_each_gets_its_own(
+    redis_server: RedisServer,
+) -> None:
+    async with reading(redis_server) as reads:
+        asked = [["latchkey:a"] * (1 + n) for n in range(100)]
+        answers = await asyncio.gather(*map(reads.mget, asked))
+        assert [len(values) for values in answers] == [len(keys) for keys in asked]
+
+
+async def test_who_gives_up_leaves_the_others_their_answers(redis_server: RedisServer) -> None:
+    async with reading(redis_server) as reads:
+        await reads.mget(["latchkey:a"])
+        impatient = asyncio.create_task(reads.mget(["latchkey:none"]))
+        patient = asyncio.create_task(reads.mget(["latchkey:a"]))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        assert await patient == [b"1"]
+        assert impatient.cancelled()
+
+
+async def test_what_redis_refuses_is_raised_and_the_next_is_read(redis_server: RedisServer) -> None:
+    async with reading(redis_server) as reads:
+        with pytest.raises(ResponseError, match="permissions"):
+            await reads.mget(["not-ours"])
+        assert await reads.mget(["latchkey:a"]) == [b"1"]
+
+
+async def test_a_connection_that_ended_while_idle_is_made_anew(redis_server: RedisServer) -> None:
+    async with reading(redis_server) as reads:
+        await reads.mget(["latchkey:a"])
+        connection = reads._connection
+        assert connection is not None
+        redis_server.restart()
+        await asyncio.wait_for(asyncio.shield(connection.lost), WAIT_SECONDS)
+        assert await reads.mget(["latchkey:a"]) == [b"1"]
+
+
+async def test_a_redis_that_is_away_fails_all_and_is_found_again(
+    redis_server: RedisServer,
+) -> None:
+    async with reading(redis_server) as reads:
+        await reads.mget(["latchkey:a"])
+        redis_server.stop()
+        found = await asyncio.gather(
+            *(reads.mget(["latchkey:a"]) for _ in range(3)), return_exceptions=True
+        )
+        assert all(isinstance(one, RedisError | OSError) for one in found)
+        redis_server.start()
+        assert await reads.mget(["latchkey:a"]) == [b"1"]
+
+
+async def test_a_redis_that_hangs_is_given_up(redis_server: RedisServer) -> None:
+    async with reading(redis_server, seconds=0.3) as reads:
+        await reads.mget(["latchkey:a"])
+        redis_server.pause()
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            await reads.mget(["latchkey:a"])
+        assert asyncio.get_running_loop().time() - started < 1.5
+        redis_server.resume()
+        assert await reads.mget(["latchkey:a"]) == [b"1"]
