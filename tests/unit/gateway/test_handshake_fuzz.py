@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -173,7 +174,7 @@ def is_documented(refusal: Refusal, table: set[tuple[str, str, int]]) -> None:
 def is_admissible(welcome: Welcome) -> None:
     """Check that whoever came in without a device brought the gateway token and got nothing."""
     assert (welcome.device_id, welcome.answer) == ("", None)
-    assert welcome.grant == replace(
+    assert welcome.grant == msgspec.structs.replace(
         welcome.grant, method="token", role="operator", scopes=(), device_token=""
     )
 
