@@ -139,13 +139,16 @@ class Connections:
                 if covers(session.scopes, scope, session.role):
                     audience.add(connection)
 
-    def close(self, connection: Connection, code: int, reason: str) -> None:
-        """Send a close frame; a second later the transport is gone, whatever the peer does."""
+    def close(self, connection: Connection, code: int, reason: str, *, told: bytes = b"") -> None:
+        """Send a close frame; a second later the transport is gone, whatever the peer does.
+
+        `told` are frames to go with it, in the same write.
+        """
         if connection.closed_with is not None:
             return
         connection.closed_with = (code, reason)
         if not connection.transport.is_closing():
-            connection.transport.write(close_frame(code, reason))
+            connection.transport.write(told + close_frame(code, reason))
         self._leave(connection)
 
     def hang_up(self, connection: Connection, code: int) -> None:
@@ -184,9 +187,7 @@ class Connections:
         if connection.ended_by != call_id:
             connection.send(response)
             return
-        if connection.closed_with is None and not connection.transport.is_closing():
-            connection.transport.write(text_frame(response))
-        self.close(connection, CloseCode.DEVICE_REMOVED, REMOVED_REASON)
+        self.close(connection, CloseCode.DEVICE_REMOVED, REMOVED_REASON, told=text_frame(response))
 
     def audience(self, scope: str) -> int:
         """Return how many hear what is told to this scope."""

@@ -5,7 +5,7 @@ Pure.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shared.protocol import refusals, schema
 from shared.protocol.connect import ConnectFrame, connect_from
@@ -13,6 +13,9 @@ from shared.protocol.limits import PROTOCOLS
 
 if TYPE_CHECKING:
     from shared.protocol.refusals import Refusal
+
+
+_NUMBERS: Final = (int, float)
 
 
 def explained(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
@@ -48,6 +51,6 @@ def is_worker(client_id: object, mode: object, role: object, version: int | None
 
 def common_version(least: object, most: object) -> int | None:
     """Return the best version that both sides speak, or None."""
-    if not isinstance(least, int | float) or not isinstance(most, int | float):
+    if not isinstance(least, _NUMBERS) or not isinstance(most, _NUMBERS):
         return None
     return next((version for version in PROTOCOLS if least <= version <= most), None)

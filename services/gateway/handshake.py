@@ -6,7 +6,7 @@ approval and hand the answer to `on_answer`, let the client in, or turn it away.
 
 from __future__ import annotations
 
-import secrets
+import os
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from services.gateway.verdicts import Peer, Rules
 
 _ROLES: Final = ("operator", "node")
+_QUESTIONS: Final = (Admission, Knock)
 
 
 class State(Enum):
@@ -51,7 +52,7 @@ class State(Enum):
 
 def new_nonce() -> str:
     """Draw a nonce: a random UUID (RFC 9562, version 4), as clients of the original expect."""
-    drawn = secrets.token_hex(16)
+    drawn = os.urandom(16).hex()
     variant = "89ab"[int(drawn[16], 16) & 3]
     return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"
 
@@ -119,7 +120,7 @@ class Handshake:
         effect = self._judged(frame, now_ms)
         if isinstance(effect, Refusal):
             return self._refused(effect)
-        if isinstance(effect, Admission | Knock):
+        if isinstance(effect, _QUESTIONS):
             self.state = State.ASKING
             self._question = effect if isinstance(effect, Admission) else None
         else:

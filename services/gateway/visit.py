@@ -164,9 +164,12 @@ class Visit:
 
     def _refuse(self, handshake: Handshake, refusal: Refusal) -> None:
         self._decided(handshake, refusal)
+        told = b""
         if refusal.error is not None:
-            self._connection.send(failure(handshake.frame_id, refusal.error))
-        self._host.connections.close(self._connection, refusal.close_code, refusal.close_reason)
+            told = text_frame(failure(handshake.frame_id, refusal.error))
+        self._host.connections.close(
+            self._connection, refusal.close_code, refusal.close_reason, told=told
+        )
 
     def _decided(self, handshake: Handshake, verdict: Welcome | Refusal | None) -> None:
         """Say how the attempt ended, before the client hears of it."""

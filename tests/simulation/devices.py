@@ -13,7 +13,8 @@ from shared.device.profile import CLI, NODE_HOST
 from shared.protocol.events import DEVICE_REQUESTED, DEVICE_RESOLVED
 from shared.protocol.scopes import ADMIN, PAIRING, READ, WRITE, covers
 from tests.simulation.gateway import GATEWAY_TOKEN, GatewayProcess
-from tests.simulation.sockets import CLOSE, PING, TEXT, Message, SimulatedSocket, frames
+from tests.simulation.sockets import Message, SimulatedSocket
+from tests.support.sent_frames import CLOSE, PING, TEXT, frames
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle

@@ -27,7 +27,7 @@ from shared.protocol.closing import CloseCode
 from tests.simulation.callers import Callers
 from tests.simulation.history import ALWAYS, Histories, closes
 from tests.simulation.rights import Rights, Session
-from tests.simulation.sockets import CLOSE, PONG, TEXT, frames
+from tests.support.sent_frames import CLOSE, PONG, TEXT, frames
 
 if TYPE_CHECKING:
     from shared.messages import Admitted, Changed

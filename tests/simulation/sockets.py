@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     from aiohttp import WSMsgType
@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
     from tests.simulation.rights import Session
     from tests.simulation.world import World
-
-TEXT: Final = 0x81
-CLOSE: Final = 0x88
-PING: Final = 0x89
-PONG: Final = 0x8A
 
 
 class Message(NamedTuple):
@@ -117,25 +112,3 @@ class SimulatedSocket:
         """Tell the device that the socket is gone."""
         self._oracle.ended(self)
         self.world.after(0.002, self.device.lost, self)
-
-
-def frames(data: bytes) -> list[tuple[int, bytes]]:
-    """Take unmasked WebSocket frames apart: first byte and payload of each."""
-    found = []
-    at = 0
-    while at < len(data):
-        kind, size = data[at], data[at + 1]
-        at += 2
-        if size == 126:
-            size = int.from_bytes(data[at : at + 2], "big")
-            at += 2
-        elif size == 127:
-            size = int.from_bytes(data[at : at + 8], "big")
-            at += 8
-        found.append((kind, data[at : at + size]))
-        at += size
-    return found
-
-
-def _nothing() -> None:
-    """Take no notice."""

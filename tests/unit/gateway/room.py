@@ -9,6 +9,7 @@ from services.gateway.connections import SWEEP_SECONDS, Connections
 from services.gateway.methods import Session
 from services.gateway.presence import Presence
 from tests.support.clock import FakeClock
+from tests.support.sent_frames import CLOSE, PING, TEXT, frames
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
     from services.gateway.connection import Connection
 
-_TEXT: Final = 0x81
-_CLOSE: Final = 0x88
-_PING: Final = 0x89
 DEVICE_ID: Final = "d" * 64
 
 
@@ -32,16 +30,15 @@ class FakeTransport:
         self.closing = False
 
     def write(self, data: bytes) -> None:
-        """Take one frame, never masked or split."""
-        assert not self.closes, f"after the close: {data!r}"
-        lengths = {126: 4, 127: 10}
-        payload = data[lengths.get(data[1], 2) :]
-        if data[0] == _TEXT:
-            self.texts.append(json.loads(payload))
-        elif data[0] == _CLOSE:
-            self.closes.append((int.from_bytes(payload[:2], "big"), payload[2:].decode()))
-        else:
-            assert data[0] == _PING
+        """Take frames."""
+        for kind, payload in frames(data):
+            assert not self.closes, f"after the close: {data!r}"
+            if kind == TEXT:
+                self.texts.append(json.loads(payload))
+            elif kind == CLOSE:
+                self.closes.append((int.from_bytes(payload[:2], "big"), payload[2:].decode()))
+            else:
+                assert kind == PING
 
     def get_write_buffer_size(self) -> int:
         """Return how much the peer has not read."""
