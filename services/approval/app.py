@@ -36,7 +36,7 @@ from shared.observability.metrics import BusCounts
 from shared.observability.ops import OpsViews
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from services.approval.settings import Settings
     from shared.bus.envelope import Opened
@@ -45,14 +45,17 @@ if TYPE_CHECKING:
 
 STORE_CONNECTIONS_LIMIT = 8
 STORE_TIMEOUT_SECONDS = 2.0
+ANSWER_SECONDS = 2.0
+"""How long questions under way may take at the end: nobody waits longer for their answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The approval service, put together: its two applications."""
+    """The approval service, put together: its two applications, and how it begins to leave."""
 
     app: web.Application
     ops_app: web.Application
+    leave: Callable[[], Awaitable[None]]
 
 
 def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approval:
@@ -144,10 +147,8 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         await bus.start()
         task = asyncio.create_task(announcer.run(), name="announcer")
         yield
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        await responder.stop()
+        await announcer.stop(task)
+        await responder.stop(ANSWER_SECONDS)
         await bus.stop()
         await client.aclose()
 
@@ -164,7 +165,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     )
     for advice in settings.warnings:
         log.warning(log_events.SETTING.name, advice=advice)
-    return Approval(app, ops.ops_app())
+    return Approval(app, ops.ops_app(), announcer.leave)
 
 
 def _is_change(news: bytes) -> bool:

@@ -152,6 +152,11 @@ class Store:
             *_written, time = await pipeline.execute()
         self._learned(time, began)
 
+    async def write_gone(self, boot_id: str) -> None:
+        """Write that this replica leaves."""
+        async with reaching_redis():
+            await self._client.zrem(APPROVALS, boot_id)
+
     async def _learn_time(self) -> None:
         began = self._clock.monotonic()
         async with reaching_redis():
