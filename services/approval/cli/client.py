@@ -43,6 +43,7 @@ class ApprovalClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
             headers={"User-Agent": "latchkey"},
+            json_serialize=lambda body: msgspec.json.encode(body).decode(),
         )
         return self
 
@@ -127,8 +128,7 @@ class ApprovalClient:
 
     async def restore(self, part: RestorePart) -> objects.RestoreProgress:
         """Restore some devices of a backup."""
-        body = msgspec.to_builtins(part)
-        return await self._call("POST", "/v1/restore", objects.RestoreProgress, body)
+        return await self._call("POST", "/v1/restore", objects.RestoreProgress, part)
 
     async def ready(self) -> Ready:
         """Return what `/readyz` says; it wants no token."""
