@@ -15,10 +15,10 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run secrets test browser interop bench simulate check railway lock clean
+.PHONY: help run secrets test browser interop bench simulate capacity check railway lock clean
 
 help: ## Print this
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(RUN) ## Start Redis, one approval and two gateways here (GATEWAY_PORT, APPROVAL_PORT, REDIS_URL)
 	@$(PY) -m deploy.local
@@ -40,6 +40,9 @@ simulate: $(DEV) ## Simulate gateways, approvals and faults (ARGS="--runs 100000
 
 bench: $(DEV) ## Measure admissions beside a bare WebSocket server (ARGS="--rounds 9")
 	@$(PY) -m tests.bench $(ARGS)
+
+capacity: $(DEV) ## Say what 1 thousand to 1 million devices take (ARGS=--measure for the costs)
+	@$(PY) -m tests.capacity $(ARGS)
 
 check: $(DEV) ## Check format, lint, types and import rules
 	$(PY) -m ruff format --check .

@@ -236,7 +236,7 @@ Outcome = Returned | Failed
 
 
 class Alive(msgspec.Struct, tag="alive", array_like=True, frozen=True):
-    """News: an approval replica. Only a `ready` one takes questions."""
+    """News: an approval replica. Only a `ready` one takes questions; one that leaves is not."""
 
     boot_id: str
     ready: bool = True

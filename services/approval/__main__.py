@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 from aiohttp import web
@@ -17,11 +19,13 @@ from shared.listening import addresses, inherited_sockets, open_sockets
 from shared.observability.logs import configure_logs
 from shared.process import run_service, settle_memory
 
-if TYPE_CHECKING:
-    import asyncio
+HANDLERS_SECONDS: Final = 2.5
+"""How long calls under way may take once the service is told to stop: longer than Redis may.
 
-HANDLERS_SECONDS: Final = 5.0
-"""How long calls under way may take once the service is told to stop."""
+aiohttp waits as long again for those that it then breaks off.
+"""
+STOP_SECONDS: Final = 9.0
+"""After so long the process ends, whatever clients and Redis do."""
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -35,7 +39,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     listeners = inherited_sockets(os.environ) or open_sockets(common.hosts, common.port)
     approval = build_approval(settings, boot_id=boot_id, clock=SystemClock())
     runner = web.AppRunner(approval.app, access_log=None, shutdown_timeout=HANDLERS_SECONDS)
-    ops = web.AppRunner(approval.ops_app, access_log=None)
+    ops = web.AppRunner(approval.ops_app, access_log=None, shutdown_timeout=0)
     await runner.setup()
     await ops.setup()
     try:
@@ -48,8 +52,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         log.info(log_events.STARTED.name, listening=addresses(listeners))
         await stop.wait()
     finally:
-        await runner.cleanup()
-        await ops.cleanup()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await approval.leave()
+                await runner.cleanup()
+                await ops.cleanup()
         log.info(log_events.STOPPED.name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -27,6 +28,10 @@ SILENCE_SECONDS: Final = 3.0
 EXPIRY_ROUNDS: Final = 5
 """Every how many rounds void requests are ended, and Redis is asked about itself."""
 EXPIRED_PER_ROUND: Final = 100
+LEAVE_SECONDS: Final = 0.25
+"""How long it takes until gateways have heard that this replica leaves, and ask others."""
+GONE_SECONDS: Final = 0.5
+"""How long writing that it is gone may take."""
 
 
 class Announcer:
@@ -53,11 +58,14 @@ class Announcer:
         self._heard_at = float("-inf")
         self._trouble = "nothing was written yet"
         self._failing = False
+        self._leaving = False
         self._warnings: tuple[str, ...] = ()
         self.milliseconds = 0.0
 
     def health(self) -> Health:
-        """Say how Redis does as a store."""
+        """Say how Redis does as a store; whoever leaves is not ready."""
+        if self._leaving:
+            return Health(ok=False, reason="this replica is told to stop")
         if not self._writes:
             return Health(ok=False, reason=self._trouble or "no write came through for 3 s")
         if not self._hears:
@@ -81,8 +89,26 @@ class Announcer:
         """Take notice that this replica's own news came back."""
         was_fresh = self.fresh
         self._heard_at = self._clock.monotonic()
-        if self.fresh and not was_fresh:
+        if self.fresh and not was_fresh and not self._leaving:
             self._tell(Alive(self._boot_id, ready=True))
+
+    async def leave(self) -> None:
+        """Say that this replica takes no more questions, and wait until gateways have heard it.
+
+        It goes on answering those that come.
+        """
+        self._leaving = True
+        self._tell(Alive(self._boot_id, ready=False))
+        await asyncio.sleep(LEAVE_SECONDS)
+
+    async def stop(self, task: asyncio.Task[None]) -> None:
+        """End the task that announces, and write down that this replica is there no more."""
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        with contextlib.suppress(RegistryError, TimeoutError):
+            async with asyncio.timeout(GONE_SECONDS):
+                await self._store.write_gone(self._boot_id)
 
     async def run(self) -> None:
         """Announce until cancelled."""
@@ -107,7 +133,7 @@ class Announcer:
         self._trouble = ""
         self._failing = False
         self._written_at = self._clock.monotonic()
-        self._tell(Alive(self._boot_id, ready=self.fresh))
+        self._tell(Alive(self._boot_id, ready=self.fresh and not self._leaving))
         if rounds % EXPIRY_ROUNDS == 0:
             await self._look_at_redis()
             await self._registry.expire(EXPIRED_PER_ROUND)

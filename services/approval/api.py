@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from services.approval import log_events
+from services.approval.backup_views import BackupViews
 from services.approval.calls import read_call, read_ids, resumed_from
 from services.approval.door import Opened
 from services.approval.errors import StoreUnavailable
@@ -89,10 +90,13 @@ def add_routes(
     for file in files:
         app.router.add_get(file.path, page_view(file))
     calls = Calls(registry).by_id
+    backup_views = BackupViews(registry)
     sessions = SessionViews(door, settings.gateway_public_url).by_id
     for operation in OPERATIONS:
         if operation.streams:
             handler = _streaming(operation, events, door)
+        elif operation.lines:
+            handler = _of_lines(operation, backup_views)
         elif operation.id in sessions:
             handler = _of_session(operation, sessions[operation.id])
         else:
@@ -119,6 +123,14 @@ def _handler(
     async def handle(request: web.Request) -> web.Response:
         result = await carry_out(await read_call(request, operation))
         return web.Response(body=_encode(result), content_type="application/json")
+
+    return handle
+
+
+def _of_lines(operation: Operation, views: BackupViews) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        await read_call(request, operation)
+        return await views.serve(request)
 
     return handle
 

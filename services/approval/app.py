@@ -37,7 +37,7 @@ from shared.observability.ops import OpsViews
 from shared.redis.reads import Reads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from redis.asyncio import Redis
 
@@ -49,14 +49,17 @@ if TYPE_CHECKING:
 STORE_CONNECTIONS_LIMIT = 8
 STORE_TIMEOUT_SECONDS = 2.0
 _DRAWS = Draws(request_id=draw_request_id, token_id=draw_token_id, epoch=draw_epoch)
+ANSWER_SECONDS = 2.0
+"""How long questions under way may take at the end: nobody waits longer for their answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The approval service, put together: its two applications."""
+    """The approval service, put together: its two applications, and how it begins to leave."""
 
     app: web.Application
     ops_app: web.Application
+    leave: Callable[[], Awaitable[None]]
 
 
 def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approval:
@@ -143,10 +146,8 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         await bus.start()
         task = asyncio.create_task(announcer.run(), name="announcer")
         yield
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        await responder.stop()
+        await announcer.stop(task)
+        await responder.stop(ANSWER_SECONDS)
         await bus.stop()
         await reads.close()
         await client.aclose()
@@ -164,7 +165,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     )
     for advice in settings.warnings:
         log.warning(log_events.SETTING.name, advice=advice)
-    return Approval(app, ops.ops_app())
+    return Approval(app, ops.ops_app(), announcer.leave)
 
 
 def _clients(redis_url: str) -> tuple[Redis, Reads]:

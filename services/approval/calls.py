@@ -88,9 +88,18 @@ async def _body(request: web.Request, operation: Operation) -> msgspec.Struct:
     elif request.content_type != JSON:
         raise Refused(MEDIA, f"Send {JSON}.", {"Accept": JSON})
     try:
-        return msgspec.json.decode(text, type=operation.body)
+        return msgspec.convert(_decode(text), operation.body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Refused(MALFORMED, f"Body: {error}.") from None
+
+
+def _number(text: str) -> float:
+    """Return a number that is written with a point or an exponent; whole ones are integers."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+_decode: Final = msgspec.json.Decoder(float_hook=_number).decode
 
 
 async def _text(request: web.Request) -> bytes:

@@ -4,6 +4,7 @@
 -- ARGV  1 the plan, a msgpack map; 2.. bytes that the plan names by their place here
 --   call        {key, answer, ttl ms} or nil: a call id that was seen gets its first answer back
 --   not_after   ms on this server's clock, 0 for never: what comes later is not done
+--   beyond      the changes get numbers above this one: a new history begins
 --   expects     list of {key, version}: what each record must begin with ("" for absent)
 --   limits      list of {key, most, member}: sorted sets that must not grow beyond `most`
 --   writes      list of {command, key, {argument ...}}; a number stands for the bytes in that place
@@ -57,6 +58,7 @@ for _, write in ipairs(plan.writes) do
   redis.call(unpack(command))
 end
 
+number = math.max(number, plan.beyond)
 for _, change in ipairs(plan.changes) do
   number = number + 1
   local id = string.format('%.0f-0', number)

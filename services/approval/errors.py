@@ -8,6 +8,9 @@ RegistryError
 ├── UnknownDevice         no paired device of that id
 ├── UnknownRole           the device holds no token of that role
 ├── InvalidLabel          a label that is blank or too long
+├── NotEmpty              devices are paired already: nothing is restored over them
+├── OtherRestore          another restore was begun, or this one elsewhere
+├── UnsoundDevice         what a backup says of a device cannot be so
 ├── InvalidScope          `scope` belongs to none of the requested roles, or was never approved
 └── StoreUnavailable      Redis did not answer, or not in time: the outcome is not known
 """
@@ -62,6 +65,18 @@ class InvalidScope(RegistryError):
     def __init__(self, scope: str) -> None:
         super().__init__(f"invalid scope: {scope}")
         self.scope = scope
+
+
+class NotEmpty(RegistryError):
+    """Devices are paired already."""
+
+
+class OtherRestore(RegistryError):
+    """The part does not go on from where a restore stands."""
+
+
+class UnsoundDevice(RegistryError):
+    """What a backup says of a device cannot be so; the message says what."""
 
 
 class StoreUnavailable(RegistryError):

@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from services.approval import objects
 from services.approval.authority import OPERATOR
+from services.approval.keeping import Part
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from services.approval.calls import Call
-    from services.approval.operations import AuditQuery
+    from services.approval.operations import AuditQuery, RestorePart
     from services.approval.registry import Registry
 
 
@@ -36,6 +37,7 @@ class Calls:
             "revokeToken": self._revoke,
             "readAudit": self._audit,
             "listReplicas": self._replicas,
+            "restorePart": self._restore,
         }
 
     async def _list_requests(self, _call: Call) -> objects.PendingRequests:
@@ -84,3 +86,9 @@ class Calls:
         query: AuditQuery = call.query
         entries = await self._registry.audit(OPERATOR, query.after, query.limit)
         return objects.AuditPage(entries, entries[-1].id if entries else query.after)
+
+    async def _restore(self, call: Call) -> objects.RestoreProgress:
+        body: RestorePart = call.body
+        part = Part(body.backup_id, body.number, body.total, body.at, body.devices)
+        progress = await self._registry.keeping.restore(OPERATOR, part)
+        return objects.RestoreProgress(progress.done, progress.skipped)

@@ -28,6 +28,9 @@ CALL: Final = LogEvent(
 CALL_FAILED: Final = LogEvent(
     "operator.call-failed", "A call of the HTTP API met an error nobody foresaw: a bug."
 )
+BACKUP_BROKEN_OFF: Final = LogEvent(
+    "backup.broken-off", "A backup was broken off before its end: Redis failed, or nobody took it."
+)
 
 ALL: Final = (
     STARTED,
@@ -39,4 +42,5 @@ ALL: Final = (
     KEY_MISMATCH,
     CALL,
     CALL_FAILED,
+    BACKUP_BROKEN_OFF,
 )

@@ -200,6 +200,16 @@ class EndedSession(msgspec.Struct, frozen=True):
     ended: bool
 
 
+class RestoreProgress(msgspec.Struct, frozen=True):
+    """How many devices of the backup are done by now, and how many of this part were left alone.
+
+    Those were paired again meanwhile. The next part goes on `at` what is `done`.
+    """
+
+    done: Count
+    skipped: Count
+
+
 class AuditPage(msgspec.Struct, frozen=True):
     """Who did what, when, oldest first; `next` is the `after` that goes on from here."""
 

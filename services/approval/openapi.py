@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from services.approval import problems
+from services.approval.backups import MEDIA_TYPE
 from services.approval.calls import LAST_EVENT_ID
 from services.approval.operations import PARAMETERS
 from services.approval.sessions import COOKIE
@@ -110,7 +111,7 @@ def _operation(operation: Operation) -> Json:
         "summary": operation.summary,
         "parameters": [*_path_parameters(operation.path), *_query_parameters(operation.query)],
         "responses": {
-            "200": _stream(operation.result) if operation.streams else _result(operation.result),
+            "200": _answer(operation),
             **_problems(operation.problems),
         },
     }
@@ -124,6 +125,18 @@ def _operation(operation: Operation) -> Json:
             "content": {"application/json": {"schema": _ref(operation.body)}},
         }
     return described
+
+
+def _answer(operation: Operation) -> Json:
+    if operation.streams:
+        return _stream(operation.result)
+    if operation.lines:
+        schema = {"type": "string", "x-line": _ref(operation.result)}
+        return {
+            "description": operation.result.__doc__,
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+    return _result(operation.result)
 
 
 def _result(result: type[msgspec.Struct]) -> Json:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from services.approval import objects, problems
+from services.approval import backups, objects, problems
+from services.approval.kept import KeptDevice  # noqa: TC001 (msgspec reads it)
 from services.approval.plan import AuditEntry
 from shared.protocol.connect import Role
 from shared.protocol.limits import (
@@ -26,6 +27,10 @@ PARAMETERS: Final = {
     "role": Role,
 }
 """What may stand in a path, by name."""
+
+RESTORE_LIMIT_DEVICES: Final = 99_999_999
+PART_LIMIT_DEVICES: Final = 200
+"""Devices that one call restores at most."""
 
 _NOT_BLANK: Final = r"[^\s\u001c-\u001f\u0085\ufeff]"
 """What is white space in Python or in JavaScript is none of it."""
@@ -50,6 +55,16 @@ class Rotate(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Scopes that the new token gets in place of the old one's; each must be approved already."""
 
     scopes: Annotated[list[Scope], Meta(max_length=LIST_LIMIT_ITEMS)] | UnsetType = UNSET
+
+
+class RestorePart(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
+    """Some devices of a backup: those from the place `at` on, of `total`."""
+
+    backup_id: Annotated[backups.Sha256, Meta(description="`sha256` of the backup's last line.")]
+    number: Annotated[int, Meta(ge=0, le=2**52, description="`number` of its last line.")]
+    total: Annotated[int, Meta(ge=0, le=RESTORE_LIMIT_DEVICES)]
+    at: Annotated[int, Meta(ge=0, le=RESTORE_LIMIT_DEVICES)]
+    devices: Annotated[list[KeptDevice], Meta(max_length=PART_LIMIT_DEVICES)]
 
 
 class AuditQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -99,7 +114,7 @@ class Operation:
 
     `specific`: the problems beside those that every call can have. `token_only`: a
     session of the page is not enough. `streams`: it is answered with server-sent events without an
-    end, whose data is the result.
+    end, whose data is the result. `lines`: it is answered with one such object a line.
     """
 
     id: str
@@ -112,6 +127,7 @@ class Operation:
     body: type[msgspec.Struct] = Nothing
     query: type[msgspec.Struct] = Nothing
     streams: bool = False
+    lines: bool = False
 
     @property
     def changes(self) -> bool:
@@ -222,6 +238,26 @@ OPERATIONS: Final = (
         "/v1/replicas",
         "List the live gateways and approvals",
         objects.LiveReplicas,
+    ),
+    Operation(
+        "readBackup",
+        "GET",
+        "/v1/backup",
+        "Read all paired devices and the audit log, as of one change",
+        backups.Line,
+        (problems.BACKUPS,),
+        token_only=True,
+        lines=True,
+    ),
+    Operation(
+        "restorePart",
+        "POST",
+        "/v1/restore",
+        "Restore some devices of a backup, where none was paired when it began; again: the same",
+        objects.RestoreProgress,
+        (problems.NOT_EMPTY, problems.OTHER_RESTORE, problems.UNSOUND),
+        token_only=True,
+        body=RestorePart,
     ),
     Operation(
         "openSession",

@@ -53,6 +53,8 @@ class Plan:
         self._blobs: list[bytes] = []
         self.changes: list[Changed] = []
         self.not_after_ms = 0
+        self.beyond = 0
+        """The changes are numbered above this, wherever history stands: a new one begins."""
 
     @property
     def keys(self) -> list[str]:
@@ -95,6 +97,7 @@ class Plan:
         """Return what the script reads: the plan, and the bytes it refers to by their place."""
         plan: dict[str, Any] = {
             "not_after": self.not_after_ms,
+            "beyond": self.beyond,
             "expects": self._expects,
             "limits": self._limits,
             "writes": self._writes,

@@ -48,7 +48,7 @@ def seen_key(device_id: str) -> str:
     return f"latchkey:seen:{device_id}"
 
 
-class Sighting(msgspec.Struct, frozen=True):
+class Sighting(msgspec.Struct, frozen=True, omit_defaults=True):
     """When a device was last let in, why that counts, from where; `used`: its tokens, by role."""
 
     at: int
@@ -112,6 +112,14 @@ class Presence:
             for value, *row in zip(seen, *counts, strict=True)
         ]
 
+    async def sightings(self, device_ids: Sequence[str]) -> list[Sighting | None]:
+        """Say of these devices when they were last seen, in one round trip."""
+        if not device_ids:
+            return []
+        async with reaching_redis():
+            found = await self._client.mget([seen_key(device_id) for device_id in device_ids])
+        return [_decode_sighting(value) if value else None for value in found]
+
     async def withdraw(self, gateway: str) -> None:
         """Forget a gateway that leaves, and whoever was connected to it."""
         async with reaching_redis():
@@ -171,6 +179,11 @@ class Presence:
             pipeline.hmget(presence_key(gateway.decode()), fields)
         found: list[list[bytes | None]] = await pipeline.execute()
         return found
+
+
+def encode_sighting(sighting: Sighting) -> bytes:
+    """Encode for the store, as beat.lua does."""
+    return _encode(sighting)
 
 
 def beat_arguments(beat: BeatQuestion) -> list[str | int | bytes]:

@@ -45,12 +45,16 @@ APPROVED: Final = Kind("request-approved", 409, "The request was approved before
 REJECTED: Final = Kind("request-rejected", 409, "The request was rejected before")
 SUPERSEDED: Final = Kind("request-superseded", 409, "The device has asked for something else since")
 DISPLACED: Final = Kind("request-displaced", 409, "Newer requests have displaced this one")
+NOT_EMPTY: Final = Kind("not-empty", 409, "Devices are paired here already")
+OTHER_RESTORE: Final = Kind("other-restore", 409, "The restore does not stand where this goes on")
+UNSOUND: Final = Kind("unsound-device", 409, "A device of the backup contradicts itself")
 EXPIRED: Final = Kind("request-expired", 410, "The request has expired")
 TOO_LARGE: Final = Kind("too-large", 413, "The body is too large")
 MEDIA: Final = Kind("media-type", 415, "The body is not application/json")
 LOCKED_OUT: Final = Kind("locked-out", 429, "Too many wrong admin tokens came from this address")
 INTERNAL: Final = Kind("internal", 500, "The service failed")
 LISTENERS: Final = Kind("too-many-listeners", 503, "Too many listen at this replica already")
+BACKUPS: Final = Kind("too-many-backups", 503, "Backups are being read at this replica already")
 UNAVAILABLE: Final = Kind("store-unavailable", 503, "Redis did not answer; the outcome is unknown")
 
 _ENDED: Final[Mapping[str, tuple[Kind, str]]] = {
@@ -79,6 +83,9 @@ _WRONG: Final[Mapping[type[errors.RegistryError], tuple[Kind, str]]] = {
         INVALID_SCOPE,
         "It was never approved for this device, or belongs to none of the requested roles.",
     ),
+    errors.NotEmpty: (NOT_EMPTY, "Nothing is restored over them: restore into an empty Redis."),
+    errors.OtherRestore: (OTHER_RESTORE, "Begin it anew, in an empty Redis."),
+    errors.UnsoundDevice: (UNSOUND, "Its id, its key or its roles do not belong together."),
     errors.StoreUnavailable: (
         UNAVAILABLE,
         "What was asked may or may not have been done. Asking again is safe.",

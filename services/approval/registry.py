@@ -23,6 +23,7 @@ from services.approval.errors import (
     UnknownRequest,
     UnknownRole,
 )
+from services.approval.keeping import Keeping
 from services.approval.ledger import Entry, Ledger
 from services.approval.readings import Paired, Readings, paired
 from services.approval.records import APPROVED, EXPIRED, PENDING, REJECTED, Token
@@ -57,6 +58,7 @@ class Registry(Readings):
         super().__init__(store, ttl_ms=ttl_ms)
         self._ledger = ledger
         self._draws = draws
+        self.keeping: Final = Keeping(store, ledger)
 
     async def approve(self, caller: Caller, request_id: str) -> Paired:
         """Approve a request; by an operator again: the same device, and nothing is done."""

@@ -45,6 +45,8 @@ PAIRED: Final = "latchkey:paired"
 """Sorted set: paired device ids by the time of their approval."""
 PENDING: Final = "latchkey:pending"
 """Sorted set: device ids with a request, by the time it expires."""
+RESTORE: Final = "latchkey:restore"
+"""Which backup was restored, and how much of it."""
 
 WAIT_MS: Final = 1_000
 """How long a commit waits for a Redis replica to have it, where there are replicas."""
@@ -161,6 +163,11 @@ class Store:
             *_written, time = await pipeline.execute()
         self._learned(time, began)
 
+    async def write_gone(self, boot_id: str) -> None:
+        """Write that this replica leaves."""
+        async with reaching_redis():
+            await self._client.zrem(APPROVALS, boot_id)
+
     async def _learn_time(self) -> None:
         began = self._clock.monotonic()
         async with reaching_redis():
@@ -244,6 +251,45 @@ class Store:
     async def paired(self) -> list[Record]:
         """Read all paired devices, the latest approved first."""
         return await self._listed(PAIRED, newest_first=True)
+
+    async def paired_ids(self) -> list[str]:
+        """Return the ids of all paired devices, the earliest approved first."""
+        async with reaching_redis():
+            found = await self._client.zrange(PAIRED, 0, -1)
+        return [member.decode() for member in found]
+
+    async def count_paired(self) -> int:
+        """Return how many devices are paired."""
+        async with reaching_redis():
+            return int(await self._client.zcard(PAIRED))
+
+    async def restore_mark(self) -> str:
+        """Return what is kept of the last restore; empty where nothing is."""
+        async with reaching_redis():
+            return (await self._client.get(RESTORE) or b"").decode()
+
+    async def changed_after(self, place: Change, most: int) -> tuple[Change, list[str]]:
+        """Return whose records changed after a place, each once, and the place reached.
+
+        Raises StoreUnavailable where the change log no longer holds the place.
+        """
+        async with reaching_redis():
+            found = await self._client.xrange(
+                CHANGES, min=f"{place.number}-0", max="+", count=most + 1
+            )
+        first = 0
+        if place.number:
+            first = 1
+            known = found and _place(*found[0]) == place
+        else:
+            known = not found or _place(*found[0]).number == 1
+        if not known:
+            message = "history was lost, or the change log no longer reaches so far"
+            raise StoreUnavailable(message)
+        after = found[first:]
+        changed = [_decode_changed(fields[b"body"]).device_id for _id, fields in after]
+        reached = _place(*after[-1]) if after else place
+        return reached, [one for one in dict.fromkeys(changed) if one]
 
     async def pending(self) -> list[Record]:
         """Read all devices with a request, in no order that matters."""
@@ -385,13 +431,14 @@ def _decoded(value: bytes) -> Held:
 _NOT_HELD: Final = Held("", None)
 
 
+def _place(entry_id: bytes, fields: dict[bytes, bytes]) -> Change:
+    return Change(int(entry_id.split(b"-")[0]), fields.get(b"tag", b"").decode())
+
+
 def _followed(
     place: Change, head: Change, found: Sequence[tuple[bytes, dict[bytes, bytes]]]
 ) -> Followed:
-    places = [
-        Change(int(entry_id.split(b"-")[0]), fields.get(b"tag", b"").decode())
-        for entry_id, fields in found
-    ]
+    places = [_place(entry_id, fields) for entry_id, fields in found]
     if place.number == 0:
         known = not places or places[0].number == 1
     else:

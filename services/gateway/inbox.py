@@ -40,6 +40,10 @@ class Inbox:
             return
         if not isinstance(news, Alive):
             self._beater.on_news(news)
-        elif news.boot_id == message.sender and news.ready:
+        elif news.boot_id != message.sender:
+            return
+        elif news.ready:
             self._responders.heard(news.boot_id)
             self._beater.heard()
+        else:
+            self._responders.gone(news.boot_id)

@@ -6,9 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from deploy.local.processes import Processes
+from services.approval.backups import read
 from tests.e2e.people import Operator, Visitor, pair
 from tests.support.redis_kinds import KINDS, binary_of
 from tests.support.stack import Stack
@@ -46,6 +48,23 @@ async def store_warnings(stack: Stack) -> list[str]:
     return warnings
 
 
+async def kept_and_brought_back(stack: Stack) -> None:
+    """Make a backup of one device, and restore it after that was removed."""
+    visitor = await pair(stack)
+    async with Operator(stack, stack.approvals[0]) as operator:
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {stack.admin_token}"}) as http,
+            http.get(f"{stack.approvals[0].url}/v1/backup") as answer,
+        ):
+            found = read((await answer.read()).splitlines(keepends=True))
+        (await operator.remove(visitor.device_id)).ok()
+        part = {"backupId": found.id, "number": found.number, "total": 1, "at": 0}
+        devices = msgspec.to_builtins(list(found.devices.values()))
+        (await operator.call("POST", "restore", {**part, "devices": devices})).ok()
+        await visitor.comes_back(stack.gateways[1], with_gateway_token=False)
+        (await operator.remove(visitor.device_id)).ok()
+
+
 async def test_nothing_is_refused_them(stack: Stack) -> None:
     stranger = Visitor(stack)
     request_id = await stranger.waits(stack.gateways[0])
@@ -62,6 +81,7 @@ async def test_nothing_is_refused_them(stack: Stack) -> None:
         assert (await operator.remove(visitor.device_id)).status == 200
         assert "removed" in await operator.audit(visitor.device_id)
         assert (await operator.call("GET", "audit?limit=1")).status == 200
+        await kept_and_brought_back(stack)
     await client.close()
     assert stack.redis.call("ACL", "LOG") == "0"
 

@@ -46,6 +46,7 @@ class Scripts:
             given = [args[word - 1] if isinstance(word, int) else word for word in words]
             data.run(command, keys[place - 1], given, now_ms)
         kept = plan["kept"]
+        number = max(number, plan["beyond"])
         for new_tag, body, audit in plan["changes"]:
             number += 1
             fields = (b"tag", new_tag.encode(), b"previous", tag)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from services.approval.metrics import Metrics as ApprovalMetrics
 from services.gateway import log_events as gateway_events
 from services.gateway.metrics import Metrics as GatewayMetrics
 from shared.observability import logs
+from tests.capacity.costs import MEASURED
+from tests.capacity.tables import sizes_table, storms_table
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
@@ -94,3 +97,21 @@ def test_make_targets_in_the_readme_exist() -> None:
     for page in ("README.md", "CHANGELOG.md"):
         for target in re.findall(r"(?m)(?:`|^    )make ([a-z]+)", (ROOT / page).read_text()):
             assert f"\n{target}:" in makefile, f"{page} names make {target}"
+
+
+def test_the_page_on_capacity_quotes_what_the_command_prints() -> None:
+    page = (ROOT / "docs/capacity.md").read_text()
+    quoted = [block.split("```")[0].strip("\n") for block in page.split("```text\n")[1:]]
+    assert quoted == [sizes_table(MEASURED), storms_table(MEASURED)]
+
+
+def test_the_page_on_capacity_names_every_cost() -> None:
+    page = (ROOT / "docs/capacity.md").read_text()
+    section = page.split("## What one of each costs", 1)[1].split("\n## ", 1)[0]
+    named = {
+        name
+        for line in section.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([^`]+)`", line.split(" | ", 1)[0])
+    }
+    assert named == {field.name for field in fields(MEASURED)}

@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 
 from services.approval import objects
+from services.approval.backups import MEDIA_TYPE as BACKUP_TYPE
 from services.approval.cli.errors import NotAuthorised, OutcomeUnknown, Refused, Unreachable
 from services.approval.problems import MEDIA_TYPE, TYPE_PREFIX, Problem
 from services.approval.public import Ready
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from services.approval.cli.surroundings import Surroundings
+    from services.approval.operations import RestorePart
 
 CALL_SECONDS: Final = 10.0
 OK: Final = 200
@@ -41,6 +43,7 @@ class ApprovalClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
             headers={"User-Agent": "latchkey"},
+            json_serialize=lambda body: msgspec.json.encode(body).decode(),
         )
         return self
 
@@ -105,6 +108,27 @@ class ApprovalClient:
         """Return a page of the audit log, oldest first."""
         query = {"after": str(after), "limit": str(limit)}
         return await self._call("GET", "/v1/audit", objects.AuditPage, query=query)
+
+    async def backup(self) -> AsyncIterator[bytes]:
+        """Yield the bytes of a backup as they come."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=60.0)
+        try:
+            async with self._session.get(
+                f"{self.url}/v1/backup",
+                headers=self._authority(),
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                if response.status != OK or response.content_type != BACKUP_TYPE:
+                    raise self._refused(response.status, response, await response.read())
+                async for said in response.content.iter_any():
+                    yield said
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise self._unreachable(error) from error
+
+    async def restore(self, part: RestorePart) -> objects.RestoreProgress:
+        """Restore some devices of a backup."""
+        return await self._call("POST", "/v1/restore", objects.RestoreProgress, part)
 
     async def ready(self) -> Ready:
         """Return what `/readyz` says; it wants no token."""

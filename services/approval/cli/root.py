@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from services.approval.cli.auditing import audit
+from services.approval.cli.backing_up import backup, restore
 from services.approval.cli.devices import devices
 from services.approval.cli.doctor.command import doctor
 from services.approval.cli.exits import Exit
@@ -35,5 +36,5 @@ def latchkey() -> None:
     """
 
 
-for _command in (devices, replicas, audit, secrets, doctor):
+for _command in (devices, replicas, audit, backup, restore, secrets, doctor):
     latchkey.add_command(_command)

@@ -60,6 +60,8 @@ const DONE = {
   displaced: "was displaced by newer requests from its address",
   "token-issued": "got a token with more of its approved rights",
   "name-changed": "gave itself another name",
+  "restore-begun": "began to be restored from a backup",
+  restored: "were restored from a backup",
 };
 
 export class Audit {
@@ -110,7 +112,7 @@ export class Audit {
         detail.length ? el("span", { class: "meaning" }, detail.join(" · ")) : null,
       ),
     );
-    const show = () => say(who, printable(this.#names.get(entry.deviceId) ?? `Device ${entry.deviceId.slice(0, 8)}`));
+    const show = () => say(who, printable(this.#names.get(entry.deviceId) ?? (entry.deviceId ? `Device ${entry.deviceId.slice(0, 8)}` : "All devices")));
     return { node, show };
   }
 }

@@ -241,13 +241,16 @@ class TestReset:
         self, operator: Operator, here: Replica, redis_server: RedisServer
     ) -> None:
         """A failover forgot some, and as many were made since: only the tags tell."""
+        await change(here, 5)
+        history = {key: await here.redis.dump(key) for key in (HEAD, CHANGES, AUDIT)}
+        redis_server.make_empty()
         await change(here, 3)
         async with listening(operator) as listener:
             await listener.begun()
-            redis_server.pause()
-            redis_server.resume()
-            await here.redis.delete(HEAD, CHANGES, AUDIT)
-            await change(here, 5)
+            async with here.redis.pipeline(transaction=True) as at_once:
+                for key, value in history.items():
+                    at_once.restore(key, 0, value, replace=True)
+                await at_once.execute()
             (reset,) = await listener.take(1)
             assert (reset.id, reset.name) == (5, "reset")
 

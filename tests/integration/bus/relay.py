@@ -21,6 +21,13 @@ class Relay:
         self._writers: list[asyncio.StreamWriter] = []
         self.port = 0
         self.accepted = 0
+        self.deaf = False
+        """Whether newcomers are accepted and never carried."""
+
+    def black_hole(self) -> None:
+        """Swallow everything from now on, of what is connected and of what will be."""
+        self.deaf = True
+        self.swallow()
 
     def swallow(self) -> None:
         """Let what is connected carry nothing more, without closing it."""
@@ -42,6 +49,9 @@ class Relay:
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        if self.deaf:
+            self._writers.append(writer)
+            return
         there, back = await asyncio.open_connection(HOST, self._to)
         self._writers += [writer, back]
         for source, target in ((reader, back), (there, writer)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from structlog.testing import capture_logs
 
 from services.approval import log_events
-from services.approval.announcer import ALIVE_SECONDS, Announcer
+from services.approval.announcer import ALIVE_SECONDS, LEAVE_SECONDS, Announcer
 from services.approval.errors import StoreUnavailable
 from services.approval.metrics import Metrics
 from tests.support.clock import FakeClock, run_virtual
@@ -29,6 +29,9 @@ class Store:
     async def write_alive(self, _boot_id: str) -> None:
         if not next(self._writes):
             raise StoreUnavailable("ConnectionError: refused")
+
+    async def write_gone(self, _boot_id: str) -> None:
+        return None
 
     async def info(self) -> dict[str, Any]:
         return {}
@@ -83,3 +86,37 @@ class TestFailures:
 
     def test_success_is_not(self) -> None:
         assert warned(True, True, True) == []
+
+
+class TestLeaving:
+    def test_it_says_at_once_that_it_takes_no_more_and_never_again_that_it_does(self) -> None:
+        async def scenario(clock: FakeClock) -> tuple[list[Alive], bool, float]:
+            told: list[Alive] = []
+            announcer = Announcer(
+                boot_id="here",
+                store=Store([True] * 5),  # type: ignore[arg-type]  # as much of one as is used
+                registry=Registry(),  # type: ignore[arg-type]
+                tell=told.append,
+                metrics=Metrics(),
+                clock=clock,
+            )
+            running = asyncio.create_task(announcer.run())
+            await asyncio.sleep(0.1)
+            announcer.heard()
+            await asyncio.sleep(0.1)
+            before = len(told)
+            began = clock.monotonic()
+            await announcer.leave()
+            took = clock.monotonic() - began
+            announcer.heard()
+            await asyncio.sleep(2 * ALIVE_SECONDS)
+            fresh = announcer.fresh
+            assert not announcer.health().ok
+            await announcer.stop(running)
+            return told[before - 1 :], fresh, took
+
+        (last, *after), fresh, took = run_virtual(scenario)
+        assert last.ready
+        assert [one.ready for one in after] == [False] * 3
+        assert fresh, "what comes is still answered"
+        assert took == LEAVE_SECONDS

@@ -1,0 +1,1 @@
+"""What a house of a size takes: measured costs, sizes derived from them, a simulated storm."""

@@ -1,0 +1,181 @@
+"""An approval that is told to stop answers what it has, then leaves in a bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from services.approval.__main__ import STOP_SECONDS
+from shared.device.handshake import Admitted
+from shared.device.profile import CLI, CLI_3, NODE_HOST
+from tests.e2e.people import Operator, Visitor, lines, pair
+
+if TYPE_CHECKING:
+    from tests.conftest import StartStack
+    from tests.support.service import ServiceProcess
+    from tests.support.stack import Stack
+
+ROUNDS = 2
+READ_SECONDS = 20.0
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and two gateways, for the whole module."""
+    room = {"PENDING_LIMIT": "100000", "PENDING_LIMIT_PER_ADDRESS": "100000"}
+    return start_stack(approvals=2, gateways=2, approval_env=room)
+
+
+async def come_and_go(
+    visitor: Visitor, gateway: ServiceProcess, over: asyncio.Event
+) -> list[object]:
+    """Connect again and again, with the device token alone; return what came of it each time."""
+    outcomes: list[object] = []
+    while not over.is_set():
+        async with visitor.client(gateway, with_gateway_token=False) as client:
+            outcomes.append(await client.connect())
+    return outcomes
+
+
+async def new_ones(house: Stack, gateway: ServiceProcess, over: asyncio.Event) -> list[Visitor]:
+    """Let one new device after the other ask; each must be told to wait."""
+    strangers = []
+    while not over.is_set():
+        stranger = Visitor(house)
+        await stranger.waits(gateway)
+        strangers.append(stranger)
+    return strangers
+
+
+async def test_one_after_the_other_no_admission_fails_and_nothing_is_done_twice(
+    house: Stack,
+) -> None:
+    visitors = [await pair(house, profile) for profile in (CLI, CLI_3, NODE_HOST)]
+    over = asyncio.Event()
+    coming = [
+        asyncio.create_task(come_and_go(visitor, gateway, over))
+        for visitor in visitors
+        for gateway in house.gateways
+    ]
+    asking = [asyncio.create_task(new_ones(house, gateway, over)) for gateway in house.gateways]
+    for _ in range(ROUNDS):
+        for approval in house.approvals:
+            approval.terminate()
+            assert await approval.until_ended() == 0
+            assert lines(approval, "approval.stopped")
+            approval.start()
+            await approval.until_ready()
+    over.set()
+    for outcomes in await asyncio.gather(*coming):
+        assert len(outcomes) > 10 * ROUNDS
+        assert [one for one in outcomes if not isinstance(one, Admitted)] == []
+    strangers = [one.device_id for some in await asyncio.gather(*asking) for one in some]
+    done = await what_was_done(house)
+    assert [done[device_id] for device_id in strangers] == [["requested"]] * len(strangers)
+
+
+async def what_was_done(house: Stack) -> dict[str, list[str]]:
+    """Return what the audit log says of each device."""
+    done: dict[str, list[str]] = {}
+    after = 0
+    async with Operator(house, house.approvals[0]) as operator:
+        while entries := (await operator.call("GET", f"audit?after={after}&limit=1000")).ok()[
+            "entries"
+        ]:
+            for entry in entries:
+                done.setdefault(entry["deviceId"], []).append(entry["action"])
+            after = entries[-1]["id"]
+    return done
+
+
+async def half_a_call(approval: ServiceProcess, token: str) -> asyncio.StreamWriter:
+    """Send a call but for the end of its body, and leave it at that."""
+    _, writer = await asyncio.open_connection("127.0.0.1", approval.port)
+    writer.write(
+        f"POST /v1/requests/x/approve HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{".encode()
+    )
+    await writer.drain()
+    return writer
+
+
+async def half_a_head(approval: ServiceProcess) -> asyncio.StreamWriter:
+    """Send the first line of a call."""
+    _, writer = await asyncio.open_connection("127.0.0.1", approval.port)
+    writer.write(b"GET /v1/devices HTTP/1.1\r\n")
+    await writer.drain()
+    return writer
+
+
+async def test_it_leaves_in_time_whatever_clients_do(house: Stack) -> None:
+    leaving, staying = house.approvals
+    visitor = await pair(house)
+    bearer = {"Authorization": f"Bearer {house.admin_token}"}
+    async with AsyncExitStack() as open_now:
+        http = await open_now.enter_async_context(
+            aiohttp.ClientSession(headers=bearer, timeout=aiohttp.ClientTimeout(total=READ_SECONDS))
+        )
+        listening = await open_now.enter_async_context(http.get(f"{leaving.url}/v1/events"))
+        assert await listening.content.readline() == b"retry: 1000\n"
+        idle = await open_now.enter_async_context(http.get(f"{leaving.url}/readyz"))
+        await idle.read()
+        for writer in (
+            await half_a_call(leaving, house.admin_token),
+            await half_a_head(leaving),
+        ):
+            open_now.callback(writer.close)
+        began = time.monotonic()
+        leaving.terminate()
+        rest = await listening.content.read()
+        assert rest.endswith(b"\n\n"), "the stream ends with a whole event, and its end is told"
+        assert await leaving.until_ended(seconds=STOP_SECONDS + 1) == 0
+        assert time.monotonic() - began < STOP_SECONDS + 1
+        for gateway in house.gateways:
+            await visitor.visits(gateway, with_gateway_token=False)
+        async with Operator(house, staying) as operator:
+            replicas: dict[str, Any] = (await operator.call("GET", "replicas")).ok()
+        assert [one["bootId"] for one in replicas["approvals"]] == [staying.boot_id]
+    leaving.start()
+    await leaving.until_ready()
+
+
+async def test_without_redis_it_leaves_in_time_too(house: Stack) -> None:
+    leaving, _ = house.approvals
+    house.redis.pause()
+    try:
+        began = time.monotonic()
+        leaving.terminate()
+        assert await leaving.until_ended(seconds=STOP_SECONDS + 1) == 0
+        assert time.monotonic() - began < STOP_SECONDS + 1
+    finally:
+        house.redis.resume()
+    leaving.start()
+    for service in house.services:
+        await service.until_ready()
+
+
+async def test_a_call_under_way_is_answered(house: Stack) -> None:
+    """It waits for Redis when the replica is told to stop."""
+    leaving, _ = house.approvals
+    visitor = Visitor(house)
+    request_id = await visitor.waits(house.gateways[0])
+    async with Operator(house, leaving) as operator, aiohttp.ClientSession() as http:
+        house.redis.pause()
+        try:
+            approving = asyncio.create_task(operator.approve(request_id))
+            async with http.get(f"{leaving.url}/livez") as answer:
+                assert answer.status == 200
+            leaving.terminate()
+            await leaving.until_not_ready()
+        finally:
+            house.redis.resume()
+        (await approving).ok()
+    assert await leaving.until_ended(seconds=STOP_SECONDS + 1) == 0
+    await visitor.visits(house.gateways[1])
+    leaving.start()
+    await leaving.until_ready()

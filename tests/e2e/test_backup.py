@@ -1,0 +1,220 @@
+"""Backup and restore with the command and real processes: devices keep their tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.device.handshake import Admitted
+from shared.device.profile import CLI, CLI_3, NODE_HOST
+from tests.e2e.people import Operator, Visitor, lines, pair
+from tests.e2e.test_command import Terminal
+from tests.support.stack import Stack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import StartStack
+
+SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and two gateways that let many in at once, for the whole module."""
+    return start_stack(approvals=2, gateways=2)
+
+
+@pytest.fixture
+def terminal(house: Stack) -> Terminal:
+    return Terminal(house)
+
+
+@pytest.fixture(autouse=True)
+async def _emptied(house: Stack) -> None:
+    """Begin with nobody paired, and with gateways that know it."""
+    house.redis.call("FLUSHALL")
+    for service in house.services:
+        await service.until_ready()
+
+
+async def paired_of_each_kind(house: Stack) -> list[Visitor]:
+    return [await pair(house, profile) for profile in (CLI, CLI_3, NODE_HOST)]
+
+
+async def backed_up(terminal: Terminal, file: Path) -> None:
+    ended = await terminal.run("backup", str(file), "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["file"] == str(file)
+
+
+def names_in(directory: Path) -> list[str]:
+    return [file.name for file in directory.iterdir()]
+
+
+async def come_back_with_old_tokens(house: Stack, visitors: list[Visitor]) -> None:
+    """Let each in at each gateway with nothing but the device token it had before."""
+    for gateway in house.gateways:
+        for visitor in visitors:
+            token = visitor.token
+            admitted = await visitor.comes_back(gateway, with_gateway_token=False)
+            assert admitted.device_token == token
+            assert visitor.token == token
+
+
+async def test_into_a_new_redis_devices_come_in_with_their_old_tokens(
+    house: Stack, terminal: Terminal, tmp_path: Path
+) -> None:
+    visitors = await paired_of_each_kind(house)
+    waiting = Visitor(house)
+    await waiting.waits(house.gateways[0])
+    file = tmp_path / "backup.jsonl"
+    await backed_up(terminal, file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert names_in(tmp_path) == ["backup.jsonl"]
+    text = file.read_text()
+    for secret in (house.admin_token, house.gateway_token, *(one.token for one in visitors)):
+        assert secret not in text
+
+    house.redis.call("FLUSHALL")
+    for visitor in visitors:
+        await visitor.waits(house.gateways[0])
+    restored = await terminal.run("restore", str(file), "--yes", "--json")
+    assert (restored.code, restored.json) == (
+        0,
+        {"file": str(file), "restored": 3, "skipped": 0},
+    )
+    await come_back_with_old_tokens(house, visitors)
+    async with Operator(house, house.approvals[1]) as operator:
+        assert set(await operator.devices()) == {one.device_id for one in visitors}
+        assert await operator.pending() == []
+    assert house.redis.call("ACL", "LOG") == "0"
+
+
+async def test_open_sockets_are_judged_anew_and_come_back(
+    house: Stack, terminal: Terminal, tmp_path: Path
+) -> None:
+    visitors = await paired_of_each_kind(house)
+    file = tmp_path / "backup.jsonl"
+    await backed_up(terminal, file)
+    late = await pair(house)
+    async with AsyncExitStack() as sockets:
+        inside = [
+            (await visitor.stays(gateway))[0]
+            for visitor in (*visitors, late)
+            for gateway in house.gateways
+        ]
+        for client in inside:
+            sockets.push_async_callback(client.close)
+        house.redis.call("FLUSHALL")
+        assert (await terminal.run("restore", str(file), "--yes")).code == 0
+        closes = await asyncio.gather(*(client.closed(within=SECONDS) for client in inside))
+    assert {close.code for close in closes} == {1012}
+    for gateway in house.gateways:
+        assert lines(gateway, "history.lost")
+    await come_back_with_old_tokens(house, visitors)
+    refused = await late.refused(house.gateways[0], with_gateway_token=False)
+    assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
+    client, _ = await visitors[0].stays(house.gateways[0])
+    async with client, Operator(house, house.approvals[0]) as operator:
+        (await operator.remove(visitors[0].device_id)).ok()
+        assert (await client.closed()).code == 4001
+
+
+async def test_while_devices_come_and_go_a_backup_is_whole(
+    house: Stack, terminal: Terminal, tmp_path: Path
+) -> None:
+    visitors = await paired_of_each_kind(house)
+    over = asyncio.Event()
+
+    async def come_and_go(visitor: Visitor) -> list[object]:
+        seen: list[object] = []
+        while not over.is_set():
+            async with visitor.client(house.gateways[0]) as client:
+                seen.append(await client.connect())
+        return seen
+
+    async def pair_more() -> list[Visitor]:
+        more = []
+        while not over.is_set():
+            more.append(await pair(house))
+        return more
+
+    coming = [asyncio.create_task(come_and_go(visitor)) for visitor in visitors]
+    pairing = asyncio.create_task(pair_more())
+    file = tmp_path / "backup.jsonl"
+    for _ in range(3):
+        ended = await terminal.run("backup", str(file), "--replace", "--json")
+        assert ended.code == 0, ended.err
+    over.set()
+    for task in coming:
+        assert all(isinstance(outcome, Admitted) for outcome in await task)
+    more = await pairing
+    house.redis.call("FLUSHALL")
+    restored = await terminal.run("restore", str(file), "--yes", "--json")
+    assert restored.code == 0, restored.err
+    count = restored.json["restored"]
+    assert 3 <= count <= 3 + len(more)
+    await come_back_with_old_tokens(house, [*visitors, *more][:count])
+
+
+async def test_with_another_token_secret_the_old_tokens_do_not_count(
+    house: Stack, terminal: Terminal, tmp_path: Path
+) -> None:
+    visitor = await pair(house)
+    file = tmp_path / "backup.jsonl"
+    await backed_up(terminal, file)
+    with Stack(tmp_path / "elsewhere", approvals=1, gateways=1) as elsewhere:
+        restored = await Terminal(elsewhere).run("restore", str(file), "--yes")
+        assert restored.code == 0, restored.err
+        (gateway,) = elsewhere.gateways
+        moved = Visitor(elsewhere, key=visitor.key, token=visitor.token)
+        refused = await moved.refused(gateway, with_gateway_token=False)
+        assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
+        admitted = await moved.visits(gateway)
+        assert admitted.device_token
+        assert moved.token != visitor.token
+
+
+async def test_what_is_refused_changes_nothing(
+    house: Stack, terminal: Terminal, tmp_path: Path
+) -> None:
+    visitors = await paired_of_each_kind(house)
+    file = tmp_path / "backup.jsonl"
+    await backed_up(terminal, file)
+    again = await terminal.run("backup", str(file))
+    assert again.code == 1
+    assert "--replace" in again.err
+
+    over_others = await terminal.run("restore", str(file), "--yes", "--json")
+    assert (over_others.code, over_others.json["error"]["name"]) == (1, "not-empty")
+    unasked = await terminal.run("restore", str(file))
+    assert unasked.code == 6
+
+    house.redis.call("FLUSHALL")
+    whole = file.read_bytes()
+    for broken in (whole[:-1], whole[: len(whole) // 2], whole.replace(b"cli", b"CLI", 1), b""):
+        file.write_bytes(broken)
+        ended = await terminal.run("restore", str(file), "--yes", "--json")
+        assert (ended.code, ended.json["error"]["name"]) == (1, "broken-backup")
+    missing = await terminal.run("restore", str(tmp_path / "nowhere"), "--yes", "--json")
+    assert missing.json["error"]["name"] == "not-read"
+    async with Operator(house, house.approvals[0]) as operator:
+        assert await operator.devices() == []
+        assert (await operator.call("GET", "audit")).ok()["entries"] == []
+    file.write_bytes(whole)
+    assert (await terminal.run("restore", str(file), "--yes")).code == 0
+    await come_back_with_old_tokens(house, visitors)
+
+
+async def test_a_backup_that_cannot_be_read_leaves_no_file(
+    house: Stack, terminal: Terminal, tmp_path: Path
+) -> None:
+    terminal.env["APPROVAL_URL"] = house.gateways[0].url
+    ended = await terminal.run("backup", str(tmp_path / "backup.jsonl"))
+    assert ended.code == 3
+    assert names_in(tmp_path) == []

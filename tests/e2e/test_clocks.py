@@ -1,0 +1,134 @@
+"""Replicas whose clocks are ten minutes apart (attack 37)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from shared.device.handshake import Challenge
+from shared.device.profile import CLI, CLI_3, NODE_HOST
+from tests.e2e.people import Operator, Visitor, pair
+from tests.support.stack import Stack
+from tests.support.waiting import POLL_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SKEW_MS: Final = 600_000
+LEASE_SECONDS: Final = 3.0
+PENDING_TTL_SECONDS: Final = 6
+MARGIN_SECONDS: Final = 2.0
+CLOSE_MS: Final = 60_000
+"""What is no further apart than this is told by clocks that agree."""
+SITE: Final = '''\
+"""Sets this process's wall clock off by SKEW_MS."""
+
+import os
+import time
+
+_time, _time_ns, _skew_ms = time.time, time.time_ns, int(os.environ["SKEW_MS"])
+time.time = lambda: _time() + _skew_ms / 1000
+time.time_ns = lambda: _time_ns() + _skew_ms * 1_000_000
+'''
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Two approvals and two gateways, of each one ten minutes ahead and one behind."""
+    directory = tmp_path_factory.mktemp("stack")
+    (directory / "sitecustomize.py").write_text(SITE)
+    common = {"PYTHONPATH": str(directory), "SKEW_MS": "0"}
+    stack = Stack(
+        directory,
+        approvals=0,
+        gateways=0,
+        env=common,
+        approval_env={"PENDING_TTL_SECONDS": str(PENDING_TTL_SECONDS)},
+        gateway_env={"LEASE_SECONDS": str(LEASE_SECONDS), "BEAT_SECONDS": "0.3"},
+    )
+    with stack:
+        for skew_ms in (SKEW_MS, -SKEW_MS):
+            stack.add_approval(SKEW_MS=str(skew_ms))
+        for skew_ms in (SKEW_MS, -SKEW_MS):
+            stack.add_gateway(SKEW_MS=str(skew_ms))
+        yield stack
+
+
+@pytest.mark.parametrize(("at", "skew_ms"), [(0, SKEW_MS), (1, -SKEW_MS)])
+async def test_attack_37_the_clocks_are_apart(house: Stack, at: int, skew_ms: int) -> None:
+    """What the other tests rest on: each gateway's challenge tells its own time."""
+    async with Visitor(house).client(house.gateways[at]) as client:
+        challenge = await client.challenge()
+    assert isinstance(challenge, Challenge)
+    assert abs(challenge.ts - now_ms() - skew_ms) < CLOSE_MS
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def test_attack_37_devices_pair_come_in_and_are_revoked_in_time(house: Stack) -> None:
+    for number, profile in enumerate((CLI, CLI_3, NODE_HOST)):
+        visitor = await pair(house, profile)
+        clients = [(await visitor.stays(gateway))[0] for gateway in house.gateways]
+        async with clients[0], clients[1], Operator(house, house.approvals[number % 2]) as operator:
+            (await operator.remove(visitor.device_id)).ok()
+            for client in clients:
+                assert (await client.closed()).code == 4001
+
+
+async def test_attack_37_leases_hold_as_long_as_beats_are_answered_and_no_longer(
+    house: Stack,
+) -> None:
+    visitor = await pair(house)
+    clients = [(await visitor.stays(gateway))[0] for gateway in house.gateways]
+    async with clients[0], clients[1]:
+        began = time.monotonic()
+        while time.monotonic() - began < 2 * LEASE_SECONDS:
+            for client in clients:
+                assert (await client.call("health")).ok
+        house.redis.pause()
+        try:
+            began = time.monotonic()
+            closes = await asyncio.gather(
+                *(client.closed(within=LEASE_SECONDS + MARGIN_SECONDS) for client in clients)
+            )
+            assert time.monotonic() - began < LEASE_SECONDS + MARGIN_SECONDS
+        finally:
+            house.redis.resume()
+    assert {close.code for close in closes} == {1013}
+    for service in house.services:
+        await service.until_ready()
+    await visitor.comes_back(house.gateways[0], with_gateway_token=False)
+
+
+async def test_attack_37_a_request_lives_as_long_as_it_is_asked_for(house: Stack) -> None:
+    """Its time is the store's: neither approval ends it early, nor keeps it longer."""
+    visitor = Visitor(house)
+    request_id = await visitor.waits(house.gateways[0])
+    asked_at_ms = 0
+    for gateway, approval in zip(house.gateways, house.approvals, strict=True):
+        assert await visitor.waits(gateway) == request_id
+        async with Operator(house, approval) as operator:
+            (listed,) = [one for one in await operator.pending() if one["requestId"] == request_id]
+        assert abs(listed["ts"] - now_ms()) < CLOSE_MS
+        asked_at_ms = listed["lastAskedAtMs"]
+    refused_from_ms = await ended(house, request_id)
+    assert refused_from_ms - asked_at_ms >= PENDING_TTL_SECONDS * 1000
+    for approval in house.approvals:
+        async with Operator(house, approval) as operator:
+            assert (await operator.approve(request_id)).status == 410
+
+
+async def ended(house: Stack, request_id: str) -> int:
+    """Wait until no approval lists a request any more; returns when, ms."""
+    for approval in house.approvals:
+        async with asyncio.timeout(PENDING_TTL_SECONDS + 10), Operator(house, approval) as operator:
+            while True:
+                if request_id not in [one["requestId"] for one in await operator.pending()]:
+                    break
+                await asyncio.sleep(POLL_SECONDS)
+    return now_ms()

@@ -1,0 +1,166 @@
+"""Revoked while something fails: out within the lease, whatever it is (attacks 27 and 35)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from redis.asyncio import Redis
+
+from shared.bus.channels import NEWS, inbox_channel
+from shared.device.handshake import Close
+from tests.e2e.people import Operator, lines, pair
+from tests.integration.bus.relay import Relay
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shared.device.client import DeviceClient
+    from tests.conftest import StartStack
+    from tests.support.stack import Stack
+
+BEAT_SECONDS: Final = 0.3
+LEASE_SECONDS: Final = 4.0
+MARGIN_SECONDS: Final = 2.0
+"""What a loaded machine may take on top of a bound."""
+LEASE_LOST: Final = Close(1013, "approval unavailable")
+REVOKED: Final = 4001
+ROUNDS: Final = 4
+LIMIT: Final = "client-output-buffer-limit"
+BUFFER_BYTES: Final = 262_144
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and two gateways with a short lease, for the whole module."""
+    beat = {"BEAT_SECONDS": str(BEAT_SECONDS), "LEASE_SECONDS": str(LEASE_SECONDS)}
+    return start_stack(approvals=2, gateways=2, gateway_env=beat)
+
+
+@pytest.fixture(autouse=True)
+def _mended(house: Stack) -> Iterator[None]:
+    """Bring everything back, whatever the test did to it."""
+    yield
+    if not house.redis.running:
+        house.redis.start()
+    for service in (*house.approvals, *house.gateways[:2]):
+        if service.status is None:
+            service.resume()
+        else:
+            service.start()
+    for service in (*house.approvals, *house.gateways[:2]):
+        service.wait_ready()
+
+
+async def closed_in_time(client: DeviceClient, since: float) -> Close:
+    """Return how it was closed; fail if that was later than the lease after a moment."""
+    close = await client.closed(within=LEASE_SECONDS + MARGIN_SECONDS)
+    took = time.monotonic() - since
+    assert took < LEASE_SECONDS + MARGIN_SECONDS, f"closed after {took:.1f} s"
+    return close
+
+
+class TestAttack27:
+    async def test_attack_27_the_link_of_one_replica_is_black_holed(self, house: Stack) -> None:
+        """The others close at once; it hears nothing, and closes when its lease has ended."""
+        visitor, stranger = await pair(house), await pair(house)
+        async with Relay(house.redis.port) as relay:
+            url = house.redis.gateway_url.replace(f":{house.redis.port}/", f":{relay.port}/")
+            gateway = await asyncio.to_thread(house.add_gateway, REDIS_URL=url)
+            try:
+                cut_off, _ = await visitor.stays(gateway)
+                elsewhere, _ = await visitor.stays(house.gateways[0])
+                async with cut_off, elsewhere, Operator(house, house.approvals[0]) as operator:
+                    relay.black_hole()
+                    since = time.monotonic()
+                    (await operator.revoke(visitor.device_id)).ok()
+                    assert (await elsewhere.closed()).code == REVOKED
+                    assert await closed_in_time(cut_off, since) == LEASE_LOST
+                refused = await visitor.refused(gateway, with_gateway_token=False)
+                assert (refused.code, refused.details["dependency"]) == ("UNAVAILABLE", "redis")
+                assert (await stranger.refused(gateway)).code == "UNAVAILABLE"
+                assert relay.accepted > 2, "it tried to come back"
+            finally:
+                gateway.kill9()
+
+    @pytest.mark.parametrize("turn", range(ROUNDS))
+    async def test_attack_27_redis_restarts(self, house: Stack, turn: int) -> None:
+        """Killed the moment the revoke is answered: it is on disk, and its news may be lost."""
+        visitor = await pair(house)
+        clients = [(await visitor.stays(gateway))[0] for gateway in house.gateways[:2]]
+        async with clients[0], clients[1], Operator(house, house.approvals[turn % 2]) as operator:
+            since = time.monotonic()
+            (await operator.revoke(visitor.device_id)).ok()
+            house.redis.kill9()
+            await asyncio.to_thread(house.redis.start)
+            closes = [await closed_in_time(client, since) for client in clients]
+        assert {close.code for close in closes} <= {REVOKED, 1013}
+        for gateway in house.gateways[:2]:
+            await gateway.until_ready()
+            assert (await visitor.refused(gateway)).code in {"NOT_PAIRED", "UNAVAILABLE"}
+
+    async def test_attack_27_approvals_are_down(self, house: Stack) -> None:
+        """It misses the news, and nobody is left who could answer its beat."""
+        visitor = await pair(house)
+        gateway = house.gateways[0]
+        name = f"latchkey-{gateway.boot_id[:8]}"
+        client, _ = await visitor.stays(gateway)
+        async with client, Operator(house, house.approvals[0]) as operator:
+            gateway.pause()
+            async with Redis.from_url(house.redis.admin_url) as admin:
+                for one in await admin.client_list():
+                    if one["name"] == name:
+                        await admin.client_kill_filter(_id=one["id"])
+            since = time.monotonic()
+            (await operator.revoke(visitor.device_id)).ok()
+            for approval in house.approvals:
+                approval.kill9()
+            gateway.resume()
+            assert await closed_in_time(client, since) == LEASE_LOST
+        assert (await visitor.refused(gateway)).code == "UNAVAILABLE"
+
+
+class TestAttack35:
+    @pytest.mark.parametrize("turn", range(ROUNDS))
+    async def test_attack_35_subscriptions_are_cut_for_their_output_buffer(
+        self, house: Stack, turn: int
+    ) -> None:
+        """They come back by themselves, a beat goes out at once, and a revoke is not missed."""
+        visitor, other = await pair(house), await pair(house)
+        gateway = house.gateways[turn % 2]
+        boot_id = gateway.boot_id
+        client, _ = await visitor.stays(gateway)
+        stays, _ = await other.stays(gateway)
+        lost = len(lines(gateway, "bus_lost"))
+        resyncs = len(lines(gateway, "history.lost"))
+        async with (
+            client,
+            stays,
+            Operator(house, house.approvals[turn // 2]) as operator,
+            Redis.from_url(house.redis.admin_url, decode_responses=True) as admin,
+        ):
+            before: Any = await admin.config_get(LIMIT)
+            await admin.config_set(LIMIT, "pubsub 1kb 1kb 1")
+            try:
+                flood = bytes(BUFFER_BYTES)
+                since = time.monotonic()
+                _, _, revoked = await asyncio.gather(
+                    admin.publish(inbox_channel(boot_id), flood),
+                    admin.publish(NEWS, flood),
+                    operator.revoke(visitor.device_id),
+                )
+                revoked.ok()
+                assert (await closed_in_time(client, since)).code == REVOKED
+                await until(lambda: len(lines(gateway, "bus_lost")) > lost, "it was cut off")
+            finally:
+                await admin.config_set(LIMIT, before[LIMIT])
+            for service in (*house.approvals, *house.gateways[:2]):
+                await service.until_ready()
+            assert (await stays.call("health")).ok, "who was not revoked is still in"
+        assert len(lines(gateway, "history.lost")) == resyncs, "no history was lost"
+        for one in house.gateways[:2]:
+            await other.comes_back(one, with_gateway_token=False)
+            assert (await visitor.refused(one)).code == "NOT_PAIRED"

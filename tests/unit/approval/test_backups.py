@@ -1,0 +1,181 @@
+"""A backup file is read whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import msgspec
+import pytest
+
+from services.approval.backups import BrokenBackup, Writer, read
+from services.approval.kept import KeptDevice, kept, record_of, sighting_of, unsound
+from services.approval.plan import AuditEntry
+from services.approval.presence import Sighting
+from services.approval.records import Metadata, Pairing, Record, Token
+from tests.unit.approval.devices import Device
+
+SEEN = Sighting(1_700_000_000_500, "connect", "203.0.113.9", {"operator": 1_700_000_000_400})
+
+
+def record(device: Device) -> Record:
+    """Return a paired device of two roles, one of them revoked."""
+    return Record(
+        device.device_id,
+        device.public_key,
+        Pairing(
+            metadata=Metadata("cli", "cli", "linux", "Linux", "K\u00fcche \u2028", "203.0.113.9"),
+            role="operator",
+            roles=("operator", "node"),
+            scopes=("operator.read", "node.run"),
+            tokens={
+                "node": Token("", ("node.run",), 5, revoked_at_ms=7),
+                "operator": Token("t1", ("operator.read",), 5, 6, epoch="e1"),
+            },
+            created_at_ms=5,
+            approved_at_ms=6,
+            operator_label="Kitchen",
+        ),
+    )
+
+
+def whole(*devices: Device) -> list[bytes]:
+    """Return the lines of a backup of these, with one entry of the audit log."""
+    writer = Writer()
+    return [
+        writer.head(1_700_000_001_000),
+        *(writer.device(one.device_id, record(one), SEEN) for one in devices),
+        writer.audit(AuditEntry("approved", devices[0].device_id, "operator", 6, id=2)),
+        writer.end(2),
+    ]
+
+
+class TestWhole:
+    def test_all_of_a_device_comes_back(self) -> None:
+        device = Device.new()
+        found = read(whole(device))
+        (back,) = found.devices.values()
+        assert record_of(back) == record(device)
+        assert sighting_of(back) == SEEN
+        assert (found.number, found.audit, found.made_at_ms) == (2, 1, 1_700_000_001_000)
+
+    def test_one_that_was_never_seen(self) -> None:
+        device = Device.new()
+        writer = Writer()
+        lines = [writer.head(1), writer.device(device.device_id, record(device), None)]
+        (back,) = read([*lines, writer.end(2)]).devices.values()
+        assert sighting_of(back) is None
+
+    def test_its_id_is_that_of_its_bytes(self) -> None:
+        lines = whole(Device.new())
+        assert read(lines).id == hashlib.sha256(b"".join(lines[:-1]) + b"2 1 1").hexdigest()
+
+    def test_every_line_is_an_object_of_its_own(self) -> None:
+        kinds = [next(iter(json.loads(line))) for line in whole(Device.new())]
+        assert kinds == ["latchkeyBackup", "device", "audit", "end"]
+
+    def test_the_last_line_of_a_device_counts(self) -> None:
+        device, gone = Device.new(), Device.new()
+        writer = Writer()
+        renamed = record(device)
+        assert renamed.pairing is not None
+        pairing = msgspec.structs.replace(renamed.pairing, operator_label="Desk")
+        renamed = msgspec.structs.replace(renamed, pairing=pairing)
+        lines = [
+            writer.head(1),
+            writer.device(device.device_id, record(device), None),
+            writer.device(gone.device_id, record(gone), None),
+            writer.device(device.device_id, renamed, None),
+            writer.device(gone.device_id, None, None),
+            writer.end(9),
+        ]
+        (back,) = read(lines).devices.values()
+        assert record_of(back) == renamed
+
+    def test_who_was_never_told_of_is_not_removed(self) -> None:
+        assert Writer().device(Device.new().device_id, None, None) == b""
+
+
+class TestBroken:
+    @pytest.fixture
+    def lines(self) -> list[bytes]:
+        return whole(Device.new(), Device.new())
+
+    def test_cut_anywhere(self, lines: list[bytes]) -> None:
+        text = b"".join(lines)
+        for length in range(len(text)):
+            with pytest.raises(BrokenBackup):
+                read(text[:length].splitlines(keepends=True))
+
+    def test_a_byte_changed_anywhere(self, lines: list[bytes]) -> None:
+        text = b"".join(lines)
+        for place in range(0, len(text), 7):
+            changed = text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :]
+            with pytest.raises(BrokenBackup):
+                read(changed.splitlines(keepends=True))
+
+    def test_a_line_left_out_or_twice(self, lines: list[bytes]) -> None:
+        for place in range(len(lines)):
+            with pytest.raises(BrokenBackup):
+                read(lines[:place] + lines[place + 1 :])
+            with pytest.raises(BrokenBackup):
+                read(lines[: place + 1] + lines[place:])
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            (b"", "it is empty"),
+            (b"{}\n", "line 1: it is no backup of Latchkey"),
+            (b'{"latchkeyBackup":2}\n', "it has format 2, and this release reads 1"),
+            (b"\x1f\x8b\x08\n", "line 1: "),
+            (b'{"latchkeyBackup":1}\n{}\n', "line 2: it says nothing that is known"),
+            (b'{"latchkeyBackup":1}\n{"removed":"x"}\n', "line 2: it says nothing that is known"),
+            (b'{"latchkeyBackup":1}\n{"x":1}\n', "line 2: Object contains unknown field"),
+            (b'{"latchkeyBackup":1}\n' + b"[" * 9_999 + b"\n", "line 2: "),
+            (b'{"latchkeyBackup":1}\n' + b" " * 2_000_000 + b"\n", "longer than any line"),
+            (b'{"latchkeyBackup":1}\n', "it ends after 1 lines and is not whole"),
+        ],
+    )
+    def test_it_says_what_is_wrong(self, text: bytes, why: str) -> None:
+        with pytest.raises(BrokenBackup) as broken:
+            read(text.splitlines(keepends=True))
+        assert why in str(broken.value)
+
+
+class TestUnsound:
+    def sound(self) -> KeptDevice:
+        device = Device.new()
+        one = record(device)
+        assert one.pairing is not None
+        return kept(one, one.pairing, SEEN)
+
+    def test_ours_is_sound(self) -> None:
+        assert unsound(self.sound()) == ""
+
+    def test_another_key(self) -> None:
+        other = msgspec.structs.replace(self.sound(), public_key=Device.new().public_key)
+        assert unsound(other) == "its id is not that of its key"
+
+    @pytest.mark.parametrize("key", ["", "x", "A" * 43 + "="])
+    def test_no_key(self, key: str) -> None:
+        assert unsound(msgspec.structs.replace(self.sound(), public_key=key))
+
+    def test_a_role_nobody_approved(self) -> None:
+        one = self.sound()
+        pairing = msgspec.structs.replace(one.pairing, roles=("operator",))
+        other = msgspec.structs.replace(one, pairing=pairing)
+        assert unsound(other) == "it holds a role that was not approved"
+
+    def test_two_tokens_of_one_role(self) -> None:
+        one = self.sound()
+        tokens = (one.pairing.tokens[0],) * 2
+        pairing = msgspec.structs.replace(one.pairing, tokens=tokens)
+        other = msgspec.structs.replace(one, pairing=pairing)
+        assert unsound(other) == "it holds two tokens of one role"
+
+    def test_a_live_token_without_an_id(self) -> None:
+        one = self.sound()
+        tokens = tuple(msgspec.structs.replace(token, token_id="") for token in one.pairing.tokens)
+        pairing = msgspec.structs.replace(one.pairing, tokens=tokens)
+        other = msgspec.structs.replace(one, pairing=pairing)
+        assert unsound(other) == "it holds a token without an id"

@@ -1,0 +1,51 @@
+"""What the gateway makes of an approval that says whether it takes questions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from services.gateway.inbox import Inbox
+from services.gateway.metrics import Metrics
+from shared.bus.channels import NEWS
+from shared.bus.envelope import Opened
+from shared.bus.responders import Responders
+from shared.messages import Alive, encode
+from tests.support.clock import FakeClock
+
+if TYPE_CHECKING:
+    from services.gateway.beater import Beater
+    from shared.bus.requester import Requester
+
+
+class _Beater:
+    def heard(self) -> None:
+        """Take notice of an approval."""
+
+
+def told(*alive: tuple[str, Alive]) -> list[str]:
+    """Return whom the gateway would ask after it was told these by these senders."""
+    responders = Responders(FakeClock())
+    inbox = Inbox(
+        requester=cast("Requester", None),
+        responders=responders,
+        beater=cast("Beater", _Beater()),
+        metrics=Metrics(),
+    )
+    for sequence, (sender, news) in enumerate(alive, 1):
+        inbox.on_message(NEWS, Opened(sender, 1, sequence, encode(news)))
+    return responders.live()
+
+
+def test_who_leaves_is_asked_no_more() -> None:
+    both = (("one", Alive("one")), ("two", Alive("two")))
+    assert told(*both) == ["one", "two"]
+    assert told(*both, ("one", Alive("one", ready=False))) == ["two"]
+
+
+def test_who_is_ready_again_is_asked_again() -> None:
+    assert told(("one", Alive("one", ready=False)), ("one", Alive("one"))) == ["one"]
+
+
+def test_nobody_speaks_for_another() -> None:
+    assert told(("one", Alive("one")), ("two", Alive("one", ready=False))) == ["one"]
+    assert told(("two", Alive("one"))) == []
