@@ -39,13 +39,18 @@ class Lines:
             self._flush_soon()
 
     def flush(self) -> None:
-        """Write what waits."""
-        with self._flushing:
-            self._flushed_by = None
-            count = len(self._waiting)
-            data = b"".join([line + b"\n" for line in self._waiting[:count]])
-            del self._waiting[:count]
-            _write(self._fd, data)
+        """Write what waits; whoever is writing already writes this as well.
+
+        Nobody waits here: a finalizer that logs may run in the midst of a flush.
+        """
+        self._flushed_by = None
+        while self._waiting and self._flushing.acquire(blocking=False):
+            try:
+                waiting = self._waiting[:WAITING_LIMIT_LINES]
+                del self._waiting[: len(waiting)]
+                _write(self._fd, b"\n".join((*waiting, b"")))
+            finally:
+                self._flushing.release()
 
     def _flush_soon(self) -> None:
         try:

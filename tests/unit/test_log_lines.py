@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.observability import lines
 from shared.observability.json_logger import Timestamp, make_json_logger
 from shared.observability.lines import WAITING_LIMIT_LINES, Lines
 
@@ -182,6 +183,20 @@ class TestWhenItIsWritten:
         for name in (b"thread", b"loop"):
             mine = [line for line in told if line.startswith(name)]
             assert mine == [b"%s %d" % (name, n) for n in range(200)]
+
+    def test_a_line_that_comes_while_lines_are_written_neither_hangs_nor_is_lost(
+        self, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = lines._write
+
+        def write_and_log(fd: int, data: bytes) -> None:
+            write(fd, data)
+            if data == b"first\n":
+                pipe.lines.put(b"of a finalizer")
+
+        monkeypatch.setattr(lines, "_write", write_and_log)
+        pipe.lines.put(b"first")
+        assert pipe.written() == b"first\nof a finalizer\n"
 
     def test_whole_where_the_reader_is_slow_and_the_descriptor_does_not_block(
         self, pipe: Pipe
