@@ -17,7 +17,6 @@ RIGHT: Final = 24
 TOP: Final = 12
 BOTTOM: Final = 30
 TICKS: Final = 5
-FIVE_NINES: Final = 0.99999
 _STEPS: Final = (1, 2, 2.5, 5, 10)
 
 
@@ -46,9 +45,17 @@ class Unit:
 
 
 def plot(
-    lines: Sequence[Line], *, title: str, x: Scale | None = None, y: Unit | None = None
+    lines: Sequence[Line],
+    *,
+    title: str,
+    x: Scale | None = None,
+    y: Unit | None = None,
+    gap: float = math.inf,
 ) -> str:
-    """Return an SVG of lines over a common scale that begins at 0. There must be a point."""
+    """Return an SVG of lines over a common scale that begins at 0. There must be a point.
+
+    Where a line has no point for more than `gap`, it is interrupted.
+    """
     tops = nice_ticks(max(value for line in lines for _, value in line.points))
     nines = x is not None and x.nines
     far = [_place(at, nines=nines) for line in lines for at, _ in line.points]
@@ -81,10 +88,13 @@ def plot(
         ),
     ]
     for line in lines:
-        path = " ".join(
-            f"{across(_place(at, nines=nines)):.1f},{up(value):.1f}" for at, value in line.points
-        )
-        parts.append(f'<polyline class="line {line.kind}" points="{path}"/>')
+        path = ""
+        before = -math.inf
+        for at, value in line.points:
+            move = "L" if at - before <= gap and path else "M"
+            path += f"{move}{across(_place(at, nines=nines)):.1f},{up(value):.1f}"
+            before = at
+        parts.append(f'<path class="line {line.kind}" d="{path}"/>')
     return "".join([*parts, "</svg>"])
 
 
@@ -99,8 +109,8 @@ def nice_ticks(most: float) -> list[float]:
 
 
 def _place(at: float, *, nines: bool) -> float:
-    """Return where on the scale a value is; a share of all is no further than five nines."""
-    return -math.log10(1 - min(at, FIVE_NINES)) if nines else at
+    """Return where on the scale a value is; shares are below 1."""
+    return -math.log10(1 - at) if nines else at
 
 
 def _number(value: float) -> str:
