@@ -80,14 +80,14 @@ async def _on(where: Ground, plan: Plan, display: Display) -> Run:
     """Pair what is to be paired, run, and leave nothing behind where it is not ours."""
     new = strangers(plan.devices)
     async with Approval(where.approval_url, where.admin_token) as approval:
-        stage = Stage(plan, where, approval, display)
+        stage = Stage(plan, where, display, approval)
         if where.is_ours:
-            return await run(stage, await _paired(stage, new))
+            return await run(stage, await _paired(stage, approval, new))
         async with forgotten(approval, new):
-            return await run(stage, await _paired(stage, new))
+            return await run(stage, await _paired(stage, approval, new))
 
 
-async def _paired(stage: Stage, new: Sequence[Identity]) -> Sequence[Identity]:
+async def _paired(stage: Stage, approval: Approval, new: Sequence[Identity]) -> Sequence[Identity]:
     plan, where = stage.plan, stage.ground
     if not plan.approved:
         return new
@@ -97,7 +97,7 @@ async def _paired(stage: Stage, new: Sequence[Identity]) -> Sequence[Identity]:
     return await pair(
         new,
         caller=Caller(where.target, dialler, plan.timeout),
-        approval=stage.approval,
+        approval=approval,
         gateway_token=where.gateway_token,
         shared_token=plan.shared_token,
         done=lambda count: stage.display.count("devices paired", count, len(new)),

@@ -35,8 +35,9 @@ class Stage:
 
     plan: Plan
     ground: Ground
-    approval: Approval
     display: Display
+    approval: Approval | None = None
+    """Only where it is to revoke."""
 
 
 class Conductor:
@@ -101,13 +102,14 @@ class Conductor:
 
     def _jobs(self, identities: Sequence[Identity]) -> list[Job]:
         plan, target = self.plan, self.ground.target
+        targets = [target, *self.ground.more_targets]
         sources = loopback_sources(plan.sources) if target.is_loopback else []
         parts: Sequence[Hold | None] = holds(plan) if plan.connections else [None] * plan.workers
         return [
             Job(
                 worker=worker,
                 workers=plan.workers,
-                target=target,
+                target=targets[worker % len(targets)],
                 sources=sources,
                 gateway_token=self.ground.gateway_token,
                 identities=list(identities),

@@ -38,6 +38,8 @@ class Ground:
     gateway_token: str = field(repr=False)
     admin_token: str = field(repr=False)
     watched: tuple[Watched, ...] = ()
+    more_targets: tuple[Target, ...] = ()
+    """Further gateways of the same house; workers are spread over all."""
     restart: Callable[[], Watched] | None = None
     """Ends the gateway without warning and starts it again; only where it is ours."""
 

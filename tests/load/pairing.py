@@ -62,9 +62,9 @@ class Caller:
             end.set_result(None)
 
 
-def strangers(count: int) -> list[Identity]:
-    """Make devices that nobody has heard of."""
-    return [Identity(secrets.token_bytes(SEED_BYTES), approved=False) for _ in range(count)]
+def strangers(count: int, *, approved: bool = False) -> list[Identity]:
+    """Make devices that nobody has heard of; `approved` where that is not asked anyway."""
+    return [Identity(secrets.token_bytes(SEED_BYTES), approved=approved) for _ in range(count)]
 
 
 async def pair(

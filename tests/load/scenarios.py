@@ -61,6 +61,7 @@ async def run(stage: Stage, identities: Sequence[Identity]) -> Run:
         case Scenario.STORM:
             return await _storm(conductor)
         case Scenario.REVOKE:
+            assert stage.approval is not None
             return await _revoke(conductor, stage.approval, identities)
         case _:
             return await _idle(conductor)
