@@ -31,7 +31,7 @@ CHALLENGE = (
     '{"type":"event","event":"connect.challenge",'
     '"payload":{"nonce":"00000000-0000-4000-8000-000000000000","ts":1700000000000}}'
 )
-HELLO = '{"type":"res","id":"1","ok":true,"payload":{"type":"hello-ok","x":"' + "x" * 460 + '"}}'
+HELLO = '{"type":"res","id":"1","ok":true,"payload":{"type":"hello-ok","x":"' + "x" * 772 + '"}}'
 
 
 def accepting(*, verifies: bool) -> Handler:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import threading
 from typing import TYPE_CHECKING, Final, Self
 
 from tests.load import worker
@@ -34,6 +35,7 @@ class Crew:
         self._heard = heard
         self._processes: list[SpawnProcess] = []
         self._pipes: list[Connection] = []
+        self._listeners: list[threading.Thread] = []
         self._ready = 0
         self._done = 0
         self._problem: CrewError | None = None
@@ -68,7 +70,9 @@ class Crew:
             theirs.close()
             self._processes.append(process)
             self._pipes.append(ours)
-            loop.add_reader(ours.fileno(), self._hear, ours)
+            listener = threading.Thread(target=self._listen, args=(ours, loop), daemon=True)
+            listener.start()
+            self._listeners.append(listener)
         for pipe, job in zip(self._pipes, self._jobs, strict=True):
             pipe.send(job)
         try:
@@ -94,15 +98,21 @@ class Crew:
             await self._changed.wait()
         self.check()
 
-    def _hear(self, pipe: Connection) -> None:
-        try:
-            report: Report = pipe.recv()
-        except (EOFError, OSError):
-            asyncio.get_running_loop().remove_reader(pipe.fileno())
-            if self._done < len(self._jobs):
-                self._problem = self._problem or CrewError("a worker process has died")
-            self._changed.set()
-            return
+    def _listen(self, pipe: Connection, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand on what a worker says, in a thread: a loop would make the pipe non-blocking."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            try:
+                while True:
+                    loop.call_soon_threadsafe(self._hear, pipe.recv())
+            except (EOFError, OSError):
+                loop.call_soon_threadsafe(self._miss)
+
+    def _miss(self) -> None:
+        if self._done < len(self._jobs):
+            self._problem = self._problem or CrewError("a worker process has died")
+        self._changed.set()
+
+    def _hear(self, report: Report) -> None:
         match report:
             case Progress():
                 self._heard(report)
@@ -116,14 +126,14 @@ class Crew:
         self._changed.set()
 
     async def _end(self) -> None:
-        loop = asyncio.get_running_loop()
         for pipe in self._pipes:
-            loop.remove_reader(pipe.fileno())
             with contextlib.suppress(OSError):
                 pipe.send(Stop())
-            pipe.close()
         for process in self._processes:
             await asyncio.to_thread(process.join, END_SECONDS)
             if process.is_alive():
                 process.kill()
                 process.join()
+        for pipe, listener in zip(self._pipes, self._listeners, strict=True):
+            listener.join()
+            pipe.close()

@@ -146,7 +146,7 @@ class Holding:
         if session.problem != DROPPED:
             code, reason = session.close or (NO_CLOSE_FRAME, session.problem)
             self._ended.append(
-                Ended(session.slot, session.device.index, time.monotonic(), code, reason)
+                Ended(session.slot, session.device.index, session.over_at, code, reason)
             )
         if self._coming_back is not None:
             self._loop.call_later(

@@ -46,8 +46,8 @@ class Owner(Protocol):
 class Session(asyncio.Protocol):
     """One attempt to connect, and the connection that came of it.
 
-    `began` is when it was to begin, `decided` when the gateway's answer was here (0: never), both
-    by time.monotonic().
+    `began` is when it was to begin, `decided` when the gateway's answer was here (0: never),
+    `over_at` when its close frame came, or else the end; all by time.monotonic().
     """
 
     __slots__ = (
@@ -64,6 +64,7 @@ class Session(asyncio.Protocol):
         "decided",
         "device",
         "opening",
+        "over_at",
         "phase",
         "problem",
         "slot",
@@ -85,6 +86,7 @@ class Session(asyncio.Protocol):
         self.phase = phase
         self.slot = slot
         self.decided = 0.0
+        self.over_at = 0.0
         self.answer: Answer | None = None
         self.close: tuple[int, str] | None = None
         self.problem = ""
@@ -162,6 +164,7 @@ class Session(asyncio.Protocol):
             self._take_text(payload)
         elif opcode == CLOSE:
             self.close = read_close(payload)
+            self.over_at = time.monotonic()
             self._send_close(control_frame(CLOSE, payload[:2]))
         elif opcode == PING:
             self._write(control_frame(PONG, payload))
@@ -190,4 +193,5 @@ class Session(asyncio.Protocol):
     def _end(self) -> None:
         if not self._over:
             self._over = True
+            self.over_at = self.over_at or time.monotonic()
             self._owner.ended(self)

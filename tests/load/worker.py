@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+import threading
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -38,14 +40,16 @@ async def _work(pipe: Connection, job: Job) -> None:
     orders: asyncio.Queue[Order] = asyncio.Queue()
 
     def hear() -> None:
-        try:
-            orders.put_nowait(pipe.recv())
-        except (EOFError, OSError):
-            loop.remove_reader(pipe.fileno())
-            orders.put_nowait(Stop())  # the conductor is gone
+        # In a thread: the event loop would make the pipe non-blocking, and messages may be long.
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            try:
+                while True:
+                    loop.call_soon_threadsafe(orders.put_nowait, pipe.recv())
+            except (EOFError, OSError):
+                loop.call_soon_threadsafe(orders.put_nowait, Stop())  # the conductor is gone
 
     drive = await _drive(job)
-    loop.add_reader(pipe.fileno(), hear)
+    threading.Thread(target=hear, daemon=True).start()
     pipe.send(Ready(job.worker))
     go = await orders.get()
     if not isinstance(go, Go):
