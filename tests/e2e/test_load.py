@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
@@ -20,9 +22,11 @@ from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from tests.support.stack import Stack
+
+
+TLS = Path(__file__).parents[1] / "integration" / "bus" / "tls"
 
 
 class Result(NamedTuple):
@@ -78,6 +82,28 @@ async def run_load(*words: str, env: dict[str, str] | None = None) -> Result:
 def at(stack: Stack, *, gateway: str = "") -> list[str]:
     url = gateway or stack.gateways[0].ws_url
     return ["--url", url, "--approval-url", stack.approvals[0].url]
+
+
+@asynccontextmanager
+async def tls_before(port: int) -> AsyncIterator[str]:
+    """Serve TLS for a port of this machine; yields the wss:// address."""
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "certificate.pem", TLS / "key.pem")
+    server = await asyncio.start_server(carry, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield f"wss://localhost:{server.sockets[0].getsockname()[1]}"
 
 
 def tokens(stack: Stack) -> dict[str, str]:
@@ -139,6 +165,15 @@ class TestOnAGivenStack:
         secrets = tokens(stack).values()
         assert not any(secret in file.read_text() + result.text for secret in secrets)
         assert (await call(stack, "GET", "/v1/devices"))["devices"] == []
+
+    async def test_over_tls(self, stack: Stack, tmp_path: Path) -> None:
+        file = tmp_path / "r.json"
+        words = ["--seconds", "0.5", "--in-flight", "8", "--devices", "2", "--json", str(file)]
+        env = {**tokens(stack), "SSL_CERT_FILE": str(TLS / "certificate.pem")}
+        async with tls_before(stack.gateways[0].port) as url:
+            result = await run_load("closed", *words, *at(stack, gateway=url), env=env)
+        assert result.status == 0, result
+        assert kinds(json.loads(file.read_text())) == {"admitted"}
 
     async def test_strangers_are_refused_and_forgotten(self, stack: Stack, tmp_path: Path) -> None:
         file = tmp_path / "r.json"

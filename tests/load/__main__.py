@@ -13,12 +13,13 @@ import uvloop
 
 from deploy.local.errors import RunError
 from tests.load.approval import Approval, ApprovalError
-from tests.load.command import UsageError, read_command
+from tests.load.command import read_command
 from tests.load.conductor import Stage
 from tests.load.crew import CrewError
 from tests.load.dialling import Dialler, Unreachable, loopback_sources, raise_descriptor_limit
 from tests.load.display import Display
 from tests.load.ground import NoGround, ground
+from tests.load.options import UsageError
 from tests.load.page import as_page
 from tests.load.pairing import Caller, PairingError, forgotten, pair, strangers
 from tests.load.report import make_report

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from tests.load.messages import ComeBack, Ended, Order, Progress
 from tests.load.session import Session
 from tests.load.tally import Delta
+from tests.load.verdicts import Kind
 from tests.load.wire import upgrade_request
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ NO_CLOSE_FRAME: Final = 1006
 SWEEP_SECONDS: Final = 0.5
 BACK_OFF_SECONDS: Final = 0.25
 BACK_OFF_MOST_SECONDS: Final = 2.0
+TRIES: Final = 5
+"""A connection that cannot be opened is given up after so many."""
+JUDGED: Final = frozenset({Kind.WRONGLY_ADMITTED, Kind.WRONGLY_REFUSED, Kind.REFUSED})
+"""Trying again would change nothing."""
 OPENING: Final = 0
 COMING_BACK: Final = 1
 DROPPED: Final = "dropped"
@@ -45,6 +50,7 @@ class Holding:
         self._live: dict[Session, None] = {}
         self._held: dict[Session, None] = {}
         self._waiting = list(range(hold.first_slot + hold.connections - 1, hold.first_slot - 1, -1))
+        self._left = hold.connections
         self._fails: dict[int, int] = {}
         self._deltas: dict[int, Delta] = {}
         self._ended: list[Ended] = []
@@ -87,6 +93,7 @@ class Holding:
             cpu=time.process_time(),
             in_flight=len(self._live),
             held=len(self._held),
+            to_open=self._left,
             deltas=deltas,
             ended=ended,
             back=back,
@@ -101,6 +108,8 @@ class Holding:
         self._count(session)
         if session.phase == COMING_BACK:
             self._back.append(session.decided)
+        else:
+            self._left -= 1
         if self._stopping:
             session.leave()
         self._open()
@@ -112,8 +121,8 @@ class Holding:
         else:
             del self._live[session]
             self._count(session)
-            if self._coming_back is not None and not self._stopping:
-                self._try_again(session.slot)
+            if not self._stopping:
+                self._try_again(session)
         if self._stopping:
             if not self._live and not self._held:
                 self._idle.set()
@@ -153,10 +162,15 @@ class Holding:
                 random.uniform(0, self._coming_back.jitter), self._begin, session.slot, COMING_BACK
             )
 
-    def _try_again(self, slot: int) -> None:
+    def _try_again(self, session: Session) -> None:
+        slot = session.slot
         fails = self._fails[slot] = self._fails.get(slot, 0) + 1
+        opening = session.phase == OPENING
+        if opening and (fails == TRIES or session.outcome.kind in JUDGED):
+            self._left -= 1
+            return
         wait = min(BACK_OFF_MOST_SECONDS, BACK_OFF_SECONDS * 2 ** (fails - 1))
-        self._loop.call_later(wait * random.uniform(0.5, 1), self._begin, slot, COMING_BACK)
+        self._loop.call_later(wait * random.uniform(0.5, 1), self._begin, slot, session.phase)
 
     def _count(self, session: Session) -> None:
         delta = self._deltas.get(session.phase)

@@ -77,7 +77,8 @@ class Progress:
     """What happened since the last of these.
 
     `cpu` is all CPU seconds of the worker so far, `late` the longest that a start was behind its
-    time in seconds, `back` when connections of a storm were admitted again, `held` how many are.
+    time in seconds, `held` how many connections are, `to_open` how many were not yet, `back` when
+    those of a storm were admitted again.
     """
 
     worker: int
@@ -85,6 +86,7 @@ class Progress:
     cpu: float
     in_flight: int
     held: int = 0
+    to_open: int = 0
     late: float = 0.0
     deltas: list[Delta] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)

@@ -5,29 +5,18 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from tests.load.plots import Line, Scale, Unit, plot
+from tests.load.charts import over_time, percentiles, servers_over_time
 from tests.load.style import STYLE
 from tests.load.text import moments_of, server_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from tests.load.report import PhaseReport, Report
 
-POINTS_MOST: Final = 400
-GAP_SECONDS: Final = 1.6
-"""A line over time stops where nothing was seen for so long."""
 WORDS: Final = frozenset({"said", "close reason", "process", "used"})
 """Columns that hold words; all others hold numbers."""
 SAID: Final = ' class="said"'
-_NINES: Final = (
-    (0.0, "0"),
-    (0.5, "50"),
-    (0.9, "90"),
-    (0.99, "99"),
-    (0.999, "99.9"),
-    (0.9999, "99.99"),
-)
 
 
 def as_page(report: Report) -> str:
@@ -38,9 +27,10 @@ def as_page(report: Report) -> str:
         _figures(report, counted),
         _phases(report.phases),
         _outcomes(report),
-        _over_time(report),
-        _percentiles(report),
-        _servers(report, counted),
+        over_time(report),
+        percentiles(report),
+        servers_over_time(report),
+        _servers(counted),
         _foot(report),
     ]
     return (
@@ -145,101 +135,14 @@ def _class(kind: str) -> str:
     return "fine" if kind in {"admitted", "refused"} else "other"
 
 
-def _over_time(report: Report) -> str:
-    points = report.points
-    lines = [
-        Line("admitted", [(one.at, one.admitted) for one in points], "a"),
-        Line("refused", [(one.at, one.refused) for one in points], "b"),
-        Line("other", [(one.at, one.others) for one in points], "c"),
-    ]
-    held = Line("held", [(one.at, float(one.held)) for one in points], "d")
-    times = [
-        Line("p50", [(one.at, one.p50_ms) for one in points if one.p50_ms], "a"),
-        Line("p99", [(one.at, one.p99_ms) for one in points if one.p99_ms], "c"),
-    ]
-    return (
-        _plot("Rate over time", "verdicts a second, by seconds", lines)
-        + _plot("Connections held", "by seconds", [held])
-        + _plot("Latency over time", "milliseconds, by seconds", times)
-    )
-
-
-def _percentiles(report: Report) -> str:
-    points = report.percentiles
-    if not points:
-        return ""
-    step = max(1, len(points) // POINTS_MOST)
-    shown = [*points[::step], points[-1]]
-    # The slowest of all stands where the next nine would begin.
-    end = 1 - 0.5 / sum(phase.latency_ms.count for phase in report.phases if phase.counted)
-    line = Line("latency", [(min(share, end), ms) for share, ms in shown], "a")
-    return _plot(
-        "Latency by percentile",
-        "milliseconds that so many of a hundred attempts did not exceed",
-        [line],
-        x=Scale(_NINES, nines=True),
-    )
-
-
-def _servers(report: Report, counted: Sequence[PhaseReport]) -> str:
-    roles = list(dict.fromkeys(point.role for point in report.servers))
-    if not roles:
-        return ""
-    kinds = dict(zip(roles, "abcdef", strict=False))
-
-    def lines(value: Callable[[int], float]) -> list[Line]:
-        return [
-            Line(
-                role,
-                [
-                    (point.at, value(index))
-                    for index, point in enumerate(report.servers)
-                    if point.role == role
-                ],
-                kind,
-            )
-            for role, kind in kinds.items()
-        ]
-
-    points = report.servers
+def _servers(counted: Sequence[PhaseReport]) -> str:
     rows = "".join(
         f'<tr><th>{escape(phase.name)}</th><td class="said">{escape(use.role)}</td>'
         f'<td class="said">{escape(server_text(use, grows=True))}</td></tr>'
         for phase in counted
         for use in phase.servers
     )
-    return (
-        _plot(
-            "Server CPU",
-            "share of a core, by seconds",
-            lines(lambda n: points[n].busy * 100),
-            y=Unit("%"),
-        )
-        + _plot(
-            "Server memory", "resident MB, by seconds", lines(lambda n: points[n].rss_bytes / 2**20)
-        )
-        + _plot(
-            "Server descriptors",
-            "open files, by seconds",
-            lines(lambda n: float(points[n].descriptors)),
-        )
-        + _table("Servers", ("phase", "process", "used"), rows)
-    )
-
-
-def _plot(
-    title: str, below: str, lines: Sequence[Line], *, x: Scale | None = None, y: Unit | None = None
-) -> str:
-    shown = [line for line in lines if any(value for _, value in line.points)]
-    if not shown:
-        return ""
-    legend = "".join(
-        f'<span class="{line.kind}">{escape(line.name)}</span>' for line in shown if len(shown) > 1
-    )
-    return (
-        f"<section><h2>{escape(title)}</h2><p>{escape(below)} {legend}</p>"
-        f"{plot(shown, title=title, x=x, y=y, gap=GAP_SECONDS)}</section>\n"
-    )
+    return _table("Servers", ("phase", "process", "used"), rows) if rows else ""
 
 
 def _table(title: str, heads: Sequence[str], rows: str) -> str:

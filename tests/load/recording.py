@@ -59,6 +59,7 @@ class WorkerRecord:
     late: float = 0.0
     in_flight: int = 0
     held: int = 0
+    to_open: int | None = None
 
     def busy(self, begin: float, end: float) -> float:
         """Return the share of a core that it used between two times."""
@@ -91,6 +92,11 @@ class Recording:
         """Connections held."""
         return sum(worker.held for worker in self.workers)
 
+    @property
+    def opened(self) -> bool:
+        """Whether every connection was opened or given up."""
+        return all(worker.to_open == 0 for worker in self.workers)
+
     def took(self, kind: Kind) -> int:
         """Return how many attempts of all phases came to this."""
         return sum(phase.tally.of(kind) for phase in self.phases)
@@ -101,6 +107,7 @@ class Recording:
         worker.cpu.append((progress.at, progress.cpu))
         worker.late = max(worker.late, progress.late)
         worker.in_flight, worker.held = progress.in_flight, progress.held
+        worker.to_open = progress.to_open
         for delta in progress.deltas:
             self.phases[delta.phase].tally.add(delta)
             self._bin.add(delta)

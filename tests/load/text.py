@@ -16,8 +16,9 @@ GROWING: Final = frozenset({"soak", "idle"})
 def as_text(report: Report) -> str:
     """Return the whole report."""
     lines = [f"{report.scenario} on {report.target}, {report.at}"]
+    grows = report.scenario in GROWING
     for phase in report.phases:
-        lines += ["", *_phase(phase, grows=report.scenario in GROWING)]
+        lines += ["", *_phase(phase, grows=grows and phase is report.phases[-1])]
     if moments := _moments(report):
         lines += ["", *moments]
     load = ", ".join(f"{one.busy:.0%} of a core" for one in report.workers)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.load.command import UsageError, read_command
+from tests.load.command import read_command
+from tests.load.options import UsageError
 from tests.load.plan import Drop, Phase, Scenario
 
 AWAY = ["--url", "wss://gateway.example", "--approval-url", "https://approval.example"]
