@@ -96,5 +96,5 @@ def _plot(
     )
     return (
         f"<section><h2>{escape(title)}</h2><p>{escape(below)} {legend}</p>"
-        f"{plot(shown, title=title, x=x, y=y, gap=GAP_SECONDS)}</section>\n"
+        f'<div class="wide">{plot(shown, title=title, x=x, y=y, gap=GAP_SECONDS)}</div></section>\n'
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from tests.load.report import PhaseReport, Report
 
+SHORT_MS: Final = 100
 WORDS: Final = frozenset({"said", "close reason", "process", "used"})
 """Columns that hold words; all others hold numbers."""
 SAID: Final = ' class="said"'
@@ -62,8 +63,8 @@ def _figures(report: Report, counted: Sequence[PhaseReport]) -> str:
         name = "refusals" if report.scenario == "refusals" else "admissions"
         figures += [
             (f"{main.per_second:,.0f}/s", name),
-            (f"{latency.p50:,.1f} ms", "half within"),
-            (f"{latency.p99:,.1f} ms", "99 % within"),
+            (_ms(latency.p50), "half within"),
+            (_ms(latency.p99), "99 % within"),
         ]
     figures += [
         (f"{use.cpu_us_each:,.0f} µs", f"CPU each, {use.role}")
@@ -81,6 +82,10 @@ def _figures(report: Report, counted: Sequence[PhaseReport]) -> str:
         for value, what in figures
     )
     return f'<section class="figures">{cells}</section>\n'
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.1f} ms" if value < SHORT_MS else f"{value:,.0f} ms"
 
 
 def _phases(phases: Sequence[PhaseReport]) -> str:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SATURATED = 0.9
 """From this share of a core on, a worker is taken to be what limits the load."""
 
+LATE_MS = 20.0
+"""From here on a late start is worth a word."""
+
 
 class Latency(msgspec.Struct, rename="camel"):
     """Milliseconds from the intended start to the verdict; `hdr` is HdrHistogram's text, in us."""
@@ -168,6 +171,12 @@ def _notes(plan: Plan, ground: Ground, workers: list[WorkerReport]) -> list[str]
         found.append(
             f"load saturated: a worker used {busiest:.0%} of its core, so the load may be the "
             "limit (--workers)"
+        )
+    late = max((one.late_ms for one in workers), default=0.0)
+    if late >= LATE_MS:
+        found.append(
+            f"starts were up to {late:.0f} ms late: the load did not get its core, and latencies, "
+            "which count from the intended start, show it"
         )
     if plan.pace is not None:
         found.append(f"paced: no more than {plan.pace:g} connections begun a second")

@@ -31,7 +31,7 @@ th,td{padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line);text-ali
 th:first-child,.said{text-align:left}
 tbody th{font-weight:600}
 thead th{color:var(--soft);font-size:.85rem}
-svg{display:block;width:100%;height:auto;margin-top:.4rem}
+svg{display:block;width:100%;min-width:34rem;height:auto;margin-top:.4rem}
 svg .grid{stroke:var(--line);stroke-width:1}
 svg text{fill:var(--soft);font-size:12px}
 svg .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
