@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from itertools import cycle
 from typing import TYPE_CHECKING, Final
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 AFTER_FAILURE_SECONDS: Final = 0.05
 """A closed loop waits so long after a failure, so that a dead target does not make it spin."""
 SWEEP_SECONDS: Final = 0.5
+ROUNDING: Final = 1e-6
+"""Seconds: a start that is due at the very end belongs to what comes after."""
 NOT_STARTED: Final = Outcome(Kind.FAILED, "not started in time: too many in flight")
 
 
@@ -127,7 +130,7 @@ class Churn:
             self._timer.cancel()
             self._timer = None
         if phase is not None and phase.is_open and phase.rate is not None:
-            missed = int((self._until - self._next) * phase.rate)
+            missed = math.ceil((self._until - self._next - ROUNDING) * phase.rate)
             if missed > 0:
                 self._delta(self._index).outcomes[NOT_STARTED] += missed
 
@@ -140,7 +143,7 @@ class Churn:
         while len(self._live) < phase.in_flight:
             if phase.rate is None:
                 self._begin(now)
-            elif self._next >= self._until:
+            elif self._next >= self._until - ROUNDING:
                 return
             elif self._next <= now:
                 self._late = max(self._late, now - self._next)

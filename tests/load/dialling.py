@@ -1,4 +1,4 @@
-"""Opening connections: sockets from chosen source addresses, TCP or TLS (asyncio)."""
+"""Opening connections: sockets from chosen source addresses, TCP or TLS (uvloop)."""
 
 from __future__ import annotations
 
