@@ -16,6 +16,8 @@ from tests.load.pairing import Caller, pair, strangers
 from tests.load.plan import Phase, Plan, Scenario, sources_for
 from tests.load.report import make_report
 from tests.load.scenarios import run
+from tests.load.text import describe
+from tests.load.verdicts import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 WARM_UP_SECONDS: Final = 1.0
 MOST_IN_FLIGHT: Final = 4096
+ADMITTED: Final = Kind.ADMITTED.value
+REFUSED: Final = Kind.REFUSED.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,11 @@ def measure(subject: Subject, plan: Plan, identities: Sequence[Identity] | None 
     report = reported(subject, plan, identities)
     phase = report.phases[-1]
     cpu = {use.role: use.cpu_us_each or 0.0 for use in phase.servers}
-    others = [row.kind + row.what for row in phase.outcomes[1:]]
+    others = [
+        f"{row.count} {describe(row)}"
+        for row in phase.outcomes
+        if row.kind not in {ADMITTED, REFUSED}
+    ]
     return Figures(
         per_second=phase.per_second,
         cpu_us=sum(cpu.values()),

@@ -175,6 +175,19 @@ class TestOnAGivenStack:
         assert result.status == 0, result
         assert kinds(json.loads(file.read_text())) == {"admitted"}
 
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    async def test_interrupted_it_removes_its_devices(
+        self, stack: Stack, number: signal.Signals
+    ) -> None:
+        words = ["closed", "--devices", "3", *at(stack)]
+        async with load(*words, env=tokens(stack)) as started:
+            await started.says("devices paired")
+            assert len((await call(stack, "GET", "/v1/devices"))["devices"]) == 3
+            started.process.send_signal(number)
+            result = await started.result()
+        assert result.status == 130, result
+        assert (await call(stack, "GET", "/v1/devices"))["devices"] == []
+
     async def test_strangers_are_refused_and_forgotten(self, stack: Stack, tmp_path: Path) -> None:
         file = tmp_path / "r.json"
         words = ["--seconds", "1", "--warm-up", "0", "--devices", "4", "--json", str(file)]

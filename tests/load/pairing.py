@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from tests.load.approval import ApprovalError
 from tests.load.devices import PROFILE, Identity, LoadDevice
 from tests.load.session import Session
-from tests.load.verdicts import PAIRING_REQUIRED
+from tests.load.verdicts import PAIRING_REQUIRED, Kind
 from tests.load.wire import upgrade_request
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 16
 """Fewer than a gateway allows from one address."""
+TRIES: Final = 5
+TRY_AGAIN_SECONDS: Final = 0.5
 SEED_BYTES: Final = 32
 
 
@@ -87,8 +89,8 @@ async def pair(
         nonlocal count
         async with gate:
             device = LoadDevice(identity, gateway_token, 0)
-            await approval.approve(_asked(await caller.connect(device)))
-            token = _told(await caller.connect(device))
+            await approval.approve(_asked(await _judged(caller, device)))
+            token = _told(await _judged(caller, device))
         count += 1
         done(count)
         return Identity(identity.seed, "" if shared_token else token)
@@ -116,6 +118,17 @@ async def forgotten(approval: Approval, identities: Sequence[Identity]) -> Async
 
         await approval.reject_all(ids)
         await asyncio.gather(*(remove(device_id) for device_id in ids))
+
+
+async def _judged(caller: Caller, device: LoadDevice) -> Session:
+    """Connect until somebody has judged the device, or it was tried often enough."""
+    session = await caller.connect(device)
+    for failed in range(1, TRIES):
+        if session.outcome.kind not in {Kind.UNAVAILABLE, Kind.FAILED}:
+            break
+        await asyncio.sleep(failed * TRY_AGAIN_SECONDS)
+        session = await caller.connect(device)
+    return session
 
 
 def _asked(session: Session) -> str:
