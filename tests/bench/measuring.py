@@ -12,6 +12,7 @@ from tests.load.approval import Approval
 from tests.load.conductor import Stage
 from tests.load.dialling import Dialler, loopback_sources
 from tests.load.display import Display
+from tests.load.options import SOURCES_MOST
 from tests.load.pairing import Caller, pair, strangers
 from tests.load.plan import Phase, Plan, Scenario, sources_for
 from tests.load.report import make_report
@@ -55,7 +56,7 @@ def closed(scenario: Scenario, seconds: float, in_flight: int, *, workers: int) 
 def open_loop(seconds: float, rate: float, *, workers: int) -> Plan:
     """Return an open loop at a rate a second."""
     phase = Phase("open", seconds, MOST_IN_FLIGHT, rate=rate, is_open=True)
-    return _churn(Scenario.OPEN, phase, sources_for(64), workers)
+    return _churn(Scenario.OPEN, phase, SOURCES_MOST, workers)
 
 
 def _churn(scenario: Scenario, phase: Phase, sources: int, workers: int) -> Plan:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,13 @@ from tests.load.approval import Approval, ApprovalError
 from tests.load.command import read_command
 from tests.load.conductor import Stage
 from tests.load.crew import CrewError
-from tests.load.dialling import Dialler, Unreachable, loopback_sources, raise_descriptor_limit
+from tests.load.dialling import (
+    Dialler,
+    Unreachable,
+    has_sources,
+    loopback_sources,
+    raise_descriptor_limit,
+)
 from tests.load.display import Display
 from tests.load.ground import NoGround, ground
 from tests.load.options import UsageError
@@ -44,6 +51,8 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+SPARE_FILES = 200
+"""Descriptors of a process that are not connections."""
 _NOT_RUN = (
     UsageError, NoGround, RunError, Unreachable, ApprovalError, PairingError, CrewError, OSError,
 )  # fmt: skip
@@ -55,7 +64,11 @@ def main(arguments: Sequence[str]) -> Exit:
     display = Display()
     try:
         plan = read_command(arguments)
-        raise_descriptor_limit()
+        if not plan.sources_given and not has_sources(plan.sources):
+            plan = replace(plan, sources=1)
+        files = raise_descriptor_limit()
+        if plan.connections / plan.workers > files - SPARE_FILES:
+            raise NoGround(f"a process may open {files} files here: spread them, --workers")
         with ground(plan, os.environ) as where:
             recorded = uvloop.run(_on(where, plan, display))
         report = make_report(plan, where, recorded)

@@ -61,6 +61,7 @@ def _plan(given: argparse.Namespace) -> Plan:
         workers=given.workers,
         sources=given.sources
         or min(SOURCES_MOST, sources_for(max(in_flight, most_in_flight(phases)))),
+        sources_given=given.sources is not None,
         timeout=given.timeout,
         shared_token=given.shared_token,
         url=given.url,
@@ -95,12 +96,13 @@ def _phases(
         case Scenario.CLOSED | Scenario.SOAK | Scenario.REFUSALS:
             main = Phase(scenario.value, given.seconds, in_flight, rate=pace)
         case Scenario.OPEN:
-            most = OPEN_IN_FLIGHT_MOST
+            most = given.in_flight or OPEN_IN_FLIGHT_MOST
             main = Phase("open", given.seconds, most, rate=given.rate, is_open=True)
         case Scenario.RAMP:
             if not given.step:
                 raise UsageError("--step: not 0")
-            return ramp(given.first, given.last, given.step, given.seconds, OPEN_IN_FLIGHT_MOST)
+            most = given.in_flight or OPEN_IN_FLIGHT_MOST
+            return ramp(given.first, given.last, given.step, given.seconds, most)
         case _:
             return ()
     warm_up = Phase(

@@ -40,6 +40,15 @@ def loopback_sources(count: int) -> list[str]:
     return addresses
 
 
+def has_sources(count: int) -> bool:
+    """Say whether so many loopback addresses are ours to use; macOS has one."""
+    try:
+        loopback_sources(count)
+    except Unreachable:
+        return False
+    return True
+
+
 def raise_descriptor_limit() -> int:
     """Raise this process's limit of open files as far as it goes; returns it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.load.plan import Plan
 
 DEFAULT_APPROVAL: Final = "http://127.0.0.1:18790"
+NO_LIMIT: Final = 1_000_000
 CONNECTIONS_BESIDE: Final = 1000
 """A stack of our own allows so many connections more than are to be held."""
 
@@ -56,6 +57,8 @@ def ground(plan: Plan, environ: Mapping[str, str]) -> Iterator[Ground]:
         yield given(plan, environ)
         return
     env = {"GATEWAY_CONNECTION_LIMIT": str(max(20_000, plan.connections + CONNECTIONS_BESIDE))}
+    if plan.sources == 1 and not plan.sources_given:
+        env["GATEWAY_PREAUTH_LIMIT_PER_ADDRESS"] = str(NO_LIMIT)  # there is no other address
     with (
         tempfile.TemporaryDirectory() as directory,
         Stack(Path(directory), gateways=1, gateway_env=env) as stack,

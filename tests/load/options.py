@@ -113,7 +113,8 @@ def _common(parser: argparse.ArgumentParser) -> None:
         load,
         "--in-flight",
         None,
-        "handshakes at a time in a closed loop or while opening (64; remote 16)",
+        "handshakes at a time in a closed loop or while opening (64; remote 16), at most in an open "
+        "loop (4096)",
     )
     _whole(load, "--devices", None, "devices that take turns (256; refusals 32; remote 32)")
     _whole(load, "--workers", 1, "processes that make the load")
@@ -125,7 +126,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
         "run into a gateway's limit of 32",
         most=SOURCES_MOST,
     )
-    _number(load, "--timeout", 10, "S", "an attempt may take", least=0.1)
+    _number(load, "--timeout", 10, "S", "what an attempt may take", least=0.1)
     load.add_argument(
         "--shared-token",
         action="store_true",
@@ -173,7 +174,7 @@ def _number(
         default=float(default),
         metavar=unit,
         dest=dest or name.strip("-").replace("-", "_"),
-        help=f"{text}{' in seconds' if unit == 'S' else ''} (default {default:g})",
+        help=f"{text}{', in seconds' if unit == 'S' else ''} (default {default:g})",
     )
 
 

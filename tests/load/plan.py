@@ -89,6 +89,9 @@ class Plan:
     devices: int = 256
     workers: int = 1
     sources: int = LOOPBACK_SOURCES
+    """Loopback addresses that the load comes from."""
+    sources_given: bool = False
+    """Whether somebody asked for just so many."""
     timeout: float = 10
     """Seconds an attempt may take."""
     shared_token: bool = False
@@ -187,5 +190,5 @@ def sources_for(in_flight: int) -> int:
 
 
 def most_in_flight(phases: Sequence[Phase]) -> int:
-    """Return the most handshakes that closed phases keep in flight."""
-    return max((phase.in_flight for phase in phases if not phase.is_open), default=0)
+    """Return the most handshakes that phases may have in flight."""
+    return max((phase.in_flight for phase in phases), default=0)

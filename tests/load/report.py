@@ -134,7 +134,7 @@ def make_report(plan: Plan, ground: Ground, run: Run) -> Report:
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         plan=_plan(plan),
         findings=findings(plan, run),
-        notes=_notes(plan, ground, workers),
+        notes=_notes(plan, run, workers),
         phases=[_phase(phase, plan, run, begin) for phase in record.phases if phase.end],
         points=[
             PointReport(
@@ -158,13 +158,21 @@ def make_report(plan: Plan, ground: Ground, run: Run) -> Report:
 
 def _plan(plan: Plan) -> dict[str, Any]:
     """Return the plan without what says where it was run; addresses and files are not part of it."""
-    hidden = {"url", "approval_url", "watched", "json_file", "html_file", "scenario"}
+    hidden = {
+        "sources_given",
+        "url",
+        "approval_url",
+        "watched",
+        "json_file",
+        "html_file",
+        "scenario",
+    }
     values = {name: value for name, value in asdict(plan).items() if name not in hidden}
     builtins: dict[str, Any] = msgspec.to_builtins(values)
     return builtins
 
 
-def _notes(plan: Plan, ground: Ground, workers: list[WorkerReport]) -> list[str]:
+def _notes(plan: Plan, run: Run, workers: list[WorkerReport]) -> list[str]:
     found = []
     busiest = max((one.busy for one in workers), default=0.0)
     if busiest >= SATURATED:
@@ -180,7 +188,7 @@ def _notes(plan: Plan, ground: Ground, workers: list[WorkerReport]) -> list[str]
         )
     if plan.pace is not None:
         found.append(f"paced: no more than {plan.pace:g} connections begun a second")
-    if not ground.watched:
+    if not any(run.watch.samples.values()):
         found.append("the servers' processes cannot be seen from here: no CPU, no memory")
     return found
 

@@ -38,6 +38,10 @@ class TestScenarios:
         plan = read_command(["ramp", "--from", "10", "--to", "30", "--step", "10"])
         assert [phase.rate for phase in plan.phases] == [10, 20, 30]
 
+    def test_an_open_loop_comes_from_many_addresses(self) -> None:
+        plan = read_command(["open"])
+        assert plan.phases[-1].in_flight <= 32 * plan.sources
+
     def test_many_in_flight_come_from_many_addresses(self) -> None:
         assert read_command(["closed", "--in-flight", "512"]).sources == 64
         assert read_command(["closed", "--in-flight", "512", "--sources", "1"]).sources == 1
