@@ -80,8 +80,7 @@ class Bench:
             case "latency":
                 yield self._latency()
             case "idle":
-                subjects = self._subjects[0], ours
-                yield more.idle(subjects, given.connections, given.idle_seconds, workers)
+                yield self._idle()
             case "revoke":
                 yield more.revoke(ours, given.connections, workers)
             case "questions":
@@ -109,6 +108,15 @@ class Bench:
         title = f'Refusals, "pairing required", {in_flight} in flight ({self._how})'
         return churn_table(title, {ours.name: found})
 
+    def _idle(self) -> str:
+        """On processes that have held nothing yet: what was given back may stay resident."""
+        given = self._given
+        with ExitStack() as fresh:
+            plain = fresh.enter_context(bare(BARE, verifies=False))
+            pin(plain, self._core)
+            subjects = plain, self._house(gateways=1, stack=fresh)
+            return more.idle(subjects, given.connections, given.idle_seconds, self._workers)
+
     @property
     def _how(self) -> str:
         return f"{self._given.rounds} rounds of {self._given.seconds:g} s"
@@ -120,10 +128,10 @@ class Bench:
                 found[subject.name].append(measure(subject, plan))
         return found
 
-    def _house(self, *, gateways: int) -> Subject:
-        where = self._directory / f"gateways-{gateways}"
+    def _house(self, *, gateways: int, stack: ExitStack | None = None) -> Subject:
+        where = Path(tempfile.mkdtemp(dir=self._directory))
         level = self._given.log_level
-        return self._stack.enter_context(
+        return (stack or self._stack).enter_context(
             house(where, gateways=gateways, log_level=level, core=self._core)
         )
 

@@ -21,7 +21,6 @@ DEVICES: Final = 256
 @contextmanager
 def house(directory: Path, *, gateways: int, log_level: str, core: int) -> Iterator[Subject]:
     """Start a stack with so many gateways and pair its devices."""
-    directory.mkdir()
     with Stack(directory, gateways=gateways, env={"LOG_LEVEL": log_level}) as stack:
         subject = latchkey(stack, paired(latchkey(stack, ()), DEVICES))
         pin(subject, core)
