@@ -23,7 +23,7 @@ import uvloop
 from shared.device.identity import DeviceKey
 from shared.messages import Admission, Admitted, ClientInfo, decode_answer, encode
 from tests.bench.cpu import cpu_seconds, pin
-from tests.bench.pairing import PROFILE, pair_all
+from tests.support.pairing import PROFILE, pair_all
 from tests.support.peers import FakeGateway
 from tests.support.stack import Stack
 from tests.support.waiting import until

@@ -24,12 +24,17 @@ from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted
 from shared.device.identity import DeviceKey
 from shared.messages import Change, Changed, encode
-from tests.bench.load import Load
-from tests.bench.pairing import PROFILE, pair_all
+from tests.bench.measuring import paired, reported
+from tests.bench.subjects import latchkey
+from tests.load.plan import Phase, Plan, Scenario, sources_for
+from tests.load.text import describe
+from tests.support.pairing import PROFILE, pair_all
 from tests.support.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.bench.subjects import Subject
 
 TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -77,27 +82,33 @@ def measure() -> None:
         with Stack(Path(directory) / "b", gateways=1) as stack:
             keys = [DeviceKey.generate() for _ in range(DEVICES)]
             pair_all(stack, keys)
-            load = Load(
-                stack.gateways[0].port, keys, stack.gateway_token, in_flight=IN_FLIGHT, sources=16
-            )
-            load.run(1.0)
+            subject = latchkey(stack, paired(latchkey(stack, ()), DEVICES))
+            _load(subject, 1.0)
             with using(stack) as used:
-                result = load.run(LOAD_SECONDS)
-            print("an admission:", used.each(result.admitted), f"({result.per_second:.0f}/s here)")
+                admitted, _ = _load(subject, LOAD_SECONDS)
+            print("an admission:", used.each(admitted), f"({admitted / LOAD_SECONDS:.0f}/s here)")
             asyncio.run(_idle(stack, keys[0]))
             asyncio.run(_changes(stack, keys[1]))
             stack.approvals[0].kill9()
             stack.gateways[0].wait_not_ready()
             pid = stack.gateways[0]._started().pid
-            before, result = _cpu_us(pid), load.run(LOAD_SECONDS)
-            refused = sum(result.others.values())
-            print(
-                "a refusal:", f"gateway {(_cpu_us(pid) - before) / refused:.0f} µs", result.others
-            )
+            before = _cpu_us(pid)
+            refused, told = _load(subject, LOAD_SECONDS)
+            print("a refusal:", f"gateway {(_cpu_us(pid) - before) / refused:.0f} µs", told)
         beats = {"BEAT_SECONDS": str(BEAT_SECONDS)}
         with Stack(Path(directory) / "c", gateways=1, gateway_env=beats) as stack:
             asyncio.run(_rest(stack, "a beat", REST_SECONDS / BEAT_SECONDS))
     print("a change on the wire:", _news_bytes(), "B")
+
+
+def _load(subject: Subject, seconds: float) -> tuple[int, str]:
+    """Have devices come and go; returns how many handshakes ended, and how."""
+    phase = Phase("load", seconds, IN_FLIGHT)
+    plan = Plan(
+        scenario=Scenario.CLOSED, phases=(phase,), sources=sources_for(IN_FLIGHT), workers=1
+    )
+    outcomes = reported(subject, plan).phases[-1].outcomes
+    return sum(row.count for row in outcomes), ", ".join(map(describe, outcomes))
 
 
 async def _record_bytes(stack: Stack) -> float:

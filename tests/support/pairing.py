@@ -1,4 +1,4 @@
-"""Pairs the devices of a load beforehand, the way a person would: asked for, then approved."""
+"""Pairs many devices the way a person would: asked for, then approved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.device.client import DeviceClient
 from shared.device.profile import NODE_HOST
 
 PROFILE: Final = replace(NODE_HOST, platform="linux", device_family=None)
-"""What the load's devices say they are: it has to be the same each time."""
+"""What they say they are: it has to be the same each time."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,56 @@
+"""What of a run may not be: each finding is a sentence, and any of them makes the run a failure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.protocol.closing import CloseCode
+from tests.load.plan import Scenario
+from tests.load.verdicts import Kind
+
+if TYPE_CHECKING:
+    from tests.load.plan import Plan
+    from tests.load.scenarios import Run
+
+
+def findings(plan: Plan, run: Run) -> list[str]:
+    """Return what went wrong, most important first; empty where all was as it should be."""
+    record = run.recording
+    found: list[str] = []
+    if count := record.took(Kind.WRONGLY_ADMITTED):
+        found.append(f"{count} admissions of devices that nobody approved")
+    if count := record.took(Kind.WRONGLY_REFUSED):
+        what = "of approved devices" if plan.approved else 'other than "pairing required"'
+        found.append(f"{count} refusals {what}")
+    right = sum(phase.tally.right for phase in record.phases if phase.counted)
+    if not right:
+        found.append(
+            f"nobody was {'admitted' if plan.approved else 'refused'}: nothing was measured"
+        )
+    if run.lost:
+        found.append(f"{run.lost} connections ended that nobody meant to end")
+    opened = record.phases[0].tally.of(Kind.ADMITTED)
+    if plan.connections and opened < plan.connections:
+        found.append(f"{plan.connections - opened} of {plan.connections} connections did not open")
+    if plan.scenario is Scenario.STORM:
+        found += _storm(run, opened)
+    if plan.scenario is Scenario.REVOKE:
+        found += _revoke(run, opened)
+    return found
+
+
+def _storm(run: Run, opened: int) -> list[str]:
+    if run.dropped is None:
+        return ["nobody ended the connections: there was no storm"]
+    missing = opened - run.held
+    return [f"{missing} connections did not come back"] if missing > 0 else []
+
+
+def _revoke(run: Run, opened: int) -> list[str]:
+    ended = run.recording.ended[run.lost :]
+    found = []
+    if left := opened - run.lost - len(ended):
+        found.append(f"{left} connections of revoked devices stayed open")
+    if wrong := sum(one.code != CloseCode.DEVICE_REMOVED for one in ended):
+        found.append(f"{wrong} were closed with another code than {CloseCode.DEVICE_REMOVED.value}")
+    return found

@@ -1,0 +1,127 @@
+"""Latencies in an HdrHistogram: 1 us to an hour, three digits, in counts of a fixed layout.
+
+The layout and the encoding (V2, compressed) are those of HdrHistogram, so that its tools read what
+a report holds. Written here because the package for Python needs a C compiler where it has no
+wheel (Linux on ARM), and the tests have to install with Python alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+LEAST_US: Final = 1
+MOST_US: Final = 3_600_000_000
+DIGITS: Final = 3
+
+_HALF_BITS: Final = 10
+"""2048 counts hold values in steps that are finer than a thousandth; half of them in each bucket."""
+_HALF: Final = 1 << _HALF_BITS
+_COOKIE: Final = 0x1C849303 | 0x10
+_COMPRESSED_COOKIE: Final = 0x1C849304 | 0x10
+_SEVEN_BITS: Final = 0x7F
+_NINE_BYTES: Final = 8
+
+
+class Histogram:
+    """Counts of latencies in whole microseconds. Percentiles are the highest value of their step."""
+
+    __slots__ = ("_counts", "count", "maximum", "minimum", "total")
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self.count = 0
+        self.total = 0
+        self.minimum = 0
+        self.maximum = 0
+
+    def record(self, values: Iterable[int]) -> None:
+        """Add latencies; those out of range count as its ends."""
+        counts = self._counts
+        for value in values:
+            us = min(max(value, LEAST_US), MOST_US)
+            index = _index(us)
+            counts[index] = counts.get(index, 0) + 1
+            self.count += 1
+            self.total += us
+            self.maximum = max(self.maximum, us)
+            if us < self.minimum or self.count == 1:
+                self.minimum = us
+
+    def merge(self, other: Histogram) -> None:
+        """Add all that another has counted."""
+        if not other.count:
+            return
+        for index, count in other._counts.items():
+            self._counts[index] = self._counts.get(index, 0) + count
+        self.minimum = min(self.minimum, other.minimum) if self.count else other.minimum
+        self.maximum = max(self.maximum, other.maximum)
+        self.count += other.count
+        self.total += other.total
+
+    @property
+    def mean(self) -> float:
+        """The mean in us; 0 where nothing was recorded."""
+        return self.total / self.count if self.count else 0.0
+
+    def percentile(self, percent: float) -> int:
+        """Return the latency in us that so many of a hundred did not exceed; 0 without any."""
+        wanted = max(1, -(-int(percent * self.count * 1000) // 100_000))
+        seen = 0
+        for index in sorted(self._counts):
+            seen += self._counts[index]
+            if seen >= wanted:
+                return min(_highest(index), self.maximum)
+        return 0
+
+    def steps(self) -> Iterator[tuple[float, int]]:
+        """Yield every value with the share (0 to 1) of all that did not exceed it, rising."""
+        seen = 0
+        for index in sorted(self._counts):
+            seen += self._counts[index]
+            yield seen / self.count, min(_highest(index), self.maximum)
+
+    def encoded(self) -> str:
+        """Return it as HdrHistogram's base64 text (V2, compressed)."""
+        payload = b"".join(self._words())
+        head = struct.pack(">iiiiqqd", _COOKIE, len(payload), 0, DIGITS, LEAST_US, MOST_US, 1.0)
+        packed = zlib.compress(head + payload)
+        return base64.b64encode(
+            struct.pack(">ii", _COMPRESSED_COOKIE, len(packed)) + packed
+        ).decode()
+
+    def _words(self) -> Iterator[bytes]:
+        """Yield each count, and each run of zeros as a negative number, in ZigZag LEB128."""
+        next_index = 0
+        for index in sorted(self._counts):
+            if index > next_index:
+                yield _zigzag(next_index - index)
+            yield _zigzag(self._counts[index])
+            next_index = index + 1
+
+
+def _index(us: int) -> int:
+    """Return the place of a value among the counts."""
+    bucket = max(0, us.bit_length() - _HALF_BITS - 1)
+    return (bucket << _HALF_BITS) + (us >> bucket)
+
+
+def _highest(index: int) -> int:
+    """Return the highest value that is counted at this place."""
+    bucket = max(0, (index >> _HALF_BITS) - 1)
+    return ((index - (bucket << _HALF_BITS) + 1) << bucket) - 1
+
+
+def _zigzag(number: int) -> bytes:
+    value = number << 1 if number >= 0 else (-number << 1) - 1
+    found = bytearray()
+    while value > _SEVEN_BITS and len(found) < _NINE_BYTES:
+        found.append(value & _SEVEN_BITS | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)

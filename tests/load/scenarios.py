@@ -1,0 +1,171 @@
+"""The scenarios, as the conductor leads them: each returns what was recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from tests.load.conductor import Conductor
+from tests.load.devices import PROFILE
+from tests.load.messages import ComeBack, Stop
+from tests.load.pairing import AT_ONCE
+from tests.load.plan import Drop, Scenario
+from tests.load.recording import PhaseRecord
+from tests.load.verdicts import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.load.approval import Approval
+    from tests.load.conductor import Stage
+    from tests.load.devices import Identity
+    from tests.load.processes import Watch
+    from tests.load.recording import Recording
+
+OPEN_SECONDS: Final = 180.0
+SETTLE_SECONDS: Final = 1.0
+BACK_SECONDS: Final = 60.0
+CLOSED_SECONDS: Final = 30.0
+QUIET_SECONDS: Final = 2.0
+
+
+@dataclass(slots=True)
+class Run:
+    """What a scenario was: all records, and the moments that only it has.
+
+    `dropped` is when a storm began, `calls` when the revocation of each device was asked for;
+    `lost` are connections that nobody meant to end, `held` those that were there at the end.
+    """
+
+    recording: Recording
+    watch: Watch
+    dropped: float | None = None
+    calls: dict[int, float] = field(default_factory=dict)
+    lost: int = 0
+    held: int = 0
+
+
+async def run(stage: Stage, identities: Sequence[Identity]) -> Run:
+    """Run what the plan says. Raises CrewError, Unreachable, ApprovalError."""
+    plan = stage.plan
+    if plan.phases:
+        phases = [PhaseRecord(phase.name, counted=phase.counted) for phase in plan.phases]
+        return await _churn(Conductor(stage, identities, phases))
+    names = {Scenario.STORM: "coming back", Scenario.REVOKE: "revoking"}
+    later = names.get(plan.scenario, "holding")
+    phases = [PhaseRecord(name, is_churn=False) for name in ("opening", later)]
+    conductor = Conductor(stage, identities, phases)
+    match plan.scenario:
+        case Scenario.STORM:
+            return await _storm(conductor)
+        case Scenario.REVOKE:
+            assert stage.approval is not None
+            return await _revoke(conductor, stage.approval, identities)
+        case _:
+            return await _idle(conductor)
+
+
+async def _churn(conductor: Conductor) -> Run:
+    run = Run(conductor.recording, conductor.watch)
+    async with conductor.working():
+        done = asyncio.create_task(conductor.crew.until_done())
+        try:
+            at = time.monotonic()
+            for phase, planned in zip(run.recording.phases, conductor.plan.phases, strict=True):
+                conductor.begin(phase)
+                at += planned.seconds
+                await asyncio.wait([done], timeout=at - time.monotonic())
+                conductor.end(phase)
+            await done
+        finally:
+            done.cancel()
+    return run
+
+
+async def _open(conductor: Conductor) -> None:
+    """Open all connections; what cannot be opened is left out and shows in the outcomes."""
+    phase = conductor.recording.phases[0]
+    conductor.begin(phase)
+    await conductor.until(lambda: conductor.recording.opened, OPEN_SECONDS)
+    conductor.end(phase)
+
+
+async def _idle(conductor: Conductor) -> Run:
+    run = Run(conductor.recording, conductor.watch)
+    holding = run.recording.phases[1]
+    async with conductor.working():
+        await _open(conductor)
+        conductor.begin(holding)
+        await conductor.until(lambda: False, conductor.plan.seconds)
+        conductor.end(holding)
+        run.lost = len(run.recording.ended)
+        await _stop(conductor, run)
+    return run
+
+
+async def _storm(conductor: Conductor) -> Run:
+    run = Run(conductor.recording, conductor.watch)
+    record, plan = run.recording, conductor.plan
+    returning = record.phases[1]
+    async with conductor.working():
+        await _open(conductor)
+        opened = record.phases[0].tally.of(Kind.ADMITTED)
+        await conductor.until(lambda: False, SETTLE_SECONDS)
+        run.lost = len(record.ended)
+        conductor.begin(returning)
+        conductor.crew.order(ComeBack(plan.jitter, drop=plan.drop is Drop.CLIENT))
+        if plan.drop is Drop.CLIENT:
+            run.dropped = time.monotonic()
+            await conductor.until(lambda: len(record.back) >= opened, BACK_SECONDS + plan.jitter)
+        else:
+            if plan.drop is Drop.RESTART and conductor.ground.restart is not None:
+                run.dropped = time.monotonic()
+                conductor.watch.add(await asyncio.to_thread(conductor.ground.restart))
+            await conductor.until(lambda: len(record.ended) > run.lost, plan.seconds)
+            if len(record.ended) > run.lost:
+                run.dropped = run.dropped or record.ended[run.lost].at
+            await conductor.until(lambda: _all_back(run, opened), BACK_SECONDS + plan.jitter)
+        conductor.end(returning)
+        await _stop(conductor, run)
+    return run
+
+
+def _all_back(run: Run, opened: int) -> bool:
+    """Say whether all are held again, and none was lost for a while."""
+    record = run.recording
+    quiet = time.monotonic() - max((one.at for one in record.ended), default=0) > QUIET_SECONDS
+    return quiet and record.held >= opened
+
+
+async def _revoke(conductor: Conductor, approval: Approval, identities: Sequence[Identity]) -> Run:
+    run = Run(conductor.recording, conductor.watch)
+    record = run.recording
+    closing = record.phases[1]
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def revoke(index: int, device_id: str) -> None:
+        async with gate:
+            run.calls[index] = time.monotonic()
+            await approval.revoke(device_id, PROFILE.role or "")
+
+    async with conductor.working():
+        await _open(conductor)
+        opened = record.phases[0].tally.of(Kind.ADMITTED)
+        await conductor.until(lambda: False, SETTLE_SECONDS)
+        run.lost = len(record.ended)
+        conductor.begin(closing)
+        async with asyncio.TaskGroup() as group:
+            for index, identity in enumerate(identities):
+                group.create_task(revoke(index, identity.device_id))
+        await conductor.until(lambda: len(record.ended) >= opened, CLOSED_SECONDS)
+        conductor.end(closing)
+        await _stop(conductor, run)
+    return run
+
+
+async def _stop(conductor: Conductor, run: Run) -> None:
+    run.held = run.recording.held
+    conductor.crew.order(Stop())
+    await conductor.crew.until_done()

@@ -1,0 +1,72 @@
+"""Where the load goes: an address taken apart, and whether it is this machine's own."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+_PORTS: Final = {"ws": 80, "wss": 443}
+
+
+class BadTarget(ValueError):
+    """An address that no load can go to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A gateway's address."""
+
+    host: str
+    port: int
+    path: str
+    tls: bool
+
+    @property
+    def url(self) -> str:
+        """The address as people write it."""
+        return f"{'wss' if self.tls else 'ws'}://{self.netloc}{self.path}"
+
+    @property
+    def netloc(self) -> str:
+        """What the Host header says."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS["wss" if self.tls else "ws"] else f"{host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is on this machine, by its name."""
+        return is_loopback(self.host)
+
+
+def read_target(url: str) -> Target:
+    """Take an address apart. Raises BadTarget."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise BadTarget(f"{url}: {error}") from error
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise BadTarget(f"{url}: give ws://HOST:PORT or wss://HOST")
+    if parts.username or parts.password or parts.fragment:
+        raise BadTarget(
+            "an address holds no user, password or fragment: tokens come by environment"
+        )
+    path = parts.path or "/"
+    if parts.query:
+        path += f"?{parts.query}"
+    target = Target(parts.hostname, port or _PORTS[parts.scheme], path, parts.scheme == "wss")
+    if not target.tls and not target.is_loopback:
+        raise BadTarget(f"{url}: tokens would travel in the clear; use wss://")
+    return target
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host name means this machine, without asking anybody."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,101 @@
+"""A worker's churn against a stub gateway, on the loop it runs on."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from tests.load.churn import NOT_STARTED, Churn
+from tests.load.devices import Identity, LoadDevice
+from tests.load.dialling import Dialler, loopback_sources
+from tests.load.messages import Job
+from tests.load.plan import Phase
+from tests.load.tally import Tally
+from tests.load.target import read_target
+from tests.load.verdicts import Kind, Outcome
+from tests.support.stub_gateway import Socket, stub_gateway
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+IDENTITIES = [Identity(bytes([n]) * 32) for n in range(1, 4)]
+
+
+async def admits(socket: Socket) -> None:
+    await socket.admit()
+    await socket.hear_anything()
+
+
+async def says_nothing(socket: Socket) -> None:
+    await socket.hear_anything()
+
+
+def churned(
+    *phases: Phase,
+    script: Callable[[Socket], Awaitable[object]] = admits,
+    timeout: float = 5,
+    url: str = "",
+) -> list[Tally]:
+    """Run phases and return what each came to."""
+
+    async def run() -> list[Tally]:
+        async with stub_gateway(script) as stub:
+            target = read_target(url or f"{stub}/")
+            job = Job(0, 1, target, [], "token", IDENTITIES, timeout, phases)
+            dialler = Dialler(target, loopback_sources(1))
+            await dialler.prepare()
+            devices = [LoadDevice(one, "token", n) for n, one in enumerate(IDENTITIES)]
+            churn = Churn(job, devices, dialler)
+            await churn.run(time.monotonic())
+            progress = churn.progress()
+            assert progress.in_flight == 0
+            tallies = [Tally() for _ in phases]
+            for delta in progress.deltas:
+                tallies[delta.phase].add(delta)
+            return tallies
+
+    return uvloop.run(run())
+
+
+def test_a_closed_loop_goes_on_and_on() -> None:
+    (tally,) = churned(Phase("closed", 0.3, 3))
+    assert set(tally.outcomes) == {Outcome(Kind.ADMITTED)}
+    assert tally.right > 3
+    assert tally.in_time <= tally.right
+    assert tally.histogram.count == tally.right
+
+
+def test_an_open_loop_begins_as_many_as_it_should() -> None:
+    (tally,) = churned(Phase("open", 0.5, 100, rate=40, is_open=True))
+    assert tally.outcomes == {Outcome(Kind.ADMITTED): 20}
+
+
+def test_latency_counts_from_the_intended_start() -> None:
+    """With one in flight at a time and none answered, each waits for the time-out of the last."""
+    phase = Phase("open", 0.5, 1, rate=10, is_open=True)
+    (tally,) = churned(phase, script=says_nothing, timeout=0.2)
+    failed = sum(count for outcome, count in tally.outcomes.items() if outcome.kind is Kind.FAILED)
+    assert failed == 5
+    assert tally.outcomes[NOT_STARTED] > 0
+    assert tally.outcomes[Outcome(Kind.FAILED, "timed out")] > 0
+
+
+def test_each_phase_has_its_own() -> None:
+    first, second = churned(
+        Phase("1", 0.3, 9, rate=20, is_open=True), Phase("2", 0.3, 9, rate=40, is_open=True)
+    )
+    assert (first.right, second.right) == (6, 12)
+
+
+def test_a_dead_target_does_not_make_it_spin() -> None:
+    (tally,) = churned(Phase("closed", 0.3, 1), url="ws://127.0.0.1:1/")
+    (outcome,) = tally.outcomes
+    assert outcome.kind is Kind.FAILED
+    assert tally.outcomes[outcome] < 20
+
+
+def test_a_closed_loop_can_be_paced() -> None:
+    (tally,) = churned(Phase("closed", 0.5, 8, rate=20))
+    assert 0 < tally.right <= 11

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.load.findings import findings
+from tests.load.messages import Ended
+from tests.load.plan import Plan, Scenario
+from tests.load.verdicts import Kind, Outcome
+from tests.unit.load.runs import ADMITTED, churned, held
+
+CLOSED = Plan(scenario=Scenario.CLOSED)
+REFUSALS = Plan(scenario=Scenario.REFUSALS)
+
+
+def removed(slot: int, code: int = 4001) -> Ended:
+    return Ended(slot, 0, 102.0, code, "device removed")
+
+
+class TestChurn:
+    def test_all_fine(self) -> None:
+        assert findings(CLOSED, churned(ADMITTED, ADMITTED)) == []
+        assert findings(REFUSALS, churned(Outcome(Kind.REFUSED))) == []
+
+    @pytest.mark.parametrize("kind", [Kind.WRONGLY_ADMITTED, Kind.WRONGLY_REFUSED])
+    def test_one_wrong_verdict_among_many_fails_the_run(self, kind: Kind) -> None:
+        assert len(findings(CLOSED, churned(*[ADMITTED] * 99, Outcome(kind)))) == 1
+
+    @pytest.mark.parametrize("kind", [Kind.UNAVAILABLE, Kind.FAILED])
+    def test_no_verdict_is_no_wrong_one(self, kind: Kind) -> None:
+        assert findings(CLOSED, churned(ADMITTED, Outcome(kind, "x"))) == []
+
+    def test_a_run_without_a_right_verdict_shows_nothing(self) -> None:
+        assert "nothing was measured" in findings(CLOSED, churned(Outcome(Kind.FAILED)))[0]
+
+    def test_a_wrong_verdict_counts_while_warming_up(self) -> None:
+        run = churned(Outcome(Kind.WRONGLY_ADMITTED), ADMITTED)
+        run.recording.phases[0].counted = False
+        assert "nobody approved" in findings(CLOSED, run)[0]
+
+
+class TestHolding:
+    def test_all_fine(self) -> None:
+        assert findings(*held(Scenario.IDLE, 10)) == []
+
+    def test_those_that_did_not_open(self) -> None:
+        assert findings(*held(Scenario.IDLE, 7)) == ["3 of 10 connections did not open"]
+
+    def test_those_that_ended(self) -> None:
+        plan, run = held(Scenario.IDLE, 10)
+        run.lost = 2
+        assert findings(plan, run) == ["2 connections ended that nobody meant to end"]
+
+
+class TestStorm:
+    def test_all_are_back(self) -> None:
+        plan, run = held(Scenario.STORM, 10)
+        run.dropped = 101.0
+        assert findings(plan, run) == []
+
+    def test_some_stayed_away(self) -> None:
+        plan, run = held(Scenario.STORM, 10)
+        run.dropped, run.held = 101.0, 6
+        assert findings(plan, run) == ["4 connections did not come back"]
+
+    def test_nobody_dropped_them(self) -> None:
+        assert "no storm" in findings(*held(Scenario.STORM, 10))[0]
+
+
+class TestRevoke:
+    def test_all_are_out(self) -> None:
+        assert findings(*held(Scenario.REVOKE, 10, [removed(n) for n in range(10)])) == []
+
+    def test_some_stayed_in(self) -> None:
+        found = findings(*held(Scenario.REVOKE, 10, [removed(n) for n in range(9)]))
+        assert found == ["1 connections of revoked devices stayed open"]
+
+    def test_some_were_closed_with_another_code(self) -> None:
+        ended = [removed(n, 4001 if n else 1013) for n in range(10)]
+        found = findings(*held(Scenario.REVOKE, 10, ended))
+        assert found == ["1 were closed with another code than 4001"]
