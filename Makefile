@@ -15,7 +15,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run secrets test browser interop bench simulate check railway lock clean
+.PHONY: help run secrets test browser interop bench simulate drill check railway lock clean
 
 help: ## Print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ interop: $(DEV) $(CLIENTS_INSTALLED) ## Tell the story of a device with OpenClaw
 
 simulate: $(DEV) ## Simulate gateways, approvals and faults (ARGS="--runs 100000 --jobs 2")
 	@$(PY) -m tests.simulation $(ARGS)
+
+drill: $(DEV) ## Break everything under load and look what holds; wants haproxy (ARGS="--rounds 3 --only killed")
+	@$(PY) -m tests.drills $(ARGS)
 
 bench: $(DEV) ## Measure admissions beside a bare WebSocket server (ARGS="--rounds 9")
 	@$(PY) -m tests.bench $(ARGS)

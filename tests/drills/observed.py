@@ -1,0 +1,126 @@
+"""What was seen in one case of a fault. Times are monotonic, in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from tests.drills.grants import Grants
+
+CUT_OFF: Final = "cut off"
+"""The code of a connect that was closed without a word."""
+ONCE: Final = frozenset({"requested", "approved", "rejected"})
+"""Actions that happen once at most for a request id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A connect that ended with a verdict. `why` is empty for an admission, else its code."""
+
+    device: str
+    began: float
+    at: float
+    replica: str
+    why: str = ""
+
+
+@dataclass(slots=True)
+class Session:
+    """A connection that a device holds; `code` is how it was closed."""
+
+    device: str
+    replica: str
+    opened: float
+    closed: float | None = None
+    code: int = 0
+    served: float = 0.0
+    """When it was answered last; for the sockets of a revoked device alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """An approval that was answered with 200."""
+
+    device: str
+    request_id: str
+    at: float
+
+
+@dataclass(slots=True)
+class Revoke:
+    """A device with a connection at every gateway is removed; `answered`: the call came back."""
+
+    device: str
+    sessions: list[Session]
+    asked: float | None = None
+    answered: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of the audit log."""
+
+    id: int
+    action: str
+    device: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A replica that was stopped (SIGSTOP): it can do nothing, and nothing can be seen of it."""
+
+    replica: str
+    since: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A line of the timeline: what the drill did."""
+
+    at: float
+    text: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Observed:
+    """One case: which fault, of whom, in which round, and all that came of it."""
+
+    fault: str
+    case: str
+    round: int
+    grants: Grants
+    churning: frozenset[str] = frozenset()
+    """Device ids of those who come and go, each of whom has to get in again."""
+    began: float = 0.0
+    struck: float = 0.0
+    """When the fault took effect: what is closed within the lease is closed from then on."""
+    over: float = 0.0
+    attempts: list[Attempt] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
+    """Those that were held when it began."""
+    approvals: list[Approval] = field(default_factory=list)
+    revoke: Revoke | None = None
+    frozen: list[Frozen] = field(default_factory=list)
+    audit: list[Entry] = field(default_factory=list)
+    """What was written there meanwhile."""
+    audited: int = 0
+    """The number of the last entry that was read."""
+    decided_before: frozenset[tuple[str, str]] = frozenset()
+    """Request ids and actions that stood there before."""
+    paired: frozenset[str] = frozenset()
+    """Device ids that are paired afterwards."""
+    marks: list[Mark] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    """What did not come back by itself, in words."""
+
+    def frozen_until(self, replica: str, at: float) -> float:
+        """Return when a replica that was stopped at this time went on; else this time."""
+        ends = [
+            one.until
+            for one in self.frozen
+            if one.replica == replica and one.since <= at < one.until
+        ]
+        return max(ends, default=at)
