@@ -46,6 +46,8 @@ async def drill(street: Street, crowd: Crowd, fault: Fault, case: str) -> tuple[
         await street.house.mend()
     finally:
         await victim.leave()
+        if fault.after is not None:
+            await fault.after(street.house)
     crowd.require_alive()
     return seen, judge(seen, fault.promise)
 
@@ -75,8 +77,7 @@ async def _play(street: Street, crowd: Crowd, fault: Fault, victim: Victim) -> N
         await crowd.all_back(seen.over, within=BACK_SECONDS)
         await newcomers.finish()
         await crowd.all_in()
-        if fault.after is not None:
-            await fault.after(house)
+        seen.ended = scene.now()
         seen.paired = await street.desk.paired()
         seen.audit = await street.desk.audit(seen.audited)
         seen.audited = max((one.id for one in seen.audit), default=seen.audited)

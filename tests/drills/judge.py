@@ -63,7 +63,7 @@ def judge(seen: Observed, promise: Promise) -> Verdict:
         revoke_seconds=revoke_seconds,
         back_seconds=back_seconds,
         held=len(seen.sessions),
-        kept=sum(one.closed is None for one in seen.sessions),
+        kept=sum(_is_kept(one, seen) for one in seen.sessions),
         to_keep=sum(not _is_hit(one, seen, promise) for one in seen.sessions),
         violations=[
             *wrong,
@@ -182,10 +182,14 @@ def _is_hit(session: Session, seen: Observed, promise: Promise) -> bool:
     return promise.hits is Hits.EVERYBODY
 
 
+def _is_kept(session: Session, seen: Observed) -> bool:
+    return session.closed is None or session.closed > seen.ended
+
+
 def _sessions(seen: Observed, promise: Promise) -> Iterator[Violation]:
     for one in seen.sessions:
         hit = _is_hit(one, seen, promise)
-        if not hit and one.closed is not None:
+        if not hit and not _is_kept(one, seen):
             text = f"closed with {one.code}, and its session should have been kept"
             yield Violation("sessions are kept", text, one.device, one.replica, one.closed)
         if hit and promise.within_lease:

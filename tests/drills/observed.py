@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -98,6 +99,8 @@ class Observed:
     struck: float = 0.0
     """When the fault took effect: what is closed within the lease is closed from then on."""
     over: float = 0.0
+    ended: float = math.inf
+    """When everything was back and nobody looked any more."""
     attempts: list[Attempt] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     """Those that were held when it began."""
