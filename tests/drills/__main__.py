@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from deploy.local.errors import RunError
 from tests.drills.edge import find_haproxy
 from tests.drills.faults import ALL
 from tests.drills.report import as_json, settings_line
 from tests.drills.rounds import play_round
-from tests.drills.table import Row, table
+from tests.drills.table import LEGEND, Row, table, totals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,17 +66,21 @@ def _run(faults: Sequence[Fault], rounds: int, data: Path, file: Path | None) ->
     """Play the rounds, print stories and table; say whether every promise was held."""
     began = time.monotonic()
     rows = [Row(fault) for fault in faults]
-    print(settings_line())
+    print(settings_line(), flush=True)
+    broken = False
     for number in range(1, rounds + 1):
         directory = data / f"round-{number}"
         directory.mkdir()
-        for told in asyncio.run(play_round(number, rows, directory)):
-            print(f"\n{told}")
-    print(f"\n{table(rows)}")
-    held = all(row.held for row in rows)
-    times = sum(len(row.verdicts) for row in rows)
+        try:
+            asyncio.run(play_round(number, rows, directory))
+        except (AssertionError, TimeoutError, RunError) as error:
+            print(f"Round {number} broke off: {type(error).__name__}: {error}", file=sys.stderr)
+            broken = True
+    held = not broken and all(row.held for row in rows)
     verdict = "every promise was held" if held else "NOT every promise was held"
-    print(f"\n{times} faults in {time.monotonic() - began:.0f} s: {verdict}")
+    print(f"\n{table(rows)}\n\n{LEGEND}\n{totals(rows)}")
+    times = sum(len(row.verdicts) for row in rows)
+    print(f"\n{times} times a fault, {time.monotonic() - began:.0f} s: {verdict}")
     if file is not None:
         file.write_text(json.dumps(as_json(rows), indent=2) + "\n")
     return held

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.drills.fault import Promise
-    from tests.drills.observed import Observed, Session
+    from tests.drills.observed import Attempt, Observed, Session
 
 BOUND_SECONDS: Final = LEASE_SECONDS + CLOSING_MARGIN_SECONDS
 UNKNOWN: Final = frozenset({"", CUT_OFF, "UNAVAILABLE"})
@@ -46,6 +46,10 @@ class Verdict:
     kept: int = 0
     to_keep: int = 0
     """How many of those had to be kept."""
+    let_in: int = 0
+    turned_away: int = 0
+    """Attempts of devices that had no right to come in, and did not."""
+    approved: int = 0
     violations: list[Violation] = field(default_factory=list)
 
 
@@ -65,6 +69,9 @@ def judge(seen: Observed, promise: Promise) -> Verdict:
         held=len(seen.sessions),
         kept=sum(_is_kept(one, seen) for one in seen.sessions),
         to_keep=sum(not _is_hit(one, seen, promise) for one in seen.sessions),
+        let_in=sum(not one.why for one in seen.attempts),
+        turned_away=sum(bool(one.why) and not _may_enter(one, seen) for one in seen.attempts),
+        approved=len(seen.approvals),
         violations=[
             *wrong,
             *lost,
@@ -77,9 +84,13 @@ def judge(seen: Observed, promise: Promise) -> Verdict:
     )
 
 
+def _may_enter(attempt: Attempt, seen: Observed) -> bool:
+    return seen.grants.may_enter(attempt.device, attempt.began, attempt.at)
+
+
 def _wrong_admissions(seen: Observed) -> Iterator[Violation]:
     for one in seen.attempts:
-        if not one.why and not seen.grants.may_enter(one.device, one.began, one.at):
+        if not one.why and not _may_enter(one, seen):
             text = "let in, though nobody had approved it or its approval had been taken back"
             yield Violation("nobody is let in", text, one.device, one.replica, one.at)
 

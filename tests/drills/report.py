@@ -25,9 +25,9 @@ def settings_line() -> str:
 def as_json(rows: Sequence[Row]) -> dict[str, Any]:
     """Return settings, and each fault with the figures of each time."""
     return {
-        "leaseSeconds": LEASE_SECONDS,
-        "beatSeconds": BEAT_SECONDS,
-        "drainSeconds": DRAIN_SECONDS,
+        "lease_seconds": LEASE_SECONDS,
+        "beat_seconds": BEAT_SECONDS,
+        "drain_seconds": DRAIN_SECONDS,
         "faults": [
             {
                 "fault": row.fault.name,

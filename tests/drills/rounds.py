@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from tests.drills.table import Row
 
 
-async def play_round(number: int, rows: Sequence[Row], directory: Path) -> list[str]:
-    """Drill every fault once; its verdicts go into the rows. Returns the stories of violations."""
-    stories: list[str] = []
+async def play_round(number: int, rows: Sequence[Row], directory: Path) -> None:
+    """Drill every fault once; its verdicts go into the rows, the stories of violations are told."""
     grants = Grants()
     async with asyncio.timeout(ROUND_SECONDS), House(directory) as house, Desk(house) as desk:
         nothing = Observed(fault="", case="", round=number, grants=grants)
@@ -39,12 +38,11 @@ async def play_round(number: int, rows: Sequence[Row], directory: Path) -> list[
                     began = time.monotonic()
                     seen, verdict = await drill(street, crowd, row.fault, case)
                     row.verdicts.append(verdict)
-                    told = [story(seen, one) for one in verdict.violations]
-                    stories += told
+                    for one in verdict.violations:
+                        print(f"\n{story(seen, one)}\n")
                     took = time.monotonic() - began
-                    how = f"{len(told)} VIOLATED" if told else "held"
+                    how = "VIOLATED" if verdict.violations else "held"
                     line = f"round {number}: {row.fault.name} {case} ({took:.0f} s): {how}"
                     print(line, file=sys.stderr)
         finally:
             await crowd.leave()
-    return stories

@@ -6,6 +6,8 @@ import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from tests.drills.fault import Back
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -18,9 +20,9 @@ HEADINGS: Final = (
     "let in wrongly",
     "approvals lost",
     "decided twice",
-    "revoke to closed, s",
-    "in again, s",
-    "sessions kept",
+    "revoke to closed",
+    "in again",
+    "sessions kept (promised)",
     "held",
 )
 NOTHING: Final = "-"
@@ -49,15 +51,37 @@ class Row:
             str(sum(lost)) if lost else "n/a",
             str(sum(one.doubled for one in verdicts)),
             _spread([one.revoke_seconds for one in verdicts]),
-            _spread([one.back_seconds for one in verdicts]),
+            _spread([one.back_seconds for one in verdicts]) + self._mark(),
             self._kept(),
             "yes" if self.held else "NO",
         )
 
+    def _mark(self) -> str:
+        return "*" if self.fault.promise.back is Back.FROM_END else ""
+
     def _kept(self) -> str:
         kept, held = sum(one.kept for one in self.verdicts), sum(one.held for one in self.verdicts)
         to_keep = sum(one.to_keep for one in self.verdicts)
-        return f"{kept} of {held}, {to_keep} promised"
+        return f"{kept} of {held} ({to_keep})"
+
+
+LEGEND: Final = (
+    "Times in seconds, the median and the most. Revoke to closed: from the answer to the revoke of "
+    "a device\nwith a connection at every gateway to the last of them closed; at a stopped gateway "
+    "from its going on.\nIn again: until every device that comes and goes was let in, from the "
+    "fault's begin; with * from its end."
+)
+
+
+def totals(rows: Iterable[Row]) -> str:
+    """Say how much was tried."""
+    verdicts = [one for row in rows for one in row.verdicts]
+    return (
+        f"{sum(one.let_in for one in verdicts)} admissions, "
+        f"{sum(one.turned_away for one in verdicts)} attempts of devices that had no right to, "
+        f"{sum(one.approved for one in verdicts)} approvals, "
+        f"{sum(one.revoke_seconds is not None for one in verdicts)} revokes"
+    )
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -79,4 +103,4 @@ def _spread(values: Sequence[float | None]) -> str:
         return NOTHING
     if len(seconds) == 1:
         return f"{seconds[0]:.2f}"
-    return f"{statistics.median(seconds):.2f} (most {max(seconds):.2f})"
+    return f"{statistics.median(seconds):.2f}, {max(seconds):.2f}"
