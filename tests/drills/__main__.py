@@ -10,9 +10,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from deploy.local.errors import RunError
+from tests.drills import exits
 from tests.drills.edge import find_haproxy
 from tests.drills.faults import ALL
 from tests.drills.report import as_json, settings_line
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.drills.fault import Fault
-
-EXIT_HELD: Final = 0
-EXIT_VIOLATED: Final = 1
-EXIT_MISSING: Final = 2
-INTERRUPTED: Final = 130
 
 
 def main() -> int:
@@ -44,26 +40,26 @@ def main() -> int:
             "Install both: apt install haproxy redis-server",
             file=sys.stderr,
         )
-        return EXIT_MISSING
+        return exits.MISSING
     faults = [one for one in ALL if not given.only or any(word in one.name for word in given.only)]
     if not faults:
         parser.error(f"no fault is called like that; there are: {'; '.join(f.name for f in ALL)}")
     data = Path(tempfile.mkdtemp(prefix="latchkey-drill-"))
-    held = False
+    status = exits.VIOLATED
     try:
-        held = _run(faults, given.rounds, data, given.json)
+        status = _run(faults, given.rounds, data, given.json)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return exits.INTERRUPTED
     finally:
-        if held:
+        if status == exits.HELD:
             shutil.rmtree(data)
         else:
             print(f"What all processes logged is in {data}.", file=sys.stderr)
-    return EXIT_HELD if held else EXIT_VIOLATED
+    return status
 
 
-def _run(faults: Sequence[Fault], rounds: int, data: Path, file: Path | None) -> bool:
-    """Play the rounds, print stories and table; say whether every promise was held."""
+def _run(faults: Sequence[Fault], rounds: int, data: Path, file: Path | None) -> int:
+    """Play the rounds, print stories and table; return the exit status."""
     began = time.monotonic()
     rows = [Row(fault) for fault in faults]
     print(settings_line(), flush=True)
@@ -76,14 +72,14 @@ def _run(faults: Sequence[Fault], rounds: int, data: Path, file: Path | None) ->
         except (AssertionError, TimeoutError, RunError) as error:
             print(f"Round {number} broke off: {type(error).__name__}: {error}", file=sys.stderr)
             broken = True
-    held = not broken and all(row.held for row in rows)
-    verdict = "every promise was held" if held else "NOT every promise was held"
+    status = exits.exit_of(rows, broken=broken)
+    verdict = "every promise was held" if status == exits.HELD else "NOT every promise was held"
     print(f"\n{table(rows)}\n\n{LEGEND}\n{totals(rows)}")
     times = sum(len(row.verdicts) for row in rows)
     print(f"\n{times} times a fault, {time.monotonic() - began:.0f} s: {verdict}")
     if file is not None:
         file.write_text(json.dumps(as_json(rows), indent=2) + "\n")
-    return held
+    return status
 
 
 def _found(name: str) -> bool:
