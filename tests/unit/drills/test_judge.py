@@ -183,6 +183,14 @@ class TestRevoked:
         revoked_session(seen).served = REVOKE_ANSWERED + BOUND_SECONDS + 0.1
         assert "served" in the_violation(seen).text
 
+    def test_served_when_a_stopped_gateway_goes_on(self) -> None:
+        seen = good_case()
+        goes_on = REVOKE_ANSWERED + BOUND_SECONDS + 0.1
+        seen.frozen.append(Frozen("gateway-2", BEGAN, goes_on))
+        session = revoked_session(seen)
+        session.served, session.closed = goes_on + 0.01, goes_on + 0.02
+        assert "served" in the_violation(seen).text
+
     def test_the_revoke_was_never_answered(self) -> None:
         seen = good_case()
         assert seen.revoke is not None
