@@ -49,6 +49,7 @@ async def drill(street: Street, crowd: Crowd, fault: Fault, case: str) -> tuple[
         if fault.after is not None:
             await fault.after(street.house)
     crowd.require_alive()
+    seen.name_replicas(street.house.name_of)
     return seen, judge(seen, fault.promise)
 
 

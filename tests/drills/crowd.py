@@ -16,6 +16,7 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from tests.drills.observed import Session
     from tests.drills.street import Street
 
 HOLDERS: Final = {CLI: 14, CLI_3: 4, NODE_HOST: 12}
@@ -100,7 +101,7 @@ class Crowd:
         gateways = [one.name for one in self._street.house.stack.gateways]
         async with asyncio.timeout(SPREAD_SECONDS):
             while True:
-                at = Counter(one.session.replica for one in self._holders if one.session)
+                at = Counter(session.replica for session in self._sessions())
                 least, most = min(gateways, key=lambda name: at[name]), at.most_common(1)[0][0]
                 if at[least] >= AT_EACH:
                     return
@@ -112,7 +113,7 @@ class Crowd:
 
     def note_sessions(self) -> None:
         """Write down which sessions are held now."""
-        self._street.seen.sessions = [one.session for one in self._holders if one.session]
+        self._street.seen.sessions = self._sessions()
 
     async def all_back(self, since: float, *, within: float) -> None:
         """Return once each who comes and goes was let in since then, or after so many seconds."""
@@ -146,6 +147,13 @@ class Crowd:
 
     def _members(self) -> list[Device]:
         return [*(one.device for one in self._holders), *self._churners]
+
+    def _sessions(self) -> list[Session]:
+        """Return those that are held now, with the names of their replicas."""
+        sessions = [one.session for one in self._holders if one.session]
+        for session in sessions:
+            session.replica = self._street.house.name_of(session.replica)
+        return sessions
 
     def _all_in(self) -> bool:
         return all(one.session is not None for one in self._holders)

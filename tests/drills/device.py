@@ -45,15 +45,15 @@ class Device:
         self.token: str | None = None
         self.request_id = ""
         """What it waits under, when it was told to wait."""
+        self.token_only = token_only
         self.address = new_address()
         self._street = street
         self._profile = profile
-        self.token_only = token_only
         self._failures = 0
         self._told_ms: int | None = None
 
     async def attempt(self, url: str) -> tuple[DeviceClient, str] | None:
-        """Connect; returns the connection and the replica's name, or None when not let in.
+        """Connect; returns the connection and the replica's boot id, or None when not let in.
 
         Whoever gets a connection closes it.
         """
@@ -69,7 +69,7 @@ class Device:
                 self.token = outcome.device_token or self.token
                 self._failures = 0
                 kept = True
-                return client, self._street.house.name_of(outcome.replica)
+                return client, outcome.replica
             self._refused(outcome)
         except (DeviceClientError, OSError):
             self._failures += 1
@@ -98,8 +98,7 @@ class Device:
             replica = replica_of(outcome.connection_id)
             why = _why(outcome)
             self._told_ms = outcome.retry_after_ms
-        name = self._street.house.name_of(replica)
-        self._street.seen.attempts.append(Attempt(self.id, began, at, name, why))
+        self._street.seen.attempts.append(Attempt(self.id, began, at, replica, why))
 
     def _refused(self, outcome: Refused) -> None:
         self._failures += 1

@@ -14,28 +14,30 @@ if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.drills.street import Street
 
-PAUSE_SECONDS: Final = 0.5
+LINES: Final = 2
+PAUSE_SECONDS: Final = 0.3
 PROFILES: Final = (CLI, NODE_HOST)
 VISIT_SECONDS: Final = 30.0
 
 
 class Newcomers:
-    """A person at a door: one newcomer after the other, until `finish`."""
+    """Lines of newcomers: in each, one after the other, until `finish`."""
 
     def __init__(self, street: Street) -> None:
         self._street = street
         self._finish = asyncio.Event()
-        self._task = asyncio.create_task(self._run())
+        self._lines = [asyncio.create_task(self._run()) for _ in range(LINES)]
 
     async def finish(self) -> None:
-        """Let the last one in and end."""
+        """Let the last ones in and end."""
         self._finish.set()
-        await self._task
+        await asyncio.gather(*self._lines)
 
     async def stop(self) -> None:
         """End at once."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        for line in self._lines:
+            line.cancel()
+        await asyncio.gather(*self._lines, return_exceptions=True)
 
     async def _run(self) -> None:
         number = 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.drills.grants import Grants
 
 CUT_OFF: Final = "cut off"
@@ -17,7 +19,10 @@ ONCE: Final = frozenset({"requested", "approved", "rejected"})
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A connect that ended with a verdict. `why` is empty for an admission, else its code."""
+    """A connect that ended with a verdict. `why` is empty for an admission, else its code.
+
+    `replica` is a boot id, until `name_replicas`.
+    """
 
     device: str
     began: float
@@ -118,6 +123,10 @@ class Observed:
     marks: list[Mark] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     """What did not come back by itself, in words."""
+
+    def name_replicas(self, name_of: Callable[[str], str]) -> None:
+        """Put names in the place of boot ids; those of new processes are known by now."""
+        self.attempts = [replace(one, replica=name_of(one.replica)) for one in self.attempts]
 
     def frozen_until(self, replica: str, at: float) -> float:
         """Return when a replica that was stopped at this time went on; else this time."""

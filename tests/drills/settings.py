@@ -29,7 +29,6 @@ BEYOND_LEASE_SECONDS: Final = LEASE_SECONDS + 1.5
 """A fault that outlasts the lease."""
 
 READY_SECONDS: Final = 30.0
-SETTLED_SECONDS: Final = 40.0
 CASE_SECONDS: Final = 120.0
 ROUND_SECONDS: Final = 1200.0
 """Whatever happens, a case and a round end after this."""

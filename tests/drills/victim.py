@@ -36,7 +36,8 @@ class Victim:
                 if entered is None:
                     await asyncio.sleep(self.device.pause_seconds())
             client, replica = entered
-            session = Session(self.device.id, replica, asyncio.get_running_loop().time())
+            name = self._street.house.name_of(replica)
+            session = Session(self.device.id, name, asyncio.get_running_loop().time())
             self.revoke.sessions.append(session)
             self._watching.append(asyncio.create_task(_watch(client, session)))
 

@@ -13,18 +13,22 @@ if TYPE_CHECKING:
     from tests.drills.scene import Scene
 
 TIMES: Final = 5
+KILLS: Final = 3
 APART_SECONDS: Final = 0.3
 BUFFER_LIMIT_BYTES: Final = 65_536
 LIMIT: Final = "client-output-buffer-limit"
 
 
 async def kill(scene: Scene, _case: str) -> None:
-    """End it as a power cut does, and start it again."""
+    """End it as a power cut does, and start it again, a few times while approvals are on the way."""
     redis = scene.house.stack.redis
-    scene.revoke()
-    scene.note("Redis is killed (-9)")
-    await asyncio.to_thread(redis.restart)
-    scene.note("Redis is started")
+    for turn in range(KILLS):
+        if turn == 0:
+            scene.revoke()
+        scene.note("Redis is killed (-9)")
+        await asyncio.to_thread(redis.restart)
+        scene.note("Redis is started")
+        await scene.last(APART_SECONDS)
 
 
 async def restart(scene: Scene, _case: str) -> None:
