@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from tests.drills.fault import Back, Hits
@@ -71,7 +72,7 @@ def judge(seen: Observed, promise: Promise) -> Verdict:
         to_keep=sum(not _is_hit(one, seen, promise) for one in seen.sessions),
         let_in=sum(not one.why for one in seen.attempts),
         turned_away=sum(bool(one.why) and not _may_enter(one, seen) for one in seen.attempts),
-        approved=len(seen.approvals),
+        approved=len({one.request_id for one in seen.approvals if one.status == HTTPStatus.OK}),
         violations=[
             *wrong,
             *lost,
@@ -98,14 +99,21 @@ def _wrong_admissions(seen: Observed) -> Iterator[Violation]:
 def _lost_approvals(seen: Observed) -> Iterator[Violation]:
     promise = "nothing approved is lost"
     told = Counter(one.request_id for one in seen.audit if one.action == "approved")
+    answered: dict[str, float] = {}
     for approval in seen.approvals:
+        if approval.status != HTTPStatus.OK:
+            text = f"waits under {approval.request_id}, and approving that is {approval.status}"
+            yield Violation(promise, text, approval.device, "", approval.at)
+            continue
+        if approval.device in answered:
+            continue
+        answered[approval.device] = approval.at
         if approval.device not in seen.paired and seen.grants.stands(approval.device):
             text = "approved (200), and not among the paired devices afterwards"
             yield Violation(promise, text, approval.device, "", approval.at)
         elif not told[approval.request_id]:
             text = "approved (200), and the audit log does not say so"
             yield Violation(promise, text, approval.device, "", approval.at)
-    answered = {one.device: one.at for one in seen.approvals}
     for one in seen.attempts:
         since = answered.get(one.device, one.began)
         paired = since <= one.began and seen.grants.holds(one.device, one.began, one.at)

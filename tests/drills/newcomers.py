@@ -70,10 +70,14 @@ async def approve(street: Street, device: Device) -> bool:
     """Have two operators approve what a device waits under; say whether either was told so."""
     now = asyncio.get_running_loop().time
     request_id = device.request_id
+
+    async def operator() -> bool:
+        status = (await street.desk.approve(request_id)).status
+        street.seen.approvals.append(Approval(device.id, request_id, now(), status))
+        return status == HTTPStatus.OK
+
     street.grants.grant(device.id, now())
-    replies = await asyncio.gather(street.desk.approve(request_id), street.desk.approve(request_id))
-    if HTTPStatus.OK in {one.status for one in replies}:
-        street.seen.approvals.append(Approval(device.id, request_id, now()))
-        return True
-    street.grants.void(device.id, now())
-    return False
+    told = await asyncio.gather(operator(), operator())
+    if not any(told):
+        street.grants.void(device.id, now())
+    return any(told)

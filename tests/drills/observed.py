@@ -46,11 +46,12 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """An approval that was answered with 200."""
+    """The answer that an operator got to an approval of what a device waited under."""
 
     device: str
     request_id: str
     at: float
+    status: int = 200
 
 
 @dataclass(slots=True)
@@ -110,6 +111,7 @@ class Observed:
     sessions: list[Session] = field(default_factory=list)
     """Those that were held when it began."""
     approvals: list[Approval] = field(default_factory=list)
+    """All answers, of both operators."""
     revoke: Revoke | None = None
     frozen: list[Frozen] = field(default_factory=list)
     audit: list[Entry] = field(default_factory=list)

@@ -41,7 +41,7 @@ def _events(seen: Observed, device: str) -> Iterator[tuple[float, str]]:
             yield one.at, f"connect begun at {one.began - seen.began:+.2f}: {told} ({one.replica})"
     for approval in seen.approvals:
         if approval.device == device:
-            yield approval.at, f"request {approval.request_id} is approved (200)"
+            yield approval.at, f"request {approval.request_id} is approved: {approval.status}"
     of_revoked = seen.revoke.sessions if seen.revoke else []
     for session in (*seen.sessions, *of_revoked):
         if session.device == device:

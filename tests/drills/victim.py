@@ -10,6 +10,7 @@ from shared.device.errors import DeviceClientError, NoAnswerError
 from shared.device.profile import CLI
 from tests.drills.device import Device
 from tests.drills.observed import Revoke, Session
+from tests.drills.settings import CASE_SECONDS
 
 if TYPE_CHECKING:
     from shared.device.client import DeviceClient
@@ -56,13 +57,14 @@ async def _watch(client: DeviceClient, session: Session) -> None:
     """Note when it was served last, and when and how it was closed."""
     now = asyncio.get_running_loop().time
     async with client:
-        asking = asyncio.create_task(_ask(client, session))
+        tasks = [asyncio.create_task(one(client, session)) for one in (_ask, _hear_late_answers)]
         try:
             session.code = (await client.closed()).code
             session.closed = now()
         finally:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _ask(client: DeviceClient, session: Session) -> None:
@@ -73,3 +75,11 @@ async def _ask(client: DeviceClient, session: Session) -> None:
                 if (await client.call("health")).ok:
                     session.served = now()
             await asyncio.sleep(ASK_SECONDS)
+
+
+async def _hear_late_answers(client: DeviceClient, session: Session) -> None:
+    """Note what is answered when nobody waits for it any more."""
+    with contextlib.suppress(DeviceClientError):
+        while True:
+            if (await client.next_stray(within=CASE_SECONDS)).ok:
+                session.served = asyncio.get_running_loop().time()

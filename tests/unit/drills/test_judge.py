@@ -9,7 +9,7 @@ import pytest
 
 from tests.drills.exits import HELD, VIOLATED, exit_of
 from tests.drills.judge import BOUND_SECONDS, judge
-from tests.drills.observed import Attempt, Entry, Frozen, Session
+from tests.drills.observed import Approval, Attempt, Entry, Frozen, Session
 from tests.drills.settings import BACK_SECONDS, LEASE_SECONDS
 from tests.drills.story import story
 from tests.drills.table import Row, table
@@ -111,8 +111,9 @@ class TestNothingApprovedIsLost:
     def test_not_paired_afterwards(self) -> None:
         seen = good_case()
         seen.paired -= {NEWCOMER}
+        seen.approvals.append(Approval(NEWCOMER, REQUEST, 101.25))
         assert the_violation(seen).device == NEWCOMER
-        assert judged(seen).lost == 1
+        assert judged(seen).lost == 1, "one, though two operators were told"
 
     def test_unless_it_was_removed(self) -> None:
         seen = good_case()
@@ -124,6 +125,11 @@ class TestNothingApprovedIsLost:
         seen = good_case()
         seen.audit.pop()
         assert "audit" in the_violation(seen).text
+
+    def test_what_it_waits_under_is_not_there(self) -> None:
+        seen = good_case()
+        seen.approvals.append(Approval(NEWCOMER, REQUEST, 101.25, 404))
+        assert "404" in the_violation(seen).text
 
     @pytest.mark.parametrize("why", ["PAIRING_REQUIRED", "AUTH_DEVICE_TOKEN_MISMATCH"])
     def test_a_paired_device_is_sent_to_pair_anew(self, why: str) -> None:
