@@ -24,7 +24,7 @@ CHURNERS: Final = {CLI: 4, NODE_HOST: 2}
 STRANGERS: Final = {CLI: 2, NODE_HOST: 2}
 OUTCASTS: Final = 4
 """How many of the devices that were revoked last keep trying."""
-AT_EACH: Final = 5
+AT_EACH: Final = 4
 """So many sessions at least each gateway has before a fault."""
 AT_ONCE: Final = 8
 SPREAD_SECONDS: Final = 30.0

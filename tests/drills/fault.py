@@ -54,5 +54,7 @@ class Fault:
     do: Do
     promise: Promise
     cases: tuple[str, ...] = ("",)
+    harms_redis: bool = False
+    """Redis itself does not answer, on purpose."""
     before: Arrange | None = None
     after: Arrange | None = None

@@ -12,14 +12,20 @@ from tests.drills.observed import CUT_OFF, ONCE
 from tests.drills.settings import BACK_SECONDS, CLOSING_MARGIN_SECONDS, LEASE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from tests.drills.fault import Promise
+    from tests.drills.fault import Fault, Promise
     from tests.drills.observed import Attempt, Observed, Session
 
 BOUND_SECONDS: Final = LEASE_SECONDS + CLOSING_MARGIN_SECONDS
 UNKNOWN: Final = frozenset({"", CUT_OFF, "UNAVAILABLE"})
 """Admissions, and refusals that say nothing about the device."""
+
+
+KEPT: Final = "sessions are kept"
+RETURNS: Final = "the service returns by itself"
+STALL_SECONDS: Final = 1.0
+"""A machine that stalls for so long may end leases and delay returns by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +86,18 @@ def judge(seen: Observed, promise: Promise) -> Verdict:
             *late,
             *away,
             *_sessions(seen, promise),
-            *(Violation("the service returns by itself", text) for text in seen.broken),
+            *(Violation(RETURNS, text) for text in seen.broken),
         ],
     )
+
+
+def is_disturbed(seen: Observed, fault: Fault, violations: Sequence[Violation]) -> bool:
+    """Say whether the machine, and not the fault, may be why these promises were not held.
+
+    That excuses nobody who was let in, nothing lost or decided twice, nobody served too long.
+    """
+    stalled = max(seen.drill_stalled, 0.0 if fault.harms_redis else seen.redis_stalled)
+    return stalled > STALL_SECONDS and all(one.promise in {KEPT, RETURNS} for one in violations)
 
 
 def _may_enter(attempt: Attempt, seen: Observed) -> bool:
@@ -184,7 +199,7 @@ def _back(seen: Observed, promise: Promise) -> tuple[float | None, list[Violatio
         if not one.why and one.device in seen.churning and one.began >= since:
             first[one.device] = min(first.get(one.device, one.at), one.at)
     away = [
-        Violation("the service returns by itself", "was not let in again", device)
+        Violation(RETURNS, "was not let in again", device)
         for device in sorted(seen.churning - first.keys())
     ]
     took = max((at - since for at in first.values()), default=None)
@@ -192,7 +207,7 @@ def _back(seen: Observed, promise: Promise) -> tuple[float | None, list[Violatio
     if took is not None and took > allowed:
         device = max(first, key=lambda one: first[one])
         text = f"let in again only after {took:.1f} s"
-        away.append(Violation("the service returns by itself", text, device, "", first[device]))
+        away.append(Violation(RETURNS, text, device, "", first[device]))
     return took, away
 
 
@@ -211,7 +226,7 @@ def _sessions(seen: Observed, promise: Promise) -> Iterator[Violation]:
         hit = _is_hit(one, seen, promise)
         if not hit and not _is_kept(one, seen):
             text = f"closed with {one.code}, and its session should have been kept"
-            yield Violation("sessions are kept", text, one.device, one.replica, one.closed)
+            yield Violation(KEPT, text, one.device, one.replica, one.closed)
         if hit and promise.within_lease:
             bound = _bound(seen, one, seen.struck)
             if one.closed is None or one.closed > bound:

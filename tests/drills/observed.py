@@ -126,6 +126,10 @@ class Observed:
     broken: list[str] = field(default_factory=list)
     """What did not come back by itself, in words."""
 
+    drill_stalled: float = 0.0
+    redis_stalled: float = 0.0
+    """The longest time that the drill's own process was late, and that Redis took for a write."""
+
     def name_replicas(self, name_of: Callable[[str], str]) -> None:
         """Put names in the place of boot ids; those of new processes are known by now."""
         self.attempts = [replace(one, replica=name_of(one.replica)) for one in self.attempts]

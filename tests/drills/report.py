@@ -33,6 +33,7 @@ def as_json(rows: Sequence[Row]) -> dict[str, Any]:
                 "fault": row.fault.name,
                 "hits": row.fault.promise.hits.value,
                 "held": row.held,
+                "disturbed": row.disturbed,
                 "times": [asdict(one) for one in row.verdicts],
             }
             for row in rows

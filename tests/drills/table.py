@@ -34,6 +34,8 @@ class Row:
 
     fault: Fault
     verdicts: list[Verdict] = field(default_factory=list)
+    disturbed: int = 0
+    """How often it was done again because the machine stalled."""
 
     @property
     def held(self) -> bool:
@@ -75,12 +77,15 @@ LEGEND: Final = (
 
 def totals(rows: Iterable[Row]) -> str:
     """Say how much was tried."""
+    rows = list(rows)
     verdicts = [one for row in rows for one in row.verdicts]
+    disturbed = sum(row.disturbed for row in rows)
+    again = f"; {disturbed} times done again, since the machine stalled" if disturbed else ""
     return (
         f"{sum(one.let_in for one in verdicts)} admissions, "
         f"{sum(one.turned_away for one in verdicts)} attempts of devices that had no right to, "
         f"{sum(one.approved for one in verdicts)} approvals, "
-        f"{sum(one.revoke_seconds is not None for one in verdicts)} revokes"
+        f"{sum(one.revoke_seconds is not None for one in verdicts)} revokes{again}"
     )
 
 

@@ -10,9 +10,10 @@ from tests.drills.fault import Back, Fault, Hits, Promise
 from tests.drills.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from tests.drills.scene import Scene
 
-TIMES: Final = 5
 KILLS: Final = 3
 APART_SECONDS: Final = 0.3
 BUFFER_LIMIT_BYTES: Final = 65_536
@@ -59,12 +60,9 @@ async def drop_clients(scene: Scene, _case: str) -> None:
         for kind in ("normal", "pubsub"):
             client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
-    for turn in range(TIMES):
+    async for _ in _again_and_again(scene):
         scene.note("all clients of Redis are killed")
         await scene.house.with_admin(drop)
-        if turn == TIMES // 2:
-            scene.revoke()
-        await scene.last(APART_SECONDS)
 
 
 async def overflow(scene: Scene, _case: str) -> None:
@@ -81,12 +79,9 @@ async def overflow(scene: Scene, _case: str) -> None:
 
     await scene.house.with_admin(limit)
     try:
-        for turn in range(TIMES):
+        async for _ in _again_and_again(scene):
             scene.note("the news are more than a subscriber's output buffer may hold")
-            if turn == TIMES // 2:
-                scene.revoke()
             await scene.house.with_admin(flood)
-            await scene.last(APART_SECONDS)
     finally:
         await scene.house.with_admin(lambda client: client.config_set(LIMIT, before))
 
@@ -101,6 +96,20 @@ async def forget(scene: Scene, _case: str) -> None:
     await scene.last(BEYOND_LEASE_SECONDS)
     scene.note("the crowd is approved anew")
     await scene.crowd.approve_anew()
+
+
+async def _again_and_again(scene: Scene) -> AsyncIterator[None]:
+    """Yield for a moment, again and again, with the revoke at the second time."""
+    until = scene.now() + MOMENT_SECONDS
+    turn = 0
+    while scene.now() < until:
+        turn += 1
+        if turn == 2:
+            scene.revoke()
+        yield
+        await scene.last(APART_SECONDS)
+    if turn < 2:
+        scene.revoke()
 
 
 async def _pause(scene: Scene, seconds: float) -> None:
@@ -119,10 +128,12 @@ _KEPT: Final = Promise(back=Back.FROM_END)
 _GONE: Final = Promise(hits=Hits.EVERYBODY, within_lease=True, back=Back.FROM_END)
 
 FAULTS: Final = (
-    Fault(name="Redis killed (-9)", do=kill, promise=_KEPT),
-    Fault(name="Redis restarted", do=restart, promise=_KEPT),
-    Fault(name="Redis paused for a moment", do=pause_for_a_moment, promise=_KEPT),
-    Fault(name="Redis paused beyond the lease", do=pause_beyond_lease, promise=_GONE),
+    Fault(name="Redis killed (-9)", do=kill, harms_redis=True, promise=_KEPT),
+    Fault(name="Redis restarted", do=restart, harms_redis=True, promise=_KEPT),
+    Fault(name="Redis paused for a moment", do=pause_for_a_moment, harms_redis=True, promise=_KEPT),
+    Fault(
+        name="Redis paused beyond the lease", do=pause_beyond_lease, harms_redis=True, promise=_GONE
+    ),
     Fault(name="Redis' clients killed", do=drop_clients, promise=_KEPT),
     Fault(name="Redis' output buffers overflow", do=overflow, promise=_KEPT),
 )

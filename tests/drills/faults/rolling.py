@@ -31,6 +31,7 @@ FAULTS: Final = (
     Fault(
         name="rolling restart of everything",
         do=restart_everything,
+        harms_redis=True,
         promise=Promise(hits=Hits.EVERYBODY),
     ),
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.drills.exits import HELD, VIOLATED, exit_of
-from tests.drills.judge import BOUND_SECONDS, judge
+from tests.drills.judge import BOUND_SECONDS, STALL_SECONDS, is_disturbed, judge
 from tests.drills.observed import Approval, Attempt, Entry, Frozen, Session
 from tests.drills.settings import BACK_SECONDS, LEASE_SECONDS
 from tests.drills.story import story
@@ -269,3 +269,34 @@ class TestSessions:
         assert judged(seen, GONE).violations == []
         seen.sessions[1].closed = None
         assert the_violation(seen, GONE).replica == "gateway-2"
+
+
+class TestDisturbed:
+    """A machine that stalls may end a session, and excuses nothing else."""
+
+    def seen(
+        self, *, redis_stalled: float = 0.0, drill_stalled: float = 0.0
+    ) -> tuple[Observed, list[Violation]]:
+        seen = good_case()
+        seen.redis_stalled, seen.drill_stalled = redis_stalled, drill_stalled
+        seen.sessions[1].closed = 101.0
+        return seen, judge(seen, KEPT).violations
+
+    def test_a_session_that_ended_while_the_machine_stalled(self) -> None:
+        seen, violations = self.seen(redis_stalled=STALL_SECONDS + 0.1)
+        assert is_disturbed(seen, fault(KEPT), violations)
+        seen, violations = self.seen(drill_stalled=STALL_SECONDS + 0.1)
+        assert is_disturbed(seen, fault(KEPT), violations)
+
+    def test_without_a_stall_it_is_not(self) -> None:
+        seen, violations = self.seen(redis_stalled=STALL_SECONDS - 0.1)
+        assert not is_disturbed(seen, fault(KEPT), violations)
+
+    def test_where_redis_is_harmed_on_purpose_its_silence_is_none(self) -> None:
+        seen, violations = self.seen(redis_stalled=STALL_SECONDS + 0.1)
+        assert not is_disturbed(seen, replace(fault(KEPT), harms_redis=True), violations)
+
+    def test_it_excuses_nobody_who_was_let_in(self) -> None:
+        seen, _ = self.seen(redis_stalled=STALL_SECONDS + 0.1)
+        seen.attempts.append(Attempt(STRANGER, 101.0, 101.1, "gateway-2"))
+        assert not is_disturbed(seen, fault(KEPT), judge(seen, KEPT).violations)
