@@ -41,7 +41,8 @@ async def drill(street: Street, crowd: Crowd, fault: Fault, case: str) -> tuple[
         async with asyncio.timeout(CASE_SECONDS):
             await _play(street, crowd, fault, victim)
     except _DID_NOT_COME_BACK as error:
-        seen.broken.append(f"{type(error).__name__}: {error}")
+        after = seen.marks[-1].text if seen.marks else "nothing"
+        seen.broken.append(f"{str(error) or 'not in time'}; the last that was done: {after}")
         seen.over = seen.over or Scene.now()
         await street.house.mend()
     finally:
@@ -49,6 +50,7 @@ async def drill(street: Street, crowd: Crowd, fault: Fault, case: str) -> tuple[
         if fault.after is not None:
             await fault.after(street.house)
     crowd.require_alive()
+    await _read_records(street)
     seen.name_replicas(street.house.name_of)
     return seen, judge(seen, fault.promise)
 
@@ -76,11 +78,22 @@ async def _play(street: Street, crowd: Crowd, fault: Fault, victim: Victim) -> N
         await scene.revoked()
         await victim.all_closed(within=BOUND_SECONDS)
         await crowd.all_back(seen.over, within=BACK_SECONDS)
+        scene.note("who comes and goes is let in again")
         await newcomers.finish()
+        scene.note("the last newcomers are in")
         await crowd.all_in()
         seen.ended = scene.now()
-        seen.paired = await street.desk.paired()
-        seen.audit = await street.desk.audit(seen.audited)
-        seen.audited = max((one.id for one in seen.audit), default=seen.audited)
     finally:
         await newcomers.stop()
+
+
+async def _read_records(street: Street) -> None:
+    """Read what became of it all; whatever happened before, this has to work by now."""
+    seen = street.seen
+    try:
+        await street.house.ready()
+        seen.audit = await street.desk.audit(seen.audited)
+        seen.audited = max((one.id for one in seen.audit), default=seen.audited)
+        seen.paired = await street.desk.paired()
+    except _DID_NOT_COME_BACK as error:
+        seen.broken.append(f"the records cannot be read: {str(error) or 'not in time'}")

@@ -123,6 +123,8 @@ def _lost_approvals(seen: Observed) -> Iterator[Violation]:
         if approval.device in answered:
             continue
         answered[approval.device] = approval.at
+        if seen.paired is None:
+            continue
         if approval.device not in seen.paired and seen.grants.stands(approval.device):
             text = "approved (200), and not among the paired devices afterwards"
             yield Violation(promise, text, approval.device, "", approval.at)

@@ -120,8 +120,8 @@ class Observed:
     """The number of the last entry that was read."""
     decided_before: frozenset[tuple[str, str]] = frozenset()
     """Request ids and actions that stood there before."""
-    paired: frozenset[str] = frozenset()
-    """Device ids that are paired afterwards."""
+    paired: frozenset[str] | None = None
+    """Device ids that are paired afterwards; None where nobody could say."""
     marks: list[Mark] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     """What did not come back by itself, in words."""

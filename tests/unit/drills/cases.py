@@ -16,6 +16,7 @@ HOLDER: Final = "d" * 64
 NEWCOMER: Final = "e" * 64
 REVOKED: Final = "f" * 64
 STRANGER: Final = "0" * 64
+PAIRED: Final = frozenset({CHURNER, HOLDER, NEWCOMER})
 REQUEST: Final = "request-1"
 REVOKE_ANSWERED: Final = 100.5
 KEPT: Final = Promise()
@@ -71,5 +72,5 @@ def good_case() -> Observed:
             Entry(8, "removed", REVOKED, ""),
             Entry(9, "approved", NEWCOMER, REQUEST),
         ],
-        paired=frozenset({CHURNER, HOLDER, NEWCOMER}),
+        paired=PAIRED,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.drills.exits import HELD, VIOLATED, exit_of
-from tests.drills.judge import BOUND_SECONDS, STALL_SECONDS, is_disturbed, judge
+from tests.drills.judge import BOUND_SECONDS, RETURNS, STALL_SECONDS, is_disturbed, judge
 from tests.drills.observed import Approval, Attempt, Entry, Frozen, Session
 from tests.drills.settings import BACK_SECONDS, LEASE_SECONDS
 from tests.drills.story import story
@@ -23,6 +23,7 @@ from tests.unit.drills.cases import (
     NEWCOMER,
     OTHERS_KEPT,
     OVER,
+    PAIRED,
     REQUEST,
     REVOKE_ANSWERED,
     REVOKED,
@@ -110,14 +111,20 @@ class TestNobodyIsLetIn:
 class TestNothingApprovedIsLost:
     def test_not_paired_afterwards(self) -> None:
         seen = good_case()
-        seen.paired -= {NEWCOMER}
+        seen.paired = PAIRED - {NEWCOMER}
         seen.approvals.append(Approval(NEWCOMER, REQUEST, 101.25))
         assert the_violation(seen).device == NEWCOMER
         assert judged(seen).lost == 1, "one, though two operators were told"
 
+    def test_where_the_records_could_not_be_read_nobody_says_so(self) -> None:
+        seen = good_case()
+        seen.paired, seen.audit = None, []
+        seen.broken.append("the records cannot be read")
+        assert the_violation(seen).promise == RETURNS
+
     def test_unless_it_was_removed(self) -> None:
         seen = good_case()
-        seen.paired -= {NEWCOMER}
+        seen.paired = PAIRED - {NEWCOMER}
         seen.grants.void(NEWCOMER, 104.0)
         assert judged(seen).violations == []
 
