@@ -15,7 +15,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run secrets test browser interop churn bench simulate capacity check railway lock clean
+.PHONY: help run secrets test browser interop churn bench simulate capacity drill check railway lock clean
 
 help: ## Print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,8 @@ simulate: $(DEV) ## Simulate gateways, approvals and faults (ARGS="--runs 100000
 
 churn: $(DEV) ## Put load on a gateway, by default one of its own (ARGS="storm --connections 2000", ARGS=--help)
 	@$(PY) -m tests.load $(ARGS)
+drill: $(DEV) ## Break everything under load and look what holds; wants haproxy (ARGS="--rounds 3 --only killed")
+	@$(PY) -m tests.drills $(ARGS)
 
 bench: $(DEV) ## Measure admissions beside a bare WebSocket server (ARGS="--rounds 9")
 	@$(PY) -m tests.bench $(ARGS)

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from shared.bus.channels import NEWS, inbox_channel
 from shared.device.handshake import Close
 from tests.e2e.people import Operator, lines, pair
-from tests.integration.bus.relay import Relay
+from tests.support.fault_proxy import FaultProxy
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -67,14 +67,14 @@ class TestAttack27:
     async def test_attack_27_the_link_of_one_replica_is_black_holed(self, house: Stack) -> None:
         """The others close at once; it hears nothing, and closes when its lease has ended."""
         visitor, stranger = await pair(house), await pair(house)
-        async with Relay(house.redis.port) as relay:
+        async with FaultProxy(house.redis.port) as relay:
             url = house.redis.gateway_url.replace(f":{house.redis.port}/", f":{relay.port}/")
             gateway = await asyncio.to_thread(house.add_gateway, REDIS_URL=url)
             try:
                 cut_off, _ = await visitor.stays(gateway)
                 elsewhere, _ = await visitor.stays(house.gateways[0])
                 async with cut_off, elsewhere, Operator(house, house.approvals[0]) as operator:
-                    relay.black_hole()
+                    relay.hold()
                     since = time.monotonic()
                     (await operator.revoke(visitor.device_id)).ok()
                     assert (await elsewhere.closed()).code == REVOKED

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from deploy.local.ports import HOST, Reservation
 from deploy.local.readiness import ReadyAnswer, ask_ready
+from tests.support.clock_ahead import with_clock_ahead
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class ServiceProcess:
         self._processes = processes
         self._program = program
         self._child: Child | None = None
+        self.clock_ahead_seconds = 0.0
+        """How far its wall clock is ahead, from its next start on."""
 
     @property
     def pid(self) -> int:
@@ -69,7 +72,10 @@ class ServiceProcess:
         """Start it, with these settings from now on; do not wait."""
         assert self._child is None or self._child.status() is not None, f"{self.name} runs"
         self._env |= env
-        self._child = self._processes.start(self._program(self, self._env))
+        program = self._program(self, self._env)
+        if self.clock_ahead_seconds:
+            program = with_clock_ahead(program, self.clock_ahead_seconds)
+        self._child = self._processes.start(program)
 
     def restart(self, **env: str) -> None:
         """Kill it if it runs, start it again and wait until it is ready."""

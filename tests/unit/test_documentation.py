@@ -16,6 +16,9 @@ from services.gateway.metrics import Metrics as GatewayMetrics
 from shared.observability import logs
 from tests.capacity.costs import MEASURED
 from tests.capacity.tables import sizes_table, storms_table
+from tests.drills import settings as drill_settings
+from tests.drills.faults import ALL as FAULTS
+from tests.drills.table import HEADINGS
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
@@ -115,3 +118,20 @@ def test_the_page_on_capacity_names_every_cost() -> None:
         for name in re.findall(r"`([^`]+)`", line.split(" | ", 1)[0])
     }
     assert named == {field.name for field in fields(MEASURED)}
+
+
+def test_the_quoted_drill_has_every_fault_and_no_other() -> None:
+    text = (ROOT / "docs/reliability.md").read_text().split("\n## What was measured\n")[1]
+    table = [
+        tuple(cell.strip() for cell in line.strip("|").split("|"))
+        for line in text.split("\n## ")[0].splitlines()
+        if line.startswith("|")
+    ]
+    assert table[0] == HEADINGS
+    assert [row[0] for row in table[2:]] == [fault.name for fault in FAULTS]
+
+
+@pytest.mark.parametrize("name", ["LEASE_SECONDS", "BEAT_SECONDS", "DRAIN_SECONDS"])
+def test_the_shortened_settings_of_the_drill_are_told(name: str) -> None:
+    told = f"`{name}={getattr(drill_settings, name):g}`"
+    assert told in (ROOT / "docs/reliability.md").read_text()

@@ -12,7 +12,7 @@ from shared.bus import counters
 from shared.bus.channels import NEWS
 from shared.bus.errors import Unavailable
 from tests.integration.bus.members import Member, member, until_heard
-from tests.integration.bus.relay import Relay
+from tests.support.fault_proxy import FaultProxy
 from tests.support.waiting import WAIT_SECONDS, until
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class TestSilence:
             assert one.subscribed >= 2
 
     async def test_a_black_holed_connection_is_noticed(self, redis_server: RedisServer) -> None:
-        async with Relay(redis_server.port) as relay:
+        async with FaultProxy(redis_server.port) as relay:
             url = redis_server.member_url.replace(f":{redis_server.port}", f":{relay.port}")
             async with member(url, silence_seconds=0.3) as one:
                 await until_heard(one, b"before")

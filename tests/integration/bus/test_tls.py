@@ -11,7 +11,7 @@ import pytest
 from shared.bus.channels import NEWS
 from shared.bus.redis import make_client
 from tests.integration.bus.members import Member, member, until_heard
-from tests.integration.bus.relay import Relay
+from tests.support.fault_proxy import FaultProxy
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -25,19 +25,19 @@ KEY: Final = Path(__file__).parent / "tls" / "key.pem"
 
 
 @pytest.fixture
-async def relay(redis_server: RedisServer) -> AsyncIterator[Relay]:
+async def relay(redis_server: RedisServer) -> AsyncIterator[FaultProxy]:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(CERTIFICATE, KEY)
-    async with Relay(redis_server.port, tls) as relay:
+    async with FaultProxy(redis_server.port, tls) as relay:
         yield relay
 
 
-def over_tls(url: str, relay: Relay, query: str = "") -> str:
+def over_tls(url: str, relay: FaultProxy, query: str = "") -> str:
     login = url.removeprefix("redis://").rpartition("@")[0]
     return f"rediss://{login}@localhost:{relay.port}/0{query}"
 
 
-async def test_the_bus_works_over_tls(redis_server: RedisServer, relay: Relay) -> None:
+async def test_the_bus_works_over_tls(redis_server: RedisServer, relay: FaultProxy) -> None:
     url = over_tls(redis_server.member_url, relay, f"?ssl_ca_certs={CERTIFICATE}")
     async with member(url) as one:
         await until_heard(one, b"over TLS")
@@ -47,14 +47,14 @@ async def test_the_bus_works_over_tls(redis_server: RedisServer, relay: Relay) -
         await until(lambda: one.subscribed == 2, "subscribed again")
 
 
-async def test_a_client_works_over_tls(redis_server: RedisServer, relay: Relay) -> None:
+async def test_a_client_works_over_tls(redis_server: RedisServer, relay: FaultProxy) -> None:
     url = over_tls(redis_server.approval_url, relay, f"?ssl_ca_certs={CERTIFICATE}")
     async with make_client(url, max_connections=1, timeout_seconds=5.0) as client:
         assert await client.incr("latchkey:n") == 1
 
 
 async def test_a_certificate_nobody_vouches_for_is_refused_and_named(
-    redis_server: RedisServer, relay: Relay
+    redis_server: RedisServer, relay: FaultProxy
 ) -> None:
     async with Member(over_tls(redis_server.member_url, relay)).running() as one:
         await until(lambda: "certificate" in one.bus.status()[1].lower(), "refused")

@@ -1,0 +1,16 @@
+"""All faults, in the order they are done; the one that forgets everything comes last."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.drills.faults import clocks, links, redis, rolling, services
+
+ALL: Final = (
+    *services.FAULTS,
+    *rolling.FAULTS,
+    *redis.FAULTS,
+    *links.FAULTS,
+    *clocks.FAULTS,
+    redis.FORGETTING,
+)

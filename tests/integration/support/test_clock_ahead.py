@@ -1,0 +1,39 @@
+"""Services whose wall clocks are wrong, and nothing else."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from shared.device.client import DeviceClient
+from shared.device.handshake import Challenge
+from tests.e2e.people import pair
+from tests.support.stack import Stack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.service import ServiceProcess
+
+AHEAD_SECONDS: Final = (600.0, -600.0, 0.0)
+NEAR_SECONDS: Final = 60.0
+
+
+async def seconds_ahead(gateway: ServiceProcess) -> float:
+    """Return what a gateway's challenge says, compared with the time here."""
+    async with DeviceClient(gateway.ws_url, None) as client:
+        challenge = await client.challenge()
+    assert isinstance(challenge, Challenge)
+    return challenge.ts / 1000 - time.time()
+
+
+async def test_each_lives_in_a_time_of_its_own_and_all_work(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, approvals=1, gateways=len(AHEAD_SECONDS))
+    for gateway, ahead in zip(stack.gateways, AHEAD_SECONDS, strict=True):
+        gateway.clock_ahead_seconds = ahead
+    with stack:
+        for gateway, ahead in zip(stack.gateways, AHEAD_SECONDS, strict=True):
+            assert abs(await seconds_ahead(gateway) - ahead) < NEAR_SECONDS
+        visitor = await pair(stack)
+        for gateway in stack.gateways:
+            await visitor.visits(gateway)

@@ -1,0 +1,185 @@
+"""A way to Redis that a test has in its hands: with TLS, and with the faults that networks have."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+HOST: Final = "127.0.0.1"
+READ_BYTES: Final = 65_536
+QUEUED_READS_LIMIT: Final = 1_000
+"""How many reads are under way in one direction of a connection; above it, the sender waits."""
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class Way(Enum):
+    """The two directions, seen from the client."""
+
+    THERE = auto()
+    BACK = auto()
+
+
+class FaultProxy:
+    """Carries TCP connections to a port; with `tls`, its clients speak TLS.
+
+    It passes everything on until it is told otherwise, and each of `pass_on`, `delay`, `hold`,
+    `cut` and `reset` ends the one before. What is held is kept, and carried once it passes again,
+    as the network does that lost every packet for a while.
+    """
+
+    def __init__(self, port: int, tls: SSLContext | None = None) -> None:
+        self._to = port
+        self._tls = tls
+        self._gates = {way: _Gate() for way in Way}
+        self._carrying: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._ending: _Ending | None = None
+        self.port = 0
+        self.accepted = 0
+
+    @property
+    def connections(self) -> int:
+        """How many connections clients have open here."""
+        return len(self._writers) // 2
+
+    def pass_on(self) -> None:
+        """Carry everything at once, what was held first."""
+        self._ending = None
+        for gate in self._gates.values():
+            gate.pass_on()
+
+    def delay(self, seconds: float) -> None:
+        """Carry everything so much later, each way."""
+        self.pass_on()
+        for gate in self._gates.values():
+            gate.delay_seconds = seconds
+
+    def hold(self, *ways: Way) -> None:
+        """Keep all that comes, in these directions or in both; connections are taken as ever."""
+        self.pass_on()
+        for way in ways or Way:
+            self._gates[way].hold()
+
+    def cut(self) -> None:
+        """Close all connections in good order, and each that comes from now on."""
+        self._end_all(_Ending.CLOSE)
+
+    def reset(self) -> None:
+        """Close all connections with a reset, and each that comes from now on."""
+        self._end_all(_Ending.RESET)
+
+    def swallow(self) -> None:
+        """Let what is connected carry nothing more, without closing it; others are carried."""
+        for task in self._carrying:
+            task.cancel()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._relay, HOST, 0, ssl=self._tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.swallow()
+        await asyncio.gather(*self._carrying, return_exceptions=True)
+        for writer in self._writers:
+            writer.close()
+        await self._server.wait_closed()
+
+    def _end_all(self, ending: _Ending) -> None:
+        self.pass_on()
+        self._ending = ending
+        for writer in list(self._writers):
+            _end(writer, ending)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        try:
+            there, back = await asyncio.open_connection(HOST, self._to)
+        except OSError:
+            _end(writer, _Ending.RESET)
+            return
+        ends = {writer, back}
+        if self._ending is not None:
+            for end in ends:
+                _end(end, self._ending)
+            return
+        self._writers |= ends
+        both = [
+            asyncio.create_task(self._gates[Way.THERE].carry(reader, back)),
+            asyncio.create_task(self._gates[Way.BACK].carry(there, writer)),
+        ]
+        self._carrying.update(both)
+        await asyncio.wait(both)
+        self._carrying.difference_update(both)
+        if not any(task.cancelled() for task in both):
+            self._writers -= ends
+
+
+class _Ending(Enum):
+    CLOSE = auto()
+    RESET = auto()
+
+
+class _Gate:
+    """One direction of all connections."""
+
+    def __init__(self) -> None:
+        self.delay_seconds = 0.0
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def pass_on(self) -> None:
+        self.delay_seconds = 0.0
+        self._open.set()
+
+    def hold(self) -> None:
+        self._open.clear()
+
+    async def carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        """Carry one connection's data until its end, and that end."""
+        now = asyncio.get_running_loop().time
+        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUED_READS_LIMIT)
+
+        async def read() -> None:
+            data = b"?"
+            while data:
+                try:
+                    data = await source.read(READ_BYTES)
+                except OSError:
+                    data = b""
+                await queue.put((now() + self.delay_seconds, data))
+
+        reading = asyncio.create_task(read())
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    due, data = await queue.get()
+                    await asyncio.sleep(max(0.0, due - now()))
+                    await self._open.wait()
+                    if not data:
+                        break
+                    target.write(data)
+                    await target.drain()
+            target.close()
+        finally:
+            reading.cancel()
+
+
+def _end(writer: asyncio.StreamWriter, ending: _Ending) -> None:
+    if ending is _Ending.CLOSE:
+        writer.close()
+        return
+    handle = writer.get_extra_info("socket")
+    # The option is the socket's, whichever descriptor it is set through; asyncio has no way to.
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(handle.fileno())) as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    writer.transport.abort()

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploy.local.places import ROOT
+from tests.drills.exits import MISSING
+from tests.drills.faults import ALL
+from tests.drills.settings import APPROVALS, GATEWAYS
+
+if TYPE_CHECKING:
+    from tests.drills.fault import Fault
+
+
+def test_what_is_missing_is_named_with_what_installs_it() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.drills"],
+        cwd=ROOT,
+        env={"PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == MISSING
+    assert "redis-server" in ended.stderr
+    assert "apt install haproxy redis-server" in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_each_fault_has_a_name_of_its_own() -> None:
+    names = [fault.name for fault in ALL]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("fault", ALL, ids=lambda fault: fault.name)
+def test_a_fault_is_done_to_replicas_there_are(fault: Fault) -> None:
+    there = {f"gateway-{number + 1}" for number in range(GATEWAYS)}
+    there |= {f"approval-{number + 1}" for number in range(APPROVALS)}
+    assert fault.cases == ("",) or set(fault.cases) <= there
+
+
+def test_what_forgets_everything_comes_last() -> None:
+    assert [fault.promise.forgets for fault in ALL].index(True) == len(ALL) - 1

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.drills.grants import Grants
+
+
+@pytest.fixture
+def grants() -> Grants:
+    """Return grants in which `device` may come in from 10 to 20, and again from 30 on."""
+    grants = Grants()
+    grants.grant("device", 10.0)
+    grants.void("device", 20.0)
+    grants.grant("device", 30.0)
+    return grants
+
+
+@pytest.mark.parametrize(
+    ("began", "at", "may"),
+    [
+        (8.0, 9.9, False),
+        (9.0, 10.1, True),
+        (19.9, 21.0, True),
+        (20.0, 20.1, False),
+        (21.0, 29.0, False),
+        (29.0, 30.0, True),
+        (40.0, 40.1, True),
+    ],
+)
+def test_who_may_have_been_let_in(grants: Grants, began: float, at: float, may: bool) -> None:  # noqa: FBT001  a case
+    assert grants.may_enter("device", began, at) is may
+    assert not grants.may_enter("stranger", began, at)
+
+
+def test_who_was_paired_all_the_while(grants: Grants) -> None:
+    assert grants.holds("device", 11.0, 19.0)
+    assert not grants.holds("device", 9.0, 11.0)
+    assert not grants.holds("device", 19.0, 21.0)
+    assert not grants.holds("device", 15.0, 35.0)
+
+
+def test_what_is_approved_after_all_was_forgotten_stays(grants: Grants) -> None:
+    grants.grant("other", 41.0)
+    grants.void_all(40.0, 42.0)
+    assert not grants.stands("device")
+    assert grants.stands("other")
+    assert not grants.may_enter("device", 42.0, 43.0)
