@@ -91,6 +91,20 @@ def frame_bytes(
     return head + bytes(4) + payload
 
 
+def upgrade_bytes(port: int, *, path: str = "/", headers: Sequence[tuple[str, str]] = ()) -> bytes:
+    """Return a request for a WebSocket."""
+    own = [("Host", f"{_HOST}:{port}")] if "Host" not in dict(headers) else []
+    lines = [
+        f"GET {path} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in (*own, *headers)),
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
 class RawSocket:
     """One connection. `status` is what HTTP said, 101 for a WebSocket; `body` what came with it."""
 
@@ -145,16 +159,11 @@ class RawSocket:
         self, port: int, *, path: str = "/", headers: Sequence[tuple[str, str]] = ()
     ) -> None:
         """Ask for a WebSocket."""
-        own = [("Host", f"{_HOST}:{port}")] if "Host" not in dict(headers) else []
-        lines = [
-            f"GET {path} HTTP/1.1",
-            *(f"{name}: {value}" for name, value in (*own, *headers)),
-            "Connection: Upgrade",
-            "Upgrade: websocket",
-            "Sec-WebSocket-Version: 13",
-            f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
-        ]
-        await self.send_bytes("\r\n".join([*lines, "", ""]).encode())
+        await self.send_bytes(upgrade_bytes(port, path=path, headers=headers))
+        await self.upgraded()
+
+    async def upgraded(self) -> None:
+        """Take the answer to an upgrade."""
         while b"\r\n\r\n" not in self._buffer:
             await self._more()
         head, _, rest = bytes(self._buffer).partition(b"\r\n\r\n")
