@@ -143,7 +143,8 @@ class Recording:
                 found.merge(phase.tally.histogram)
         return found
 
-    def when_back(self, percent: float) -> float | None:
-        """Return when so many of a hundred of a storm's connections were back."""
+    def when_back(self, percent: float, whole: int) -> float | None:
+        """Return when so many of a hundred of a storm's connections were back; None: never."""
         times = sorted(self.back)
-        return times[max(0, -(-int(len(times) * percent) // 100) - 1)] if times else None
+        nth = max(1, -(-int(whole * percent) // 100))
+        return times[nth - 1] if nth <= len(times) else None

@@ -12,6 +12,7 @@ import msgspec
 from tests.load.findings import findings
 from tests.load.plan import Scenario
 from tests.load.servers import ServerPoint, ServerUse, server_points, server_uses
+from tests.load.verdicts import Kind
 
 if TYPE_CHECKING:
     from tests.load.ground import Ground
@@ -235,9 +236,11 @@ def _moments(plan: Plan, run: Run) -> Moments:
     for one in ended:
         closes[one.code, one.reason] = closes.get((one.code, one.reason), 0) + 1
     found = Moments(closes=[Row("closed", "", *close, count) for close, count in closes.items()])
-    if run.dropped is not None and record.back:
+    if run.dropped is not None:
+        dropped = run.dropped
+        whole = len(ended) or record.phases[0].tally.of(Kind.ADMITTED)
         found.back50, found.back99, found.back100 = (
-            (at - run.dropped) * 1e3 if (at := record.when_back(percent)) is not None else None
+            (at - dropped) * 1e3 if (at := record.when_back(percent, whole)) is not None else None
             for percent in (50, 99, 100)
         )
     if plan.scenario is Scenario.REVOKE and ended and run.calls:
