@@ -193,7 +193,7 @@ class Holding:
         delta = self._deltas.get(session.phase)
         if delta is None:
             delta = self._deltas[session.phase] = Delta(session.phase)
-        delta.add(session, float("inf"))
+        delta.add(session)
 
     def _stop(self) -> None:
         self._stopping = True

@@ -32,9 +32,14 @@ class PhaseRecord:
         return max(self.end - self.begin, 1e-9)
 
     @property
+    def verdicts(self) -> int:
+        """Verdicts as they should be; of churn those that came while the phase lasted."""
+        return self.tally.verdicts if self.is_churn else self.tally.right
+
+    @property
     def per_second(self) -> float:
-        """Verdicts as they should be, a second; of churn those within the phase."""
-        return (self.tally.in_time if self.is_churn else self.tally.right) / self.seconds
+        """Those verdicts, a second."""
+        return self.verdicts / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
