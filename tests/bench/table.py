@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from tests.load.notes import SATURATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from tests.bench.measuring import Figures
-
-SATURATED: Final = 0.9
 
 
 def churn_table(title: str, rounds: Mapping[str, Sequence[Figures]]) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
+from bisect import bisect_left
 from itertools import cycle
 from typing import TYPE_CHECKING, Final
 
@@ -98,7 +99,10 @@ class Churn:
 
     def ended(self, session: Session) -> None:
         del self._live[session]
-        self._delta(session.phase).add(session, self._ends[session.phase])
+        if self._delta(session.phase).add(session):
+            lasting = bisect_left(self._ends, session.decided)
+            if lasting < len(self._ends):
+                self._delta(lasting).verdicts += 1
         if self._phase is not None:
             if session.decided:
                 self._go_on()

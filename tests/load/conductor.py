@@ -69,6 +69,7 @@ class Conductor:
                 ticking.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await ticking
+                self._last_tick()
                 self._display.close()
 
     def begin(self, phase: PhaseRecord) -> None:
@@ -99,6 +100,12 @@ class Conductor:
                 name = self._current.name
                 self._display.point(name, at - self._began, point, self.watch.busy_now())
             await asyncio.sleep(TICK_SECONDS - (time.monotonic() - at))
+
+    def _last_tick(self) -> None:
+        """Keep what came after the last whole stretch, unless it is too short to say a rate."""
+        points = self.recording.points
+        if points and time.monotonic() - points[-1].at > TICK_SECONDS / 2:
+            self.recording.tick(self.watch.take())
 
     def _jobs(self, identities: Sequence[Identity]) -> list[Job]:
         plan, target = self.plan, self.ground.target

@@ -41,11 +41,6 @@ class Crew:
         self._problem: CrewError | None = None
         self._changed = asyncio.Event()
 
-    @property
-    def pids(self) -> list[int]:
-        """The workers' process numbers."""
-        return [process.pid for process in self._processes if process.pid is not None]
-
     def order(self, order: Order) -> None:
         """Tell all workers."""
         for pipe in self._pipes:

@@ -38,13 +38,12 @@ class Identity:
 class LoadDevice:
     """One device, with all of its `connect` ready but clock, nonce and signature."""
 
-    __slots__ = ("_frame", "_key", "_signed", "approved", "device_id", "index")
+    __slots__ = ("_frame", "_key", "_signed", "approved", "index")
 
     def __init__(self, identity: Identity, gateway_token: str, index: int) -> None:
         self.index = index
         self.approved = identity.approved
         self._key = DeviceKey(identity.seed)
-        self.device_id = self._key.device_id
         credentials = (
             Credentials(device_token=identity.device_token)
             if identity.device_token
@@ -60,7 +59,7 @@ class LoadDevice:
         before_clock, rest = rest.split(str(_NOW_MS))
         before_nonce, end = rest.split(_NONCE)
         self._frame = head, before_clock, before_nonce, end
-        who = f"{self.device_id}|{PROFILE.client_id}|{PROFILE.mode}|{PROFILE.role}|"
+        who = f"{self._key.device_id}|{PROFILE.client_id}|{PROFILE.mode}|{PROFILE.role}|"
         self._signed = f"v3|{who}|", f"|{token}|", f"|{PROFILE.platform}|"
 
     def connect(self, nonce: str, now_ms: int) -> bytes:

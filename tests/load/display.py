@@ -21,10 +21,6 @@ class Display:
         self._live = stream.isatty()
         self._last = 0.0
 
-    def say(self, text: str) -> None:
-        """Say one thing, on a line of its own."""
-        self._write(f"{CLEAR_LINE if self._live else ''}{text}\n")
-
     def count(self, what: str, done: int, whole: int) -> None:
         """Say how far something has come."""
         if self._live:

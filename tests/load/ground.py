@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -59,11 +59,13 @@ def ground(plan: Plan, environ: Mapping[str, str]) -> Iterator[Ground]:
     env = {"GATEWAY_CONNECTION_LIMIT": str(max(20_000, plan.connections + CONNECTIONS_BESIDE))}
     if plan.sources == 1 and not plan.sources_given:
         env["GATEWAY_PREAUTH_LIMIT_PER_ADDRESS"] = str(NO_LIMIT)  # there is no other address
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        Stack(Path(directory), gateways=1, gateway_env=env) as stack,
-    ):
-        yield own(stack, plan)
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        try:
+            started = stack.enter_context(Stack(directory, gateways=1, gateway_env=env))
+        except AssertionError as error:
+            raise NoGround(f"a stack of its own did not start: {error}") from error
+        yield own(started, plan)
 
 
 def own(stack: Stack, plan: Plan) -> Ground:

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from array import array
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from tests.load.messages import ComeBack, Ended, Order, Progress
@@ -49,7 +50,9 @@ class Holding:
         self._loop = asyncio.get_running_loop()
         self._live: dict[Session, None] = {}
         self._held: dict[Session, None] = {}
-        self._waiting = list(range(hold.first_slot + hold.connections - 1, hold.first_slot - 1, -1))
+        slots = range(hold.first_slot, hold.first_slot + hold.connections)
+        self._waiting = deque((slot, OPENING) for slot in slots)
+        self._timer: asyncio.TimerHandle | None = None
         self._left = hold.connections
         self._fails: dict[int, int] = {}
         self._deltas: dict[int, Delta] = {}
@@ -132,14 +135,28 @@ class Holding:
     # Inside
 
     def _open(self) -> None:
+        """Begin what waits, as many at a time and as fast as they may be."""
         now = time.monotonic()
         while self._waiting and len(self._live) < self._hold.in_flight:
             if self._hold.pace is not None:
                 if self._next > now:
-                    self._loop.call_later(self._next - now, self._open)
+                    if self._timer is None:
+                        self._timer = self._loop.call_later(self._next - now, self._due)
                     return
                 self._next = max(self._next, now - 1) + 1 / self._hold.pace
-            self._begin(self._waiting.pop(), OPENING)
+            self._begin(*self._waiting.popleft())
+
+    def _due(self) -> None:
+        self._timer = None
+        self._open()
+
+    def _again(self, slot: int, phase: int) -> None:
+        """Begin once more: at once, as a client would, unless there is a pace to keep."""
+        if self._hold.pace is None:
+            self._begin(slot, phase)
+        else:
+            self._waiting.append((slot, phase))
+            self._open()
 
     def _begin(self, slot: int, phase: int) -> None:
         if self._stopping:
@@ -159,7 +176,7 @@ class Holding:
             )
         if self._coming_back is not None:
             self._loop.call_later(
-                random.uniform(0, self._coming_back.jitter), self._begin, session.slot, COMING_BACK
+                random.uniform(0, self._coming_back.jitter), self._again, session.slot, COMING_BACK
             )
 
     def _try_again(self, session: Session) -> None:
@@ -170,13 +187,13 @@ class Holding:
             self._left -= 1
             return
         wait = min(BACK_OFF_MOST_SECONDS, BACK_OFF_SECONDS * 2 ** (fails - 1))
-        self._loop.call_later(wait * random.uniform(0.5, 1), self._begin, slot, session.phase)
+        self._loop.call_later(wait * random.uniform(0.5, 1), self._again, slot, session.phase)
 
     def _count(self, session: Session) -> None:
         delta = self._deltas.get(session.phase)
         if delta is None:
             delta = self._deltas[session.phase] = Delta(session.phase)
-        delta.add(session, float("inf"))
+        delta.add(session)
 
     def _stop(self) -> None:
         self._stopping = True

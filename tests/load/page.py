@@ -56,7 +56,7 @@ def _head(report: Report) -> str:
 
 
 def _figures(report: Report, counted: Sequence[PhaseReport]) -> str:
-    figures: list[tuple[str, str]] = []
+    figures = moments_of(report.moments)
     main = max(counted, key=lambda phase: phase.latency_ms.count)
     latency = main.latency_ms
     if latency.count:
@@ -76,7 +76,6 @@ def _figures(report: Report, counted: Sequence[PhaseReport]) -> str:
         for use in counted[-1].servers
         if use.bytes_per_connection is not None
     ]
-    figures += moments_of(report.moments)
     cells = "".join(
         f"<div><strong>{escape(value)}</strong><span>{escape(what)}</span></div>"
         for value, what in figures
@@ -89,34 +88,17 @@ def _ms(value: float) -> str:
 
 
 def _phases(phases: Sequence[PhaseReport]) -> str:
-    rows = "".join(
-        f"<tr><th>{escape(phase.name)}{'' if phase.counted else ' (not counted)'}</th>"
-        + "".join(
-            f"<td>{value}</td>"
-            for value in (
-                f"{phase.seconds:.1f}",
-                f"{phase.latency_ms.count:,}",
-                f"{phase.per_second:,.0f}",
-                *(
-                    f"{ms:,.1f}"
-                    for ms in (
-                        phase.latency_ms.p50,
-                        phase.latency_ms.p90,
-                        phase.latency_ms.p99,
-                        phase.latency_ms.p999,
-                        phase.latency_ms.max,
-                    )
-                ),
-            )
-        )
-        + "</tr>"
-        for phase in phases
-    )
-    return _table(
-        "Phases",
-        ("", "seconds", "verdicts", "a second", "p50 ms", "p90", "p99", "p99.9", "max"),
-        rows,
-    )
+    rows = ""
+    for phase in phases:
+        latency = phase.latency_ms
+        times = (latency.p50, latency.p90, latency.p99, latency.p999, latency.max)
+        numbers = [f"{phase.seconds:.1f}", f"{latency.count:,}", f"{phase.per_second:,.0f}"]
+        numbers += [f"{ms:,.1f}" if latency.count else "" for ms in times]
+        name = f"{escape(phase.name)}{'' if phase.counted else ' (not counted)'}"
+        cells = "".join(f"<td>{number}</td>" for number in numbers)
+        rows += f"<tr><th>{name}</th>{cells}</tr>"
+    heads = ("", "seconds", "verdicts", "a second", "p50 ms", "p90", "p99", "p99.9", "max")
+    return _table("Phases", heads, rows)
 
 
 def _outcomes(report: Report) -> str:

@@ -32,9 +32,14 @@ class PhaseRecord:
         return max(self.end - self.begin, 1e-9)
 
     @property
+    def verdicts(self) -> int:
+        """Verdicts as they should be; of churn those that came while the phase lasted."""
+        return self.tally.verdicts if self.is_churn else self.tally.right
+
+    @property
     def per_second(self) -> float:
-        """Verdicts as they should be, a second; of churn those within the phase."""
-        return (self.tally.in_time if self.is_churn else self.tally.right) / self.seconds
+        """Those verdicts, a second."""
+        return self.verdicts / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,8 @@ class Recording:
                 found.merge(phase.tally.histogram)
         return found
 
-    def when_back(self, percent: float) -> float | None:
-        """Return when so many of a hundred of a storm's connections were back."""
+    def when_back(self, percent: float, whole: int) -> float | None:
+        """Return when so many of a hundred of a storm's connections were back; None: never."""
         times = sorted(self.back)
-        return times[max(0, -(-int(len(times) * percent) // 100) - 1)] if times else None
+        nth = max(1, -(-int(whole * percent) // 100))
+        return times[nth - 1] if nth <= len(times) else None

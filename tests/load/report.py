@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tests.load.findings import findings
+from tests.load.notes import notes
 from tests.load.plan import Scenario
 from tests.load.servers import ServerPoint, ServerUse, server_points, server_uses
+from tests.load.verdicts import Kind
 
 if TYPE_CHECKING:
     from tests.load.ground import Ground
@@ -19,12 +21,6 @@ if TYPE_CHECKING:
     from tests.load.plan import Plan
     from tests.load.recording import PhaseRecord
     from tests.load.scenarios import Run
-
-SATURATED = 0.9
-"""From this share of a core on, a worker is taken to be what limits the load."""
-
-LATE_MS = 20.0
-"""From here on a late start is worth a word."""
 
 
 class Latency(msgspec.Struct, rename="camel"):
@@ -134,7 +130,7 @@ def make_report(plan: Plan, ground: Ground, run: Run) -> Report:
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         plan=_plan(plan),
         findings=findings(plan, run),
-        notes=_notes(plan, run, workers),
+        notes=notes(plan, run, workers),
         phases=[_phase(phase, plan, run, begin) for phase in record.phases if phase.end],
         points=[
             PointReport(
@@ -170,27 +166,6 @@ def _plan(plan: Plan) -> dict[str, Any]:
     values = {name: value for name, value in asdict(plan).items() if name not in hidden}
     builtins: dict[str, Any] = msgspec.to_builtins(values)
     return builtins
-
-
-def _notes(plan: Plan, run: Run, workers: list[WorkerReport]) -> list[str]:
-    found = []
-    busiest = max((one.busy for one in workers), default=0.0)
-    if busiest >= SATURATED:
-        found.append(
-            f"load saturated: a worker used {busiest:.0%} of its core, so the load may be the "
-            "limit (--workers)"
-        )
-    late = max((one.late_ms for one in workers), default=0.0)
-    if late >= LATE_MS:
-        found.append(
-            f"starts were up to {late:.0f} ms late: the load did not get its core, and latencies, "
-            "which count from the intended start, show it"
-        )
-    if plan.pace is not None:
-        found.append(f"paced: no more than {plan.pace:g} connections begun a second")
-    if not any(run.watch.samples.values()):
-        found.append("the servers' processes cannot be seen from here: no CPU, no memory")
-    return found
 
 
 def _phase(phase: PhaseRecord, plan: Plan, run: Run, begin: float) -> PhaseReport:
@@ -235,9 +210,11 @@ def _moments(plan: Plan, run: Run) -> Moments:
     for one in ended:
         closes[one.code, one.reason] = closes.get((one.code, one.reason), 0) + 1
     found = Moments(closes=[Row("closed", "", *close, count) for close, count in closes.items()])
-    if run.dropped is not None and record.back:
+    if run.dropped is not None:
+        dropped = run.dropped
+        whole = len(ended) or record.phases[0].tally.of(Kind.ADMITTED)
         found.back50, found.back99, found.back100 = (
-            (at - run.dropped) * 1e3 if (at := record.when_back(percent)) is not None else None
+            (at - dropped) * 1e3 if (at := record.when_back(percent, whole)) is not None else None
             for percent in (50, 99, 100)
         )
     if plan.scenario is Scenario.REVOKE and ended and run.calls:

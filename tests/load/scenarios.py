@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from tests.load.approval import ApprovalError
 from tests.load.conductor import Conductor
 from tests.load.devices import PROFILE
 from tests.load.messages import ComeBack, Stop
@@ -156,9 +157,12 @@ async def _revoke(conductor: Conductor, approval: Approval, identities: Sequence
         await conductor.until(lambda: False, SETTLE_SECONDS)
         run.lost = len(record.ended)
         conductor.begin(closing)
-        async with asyncio.TaskGroup() as group:
-            for index, identity in enumerate(identities):
-                group.create_task(revoke(index, identity.device_id))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index, identity in enumerate(identities):
+                    group.create_task(revoke(index, identity.device_id))
+        except* ApprovalError as errors:
+            raise errors.exceptions[0] from None
         await conductor.until(lambda: len(record.ended) >= opened, CLOSED_SECONDS)
         conductor.end(closing)
         await _stop(conductor, run)

@@ -19,7 +19,7 @@ _EDGE: Final = 0.05
 class ServerUse(msgspec.Struct, rename="camel", omit_defaults=True):
     """What the processes of one role used in a phase.
 
-    `cpu_us_each` is CPU in microseconds for each right verdict, `busy` the share of a core,
+    `cpu_us_each` is CPU in microseconds for each verdict as it should be, `busy` the share of a core,
     `bytes_per_connection` what resident memory grew by since the run began, for each one held.
     """
 
@@ -61,8 +61,8 @@ def server_uses(watch: Watch, phase: PhaseRecord, *, held: int = 0) -> list[Serv
         use = found.setdefault(one.role, ServerUse(one.role, 0.0, None, 0, 0, 0, 0, 0))
         cpu = last.cpu_seconds - first.cpu_seconds
         use.busy += cpu / (last.at - first.at)
-        if phase.tally.right:
-            use.cpu_us_each = (use.cpu_us_each or 0.0) + cpu / phase.tally.right * 1e6
+        if phase.verdicts:
+            use.cpu_us_each = (use.cpu_us_each or 0.0) + cpu / phase.verdicts * 1e6
         use.rss_bytes += last.rss_bytes
         use.rss_growth_bytes += last.rss_bytes - settled.rss_bytes
         use.descriptors += last.descriptors

@@ -28,7 +28,8 @@ section{margin-top:2rem}
 .wide{overflow-x:auto}
 table{width:100%;margin-top:.5rem;border-collapse:collapse}
 th,td{padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line);text-align:right;font-weight:400}
-th:first-child,.said{text-align:left}
+th:first-child,th.said,td.said{text-align:left}
+td.said,th.said{padding-left:.6rem}
 tbody th{font-weight:600}
 thead th{color:var(--soft);font-size:.85rem}
 svg{display:block;width:100%;min-width:34rem;height:auto;margin-top:.4rem}

@@ -21,22 +21,22 @@ class Delta:
     """What ended in one phase since the last report.
 
     `latencies`, in us from the intended start to the verdict, are of those that were judged as was
-    right; `in_time` counts those whose verdict came before the phase was over.
+    right; `verdicts` counts such that came while the phase lasted, whenever their attempts began.
     """
 
     phase: int
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     latencies: array[int] = field(default_factory=lambda: array("Q"))
-    in_time: int = 0
+    verdicts: int = 0
 
-    def add(self, session: Session, until: float) -> None:
-        """Count an attempt that has ended."""
+    def add(self, session: Session) -> bool:
+        """Count an attempt that has ended; says whether it was judged as was right."""
         outcome = session.outcome
         self.outcomes[outcome] += 1
-        if outcome.kind is Kind.ADMITTED or outcome.kind is Kind.REFUSED:
+        right = outcome.kind is Kind.ADMITTED or outcome.kind is Kind.REFUSED
+        if right:
             self.latencies.append(int((session.decided - session.began) * MICROSECONDS))
-            if session.decided <= until:
-                self.in_time += 1
+        return right
 
 
 @dataclass(slots=True)
@@ -45,13 +45,13 @@ class Tally:
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     histogram: Histogram = field(default_factory=Histogram)
-    in_time: int = 0
+    verdicts: int = 0
 
     def add(self, delta: Delta) -> None:
         """Add what a worker reports."""
         self.outcomes.update(delta.outcomes)
         self.histogram.record(delta.latencies)
-        self.in_time += delta.in_time
+        self.verdicts += delta.verdicts
 
     def of(self, kind: Kind) -> int:
         """Return how many attempts came to this."""

@@ -41,7 +41,7 @@ def churned(*outcomes: Outcome, seconds: float = 2.0, latencies: Sequence[int] =
                     0,
                     outcomes=Counter(outcomes),
                     latencies=array("Q", latencies or [1000] * right),
-                    in_time=right,
+                    verdicts=right,
                 )
             ],
         )

@@ -45,13 +45,21 @@ class TestNumbers:
         assert report.phases[1].servers[0].bytes_per_connection == pytest.approx((3 << 20) / 10)
 
     def test_of_a_storm(self) -> None:
-        plan, run = held(Scenario.STORM, 10)
+        plan, run = held(Scenario.STORM, 100)
         run.dropped = 101.0
         run.recording.back = [101.0 + n / 100 for n in range(1, 101)]
         moments = make_report(plan, GROUND, run).moments
         assert moments.back50 == pytest.approx(500)
         assert moments.back99 == pytest.approx(990)
         assert moments.back100 == pytest.approx(1000)
+
+    def test_of_a_storm_from_which_some_did_not_come_back(self) -> None:
+        plan, run = held(Scenario.STORM, 100)
+        run.dropped = 101.0
+        run.recording.back = [101.0 + n / 100 for n in range(1, 61)]
+        moments = make_report(plan, GROUND, run).moments
+        assert moments.back50 == pytest.approx(500)
+        assert (moments.back99, moments.back100) == (None, None)
 
     def test_of_a_revocation(self) -> None:
         ended = [Ended(n, n % 2, 101.5 + n / 10, 4001, "device removed") for n in range(4)]
