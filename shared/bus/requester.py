@@ -42,6 +42,8 @@ QUESTIONS_IN_FLIGHT_LIMIT: Final = 1024
 class Requester:
     """Asks approval replicas. Questions raised in one turn of the loop travel in one message.
 
+    So do those that are raised while a message is on its way to Redis: they could not leave before
+    it has arrived, and many in one message cost little more than one.
     There is no task and no timer for a question. An answer counts if its question is open and was
     put to that responder, be it by an earlier try; all others are dropped and counted.
     """
@@ -69,6 +71,10 @@ class Requester:
         self._limit = in_flight_limit
         self._open: dict[int, OpenQuestion] = {}
         self._raised: list[OpenQuestion] = []
+        self._raised_at = 0.0
+        """Since when the first of them waits."""
+        self._leaving = 0
+        """How many messages are on their way to Redis."""
         self._last_id = 0
         self._stopped = False
         self._tries = Tries(
@@ -126,6 +132,7 @@ class Requester:
         raised = OpenQuestion(self._last_id, msgspec.Raw(question), size, future)
         self._open[self._last_id] = raised
         if not self._raised:
+            self._raised_at = self._clock.monotonic()
             self._loop.call_soon(self._flush)
         self._raised.append(raised)
         return future
@@ -171,9 +178,11 @@ class Requester:
             self._tries.fail(batch)
 
     def _flush(self) -> None:
-        """Send what was raised in the turn that just ended."""
+        """Send what was raised, unless a message is still on its way."""
+        if self._leaving:
+            return
         raised, self._raised = self._raised, []
-        deadline = self._clock.monotonic() + self._deadline_seconds
+        deadline = self._raised_at + self._deadline_seconds
         part: list[OpenQuestion] = []
         size = 0
         for question in raised:
@@ -182,11 +191,23 @@ class Requester:
                 continue
             size += question.size
             if part and (size > BATCH_LIMIT_BYTES or len(part) == QUESTIONS_PER_MESSAGE):
-                self._tries.advance(Batch(part, deadline))
+                self._send(Batch(part, deadline))
                 part, size = [], question.size
             part.append(question)
         if part:
-            self._tries.advance(Batch(part, deadline))
+            self._send(Batch(part, deadline))
+
+    def _send(self, batch: Batch) -> None:
+        self._tries.advance(batch)
+        if batch.publishing is not None and not batch.publishing.done():
+            self._leaving += 1
+            batch.publishing.add_done_callback(self._left)
+
+    def _left(self, _publishing: asyncio.Future[int]) -> None:
+        """Take notice that a message has arrived at Redis, or is given up."""
+        self._leaving -= 1
+        if self._raised:
+            self._flush()
 
     def _dropped(self, number: int, question: OpenQuestion | None) -> None:
         if question is not None:

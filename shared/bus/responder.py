@@ -73,7 +73,8 @@ A future stands for a reply that takes longer; those that are there do not wait 
 class Responder:
     """Takes messages of questions and publishes what the handler replies.
 
-    Answers that are ready in the same turn of the loop for the same gateway travel in one message.
+    Answers for the same gateway travel in one message that are ready in the same turn of the loop,
+    or while a message is on its way to Redis.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class Responder:
             if unfinished:
                 await asyncio.wait(unfinished)
         self._stopped = True
-        self._flush()
+        self._publish_ready()
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=LEAVE_SECONDS)
 
@@ -191,7 +192,11 @@ class Responder:
         self._ready.setdefault(sender, []).extend(answers)
 
     def _flush(self) -> None:
-        """Publish the answers of the turn that just ended."""
+        """Publish what is ready, unless a message is still on its way."""
+        if not self._leaving:
+            self._publish_ready()
+
+    def _publish_ready(self) -> None:
         ready, self._ready = self._ready, {}
         for sender, answers in ready.items():
             part: list[ItemAnswer] = []
@@ -225,6 +230,8 @@ class Responder:
 
     def _left(self, answers: int, leaving: asyncio.Future[int]) -> None:
         self._leaving.discard(leaving)
+        if self._ready:
+            self._flush()
         if leaving.cancelled():
             self._count(counters.ANSWERS_LOST, answers, why="redis")
             return
