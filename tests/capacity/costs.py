@@ -36,16 +36,16 @@ class Costs:
 
 
 MEASURED: Final = Costs(
-    admission_gateway_us=1007,
-    admission_approval_us=257,
-    admission_redis_us=36,
-    refusal_gateway_us=742,
-    beat_approval_us=1750,
-    beat_redis_us=812,
-    change_approval_us=3200,
-    change_redis_us=800,
+    admission_gateway_us=479,
+    admission_approval_us=85,
+    admission_redis_us=15,
+    refusal_gateway_us=469,
+    beat_approval_us=1375,
+    beat_redis_us=750,
+    change_approval_us=1500,
+    change_redis_us=525,
     idle_gateway_us=4,
-    connection_bytes=19_362,
-    record_bytes=1_255,
+    connection_bytes=5_630,
+    record_bytes=1_227,
     news_bytes=258,
 )
