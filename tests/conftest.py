@@ -14,8 +14,10 @@ from tests.support.stack import Stack
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A shell's background ignores SIGINT, and the programs that tests interrupt would inherit that.
+# A shell's background ignores SIGINT, and nohup SIGHUP: the programs that tests end would inherit
+# that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class StartStack(Protocol):
