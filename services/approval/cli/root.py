@@ -13,27 +13,29 @@ from services.approval.cli.making_secrets import secrets
 from services.approval.cli.replicas import replicas
 from shared.version import VERSION
 
+_HELP = """Let devices in, keep others out, and find out what is wrong.
+
+\b
+  latchkey devices list                 who waits, and who is in
+  latchkey devices approve --latest     look at the newest request, and approve it
+  latchkey doctor wss://my-gateway      why does a device not get in?
+
+Talks to the approval service at APPROVAL_URL with APPROVAL_ADMIN_TOKEN, both from the
+environment; `make run` keeps the token in .data/secrets.env, which is read too.
+"""
 _EPILOG = "\b\nExit codes:\n" + "\n".join(
     f"  {code:<4} {code.meaning.replace('`', '')}" for code in Exit
 )
 
 
 @click.group(
+    help=_HELP,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(VERSION, prog_name="latchkey")
 def latchkey() -> None:
-    r"""Let devices in, keep others out, and find out what is wrong.
-
-    \b
-      latchkey devices list                 who waits, and who is in
-      latchkey devices approve --latest     look at the newest request, and approve it
-      latchkey doctor wss://my-gateway      why does a device not get in?
-
-    Talks to the approval service at APPROVAL_URL with APPROVAL_ADMIN_TOKEN, both from the
-    environment; `make run` keeps the token in .data/secrets.env, which is read too.
-    """
+    """Let devices in, keep others out, and find out what is wrong."""
 
 
 for _command in (devices, replicas, audit, backup, restore, secrets, doctor):

@@ -52,6 +52,12 @@ def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str
 EVERY_COMMAND = list(leaves(latchkey))
 
 
+@pytest.mark.parametrize("path", [(), ("devices",), *EVERY_COMMAND], ids=" ".join)
+def test_help_is_for_people(path: tuple[str, ...]) -> None:
+    """What tells click how to lay it out is not shown."""
+    assert "\\b" not in run(None, *path, "--help").stdout
+
+
 @pytest.mark.parametrize("path", EVERY_COMMAND, ids=" ".join)
 class TestEveryCommand:
     def test_help_has_an_example_and_json(self, path: tuple[str, ...]) -> None:
