@@ -63,7 +63,9 @@ class Faults:
         }
 
     def draw(self) -> None:
-        """Let one fault begin now."""
+        """Let one fault begin now, unless every process is dead for the moment."""
+        if not self._cluster.members:
+            return
         kind = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
         self.drawn[kind] += 1
         self._kinds[kind]()
