@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,6 +14,9 @@ from shared.device.handshake import Admitted, Refused
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CONTROL_UI
 from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
+
+LOOKS = 10
+"""How often it is looked for a log line that is not there."""
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -193,10 +197,22 @@ async def pair(stack: Stack, profile: Profile = CLI) -> Visitor:
 
 
 def lines(service: ServiceProcess, event: str, **having: object) -> list[dict[str, Any]]:
-    """Return the log lines of one kind that have these fields."""
-    return [
-        line for line in service.logs() if line["event"] == event and having.items() <= line.items()
-    ]
+    """Return the log lines of one kind that have these fields.
+
+    A service writes its lines at the end of a turn of its loop, when a client may have heard
+    already: where there is none, it is looked for a few times more.
+    """
+    found: list[dict[str, Any]] = []
+    for _ in range(LOOKS):
+        found = [
+            line
+            for line in service.logs()
+            if line["event"] == event and having.items() <= line.items()
+        ]
+        if found:
+            break
+        time.sleep(POLL_SECONDS)
+    return found
 
 
 async def approvals_heard(gateway: ServiceProcess, reason: str) -> None:
