@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,10 +12,7 @@ from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Refused
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CONTROL_UI
-from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
-
-LOOKS = 10
-"""How often it is looked for a log line that is not there."""
+from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -82,7 +78,7 @@ class Visitor:
     async def comes_back(self, gateway: ServiceProcess, **how: bool) -> Admitted:
         """Connect after an outage: told to come back for a while, then let in, and leave."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + RECOVERY_SECONDS
+        deadline = loop.time() + RECOVERY_SECONDS
         while True:
             async with self.client(gateway, **how) as client:
                 outcome = await client.connect()
@@ -90,7 +86,7 @@ class Visitor:
                 self.token = outcome.device_token
                 return outcome
             assert outcome.code == "UNAVAILABLE", outcome
-            assert loop.time() < until, f"still away after {RECOVERY_SECONDS} s: {outcome}"
+            assert loop.time() < deadline, f"still away after {RECOVERY_SECONDS} s: {outcome}"
             await asyncio.sleep(POLL_SECONDS)
 
     async def stays(self, gateway: ServiceProcess, **how: bool) -> tuple[DeviceClient, Admitted]:
@@ -197,22 +193,20 @@ async def pair(stack: Stack, profile: Profile = CLI) -> Visitor:
 
 
 def lines(service: ServiceProcess, event: str, **having: object) -> list[dict[str, Any]]:
-    """Return the log lines of one kind that have these fields.
+    """Return the log lines of one kind that have these fields, as far as they are written."""
+    return [
+        line for line in service.logs() if line["event"] == event and having.items() <= line.items()
+    ]
+
+
+async def told(service: ServiceProcess, event: str, **having: object) -> list[dict[str, Any]]:
+    """Return such lines once there is one.
 
     A service writes its lines at the end of a turn of its loop, when a client may have heard
-    already: where there is none, it is looked for a few times more.
+    already.
     """
-    found: list[dict[str, Any]] = []
-    for _ in range(LOOKS):
-        found = [
-            line
-            for line in service.logs()
-            if line["event"] == event and having.items() <= line.items()
-        ]
-        if found:
-            break
-        time.sleep(POLL_SECONDS)
-    return found
+    await until(lambda: lines(service, event, **having), f"{service.name} writes {event} {having}")
+    return lines(service, event, **having)
 
 
 async def approvals_heard(gateway: ServiceProcess, reason: str) -> None:

@@ -15,9 +15,8 @@ from shared.bus.responders import DOUBT_SECONDS
 from shared.device.handshake import Admitted, Credentials, encode
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tests.e2e.people import Operator, Visitor, approvals_heard, lines, pair
+from tests.e2e.people import Operator, Visitor, approvals_heard, lines, pair, told
 from tests.support.raw_socket import RawSocket, frame_bytes
-from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,11 +195,7 @@ class TestNoneLeft:
             approval.kill9()
         visitor = Visitor(house)
         refused = await visitor.refused(house.gateways[1])
-        await until(
-            lambda: lines(house.gateways[1], "connection", connection=refused.connection_id),
-            "the line is written",
-        )
-        (line,) = lines(house.gateways[1], "connection", connection=refused.connection_id)
+        (line,) = await told(house.gateways[1], "connection", connection=refused.connection_id)
         assert (line["outcome"], line["code"]) == ("unavailable", 1013)
         assert line["dependency"] == "approval"
         assert line["why"] in {"no-responder", "timeout"}

@@ -11,7 +11,7 @@ import pytest
 
 from shared.device.handshake import Admitted
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tests.e2e.people import Operator, Visitor, lines, pair
+from tests.e2e.people import Operator, Visitor, pair, told
 from tests.e2e.test_command import Terminal
 from tests.support.stack import Stack
 
@@ -115,7 +115,7 @@ async def test_open_sockets_are_judged_anew_and_come_back(
         closes = await asyncio.gather(*(client.closed(within=SECONDS) for client in inside))
     assert {close.code for close in closes} == {1012}
     for gateway in house.gateways:
-        assert lines(gateway, "history.lost")
+        await told(gateway, "history.lost")
     await come_back_with_old_tokens(house, visitors)
     refused = await late.refused(house.gateways[0], with_gateway_token=False)
     assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"

@@ -14,7 +14,7 @@ import redis as redis_py
 from shared.bus.channels import NEWS, inbox_channel
 from shared.device.handshake import Close, Credentials
 from shared.device.profile import CLI, NODE_HOST
-from tests.e2e.people import Operator, lines, pair
+from tests.e2e.people import Operator, lines, pair, told
 from tests.support.raw_socket import CLOSE, PING, TEXT, RawSocket
 from tests.support.waiting import POLL_SECONDS, until
 
@@ -191,7 +191,7 @@ class TestRedis:
         closes = await asyncio.gather(*(closed_within(raw, LEASE_SECONDS) for raw in sockets))
         assert set(closes) == {LEASE_LOST}
         for gateway in house.gateways:
-            assert lines(gateway, "lease.lost")
+            await told(gateway, "lease.lost")
             refused = await visitors[0].refused(gateway)
             assert refused.code == "UNAVAILABLE"
             assert refused.close is not None
@@ -233,7 +233,7 @@ class TestRedis:
         for raw in sockets:
             assert await closed_within(raw, LEASE_SECONDS) == (1012, "history lost")
         for gateway in house.gateways:
-            assert lines(gateway, "history.lost")
+            await told(gateway, "history.lost")
             for visitor in visitors:
                 await visitor.waits(gateway)
                 refused = await visitor.refused(gateway, with_gateway_token=False)

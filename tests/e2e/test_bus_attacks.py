@@ -36,7 +36,7 @@ from shared.messages import (
     NeedsPairing,
     encode,
 )
-from tests.e2e.people import Operator, Visitor, approvals_heard, lines, pair
+from tests.e2e.people import Operator, Visitor, approvals_heard, pair, told
 from tests.support.peers import DEVICE_TOKEN, FakeApproval, FakeGateway
 from tests.support.waiting import WAIT_SECONDS, until
 
@@ -430,7 +430,7 @@ class TestOtherReleases:
                 "the approval is told",
             )
         for approval in house.approvals:
-            assert lines(approval, "question", device=key.device_id)
+            await told(approval, "question", device=key.device_id)
 
     async def test_a_newer_gateway_is_answered(self, house: Stack) -> None:
         async with FakeGateway(house.redis.gateway_url, bus_secret(house)) as newer:

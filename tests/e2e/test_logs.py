@@ -14,7 +14,7 @@ from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST
-from tests.e2e.people import Operator, Visitor, lines, pair
+from tests.e2e.people import Operator, Visitor, lines, pair, told
 from tests.support.raw_socket import RawSocket
 from tests.support.waiting import until
 
@@ -40,8 +40,7 @@ def house(start_stack: StartStack) -> Stack:
 
 async def line_of(service: ServiceProcess, event: str, **having: object) -> dict[str, Any]:
     """Return the one line of its kind, once it is there."""
-    await until(lambda: lines(service, event, **having), f"{event} is written")
-    (line,) = lines(service, event, **having)
+    (line,) = await told(service, event, **having)
     return line
 
 
@@ -66,12 +65,15 @@ class TestConnectionLine:
         assert line["ms"] > 0
         assert line["replica"] == gateway.boot_id
 
-        asked = [
-            question
-            for approval in house.approvals
-            for question in lines(approval, "question", connection=refused.connection_id)
-        ]
-        (question,) = asked
+        def asked() -> list[dict[str, Any]]:
+            return [
+                question
+                for approval in house.approvals
+                for question in lines(approval, "question", connection=refused.connection_id)
+            ]
+
+        await until(asked, "approval's line is written")
+        (question,) = asked()
         assert question["request_id"] == refused.request_id
         assert (question["device"], question["verdict"]) == (visitor.device_id, "not-paired")
         assert question["role"] == (profile.role or "operator")

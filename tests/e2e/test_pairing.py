@@ -22,9 +22,9 @@ from shared.device.profile import (
     NODE_HOST_3,
     REFERENCE,
 )
-from tests.e2e.people import Operator, Visitor, lines, pair
+from tests.e2e.people import Operator, Visitor, lines, pair, told
 from tests.support.raw_socket import RawSocket
-from tests.support.waiting import WAIT_SECONDS, until
+from tests.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -116,8 +116,7 @@ class TestStory:
         assert len(request_ids) == 1
         for approval in house.approvals:
             (request_id,) = request_ids
-            asked = lines(approval, "question", device=visitor.device_id, request_id=request_id)
-            assert asked, f"{approval.name} was never asked"
+            await told(approval, "question", device=visitor.device_id, request_id=request_id)
 
     @every_client
     async def test_a_rejected_one_asks_anew(
@@ -323,7 +322,7 @@ class TestAttack4:
                     assert error["code"] == "INVALID_REQUEST"
                     assert error["details"]["code"] == "DEVICE_AUTH_NONCE_MISMATCH"
                     assert await other.closed() == (1008, "device nonce mismatch")
-                    (line,) = lines(
+                    (line,) = await told(
                         gateway, "connection", connection=error["details"]["connectionId"]
                     )
                     assert line["outcome"] == "device-nonce-mismatch"
@@ -369,8 +368,8 @@ class TestAttack26:
             for client in outside:
                 assert (await client.call("health")).ok
         for gateway in house.gateways:
-            told = lines(gateway, "device.changed", device=device.device_id, kind=ending)
-            assert [line["closed"] for line in told] == [2]
+            (line,) = await told(gateway, "device.changed", device=device.device_id, kind=ending)
+            assert line["closed"] == 2
 
     @both_protocols
     async def test_attack_29_after_a_remove_the_old_token_stays_dead(
@@ -454,9 +453,6 @@ class TestAttack26:
             request_id = await wider.waits(house.gateways[0])
             (await first.approve(request_id)).ok()
             await wider.visits(house.gateways[0])
-            await until(
-                lambda: lines(house.approvals[0], "device.changed", device=device.device_id),
-                "the changes are told",
-            )
+            await told(house.approvals[0], "device.changed", device=device.device_id)
             assert (await client.call("health")).ok
             assert client.is_open

@@ -12,8 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tests.e2e.people import Operator, Visitor, lines, pair
-from tests.support.waiting import until
+from tests.e2e.people import Operator, Visitor, pair, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,11 +129,7 @@ class TestRestart:
         gateway = house.gateways[1]
         await gateway.until_not_ready()
         refused = await Visitor(house).refused(gateway)
-        await until(
-            lambda: lines(gateway, "connection", connection=refused.connection_id),
-            "the line is written",
-        )
-        (line,) = lines(gateway, "connection", connection=refused.connection_id)
+        (line,) = await told(gateway, "connection", connection=refused.connection_id)
         assert (line["code"], line["dependency"]) == (1013, "redis")
         assert (line["outcome"], line["why"]) == ("unavailable", "redis")
 

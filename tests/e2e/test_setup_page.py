@@ -9,7 +9,7 @@ import pytest
 
 from services.approval.same_origin import PAGE_HEADER
 from services.approval.sessions import COOKIE
-from tests.e2e.people import Visitor, lines
+from tests.e2e.people import Visitor, told
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
@@ -48,8 +48,8 @@ async def test_a_device_is_approved_in_a_session_from_another_replica(house: Sta
         alone = {"Cookie": headers["Cookie"]}
         async with http.get(f"{east.url}/v1/requests", headers=alone) as answer:
             assert answer.status == 401
-    assert lines(east, "operator.call", operation="openSession", status=200)
-    assert lines(west, "operator.call", operation="endSession", status=200)
+    await told(east, "operator.call", operation="openSession", status=200)
+    await told(west, "operator.call", operation="endSession", status=200)
     for service in house.services:
         for secret in (cookie, cookie.split(".")[2], house.admin_token):
             assert secret not in service.log_text()

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.gateway.process import GATEWAY_TOKEN, gateway_process
 from tests.support.plain_http import Reply, ask
 from tests.support.raw_socket import RawSocket
-from tests.support.waiting import wait_until
+from tests.support.waiting import until, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -238,10 +238,13 @@ class TestNothing:
             (served.ui / "assets" / "late-AAAAAAAA.js").unlink(missing_ok=True)
             (served.ui / "assets" / "late-AAAAAAAA.js").symlink_to(served.ui / ".env")
             assert (await served.get("/assets/late-AAAAAAAA.js")).status == 404
-        told = [line for line in served.gateway.logs() if line["event"] == "dashboard.changed"]
-        assert [line["file"] for line in told] == [
-            str(served.ui / "assets" / "late-AAAAAAAA.js"),
-        ]
+
+        def told() -> list[str]:
+            lines = served.gateway.logs()
+            return [line["file"] for line in lines if line["event"] == "dashboard.changed"]
+
+        await until(told, "it is written")
+        assert told() == [str(served.ui / "assets" / "late-AAAAAAAA.js")]
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
     async def test_nothing_is_written(self, served: Served, method: str) -> None:

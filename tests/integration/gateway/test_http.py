@@ -234,8 +234,14 @@ class TestReadiness:
             (warning,) = said["dependencies"]["proxies"]["warnings"]
             assert warning.startswith("127.0.0.5 ")
             assert "TRUSTED_PROXIES" in warning
-            told = [line for line in gateway.logs() if line["event"] == "proxy.untrusted"]
-            assert [line["peer"] for line in told] == ["127.0.0.5"]
+
+            def told() -> list[str]:
+                return [
+                    line["peer"] for line in gateway.logs() if line["event"] == "proxy.untrusted"
+                ]
+
+            await until(told, "the warning is written")
+            assert told() == ["127.0.0.5"]
 
 
 class TestOpsPort:
