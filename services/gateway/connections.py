@@ -7,11 +7,11 @@ a timer of its own beyond aiohttp's handler.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from math import ceil
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from services.gateway.connection import Connection
+from services.gateway.departures import Departures, share_due
 from services.gateway.outgoing import PING, close_frame, text_frame
 from shared.messages import EVERY_ROLE, Present
 from shared.protocol.closing import CloseCode
@@ -39,6 +39,8 @@ REMOVED_REASON: Final = "device removed"
 """Why connections are closed whose device was removed, rotated or revoked (4001)."""
 RESTART_REASON: Final = "service restart"
 """Why connections are closed when this replica leaves (1012)."""
+HISTORY_LOST_REASON: Final = "history lost"
+"""Why connections are closed whose device may have been revoked unheard (1012)."""
 LEASE_LOST_REASON: Final = "approval unavailable"
 """Why connections are closed when the lease ends (1013): nobody could say who was revoked."""
 _PING_BUCKETS: Final = int(PING_SECONDS / SWEEP_SECONDS)
@@ -74,8 +76,7 @@ class Connections:
         self._pings: list[set[Connection]] = [set() for _ in range(_PING_BUCKETS)]
         self._ticks: list[set[Connection]] = [set() for _ in range(_TICK_BUCKETS)]
         self._audiences: dict[str, set[Connection]] = {PAIRING: set(), READ: set()}
-        self._condemned: deque[Connection] = deque()
-        self._condemned_until = 0.0
+        self._departures = Departures(self.close)
         self._sweeps = 0
         self._emptied: asyncio.Future[None] | None = None
         self._drained_at: float | None = None
@@ -215,18 +216,16 @@ class Connections:
 
         A connection whose own call did this is served no more, and closed once that is answered.
         """
-        found = [
-            connection
-            for connection in self._by_device.get(device_id, ())
-            if EVERY_ROLE in roles or (connection.session and connection.session.role in roles)
-        ]
-        for connection in found:
-            if by_call in connection.calls:
-                connection.condemned = True
-                connection.ended_by = by_call
-            else:
-                self.close(connection, CloseCode.DEVICE_REMOVED, REMOVED_REASON)
-        return len(found)
+        found, callers = [], 0
+        for connection in self._by_device.get(device_id, ()):
+            if EVERY_ROLE in roles or (connection.session and connection.session.role in roles):
+                if by_call in connection.calls:
+                    connection.condemned = True
+                    connection.ended_by = by_call
+                    callers += 1
+                else:
+                    found.append(connection)
+        return callers + self._departures.at_once(found, CloseCode.DEVICE_REMOVED, REMOVED_REASON)
 
     @property
     def draining(self) -> bool:
@@ -243,28 +242,18 @@ class Connections:
         self._drained_at = until
         self._close_drained(self._clock.monotonic())
 
-    def close_all(self, code: int, reason: str) -> None:
-        """Close every connection."""
-        for connection in list(self._all):
-            self.close(connection, code, reason)
-
     def close_admitted(self, code: int, reason: str) -> int:
         """Close every connection that is in; returns how many."""
-        found = self._admitted()
-        for connection in found:
-            self.close(connection, code, reason)
-        return len(found)
+        return self._departures.at_once(self._admitted(), code, reason)
 
     def condemn(self, until: float) -> None:
         """Serve nobody any more who is in by now; close them spread over the time until then.
 
         `until` is a point in monotonic time.
         """
-        found = self._admitted()
-        for connection in found:
-            connection.condemned = True
-        self._condemned.extend(found)
-        self._condemned_until = until
+        self._departures.spread(
+            self._admitted(), CloseCode.RESTART, HISTORY_LOST_REASON, until=until
+        )
 
     async def empty(self) -> None:
         """Return once no connection is left."""
@@ -280,8 +269,7 @@ class Connections:
         for connection in _due(self._closing, now):
             del self._closing[connection]
             connection.transport.abort()
-        if self._condemned:
-            self._close_condemned(now)
+        self._departures.sweep(now, SWEEP_SECONDS)
         if self._drained_at is not None:
             self._close_drained(now)
         for connection in list(self._pings[self._sweeps % _PING_BUCKETS]):
@@ -296,21 +284,15 @@ class Connections:
     def _admitted(self) -> list[Connection]:
         return [connection for bucket in self._pings for connection in bucket]
 
-    def _close_condemned(self, now: float) -> None:
-        sweeps_left = max(1, int((self._condemned_until - now) / SWEEP_SECONDS))
-        for _ in range(ceil(len(self._condemned) / sweeps_left)):
-            self.close(self._condemned.popleft(), CloseCode.RESTART, "history lost")
-
     def _close_drained(self, now: float) -> None:
         """Close the share of those who are in that is due; at the end, the strangers as well."""
         if self._drained_at is None:
             return
         if now >= self._drained_at:
-            self.close_all(CloseCode.RESTART, RESTART_REASON)
+            self._departures.at_once(list(self._all), CloseCode.RESTART, RESTART_REASON)
             return
-        sweeps_left = max(1, int((self._drained_at - now) / SWEEP_SECONDS))
         found = self._admitted()
-        for connection in found[: ceil(len(found) / sweeps_left)]:
+        for connection in found[: share_due(len(found), now, self._drained_at, SWEEP_SECONDS)]:
             self.close(connection, CloseCode.RESTART, RESTART_REASON)
 
     def _ping(self, connection: Connection) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from services.gateway.departures import TOLD_PER_TURN
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST
@@ -161,6 +162,17 @@ class TestCloseDeadline:
         async with raw:
             await raw.send_close(1001)
             assert (await raw.closed()).code == 1001
+            assert await raw.rest() == []
+        await house.empty()
+
+    async def test_a_crowd_that_answers_ends_in_order_as_well(self, house: House) -> None:
+        """Their answers are read late, and read all the same: no deadline passes here."""
+        raws = [(await house.admitted())[0] for _ in range(TOLD_PER_TURN + 44)]
+        assert house.connections.close_admitted(1013, "approval unavailable") == len(raws)
+        for raw in raws:
+            assert await raw.closed() == (1013, "approval unavailable")
+            await raw.send_close(1013)
+        for raw in raws:
             assert await raw.rest() == []
         await house.empty()
 

@@ -28,6 +28,8 @@ class FakeTransport:
         self.closes: list[tuple[int, str]] = []
         self.unread_bytes = 0
         self.closing = False
+        self.paused = False
+        """Whether what comes is not read."""
 
     def write(self, data: bytes) -> None:
         """Take frames."""
@@ -48,9 +50,20 @@ class FakeTransport:
         """Whether it ends."""
         return self.closing
 
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+        assert not self.closing
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        assert not self.closing
+        self.paused = False
+
     def close(self) -> None:
         """End."""
         self.closing = True
+        self.paused = False
 
     abort = close
 
@@ -58,14 +71,14 @@ class FakeTransport:
 class Room:
     """All connections of one gateway, in a time of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, limit: int = 100) -> None:
         self.clock = FakeClock()
         self.leased: Callable[[], bool] = lambda: True
         self.connections = Connections(
             self.clock,
             Presence(),
             leased=lambda: self.leased(),  # noqa: PLW0108 (tests replace it)
-            limit=100,
+            limit=limit,
             preauth_limit_per_address=100,
         )
 

@@ -1,0 +1,95 @@
+"""Closes many connections without holding up the loop, and serves none of them meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from itertools import islice
+from math import ceil
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from services.gateway.connection import Connection
+
+    Close = Callable[[Connection, int, str], None]
+
+TOLD_PER_TURN: Final = 256
+"""How many are told in one turn of the loop that they are closed."""
+READ_PER_TURN: Final = 64
+"""How many have their answers read in one turn, and are ended."""
+
+
+class Departures:
+    """Connections that are condemned: nothing is served any more, the close frame is to come.
+
+    Reading a peer's answer and ending its socket takes longer than telling it. Where many are told,
+    none is read until all have been, so that the last one hears soon.
+    """
+
+    def __init__(self, close: Close) -> None:
+        """Have nobody to close yet; `close` sends the frame."""
+        self._close = close
+        self._next: dict[Connection, tuple[int, str]] = {}
+        self._unread: deque[Connection] = deque()
+        self._spread: deque[tuple[Connection, int, str]] = deque()
+        self._spread_until = 0.0
+
+    def at_once(self, connections: Iterable[Connection], code: int, reason: str) -> int:
+        """Close them in this turn of the loop and the next ones.
+
+        Returns how many were not to be closed by an earlier call.
+        """
+        busy = bool(self._next or self._unread)
+        before = len(self._next)
+        for connection in connections:
+            if connection.closed_with is not None:
+                continue
+            connection.condemned = True
+            self._next.setdefault(connection, (code, reason))
+        begun = len(self._next) - before
+        if not busy:
+            self._go_on()
+        return begun
+
+    def spread(
+        self, connections: Iterable[Connection], code: int, reason: str, *, until: float
+    ) -> None:
+        """Close them evenly over the sweeps up to then, a point in monotonic time."""
+        for connection in connections:
+            connection.condemned = True
+            self._spread.append((connection, code, reason))
+        self._spread_until = until
+
+    def sweep(self, now: float, sweep_seconds: float) -> None:
+        """Close the share of those spread over time that is due."""
+        for _ in range(share_due(len(self._spread), now, self._spread_until, sweep_seconds)):
+            self._close(*self._spread.popleft())
+
+    def _go_on(self) -> None:
+        if self._next:
+            self._tell_some()
+        else:
+            self._read_some()
+        if self._next or self._unread:
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _tell_some(self) -> None:
+        many = len(self._next) > TOLD_PER_TURN or self._unread
+        for connection in list(islice(self._next, TOLD_PER_TURN)):
+            self._close(connection, *self._next.pop(connection))
+            if many and not connection.transport.is_closing():
+                connection.transport.pause_reading()
+                self._unread.append(connection)
+
+    def _read_some(self) -> None:
+        for _ in range(min(READ_PER_TURN, len(self._unread))):
+            transport = self._unread.popleft().transport
+            if not transport.is_closing():
+                transport.resume_reading()
+
+
+def share_due(count: int, now: float, until: float, sweep_seconds: float) -> int:
+    """Return how many of `count` are due in this sweep, if all are to be by then."""
+    return ceil(count / max(1, int((until - now) / sweep_seconds)))
