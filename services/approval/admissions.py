@@ -81,7 +81,7 @@ class Admissions:
         self._draws = draws
         self._limits = limits
         self._verdicts = Children(metrics.questions)
-        self._log = structlog.get_logger("approval")
+        self._log = structlog.get_logger("approval").bind()  # asked anew for each line otherwise
 
     async def replies(self, questions: Sequence[Admission]) -> list[Reply | asyncio.Future[Reply]]:
         """Answer questions that came together; None where the outcome is not known.
@@ -312,16 +312,16 @@ class Admissions:
         """Write the line that stands beside the gateway's for the same connection."""
         verdict = _told_as(answer)
         self._verdicts.labels(verdict).inc()
-        line: dict[str, object] = {
-            "connection": question.call_id,
-            "device": question.device_id,
-            "verdict": verdict,
-            "role": question.role,
-            "change": answer.change.number,
-        }
-        if isinstance(answer, NeedsPairing):
-            line["request_id"] = answer.request_id
-        self._log.info(log_events.QUESTION.name, **line)
+        more = {"request_id": answer.request_id} if isinstance(answer, NeedsPairing) else {}
+        self._log.info(
+            log_events.QUESTION.name,
+            connection=question.call_id,
+            device=question.device_id,
+            verdict=verdict,
+            role=question.role,
+            change=answer.change.number,
+            **more,
+        )
         if verdict == "key-mismatch":
             self._log.error(
                 log_events.KEY_MISMATCH.name,

@@ -6,14 +6,18 @@ import hashlib
 import hmac
 import secrets
 import uuid
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 from shared.protocol.signing import encode_base64
 
 if TYPE_CHECKING:
     from shared.settings import Secrets
 
-_RANDOM_BYTES = 16
+TOKENS_REMEMBERED: Final = 2_048
+"""How many derived tokens are kept, for devices that come again and again."""
+
+_RANDOM_BYTES: Final = 16
 
 
 def draw_token_id() -> str:
@@ -54,6 +58,7 @@ class TokenKeys:
         return found
 
 
+@lru_cache(TOKENS_REMEMBERED)
 def _derived(key: hmac.HMAC, device_id: str, role: str, token_id: str) -> str:
     keyed = key.copy()
     keyed.update(f"latchkey device token 1|{device_id}|{role}|{token_id}".encode())

@@ -39,7 +39,7 @@ class Attempts:
         self._clock = clock
         self._approval_public_url = approval_public_url
         self._counts: dict[str, Counter] = {}
-        self._log = structlog.get_logger("gateway")
+        self._log = structlog.get_logger("gateway").bind()  # asked anew for each line otherwise
 
     def ended(
         self,
