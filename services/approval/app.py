@@ -67,6 +67,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     common = settings.common
     log = structlog.get_logger("approval")
     metrics = Metrics()
+    metrics.watch_tasks()
 
     counts = BusCounts(metrics.bus)
     client, reads = _clients(common.redis_url)

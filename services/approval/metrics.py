@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from shared.observability.metrics import unfinished_tasks
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -74,3 +76,12 @@ class Metrics:
             "How late the last regular task of the event loop was.",
             registry=self.registry,
         )
+        self.tasks = Gauge(
+            "latchkey_approval_tasks",
+            "Tasks of the event loop that have not ended.",
+            registry=self.registry,
+        )
+
+    def watch_tasks(self) -> None:
+        """Count the tasks of the event loop whenever somebody scrapes."""
+        self.tasks.set_function(unfinished_tasks)

@@ -103,6 +103,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     requester = Requester(bus.publish, envelope, responders, clock, count=counts, bus_ok=bus_ok)
     metrics.watch(connections)
     metrics.watch_beat(beat)
+    metrics.watch_tasks()
     beater = Beater(
         beat=beat,
         presence=presence,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from shared.observability.metrics import unfinished_tasks
+
 if TYPE_CHECKING:
     from services.gateway.beat import Beat
     from services.gateway.connections import Connections
@@ -91,6 +93,15 @@ class Metrics:
             "How late the last sweep of the event loop was.",
             registry=self.registry,
         )
+        self.tasks = Gauge(
+            "latchkey_gateway_tasks",
+            "Tasks of the event loop that have not ended.",
+            registry=self.registry,
+        )
+
+    def watch_tasks(self) -> None:
+        """Count the tasks of the event loop whenever somebody scrapes."""
+        self.tasks.set_function(unfinished_tasks)
 
     def watch_beat(self, beat: Beat) -> None:
         """Read the beat's gauges whenever somebody scrapes."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prometheus_client import Counter
 
     from shared.bus.errors import Rejected
+
+
+def unfinished_tasks() -> int:
+    """Return how many tasks of the running event loop have not ended; call it in that loop."""
+    return len(asyncio.all_tasks())
 
 
 class Children:

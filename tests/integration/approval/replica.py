@@ -82,6 +82,7 @@ class Replica:
         self.told: Final[list[Changed]] = []
         self.health = Health(ok=True, reason="a test says so")
         self.metrics: Final = Metrics()
+        self.metrics.watch_tasks()
         self.store: Final = Store(redis, clock)
         self.keys: Final = TokenKeys(settings.token_secrets)
         self.ledger: Final = Ledger(self.store, self.told.append)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -19,6 +20,7 @@ from tests.integration.approval.replica import (
     everything,
     replica,
 )
+from tests.support.metrics import metric
 from tests.unit.approval.devices import READ, Device
 
 if TYPE_CHECKING:
@@ -319,3 +321,18 @@ class TestMetrics:
         assert "nothing-of-the-kind" not in text
         assert "0" * 64 not in text
         assert 'http_seconds_count{operation="getDevice"} 1.0' in text
+
+    async def test_tasks_of_the_event_loop(self, operator: Operator) -> None:
+        async def tasks() -> float:
+            found = metric((await operator.get("/metrics")).text, "latchkey_approval_tasks")
+            assert found is not None
+            return found
+
+        before = await tasks()
+        assert before >= 2, "the scrape is one, the test another"
+        more = [asyncio.create_task(asyncio.Event().wait()) for _ in range(3)]
+        assert await tasks() == before + 3
+        for task in more:
+            task.cancel()
+        await asyncio.wait(more)
+        assert await tasks() == before

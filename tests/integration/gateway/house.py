@@ -142,6 +142,7 @@ class House:
             preauth_limit_per_address=preauth_limit,
         )
         self.metrics.watch(self.connections)
+        self.metrics.watch_tasks()
         self.arrivals = Arrivals(self.clock)
         self.methods = Methods(self.clock)
         self.protocols: list[PlainProtocol] = []

@@ -12,6 +12,7 @@ from yarl import URL
 from deploy.local.ports import Reservation
 from tests.integration.gateway.house import House
 from tests.integration.gateway.process import BUS_SECRET, gateway_process
+from tests.support.metrics import metric
 from tests.support.peers import FakeApproval
 from tests.support.raw_socket import RawSocket
 from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
@@ -162,6 +163,22 @@ class TestMetrics:
             assert family.name.startswith("latchkey_gateway_")
             assert family.documentation.endswith(".")
             assert f"# HELP {family.name}" in text
+
+    async def test_tasks_of_the_event_loop(self, house: House, http: aiohttp.ClientSession) -> None:
+        async def tasks() -> float:
+            async with http.get(house.url + "/metrics") as answer:
+                found = metric(await answer.text(), "latchkey_gateway_tasks")
+            assert found is not None
+            return found
+
+        before = await tasks()
+        assert before >= 2, "the scrape is one, the test another"
+        more = [asyncio.create_task(asyncio.Event().wait()) for _ in range(3)]
+        assert await tasks() == before + 3
+        for task in more:
+            task.cancel()
+        await asyncio.wait(more)
+        assert await tasks() == before
 
     async def test_with_an_ops_port_they_are_not_public(self, http: aiohttp.ClientSession) -> None:
         async with (
