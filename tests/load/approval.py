@@ -22,11 +22,8 @@ class Approval:
 
     def __init__(self, url: str, admin_token: str) -> None:
         self._url = url
-        self._session = aiohttp.ClientSession(
-            url.rstrip("/") + "/",
-            headers={"Authorization": f"Bearer {admin_token}"},
-            timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
-        )
+        self._headers = {"Authorization": f"Bearer {admin_token}"}
+        self._session = self._new_session()
 
     async def approve(self, request_id: str) -> None:
         """Let a device in."""
@@ -45,6 +42,18 @@ class Approval:
     async def revoke(self, device_id: str, role: str) -> None:
         """Revoke a device's token, which closes its connections."""
         await self._call("POST", f"v1/devices/{device_id}/tokens/{role}/revoke")
+
+    async def let_go(self) -> None:
+        """Close the connections that are kept; later calls open new ones."""
+        await self._session.close()
+        self._session = self._new_session()
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            self._url.rstrip("/") + "/",
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
+        )
 
     async def _call(self, method: str, path: str, *, absent: bool = False) -> Any:
         try:

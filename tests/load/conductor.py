@@ -37,7 +37,7 @@ class Stage:
     ground: Ground
     display: Display
     approval: Approval | None = None
-    """Only where it is to revoke."""
+    """Only where it is to revoke, or keeps connections that a soak would count."""
 
 
 class Conductor:

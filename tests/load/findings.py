@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shared.protocol.closing import CloseCode
 from tests.load.plan import Scenario
+from tests.load.servers import server_uses
 from tests.load.verdicts import Kind
 
 if TYPE_CHECKING:
     from tests.load.plan import Plan
     from tests.load.scenarios import Run
+
+GROWTH_PERCENT: Final = 5.0
+"""Memory that grew by so much since the first minute is taken to leak."""
+GROWTH_SECONDS: Final = 300.0
+"""A soak that is shorter says nothing of memory."""
 
 
 def findings(plan: Plan, run: Run) -> list[str]:
@@ -36,6 +42,8 @@ def findings(plan: Plan, run: Run) -> list[str]:
         found += _storm(run, opened)
     if plan.scenario is Scenario.REVOKE:
         found += _revoke(run, opened)
+    if plan.scenario is Scenario.SOAK:
+        found += _soak(plan, run)
     return found
 
 
@@ -53,4 +61,23 @@ def _revoke(run: Run, opened: int) -> list[str]:
         found.append(f"{left} connections of revoked devices stayed open")
     if wrong := sum(one.code != CloseCode.DEVICE_REMOVED for one in ended):
         found.append(f"{wrong} were closed with another code than {CloseCode.DEVICE_REMOVED.value}")
+    return found
+
+
+def _soak(plan: Plan, run: Run) -> list[str]:
+    found = [
+        f"{one.left} {one.what} of {one.role} are left over" for one in run.remains if one.left
+    ]
+    found += [
+        f"{one.what} of {one.role} could not be seen any more after the load"
+        for one in run.remains
+        if one.after is None
+    ]
+    if plan.phases[-1].seconds >= GROWTH_SECONDS:
+        found += [
+            f"memory of {use.role} grew by {use.rss_growth_percent:.1f} % since the first minute, "
+            f"not by less than {GROWTH_PERCENT:g} %"
+            for use in server_uses(run.watch, run.recording.phases[-1])
+            if use.rss_growth_percent >= GROWTH_PERCENT
+        ]
     return found

@@ -93,7 +93,9 @@ def make_parser() -> argparse.ArgumentParser:
     revoke.add_argument(
         "--each", action="store_true", help="a device for each connection (default: one for all)"
     )
-    soak = add(Scenario.SOAK, "closed for minutes; what the servers' memory and descriptors do")
+    soak = add(
+        Scenario.SOAK, "closed for minutes; what the servers' memory does, and what is left over"
+    )
     _churning(soak, seconds=300)
     return parser
 

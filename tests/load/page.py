@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.load.charts import over_time, percentiles, servers_over_time
 from tests.load.style import STYLE
-from tests.load.text import moments_of, server_text
+from tests.load.text import left_of, moments_of, server_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +76,7 @@ def _figures(report: Report, counted: Sequence[PhaseReport]) -> str:
         for use in counted[-1].servers
         if use.bytes_per_connection is not None
     ]
+    figures += [(f"{count:,}", f"{what} left over") for count, what in left_of(report.left_over)]
     cells = "".join(
         f"<div><strong>{escape(value)}</strong><span>{escape(what)}</span></div>"
         for value, what in figures

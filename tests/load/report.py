@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.load.histogram import Histogram
     from tests.load.plan import Plan
     from tests.load.recording import PhaseRecord
+    from tests.load.remains import Remainder
     from tests.load.scenarios import Run
 
 
@@ -107,6 +108,8 @@ class Report(msgspec.Struct, rename="camel"):
     servers: list[ServerPoint]
     workers: list[WorkerReport]
     moments: Moments
+    left_over: list[Remainder]
+    """Of a soak; what cannot be seen is not in it."""
     percentiles: list[tuple[float, float]]
     """Of all counted phases: share of attempts (0 to 1), milliseconds."""
 
@@ -148,6 +151,7 @@ def make_report(plan: Plan, ground: Ground, run: Run) -> Report:
         servers=server_points(run.watch, begin),
         workers=workers,
         moments=_moments(plan, run),
+        left_over=run.remains,
         percentiles=[(share, us / 1e3) for share, us in all_latencies.steps()],
     )
 

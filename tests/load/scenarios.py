@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from tests.load.approval import ApprovalError
 from tests.load.conductor import Conductor
 from tests.load.devices import PROFILE
+from tests.load.looking import looking
 from tests.load.messages import ComeBack, Stop
 from tests.load.pairing import AT_ONCE
 from tests.load.plan import Drop, Scenario
 from tests.load.recording import PhaseRecord
+from tests.load.remains import after_load, before_load
 from tests.load.verdicts import Kind
 
 if TYPE_CHECKING:
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from tests.load.approval import Approval
     from tests.load.conductor import Stage
     from tests.load.devices import Identity
+    from tests.load.plan import Phase
     from tests.load.processes import Watch
     from tests.load.recording import Recording
+    from tests.load.remains import Remainder
 
 OPEN_SECONDS: Final = 180.0
 SETTLE_SECONDS: Final = 1.0
@@ -37,7 +41,8 @@ class Run:
     """What a scenario was: all records, and the moments that only it has.
 
     `dropped` is when a storm began, `calls` when the revocation of each device was asked for;
-    `lost` are connections that nobody meant to end, `held` those that were there at the end.
+    `lost` are connections that nobody meant to end, `held` those that were there at the end;
+    `remains` is what a soak found before it and after it.
     """
 
     recording: Recording
@@ -46,14 +51,16 @@ class Run:
     calls: dict[int, float] = field(default_factory=dict)
     lost: int = 0
     held: int = 0
+    remains: list[Remainder] = field(default_factory=list)
 
 
 async def run(stage: Stage, identities: Sequence[Identity]) -> Run:
     """Run what the plan says. Raises CrewError, Unreachable, ApprovalError."""
     plan = stage.plan
+    if plan.scenario is Scenario.SOAK:
+        return await _soak(stage, identities)
     if plan.phases:
-        phases = [PhaseRecord(phase.name, counted=phase.counted) for phase in plan.phases]
-        return await _churn(Conductor(stage, identities, phases))
+        return await _churn(stage, identities)
     names = {Scenario.STORM: "coming back", Scenario.REVOKE: "revoking"}
     later = names.get(plan.scenario, "holding")
     phases = [PhaseRecord(name, is_churn=False) for name in ("opening", later)]
@@ -68,7 +75,30 @@ async def run(stage: Stage, identities: Sequence[Identity]) -> Run:
             return await _idle(conductor)
 
 
-async def _churn(conductor: Conductor) -> Run:
+async def _soak(stage: Stage, identities: Sequence[Identity]) -> Run:
+    """Churn, and look what is left of it.
+
+    The warm-up has workers of its own: when they are gone, so is every connection of it.
+    """
+
+    async def churn(phase: Phase) -> Run:
+        return await _churn(replace(stage, plan=replace(stage.plan, phases=(phase,))), identities)
+
+    *warm_up, main = stage.plan.phases
+    async with looking(stage.ground) as look:
+        warmed = [await churn(phase) for phase in warm_up]
+        if stage.approval is not None:
+            await stage.approval.let_go()
+        before = await before_load(look)
+        run = await churn(main)
+        run.remains = await after_load(look, before)
+    run.recording.phases[:0] = [phase for one in warmed for phase in one.recording.phases]
+    return run
+
+
+async def _churn(stage: Stage, identities: Sequence[Identity]) -> Run:
+    phases = [PhaseRecord(phase.name, counted=phase.counted) for phase in stage.plan.phases]
+    conductor = Conductor(stage, identities, phases)
     run = Run(conductor.recording, conductor.watch)
     async with conductor.working():
         done = asyncio.create_task(conductor.crew.until_done())

@@ -28,6 +28,7 @@ class ServerUse(msgspec.Struct, rename="camel", omit_defaults=True):
     cpu_us_each: float | None
     rss_bytes: int
     rss_growth_bytes: int
+    rss_growth_percent: float
     descriptors: int
     descriptors_growth: int
     threads: int
@@ -58,13 +59,14 @@ def server_uses(watch: Watch, phase: PhaseRecord, *, held: int = 0) -> list[Serv
         first, last = samples[0], samples[-1]
         settled = _settled(samples)
         start = watch.samples[one.pid][0]
-        use = found.setdefault(one.role, ServerUse(one.role, 0.0, None, 0, 0, 0, 0, 0))
+        use = found.setdefault(one.role, ServerUse(one.role, 0.0, None, 0, 0, 0.0, 0, 0, 0))
         cpu = last.cpu_seconds - first.cpu_seconds
         use.busy += cpu / (last.at - first.at)
         if phase.verdicts:
             use.cpu_us_each = (use.cpu_us_each or 0.0) + cpu / phase.verdicts * 1e6
         use.rss_bytes += last.rss_bytes
         use.rss_growth_bytes += last.rss_bytes - settled.rss_bytes
+        use.rss_growth_percent = _percent(use.rss_growth_bytes, use.rss_bytes)
         use.descriptors += last.descriptors
         use.descriptors_growth += last.descriptors - settled.descriptors
         use.threads += last.threads
@@ -90,6 +92,11 @@ def server_points(watch: Watch, begin: float) -> list[ServerPoint]:
             point.descriptors += now.descriptors
             point.threads += now.threads
     return list(found.values())
+
+
+def _percent(growth: int, now: int) -> float:
+    """Return growth in per cent of what there was before it."""
+    return 100 * growth / before if (before := now - growth) else 0.0
 
 
 def _within(samples: list[Sample], begin: float, end: float) -> list[Sample]:

@@ -29,6 +29,11 @@ class Target:
         return f"{'wss' if self.tls else 'ws'}://{self.netloc}{self.path}"
 
     @property
+    def http_url(self) -> str:
+        """Where the same gateway speaks HTTP; without a path."""
+        return f"{'https' if self.tls else 'http'}://{self.netloc}"
+
+    @property
     def netloc(self) -> str:
         """What the Host header says."""
         host = f"[{self.host}]" if ":" in self.host else self.host

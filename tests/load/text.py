@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.load.remains import Remainder
     from tests.load.report import Latency, Moments, PhaseReport, Report, Row
     from tests.load.servers import ServerUse
 
@@ -21,6 +24,8 @@ def as_text(report: Report) -> str:
         lines += ["", *_phase(phase, grows=grows and phase is report.phases[-1])]
     if moments := _moments(report):
         lines += ["", *moments]
+    if left := left_of(report.left_over):
+        lines += ["", f"left over: {', '.join(f'{count} {what}' for count, what in left)}"]
     load = ", ".join(f"{one.busy:.0%} of a core" for one in report.workers)
     late = max((one.late_ms for one in report.workers), default=0.0)
     lines += ["", f"load    {load}; no start later than {late:.1f} ms"]
@@ -67,14 +72,22 @@ def server_text(use: ServerUse, *, grows: bool) -> str:
     parts = [f"{use.busy:.0%} of a core"]
     if use.cpu_us_each is not None:
         parts.append(f"{use.cpu_us_each:.0f} us CPU each")
-    grown = f" ({use.rss_growth_bytes / 2**20:+.1f} since it settled)" if grows else ""
-    parts.append(f"{use.rss_bytes / 2**20:.0f} MB{grown}")
+    grown = f"{use.rss_growth_bytes / 2**20:+.1f} MB, {use.rss_growth_percent:+.1f} %"
+    parts.append(f"{use.rss_bytes / 2**20:.0f} MB{f' ({grown} since it settled)' if grows else ''}")
     if use.bytes_per_connection is not None:
         parts.append(f"{use.bytes_per_connection / 1024:.1f} KB a connection")
     grown = f" ({use.descriptors_growth:+d})" if grows else ""
     parts.append(f"{use.descriptors} descriptors{grown}")
     parts.append(f"{use.threads} threads")
     return ", ".join(parts)
+
+
+def left_of(remains: Sequence[Remainder]) -> list[tuple[int, str]]:
+    """Return how many of what are left over, of all roles together."""
+    found: dict[str, int] = {}
+    for one in remains:
+        found[one.what] = found.get(one.what, 0) + one.left
+    return [(count, what) for what, count in found.items()]
 
 
 def moments_of(moments: Moments) -> list[tuple[str, str]]:

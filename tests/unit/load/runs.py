@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from tests.load.ground import Ground
 from tests.load.messages import Ended, Progress
-from tests.load.plan import Plan, Scenario
+from tests.load.plan import Phase, Plan, Scenario
 from tests.load.processes import Sample, Watch, Watched
 from tests.load.recording import PhaseRecord, Recording
+from tests.load.remains import Remainder
 from tests.load.scenarios import Run
 from tests.load.tally import Delta
 from tests.load.target import read_target
@@ -62,6 +63,20 @@ def held(scenario: Scenario, opened: int, ended: Sequence[Ended] = ()) -> tuple[
         Progress(0, 103.0, 1.0, 0, held=opened, deltas=[opening], ended=list(ended))
     )
     return Plan(scenario=scenario, connections=10), run
+
+
+def soaked(seconds: float = 300.0, *, megabytes: Sequence[float] = (50,)) -> tuple[Plan, Run]:
+    """Return a soak in which the gateway's memory went through these, at even distances."""
+    run = churned(ADMITTED, seconds=seconds)
+    step = seconds / max(1, len(megabytes) - 1)
+    run.watch.samples[7] = [
+        Sample(100.0 + n * step, 0.0, int(size * 2**20), 20, 1) for n, size in enumerate(megabytes)
+    ]
+    run.remains = [
+        Remainder("gateway", "descriptors", 16, 16, left=0),
+        Remainder("gateway", "tasks", 7, 7, left=0),
+    ]
+    return Plan(scenario=Scenario.SOAK, phases=(Phase("soak", seconds, 64),)), run
 
 
 def watched() -> Watch:

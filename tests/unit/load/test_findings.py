@@ -5,8 +5,9 @@ import pytest
 from tests.load.findings import findings
 from tests.load.messages import Ended
 from tests.load.plan import Plan, Scenario
+from tests.load.remains import Remainder
 from tests.load.verdicts import Kind, Outcome
-from tests.unit.load.runs import ADMITTED, churned, held
+from tests.unit.load.runs import ADMITTED, churned, held, soaked
 
 CLOSED = Plan(scenario=Scenario.CLOSED)
 REFUSALS = Plan(scenario=Scenario.REFUSALS)
@@ -78,3 +79,39 @@ class TestRevoke:
         ended = [removed(n, 4001 if n else 1013) for n in range(10)]
         found = findings(*held(Scenario.REVOKE, 10, ended))
         assert found == ["1 were closed with another code than 4001"]
+
+
+class TestSoak:
+    def test_nothing_is_left_over(self) -> None:
+        assert findings(*soaked()) == []
+
+    @pytest.mark.parametrize("what", ["descriptors", "tasks"])
+    def test_one_left_over_fails_the_run(self, what: str) -> None:
+        plan, run = soaked()
+        run.remains.append(Remainder("approval", what, 20, 21, left=1))
+        assert findings(plan, run) == [f"1 {what} of approval are left over"]
+
+    def test_what_cannot_be_seen_any_more_fails_the_run(self) -> None:
+        plan, run = soaked()
+        run.remains.append(Remainder("approval", "tasks", 6, None, left=0))
+        (found,) = findings(plan, run)
+        assert found == "tasks of approval could not be seen any more after the load"
+
+    @pytest.mark.parametrize(
+        ("megabytes", "fine"),
+        [
+            pytest.param((100, 100, 100, 100, 100, 104.9), True, id="a-little"),
+            pytest.param((100, 100, 100, 100, 100, 105), False, id="five-per-cent"),
+            pytest.param((20, 100, 100, 100, 100, 100), True, id="only-in-the-first-minute"),
+            pytest.param((100, 100, 90, 80, 70, 60), True, id="less"),
+        ],
+    )
+    def test_memory_that_grew_after_the_first_minute(
+        self, megabytes: tuple[float, ...], *, fine: bool
+    ) -> None:
+        found = findings(*soaked(megabytes=megabytes))
+        said = ["memory of gateway grew by 5.0 % since the first minute, not by less than 5 %"]
+        assert found == ([] if fine else said)
+
+    def test_a_short_run_says_nothing_of_memory(self) -> None:
+        assert findings(*soaked(299, megabytes=(100, 100, 150))) == []

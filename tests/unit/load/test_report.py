@@ -9,10 +9,11 @@ import pytest
 from tests.load.messages import Ended
 from tests.load.page import as_page
 from tests.load.plan import Plan, Scenario
+from tests.load.remains import Remainder
 from tests.load.report import Report, make_report
 from tests.load.text import as_text
 from tests.load.verdicts import Kind, Outcome
-from tests.unit.load.runs import ADMITTED, GROUND, churned, held
+from tests.unit.load.runs import ADMITTED, GROUND, churned, held, soaked
 
 STRANGE = Outcome(Kind.FAILED, "HTTP 503 <b>Too many</b>")
 CLOSED = Plan(scenario=Scenario.CLOSED)
@@ -103,6 +104,34 @@ class TestForms:
         report = make_report(CLOSED, GROUND, churned(STRANGE))
         Balance().close_of(as_page(report))
         assert "nothing was measured" in as_text(report)
+
+    def test_of_a_soak_each_says_what_is_left_over(self) -> None:
+        plan, run = soaked(megabytes=(40, 50, 50, 50, 50, 52))
+        run.remains.append(Remainder("approval", "tasks", 6, 9, left=3))
+        report = make_report(plan, GROUND, run)
+        text, page = as_text(report), as_page(report)
+        assert "left over: 0 descriptors, 3 tasks" in text
+        assert "<strong>0</strong><span>descriptors left over</span>" in page
+        assert "<strong>3</strong><span>tasks left over</span>" in page
+        for shown in (text, page):
+            assert "52 MB (+2.0 MB, +4.0 % since it settled)" in shown
+        said = json.loads(report.as_json())
+        (use,) = said["phases"][0]["servers"]
+        assert (use["rssGrowthBytes"], use["rssGrowthPercent"]) == (2 << 20, 4)
+        assert said["leftOver"][-1] == {
+            "role": "approval",
+            "what": "tasks",
+            "before": 6,
+            "after": 9,
+            "left": 3,
+        }
+
+    def test_what_nobody_could_see_is_not_shown(self) -> None:
+        plan, run = soaked()
+        run.remains = [Remainder("gateway", "tasks", 7, 7, left=0)]
+        assert "left over: 0 tasks\n" in as_text(make_report(plan, GROUND, run))
+        report = churn_report()
+        assert "left over" not in as_text(report) + as_page(report)
 
 
 class Balance(HTMLParser):

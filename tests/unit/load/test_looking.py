@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from tests.load.ground import Ground
+from tests.load.looking import looking
+from tests.load.processes import Watched
+from tests.load.target import read_target
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+GONE = 2**22 + 1
+"""No process has this id."""
+
+
+@asynccontextmanager
+async def exporting(text: str, status: int = 200) -> AsyncIterator[str]:
+    """Serve this at /metrics; yields the address without its scheme."""
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(text=text, status=status)
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    async with TestServer(app) as server:
+        yield f"127.0.0.1:{server.port}"
+
+
+async def seen(gateways: list[str], approval: str, *watched: Watched) -> dict[str, int]:
+    """Look once, at these addresses and processes."""
+    target, *more = [read_target(f"ws://{one}/") for one in gateways]
+    ground = Ground(target, f"http://{approval}/", "", "", watched, tuple(more))
+    async with looking(ground) as look:
+        return {" ".join(key): count for key, count in (await look()).items()}
+
+
+async def test_tasks_of_all_gateways_and_of_approval() -> None:
+    async with (
+        exporting("latchkey_gateway_tasks 7.0\n") as one,
+        exporting("# HELP latchkey_gateway_tasks X.\nlatchkey_gateway_tasks 8.0\n") as other,
+        exporting("latchkey_approval_tasks 5.0\n") as approval,
+    ):
+        assert await seen([one, other], approval) == {"gateway tasks": 15, "approval tasks": 5}
+
+
+async def test_a_role_that_is_not_seen_whole_is_left_out() -> None:
+    async with (
+        exporting("latchkey_gateway_tasks 7.0\n") as one,
+        exporting("latchkey_gateway_tasks 7.0\n", status=404) as ops_port,
+        exporting("latchkey_approval_beats_total 5.0\n") as older,
+    ):
+        assert await seen([one, ops_port], older) == {}
+        assert await seen([one], "127.0.0.1:1") == {"gateway tasks": 7}
+
+
+async def test_descriptors_of_processes_by_role() -> None:
+    here = os.getpid()
+    nowhere = "127.0.0.1:1"
+    before = await seen([nowhere], nowhere, Watched("redis", here), Watched("approval", GONE))
+    assert before.keys() == {"redis descriptors"}
+    with socket.socket():
+        after = await seen([nowhere], nowhere, Watched("redis", here))
+        both = await seen([nowhere], nowhere, Watched("redis", here), Watched("redis", GONE))
+    assert after["redis descriptors"] == before["redis descriptors"] + 1
+    assert both == {}
