@@ -17,6 +17,8 @@ GROWTH_PERCENT: Final = 5.0
 """Memory that grew by so much since the first minute is taken to leak."""
 GROWTH_SECONDS: Final = 300.0
 """A soak that is shorter says nothing of memory."""
+SERVICES: Final = frozenset({"gateway", "approval"})
+"""Whose memory is judged. That of Redis is small and follows its buffers: it is only shown."""
 
 
 def findings(plan: Plan, run: Run) -> list[str]:
@@ -78,6 +80,6 @@ def _soak(plan: Plan, run: Run) -> list[str]:
             f"memory of {use.role} grew by {use.rss_growth_percent:.1f} % since the first minute, "
             f"not by less than {GROWTH_PERCENT:g} %"
             for use in server_uses(run.watch, run.recording.phases[-1])
-            if use.rss_growth_percent >= GROWTH_PERCENT
+            if use.role in SERVICES and use.rss_growth_percent >= GROWTH_PERCENT
         ]
     return found

@@ -5,6 +5,7 @@ import pytest
 from tests.load.findings import findings
 from tests.load.messages import Ended
 from tests.load.plan import Plan, Scenario
+from tests.load.processes import Watched
 from tests.load.remains import Remainder
 from tests.load.verdicts import Kind, Outcome
 from tests.unit.load.runs import ADMITTED, churned, held, soaked
@@ -112,6 +113,11 @@ class TestSoak:
         found = findings(*soaked(megabytes=megabytes))
         said = ["memory of gateway grew by 5.0 % since the first minute, not by less than 5 %"]
         assert found == ([] if fine else said)
+
+    def test_memory_of_redis_is_not_judged(self) -> None:
+        plan, run = soaked(megabytes=(10, 10, 20))
+        run.watch.watched[0] = Watched("redis", 7)
+        assert findings(plan, run) == []
 
     def test_a_short_run_says_nothing_of_memory(self) -> None:
         assert findings(*soaked(299, megabytes=(100, 100, 150))) == []
