@@ -1,18 +1,18 @@
 """The connections of this replica: who waits, who is in, who is being closed.
 
-Three queues stand for three deadlines, and one sweep serves them all: no connection has a task or
-a timer of its own beyond aiohttp's handler.
+One sweep serves all deadlines: no connection has a task or a timer of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from services.gateway.connection import Connection
+from services.gateway.deadlines import due
 from services.gateway.departures import Departures, share_due
 from services.gateway.outgoing import PING, close_frame, text_frame
+from services.gateway.strangers import Strangers
 from shared.messages import EVERY_ROLE, Present
 from shared.protocol.closing import CloseCode
 from shared.protocol.events import numbered, shutdown, tick
@@ -66,11 +66,9 @@ class Connections:
         self._presence = presence
         self._leased = leased
         self._limit = limit
-        self._preauth_limit = preauth_limit_per_address
         self._opened = 0
         self._all: set[Connection] = set()
-        self._waiting: dict[Connection, None] = {}
-        self._waiting_by_address: Counter[str] = Counter()
+        self._strangers = Strangers(limit_per_address=preauth_limit_per_address)
         self._closing: dict[Connection, None] = {}
         self._by_device: dict[str, set[Connection]] = {}
         self._pings: list[set[Connection]] = [set() for _ in range(_PING_BUCKETS)]
@@ -92,7 +90,7 @@ class Connections:
     @property
     def waiting(self) -> int:
         """How many are not admitted yet."""
-        return len(self._waiting)
+        return len(self._strangers)
 
     @property
     def admitted(self) -> int:
@@ -101,7 +99,7 @@ class Connections:
 
     def no_room_for(self, limit_key: str) -> str | None:
         """Say why no further socket from this address is taken, or None."""
-        if self._waiting_by_address[limit_key] >= self._preauth_limit:
+        if self._strangers.are_enough(limit_key):
             return "Too many unauthenticated sockets"
         if len(self._all) >= self._limit:
             return "Too many connections"
@@ -113,13 +111,12 @@ class Connections:
         deadline = self._clock.monotonic() + HANDSHAKE_DEADLINE_SECONDS
         connection = Connection(self._opened, transport, limit_key, deadline)
         self._all.add(connection)
-        self._waiting[connection] = None
-        self._waiting_by_address[limit_key] += 1
+        self._strangers.add(connection)
         return connection
 
     def admit(self, connection: Connection, session: Session) -> None:
         """Count a connection among those that are in."""
-        self._stop_waiting(connection)
+        self._strangers.discard(connection)
         connection.session = session
         if session.device_id:
             self._by_device.setdefault(session.device_id, set()).add(connection)
@@ -264,9 +261,9 @@ class Connections:
     def sweep(self) -> None:
         """Do what is due, four times a second: deadlines, pings, ticks."""
         now = self._clock.monotonic()
-        for connection in _due(self._waiting, now):
+        for connection in self._strangers.due(now):
             self.close(connection, CloseCode.NORMAL, "")
-        for connection in _due(self._closing, now):
+        for connection in due(self._closing, now):
             del self._closing[connection]
             connection.transport.abort()
         self._departures.sweep(now, SWEEP_SECONDS)
@@ -310,7 +307,7 @@ class Connections:
 
     def _leave(self, connection: Connection) -> None:
         """Take a connection out of all but the closing queue, and put it there."""
-        self._stop_waiting(connection)
+        self._strangers.discard(connection)
         session = connection.session
         if session is not None and session.device_id in self._by_device:
             live = self._by_device[session.device_id]
@@ -324,23 +321,3 @@ class Connections:
             audience.discard(connection)
         connection.deadline = self._clock.monotonic() + CLOSING_SECONDS
         self._closing[connection] = None
-
-    def _stop_waiting(self, connection: Connection) -> None:
-        if connection not in self._waiting:
-            return
-        del self._waiting[connection]
-        left = self._waiting_by_address[connection.limit_key] - 1
-        if left:
-            self._waiting_by_address[connection.limit_key] = left
-        else:
-            del self._waiting_by_address[connection.limit_key]
-
-
-def _due(queue: dict[Connection, None], now: float) -> list[Connection]:
-    """Return those at the head of a queue, in order of deadlines, whose deadline has passed."""
-    due = []
-    for connection in queue:
-        if connection.deadline > now:
-            break
-        due.append(connection)
-    return due

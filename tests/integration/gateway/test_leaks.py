@@ -151,8 +151,12 @@ def entries(connections: Connections) -> dict[str, Any]:
         "pings": [bucket for bucket in connections._pings if bucket],
         "ticks": [bucket for bucket in connections._ticks if bucket],
     }
-    for name in ("_all", "_waiting", "_waiting_by_address", "_closing", "_by_device"):
-        found[name] = getattr(connections, name)
+    for part, names in (
+        (connections, ("_all", "_closing", "_by_device")),
+        (connections._strangers, ("_waiting", "_by_address")),
+        (connections._departures, ("_next", "_unread", "_spread")),
+    ):
+        found |= {name: getattr(part, name) for name in names}
     return {name: kept for name, kept in found.items() if kept}
 
 
