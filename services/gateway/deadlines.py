@@ -1,4 +1,4 @@
-"""Queues in the order of deadlines. Pure."""
+"""Queues in the order of deadlines."""
 
 from __future__ import annotations
 

@@ -81,6 +81,11 @@ class ScriptedApprovals:
         """Methods that were called."""
         self.outcome: Callable[[Call], Awaitable[Outcome]] = _done
 
+    @property
+    def answering(self) -> int:
+        """How many questions are not answered yet."""
+        return len(self._answering)
+
     def ask(self, question: Admission | Knock, then: Then) -> None:
         """Note the question and answer by the script; nobody is ever locked out."""
         loop = asyncio.get_running_loop()

@@ -180,15 +180,13 @@ class TestInside:
                 await way(raw, Credentials(token=TOKEN))
 
     async def _settle(self, house: House) -> None:
-        await until(
-            lambda: not any("late" in asked.scopes for asked in house.approvals.asked[-1:]),
-            "all are answered",
-        )
+        await until(lambda: not house.approvals.answering, "all are answered")
         await house.pass_time(HANDSHAKE_DEADLINE_SECONDS)
         for connection in house.open_connections:
             house.connections.close(connection, 1012, "service restart")
         await house.pass_time(CLOSING_SECONDS + 0.5)
         await house.empty()
+        await until(lambda: not house.approvals.answering, "those of who is gone as well")
         await house.pass_time(CLOSING_SECONDS + 0.5)
         house.protocols.clear()
         house.approvals.asked.clear()
