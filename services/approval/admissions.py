@@ -11,6 +11,8 @@ import structlog
 
 from services.approval import grants, log_events, policy
 from services.approval.errors import StoreUnavailable
+from services.approval.keys import PENDING as PENDING_INDEX
+from services.approval.keys import address_key, call_key
 from services.approval.ledger import Entry, Ledger
 from services.approval.lockouts import (
     NOTHING_HELD,
@@ -24,8 +26,6 @@ from services.approval.lockouts import (
 from services.approval.objects import pending_json
 from services.approval.readings import Waiting
 from services.approval.records import DISPLACED, EXPIRED, SUPERSEDED
-from services.approval.store import PENDING as PENDING_INDEX
-from services.approval.store import Held, Store, address_key, call_key
 from shared.addresses import limit_key
 from shared.messages import (
     SHARED_SECRET,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.approval.metrics import Metrics
+    from services.approval.store import Held, Store
     from services.approval.tokens import TokenKeys
     from shared.bus.responder import Reply
 

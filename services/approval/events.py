@@ -16,8 +16,8 @@ from aiohttp import web
 
 from services.approval.authority import OPERATOR
 from services.approval.errors import StoreUnavailable
+from services.approval.history import Followed
 from services.approval.problems import LISTENERS, RETRY_AFTER_SECONDS, Refused
-from services.approval.store import Followed
 from shared.messages import Change
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from services.approval.errors import (
     UnsoundDevice,
 )
 from services.approval.kept import record_of, sighting_of, unsound
+from services.approval.keys import CHANGES, PAIRED, RESTORE
 from services.approval.ledger import Entry, Ledger
 from services.approval.presence import encode_sighting, seen_key
 from services.approval.records import EXPIRED
-from services.approval.store import CHANGES, PAIRED, RESTORE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence

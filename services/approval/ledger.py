@@ -6,28 +6,19 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from services.approval.keys import AUDIT, CHANGES, HEAD, address_key, device_key, request_key
+from services.approval.keys import PAIRED as PAIRED_INDEX
+from services.approval.keys import PENDING as PENDING_INDEX
 from services.approval.plan import AuditEntry, Plan
 from services.approval.presence import seen_key
 from services.approval.records import PENDING, RequestNote, encode
-from services.approval.store import (
-    AUDIT,
-    CHANGES,
-    HEAD,
-    Committed,
-    Store,
-    address_key,
-    device_key,
-    request_key,
-)
-from services.approval.store import PAIRED as PAIRED_INDEX
-from services.approval.store import PENDING as PENDING_INDEX
 from shared.messages import Change, Changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.approval.records import Pending, Record
-    from services.approval.store import Held
+    from services.approval.store import Committed, Held, Store
 
 REQUEST_KEPT_MS: Final = 86_400_000
 """How long it is remembered what became of a request id."""

@@ -14,10 +14,11 @@ from services.approval.records import Pairing, Pending  # noqa: TC001 (as above)
 
 if TYPE_CHECKING:
     from services.approval.authority import Caller
+    from services.approval.history import Followed
     from services.approval.plan import AuditEntry
     from services.approval.presence import ApprovalReplica, GatewayReplica
     from services.approval.records import Record
-    from services.approval.store import Followed, Held, Store
+    from services.approval.store import Held, Store
     from shared.messages import Change
 
 

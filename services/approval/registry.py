@@ -24,10 +24,10 @@ from services.approval.errors import (
     UnknownRole,
 )
 from services.approval.keeping import Keeping
+from services.approval.keys import call_key
 from services.approval.ledger import Entry, Ledger
 from services.approval.readings import Paired, Readings, paired
 from services.approval.records import APPROVED, EXPIRED, PENDING, REJECTED, Token
-from services.approval.store import call_key
 from shared.messages import EVERY_ROLE
 from shared.protocol.limits import LABEL_LIMIT_CHARACTERS
 from shared.protocol.scopes import first_uncovered

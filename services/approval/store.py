@@ -12,6 +12,27 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from services.approval.errors import StoreUnavailable
+from services.approval.history import (
+    Followed,
+    changed_after,
+    decode_change,
+    decode_head,
+    entries_of,
+    followed,
+)
+from services.approval.keys import (
+    AUDIT,
+    CHANGES,
+    HEAD,
+    PAIRED,
+    PENDING,
+    RESTORE,
+    address_key,
+    call_key,
+    device_key,
+    guard_key,
+    request_key,
+)
 from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS, NOTHING_HELD, WINDOW_MS, Guard
 from services.approval.plan import CALLS_KEPT_MS, VERSION_CHARACTERS, AuditEntry, Plan
 from services.approval.presence import (
@@ -28,25 +49,15 @@ from services.approval.presence import (
 from services.approval.reaching import reaching_redis
 from services.approval.records import Record, RequestNote, decode_note, decode_record
 from services.approval.signed_in import SignedIn
-from shared.messages import BeatAnswer, Change, Changed
+from shared.messages import BeatAnswer, Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from redis.asyncio import Redis
 
     from shared.clock import Clock
     from shared.messages import BeatQuestion
-
-HEAD: Final = "latchkey:head"
-CHANGES: Final = "latchkey:changes"
-AUDIT: Final = "latchkey:audit"
-PAIRED: Final = "latchkey:paired"
-"""Sorted set: paired device ids by the time of their approval."""
-PENDING: Final = "latchkey:pending"
-"""Sorted set: device ids with a request, by the time it expires."""
-RESTORE: Final = "latchkey:restore"
-"""Which backup was restored, and how much of it."""
 
 WAIT_MS: Final = 1_000
 """How long a commit waits for a Redis replica to have it, where there are replicas."""
@@ -60,33 +71,6 @@ RECORDS_REMEMBERED: Final = 2_048
 _LOCKOUT: Final = files("services.approval").joinpath("lockout.lua").read_text()
 _BEAT: Final = files("services.approval").joinpath("beat.lua").read_text()
 _COMMIT: Final = files("services.approval").joinpath("commit.lua").read_text()
-_decode_changed: Final = msgspec.msgpack.Decoder(Changed).decode
-_decode_entry: Final = msgspec.json.Decoder(AuditEntry).decode
-
-
-def device_key(device_id: str) -> str:
-    """Name the key of a device's record."""
-    return f"latchkey:device:{device_id}"
-
-
-def request_key(request_id: str) -> str:
-    """Name the key of the note on a request id."""
-    return f"latchkey:request:{request_id}"
-
-
-def address_key(limit_key: str) -> str:
-    """Name the sorted set of device ids with a request from one address, by creation."""
-    return f"latchkey:pending:address:{limit_key}"
-
-
-def guard_key(limit_key: str) -> str:
-    """Name the key of what is held against one address after wrong secrets."""
-    return f"latchkey:guard:{limit_key}"
-
-
-def call_key(call_id: str) -> str:
-    """Name the key of the answer to a call."""
-    return f"latchkey:call:{call_id}"
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -107,19 +91,6 @@ class Committed:
     change: Change
     answer: bytes
     previous_tag: str
-
-
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """What came after a place in history, oldest first, and the place reached.
-
-    `lost`: it cannot be told, because history went back or no longer reaches so far; then `at` is
-    the present.
-    """
-
-    entries: list[AuditEntry]
-    at: Change
-    lost: bool = False
 
 
 ReadKeys = Callable[[list[str]], Awaitable[list[bytes | None]]]
@@ -200,7 +171,7 @@ class Store:
             head, *values = await self._mget(
                 [HEAD, *(device_key(device_id) for device_id in device_ids)]
             )
-        return _change(head), [_held(value) for value in values]
+        return decode_head(head), [_held(value) for value in values]
 
     async def load_guarded(
         self, device_ids: Sequence[str], limit_keys: Sequence[str]
@@ -217,7 +188,7 @@ class Store:
         count = len(device_ids)
         guards = zip(limit_keys, values[count:], strict=True)
         return (
-            _change(head),
+            decode_head(head),
             [_held(value) for value in values[:count]],
             {limit_key: Guard(value) if value else NOTHING_HELD for limit_key, value in guards},
         )
@@ -277,19 +248,7 @@ class Store:
             found = await self._client.xrange(
                 CHANGES, min=f"{place.number}-0", max="+", count=most + 1
             )
-        first = 0
-        if place.number:
-            first = 1
-            known = found and _place(*found[0]) == place
-        else:
-            known = not found or _place(*found[0]).number == 1
-        if not known:
-            message = "history was lost, or the change log no longer reaches so far"
-            raise StoreUnavailable(message)
-        after = found[first:]
-        changed = [_decode_changed(fields[b"body"]).device_id for _id, fields in after]
-        reached = _place(*after[-1]) if after else place
-        return reached, [one for one in dict.fromkeys(changed) if one]
+        return changed_after(place, found)
 
     async def pending(self) -> list[Record]:
         """Read all devices with a request, in no order that matters."""
@@ -311,7 +270,7 @@ class Store:
         """Read audit entries with numbers above `after`, oldest first."""
         async with reaching_redis():
             found = await self._client.xrange(AUDIT, min=f"({after}-0", max="+", count=limit)
-        return list(_entries(found))
+        return entries_of(found)
 
     async def follow(self, place: Change, most: int) -> Followed:
         """Read at most so many audit entries after a place in history.
@@ -320,13 +279,13 @@ class Store:
         number in a history that was lost.
         """
         async with reaching_redis():
-            head = _change(await self._client.get(HEAD))
+            head = decode_head(await self._client.get(HEAD))
             if head == place:
                 return Followed([], head)
             found = await self._client.xrange(
                 AUDIT, min=f"{place.number}-0", max="+", count=most + 1
             )
-        return _followed(place, head, found)
+        return followed(place, head, found)
 
     async def commit(self, plan: Plan) -> Committed:
         """Carry out a plan. With Redis replicas it is done only once one of them has it."""
@@ -373,11 +332,11 @@ class Store:
             )
         return BeatAnswer(
             beat_id=beat.beat_id,
-            head=_change(head),
+            head=decode_head(head),
             now_ms=now_ms,
             presence_at=presence_at,
             resync=bool(resync),
-            changes=[_changed(entry_id, fields) for entry_id, fields in found],
+            changes=[decode_change(entry_id, fields) for entry_id, fields in found],
             presence_version=version,
         )
 
@@ -411,13 +370,6 @@ class Store:
         return [one.record for one in held if one.record is not None]
 
 
-def _change(head: bytes | None) -> Change:
-    if not head:
-        return Change()
-    number, tag = head.decode().split(":", 1)
-    return Change(int(number), tag)
-
-
 def _held(value: bytes | None) -> Held:
     return _NOT_HELD if value is None else _decoded(value)
 
@@ -429,37 +381,3 @@ def _decoded(value: bytes) -> Held:
 
 
 _NOT_HELD: Final = Held("", None)
-
-
-def _place(entry_id: bytes, fields: dict[bytes, bytes]) -> Change:
-    return Change(int(entry_id.split(b"-")[0]), fields.get(b"tag", b"").decode())
-
-
-def _followed(
-    place: Change, head: Change, found: Sequence[tuple[bytes, dict[bytes, bytes]]]
-) -> Followed:
-    places = [_place(entry_id, fields) for entry_id, fields in found]
-    if place.number == 0:
-        known = not places or places[0].number == 1
-    else:
-        known = bool(places) and places[0].number == place.number
-        known = known and places[0].tag == (place.tag or places[0].tag)
-        found = found[1:]
-    if not known or place.number > head.number:
-        return Followed([], head, lost=True)
-    return Followed(list(_entries(found)), places[-1] if places else head)
-
-
-def _entries(found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[AuditEntry]:
-    for entry_id, fields in found:
-        entry = _decode_entry(fields[b"entry"])
-        yield msgspec.structs.replace(entry, id=int(entry_id.split(b"-")[0]))
-
-
-def _changed(entry_id: bytes, fields: Sequence[bytes]) -> Changed:
-    values = dict(zip(fields[::2], fields[1::2], strict=True))
-    return msgspec.structs.replace(
-        _decode_changed(values[b"body"]),
-        change=Change(int(entry_id.split(b"-")[0]), values[b"tag"].decode()),
-        previous_tag=values[b"previous"].decode(),
-    )

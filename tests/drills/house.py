@@ -84,12 +84,11 @@ class House:
 
     async def mend(self) -> None:
         """Undo what a fault that did not come to its end has left."""
-        redis = self.stack.redis
-        await asyncio.to_thread(redis.resume if redis.running else redis.start)
+        await asyncio.to_thread(self.stack.redis.bring_back)
         for link in self.links.values():
             link.pass_on()
         for service in self.stack.services:
-            service.resume() if service.status is None else service.start()
+            service.bring_back()
 
     async def _start_behind_proxy(self, service: ServiceProcess) -> None:
         redis = self.stack.redis

@@ -8,15 +8,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
+import pytest
+
 from shared.device.handshake import Credentials
-from shared.device.profile import CLI
+from shared.device.profile import CLI, CLI_3
 from tests.e2e.people import Operator, pair
 from tests.support.raw_socket import CLOSE, TEXT, RawSocket
 from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from shared.device.client import DeviceClient
     from shared.device.handshake import Close
@@ -49,6 +50,9 @@ CLASSES: Final = {
     ADMINISTRATOR: CallerClass(with_gateway_token=True, scopes=(ADMIN,)),
     "device-token admin": CallerClass(with_gateway_token=False, scopes=(ADMIN,)),
 }
+
+every_class: Final = pytest.mark.parametrize("kind", CLASSES)
+both_protocols: Final = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["4", "3"])
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,7 @@ class Callers:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._sockets.aclose()
 
 

@@ -15,8 +15,6 @@ from shared.device.profile import CLI, CONTROL_UI
 from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from shared.device.profile import Profile
     from tests.support.service import ServiceProcess
     from tests.support.stack import Stack
@@ -173,12 +171,7 @@ class Operator:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
 

@@ -19,10 +19,9 @@ from tests.e2e.people import Operator, Visitor, approvals_heard, lines, pair, to
 from tests.support.raw_socket import RawSocket, frame_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from shared.device.handshake import Refused
     from tests.conftest import StartStack
+    from tests.e2e.callers import Callers
     from tests.support.stack import Stack
 
 RETRY_BOUNDS_MS = range(500, 5_001)
@@ -31,24 +30,13 @@ MARGIN_SECONDS = 12.0
 CROWD = 1_200
 PER_ADDRESS = 30
 
+pytestmark = pytest.mark.usefixtures("mended")
+
 
 @pytest.fixture(scope="module")
 def house(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways, for the whole module."""
     return start_stack(approvals=2, gateways=2)
-
-
-@pytest.fixture(autouse=True)
-def _mended(house: Stack) -> Iterator[None]:
-    """Bring back what the test has harmed."""
-    yield
-    for approval in house.approvals:
-        if approval.status is None:
-            approval.resume()
-        else:
-            approval.start()
-    for service in house.services:
-        service.wait_ready()
 
 
 @pytest.fixture
@@ -119,25 +107,22 @@ class TestOneOfTwo:
 class TestNoneLeft:
     @pytest.mark.parametrize("how", ["killed", "stopped"])
     async def test_attack_32_nobody_is_let_in_or_told_to_pair_and_who_is_in_stays(
-        self, house: Stack, paired: list[Visitor], how: str
+        self, house: Stack, callers: Callers, paired: list[Visitor], how: str
     ) -> None:
         strangers = [Visitor(house, profile) for profile in (CLI, CLI_3, NODE_HOST)]
-        async with AsyncExitStack() as sockets:
-            inside = [
-                (await visitor.stays(gateway))[0]
-                for gateway in house.gateways
-                for visitor in paired
-            ]
-            for client in inside:
-                sockets.push_async_callback(client.close)
-            await self._all_away(house, [*paired, *strangers], how)
-            assert [(await client.call("health")).ok for client in inside] == [True] * 6
-            for approval in house.approvals:
-                approval.start() if how == "killed" else approval.resume()
-            for service in house.services:
-                await service.until_ready()
-            await self._all_well(house, paired, strangers)
-            assert [(await client.call("health")).ok for client in inside] == [True] * 6
+        inside = [
+            (await callers.stay(visitor, gateway)).client
+            for gateway in house.gateways
+            for visitor in paired
+        ]
+        await self._all_away(house, [*paired, *strangers], how)
+        assert [(await client.call("health")).ok for client in inside] == [True] * 6
+        for approval in house.approvals:
+            approval.start() if how == "killed" else approval.resume()
+        for service in house.services:
+            await service.until_ready()
+        await self._all_well(house, paired, strangers)
+        assert [(await client.call("health")).ok for client in inside] == [True] * 6
 
     async def _all_away(self, house: Stack, visitors: list[Visitor], how: str) -> None:
         """Take the approvals away; nobody may come in, before or after the gateways notice."""

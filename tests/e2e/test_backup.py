@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,13 +11,15 @@ import pytest
 from shared.device.handshake import Admitted
 from shared.device.profile import CLI, CLI_3, NODE_HOST
 from tests.e2e.people import Operator, Visitor, pair, told
-from tests.e2e.test_command import Terminal
+from tests.e2e.terminal import Terminal
 from tests.support.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import StartStack
+    from tests.e2e.callers import Callers
+    from tests.e2e.terminal import Ended
 
 SECONDS = 20
 
@@ -46,10 +47,27 @@ async def paired_of_each_kind(house: Stack) -> list[Visitor]:
     return [await pair(house, profile) for profile in (CLI, CLI_3, NODE_HOST)]
 
 
-async def backed_up(terminal: Terminal, file: Path) -> None:
+async def backed_up(terminal: Terminal, directory: Path) -> Path:
+    """Make a backup, and return its file."""
+    file = directory / "backup.jsonl"
     ended = await terminal.run("backup", str(file), "--json")
     assert ended.code == 0, ended.err
     assert ended.json["file"] == str(file)
+    return file
+
+
+async def restored(terminal: Terminal, file: Path, *options: str) -> Ended:
+    """Restore a backup, and return what the command said."""
+    ended = await terminal.run("restore", str(file), "--yes", *options)
+    assert ended.code == 0, ended.err
+    return ended
+
+
+async def not_restored(terminal: Terminal, file: Path) -> str:
+    """Try to restore in vain, and return the error's name."""
+    ended = await terminal.run("restore", str(file), "--yes", "--json")
+    assert ended.code == 1
+    return str(ended.json["error"]["name"])
 
 
 def names_in(directory: Path) -> list[str]:
@@ -72,8 +90,7 @@ async def test_into_a_new_redis_devices_come_in_with_their_old_tokens(
     visitors = await paired_of_each_kind(house)
     waiting = Visitor(house)
     await waiting.waits(house.gateways[0])
-    file = tmp_path / "backup.jsonl"
-    await backed_up(terminal, file)
+    file = await backed_up(terminal, tmp_path)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert names_in(tmp_path) == ["backup.jsonl"]
     text = file.read_text()
@@ -83,11 +100,8 @@ async def test_into_a_new_redis_devices_come_in_with_their_old_tokens(
     house.redis.call("FLUSHALL")
     for visitor in visitors:
         await visitor.waits(house.gateways[0])
-    restored = await terminal.run("restore", str(file), "--yes", "--json")
-    assert (restored.code, restored.json) == (
-        0,
-        {"file": str(file), "restored": 3, "skipped": 0},
-    )
+    said = (await restored(terminal, file, "--json")).json
+    assert said == {"file": str(file), "restored": 3, "skipped": 0}
     await come_back_with_old_tokens(house, visitors)
     async with Operator(house, house.approvals[1]) as operator:
         assert set(await operator.devices()) == {one.device_id for one in visitors}
@@ -96,23 +110,19 @@ async def test_into_a_new_redis_devices_come_in_with_their_old_tokens(
 
 
 async def test_open_sockets_are_judged_anew_and_come_back(
-    house: Stack, terminal: Terminal, tmp_path: Path
+    house: Stack, callers: Callers, terminal: Terminal, tmp_path: Path
 ) -> None:
     visitors = await paired_of_each_kind(house)
-    file = tmp_path / "backup.jsonl"
-    await backed_up(terminal, file)
+    file = await backed_up(terminal, tmp_path)
     late = await pair(house)
-    async with AsyncExitStack() as sockets:
-        inside = [
-            (await visitor.stays(gateway))[0]
-            for visitor in (*visitors, late)
-            for gateway in house.gateways
-        ]
-        for client in inside:
-            sockets.push_async_callback(client.close)
-        house.redis.call("FLUSHALL")
-        assert (await terminal.run("restore", str(file), "--yes")).code == 0
-        closes = await asyncio.gather(*(client.closed(within=SECONDS) for client in inside))
+    inside = [
+        await callers.stay(visitor, gateway)
+        for visitor in (*visitors, late)
+        for gateway in house.gateways
+    ]
+    house.redis.call("FLUSHALL")
+    await restored(terminal, file)
+    closes = await asyncio.gather(*(one.client.closed(within=SECONDS) for one in inside))
     assert {close.code for close in closes} == {1012}
     for gateway in house.gateways:
         await told(gateway, "history.lost")
@@ -155,9 +165,7 @@ async def test_while_devices_come_and_go_a_backup_is_whole(
         assert all(isinstance(outcome, Admitted) for outcome in await task)
     more = await pairing
     house.redis.call("FLUSHALL")
-    restored = await terminal.run("restore", str(file), "--yes", "--json")
-    assert restored.code == 0, restored.err
-    count = restored.json["restored"]
+    count = (await restored(terminal, file, "--json")).json["restored"]
     assert 3 <= count <= 3 + len(more)
     await come_back_with_old_tokens(house, [*visitors, *more][:count])
 
@@ -166,11 +174,9 @@ async def test_with_another_token_secret_the_old_tokens_do_not_count(
     house: Stack, terminal: Terminal, tmp_path: Path
 ) -> None:
     visitor = await pair(house)
-    file = tmp_path / "backup.jsonl"
-    await backed_up(terminal, file)
+    file = await backed_up(terminal, tmp_path)
     with Stack(tmp_path / "elsewhere", approvals=1, gateways=1) as elsewhere:
-        restored = await Terminal(elsewhere).run("restore", str(file), "--yes")
-        assert restored.code == 0, restored.err
+        await restored(Terminal(elsewhere), file)
         (gateway,) = elsewhere.gateways
         moved = Visitor(elsewhere, key=visitor.key, token=visitor.token)
         refused = await moved.refused(gateway, with_gateway_token=False)
@@ -184,14 +190,12 @@ async def test_what_is_refused_changes_nothing(
     house: Stack, terminal: Terminal, tmp_path: Path
 ) -> None:
     visitors = await paired_of_each_kind(house)
-    file = tmp_path / "backup.jsonl"
-    await backed_up(terminal, file)
+    file = await backed_up(terminal, tmp_path)
     again = await terminal.run("backup", str(file))
     assert again.code == 1
     assert "--replace" in again.err
 
-    over_others = await terminal.run("restore", str(file), "--yes", "--json")
-    assert (over_others.code, over_others.json["error"]["name"]) == (1, "not-empty")
+    assert await not_restored(terminal, file) == "not-empty"
     unasked = await terminal.run("restore", str(file))
     assert unasked.code == 6
 
@@ -199,15 +203,14 @@ async def test_what_is_refused_changes_nothing(
     whole = file.read_bytes()
     for broken in (whole[:-1], whole[: len(whole) // 2], whole.replace(b"cli", b"CLI", 1), b""):
         file.write_bytes(broken)
-        ended = await terminal.run("restore", str(file), "--yes", "--json")
-        assert (ended.code, ended.json["error"]["name"]) == (1, "broken-backup")
+        assert await not_restored(terminal, file) == "broken-backup"
     missing = await terminal.run("restore", str(tmp_path / "nowhere"), "--yes", "--json")
     assert missing.json["error"]["name"] == "not-read"
     async with Operator(house, house.approvals[0]) as operator:
         assert await operator.devices() == []
         assert (await operator.call("GET", "audit")).ok()["entries"] == []
     file.write_bytes(whole)
-    assert (await terminal.run("restore", str(file), "--yes")).code == 0
+    await restored(terminal, file)
     await come_back_with_old_tokens(house, visitors)
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import aiohttp
 import pytest
-import redis as redis_py
 
 from shared.bus.channels import NEWS, inbox_channel
 from shared.device.handshake import Close, Credentials
 from shared.device.profile import CLI, NODE_HOST
+from tests.e2e.metrics import metric
 from tests.e2e.people import Operator, lines, pair, told
+from tests.e2e.redis_admin import cut, subscribers
 from tests.support.raw_socket import CLOSE, PING, TEXT, RawSocket
 from tests.support.waiting import POLL_SECONDS, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from tests.conftest import StartStack
     from tests.e2e.people import Visitor
@@ -36,29 +35,14 @@ RECOVERY_SECONDS: Final = 10.0
 LEASE_LEFT: Final = "latchkey_gateway_lease_left_seconds"
 LEASE_LOST: Final = Close(1013, "approval unavailable")
 
+pytestmark = pytest.mark.usefixtures("mended")
+
 
 @pytest.fixture(scope="module")
 def house(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways with a short lease, for the whole module."""
     beat = {"BEAT_SECONDS": str(BEAT_SECONDS), "LEASE_SECONDS": str(LEASE_SECONDS)}
     return start_stack(approvals=2, gateways=2, gateway_env=beat)
-
-
-@pytest.fixture(autouse=True)
-def _mended(house: Stack) -> Iterator[None]:
-    """Bring everything back, whatever the test did to it."""
-    yield
-    if house.redis.running:
-        house.redis.resume()
-    else:
-        house.redis.start()
-    for service in house.services:
-        if service.status is None:
-            service.resume()
-        else:
-            service.start()
-    for service in house.services:
-        service.wait_ready()
 
 
 @pytest.fixture
@@ -87,13 +71,6 @@ async def health(raw: RawSocket) -> bool:
     return bool(said["ok"])
 
 
-async def metric(service: ServiceProcess, name: str) -> float:
-    """Return a metric's value; 0 where it was never counted."""
-    async with aiohttp.ClientSession() as http, http.get(f"{service.url}/metrics") as answer:
-        found = re.search(rf"(?m)^{re.escape(name)} (.+)$", await answer.text())
-    return float(found[1]) if found else 0.0
-
-
 async def closed_within(raw: RawSocket, seconds: float) -> Close:
     """Return how it was closed, and fail if that took longer; who is there may be told before."""
     began = time.monotonic()
@@ -102,28 +79,6 @@ async def closed_within(raw: RawSocket, seconds: float) -> Close:
     took = time.monotonic() - began
     assert took < seconds + MARGIN_SECONDS, f"closed after {took:.1f} s"
     return frame.close
-
-
-def admin(house: Stack) -> Any:
-    """Return a client of Redis that may do everything."""
-    return redis_py.Redis.from_url(house.redis.admin_url)
-
-
-def cut(house: Stack, gateway_boot_id: str) -> int:
-    """Kill every connection that a gateway has to Redis; returns how many."""
-    with admin(house) as client:
-        name = f"latchkey-{gateway_boot_id[:8]}"
-        ids = [one["id"] for one in client.client_list() if one["name"] == name]
-        for number in ids:
-            client.client_kill_filter(_id=number)
-        return len(ids)
-
-
-def subscribers(house: Stack, channel: str) -> int:
-    """Return how many are subscribed to a channel."""
-    with admin(house) as client:
-        ((_, number),) = client.pubsub_numsub(channel)
-        return int(number)
 
 
 class TestLostNews:

@@ -20,7 +20,6 @@ from aiohttp.test_utils import TestServer
 from deploy.local.ports import Reservation
 from services.approval.cli import causes
 from services.approval.cli.doctor.journey import NAME, State
-from services.approval.store import guard_key
 from shared.device.client import DeviceClient
 from shared.device.profile import CLI
 from shared.device.state import DeviceState
@@ -41,16 +40,12 @@ WRONG = "w" * 32
 LOCKED_AT = 10
 """Wrong secrets in a minute (contract §12)."""
 
+pytestmark = pytest.mark.usefixtures("unlocked")
+
 
 @pytest.fixture(scope="module")
 def house(start_stack: StartStack) -> Stack:
     return start_stack(gateways=2)
-
-
-@pytest.fixture(autouse=True)
-def _unlocked(house: Stack) -> None:
-    """Forget the wrong secrets of the test before: all come from one address."""
-    house.redis.call("DEL", guard_key("127.0.0.1"))
 
 
 @pytest.fixture

@@ -8,16 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-import redis as redis_py
 
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tests.e2e.callers import ADMINISTRATOR, PAIRING, READ, WRITE, Callers, approve
+from tests.e2e.callers import ADMINISTRATOR, PAIRING, READ, WRITE, Callers, approve, both_protocols
 from tests.e2e.people import Operator, Visitor, pair
+from tests.e2e.redis_admin import cut
 from tests.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from shared.device.handshake import Event
     from shared.device.profile import Profile
     from tests.conftest import StartStack
@@ -32,19 +30,12 @@ SOON_SECONDS: Final = 5.0
 REQUESTED, RESOLVED, CHANGED = (
     f"device.pair.{name}" for name in ("requested", "resolved", "changed")
 )
-both_protocols = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["4", "3"])
 
 
 @pytest.fixture(scope="module")
 def house(start_stack: StartStack) -> Stack:
     """Two approvals and three gateways, for the whole module."""
     return start_stack(approvals=2, gateways=3, gateway_env={"BEAT_SECONDS": str(BEAT_SECONDS)})
-
-
-@pytest.fixture
-async def callers(house: Stack) -> AsyncIterator[Callers]:
-    async with Callers(house) as callers:
-        yield callers
 
 
 @dataclass
@@ -335,16 +326,6 @@ class TestShutdown:
         assert await leaving.until_ended() == 0
         leaving.start()
         await leaving.until_ready()
-
-
-def cut(house: Stack, boot_id: str) -> int:
-    """Kill every connection that a gateway has to Redis; returns how many."""
-    with redis_py.Redis.from_url(house.redis.admin_url) as client:
-        name = f"latchkey-{boot_id[:8]}"
-        ids = [one["id"] for one in client.client_list() if one["name"] == name]
-        for number in ids:
-            client.client_kill_filter(_id=number)
-        return len(ids)
 
 
 class TestLostNews:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from services.approval.store import guard_key
+from services.approval.keys import guard_key
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Credentials
 from shared.device.identity import DeviceKey

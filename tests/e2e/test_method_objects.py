@@ -27,6 +27,8 @@ from tests.e2e.callers import (
     SHARED_SECRET,
     WRITE,
     Callers,
+    both_protocols,
+    every_class,
     forbidden,
     found,
     invalid,
@@ -39,27 +41,17 @@ from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from shared.device.profile import Profile
     from tests.conftest import StartStack
     from tests.support.stack import Stack
 
 LABEL: Final = "Kitchen Mac 2"
-every_class = pytest.mark.parametrize("kind", CLASSES)
-both_protocols = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["4", "3"])
 
 
 @pytest.fixture(scope="module")
 def house(start_stack: StartStack) -> Stack:
     """Two approvals and three gateways, for the whole module."""
     return start_stack(approvals=2, gateways=3, gateway_env={"BEAT_SECONDS": "0.3"})
-
-
-@pytest.fixture
-async def callers(house: Stack) -> AsyncIterator[Callers]:
-    async with Callers(house) as callers:
-        yield callers
 
 
 class TestHello:
@@ -94,6 +86,21 @@ class TestHello:
         assert hello["features"]["events"] == sorted(known) == events_of(profile.max_protocol)
 
 
+def reference(visitor: Visitor) -> dict[str, object]:
+    """Return what every list says of a device that is the reference client."""
+    return {
+        "deviceId": visitor.device_id,
+        "publicKey": visitor.key.public_key,
+        "displayName": "Reference client",
+        "platform": "linux",
+        "deviceFamily": "Linux",
+        "clientId": "gateway-client",
+        "clientMode": "backend",
+        "role": "operator",
+        "roles": ["operator"],
+    }
+
+
 class TestList:
     @every_class
     async def test_the_objects_of_the_contract(
@@ -109,15 +116,7 @@ class TestList:
         held = sorted({*scopes, READ, WRITE}) if ADMIN in scopes else sorted(scopes)
         used = {"lastUsedAtMs": token["lastUsedAtMs"]} if "device-token" in kind else {}
         assert one == {
-            "deviceId": own.device_id,
-            "publicKey": own.key.public_key,
-            "displayName": "Reference client",
-            "platform": "linux",
-            "deviceFamily": "Linux",
-            "clientId": "gateway-client",
-            "clientMode": "backend",
-            "role": "operator",
-            "roles": ["operator"],
+            **reference(own),
             "scopes": scopes,
             "approvedVia": "owner",
             "createdAtMs": one["createdAtMs"],
@@ -142,15 +141,7 @@ class TestList:
         pending = found((await caller.call("device.pair.list"))["pending"], own.device_id)
         assert pending == {
             "requestId": request_id,
-            "deviceId": own.device_id,
-            "publicKey": own.key.public_key,
-            "displayName": "Reference client",
-            "platform": "linux",
-            "deviceFamily": "Linux",
-            "clientId": "gateway-client",
-            "clientMode": "backend",
-            "role": "operator",
-            "roles": ["operator"],
+            **reference(own),
             "scopes": [WRITE],
             "silent": False,
             "isRepair": True,

@@ -11,18 +11,16 @@ import pytest
 from shared.bus.requester import DEADLINE_SECONDS
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted
-from shared.device.profile import CLI, CLI_3
-from tests.e2e.callers import ADMIN, ADMINISTRATOR, PAIRING, READ, Callers
+from shared.device.profile import CLI
+from tests.e2e.callers import ADMIN, ADMINISTRATOR, PAIRING, READ, both_protocols
 from tests.e2e.people import Operator, Visitor
 from tests.support.waiting import POLL_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
     from shared.device.handshake import Response
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tests.e2e.callers import Caller
+    from tests.e2e.callers import Caller, Callers
     from tests.support.stack import Stack
 
 LEASE_SECONDS: Final = 20.0
@@ -40,6 +38,8 @@ FORGED: Final = {
     "Host": "localhost",
 }
 
+pytestmark = pytest.mark.usefixtures("mended")
+
 
 @pytest.fixture(scope="module")
 def house(start_stack: StartStack) -> Stack:
@@ -49,25 +49,6 @@ def house(start_stack: StartStack) -> Stack:
         gateways=2,
         gateway_env={"BEAT_SECONDS": "0.3", "LEASE_SECONDS": str(LEASE_SECONDS)},
     )
-
-
-@pytest.fixture(autouse=True)
-def _mended(house: Stack) -> Iterator[None]:
-    """Bring everything back, whatever the test did to it."""
-    yield
-    for service in house.services:
-        if service.status is None:
-            service.resume()
-        else:
-            service.start()
-    for service in house.services:
-        service.wait_ready()
-
-
-@pytest.fixture
-async def callers(house: Stack) -> AsyncIterator[Callers]:
-    async with Callers(house) as callers:
-        yield callers
 
 
 async def works_again(caller: Caller) -> None:
@@ -99,7 +80,7 @@ async def done_to(house: Stack, device_id: str) -> list[str]:
 
 
 class TestAttack32:
-    @pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["4", "3"])
+    @both_protocols
     async def test_attack_32_all_approvals_hang(
         self, house: Stack, callers: Callers, profile: Profile
     ) -> None:

@@ -12,24 +12,23 @@ from shared.protocol.methods import METHODS
 from tests.e2e.callers import (
     ADMIN,
     ADMINISTRATOR,
-    CLASSES,
     DEVICE_TOKEN,
     NOBODY,
     PAIRING,
     READ,
     SHARED_SECRET,
     WRITE,
-    Callers,
     add_role,
     approve,
+    every_class,
 )
 from tests.e2e.people import Operator, Visitor, pair
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from tests.conftest import StartStack
-    from tests.e2e.callers import Caller
+    from tests.e2e.callers import Caller, Callers
     from tests.support.stack import Stack
 
     Situation = Callable[[Caller], Awaitable[dict[str, Any]]]
@@ -54,12 +53,6 @@ FOREIGN_SCOPE: Final = "invalid scope for requested roles: node.run"
 def house(start_stack: StartStack) -> Stack:
     """Two approvals and three gateways, for the whole module."""
     return start_stack(approvals=2, gateways=3)
-
-
-@pytest.fixture
-async def callers(house: Stack) -> AsyncIterator[Callers]:
-    async with Callers(house) as callers:
-        yield callers
 
 
 def elsewhere(caller: Caller, *scopes: str, node: bool = False) -> Visitor:
@@ -260,7 +253,7 @@ class TestAuthorisation:
 
 
 class TestLabels:
-    @pytest.mark.parametrize("kind", CLASSES)
+    @every_class
     async def test_a_blank_one(self, house: Stack, callers: Callers, kind: str) -> None:
         caller = await callers.enter(kind, house.gateways[0])
         for label in (" ", "\t\n"):

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from shared.device.handshake import request
-from shared.device.profile import CLI, CLI_3, NODE_HOST
+from shared.device.profile import CLI, NODE_HOST
 from tests.e2e.callers import (
     ADMIN,
     ADMINISTRATOR,
-    CLASSES,
     DEVICE_TOKEN,
     PAIRING,
     READ,
@@ -20,6 +19,8 @@ from tests.e2e.callers import (
     WRITE,
     Callers,
     add_role,
+    both_protocols,
+    every_class,
     found,
     recent,
     said_until_close,
@@ -28,8 +29,6 @@ from tests.e2e.callers import (
 from tests.e2e.people import Visitor, pair
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from shared.device.profile import Profile
     from tests.conftest import StartStack
     from tests.support.stack import Stack
@@ -38,20 +37,12 @@ CLOSED_SECONDS: Final = 5.0
 """How soon a socket of a removed device is closed, with room for a loaded machine."""
 REMOVED: Final = (4001, "device removed")
 LABEL: Final = "Kitchen Mac 2"
-every_class = pytest.mark.parametrize("kind", CLASSES)
-both_protocols = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["4", "3"])
 
 
 @pytest.fixture(scope="module")
 def house(start_stack: StartStack) -> Stack:
     """Two approvals and three gateways, for the whole module."""
     return start_stack(approvals=2, gateways=3, gateway_env={"BEAT_SECONDS": "0.3"})
-
-
-@pytest.fixture
-async def callers(house: Stack) -> AsyncIterator[Callers]:
-    async with Callers(house) as callers:
-        yield callers
 
 
 class TestApprove:

@@ -1,17 +1,12 @@
-"""The story: refused, approved at one replica, admitted at another; and every way out again."""
+"""The story: refused, approved at one replica, admitted at another."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
-import redis as redis_py
 
-from services.approval.store import guard_key
 from shared.device.handshake import Admitted, Credentials, Refused, encode
 from shared.device.profile import (
     CLI,
@@ -22,22 +17,20 @@ from shared.device.profile import (
     NODE_HOST_3,
     REFERENCE,
 )
+from tests.e2e.metrics import metric
 from tests.e2e.people import Operator, Visitor, lines, pair, told
+from tests.e2e.redis_admin import admin
 from tests.support.raw_socket import RawSocket
 from tests.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
-    from shared.device.client import DeviceClient
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tests.e2e.people import Reply
     from tests.support.stack import Stack
 
 PROFILES = [CLI, CLI_3, NODE_HOST, NODE_HOST_3, CONTROL_UI, CONTROL_UI_3, REFERENCE]
-CLOSED_SECONDS = 5.0
-"""How soon a socket of a removed device is closed, with room for a loaded machine."""
+
+pytestmark = pytest.mark.usefixtures("unlocked")
 
 
 @pytest.fixture(scope="module")
@@ -48,24 +41,6 @@ def house(start_stack: StartStack) -> Stack:
         gateways=3,
         env={"APPROVAL_PUBLIC_URL": "https://approve.example"},
     )
-
-
-@pytest.fixture(autouse=True)
-def _unlocked(house: Stack) -> None:
-    """Forget the wrong secrets of the test before: all devices here have one address."""
-    house.redis.call("DEL", guard_key("127.0.0.1"))
-
-
-@pytest.fixture
-async def first(house: Stack) -> AsyncIterator[Operator]:
-    async with Operator(house, house.approvals[0]) as operator:
-        yield operator
-
-
-@pytest.fixture
-async def second(house: Stack) -> AsyncIterator[Operator]:
-    async with Operator(house, house.approvals[1]) as operator:
-        yield operator
 
 
 def named(profile: Profile) -> str:
@@ -272,7 +247,7 @@ class TestAttack15:
 
 def scripts(house: Stack) -> int:
     """Return how many scripts Redis was ever asked for: commits are scripts, and so are beats."""
-    with redis_py.Redis.from_url(house.redis.admin_url) as client:
+    with admin(house) as client:
         stats: dict[str, Any] = client.info("commandstats")
     return sum(
         int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in ("eval", "evalsha")
@@ -281,15 +256,7 @@ def scripts(house: Stack) -> int:
 
 async def beats(house: Stack) -> int:
     """Return how many beats were ever answered."""
-    found = 0
-    async with aiohttp.ClientSession() as http:
-        for approval in house.approvals:
-            async with http.get(f"{approval.url}/metrics") as answer:
-                (line,) = re.findall(
-                    r"(?m)^latchkey_approval_beats_total (.+)$", await answer.text()
-                )
-                found += int(float(line))
-    return found
+    return sum([int(await metric(one, "latchkey_approval_beats_total")) for one in house.approvals])
 
 
 async def commits(house: Stack) -> int:
@@ -335,124 +302,3 @@ class TestAttack4:
                 ]
                 assert asked == []
         assert await first.audit(visitor.device_id) == ["requested", "approved"]
-
-
-ENDINGS: dict[str, Callable[[Operator, str], Awaitable[Reply]]] = {
-    "removed": lambda operator, device_id: operator.remove(device_id),
-    "revoked": lambda operator, device_id: operator.revoke(device_id),
-    "rotated": lambda operator, device_id: operator.rotate(device_id),
-}
-
-
-class TestAttack26:
-    @both_protocols
-    @pytest.mark.parametrize("ending", ENDINGS)
-    async def test_attack_26_closes_the_devices_sockets_on_every_gateway_and_no_others(
-        self, house: Stack, second: Operator, profile: Profile, ending: str
-    ) -> None:
-        end = ENDINGS[ending]
-        device, other = await pair(house, profile), await pair(house, profile)
-        async with AsyncExitStack() as sockets:
-            inside: list[DeviceClient] = []
-            outside: list[DeviceClient] = []
-            for gateway in house.gateways:
-                for visitor, kept in ((device, inside), (device, inside), (other, outside)):
-                    client, _ = await visitor.stays(gateway)
-                    sockets.push_async_callback(client.close)
-                    kept.append(client)
-            (await end(second, device.device_id)).ok()
-            closes = await asyncio.gather(
-                *(client.closed(within=CLOSED_SECONDS) for client in inside)
-            )
-            assert closes == [(4001, "device removed")] * 6
-            for client in outside:
-                assert (await client.call("health")).ok
-        for gateway in house.gateways:
-            (line,) = await told(gateway, "device.changed", device=device.device_id, kind=ending)
-            assert line["closed"] == 2
-
-    @both_protocols
-    async def test_attack_29_after_a_remove_the_old_token_stays_dead(
-        self, house: Stack, first: Operator, profile: Profile
-    ) -> None:
-        device = await pair(house, profile)
-        old = device.token
-        (await first.remove(device.device_id)).ok()
-        await self.refuses_old_token(house, device, old)
-        request_id = await device.waits(house.gateways[1])
-        (await first.approve(request_id)).ok()
-        await self.refuses_old_token(house, device, old)
-        await device.visits(house.gateways[2])
-        assert device.token != old
-        await device.visits(house.gateways[0], with_gateway_token=False)
-        await self.refuses_old_token(house, device, old)
-
-    @both_protocols
-    async def test_attack_29_after_a_rotate_only_the_new_token_is_good(
-        self, house: Stack, first: Operator, profile: Profile
-    ) -> None:
-        device = await pair(house, profile)
-        old = device.token
-        rotated = (await first.rotate(device.device_id)).ok()
-        assert rotated["tokenDelivery"] == "withheld-cross-device"
-        await self.refuses_old_token(house, device, old)
-        await device.visits(house.gateways[1])
-        assert device.token != old
-        await device.visits(house.gateways[2], with_gateway_token=False)
-
-    @both_protocols
-    async def test_attack_29_after_a_revoke_a_person_has_to_decide_again(
-        self, house: Stack, first: Operator, profile: Profile
-    ) -> None:
-        device = await pair(house, profile)
-        old = device.token
-        (await first.revoke(device.device_id)).ok()
-        await self.refuses_old_token(house, device, old)
-        refused = await device.refused(house.gateways[1])
-        assert refused.detail_code == "PAIRING_REQUIRED"
-        assert refused.details["reason"] == "role-upgrade"
-        (await first.approve(refused.request_id)).ok()
-        await device.visits(house.gateways[2])
-        assert device.token != old
-        await self.refuses_old_token(house, device, old)
-
-    async def refuses_old_token(self, house: Stack, device: Visitor, old: str) -> None:
-        """Check that the old token is refused at every gateway, and costs the device nothing."""
-        came_with = Visitor(house, device.profile, device.key, old)
-        for gateway in house.gateways:
-            refused = await came_with.refused(gateway, with_gateway_token=False)
-            assert refused.code == "INVALID_REQUEST"
-            assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
-            message = "unauthorized: device token mismatch (rotate/reissue device token)"
-            assert refused.close == (1008, message)
-
-    async def test_a_role_that_is_revoked_takes_only_its_own_sockets_along(
-        self, house: Stack, first: Operator
-    ) -> None:
-        operator = await pair(house, CLI)
-        node = Visitor(house, NODE_HOST, operator.key)
-        (await first.approve(await node.waits(house.gateways[0]))).ok()
-        async with AsyncExitStack() as sockets:
-            stays, _ = await operator.stays(house.gateways[1])
-            sockets.push_async_callback(stays.close)
-            goes, _ = await node.stays(house.gateways[1])
-            sockets.push_async_callback(goes.close)
-            (await first.revoke(operator.device_id, "node")).ok()
-            assert await goes.closed(within=CLOSED_SECONDS) == (4001, "device removed")
-            assert (await stays.call("health")).ok
-
-    async def test_what_changes_nothing_for_it_closes_nothing(
-        self, house: Stack, first: Operator
-    ) -> None:
-        device = await pair(house)
-        client, _ = await device.stays(house.gateways[2])
-        async with client:
-            path = f"devices/{device.device_id}"
-            (await first.call("PATCH", path, {"label": "Kitchen"})).ok()
-            wider = device.asking("operator.admin")
-            request_id = await wider.waits(house.gateways[0])
-            (await first.approve(request_id)).ok()
-            await wider.visits(house.gateways[0])
-            await told(house.approvals[0], "device.changed", device=device.device_id)
-            assert (await client.call("health")).ok
-            assert client.is_open

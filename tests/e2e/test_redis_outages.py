@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,31 +14,20 @@ from shared.device.profile import CLI, CLI_3, NODE_HOST
 from tests.e2e.people import Operator, Visitor, pair, told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from shared.device.handshake import Refused
     from tests.conftest import StartStack
+    from tests.e2e.callers import Callers
     from tests.support.stack import Stack
 
 POWER_CUTS = 4
+
+pytestmark = pytest.mark.usefixtures("mended")
 
 
 @pytest.fixture(scope="module")
 def house(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways, for the whole module."""
     return start_stack(approvals=2, gateways=2)
-
-
-@pytest.fixture(autouse=True)
-def _mended(house: Stack) -> Iterator[None]:
-    """Bring Redis back, whatever the test did to it."""
-    yield
-    if house.redis.running:
-        house.redis.resume()
-    else:
-        house.redis.start()
-    for service in house.services:
-        service.wait_ready()
 
 
 async def until_all_ready(house: Stack) -> None:
@@ -84,31 +72,28 @@ class TestRestart:
 
     @both_ends
     async def test_whoever_comes_meanwhile_is_told_to_come_back_and_who_is_in_stays(
-        self, house: Stack, how: str
+        self, house: Stack, callers: Callers, how: str
     ) -> None:
         visitor, stranger = await pair(house), Visitor(house)
-        async with AsyncExitStack() as sockets:
-            inside = [(await visitor.stays(gateway))[0] for gateway in house.gateways]
-            for client in inside:
-                sockets.push_async_callback(client.close)
-            if how == "stopped":
-                house.redis.stop()
-            else:
-                house.redis.kill9()
-            for gateway in house.gateways:
-                for one in (visitor, stranger):
-                    self._check_unavailable(await one.refused(gateway))
-                    if one.token:
-                        refused = await one.refused(gateway, with_gateway_token=False)
-                        self._check_unavailable(refused)
-            assert [(await client.call("health")).ok for client in inside] == [True, True]
-            for service in house.services:
-                await service.until_not_ready()
-            house.redis.start()
-            await until_all_ready(house)
-            await visitor.comes_back(house.gateways[0], with_gateway_token=False)
-            await stranger.waits(house.gateways[1])
-            assert [(await client.call("health")).ok for client in inside] == [True, True]
+        inside = [(await callers.stay(visitor, gateway)).client for gateway in house.gateways]
+        if how == "stopped":
+            house.redis.stop()
+        else:
+            house.redis.kill9()
+        for gateway in house.gateways:
+            for one in (visitor, stranger):
+                self._check_unavailable(await one.refused(gateway))
+                if one.token:
+                    refused = await one.refused(gateway, with_gateway_token=False)
+                    self._check_unavailable(refused)
+        assert [(await client.call("health")).ok for client in inside] == [True, True]
+        for service in house.services:
+            await service.until_not_ready()
+        house.redis.start()
+        await until_all_ready(house)
+        await visitor.comes_back(house.gateways[0], with_gateway_token=False)
+        await stranger.waits(house.gateways[1])
+        assert [(await client.call("health")).ok for client in inside] == [True, True]
 
     def _check_unavailable(self, refused: Refused) -> None:
         assert refused.code == "UNAVAILABLE"

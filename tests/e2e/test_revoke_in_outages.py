@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from shared.bus.channels import NEWS, inbox_channel
 from shared.device.handshake import Close
 from tests.e2e.people import Operator, lines, pair
+from tests.e2e.redis_admin import cut
 from tests.support.fault_proxy import FaultProxy
 from tests.support.waiting import until
 
@@ -42,16 +43,13 @@ def house(start_stack: StartStack) -> Stack:
 
 @pytest.fixture(autouse=True)
 def _mended(house: Stack) -> Iterator[None]:
-    """Bring everything back, whatever the test did to it."""
+    """Bring back all but what a test has added."""
     yield
-    if not house.redis.running:
-        house.redis.start()
-    for service in (*house.approvals, *house.gateways[:2]):
-        if service.status is None:
-            service.resume()
-        else:
-            service.start()
-    for service in (*house.approvals, *house.gateways[:2]):
+    services = [*house.approvals, *house.gateways[:2]]
+    house.redis.bring_back()
+    for service in services:
+        service.bring_back()
+    for service in services:
         service.wait_ready()
 
 
@@ -106,14 +104,11 @@ class TestAttack27:
         """It misses the news, and nobody is left who could answer its beat."""
         visitor = await pair(house)
         gateway = house.gateways[0]
-        name = f"latchkey-{gateway.boot_id[:8]}"
+        boot_id = gateway.boot_id
         client, _ = await visitor.stays(gateway)
         async with client, Operator(house, house.approvals[0]) as operator:
             gateway.pause()
-            async with Redis.from_url(house.redis.admin_url) as admin:
-                for one in await admin.client_list():
-                    if one["name"] == name:
-                        await admin.client_kill_filter(_id=one["id"])
+            await asyncio.to_thread(cut, house, boot_id)
             since = time.monotonic()
             (await operator.revoke(visitor.device_id)).ok()
             for approval in house.approvals:

@@ -12,7 +12,6 @@ from shared.device.profile import REFERENCE
 from tests.interop.facts import Unexpected
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from shared.device.handshake import Outcome
@@ -37,12 +36,7 @@ class Peer:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._client is not None:
             await self._client.close()
 

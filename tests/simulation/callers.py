@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from services.approval.keys import device_key
 from services.approval.records import decode_record
-from services.approval.store import device_key
 from shared.bus.requester import DEADLINE_SECONDS
 from shared.protocol.scopes import ADMIN, PAIRING, covers, first_uncovered
 

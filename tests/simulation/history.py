@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from services.approval.store import CHANGES, HEAD
+from services.approval.keys import CHANGES, HEAD
 from shared.messages import EVERY_ROLE, Change, Changed
 from tests.simulation.telling import head_of
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.approval.keys import HEAD
 from services.approval.presence import presence_key
-from services.approval.store import HEAD
 from shared.messages import Change
 from tests.simulation.telling import head_of
 

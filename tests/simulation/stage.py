@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from services.approval.keys import device_key
 from services.approval.records import decode_record
-from services.approval.store import device_key
 from shared.bus.channels import inbox_channel
 from tests.simulation.cluster import Cluster
 from tests.simulation.logs import listening

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from services.approval.keys import AUDIT, CHANGES, HEAD, call_key
 from services.approval.ledger import Entry
 from services.approval.plan import AuditEntry, Plan
 from services.approval.records import Metadata, Pairing, Pending, Record, Token
-from services.approval.store import AUDIT, CHANGES, HEAD, Store, call_key
+from services.approval.store import Store
 from shared.bus.redis import make_client
 from shared.messages import BeatQuestion, Change, Changed, Present, Seen
 from tests.simulation.client import RedisClient

@@ -41,7 +41,6 @@ from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from types import TracebackType
 
     from shared.bus.envelope import Opened
     from shared.bus.errors import Rejected
@@ -154,12 +153,7 @@ class FakeApproval(_Peer):
         self._announcing = asyncio.create_task(self._announce())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._announcing is not None:
             self._announcing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -239,12 +233,7 @@ class FakeGateway(_Peer):
         await self._start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.requester.stop()
         await self.bus.stop()
 

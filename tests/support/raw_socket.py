@@ -26,7 +26,6 @@ from tests.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from shared.device.handshake import Challenge
     from shared.device.identity import DeviceKey
@@ -283,12 +282,7 @@ class RawSocket:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.hang_up()
 
     # Inside.

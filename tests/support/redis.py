@@ -16,7 +16,6 @@ from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 ADMIN: Final = "admin"
 MEMBER: Final = "member"
@@ -106,12 +105,16 @@ class RedisServer:
         """Send one command as admin; return its one-line reply."""
         return call_redis(self.port, ADMIN, self._admin_password, *words)
 
-    def make_empty(self) -> None:
-        """Bring it back to how it was at first: running, no key, no script, no refusal noted."""
+    def bring_back(self) -> None:
+        """Let it run, whether it hangs, has ended, or runs."""
         if self.running:
             self.resume()
         else:
             self.start()
+
+    def make_empty(self) -> None:
+        """Bring it back to how it was at first: running, no key, no script, no refusal noted."""
+        self.bring_back()
         for command in (("FLUSHALL",), ("SCRIPT", "FLUSH"), ("ACL", "LOG", "RESET")):
             self.call(*command)
 
@@ -128,10 +131,5 @@ class RedisServer:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

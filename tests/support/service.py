@@ -130,6 +130,13 @@ class ServiceProcess:
         """Let a paused one go on."""
         self._started().resume()
 
+    def bring_back(self) -> None:
+        """Let it run, whether it hangs, has ended, or runs; do not wait."""
+        if self.status is None:
+            self.resume()
+        else:
+            self.start()
+
     def logs(self) -> list[dict[str, Any]]:
         """Return the log's JSON lines so far, a line still being written left out."""
         text = self.log.read_text(errors="replace")

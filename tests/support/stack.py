@@ -20,7 +20,6 @@ from tests.support.service import Env, ServiceProcess
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from deploy.local.redis_binary import RedisBinary
 
@@ -75,6 +74,11 @@ class Stack:
         return self._secret(GATEWAY_TOKEN, self._gateway_env)
 
     @property
+    def bus_secret(self) -> str:
+        """What the services seal with."""
+        return self._secret("BUS_SECRET", {})
+
+    @property
     def services(self) -> list[ServiceProcess]:
         """Approvals, then gateways."""
         return [*self.approvals, *self.gateways]
@@ -84,6 +88,14 @@ class Stack:
         self.redis.start()
         for service in self.services:
             service.start()
+        for service in self.services:
+            service.wait_ready()
+
+    def bring_back(self) -> None:
+        """Let everything run and wait until it is ready, whether it hangs, has ended, or runs."""
+        self.redis.bring_back()
+        for service in self.services:
+            service.bring_back()
         for service in self.services:
             service.wait_ready()
 
@@ -108,40 +120,42 @@ class Stack:
         return service
 
     def _new_approval(self, env: Env) -> ServiceProcess:
-        def program(service: ServiceProcess, env: Env) -> Program:
-            return approval_program(
-                env,
-                self._secrets_for(env),
-                name=service.name,
-                redis_url=env.get("REDIS_URL", self.redis.approval_url),
-                port=service.port,
-                log=service.log,
-            )
-
-        name = f"approval-{len(self.approvals) + 1}"
-        return self._add(self.approvals, name, self._approval_env | env, program)
+        return self._new(
+            self.approvals,
+            "approval",
+            approval_program,
+            self.redis.approval_url,
+            self._approval_env | env,
+        )
 
     def _new_gateway(self, env: Env) -> ServiceProcess:
+        return self._new(
+            self.gateways,
+            "gateway",
+            gateway_program,
+            self.redis.gateway_url,
+            self._gateway_env | env,
+        )
+
+    def _new(
+        self,
+        to: list[ServiceProcess],
+        kind: str,
+        make: Callable[..., Program],
+        redis_url: str,
+        env: Env,
+    ) -> ServiceProcess:
         def program(service: ServiceProcess, env: Env) -> Program:
-            return gateway_program(
+            return make(
                 env,
                 self._secrets_for(env),
                 name=service.name,
-                redis_url=env.get("REDIS_URL", self.redis.gateway_url),
+                redis_url=env.get("REDIS_URL", redis_url),
                 port=service.port,
                 log=service.log,
             )
 
-        name = f"gateway-{len(self.gateways) + 1}"
-        return self._add(self.gateways, name, self._gateway_env | env, program)
-
-    def _add(
-        self,
-        to: list[ServiceProcess],
-        name: str,
-        env: Env,
-        program: Callable[[ServiceProcess, Env], Program],
-    ) -> ServiceProcess:
+        name = f"{kind}-{len(to) + 1}"
         service = ServiceProcess(name, self._env | env, self._directory, self._processes, program)
         to.append(service)
         return service
@@ -161,10 +175,5 @@ class Stack:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

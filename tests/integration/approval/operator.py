@@ -16,8 +16,6 @@ from services.approval.problems import TYPE_PREFIX, Problem
 from tests.integration.approval.replica import ADMIN_TOKEN
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from aiohttp import web
     from multidict import CIMultiDictProxy
 
@@ -147,10 +145,5 @@ class Operator:
         await self._client.start_server()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._client.close()

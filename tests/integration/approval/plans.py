@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from services.approval.keys import AUDIT, CHANGES, HEAD
 from services.approval.plan import AuditEntry, Plan
-from services.approval.store import AUDIT, CHANGES, HEAD
 from shared.messages import Change, Changed
 
 

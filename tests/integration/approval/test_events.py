@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from services.approval.authority import OPERATOR
+from services.approval.keys import AUDIT, CHANGES, HEAD
 from services.approval.plan import AuditEntry, Plan
-from services.approval.store import AUDIT, CHANGES, HEAD
 from shared.messages import Change, Changed
 from tests.integration.approval.operator import BEARER, HARDENING, Operator
 from tests.integration.approval.replica import replica

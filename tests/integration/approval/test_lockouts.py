@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import pytest
 
+from services.approval.keys import call_key, guard_key
 from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS, WINDOW_MS
 from services.approval.questions import Questions
-from services.approval.store import call_key, guard_key
 from shared.bus.responder import Question, Reply
 from shared.clock import SystemClock
 from shared.messages import (

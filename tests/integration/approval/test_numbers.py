@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from services.approval.store import AUDIT, CHANGES, HEAD
+from services.approval.keys import AUDIT, CHANGES, HEAD
 from shared.messages import Change, Changed
 from tests.integration.approval.plans import plan
 

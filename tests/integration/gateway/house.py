@@ -42,7 +42,6 @@ from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from types import TracebackType
 
     from services.gateway.approvals import Then
     from services.gateway.connection import Connection
@@ -285,12 +284,7 @@ class House:
         self._acceptor.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         assert self._acceptor is not None
         self._acceptor.stop()
         for raw in self._raws:

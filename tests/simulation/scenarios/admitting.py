@@ -14,14 +14,7 @@ def a_revoke_overtakes(stage: Stage) -> None:
     """R6: an answer is on its way while the news of a revoke comes in."""
     stage.pair(stage.device)
     stage.only_the_first_is_heard()
-    hold(stage.one.lines[0].up)
-    stage.device.connect(stage.gateway, with_token=False)
-    stage.run(0.1)
-    stage.other.lines[0].mend()
-    stage.operate("revoke", stage.device, stage.other)
-    stage.run(0.05)
-    stage.one.lines[0].mend()
-    stage.run(0.3)
+    _revoke_while_its_answer_is_held(stage)
 
 
 def an_answer_of_a_forgotten_history(stage: Stage) -> None:
@@ -31,14 +24,7 @@ def an_answer_of_a_forgotten_history(stage: Stage) -> None:
     stage.run(0.2)
     stage.operate("rename", stage.devices[1], stage.other)
     stage.split(forget=1, moved=[stage.other])
-    hold(stage.one.lines[0].up)
-    stage.device.connect(stage.gateway, with_token=False)
-    stage.run(0.1)
-    stage.other.lines[0].mend()
-    stage.operate("revoke", stage.device, stage.other)
-    stage.run(0.05)
-    stage.one.lines[0].mend()
-    stage.run(0.3)
+    _revoke_while_its_answer_is_held(stage)
 
 
 def a_stopped_gateway_wakes(stage: Stage) -> None:
@@ -52,3 +38,14 @@ def a_stopped_gateway_wakes(stage: Stage) -> None:
     stage.calls(stage.device, 12.0)
     stage.gateway.process.wake(12.0, suspended=False)
     stage.run(0.5)
+
+
+def _revoke_while_its_answer_is_held(stage: Stage) -> None:
+    hold(stage.one.lines[0].up)
+    stage.device.connect(stage.gateway, with_token=False)
+    stage.run(0.1)
+    stage.other.lines[0].mend()
+    stage.operate("revoke", stage.device, stage.other)
+    stage.run(0.05)
+    stage.one.lines[0].mend()
+    stage.run(0.3)

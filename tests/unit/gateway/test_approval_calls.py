@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from services.gateway.approvals import WRITTEN_WITHIN_SECONDS, BusApprovals
-from services.gateway.beat import Beat
-from services.gateway.beater import Beater
-from services.gateway.connections import Connections
-from services.gateway.metrics import Metrics
-from services.gateway.presence import Presence
+from services.gateway.approvals import WRITTEN_WITHIN_SECONDS
 from shared.bus.errors import Unavailable
 from shared.bus.requester import DEADLINE_SECONDS
-from shared.bus.wire import Item, ItemAnswer
 from shared.messages import (
-    BeatAnswer,
-    BeatQuestion,
     Call,
     Calling,
     Change,
@@ -31,83 +23,28 @@ from shared.messages import (
     encode,
 )
 from tests.support.clock import FakeClock, outcome, run_virtual
-from tests.unit.bus.switchboard import Gateway, reasons
+from tests.unit.bus.switchboard import reasons
+from tests.unit.gateway.way_to_approval import HEAD, LEASE_SECONDS, WayToApproval
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from shared.bus.wire import Item
 
-    from tests.unit.bus.switchboard import Approval
-
-HEAD = Change(7, "tag")
 AHEAD = Change(8, "ahead")
-LEASE_SECONDS = 10.0
-STORE_AHEAD_MS = 5_000_000
-"""How far the store's clock is ahead of the gateway's."""
 NONSENSE = msgspec.msgpack.encode(["of a later release"])
 ASKED = Call("boot:1/1", "device.pair.list", {}, Calling("device-token", "d", "operator", []), 4, 0)
 
 
-class House:
-    """A gateway's way to approval, over the real bus parts; `asked` are its calls."""
+class House(WayToApproval):
+    """Approvals to which calls are made: `asked` are the calls."""
 
     def __init__(self, clock: FakeClock, approvals: int = 1) -> None:
-        self.clock = clock
-        self.gateway = Gateway(clock, approvals)
+        super().__init__(clock, approvals)
         self.asked: list[Call] = []
         self.outcome: Outcome | None = Returned(HEAD, b"{}")
         """What a call leads to; None: what cannot be read."""
-        self.head = HEAD
-        self.changes: list[Changed] = []
-        """What beats tell."""
-        presence = Presence()
-        self.beat = Beat(clock, lease_seconds=LEASE_SECONDS)
-        self.beater = Beater(
-            beat=self.beat,
-            presence=presence,
-            requester=self.gateway.requester,
-            connections=Connections(
-                clock,
-                presence,
-                leased=lambda: self.beat.leased,
-                limit=1,
-                preauth_limit_per_address=1,
-            ),
-            metrics=Metrics(),
-            clock=clock,
-            beat_seconds=1,
-            on_presence=lambda _version: None,
-        )
-        self.approvals = BusApprovals(self.gateway.requester, self.beat, self.beater)
-        for approval in self.gateway.approvals:
-            approval.manner = self._answering(approval)
 
-    async def first_beat(self) -> None:
-        """Beat, and wait for the answer to count."""
-        self.beater.beat_now()
-        while not self.beat.leased:
-            await self.beater.moved()
-
-    def _answering(self, approval: Approval) -> Callable[[str, list[Item]], None]:
-        def answering(gateway: str, items: list[Item]) -> None:
-            for item in items:
-                said = msgspec.Raw(self._said(decode_question(item.body)))
-                approval.reply(gateway, [ItemAnswer(item.id, "ok", said)])
-
-        return answering
-
-    def _said(self, question: object) -> bytes:
-        if isinstance(question, BeatQuestion):
-            now_ms = round(self.clock.monotonic() * 1000) + STORE_AHEAD_MS
-            return encode(
-                BeatAnswer(
-                    question.beat_id,
-                    self.head,
-                    now_ms,
-                    question.beat_id,
-                    resync=not question.booted,
-                    changes=self.changes,
-                )
-            )
+    def said(self, question: object) -> bytes:
+        """Return the outcome of a call."""
         assert isinstance(question, Call)
         self.asked.append(question)
         return NONSENSE if self.outcome is None else encode(self.outcome)
@@ -134,8 +71,7 @@ class TestCalled:
             house = House(clock)
             await house.first_beat()
             assert await house.approvals.call(ASKED) == house.outcome
-            now_ms = round(clock.monotonic() * 1000) + STORE_AHEAD_MS
-            void_ms = now_ms + int(WRITTEN_WITHIN_SECONDS * 1000)
+            void_ms = house.store_ms + int(WRITTEN_WITHIN_SECONDS * 1000)
             assert house.asked == [msgspec.structs.replace(ASKED, not_after_ms=void_ms)]
 
         run_virtual(scenario)

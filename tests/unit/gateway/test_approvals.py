@@ -5,44 +5,32 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
-from services.gateway.approvals import WRITTEN_WITHIN_SECONDS, BusApprovals
-from services.gateway.beat import Beat
-from services.gateway.beater import Beater
-from services.gateway.connections import Connections
-from services.gateway.metrics import Metrics
-from services.gateway.presence import Presence
+from services.gateway.approvals import WRITTEN_WITHIN_SECONDS
 from shared.bus.errors import Unavailable
 from shared.bus.requester import DEADLINE_SECONDS
-from shared.bus.wire import Item, ItemAnswer
 from shared.messages import (
     SHARED_SECRET,
     Admission,
     Admitted,
     Answer,
-    BeatAnswer,
-    BeatQuestion,
     Change,
     Changed,
     Clear,
     ClientInfo,
     Knock,
-    decode_question,
     encode,
 )
 from tests.support.clock import FakeClock, outcome, run_virtual
-from tests.unit.bus.switchboard import Approval, Gateway, reasons
+from tests.unit.bus.switchboard import reasons
+from tests.unit.gateway.way_to_approval import HEAD, WayToApproval
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.bus.envelope import Opened
 
-HEAD = Change(7, "tag")
-STORE_AHEAD_MS = 5_000_000
-"""How far the store's clock is ahead of the gateway's."""
 QUESTION = Admission(
     call_id="boot:1",
     device_id="device",
@@ -62,40 +50,13 @@ def admitted_at(change: Change) -> Admitted:
     return Admitted(change, "device token", [], 1)
 
 
-class House:
-    """A gateway's way to approval, over the real bus parts; `asked` is what it asks for clients."""
+class House(WayToApproval):
+    """Approvals that are asked for clients; `asked` is what they are asked."""
 
     def __init__(self, clock: FakeClock, approvals: int = 1) -> None:
-        self.clock = clock
-        self.gateway = Gateway(clock, approvals)
+        super().__init__(clock, approvals)
         self.asked: list[Admission | Knock] = []
         self.answer: Callable[[Admission], Answer] = lambda _question: admitted_at(HEAD)
-        presence = Presence()
-        self.beat = Beat(clock, lease_seconds=10)
-        self.beater = Beater(
-            beat=self.beat,
-            presence=presence,
-            requester=self.gateway.requester,
-            connections=Connections(
-                clock,
-                presence,
-                leased=lambda: self.beat.leased,
-                limit=1,
-                preauth_limit_per_address=1,
-            ),
-            metrics=Metrics(),
-            clock=clock,
-            beat_seconds=1,
-            on_presence=lambda _version: None,
-        )
-        self.approvals = BusApprovals(self.gateway.requester, self.beat, self.beater)
-        for approval in self.gateway.approvals:
-            approval.manner = self._answering(approval, 0)
-
-    def slow(self, seconds: float) -> None:
-        """Let every answer to an admission take so long."""
-        for approval in self.gateway.approvals:
-            approval.manner = self._answering(approval, seconds)
 
     async def ask(self, question: Admission | Knock) -> Answer:
         """Ask, and wait for what comes of it."""
@@ -106,32 +67,11 @@ class House:
             raise answer
         return answer
 
-    async def first_beat(self) -> None:
-        """Beat, and wait for the answer to count."""
-        self.beater.beat_now()
-        while not self.beat.leased:
-            await self.beater.moved()
-
-    def _answering(self, approval: Approval, seconds: float) -> Callable[[str, list[Item]], None]:
-        def answering(gateway: str, items: list[Item]) -> None:
-            for item in items:
-                question = decode_question(item.body)
-                said = encode(self._said(question))
-                reply = [ItemAnswer(item.id, "ok", msgspec.Raw(said))]
-                late = seconds if isinstance(question, Admission) else 0
-                asyncio.get_running_loop().call_later(late, approval.reply, gateway, reply)
-
-        return answering
-
-    def _said(self, question: Admission | Knock | BeatQuestion) -> Answer | BeatAnswer:
-        if isinstance(question, BeatQuestion):
-            now_ms = round(self.clock.monotonic() * 1000) + STORE_AHEAD_MS
-            beat_id = question.beat_id
-            return BeatAnswer(beat_id, HEAD, now_ms, beat_id, resync=not question.booted)
+    def said(self, question: object) -> bytes:
+        """Return the answer to an admission; a knock is clear."""
+        assert isinstance(question, Admission | Knock)
         self.asked.append(question)
-        if isinstance(question, Knock):
-            return Clear(HEAD)
-        return self.answer(question)
+        return encode(Clear(HEAD) if isinstance(question, Knock) else self.answer(question))
 
 
 class TestBeforeTheFirstAnsweredBeat:
@@ -174,8 +114,7 @@ class TestBeforeTheFirstAnsweredBeat:
             await house.first_beat()
             assert await house.ask(QUESTION) == admitted_at(HEAD)
             assert await house.ask(KNOCK) == Clear(HEAD)
-            now_ms = round(clock.monotonic() * 1000) + STORE_AHEAD_MS
-            void_ms = now_ms + WRITTEN_WITHIN_SECONDS * 1000
+            void_ms = house.store_ms + WRITTEN_WITHIN_SECONDS * 1000
             assert [asked.not_after_ms for asked in house.asked] == [void_ms, void_ms]
 
         run_virtual(scenario)
@@ -222,7 +161,7 @@ class TestDeadline:
         async def scenario(clock: FakeClock) -> None:
             house = House(clock, approvals=4)
             await house.first_beat()
-            house.slow(answered_after)
+            house.late_seconds = answered_after
             house.answer = lambda _question: admitted_at(decided_at)
             began = clock.monotonic()
             refused = await outcome(house.ask(QUESTION))
@@ -235,7 +174,7 @@ class TestDeadline:
         async def scenario(clock: FakeClock) -> None:
             house = House(clock, approvals=4)
             await house.first_beat()
-            house.slow(1.5)
+            house.late_seconds = 1.5
             late = Change(HEAD.number + 1, "ahead")
             house.answer = lambda _question: admitted_at(late)
             asking = asyncio.create_task(house.ask(QUESTION))

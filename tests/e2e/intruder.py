@@ -1,0 +1,87 @@
+"""Whoever holds the Redis URLs of a house, without being one of its services."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import redis.asyncio as redis_asyncio
+
+from shared.bus.channels import NEWS, ask_channel, inbox_channel
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.service import ServiceProcess
+    from tests.support.stack import Stack
+
+
+def redis_client(url: str) -> redis_asyncio.Redis:
+    return redis_asyncio.Redis.from_url(url, protocol=2)
+
+
+class Intruder:
+    """Somebody who holds Redis URLs: a channel is reached with the rights of who may publish there.
+
+    A gateway may ask, and approval may answer and tell news; an administrator may do anything.
+    """
+
+    def __init__(self, asking: str, answering: str) -> None:
+        self._asking = redis_client(asking)
+        self._answering = redis_client(answering)
+
+    async def publish(self, channel: str, data: bytes) -> int:
+        """Publish, and return how many heard it."""
+        asks = channel.startswith(ask_channel(""))
+        heard: int = await (self._asking if asks else self._answering).publish(channel, data)
+        return heard
+
+    async def aclose(self) -> None:
+        """Hang up."""
+        await self._asking.aclose()
+        await self._answering.aclose()
+
+
+@contextlib.asynccontextmanager
+async def captured(house: Stack) -> AsyncIterator[list[tuple[str, bytes]]]:
+    """Collect everything that is published meanwhile, as an administrator of Redis can."""
+    messages: list[tuple[str, bytes]] = []
+    client = redis_client(house.redis.admin_url)
+    pubsub: Any = client.pubsub()
+    await pubsub.psubscribe("latchkey:*")
+    await until_subscribed(pubsub)
+
+    async def collect() -> None:
+        async for message in pubsub.listen():
+            messages.append((message["channel"].decode(), message["data"]))  # noqa: PERF401 (live)
+
+    collecting = asyncio.create_task(collect())
+    try:
+        yield messages
+        end = os.urandom(8)
+        await client.publish(NEWS, end)
+        await until(lambda: (NEWS, end) in messages, "all was collected")
+    finally:
+        collecting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await collecting
+        await pubsub.aclose()
+        await client.aclose()
+    messages[:] = [message for message in messages if message[1] != end]
+
+
+async def until_subscribed(pubsub: Any) -> None:
+    async with asyncio.timeout(10):
+        while (await pubsub.get_message(timeout=1.0) or {}).get("type") != "psubscribe":
+            pass
+
+
+def channels(house: Stack) -> dict[str, ServiceProcess]:
+    """Return the channel that each service alone listens on."""
+    return {
+        **{ask_channel(one.boot_id): one for one in house.approvals},
+        **{inbox_channel(one.boot_id): one for one in house.gateways},
+    }

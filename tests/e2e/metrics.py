@@ -1,0 +1,49 @@
+"""What the services count, read from their own pages."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from tests.support.waiting import WAIT_SECONDS
+
+if TYPE_CHECKING:
+    from tests.support.service import ServiceProcess
+
+
+async def metric(service: ServiceProcess, name: str) -> float:
+    """Return the value of a metric, its labels in the name; 0 where it was never counted."""
+    async with aiohttp.ClientSession() as http, http.get(f"{service.url}/metrics") as answer:
+        found = re.search(rf"(?m)^{re.escape(name)} (.+)$", await answer.text())
+    return float(found[1]) if found else 0.0
+
+
+async def counted(service: ServiceProcess, event: str) -> int:
+    """Return how often a service has counted this event of the bus."""
+    kind = service.name.partition("-")[0]
+    return int(await metric(service, f'latchkey_{kind}_bus_total{{event="{event}"}}'))
+
+
+class Counts:
+    """What the services have counted since it was made."""
+
+    def __init__(self, services: list[ServiceProcess], event: str) -> None:
+        self._services = services
+        self._event = event
+        self._before: list[int] = []
+
+    async def start(self) -> Counts:
+        """Look at where the counters stand."""
+        self._before = [await counted(one, self._event) for one in self._services]
+        return self
+
+    async def until(self, more: int) -> None:
+        """Wait until each has counted so many more."""
+        for service, before in zip(self._services, self._before, strict=True):
+            deadline = time.monotonic() + WAIT_SECONDS
+            while (now := await counted(service, self._event) - before) < more:
+                assert time.monotonic() < deadline, f"{service.name}: {now} of {more}"
+            assert now == more, service.name

@@ -1,0 +1,32 @@
+"""What an administrator of a house's Redis can do and see."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import redis as redis_py
+
+if TYPE_CHECKING:
+    from tests.support.stack import Stack
+
+
+def admin(house: Stack) -> Any:
+    """Return a client of Redis that may do everything."""
+    return redis_py.Redis.from_url(house.redis.admin_url)
+
+
+def cut(house: Stack, gateway_boot_id: str) -> int:
+    """Kill every connection that a gateway has to Redis; returns how many."""
+    with admin(house) as client:
+        name = f"latchkey-{gateway_boot_id[:8]}"
+        ids = [one["id"] for one in client.client_list() if one["name"] == name]
+        for number in ids:
+            client.client_kill_filter(_id=number)
+        return len(ids)
+
+
+def subscribers(house: Stack, channel: str) -> int:
+    """Return how many are subscribed to a channel."""
+    with admin(house) as client:
+        ((_, number),) = client.pubsub_numsub(channel)
+        return int(number)

@@ -1,0 +1,145 @@
+"""Removed, revoked, rotated: which sockets close, and which tokens are dead (attacks 26, 29)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.device.profile import CLI, CLI_3, NODE_HOST
+from tests.e2e.people import Operator, Visitor, pair, told
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from shared.device.client import DeviceClient
+    from shared.device.profile import Profile
+    from tests.conftest import StartStack
+    from tests.e2e.callers import Callers
+    from tests.e2e.people import Reply
+    from tests.support.stack import Stack
+
+CLOSED_SECONDS = 5.0
+"""How soon a socket of a removed device is closed, with room for a loaded machine."""
+
+ENDINGS: dict[str, Callable[[Operator, str], Awaitable[Reply]]] = {
+    "removed": lambda operator, device_id: operator.remove(device_id),
+    "revoked": lambda operator, device_id: operator.revoke(device_id),
+    "rotated": lambda operator, device_id: operator.rotate(device_id),
+}
+
+both_protocols = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["cli 4", "cli 3"])
+pytestmark = pytest.mark.usefixtures("unlocked")
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and three gateways, for the whole module."""
+    return start_stack(approvals=2, gateways=3)
+
+
+class TestAttack26:
+    @both_protocols
+    @pytest.mark.parametrize("ending", ENDINGS)
+    async def test_attack_26_closes_the_devices_sockets_on_every_gateway_and_no_others(
+        self, house: Stack, callers: Callers, second: Operator, profile: Profile, ending: str
+    ) -> None:
+        end = ENDINGS[ending]
+        device, other = await pair(house, profile), await pair(house, profile)
+        inside: list[DeviceClient] = []
+        outside: list[DeviceClient] = []
+        for gateway in house.gateways:
+            for visitor, kept in ((device, inside), (device, inside), (other, outside)):
+                kept.append((await callers.stay(visitor, gateway)).client)
+        (await end(second, device.device_id)).ok()
+        closes = await asyncio.gather(*(client.closed(within=CLOSED_SECONDS) for client in inside))
+        assert closes == [(4001, "device removed")] * 6
+        for client in outside:
+            assert (await client.call("health")).ok
+        for gateway in house.gateways:
+            (line,) = await told(gateway, "device.changed", device=device.device_id, kind=ending)
+            assert line["closed"] == 2
+
+    @both_protocols
+    async def test_attack_29_after_a_remove_the_old_token_stays_dead(
+        self, house: Stack, first: Operator, profile: Profile
+    ) -> None:
+        device = await pair(house, profile)
+        old = device.token
+        (await first.remove(device.device_id)).ok()
+        await self.refuses_old_token(house, device, old)
+        request_id = await device.waits(house.gateways[1])
+        (await first.approve(request_id)).ok()
+        await self.refuses_old_token(house, device, old)
+        await device.visits(house.gateways[2])
+        assert device.token != old
+        await device.visits(house.gateways[0], with_gateway_token=False)
+        await self.refuses_old_token(house, device, old)
+
+    @both_protocols
+    async def test_attack_29_after_a_rotate_only_the_new_token_is_good(
+        self, house: Stack, first: Operator, profile: Profile
+    ) -> None:
+        device = await pair(house, profile)
+        old = device.token
+        rotated = (await first.rotate(device.device_id)).ok()
+        assert rotated["tokenDelivery"] == "withheld-cross-device"
+        await self.refuses_old_token(house, device, old)
+        await device.visits(house.gateways[1])
+        assert device.token != old
+        await device.visits(house.gateways[2], with_gateway_token=False)
+
+    @both_protocols
+    async def test_attack_29_after_a_revoke_a_person_has_to_decide_again(
+        self, house: Stack, first: Operator, profile: Profile
+    ) -> None:
+        device = await pair(house, profile)
+        old = device.token
+        (await first.revoke(device.device_id)).ok()
+        await self.refuses_old_token(house, device, old)
+        refused = await device.refused(house.gateways[1])
+        assert refused.detail_code == "PAIRING_REQUIRED"
+        assert refused.details["reason"] == "role-upgrade"
+        (await first.approve(refused.request_id)).ok()
+        await device.visits(house.gateways[2])
+        assert device.token != old
+        await self.refuses_old_token(house, device, old)
+
+    async def refuses_old_token(self, house: Stack, device: Visitor, old: str) -> None:
+        """Check that the old token is refused at every gateway, and costs the device nothing."""
+        came_with = Visitor(house, device.profile, device.key, old)
+        for gateway in house.gateways:
+            refused = await came_with.refused(gateway, with_gateway_token=False)
+            assert refused.code == "INVALID_REQUEST"
+            assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
+            message = "unauthorized: device token mismatch (rotate/reissue device token)"
+            assert refused.close == (1008, message)
+
+    async def test_a_role_that_is_revoked_takes_only_its_own_sockets_along(
+        self, house: Stack, callers: Callers, first: Operator
+    ) -> None:
+        operator = await pair(house, CLI)
+        node = Visitor(house, NODE_HOST, operator.key)
+        (await first.approve(await node.waits(house.gateways[0]))).ok()
+        stays = (await callers.stay(operator, house.gateways[1])).client
+        goes = (await callers.stay(node, house.gateways[1])).client
+        (await first.revoke(operator.device_id, "node")).ok()
+        assert await goes.closed(within=CLOSED_SECONDS) == (4001, "device removed")
+        assert (await stays.call("health")).ok
+
+    async def test_what_changes_nothing_for_it_closes_nothing(
+        self, house: Stack, first: Operator
+    ) -> None:
+        device = await pair(house)
+        client, _ = await device.stays(house.gateways[2])
+        async with client:
+            path = f"devices/{device.device_id}"
+            (await first.call("PATCH", path, {"label": "Kitchen"})).ok()
+            wider = device.asking("operator.admin")
+            request_id = await wider.waits(house.gateways[0])
+            (await first.approve(request_id)).ok()
+            await wider.visits(house.gateways[0])
+            await told(house.approvals[0], "device.changed", device=device.device_id)
+            assert (await client.call("health")).ok
+            assert client.is_open

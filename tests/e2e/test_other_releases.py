@@ -1,0 +1,121 @@
+"""Replicas of the release before and of a later one, beside those of this (design §3)."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import pytest
+
+from shared.bus.channels import NEWS
+from shared.bus.envelope import VERSION
+from shared.messages import Admission, Admitted, Change, Changed, NeedsPairing, encode
+from tests.e2e.intruder import redis_client
+from tests.e2e.people import Operator, Visitor, approvals_heard, told
+from tests.support.peers import DEVICE_TOKEN, FakeApproval, FakeGateway
+from tests.support.waiting import until
+from tests.unit.approval.devices import Device
+
+if TYPE_CHECKING:
+    from shared.bus.responder import Reply
+    from shared.messages import BeatQuestion, Knock
+    from tests.conftest import StartStack
+    from tests.support.stack import Stack
+
+ADDRESS: Final = "127.0.0.1"
+
+pytestmark = pytest.mark.usefixtures("unharmed")
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and two gateways, for the whole module."""
+    return start_stack(approvals=2, gateways=2)
+
+
+async def head_of(house: Stack) -> Change:
+    """Return where the store's history stands."""
+    async with contextlib.aclosing(redis_client(house.redis.admin_url)) as client:
+        found = await client.get("latchkey:head")
+    assert isinstance(found, bytes)
+    number, _, tag = found.decode().partition(":")
+    return Change(int(number), tag)
+
+
+class NewerApproval(FakeApproval):
+    """An approval of a later release: its answers and news have fields we do not know yet."""
+
+    async def _reply(self, asked: Admission | Knock | BeatQuestion) -> Reply:
+        reply = await super()._reply(asked)
+        assert isinstance(reply, bytes)
+        return with_more(reply)
+
+
+def with_more(body: bytes) -> bytes:
+    """Return a message with two more fields at its end."""
+    return msgspec.msgpack.encode([*msgspec.msgpack.decode(body), "new", {"in": ["10.0"]}])
+
+
+class TestOtherReleases:
+    """A rolling deploy: this version and the one before are both understood."""
+
+    @pytest.mark.parametrize("version", [VERSION, VERSION - 1])
+    async def test_an_older_gateway_is_answered_and_hears_the_news(
+        self, house: Stack, version: int
+    ) -> None:
+        device = Device.new()
+        async with (
+            FakeGateway(house.redis.gateway_url, house.bus_secret, version=version) as older,
+            Operator(house, house.approvals[0]) as operator,
+        ):
+            await until(lambda: len(older.responders.live()) == 2, "both approvals are heard")
+            answers = [await older.ask(device.asks(address=ADDRESS)) for _ in range(4)]
+            assert all(isinstance(answer, NeedsPairing) for answer in answers)
+            (await operator.approve(answers[0].request_id)).ok()
+            answers = [await older.ask(device.asks(address=ADDRESS)) for _ in range(4)]
+            assert all(isinstance(answer, Admitted) for answer in answers)
+            await until(
+                lambda: any(
+                    isinstance(one, Changed) and one.device_id == device.device_id
+                    for one in older.news
+                ),
+                "the approval is told",
+            )
+        for approval in house.approvals:
+            await told(approval, "question", device=device.device_id)
+
+    async def test_a_newer_gateway_is_answered(self, house: Stack) -> None:
+        async with FakeGateway(house.redis.gateway_url, house.bus_secret) as newer:
+            await until(lambda: len(newer.responders.live()) == 2, "both approvals are heard")
+            for _ in range(4):
+                question = with_more(encode(Device.new().asks(address=ADDRESS)))
+                answer = await newer.requester.ask(msgspec.Raw(question))
+                assert msgspec.msgpack.decode(answer)[0] == "needs-pairing"
+
+    @pytest.mark.parametrize(
+        ("kind", "version"),
+        [(FakeApproval, VERSION - 1), (NewerApproval, VERSION)],
+        ids=["older", "newer"],
+    )
+    async def test_an_approval_of_another_release_is_asked_and_believed(
+        self, house: Stack, kind: type[FakeApproval], version: int
+    ) -> None:
+        (gateway, *_) = house.gateways
+        visitor = Visitor(house)
+        base = await head_of(house)
+        async with (
+            kind(house.redis.approval_url, house.bus_secret, version=version, base=base) as other,
+            AsyncExitStack() as sockets,
+        ):
+            await approvals_heard(gateway, "3 live")
+            for approval in house.approvals:
+                approval.pause()
+            client, admitted = await visitor.stays(gateway)
+            sockets.push_async_callback(client.close)
+            assert admitted.device_token == DEVICE_TOKEN
+            assert [asked.device_id for asked in other.asked] == [visitor.device_id]
+            news = Changed(Change(10**9, "t"), "", visitor.device_id, "removed", 1, ["*"])
+            await other.publish(NEWS, with_more(encode(news)))
+            assert await client.closed(within=5) == (4001, "device removed")

@@ -1,0 +1,67 @@
+"""A beat in a time of its own, and changes of histories that have names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.gateway.beat import Beat, Standing
+from shared.messages import BeatAnswer, Change, Changed
+from tests.support.clock import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LEASE = 10.0
+
+
+def tag(number: int, history: str = "a") -> str:
+    """Return the tag of a change; the first is before all histories."""
+    return f"{history}{number}" if number else ""
+
+
+def at(number: int, history: str = "a") -> Change:
+    """Return a point in a history."""
+    return Change(number, tag(number, history))
+
+
+def change(
+    number: int, device_id: str = "d", closes: Sequence[str] = ("*",), history: str = "a"
+) -> Changed:
+    """Return a change that follows the one before it in the same history."""
+    return Changed(
+        change=at(number, history),
+        previous_tag=tag(number - 1, history),
+        device_id=device_id,
+        kind="removed",
+        at_ms=0,
+        closes=list(closes),
+    )
+
+
+class Case:
+    """A beat in a time of its own, which knows history up to a number and holds a lease."""
+
+    def __init__(self, applied: int = 5) -> None:
+        self.clock = FakeClock()
+        self.beat = Beat(self.clock, lease_seconds=LEASE)
+        self.answer(self.beat.next_beat(), applied)
+
+    def answer(
+        self,
+        beat_id: int,
+        head: int,
+        *changes: Changed,
+        history: str = "a",
+        resync: bool = False,
+    ) -> list[object]:
+        """Hand in the answer to a beat."""
+        answer = BeatAnswer(beat_id, at(head, history), 0, beat_id, resync, list(changes))
+        return list(self.beat.on_answer(answer))
+
+    def exchange(self, head: int, *changes: Changed, resync: bool = False) -> list[object]:
+        """Beat and be answered in one moment."""
+        return self.answer(self.beat.next_beat(), head, *changes, resync=resync)
+
+    def standing(self, number: int, device_id: str = "d", history: str = "a") -> Standing:
+        """Say what an answer is worth."""
+        return self.beat.standing(at(number, history), device_id)

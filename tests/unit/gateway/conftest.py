@@ -1,0 +1,13 @@
+"""What several modules ask for by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.gateway.beat_case import Case
+
+
+@pytest.fixture
+def case() -> Case:
+    """Return a beat that knows history up to 5 and holds a lease."""
+    return Case()

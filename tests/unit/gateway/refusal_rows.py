@@ -1,0 +1,71 @@
+"""What a refused client is to hear: the errors of contract §5 and §7.2, and the closes.
+
+Each error also carries `details.connectionId`. Where design decisions override the contract, the
+tests stand in test_handshake_choices.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from shared.messages import Change, Denied
+from tests.support.attempts import CONNECTION_ID
+
+NOW: Final = Change(1, "tag")
+WRONG_DEVICE_TOKEN: Final = Denied(NOW, "device-token-mismatch")
+
+HINT_CLI_LOCAL: Final = "use this gateway's gateway.auth.token or pair the device"
+HINT_CLI_REMOTE: Final = "set gateway.remote.token to match gateway.auth.token"
+HINT_PAGE: Final = "open the dashboard URL and paste the token in Control UI settings"
+HINT_PAGE_MISSING: Final = (
+    "paste in Control UI settings or openclaw doctor --generate-gateway-token; restart"
+)
+HINT_OTHERS: Final = "provide gateway auth token"
+
+
+def row(
+    message: str,
+    details: dict[str, Any] | None = None,
+    *,
+    code: str = "INVALID_REQUEST",
+    close_code: int = 1008,
+    reason: str | None = None,
+    **more: Any,
+) -> tuple[dict[str, Any], int, str]:
+    """Return what the client is to hear; the close reason is the message unless another is given."""
+    details = {**(details or {}), "connectionId": CONNECTION_ID}
+    error = {"code": code, "message": message, "details": details, **more}
+    return error, close_code, (message if reason is None else reason).encode()[:120].decode()
+
+
+def unauthorized(
+    message: str, code: str, reason: str, step: str, *, can_retry: bool = False
+) -> tuple[dict[str, Any], int, str]:
+    return row(
+        f"unauthorized: {message}",
+        {
+            "code": code,
+            "authReason": reason,
+            "canRetryWithDeviceToken": can_retry,
+            "recommendedNextStep": step,
+        },
+    )
+
+
+def mismatch(hint: str, *, with_device: bool) -> tuple[dict[str, Any], int, str]:
+    return unauthorized(
+        f"gateway token mismatch ({hint})",
+        "AUTH_TOKEN_MISMATCH",
+        "token_mismatch",
+        "retry_with_device_token" if with_device else "update_auth_credentials",
+        can_retry=with_device,
+    )
+
+
+def missing(hint: str) -> tuple[dict[str, Any], int, str]:
+    return unauthorized(
+        f"gateway token missing ({hint})",
+        "AUTH_TOKEN_MISSING",
+        "token_missing",
+        "update_auth_configuration",
+    )
