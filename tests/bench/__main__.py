@@ -86,7 +86,9 @@ class Bench:
             case "questions":
                 yield more.questions(ours, **rounds)
             case _:
-                yield more.gateways(ours, self._house(gateways=2), **rounds)
+                two = self._house(gateways=2)
+                for in_flight in ADMISSIONS:
+                    yield more.gateways(ours, two, in_flight, **rounds)
 
     def _admissions(self, in_flight: int) -> str:
         plan = closed(Scenario.CLOSED, self._given.seconds, in_flight, workers=self._workers)

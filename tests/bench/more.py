@@ -51,9 +51,11 @@ def revoke(subject: Subject, connections: int, workers: int) -> str:
     return plain_table("Revoking the device of all connections", heads, [row])
 
 
-def gateways(one: Subject, two: Subject, *, rounds: int, seconds: float, workers: int) -> str:
+def gateways(
+    one: Subject, two: Subject, in_flight: int, *, rounds: int, seconds: float, workers: int
+) -> str:
     """Compare the CPU of an admission with one gateway and with two, on the same core."""
-    plan = closed(Scenario.CLOSED, seconds, 64, workers=max(2, workers))
+    plan = closed(Scenario.CLOSED, seconds, in_flight, workers=max(2, workers))
     found: dict[str, list[Figures]] = {"one gateway": [], "two gateways": []}
     for _ in range(rounds):
         for name, subject in zip(found, (one, two), strict=True):
@@ -64,7 +66,7 @@ def gateways(one: Subject, two: Subject, *, rounds: int, seconds: float, workers
     ]
     first, second = found.values()
     rows.append(("ratio", ratio(first, second, lambda figures: figures.cpu_us)))
-    return plain_table("Two gateways", ("", "CPU µs each"), rows)
+    return plain_table(f"Two gateways, {in_flight} in flight", ("", "CPU µs each"), rows)
 
 
 def questions(subject: Subject, *, rounds: int, seconds: float, workers: int) -> str:

@@ -37,7 +37,7 @@ class Crew:
         self._pipes: list[Connection] = []
         self._listeners: list[threading.Thread] = []
         self._ready = 0
-        self._done = 0
+        self._done: set[int] = set()
         self._problem: CrewError | None = None
         self._changed = asyncio.Event()
 
@@ -48,7 +48,7 @@ class Crew:
 
     async def until_done(self) -> None:
         """Return once every worker has done its job. Raises CrewError."""
-        await self._until(lambda: self._done == len(self._jobs))
+        await self._until(lambda: len(self._done) == len(self._jobs))
 
     def check(self) -> None:
         """Raise CrewError where a worker has told of trouble."""
@@ -58,14 +58,16 @@ class Crew:
     async def __aenter__(self) -> Self:
         context = multiprocessing.get_context("spawn")
         loop = asyncio.get_running_loop()
-        for _ in self._jobs:
+        for job in self._jobs:
             ours, theirs = context.Pipe()
             process = context.Process(target=worker.main, args=(theirs,), daemon=True)
             process.start()
             theirs.close()
             self._processes.append(process)
             self._pipes.append(ours)
-            listener = threading.Thread(target=self._listen, args=(ours, loop), daemon=True)
+            listener = threading.Thread(
+                target=self._listen, args=(job.worker, ours, loop), daemon=True
+            )
             listener.start()
             self._listeners.append(listener)
         for pipe, job in zip(self._pipes, self._jobs, strict=True):
@@ -93,17 +95,18 @@ class Crew:
             await self._changed.wait()
         self.check()
 
-    def _listen(self, pipe: Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def _listen(self, worker: int, pipe: Connection, loop: asyncio.AbstractEventLoop) -> None:
         """Hand on what a worker says, in a thread: a loop would make the pipe non-blocking."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
             try:
                 while True:
                     loop.call_soon_threadsafe(self._hear, pipe.recv())
             except (EOFError, OSError):
-                loop.call_soon_threadsafe(self._miss)
+                loop.call_soon_threadsafe(self._miss, worker)
 
-    def _miss(self) -> None:
-        if self._done < len(self._jobs):
+    def _miss(self, worker: int) -> None:
+        """Take notice that a worker is gone: one that has done its job may be, before the others."""
+        if worker not in self._done:
             self._problem = self._problem or CrewError("a worker process has died")
         self._changed.set()
 
@@ -115,7 +118,7 @@ class Crew:
             case Ready():
                 self._ready += 1
             case Done():
-                self._done += 1
+                self._done.add(report.worker)
             case Trouble():
                 self._problem = CrewError(report.what)
         self._changed.set()

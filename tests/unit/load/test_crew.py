@@ -1,0 +1,53 @@
+"""Workers come and go: those that are done may go first, none may go before it is done."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.load.crew import Crew, CrewError
+from tests.load.messages import Done, Job, Trouble
+from tests.load.target import read_target
+
+
+def crew_of(workers: int) -> Crew:
+    target = read_target("ws://127.0.0.1:1")
+    jobs = [
+        Job(
+            worker=worker,
+            workers=workers,
+            target=target,
+            sources=[],
+            gateway_token="",
+            identities=[],
+            timeout=1.0,
+            phases=(),
+            hold=None,
+        )
+        for worker in range(workers)
+    ]
+    return Crew(jobs, lambda _progress: None)
+
+
+async def test_one_that_is_done_goes_while_another_works() -> None:
+    crew = crew_of(2)
+    crew._hear(Done(0))
+    crew._miss(0)
+    crew.check()
+    crew._hear(Done(1))
+    await crew.until_done()
+
+
+async def test_one_that_goes_before_it_is_done_has_died() -> None:
+    crew = crew_of(2)
+    crew._hear(Done(0))
+    crew._miss(1)
+    with pytest.raises(CrewError, match="has died"):
+        await crew.until_done()
+
+
+async def test_what_it_said_before_it_went_is_told() -> None:
+    crew = crew_of(1)
+    crew._hear(Trouble(0, "no such host"))
+    crew._miss(0)
+    with pytest.raises(CrewError, match="no such host"):
+        await crew.until_done()
