@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from tests.bench import more
 from tests.bench.house import house
 from tests.bench.measuring import closed, measure, open_loop
+from tests.bench.questions import questions
 from tests.bench.subjects import BARE, VERIFYING, bare, cores, pin
 from tests.bench.table import churn_table, latency_table
 from tests.load.dialling import raise_descriptor_limit
@@ -84,7 +85,13 @@ class Bench:
             case "revoke":
                 yield more.revoke(ours, given.connections, workers)
             case "questions":
-                yield more.questions(ours, **rounds)
+                yield questions(
+                    self._new_directory(),
+                    self._core,
+                    rounds=given.rounds,
+                    seconds=given.seconds,
+                    log_level=given.log_level,
+                )
             case _:
                 two = self._house(gateways=2)
                 for in_flight in ADMISSIONS:
@@ -130,8 +137,11 @@ class Bench:
                 found[subject.name].append(measure(subject, plan))
         return found
 
+    def _new_directory(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self._directory))
+
     def _house(self, *, gateways: int, stack: ExitStack | None = None) -> Subject:
-        where = Path(tempfile.mkdtemp(dir=self._directory))
+        where = self._new_directory()
         level = self._given.log_level
         return (stack or self._stack).enter_context(
             house(where, gateways=gateways, log_level=level, core=self._core)

@@ -13,6 +13,6 @@ def cpu_seconds(pid: int) -> float:
 
 
 def pin(pid: int, core: int) -> None:
-    """Keep a process, with all its threads, on one core; 0: this one."""
-    for task in Path(f"/proc/{pid or os.getpid()}/task").iterdir():
+    """Keep a process, with all its threads, on one core."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), {core})

@@ -43,7 +43,6 @@ class Figures:
     p99_ms: float
     load: float
     """The busiest worker's share of its core."""
-    approval_us: float = 0.0
     wrong: str = ""
 
 
@@ -70,7 +69,6 @@ def measure(subject: Subject, plan: Plan, identities: Sequence[Identity] | None 
     """Run a plan of churn on a subject."""
     report = reported(subject, plan, identities)
     phase = report.phases[-1]
-    cpu = {use.role: use.cpu_us_each or 0.0 for use in phase.servers}
     others = [
         f"{row.count} {describe(row)}"
         for row in phase.outcomes
@@ -78,11 +76,10 @@ def measure(subject: Subject, plan: Plan, identities: Sequence[Identity] | None 
     ]
     return Figures(
         per_second=phase.per_second,
-        cpu_us=sum(cpu.values()),
+        cpu_us=sum(use.cpu_us_each or 0.0 for use in phase.servers),
         p50_ms=phase.latency_ms.p50,
         p99_ms=phase.latency_ms.p99,
         load=max(one.busy for one in report.workers),
-        approval_us=cpu.get("approval", 0.0),
         wrong=", ".join([*report.findings, *others]),
     )
 

@@ -67,16 +67,3 @@ def gateways(
     first, second = found.values()
     rows.append(("ratio", ratio(first, second, lambda figures: figures.cpu_us)))
     return plain_table(f"Two gateways, {in_flight} in flight", ("", "CPU µs each"), rows)
-
-
-def questions(subject: Subject, *, rounds: int, seconds: float, workers: int) -> str:
-    """Measure what approval spends on a question, and how many a core of it would answer."""
-    plan = closed(Scenario.CLOSED, seconds, 64, workers=workers)
-    spent = [measure(subject, plan).approval_us for _ in range(rounds)]
-    row = (
-        spread(spent, "{:,.0f}"),
-        spread([1e6 / each for each in spent if each], "{:,.0f}"),
-    )
-    return plain_table(
-        "Questions to approval", ("CPU µs of approval each", "a second by CPU"), [row]
-    )

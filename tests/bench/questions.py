@@ -1,20 +1,14 @@
 """How many admissions one approval process answers per second of its own CPU, over a real Redis.
 
-`python -m tests.bench.questions`: the driver asks as a gateway does, in messages of many questions,
-and stands on another core than approval and Redis. Every check is on: sealing, lock-out guards,
-limits, metrics and the log at its default level.
+The driver asks as a gateway does, in messages of so many questions, and stands on another core than
+approval and Redis. Every check is on: sealing, lock-out guards, limits, metrics and the log at its
+default level.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import os
-import statistics
-import tempfile
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -23,16 +17,20 @@ import uvloop
 from shared.device.identity import DeviceKey
 from shared.messages import Admission, Admitted, ClientInfo, decode_answer, encode
 from tests.bench.cpu import cpu_seconds, pin
+from tests.bench.table import plain_table, spread
 from tests.support.pairing import PROFILE, pair_all
 from tests.support.peers import FakeGateway
 from tests.support.stack import Stack
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
 DEVICES: Final = 64
+QUESTIONS_A_MESSAGE: Final = (8, 64)
 BATCHES_IN_FLIGHT: Final = 4
+WARM_UP_SECONDS: Final = 0.5
 PROTOCOL: Final = 4
 
 
@@ -54,66 +52,44 @@ class Answered:
         return self.cpu_seconds / self.answers * 1e6
 
 
-def main() -> None:
-    """Measure and print."""
-    given = _arguments()
-    cores = sorted(os.sched_getaffinity(0))
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        latchkey = stack.enter_context(Stack(directory, approvals=1, gateways=1))
+def questions(directory: Path, core: int, *, rounds: int, seconds: float, log_level: str) -> str:
+    """Measure what approval spends on a question, and how many a core of it answers."""
+    rows = []
+    with Stack(directory, approvals=1, gateways=1, env={"LOG_LEVEL": log_level}) as latchkey:
         keys = [DeviceKey.generate() for _ in range(DEVICES)]
         pair_all(latchkey, keys)
         latchkey.gateways[0].terminate()
         latchkey.gateways[0].wait_ended()
-        (approval,) = latchkey.approvals
-        for pid in (approval.pid, latchkey.redis.pid):
-            pin(pid, cores[0])
-        pin(0, cores[-1])
-        for batch in given.batch:
-            rounds = uvloop.run(
-                ask(
-                    latchkey,
-                    keys,
-                    lambda: cpu_seconds(approval.pid),
-                    batch=batch,
-                    rounds=given.rounds,
-                    seconds=given.seconds,
+        for pid in (latchkey.approvals[0].pid, latchkey.redis.pid):
+            pin(pid, core)
+        for batch in QUESTIONS_A_MESSAGE:
+            found = uvloop.run(_ask(latchkey, keys, batch, rounds=rounds, seconds=seconds))
+            rows.append(
+                (
+                    f"{batch} a message",
+                    spread([one.each_us for one in found], "{:,.0f}"),
+                    spread([one.per_second for one in found], "{:,.0f}"),
                 )
             )
-            print(f"{batch:4} questions a message: {shown(rounds)}")
+    heads = ("", "CPU µs of approval each", "a second by CPU")
+    return plain_table("Questions to approval", heads, rows)
 
 
-async def ask(
-    latchkey: Stack,
-    keys: Sequence[DeviceKey],
-    cpu: Callable[[], float],
-    *,
-    batch: int,
-    rounds: int,
-    seconds: float,
+async def _ask(
+    latchkey: Stack, keys: Sequence[DeviceKey], batch: int, *, rounds: int, seconds: float
 ) -> list[Answered]:
     """Ask for so many seconds a round; a first short one is not counted."""
-    secret = latchkey._secrets["BUS_SECRET"]
-    async with FakeGateway(latchkey.redis.gateway_url, secret) as gateway:
+    pid = latchkey.approvals[0].pid
+    async with FakeGateway(latchkey.redis.gateway_url, latchkey.bus_secret) as gateway:
         await until(gateway.responders.live, "an approval is heard")
         driver = _Driver(gateway, keys, batch)
-        await driver.run(0.5)
+        await driver.run(WARM_UP_SECONDS)
         found = []
         for _ in range(rounds):
-            before = cpu()
+            before = cpu_seconds(pid)
             answers = await driver.run(seconds)
-            found.append(Answered(answers, cpu() - before))
+            found.append(Answered(answers, cpu_seconds(pid) - before))
         return found
-
-
-def shown(rounds: Sequence[Answered]) -> str:
-    """Say it in words: the median of the rounds, and their spread."""
-    rates = [one.per_second for one in rounds]
-    each = statistics.median(one.each_us for one in rounds)
-    return (
-        f"{statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) "
-        f"answers per second of CPU, {each:.1f} us each"
-    )
 
 
 class _Driver:
@@ -157,15 +133,3 @@ def question(key: DeviceKey, number: int) -> msgspec.Raw:
         not_after_ms=1 << 45,
     )
     return msgspec.Raw(encode(admission))
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch", type=int, nargs="+", default=[64], help="questions a message")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()

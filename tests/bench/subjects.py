@@ -9,10 +9,10 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.bench.bare import VERIFY
+from tests.bench.cpu import pin as pin_process
 from tests.load.ground import Ground
 from tests.load.pairing import strangers
 from tests.load.processes import Watched
@@ -91,8 +91,7 @@ def pin(subject: Subject, core: int) -> None:
     for pid in list(pids):
         pids |= {process.pid for process in descendants(pid)}
     for pid in pids:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), {core})
+        pin_process(pid, core)
 
 
 def _free_port() -> int:
