@@ -9,8 +9,8 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from services.gateway.connection import Connection
-from services.gateway.deadlines import due
-from services.gateway.departures import Departures, share_due
+from services.gateway.deadlines import SWEEP_SECONDS, due, share_due
+from services.gateway.departures import Departures
 from services.gateway.outgoing import PING, close_frame, text_frame
 from services.gateway.strangers import Strangers
 from shared.messages import EVERY_ROLE, Present
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from shared.clock import Clock
     from shared.protocol.events import Broadcast
 
-SWEEP_SECONDS: Final = 0.25
 REMOVED_REASON: Final = "device removed"
 """Why connections are closed whose device was removed, rotated or revoked (4001)."""
 RESTART_REASON: Final = "service restart"
@@ -266,7 +265,7 @@ class Connections:
         for connection in due(self._closing, now):
             del self._closing[connection]
             connection.transport.abort()
-        self._departures.sweep(now, SWEEP_SECONDS)
+        self._departures.sweep(now)
         if self._drained_at is not None:
             self._close_drained(now)
         for connection in list(self._pings[self._sweeps % _PING_BUCKETS]):
@@ -289,7 +288,7 @@ class Connections:
             self._departures.at_once(list(self._all), CloseCode.RESTART, RESTART_REASON)
             return
         found = self._admitted()
-        for connection in found[: share_due(len(found), now, self._drained_at, SWEEP_SECONDS)]:
+        for connection in found[: share_due(len(found), now, self._drained_at)]:
             self.close(connection, CloseCode.RESTART, RESTART_REASON)
 
     def _ping(self, connection: Connection) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from itertools import islice
-from math import ceil
 from typing import TYPE_CHECKING, Final
+
+from services.gateway.deadlines import share_due
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -62,10 +63,10 @@ class Departures:
             self._spread.append((connection, code, reason))
         self._spread_until = until
 
-    def sweep(self, now: float, sweep_seconds: float) -> None:
+    def sweep(self, now: float) -> None:
         """Close the share of those spread over time that is due."""
-        for _ in range(share_due(len(self._spread), now, self._spread_until, sweep_seconds)):
-            self._close(*self._spread.popleft())
+        for _ in range(share_due(len(self._spread), now, self._spread_until)):
+            self._tell(*self._spread.popleft())
 
     def _go_on(self) -> None:
         if self._next:
@@ -78,18 +79,18 @@ class Departures:
     def _tell_some(self) -> None:
         many = len(self._next) > TOLD_PER_TURN or self._unread
         for connection in list(islice(self._next, TOLD_PER_TURN)):
-            self._close(connection, *self._next.pop(connection))
+            self._tell(connection, *self._next.pop(connection))
             if many and not connection.transport.is_closing():
                 connection.transport.pause_reading()
                 self._unread.append(connection)
+
+    def _tell(self, connection: Connection, code: int, reason: str) -> None:
+        """Close a connection, unless its peer is gone meanwhile: then it was let go of already."""
+        if not connection.transport.is_closing():
+            self._close(connection, code, reason)
 
     def _read_some(self) -> None:
         for _ in range(min(READ_PER_TURN, len(self._unread))):
             transport = self._unread.popleft().transport
             if not transport.is_closing():
                 transport.resume_reading()
-
-
-def share_due(count: int, now: float, until: float, sweep_seconds: float) -> int:
-    """Return how many of `count` are due in this sweep, if all are to be by then."""
-    return ceil(count / max(1, int((until - now) / sweep_seconds)))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from services.gateway.connections import SWEEP_SECONDS
+from services.gateway.deadlines import SWEEP_SECONDS
 from shared.protocol.limits import CLOSING_SECONDS
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.gateway import log_events
-from services.gateway.connections import LEASE_LOST_REASON, SWEEP_SECONDS
+from services.gateway.connections import LEASE_LOST_REASON
+from services.gateway.deadlines import SWEEP_SECONDS
 from shared.protocol.closing import CloseCode
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING
 
 import aiohttp
 
+from tests.support import metrics
 from tests.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 async def metric(service: ServiceProcess, name: str) -> float:
     """Return the value of a metric, its labels in the name; 0 where it was never counted."""
     async with aiohttp.ClientSession() as http, http.get(f"{service.url}/metrics") as answer:
-        found = re.search(rf"(?m)^{re.escape(name)} (.+)$", await answer.text())
-    return float(found[1]) if found else 0.0
+        return metrics.metric(await answer.text(), name) or 0.0
 
 
 async def counted(service: ServiceProcess, event: str) -> int:

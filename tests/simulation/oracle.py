@@ -21,7 +21,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from services.gateway.approvals import WRITTEN_WITHIN_SECONDS
-from services.gateway.connections import SWEEP_SECONDS
+from services.gateway.deadlines import SWEEP_SECONDS
 from shared.messages import ASKED_ANEW
 from shared.protocol.closing import CloseCode
 from tests.simulation.callers import Callers

@@ -16,7 +16,8 @@ from services.gateway.accept import BulkAcceptor
 from services.gateway.arrivals import Arrivals
 from services.gateway.arriving import Arriving, PlainProtocol
 from services.gateway.calls import Calls
-from services.gateway.connections import SWEEP_SECONDS, Connections
+from services.gateway.connections import Connections
+from services.gateway.deadlines import SWEEP_SECONDS
 from services.gateway.host import Host, Identity
 from services.gateway.methods import Methods
 from services.gateway.metrics import Metrics

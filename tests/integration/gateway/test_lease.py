@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.connections import LEASE_LOST_REASON, SWEEP_SECONDS
+from services.gateway.connections import LEASE_LOST_REASON
+from services.gateway.deadlines import SWEEP_SECONDS
 from shared.bus.errors import Unavailable
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey

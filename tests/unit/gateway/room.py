@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from services.gateway.connections import SWEEP_SECONDS, Connections
+from services.gateway.connections import Connections
+from services.gateway.deadlines import SWEEP_SECONDS
 from services.gateway.methods import Session
 from services.gateway.presence import Presence
 from tests.support.clock import FakeClock

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from services.gateway.connections import SWEEP_SECONDS
+from services.gateway.deadlines import SWEEP_SECONDS
 from shared.protocol.events import Broadcast
 from shared.protocol.limits import BUFFERED_LIMIT_BYTES, TICK_SECONDS
 from tests.unit.gateway.room import DEVICE_ID, Room, closes, texts, transport_of

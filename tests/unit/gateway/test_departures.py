@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.connections import SWEEP_SECONDS
+from services.gateway.deadlines import SWEEP_SECONDS
 from services.gateway.departures import READ_PER_TURN, TOLD_PER_TURN
 from shared.protocol.events import Broadcast
 from tests.unit.gateway.room import DEVICE_ID, Room, closes, texts, transport_of
@@ -107,6 +107,7 @@ class TestACrowd:
             await asyncio.sleep(0)
         assert unread(crowd) == 0
         assert closes(gone) == []
+        assert gone not in room.connections._closing, "nothing is due of it any more"
         assert closes(leaving) == [(1000, "")]
 
     async def test_who_is_being_closed_already_goes_on_being_read(self, room: Room) -> None:
