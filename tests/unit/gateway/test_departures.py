@@ -133,6 +133,13 @@ class TestACrowd:
         await turns_until_all_are_told(crowd)
         assert all(closes(one) == [LEASE_LOST] for one in crowd)
 
+    async def test_who_waits_to_be_told_hears_the_first_reason(self, room: Room) -> None:
+        crowd = [room.enter() for _ in range(CROWD)]
+        room.connections.close_device(DEVICE_ID, ["*"], by_call="")
+        assert room.connections.close_admitted(*LEASE_LOST) == 0
+        await turns_until_all_are_told(crowd)
+        assert all(closes(one) == [REMOVED] for one in crowd)
+
     async def test_a_lost_lease_does_not_wait_for_a_lost_history(self, room: Room) -> None:
         crowd = [room.enter(device_id=str(number)) for number in range(CROWD)]
         room.connections.condemn(room.clock.monotonic() + 100)

@@ -1,0 +1,87 @@
+"""Places in history: what came after one, and when that can't be told (R5)."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from services.approval.errors import StoreUnavailable
+from services.approval.history import Followed, changed_after, decode_head, followed
+from services.approval.plan import AuditEntry
+from shared.messages import Change, Changed
+
+Entry = tuple[bytes, dict[bytes, bytes]]
+
+
+def tag(number: int) -> str:
+    return f"tag-{number}"
+
+
+def place(number: int) -> Change:
+    return Change(number, tag(number)) if number else Change()
+
+
+def audited(number: int) -> Entry:
+    """Return an entry of the audit log as Redis returns it."""
+    entry = AuditEntry("approved", f"device-{number}", "operator", at_ms=number)
+    fields = {b"tag": tag(number).encode(), b"entry": msgspec.json.encode(entry)}
+    return f"{number}-0".encode(), fields
+
+
+def logged(number: int, device_id: str) -> Entry:
+    """Return an entry of the change log as Redis returns it."""
+    body = msgspec.msgpack.encode(Changed(place(number), "", device_id, "approved", at_ms=number))
+    return f"{number}-0".encode(), {b"tag": tag(number).encode(), b"body": body}
+
+
+def test_the_head_is_a_number_and_a_tag() -> None:
+    assert decode_head(b"7:tag:7") == Change(7, "tag:7")
+    assert decode_head(None) == Change()
+
+
+class TestFollowed:
+    @pytest.mark.parametrize("since", [place(4), Change(4)], ids=["with its tag", "without"])
+    def test_what_came_after_a_place(self, since: Change) -> None:
+        told = followed(since, place(6), [audited(number) for number in (4, 5, 6)])
+        assert [entry.id for entry in told.entries] == [5, 6]
+        assert (told.at, told.lost) == (place(6), False)
+
+    def test_all_from_the_beginning(self) -> None:
+        told = followed(Change(), place(2), [audited(1), audited(2)])
+        assert [entry.id for entry in told.entries] == [1, 2]
+
+    @pytest.mark.parametrize(
+        ("since", "found"),
+        [
+            pytest.param(place(4), [audited(5)], id="the log no longer reaches so far"),
+            pytest.param(Change(), [audited(2)], id="nor to the beginning"),
+            pytest.param(Change(4, "another"), [audited(4), audited(5)], id="another history"),
+            pytest.param(place(9), [], id="history went back"),
+            pytest.param(place(9), [audited(9)], id="the head went back, the log did not"),
+        ],
+    )
+    def test_lost_where_it_cannot_be_told(self, since: Change, found: list[Entry]) -> None:
+        assert followed(since, place(6), found) == Followed([], place(6), lost=True)
+
+
+class TestChangedAfter:
+    def test_each_device_once_and_the_place_reached(self) -> None:
+        found = [logged(3, "before"), logged(4, "a"), logged(5, "b"), logged(6, "a"), logged(7, "")]
+        assert changed_after(place(3), found) == (place(7), ["a", "b"])
+
+    def test_nothing_new(self) -> None:
+        assert changed_after(place(3), [logged(3, "before")]) == (place(3), [])
+        assert changed_after(Change(), []) == (Change(), [])
+
+    @pytest.mark.parametrize(
+        ("since", "found"),
+        [
+            (place(3), []),
+            (place(3), [logged(4, "a")]),
+            (Change(3, "another"), [logged(3, "a")]),
+            (Change(), [logged(2, "a")]),
+        ],
+    )
+    def test_unavailable_where_it_cannot_be_told(self, since: Change, found: list[Entry]) -> None:
+        with pytest.raises(StoreUnavailable):
+            changed_after(since, found)
