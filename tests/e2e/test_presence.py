@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import pytest
 
+from shared.device.handshake import Admitted
 from shared.device.profile import CONTROL_UI
 from tests.e2e.people import Operator, Visitor, pair
 from tests.support.events import EventReader
@@ -116,14 +117,17 @@ class TestConnected:
 
     async def test_is_listed_for_every_device(self, stack: Stack) -> None:
         here, away = await pair(stack), await pair(stack, CONTROL_UI)
-        client, _hello = await here.stays(stack.gateways[1])
-        await until_shown(stack, here.device_id, at(stack.gateways[1].boot_id), "connected")
-        async with Operator(stack, stack.approvals[1]) as operator:
-            listed = (await operator.call("GET", "devices")).ok()["devices"]
-        connected = {one["deviceId"]: one["connected"] for one in listed}
-        assert connected[here.device_id]
-        assert not connected[away.device_id]
-        await client.close()
+        async with here.client(stack.gateways[1]) as client:
+            assert isinstance(await client.connect(), Admitted)
+            deadline = time.monotonic() + SOON_SECONDS
+            async with Operator(stack, stack.approvals[1]) as operator:
+                while True:
+                    listed = (await operator.call("GET", "devices")).ok()["devices"]
+                    connected = {one["deviceId"]: one["connected"] for one in listed}
+                    if (connected[here.device_id], connected[away.device_id]) == (True, False):
+                        break
+                    assert time.monotonic() < deadline, connected
+                    await asyncio.sleep(POLL_SECONDS)
 
 
 class TestSeen:
