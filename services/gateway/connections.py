@@ -262,9 +262,10 @@ class Connections:
         now = self._clock.monotonic()
         for connection in self._strangers.due(now):
             self.close(connection, CloseCode.NORMAL, "")
-        for connection in due(self._closing, now):
+        silent = due(self._closing, now)
+        for connection in silent:
             del self._closing[connection]
-            connection.transport.abort()
+        self._departures.abort(silent)
         self._departures.sweep(now)
         if self._drained_at is not None:
             self._close_drained(now)

@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 TOLD_PER_TURN: Final = 256
 """How many are told in one turn of the loop that they are closed."""
-READ_PER_TURN: Final = 64
-"""How many have their answers read in one turn, and are ended."""
+ENDED_PER_TURN: Final = 64
+"""How many sockets are ended in one turn: their peers' answers are read, or there are none."""
 
 
 class Departures:
     """Connections that are condemned: nothing is served any more, the close frame is to come.
 
     Reading a peer's answer and ending its socket takes longer than telling it. Where many are told,
-    none is read until all have been, so that the last one hears soon.
+    none is read until all have been, so that the last one hears soon. Those who never answer come
+    last.
     """
 
     def __init__(self, close: Close) -> None:
@@ -34,6 +35,7 @@ class Departures:
         self._close = close
         self._next: dict[Connection, tuple[int, str]] = {}
         self._unread: deque[Connection] = deque()
+        self._silent: deque[Connection] = deque()
         self._spread: deque[tuple[Connection, int, str]] = deque()
         self._spread_until = 0.0
 
@@ -42,7 +44,7 @@ class Departures:
 
         Returns how many were not to be closed by an earlier call.
         """
-        busy = bool(self._next or self._unread)
+        busy = self._busy
         before = len(self._next)
         for connection in connections:
             if connection.closed_with is not None:
@@ -53,6 +55,13 @@ class Departures:
         if not busy:
             self._go_on()
         return begun
+
+    def abort(self, connections: Iterable[Connection]) -> None:
+        """End the sockets of peers that did not answer, in this turn of the loop and the next."""
+        busy = self._busy
+        self._silent.extend(connections)
+        if not busy:
+            self._go_on()
 
     def spread(
         self, connections: Iterable[Connection], code: int, reason: str, *, until: float
@@ -68,12 +77,19 @@ class Departures:
         for _ in range(share_due(len(self._spread), now, self._spread_until)):
             self._tell(*self._spread.popleft())
 
+    @property
+    def _busy(self) -> bool:
+        """Whether there is more to do, and a turn of the loop to do it in is on its way."""
+        return bool(self._next or self._unread or self._silent)
+
     def _go_on(self) -> None:
         if self._next:
             self._tell_some()
-        else:
+        elif self._unread:
             self._read_some()
-        if self._next or self._unread:
+        else:
+            self._abort_some()
+        if self._busy:
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def _tell_some(self) -> None:
@@ -90,7 +106,11 @@ class Departures:
             self._close(connection, code, reason)
 
     def _read_some(self) -> None:
-        for _ in range(min(READ_PER_TURN, len(self._unread))):
+        for _ in range(min(ENDED_PER_TURN, len(self._unread))):
             transport = self._unread.popleft().transport
             if not transport.is_closing():
                 transport.resume_reading()
+
+    def _abort_some(self) -> None:
+        for _ in range(min(ENDED_PER_TURN, len(self._silent))):
+            self._silent.popleft().transport.abort()

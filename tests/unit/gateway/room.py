@@ -29,6 +29,7 @@ class FakeTransport:
         self.closes: list[tuple[int, str]] = []
         self.unread_bytes = 0
         self.closing = False
+        self.aborts = 0
         self.paused = False
         """Whether what comes is not read."""
 
@@ -66,7 +67,10 @@ class FakeTransport:
         self.closing = True
         self.paused = False
 
-    abort = close
+    def abort(self) -> None:
+        """End without another word."""
+        self.aborts += 1
+        self.close()
 
 
 class Room:

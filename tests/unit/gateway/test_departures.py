@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.gateway.deadlines import SWEEP_SECONDS
-from services.gateway.departures import READ_PER_TURN, TOLD_PER_TURN
+from services.gateway.departures import ENDED_PER_TURN, TOLD_PER_TURN
 from shared.protocol.events import Broadcast
 from tests.unit.gateway.room import DEVICE_ID, Room, closes, texts, transport_of
 
@@ -36,6 +36,11 @@ def unread(crowd: list[Connection]) -> int:
     return sum(transport_of(one).paused for one in crowd)
 
 
+def aborts(crowd: list[Connection]) -> int:
+    """Return how often sockets were ended without an answer."""
+    return sum(transport_of(one).aborts for one in crowd)
+
+
 async def turns_until_all_are_told(crowd: list[Connection]) -> list[int]:
     """Return how many had been told after each turn of the loop."""
     after = [told(crowd)]
@@ -43,6 +48,19 @@ async def turns_until_all_are_told(crowd: list[Connection]) -> list[int]:
         await asyncio.sleep(0)
         after.append(told(crowd))
     return after
+
+
+async def turns(count: int) -> None:
+    """Return after so many turns of the loop."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def turns_until_all_are_read(crowd: list[Connection]) -> None:
+    """Return once all have been told, and none is held back any more."""
+    await turns_until_all_are_told(crowd)
+    await turns(len(crowd) // ENDED_PER_TURN + 1)
+    assert unread(crowd) == 0
 
 
 class TestACrowd:
@@ -73,7 +91,7 @@ class TestACrowd:
         while left[-1]:
             await asyncio.sleep(0)
             left.append(unread(crowd))
-        assert left == [*range(CROWD, 0, -READ_PER_TURN), 0]
+        assert left == [*range(CROWD, 0, -ENDED_PER_TURN), 0]
 
     async def test_who_is_not_meant_is_served_meanwhile(self, room: Room) -> None:
         crowd = [room.enter() for _ in range(CROWD)]
@@ -103,8 +121,7 @@ class TestACrowd:
         room.connections.lost(gone)
         room.connections.hang_up(leaving, 1000)
         await turns_until_all_are_told([one for one in crowd if one is not gone])
-        for _ in range(CROWD // READ_PER_TURN + 1):
-            await asyncio.sleep(0)
+        await turns(CROWD // ENDED_PER_TURN + 1)
         assert unread(crowd) == 0
         assert closes(gone) == []
         assert gone not in room.connections._closing, "nothing is due of it any more"
@@ -118,12 +135,41 @@ class TestACrowd:
         assert unread([early]) == 0
         assert closes(early) == [(1000, "")]
 
-    async def test_who_does_not_answer_is_gone_after_its_second(self, room: Room) -> None:
+    async def test_who_does_not_answer_is_ended_after_its_second_a_few_in_a_turn(
+        self, room: Room
+    ) -> None:
         crowd = [room.enter() for _ in range(CROWD)]
         room.connections.close_device(DEVICE_ID, ["*"], by_call="")
-        await turns_until_all_are_told(crowd)
+        await turns_until_all_are_read(crowd)
+        room.pass_time(1 - SWEEP_SECONDS)
+        assert aborts(crowd) == 0
+        room.pass_time(2 * SWEEP_SECONDS)
+        ended = [aborts(crowd)]
+        while ended[-1] < CROWD:
+            await asyncio.sleep(0)
+            ended.append(aborts(crowd))
+        assert ended == [*range(ENDED_PER_TURN, CROWD, ENDED_PER_TURN), CROWD]
+
+    async def test_a_sweep_meanwhile_ends_none_of_them_twice(self, room: Room) -> None:
+        crowd = [room.enter() for _ in range(CROWD)]
+        room.connections.close_device(DEVICE_ID, ["*"], by_call="")
+        await turns_until_all_are_read(crowd)
         room.pass_time(1 + SWEEP_SECONDS)
-        assert all(transport_of(one).closing for one in crowd)
+        for one in crowd[:ENDED_PER_TURN]:
+            room.connections.lost(one)
+        room.connections.sweep()
+        await turns(CROWD // ENDED_PER_TURN + 1)
+        assert {transport_of(one).aborts for one in crowd} == {1}
+
+    async def test_who_is_to_be_told_goes_first(self, room: Room) -> None:
+        crowd, other = [room.enter() for _ in range(CROWD)], room.enter(device_id="another")
+        room.connections.close_device(DEVICE_ID, ["*"], by_call="")
+        await turns_until_all_are_read(crowd)
+        room.pass_time(1 + SWEEP_SECONDS)
+        ended = aborts(crowd)
+        room.connections.close_device("another", ["*"], by_call="")
+        await asyncio.sleep(0)
+        assert (closes(other), aborts(crowd)) == ([REMOVED], ended)
 
     async def test_without_a_lease_all_are_condemned_in_the_turn(self, room: Room) -> None:
         crowd = [room.enter(device_id=str(number)) for number in range(CROWD)]
