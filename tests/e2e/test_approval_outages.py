@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 RETRY_BOUNDS_MS = range(500, 5_001)
 MARGIN_SECONDS = 12.0
 """What a loaded machine may take on top of a deadline."""
+LEASE_SECONDS = 60
+"""Longer than any outage here, so that whoever is in stays."""
 CROWD = 1_200
 PER_ADDRESS = 30
 
@@ -36,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("mended")
 @pytest.fixture(scope="module")
 def house(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways, for the whole module."""
-    return start_stack(approvals=2, gateways=2)
+    return start_stack(approvals=2, gateways=2, gateway_env={"LEASE_SECONDS": str(LEASE_SECONDS)})
 
 
 @pytest.fixture
