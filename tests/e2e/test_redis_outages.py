@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.e2e.callers import Callers
     from tests.support.stack import Stack
 
+LEASE_SECONDS = 60
+"""Longer than any outage here, so that whoever is in stays."""
 POWER_CUTS = 4
 
 pytestmark = pytest.mark.usefixtures("mended")
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("mended")
 @pytest.fixture(scope="module")
 def house(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways, for the whole module."""
-    return start_stack(approvals=2, gateways=2)
+    return start_stack(approvals=2, gateways=2, gateway_env={"LEASE_SECONDS": str(LEASE_SECONDS)})
 
 
 async def until_all_ready(house: Stack) -> None:
