@@ -27,7 +27,7 @@ from services.approval.store import Store
 from services.approval.tokens import TokenKeys, draw_epoch, draw_request_id, draw_token_id
 from shared.bus.channels import NEWS, ask_channel
 from shared.bus.envelope import Envelope
-from shared.bus.errors import Unavailable
+from shared.bus.errors import Rejected, Unavailable
 from shared.bus.redis import RedisBus, make_client
 from shared.bus.responder import Responder
 from shared.messages import Changed, decode_news, encode
@@ -106,7 +106,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
                 change=news.change.number,
                 request_id=news.request_id,
             )
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(Unavailable, Rejected):
             told = bus.publish(NEWS, envelope.seal(NEWS, encode(news)))
             told.add_done_callback(lambda done: done.cancelled() or done.exception())
 

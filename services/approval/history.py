@@ -12,7 +12,7 @@ from services.approval.plan import AuditEntry
 from shared.messages import Change, Changed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     Entry = tuple[bytes, dict[bytes, bytes]]
 
@@ -49,6 +49,20 @@ def decode_change(entry_id: bytes, fields: Sequence[bytes]) -> Changed:
         change=Change(int(entry_id.split(b"-")[0]), values[b"tag"].decode()),
         previous_tag=values[b"previous"].decode(),
     )
+
+
+def decode_changes(
+    found: Iterable[tuple[bytes, Sequence[bytes]]], most_bytes: int
+) -> list[Changed]:
+    """Return the first entries of the change log that are no larger together; always the first."""
+    changes: list[Changed] = []
+    size = 0
+    for entry_id, fields in found:
+        size += sum(map(len, fields))
+        if changes and size > most_bytes:
+            break
+        changes.append(decode_change(entry_id, fields))
+    return changes
 
 
 def entries_of(found: Sequence[Entry]) -> list[AuditEntry]:

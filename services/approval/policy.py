@@ -21,6 +21,7 @@ from services.approval.records import (
     Token,
 )
 from shared.addresses import is_loopback, limit_key
+from shared.protocol.limits import SCOPES_HELD_LIMIT_ITEMS, SCOPES_LIMIT_ITEMS
 from shared.protocol.scopes import covers_all, normalised, union
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def judge(
         if why is not None:
             return Deny(why)
     reason = _pairing_problem(pairing, question)
+    if reason is not None and _asks_too_much(record, question):
+        return Deny("scope-mismatch")
     if reason is not None and trusted.approves(reason, question):
         return _let_in(record, question, reason, now_ms=now_ms, draws=draws)
     if reason is not None:
@@ -182,6 +185,8 @@ def _ask(
             roles=tuple(union(waiting.roles, pending.roles)),
             scopes=tuple(union(waiting.scopes, pending.scopes)),
         )
+        if len(pending.scopes) > SCOPES_LIMIT_ITEMS:
+            return Ask(reason, waiting, pairing, None, "", "")
     changed = Record(question.device_id, question.public_key, pairing, pending)
     superseded = waiting.request_id if waiting else ""
     return Ask(reason, pending, pairing, changed, "requested", superseded)
@@ -199,6 +204,16 @@ def _pending(question: Admission, reason: str, now_ms: int, draws: Draws) -> Pen
         created_at_ms=now_ms,
         refreshed_at_ms=now_ms,
     )
+
+
+def _asks_too_much(record: Record | None, question: Admission) -> bool:
+    """Say whether more would be approved for one device than a record may hold."""
+    pairing = record.pairing if record else None
+    waiting = record.pending if record else None
+    scopes = union(
+        pairing.scopes if pairing else (), waiting.scopes if waiting else (), question.scopes
+    )
+    return pairing is not None and len(scopes) > SCOPES_HELD_LIMIT_ITEMS
 
 
 def _within(question: Admission, waiting: Pending) -> bool:

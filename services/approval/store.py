@@ -15,7 +15,7 @@ from services.approval.errors import StoreUnavailable
 from services.approval.history import (
     Followed,
     changed_after,
-    decode_change,
+    decode_changes,
     decode_head,
     entries_of,
     followed,
@@ -64,6 +64,8 @@ WAIT_MS: Final = 1_000
 
 BEAT_CHANGES_LIMIT: Final = 256
 """How many changes one answer to a beat tells at most (R4)."""
+BEAT_LIMIT_BYTES: Final = 1024 * 1024
+"""How large these changes may be together: many answers fit a message, and one always does."""
 
 RECORDS_REMEMBERED: Final = 2_048
 """How many records are kept decoded, by the bytes they were stored as."""
@@ -336,7 +338,7 @@ class Store:
             now_ms=now_ms,
             presence_at=presence_at,
             resync=bool(resync),
-            changes=[decode_change(entry_id, fields) for entry_id, fields in found],
+            changes=decode_changes(found, BEAT_LIMIT_BYTES),
             presence_version=version,
         )
 

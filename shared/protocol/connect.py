@@ -7,7 +7,12 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from shared.protocol.limits import LIST_LIMIT_ITEMS, TEXT_LIMIT_CHARACTERS
+from shared.protocol.limits import (
+    LIST_LIMIT_ITEMS,
+    SCOPE_LIMIT_CHARACTERS,
+    SCOPES_LIMIT_ITEMS,
+    TEXT_LIMIT_CHARACTERS,
+)
 
 CLIENT_IDS: Final = (
     "webchat-ui",
@@ -39,6 +44,8 @@ Role = Literal["operator", "node"]
 
 _Text = Annotated[str, Meta(min_length=1, max_length=TEXT_LIMIT_CHARACTERS)]
 _FreeText = Annotated[str, Meta(min_length=1)]
+_Scope = Annotated[str, Meta(min_length=1, max_length=SCOPE_LIMIT_CHARACTERS)]
+_Scopes = Annotated[list[_Scope], Meta(max_length=SCOPES_LIMIT_ITEMS)]
 _Texts = Annotated[list[_Text], Meta(max_length=LIST_LIMIT_ITEMS)]
 
 
@@ -110,7 +117,7 @@ class ConnectParams(msgspec.Struct, rename="camel", frozen=True):
     max_protocol: Annotated[int, Meta(ge=1)]
     client: Client
     role: _FreeText | UnsetType = UNSET
-    scopes: _Texts | UnsetType = UNSET
+    scopes: _Scopes | UnsetType = UNSET
     device: Device | UnsetType = UNSET
     auth: Auth | UnsetType = UNSET
     caps: _Texts | UnsetType = UNSET

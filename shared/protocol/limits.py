@@ -31,4 +31,12 @@ TEXT_LIMIT_CHARACTERS: Final = 256
 """Cap on each short text of `connect` that the contract leaves open."""
 LIST_LIMIT_ITEMS: Final = 256
 """Cap on each list of `connect`, and on its permissions."""
+SCOPES_LIMIT_ITEMS: Final = 64
+"""Cap on the scopes that one `connect`, or one request, asks for; clients ask for six."""
+SCOPE_LIMIT_CHARACTERS: Final = 64
+"""Cap on the length of a scope."""
+SCOPES_HELD_LIMIT_ITEMS: Final = 254
+"""Cap on what is approved for one device: a token adds two that follow from others."""
+PUBLIC_KEY_LIMIT_CHARACTERS: Final = 1_024
+"""Cap on a public key as text; the longest form of one has some 120."""
 LABEL_LIMIT_CHARACTERS: Final = 64

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from shared.protocol.connect import CLIENT_IDS, CLIENT_MODES
-from shared.protocol.limits import LIST_LIMIT_ITEMS, TEXT_LIMIT_CHARACTERS
+from shared.protocol.limits import (
+    LIST_LIMIT_ITEMS,
+    SCOPE_LIMIT_CHARACTERS,
+    SCOPES_LIMIT_ITEMS,
+    TEXT_LIMIT_CHARACTERS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -92,13 +97,14 @@ class Items:
     """A bounded array."""
 
     of: Check
+    most: int = LIST_LIMIT_ITEMS
 
     def problems(self, value: object, at: str) -> Iterator[str]:
         """Yield what is wrong with the value found at this JSON pointer."""
         if not isinstance(value, list):
             yield f"{_where(at)}must be array"
-        elif len(value) > LIST_LIMIT_ITEMS:
-            yield f"{_where(at)}must not have more than {LIST_LIMIT_ITEMS} items"
+        elif len(value) > self.most:
+            yield f"{_where(at)}must not have more than {self.most} items"
         else:
             for index, item in enumerate(value):
                 yield from self.of.problems(item, f"{at}/{index}")
@@ -173,7 +179,7 @@ CONNECT_PARAMS: Final = Object(
     },
     optional={
         "role": _ANY_LENGTH,
-        "scopes": Items(Text()),
+        "scopes": Items(Text(most=SCOPE_LIMIT_CHARACTERS), most=SCOPES_LIMIT_ITEMS),
         "device": Object(
             required={
                 "id": _ANY_LENGTH,

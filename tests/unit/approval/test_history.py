@@ -6,10 +6,17 @@ import msgspec
 import pytest
 
 from services.approval.errors import StoreUnavailable
-from services.approval.history import Followed, changed_after, decode_head, followed
+from services.approval.history import (
+    Followed,
+    changed_after,
+    decode_changes,
+    decode_head,
+    followed,
+)
 from services.approval.plan import AuditEntry
 from shared.messages import Change, Changed
 
+LARGE = 1_000
 Entry = tuple[bytes, dict[bytes, bytes]]
 
 
@@ -34,9 +41,37 @@ def logged(number: int, device_id: str) -> Entry:
     return f"{number}-0".encode(), {b"tag": tag(number).encode(), b"body": body}
 
 
+def read_by_script(number: int) -> tuple[bytes, list[bytes]]:
+    """Return an entry of the change log, about LARGE bytes, as a script returns it."""
+    changed = Changed(place(number), "", "device", "requested", number, request=b"x" * LARGE)
+    return f"{number}-0".encode(), [
+        *(b"tag", tag(number).encode()),
+        *(b"previous", tag(number - 1).encode()),
+        *(b"body", msgspec.msgpack.encode(changed)),
+    ]
+
+
 def test_the_head_is_a_number_and_a_tag() -> None:
     assert decode_head(b"7:tag:7") == Change(7, "tag:7")
     assert decode_head(None) == Change()
+
+
+class TestMissedChanges:
+    """What an answer to a beat brings along: no more than fits, so that it always arrives (R4)."""
+
+    @pytest.mark.parametrize(
+        ("most_bytes", "numbers"),
+        [(10**6, [1, 2, 3, 4]), (2 * LARGE + 200, [1, 2]), (LARGE, [1]), (1, [1])],
+    )
+    def test_as_many_as_fit_and_always_one(self, most_bytes: int, numbers: list[int]) -> None:
+        found = [read_by_script(number) for number in (1, 2, 3, 4)]
+        told = decode_changes(found, most_bytes)
+        assert [(one.change, one.previous_tag) for one in told] == [
+            (place(number), tag(number - 1)) for number in numbers
+        ]
+
+    def test_none_where_none_was_missed(self) -> None:
+        assert decode_changes([], 1) == []
 
 
 class TestFollowed:

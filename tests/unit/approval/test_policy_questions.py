@@ -5,6 +5,11 @@ from typing import Any
 import pytest
 
 from services.approval import policy
+from shared.protocol.limits import (
+    LIST_LIMIT_ITEMS,
+    SCOPES_HELD_LIMIT_ITEMS,
+    SCOPES_LIMIT_ITEMS,
+)
 from tests.unit.approval.desk import TTL_MS, Desk
 from tests.unit.approval.devices import Device
 
@@ -151,6 +156,30 @@ class TestContract73OneRequestADevice:
     def test_another_role_with_the_same_scopes_is_another_request(self, desk: Desk) -> None:
         first = desk.ask()
         assert desk.ask(role="node").superseded == first.pending.request_id
+
+    def test_it_is_not_widened_without_end(self, desk: Desk) -> None:
+        """Past the cap it stays what it is, so that a record, and its change, have an end."""
+        most = [f"operator.x{number}" for number in range(SCOPES_LIMIT_ITEMS)]
+        first = desk.ask(*most[:-1])
+        wider = desk.ask(most[-1])
+        assert wider.superseded == first.pending.request_id
+        beyond = desk.ask(READ)
+        assert (beyond.pending, beyond.changed) == (wider.pending, None)
+        assert (beyond.kind, beyond.superseded) == ("", "")
+        desk.now_ms += TTL_MS
+        assert desk.ask(READ).pending.scopes == (READ,)
+
+    def test_nor_is_what_is_approved(self, desk: Desk) -> None:
+        scopes = [f"operator.x{number}" for number in range(SCOPES_HELD_LIMIT_ITEMS - 1)]
+        for at in range(0, len(scopes), SCOPES_LIMIT_ITEMS):
+            desk.pair(*scopes[at : at + SCOPES_LIMIT_ITEMS])
+        assert desk.deny(READ, ADMIN) == "scope-mismatch"
+        desk.ask(ADMIN)
+        assert desk.deny(READ) == "scope-mismatch", "one more waits to be approved"
+        desk.approve()
+        assert len(desk.pairing.scopes) == SCOPES_HELD_LIMIT_ITEMS
+        token = desk.admit(*scopes[:SCOPES_LIMIT_ITEMS]).token
+        assert len(token.scopes) <= LIST_LIMIT_ITEMS
 
     def test_what_has_expired_is_not_added_to(self, desk: Desk) -> None:
         first = desk.ask(ADMIN)

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from services.approval import policy
+from shared.protocol.limits import SCOPES_HELD_LIMIT_ITEMS, SCOPES_LIMIT_ITEMS
 from tests.unit.approval.desk import KEYS, TTL_MS, Desk
 
 READ = ("operator.read",)
@@ -54,6 +55,14 @@ def test_more_scopes_are_approved_and_the_token_covers_them() -> None:
     verdict = admitted(desk, "operator.pairing")
     assert verdict.token.scopes == ("operator.pairing", "operator.read")
     assert desk.pairing.scopes == ("operator.read", "operator.pairing")
+
+
+def test_more_than_a_record_may_hold_are_not() -> None:
+    desk = Desk()
+    scopes = [f"operator.x{number}" for number in range(SCOPES_HELD_LIMIT_ITEMS)]
+    for at in range(0, len(scopes), SCOPES_LIMIT_ITEMS):
+        admitted(desk, *scopes[at : at + SCOPES_LIMIT_ITEMS])
+    assert judged(desk, *READ) == policy.Deny("scope-mismatch")
 
 
 def test_a_role_that_was_revoked_comes_back() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from services.gateway.verifier import _known
 from shared.messages import Denied
+from shared.protocol.limits import PUBLIC_KEY_LIMIT_CHARACTERS
 from tests.support.attempts import (
     KEY,
     NOW_MS,
@@ -55,6 +57,15 @@ class TestDeviceProof:
     def test_id_is_not_the_hash_of_the_key(self, change: dict[str, str]) -> None:
         frame = altered(connect(), lambda params: params["device"].update(change))
         assert told(refused(frame)) == ID_MISMATCH
+
+    def test_a_text_that_is_too_long_for_a_key_is_not_read(self) -> None:
+        longest = KEY.public_key + " " * (PUBLIC_KEY_LIMIT_CHARACTERS - len(KEY.public_key))
+        frame = altered(connect(), lambda params: params["device"].update(publicKey=longest))
+        assert asked(frame).public_key == KEY.public_key
+        known = _known.cache_info().currsize
+        frame = altered(connect(), lambda params: params["device"].update(publicKey=longest + " "))
+        assert told(refused(frame)) == ID_MISMATCH
+        assert _known.cache_info().currsize == known
 
     def test_another_key_than_the_paired_one(self) -> None:
         assert told(refused_with(connect(), Denied(NOW, "key-mismatch"))) == ID_MISMATCH
