@@ -12,6 +12,7 @@ import pytest
 
 from shared.device.handshake import Admitted
 from shared.device.profile import CONTROL_UI
+from tests.e2e.metrics import metric
 from tests.e2e.people import Operator, Visitor, pair
 from tests.support.events import EventReader
 from tests.support.waiting import POLL_SECONDS
@@ -27,6 +28,7 @@ BEAT_SECONDS: Final = 0.2
 LEASE_SECONDS: Final = 3.0
 SOON_SECONDS: Final = 5.0
 """Two beats and whatever a busy machine adds."""
+LEASE_LEFT: Final = "latchkey_gateway_lease_left_seconds"
 
 
 @pytest.fixture(scope="module")
@@ -141,20 +143,34 @@ class TestSeen:
         before = one["lastSeenAtMs"]
         await visitor.visits(stack.gateways[1], with_gateway_token=False)
         one = await until_shown(
-            stack, visitor.device_id, lambda one: one["lastSeenAtMs"] > before, "seen again"
+            stack,
+            visitor.device_id,
+            lambda one: "lastUsedAtMs" in one["tokens"][0],
+            "seen with its device token",
         )
-        assert one["tokens"][0]["lastUsedAtMs"] == one["lastSeenAtMs"]
+        assert one["tokens"][0]["lastUsedAtMs"] == one["lastSeenAtMs"] > before
 
     async def test_is_told_after_approval_was_away(self, start_stack: StartStack) -> None:
         """Nothing is lost with a beat that is not answered; the lease outlives the outage."""
-        alone = start_stack(gateways=1, gateway_env={"BEAT_SECONDS": "5", "LEASE_SECONDS": "60"})
+        beat_seconds, lease_seconds = 5, 60
+        alone = start_stack(
+            gateways=1,
+            gateway_env={"BEAT_SECONDS": str(beat_seconds), "LEASE_SECONDS": str(lease_seconds)},
+        )
+        (approval,), (gateway,) = alone.approvals, alone.gateways
         visitor = await pair(alone)
         one = await until_shown(
             alone, visitor.device_id, lambda one: "lastSeenAtMs" in one, "seen", seconds=20
         )
         before = one["lastSeenAtMs"]
-        await visitor.visits(alone.gateways[0])
-        alone.approvals[0].restart()
+        await visitor.visits(gateway)
+        approval.kill9()
+        async with asyncio.timeout(4 * beat_seconds):  # until a beat has gone in vain
+            at_least = lease_seconds - beat_seconds - 0.5
+            while await metric(gateway, LEASE_LEFT) > at_least:  # noqa: ASYNC110 (asked for)
+                await asyncio.sleep(POLL_SECONDS)
+        approval.start()
+        await approval.until_ready()
         await until_shown(
             alone,
             visitor.device_id,
