@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -12,10 +13,13 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.bus.channels import NEWS, inbox_channel
+from shared.bus.envelope import Envelope
+from shared.bus.errors import Rejected
 from shared.device.handshake import Credentials, encode
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from shared.messages import Admitted, Denied
+from shared.messages import encode as encode_news
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
 from tests.support.peers import FakeApproval, want_pairing
 from tests.support.raw_socket import RawSocket
@@ -145,16 +149,24 @@ class TestAttack28:
 
 
 class Listener:
-    """Hears everything that Redis hears, sealed as it is, and can say it again."""
+    """Hears everything that Redis hears, sealed as it is, and can say it again.
+
+    `bodies` is what is in it.
+    """
 
     def __init__(self, redis: RedisServer, *channels: str) -> None:
         self._client: Any = Redis.from_url(redis.admin_url)
-        self._pubsub: Any = self._client.pubsub(ignore_subscribe_messages=True)
+        self._pubsub: Any = self._client.pubsub()
         self._channels = channels
+        self._envelope = Envelope((BUS_SECRET,), "listener")
         self.heard: list[tuple[str, bytes]] = []
+        self.bodies: list[bytes] = []
 
     async def __aenter__(self) -> Self:
         await self._pubsub.subscribe(*self._channels)
+        for _ in self._channels:
+            confirmed = await self._pubsub.get_message(timeout=WAIT_SECONDS)
+            assert confirmed["type"] == "subscribe", confirmed
         self._task = asyncio.create_task(self._listen())
         return self
 
@@ -173,7 +185,10 @@ class Listener:
 
     async def _listen(self) -> None:
         async for message in self._pubsub.listen():
-            self.heard.append((message["channel"].decode(), message["data"]))
+            channel, data = message["channel"].decode(), message["data"]
+            self.heard.append((channel, data))
+            with contextlib.suppress(Rejected):  # its own repetitions
+                self.bodies.append(self._envelope.open(channel, data).body)
 
 
 class TestAttack30:
@@ -202,13 +217,13 @@ class TestAttack30:
         async with Listener(redis_server, NEWS) as listener:
             old = await approval.change(key.device_id)
             approval.answer = at_head(approval)
-            await until(lambda: listener.heard, "the news was heard")
+            await until(lambda: encode_news(old) in listener.bodies, "the news was heard")
             async with knocking(gateway, key) as raw:
                 assert (await raw.receive_text())["ok"]
                 before = await bus_events(gateway, "rejected-replayed")
-                assert await listener.repeat()
                 await approval.tell(old)  # sealed anew, as a replica that is late would
-                await self._rejected(gateway, before + 1)
+                repeated = await listener.repeat()
+                await self._rejected(gateway, before + repeated)
                 await raw.send_json({"type": "req", "id": "1", "method": "health"})
                 assert (await raw.receive_text())["ok"]
 
