@@ -56,8 +56,8 @@ class TestDescriptorsRunOut:
                 for one in crowd:
                     stack.callback(one.hang_up)
                 await until(lambda: exhaustions(gateway), "descriptors have run out")
-                seen = len(exhaustions(gateway))
                 used, began = cpu_seconds(gateway.pid), time.monotonic()
+                seen = len(exhaustions(gateway))
                 await until(
                     lambda: len(exhaustions(gateway)) >= seen + PAUSES, "it looked again and again"
                 )
