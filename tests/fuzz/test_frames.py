@@ -47,7 +47,6 @@ OVER: Final = b"that is all"
 
 relaxed = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

@@ -6,7 +6,6 @@ import copy
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from shared.protocol.connect import CLIENT_IDS, CLIENT_MODES
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
 Json = Any
-
-unhurried: Final = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""For tests that draw whole frames: a busy machine makes them slow, and that is no failure."""
 
 SCOPES: Final = (
     "operator.read",

@@ -232,4 +232,4 @@ class Pairing(RuleBasedStateMachine):
 
 
 TestPairing = Pairing.TestCase
-TestPairing.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestPairing.settings = settings(max_examples=150, stateful_step_count=40)

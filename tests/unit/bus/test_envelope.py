@@ -54,7 +54,6 @@ def sealed_by_hand(plain: bytes, version: int = VERSION, channel: str = CHANNEL)
 
 
 class TestSealing:
-    @settings(deadline=None)
     @given(st.binary(max_size=2000))
     def test_a_body_comes_out_as_it_went_in(self, body: bytes) -> None:
         sender = approval()
@@ -94,19 +93,16 @@ class TestSealing:
 
 
 class TestAttack31ForgedMessages:
-    @settings(deadline=None)
     @given(st.binary(max_size=600))
     @example(b"")
     @example(bytes((VERSION,)) * 41)
     def test_attack_31_random_bytes_never_open(self, data: bytes) -> None:
         assert why(gateway(), data) == "unsealed"
 
-    @settings(deadline=None)
     @given(st.binary(min_size=40, max_size=600))
     def test_attack_31_random_bytes_behind_a_right_version_never_open(self, data: bytes) -> None:
         assert why(gateway(), bytes((VERSION,)) + data) == "unsealed"
 
-    @settings(deadline=None)
     @given(st.data())
     def test_attack_31_one_changed_bit_is_enough(self, data: st.DataObject) -> None:
         sealed = bytearray(approval().seal(CHANNEL, b"admitted"))
@@ -114,7 +110,6 @@ class TestAttack31ForgedMessages:
         sealed[at // 8] ^= 1 << at % 8
         assert why(gateway(), bytes(sealed)) == "unsealed"
 
-    @settings(deadline=None)
     @given(st.integers(0, 80), st.integers(1, 80))
     def test_attack_31_cut_or_lengthened(self, cut: int, more: int) -> None:
         sealed = approval().seal(CHANNEL, b"admitted")
@@ -165,7 +160,7 @@ class TestAttack31ForgedMessages:
     def test_a_peer_that_seals_nonsense_is_malformed(self, plain: bytes) -> None:
         assert why(gateway(), sealed_by_hand(plain)) == "malformed"
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.binary(max_size=100))
     def test_whatever_a_peer_seals_only_rejected_is_raised(self, plain: bytes) -> None:
         try:
@@ -192,7 +187,6 @@ class TestReplay:
         assert why(receiver, data[0]) == "replayed"
         assert all(why(receiver, one) == "replayed" for one in data)
 
-    @settings(deadline=None)
     @given(st.lists(st.integers(1, 3 * WINDOW_MESSAGES), max_size=60))
     def test_each_sequence_opens_at_most_once_whatever_the_order(self, order: list[int]) -> None:
         sender = module._Sender("approval")

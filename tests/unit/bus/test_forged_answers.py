@@ -144,7 +144,7 @@ class TestAttack31ForgedAnswers:
 
         run_virtual(scenario)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.binary(max_size=200))
     def test_attack_31_no_body_whatever_makes_the_requester_raise(self, body: bytes) -> None:
         async def scenario(clock: FakeClock) -> None:
@@ -218,7 +218,7 @@ def with_manners(clock: FakeClock, manners: list[str | float]) -> Gateway:
 
 
 class TestWhateverResponders:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(
         manners=st.lists(
             st.one_of(

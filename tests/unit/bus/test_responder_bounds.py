@@ -69,7 +69,7 @@ class TestBounds:
 
         run_virtual(scenario)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.binary(max_size=200))
     def test_attack_31_no_body_whatever_makes_the_responder_raise(self, body: bytes) -> None:
         async def scenario(_: FakeClock) -> None:

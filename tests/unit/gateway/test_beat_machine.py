@@ -287,5 +287,5 @@ class BeatMachine(RuleBasedStateMachine):
             ]
 
 
-BeatMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+BeatMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50)
 TestBeatMachine = BeatMachine.TestCase

@@ -43,7 +43,7 @@ from tests.support.attempts import (
     new_handshake,
     told,
 )
-from tests.support.frames import SCOPES, damaged, first_frames, unhurried
+from tests.support.frames import SCOPES, damaged, first_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -228,19 +228,16 @@ def meets_a_documented_answer(
     assert handshake.state.name == "DONE"
 
 
-@unhurried
 @given(first_frames, peers, answers, counted)
 def test_any_bytes(text: bytes, peer: Peer, answer: Answer, count: Clear | Locked) -> None:
     meets_a_documented_answer(text, peer, answer, count)
 
 
-@unhurried
 @given(signed_frames(), peers, answers, counted)
 def test_any_signed_connect(frame: Any, peer: Peer, answer: Answer, count: Clear | Locked) -> None:
     meets_a_documented_answer(json.dumps(frame).encode(), peer, answer, count)
 
 
-@unhurried
 @given(damaged(signed_frames()), peers, answers, counted)
 def test_any_signed_connect_that_was_damaged(
     frame: Any, peer: Peer, answer: Answer, count: Clear | Locked
@@ -248,7 +245,6 @@ def test_any_signed_connect_that_was_damaged(
     meets_a_documented_answer(json.dumps(frame).encode(), peer, answer, count)
 
 
-@unhurried
 @given(signed_frames())
 def test_the_same_frame_meets_the_same_answer_however_it_is_spelled(frame: Any) -> None:
     assume(frame["params"].get("role") != "worker")  # the versions differ, and so do the two ways

@@ -150,7 +150,7 @@ class Meeting(RuleBasedStateMachine):
 
 
 TestMeeting = Meeting.TestCase
-TestMeeting.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TestMeeting.settings = settings(max_examples=200, stateful_step_count=50)
 
 
 class TestOneBeat:

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given
 
 from shared.protocol import schema
 from shared.protocol.connect import ConnectFrame, connect_from, decode_connect
-from tests.support.frames import damaged, doubled, scratched, sound_frames, unhurried
+from tests.support.frames import damaged, doubled, scratched, sound_frames
 
 GOOD: dict[str, Any] = {
     "minProtocol": 4,
@@ -131,23 +131,19 @@ class TestBothWaysAgree:
         agree(framed(with_params(maxProtocol=number)))
         agree(framed(with_part("device", signedAt=number)))
 
-    @unhurried
     @given(sound_frames)
     def test_on_sound_frames(self, frame: Any) -> None:
         assert problems_of(frame) == []
         agree(json.dumps(frame).encode())
 
-    @unhurried
     @given(damaged())
     def test_on_damaged_frames(self, frame: Any) -> None:
         agree(json.dumps(frame).encode())
 
-    @unhurried
     @given(doubled())
     def test_on_frames_with_doubled_keys(self, text: bytes) -> None:
         agree(text, doubled_keys=True)
 
-    @unhurried
     @given(scratched())
     @example(b'{"type":"req","type":"event","id":"1","method":"connect","params":{}}')
     def test_on_scratched_frames(self, text: bytes) -> None:
@@ -190,7 +186,6 @@ class TestBothWaysAgree:
         del frame[name]
         assert decode_connect(json.dumps(frame).encode()) is None
 
-    @unhurried
     @given(sound_frames)
     def test_what_was_converted_says_the_same_again(self, frame: Any) -> None:
         assume("unknown" not in frame)
