@@ -39,6 +39,8 @@ async def head_of(house: Stack) -> Change:
     """Return where the store's history stands."""
     async with contextlib.aclosing(redis_client(house.redis.admin_url)) as client:
         found = await client.get("latchkey:head")
+    if found is None:
+        return Change()
     assert isinstance(found, bytes)
     number, _, tag = found.decode().partition(":")
     return Change(int(number), tag)
