@@ -13,6 +13,8 @@ PENDING: Final = "latchkey:pending"
 """Sorted set: device ids with a request, by the time it expires."""
 RESTORE: Final = "latchkey:restore"
 """Which backup was restored, and how much of it."""
+CONFIRMED: Final = "latchkey:confirmed"
+"""Always empty: written so that a Redis replica can confirm all that was written before it."""
 
 
 def device_key(device_id: str) -> str:

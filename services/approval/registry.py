@@ -68,7 +68,8 @@ class Registry(Readings):
             if not authority.sees(caller, note.device_id):
                 raise NotAllowed
             if note.state == APPROVED and caller.kind == "operator":
-                return self._approved_before(note, held)
+                before = self._approved_before(note, held)
+                return await self._confirmed(caller, held, note.device_id, before)
             record, pending = self._open(request_id, note, held)
             to_hold = grants.scopes_to_hold(record, pending)
             authority.require_approve(caller, note.device_id, pending, to_hold)
@@ -94,7 +95,7 @@ class Registry(Readings):
             note, held = await self._read(request_id, hidden=caller.confined)
             authority.require_reject(caller, note.device_id)
             if note.state == REJECTED and not caller.confined:
-                return note.device_id
+                return await self._confirmed(caller, held, note.device_id, note.device_id)
             record, pending = self._open(request_id, note, held)
             entry = self._entry(caller)
             entry.replace(held, grants.without_pending(record), note.device_id)
@@ -261,10 +262,21 @@ class Registry(Readings):
     ) -> _Result | None:
         """Keep for a call that there was nothing to do, so that a late try does nothing (R11)."""
         if not caller.call_id:
+            return await self._confirmed(caller, held, device_id, result)
+        return await self._committed(caller, self._as_it_is(caller, held, device_id), result)
+
+    async def _confirmed(
+        self, caller: Caller, held: Held, device_id: str, result: _Result
+    ) -> _Result | None:
+        """Return what was done before; with Redis replicas, once one of them has it."""
+        if not self._store.has_replicas:
             return result
+        return await self._committed(caller, self._as_it_is(caller, held, device_id), result)
+
+    def _as_it_is(self, caller: Caller, held: Held, device_id: str) -> Entry:
         entry = self._entry(caller)
         entry.require(device_id, held.version)
-        return await self._committed(caller, entry, result)
+        return entry
 
     async def _settled(
         self,
@@ -285,7 +297,7 @@ class Registry(Readings):
             raise
         except RegistryError:
             # An earlier try of the same call may have done it, and changed what was judged by.
-            first = await self._store.answered(caller.call_id) if caller.call_id else None
+            first = await self._store.answered(caller.call_id)
             if first is None:
                 raise
             return msgspec.msgpack.decode(first, type=kind)

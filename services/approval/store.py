@@ -23,6 +23,7 @@ from services.approval.history import (
 from services.approval.keys import (
     AUDIT,
     CHANGES,
+    CONFIRMED,
     HEAD,
     PAIRED,
     PENDING,
@@ -210,9 +211,19 @@ class Store:
         await self._guarded("clear", limit_key, "", classes, 0)
 
     async def answered(self, call_id: str) -> bytes | None:
-        """Return what an earlier try of a call was told, if one was carried out."""
+        """Return what an earlier try of a call was told, if one was carried out.
+
+        With Redis replicas, only once one of them has what this rests on: also where there is no
+        such call, or none with an id (empty), for somebody else's may have been carried out.
+        """
+        key = call_key(call_id)
         async with reaching_redis():
-            value = await self._client.get(call_key(call_id))
+            if self.has_replicas:
+                pipeline = self._client.pipeline(transaction=False)
+                pipeline.get(key)
+                (value,) = await self._confirmed(pipeline)
+            else:
+                value = await self._client.get(key) if call_id else None
         return value.partition(b"\n")[2] if value else None
 
     async def note(self, request_id: str) -> RequestNote | None:
@@ -296,11 +307,7 @@ class Store:
             if self.has_replicas:
                 pipeline = self._client.pipeline(transaction=False)
                 await self._commit(keys=keys, args=arguments, client=pipeline)
-                pipeline.wait(1, WAIT_MS)
-                result, copies = await pipeline.execute()
-                if copies < 1:
-                    message = "no Redis replica confirmed the commit"
-                    raise StoreUnavailable(message)
+                (result,) = await self._confirmed(pipeline)
             else:
                 result = await self._commit(keys=keys, args=arguments)
         outcome, number, tag, answer, previous = result
@@ -362,6 +369,21 @@ class Store:
             message = "the attempt came too late to be counted"
             raise StoreUnavailable(message)
         return int(left)
+
+    async def _confirmed(self, pipeline: Any) -> list[Any]:
+        """Send these commands; return their replies once a Redis replica has what they saw.
+
+        WAIT waits for what was written on its own connection. A commit that was done before writes
+        nothing, so something always is.
+        """
+        pipeline.set(CONFIRMED, b"")
+        pipeline.wait(1, WAIT_MS)
+        *replies, _written, copies = await pipeline.execute()
+        if copies < 1:
+            message = "no Redis replica confirmed the commit"
+            raise StoreUnavailable(message)
+        found: list[Any] = replies
+        return found
 
     async def _listed(self, index: str, *, newest_first: bool) -> list[Record]:
         async with reaching_redis():

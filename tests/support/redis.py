@@ -105,6 +105,19 @@ class RedisServer:
         """Send one command as admin; return its one-line reply."""
         return call_redis(self.port, ADMIN, self._admin_password, *words)
 
+    def follow(self, master: RedisServer) -> None:
+        """Become a replica of another, and wait until it has all that the other has."""
+        before = int(master.call("WAIT", "0", "0"))
+        master.call("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+        self.call("CONFIG", "SET", "masteruser", ADMIN)
+        self.call("CONFIG", "SET", "masterauth", master._admin_password)
+        self.call("REPLICAOF", "127.0.0.1", str(master.port))
+        wait_until(lambda: int(master.call("WAIT", "0", "0")) > before, "it follows")
+
+    def lead(self) -> None:
+        """Be a replica no more."""
+        self.call("REPLICAOF", "NO", "ONE")
+
     def bring_back(self) -> None:
         """Let it run, whether it hangs, has ended, or runs."""
         if self.running:
