@@ -35,6 +35,7 @@ from shared.observability.health import Health, Readiness
 from shared.observability.metrics import BusCounts
 from shared.observability.ops import OpsViews
 from shared.redis.reads import Reads
+from shared.redis.renewal import Renewal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -70,7 +71,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     metrics.watch_tasks()
 
     counts = BusCounts(metrics.bus)
-    client, reads = _clients(common.redis_url)
+    client, reads, renewal = _clients(common.redis_url, clock)
 
     def on_message(channel: str, message: Opened) -> None:
         if channel == NEWS:
@@ -93,6 +94,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         clock=clock,
         log=structlog.get_logger("bus"),
         count=counts,
+        renewal=renewal,
     )
 
     def tell(news: News) -> None:
@@ -169,14 +171,18 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     return Approval(app, ops.ops_app(), announcer.leave)
 
 
-def _clients(redis_url: str) -> tuple[Redis, Reads]:
-    """Return a client for all commands, and a quicker way for the read of each question."""
+def _clients(redis_url: str, clock: Clock) -> tuple[Redis, Reads, Renewal]:
+    """Return a client for all commands, a quicker way to read, and what renews connections."""
+    renewal = Renewal(clock, structlog.get_logger("approval"), log_events.DEMOTED.name)
     client = make_client(
         redis_url,
         max_connections=STORE_CONNECTIONS_LIMIT,
         timeout_seconds=STORE_TIMEOUT_SECONDS,
+        renewal=renewal,
     )
-    return client, Reads(client, STORE_TIMEOUT_SECONDS)
+    reads = Reads(client, STORE_TIMEOUT_SECONDS)
+    renewal.hold(reads.close)
+    return client, reads, renewal
 
 
 def _is_change(news: bytes) -> bool:

@@ -17,6 +17,10 @@ CHANGED: Final = LogEvent("device.changed", "A record changed: what, by whom, un
 STORE_UNAVAILABLE: Final = LogEvent(
     "store.unavailable", "Redis did not answer: questions stay unanswered, nobody is let in."
 )
+DEMOTED: Final = LogEvent(
+    "redis.demoted",
+    "Redis says that it is no master: all connections to it are given up and made anew.",
+)
 KEY_MISMATCH: Final = LogEvent(
     "device.key-mismatch",
     "A device id came with another public key than the one on record: refused. Look into it.",
@@ -39,6 +43,7 @@ ALL: Final = (
     QUESTION,
     CHANGED,
     STORE_UNAVAILABLE,
+    DEMOTED,
     KEY_MISMATCH,
     CALL,
     CALL_FAILED,

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from shared.bus import counters
@@ -24,6 +22,7 @@ from shared.bus.link import Link, SilenceError, describe
 from shared.bus.outbox import Outbox
 from shared.bus.ports import uncounted
 from shared.redis.connection import CONNECT_SECONDS, Connection, make_connection, pack
+from shared.redis.renewal import RENEW_SECONDS, Once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,23 +33,36 @@ if TYPE_CHECKING:
     from shared.bus.outbox import Letter
     from shared.bus.ports import Count
     from shared.clock import Clock
+    from shared.redis.renewal import Renewal
 
 SILENCE_SECONDS: Final = 3.0
 """Without any message for this long a subscription is given up: news comes each second (R14)."""
 PUBLISH_SECONDS: Final = 1.0
 """How long one round trip of publishing may take."""
+UNHEARD_LIMIT: Final = 3
+"""After so many rounds whose messages for this process reach nobody, both links are renewed."""
 STOP_SECONDS: Final = 1.0
 """How long stopping waits for what is still to be published."""
 
 
-def make_client(url: str, *, max_connections: int, timeout_seconds: float) -> Redis:
+class RenewedError(Exception):
+    """The connection was given up by ourselves, to be made anew."""
+
+
+def make_client(
+    url: str, *, max_connections: int, timeout_seconds: float, renewal: Renewal | None = None
+) -> Redis:
     """Make a client for reading and writing keys.
 
     It waits for a free connection instead of raising at once, gives up on a silent Redis after
     `timeout_seconds`, and never repeats a command by itself: a write that was not confirmed may
-    have been carried out.
+    have been carried out. Where Redis says that it is no master, `renewal` gives up this client's
+    connections, with all others that it holds.
     """
-    return Redis.from_pool(_make_pool(url, max_connections, timeout_seconds))
+    pool = _make_pool(url, max_connections, timeout_seconds, retry=Once(renewal))
+    if renewal is not None:
+        renewal.hold_pool(pool)
+    return Redis.from_pool(pool)
 
 
 def _make_pool(
@@ -62,7 +74,7 @@ def _make_pool(
         "timeout": timeout_seconds,
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
-        "retry": Retry(NoBackoff(), 0),
+        "retry": Once(),
         "retry_on_timeout": False,
         "protocol": 2,
         "driver_info": None,  # else redis-py introduces itself, which no user needs to be allowed
@@ -92,8 +104,11 @@ class RedisBus:
         log: FilteringBoundLogger | None = None,
         count: Count = uncounted,
         silence_seconds: float = SILENCE_SECONDS,
+        renewal: Renewal | None = None,
     ) -> None:
         """Connect to nothing yet; raises ValueError for a URL redis-py cannot use."""
+        if renewal is not None:
+            renewal.hold(self._give_up)
         self._pool = _make_pool(
             url,
             max_connections=2,
@@ -102,6 +117,7 @@ class RedisBus:
             socket_timeout=None,
         )
         self._envelope = envelope
+        self._own = frozenset(channels)
         self._names = {channel.encode(): channel for channel in channels}
         self._on_message = on_message
         self._on_subscribed = on_subscribed
@@ -113,7 +129,10 @@ class RedisBus:
         self._subscription = Link("subscription", clock, self._log, count)
         self._subscription.trouble = "not subscribed yet"
         self._publisher = Link("publisher", clock, self._log, count)
+        self._listening: Connection | None = None
         self._publishing: Connection | None = None
+        self._renew_at = float("-inf")
+        self._unheard = 0
         self._connect_at: float | None = 0.0
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
@@ -142,6 +161,23 @@ class RedisBus:
         round trip is under way goes into the next one.
         """
         return self._outbox.put(channel, data)
+
+    def renew(self, why: str) -> None:
+        """Make both connections anew, at most once in RENEW_SECONDS: they may lead elsewhere then.
+
+        What is published before `on_subscribed` is called may be lost, as with any lost connection.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._renew_at:
+            return
+        self._renew_at = now + RENEW_SECONDS
+        self._log.warning("bus_renewed", why=why)
+        for connection in (self._listening, self._publishing):
+            if connection is not None:
+                connection.drop(RenewedError(why))
+
+    async def _give_up(self) -> None:
+        self.renew("Redis says that it is no master")
 
     def status(self) -> tuple[bool, str]:
         """Whether Redis takes and brings messages, and if not, why.
@@ -177,7 +213,7 @@ class RedisBus:
                 if not unconfirmed:
                     self._confirmed()
 
-        connection = await make_connection(self._pool, take)
+        connection = self._listening = await make_connection(self._pool, take)
         try:
             connection.send(pack("SUBSCRIBE", *self._names))
             while connection.error is None:
@@ -254,6 +290,7 @@ class RedisBus:
             # Redis may have closed it while nothing was to be published.
             await self._hang_up()
             connection = self._publishing = await make_connection(self._pool)
+        subscribed = not self._subscription.trouble
         packed = [pack("PUBLISH", letter.channel, letter.data) for letter in letters]
         packed = packed or [pack("PING")]
         call = connection.call(b"".join(packed), len(packed))
@@ -270,6 +307,18 @@ class RedisBus:
             if isinstance(reply, ResponseError):
                 # Not allowed to, or no longer a master: another connection may do better.
                 raise reply
+        if subscribed and not self._subscription.trouble:
+            self._compare(letters, call.replies)
+
+    def _compare(self, letters: list[Letter], replies: list[int]) -> None:
+        """Notice that what is published does not reach the subscription to the same channel."""
+        told = zip(letters, replies, strict=False)
+        reached = [count for letter, count in told if letter.channel in self._own]
+        if reached:
+            self._unheard = 0 if any(reached) else self._unheard + 1
+        if self._unheard >= UNHEARD_LIMIT:
+            self._unheard = 0
+            self.renew("own messages reach nobody: the two connections lead to different servers")
 
     async def _hang_up(self) -> None:
         connection, self._publishing = self._publishing, None

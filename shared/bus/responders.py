@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     from shared.clock import Clock
 
@@ -14,6 +14,8 @@ HEARD_SECONDS: Final = 3.0
 DOUBT_SECONDS: Final = 10.0
 """How long at most a replica stays at the end of the line, where it may never be asked again."""
 RESPONDERS_LIMIT: Final = 256
+UNREACHED_LIMIT: Final = 3
+"""A replica that is heard anew and yet not reached, so often in a row, listens somewhere else."""
 
 
 class Responders:
@@ -23,9 +25,11 @@ class Responders:
     something or DOUBT_SECONDS have passed: a stopped process still has its subscribers.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        """Start with nobody."""
+    def __init__(self, clock: Clock, on_astray: Callable[[], None] = lambda: None) -> None:
+        """Start with nobody. `on_astray` is called when one is heard but cannot be reached."""
         self._clock = clock
+        self._on_astray = on_astray
+        self._unreached: dict[str, int] = {}
         self._heard: dict[str, float] = {}
         self._gone: dict[str, float] = {}
         self._doubted: dict[str, float] = {}
@@ -43,6 +47,7 @@ class Responders:
     def answered(self, boot_id: str) -> None:
         """Note that a replica answered: it is live and works."""
         self._doubted.pop(boot_id, None)
+        self._unreached.pop(boot_id, None)
         if boot_id in self._heard:
             self._heard[boot_id] = self._clock.monotonic()
 
@@ -58,6 +63,19 @@ class Responders:
         self._doubted.pop(boot_id, None)
         if heard is not None:
             self._gone[boot_id] = heard
+
+    def unreached(self, boot_id: str) -> None:
+        """Note that nobody listened where a replica was asked.
+
+        If it is heard all the same, again and again, its news comes here from another server, and
+        what is published here does not go there: a failover moved it and not us.
+        """
+        if boot_id in self._heard:
+            count = self._unreached.get(boot_id, 0) + 1
+            self._unreached[boot_id] = count % UNREACHED_LIMIT
+            if count == UNREACHED_LIMIT:
+                self._on_astray()
+        self.gone(boot_id)
 
     def choose(self, exclude: Container[str] = ()) -> str | None:
         """Take the next in line that is not in `exclude`; None if there is nobody."""
@@ -92,3 +110,4 @@ class Responders:
             for boot_id in [b for b, heard in line.items() if now - heard > HEARD_SECONDS]:
                 del line[boot_id]
                 self._doubted.pop(boot_id, None)
+                self._unreached.pop(boot_id, None)

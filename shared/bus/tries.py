@@ -163,7 +163,7 @@ class Tries:
             if attempt == batch.attempt:
                 self._redis_failed(batch)
         elif publishing.result() == 0:
-            self._responders.gone(responder)
+            self._responders.unreached(responder)
             if attempt == batch.attempt:
                 self._count(counters.TRIES_FAILED, why="no-responder")
                 batch.excluded.discard(responder)

@@ -95,6 +95,11 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
         return call
 
+    def drop(self, error: Exception) -> None:
+        """Give it up at once, for this reason: calls under way fail with it."""
+        self._lose(error)
+        self._transport.abort()
+
     async def close(self) -> None:
         """Close it without waiting for anything."""
         self._lose(LostError("closed"))

@@ -68,6 +68,10 @@ class FaultProxy:
         for way in ways or Way:
             self._gates[way].hold()
 
+    def lead_to(self, port: int) -> None:
+        """Carry connections that come from now on to another port; those there are stay."""
+        self._to = port
+
     def cut(self) -> None:
         """Close all connections in good order, and each that comes from now on."""
         self._end_all(_Ending.CLOSE)

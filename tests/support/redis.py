@@ -114,6 +114,12 @@ class RedisServer:
         self.call("REPLICAOF", "127.0.0.1", str(master.port))
         wait_until(lambda: int(master.call("WAIT", "0", "0")) > before, "it follows")
 
+    def take_users(self, other: RedisServer) -> None:
+        """Let in whoever the other lets in, with the same passwords."""
+        for url in (other.gateway_url, other.approval_url, other.admin_url, other.member_url):
+            name, password = url.partition("//")[2].partition("@")[0].split(":")
+            self.call("ACL", "SETUSER", name, f">{password}")
+
     def lead(self) -> None:
         """Be a replica no more."""
         self.call("REPLICAOF", "NO", "ONE")

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from shared.bus.responders import DOUBT_SECONDS, HEARD_SECONDS, RESPONDERS_LIMIT, Responders
+from shared.bus.responders import (
+    DOUBT_SECONDS,
+    HEARD_SECONDS,
+    RESPONDERS_LIMIT,
+    UNREACHED_LIMIT,
+    Responders,
+)
 from tests.support.clock import FakeClock
 
 
@@ -134,3 +140,59 @@ class TestTimedOut:
         responders.heard("a")
         responders.heard("b")
         assert responders.choose() == "a"
+
+
+class TestAstray:
+    """One that is heard, yet not reached, is at another server than we are."""
+
+    def setup_method(self) -> None:
+        self.clock = FakeClock()
+        self.times = 0
+        self.responders = Responders(self.clock, self.count)
+
+    def count(self) -> None:
+        self.times += 1
+
+    def heard_but_not_reached(self, times: int) -> None:
+        for _ in range(times):
+            self.responders.heard("a")
+            self.responders.unreached("a")
+
+    def test_told_each_time_it_has_happened_so_often(self) -> None:
+        self.heard_but_not_reached(UNREACHED_LIMIT - 1)
+        assert self.times == 0
+        self.heard_but_not_reached(1)
+        assert self.times == 1
+        self.heard_but_not_reached(UNREACHED_LIMIT)
+        assert self.times == 2
+
+    def test_it_is_in_line_again_only_once_it_is_heard(self) -> None:
+        self.heard_but_not_reached(1)
+        assert self.responders.choose() is None
+        self.responders.heard("a")
+        assert self.responders.choose() == "a"
+
+    def test_one_that_ended_is_not_heard_anew(self) -> None:
+        self.responders.heard("a")
+        for _ in range(10 * UNREACHED_LIMIT):
+            self.responders.unreached("a")
+        assert self.times == 0
+
+    def test_one_that_says_it_leaves_is_not_astray(self) -> None:
+        for _ in range(10 * UNREACHED_LIMIT):
+            self.responders.heard("a")
+            self.responders.gone("a")
+        assert self.times == 0
+
+    def test_an_answer_begins_the_count_anew(self) -> None:
+        for _ in range(10):
+            self.heard_but_not_reached(UNREACHED_LIMIT - 1)
+            self.responders.answered("a")
+        assert self.times == 0
+
+    def test_so_does_silence(self) -> None:
+        for _ in range(10):
+            self.heard_but_not_reached(UNREACHED_LIMIT - 1)
+            self.clock.advance(HEARD_SECONDS + 1)
+            assert self.responders.live() == []
+        assert self.times == 0

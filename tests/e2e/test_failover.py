@@ -1,0 +1,120 @@
+"""Another Redis becomes the master, and no connection to the old one is cut (design §5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.device.profile import CLI
+from tests.e2e.people import Operator, Visitor
+from tests.support.fault_proxy import FaultProxy
+from tests.support.redis import RedisServer
+from tests.support.stack import Stack
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.service import ServiceProcess
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Stack]:
+    """Return an approval and a gateway that do not run yet, and their Redis, which does."""
+    stack = Stack(tmp_path, approvals=1, gateways=1)
+    try:
+        stack.redis.start()
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture
+def other(house: Stack, tmp_path: Path) -> Iterator[RedisServer]:
+    """Return another Redis, which lets the same users in, and follows the first."""
+    directory = tmp_path / "other"
+    directory.mkdir()
+    with RedisServer(directory) as server:
+        server.take_users(house.redis)
+        server.follow(house.redis)
+        yield server
+
+
+def events(service: ServiceProcess, name: str) -> list[object]:
+    return [line for line in service.logs() if line.get("event") == name]
+
+
+async def start(house: Stack, way: FaultProxy) -> None:
+    """Start the services, whose Redis is at the end of this way."""
+    for kind, url in (
+        (house.approvals, house.redis.approval_url),
+        (house.gateways, house.redis.gateway_url),
+    ):
+        for service in kind:
+            service.start(REDIS_URL=url.replace(str(house.redis.port), str(way.port)))
+    for service in house.services:
+        await service.until_ready()
+
+
+def fail_over(house: Stack, new: RedisServer, way: FaultProxy) -> None:
+    """Make the other one the master that new connections reach."""
+    new.lead()
+    house.redis.follow(new)
+    way.lead_to(new.port)
+
+
+def nobody_is_left(server: RedisServer) -> bool:
+    """Whether no service publishes or listens at this server any more."""
+    return {server.call("CLIENT", "KILL", "TYPE", kind) for kind in ("normal", "pubsub")} == {"0"}
+
+
+async def a_device_is_approved(house: Stack) -> None:
+    visitor = Visitor(house, CLI)
+    request_id = await visitor.waits(house.gateways[0])
+    async with Operator(house, house.approvals[0]) as operator:
+        (await operator.approve(request_id)).ok()
+    await visitor.visits(house.gateways[0])
+
+
+async def test_both_services_go_over_to_the_new_master(house: Stack, other: RedisServer) -> None:
+    (approval,), (gateway,) = house.approvals, house.gateways
+    async with FaultProxy(house.redis.port) as way:
+        await start(house, way)
+        fail_over(house, other, way)
+        await until(lambda: events(approval, "redis.demoted"), "approval has noticed")
+        await until(lambda: events(gateway, "bus_renewed"), "the gateway has noticed")
+        for service in house.services:
+            await service.until_ready()
+        await a_device_is_approved(house)
+        assert not events(gateway, "lease.lost")
+        assert nobody_is_left(house.redis)
+
+
+async def test_a_gateway_finds_an_approval_that_is_new_at_the_new_master(
+    house: Stack, other: RedisServer
+) -> None:
+    (approval,), (gateway,) = house.approvals, house.gateways
+    async with FaultProxy(house.redis.port) as way:
+        await start(house, way)
+        approval.kill9()
+        fail_over(house, other, way)
+        approval.start()
+        await until(lambda: events(gateway, "bus_renewed"), "the gateway has noticed")
+        for service in house.services:
+            await service.until_ready()
+        await a_device_is_approved(house)
+        assert len(events(gateway, "bus_renewed")) == 1
+        assert nobody_is_left(house.redis)
+
+
+async def test_a_gateway_does_not_renew_its_connections_because_approval_ended(
+    house: Stack,
+) -> None:
+    (approval,), (gateway,) = house.approvals, house.gateways
+    async with FaultProxy(house.redis.port) as way:
+        await start(house, way)
+        approval.kill9()
+        await gateway.until_not_ready()
+        assert not events(gateway, "bus_renewed")
