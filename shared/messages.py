@@ -63,8 +63,9 @@ class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
 class Knock(msgspec.Struct, tag="knock", array_like=True, frozen=True):
     """The question of a client that proves no device, or brings no secret that could be right.
 
-    `classes` are the kinds of secrets it brought; `right`: the gateway found it in order. A wrong
-    one is counted, a right one is let through unless the address is locked out. After
+    `classes` are the kinds of secrets it brought; of several locks the first one's is told.
+    `right`: the gateway found the secret in order, which need not be enough to let the client in.
+    Wrong ones are counted; the answer says whether the address is locked out. After
     `not_after_ms` (store's clock; 0: not known) nothing is counted for it any more.
     """
 

@@ -19,6 +19,7 @@ from services.approval.lockouts import (
     Guard,
     attempt_of,
     failed_with,
+    guessed_with,
     proven_with,
     succeeded_with,
     without_locked_secret,
@@ -112,33 +113,40 @@ class Admissions:
         question = without_locked_secret(question, guard, now_ms)
         verdict = self._judged(question, held, now_ms)
         denied = isinstance(verdict, policy.Deny) and verdict.why == "device-token-mismatch"
-        if denied and not question.trusted:
-            return asyncio.ensure_future(self._failed(question, head))
-        locked_ms = guard.locked_ms(succeeded_with(question), now_ms)
+        guessed = guessed_with(question, denied=denied)
+        rests_on = failed_with(question) if denied else succeeded_with(question)
+        locked_ms = guard.locked_ms(rests_on, now_ms)
         if locked_ms:
-            return self._told(question, Locked(head, locked_ms))
-        counted = question.guessed_secret and not question.trusted
-        if counted or guard.holds(proven_with(question)):
+            locked = Locked(head, locked_ms)
+            if not guard.unlocked(guessed, now_ms):
+                return self._told(question, locked)
+            return asyncio.ensure_future(self._failed(question, guessed, locked))
+        if denied and guessed:
+            mismatch = Denied(head, "device-token-mismatch")
+            return asyncio.ensure_future(self._failed(question, guessed, mismatch))
+        if guessed or guard.holds(proven_with(question)):
             return asyncio.ensure_future(self._accounted(question, head, held))
         if isinstance(verdict, policy.Deny) or verdict.changed is None:
             return self._told(question, self._said(question, verdict, head))
         return asyncio.ensure_future(self._written(question, head, held))
 
-    async def _failed(self, question: Admission, head: Change) -> Reply:
-        """Count a wrong secret before the client hears of it."""
+    async def _failed(
+        self, question: Admission, guessed: list[str], answer: Locked | Denied
+    ) -> Reply:
+        """Count wrong secrets before the client hears of them: the answer, unless locked out."""
         try:
             locked_ms = await self._store.count_failure(
                 limit_key(question.address),
                 attempt_of(question),
-                failed_with(question),
+                guessed,
                 not_after_ms=question.not_after_ms,
             )
         except StoreUnavailable as missing:
             self._warn(question, missing)
             return None
         if locked_ms:
-            return self._told(question, Locked(head, locked_ms))
-        return self._told(question, Denied(head, "device-token-mismatch"))
+            return self._told(question, Locked(answer.change, locked_ms))
+        return self._told(question, answer)
 
     async def _accounted(self, question: Admission, head: Change, held: Held) -> Reply:
         """Count a gateway token that was only guessed, clear what was proven, then go on."""

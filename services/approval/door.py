@@ -1,8 +1,9 @@
 """Who may use the HTTP API: whoever shows the admin token, or a session that was opened with it.
 
 Wrong tokens are counted for all replicas together, by client address, like other secrets (design
-§5): too many lock the address out, and then a right one is not told apart from a wrong one. A
-session cannot be guessed, so nothing is counted there, and a lock-out ends none.
+§5): too many lock the address out, and then a right one is not told apart from a wrong one. Nor is
+it while nothing can be counted. A session cannot be guessed, so nothing is counted there, and a
+lock-out ends none.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from services.approval import sessions
-from services.approval.errors import StoreUnavailable
 from services.approval.problems import CROSS_SITE, LOCKED_OUT, UNAUTHORIZED, Refused
 from services.approval.same_origin import foreign
 from shared.addresses import client_address, is_trusted, parse_address
@@ -102,10 +102,7 @@ class Door:
         """Return the admin token that was shown, once it is counted as right."""
         where = client_address(request.remote or "", request.headers, self._trusted_proxies)
         token = self._right_one(given)
-        if token:
-            locked_ms = await self._came_in(where.address.limit_key)
-        else:
-            locked_ms = await self._failed(where.address.limit_key)
+        locked_ms = await self._noticed(where.address.limit_key, right=bool(token))
         if locked_ms:
             raise Refused(
                 LOCKED_OUT,
@@ -126,23 +123,22 @@ class Door:
             return ""
         return token if right else ""
 
-    async def _came_in(self, limit_key: str) -> int:
-        """Return for how many ms the address is locked out; clear its failures if it is not."""
-        _head, _held, guards = await self._store.load_guarded([], [limit_key])
-        locked_ms = guards[limit_key].locked_ms([ADMIN_TOKEN], self._store.now_ms())
-        if not locked_ms and guards[limit_key].holds([ADMIN_TOKEN]):
-            await self._store.clear_failures(limit_key, [ADMIN_TOKEN])
-        return locked_ms
+    async def _noticed(self, limit_key: str, *, right: bool) -> int:
+        """Count a wrong token; clear the failures after a right one.
 
-    async def _failed(self, limit_key: str) -> int:
-        """Count a wrong token; returns for how many ms the address was locked out before.
-
-        Without Redis nothing is counted: then a right token opens nothing either.
+        Returns for how many ms the address was locked out before. Both begin with the same read:
+        without Redis, and while locked out, neither is told from the other.
         """
-        try:
+        _head, _held, guards = await self._store.load_guarded([], [limit_key])
+        guard = guards[limit_key]
+        locked_ms = guard.locked_ms([ADMIN_TOKEN], self._store.now_ms())
+        if locked_ms:
+            return locked_ms
+        if not right:
             return await self._store.count_failure(limit_key, secrets.token_hex(8), [ADMIN_TOKEN])
-        except StoreUnavailable:
-            return 0
+        if guard.holds([ADMIN_TOKEN]):
+            await self._store.clear_failures(limit_key, [ADMIN_TOKEN])
+        return 0
 
 
 def _no() -> Refused:

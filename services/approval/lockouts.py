@@ -35,16 +35,24 @@ class Guard:
         self._entries = _decode(value) if value else {}
 
     def locked_ms(self, classes: Sequence[str], now_ms: int) -> int:
-        """Return how long attempts with these classes are still locked out; 0: they are not."""
-        if not self._entries:
-            return 0
-        untils = (self._entries[one][2] for one in classes if one in self._entries)
-        left = int(max(untils, default=0) - now_ms)
-        return min(LOCK_MS, max(0, left))
+        """Return how long attempts with these classes are still locked out; 0: they are not.
+
+        The first that is locked counts: another secret that is wrong as well must not change what
+        is told.
+        """
+        return next(filter(None, (self._left_ms(one, now_ms) for one in classes)), 0)
+
+    def unlocked(self, classes: Sequence[str], now_ms: int) -> list[str]:
+        """Return those of these classes that are not locked out: failures count for them."""
+        return [one for one in classes if not self._left_ms(one, now_ms)]
 
     def holds(self, classes: Sequence[str]) -> bool:
         """Say whether there is something that a success would clear."""
         return bool(self._entries) and any(one in self._entries for one in classes)
+
+    def _left_ms(self, one: str, now_ms: int) -> int:
+        entry = self._entries.get(one)
+        return min(LOCK_MS, max(0, int(entry[2] - now_ms))) if entry else 0
 
 
 NOTHING_HELD: Final = Guard(None)
@@ -69,11 +77,23 @@ def proven_with(question: Admission) -> list[str]:
 
 
 def failed_with(question: Admission) -> list[str]:
-    """Return the classes that a failed attempt counts for: each secret it guessed."""
+    """Return the classes that a failed attempt counts for: each secret it guessed.
+
+    The one that it would have rested on goes first, and so does its lock.
+    """
     guessed = succeeded_with(question)
     if question.wrong_secret and SHARED_SECRET not in guessed:
         guessed.append(SHARED_SECRET)
     return guessed
+
+
+def guessed_with(question: Admission, *, denied: bool) -> list[str]:
+    """Return the classes of the wrong secrets to count. `denied`: the candidate is wrong, too."""
+    if question.trusted:
+        return []
+    if denied:
+        return failed_with(question)
+    return [SHARED_SECRET] if question.guessed_secret else []
 
 
 def without_locked_secret(question: Admission, guard: Guard, now_ms: int) -> Admission:

@@ -92,12 +92,13 @@ class Questions:
         """Count a wrong secret; let a right one through unless its address is locked out."""
         address = limit_key(knock.address)
         head, _held, guards = await self._store.load_guarded([], [address])
-        locked_ms = guards[address].locked_ms(knock.classes, self._store.now_ms())
-        if not locked_ms and not knock.right:
+        guard, now_ms = guards[address], self._store.now_ms()
+        locked_ms = guard.locked_ms(knock.classes, now_ms)
+        if not knock.right and guard.unlocked(knock.classes, now_ms):
             locked_ms = await self._store.count_failure(
                 address, knock.call_id, knock.classes, not_after_ms=knock.not_after_ms
             )
-        elif not locked_ms and guards[address].holds(knock.classes):
+        elif not locked_ms and guard.holds(knock.classes):
             await self._store.clear_failures(address, knock.classes)
         verdict = "locked-out" if locked_ms else "right-secret" if knock.right else "wrong-secret"
         self._metrics.questions.labels(verdict).inc()

@@ -98,12 +98,19 @@ class Claim:
         )
 
     def _without_candidate(self, auth: Auth, offered: list[str]) -> Knock | Refusal:
-        """Turn away who brought nothing that approval could find in order."""
+        """Turn away who brought nothing that approval could find in order.
+
+        A wrong gateway token counts beside a bootstrap token too, and its lock goes first: a right
+        one would have been asked about alone.
+        """
+        classes = [SHARED_SECRET] if offered else []
+        refusal = self.token_mismatch(with_device=False)
         if auth.bootstrap_token:
-            return self._knock([BOOTSTRAP_TOKEN], refusals.bootstrap_token_invalid(self._protocol))
-        if not offered:
+            classes.append(BOOTSTRAP_TOKEN)
+            refusal = refusals.bootstrap_token_invalid(self._protocol)
+        if not classes:
             return refusals.token_missing(self._hint(missing=True))
-        return self._knock([SHARED_SECRET], self.token_mismatch(with_device=False))
+        return self._knock(classes, refusal, right=False)
 
     def _offered(self, auth: Auth) -> list[str]:
         """Return the gateway tokens that a client brought: protocol 3 knows one field for them."""
@@ -120,9 +127,11 @@ class Claim:
         if params.client.id in CONTROL_UI_CLIENT_IDS:
             return refusals.CONTROL_UI_DEVICE_REQUIRED
         if offered and not secret_is_right:
-            return self._knock([SHARED_SECRET], self.token_mismatch(with_device=False))
-        if not secret_is_right or self._role != "operator":
+            return self._knock([SHARED_SECRET], self.token_mismatch(with_device=False), right=False)
+        if not secret_is_right:
             return refusals.DEVICE_REQUIRED
+        if self._role != "operator":
+            return self._knock([SHARED_SECRET], refusals.DEVICE_REQUIRED, right=True)
         kept = self._is_own_backend() or (self._trusted and self._is_cli())
         return self._without_pairing(params.scopes or () if kept else ())
 
@@ -141,18 +150,19 @@ class Claim:
         welcome = Welcome(
             self._frame_id, self._protocol, grant, "", client_info(self._params), None
         )
-        return self._knock([SHARED_SECRET], welcome)
+        return self._knock([SHARED_SECRET], welcome, right=True)
 
     @overload
-    def _knock(self, classes: list[str], if_clear: Welcome) -> Knock | Welcome: ...
+    def _knock(self, classes: list[str], if_clear: Welcome, *, right: bool) -> Knock | Welcome: ...
 
     @overload
-    def _knock(self, classes: list[str], if_clear: Refusal) -> Knock | Refusal: ...
+    def _knock(self, classes: list[str], if_clear: Refusal, *, right: bool) -> Knock | Refusal: ...
 
-    def _knock(self, classes: list[str], if_clear: Welcome | Refusal) -> Effect:
-        """Have approval count what was offered before the client hears of it.
+    def _knock(self, classes: list[str], if_clear: Welcome | Refusal, *, right: bool) -> Effect:
+        """Have approval take notice of what was offered before the client hears of it.
 
-        A trusted client is not counted, and never locked out.
+        `right` says what the secret was, whatever becomes of the client. A trusted client is not
+        counted, and never locked out.
         """
         if self._trusted:
             return if_clear
@@ -161,7 +171,7 @@ class Claim:
             call_id=self._call_id,
             address=self._peer.address,
             classes=classes,
-            right=isinstance(if_clear, Welcome),
+            right=right,
         )
 
     def token_mismatch(self, *, with_device: bool) -> Refusal:

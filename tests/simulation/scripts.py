@@ -109,17 +109,19 @@ class Scripts:
         """Carry out lockout.lua."""
         guard: dict[str, list[int]] = _unpack(data.texts.get(keys[0], b"\x80"))
         classes = [to_text(word) for word in args[6:]]
-        left = max([0, *(int(guard[one][2]) - now_ms for one in classes if one in guard)])
-        if left > 0:
-            return left
+        left = [max(0, int(guard[one][2]) - now_ms) if one in guard else 0 for one in classes]
+        told = next(filter(None, left), 0)
+        unlocked = [one for one, its_left in zip(classes, left, strict=True) if not its_left]
+        if not unlocked:
+            return told
         if self.is_late(int(args[5]), now_ms):
             return -1
         if to_text(args[0]) == "clear":
-            for one in classes:
+            for one in unlocked:
                 guard.pop(one, None)
         elif keys[1] not in data.texts:
             data.set(keys[1], b"1", now_ms + int(args[4]))
-            for one in classes:
+            for one in unlocked:
                 entry = guard.get(one)
                 if entry is None or now_ms - entry[1] >= int(args[1]):
                     entry = [0, now_ms, 0]
@@ -131,7 +133,7 @@ class Scripts:
             data.set(keys[0], _pack(guard), now_ms + int(args[1]) + int(args[3]))
         else:
             data.delete(keys[0])
-        return 0
+        return told
 
     def is_late(self, not_after_ms: int, now_ms: int) -> bool:
         """Say whether a commit comes after its time (R11)."""

@@ -60,7 +60,7 @@ def routes(app: web.Application) -> list[tuple[str, str]]:
 
 @pytest.fixture
 async def nowhere() -> AsyncIterator[Operator]:
-    """Return an API without its Redis: whoever is to be refused must not need it."""
+    """Return an API without its Redis: who shows no admin token is refused all the same."""
     async with replica("redis://127.0.0.1:1/0") as one, Operator(one) as operator:
         yield operator
 
@@ -81,13 +81,41 @@ class TestAttack42:
         assert len(routes(here.app)) >= len(OPERATIONS) + len(PAGES)
 
     @pytest.mark.parametrize("headers", WRONG.values(), ids=WRONG.keys())
-    async def test_what_opens_nothing(self, nowhere: Operator, headers: dict[str, str]) -> None:
-        reply = await nowhere.call("GET", "/v1/requests", headers=headers)
+    async def test_what_opens_nothing(self, operator: Operator, headers: dict[str, str]) -> None:
+        reply = await operator.call("GET", "/v1/requests", headers=headers)
         assert reply.problem(401, "unauthorized") == {}
         assert reply.headers["WWW-Authenticate"] == 'Bearer realm="latchkey"'
 
-    async def test_bytes_that_are_no_text(self, nowhere: Operator) -> None:
-        answer = await nowhere.raw(
+    @pytest.mark.parametrize("headers", WRONG.values(), ids=WRONG.keys())
+    async def test_attack_42_while_nothing_can_be_counted_wrong_is_told_like_right(
+        self, nowhere: Operator, headers: dict[str, str]
+    ) -> None:
+        for method, path in (("GET", "/v1/requests"), ("POST", "/v1/requests/%0a/approve")):
+            right = await nowhere.call(method, path)
+            wrong = await nowhere.call(method, path, headers=headers)
+            if "Authorization" in headers:
+                assert (wrong.status, wrong.text) == (right.status, right.text)
+            else:
+                assert wrong.problem(401, "unauthorized") == {}
+        reply = await nowhere.call("GET", "/v1/requests")
+        assert reply.problem(503, "store-unavailable") == {}
+
+    async def test_attack_42_a_lock_out_that_cannot_be_read_tells_nothing(
+        self, operator: Operator, redis_server: RedisServer
+    ) -> None:
+        wrong = {"Authorization": "Bearer " + "x" * 40}
+        for _ in range(FAILURES_LIMIT):
+            await operator.call("GET", "/v1/requests", headers=wrong)
+        redis_server.kill9()
+        try:
+            for headers in (BEARER, wrong):
+                reply = await operator.call("GET", "/v1/requests", headers=headers)
+                assert reply.problem(503, "store-unavailable") == {}
+        finally:
+            redis_server.start()
+
+    async def test_bytes_that_are_no_text(self, operator: Operator) -> None:
+        answer = await operator.raw(
             "GET /v1/requests HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
             "Authorization: Bearer \xff\xfe\r\n\r\n"
         )

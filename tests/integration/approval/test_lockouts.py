@@ -143,6 +143,19 @@ class TestScript:
         assert await counter.fail(SHARED_SECRET) > 0
         assert await counter.fail(DEVICE_TOKEN) > 0
 
+    async def test_a_lock_keeps_no_other_class_from_being_counted(self, counter: Counter) -> None:
+        """Else whoever locks one could go on guessing the other beside it."""
+        await counter.fail(DEVICE_TOKEN, times=FAILURES_LIMIT)
+        assert await counter.fail(DEVICE_TOKEN, SHARED_SECRET, times=FAILURES_LIMIT) > 0
+        assert await counter.fail(SHARED_SECRET) > 0
+
+    async def test_of_two_locks_the_first_is_told(self, counter: Counter) -> None:
+        await counter.fail(DEVICE_TOKEN, times=FAILURES_LIMIT)
+        await counter.earlier(2 * SLOW_MS)
+        await counter.fail(SHARED_SECRET, times=FAILURES_LIMIT)
+        assert await counter.fail(DEVICE_TOKEN, SHARED_SECRET) <= LOCK_MS - 2 * SLOW_MS
+        assert await counter.fail(SHARED_SECRET, DEVICE_TOKEN) > LOCK_MS - SLOW_MS
+
     async def test_success_clears_its_class_alone(self, counter: Counter) -> None:
         await counter.fail(SHARED_SECRET, DEVICE_TOKEN, times=FAILURES_LIMIT - 1)
         await counter.succeed(SHARED_SECRET)

@@ -82,9 +82,18 @@ class TestGuard:
         assert held.locked_ms([BOOTSTRAP_TOKEN], NOW) == 0
         assert not held.holds([DEVICE_TOKEN])
 
-    def test_of_several_classes_the_longest_lock_counts(self) -> None:
+    def test_of_several_classes_the_first_that_is_locked_counts(self) -> None:
+        """Else how long the lock lasts would tell that the second was wrong as well."""
         held = guard(shared_secret=(0, NOW, NOW + 10), device_token=(0, NOW, NOW + 20))
-        assert held.locked_ms([SHARED_SECRET, DEVICE_TOKEN], NOW) == 20
+        assert held.locked_ms([SHARED_SECRET, DEVICE_TOKEN], NOW) == 10
+        assert held.locked_ms([DEVICE_TOKEN, SHARED_SECRET], NOW) == 20
+        assert held.locked_ms([BOOTSTRAP_TOKEN, SHARED_SECRET], NOW) == 10
+
+    def test_failures_count_for_those_that_are_not_locked(self) -> None:
+        held = guard(shared_secret=(0, NOW, NOW + 10), device_token=(3, NOW, 0))
+        classes = [BOOTSTRAP_TOKEN, SHARED_SECRET, DEVICE_TOKEN]
+        assert held.unlocked(classes, NOW) == [BOOTSTRAP_TOKEN, DEVICE_TOKEN]
+        assert held.unlocked(classes, NOW + 10) == classes
 
 
 RIGHT_TOKEN = Tried("token")

@@ -31,6 +31,7 @@ from tests.support.attempts import (
     connect,
     encoded,
     judged,
+    knocked,
     new_handshake,
     refused,
     told,
@@ -332,8 +333,9 @@ class TestWithoutDevice:
         assert welcomed(connect(profile, key=None), peer).grant.scopes == ()
 
     def test_attack_08_nor_the_role_of_a_node(self) -> None:
-        frame = connect(NODE_HOST, key=None)
-        assert detail_code(refused(frame)) == "DEVICE_IDENTITY_REQUIRED"
+        refusal = knocked(connect(NODE_HOST, key=None), right=True)
+        assert isinstance(refusal, Refusal)
+        assert detail_code(refusal) == "DEVICE_IDENTITY_REQUIRED"
 
 
 FORGED = [

@@ -289,7 +289,9 @@ class TestState:
         handshake.on_answer(YES)
         assert handshake.state.name == "DONE"
 
-    @pytest.mark.parametrize("frame", [b"", connect(token=None), connect(NODE_HOST, key=None)])
+    @pytest.mark.parametrize(
+        "frame", [b"", connect(token=None), connect(NODE_HOST, key=None, token=None)]
+    )
     def test_is_over_where_nothing_is_asked(self, frame: Any) -> None:
         handshake = new_handshake()
         handshake.on_frame(encoded(frame), now_ms=NOW_MS)

@@ -73,9 +73,10 @@ LOCKED_OUT: Final = ("INVALID_REQUEST", "AUTH_RATE_LIMITED", 1008)
 BY_KNOCK: Final = {
     ("INVALID_REQUEST", "AUTH_TOKEN_MISMATCH", 1008),
     ("INVALID_REQUEST", "AUTH_BOOTSTRAP_TOKEN_INVALID", 1008),
+    ("NOT_PAIRED", "DEVICE_IDENTITY_REQUIRED", 1008),
     LOCKED_OUT,
 }
-"""What a secret can lead to that approval only counts."""
+"""What a secret can lead to that approval only takes notice of."""
 BY_ANSWER: Final = {
     LOCKED_OUT,
     ("NOT_PAIRED", "PAIRING_REQUIRED", 1008),
@@ -182,7 +183,8 @@ def is_admissible(welcome: Welcome) -> None:
 def is_countable(knock: Knock, peer: Peer) -> None:
     """Check that approval is told what was tried and from where, in words that it reads."""
     assert (knock.call_id, knock.address) == (CONNECTION_ID, peer.address)
-    assert knock.classes in ([SHARED_SECRET], [BOOTSTRAP_TOKEN])
+    bare = [[SHARED_SECRET], [BOOTSTRAP_TOKEN], [SHARED_SECRET, BOOTSTRAP_TOKEN]]
+    assert knock.classes in (bare[:1] if knock.right else bare)
     assert decode_question(encode(knock)) == knock
 
 
@@ -214,6 +216,8 @@ def meets_a_documented_answer(
         if isinstance(verdict, Refusal):
             is_documented(verdict, BY_KNOCK)
             assert (verdict.outcome == "rate-limited") == isinstance(count, Locked)
+            if isinstance(count, Clear):
+                assert effect.right == (verdict.outcome == "device-required")
         else:
             assert effect.right
             is_admissible(verdict)

@@ -48,8 +48,21 @@ class TestTooManyFailures:
             (connect(key=None, token="wrong"), (SHARED_SECRET,), False),
             (connect(token=None, password="wrong"), (SHARED_SECRET,), False),
             (connect(token=None, bootstrap_token="b"), (BOOTSTRAP_TOKEN,), False),
+            (connect(NODE_HOST, key=None), (SHARED_SECRET,), True),
+            (
+                connect(token="wrong", bootstrap_token="b"),
+                (SHARED_SECRET, BOOTSTRAP_TOKEN),
+                False,
+            ),
         ],
-        ids=["right token", "wrong token", "wrong password", "bootstrap token"],
+        ids=[
+            "right token",
+            "wrong token",
+            "wrong password",
+            "bootstrap token",
+            "right token of a node",
+            "wrong token beside a bootstrap token",
+        ],
     )
     def test_knocks(self, frame: Any, classes: tuple[str, ...], *, right: bool) -> None:
         outcome = knocked(frame, REMOTE, self.LOCKED, classes=classes, right=right)

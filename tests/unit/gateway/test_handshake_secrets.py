@@ -16,7 +16,8 @@ from shared.device.profile import (
     REFERENCE,
     Profile,
 )
-from shared.messages import BOOTSTRAP_TOKEN, Denied
+from shared.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, Denied
+from shared.protocol.refusals import Refusal
 from tests.support.attempts import (
     BROWSER,
     KEY,
@@ -25,6 +26,7 @@ from tests.support.attempts import (
     TOKEN,
     asked,
     connect,
+    knocked,
     refused,
     refused_with,
     told,
@@ -136,9 +138,14 @@ class TestWithoutDevice:
         frame = connect(key=None, token=None, device_token="d")
         assert told(refused(frame)) == DEVICE_REQUIRED
 
-    @pytest.mark.parametrize("token", [TOKEN, None], ids=["right token", "no token"])
-    def test_node(self, token: str | None) -> None:
-        assert told(refused(connect(NODE_HOST, key=None, token=token))) == DEVICE_REQUIRED
+    def test_node(self) -> None:
+        assert told(refused(connect(NODE_HOST, key=None, token=None))) == DEVICE_REQUIRED
+
+    def test_node_with_a_right_token(self) -> None:
+        """Approval is asked first: a lock-out hides that it was right."""
+        refusal = knocked(connect(NODE_HOST, key=None), right=True)
+        assert isinstance(refusal, Refusal)
+        assert told(refusal) == DEVICE_REQUIRED
 
     @pytest.mark.parametrize("profile", [CONTROL_UI, TUI], ids=["page", "tui"])
     @pytest.mark.parametrize("token", [TOKEN, "wrong", None], ids=["right", "wrong", "none"])
@@ -191,6 +198,12 @@ class TestDeviceToken:
             "bootstrap_token_invalid",
             "review_auth_configuration",
         )
+
+    def test_a_wrong_token_beside_it_counts_as_well(self) -> None:
+        frame = connect(token="wrong", bootstrap_token="b")
+        error, *_ = told(wrong(frame, classes=(SHARED_SECRET, BOOTSTRAP_TOKEN)))
+        assert error is not None
+        assert error["details"]["code"] == "AUTH_BOOTSTRAP_TOKEN_INVALID"
 
     def test_bad_bootstrap_token_in_protocol_3(self) -> None:
         frame = connect(CLI_3, token=None, bootstrap_token="b")

@@ -1,0 +1,196 @@
+"""No secret is told from a wrong one for nothing, whatever comes with it (contract §12; attack 9).
+
+The whole way: the gateway's handshake, then approval over Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import pytest
+
+from services.approval.authority import OPERATOR
+from services.approval.keys import guard_key
+from services.approval.lockouts import LOCK_MS
+from services.approval.questions import Questions
+from services.gateway.verdicts import Welcome
+from shared.bus.responder import Question
+from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST, REFERENCE, Profile
+from shared.messages import (
+    BOOTSTRAP_TOKEN,
+    DEVICE_TOKEN,
+    SHARED_SECRET,
+    Admission,
+    Knock,
+    NeedsPairing,
+    decode_answer,
+    encode,
+)
+from shared.protocol.refusals import Refusal
+from tests.support.attempts import (
+    BROWSER,
+    KEY,
+    NOW_MS,
+    REMOTE,
+    TOKEN,
+    asked,
+    connect,
+    encoded,
+    new_handshake,
+    told,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shared.device.identity import DeviceKey
+    from tests.integration.approval.replica import Replica
+
+SLOW_MS: Final = 20_000
+"""What a loaded machine may take between two attempts."""
+WRONG: Final = "w" * len(TOKEN)
+PROFILES: Final = (CLI, CLI_3, NODE_HOST, CONTROL_UI, REFERENCE)
+GATEWAY_FIELDS: Final = (("token",), ("password",), ("token", "password"))
+OTHERS: Final = {SHARED_SECRET: (DEVICE_TOKEN, BOOTSTRAP_TOKEN), DEVICE_TOKEN: (SHARED_SECRET,)}
+LONG_MS: Final = LOCK_MS - SLOW_MS
+SHORT_MS: Final = LOCK_MS // 2
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two attempts that differ in one secret alone: it is right, or wrong."""
+
+    profile: Profile
+    key: DeviceKey | None
+    right: dict[str, str]
+    wrong: dict[str, str]
+
+
+@dataclass
+class Way:
+    """Leads attempts from one address through gateway and approval."""
+
+    replica: Replica
+    device_token: str = ""
+    attempts: int = 0
+
+    def __post_init__(self) -> None:
+        one = self.replica
+        self._questions = Questions(one.admissions, one.methods, one.store, one.metrics)
+
+    async def pair(self) -> None:
+        """Have the command line's device paired, and keep its token."""
+        question = asked(connect(CLI))
+        waiting = await self.replica.answer(question)
+        assert isinstance(waiting, NeedsPairing)
+        await self.replica.registry.approve(OPERATOR, waiting.request_id)
+        question = msgspec.structs.replace(question, call_id="boot:8")
+        self.device_token = (await self.replica.admit(question)).device_token
+
+    async def hold(self, locks: dict[str, int]) -> None:
+        """Hold these locks against the address, each for so many ms, and nothing else."""
+        seconds, micros = await self.replica.redis.time()
+        now_ms = seconds * 1000 + micros // 1000
+        held = {name: (0, now_ms, now_ms + left) for name, left in locks.items()}
+        key = guard_key(REMOTE.address)
+        await self.replica.store._client.set(key, msgspec.msgpack.encode(held))
+
+    async def failures(self, name: str) -> int:
+        """Return how often the address failed with this class."""
+        value = await self.replica.store._client.get(guard_key(REMOTE.address))
+        held = msgspec.msgpack.decode(value) if value else {}
+        return int(held[name][0]) if name in held else 0
+
+    async def told(self, pair: Pair, secrets: dict[str, str]) -> tuple[Any, int]:
+        """Return what a client is told that brings these, and when it may come back (ms)."""
+        self.attempts += 1
+        peer = BROWSER if pair.profile is CONTROL_UI else REMOTE
+        handshake = new_handshake(peer, connection_id=f"way:{self.attempts}")
+        beside: dict[str, Any] = dict(secrets)
+        token = beside.pop("token", None)
+        frame = connect(pair.profile, key=pair.key, token=token, **beside)
+        effect: Any = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
+        if isinstance(effect, Knock | Admission):
+            asked_now = Question("gateway", msgspec.Raw(encode(effect)))
+            (reply,) = await self._questions.handle([asked_now])
+            if isinstance(reply, asyncio.Future):
+                reply = await reply
+            assert isinstance(reply, bytes)
+            effect = handshake.on_answer(decode_answer(reply))
+        if isinstance(effect, Welcome):
+            return effect.grant, 0
+        assert isinstance(effect, Refusal)
+        error, *closing = told(effect)
+        assert error is not None
+        error["details"].pop("connectionId")
+        return (error, closing), error.pop("retryAfterMs", 0)
+
+    def pairs(self, one: str) -> Iterator[Pair]:
+        """Yield all combinations of client and fields, with a secret of this class."""
+        secrets = self._gateway_tokens if one == SHARED_SECRET else self._device_tokens
+        for profile in PROFILES:
+            for key in (KEY, None):
+                yield from (Pair(profile, key, right, wrong) for right, wrong in secrets())
+
+    def _gateway_tokens(self) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+        for beside in self._beside("device_token", WRONG, "another", self.device_token):
+            for fields in GATEWAY_FIELDS:
+                yield dict.fromkeys(fields, TOKEN) | beside, dict.fromkeys(fields, WRONG) | beside
+
+    def _device_tokens(self) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+        for name in ("token", "password"):
+            for beside in self._beside(name, TOKEN, WRONG):
+                yield {"device_token": self.device_token} | beside, {"device_token": "no"} | beside
+
+    def _beside(self, name: str, *values: str) -> Iterator[dict[str, str]]:
+        for more in ({}, *({name: value} for value in values)):
+            yield more
+            yield {**more, "bootstrap_token": "b"}
+
+
+@pytest.fixture
+async def way(here: Replica) -> Way:
+    await here.store.write_alive("here")
+    way = Way(here)
+    await way.pair()
+    return way
+
+
+@pytest.mark.parametrize("one", [SHARED_SECRET, DEVICE_TOKEN])
+@pytest.mark.parametrize("others_ms", [0, SHORT_MS, LOCK_MS], ids=["alone", "shorter", "longer"])
+async def test_attack_09_while_locked_out_right_and_wrong_are_answered_alike(
+    way: Way, one: str, others_ms: int
+) -> None:
+    """Also in when they may come back, though other locks last for another time."""
+    locks = {one: (SHORT_MS + LONG_MS) // 2}
+    locks |= dict.fromkeys(OTHERS[one], others_ms) if others_ms else {}
+    for pair in way.pairs(one):
+        answers = []
+        for secrets in (pair.right, pair.wrong):
+            await way.hold(locks)
+            answers.append(await way.told(pair, secrets))
+        (right, right_ms), (wrong, wrong_ms) = answers
+        assert right == wrong, pair
+        assert abs(right_ms - wrong_ms) < SLOW_MS, pair
+
+
+@pytest.mark.parametrize("one", [SHARED_SECRET, DEVICE_TOKEN])
+@pytest.mark.parametrize("locked", [False, True], ids=["no lock", "others locked"])
+async def test_attack_09_a_wrong_one_that_is_told_apart_is_counted(
+    way: Way, one: str, *, locked: bool
+) -> None:
+    """Whatever other class of secret locks the address out meanwhile."""
+    locks = dict.fromkeys(OTHERS[one], LOCK_MS) if locked else {}
+    apart = 0
+    for pair in way.pairs(one):
+        await way.hold(locks)
+        right, _ = await way.told(pair, pair.right)
+        await way.hold(locks)
+        wrong, _ = await way.told(pair, pair.wrong)
+        if right != wrong:
+            apart += 1
+            assert await way.failures(one) == 1, pair
+    assert apart > 10
