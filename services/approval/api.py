@@ -204,7 +204,7 @@ def _authenticating(door: Door, public: frozenset[str]) -> Middleware:
             by_session = (request.method, path) not in _TOKEN_ONLY
             try:
                 request[OPENED] = await door.let_in(request, by_session=by_session)
-            except StoreUnavailable:  # a right token is not told from a wrong one
+            except StoreUnavailable:  # it is not known who calls: only ids are looked at
                 read_ids(request)
                 raise
         return await handler(request)

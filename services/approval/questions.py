@@ -89,7 +89,7 @@ class Questions:
         return encode(answer)
 
     async def _knocked(self, knock: Knock) -> Answer:
-        """Count a wrong secret; let a right one through unless its address is locked out."""
+        """Count wrong secrets, clear failures after a right one; say whether it is locked out."""
         address = limit_key(knock.address)
         head, _held, guards = await self._store.load_guarded([], [address])
         guard, now_ms = guards[address], self._store.now_ms()
