@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from playwright.async_api import expect
 
-from shared.device.profile import CLI
+from shared.device.profile import CLI, CONTROL_UI
 from tests.browser.conftest import GATEWAY_URL
 from tests.browser.screens import SEE_MS, screen
 from tests.e2e.people import Visitor
@@ -39,11 +39,12 @@ async def test_from_refused_to_online_to_revoked(browser: Browser, house: Stack)
         for text in ("Kitchen laptop", "Command line", "linux", "First asked", "Read"):
             await one.sees(card, text)
         await one.sees(card, " ".join(re.findall("....", visitor.device_id)))
+        await expect(card.get_by_text(request_id, exact=True)).to_be_visible()
         await one.sees(one.page.locator("#news"), "New device waits: Kitchen laptop")
         assert appeared < APPEARS_SECONDS
 
         await card.get_by_role("button", name="Approve Kitchen laptop").click()
-        await one.sees(card, "The device comes in when it connects next")
+        await one.sees(card, "The device comes in when it connects next. Run its command again")
         assert await card.locator(".outcome").evaluate("it => it === document.activeElement")
 
         client, _ = await visitor.stays(gateway)
@@ -68,8 +69,9 @@ async def test_from_refused_to_online_to_revoked(browser: Browser, house: Stack)
             await client.close()
         await one.sees(device, "As operator (revoked)")
         await one.sees(device, "Offline, last seen")
-        for text in ("Hall computer was revoked by an operator", "was renamed", "was approved"):
-            await one.sees(one.page.locator("#audit"), text)
+        named = f"{visitor.device_id[:8]} “Hall computer”"
+        for text in ("was revoked by an operator", "was renamed", "was approved"):
+            await one.sees(one.page.locator("#audit"), f"{named} {text}")
 
         again = await visitor.waits(gateway)
         await one.sees(one.request(again), "Its access as operator was revoked")
@@ -79,6 +81,36 @@ async def test_from_refused_to_online_to_revoked(browser: Browser, house: Stack)
         await one.act(visitor.device_id, "Remove")
         await one.confirm("Remove")
         await expect(device).to_have_count(0, timeout=SEE_MS)
+
+
+async def test_a_dashboard_may_come_back_by_itself(browser: Browser, house: Stack) -> None:
+    visitor = Visitor(house, replace(CONTROL_UI, display_name="Tablet"))
+    async with screen(browser, house) as one:
+        await one.come_in()
+        card = one.request(await visitor.waits(house.gateways[0]))
+        await card.get_by_role("button", name="Approve").click()
+        await one.sees(card, "A dashboard of protocol 4 does so by itself; one of protocol 3 has")
+
+
+async def test_devices_of_one_name_are_told_apart(browser: Browser, house: Stack) -> None:
+    """By the names of their buttons, which some people hear without the card around them."""
+    twins = [Visitor(house, replace(CLI, display_name="Twin")) for _ in range(2)]
+    async with screen(browser, house) as one:
+        await one.come_in()
+        for twin in twins:
+            request_id = await twin.waits(house.gateways[0])
+            for what in ("Reject", "Approve"):
+                button = one.page.get_by_role(
+                    "button", name=f"{what} Twin, request {request_id[:8]}"
+                )
+                await expect(button).to_have_count(1, timeout=SEE_MS)
+            await button.click()
+        for twin in twins:
+            about = one.page.get_by_label(f"Details and actions for Twin, {twin.device_id[:8]}")
+            await expect(about).to_have_count(1, timeout=SEE_MS)
+            await about.click()
+            remove = one.page.get_by_role("button", name=f"Remove: Twin, {twin.device_id[:8]}")
+            await expect(remove).to_have_count(1)
 
 
 async def test_a_paired_device_wants_more(browser: Browser, house: Stack) -> None:

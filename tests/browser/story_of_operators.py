@@ -127,6 +127,24 @@ async def test_attack_13_and_44_a_hostile_name_is_text(browser: Browser, house: 
         assert await one.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+async def test_no_device_chooses_what_history_calls_it(browser: Browser, house: Stack) -> None:
+    """Its entries are about its id, what it calls itself is beside it: whoever asks once more, too."""
+    visitor = Visitor(house, replace(CLI, display_name="The old name"))
+    feigned = f"{'0' * 8} was approved by an operator"
+    async with screen(browser, house) as one:
+        await one.come_in()
+        await visitor.waits(house.gateways[0])
+        wider = CLI.asking("operator.read", "operator.write")
+        visitor.profile = replace(wider, display_name=feigned)
+        await visitor.waits(house.gateways[0])
+        log = one.page.locator("#audit li", has_text=visitor.device_id[:8])
+        await one.sees(log.first, f"{visitor.device_id[:8]} “{feigned}” asked to come in")
+        await expect(log).to_have_count(2)
+        for entry in await log.all():
+            await expect(entry.locator("code")).to_have_text(visitor.device_id[:8])
+            await expect(entry.locator(".called")).to_have_text(f"“{feigned}”")
+
+
 async def test_the_keyboard_is_enough(browser: Browser, house: Stack) -> None:
     visitor = Visitor(house, replace(CLI, display_name="By keyboard"))
     async with screen(browser, house) as one:
@@ -177,4 +195,5 @@ async def test_a_page_that_nobody_looks_at_listens_no_more(browser: Browser, hou
         request_id = await visitor.waits(house.gateways[0])
         await one.page.evaluate(turn, arg=False)
         await expect(one.request(request_id)).to_be_visible(timeout=SEE_MS)
-        await one.sees(one.page.locator("#audit"), "While away asked to come in")
+        said = f"{visitor.device_id[:8]} “While away” asked to come in"
+        await one.sees(one.page.locator("#audit"), said)

@@ -51,7 +51,7 @@ export class Devices {
       if (drawn === shown) return;
       shown = drawn;
       title.replaceChildren(name(deviceName(device)));
-      summary.setAttribute("aria-label", `Details and actions for ${printable(deviceName(device))}`);
+      summary.setAttribute("aria-label", `Details and actions for ${distinct(device)}`);
       brief.replaceChildren(...briefWords(device));
       const focused = rest.contains(document.activeElement);
       rest.replaceChildren(...this.#details(device));
@@ -106,7 +106,7 @@ export class Devices {
   }
 
   #button(text, device, onClick, kind = "", role = "") {
-    const label = `${text}${role ? ` as ${role}` : ""}: ${printable(deviceName(device))}`;
+    const label = `${text}${role ? ` as ${role}` : ""}: ${distinct(device)}`;
     return el("button", { type: "button", class: `small ${kind}`.trim(), "aria-label": label, on: { click: onClick } }, text);
   }
 
@@ -167,6 +167,9 @@ export class Devices {
     }
   }
 }
+
+/** A device's name with its id, for who hears the names of buttons without their card. */
+const distinct = (device) => `${printable(deviceName(device))}, ${shortId(device.deviceId)}`;
 
 function whereWords(device) {
   if (device.connected) {

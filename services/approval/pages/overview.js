@@ -1,7 +1,7 @@
 // Replicas with their health, and the audit log.
 
-import { KeyedList, byId, el, printable, say } from "/setup/dom.js";
-import { clock, deviceName, lengthOf, shortId } from "/setup/words.js";
+import { KeyedList, byId, el, name, printable, say } from "/setup/dom.js";
+import { clock, givenName, lengthOf, shortId } from "/setup/words.js";
 
 const LATE_MS = 3000;
 const KEPT = 50;
@@ -85,16 +85,17 @@ export class Audit {
     this.list.show(newest.slice(0, KEPT).map((id) => this.#entries.get(id)));
   }
 
-  /** Learn what devices are called. */
+  /** Learn what devices are called now. They choose it: an entry is about an id, whatever its name. */
   learn(devices) {
-    for (const one of devices) this.#names.set(one.deviceId, deviceName(one));
+    for (const one of devices) this.#names.set(one.deviceId, givenName(one));
     this.list.show([...this.#entries.keys()].sort((a, b) => b - a).map((id) => this.#entries.get(id)));
   }
 
   #line(entry) {
-    const who = el("bdi", { class: "who" });
+    const who = entry.deviceId ? el("code", { title: entry.deviceId }, shortId(entry.deviceId)) : "All devices";
+    const called = el("span", { class: "called" });
     const detail = [
-      entry.label && `“${printable(entry.label)}”`,
+      entry.label && quoted(entry.label),
       entry.role && [entry.role, ...(entry.scopes ?? [])].map(printable).join(", "),
       entry.address && `from ${printable(entry.address)}`,
     ].filter(Boolean);
@@ -107,16 +108,24 @@ export class Audit {
         "span",
         {},
         who,
+        " ",
+        called,
         ` ${DONE[entry.action] ?? printable(entry.action)}`,
         self ? "" : ` by ${actorWords(entry.actor)}`,
         detail.length ? el("span", { class: "meaning" }, detail.join(" · ")) : null,
       ),
     );
-    const show = () => say(who, printable(this.#names.get(entry.deviceId) ?? (entry.deviceId ? `Device ${entry.deviceId.slice(0, 8)}` : "All devices")));
+    const show = () => {
+      const given = this.#names.get(entry.deviceId);
+      called.hidden = !given;
+      if (given && called.textContent !== quoted(given)) called.replaceChildren("“", name(given), "”");
+    };
     return { node, show };
   }
 }
 
+const quoted = (text) => `“${printable(text)}”`;
+
 function actorWords(actor) {
-  return actor === "operator" ? "an operator" : printable(actor.replace(/[0-9a-f]{64}/, (id) => id.slice(0, 8)));
+  return actor === "operator" ? "an operator" : printable(actor.replace(/[0-9a-f]{64}/, shortId));
 }

@@ -3,7 +3,7 @@
 import * as api from "/setup/api.js";
 import { KeyedList, byId, el, name, printable, say } from "/setup/dom.js";
 import { exactly, rightsList } from "/setup/wishes.js";
-import { ago, changesFor, clientWords, deviceName, grouped, lengthOf, platformWords, shortId } from "/setup/words.js";
+import { ago, changesFor, clientWords, deviceName, grouped, lengthOf, platformWords, returnWords, shortId } from "/setup/words.js";
 
 const OUTCOMES = {
   rejected: "Rejected. If the device connects again, it asks anew.",
@@ -13,9 +13,7 @@ const OUTCOMES = {
   removed: "The device was removed, and its request with it.",
   over: "This request no longer waits.",
 };
-const APPROVED =
-  "Approved. The device comes in when it connects next: OpenClaw's clients keep trying by " +
-  "themselves. If this one has ended, start it again.";
+const APPROVED = "Approved. The device comes in when it connects next.";
 
 /** Shows requests; `announce(text)` tells news, `changed()` is called after every decision. */
 export class Requests {
@@ -89,7 +87,7 @@ export class Requests {
   }
 
   #card(request) {
-    const called = printable(deviceName(request));
+    const called = `${printable(deviceName(request))}, request ${shortId(printable(request.requestId))}`;
     const times = el("p", { class: "times" });
     const paired = el("span", { class: "badge" });
     const changes = el("ul", { class: "changes" });
@@ -117,6 +115,13 @@ export class Requests {
       rightsList(request.roles, request.scopes),
       changes,
       el(
+        "p",
+        { class: "asked-as" },
+        "Request id ",
+        el("code", {}, printable(request.requestId)),
+        el("span", { class: "meaning" }, "The device was refused under this id, and shows it."),
+      ),
+      el(
         "details",
         {},
         el("summary", {}, "Key fingerprint ", el("code", {}, `${grouped(request.deviceId.slice(0, 16))} …`)),
@@ -125,7 +130,6 @@ export class Requests {
           {},
           ...[
             ["All of it, also its device id", grouped(request.deviceId)],
-            ["Request id", printable(request.requestId)],
             ["Exactly asked for", exactly(request.roles, request.scopes)],
             ["Client", printable(`${request.clientId}, ${request.clientMode}`)],
           ].map(([what, is]) => el("div", {}, el("dt", {}, what), el("dd", {}, el("code", {}, is)))),
@@ -187,7 +191,7 @@ export class Requests {
   #outcome(request, ending, device) {
     if (ending.how !== "approved") return OUTCOMES[ending.how];
     if (ending.online) return ending.online;
-    if (!(device?.lastSeenAtMs >= device?.approvedAtMs)) return APPROVED;
+    if (!(device?.lastSeenAtMs >= device?.approvedAtMs)) return `${APPROVED} ${returnWords(request.clientId)}`;
     const after = `${lengthOf(device.lastSeenAtMs - device.approvedAtMs)} after approval`;
     if (!device.connected) return `It came in ${after}, and has left again.`;
     ending.online = `Online at ${device.replicas.map(shortId).join(", ")}, ${after}.`;

@@ -20,8 +20,9 @@ const ROLES = {
   node: ["As node", "A machine that agents use: its commands, its camera."],
 };
 
+const DASHBOARD = "openclaw-control-ui";
 const CLIENTS = {
-  "openclaw-control-ui": "Dashboard in a browser",
+  [DASHBOARD]: "Dashboard in a browser",
   "openclaw-browser-copilot": "Browser copilot",
   "openclaw-tui": "Terminal interface",
   "webchat": "Web chat",
@@ -58,6 +59,12 @@ export function platformWords({ platform, deviceFamily }) {
 
 export const clientWords = (clientId) => CLIENTS[clientId] ?? clientId;
 
+/** What a client of this kind does once it is approved, or what is to be done for it. */
+export const returnWords = (clientId) =>
+  clientId === DASHBOARD
+    ? "A dashboard of protocol 4 does so by itself; one of protocol 3 has to be loaded anew."
+    : "Run its command again, or start it again: only a dashboard of protocol 4 comes back by itself.";
+
 /** Whether granted scopes cover another one, as the gateway reckons it. */
 export function covers(granted, scope) {
   if (granted.includes(scope)) return true;
@@ -67,14 +74,17 @@ export function covers(granted, scope) {
   return byWrite && granted.includes("operator.write");
 }
 
+/** What operators call a device, else what it calls itself; undefined when it has no name. */
+export const givenName = (device) => device.operatorLabel ?? device.displayName;
+
 export const deviceName = (device) =>
-  device.operatorLabel ?? device.displayName ?? `Unnamed device ${device.deviceId.slice(0, 8)}`;
+  givenName(device) ?? `Unnamed device ${shortId(device.deviceId)}`;
 
 /** The key's fingerprint, in groups that can be compared by eye. */
 export const grouped = (hex) => hex.match(/.{1,4}/g).join(" ");
 
-/** The first characters of a replica's boot id; enough to tell them apart. */
-export const shortId = (bootId) => bootId.slice(0, 8);
+/** The first characters of an id; enough to tell them apart. */
+export const shortId = (id) => id.slice(0, 8);
 
 const count = (number, unit) => `${number} ${unit}${number === 1 ? "" : "s"}`;
 
