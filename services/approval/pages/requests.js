@@ -119,7 +119,7 @@ export class Requests {
         { class: "asked-as" },
         "Request id ",
         el("code", {}, printable(request.requestId)),
-        el("span", { class: "meaning" }, "The device was refused under this id, and shows it."),
+        el("span", { class: "hint" }, ", as the refused device shows it"),
       ),
       el(
         "details",
