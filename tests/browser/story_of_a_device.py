@@ -99,12 +99,12 @@ async def test_devices_of_one_name_are_told_apart(browser: Browser, house: Stack
         await one.come_in()
         for twin in twins:
             request_id = await twin.waits(house.gateways[0])
-            for what in ("Reject", "Approve"):
-                button = one.page.get_by_role(
-                    "button", name=f"{what} Twin, request {request_id[:8]}"
-                )
+            request = f"Twin, request {request_id[:8]}"
+            reject = one.page.get_by_role("button", name=f"Reject {request}")
+            approve = one.page.get_by_role("button", name=f"Approve {request}")
+            for button in (reject, approve):
                 await expect(button).to_have_count(1, timeout=SEE_MS)
-            await button.click()
+            await approve.click()
         for twin in twins:
             about = one.page.get_by_label(f"Details and actions for Twin, {twin.device_id[:8]}")
             await expect(about).to_have_count(1, timeout=SEE_MS)
