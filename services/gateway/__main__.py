@@ -11,9 +11,8 @@ import structlog
 from aiohttp import web
 
 from services.gateway import log_events
-from services.gateway.accept import SPARE_DESCRIPTORS, BulkAcceptor, raise_descriptor_limit
 from services.gateway.app import build_gateway
-from services.gateway.arriving import Arriving, PlainProtocol
+from services.gateway.arriving import Arriving
 from services.gateway.leaving import leave
 from services.gateway.settings import Settings, read_settings
 from shared.bus.channels import new_boot_id
@@ -21,9 +20,9 @@ from shared.clock import SystemClock
 from shared.listening import addresses, inherited_sockets, open_sockets
 from shared.observability.logs import configure_logs
 from shared.process import run_service, settle_memory
+from shared.serving.accept import SPARE_DESCRIPTORS, BulkAcceptor, raise_descriptor_limit
+from shared.serving.plain import PlainProtocol, keepalive_seconds
 
-KEEPALIVE_SECONDS: Final = 75.0
-"""How long a plain HTTP connection may stay idle."""
 HANDLERS_SECONDS: Final = 2.0
 """How long handlers may take once all sockets are closed."""
 
@@ -55,23 +54,24 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         message = "the runner has no server"
         raise RuntimeError(message)
 
-    def plain() -> PlainProtocol:
+    def plain(key: str) -> PlainProtocol:
         return PlainProtocol(
             server,
             loop=loop,
             access_log=None,
             tcp_keepalive=False,
-            keepalive_timeout=KEEPALIVE_SECONDS,
+            keepalive_timeout=keepalive_seconds(key),
         )
 
     def arriving(peer: str) -> Arriving:
-        return Arriving(peer, gateway.arrivals, gateway.sockets, plain)
+        key = gateway.room.key(peer)
+        return Arriving(peer, key, gateway.arrivals, gateway.sockets, plain)
 
     def exhausted() -> None:
         gateway.metrics.descriptors_exhausted.inc()
         log.error(log_events.EXHAUSTED.name, descriptors=descriptors)
 
-    acceptor = BulkAcceptor(listeners, arriving, exhausted)
+    acceptor = BulkAcceptor(listeners, arriving, gateway.room.refusal, exhausted)
     ops = web.AppRunner(gateway.ops_app, access_log=None)
     await ops.setup()
     try:
@@ -84,7 +84,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await stop.wait()
     finally:
         acceptor.stop()
-        gateway.arrivals.end()
+        gateway.arrivals.end_silent()
         await leave(gateway.connections, gateway.beater, settings.drain_seconds)
         await runner.cleanup()
         await ops.cleanup()

@@ -11,7 +11,6 @@ from aiohttp import web
 
 from services.gateway import log_events
 from services.gateway.approvals import BusApprovals
-from services.gateway.arrivals import Arrivals
 from services.gateway.beat import Beat
 from services.gateway.beater import Beater
 from services.gateway.calls import Calls
@@ -23,6 +22,7 @@ from services.gateway.inbox import Inbox
 from services.gateway.methods import Methods
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
+from services.gateway.room import room_of
 from services.gateway.roster import Roster
 from services.gateway.serving import Sockets
 from services.gateway.upkeep import Upkeep
@@ -35,6 +35,7 @@ from shared.bus.requester import Requester
 from shared.bus.responders import Responders
 from shared.observability.metrics import BusCounts
 from shared.observability.ops import OpsViews
+from shared.serving.arrivals import Arrivals
 from shared.version import VERSION
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from services.gateway.settings import Settings
     from shared.bus.envelope import Opened
     from shared.clock import Clock
+    from shared.serving.room import Room
 
 ASTRAY = "approval is heard but not reached: it is at another Redis than this gateway"
 
@@ -54,6 +56,7 @@ class Gateway:
     app: web.Application
     ops_app: web.Application
     arrivals: Arrivals
+    room: Room
     sockets: Sockets
     connections: Connections
     beater: Beater
@@ -192,4 +195,20 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     log = structlog.get_logger("gateway")
     for advice in settings.warnings:
         log.warning(log_events.SETTING.name, advice=advice)
-    return Gateway(app, ops.ops_app(), arrivals, sockets, connections, beater, metrics)
+    return Gateway(
+        app,
+        ops.ops_app(),
+        arrivals,
+        room_of(
+            arrivals,
+            connections,
+            metrics,
+            limit=settings.connection_limit,
+            preauth_limit_per_address=settings.preauth_limit_per_address,
+            trusted_proxies=common.trusted_proxies,
+        ),
+        sockets,
+        connections,
+        beater,
+        metrics,
+    )

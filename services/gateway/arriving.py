@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from aiohttp import web
 from aiohttp.http import HttpProcessingError, HttpRequestParser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.gateway.arrivals import Arrivals
     from services.gateway.serving import Sockets
+    from shared.serving.arrivals import Arrivals
+    from shared.serving.plain import PlainProtocol
 
 _METHOD: Final = b"GET "
 _END: Final = b"\r\n\r\n"
@@ -24,54 +24,46 @@ _BODY_BUFFER_BYTES: Final = 2**16
 """The parser's buffer for a body: what asks for a WebSocket has none."""
 
 
-class PlainProtocol(web.RequestHandler):
-    """aiohttp's own protocol, which says when its first request is complete."""
-
-    __slots__ = ("_on_asked",)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._on_asked: Callable[[], None] | None = None
-
-    def wait_for_request(self, on_asked: Callable[[], None]) -> None:
-        """Have `on_asked` called once the first request is here, or the transport gone."""
-        self._on_asked = on_asked
-
-    def asked(self) -> None:
-        """Take notice that a request is complete."""
-        on_asked, self._on_asked = self._on_asked, None
-        if on_asked is not None:
-            on_asked()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Take notice that the transport is gone."""
-        self.asked()
-        super().connection_lost(exc)
-
-
 class Arriving(asyncio.Protocol):
-    """Collects the head of the first request."""
+    """Collects the head of the first request. It counts among the arrivals from the start.
 
-    __slots__ = ("_arrivals", "_head", "_peer", "_plain", "_sockets", "_transport")
+    `key` is what the limit of its address counts by; `plain` makes what serves it, by that key.
+    """
+
+    __slots__ = (
+        "_arrivals",
+        "_head",
+        "_key",
+        "_peer",
+        "_plain",
+        "_refusal",
+        "_sockets",
+        "_transport",
+    )
 
     def __init__(
         self,
         peer: str,
+        key: str,
         arrivals: Arrivals,
         sockets: Sockets,
-        plain: Callable[[], PlainProtocol],
+        plain: Callable[[str], PlainProtocol],
     ) -> None:
         self._peer = peer
+        self._key = key
         self._arrivals = arrivals
         self._sockets = sockets
         self._plain = plain
         self._head = b""
         self._transport: asyncio.Transport | None = None
+        self._refusal = b""
+        arrivals.came(self, key)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take notice that the socket is open."""
         self._transport = cast("asyncio.Transport", transport)
-        self._arrivals.came(self)
+        if self not in self._arrivals:
+            self.turn_away(self._refusal)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the transport."""
@@ -88,13 +80,20 @@ class Arriving(asyncio.Protocol):
 
     def connection_lost(self, _exc: BaseException | None) -> None:
         """Take notice that the socket is gone."""
-        self._arrivals.done(self)
+        self._arrivals.gone(self)
         self._transport = None
 
-    def force_close(self) -> None:
+    def abort(self) -> None:
         """End the socket."""
         if self._transport is not None:
             self._transport.abort()
+
+    def turn_away(self, answer: bytes) -> None:
+        """End the socket with an answer, at once or as soon as it is open."""
+        self._refusal = answer
+        if self._transport is not None:
+            self._transport.write(answer)
+            self._transport.close()
 
     def _became_socket(self, transport: asyncio.Transport, head: bytes) -> bool:
         """Make it a WebSocket, if that is what it asks for and can have."""
@@ -117,7 +116,7 @@ class Arriving(asyncio.Protocol):
         protocol = self._sockets.take(transport, self._peer, request.method, request.headers)
         if protocol is None:
             return False
-        self._arrivals.done(self)
+        self._arrivals.gone(self)
         self._transport = None
         transport.set_protocol(protocol)
         if behind:
@@ -126,8 +125,8 @@ class Arriving(asyncio.Protocol):
 
     def _hand_over(self, transport: asyncio.Transport, head: bytes) -> None:
         """Leave the rest to aiohttp; its time is short until the request is complete."""
-        plain = self._plain()
-        plain.wait_for_request(lambda: self._arrivals.done(self))
+        plain = self._plain(self._key)
+        plain.take_place(self._arrivals, self)
         transport.set_protocol(plain)
         plain.connection_made(transport)
         plain.data_received(head)

@@ -91,6 +91,10 @@ class Connections:
         """How many are not admitted yet."""
         return len(self._strangers)
 
+    def waiting_of(self, limit_key: str) -> int:
+        """Return how many of an address are not admitted yet."""
+        return self._strangers.of(limit_key)
+
     @property
     def admitted(self) -> int:
         """How many are in."""

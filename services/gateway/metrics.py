@@ -34,7 +34,7 @@ class Metrics:
         )
         self.turned_away = Counter(
             "latchkey_gateway_turned_away",
-            "Upgrades answered with 503: too many sockets, from one address or in all.",
+            "Sockets told 503, by limit: of an address, of all; and `idle` ones that made room.",
             ["limit"],
             registry=self.registry,
         )

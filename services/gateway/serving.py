@@ -15,6 +15,7 @@ from services.gateway.upgrading import switching_protocols, upgrade_problem
 from services.gateway.verdicts import Peer
 from services.gateway.visit import Visit
 from shared.addresses import client_address
+from shared.serving.plain import PlainProtocol
 
 if TYPE_CHECKING:
     from multidict import CIMultiDict, CIMultiDictProxy
@@ -75,6 +76,8 @@ class Sockets:
         gone = asyncio.Event()
         if request.transport is not None:
             protocol = self._begin(request.transport, request.headers, where)
+            if isinstance(request.protocol, PlainProtocol):
+                request.protocol.left()
             parser = SocketParser(protocol, on_end=gone.set)
             request.protocol.keep_alive(False)
             request.protocol.set_parser(cast("Any", parser))

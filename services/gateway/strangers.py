@@ -24,7 +24,11 @@ class Strangers:
 
     def are_enough(self, limit_key: str) -> bool:
         """Say whether an address has as many as it may have."""
-        return self._by_address[limit_key] >= self._limit_per_address
+        return self.of(limit_key) >= self._limit_per_address
+
+    def of(self, limit_key: str) -> int:
+        """Return how many an address has."""
+        return self._by_address[limit_key]
 
     def add(self, connection: Connection) -> None:
         """Take one in; none that came before has a later deadline."""

@@ -13,11 +13,11 @@ from services.gateway.deadlines import SWEEP_SECONDS
 from shared.protocol.closing import CloseCode
 
 if TYPE_CHECKING:
-    from services.gateway.arrivals import Arrivals
     from services.gateway.beat import Beat
     from services.gateway.connections import Connections
     from services.gateway.metrics import Metrics
     from shared.clock import Clock
+    from shared.serving.arrivals import Arrivals
 
 
 class Upkeep:

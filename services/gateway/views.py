@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from services.gateway.about import NO_DEVICES_PAGE, POLICY, about_html, about_text, devices_page
-from services.gateway.arriving import PlainProtocol
 from services.gateway.dashboard import not_found
 from services.gateway.negotiation import wants_html
 from services.gateway.upgrading import wants_upgrade
+from shared.serving.plain import PlainProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from services.gateway.arrivals import Arrivals
 from services.gateway.calls import Calls
 from services.gateway.connections import Connections
 from services.gateway.handshake import Handshake
@@ -17,6 +16,7 @@ from services.gateway.visit import Visit
 from shared.bus.channels import NEWS, inbox_channel
 from shared.bus.requester import Requester
 from shared.bus.responders import Responders
+from shared.serving.arrivals import Arrivals
 from shared.settings import Secrets
 from tests.simulation.metrics import NoMetrics
 from tests.simulation.network import Line

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import web
 
-from services.gateway.__main__ import KEEPALIVE_SECONDS
-from services.gateway.accept import BulkAcceptor
-from services.gateway.arrivals import Arrivals
-from services.gateway.arriving import Arriving, PlainProtocol
+from services.gateway.arriving import Arriving
 from services.gateway.calls import Calls
 from services.gateway.connections import Connections
 from services.gateway.deadlines import SWEEP_SECONDS
@@ -22,6 +19,7 @@ from services.gateway.host import Host, Identity
 from services.gateway.methods import Methods
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
+from services.gateway.room import room_of
 from services.gateway.serving import Sockets
 from services.gateway.sockets import SocketProtocol
 from services.gateway.verdicts import Rules
@@ -35,6 +33,9 @@ from shared.listening import open_sockets
 from shared.messages import Admission, Answer, Call, Change, Clear, Knock, Outcome, Returned
 from shared.observability.health import Readiness
 from shared.observability.ops import OpsViews
+from shared.serving.accept import BulkAcceptor
+from shared.serving.arrivals import Arrivals
+from shared.serving.plain import KEEPALIVE_SECONDS, PlainProtocol
 from shared.settings import Secrets
 from tests.support.clock import FakeClock, turns
 from tests.support.peers import admit
@@ -149,6 +150,14 @@ class House:
         self.metrics.watch(self.connections)
         self.metrics.watch_tasks()
         self.arrivals = Arrivals(self.clock)
+        self.room = room_of(
+            self.arrivals,
+            self.connections,
+            self.metrics,
+            limit=connection_limit,
+            preauth_limit_per_address=preauth_limit,
+            trusted_proxies=trusted_proxies,
+        )
         self.methods = Methods(self.clock)
         self.protocols: list[PlainProtocol] = []
         host = Host(
@@ -265,7 +274,7 @@ class House:
         assert server is not None
         loop = asyncio.get_running_loop()
 
-        def plain() -> PlainProtocol:
+        def plain(_key: str) -> PlainProtocol:
             made = PlainProtocol(
                 server,
                 loop=loop,
@@ -277,11 +286,11 @@ class House:
             return made
 
         def arriving(peer: str) -> Arriving:
-            return Arriving(peer, self.arrivals, self.sockets, plain)
+            return Arriving(peer, self.room.key(peer), self.arrivals, self.sockets, plain)
 
         listeners = open_sockets((HOST,), 0)
         self.port = listeners[0].getsockname()[1]
-        self._acceptor = BulkAcceptor(listeners, arriving, lambda: None)
+        self._acceptor = BulkAcceptor(listeners, arriving, self.room.refusal, lambda: None)
         self._acceptor.start()
         return self
 
@@ -290,7 +299,7 @@ class House:
         self._acceptor.stop()
         for raw in self._raws:
             raw.hang_up()
-        self.arrivals.end()
+        self.arrivals.end_silent()
         for connection in self.open_connections:
             connection.transport.abort()
         await self._runner.cleanup()

@@ -43,7 +43,12 @@ class TestDescriptorsRunOut:
     ) -> None:
         with ExitStack() as stack:
             gateway = stack.enter_context(
-                gateway_process(tmp_path, redis_server, descriptors=DESCRIPTORS)
+                gateway_process(
+                    tmp_path,
+                    redis_server,
+                    descriptors=DESCRIPTORS,
+                    GATEWAY_PREAUTH_LIMIT_PER_ADDRESS="1000",
+                )
             )
             async with FakeApproval(redis_server.approval_url, BUS_SECRET):
                 await gateway.until_ready()

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from services.gateway.arriving import Arriving, PlainProtocol
+from services.gateway.arriving import Arriving
 from services.gateway.connection import Connection
 from services.gateway.handshake import Handshake
 from services.gateway.methods import Session
@@ -18,6 +18,7 @@ from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from shared.protocol.limits import CLOSING_SECONDS, HANDSHAKE_DEADLINE_SECONDS
+from shared.serving.plain import PlainProtocol
 from tests.integration.gateway.house import TOKEN, House
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
 from tests.support.peers import FakeApproval, admit, want_pairing

@@ -7,9 +7,11 @@ nothing can be batched (docs/decisions/0002-bulk-accept.md).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import resource
 from functools import partial
+from socket import MSG_DONTWAIT
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -38,17 +40,20 @@ def raise_descriptor_limit(wanted: int) -> int:
 class BulkAcceptor:
     """Accepts from listening sockets, up to 64 a turn, and hands each to a new protocol.
 
-    `factory` gets the peer's IP address.
+    `refusal` gets the peer's IP address and returns the answer to one that is turned away, or None;
+    `factory` gets that address too. What it makes counts from here on, before it is connected.
     """
 
     def __init__(
         self,
         listeners: Sequence[socket.socket],
         factory: Callable[[str], asyncio.BaseProtocol],
+        refusal: Callable[[str], bytes | None],
         on_exhausted: Callable[[], None],
     ) -> None:
         self._listeners = list(listeners)
         self._factory = factory
+        self._refusal = refusal
         self._on_exhausted = on_exhausted
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[object]] = set()
@@ -82,8 +87,12 @@ class BulkAcceptor:
                     raise
                 self._pause()
                 return
-            arriving = partial(self._factory, address[0])
-            task = self._loop.create_task(self._loop.connect_accepted_socket(arriving, sock))
+            refusal = self._refusal(address[0])
+            if refusal is not None:
+                _turn_away(sock, refusal)
+                continue
+            protocol = partial(_itself, self._factory(address[0]))
+            task = self._loop.create_task(self._loop.connect_accepted_socket(protocol, sock))
             self._connecting.add(task)
             task.add_done_callback(self._connected)
 
@@ -104,3 +113,14 @@ class BulkAcceptor:
         self._resume = None
         if self._accepting:
             self.start()
+
+
+def _itself(protocol: asyncio.BaseProtocol) -> asyncio.BaseProtocol:
+    return protocol
+
+
+def _turn_away(sock: socket.socket, answer: bytes) -> None:
+    """Answer without having read and let go at once; a peer far away may see a reset instead."""
+    with contextlib.suppress(OSError):
+        sock.send(answer, MSG_DONTWAIT)
+    sock.close()

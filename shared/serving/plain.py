@@ -1,0 +1,72 @@
+"""A socket that aiohttp serves, and what it tells of itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from shared.serving.room import TRUSTED
+
+if TYPE_CHECKING:
+    from shared.serving.arrivals import Arrival, Arrivals
+
+KEEPALIVE_SECONDS: Final = 15.0
+"""How long a connection of plain HTTP may stay idle."""
+PROXY_KEEPALIVE_SECONDS: Final = 75.0
+"""The same for a trusted proxy: longer than proxies keep what they may use again."""
+
+
+def keepalive_seconds(key: str) -> float:
+    """Return how long a socket may stay idle, by the key that it counts under."""
+    return PROXY_KEEPALIVE_SECONDS if key == TRUSTED else KEEPALIVE_SECONDS
+
+
+class PlainProtocol(web.RequestHandler):
+    """aiohttp's own protocol, which says when it is asked, and when it has answered."""
+
+    __slots__ = ("_arrivals", "_place")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._arrivals: Arrivals | None = None
+        self._place: Arrival = self
+
+    def take_place(self, arrivals: Arrivals, place: Arrival) -> None:
+        """Tell `arrivals` what becomes of this socket, which they know as `place`."""
+        self._arrivals = arrivals
+        self._place = place
+
+    def asked(self) -> None:
+        """Take notice that a request is complete."""
+        if self._arrivals is not None:
+            self._arrivals.asked(self._place)
+
+    def left(self) -> None:
+        """Take notice that this is a WebSocket now, or gone."""
+        arrivals, self._arrivals = self._arrivals, None
+        if arrivals is not None:
+            arrivals.gone(self._place)
+
+    def abort(self) -> None:
+        """End the socket."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def turn_away(self, answer: bytes) -> None:
+        """End the socket with an answer."""
+        if self.transport is not None:
+            self.transport.write(answer)
+            self.transport.close()
+
+    async def finish_response(self, *args: Any, **kwargs: Any) -> tuple[web.StreamResponse, bool]:
+        """Take notice that a request is answered."""
+        finished = await super().finish_response(*args, **kwargs)
+        if self._arrivals is not None:
+            self._arrivals.answered(self._place)
+        return finished
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Take notice that the transport is gone."""
+        self.left()
+        super().connection_lost(exc)
