@@ -12,12 +12,14 @@ from aiohttp import web
 
 from services.approval import log_events
 from services.approval.app import build_approval
+from services.approval.intake import SOCKETS_LIMIT, Intake
 from services.approval.settings import Settings, read_settings
 from shared.bus.channels import new_boot_id
 from shared.clock import SystemClock
 from shared.listening import addresses, inherited_sockets, open_sockets
 from shared.observability.logs import configure_logs
 from shared.process import run_service, settle_memory
+from shared.serving.accept import SPARE_DESCRIPTORS, raise_descriptor_limit
 
 HANDLERS_SECONDS: Final = 2.5
 """How long calls under way may take once the service is told to stop: longer than Redis may.
@@ -32,29 +34,49 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until told to stop."""
     boot_id = new_boot_id()
     common = settings.common
+    clock = SystemClock()
     configure_logs(
         service="approval", boot_id=boot_id, level=common.log_level, log_format=common.log_format
     )
     log = structlog.get_logger("approval")
+    descriptors = raise_descriptor_limit(SOCKETS_LIMIT + SPARE_DESCRIPTORS)
     listeners = inherited_sockets(os.environ) or open_sockets(common.hosts, common.port)
-    approval = build_approval(settings, boot_id=boot_id, clock=SystemClock())
+    approval = build_approval(settings, boot_id=boot_id, clock=clock)
     runner = web.AppRunner(approval.app, access_log=None, shutdown_timeout=HANDLERS_SECONDS)
     ops = web.AppRunner(approval.ops_app, access_log=None, shutdown_timeout=0)
     await runner.setup()
     await ops.setup()
+    server = runner.server
+    if server is None:
+        message = "the runner has no server"
+        raise RuntimeError(message)
+
+    def exhausted() -> None:
+        approval.metrics.descriptors_exhausted.inc()
+        log.error(log_events.EXHAUSTED.name, descriptors=descriptors)
+
+    intake = Intake(
+        listeners,
+        server,
+        clock,
+        approval.metrics,
+        limit=max(1, min(SOCKETS_LIMIT, descriptors - SPARE_DESCRIPTORS)),
+        trusted_proxies=common.trusted_proxies,
+        on_exhausted=exhausted,
+    )
     try:
-        for listener in listeners:
-            await web.SockSite(runner, listener).start()
         if common.ops_port is not None:
             for listener in open_sockets(common.hosts, common.ops_port):
                 await web.SockSite(ops, listener).start()
         settle_memory()
+        intake.start()
         log.info(log_events.STARTED.name, listening=addresses(listeners))
         await stop.wait()
     finally:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await approval.leave()
+                intake.stop()
                 await runner.cleanup()
                 await ops.cleanup()
         log.info(log_events.STOPPED.name)

@@ -36,6 +36,7 @@ from shared.observability.metrics import BusCounts
 from shared.observability.ops import OpsViews
 from shared.redis.reads import Reads
 from shared.redis.renewal import Renewal
+from shared.serving.plain import notice_asked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -56,10 +57,11 @@ ANSWER_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The approval service, put together: its two applications, and how it begins to leave."""
+    """The approval service, put together: its two applications, and what running them takes."""
 
     app: web.Application
     ops_app: web.Application
+    metrics: Metrics
     leave: Callable[[], Awaitable[None]]
 
 
@@ -157,6 +159,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
 
     app = web.Application()
     app.cleanup_ctx.append(run)
+    app.middlewares.append(notice_asked)
     add_routes(
         app,
         registry=registry,
@@ -168,7 +171,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     )
     for advice in settings.warnings:
         log.warning(log_events.SETTING.name, advice=advice)
-    return Approval(app, ops.ops_app(), announcer.leave)
+    return Approval(app, ops.ops_app(), metrics, announcer.leave)
 
 
 def _clients(redis_url: str, clock: Clock) -> tuple[Redis, Reads, Renewal]:

@@ -9,6 +9,9 @@ from shared.observability.logs import LogEvent
 STARTED: Final = LogEvent("approval.started", "The service listens; with its addresses.")
 STOPPED: Final = LogEvent("approval.stopped", "The service has answered what it had and leaves.")
 SETTING: Final = LogEvent("setting.advice", "A setting works, but a better value is advised.")
+EXHAUSTED: Final = LogEvent(
+    "descriptors.exhausted", "No descriptor was left for a new socket; accepting pauses."
+)
 QUESTION: Final = LogEvent(
     "question",
     "One line per admission question: the gateway's connection id, the verdict, the request id.",
@@ -40,6 +43,7 @@ ALL: Final = (
     STARTED,
     STOPPED,
     SETTING,
+    EXHAUSTED,
     QUESTION,
     CHANGED,
     STORE_UNAVAILABLE,

@@ -44,6 +44,17 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.turned_away = Counter(
+            "latchkey_approval_turned_away",
+            "Sockets told 503, by limit: of an address, of all; and `idle` ones that made room.",
+            ["limit"],
+            registry=self.registry,
+        )
+        self.descriptors_exhausted = Counter(
+            "latchkey_approval_descriptors_exhausted",
+            "Times that accepting paused for a second because descriptors ran out.",
+            registry=self.registry,
+        )
         self.methods = Counter(
             "latchkey_approval_methods",
             "Calls of methods that came from sockets, by method and outcome.",

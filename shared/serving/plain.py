@@ -9,10 +9,14 @@ from aiohttp import web
 from shared.serving.room import TRUSTED
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable
+
     from shared.serving.arrivals import Arrival, Arrivals
 
-KEEPALIVE_SECONDS: Final = 15.0
-"""How long a connection of plain HTTP may stay idle."""
+KEEPALIVE_SECONDS: Final = 20.0
+"""How long a connection of plain HTTP may stay idle: longer than clients keep it that use it again
+in 15 s, such as aiohttp's and scrapes."""
 PROXY_KEEPALIVE_SECONDS: Final = 75.0
 """The same for a trusted proxy: longer than proxies keep what they may use again."""
 
@@ -36,6 +40,12 @@ class PlainProtocol(web.RequestHandler):
         """Tell `arrivals` what becomes of this socket, which they know as `place`."""
         self._arrivals = arrivals
         self._place = place
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take notice that the socket is open; it may have lost its place meanwhile."""
+        super().connection_made(transport)
+        if self._arrivals is not None and self._place not in self._arrivals:
+            self.abort()
 
     def asked(self) -> None:
         """Take notice that a request is complete."""
@@ -70,3 +80,13 @@ class PlainProtocol(web.RequestHandler):
         """Take notice that the transport is gone."""
         self.left()
         super().connection_lost(exc)
+
+
+@web.middleware
+async def notice_asked(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Tell the socket that a request is here."""
+    if isinstance(request.protocol, PlainProtocol):
+        request.protocol.asked()
+    return await handler(request)

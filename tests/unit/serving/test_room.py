@@ -150,5 +150,5 @@ class TestOfAll:
 
 
 def test_a_proxy_may_keep_its_connections_for_longer() -> None:
-    assert keepalive_seconds(HERE) == KEEPALIVE_SECONDS <= HANDSHAKE_DEADLINE_SECONDS
-    assert keepalive_seconds(TRUSTED) == PROXY_KEEPALIVE_SECONDS > 60
+    assert keepalive_seconds(HERE) == KEEPALIVE_SECONDS == 20
+    assert keepalive_seconds(TRUSTED) == PROXY_KEEPALIVE_SECONDS == 75

@@ -1,0 +1,190 @@
+"""Connections of approval: a deadline for the first request, and only so many of them."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import resource
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final, Self
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from services.approval.intake import SOCKETS_LIMIT, SOCKETS_LIMIT_PER_ADDRESS, Intake
+from services.approval.metrics import Metrics
+from shared.listening import open_sockets
+from shared.protocol.limits import HANDSHAKE_DEADLINE_SECONDS
+from shared.serving.accept import SPARE_DESCRIPTORS
+from shared.serving.plain import notice_asked
+from tests.support.clock import FakeClock
+from tests.support.raw_socket import RawSocket
+from tests.support.stack import Stack
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from shared.settings import Network
+
+LIMIT: Final = 3
+ASKING: Final = b"GET %s HTTP/1.1\r\nHost: approval\r\n\r\n"
+
+
+class House:
+    """Room for three connections, with a page and a stream that does not end by itself."""
+
+    def __init__(self, trusted_proxies: tuple[Network, ...] = ()) -> None:
+        self.clock = FakeClock()
+        self.metrics = Metrics()
+        self.streaming = 0
+        self.ended = asyncio.Event()
+        self._stack = ExitStack()
+        self._app = web.Application(middlewares=[notice_asked])
+        self._app.router.add_get("/page", self._page)
+        self._app.router.add_get("/stream", self._stream)
+        self._runner = web.AppRunner(self._app, access_log=None)
+        self._trusted_proxies = trusted_proxies
+        self.port = 0
+
+    async def _page(self, _request: web.Request) -> web.Response:
+        return web.Response(text="a page")
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = 2
+        await response.prepare(request)
+        await response.write(b"1")
+        self.streaming += 1
+        await self.ended.wait()
+        await response.write(b"2")
+        return response
+
+    async def tcp(self) -> RawSocket:
+        raw = await RawSocket.tcp(self.port)
+        self._stack.callback(raw.hang_up)
+        return raw
+
+    async def idle(self) -> RawSocket:
+        """Return one that has asked for the page and keeps its connection."""
+        raw = await self.tcp()
+        await raw.send_bytes(ASKING % b"/page")
+        await raw.upgraded()
+        assert raw.status == 200
+        raw._buffer.clear()
+        return raw
+
+    async def listening(self) -> RawSocket:
+        """Return one that reads the stream."""
+        raw, before = await self.tcp(), self.streaming
+        await raw.send_bytes(ASKING % b"/stream")
+        await until(lambda: self.streaming > before, "the stream has begun")
+        return raw
+
+    def turned_away(self, limit: str) -> float:
+        labels = {"limit": limit}
+        name = "latchkey_approval_turned_away_total"
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        assert self._runner.server is not None
+        listeners = open_sockets(("127.0.0.1",), 0)
+        self.port = listeners[0].getsockname()[1]
+        self._intake = Intake(
+            listeners,
+            self._runner.server,
+            self.clock,
+            self.metrics,
+            limit=LIMIT,
+            trusted_proxies=self._trusted_proxies,
+            on_exhausted=lambda: None,
+        )
+        self._intake.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.ended.set()
+        self._intake.stop()
+        self._stack.close()
+        await self._runner.cleanup()
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with House() as house:
+        yield house
+
+
+class TestFirstRequest:
+    async def test_who_is_silent_or_slow_is_ended(self, house: House) -> None:
+        silent, slow, idle = await house.tcp(), await house.tcp(), await house.idle()
+        await slow.send_bytes(b"GET /page HTTP/1.1\r\nHost: ")
+        house.clock.advance(HANDSHAKE_DEADLINE_SECONDS)
+        assert [await raw.read_to_end() for raw in (silent, slow)] == [b"", b""]
+        await idle.send_bytes(ASKING % b"/page")
+        await idle.upgraded()
+        assert idle.status == 200
+
+    async def test_nobody_is_ended_who_is_served(self, house: House) -> None:
+        stream, silent = await house.listening(), await house.tcp()
+        house.clock.advance(2 * HANDSHAKE_DEADLINE_SECONDS)
+        assert await silent.read_to_end() == b""
+        house.ended.set()
+        await stream.upgraded()
+        assert (stream.status, stream.body) == (200, b"12")
+
+
+class TestLimit:
+    async def test_who_is_idle_makes_room(self, house: House) -> None:
+        idle, stream = await house.idle(), await house.listening()
+        await house.listening()
+        await house.idle()
+        assert await idle.read_to_end() == b""
+        assert house.turned_away("idle") == 1
+        house.ended.set()
+        await stream.upgraded()
+        assert stream.body == b"12"
+
+    async def test_who_is_silent_makes_room(self, house: House) -> None:
+        silent = [await house.tcp() for _ in range(LIMIT)]
+        await house.idle()
+        await silent[0].upgraded()
+        assert (silent[0].status, silent[0].body) == (503, b"Too many connections")
+
+    async def test_streams_are_not_displaced(self, house: House) -> None:
+        for _ in range(LIMIT):
+            await house.listening()
+        late = await house.tcp()
+        await late.upgraded()
+        assert (late.status, late.body) == (503, b"Too many connections")
+        assert house.turned_away("all") == 1
+
+    async def test_holds_for_a_proxy(self) -> None:
+        async with House((ipaddress.ip_network("127.0.0.1"),)) as house:
+            for _ in range(LIMIT + 2):
+                await house.idle()
+            assert house.turned_away("idle") == 2
+
+
+class TestReplica:
+    async def test_serves_among_silent_sockets_and_has_its_descriptors(
+        self, tmp_path: Path
+    ) -> None:
+        with ExitStack() as held, Stack(tmp_path, approvals=1, gateways=0) as stack:
+            approval = stack.approvals[0]
+            soft, hard = resource.prlimit(approval.pid, resource.RLIMIT_NOFILE)
+            assert soft >= min(SOCKETS_LIMIT + SPARE_DESCRIPTORS, hard)
+            silent = []
+            for _ in range(SOCKETS_LIMIT_PER_ADDRESS + 1):
+                silent.append(await RawSocket.tcp(approval.port))
+                held.callback(silent[-1].hang_up)
+            await silent[0].upgraded()
+            assert silent[0].status == 503
+            async with (
+                aiohttp.ClientSession() as http,
+                http.get(f"{approval.url}/livez") as livez,
+            ):
+                assert livez.status == 200
