@@ -36,7 +36,6 @@ class Arriving(asyncio.Protocol):
         "_key",
         "_peer",
         "_plain",
-        "_refusal",
         "_sockets",
         "_transport",
     )
@@ -56,14 +55,18 @@ class Arriving(asyncio.Protocol):
         self._plain = plain
         self._head = b""
         self._transport: asyncio.Transport | None = None
-        self._refusal = b""
         arrivals.came(self, key)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its transport is there."""
+        return self._transport is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take notice that the socket is open."""
         self._transport = cast("asyncio.Transport", transport)
         if self not in self._arrivals:
-            self.turn_away(self._refusal)
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the transport."""
@@ -89,8 +92,7 @@ class Arriving(asyncio.Protocol):
             self._transport.abort()
 
     def turn_away(self, answer: bytes) -> None:
-        """End the socket with an answer, at once or as soon as it is open."""
-        self._refusal = answer
+        """End the socket with an answer."""
         if self._transport is not None:
             self._transport.write(answer)
             self._transport.close()

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 class Arrival(Protocol):
     """A socket's protocol."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its transport is there: it is made a little after accept."""
+        ...
+
     def abort(self) -> None:
         """End the socket."""
         ...
@@ -59,12 +64,14 @@ class Arrivals:
         """Return the one that is missed least, or None where all are being served.
 
         Of all: who is idle for longest, else who has kept its first request back for longest. Of
-        those under a key: who came first.
+        those under a key: who came first. Not one that was accepted just now, which would hold its
+        descriptor for some turns of the loop more.
         """
         if key is None:
-            return next(iter(self._idle or self._deadlines), None)
+            oldest = next(iter(self._idle or self._deadlines), None)
+            return oldest if oldest is not None and oldest.is_open else None
         for one in self._by_key.get(key, ()):
-            if one in self._idle or one in self._deadlines:
+            if one in self._idle or (one in self._deadlines and one.is_open):
                 return one
         return None
 

@@ -58,6 +58,11 @@ class PlainProtocol(web.RequestHandler):
         if arrivals is not None:
             arrivals.gone(self._place)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its transport is there."""
+        return self.transport is not None
+
     def abort(self) -> None:
         """End the socket."""
         if self.transport is not None:

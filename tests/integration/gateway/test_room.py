@@ -178,6 +178,7 @@ class TestDescriptors:
             for _ in range(DESCRIPTORS):
                 raw = await RawSocket.tcp(gateway.port)
                 stack.callback(raw.hang_up)
+            await gateway.until_ready()
             device = await RawSocket.open(gateway.port)
             stack.callback(device.hang_up)
             answer = await device.connect(None, CLI, Credentials(token=GATEWAY_TOKEN))

@@ -21,6 +21,7 @@ class Guest:
 
     def __init__(self) -> None:
         self.ended: bytes | None = None
+        self.is_open = True
 
     def abort(self) -> None:
         self.ended = b""
@@ -72,6 +73,15 @@ class TestOfOneAddress:
         assert (first.ended, second.ended, third.ended) == (FULL_FOR_ADDRESS, None, None)
         assert house.counted == {"address": 1}
         assert house.arrivals.here == 2
+
+    def test_nobody_makes_room_who_is_not_open_yet(self) -> None:
+        house = House()
+        guests = [house.comes() for _ in range(2)]
+        guests[0].is_open = guests[1].is_open = False
+        assert house.room.refusal(HERE) == FULL_FOR_ADDRESS
+        guests[1].is_open = True
+        house.comes()
+        assert [one.ended for one in guests] == [None, FULL_FOR_ADDRESS]
 
     def test_who_is_idle_makes_room(self) -> None:
         house = House()
