@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -44,9 +44,11 @@ from shared.messages import (
 from shared.observability.metrics import Children
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from services.approval.metrics import Metrics
+    from services.approval.places import Places
     from services.approval.store import Held, Store
     from services.approval.tokens import TokenKeys
     from shared.bus.responder import Reply
@@ -76,8 +78,10 @@ class Admissions:
         draws: grants.Draws,
         limits: PendingLimits,
         metrics: Metrics,
+        places: Places,
     ) -> None:
         self._store = store
+        self._places = places
         self._ledger = ledger
         self._keys = keys
         self._draws = draws
@@ -88,7 +92,7 @@ class Admissions:
     async def replies(self, questions: Sequence[Admission]) -> list[Reply | asyncio.Future[Reply]]:
         """Answer questions that came together; None where the outcome is not known.
 
-        What needs a commit is answered later, so that nobody waits for another's write.
+        What needs a commit is answered later, so that nobody waits for another's write, or is BUSY.
         """
         addresses = [limit_key(question.address) for question in questions]
         try:
@@ -107,7 +111,7 @@ class Admissions:
     def _reply(
         self, question: Admission, head: Change, held: Held, guard: Guard, now_ms: int
     ) -> Reply | asyncio.Future[Reply]:
-        """Judge by what was read; what has to be written goes on as a task."""
+        """Judge by what was read; what has to be written waits for a place."""
         if question.trusted:
             guard = NOTHING_HELD
         question = without_locked_secret(question, guard, now_ms)
@@ -120,15 +124,15 @@ class Admissions:
             locked = Locked(head, locked_ms)
             if not guard.unlocked(guessed, now_ms):
                 return self._told(question, locked)
-            return asyncio.ensure_future(self._failed(question, guessed, locked))
+            return self._places.reply(partial(self._failed, question, guessed, locked))
         if denied and guessed:
             mismatch = Denied(head, "device-token-mismatch")
-            return asyncio.ensure_future(self._failed(question, guessed, mismatch))
+            return self._places.reply(partial(self._failed, question, guessed, mismatch))
         if guessed or guard.holds(proven_with(question)):
-            return asyncio.ensure_future(self._accounted(question, head, held))
+            return self._places.reply(partial(self._accounted, question, head, held))
         if isinstance(verdict, policy.Deny) or verdict.changed is None:
             return self._told(question, self._said(question, verdict, head))
-        return asyncio.ensure_future(self._written(question, head, held))
+        return self._places.reply(partial(self._written, question, head, held))
 
     async def _failed(
         self, question: Admission, guessed: list[str], answer: Locked | Denied

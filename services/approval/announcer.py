@@ -18,16 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.approval.metrics import Metrics
-    from services.approval.registry import Registry
     from services.approval.store import Store
     from shared.clock import Clock
 
 ALIVE_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 3.0
 """After so long without a write that came through, this replica takes no questions."""
-EXPIRY_ROUNDS: Final = 5
-"""Every how many rounds void requests are ended, and Redis is asked about itself."""
-EXPIRED_PER_ROUND: Final = 100
+LOOK_SECONDS: Final = 5.0
+"""How long nothing is asked between two looks at how durable Redis is."""
 LEAVE_SECONDS: Final = 0.25
 """How long it takes until gateways have heard that this replica leaves, and ask others."""
 GONE_SECONDS: Final = 0.5
@@ -35,21 +33,19 @@ GONE_SECONDS: Final = 0.5
 
 
 class Announcer:
-    """The one recurring task of the approval service."""
+    """Two recurring tasks: `run` announces, and waits for nothing else; `watch` looks at Redis."""
 
     def __init__(
         self,
         *,
         boot_id: str,
         store: Store,
-        registry: Registry,
         tell: Callable[[Alive], None],
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._boot_id = boot_id
         self._store = store
-        self._registry = registry
         self._tell = tell
         self._metrics = metrics
         self._clock = clock
@@ -101,42 +97,49 @@ class Announcer:
         self._tell(Alive(self._boot_id, ready=False))
         await asyncio.sleep(LEAVE_SECONDS)
 
-    async def stop(self, task: asyncio.Task[None]) -> None:
-        """End the task that announces, and write down that this replica is there no more."""
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    async def stop(self, *tasks: asyncio.Task[None]) -> None:
+        """End the recurring tasks, and write down that this replica is there no more."""
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(RegistryError, TimeoutError):
             async with asyncio.timeout(GONE_SECONDS):
                 await self._store.write_gone(self._boot_id)
 
     async def run(self) -> None:
         """Announce until cancelled."""
-        rounds = 0
         due = self._clock.monotonic()
         while True:
             late = max(0.0, self._clock.monotonic() - due)
             self.milliseconds = late * 1000
             self._metrics.loop_delay.set(late)
             try:
-                await self._round(rounds)
+                await self._round()
             except RegistryError as error:
                 self._failed(str(error))
             except Exception:  # noqa: BLE001 (whatever it was, the next round comes)
                 self._log.exception("announcing failed")
-            rounds += 1
             due = max(due + ALIVE_SECONDS, self._clock.monotonic())
             await asyncio.sleep(due - self._clock.monotonic())
 
-    async def _round(self, rounds: int) -> None:
+    async def watch(self) -> None:
+        """Look at Redis until cancelled; while it is away, `run` says so, and this does not."""
+        while True:
+            seconds = LOOK_SECONDS
+            try:
+                await self._look_at_redis()
+            except RegistryError:
+                seconds = ALIVE_SECONDS
+            except Exception:  # noqa: BLE001 (whatever it was, the next look comes)
+                self._log.exception("looking at Redis failed")
+            await asyncio.sleep(seconds)
+
+    async def _round(self) -> None:
         await self._store.write_alive(self._boot_id)
         self._trouble = ""
         self._failing = False
         self._written_at = self._clock.monotonic()
         self._tell(Alive(self._boot_id, ready=self.fresh and not self._leaving))
-        if rounds % EXPIRY_ROUNDS == 0:
-            await self._look_at_redis()
-            await self._registry.expire(EXPIRED_PER_ROUND)
 
     def _failed(self, why: str) -> None:
         if not self._failing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,12 @@ from services.approval.announcer import Announcer
 from services.approval.api import add_routes
 from services.approval.door import Door
 from services.approval.events import Events
+from services.approval.expiry import Expiry
 from services.approval.grants import Draws
 from services.approval.ledger import Ledger
 from services.approval.methods import Methods
 from services.approval.metrics import Metrics
+from services.approval.places import Places
 from services.approval.questions import Questions
 from services.approval.registry import Registry
 from services.approval.store import Store
@@ -49,6 +52,9 @@ if TYPE_CHECKING:
     from shared.messages import News
 
 STORE_CONNECTIONS_LIMIT = 8
+"""Connections to Redis for questions (at most PLACES of them at once), HTTP and expiry."""
+LEASE_CONNECTIONS_LIMIT = 4
+"""Connections for beats and for the announcement of life, which nothing else may take."""
 STORE_TIMEOUT_SECONDS = 2.0
 _DRAWS = Draws(request_id=draw_request_id, token_id=draw_token_id, epoch=draw_epoch)
 ANSWER_SECONDS = 2.0
@@ -73,7 +79,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     metrics.watch_tasks()
 
     counts = BusCounts(metrics.bus)
-    client, reads, renewal = _clients(common.redis_url, clock)
+    client, lease, reads, renewal = _clients(common.redis_url, clock)
 
     def on_message(channel: str, message: Opened) -> None:
         if channel == NEWS:
@@ -84,7 +90,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         elif announcer.fresh:
             responder.deliver(message)
 
-    store = Store(client, clock, reads.mget)
+    store = Store(client, clock, reads.mget, lease)
     envelope = Envelope(tuple(common.bus_secrets), boot_id)
     bus = RedisBus(
         common.redis_url,
@@ -115,26 +121,19 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
             told.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     ledger = Ledger(store, tell)
-    ttl_ms = int(settings.pending_ttl_seconds * 1000)
-    registry = Registry(store, ledger, _DRAWS, ttl_ms=ttl_ms)
+    registry = Registry(store, ledger, _DRAWS, ttl_ms=settings.pending_ttl_ms)
     events = Events(registry, metrics)
-    keys = TokenKeys(settings.token_secrets)
-    admissions = Admissions(
-        store=store,
-        ledger=ledger,
-        keys=keys,
-        draws=_DRAWS,
-        limits=PendingLimits(
-            ttl_ms=ttl_ms,
-            most=settings.pending_limit,
-            most_per_address=settings.pending_limit_per_address,
-        ),
-        metrics=metrics,
-    )
-    questions = Questions(admissions, Methods(registry, store, keys, metrics), store, metrics)
+    questions = _questions(settings, store, ledger, registry, metrics)
     responder = Responder(bus.publish, envelope, questions.handle, count=counts)
-    announcer = Announcer(
-        boot_id=boot_id, store=store, registry=registry, tell=tell, metrics=metrics, clock=clock
+    announcer = Announcer(boot_id=boot_id, store=store, tell=tell, metrics=metrics, clock=clock)
+
+    expiry = Expiry(
+        store,
+        ledger,
+        ttl_ms=settings.pending_ttl_ms,
+        ready=lambda: announcer.fresh,
+        clock=clock,
+        chance=random.Random(),  # noqa: S311 (spread)
     )
 
     ops = OpsViews(
@@ -149,17 +148,18 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
 
     async def run(_app: web.Application) -> AsyncIterator[None]:
         await bus.start()
-        task = asyncio.create_task(announcer.run(), name="announcer")
+        announcing = [asyncio.create_task(one) for one in (announcer.run(), announcer.watch())]
+        expiring = asyncio.create_task(expiry.run(), name="expiry")
         yield
-        await announcer.stop(task)
-        await responder.stop(ANSWER_SECONDS)
+        await announcer.stop(*announcing)
+        await asyncio.gather(expiry.stop(expiring), responder.stop(ANSWER_SECONDS))
         await bus.stop()
         await reads.close()
         await client.aclose()
+        await lease.aclose()
 
-    app = web.Application()
+    app = web.Application(middlewares=[notice_asked])
     app.cleanup_ctx.append(run)
-    app.middlewares.append(notice_asked)
     add_routes(
         app,
         registry=registry,
@@ -174,18 +174,47 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     return Approval(app, ops.ops_app(), metrics, announcer.leave)
 
 
-def _clients(redis_url: str, clock: Clock) -> tuple[Redis, Reads, Renewal]:
-    """Return a client for all commands, a quicker way to read, and what renews connections."""
+def _questions(
+    settings: Settings, store: Store, ledger: Ledger, registry: Registry, metrics: Metrics
+) -> Questions:
+    """Put together what answers gateways."""
+    keys = TokenKeys(settings.token_secrets)
+    places = Places()
+    admissions = Admissions(
+        store=store,
+        ledger=ledger,
+        keys=keys,
+        draws=_DRAWS,
+        limits=PendingLimits(
+            ttl_ms=settings.pending_ttl_ms,
+            most=settings.pending_limit,
+            most_per_address=settings.pending_limit_per_address,
+        ),
+        metrics=metrics,
+        places=places,
+    )
+    methods = Methods(registry, store, keys, metrics)
+    return Questions(admissions, methods, store, metrics, places)
+
+
+def _clients(redis_url: str, clock: Clock) -> tuple[Redis, Redis, Reads, Renewal]:
+    """Return a client for all commands, one for leases, a quicker way to read for questions.
+
+    And what gives up all their connections once Redis says that it is no master.
+    """
     renewal = Renewal(clock, structlog.get_logger("approval"), log_events.DEMOTED.name)
-    client = make_client(
-        redis_url,
-        max_connections=STORE_CONNECTIONS_LIMIT,
-        timeout_seconds=STORE_TIMEOUT_SECONDS,
-        renewal=renewal,
+    client, lease = (
+        make_client(
+            redis_url,
+            max_connections=limit,
+            timeout_seconds=STORE_TIMEOUT_SECONDS,
+            renewal=renewal,
+        )
+        for limit in (STORE_CONNECTIONS_LIMIT, LEASE_CONNECTIONS_LIMIT)
     )
     reads = Reads(client, STORE_TIMEOUT_SECONDS)
     renewal.hold(reads.close)
-    return client, reads, renewal
+    return client, lease, reads, renewal
 
 
 def _is_change(news: bytes) -> bool:

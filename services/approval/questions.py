@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,17 +32,24 @@ if TYPE_CHECKING:
     from services.approval.admissions import Admissions
     from services.approval.methods import Methods
     from services.approval.metrics import Metrics
+    from services.approval.places import Places
     from services.approval.store import Store
     from shared.bus.responder import Question, Reply
     from shared.messages import Question as AnyQuestion
 
 
 class Questions:
-    """Answers one message of questions at a time."""
+    """Answers one message of questions at a time; beats wait for none of those that write."""
 
     def __init__(
-        self, admissions: Admissions, methods: Methods, store: Store, metrics: Metrics
+        self,
+        admissions: Admissions,
+        methods: Methods,
+        store: Store,
+        metrics: Metrics,
+        places: Places,
     ) -> None:
+        self._places = places
         self._admissions = admissions
         self._methods = methods
         self._store = store
@@ -56,6 +64,8 @@ class Questions:
             one = self._decoded(question)
             if isinstance(one, Admission):
                 admissions[place] = one
+            elif isinstance(one, Call | Knock):
+                replies[place] = self._places.reply(partial(self._answered, question.sender, one))
             elif one is not None:
                 replies[place] = asyncio.ensure_future(self._answered(question.sender, one))
         if admissions:

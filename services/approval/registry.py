@@ -185,24 +185,6 @@ class Registry(Readings):
 
         return await self._settled(caller, once, Token)
 
-    async def expire(self, most: int) -> int:
-        """End requests that nobody asked for any more; returns how many."""
-        ended = 0
-        for device_id in await self._store.expired(self._store.now_ms(), most):
-            held = await self._held(device_id)
-            entry = Entry("expiry", self._store.now_ms())
-            pending = held.record.pending if held.record else None
-            if held.record is None or pending is None:
-                continue
-            if not pending.expired(entry.now_ms, self._ttl_ms):
-                continue
-            entry.replace(held, grants.without_pending(held.record), device_id)
-            entry.end_request(device_id, pending, EXPIRED)
-            entry.change("expired", device_id, pending=pending)
-            committed = await self._ledger.commit(entry)
-            ended += committed.outcome == "done"
-        return ended
-
     def _entry(self, caller: Caller) -> Entry:
         entry = Entry(caller.name, self._store.now_ms(), call_id=caller.call_id)
         if caller.has_record:

@@ -26,6 +26,11 @@ class Settings:
     pending_limit_per_address: int
     warnings: tuple[str, ...]
 
+    @property
+    def pending_ttl_ms(self) -> int:
+        """How long a request waits after it was last asked for, in milliseconds."""
+        return int(self.pending_ttl_seconds * 1000)
+
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Read all settings; raises SettingsError with every problem."""

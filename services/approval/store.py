@@ -102,15 +102,23 @@ ReadKeys = Callable[[list[str]], Awaitable[list[bytes | None]]]
 class Store:
     """Reads and changes what Redis keeps. Every method raises StoreUnavailable.
 
-    `mget` reads many keys at once, if there is a quicker way than the client's.
+    `mget` reads many keys at once, if there is a quicker way than the client's. What leases live on
+    (beats, and that this replica is alive) goes over the connections of `lease`, if it is given.
     """
 
-    def __init__(self, client: Redis, clock: Clock, mget: ReadKeys | None = None) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        clock: Clock,
+        mget: ReadKeys | None = None,
+        lease: Redis | None = None,
+    ) -> None:
         self._client: Any = client  # its types cover bytes and text, ours are bytes
+        self._lease: Any = lease or client
         self._mget = mget or cast("ReadKeys", client.mget)
         self._clock = clock
         self._commit = client.register_script(_COMMIT)
-        self._beat = client.register_script(_BEAT)
+        self._beat = self._lease.register_script(_BEAT)
         self._lockout = client.register_script(_LOCKOUT)
         self._offset_ms: float | None = None
         self.has_replicas = False
@@ -130,7 +138,7 @@ class Store:
         now_ms = self.now_ms()
         began = self._clock.monotonic()
         async with reaching_redis():
-            pipeline = self._client.pipeline(transaction=False)
+            pipeline = self._lease.pipeline(transaction=False)
             pipeline.zadd(APPROVALS, {boot_id: now_ms})
             pipeline.zremrangebyscore(APPROVALS, "-inf", now_ms - ALIVE_KEPT_MS)
             pipeline.time()
@@ -140,12 +148,12 @@ class Store:
     async def write_gone(self, boot_id: str) -> None:
         """Write that this replica leaves."""
         async with reaching_redis():
-            await self._client.zrem(APPROVALS, boot_id)
+            await self._lease.zrem(APPROVALS, boot_id)
 
     async def _learn_time(self) -> None:
         began = self._clock.monotonic()
         async with reaching_redis():
-            time = await self._client.time()
+            time = await self._lease.time()
         self._learned(time, began)
 
     def _learned(self, time: tuple[int, int], began: float) -> None:

@@ -162,7 +162,7 @@ class Responder:
                         late.append(reply)
                         reply.add_done_callback(partial(self._put_late, sender, item))
                     elif reply is not None:
-                        answers.append(_answered(item, reply))
+                        answers.append(self._answered(item, reply))
                 self._put(sender, answers)
                 if late:
                     await asyncio.wait(late)
@@ -182,7 +182,13 @@ class Responder:
             self._count(counters.HANDLER_FAILURES)
             _log.error("bus_handler_failed", sender=sender, questions=1, exc_info=error)
         elif (reply := late.result()) is not None:
-            self._put(sender, [_answered(item, reply)])
+            self._put(sender, [self._answered(item, reply)])
+
+    def _answered(self, item: Item, reply: bytes | msgspec.Raw | Busy) -> ItemAnswer:
+        if reply is BUSY:
+            self._count(counters.QUESTIONS_BUSY)
+            return ItemAnswer(item.id, BUSY_STATUS)
+        return ItemAnswer(item.id, OK, msgspec.Raw(reply))
 
     def _put(self, sender: str, answers: list[ItemAnswer]) -> None:
         if not answers:
@@ -244,9 +250,3 @@ class Responder:
             self._count(counters.ANSWERS_LOST, answers, why="asker-gone")
         else:
             self._count(counters.ANSWERS_SENT, answers)
-
-
-def _answered(item: Item, reply: bytes | msgspec.Raw | Busy) -> ItemAnswer:
-    if reply is BUSY:
-        return ItemAnswer(item.id, BUSY_STATUS)
-    return ItemAnswer(item.id, OK, msgspec.Raw(reply))

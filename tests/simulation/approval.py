@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from random import Random
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from services.approval.admissions import Admissions, PendingLimits
+from services.approval.expiry import Expiry
 from services.approval.grants import Draws
 from services.approval.ledger import Ledger
 from services.approval.methods import Methods
+from services.approval.places import Places
 from services.approval.questions import Questions
 from services.approval.store import Store
 from services.approval.tokens import TokenKeys
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
     from tests.simulation.server import Server
     from tests.simulation.world import Process, World
 
-TTL_MS: Final = 3_600_000
+TTL_MS: Final = 6_000
+"""Short enough that requests expire within a run."""
 _METRICS: Final[Any] = NoMetrics()
 _KEYS: Final = TokenKeys(Secrets(("the token secret of the simulation",)))
 _LIMITS: Final = PendingLimits(ttl_ms=TTL_MS, most=100, most_per_address=50)
@@ -61,6 +65,7 @@ class ApprovalProcess:
         draws = Draws(request_id=self._draw, token_id=self._draw, epoch=self._draw)
         self.registry = variant.registry(self.store, ledger, draws, ttl_ms=TTL_MS)
         self.registry.count = process.count
+        places = Places()
         admissions = Admissions(
             store=self.store,
             ledger=ledger,
@@ -68,19 +73,27 @@ class ApprovalProcess:
             draws=draws,
             limits=_LIMITS,
             metrics=_METRICS,
+            places=places,
         )
         methods = Methods(self.registry, self.store, _KEYS, _METRICS)
-        questions = Questions(admissions, methods, self.store, _METRICS)
+        questions = Questions(admissions, methods, self.store, _METRICS, places)
         self._responder = Responder(
             self.bus.publish, self._envelope, questions.handle, loop=process.loop
         )
         self.announcer = variant.announcer(
             boot_id=boot_id,
             store=self.store,
-            registry=self.registry,
             tell=self._tell,
             metrics=_METRICS,
             clock=process.clock,
+        )
+        self._expiry = Expiry(
+            self.store,
+            ledger,
+            ttl_ms=TTL_MS,
+            ready=lambda: self.announcer.fresh,
+            clock=process.clock,
+            chance=Random(boot_id),
         )
         process.receive(self._start)
 
@@ -92,6 +105,8 @@ class ApprovalProcess:
     def _start(self) -> None:
         self.bus.start()
         self.process.start(self.announcer.run(), "announcer")
+        self.process.start(self.announcer.watch(), "watch")
+        self.process.start(self._expiry.run(), "expiry")
 
     def _draw(self) -> str:
         self._drawn += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -15,10 +16,12 @@ from services.approval.api import add_routes
 from services.approval.authority import OPERATOR
 from services.approval.door import Door
 from services.approval.events import Events
+from services.approval.expiry import Expiry
 from services.approval.grants import Draws
 from services.approval.ledger import Ledger
 from services.approval.methods import Methods
 from services.approval.metrics import Metrics
+from services.approval.places import Places
 from services.approval.registry import Registry
 from services.approval.settings import Settings, read_settings
 from services.approval.store import Store
@@ -89,6 +92,15 @@ class Replica:
         draws = Draws(request_id=draw_request_id, token_id=draw_token_id, epoch=draw_epoch)
         ttl_ms = int(settings.pending_ttl_seconds * 1000)
         self.registry: Final = registry or Registry(self.store, self.ledger, draws, ttl_ms=ttl_ms)
+        self.expiry: Final = Expiry(
+            self.store,
+            self.ledger,
+            ttl_ms=ttl_ms,
+            ready=lambda: self.health.ok,
+            clock=clock,
+            chance=random.Random(),
+        )
+        self.places: Final = Places()
         self.admissions: Final = Admissions(
             store=self.store,
             ledger=self.ledger,
@@ -98,6 +110,7 @@ class Replica:
                 ttl_ms, settings.pending_limit, settings.pending_limit_per_address
             ),
             metrics=self.metrics,
+            places=self.places,
         )
         self.methods: Final = Methods(self.registry, self.store, self.keys, self.metrics)
         self.events: Final = Events(self.registry, self.metrics, **(events or {}))

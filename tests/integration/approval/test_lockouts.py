@@ -195,7 +195,8 @@ class House:
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
         self._questions = [
-            Questions(one.admissions, one.methods, one.store, one.metrics) for one in replicas
+            Questions(one.admissions, one.methods, one.store, one.metrics, one.places)
+            for one in replicas
         ]
         self.asked = 0
 

@@ -79,7 +79,7 @@ class Way:
 
     def __post_init__(self) -> None:
         one = self.replica
-        self._questions = Questions(one.admissions, one.methods, one.store, one.metrics)
+        self._questions = Questions(one.admissions, one.methods, one.store, one.metrics, one.places)
 
     async def pair(self) -> None:
         """Have the command line's device paired, and keep its token."""

@@ -142,8 +142,8 @@ class TestApproving:
         clock.advance(TTL_SECONDS)
         assert await operator.pending_ids() == []
         if not lazily:
-            assert await here.registry.expire(10) == 1
-            assert await here.registry.expire(10) == 0
+            assert await here.expiry.end_void(10) == 1
+            assert await here.expiry.end_void(10) == 0
         reply = await operator.approve(asked.request_id)
         assert reply.problem(410, "request-expired") == {"requestId": asked.request_id}
 
@@ -155,7 +155,7 @@ class TestApproving:
         clock.advance(TTL_SECONDS - 1)
         await here.request(device.asks())
         clock.advance(TTL_SECONDS - 1)
-        assert await here.registry.expire(10) == 0
+        assert await here.expiry.end_void(10) == 0
         (await operator.approve(asked.request_id)).ok()
 
     async def test_what_had_expired_gets_a_new_id(

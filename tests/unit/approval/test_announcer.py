@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from structlog.testing import capture_logs
@@ -24,6 +25,9 @@ class Store:
 
     def __init__(self, writes: Sequence[bool]) -> None:
         self._writes = iter(writes)
+        self.hangs = False
+        self.away = False
+        self.looks = 0
         self.has_replicas = False
 
     async def write_alive(self, _boot_id: str) -> None:
@@ -34,17 +38,15 @@ class Store:
         return None
 
     async def info(self) -> dict[str, Any]:
-        return {}
+        self.looks += 1
+        if self.hangs:
+            await asyncio.get_running_loop().create_future()
+        if self.away:
+            raise StoreUnavailable("ConnectionError: refused")
+        return {"connected_slaves": 1}
 
     async def appendfsync(self) -> str | None:
         return "always"
-
-
-class Registry:
-    """Nothing ever expires."""
-
-    async def expire(self, _most: int) -> None:
-        return None
 
 
 def warned(*writes: bool) -> list[tuple[float, str]]:
@@ -55,7 +57,6 @@ def warned(*writes: bool) -> list[tuple[float, str]]:
         announcer = Announcer(
             boot_id="here",
             store=Store(writes),  # type: ignore[arg-type]  # as much of one as is used
-            registry=Registry(),  # type: ignore[arg-type]
             tell=told.append,
             metrics=Metrics(),
             clock=clock,
@@ -95,7 +96,6 @@ class TestLeaving:
             announcer = Announcer(
                 boot_id="here",
                 store=Store([True] * 5),  # type: ignore[arg-type]  # as much of one as is used
-                registry=Registry(),  # type: ignore[arg-type]
                 tell=told.append,
                 metrics=Metrics(),
                 clock=clock,
@@ -120,3 +120,48 @@ class TestLeaving:
         assert [one.ready for one in after] == [False] * 3
         assert fresh, "what comes is still answered"
         assert took == LEAVE_SECONDS
+
+
+class TestLooking:
+    def test_a_look_that_hangs_holds_up_no_announcement(self) -> None:
+        async def scenario(clock: FakeClock) -> list[float]:
+            store = Store([True] * 9)
+            store.hangs = True
+            told: list[float] = []
+            announcer = Announcer(
+                boot_id="here",
+                store=store,  # type: ignore[arg-type]
+                tell=lambda _alive: told.append(clock.monotonic()),
+                metrics=Metrics(),
+                clock=clock,
+            )
+            running = [asyncio.create_task(one) for one in (announcer.run(), announcer.watch())]
+            await asyncio.sleep(8.5 * ALIVE_SECONDS)
+            assert store.looks == 1
+            await announcer.stop(*running)
+            return [round(later - before, 3) for before, later in itertools.pairwise(told)]
+
+        assert run_virtual(scenario) == [ALIVE_SECONDS] * 8
+
+    def test_it_is_done_anew_and_says_nothing_while_redis_is_away(self) -> None:
+        async def scenario(_clock: FakeClock) -> tuple[bool, bool]:
+            store = Store([])
+            store.away = True
+            announcer = Announcer(
+                boot_id="here",
+                store=store,  # type: ignore[arg-type]
+                tell=lambda _alive: None,
+                metrics=Metrics(),
+                clock=_clock,
+            )
+            with capture_logs() as logs:
+                watching = asyncio.create_task(announcer.watch())
+                await asyncio.sleep(0.1)
+                unknown = store.has_replicas
+                store.away = False
+                await asyncio.sleep(ALIVE_SECONDS)
+                await announcer.stop(watching)
+            assert logs == []
+            return unknown, store.has_replicas
+
+        assert run_virtual(scenario) == (False, True)

@@ -87,6 +87,7 @@ class TestAnswering:
             approval.ask(*range(4))
             await turns()
             assert approval.answers() == [[(1, "busy", None), (2, "ok", True), (3, "ok", False)]]
+            assert approval.counts.of[counters.QUESTIONS_BUSY,] == 1
             approval.replies = [None]
             approval.ask(1)
             await turns()

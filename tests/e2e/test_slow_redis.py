@@ -1,0 +1,74 @@
+"""A slow Redis and many newcomers: who is in stays in, and who is not let in is told why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from shared.device.client import DeviceClient
+from shared.device.handshake import Refused
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI
+from tests.e2e.people import pair
+from tests.support.fault_proxy import FaultProxy
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from tests.conftest import StartStack
+
+DELAY_SECONDS: Final = 0.1
+"""Each way: what Redis in another region is away at most."""
+NEWCOMERS: Final = 80
+"""How many knock at a time, each with a new key: far more than six commits at a time carry."""
+REQUESTS: Final = 400
+"""So many requests take several leases to write."""
+LEASE_SECONDS: Final = 5
+"""Short, so that a lease that is not kept alive ends within the test."""
+
+
+@pytest.mark.timeout(150)
+async def test_newcomers_cost_nobody_the_lease(start_stack: StartStack) -> None:
+    flood = {"PENDING_LIMIT": "5000", "PENDING_LIMIT_PER_ADDRESS": "5000"}
+    house = start_stack(
+        approvals=1,
+        gateways=1,
+        approval_env=flood,
+        gateway_env={
+            "LEASE_SECONDS": str(LEASE_SECONDS),
+            "GATEWAY_PREAUTH_LIMIT_PER_ADDRESS": "1000",
+        },
+    )
+    (approval,), (gateway,) = house.approvals, house.gateways
+    outcomes: Counter[str] = Counter()
+
+    async def knock_for_ever() -> None:
+        while True:
+            async with DeviceClient(
+                gateway.ws_url, DeviceKey.generate(), CLI, token=house.gateway_token
+            ) as newcomer:
+                told = await newcomer.connect()
+                assert isinstance(told, Refused)
+                outcomes[told.code] += 1
+
+    async with FaultProxy(house.redis.port) as relay:
+        url = house.redis.approval_url.replace(f":{house.redis.port}/", f":{relay.port}/")
+        await asyncio.to_thread(approval.restart, REDIS_URL=url)
+        await gateway.until_ready()
+        inside, _ = await (await pair(house)).stays(gateway)
+        async with inside:
+            relay.delay(DELAY_SECONDS)
+            knocking = [asyncio.create_task(knock_for_ever()) for _ in range(NEWCOMERS)]
+            await until(
+                lambda: outcomes["NOT_PAIRED"] > REQUESTS or not inside.is_open,
+                "their requests are written",
+                seconds=100,
+            )
+            assert inside.is_open
+            for one in knocking:
+                one.cancel()
+            await asyncio.gather(*knocking, return_exceptions=True)
+    assert outcomes["UNAVAILABLE"], outcomes
+    assert outcomes["NOT_PAIRED"], outcomes

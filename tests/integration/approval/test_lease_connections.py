@@ -1,0 +1,54 @@
+"""What leases live on waits for nobody: not for admissions, not for HTTP."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from services.approval.errors import StoreUnavailable
+from services.approval.store import Store
+from shared.bus.redis import make_client
+from shared.messages import BeatQuestion, Change
+from tests.support.clock import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from redis.asyncio import Redis
+
+    from tests.support.redis import RedisServer
+
+TAKEN_SECONDS = 0.2
+"""How long a connection is waited for in these tests."""
+
+
+@pytest.fixture
+async def clients(redis_server: RedisServer) -> AsyncIterator[tuple[Redis, Redis]]:
+    """Return a client whose only connection is taken, and one for leases."""
+    async with AsyncExitStack() as stack:
+        taken, lease = (
+            make_client(redis_server.approval_url, max_connections=1, timeout_seconds=TAKEN_SECONDS)
+            for _ in range(2)
+        )
+        stack.push_async_callback(taken.aclose)
+        stack.push_async_callback(lease.aclose)
+        pool: Any = taken.connection_pool  # its types are incomplete
+        stack.push_async_callback(pool.release, await pool.get_connection())
+        yield taken, lease
+
+
+async def test_beats_and_life_get_through_where_all_other_connections_are_taken(
+    clients: tuple[Redis, Redis],
+) -> None:
+    taken, lease = clients
+    store = Store(taken, FakeClock(), lease=lease)
+    with pytest.raises(StoreUnavailable):
+        await store.count_paired()
+    await store.write_alive("here")
+    answer = await store.beat(
+        "a gateway", BeatQuestion(7, Change(), booted=False, builds_on=0, connections=0)
+    )
+    assert answer.beat_id == 7
+    await store.write_gone("here")
