@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shlex
 import sys
 import time
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from shared import calling
 from shared.device import report
 from shared.device.client import DeviceClient
 from shared.device.errors import DeviceClientError
@@ -34,6 +36,9 @@ UNREACHABLE: Final = 2
 INTERRUPTED: Final = 130
 
 DEFAULT_URL: Final = "ws://127.0.0.1:18789"
+DEFAULT_APPROVAL_URL: Final = "http://127.0.0.1:18790"
+APPROVAL_URL_NAME: Final = "APPROVAL_URL"
+SECRETS_FILE: Final = Path(".data/secrets.env")
 TOKEN_NAME: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105 (the name of a setting)
 
 
@@ -60,6 +65,7 @@ async def _connect(given: argparse.Namespace, state: DeviceState) -> int:
     rows = [
         ("gateway", given.url),
         ("device", state.key.device_id),
+        ("", f"fingerprint {report.fingerprint(state.key.device_id)}"),
         ("key", f"{given.state}"),
         ("came with", offered),
         ("origin", origin or ""),
@@ -76,7 +82,7 @@ async def _connect(given: argparse.Namespace, state: DeviceState) -> int:
             if outcome.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH":
                 state.keep_token(given.url, role, "")
                 state.save(given.state)
-            _say(report.refused(outcome, rows))
+            _say(report.refused(outcome, rows, _approval(given)))
             return REFUSED
         if outcome.device_token:
             state.keep_token(given.url, role, outcome.device_token)
@@ -130,6 +136,20 @@ def _credentials(
     return Credentials(), "no secret"
 
 
+def _approval(given: argparse.Namespace) -> report.Approval:
+    """Return where to approve: what is known is what `make run` starts, and this environment."""
+    command = f"{calling.latchkey()} devices approve"
+    if given.secrets != SECRETS_FILE:
+        command += f" --secrets {shlex.quote(str(given.secrets))}"
+    page = report.Approval().page
+    url = os.environ.get(APPROVAL_URL_NAME, "").rstrip("/")
+    if url or given.url == DEFAULT_URL:
+        page = f"{url or DEFAULT_APPROVAL_URL}/setup"
+    else:
+        command = f"{APPROVAL_URL_NAME}=... {command}"
+    return report.Approval(page, command)
+
+
 def _own_origin(url: str) -> str:
     """Return the origin of a page that the gateway itself serves."""
     parts = urlsplit(url)
@@ -162,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
         "--secrets",
         metavar="FILE",
         type=Path,
-        default=Path(".data/secrets.env"),
+        default=SECRETS_FILE,
         help="where it stands otherwise (default .data/secrets.env, which `make run` writes)",
     )
     add(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shared.device.errors import NoAnswerError, UnreachableError
 
@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from shared.device.errors import DeviceClientError
     from shared.device.handshake import Admitted, Close, Refused
 
-WIDTH_COLUMNS: Final = 88
+WIDTH_COLUMNS: Final = 79
 
 _AT_REFUSAL: Final = {
     "PAIRING_REQUIRED": (
-        "Approve request {request_id} in Manage Devices, then run this again: the key stays the "
+        "Approve request {request_id} in Manage Devices ({page}), or with\n"
+        "  {approve}\n"
+        "Nothing is broken: a person has to say yes, once. Then run this again: the key stays the "
         "same, so the gateway will know the device."
     ),
     "AUTH_TOKEN_MISSING": (
@@ -116,7 +118,14 @@ def admitted(outcome: Admitted, rows: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def refused(outcome: Refused, rows: Sequence[tuple[str, str]]) -> str:
+class Approval(NamedTuple):
+    """Where a person says yes: the page, and the command that wants a request id behind it."""
+
+    page: str = "/setup of the approval service"
+    command: str = "latchkey devices approve"
+
+
+def refused(outcome: Refused, rows: Sequence[tuple[str, str]], approval: Approval) -> str:
     """Say that the device is not in, why, and what to do."""
     codes = " / ".join(dict.fromkeys(code for code in (outcome.code, outcome.detail_code) if code))
     reason = outcome.details.get("reason", "")
@@ -130,7 +139,7 @@ def refused(outcome: Refused, rows: Sequence[tuple[str, str]]) -> str:
             ("connection", outcome.connection_id),
             ("closed", said(outcome.close) if outcome.close else "not yet"),
         ],
-        advice(outcome),
+        advice(outcome, approval),
     )
 
 
@@ -152,13 +161,16 @@ def ended(close: Close, seconds: float) -> str:
     return _block(f"Closed after {seconds:.1f} s: {said(close)}", [], _AT_CLOSE.get(close.code, ""))
 
 
-def advice(outcome: Refused) -> str:
+def advice(outcome: Refused, approval: Approval | None = None) -> str:
     """Return what a person should do about a refusal; empty where there is nothing to say."""
     if outcome.error is None:
         return _AT_CLOSE.get(outcome.close.code, "") if outcome.close else ""
     wait_ms = outcome.retry_after_ms
+    page, command = approval or Approval()
     values = {
         "request_id": outcome.request_id,
+        "page": page,
+        "approve": f"{command} {outcome.request_id}",
         "retry_after": f" in {wait_ms / 1000:.0f} s" if wait_ms else " in a few seconds",
         "dependency": str(outcome.details.get("dependency", "something it depends on")),
     }
@@ -176,6 +188,11 @@ def said(close: Close) -> str:
     return f"{close.code} {close.reason}".rstrip()
 
 
+def fingerprint(device_id: str) -> str:
+    """Return the first 64 bits of a device id, to compare by eye with what a person is shown."""
+    return " ".join(device_id[at : at + 4] for at in range(0, 16, 4))
+
+
 def printable(text: str) -> str:
     """Escape whatever could move the cursor, colour the terminal, or turn the writing round."""
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
@@ -188,5 +205,8 @@ def _block(title: str, rows: Sequence[tuple[str, str]], what_to_do: str = "") ->
     lines += [f"  {name:<{width}}  {value}" for name, value in known]
     if what_to_do:
         lines.append("")
-        lines += textwrap.wrap(f"What to do: {printable(what_to_do)}", WIDTH_COLUMNS)
+        for line in f"What to do: {what_to_do}".split("\n"):
+            typed = line.startswith("  ")
+            said = printable(line)
+            lines += ["", said, ""] if typed else textwrap.wrap(said, WIDTH_COLUMNS)
     return "\n".join(lines) + "\n"

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from services.approval.cli.root import latchkey
+import sys
+from typing import Final
+
+from shared import calling
+
+_OURS: Final = frozenset({"services", "shared"})
 
 
 def main() -> None:
     """Run the command; never returns."""
-    latchkey(prog_name="latchkey")
+    try:
+        from services.approval.cli.root import latchkey  # noqa: PLC0415 (it may not be installed)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in _OURS:
+            raise
+        sys.exit(
+            f"Latchkey is not installed here yet (no module {error.name}).\n"
+            f"In {calling.LAUNCHER.parents[1]} run once: make run (or make secrets)"
+        )
+    latchkey(prog_name=calling.latchkey())
 
 
 if __name__ == "__main__":

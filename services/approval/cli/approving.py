@@ -13,6 +13,7 @@ from services.approval.cli.desk import Desk, at_desk
 from services.approval.cli.errors import CommandError, Misused, Refused
 from services.approval.cli.exits import Exit
 from services.approval.cli.finding import request_named
+from services.approval.cli.typed import Command, typed
 from services.approval.cli.waiting import WAIT_SECONDS, Online, asks_again, until_online
 from services.approval.cli.words import replica_name
 
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from services.approval.cli.client import ApprovalClient
 
 NOT_BLINDLY: Final = (
-    "--latest --yes would approve unseen: somebody else's request may be newer than yours",
-    "Name the request that you saw: latchkey devices approve REQUEST-ID --yes",
+    "--latest --yes would approve unseen: somebody else's request may be newer than yours"
 )
 
 
@@ -42,12 +42,13 @@ class Done(msgspec.Struct, rename="camel", frozen=True):
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   latchkey devices approve --latest           show the newest request, and ask
   latchkey devices approve 220dd984           the same for one request
   latchkey devices approve 220dd984-79b3-4860-a084-c16f321f9dec --yes
-"""
+""",
 )
 @click.argument("request_id", metavar="[REQUEST-ID]", required=False)
 @click.option("--latest", is_flag=True, help="Take the newest request; it is shown first.")
@@ -71,11 +72,11 @@ async def approve(
     Shows the request and asks. Without --yes, the first eight characters of a REQUEST-ID will do.
     """
     if latest and yes:
-        raise Misused("latest-is-not-a-name", *NOT_BLINDLY)
+        how = typed("devices approve REQUEST-ID --yes")
+        raise Misused("latest-is-not-a-name", NOT_BLINDLY, f"Name the request that you saw: {how}")
     if latest == (request_id is not None):
-        raise Misused(
-            "which-request", "name a request, or say --latest", "latchkey devices list shows them."
-        )
+        shows = f"{typed('devices list')} shows them."
+        raise Misused("which-request", "name a request, or say --latest", shows)
     async with desk.approval() as approval:
         selected, known = await _selected(approval, request_id)
         if selected is None:
@@ -97,7 +98,7 @@ async def _approve(
 ) -> int:
     """Show the request, have it confirmed, approve it by its id, and wait for the device."""
     output = desk.output
-    command = f"latchkey devices approve {selected.request_id} --yes"
+    command = typed(f"devices approve {selected.request_id} --yes")
     if output.as_json and not yes:
         output.document(Preview(selected, command))
         return Exit.NOT_CONFIRMED
@@ -142,8 +143,8 @@ async def _say_whether_online(
     except CommandError:
         again = None
     if again is not None:
-        say("It asks for something else now. Look at it: ")
-        say(f"  latchkey devices approve {again.request_id}")
+        say("It asks for something else now. Look at it:")
+        say("  " + typed(f"devices approve {again.request_id}"))
         return
     say(f"It has not connected within {seconds:g} s. It is approved all the same:")
     say("press Connect in its dashboard, or run its command again.")
@@ -170,14 +171,7 @@ async def _approve_again(desk: Desk, approval: ApprovalClient, request_id: str) 
     try:
         approved = await approval.approve(request_id)
     except Refused as refused:
-        if refused.name == "unknown-request":
-            raise Refused(
-                refused.name,
-                "no request of this id waits",
-                "`latchkey devices list` shows those that do. A request ends after an hour without"
-                " a retry.",
-            ) from None
-        raise
+        raise _known(refused) from None
     if desk.output.as_json:
         desk.output.document(Done(approved.request_id, approved.device, None))
     else:
@@ -185,18 +179,33 @@ async def _approve_again(desk: Desk, approval: ApprovalClient, request_id: str) 
     return Exit.OK
 
 
-@click.command(epilog="\b\nExample:\n  latchkey devices reject 220dd984\n")
+@click.command(cls=Command, epilog="\b\nExample:\n  latchkey devices reject 220dd984\n")
 @click.argument("request_id", metavar="REQUEST-ID")
 @at_desk
 async def reject(desk: Desk, *, request_id: str) -> None:
     """Refuse a request; the device may ask again."""
     async with desk.approval() as approval:
         selected = request_named(request_id, await approval.pending())
-        rejected = await approval.reject(selected.request_id if selected else request_id)
+        try:
+            rejected = await approval.reject(selected.request_id if selected else request_id)
+        except Refused as refused:
+            raise _known(refused) from None
     if desk.output.as_json:
         desk.output.document(rejected)
     else:
         desk.output.line(f"Rejected {rejected.device_id}.")
+
+
+def _known(refused: Refused) -> Refused:
+    """Say of a request that is not known where those that wait are to be seen."""
+    if refused.name != "unknown-request":
+        return refused
+    return Refused(
+        refused.name,
+        "no request of this id waits",
+        f"`{typed('devices list')}` shows those that do; a device's own id is another. A request"
+        " ends after an hour without a retry.",
+    )
 
 
 def _now_ms() -> int:

@@ -9,6 +9,7 @@ import click
 
 from services.approval import objects
 from services.approval.cli.desk import Desk, at_desk
+from services.approval.cli.typed import Command
 from services.approval.cli.words import moment, safe
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ PAGE_ENTRIES: Final = 1000
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   latchkey audit                              the last 20 entries
   latchkey audit --after 41 --limit 100       what came after number 41
   latchkey audit --device eb62a6715dee
-"""
+""",
 )
 @click.option("--after", type=click.IntRange(0), help="Entries after this number, oldest first.")
 @click.option("--device", "device_id", help="Only of this device: its id, or how it begins.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,7 @@ import msgspec
 from services.approval import backups
 from services.approval.cli.desk import Desk, at_desk
 from services.approval.cli.errors import Refused
+from services.approval.cli.typed import Command, typed
 from services.approval.operations import PART_LIMIT_DEVICES, RestorePart
 
 if TYPE_CHECKING:
@@ -48,11 +50,12 @@ class Restored(msgspec.Struct, frozen=True):
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   latchkey backup latchkey-$(date +%F).jsonl
   latchkey backup nightly.jsonl --replace --json
-"""
+""",
 )
 @click.argument("file", type=_FILE)
 @click.option("--replace", is_flag=True, help="Write over FILE if it is there.")
@@ -77,11 +80,12 @@ async def backup(desk: Desk, *, file: Path, replace: bool) -> None:
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   latchkey restore latchkey-2026-11-22.jsonl
   latchkey restore nightly.jsonl --yes --json
-"""
+""",
 )
 @click.argument("file", type=_FILE)
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -97,7 +101,7 @@ async def restore(desk: Desk, *, file: Path, yes: bool) -> None:
     async with desk.approval() as approval:
         about = f"{len(found.devices)} devices, as they were at {made} (change {found.number})"
         question = f"Restore {about}, at {approval.url}?"
-        desk.confirm(question, yes=yes, how=f"latchkey restore {file} --yes")
+        desk.confirm(question, yes=yes, how=typed(f"restore {shlex.quote(str(file))} --yes"))
         skipped = await _restored(approval, found)
     done = Restored(str(file), len(found.devices) - skipped, skipped)
     if desk.output.as_json:

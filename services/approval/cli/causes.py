@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_COMMAND: Final = "latchkey"
+
+
 class Cause(NamedTuple):
     """One cause: its name, what a user sees, what that means, and how it is cured."""
 
@@ -21,14 +24,17 @@ class Cause(NamedTuple):
     cure: str
 
     def filled(self, values: Mapping[str, str]) -> tuple[str, str]:
-        """Return meaning and cure with these values; what is not known stands as `A-NAME`."""
+        """Return meaning and cure with these values; what is not known stands as `A-NAME`.
+
+        `latchkey` is how the command is called, by its name unless told otherwise.
+        """
         known = _Known(values)
         return self.meaning.format_map(known), self.cure.format_map(known)
 
 
 class _Known(dict[str, str]):
     def __missing__(self, name: str) -> str:
-        return name.upper().replace("_", "-")
+        return _COMMAND if name == _COMMAND else name.upper().replace("_", "-")
 
 
 # The way to the address.
@@ -273,34 +279,34 @@ PAIRING_REQUIRED: Final = Cause(
     "pairing-required",
     "close code 1008 `pairing required: device is not approved yet`; `Approve this browser`",
     "Everything works, and a person has to say yes to this device, once for all replicas.",
-    "`latchkey devices approve {request_id}`, or Manage Devices (`/setup` of the approval service);"
-    " the dashboard then connects on its own, a command has to be run again.",
+    "`{latchkey} devices approve {request_id}`, or Manage Devices (`/setup` of the approval"
+    " service); the dashboard then connects on its own, a command has to be run again.",
 )
 SCOPES_PENDING: Final = Cause(
     "scopes-pending",
     "`pairing required: device is asking for more scopes than currently approved`",
     "The device is paired, and now asks to be allowed more.",
-    "Look at what it asks for, and approve it: `latchkey devices approve {request_id}`; or let it"
+    "Look at what it asks for, and approve it: `{latchkey} devices approve {request_id}`; or let it"
     " ask for less.",
 )
 ROLE_PENDING: Final = Cause(
     "role-pending",
     "`pairing required: device is asking for a higher role than currently approved`",
     "The device is paired, but not in this role, or the role's token was revoked.",
-    "Look at what it asks for, and approve it: `latchkey devices approve {request_id}`.",
+    "Look at what it asks for, and approve it: `{latchkey} devices approve {request_id}`.",
 )
 DETAILS_PENDING: Final = Cause(
     "details-pending",
     "`pairing required: device identity changed and must be re-approved`",
     "The device is paired as one of another platform: its system changed, or its key was copied.",
-    "If you know why, approve it again: `latchkey devices approve {request_id}`; if not, remove it:"
-    " `latchkey devices remove {device_id}`.",
+    "If you know why, approve it again: `{latchkey} devices approve {request_id}`; if not, remove"
+    " it: `{latchkey} devices remove {device_id}`.",
 )
 PENDING_FULL: Final = Cause(
     "pending-full",
     "close code 1013 `approval unavailable`, reason `pending-limit`",
     "Too many requests wait already, in all or from this address, so that no new one is kept.",
-    "Approve or reject what waits (`latchkey devices list`), or raise `PENDING_LIMIT` and"
+    "Approve or reject what waits (`{latchkey} devices list`), or raise `PENDING_LIMIT` and"
     " `PENDING_LIMIT_PER_ADDRESS`.",
 )
 

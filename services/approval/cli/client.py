@@ -13,6 +13,7 @@ import msgspec
 from services.approval import objects
 from services.approval.backups import MEDIA_TYPE as BACKUP_TYPE
 from services.approval.cli.errors import NotAuthorised, OutcomeUnknown, Refused, Unreachable
+from services.approval.cli.typed import typed
 from services.approval.problems import MEDIA_TYPE, TYPE_PREFIX, Problem
 from services.approval.public import Ready
 
@@ -221,7 +222,7 @@ class ApprovalClient:
         if status >= 500:  # noqa: PLR2004 (server errors)
             return OutcomeUnknown(name, problem.title, problem.detail)
         successor = problem.successor_request_id
-        again = f"Look at what it asks for now: latchkey devices approve {successor}"
+        again = "Look at what it asks for now: " + typed(f"devices approve {successor}")
         return Refused(name, problem.title, again if successor else problem.detail)
 
     def _another(self, status: int = OK) -> Unreachable:

@@ -12,6 +12,7 @@ from services.approval.cli import showing
 from services.approval.cli.approving import approve, reject
 from services.approval.cli.desk import Desk, at_desk
 from services.approval.cli.finding import device_named, role_of
+from services.approval.cli.typed import Command, Group, typed
 from services.approval.cli.watching import watch
 from services.approval.cli.words import safe
 
@@ -28,12 +29,14 @@ class Listed(msgspec.Struct, frozen=True):
     devices: list[objects.PairedDevice]
 
 
-@click.group()
+@click.group(cls=Group)
 def devices() -> None:
     """Approve devices, and look after those that are in."""
 
 
-@click.command("list", epilog="\b\nExample:\n  latchkey devices list --json | jq '.pending[]'\n")
+@click.command(
+    "list", cls=Command, epilog="\b\nExample:\n  latchkey devices list --json | jq '.pending[]'\n"
+)
 @at_desk
 async def list_devices(desk: Desk) -> None:
     """Show who waits and who is paired."""
@@ -49,7 +52,7 @@ async def list_devices(desk: Desk) -> None:
             ("request", "device", "asks for", "from", "asked"),
             [showing.pending_row(one, now_ms) for one in listed.pending],
         )
-        output.line("Approve one: latchkey devices approve REQUEST-ID", "dim")
+        output.line("Approve one: " + typed("devices approve REQUEST-ID"), "dim")
     else:
         output.line("Nobody waits.")
     output.line()
@@ -63,7 +66,9 @@ async def list_devices(desk: Desk) -> None:
         output.line("No device is paired.")
 
 
-@click.command(epilog="\b\nExample:\n  latchkey devices rename eb62a6715dee 'Kitchen Mac'\n")
+@click.command(
+    cls=Command, epilog="\b\nExample:\n  latchkey devices rename eb62a6715dee 'Kitchen Mac'\n"
+)
 @click.argument("device_id", metavar="DEVICE")
 @click.argument("label")
 @at_desk
@@ -75,7 +80,7 @@ async def rename(desk: Desk, *, device_id: str, label: str) -> None:
     _tell(desk, renamed, f"Renamed {renamed.device_id} to {safe(renamed.label)}.")
 
 
-@click.command(epilog="\b\nExample:\n  latchkey devices remove eb62a6715dee --yes\n")
+@click.command(cls=Command, epilog="\b\nExample:\n  latchkey devices remove eb62a6715dee --yes\n")
 @click.argument("device_id", metavar="DEVICE")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @at_desk
@@ -83,14 +88,15 @@ async def remove(desk: Desk, *, device_id: str, yes: bool) -> None:
     """Forget a paired device and close its connections, at every replica."""
     async with desk.approval() as approval:
         device = device_named(device_id, await approval.devices())
-        how = f"latchkey devices remove {device.device_id} --yes"
+        how = typed(f"devices remove {device.device_id} --yes")
         desk.confirm(f"Remove {_called(device)}?", yes=yes, how=how)
         removed = await approval.remove(device.device_id)
     _tell(desk, removed, f"Removed {_called(device)}. It has to be approved again to come in.")
 
 
 @click.command(
-    epilog="\b\nExample:\n  latchkey devices rotate eb62a6715dee --role operator --yes\n"
+    cls=Command,
+    epilog="\b\nExample:\n  latchkey devices rotate eb62a6715dee --role operator --yes\n",
 )
 @click.argument("device_id", metavar="DEVICE")
 @click.option("--role", type=_ROLES, help="Whose token; default: the device's only role.")
@@ -107,13 +113,15 @@ async def rotate(
     async with desk.approval() as approval:
         device = device_named(device_id, await approval.devices())
         of = role_of(device, role)
-        how = f"latchkey devices rotate {device.device_id} --role {of} --yes"
+        how = typed(f"devices rotate {device.device_id} --role {of} --yes")
         desk.confirm(f"Rotate the {of} token of {_called(device)}?", yes=yes, how=how)
         rotated = await approval.rotate(device.device_id, of, list(scopes) or None)
     _tell(desk, rotated, f"Rotated the {of} token of {_called(device)}.")
 
 
-@click.command(epilog="\b\nExample:\n  latchkey devices revoke eb62a6715dee --role node --yes\n")
+@click.command(
+    cls=Command, epilog="\b\nExample:\n  latchkey devices revoke eb62a6715dee --role node --yes\n"
+)
 @click.argument("device_id", metavar="DEVICE")
 @click.option("--role", type=_ROLES, help="Whose token; default: the device's only role.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -123,7 +131,7 @@ async def revoke(desk: Desk, *, device_id: str, role: str | None, yes: bool) -> 
     async with desk.approval() as approval:
         device = device_named(device_id, await approval.devices())
         of = role_of(device, role)
-        how = f"latchkey devices revoke {device.device_id} --role {of} --yes"
+        how = typed(f"devices revoke {device.device_id} --role {of} --yes")
         desk.confirm(f"Revoke the {of} token of {_called(device)}?", yes=yes, how=how)
         revoked = await approval.revoke(device.device_id, of)
     _tell(desk, revoked, f"Revoked the {of} token of {_called(device)}.")

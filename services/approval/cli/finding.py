@@ -1,4 +1,4 @@
-"""From what a person typed to the one thing that is meant: ids, and beginnings of ids. Pure.
+"""From what a person typed to the one thing that is meant: ids, and beginnings of ids.
 
 Only ids count: names and labels are text that devices choose.
 """
@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from services.approval.cli.errors import Misused, Refused
+from services.approval.cli.typed import typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 PREFIX_LEAST_CHARACTERS: Final = 8
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
-_SEE: Final = "`latchkey devices list` shows what there is."
 
 
 def request_named(given: str, pending: Sequence[WaitingRequest]) -> WaitingRequest | None:
@@ -26,10 +26,10 @@ def request_named(given: str, pending: Sequence[WaitingRequest]) -> WaitingReque
     Raises Misused for what is no id, Refused where several begin so.
     """
     if not _REQUEST_ID.fullmatch(given):
-        raise Misused("no-request-id", "that is no request id", _SEE)
+        raise Misused("no-request-id", "that is no request id", _see())
     found = [one for one in pending if _is_meant(given, one.request_id)]
     if len(found) > 1:
-        raise Refused("ambiguous", "several requests begin like this", _SEE)
+        raise Refused("ambiguous", "several requests begin like this", _see())
     return found[0] if found else None
 
 
@@ -37,9 +37,9 @@ def device_named(given: str, devices: Sequence[PairedDevice]) -> PairedDevice:
     """Return the paired device of this id or beginning of an id; raises Refused."""
     found = [one for one in devices if _is_meant(given.lower(), one.device_id)]
     if len(found) > 1:
-        raise Refused("ambiguous", "several devices begin like this", _SEE)
+        raise Refused("ambiguous", "several devices begin like this", _see())
     if not found:
-        raise Refused("unknown-device", "no paired device has this id", _SEE)
+        raise Refused("unknown-device", "no paired device has this id", _see())
     return found[0]
 
 
@@ -51,6 +51,10 @@ def role_of(device: PairedDevice, given: str | None) -> str:
         return device.roles[0]
     roles = " or ".join(f"--role {role}" for role in device.roles)
     raise Misused("which-role", "the device has several roles", f"Say which: {roles}")
+
+
+def _see() -> str:
+    return f"`{typed('devices list')}` shows what there is."
 
 
 def _is_meant(given: str, full: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from services.approval.cli.desk import Desk, at_desk
+from services.approval.cli.typed import Command
 
 SECRET_BYTES: Final = 32
 MEANINGS: Final = {
@@ -19,11 +20,12 @@ MEANINGS: Final = {
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   latchkey secrets > .env && chmod 600 .env
   latchkey secrets BUS_SECRET                 one new value, to rotate it
-"""
+""",
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", type=click.Choice(list(MEANINGS)))
 @at_desk

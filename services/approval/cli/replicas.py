@@ -6,10 +6,13 @@ import click
 from msgspec import UNSET
 
 from services.approval.cli.desk import Desk, at_desk
+from services.approval.cli.typed import Command
 from services.approval.cli.words import length
 
 
-@click.command(epilog="\b\nExample:\n  latchkey replicas --json | jq '.gateways | length'\n")
+@click.command(
+    cls=Command, epilog="\b\nExample:\n  latchkey replicas --json | jq '.gateways | length'\n"
+)
 @at_desk
 async def replicas(desk: Desk) -> None:
     """Show the live gateways, with their connections, and the live approvals."""

@@ -11,13 +11,14 @@ from services.approval.cli.doctor.command import doctor
 from services.approval.cli.exits import Exit
 from services.approval.cli.making_secrets import secrets
 from services.approval.cli.replicas import replicas
+from services.approval.cli.typed import Group
 from shared.version import VERSION
 
 _HELP = """Let devices in, keep others out, and find out what is wrong.
 
 \b
   latchkey devices list                 who waits, and who is in
-  latchkey devices approve --latest     look at the newest request, and approve it
+  latchkey devices approve --latest     look at the newest, and approve it
   latchkey doctor wss://my-gateway      why does a device not get in?
 
 Talks to the approval service at APPROVAL_URL with APPROVAL_ADMIN_TOKEN, both from the
@@ -29,6 +30,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(
 
 
 @click.group(
+    cls=Group,
     help=_HELP,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -11,17 +11,19 @@ import msgspec
 from services.approval.cli.auditing import entry_line
 from services.approval.cli.desk import Desk, at_desk
 from services.approval.cli.errors import OutcomeUnknown, Unreachable
+from services.approval.cli.typed import Command, typed
 from services.approval.plan import AuditEntry
 
 COME_BACK_SECONDS: Final = 1.0
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   latchkey devices watch                      until Ctrl-C
   latchkey devices watch --json --count 1     wait for one event
-"""
+""",
 )
 @click.option("--after", type=click.IntRange(0), help="Begin after this number of the audit log.")
 @click.option("--count", type=click.IntRange(1), help="End after so many events.")
@@ -49,7 +51,8 @@ async def watch(desk: Desk, *, after: int | None, count: int | None) -> None:
 
 def _tell(desk: Desk, number: int, name: str, data: bytes) -> None:
     if name == "reset":
-        lost = "What happened before cannot be told: read `latchkey devices list` anew."
+        anew = typed("devices list")
+        lost = f"What happened before cannot be told: read `{anew}` anew."
         if desk.output.as_json:
             desk.output.document({"action": "reset", "id": number})
         else:
@@ -61,4 +64,4 @@ def _tell(desk: Desk, number: int, name: str, data: bytes) -> None:
         return
     desk.output.line(entry_line(entry))
     if entry.action == "requested":
-        desk.output.line(f"    latchkey devices approve {entry.request_id}", "dim")
+        desk.output.line("    " + typed(f"devices approve {entry.request_id}"), "dim")

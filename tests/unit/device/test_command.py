@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from dataclasses import dataclass
@@ -78,7 +79,9 @@ class TestAdmitted:
         for row in ("role        operator", "scopes      operator.read", "connection  boot:7"):
             assert row in ended.out
         assert "let in by   the gateway token" in ended.out
-        assert load(state).key.device_id in ended.out
+        device_id = load(state).key.device_id
+        assert device_id in ended.out
+        assert "fingerprint " + " ".join(re.findall("....", device_id[:16])) in ended.out
         assert TOKEN not in ended.out
         assert "issued-token" not in ended.out
 
@@ -152,6 +155,8 @@ class TestRefused:
             "connection  boot:9",
             "closed      1008 pairing required: \\u001b[31mred",
             "What to do: Approve request r-1",
+            "\n  APPROVAL_URL=... bin/latchkey devices approve --secrets ",
+            "secrets.env r-1\n",
         ):
             assert row in ended.out
 

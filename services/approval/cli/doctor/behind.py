@@ -13,6 +13,7 @@ from services.approval.cli.doctor.asking import approval_of, fetch, not_ready
 from services.approval.cli.doctor.journey import Wrong
 from services.approval.cli.doctor.knocking import replica_of_a_stranger
 from services.approval.cli.errors import CommandError, NotAuthorised
+from services.approval.cli.typed import typed
 from services.approval.public import Ready
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ async def _ask_as_operator(journey: Journey, approval: ApprovalClient) -> None:
     own = journey.request_id
     others = sum(one.request_id != own for one in waiting)
     counts = f"alive: gateways {len(live.gateways)}, approvals {len(live.approvals)}"
-    wait = f"; requests that wait: {others} (latchkey devices list)" if others else "; nobody waits"
+    shown = typed("devices list")
+    wait = f"; requests that wait: {others} ({shown})" if others else "; nobody waits"
     journey.ok(counts + wait)
 
 
@@ -168,7 +170,7 @@ async def withdraw(journey: Journey) -> None:
     if not journey.request_id:
         return
     journey.step = "withdrawal"
-    by_hand = f"it ends by itself, or with: latchkey devices reject {journey.request_id}"
+    by_hand = "it ends by itself, or with: " + typed(f"devices reject {journey.request_id}")
     if journey.surroundings.admin_token is None:
         journey.note(f"the doctor's own request still waits, as there is no admin token; {by_hand}")
         return

@@ -14,6 +14,7 @@ from services.approval.cli.doctor.journey import Finding, State, Wishes
 from services.approval.cli.doctor.walk import is_well, walk
 from services.approval.cli.errors import Misused
 from services.approval.cli.exits import Exit
+from services.approval.cli.typed import Command, typed
 from services.approval.cli.words import escaped
 from shared.device.opening import Timeouts
 from shared.device.state import StateError
@@ -31,8 +32,8 @@ _STYLES: Final = {
     State.WRONG: "bold red",
 }
 _WELL: Final = """\
-Nothing is wrong on the way. A device that is told "pairing required" waits for a person:
-  latchkey devices list"""
+Nothing is wrong on the way. A device that is told "pairing required" waits for a
+person:"""
 _WARNED: Final = "Devices get in; look at what is marked !!"
 
 
@@ -56,12 +57,13 @@ class Report(msgspec.Struct, rename="camel", frozen=True):
 
 
 @click.command(
+    cls=Command,
     epilog="""\b
 Examples:
   latchkey doctor wss://my-gateway.up.railway.app
   latchkey doctor ws://127.0.0.1:18789 --origin https://my-gateway.example
   latchkey doctor wss://my-gateway.example --state .data/device.json
-"""
+""",
 )
 @click.argument("url", metavar="[WSS-URL]", default=DEFAULT_URL)
 @click.option("--origin", metavar="URL", help="The page whose right to connect is tried.")
@@ -115,6 +117,8 @@ async def doctor(
     elif well:
         warned = any(one.state is State.WARNING for one in findings)
         output.line(f"\n{_WARNED if warned else _WELL}")
+        if not warned:
+            output.line("  " + typed("devices list"))
     return Exit.OK if well else Exit.REFUSED
 
 

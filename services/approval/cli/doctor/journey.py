@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from services.approval.cli.typed import command_name
 from shared.device.identity import DeviceKey
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ class Finding:
     @property
     def cure(self) -> str:
         """What to do; empty where all is well."""
-        return self.cause.filled(self.values)[1] if self.cause else ""
+        return (
+            self.cause.filled(self.values | {"latchkey": command_name()})[1] if self.cause else ""
+        )
 
 
 class Wrong(Exception):

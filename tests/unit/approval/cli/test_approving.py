@@ -180,6 +180,13 @@ class TestApproving:
         assert result.exit_code == 1
         assert "no request of this id waits" in result.stderr
 
+    def test_rejecting_an_unknown_one_says_the_same(self, api: Api) -> None:
+        api.problem("POST", f"/v1/requests/{DEVICE_ID[:8]}/reject", 404, "unknown-request")
+        result = run(api, "devices", "reject", DEVICE_ID[:8])
+        assert result.exit_code == 1
+        assert "no request of this id waits" in result.stderr
+        assert "latchkey devices list" in result.stderr
+
     def test_two_that_begin_alike_are_told_apart(self, api: Api) -> None:
         api.wait_with(pending(), pending(requestId=REQUEST_ID[:-1] + "0"))
         result = run(api, "devices", "approve", REQUEST_ID[:8])

@@ -56,7 +56,7 @@ def test_what_they_name_exists() -> None:
         for name in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", cause.cure.replace("RAILWAY_", "")):
             known = f"`{name}`" in settings or name in _OF_OTHERS
             assert known, f"{cause.id} names {name}"
-        for words in re.findall(r"`latchkey ([a-z]+ [a-z]+)", cause.cure):
+        for words in re.findall(r"`latchkey ([a-z]+ [a-z]+)", cause.filled({})[1]):
             assert run(None, *words.split(), "--help").exit_code == 0
 
 
