@@ -24,8 +24,8 @@ Open the dashboard and give it the gateway token, which this prints:
 """
 
 _LOCAL: Final = """
-`openclaw devices list` on this machine says "missing scope" until you start with
-GATEWAY_LOCAL_CLIENTS=trust; do so if nobody else uses the machine.
+`openclaw devices list` on this machine says "missing scope" until you start
+with GATEWAY_LOCAL_CLIENTS=trust; do so if nobody else uses the machine.
 """
 
 
@@ -55,6 +55,7 @@ def announcement(
         if environ.get("CONTROL_UI_DIR", "").strip()
         else ""
     )
+    device = _device(settings, environ, f"ws://{HOST}:{gateway_port}")
     local = "" if environ.get("GATEWAY_LOCAL_CLIENTS", "").strip() == "trust" else _LOCAL
     return f"""\
 Latchkey is ready.
@@ -66,9 +67,9 @@ Latchkey is ready.
   secrets   {shown(settings.secrets_file)}
   logs      {shown(settings.logs)}
 
-Connect a device: ours, or any client of the OpenClaw protocol with the gateway token:
+Connect a device: ours, or any OpenClaw client with the gateway token:
 
-  .venv/bin/python -m shared.device ws://{HOST}:{gateway_port}
+  {device}
 
   export OPENCLAW_GATEWAY_TOKEN="{gateway_token}"
   openclaw node run --host {HOST} --port {gateway_port}
@@ -90,12 +91,21 @@ Ctrl-C ends everything.
 """
 
 
+def _device(settings: RunSettings, environ: Mapping[str, str], url: str) -> str:
+    """Return the command that connects a device of ours, with what it does not know by itself."""
+    return f".venv/bin/python -m shared.device {url}{_file(settings, environ, GATEWAY_TOKEN)}"
+
+
 def _approving(settings: RunSettings, environ: Mapping[str, str], api: str) -> str:
     """Return the command that approves, with what it does not know by itself."""
     where = f"APPROVAL_URL={api} " if api != DEFAULT_API else ""
-    known = environ.get(ADMIN_TOKEN, "").strip() or settings.data_dir == DEFAULT_DATA_DIR
-    file = "" if known else f" --secrets {shlex.quote(shown(settings.secrets_file))}"
-    return f"{where}bin/latchkey devices approve --latest{file}"
+    return f"{where}bin/latchkey devices approve --latest{_file(settings, environ, ADMIN_TOKEN)}"
+
+
+def _file(settings: RunSettings, environ: Mapping[str, str], name: str) -> str:
+    """Return the option that names the secrets file, where a command would not find the secret."""
+    known = environ.get(name, "").strip() or settings.data_dir == DEFAULT_DATA_DIR
+    return "" if known else f" --secrets {shlex.quote(shown(settings.secrets_file))}"
 
 
 def _in_shell(settings: RunSettings, environ: Mapping[str, str], name: str) -> str:

@@ -28,7 +28,8 @@ _AT_REFUSAL: Final = {
     ),
     "AUTH_TOKEN_MISMATCH": (
         "This is not the gateway's token. Take the value of OPENCLAW_GATEWAY_TOKEN that the "
-        "gateway was started with; `make run` writes its own to .data/secrets.env."
+        "gateway was started with; `make run` writes its own to secrets.env in its DATA_DIR "
+        "(.data), which --secrets names."
     ),
     "AUTH_DEVICE_TOKEN_MISMATCH": (
         "The stored device token was rotated or revoked, and is forgotten now. Come with the "

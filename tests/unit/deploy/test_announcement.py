@@ -12,7 +12,7 @@ import pytest
 from deploy.local.announcement import announcement
 from deploy.local.places import DEFAULT_DATA_DIR
 from deploy.local.secrets_file import load_secrets
-from deploy.local.services import ADMIN_TOKEN, SECRETS
+from deploy.local.services import ADMIN_TOKEN, GATEWAY_TOKEN, SECRETS
 from deploy.local.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -73,6 +73,23 @@ def test_the_command_is_told_what_it_does_not_know(settings: RunSettings) -> Non
     assert command(settings, {ADMIN_TOKEN: "t"}) == "bin/latchkey devices approve --latest"
     words = shlex.split(command(settings, {}))
     assert words[-2:] == ["--secrets", str(settings.secrets_file)]
+
+
+def test_a_device_comes_with_the_token_of_this_run(settings: RunSettings) -> None:
+    def command(settings: RunSettings, environ: Mapping[str, str]) -> list[str]:
+        found = re.search(r"(?m)^  (.*shared\.device .*)$", text(settings, environ))
+        assert found is not None
+        return shlex.split(found[1])
+
+    usual = [".venv/bin/python", "-m", "shared.device", "ws://127.0.0.1:18789"]
+    assert command(replace(settings, data_dir=DEFAULT_DATA_DIR), {}) == usual
+    assert command(settings, {GATEWAY_TOKEN: "t"}) == usual
+    assert command(settings, {}) == [*usual, "--secrets", str(settings.secrets_file)]
+
+
+def test_sentences_fit_a_terminal(settings: RunSettings) -> None:
+    said = text(settings, {"CONTROL_UI_DIR": "/ui"}) + text(settings, {})
+    assert all(len(line) < 80 for line in said.splitlines() if not line.startswith("  "))
 
 
 def test_the_dashboard_is_named_where_there_is_one(settings: RunSettings) -> None:
