@@ -18,7 +18,9 @@ ARGS ?=
 .PHONY: help run secrets test browser interop churn bench simulate capacity drill check railway lock clean
 
 help: ## Print this
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { \
+	  if (length($$2) > 62) sub(/ \(/, sprintf("\n%17s(", ""), $$2); \
+	  printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(RUN) ## Start Redis, one approval and two gateways here (GATEWAY_PORT, APPROVAL_PORT, REDIS_URL)
 	@$(PY) -m deploy.local
@@ -67,7 +69,7 @@ lock: $(DEV) ## Write the requirements files from pyproject.toml (ARGS=--upgrade
 	$(LOCK) --output-file requirements.txt
 	$(LOCK) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 
-clean: ## Remove what was built or cached; .data keeps secrets and paired devices
+clean: ## Remove what was built or cached; secrets and devices stay
 	rm -rf $(VENV) .data/bin .data/logs .hypothesis .import_linter_cache .mypy_cache \
 	  .pytest_cache .ruff_cache .schemathesis $(CLIENTS:%=%/node_modules) tests/browser/node_modules \
 	  .railway/node_modules

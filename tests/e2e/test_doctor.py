@@ -203,6 +203,8 @@ class TestPairing:
         file = tmp_path / "device.json"
         found = await stopped_by(url, causes.PAIRING_REQUIRED, env=env, state_file=file)
         (request_id,) = re.findall(r"latchkey devices approve ([0-9a-f-]{36})", found.cure)
+        (waiting,) = [one for one in await operator.pending() if one["requestId"] == request_id]
+        assert waiting.get("displayName") is None  # the device's, not the doctor's
         (await operator.approve(request_id)).ok()
         findings = await findings_of(url, env=env, state_file=file)
         assert all(one.cause is None for one in findings)

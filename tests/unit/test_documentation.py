@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from dataclasses import fields
 from pathlib import Path
 
@@ -100,6 +101,13 @@ def test_make_targets_in_the_readme_exist() -> None:
     for page in ("README.md", "CHANGELOG.md"):
         for target in re.findall(r"(?m)(?:`|^    )make ([a-z]+)", (ROOT / page).read_text()):
             assert f"\n{target}:" in makefile, f"{page} names make {target}"
+
+
+def test_what_make_prints_fits_a_terminal() -> None:
+    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S607  as people type it
+    lines = said.stdout.splitlines()
+    assert len(lines) >= 15
+    assert max(map(len, lines)) < 80
 
 
 def test_the_page_on_capacity_quotes_what_the_command_prints() -> None:

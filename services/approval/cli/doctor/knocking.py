@@ -78,9 +78,9 @@ async def come_in(journey: Journey) -> None:
     role = journey.wishes.role
     stored = journey.state.token(journey.url, role) if journey.state else None
     credentials = Credentials(token=token) if token else Credentials(device_token=stored)
-    profile = replace(PROBE, role=role, mode="node" if role == "node" else PROBE.mode).asking(
-        *journey.wishes.scopes
-    )
+    name = None if journey.state else PROBE.display_name  # a device of its own keeps its own
+    mode = "node" if role == "node" else PROBE.mode
+    profile = replace(PROBE, display_name=name, role=role, mode=mode).asking(*journey.wishes.scopes)
     outcome = await _outcome(journey, profile, journey.key, credentials)
     if isinstance(outcome, Admitted):
         if journey.state is not None and journey.wishes.state_file and outcome.device_token:
