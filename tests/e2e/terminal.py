@@ -34,6 +34,7 @@ class Terminal:
     def __init__(self, stack: Stack) -> None:
         self.env = {
             "PATH": os.environ["PATH"],
+            "LATCHKEY_COMMAND": "latchkey",
             "APPROVAL_URL": stack.approvals[0].url,
             "APPROVAL_ADMIN_TOKEN": stack.admin_token,
         }

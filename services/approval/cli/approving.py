@@ -114,7 +114,10 @@ async def _approve(
         output.line(f"Approved {name} ({selected.request_id}).", "green")
     online = None
     if seconds:
-        output.aside(f"Waiting up to {seconds:g} s for it to connect ...", "dim")
+        output.aside(
+            f"Waiting up to {seconds:g} s for it: connect it again, as it may not by itself ...",
+            "dim",
+        )
         online = await until_online(approval, selected.device_id, known, seconds)
     if output.as_json:
         output.document(Done(approved.request_id, approved.device, online))

@@ -40,7 +40,7 @@ async def audit(desk: Desk, *, after: int | None, device_id: str | None, limit: 
         desk.output.document(page)
         return
     for entry in page.entries:
-        desk.output.line(entry_line(entry))
+        desk.output.entry(*entry_parts(entry))
     if not page.entries:
         desk.output.line("Nothing is recorded.")
 
@@ -63,17 +63,26 @@ async def _read(
         place = page.next
 
 
-def entry_line(entry: AuditEntry) -> str:
-    """Return one entry as a line."""
+def entry_parts(entry: AuditEntry) -> tuple[str, str]:
+    """Return one entry as who did what, when; and what else is known of it."""
+    role = entry.role or ",".join(entry.roles)
+    of_role = bool(entry.scopes) and all(one.startswith(f"{role}.") for one in entry.scopes)
     about = [
         ("request", entry.request_id),
         ("instead of", entry.superseded_request_id),
-        ("role", entry.role or ",".join(entry.roles)),
+        ("role", "" if of_role else role),
         ("scopes", ",".join(entry.scopes)),
         ("label", entry.label),
         ("from", entry.address),
     ]
     told = "  ".join(f"{name} {safe(value)}" for name, value in about if value)
-    who = f"{safe(entry.action)} by {safe(entry.actor)}"
-    line = f"{entry.id:>6}  {moment(entry.at_ms)}  {entry.device_id[:16]}  {who}  {told}"
-    return line.rstrip()
+    who = f"{safe(entry.action)} by {_actor(entry)}"
+    return f"{entry.id:>6}  {moment(entry.at_ms)}  {entry.device_id[:16]}  {who}", told
+
+
+def _actor(entry: AuditEntry) -> str:
+    """Return who did it; a device by the beginning of its id, as everywhere in these lines."""
+    kind, _, device_id = entry.actor.partition(" ")
+    if kind != "device" or not device_id:
+        return safe(entry.actor)
+    return "itself" if device_id == entry.device_id else f"device {safe(device_id[:16])}"

@@ -5,6 +5,7 @@ No redirect is followed: the admin token goes nowhere but where it was meant to 
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import aiohttp
@@ -233,12 +234,24 @@ class ApprovalClient:
         )
 
     def _unreachable(self, error: Exception) -> Unreachable:
-        why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+        why = _why(error)
         return Unreachable(
             "unreachable",
             f"approval does not answer at {self.url}: {why}",
             *(where(self._surroundings)),
         )
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "no address is known for this name"
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, ssl.SSLError):
+        if isinstance(error.os_error, ConnectionRefusedError):
+            return "the connection is refused"
+        return error.os_error.strerror or str(error)
+    return str(error) or type(error).__name__
 
 
 def _problem(response: aiohttp.ClientResponse, text: bytes) -> Problem | None:

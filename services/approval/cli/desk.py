@@ -20,6 +20,9 @@ from services.approval.cli.surroundings import SECRETS_FILE, Surroundings
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    _Function = Callable[..., Coroutine[Any, Any, int | None]]
+    _Callback = Callable[..., None]
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
@@ -43,39 +46,69 @@ class Desk:
             raise NotConfirmed("not-confirmed", "Nothing was done.")
 
 
-def at_desk(function: Callable[..., Coroutine[Any, Any, int | None]]) -> Callable[..., None]:
+def at_desk(function: _Function) -> _Callback:
     """Make a click callback of a coroutine whose first argument is the desk."""
+    return at_desk_with()(function)
 
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-    @click.option(
-        "--approval-url",
-        metavar="URL",
-        help="The approval service; default: APPROVAL_URL, else http://127.0.0.1:18790.",
-    )
-    @click.option(
-        "--secrets",
-        "secrets_file",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        default=SECRETS_FILE,
-        show_default=True,
-        help="Where secrets stand that the environment does not have.",
-    )
-    @functools.wraps(function)
-    def run(*, as_json: bool, approval_url: str | None, secrets_file: Path, **given: Any) -> None:
-        environ = dict(os.environ)
-        if approval_url:
-            environ["APPROVAL_URL"] = approval_url
-        output = Output(as_json=as_json)
-        try:
-            code = asyncio.run(function(Desk(Surroundings(environ, secrets_file), output), **given))
-        except CommandError as error:
-            if isinstance(error, Misused) and not as_json:
-                raise click.UsageError("\n".join([error.message, *error.advice])) from None
-            output.fail(error)
-            code = error.exit
-        except (KeyboardInterrupt, click.Abort):
-            code = Exit.INTERRUPTED
-        click.get_current_context().exit(int(code or Exit.OK))
 
+def at_desk_with(
+    *, json_help: str = "Print one JSON document.", approval: bool = True
+) -> Callable[[_Function], _Callback]:
+    """Do as `at_desk`, with another help of --json, or without the options for approval."""
+
+    def decorate(function: _Function) -> _Callback:
+        @click.option("--json", "as_json", is_flag=True, help=json_help)
+        @(_approval_options if approval else _no_options)
+        @functools.wraps(function)
+        def run(
+            *,
+            as_json: bool,
+            approval_url: str | None = None,
+            secrets_file: Path = SECRETS_FILE,
+            **given: Any,
+        ) -> None:
+            environ = dict(os.environ)
+            if approval_url:
+                environ["APPROVAL_URL"] = approval_url
+            output = Output(as_json=as_json)
+            desk = Desk(Surroundings(environ, secrets_file), output)
+            try:
+                code = asyncio.run(function(desk, **given))
+            except CommandError as error:
+                if isinstance(error, Misused) and not as_json:
+                    raise click.UsageError("\n".join([error.message, *error.advice])) from None
+                output.fail(error)
+                code = error.exit
+            except (KeyboardInterrupt, click.Abort):
+                code = Exit.INTERRUPTED
+            click.get_current_context().exit(int(code or Exit.OK))
+
+        return run
+
+    return decorate
+
+
+def _approval_options(run: _Callback) -> _Callback:
+    for option in (_SECRETS, _APPROVAL_URL):
+        run = option(run)
     return run
+
+
+def _no_options(run: _Callback) -> _Callback:
+    return run
+
+
+_APPROVAL_URL = click.option(
+    "--approval-url",
+    metavar="URL",
+    help="The approval service; default: APPROVAL_URL, else http://127.0.0.1:18790.",
+)
+_SECRETS = click.option(
+    "--secrets",
+    "secrets_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    default=SECRETS_FILE,
+    show_default=True,
+    help="Where secrets stand that the environment does not have.",
+)

@@ -108,7 +108,7 @@ async def rotate(
 ) -> None:
     """Draw a new device token and close its connections; the device gets it with the next connect.
 
-    It needs the gateway token for that.
+    For that the device comes with the gateway token.
     """
     async with desk.approval() as approval:
         device = device_named(device_id, await approval.devices())

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from services.approval.cli.desk import Desk, at_desk
+from services.approval.cli.desk import Desk, at_desk_with
 from services.approval.cli.typed import Command
 
 SECRET_BYTES: Final = 32
@@ -28,7 +28,7 @@ Examples:
 """,
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", type=click.Choice(list(MEANINGS)))
-@at_desk
+@at_desk_with(approval=False)
 async def secrets(desk: Desk, *, names: tuple[str, ...]) -> None:
     """Make new secrets and print them as NAME=value lines. Nothing is stored."""
     made = {name: randomness.token_hex(SECRET_BYTES) for name in names or MEANINGS}

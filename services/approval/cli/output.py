@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
     from services.approval.cli.errors import CommandError
 
-WIDTH_IN_PIPES: Final = 200
-"""Columns where the output is no terminal: nothing should be wrapped there."""
+WIDTH_IN_PIPES: Final = 100_000
+"""Columns where the output is no terminal: nothing is wrapped there."""
 
 Row = tuple[str, str]
 
@@ -49,12 +50,21 @@ class Output:
 
     def line(self, text: str = "", style: str = "") -> None:
         """Print a line of ours; what stands in it of others has to be `safe` already."""
-        self._out.print(Text(text, style=style))
+        _print(self._out, Text(text, style=style))
+
+    def entry(self, head: str, told: str) -> None:
+        """Print what is one line where it fits, else with what is told of it wrapped below."""
+        whole = Text(f"{head}  {told}".rstrip())
+        if len(whole) <= self._out.width:
+            _print(self._out, whole)
+            return
+        self._out.print(Text(head), soft_wrap=True)
+        self._out.print(Padding(Text(told, style="dim", overflow="fold"), (0, 0, 0, 8)))
 
     def aside(self, text: str = "", style: str = "") -> None:
         """Print a line that is no result."""
         if not self.as_json:
-            self._err.print(Text(text, style=style))
+            _print(self._err, Text(text, style=style))
 
     def step(self, mark: str, name: str, text: str, style: str = "") -> None:
         """Print one line of a walk: a mark, what was tried, and what was found, wrapped below."""
@@ -63,30 +73,30 @@ class Output:
         grid.add_column(width=10, no_wrap=True)
         grid.add_column(overflow="fold")
         grid.add_row(Text(mark), Text(name), Text(text))
-        self._out.print(grid)
+        _print(self._out, grid)
 
     def block(self, title: str, rows: Iterable[Row], *, aside: bool = False) -> None:
         """Print a title and named values below it; empty values are left out."""
         console = self._err if aside else self._out
         known = [(name, value) for name, value in rows if value]
         width = max((len(name) for name, _ in known), default=0)
-        console.print(Text(title, style="bold"))
+        _print(console, Text(title, style="bold"))
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(width=width + 2, no_wrap=True, style="dim")
         grid.add_column(overflow="fold")
         for name, value in known:
             grid.add_row(Text(f"  {name}"), Text(value))
-        console.print(grid)
+        _print(console, grid)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table; every cell is made safe here."""
-        self._out.print(Text(title, style="bold"))
+        _print(self._out, Text(title, style="bold"))
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*(Text("\n".join(map(safe, cell.split("\n")))) for cell in row))
-        self._out.print(table)
+        _print(self._out, table)
 
     def fail(self, error: CommandError) -> None:
         """Say why the command ended early."""
@@ -98,6 +108,17 @@ class Output:
         self._err.print(Text.assemble((prefix, "bold red"), escaped(error.message)))
         for line in error.advice:
             self._err.print(Text(escaped(line)))
+
+
+def _print(console: Console, said: Text | Table) -> None:
+    """Print; where no terminal wants them, without the blanks that fill up columns."""
+    if console.is_terminal:
+        console.print(said)
+        return
+    with console.capture() as captured:
+        console.print(said)
+    lines = captured.get().splitlines()
+    console.file.write("".join(f"{line.rstrip()}\n" for line in lines or [""]))
 
 
 def _console(*, stderr: bool) -> Console:

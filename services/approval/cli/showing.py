@@ -33,7 +33,7 @@ def request_rows(
     request: WaitingRequest, known: PairedDevice | None, *, now_ms: int
 ) -> Iterable[Row]:
     """Return all that a person should see before saying yes."""
-    held = set(known.scopes) if known else set()
+    held = _held(known) if known else set()
     name = words.safe(request.display_name) if request.display_name is not UNSET else ""
     yield "name", f"{name} (its own words)" if name else "none"
     yield "kind", words.kind_of(request.client_id, request.client_mode)
@@ -46,6 +46,14 @@ def request_rows(
     yield "scopes", "\n".join(_scope_line(one, held) for one in request.scopes) or "none"
     yield "fingerprint", words.fingerprint(request.device_id)
     yield "device", words.safe(request.device_id)
+
+
+def _held(device: PairedDevice) -> set[str]:
+    """Return the scopes that a device has: not those of tokens that were revoked."""
+    if not device.tokens:
+        return set(device.scopes)
+    live = (one.scopes for one in device.tokens if one.revoked_at_ms is UNSET)
+    return {scope for scopes in live for scope in scopes}
 
 
 def needs_care(request: WaitingRequest) -> bool:

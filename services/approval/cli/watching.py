@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import msgspec
 
-from services.approval.cli.auditing import entry_line
-from services.approval.cli.desk import Desk, at_desk
-from services.approval.cli.errors import OutcomeUnknown, Unreachable
+from services.approval.cli.auditing import entry_parts
+from services.approval.cli.desk import Desk, at_desk_with
+from services.approval.cli.errors import CommandError, OutcomeUnknown, Unreachable
 from services.approval.cli.typed import Command, typed
 from services.approval.plan import AuditEntry
+
+if TYPE_CHECKING:
+    from services.approval.cli.client import ApprovalClient
 
 COME_BACK_SECONDS: Final = 1.0
 
@@ -27,9 +30,9 @@ Examples:
 )
 @click.option("--after", type=click.IntRange(0), help="Begin after this number of the audit log.")
 @click.option("--count", type=click.IntRange(1), help="End after so many events.")
-@at_desk
+@at_desk_with(json_help="Print JSON: one object a line.")
 async def watch(desk: Desk, *, after: int | None, count: int | None) -> None:
-    """Print what happens as it happens; `--json`: one object a line."""
+    """Print what happens as it happens."""
     place, left, reached = after, count, False
     desk.output.aside("Watching; Ctrl-C ends it.", "dim")
     async with desk.approval() as approval:
@@ -39,7 +42,7 @@ async def watch(desk: Desk, *, after: int | None, count: int | None) -> None:
                     reached, place = True, number
                     if not name:
                         continue
-                    _tell(desk, number, name, data)
+                    await _tell(desk, approval, number, name, data)
                     if left is not None and (left := left - 1) == 0:
                         return
             except (Unreachable, OutcomeUnknown):
@@ -49,7 +52,15 @@ async def watch(desk: Desk, *, after: int | None, count: int | None) -> None:
             await asyncio.sleep(COME_BACK_SECONDS)
 
 
-def _tell(desk: Desk, number: int, name: str, data: bytes) -> None:
+async def _waits(approval: ApprovalClient, request_id: str) -> bool:
+    """Say whether a request is known to wait still: what is told may be long ago."""
+    try:
+        return any(one.request_id == request_id for one in await approval.pending())
+    except CommandError:
+        return False
+
+
+async def _tell(desk: Desk, approval: ApprovalClient, number: int, name: str, data: bytes) -> None:
     if name == "reset":
         anew = typed("devices list")
         lost = f"What happened before cannot be told: read `{anew}` anew."
@@ -62,6 +73,6 @@ def _tell(desk: Desk, number: int, name: str, data: bytes) -> None:
     if desk.output.as_json:
         desk.output.document(entry)
         return
-    desk.output.line(entry_line(entry))
-    if entry.action == "requested":
+    desk.output.entry(*entry_parts(entry))
+    if entry.action == "requested" and await _waits(approval, entry.request_id):
         desk.output.line("    " + typed(f"devices approve {entry.request_id}"), "dim")

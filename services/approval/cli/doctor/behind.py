@@ -12,7 +12,7 @@ from services.approval.cli import causes
 from services.approval.cli.doctor.asking import approval_of, fetch, not_ready
 from services.approval.cli.doctor.journey import Wrong
 from services.approval.cli.doctor.knocking import replica_of_a_stranger
-from services.approval.cli.errors import CommandError, NotAuthorised
+from services.approval.cli.errors import CommandError, NotAuthorised, Unreachable
 from services.approval.cli.typed import typed
 from services.approval.public import Ready
 
@@ -55,6 +55,7 @@ async def survey(journey: Journey) -> None:
         found = f"{len(trouble)} of {journey.wishes.connections} connections failed"
         found += f" ({trouble[0].cause.id}: {trouble[0].found}); the others landed on {where}"
         raise Wrong(causes.REPLICAS_DISAGREE, found)
+    journey.replicas = len(landed)
     many = "1 replica" if len(landed) == 1 else f"{len(landed)} replicas"
     journey.ok(f"{landed.total()} connections landed on {many}: {where}; {_NO_STICKINESS}")
 
@@ -64,21 +65,15 @@ async def read_health(journey: Journey) -> None:
     if journey.ready is None:
         journey.note("/readyz is not to be read here")
         return
-    seen: dict[str, Ready] = {}
-    for _ in range(journey.wishes.connections):
-        _, _, body = await fetch(journey, "/readyz", {"Connection": "close"})  # any replica
-        try:
-            ready = msgspec.json.decode(body, type=Ready)
-        except msgspec.MsgspecError:
-            raise Wrong(causes.REPLICAS_DISAGREE, "/readyz is not always a gateway's") from None
-        seen[ready.boot_id] = ready
+    seen = await _ask_replicas(journey)
+    counted = f"replicas asked: {len(seen)}"
+    if len(seen) < journey.replicas:
+        counted += f" of {journey.replicas}, as chance had it"
     for ready in seen.values():
         if not ready.ready:
             raise await not_ready(journey, ready)
     if not any(ready.dependencies for ready in seen.values()):
-        journey.note(
-            f"ready (replicas seen: {len(seen)}); they tell their reasons on OPS_PORT alone"
-        )
+        journey.note(f"ready ({counted}); they tell their reasons on OPS_PORT alone")
         return
     peers = {
         warning.partition(" ")[0]: None
@@ -90,7 +85,26 @@ async def read_health(journey: Journey) -> None:
     for peer in peers:
         journey.warn(causes.PROXY_UNTRUSTED, f"{peer} sends forwarding headers", peer=peer)
     if not peers:
-        journey.ok(f"Redis, approval and beats are there (replicas seen: {len(seen)})")
+        journey.ok(f"Redis, approval and beats are there ({counted})")
+
+
+async def _ask_replicas(journey: Journey) -> dict[str, Ready]:
+    """Read `/readyz` as often as was connected; return what each replica that answered says."""
+    seen: dict[str, Ready] = {}
+    left = journey.wishes.connections
+    while left > 0:
+        pages = (
+            fetch(journey, "/readyz", {"Connection": "close"})  # any replica
+            for _ in range(min(left, AT_ONCE))
+        )
+        for _, _, body in await asyncio.gather(*pages):
+            try:
+                ready = msgspec.json.decode(body, type=Ready)
+            except msgspec.MsgspecError:
+                raise Wrong(causes.REPLICAS_DISAGREE, "/readyz is not always a gateway's") from None
+            seen[ready.boot_id] = ready
+        left -= AT_ONCE
+    return seen
 
 
 async def ask_approval(journey: Journey) -> None:
@@ -178,8 +192,7 @@ async def withdraw(journey: Journey) -> None:
         try:
             await approval.reject(journey.request_id)
         except CommandError as error:
-            journey.note(
-                f"the doctor's own request could not be taken back: {error.message}; {by_hand}"
-            )
+            why = "approval does not answer" if isinstance(error, Unreachable) else error.message
+            journey.note(f"the doctor's own request could not be taken back: {why}; {by_hand}")
             return
     journey.ok("the doctor's own request is taken back")

@@ -32,8 +32,8 @@ _STYLES: Final = {
     State.WRONG: "bold red",
 }
 _WELL: Final = """\
-Nothing is wrong on the way. A device that is told "pairing required" waits for a
-person:"""
+Nothing is wrong on the way. A device that is told "pairing required" waits
+for a person:"""
 _WARNED: Final = "Devices get in; look at what is marked !!"
 
 
@@ -145,12 +145,21 @@ def _said(finding: Finding) -> Said:
 
 def _gateway_url(text: str) -> str:
     """Return the WebSocket address; https:// is taken for wss://."""
-    wrong = Misused("no-gateway-url", "that is no address like wss://host or ws://host:port")
+    like = "that is no address like wss://host or ws://host:port"
+    wrong = Misused("no-gateway-url", like)
+    if "://" not in text:
+        raise Misused(
+            "no-gateway-url", like, f"Say how it is spoken to: ws://{text} or wss://{text}"
+        )
     try:
         parts = urlsplit(text)
-        _ = parts.port
     except ValueError:
         raise wrong from None
+    try:
+        _ = parts.port
+    except ValueError:
+        port = "Its port has to be a number from 1 to 65535"
+        raise Misused("no-gateway-url", like, f"{port}: {parts.netloc}") from None
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     if scheme not in {"ws", "wss"} or not parts.hostname or parts.username is not None:
         raise wrong

@@ -99,6 +99,8 @@ class Journey:
     step: str = ""
     ready: Ready | None = None
     """What `/readyz` of the gateway says; None where it is not to be read."""
+    replicas: int = 0
+    """How many replicas connections landed on, as far as the doctor got."""
     request_id: str = ""
     """The request that the doctor made itself."""
     findings: list[Finding] = field(default_factory=list)

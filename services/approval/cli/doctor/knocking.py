@@ -134,7 +134,7 @@ def _refused(journey: Journey, outcome: Refused) -> Wrong:
         cause = _BY_CODE.get(code, causes.PROOF_REFUSED)
     else:
         cause = _BY_CODE.get(code, causes.NOT_A_GATEWAY)
-    where = f" ({outcome.connection_id})" if outcome.connection_id else ""
+    where = f" (connection {outcome.connection_id})" if outcome.connection_id else ""
     return Wrong(
         cause,
         f"{outcome.message}{where}",

@@ -94,6 +94,14 @@ class TestShowing:
         assert "operator.read: see what goes on (has it)" in shown
         assert "operator.write: send messages and start work (new)" in shown
 
+    def test_what_was_revoked_is_not_held(self, api: Api) -> None:
+        token = {"role": "operator", "scopes": ["operator.read"], "createdAtMs": 1}
+        for revoked, held in (({}, True), ({"revokedAtMs": 2}, False)):
+            api.wait_with(pending(isRepair=True))
+            api.say("GET", f"/v1/devices/{DEVICE_ID}", paired(tokens=[token | revoked]))
+            shown = run(api, "devices", "approve", REQUEST_ID).stdout
+            assert ("(has it)" in shown) is held
+
     @pytest.mark.parametrize(
         "evil",
         [

@@ -76,6 +76,7 @@ class TestExitCodes:
             pass
         result = run(gone, "devices", "list")
         assert result.exit_code == 3
+        assert f"does not answer at {gone.url}: the connection is refused\n" in result.stderr
         assert "Set APPROVAL_URL" in result.stderr
 
     @pytest.mark.parametrize("status", [200, 302, 404, 502])
@@ -202,6 +203,60 @@ class TestPrinting:
         assert [one["id"] for one in document["entries"]] == [1, 2, 3]
         assert document["next"] == 3
         assert len(run(api, "audit").stdout.splitlines()) == 20
+
+
+class TestLines:
+    """Where no terminal is, a line is a line: whole, and without blanks at its end."""
+
+    @pytest.fixture
+    def lines(self, api: Api) -> list[str]:
+        about = {"deviceId": DEVICE_ID, "atMs": 1, "requestId": REQUEST_ID, "roles": ["operator"]}
+        scopes = [f"operator.scope-{number}" for number in range(40)]
+        by = ("device " + DEVICE_ID, "device " + "a" * 64, "operator")
+        entries = [
+            {**about, "action": "requested", "actor": actor, "id": 1, "scopes": scopes}
+            for actor in by
+        ]
+        api.say("GET", "/v1/audit?after=0&limit=1000", {"entries": entries, "next": 3})
+        return run(api, "audit").stdout.splitlines()
+
+    def test_an_entry_is_one_line(self, lines: list[str]) -> None:
+        assert len(lines) == 3
+        assert all(len(line) > 200 and line.endswith("…") for line in lines)
+
+    def test_who_did_it_is_said_once(self, lines: list[str]) -> None:
+        for line, who in zip(lines, ("itself", "device " + "a" * 16, "operator"), strict=True):
+            assert f"  {DEVICE_ID[:16]}  requested by {who}  request {REQUEST_ID}  " in line
+
+    def test_tables_and_blocks_end_without_blanks(self, api: Api) -> None:
+        here = paired(scopes=["operator.read", "operator.write"], displayName="D" * 60)
+        api.say("GET", "/v1/devices", {"devices": [here]})
+        for arguments in (("list",), ("approve", REQUEST_ID)):
+            said = run(api, "devices", *arguments).stdout
+            assert len(said.splitlines()) > 5
+            assert all(line == line.rstrip() for line in said.splitlines())
+
+
+class TestOptions:
+    def test_what_needs_no_approval_has_no_options_for_it(self) -> None:
+        said = run(None, "secrets", "--help").stdout
+        assert "--approval-url" not in said
+        assert "--secrets" not in said
+
+    def test_a_stream_is_said_to_be_one(self) -> None:
+        assert "one object a line" in run(None, "devices", "watch", "--help").stdout
+
+    @pytest.mark.parametrize(
+        ("url", "hint"),
+        [
+            ("127.0.0.1:18789", "ws://127.0.0.1:18789 or wss://127.0.0.1:18789"),
+            ("ws://127.0.0.1:99999", "port has to be a number from 1 to 65535: 127.0.0.1:99999"),
+        ],
+    )
+    def test_an_address_that_is_none_is_mended(self, url: str, hint: str) -> None:
+        result = run(None, "doctor", url)
+        assert result.exit_code == 2
+        assert hint in result.stderr
 
 
 class TestSecrets:
