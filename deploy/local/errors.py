@@ -2,10 +2,11 @@
 
 RunError
 ├── AlreadyRunning      another run has the same data directory
-├── BadSetting          a setting of the runner itself makes no sense
+├── BadSetting          settings of the runner itself make no sense
 ├── PortUnusable        somebody else listens there, or we may not
 ├── SecretsFileBroken   a line that is not NAME=value
 ├── RedisMissing        no redis-server here, and none that could be fetched
+├── RedisSilent         nobody answers where REDIS_URL says
 ├── RedisTooOld         the data was written by a newer Redis than the one found
 ├── ChildDied           a program ended that should have stayed
 └── NotReady            a program runs but did not become ready in time
@@ -17,6 +18,7 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 LOG_LINES_SHOWN: Final = 15
@@ -38,11 +40,11 @@ class AlreadyRunning(RunError):
 
 
 class BadSetting(RunError):
-    """A setting of the runner itself makes no sense."""
+    """Settings of the runner itself make no sense: a line for each."""
 
-    def __init__(self, name: str, value: str, wanted: str) -> None:
-        super().__init__(f"{name}={value}: must be {wanted}.")
-        self.name = name
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
 
 
 class PortUnusable(RunError):
@@ -77,6 +79,17 @@ class RedisMissing(RunError):
         )
         self.reason = reason
         self.command = command
+
+
+class RedisSilent(RunError):
+    """Nobody answers where REDIS_URL says; `address` holds no password."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"REDIS_URL={address}: nobody answers there ({reason}). Start that Redis, "
+            "or leave REDIS_URL unset to have one started here."
+        )
+        self.address = address
 
 
 class RedisTooOld(RunError):

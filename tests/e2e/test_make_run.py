@@ -257,3 +257,12 @@ class TestRedisUrl:
             run.process.send_signal(signal.SIGINT)
             assert run.wait_ended() == 0
         assert redis_server.running
+
+    def test_one_that_nobody_answers_at_is_named_at_once(
+        self, tmp_path: Path, unused_tcp_port: int
+    ) -> None:
+        with running(tmp_path, REDIS_URL=f"redis://u:word@127.0.0.1:{unused_tcp_port}") as run:
+            assert run.wait_ended() == 1
+            assert f"REDIS_URL=redis://127.0.0.1:{unused_tcp_port}: nobody" in run.output
+            assert "word" not in run.output
+            assert not run.data.exists()

@@ -42,3 +42,10 @@ def test_everything_set(tmp_path: Path) -> None:
 def test_a_port_that_is_none_is_named(value: str) -> None:
     with pytest.raises(BadSetting, match="APPROVAL_PORT="):
         read_settings({"APPROVAL_PORT": value})
+
+
+def test_every_wrong_port_is_named_at_once() -> None:
+    with pytest.raises(BadSetting) as caught:
+        read_settings({"GATEWAY_PORT": "http", "APPROVAL_PORT": "70000"})
+    said = str(caught.value).splitlines()
+    assert [line.partition("=")[0] for line in said] == ["GATEWAY_PORT", "APPROVAL_PORT"]

@@ -1,0 +1,27 @@
+"""REDIS_URL where nobody answers is told at once, and without its password."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploy.local.errors import RedisSilent
+from deploy.local.ports import listen
+from deploy.local.redis_named import require_answer
+
+
+def test_somebody_answers() -> None:
+    with listen(0, "a port") as server:
+        require_answer(f"redis://user:secret@127.0.0.1:{server.getsockname()[1]}/0")
+
+
+def test_nobody_answers(unused_tcp_port: int) -> None:
+    with pytest.raises(RedisSilent) as caught:
+        require_answer(f"redis://user:secret@127.0.0.1:{unused_tcp_port}/0")
+    said = str(caught.value)
+    assert f"REDIS_URL=redis://127.0.0.1:{unused_tcp_port}: nobody answers there" in said
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize("url", ["elsewhere", "redis://", "redis://host:port"])
+def test_what_is_no_address_is_the_services_to_tell(url: str) -> None:
+    require_answer(url)
