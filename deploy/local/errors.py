@@ -9,6 +9,7 @@ RunError
 ├── RedisSilent         nobody answers where REDIS_URL says
 ├── RedisTooOld         the data was written by a newer Redis than the one found
 ├── ChildDied           a program ended that should have stayed
+├── SettingsRefused     programs ended because of their settings
 └── NotReady            a program runs but did not become ready in time
 """
 
@@ -117,6 +118,14 @@ class ChildDied(RunError):
         self.name = name
         self.status = status
         self.log = log
+
+
+class SettingsRefused(RunError):
+    """Programs ended because of their settings, each for reasons of its own."""
+
+    def __init__(self, deaths: Sequence[ChildDied]) -> None:
+        super().__init__("\n\n".join(map(str, deaths)))
+        self.deaths = tuple(deaths)
 
 
 class NotReady(RunError):

@@ -134,6 +134,14 @@ class Processes:
         for child in self._children:
             child.require_alive()
 
+    def deaths(self) -> list[ChildDied]:
+        """Return the programs that have ended, in the order they were started."""
+        return [
+            ChildDied(child.name, status, child.log)
+            for child in self._children
+            if (status := child.status()) is not None
+        ]
+
     def stop(
         self, *children: Child, seconds: float, hurry: Callable[[], bool] = lambda: False
     ) -> None:

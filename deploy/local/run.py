@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from deploy.local.announcement import announcement
-from deploy.local.errors import AlreadyRunning, NotReady
+from deploy.local.errors import AlreadyRunning, ChildDied, NotReady, SettingsRefused
 from deploy.local.ports import HOST, Reservation, listen
 from deploy.local.processes import Processes
 from deploy.local.readiness import ReadyProcesses
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 GATEWAYS: Final = 2
 READY_SECONDS: Final = 60.0
+EXIT_SETTINGS: Final = 78
+"""How services exit whose settings are wrong."""
+# What a service needs at most to read its settings.
+SETTINGS_SECONDS: Final = 3.0
 # A second Ctrl-C does not wait for it.
 STOP_SECONDS: Final = 30.0
 WATCH_SECONDS: Final = 0.1
@@ -170,7 +174,23 @@ class Run:
 
     def _check(self) -> None:
         self._signals.heed()
-        self._processes.require_alive()
+        try:
+            self._processes.require_alive()
+        except ChildDied as died:
+            if died.status != EXIT_SETTINGS:
+                raise
+            raise self._all_refusals() from None
+
+    def _all_refusals(self) -> SettingsRefused:
+        """Let the other services read their settings too; return what each has against them."""
+        services = sum(map(len, self._stages[-2:]))
+        deadline = time.monotonic() + SETTINGS_SECONDS
+        while len(self._processes.deaths()) < services and time.monotonic() < deadline:
+            self._signals.heed()
+            time.sleep(WATCH_SECONDS)
+        deaths = self._processes.deaths()
+        of_each = {died.log.read_text(errors="replace"): died for died in reversed(deaths)}
+        return SettingsRefused(list(reversed(of_each.values())))
 
     def _log(self, name: str) -> Path:
         return self._settings.logs / f"{name}.log"

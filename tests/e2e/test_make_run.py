@@ -231,6 +231,13 @@ class TestWhatStandsInTheWay:
             assert run.wait_ended() == 1
             assert "LOG_LEVEL=loud" in run.output
 
+    def test_what_each_service_refuses_is_one_message(self, tmp_path: Path) -> None:
+        wrong = {"PENDING_LIMIT": "-1", "GATEWAY_CONNECTION_LIMIT": "-2"}
+        with running(tmp_path, **wrong) as run:
+            assert run.wait_ended() == 1
+            said = run.output.partition("does not run:")[2]
+            assert said.count("PENDING_LIMIT=-1") == said.count("GATEWAY_CONNECTION_LIMIT=-2") == 1
+
 
 class TestDashboard:
     def test_both_gateways_serve_it(self, tmp_path: Path) -> None:
