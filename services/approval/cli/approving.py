@@ -115,7 +115,7 @@ async def _approve(
     online = None
     if seconds:
         output.aside(
-            f"Waiting up to {seconds:g} s for it: connect it again, as it may not by itself ...",
+            f"Waiting up to {seconds:g} s: run its command again, if it does not come itself ...",
             "dim",
         )
         online = await until_online(approval, selected.device_id, known, seconds)

@@ -280,7 +280,8 @@ PAIRING_REQUIRED: Final = Cause(
     "close code 1008 `pairing required: device is not approved yet`; `Approve this browser`",
     "Everything works, and a person has to say yes to this device, once for all replicas.",
     "`{latchkey} devices approve {request_id}`, or Manage Devices (`/setup` of the approval"
-    " service); the dashboard then connects on its own, a command has to be run again.",
+    " service). Protocol 4's dashboard then connects by itself, protocol 3's has to be loaded anew;"
+    " run a command again.",
 )
 SCOPES_PENDING: Final = Cause(
     "scopes-pending",

@@ -52,7 +52,8 @@ async def list_devices(desk: Desk) -> None:
             ("request", "device", "asks for", "from", "asked"),
             [showing.pending_row(one, now_ms) for one in listed.pending],
         )
-        output.line("Approve one: " + typed("devices approve REQUEST-ID"), "dim")
+        output.line("Approve one:", "dim")
+        output.line("  " + typed("devices approve REQUEST-ID"), "dim")
     else:
         output.line("Nobody waits.")
     output.line()

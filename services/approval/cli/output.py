@@ -49,8 +49,11 @@ class Output:
         sys.stdout.flush()
 
     def line(self, text: str = "", style: str = "") -> None:
-        """Print a line of ours; what stands in it of others has to be `safe` already."""
-        _print(self._out, Text(text, style=style))
+        """Print a line of ours; what stands in it of others has to be `safe` already.
+
+        What is indented is to be pasted, so it is not broken.
+        """
+        _print(self._out, Text(text, style=style), whole=text.startswith("  "))
 
     def entry(self, head: str, told: str) -> None:
         """Print what is one line where it fits, else with what is told of it wrapped below."""
@@ -92,8 +95,8 @@ class Output:
         """Print a table; every cell is made safe here."""
         _print(self._out, Text(title, style="bold"))
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for column in columns:
-            table.add_column(column, overflow="fold")
+        for number, column in enumerate(columns):
+            table.add_column(column, overflow="fold", no_wrap=number == 0)  # an id stays whole
         for row in rows:
             table.add_row(*(Text("\n".join(map(safe, cell.split("\n")))) for cell in row))
         _print(self._out, table)
@@ -110,10 +113,10 @@ class Output:
             self._err.print(Text(escaped(line)))
 
 
-def _print(console: Console, said: Text | Table) -> None:
+def _print(console: Console, said: Text | Table, *, whole: bool = False) -> None:
     """Print; where no terminal wants them, without the blanks that fill up columns."""
     if console.is_terminal:
-        console.print(said)
+        console.print(said, soft_wrap=whole)
         return
     with console.capture() as captured:
         console.print(said)

@@ -237,6 +237,18 @@ class TestLines:
             assert all(line == line.rstrip() for line in said.splitlines())
 
 
+class TestAtATerminal:
+    def test_ids_and_commands_stay_whole(
+        self, api: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("FORCE_COLOR", "1")  # for rich that is a terminal
+        monkeypatch.setenv("COLUMNS", "80")
+        file = tmp_path / ("a-long-name-" * 6)
+        said = run(api, "devices", "list", "--secrets", str(file)).stdout
+        assert REQUEST_ID in said
+        assert f"  latchkey devices approve REQUEST-ID --secrets {file}" in said
+
+
 class TestOptions:
     def test_what_needs_no_approval_has_no_options_for_it(self) -> None:
         said = run(None, "secrets", "--help").stdout
