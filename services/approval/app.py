@@ -37,6 +37,7 @@ from shared.messages import Changed, decode_news, encode
 from shared.observability.health import Health, Readiness
 from shared.observability.metrics import BusCounts
 from shared.observability.ops import OpsViews
+from shared.redis.opening import open_connections
 from shared.redis.reads import Reads
 from shared.redis.renewal import Renewal
 from shared.serving.plain import notice_asked
@@ -148,7 +149,14 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
 
     async def run(_app: web.Application) -> AsyncIterator[None]:
         await bus.start()
-        announcing = [asyncio.create_task(one) for one in (announcer.run(), announcer.watch())]
+        announcing = [
+            asyncio.create_task(one)
+            for one in (
+                announcer.run(),
+                announcer.watch(),
+                open_connections(lease, LEASE_CONNECTIONS_LIMIT),
+            )
+        ]
         expiring = asyncio.create_task(expiry.run(), name="expiry")
         yield
         await announcer.stop(*announcing)

@@ -19,6 +19,7 @@ from shared.messages import Admitted, Change, Changed, encode
 from tests.e2e.intruder import Intruder, captured, channels, redis_client
 from tests.e2e.metrics import Counts, counted
 from tests.e2e.people import Operator, Visitor, pair
+from tests.support.waiting import until
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
@@ -108,7 +109,10 @@ class TestAttack31:
                 (await operator.remove(victim.device_id)).ok()
                 await client.closed(within=5)
                 (await operator.approve(await victim.waits(house.gateways[0]))).ok()
-        own = channels(house)
+            own = channels(house)
+            await until(
+                lambda: own.keys() <= {channel for channel, _ in messages}, "each is told something"
+            )
         news = [data for channel, data in messages if channel == NEWS]
         assert set(own) | {NEWS} == {channel for channel, _ in messages}
 

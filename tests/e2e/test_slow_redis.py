@@ -43,9 +43,10 @@ async def test_newcomers_cost_nobody_the_lease(start_stack: StartStack) -> None:
     )
     (approval,), (gateway,) = house.approvals, house.gateways
     outcomes: Counter[str] = Counter()
+    over = asyncio.Event()
 
-    async def knock_for_ever() -> None:
-        while True:
+    async def knock() -> None:
+        while not over.is_set():
             async with DeviceClient(
                 gateway.ws_url, DeviceKey.generate(), CLI, token=house.gateway_token
             ) as newcomer:
@@ -60,15 +61,14 @@ async def test_newcomers_cost_nobody_the_lease(start_stack: StartStack) -> None:
         inside, _ = await (await pair(house)).stays(gateway)
         async with inside:
             relay.delay(DELAY_SECONDS)
-            knocking = [asyncio.create_task(knock_for_ever()) for _ in range(NEWCOMERS)]
+            knocking = [asyncio.create_task(knock()) for _ in range(NEWCOMERS)]
             await until(
                 lambda: outcomes["NOT_PAIRED"] > REQUESTS or not inside.is_open,
                 "their requests are written",
                 seconds=100,
             )
             assert inside.is_open
-            for one in knocking:
-                one.cancel()
-            await asyncio.gather(*knocking, return_exceptions=True)
+            over.set()
+            await asyncio.gather(*knocking)
     assert outcomes["UNAVAILABLE"], outcomes
     assert outcomes["NOT_PAIRED"], outcomes
