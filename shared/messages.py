@@ -140,6 +140,8 @@ class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
     presence this one's `joined` and `left` change; 0: whatever was known is to be forgotten first.
     `seen` are those let in since the last answered beat; told twice is the same as told once.
     `lease_ms`: after so long without an answered beat nobody is connected there any more.
+    `version` is the gateway's release (empty: an older release, which does not say), `uptime_s` how
+    long its process has been running.
     """
 
     beat_id: int
@@ -151,6 +153,8 @@ class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
     left: list[int] = []
     seen: list[Seen] = []
     lease_ms: int = LEASE_MS
+    version: str = ""
+    uptime_s: int = 0
 
 
 class Leaving(msgspec.Struct, tag="leaving", array_like=True, frozen=True):

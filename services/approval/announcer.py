@@ -55,6 +55,7 @@ class Announcer:
         self._trouble = "nothing was written yet"
         self._failing = False
         self._leaving = False
+        self._started_at = clock.monotonic()
         self._warnings: tuple[str, ...] = ()
         self.milliseconds = 0.0
 
@@ -135,7 +136,8 @@ class Announcer:
             await asyncio.sleep(seconds)
 
     async def _round(self) -> None:
-        await self._store.write_alive(self._boot_id)
+        uptime_s = int(self._clock.monotonic() - self._started_at)
+        await self._store.write_alive(self._boot_id, uptime_s=uptime_s)
         self._trouble = ""
         self._failing = False
         self._written_at = self._clock.monotonic()

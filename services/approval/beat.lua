@@ -6,18 +6,20 @@
 --       seen, what is known of that
 -- ARGV  1 boot id  2 beat id  3 the beat it builds on  4 connections  5 presence ttl, ms
 --       6 applied number  7 applied tag  8 booted (1 or 0)  9 most changes
---       10 how many joined  11 how many left  12.. number, entry and device of each that joined,
---       the numbers of those that left, then of each device that was seen: its id, how long ago in
---       ms, why, its address, and the role whose token it used, if it did
+--       10 how many joined  11 how many left  12 the gateway's release (empty: not reported)
+--       13 its uptime, s  14.. number, entry and device of each that joined, the numbers of those
+--       that left, then of each device that was seen: its id, how long ago in ms, why, its address,
+--       and the role whose token it used, if it did
 --
--- The presence hash holds: at (the beat it is from), count, seen (when, ms), applied (a number);
--- for each connection its number with its entry; `device:<id>` with how many that device has.
+-- The presence hash holds: at (the beat it is from), count, seen (when, ms), applied (a number),
+-- version and uptime (s) where reported; for each connection its number with its entry; `device:<id>` with how many that device has.
 --
 -- Returns {head, now ms, presence at, resync, changes as XRANGE gives them, presence version}
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local beat, base = tonumber(ARGV[2]), tonumber(ARGV[3])
+local FIXED = 13 -- the arguments after these are of changing number
 local joined, left = tonumber(ARGV[10]), tonumber(ARGV[11])
 local moved = false
 local at = tonumber(redis.call('HGET', KEYS[1], 'at') or '0')
@@ -70,16 +72,16 @@ if beat > at and (base == 0 or base == at) then
     device = 'device:' .. device
     changes[device] = (changes[device] or 0) + by
   end
-  for i = 12, 11 + 3 * joined, 3 do
+  for i = FIXED + 1, FIXED + 3 * joined, 3 do
     numbers[#numbers + 1] = ARGV[i]
     entries[#entries + 1] = ARGV[i]
     entries[#entries + 1] = ARGV[i + 1]
   end
   for i, held in ipairs(of_presence('HMGET', numbers)) do
-    if not held then note(ARGV[11 + 3 * i], 1) end
+    if not held then note(ARGV[FIXED + 3 * i], 1) end
   end
   of_presence('HSET', entries)
-  for i = 12 + 3 * joined, 11 + 3 * joined + left do gone[#gone + 1] = ARGV[i] end
+  for i = FIXED + 3 * joined + 1, FIXED + 3 * joined + left do gone[#gone + 1] = ARGV[i] end
   for _, held in ipairs(of_presence('HMGET', gone)) do
     if held then note(cmsgpack.unpack(held)[2], -1) end
   end
@@ -90,6 +92,7 @@ if beat > at and (base == 0 or base == at) then
 end
 redis.call('HSET', KEYS[1], 'count', ARGV[4], 'seen', string.format('%.0f', now))
 if ARGV[8] == '1' then redis.call('HSET', KEYS[1], 'applied', ARGV[6]) end
+if ARGV[12] ~= '' then redis.call('HSET', KEYS[1], 'version', ARGV[12], 'uptime', ARGV[13]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + tonumber(ARGV[5])), ARGV[1])
 local vanished = redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
@@ -102,7 +105,7 @@ end
 
 if #KEYS > 6 then
   local keys, devices, seen, write = {}, {}, {}, {}
-  local first = 12 + 3 * joined + left
+  local first = FIXED + 3 * joined + left + 1
   for i = 7, #KEYS do
     keys[#keys + 1] = KEYS[i]
     devices[#devices + 1] = ARGV[first + 5 * (i - 7)]

@@ -23,6 +23,11 @@ RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 DeviceId = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Milliseconds = Annotated[int, Meta(ge=0, description="Milliseconds since 1970.")]
 Count = Annotated[int, Meta(ge=0)]
+Version = Annotated[str, Meta(description="Its release; absent for one that does not report it.")]
+Uptime = Annotated[
+    int,
+    Meta(ge=0, description="How long its process had been running; absent as the version is."),
+]
 ChangeNumber = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
 
@@ -105,13 +110,17 @@ class GatewayAlive(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tr
     connections: Count
     last_beat_ago_ms: Count
     changes_behind: Count | UnsetType = UNSET
+    version: Version | UnsetType = UNSET
+    uptime_seconds: Uptime | UnsetType = UNSET
 
 
-class ApprovalAlive(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+class ApprovalAlive(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
     """A live approval replica: its writes came through so long ago."""
 
     boot_id: str
     last_alive_ago_ms: Count
+    version: Version | UnsetType = UNSET
+    uptime_seconds: Uptime | UnsetType = UNSET
 
 
 class LiveReplicas(msgspec.Struct, rename="camel", frozen=True):
@@ -293,11 +302,18 @@ def replicas_object(replicas: Replicas) -> LiveReplicas:
                 connections=one.connections,
                 last_beat_ago_ms=one.last_beat_ago_ms,
                 changes_behind=UNSET if one.behind is None else one.behind,
+                version=one.process.version or UNSET,
+                uptime_seconds=one.process.uptime_s if one.process.version else UNSET,
             )
             for one in replicas.gateways
         ],
         [
-            ApprovalAlive(boot_id=one.boot_id, last_alive_ago_ms=one.last_alive_ago_ms)
+            ApprovalAlive(
+                boot_id=one.boot_id,
+                last_alive_ago_ms=one.last_alive_ago_ms,
+                version=one.process.version or UNSET,
+                uptime_seconds=one.process.uptime_s if one.process.version else UNSET,
+            )
             for one in replicas.approvals
         ],
         replicas.presence,

@@ -14,6 +14,7 @@ import msgspec
 from services.approval.reaching import reaching_redis
 from shared.addresses import is_loopback
 from shared.messages import DEVICE_TOKEN
+from shared.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +44,11 @@ def presence_key(boot_id: str) -> str:
     return f"latchkey:presence:{boot_id}"
 
 
+def approval_key(boot_id: str) -> str:
+    """Name the key of an approval replica's release and uptime; it expires like its place."""
+    return f"latchkey:approval:{boot_id}"
+
+
 def seen_key(device_id: str) -> str:
     """Name the key of when a paired device was last seen; it goes with the record."""
     return f"latchkey:seen:{device_id}"
@@ -68,6 +74,20 @@ class Standing:
     seen: Sighting | None
 
 
+class ReplicaProcess(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The process of a replica: its release, and how many seconds it has been running.
+
+    Both are empty for a replica of a release that does not report them.
+    """
+
+    version: str = ""
+    uptime_s: int = 0
+
+
+_decode_process: Final = msgspec.msgpack.Decoder(ReplicaProcess).decode
+_UNREPORTED: Final = ReplicaProcess()
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayReplica:
     """A live gateway; `behind` is None until it has learned where history stands."""
@@ -76,6 +96,7 @@ class GatewayReplica:
     connections: int
     last_beat_ago_ms: int
     behind: int | None
+    process: ReplicaProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +105,7 @@ class ApprovalReplica:
 
     boot_id: str
     last_alive_ago_ms: int
+    process: ReplicaProcess
 
 
 class Presence:
@@ -136,7 +158,7 @@ class Presence:
             pipeline.time()
             pipeline.zrange(GATEWAYS, 0, -1)
             time, names = await pipeline.execute()
-            found = await self._of_each(names, ["count", "seen", "applied"])
+            found = await self._of_each(names, ["count", "seen", "applied", "version", "uptime"])
         now = _milliseconds(time)
         live = [
             GatewayReplica(
@@ -144,8 +166,11 @@ class Presence:
                 int(count),
                 max(0, now - int(seen)),
                 None if applied is None else max(0, head.number - int(applied)),
+                _UNREPORTED
+                if version is None or uptime is None
+                else ReplicaProcess(version.decode(errors="replace"), int(uptime)),
             )
-            for name, (count, seen, applied) in zip(names, found, strict=True)
+            for name, (count, seen, applied, version, uptime) in zip(names, found, strict=True)
             if count is not None and seen is not None
         ]
         return sorted(live, key=lambda one: (-one.connections, one.boot_id))
@@ -162,10 +187,13 @@ class Presence:
             pipeline.time()
             pipeline.zrange(APPROVALS, 0, -1, withscores=True)
             time, found = await pipeline.execute()
-        now = _milliseconds(time)
-        ages = {name.decode(): max(0, now - int(at)) for name, at in found}
+            now = _milliseconds(time)
+            ages = {name.decode(): max(0, now - int(at)) for name, at in found}
+            names = sorted(name for name, ago in ages.items() if ago < ALIVE_KEPT_MS)
+            processes = await self._client.mget(map(approval_key, names)) if names else []
         return [
-            ApprovalReplica(name, ago) for name, ago in sorted(ages.items()) if ago < ALIVE_KEPT_MS
+            ApprovalReplica(name, ages[name], _decode_process(value) if value else _UNREPORTED)
+            for name, value in zip(names, processes, strict=True)
         ]
 
     async def _of_each(
@@ -186,11 +214,18 @@ def encode_sighting(sighting: Sighting) -> bytes:
     return _encode(sighting)
 
 
+def encode_process(uptime_s: int) -> bytes:
+    """Encode this release and uptime for the store."""
+    return _encode(ReplicaProcess(VERSION, uptime_s))
+
+
 def beat_arguments(beat: BeatQuestion) -> list[str | int | bytes]:
     """Return what beat.lua wants to know of a gateway's presence and of those it saw."""
     return [
         len(beat.joined),
         len(beat.left),
+        beat.version,
+        beat.uptime_s,
         *(part for one in beat.joined for part in (one.number, _encode(one), one.device_id)),
         *beat.left,
         *_seen(beat),

@@ -43,7 +43,9 @@ from services.approval.presence import (
     PRESENCE_KEPT_MOST_MS,
     PRESENCE_VERSION,
     Presence,
+    approval_key,
     beat_arguments,
+    encode_process,
     presence_key,
     seen_key,
 )
@@ -131,7 +133,7 @@ class Store:
             return self._clock.wall_ms()
         return int(self._clock.monotonic() * 1000 + self._offset_ms)
 
-    async def write_alive(self, boot_id: str) -> None:
+    async def write_alive(self, boot_id: str, *, uptime_s: int = 0) -> None:
         """Write that this replica is alive, and learn Redis's time on the way."""
         if self._offset_ms is None:
             await self._learn_time()
@@ -141,6 +143,7 @@ class Store:
             pipeline = self._lease.pipeline(transaction=False)
             pipeline.zadd(APPROVALS, {boot_id: now_ms})
             pipeline.zremrangebyscore(APPROVALS, "-inf", now_ms - ALIVE_KEPT_MS)
+            pipeline.set(approval_key(boot_id), encode_process(uptime_s), px=ALIVE_KEPT_MS)
             pipeline.time()
             *_written, time = await pipeline.execute()
         self._learned(time, began)

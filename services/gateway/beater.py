@@ -14,6 +14,7 @@ from services.gateway.beat import BEAT_NOW, MOVED, CloseDevice, CloseEverybody, 
 from services.gateway.news import broadcasts
 from shared.bus.errors import Unavailable
 from shared.messages import BeatQuestion, Leaving, decode_beat_answer, encode
+from shared.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +59,7 @@ class Beater:
         self._moved: list[asyncio.Future[None]] = []
         self._store_offset_ms: float | None = None
         self._leaving = False
+        self._started_at = clock.monotonic()
 
     async def run(self) -> None:
         """Beat until cancelled, whether or not earlier beats were answered."""
@@ -121,6 +123,8 @@ class Beater:
             left=left,
             seen=self._presence.sightings.tell(beat_id, sent_at),
             lease_ms=self._beat.lease_ms,
+            version=VERSION,
+            uptime_s=int(sent_at - self._started_at),
         )
         try:
             answer = self._requester.submit(encode(question), urgent=True)

@@ -43,6 +43,11 @@ def get(key: str) -> Ask:
     return lambda server: server.read(lambda data: data.texts.get(key))
 
 
+def set(key: str, value: bytes, *, px: int) -> Ask:  # noqa: A001 (the name of the command)
+    """Set a text that expires after so many milliseconds."""
+    return lambda server: server.write(lambda data, now_ms: data.set(key, value, now_ms + px))
+
+
 def hmget(key: str, fields: Sequence[str]) -> Ask:
     """Read fields of a hash."""
 

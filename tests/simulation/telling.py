@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _unpack: Final = msgspec.msgpack.Decoder().decode
 _pack: Final = msgspec.msgpack.Encoder().encode
-_FIRST: Final = 11
+_FIRST: Final = 13
 """Where the arguments of changing number begin."""
 
 
@@ -51,6 +51,8 @@ def note_gateway(
     presence["count"], presence["seen"] = to_bytes(args[3]), b"%d" % now_ms
     if to_text(args[7]) == "1":
         presence["applied"] = to_bytes(args[5])
+    if to_text(args[11]):
+        presence["version"], presence["uptime"] = to_bytes(args[11]), to_bytes(args[12])
     until = now_ms + int(args[4])
     data.expire(keys[0], until)
     data.add(keys[1], float(until), to_text(args[0]))

@@ -16,6 +16,7 @@ from services.approval.records import Metadata, Pairing, Pending, Record, Token
 from services.approval.store import Store
 from shared.bus.redis import make_client
 from shared.messages import BeatQuestion, Change, Changed, Present, Seen
+from shared.version import VERSION
 from tests.simulation.client import RedisClient
 from tests.simulation.network import Line
 from tests.simulation.scripts import Scripts
@@ -204,6 +205,18 @@ class TestBeats:
         assert await standings(store) == [1, 1, 0]
         assert await tell(6, 0, here(7), []) == 6
         assert await standings(store) == [0, 1, 0]
+
+    async def test_release_and_uptime(self, store: Store) -> None:
+        await store.beat("old", beat(1, Change()))
+        await store.beat("new", beat(1, Change(), version="9.8.7", uptime_s=5, left=[3]))
+        await store.write_alive("approval", uptime_s=6)
+        gateways = await store.presence.gateways(Change())
+        assert {one.boot_id: (one.process.version, one.process.uptime_s) for one in gateways} == {
+            "new": ("9.8.7", 5),
+            "old": ("", 0),
+        }
+        (approval,) = await store.presence.approvals()
+        assert (approval.process.version, approval.process.uptime_s) == (VERSION, 6)
 
     async def test_sightings(self, store: Store) -> None:
         await put(store, record("d0", paired_at=7))

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from services.approval.authority import OPERATOR, Caller
 from services.approval.errors import NotAllowed
-from services.approval.presence import ALIVE_KEPT_MS, APPROVALS, GATEWAYS, presence_key
-from shared.messages import BeatAnswer, BeatQuestion, Change, Present, Seen
+from services.approval.presence import (
+    ALIVE_KEPT_MS,
+    APPROVALS,
+    GATEWAYS,
+    approval_key,
+    presence_key,
+)
+from shared.messages import (
+    BeatAnswer,
+    BeatQuestion,
+    Change,
+    Present,
+    Seen,
+    decode_question,
+    encode,
+)
 from shared.protocol.scopes import PAIRING
+from shared.version import VERSION
 from tests.integration.approval.replica import everything, replica
 from tests.support.clock import FakeClock
 from tests.unit.approval.devices import Device
@@ -321,6 +337,40 @@ class TestReplicas:
         await here.redis.hset(presence_key("east"), "seen", seen - 7_000)
         (one,) = await gateways(operator)
         assert one["lastBeatAgoMs"] >= 7_000
+
+    async def test_a_gateway_tells_its_release_and_how_long_it_has_been_running(
+        self, here: Replica, operator: Operator, east: Gateway
+    ) -> None:
+        await east.beat(version="9.8.7", uptime_s=3_600)
+        (one,) = await gateways(operator)
+        assert (one["version"], one["uptimeSeconds"]) == ("9.8.7", 3_600)
+        await east.beat(version="9.8.7", uptime_s=3_601, builds_on=0)
+        (one,) = await gateways(operator)
+        assert (one["version"], one["uptimeSeconds"]) == ("9.8.7", 3_601)
+        status = await here.registry.replicas(OPERATOR)
+        assert status.gateways[0].process.uptime_s == 3_601
+
+    async def test_a_gateway_of_the_release_before_is_listed_without_a_release(
+        self, here: Replica, operator: Operator
+    ) -> None:
+        question = BeatQuestion(1, Change(), booted=False, builds_on=0, connections=0)
+        fields = msgspec.msgpack.decode(encode(question))
+        last = BeatQuestion.__struct_fields__.index("lease_ms")
+        older = decode_question(msgspec.msgpack.encode(fields[: last + 2]))
+        assert isinstance(older, BeatQuestion)
+        await here.store.beat("older", older)
+        (one,) = await gateways(operator)
+        assert one.keys() == {"bootId", "connections", "lastBeatAgoMs"}
+
+    async def test_an_approval_tells_its_release_and_how_long_it_has_been_running(
+        self, here: Replica, operator: Operator
+    ) -> None:
+        await here.store.write_alive("first", uptime_s=7)
+        await here.redis.zadd(APPROVALS, {"older": await redis_ms(here)})
+        first, older = (await operator.get("/v1/replicas")).ok()["approvals"]
+        assert (first["version"], first["uptimeSeconds"]) == (VERSION, 7)
+        assert older.keys() == {"bootId", "lastAliveAgoMs"}
+        assert 0 < await here.redis.pttl(approval_key("first")) <= ALIVE_KEPT_MS
 
     async def test_approvals(self, here: Replica, there: Replica, operator: Operator) -> None:
         await here.store.write_alive("first")

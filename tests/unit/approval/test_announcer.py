@@ -30,7 +30,7 @@ class Store:
         self.looks = 0
         self.has_replicas = False
 
-    async def write_alive(self, _boot_id: str) -> None:
+    async def write_alive(self, _boot_id: str, *, uptime_s: int) -> None:
         if not next(self._writes):
             raise StoreUnavailable("ConnectionError: refused")
 
