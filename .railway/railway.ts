@@ -43,6 +43,8 @@ export default defineRailway(() => {
   const both = {
     TRUSTED_PROXIES: EDGE,
     APPROVAL_PUBLIC_URL: "https://${{approval.RAILWAY_PUBLIC_DOMAIN}}",
+    GATEWAY_PUBLIC_URL: "https://${{gateway.RAILWAY_PUBLIC_DOMAIN}}",
+    LOG_LEVEL: "info",
     // Longer than DRAIN_SECONDS and the few seconds that closing takes after it.
     RAILWAY_DEPLOYMENT_DRAINING_SECONDS: "35",
     // Old and new serve side by side for so long.
@@ -63,6 +65,9 @@ export default defineRailway(() => {
       BUS_SECRET: secret("BUS_SECRET"),
       TOKEN_SECRET: secret("TOKEN_SECRET"),
       APPROVAL_ADMIN_TOKEN: secret("APPROVAL_ADMIN_TOKEN"),
+      PENDING_TTL_SECONDS: "3600",
+      PENDING_LIMIT: "1000",
+      PENDING_LIMIT_PER_ADDRESS: "50",
       PORT: APPROVAL_PORT,
       OPS_PORT: "18792",
     },
@@ -81,8 +86,11 @@ export default defineRailway(() => {
         "redis://gateway:${{redis.REDIS_GATEWAY_PASSWORD}}@${{redis.RAILWAY_PRIVATE_DOMAIN}}:6379/0",
       BUS_SECRET: approval.env.BUS_SECRET,
       OPENCLAW_GATEWAY_TOKEN: secret("OPENCLAW_GATEWAY_TOKEN"),
-      GATEWAY_PUBLIC_URL: "https://${{RAILWAY_PUBLIC_DOMAIN}}",
       GATEWAY_ALLOWED_ORIGINS: "https://${{RAILWAY_PUBLIC_DOMAIN}}",
+      GATEWAY_PREAUTH_LIMIT_PER_ADDRESS: "32",
+      GATEWAY_CONNECTION_LIMIT: "20000",
+      BEAT_SECONDS: "1",
+      LEASE_SECONDS: "10",
       DRAIN_SECONDS: "20",
       PORT: GATEWAY_PORT,
       OPS_PORT: "18791",

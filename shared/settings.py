@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 SECRET_LEAST_CHARACTERS: Final = 32
 PORT_MOST: Final = 65_535
+_BARE_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/{2,}")
 
 
 class SettingsError(Exception):
@@ -63,14 +65,31 @@ class SettingsReader:
         self.warnings: list[str] = []
 
     def text(self, name: str, default: str = "") -> str:
-        """Return a setting as it stands; empty counts as not set."""
-        return self._environ.get(name, "").strip() or default
+        """Return a setting as it stands; empty counts as not set.
+
+        So does a bare scheme, alone or in a comma list: it is warned of.
+        """
+        given = self._environ.get(name, "").strip()
+        parts = given.split(",")
+        bare = [part.strip() for part in parts if is_bare_scheme(part)]
+        if bare:
+            self._warn_once(
+                f"{name}: {bare[0]} has no host after it and counts as not set; "
+                "is the variable that it is made of empty?"
+            )
+            given = ",".join(part for part in parts if not is_bare_scheme(part)).strip()
+        return given or default
+
+    def _warn_once(self, warning: str) -> None:
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     def secrets(
         self, name: str, *, least: int = SECRET_LEAST_CHARACTERS, advised: int | None = None
     ) -> Secrets:
         """Return a required comma list of secrets, each of at least `least` characters."""
-        values = [value for part in self.text(name).split(",") if (value := part.strip())]
+        given = self._environ.get(name, "")
+        values = [value for part in given.split(",") if (value := part.strip())]
         if not values:
             self.problems.append(
                 f"{name} is not set: give a random text of {least} or more characters, "
@@ -137,7 +156,9 @@ class SettingsReader:
         value = self.text(name)
         if not value:
             if required:
-                self.problems.append(f"{name} is not set: give a {schemes[0]}:// address")
+                given = self._environ.get(name, "").strip()
+                how = f"{given} has no host after it" if given else "is not set"
+                self.problems.append(f"{name} {how}: give a {schemes[0]}:// address")
             return ""
         try:
             parts = urlsplit(value)
@@ -187,6 +208,14 @@ class SettingsReader:
         """Raise SettingsError when anything was wrong."""
         if self.problems:
             raise SettingsError(self.problems)
+
+
+def is_bare_scheme(value: str) -> bool:
+    """Say whether an address ends where its host should begin: `https://`.
+
+    A platform's variable that is still empty, as at a first deployment, leaves that behind.
+    """
+    return _BARE_SCHEME.fullmatch(value.strip()) is not None
 
 
 def origin_of(url: str) -> str | None:
