@@ -129,6 +129,32 @@ class Seen(msgspec.Struct, array_like=True, frozen=True):
     age_ms: int
 
 
+class RefusalReport(msgspec.Struct, array_like=True, frozen=True):
+    """Attempts to connect that a gateway turned away for the same reason, one after another.
+
+    `reason` is a code; `undecided`: nobody could say whether the client may connect. `device_id` is
+    what the client claimed (empty: nothing that could be one), and `proven` whether its signature
+    held. `number` names this run of attempts at this gateway, `count` says how many there were and
+    `confirmed` how many of them an answered beat has told already, so that a report which arrives
+    twice counts once. Ages are in milliseconds before the report, of the last attempt and of the
+    first. `detail` is one more fact, such as the page's origin or the request id.
+    """
+
+    reason: str
+    undecided: bool
+    device_id: str
+    proven: bool
+    address: str
+    number: int
+    count: int
+    confirmed: int
+    age_ms: int
+    first_age_ms: int
+    client_id: str = ""
+    display_name: str = ""
+    detail: str = ""
+
+
 LEASE_MS: Final = 10_000
 """For how long a gateway's presence is kept that does not say how long its lease is."""
 
@@ -142,6 +168,7 @@ class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
     `lease_ms`: after so long without an answered beat nobody is connected there any more.
     `version` is the gateway's release (empty: an older release, which does not say), `uptime_s` how
     long its process has been running.
+    `refused` are those turned away since the last answered beat.
     """
 
     beat_id: int
@@ -155,6 +182,7 @@ class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
     lease_ms: int = LEASE_MS
     version: str = ""
     uptime_s: int = 0
+    refused: list[RefusalReport] = []
 
 
 class Leaving(msgspec.Struct, tag="leaving", array_like=True, frozen=True):

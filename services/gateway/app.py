@@ -22,6 +22,7 @@ from services.gateway.inbox import Inbox
 from services.gateway.methods import Methods
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
+from services.gateway.recent_refusals import RecentRefusals
 from services.gateway.room import room_of
 from services.gateway.roster import Roster
 from services.gateway.serving import Sockets
@@ -68,6 +69,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     common = settings.common
     metrics = Metrics()
     presence = Presence()
+    refusals = RecentRefusals()
     beat = Beat(clock, lease_seconds=settings.lease_seconds)
     connections = Connections(
         clock,
@@ -112,6 +114,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     beater = Beater(
         beat=beat,
         presence=presence,
+        refusals=refusals,
         requester=requester,
         connections=connections,
         metrics=metrics,
@@ -132,6 +135,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         calls=calls,
         metrics=metrics,
         clock=clock,
+        refusals=refusals,
     )
     sockets = Sockets(host, trusted_proxies=common.trusted_proxies, metrics=metrics)
 
@@ -192,9 +196,8 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
             dashboard=dashboard,
         ),
     )
-    log = structlog.get_logger("gateway")
     for advice in settings.warnings:
-        log.warning(log_events.SETTING.name, advice=advice)
+        structlog.get_logger("gateway").warning(log_events.SETTING.name, advice=advice)
     return Gateway(
         app,
         ops.ops_app(),

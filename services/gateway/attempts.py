@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from services.gateway.handshake import Handshake
     from services.gateway.metrics import Metrics
+    from services.gateway.recent_refusals import RecentRefusals
     from services.gateway.verdicts import Peer
     from shared.clock import Clock
 
@@ -32,10 +33,17 @@ _OUTCOME_OF_CLOSE: Final[dict[int, str]] = {
 
 
 class Attempts:
-    """Logs and counts connection attempts."""
+    """Logs and counts connection attempts, and notes for operators who was turned away."""
 
-    def __init__(self, metrics: Metrics, clock: Clock, approval_public_url: str) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        clock: Clock,
+        approval_public_url: str,
+        refusals: RecentRefusals,
+    ) -> None:
         self._metrics = metrics
+        self._refusals = refusals
         self._clock = clock
         self._approval_public_url = approval_public_url
         self._counts: dict[str, Counter] = {}
@@ -54,7 +62,8 @@ class Attempts:
 
         Without a verdict the client left, or was closed with this code and reason before one.
         """
-        took = self._clock.monotonic() - began
+        now = self._clock.monotonic()
+        took = now - began
         line: dict[str, object] = {
             "connection": handshake.connection_id,
             "address": peer.address,
@@ -75,6 +84,7 @@ class Attempts:
             outcome = verdict.outcome
             line |= {"code": int(verdict.close_code), "reason": verdict.close_reason}
             line |= self._particulars(verdict)
+            self._refusals.note(handshake, peer, verdict, now)
         else:
             outcome = "gone"
             if closed_with is not None:

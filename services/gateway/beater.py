@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from services.gateway.connections import Connections
     from services.gateway.metrics import Metrics
     from services.gateway.presence import Presence
+    from services.gateway.recent_refusals import RecentRefusals
     from shared.bus.requester import Requester
     from shared.clock import Clock
     from shared.messages import Changed
@@ -39,6 +40,7 @@ class Beater:
         *,
         beat: Beat,
         presence: Presence,
+        refusals: RecentRefusals,
         requester: Requester,
         connections: Connections,
         metrics: Metrics,
@@ -48,6 +50,7 @@ class Beater:
     ) -> None:
         self._beat = beat
         self._presence = presence
+        self._refusals = refusals
         self._requester = requester
         self._connections = connections
         self._metrics = metrics
@@ -125,6 +128,7 @@ class Beater:
             lease_ms=self._beat.lease_ms,
             version=VERSION,
             uptime_s=int(sent_at - self._started_at),
+            refused=self._refusals.report(beat_id, sent_at),
         )
         try:
             answer = self._requester.submit(encode(question), urgent=True)
@@ -146,6 +150,7 @@ class Beater:
         self._store_offset_ms = told.now_ms - self._clock.monotonic() * 1000
         self._presence.answered(told.beat_id, told.presence_at)
         self._presence.sightings.answered(told.beat_id)
+        self._refusals.answered(told.beat_id)
         if self._presence.behind or self._presence.sightings.behind:
             self.beat_now()
         self._carry_out(self._beat.on_answer(told))

@@ -24,7 +24,8 @@ _NO_AUTH: Final = Auth()
 class Claim:
     """One client's claim: a sound connect in a version and a role that are served.
 
-    `if_clear` is what becomes of the client once approval has taken notice of a Knock.
+    `if_clear` is what becomes of the client once approval has taken notice of a Knock; `proven`:
+    the device's signature holds.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Claim:
         "_rules",
         "_trusted",
         "if_clear",
+        "proven",
     )
 
     def __init__(
@@ -58,6 +60,7 @@ class Claim:
         self._call_id = call_id
         self._trusted = rules.trusts_local and peer.direct_loopback and peer.origin is None
         self.if_clear: Welcome | Refusal | None = None
+        self.proven = False
 
     def judged(self, nonce: str, now_ms: int) -> Effect:
         """Say what is to be done; `now_ms` is the wall clock, for the age of the signature."""
@@ -73,6 +76,7 @@ class Claim:
         )
         if isinstance(proof, Refusal):
             return proof
+        self.proven = True
         if secret_is_right and self._is_own_backend():
             return self._without_pairing(scopes)
         candidate, field = _device_token_candidate(auth, secret_is_right=secret_is_right)

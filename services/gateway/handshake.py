@@ -104,6 +104,11 @@ class Handshake:
         device = self._frame.params.device if self._frame else None
         return device.id if device else ""
 
+    @property
+    def proven(self) -> bool:
+        """Whether the client has proven that it is the device whose id it claims."""
+        return self._question is not None or (self._claim is not None and self._claim.proven)
+
     def on_frame(self, text: bytes, *, now_ms: int) -> Effect:
         """Judge the first frame; returns what to do.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from services.gateway.connections import Connections
     from services.gateway.methods import Methods
     from services.gateway.metrics import Metrics
+    from services.gateway.recent_refusals import RecentRefusals
     from services.gateway.verdicts import Rules
     from shared.clock import Clock
 
@@ -48,6 +49,7 @@ class Host:
         calls: Calls,
         metrics: Metrics,
         clock: Clock,
+        refusals: RecentRefusals,
     ) -> None:
         self.identity = identity
         self.rules = rules
@@ -56,7 +58,7 @@ class Host:
         self.methods = methods
         self.calls = calls
         self.clock = clock
-        self.attempts = Attempts(metrics, clock, identity.approval_public_url)
+        self.attempts = Attempts(metrics, clock, identity.approval_public_url, refusals)
         self.features = {one: _features(one) for one in PROTOCOLS}
         self.log = structlog.get_logger("gateway")
         self._started = clock.monotonic()

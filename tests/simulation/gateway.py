@@ -10,6 +10,7 @@ from services.gateway.handshake import Handshake
 from services.gateway.host import Host, Identity
 from services.gateway.inbox import Inbox
 from services.gateway.methods import Methods
+from services.gateway.recent_refusals import RecentRefusals
 from services.gateway.upkeep import Upkeep
 from services.gateway.verdicts import Peer, Rules
 from services.gateway.visit import Visit
@@ -54,6 +55,7 @@ class GatewayProcess:
         process, clock = self.process, self.process.clock
         boot_id, loop = process.boot_id, process.loop
         self.presence = variant.presence()
+        refusals = RecentRefusals()
         self.connections = Connections(
             clock,
             self.presence,
@@ -87,6 +89,7 @@ class GatewayProcess:
         self.beater = variant.beater(
             beat=self.beat,
             presence=self.presence,
+            refusals=refusals,
             requester=requester,
             connections=self.connections,
             metrics=_METRICS,
@@ -109,6 +112,7 @@ class GatewayProcess:
             calls=Calls(self.approvals, self.connections, _METRICS),
             metrics=_METRICS,
             clock=clock,
+            refusals=refusals,
         )
         self._upkeep = Upkeep(Arrivals(clock), self.connections, self.beat, _METRICS, clock)
         process.receive(self._start)

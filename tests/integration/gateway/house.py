@@ -19,6 +19,7 @@ from services.gateway.host import Host, Identity
 from services.gateway.methods import Methods
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
+from services.gateway.recent_refusals import RecentRefusals
 from services.gateway.room import room_of
 from services.gateway.serving import Sockets
 from services.gateway.sockets import SocketProtocol
@@ -140,6 +141,7 @@ class House:
         self.approvals = ScriptedApprovals()
         self.metrics = Metrics()
         self.presence = Presence()
+        self.refusals = RecentRefusals()
         self.connections = Connections(
             self.clock,
             self.presence,
@@ -169,6 +171,7 @@ class House:
             calls=Calls(self.approvals, self.connections, self.metrics),
             metrics=self.metrics,
             clock=self.clock,
+            refusals=self.refusals,
         )
         self.sockets = Sockets(host, trusted_proxies=trusted_proxies, metrics=self.metrics)
         ops = OpsViews(

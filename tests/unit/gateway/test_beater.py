@@ -10,6 +10,7 @@ from services.gateway.beat import Beat
 from services.gateway.beater import Beater
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
+from services.gateway.recent_refusals import RecentRefusals
 from shared.messages import BeatAnswer, Change, Changed
 from tests.unit.gateway.room import DEVICE_ID, Room, closes, texts
 
@@ -42,6 +43,7 @@ class Shell:
         self.beater = Beater(
             beat=self.beat,
             presence=Presence(),
+            refusals=RecentRefusals(),
             requester=cast("Any", None),
             connections=self.room.connections,
             metrics=Metrics(),

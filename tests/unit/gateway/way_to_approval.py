@@ -13,6 +13,7 @@ from services.gateway.beater import Beater
 from services.gateway.connections import Connections
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
+from services.gateway.recent_refusals import RecentRefusals
 from shared.bus.wire import Item, ItemAnswer
 from shared.messages import (
     BeatAnswer,
@@ -50,6 +51,7 @@ class WayToApproval:
         self.beater = Beater(
             beat=self.beat,
             presence=presence,
+            refusals=RecentRefusals(),
             requester=self.gateway.requester,
             connections=Connections(
                 clock,
