@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 BACKLOG: Final = 4096
 _FIRST_HANDED_DESCRIPTOR: Final = 3
+_COUNT_DIGITS: Final = 4
+_SHOWN_CHARACTERS: Final = 60
 
 
 class ListenError(Exception):
@@ -18,12 +20,22 @@ class ListenError(Exception):
 
 
 def inherited_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
-    """Return the listening sockets handed to this process, by systemd's convention."""
+    """Return the listening sockets handed to this process, by systemd's convention.
+
+    Raises ListenError where what was handed over is not that.
+    """
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return []
-    count = int(environ.get("LISTEN_FDS", "0"))
+    given = environ.get("LISTEN_FDS", "0")
+    if not (given.isascii() and given.isdigit() and len(given) <= _COUNT_DIGITS):
+        message = "LISTEN_FDS: must be the number of sockets that were handed over"
+        raise ListenError(message)
     first = _FIRST_HANDED_DESCRIPTOR
-    return [_usable(socket.socket(fileno=fd)) for fd in range(first, first + count)]
+    try:
+        return [_usable(socket.socket(fileno=fd)) for fd in range(first, first + int(given))]
+    except OSError as error:
+        message = f"LISTEN_FDS={given}: what was handed over is no socket ({error.strerror})"
+        raise ListenError(message) from None
 
 
 def open_sockets(hosts: Sequence[str], port: int) -> list[socket.socket]:
@@ -37,8 +49,9 @@ def open_sockets(hosts: Sequence[str], port: int) -> list[socket.socket]:
     for host in hosts:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except socket.gaierror as error:
-            message = f"HOST: {host} is no address of this machine: {error.strerror}"
+        except (socket.gaierror, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or "no name of a host"
+            message = f"HOST: {host[:_SHOWN_CHARACTERS]} is no address of this machine: {why}"
             raise ListenError(message) from None
         for family, kind, protocol, _name, address in found:
             try:
@@ -47,6 +60,7 @@ def open_sockets(hosts: Sequence[str], port: int) -> list[socket.socket]:
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 sock.bind(address)
+                opened.append(_usable(sock))
             except OSError as error:
                 if family == socket.AF_INET6 and error.errno in _NO_IPV6:
                     missing.append(host)
@@ -54,7 +68,6 @@ def open_sockets(hosts: Sequence[str], port: int) -> list[socket.socket]:
                 message = f"cannot listen on {host}, port {port}: {error.strerror}"
                 raise ListenError(message) from None
             port = port or sock.getsockname()[1]
-            opened.append(_usable(sock))
     if not opened:
         message = f"HOST: none of {', '.join(missing)} is an address of this machine"
         raise ListenError(message)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from shared.redis_url import redis_url_problems
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -17,6 +19,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 SECRET_LEAST_CHARACTERS: Final = 32
 PORT_MOST: Final = 65_535
 _BARE_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/{2,}")
+SHOWN_MAX_CHARACTERS: Final = 200
+"""How much of a wrong value a message shows."""
 
 
 class SettingsError(Exception):
@@ -70,6 +74,9 @@ class SettingsReader:
         So does a bare scheme, alone or in a comma list: it is warned of.
         """
         given = self._environ.get(name, "").strip()
+        if not _is_text(given):
+            self._note_once(f"{name}: must be text in UTF-8")
+            return default
         parts = given.split(",")
         bare = [part.strip() for part in parts if is_bare_scheme(part)]
         if bare:
@@ -79,6 +86,10 @@ class SettingsReader:
             )
             given = ",".join(part for part in parts if not is_bare_scheme(part)).strip()
         return given or default
+
+    def _note_once(self, problem: str) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def _warn_once(self, warning: str) -> None:
         if warning not in self.warnings:
@@ -131,7 +142,7 @@ class SettingsReader:
         except ValueError:
             value = None
         if value is None or not least <= value <= most:
-            self.problems.append(f"{name}={given}: must be {kind} from {least} to {most}")
+            self.problems.append(f"{name}={shown(given)}: must be {kind} from {least} to {most}")
             return default
         return value
 
@@ -143,22 +154,32 @@ class SettingsReader:
         """Return one of the allowed words."""
         value = self.text(name, default)
         if value not in allowed:
-            self.problems.append(f"{name}={value}: must be one of {', '.join(allowed)}")
+            self.problems.append(f"{name}={shown(value)}: must be one of {', '.join(allowed)}")
             return default
         return value
 
     def hosts(self, name: str, default: str) -> tuple[str, ...]:
         """Return a comma list of addresses to listen on."""
-        return tuple(h for part in self.text(name, default).split(",") if (h := part.strip()))
+        hosts = tuple(h for part in self.text(name, default).split(",") if (h := part.strip()))
+        if not hosts:
+            self.problems.append(f"{name}: must name at least one address to listen on")
+        return hosts
 
-    def url(self, name: str, schemes: Sequence[str], *, required: bool = False) -> str:
+    def redis_url(self, name: str) -> str:
+        """Return the required URL of a Redis."""
+        value = self.text(name)
+        if value:
+            self.problems.extend(f"{name}: {problem}" for problem in redis_url_problems(value))
+        elif not any(problem.startswith(f"{name}:") for problem in self.problems):
+            given = self._environ.get(name, "").strip()
+            how = f"{shown(given)} has no host after it" if given else "is not set"
+            self.problems.append(f"{name} {how}: give a redis:// address")
+        return value
+
+    def url(self, name: str, schemes: Sequence[str]) -> str:
         """Return an absolute URL of one of the schemes, or an empty text."""
         value = self.text(name)
         if not value:
-            if required:
-                given = self._environ.get(name, "").strip()
-                how = f"{given} has no host after it" if given else "is not set"
-                self.problems.append(f"{name} {how}: give a {schemes[0]}:// address")
             return ""
         try:
             parts = urlsplit(value)
@@ -186,7 +207,7 @@ class SettingsReader:
                 try:
                     found.append(ipaddress.ip_network(value))
                 except ValueError:
-                    self.problems.append(f"{name}: {value} is no address or CIDR range")
+                    self.problems.append(f"{name}: {shown(value)} is no address or CIDR range")
         return tuple(found)
 
     def origins(self, name: str) -> frozenset[str]:
@@ -198,7 +219,7 @@ class SettingsReader:
                 continue
             if value != "*" and (origin := origin_of(value)) != value:
                 self.problems.append(
-                    f"{name}: {value} is no origin; write scheme://host[:port] with no path"
+                    f"{name}: {shown(value)} is no origin; write scheme://host[:port] with no path"
                     + (f", such as {origin}" if origin else "")
                 )
             found.add(value)
@@ -216,6 +237,22 @@ def is_bare_scheme(value: str) -> bool:
     A platform's variable that is still empty, as at a first deployment, leaves that behind.
     """
     return _BARE_SCHEME.fullmatch(value.strip()) is not None
+
+
+def shown(value: str) -> str:
+    """Return a wrong value for a message: on one line, and not the whole of a long one."""
+    safe = "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in value)
+    most = SHOWN_MAX_CHARACTERS
+    return safe if len(safe) <= most else f"{safe[:most]}…"
+
+
+def _is_text(value: str) -> bool:
+    """Tell bytes that are not UTF-8, which the environment hands on as lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def origin_of(url: str) -> str | None:
@@ -250,7 +287,7 @@ class CommonSettings:
 def read_common(reader: SettingsReader, *, default_port: int) -> CommonSettings:
     """Read what both services are told."""
     return CommonSettings(
-        redis_url=reader.url("REDIS_URL", ("redis", "rediss"), required=True),
+        redis_url=reader.redis_url("REDIS_URL"),
         bus_secrets=reader.secrets("BUS_SECRET"),
         hosts=reader.hosts("HOST", "127.0.0.1,::1"),
         port=reader.port("PORT", default_port),

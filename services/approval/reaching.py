@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from redis.exceptions import RedisError
-
 from services.approval.errors import StoreUnavailable
+from shared.redis.lost import is_lost
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,7 +23,7 @@ class _Reaching:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, RedisError | OSError | TimeoutError):
+        if is_lost(error):
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from services.gateway.origin import origin_problem
-from shared.settings import CommonSettings, Secrets, SettingsReader, origin_of, read_common
+from shared.settings import CommonSettings, Secrets, SettingsReader, origin_of, read_common, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,19 +90,27 @@ def _control_ui_dir(reader: SettingsReader) -> Path | None:
     if not given:
         return None
     directory = Path(given)
-    if not directory.is_dir():
-        wrong = "is no directory"
-    elif not os.access(directory, os.R_OK | os.X_OK):
-        wrong = "may not be read by this user"
-    elif not (directory / "index.html").is_file():
-        wrong = "holds no index.html"
-    else:
+    try:
+        wrong = _wrong_with_ui(directory)
+    except OSError as error:  # a name too long, a parent that may not be entered
+        wrong = f"cannot be looked at ({error.strerror})"
+    if not wrong:
         return directory
     reader.problems.append(
-        f"CONTROL_UI_DIR={given}: {wrong}; give the directory of the dashboard's files, "
+        f"CONTROL_UI_DIR={shown(given)}: {wrong}; give the directory of the dashboard's files, "
         "<npm package openclaw>/dist/control-ui"
     )
     return None
+
+
+def _wrong_with_ui(directory: Path) -> str:
+    if not directory.is_dir():
+        return "is no directory"
+    if not os.access(directory, os.R_OK | os.X_OK):
+        return "may not be read by this user"
+    if not (directory / "index.html").is_file():
+        return "holds no index.html"
+    return ""
 
 
 def _web_origin(public_url: str) -> str | None:

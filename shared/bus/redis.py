@@ -8,13 +8,12 @@ up at the first error or after SILENCE_SECONDS without a message, and made anew.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import parse_url
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from shared.bus import counters
 from shared.bus.errors import Rejected
@@ -22,6 +21,7 @@ from shared.bus.link import Link, SilenceError, describe
 from shared.bus.outbox import Outbox
 from shared.bus.ports import uncounted
 from shared.redis.connection import CONNECT_SECONDS, Connection, make_connection, pack
+from shared.redis.lost import is_lost
 from shared.redis.renewal import RENEW_SECONDS, Once
 
 if TYPE_CHECKING:
@@ -323,5 +323,8 @@ class RedisBus:
     async def _hang_up(self) -> None:
         connection, self._publishing = self._publishing, None
         if connection is not None:
-            with contextlib.suppress(RedisError, OSError):
+            try:
                 await connection.close()
+            except Exception as error:
+                if not is_lost(error):
+                    raise

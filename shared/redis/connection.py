@@ -28,7 +28,7 @@ _pack: Final[Any] = hiredis.pack_command  # its stub knows commands of one word 
 class _Made(Protocol):
     """What is used of redis-py's Connection, which is not fully typed."""
 
-    _writer: asyncio.StreamWriter
+    _writer: asyncio.StreamWriter | None
 
     async def connect(self) -> None: ...
     async def disconnect(self, nowait: bool = False) -> None: ...  # noqa: FBT001, FBT002
@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
         self._calls: deque[Call] = deque()
         self._loop = asyncio.get_running_loop()
-        self._transport = cast("asyncio.Transport", made._writer.transport)  # noqa: SLF001
+        self._transport = cast("Any", made._writer).transport  # noqa: SLF001
         self._transport.set_protocol(self)
         self.error: Exception | None = None
         """Why it is lost, None while it is not."""
@@ -83,16 +83,16 @@ class Connection(asyncio.Protocol):
             self._lose(LostError("closed while it was made"))
 
     def send(self, data: bytes) -> None:
-        """Send commands whose replies the listener takes."""
-        self._transport.write(data)
+        """Send commands whose replies the listener takes; raises why it is lost, if it is."""
+        self._write(data)
 
     def call(self, data: bytes, replies: int) -> Call:
         """Send packed commands and wait for so many replies; raises why it is lost, if it is."""
         if self.error is not None:
             raise self.error
+        self._write(data)
         call = Call(replies, self._loop.create_future())
         self._calls.append(call)
-        self._transport.write(data)
         return call
 
     def drop(self, error: Exception) -> None:
@@ -122,6 +122,14 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Be told by the transport that it is gone."""
         self._lose(exc or LostError("closed by Redis"))
+
+    def _write(self, data: bytes) -> None:
+        """Write; a transport that is closed already says so only here."""
+        try:
+            self._transport.write(data)
+        except (RuntimeError, OSError) as error:
+            self._lose(LostError(f"closed: {error}"))
+            raise self.error or error from error
 
     def _take(self, reply: object) -> None:
         if self._listener is not None:
@@ -155,4 +163,7 @@ async def make_connection(
     except BaseException:
         await made.disconnect(nowait=True)
         raise
+    if made._writer is None:  # noqa: SLF001  redis-py drops it with the connection
+        message = "closed while it was made"
+        raise LostError(message)
     return Connection(made, listener)

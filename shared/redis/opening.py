@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError
+from shared.redis.lost import is_lost
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -16,9 +15,11 @@ async def open_connections(client: Redis, count: int) -> None:
     pool: Any = client.connection_pool
     opened: list[Any] = []
     try:
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
-            while len(opened) < count:
-                opened.append(await pool.get_connection())
+        while len(opened) < count:
+            opened.append(await pool.get_connection())
+    except Exception as error:
+        if not is_lost(error):
+            raise
     finally:
         for connection in opened:
             await pool.release(connection)

@@ -5,12 +5,14 @@ A failover need not cut them: who stays at the old master is refused every write
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MasterDownError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as LostError
+from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
+
+from shared.redis.lost import is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -63,8 +65,11 @@ class Renewal:
         self._due_at = now + RENEW_SECONDS
         self._log.warning(self._event, error=str(error))
         for give_up in self._held:
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
+            try:
                 await give_up()
+            except Exception as failed:
+                if not is_lost(failed):
+                    raise
 
 
 class Once(Retry):
@@ -80,10 +85,14 @@ class Once(Retry):
         return self
 
     async def call_with_retry(self, *args: Any, **options: Any) -> Any:
-        """Do it once."""
+        """Do it once; raises redis-py's ConnectionError for whatever a closed transport raises."""
         try:
             return await super().call_with_retry(*args, **options)
         except ResponseError as error:
             if self._renewal is not None:
                 await self._renewal.told(error)
+            raise
+        except RuntimeError as error:
+            if is_lost(error):
+                raise LostError(str(error)) from error
             raise

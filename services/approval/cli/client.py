@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import ssl
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
 from services.approval import objects
 from services.approval.backups import MEDIA_TYPE as BACKUP_TYPE
-from services.approval.cli.errors import NotAuthorised, OutcomeUnknown, Refused, Unreachable
+from services.approval.cli.errors import (
+    Misused,
+    NotAuthorised,
+    OutcomeUnknown,
+    Refused,
+    Unreachable,
+)
 from services.approval.cli.typed import typed
 from services.approval.problems import MEDIA_TYPE, TYPE_PREFIX, Problem
 from services.approval.public import Ready
@@ -27,15 +34,28 @@ if TYPE_CHECKING:
 
 CALL_SECONDS: Final = 10.0
 OK: Final = 200
+URL_NEEDED: Final = (
+    "must be the address of the approval service, http:// or https://, with no user, password, "
+    "query or fragment"
+)
 _EVENTS: Final = "text/event-stream"
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 class ApprovalClient:
-    """Calls one approval service. Raises Unreachable, NotAuthorised, Refused, OutcomeUnknown."""
+    """Calls one approval service. Raises Unreachable, NotAuthorised, Refused, OutcomeUnknown.
+
+    Made with an address or a token that cannot be one, it raises Misused.
+    """
 
     def __init__(self, url: str, token: str | None, surroundings: Surroundings) -> None:
+        if not _is_address(url):
+            raise Misused("wrong-setting", f"APPROVAL_URL: {URL_NEEDED}")
+        if token is not None and not _fits_a_header(token):
+            raise Misused(
+                "wrong-setting", "APPROVAL_ADMIN_TOKEN holds a character that no token can hold"
+            )
         self.url = url
         self._token = token
         self._surroundings = surroundings
@@ -240,6 +260,26 @@ class ApprovalClient:
             f"approval does not answer at {self.url}: {why}",
             *(where(self._surroundings)),
         )
+
+
+def _is_address(url: str) -> bool:
+    if not url.isprintable() or any(mark in url for mark in "@?# "):
+        return False
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # UnicodeError is one
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _fits_a_header(token: str) -> bool:
+    try:
+        token.encode()
+    except UnicodeEncodeError:
+        return False
+    return token.isprintable()
 
 
 def _why(error: Exception) -> str:

@@ -1,0 +1,157 @@
+"""Checks a Redis URL at start, so that a wrong one is a message and not an error at each connect.
+
+No message quotes any part of the URL that may belong to a password.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import ssl
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from urllib.parse import SplitResult
+
+SCHEMES: Final = ("redis", "rediss")
+PORT_MAX: Final = 65_535
+YES_OR_NO: Final = ("true", "false", "yes", "no", "1", "0")
+CERTIFICATE_CHECKS: Final = ("required", "optional", "none")
+TLS_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+TLS_OPTIONS: Final = ("ssl_cert_reqs", "ssl_check_hostname", *TLS_FILES)
+OPTIONS: Final = ("db", *TLS_OPTIONS)
+"""What may stand after the question mark; all else is set by Latchkey itself."""
+
+ENCODE: Final = "percent-encode it there (%23 for #, %2F for /, %3F for ?, %5B for [, %5D for ])"
+
+_DATABASE: Final = re.compile(r"[0-9]{1,6}")
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
+_OPTION_NAME: Final = re.compile(r"[A-Za-z_]{1,40}")
+
+
+def redis_url_problems(url: str) -> list[str]:
+    """Return everything that is wrong with a Redis URL, as sentences that follow its name."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        unix = ": a Unix socket is not supported" if scheme == "unix" else ""
+        return [f"must be an address that starts with redis:// or rediss://{unix}"]
+    if problem := _character_problem(rest):
+        return [problem]
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ["the host in brackets is no IPv6 address"]
+    return [*_address_problems(parts), *_database_problems(parts), *_option_problems(parts)]
+
+
+def _character_problem(rest: str) -> str:
+    """Find a character that would cut the URL where it was not meant to be cut."""
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    user = authority.rpartition("@")[0]
+    if not rest.isprintable() or " " in rest:
+        return "holds a space or a character that cannot be printed: percent-encode it"
+    if "@" in rest and "@" not in authority:
+        return f"the user or password holds a `#`, `/` or `?`: {ENCODE}"
+    if "[" in user or "]" in user:
+        return f"the user or password holds a `[` or `]`: {ENCODE}"
+    if "#" in rest:
+        return f"must hold no `#`; if it belongs to the password, {ENCODE}"
+    return ""
+
+
+def _address_problems(parts: SplitResult) -> Iterator[str]:
+    address = parts.netloc.rpartition("@")[2]
+    if address.count(":") > 1 and not address.startswith("["):
+        yield "an IPv6 host stands in brackets, as in redis://[::1]:6379/0"
+        return
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = parts.hostname, 0
+    if not host:
+        yield "names no host, as in redis://localhost:6379/0"
+    elif address.startswith("["):
+        if not _is_ipv6(unquote(host)):
+            yield "the host in brackets is no IPv6 address"
+    elif not _HOST_NAME.fullmatch(host) or ".." in host:
+        yield "the host is no name and no address"
+    if port is not None and not 1 <= port <= PORT_MAX:
+        yield (
+            f"the port must be a number from 1 to {PORT_MAX}; "
+            f"if the part after the colon is a password, write @ and the host after it, and if it "
+            f"holds a `#`, `/` or `?`, {ENCODE}"
+        )
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _database_problems(parts: SplitResult) -> Iterator[str]:
+    database = parts.path.removeprefix("/")
+    if database and not _DATABASE.fullmatch(database):
+        yield "what follows the host must be the number of a database, as in redis://localhost/0"
+
+
+def _option_problems(parts: SplitResult) -> Iterator[str]:
+    """Check the options; the same option twice is refused, for one of the two would be ignored."""
+    given: dict[str, str] = {}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        allowed = OPTIONS if parts.scheme == "rediss" else ("db",)
+        if name in given:
+            yield f"the option `{name}` is given twice"
+        elif name not in allowed:
+            shown = f"the option `{name}`" if _OPTION_NAME.fullmatch(name) else "an option"
+            only = "only with rediss://" if name in OPTIONS else f"allowed: {', '.join(OPTIONS)}"
+            yield f"{shown} cannot be set here ({only})"
+        else:
+            given[name] = value
+    if "db" in given and parts.path.strip("/"):
+        yield "names a database twice: in its path and in the option `db`"
+    for name, value in given.items():
+        if problem := _value_problem(name, value):
+            yield f"the option `{name}` must be {problem}"
+    if "ssl_keyfile" in given and "ssl_certfile" not in given:
+        yield "the option `ssl_keyfile` needs `ssl_certfile`"
+    yield from _file_problems(given)
+
+
+def _value_problem(name: str, value: str) -> str:
+    if name == "db":
+        return "" if _DATABASE.fullmatch(value) else "the number of a database"
+    if name == "ssl_cert_reqs":
+        known = value in CERTIFICATE_CHECKS
+        return "" if known else f"one of {', '.join(CERTIFICATE_CHECKS)}"
+    if name == "ssl_check_hostname":
+        return "" if value.lower() in YES_OR_NO else "true or false"
+    return "" if value else "the name of a file"
+
+
+def _file_problems(given: Mapping[str, str]) -> Iterator[str]:
+    """Load the files as a connection would: a broken one would only show at each connect."""
+    context = ssl.create_default_context()
+    try:
+        if path := given.get("ssl_ca_certs"):
+            context.load_verify_locations(path)
+    except (OSError, ValueError):
+        yield "the option `ssl_ca_certs` must name a readable file of PEM certificates"
+    try:
+        if path := given.get("ssl_certfile"):
+            context.load_cert_chain(path, given.get("ssl_keyfile") or None, password=_no_password)
+    except (OSError, ValueError):
+        yield (
+            "the options `ssl_certfile` and `ssl_keyfile` must name readable PEM files that belong "
+            "together, the key without a password"
+        )
+
+
+def _no_password() -> str:
+    """Refuse to ask at a terminal for the password of a key."""
+    message = "the key has a password"
+    raise ValueError(message)

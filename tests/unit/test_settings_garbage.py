@@ -1,0 +1,208 @@
+"""Settings fed with garbage: every problem is a message, never another exception or a secret."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.approval.settings import read_settings as read_approval
+from services.gateway.settings import read_settings as read_gateway
+from shared.bus.redis import make_client
+from shared.redis_url import redis_url_problems
+from shared.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SOUND = {
+    "REDIS_URL": "redis://localhost/0",
+    "BUS_SECRET": "b" * 32,
+    "OPENCLAW_GATEWAY_TOKEN": "g" * 32,
+    "APPROVAL_ADMIN_TOKEN": "a" * 32,
+    "TOKEN_SECRET": "t" * 32,
+}
+COMMON = (
+    "REDIS_URL",
+    "BUS_SECRET",
+    "HOST",
+    "PORT",
+    "OPS_PORT",
+    "TRUSTED_PROXIES",
+    "APPROVAL_PUBLIC_URL",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+)
+OF_GATEWAY = (
+    *COMMON,
+    "OPENCLAW_GATEWAY_TOKEN",
+    "GATEWAY_ALLOWED_ORIGINS",
+    "GATEWAY_PUBLIC_URL",
+    "CONTROL_UI_DIR",
+    "GATEWAY_PREAUTH_LIMIT_PER_ADDRESS",
+    "GATEWAY_CONNECTION_LIMIT",
+    "BEAT_SECONDS",
+    "LEASE_SECONDS",
+    "DRAIN_SECONDS",
+    "GATEWAY_LOCAL_CLIENTS",
+)
+OF_APPROVAL = (
+    *COMMON,
+    "APPROVAL_ADMIN_TOKEN",
+    "TOKEN_SECRET",
+    "GATEWAY_PUBLIC_URL",
+    "PENDING_TTL_SECONDS",
+    "PENDING_LIMIT",
+    "PENDING_LIMIT_PER_ADDRESS",
+)
+GARBAGE = (
+    "x",
+    ",",
+    "-1",
+    "1e999",
+    "nan",
+    "9" * 5000,
+    "[::1",
+    "http://[::1",
+    "http://host:99999",
+    "//",
+    "::/999",
+    "\udc80",
+    "a\nb",
+    "/" + "long" * 200,
+    "*",
+    "٣",
+    "redis://:6379",
+)
+
+
+def problems_of(read: Callable[[dict[str, str]], object], name: str, value: str) -> tuple[str, ...]:
+    """Return what is told of a setting; any error but SettingsError fails the test."""
+    try:
+        read(SOUND | {name: value})
+    except SettingsError as error:
+        return error.problems
+    return ()
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "value"),
+    [
+        *((read_gateway, *one) for one in itertools.product(OF_GATEWAY, GARBAGE)),
+        *((read_approval, *one) for one in itertools.product(OF_APPROVAL, GARBAGE)),
+    ],
+)
+def test_garbage_in_any_setting_is_taken_or_told_in_one_line_that_names_it(
+    read: Callable[[dict[str, str]], object], name: str, value: str
+) -> None:
+    for problem in problems_of(read, name, value):
+        assert name in problem
+        assert "\n" not in problem
+        assert problem.isprintable()
+        assert len(problem) < 400
+
+
+@given(value=st.text(max_size=80), name=st.sampled_from(OF_GATEWAY))
+def test_no_text_in_a_setting_of_the_gateway_raises_anything_but_a_message(
+    value: str, name: str
+) -> None:
+    assert all(name in problem for problem in problems_of(read_gateway, name, value))
+
+
+@given(value=st.text(max_size=80), name=st.sampled_from(OF_APPROVAL))
+def test_no_text_in_a_setting_of_approval_raises_anything_but_a_message(
+    value: str, name: str
+) -> None:
+    assert all(name in problem for problem in problems_of(read_approval, name, value))
+
+
+class TestRedisUrl:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://localhost",
+            "redis://localhost:6379/0",
+            "redis://user:p%23w%2Fd%3F@redis.internal:6379/15",
+            "redis://:p@ss:word@host",
+            "redis://[::1]:6379/1",
+            "rediss://user:password@host.example:6380/0?ssl_cert_reqs=none",
+            "rediss://host?ssl_check_hostname=false&db=2",
+            "redis://host?db=3",
+        ],
+    )
+    def test_what_is_sound_is_taken(self, url: str) -> None:
+        assert redis_url_problems(url) == []
+        make_client(url, max_connections=1, timeout_seconds=1.0)
+
+    @pytest.mark.parametrize("mark", ["#", "/", "?"])
+    @pytest.mark.parametrize("scheme", ["redis", "rediss"])
+    def test_a_mark_in_the_password_is_told_with_how_to_write_it(
+        self, mark: str, scheme: str
+    ) -> None:
+        (problem,) = redis_url_problems(f"{scheme}://user:hush{mark}hush@host:6379/0")
+        assert "percent-encode" in problem
+        assert "hush" not in problem
+
+    @pytest.mark.parametrize(
+        ("url", "told"),
+        [
+            ("localhost:6379", "starts with redis:// or rediss://"),
+            ("http://localhost", "starts with redis:// or rediss://"),
+            ("unix:///tmp/redis.sock", "Unix socket"),
+            ("REDIS://", "starts with redis:// or rediss://"),
+            ("redis://", "names no host"),
+            ("redis:///0", "names no host"),
+            ("redis://user:password@:6379", "names no host"),
+            ("redis://host:port/0", "port must be a number"),
+            ("redis://host:0", "port must be a number"),
+            ("redis://host:70000", "port must be a number"),
+            ("redis://::1:6379", "brackets"),
+            ("redis://[::1", "no IPv6 address"),
+            ("redis://[nonsense]/0", "no IPv6 address"),
+            ("redis://ho st/0", "percent-encode"),
+            ("redis://host/zero", "number of a database"),
+            ("redis://host/0/1", "number of a database"),
+            ("redis://host/-1", "number of a database"),
+            ("redis://host?db=x", "number of a database"),
+            ("redis://host/1?db=2", "twice"),
+            ("redis://host?db=1&db=1", "twice"),
+            ("redis://host/0?socket_timeout=x", "`socket_timeout` cannot be set here"),
+            ("redis://host/0?foo=bar", "`foo` cannot be set here"),
+            ("redis://host/0?family=0", "`family` cannot be set here"),
+            ("redis://host/0?foo", "`foo` cannot be set here"),
+            ("redis://host/0?ssl_cert_reqs=none", "only with rediss://"),
+            ("rediss://host/0?ssl_cert_reqs=maybe", "required, optional, none"),
+            ("rediss://host/0?ssl_check_hostname=perhaps", "true or false"),
+            ("rediss://host/0?ssl_ca_certs=/nowhere", "PEM certificates"),
+            ("rediss://host/0?ssl_certfile=/nowhere", "PEM files"),
+            ("rediss://host/0?ssl_keyfile=/nowhere", "needs `ssl_certfile`"),
+            ("redis://host#0", "must hold no `#`"),
+            ("redis://us[er:password@host", "percent-encode"),
+        ],
+    )
+    def test_what_is_wrong_is_told(self, url: str, told: str) -> None:
+        problems = redis_url_problems(url)
+        assert any(told in problem for problem in problems), problems
+
+    def test_a_file_that_holds_no_certificate_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "ca.pem").write_text("garbage")
+        (problem,) = redis_url_problems(f"rediss://host?ssl_ca_certs={tmp_path}/ca.pem")
+        assert "PEM certificates" in problem
+
+    @given(
+        password=st.text("abc#/?[]@:%&=;é ", min_size=1, max_size=12).map(
+            lambda part: f"HUSH{part}HUSH"
+        )
+    )
+    def test_no_message_holds_a_part_of_the_password(self, password: str) -> None:
+        for url in (f"redis://user:{password}@host:6379/0", f"rediss://:{password}@host"):
+            assert "HUSH" not in "".join(redis_url_problems(url))
+
+    @given(rest=st.text(max_size=60), scheme=st.sampled_from(["redis://", "rediss://"]))
+    def test_a_client_can_be_made_of_whatever_is_taken(self, rest: str, scheme: str) -> None:
+        if not redis_url_problems(scheme + rest):
+            make_client(scheme + rest, max_connections=1, timeout_seconds=1.0)
