@@ -100,6 +100,9 @@ class SettingsReader:
     ) -> Secrets:
         """Return a required comma list of secrets, each of at least `least` characters."""
         given = self._environ.get(name, "")
+        if not _is_text(given):
+            self._note_once(f"{name}: must be text in UTF-8")
+            return Secrets(())
         values = [value for part in given.split(",") if (value := part.strip())]
         if not values:
             self.problems.append(
