@@ -5,6 +5,7 @@ RegistryError
 │   └── MissingScope      ... because it does not hold `scope`
 ├── UnknownRequest        no such request id, now or in the last day
 ├── RequestOver           the request has ended: `state` says how, `successor` what replaced it
+├── GrantsAdmin           approving would give operator.admin, and that was not agreed to
 ├── UnknownDevice         no paired device of that id
 ├── UnknownRole           the device holds no token of that role
 ├── InvalidLabel          a label that is blank or too long
@@ -45,6 +46,10 @@ class RequestOver(RegistryError):
         super().__init__(f"the request is {state}")
         self.state = state
         self.successor = successor
+
+
+class GrantsAdmin(RegistryError):
+    """Approving the request would give operator.admin, which the caller did not agree to."""
 
 
 class UnknownDevice(RegistryError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
@@ -9,6 +10,8 @@ from msgspec import UNSET
 from services.approval import objects
 from services.approval.authority import OPERATOR
 from services.approval.keeping import Part
+from services.approval.listing import PART_LIMIT, Wanted, WantedRequests, read_position
+from services.approval.readings import PairedPart
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -16,8 +19,21 @@ if TYPE_CHECKING:
     import msgspec
 
     from services.approval.calls import Call
-    from services.approval.operations import AuditQuery, RestorePart
+    from services.approval.operations import (
+        Approve,
+        AuditQuery,
+        DevicesQuery,
+        RejectMany,
+        RequestsQuery,
+        RestorePart,
+    )
     from services.approval.registry import Registry
+
+
+def _limit(query: RequestsQuery | DevicesQuery) -> int:
+    if query.limit is not UNSET:
+        return query.limit
+    return sys.maxsize if query.after is UNSET and not query.q else PART_LIMIT
 
 
 class Calls:
@@ -29,6 +45,7 @@ class Calls:
             "listRequests": self._list_requests,
             "approveRequest": self._approve,
             "rejectRequest": self._reject,
+            "rejectRequests": self._reject_many,
             "listDevices": self._list_devices,
             "getDevice": self._device,
             "renameDevice": self._rename,
@@ -40,21 +57,50 @@ class Calls:
             "restorePart": self._restore,
         }
 
-    async def _list_requests(self, _call: Call) -> objects.PendingRequests:
-        waiting = await self._registry.pending(OPERATOR)
-        return objects.PendingRequests([objects.waiting_object(one) for one in waiting])
+    async def _list_requests(self, call: Call) -> objects.PendingRequests:
+        query: RequestsQuery = call.query
+        wanted = WantedRequests(
+            _limit(query),
+            None if query.after is UNSET else read_position(query.after),
+            query.q,
+            query.address,
+            0 if query.per_address is UNSET else query.per_address,
+            frozenset(query.keep.split(",")),
+        )
+        return objects.waiting_part_object(await self._registry.pending_part(OPERATOR, wanted))
+
+    async def _reject_many(self, call: Call) -> objects.RejectedMany:
+        body: RejectMany = call.body
+        return objects.rejections_object(
+            await self._registry.reject_all(OPERATOR, body.request_ids)
+        )
 
     async def _approve(self, call: Call) -> objects.Approved:
-        paired = await self._registry.approve(OPERATOR, call.ids.request_id)
+        body: Approve = call.body
+        paired = await self._registry.approve(
+            OPERATOR, call.ids.request_id, allow_admin=body.allow_admin
+        )
         return objects.Approved(call.ids.request_id, objects.paired_object(paired))
 
     async def _reject(self, call: Call) -> objects.Rejected:
         device_id = await self._registry.reject(OPERATOR, call.ids.request_id)
         return objects.Rejected(call.ids.request_id, device_id)
 
-    async def _list_devices(self, _call: Call) -> objects.PairedDevices:
-        paired = await self._registry.devices(OPERATOR)
-        return objects.PairedDevices([objects.paired_object(one) for one in paired])
+    async def _list_devices(self, call: Call) -> objects.PairedDevices:
+        query: DevicesQuery = call.query
+        if query.ids:
+            named = list(dict.fromkeys(query.ids.split(",")))
+            devices = await self._registry.devices_named(OPERATOR, named)
+            return objects.paired_part_object(PairedPart(devices, len(devices), None))
+        if query.limit is UNSET and query.after is UNSET and not query.q:
+            devices = await self._registry.devices(OPERATOR)
+            return objects.paired_part_object(PairedPart(devices, len(devices), None))
+        wanted = Wanted(
+            _limit(query),
+            None if query.after is UNSET else read_position(query.after),
+            query.q,
+        )
+        return objects.paired_part_object(await self._registry.devices_part(OPERATOR, wanted))
 
     async def _device(self, call: Call) -> objects.PairedDevice:
         return objects.paired_object(await self._registry.device(OPERATOR, call.ids.device_id))

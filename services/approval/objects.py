@@ -5,19 +5,21 @@ They are the same wherever they are asked for; no token and no token id is ever 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from services.approval.listing import write_position
 from services.approval.plan import AuditEntry  # noqa: TC001 (msgspec reads it)
 from shared.protocol.connect import Role  # noqa: TC001 (as above)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from services.approval.readings import Paired, Replicas, Waiting
+    from services.approval.readings import Paired, PairedPart, Replicas, Waiting, WaitingPart
     from services.approval.records import Metadata, Token
+    from services.approval.registry import Rejections
 
 RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 DeviceId = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -57,6 +59,10 @@ class WaitingRequest(PendingRequest, rename="camel", omit_defaults=True, frozen=
     last_asked_at_ms: Annotated[
         Milliseconds, Meta(description="When its device last asked; written every 10 s at most.")
     ]
+    grants_admin: Annotated[
+        bool,
+        Meta(description="Whether approving it gives the device operator.admin, or gives it back."),
+    ] = False
 
 
 class DeviceToken(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
@@ -133,16 +139,32 @@ class LiveReplicas(msgspec.Struct, rename="camel", frozen=True):
     ]
 
 
-class PendingRequests(msgspec.Struct, frozen=True):
-    """All requests that wait, newest first."""
+class OfAddress(msgspec.Struct, frozen=True):
+    """An address from which several requests wait; IPv6 by its /64."""
+
+    address: str
+    count: Count
+
+
+Total = Annotated[Count, Meta(description="How many there are in all, of those asked for.")]
+Next = Annotated[str, Meta(description="The `after` that goes on from here; absent at the end.")]
+
+
+class PendingRequests(msgspec.Struct, omit_defaults=True, frozen=True):
+    """Requests that wait, newest first; `addresses`: those with several, the most first."""
 
     pending: list[WaitingRequest]
+    total: Total | UnsetType = UNSET
+    next: Next | UnsetType = UNSET
+    addresses: list[OfAddress] | UnsetType = UNSET
 
 
-class PairedDevices(msgspec.Struct, frozen=True):
-    """All paired devices, the latest approved first."""
+class PairedDevices(msgspec.Struct, omit_defaults=True, frozen=True):
+    """Paired devices, the latest approved first."""
 
     devices: list[PairedDevice]
+    total: Total | UnsetType = UNSET
+    next: Next | UnsetType = UNSET
 
 
 class Approved(msgspec.Struct, rename="camel", frozen=True):
@@ -157,6 +179,21 @@ class Rejected(msgspec.Struct, rename="camel", frozen=True):
 
     request_id: RequestId
     device_id: DeviceId
+
+
+class EndedBefore(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
+    """A request that had ended before, how, and which request replaced it if one did."""
+
+    request_id: RequestId
+    state: Literal["approved", "superseded", "displaced", "expired", "unknown"]
+    successor_request_id: RequestId | UnsetType = UNSET
+
+
+class RejectedMany(msgspec.Struct, frozen=True):
+    """These requests are rejected; `ended`: these had ended otherwise, and were left alone."""
+
+    rejected: list[Rejected]
+    ended: list[EndedBefore]
 
 
 class Renamed(msgspec.Struct, rename="camel", frozen=True):
@@ -252,7 +289,11 @@ def pending_object(waiting: Waiting) -> PendingRequest:
 def waiting_object(waiting: Waiting) -> WaitingRequest:
     """Return a pending request as the HTTP API shows it: with when its device last asked."""
     fields = msgspec.structs.asdict(pending_object(waiting))
-    return WaitingRequest(**fields, last_asked_at_ms=waiting.pending.refreshed_at_ms)
+    return WaitingRequest(
+        **fields,
+        last_asked_at_ms=waiting.pending.refreshed_at_ms,
+        grants_admin=waiting.grants_admin,
+    )
 
 
 def pending_json(waiting: Waiting) -> bytes:
@@ -290,6 +331,36 @@ def paired_object(paired: Paired) -> PairedDevice:
             for role, token in sorted(pairing.tokens.items())
         )
         or UNSET,
+    )
+
+
+def waiting_part_object(part: WaitingPart) -> PendingRequests:
+    """Return a part of the requests that wait."""
+    return PendingRequests(
+        [waiting_object(one) for one in part.waiting],
+        part.total,
+        UNSET if part.following is None else write_position(part.following),
+        [OfAddress(address, count) for address, count in part.addresses] or UNSET,
+    )
+
+
+def paired_part_object(part: PairedPart) -> PairedDevices:
+    """Return a part of the paired devices."""
+    return PairedDevices(
+        [paired_object(one) for one in part.devices],
+        part.total,
+        UNSET if part.following is None else write_position(part.following),
+    )
+
+
+def rejections_object(rejections: Rejections) -> RejectedMany:
+    """Return what became of requests that were to be rejected together."""
+    return RejectedMany(
+        [Rejected(one.request_id, one.device_id) for one in rejections.rejected],
+        [
+            EndedBefore(one.request_id, cast("Any", one.state), one.successor or UNSET)
+            for one in rejections.ended
+        ],
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from services.approval import backups, objects, problems
+from services.approval import backups, listing, objects, problems
 from services.approval.kept import KeptDevice  # noqa: TC001 (msgspec reads it)
 from services.approval.plan import AuditEntry
 from shared.protocol.connect import Role
@@ -32,6 +32,12 @@ RESTORE_LIMIT_DEVICES: Final = 99_999_999
 PART_LIMIT_DEVICES: Final = 200
 """Devices that one call restores at most."""
 
+REJECT_LIMIT_REQUESTS: Final = 200
+"""Requests that one call rejects at most."""
+NAMED_LIMIT: Final = 50
+"""Devices that one call can name to read, and requests that one can name to keep."""
+
+_REQUEST_ID: Final = "[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
 _NOT_BLANK: Final = r"[^\s\u001c-\u001f\u0085\ufeff]"
 """What is white space in Python or in JavaScript is none of it."""
 
@@ -40,6 +46,23 @@ Scope = Annotated[str, Meta(max_length=TEXT_LIMIT_CHARACTERS)]
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A call that brings nothing: no body, or an empty object."""
+
+
+class Approve(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
+    """Without a body, whatever the request asks for is approved."""
+
+    allow_admin: Annotated[
+        bool,
+        Meta(description="False: refuse (`grants-admin`) if this gives the device operator.admin."),
+    ] = True
+
+
+class RejectMany(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
+    """The requests to reject: the very ones that somebody was shown."""
+
+    request_ids: Annotated[
+        list[objects.RequestId], Meta(min_length=1, max_length=REJECT_LIMIT_REQUESTS)
+    ]
 
 
 class Rename(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -65,6 +88,84 @@ class RestorePart(msgspec.Struct, rename="camel", forbid_unknown_fields=True, fr
     total: Annotated[int, Meta(ge=0, le=RESTORE_LIMIT_DEVICES)]
     at: Annotated[int, Meta(ge=0, le=RESTORE_LIMIT_DEVICES)]
     devices: Annotated[list[KeptDevice], Meta(max_length=PART_LIMIT_DEVICES)]
+
+
+Search = Annotated[
+    str,
+    Meta(
+        max_length=TEXT_LIMIT_CHARACTERS,
+        description=(
+            "Only those with each of these words in a name, an id, the client, the platform, the "
+            "address, a role or a scope, whatever the case."
+        ),
+    ),
+]
+Limit = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=listing.PART_LIMIT,
+        description=(
+            "At most so many; `next` of the answer goes on. Absent: 200 in a search or after an "
+            "entry, else all of them."
+        ),
+    ),
+]
+After = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{1,16}\.[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$",
+        description="`next` of the answer before: go on from there.",
+    ),
+]
+
+
+class RequestsQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
+    """Which requests."""
+
+    limit: Limit | UnsetType = UNSET
+    after: After | UnsetType = UNSET
+    q: Search = ""
+    address: Annotated[
+        str,
+        Meta(
+            max_length=TEXT_LIMIT_CHARACTERS,
+            description="Only those from this address, as `addresses` of the answer names it.",
+        ),
+    ] = ""
+    per_address: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=listing.PART_LIMIT,
+                description="At most so many of an address, its newest.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    keep: Annotated[
+        str,
+        Meta(
+            pattern=rf"^({_REQUEST_ID}(,{_REQUEST_ID}){{0,{NAMED_LIMIT - 1}}})?$",
+            description="Request ids, with commas: list these in any case, if they still wait.",
+        ),
+    ] = ""
+
+
+class DevicesQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
+    """Which devices."""
+
+    limit: Limit | UnsetType = UNSET
+    after: After | UnsetType = UNSET
+    q: Search = ""
+    ids: Annotated[
+        str,
+        Meta(
+            pattern=rf"^([0-9a-f]{{64}}(,[0-9a-f]{{64}}){{0,{NAMED_LIMIT - 1}}})?$",
+            description="Device ids, with commas: these alone, and the rest does not count.",
+        ),
+    ] = ""
 
 
 class AuditQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -148,6 +249,7 @@ OPERATIONS: Final = (
         "/v1/requests",
         "List the requests that wait, newest first",
         objects.PendingRequests,
+        query=RequestsQuery,
     ),
     Operation(
         "approveRequest",
@@ -155,7 +257,8 @@ OPERATIONS: Final = (
         "/v1/requests/{requestId}/approve",
         "Let a device in with what it asks for; again: the same",
         objects.Approved,
-        (*_OF_REQUEST, problems.INVALID_SCOPE),
+        (*_OF_REQUEST, problems.INVALID_SCOPE, problems.GRANTS_ADMIN),
+        body=Approve,
     ),
     Operation(
         "rejectRequest",
@@ -166,11 +269,20 @@ OPERATIONS: Final = (
         _OF_REQUEST,
     ),
     Operation(
+        "rejectRequests",
+        "POST",
+        "/v1/requests/reject",
+        "Reject these requests, all in one step; again: the same",
+        objects.RejectedMany,
+        body=RejectMany,
+    ),
+    Operation(
         "listDevices",
         "GET",
         "/v1/devices",
         "List the paired devices, the latest approved first",
         objects.PairedDevices,
+        query=DevicesQuery,
     ),
     Operation(
         "getDevice",

@@ -45,6 +45,7 @@ APPROVED: Final = Kind("request-approved", 409, "The request was approved before
 REJECTED: Final = Kind("request-rejected", 409, "The request was rejected before")
 SUPERSEDED: Final = Kind("request-superseded", 409, "The device has asked for something else since")
 DISPLACED: Final = Kind("request-displaced", 409, "Newer requests have displaced this one")
+GRANTS_ADMIN: Final = Kind("grants-admin", 409, "Approving gives the device operator.admin")
 NOT_EMPTY: Final = Kind("not-empty", 409, "Devices are paired here already")
 OTHER_RESTORE: Final = Kind("other-restore", 409, "The restore does not stand where this goes on")
 UNSOUND: Final = Kind("unsound-device", 409, "A device of the backup contradicts itself")
@@ -79,6 +80,10 @@ _WRONG: Final[Mapping[type[errors.RegistryError], tuple[Kind, str]]] = {
     errors.UnknownDevice: (UNKNOWN_DEVICE, "It never was paired, or it was removed."),
     errors.UnknownRole: (UNKNOWN_ROLE, "It never had one, or it was revoked."),
     errors.InvalidLabel: (MALFORMED, "label: 1 to 64 characters, not all of them blank."),
+    errors.GrantsAdmin: (
+        GRANTS_ADMIN,
+        "operator.admin is full control. If that is meant, approve with allowAdmin true.",
+    ),
     errors.InvalidScope: (
         INVALID_SCOPE,
         "It was never approved for this device, or belongs to none of the requested roles.",

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from services.approval import authority
+from services.approval import authority, grants
 from services.approval.errors import NotAllowed, UnknownDevice
+from services.approval.listing import Position, finds_device, part_of_requests
 from services.approval.presence import Standing  # noqa: TC001 (msgspec reads it)
 from services.approval.records import Pairing, Pending  # noqa: TC001 (as above)
+from shared.protocol.scopes import ADMIN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.approval.authority import Caller
     from services.approval.history import Followed
+    from services.approval.listing import Wanted, WantedRequests
     from services.approval.plan import AuditEntry
     from services.approval.presence import ApprovalReplica, GatewayReplica
     from services.approval.records import Record
     from services.approval.store import Held, Store
     from shared.messages import Change
+
+
+SEARCHED_AT_ONCE: Final = 250
+"""How many devices a search reads at a time."""
 
 
 class Paired(msgspec.Struct, frozen=True):
@@ -45,12 +54,38 @@ class Replicas:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A device whose request waits; `is_repair`: it is paired already."""
+    """A device whose request waits; `is_repair`: it is paired already.
+
+    `grants_admin`: approving it gives the device operator.admin, or gives it back.
+    """
 
     device_id: str
     public_key: str
     pending: Pending
     is_repair: bool
+    grants_admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingPart:
+    """A part of the requests that wait, newest first; the rest as in `listing.Requests`."""
+
+    waiting: list[Waiting]
+    total: int
+    following: Position | None
+    addresses: list[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class PairedPart:
+    """A part of the paired devices, the latest approved first.
+
+    `total` counts all that the search finds, `following` is the position to go on from.
+    """
+
+    devices: list[Paired]
+    total: int
+    following: Position | None
 
 
 class Readings:
@@ -62,17 +97,21 @@ class Readings:
 
     async def pending(self, caller: Caller) -> list[Waiting]:
         """Return the requests that wait, newest first."""
-        caller = await self._narrowed(caller)
-        authority.require_pairing(caller)
-        now_ms = self._store.now_ms()
-        found = [
-            Waiting(record.device_id, record.public_key, record.pending, record.pairing is not None)
-            for record in await self._store.pending()
-            if record.pending is not None
-            and not record.pending.expired(now_ms, self._ttl_ms)
-            and authority.sees(caller, record.device_id)
-        ]
+        found = [_waiting(record, pending) for record, pending in await self._pending(caller)]
         return sorted(found, key=lambda one: -one.pending.created_at_ms)
+
+    async def pending_part(self, caller: Caller, wanted: WantedRequests) -> WaitingPart:
+        """Return a part of the requests that wait, newest first."""
+        found = await self._pending(caller)
+        part = part_of_requests(
+            [
+                (record.device_id, pending, record.pairing.operator_label if record.pairing else "")
+                for record, pending in found
+            ],
+            wanted,
+        )
+        waiting = [_waiting(*found[place]) for place in part.places]
+        return WaitingPart(waiting, part.total, part.following, part.addresses)
 
     async def devices(self, caller: Caller) -> list[Paired]:
         """Return the paired devices, the latest approved first."""
@@ -84,6 +123,28 @@ class Readings:
             if record.pairing is not None and authority.sees(caller, record.device_id)
         ]
         return await self._standing(records)
+
+    async def devices_part(self, caller: Caller, wanted: Wanted) -> PairedPart:
+        """Return a part of the paired devices; without a search, no more than that is read."""
+        caller = await self._narrowed(caller)
+        authority.require_pairing(caller)
+        if wanted.search or caller.confined:
+            return await self._searched(caller, wanted)
+        total = await self._store.count_paired()
+        positions = await self._store.paired_after(wanted.after, wanted.limit + 1)
+        listed = positions[: wanted.limit]
+        records = await self._store.records([one.id for one in listed])
+        devices = await self._standing([one for one in records if one.pairing is not None])
+        more = len(positions) > wanted.limit
+        return PairedPart(devices, total, listed[-1] if more else None)
+
+    async def devices_named(self, caller: Caller, device_ids: Sequence[str]) -> list[Paired]:
+        """Return those of these devices that are paired, in this order."""
+        caller = await self._narrowed(caller)
+        authority.require_pairing(caller)
+        visible = [one for one in device_ids if authority.sees(caller, one)]
+        records = await self._store.records(visible)
+        return await self._standing([one for one in records if one.pairing is not None])
 
     async def device(self, caller: Caller, device_id: str) -> Paired:
         """Return one paired device; raises UnknownDevice."""
@@ -153,6 +214,49 @@ class Readings:
             raise NotAllowed
         return await self._store.audit(after, limit)
 
+    async def _pending(self, caller: Caller) -> list[tuple[Record, Pending]]:
+        """Return the records whose request waits and is visible to the caller, with the request."""
+        caller = await self._narrowed(caller)
+        authority.require_pairing(caller)
+        now_ms = self._store.now_ms()
+        return [
+            (record, record.pending)
+            for record in await self._store.pending()
+            if record.pending is not None
+            and not record.pending.expired(now_ms, self._ttl_ms)
+            and authority.sees(caller, record.device_id)
+        ]
+
+    async def _searched(self, caller: Caller, wanted: Wanted) -> PairedPart:
+        """Look through all paired devices, some at a time so that nothing else is held up."""
+        after: Position | None = None
+        found: list[Record] = []
+        following: Position | None = None
+        last: Position | None = None
+        total = 0
+        while positions := await self._store.paired_after(after, SEARCHED_AT_ONCE):
+            after = positions[-1]
+            by_id = {
+                one.device_id: one for one in await self._store.records([p.id for p in positions])
+            }
+            for position in positions:
+                record = by_id.get(position.id)
+                if record is None or record.pairing is None:
+                    continue
+                if not authority.sees(caller, record.device_id):
+                    continue
+                if not finds_device(wanted.search, record.device_id, record.pairing):
+                    continue
+                total += 1
+                if wanted.after is not None and position >= wanted.after:
+                    continue
+                if len(found) < wanted.limit:
+                    found.append(record)
+                    last = position
+                else:
+                    following = last
+        return PairedPart(await self._standing(found), total, following)
+
     async def _narrowed(self, caller: Caller) -> Caller:
         """Judge a socket's caller by its own record, not by what the gateway last heard (R12)."""
         if not caller.has_record:
@@ -175,6 +279,16 @@ class Readings:
         if held.record is None or held.record.pairing is None:
             raise UnknownDevice
         return held, held.record, held.record.pairing
+
+
+def _waiting(record: Record, pending: Pending) -> Waiting:
+    return Waiting(
+        record.device_id,
+        record.public_key,
+        pending,
+        is_repair=record.pairing is not None,
+        grants_admin=ADMIN in grants.scopes_to_hold(record, pending),
+    )
 
 
 def paired(record: Record, standing: Standing | None = None) -> Paired:

@@ -14,6 +14,7 @@ import msgspec
 
 from services.approval import authority, grants
 from services.approval.errors import (
+    GrantsAdmin,
     InvalidLabel,
     InvalidScope,
     NotAllowed,
@@ -28,9 +29,10 @@ from services.approval.keys import call_key
 from services.approval.ledger import Entry, Ledger
 from services.approval.readings import Paired, Readings, paired
 from services.approval.records import APPROVED, EXPIRED, PENDING, REJECTED, Token
+from services.approval.store import NOT_HELD
 from shared.messages import EVERY_ROLE
 from shared.protocol.limits import LABEL_LIMIT_CHARACTERS
-from shared.protocol.scopes import first_uncovered
+from shared.protocol.scopes import ADMIN, first_uncovered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -45,7 +47,32 @@ CONFLICTS_LIMIT: Final = 32
 CONFLICT_PAUSE_SECONDS: Final = 0.004
 """Most of the random pause before it is."""
 
+UNKNOWN: Final = "unknown"
+"""Stands for the end of a request of which nothing is known, now or in the last day."""
+
 _Result = TypeVar("_Result")
+
+
+class RejectedRequest(msgspec.Struct, frozen=True):
+    """A request that is rejected, now or before, and its device."""
+
+    request_id: str
+    device_id: str
+
+
+class EndedRequest(msgspec.Struct, frozen=True):
+    """A request that had ended before, and how: `state` is UNKNOWN if nothing is known of it."""
+
+    request_id: str
+    state: str
+    successor: str = ""
+
+
+class Rejections(msgspec.Struct, frozen=True):
+    """What became of requests that were to be rejected together."""
+
+    rejected: list[RejectedRequest]
+    ended: list[EndedRequest]
 
 
 class Registry(Readings):
@@ -60,8 +87,12 @@ class Registry(Readings):
         self._draws = draws
         self.keeping: Final = Keeping(store, ledger)
 
-    async def approve(self, caller: Caller, request_id: str) -> Paired:
-        """Approve a request; by an operator again: the same device, and nothing is done."""
+    async def approve(self, caller: Caller, request_id: str, *, allow_admin: bool = True) -> Paired:
+        """Approve a request; by an operator again: the same device, and nothing is done.
+
+        Without `allow_admin`, one that would give operator.admin is refused: what whoever approves
+        was shown may have become more since, such as after a revocation.
+        """
 
         async def once(caller: Caller) -> Paired | None:
             note, held = await self._read(request_id, hidden=not caller.is_admin)
@@ -73,6 +104,8 @@ class Registry(Readings):
             record, pending = self._open(request_id, note, held)
             to_hold = grants.scopes_to_hold(record, pending)
             authority.require_approve(caller, note.device_id, pending, to_hold)
+            if not allow_admin and ADMIN in to_hold:
+                raise GrantsAdmin
             outside = grants.scope_outside_roles(pending)
             if outside is not None:
                 raise InvalidScope(outside)
@@ -104,6 +137,43 @@ class Registry(Readings):
             return await self._committed(caller, entry, note.device_id)
 
         return await self._settled(caller, once, str)
+
+    async def reject_all(self, caller: Caller, request_ids: Sequence[str]) -> Rejections:
+        """Reject these requests in one commit, and say of those that have ended how they did.
+
+        Again: the same. For callers who see every device.
+        """
+        wanted = list(dict.fromkeys(request_ids))
+
+        async def once(caller: Caller) -> Rejections | None:
+            if caller.confined:
+                raise NotAllowed
+            entry = self._entry(caller)
+            result = Rejections([], [])
+            writes = False
+            for request_id, note, held in await self._read_all(wanted):
+                if note is None:
+                    result.ended.append(EndedRequest(request_id, UNKNOWN))
+                    continue
+                if note.state == REJECTED:
+                    entry.require(note.device_id, held.version)
+                    result.rejected.append(RejectedRequest(request_id, note.device_id))
+                    continue
+                try:
+                    record, pending = self._open(request_id, note, held)
+                except RequestOver as over:
+                    result.ended.append(EndedRequest(request_id, over.state, over.successor))
+                    continue
+                entry.replace(held, grants.without_pending(record), note.device_id)
+                entry.end_request(note.device_id, pending, REJECTED)
+                entry.change("rejected", note.device_id, pending=pending)
+                result.rejected.append(RejectedRequest(request_id, note.device_id))
+                writes = True
+            if writes or caller.call_id or self._store.has_replicas:
+                return await self._committed(caller, entry, result)
+            return result
+
+        return await self._settled(caller, once, Rejections)
 
     async def remove(self, caller: Caller, device_id: str) -> None:
         """Forget a paired device, with whatever it asked for; its live sockets are closed."""
@@ -198,10 +268,28 @@ class Registry(Readings):
         """
         note = await self._note(request_id, hidden=hidden)
         held = await self._held(note.device_id)
-        pending = held.record.pending if held.record else None
-        if note.state == PENDING and (pending is None or pending.request_id != request_id):
+        if note.state == PENDING and not _holds(held, request_id):
             note = await self._note(request_id, hidden=hidden)
         return note, held
+
+    async def _read_all(
+        self, request_ids: Sequence[str]
+    ) -> list[tuple[str, RequestNote | None, Held]]:
+        """Read as `_read` does, of many requests, in three round trips at most."""
+        notes = await self._store.notes(request_ids)
+        _head, held = await self._store.load([one.device_id for one in notes if one])
+        records = {one.device_id: its for one, its in zip(filter(None, notes), held, strict=True)}
+        found = list(zip(request_ids, notes, strict=True))
+        moved = [
+            request_id
+            for request_id, note in found
+            if note and note.state == PENDING and not _holds(records[note.device_id], request_id)
+        ]
+        again = dict(zip(moved, await self._store.notes(moved), strict=True))
+        return [
+            (request_id, again.get(request_id, note), records[note.device_id] if note else NOT_HELD)
+            for request_id, note in found
+        ]
 
     async def _note(self, request_id: str, *, hidden: bool) -> RequestNote:
         """Read what is known of a request; `hidden`: the caller may not learn there is none."""
@@ -285,6 +373,11 @@ class Registry(Readings):
             return msgspec.msgpack.decode(first, type=kind)
         message = "the record changed again and again while it was being changed"
         raise StoreUnavailable(message)
+
+
+def _holds(held: Held, request_id: str) -> bool:
+    pending = held.record.pending if held.record else None
+    return pending is not None and pending.request_id == request_id
 
 
 def _active_token(pairing: Pairing, role: str) -> Token:

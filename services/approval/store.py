@@ -34,6 +34,7 @@ from services.approval.keys import (
     guard_key,
     request_key,
 )
+from services.approval.listing import Position
 from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS, NOTHING_HELD, WINDOW_MS, Guard
 from services.approval.plan import CALLS_KEPT_MS, VERSION_CHARACTERS, AuditEntry, Plan
 from services.approval.presence import (
@@ -239,13 +240,50 @@ class Store:
 
     async def note(self, request_id: str) -> RequestNote | None:
         """Read what is known of a request id."""
+        (note,) = await self.notes([request_id])
+        return note
+
+    async def notes(self, request_ids: Sequence[str]) -> list[RequestNote | None]:
+        """Read what is known of these request ids, in one round trip."""
+        if not request_ids:
+            return []
         async with reaching_redis():
-            value = await self._client.get(request_key(request_id))
-        return decode_note(value) if value else None
+            found = await self._client.mget([request_key(one) for one in request_ids])
+        return [decode_note(value) if value else None for value in found]
 
     async def paired(self) -> list[Record]:
         """Read all paired devices, the latest approved first."""
         return await self._listed(PAIRED, newest_first=True)
+
+    async def paired_after(self, after: Position | None, most: int) -> list[Position]:
+        """Return positions of paired devices after one of them, the latest approved first."""
+        found: list[Position] = []
+        offset = 0
+        while len(found) < most:
+            async with reaching_redis():
+                part = await self._client.zrange(
+                    PAIRED,
+                    "+inf" if after is None else after.at_ms,
+                    "-inf",
+                    desc=True,
+                    byscore=True,
+                    withscores=True,
+                    offset=offset,
+                    num=most,
+                )
+            offset += len(part)
+            positions = [Position(int(score), member.decode()) for member, score in part]
+            found += [one for one in positions if after is None or one < after]
+            if len(part) < most:
+                break
+        return found[:most]
+
+    async def records(self, device_ids: Sequence[str]) -> list[Record]:
+        """Read the records of these devices, without those that have none."""
+        if not device_ids:
+            return []
+        _head, held = await self.load(device_ids)
+        return [one.record for one in held if one.record is not None]
 
     async def paired_ids(self) -> list[str]:
         """Return the ids of all paired devices, the earliest approved first."""
@@ -399,14 +437,11 @@ class Store:
     async def _listed(self, index: str, *, newest_first: bool) -> list[Record]:
         async with reaching_redis():
             members = await self._client.zrange(index, 0, -1, desc=newest_first)
-        if not members:
-            return []
-        _head, held = await self.load([member.decode() for member in members])
-        return [one.record for one in held if one.record is not None]
+        return await self.records([member.decode() for member in members])
 
 
 def _held(value: bytes | None) -> Held:
-    return _NOT_HELD if value is None else _decoded(value)
+    return NOT_HELD if value is None else _decoded(value)
 
 
 @lru_cache(RECORDS_REMEMBERED)
@@ -415,4 +450,4 @@ def _decoded(value: bytes) -> Held:
     return Held(value[:VERSION_CHARACTERS].decode(), decode_record(value[VERSION_CHARACTERS:]))
 
 
-_NOT_HELD: Final = Held("", None)
+NOT_HELD: Final = Held("", None)

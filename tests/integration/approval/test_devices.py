@@ -22,7 +22,7 @@ UNKNOWN = "0" * 64
 
 class TestListing:
     async def test_nothing_is_paired(self, operator: Operator) -> None:
-        assert (await operator.get("/v1/devices")).ok() == {"devices": []}
+        assert (await operator.get("/v1/devices")).ok() == {"devices": [], "total": 0}
 
     async def test_an_object_as_contract_10_has_it(
         self, here: Replica, operator: Operator, clock: FakeClock
@@ -67,7 +67,7 @@ class TestListing:
             ],
         }
         assert (await operator.get(path_of(device))).ok() == shown
-        assert (await operator.get("/v1/devices")).ok() == {"devices": [shown]}
+        assert (await operator.get("/v1/devices")).ok() == {"devices": [shown], "total": 1}
 
     async def test_name_and_address_of_a_remote_device(
         self, here: Replica, operator: Operator
@@ -91,7 +91,7 @@ class TestListing:
     async def test_who_only_waits_is_not_paired(self, here: Replica, operator: Operator) -> None:
         device = Device.new()
         await here.request(device.asks())
-        assert (await operator.get("/v1/devices")).ok() == {"devices": []}
+        assert (await operator.get("/v1/devices")).ok() == {"devices": [], "total": 0}
         assert (await operator.get(path_of(device))).problem(404, "unknown-device")
 
 

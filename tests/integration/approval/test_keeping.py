@@ -158,7 +158,7 @@ class TestRestore:
         assert (await here.admit(device.asks(token=token))).device_token == token
         assert not isinstance(await here.answer(other.asks(token=old)), Admitted)
         assert (await operator.get("/v1/devices")).ok() == shown
-        assert (await operator.get("/v1/requests")).ok() == {"pending": []}
+        assert (await operator.get("/v1/requests")).ok() == {"pending": [], "total": 0}
         actions = [entry["action"] for entry in await operator.audit()]
         assert actions == ["requested", "restore-begun", "restored"]
 

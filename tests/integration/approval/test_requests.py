@@ -19,7 +19,7 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 class TestListing:
     async def test_nothing_waits(self, operator: Operator) -> None:
-        assert (await operator.get("/v1/requests")).ok() == {"pending": []}
+        assert (await operator.get("/v1/requests")).ok() == {"pending": [], "total": 0}
 
     async def test_an_object_as_contract_7_3_has_it(
         self, here: Replica, operator: Operator, clock: FakeClock
@@ -51,7 +51,8 @@ class TestListing:
                     "ts": clock.wall_ms(),
                     "lastAskedAtMs": clock.wall_ms(),
                 }
-            ]
+            ],
+            "total": 1,
         }
 
     async def test_when_the_device_last_asked(
