@@ -15,7 +15,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run secrets test browser interop churn bench simulate capacity drill check railway lock clean
+.PHONY: help run dashboard secrets test browser interop churn bench simulate capacity drill check railway lock clean
 
 help: ## Print this
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { \
@@ -24,6 +24,9 @@ help: ## Print this
 
 run: $(RUN) ## Start Redis, one approval and two gateways here (GATEWAY_PORT, APPROVAL_PORT, REDIS_URL)
 	@$(PY) -m deploy.local
+
+dashboard: $(RUN) ## Fetch OpenClaw's dashboard, which make run then serves; wants npm
+	@$(PY) -m deploy.dashboard
 
 secrets: $(RUN) ## Make the secrets that docker-compose.yml asks for (.env)
 	@$(PY) -m deploy.compose_secrets
@@ -70,7 +73,7 @@ lock: $(DEV) ## Write the requirements files from pyproject.toml (ARGS=--upgrade
 	$(LOCK) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 
 clean: ## Remove what was built or cached; secrets and devices stay
-	rm -rf $(VENV) .data/bin .data/logs .hypothesis .import_linter_cache .mypy_cache \
+	rm -rf $(VENV) .data/bin .data/dashboard .data/logs .hypothesis .import_linter_cache .mypy_cache \
 	  .pytest_cache .ruff_cache .schemathesis $(CLIENTS:%=%/node_modules) tests/browser/node_modules \
 	  .railway/node_modules
 	find deploy services shared tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -78,6 +81,9 @@ clean: ## Remove what was built or cached; secrets and devices stay
 # ---------------------------------------------------------------------- the virtual environment
 
 $(PY):
+	@[ -w . ] || { \
+	  echo "This directory cannot be written, and $(VENV) and .data belong into it." >&2; \
+	  echo "Make it writable, or clone Latchkey to where you may write." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Latchkey needs Python 3.11 or newer, and $(PYTHON) is not that." >&2; \
 	  echo "Name one that is: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from deploy.local.errors import RunError
+from deploy.local.errors import FilesUnusable, RunError
 from deploy.local.run import run
 from deploy.local.settings import read_settings
 from deploy.local.stopping import StopRequested, StopSignals
@@ -15,7 +15,10 @@ def main() -> int:
     """Run until told to end; return the exit status."""
     signals = StopSignals()
     try:
-        run(read_settings(os.environ), os.environ, signals, _say)
+        try:
+            run(read_settings(os.environ), os.environ, signals, _say)
+        except OSError as error:
+            raise FilesUnusable(error) from error
     except RunError as error:
         print(f"\nLatchkey does not run: {error}", file=sys.stderr)
         return 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from deploy.local.places import DEFAULT_DATA_DIR, shown
+from deploy.local.places import shown
 from deploy.local.ports import HOST
 from deploy.local.services import ADMIN_TOKEN, GATEWAY_TOKEN
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from deploy.local.settings import RunSettings
 
-DEFAULT_API: Final = f"http://{HOST}:18790"
-"""What the command talks to unless told otherwise."""
 _DASHBOARD: Final = """
 Open the dashboard and give it the gateway token, which this prints:
 
@@ -44,7 +42,7 @@ def announcement(
     api = f"http://{HOST}:{approval_port}"
     gateway_token = _in_shell(settings, environ, GATEWAY_TOKEN)
     admin_token = _in_shell(settings, environ, ADMIN_TOKEN)
-    approving = _approving(settings, environ, api)
+    where = _where(settings)
     redis = (
         "the one REDIS_URL names"
         if redis_port is None
@@ -55,7 +53,6 @@ def announcement(
         if environ.get("CONTROL_UI_DIR", "").strip()
         else ""
     )
-    device = _device(settings, environ, f"ws://{HOST}:{gateway_port}")
     local = "" if environ.get("GATEWAY_LOCAL_CLIENTS", "").strip() == "trust" else _LOCAL
     return f"""\
 Latchkey is ready.
@@ -69,7 +66,7 @@ Latchkey is ready.
 
 Connect a device: ours, or any OpenClaw client with the gateway token:
 
-  {device}
+  .venv/bin/python -m shared.device{where}
 
   export OPENCLAW_GATEWAY_TOKEN="{gateway_token}"
   openclaw node run --host {HOST} --port {gateway_port}
@@ -85,27 +82,17 @@ with the admin token, which this prints:
 
 or at a terminal, where the command finds the token by itself:
 
-  {approving}
+  bin/latchkey devices approve --latest{where}
 
 Ctrl-C ends everything.
 """
 
 
-def _device(settings: RunSettings, environ: Mapping[str, str], url: str) -> str:
-    """Return the command that connects a device of ours, with what it does not know by itself."""
-    return f".venv/bin/python -m shared.device {url}{_file(settings, environ, GATEWAY_TOKEN)}"
-
-
-def _approving(settings: RunSettings, environ: Mapping[str, str], api: str) -> str:
-    """Return the command that approves, with what it does not know by itself."""
-    where = f"APPROVAL_URL={api} " if api != DEFAULT_API else ""
-    return f"{where}bin/latchkey devices approve --latest{_file(settings, environ, ADMIN_TOKEN)}"
-
-
-def _file(settings: RunSettings, environ: Mapping[str, str], name: str) -> str:
-    """Return the option that names the secrets file, where a command would not find the secret."""
-    known = environ.get(name, "").strip() or settings.data_dir == DEFAULT_DATA_DIR
-    return "" if known else f" --secrets {shlex.quote(shown(settings.secrets_file))}"
+def _where(settings: RunSettings) -> str:
+    """Return the option by which a command finds this run, where it does not look by itself."""
+    if settings.is_default_data:
+        return ""
+    return f" --secrets {shlex.quote(shown(settings.secrets_file))}"
 
 
 def _in_shell(settings: RunSettings, environ: Mapping[str, str], name: str) -> str:

@@ -8,6 +8,8 @@ RunError
 ├── RedisMissing        no redis-server here, and none that could be fetched
 ├── RedisSilent         nobody answers where REDIS_URL says
 ├── RedisTooOld         the data was written by a newer Redis than the one found
+├── FilesUnusable       a file or directory of the run cannot be read or written
+├── DashboardNotFetched OpenClaw's dashboard could not be fetched or unpacked
 ├── ChildDied           a program ended that should have stayed
 ├── SettingsRefused     programs ended because of their settings
 └── NotReady            a program runs but did not become ready in time
@@ -15,6 +17,7 @@ RunError
 
 from __future__ import annotations
 
+import errno
 import signal
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +26,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOG_LINES_SHOWN: Final = 15
+_FILE_REASONS: Final = {
+    errno.EEXIST: "is a file, and a directory is needed there",
+    errno.ENOTDIR: "lies below a file, and a directory is needed there",
+    errno.EISDIR: "is a directory, and a file is needed there",
+    errno.EROFS: "cannot be written (read-only file system)",
+    errno.EACCES: "cannot be used (permission denied)",
+    errno.EPERM: "cannot be used (operation not permitted)",
+    errno.ENOSPC: "cannot be written (no space left on the device)",
+    errno.ENOENT: "is not there",
+}
 
 
 class RunError(Exception):
@@ -67,6 +80,17 @@ class SecretsFileBroken(RunError):
         super().__init__(f"{path}, line {line}: must be NAME=value; mend or remove the line.")
         self.path = path
         self.line = line
+
+
+class FilesUnusable(RunError):
+    """A file or directory of the run cannot be read or written."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"{file_problem(error)}: mend that, or set DATA_DIR to another directory.")
+
+
+class DashboardNotFetched(RunError):
+    """OpenClaw's dashboard could not be fetched or unpacked."""
 
 
 class RedisMissing(RunError):
@@ -138,6 +162,14 @@ class NotReady(RunError):
         self.name = name
         self.reason = reason
         self.log = log
+
+
+def file_problem(error: OSError) -> str:
+    """Return which file is unusable and why, as the beginning of a sentence."""
+    reason = _FILE_REASONS.get(error.errno or 0)
+    if error.filename is None:
+        return error.strerror or str(error)
+    return f"{error.filename} {reason or f'cannot be used ({error.strerror})'}"
 
 
 def _tail_of(log: Path) -> str:

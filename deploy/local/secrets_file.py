@@ -44,6 +44,8 @@ def _read(path: Path) -> dict[str, str]:
         text = path.read_text()
     except FileNotFoundError:
         return {}
+    except UnicodeDecodeError as error:
+        raise SecretsFileBroken(path, error.object[: error.start].count(b"\n") + 1) from error
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):

@@ -38,6 +38,11 @@ class RunSettings:
         return self.data_dir / "secrets.env"
 
     @property
+    def is_default_data(self) -> bool:
+        """Whether tools look for this run's secrets and addresses where they are."""
+        return self.data_dir == DEFAULT_DATA_DIR
+
+    @property
     def logs(self) -> Path:
         """The directory of one log file per program, each of this run alone."""
         return self.data_dir / "logs"

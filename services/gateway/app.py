@@ -128,7 +128,12 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     roster = Roster(boot_id, approvals, connections, clock)
     host = Host(
         identity=Identity(boot_id, VERSION, common.approval_public_url),
-        rules=Rules(settings.gateway_tokens, settings.allowed_origins, settings.trusts_local),
+        rules=Rules(
+            settings.gateway_tokens,
+            settings.allowed_origins,
+            settings.trusts_local,
+            common.approval_public_url,
+        ),
         approvals=approvals,
         connections=connections,
         methods=Methods(clock),

@@ -171,6 +171,7 @@ class Handshake:
                 approved_scopes=answer.approved_scopes,
                 waits_itself=question.client.id == "openclaw-control-ui"
                 and question.role == "operator",
+                approval_url=self._rules.approval_url,
             )
             return self._refused(refusals.pairing_required(needed, self.protocol))
         if isinstance(answer, Denied):

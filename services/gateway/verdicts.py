@@ -38,6 +38,8 @@ class Rules:
     allowed_origins: frozenset[str]
     trusts_local: bool = False
     """Whether clients of this machine itself are trusted (contract §4.1, §7.1)."""
+    approval_url: str = ""
+    """Where people reach approval, for those who wait for it; empty where that is not known."""
 
 
 class Welcome(msgspec.Struct, frozen=True, gc=False):

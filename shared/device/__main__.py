@@ -16,19 +16,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from shared import calling
+from shared import calling, running
 from shared.device import report
 from shared.device.client import DeviceClient
 from shared.device.errors import DeviceClientError
 from shared.device.handshake import Admitted, Credentials
 from shared.device.profile import PROFILES
 from shared.device.state import StateError, first_of, load, secret_from
+from shared.typed_address import AddressError, approval_address, gateway_address, is_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shared.device.handshake import Refused
     from shared.device.profile import Profile
     from shared.device.state import DeviceState
+    from shared.running import Running
 
 ADMITTED: Final = 0
 REFUSED: Final = 1
@@ -38,13 +41,12 @@ INTERRUPTED: Final = 130
 DEFAULT_URL: Final = "ws://127.0.0.1:18789"
 DEFAULT_APPROVAL_URL: Final = "http://127.0.0.1:18790"
 APPROVAL_URL_NAME: Final = "APPROVAL_URL"
-SECRETS_FILE: Final = Path(".data/secrets.env")
 TOKEN_NAME: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105 (the name of a setting)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    given = _parser().parse_args(arguments)
+    given = read_arguments(arguments)
     try:
         state = load(given.state)
         return asyncio.run(_connect(given, state))
@@ -53,6 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNREACHABLE
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; what it leaves open is taken from the run that is here."""
+    given = _parser().parse_args(arguments)
+    given.default_secrets = running.default_secrets_file(os.environ)
+    given.secrets = given.secrets or given.default_secrets
+    given.run = running.find_run(given.secrets)
+    given.url = given.url or (given.run.gateway_url if given.run else DEFAULT_URL)
+    return given
 
 
 async def _connect(given: argparse.Namespace, state: DeviceState) -> int:
@@ -82,7 +94,7 @@ async def _connect(given: argparse.Namespace, state: DeviceState) -> int:
             if outcome.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH":
                 state.keep_token(given.url, role, "")
                 state.save(given.state)
-            _say(report.refused(outcome, rows, _approval(given)))
+            _say(report.refused(outcome, rows, approval_of(given, outcome)))
             return REFUSED
         if outcome.device_token:
             state.keep_token(given.url, role, outcome.device_token)
@@ -136,18 +148,38 @@ def _credentials(
     return Credentials(), "no secret"
 
 
-def _approval(given: argparse.Namespace) -> report.Approval:
-    """Return where to approve: what is known is what `make run` starts, and this environment."""
+def approval_of(given: argparse.Namespace, outcome: Refused) -> report.Approval:
+    """Return where to approve, with a command that works as it is printed.
+
+    What the environment says wins, then the run that the gateway belongs to, then what the gateway
+    says of itself.
+    """
     command = f"{calling.latchkey()} devices approve"
-    if given.secrets != SECRETS_FILE:
+    if given.secrets != given.default_secrets:
         command += f" --secrets {shlex.quote(str(given.secrets))}"
-    page = report.Approval().page
-    url = os.environ.get(APPROVAL_URL_NAME, "").rstrip("/")
-    if url or given.url == DEFAULT_URL:
-        page = f"{url or DEFAULT_APPROVAL_URL}/setup"
-    else:
-        command = f"{APPROVAL_URL_NAME}=... {command}"
-    return report.Approval(page, command)
+    run: Running | None = given.run
+    if url := _address(os.environ.get(APPROVAL_URL_NAME, "")):
+        return report.Approval(f"{url}/setup", command)
+    if run is not None and run.is_gateway(given.url):
+        return report.Approval(run.approval_page, command)
+    url = _address(str(outcome.details.get("approvalUrl", "")))
+    if not url and given.url == DEFAULT_URL:
+        url = DEFAULT_APPROVAL_URL
+    if not url:
+        return report.Approval(command=f"{APPROVAL_URL_NAME}=... {command}")
+    if url != (run.approval_url if run else DEFAULT_APPROVAL_URL):
+        # The admin token goes where this says, so not in the clear over a network.
+        safe = url.startswith("https://") or is_this_machine(url)
+        command = f"{APPROVAL_URL_NAME}={shlex.quote(url) if safe else '...'} {command}"
+    return report.Approval(f"{url}/setup", command)
+
+
+def _address(text: str) -> str:
+    """Return approval's address; empty for what is none."""
+    try:
+        return approval_address(text)
+    except AddressError:
+        return ""
 
 
 def _own_origin(url: str) -> str:
@@ -157,11 +189,10 @@ def _own_origin(url: str) -> str:
 
 
 def _gateway_url(text: str) -> str:
-    parts = urlsplit(text)
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    if scheme not in {"ws", "wss"} or not parts.hostname:
-        raise argparse.ArgumentTypeError(f"{text} is no address like ws://host:port or wss://host")
-    return parts._replace(scheme=scheme, path=parts.path.rstrip("/"), fragment="").geturl()
+    try:
+        return gateway_address(text)
+    except AddressError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -171,7 +202,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit code: 0 admitted, 1 refused, 2 no gateway reached.",
     )
     add = parser.add_argument
-    add("url", nargs="?", type=_gateway_url, default=DEFAULT_URL, help=f"default {DEFAULT_URL}")
+    add(
+        "url",
+        nargs="?",
+        type=_gateway_url,
+        help=f"default: what `make run` started here, else {DEFAULT_URL}",
+    )
     add(
         "--token-env",
         metavar="NAME",
@@ -182,8 +218,8 @@ def _parser() -> argparse.ArgumentParser:
         "--secrets",
         metavar="FILE",
         type=Path,
-        default=SECRETS_FILE,
-        help="where it stands otherwise (default .data/secrets.env, which `make run` writes)",
+        help="where it stands otherwise (default .data/secrets.env, which `make run` writes); "
+        "the run with these secrets is the one that is meant",
     )
     add(
         "--device-token",

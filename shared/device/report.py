@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -171,7 +172,7 @@ def advice(outcome: Refused, approval: Approval | None = None) -> str:
     values = {
         "request_id": outcome.request_id,
         "page": page,
-        "approve": f"{command} {outcome.request_id}",
+        "approve": f"{command} {shlex.quote(outcome.request_id)}",
         "retry_after": f" in {wait_ms / 1000:.0f} s" if wait_ms else " in a few seconds",
         "dependency": str(outcome.details.get("dependency", "something it depends on")),
     }

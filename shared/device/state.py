@@ -66,7 +66,10 @@ class DeviceState:
                 file.write(content)
             new.replace(path)
         except OSError as error:
-            raise StateError(f"cannot keep the device in {path}: {error.strerror}") from error
+            raise StateError(
+                f"cannot keep the device in {path} ({error.strerror}): "
+                "name a file that can be written with --state"
+            ) from error
 
 
 def load(path: Path) -> DeviceState:
@@ -78,7 +81,9 @@ def load(path: Path) -> DeviceState:
         state.save(path)
         return state
     except OSError as error:
-        raise StateError(f"cannot read {path}: {error.strerror}") from error
+        raise StateError(
+            f"cannot read {path} ({error.strerror}): name another file with --state"
+        ) from error
     try:
         stored = msgspec.json.decode(content, type=_Stored)
     except (msgspec.DecodeError, UnicodeDecodeError):

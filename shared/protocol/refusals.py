@@ -267,6 +267,8 @@ class PairingNeeded:
     approved_scopes: Sequence[str] | None
     waits_itself: bool
     """The client is a dashboard that retries by itself when it is told to."""
+    approval_url: str = ""
+    """Where people reach approval; empty where that is not known."""
 
 
 def pairing_required(needed: PairingNeeded, protocol: int) -> Refusal:
@@ -278,6 +280,7 @@ def pairing_required(needed: PairingNeeded, protocol: int) -> Refusal:
             "code": "PAIRING_REQUIRED",
             "requestId": needed.request_id,
             "reason": needed.reason,
+            **_where(needed),
         }
         error = ErrorBody("NOT_PAIRED", message, details)
         return Refusal("pairing-required", CloseCode.POLICY, message, error)
@@ -286,7 +289,7 @@ def pairing_required(needed: PairingNeeded, protocol: int) -> Refusal:
         "code": "PAIRING_REQUIRED",
         "reason": needed.reason,
         "requestId": needed.request_id,
-        "remediationHint": hint,
+        "remediationHint": _hint(hint, needed),
     }
     if needed.waits_itself:
         details |= {
@@ -301,9 +304,22 @@ def pairing_required(needed: PairingNeeded, protocol: int) -> Refusal:
         details["approvedRoles"] = sorted(needed.approved_roles)
     if needed.approved_scopes is not None:
         details["approvedScopes"] = sorted(needed.approved_scopes)
+    details |= _where(needed)
     error = ErrorBody("NOT_PAIRED", message, details)
     reason = f"{message} (requestId: {needed.request_id})"
     return Refusal("pairing-required", CloseCode.POLICY, reason, error)
+
+
+def _hint(hint: str, needed: PairingNeeded) -> str:
+    """Add where that is: `openclaw status` prints the hint."""
+    if not needed.approval_url:
+        return hint
+    return f"{hint.removesuffix('.')} at {needed.approval_url}/setup"
+
+
+def _where(needed: PairingNeeded) -> dict[str, str]:
+    """Say where a person approves it: a field of our own, which OpenClaw's clients pass over."""
+    return {"approvalUrl": needed.approval_url} if needed.approval_url else {}
 
 
 # Calls after hello.

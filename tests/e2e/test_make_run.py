@@ -137,6 +137,74 @@ class TestReady:
         assert texts[0] == texts[1]
 
 
+def paste(command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a printed line in a shell of the clone, with nothing else in its environment."""
+    return subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=ROOT,
+        env={"PATH": os.defpath, **environ},
+        capture_output=True,
+        text=True,
+        timeout=READY_SECONDS,
+        check=False,
+    )
+
+
+def printed(text: str, start: str) -> str:
+    """Return the one line to be pasted that begins like this."""
+    found = re.search(rf"(?m)^  ({re.escape(start)}.*)$", text)
+    assert found is not None, text
+    return found[1]
+
+
+class TestPasting:
+    """On ports and data of its own: what is printed works as it is, with no address added."""
+
+    def test_a_device_gets_in_by_the_printed_commands_alone(self, tmp_path: Path) -> None:
+        with running(tmp_path) as run:
+            run.wait_ready()
+            connect = printed(run.output, ".venv/bin/python -m shared.device")
+            connect += f" --state {tmp_path / 'device.json'}"
+            refused = paste(connect)
+            assert refused.returncode == 1, refused
+            assert f"http://127.0.0.1:{run.approval_port}/setup" in refused.stdout
+            approve = printed(refused.stdout, "bin/latchkey devices approve")
+            assert paste(f"{approve} --yes --no-wait").returncode == 0
+            assert paste(connect).returncode == 0
+            latest = printed(run.output, "bin/latchkey devices approve --latest")
+            assert "no request waits" in paste(latest).stderr
+            doctor = paste(latest.replace("devices approve --latest", "doctor"))
+            assert doctor.returncode == 0, doctor
+            assert f"ws://127.0.0.1:{run.gateway_port}" in doctor.stdout + doctor.stderr
+
+    def test_elsewhere_the_refusal_says_where_approval_is(self, tmp_path: Path) -> None:
+        with running(tmp_path) as run:
+            run.wait_ready()
+            export = printed(run.output, "export OPENCLAW_GATEWAY_TOKEN")
+            token = paste(f'{export}; printf %s "$OPENCLAW_GATEWAY_TOKEN"').stdout
+            elsewhere = paste(
+                f".venv/bin/python -m shared.device ws://127.0.0.1:{run.gateway_port}"
+                f" --state {tmp_path / 'device.json'} --secrets {tmp_path / 'none.env'}",
+                OPENCLAW_GATEWAY_TOKEN=token,
+            )
+            assert elsewhere.returncode == 1
+            at = f"APPROVAL_URL=http://127.0.0.1:{run.approval_port} bin/latchkey devices approve"
+            assert printed(elsewhere.stdout, at)
+
+    def test_addresses_are_there_while_it_runs_and_gone_after(self, tmp_path: Path) -> None:
+        with running(tmp_path) as run:
+            run.wait_ready()
+            file = run.data / "run.env"
+            shown = paste(f'. {file}; echo "$GATEWAY_URL $APPROVAL_URL"').stdout.split()
+            assert shown == [
+                f"ws://127.0.0.1:{run.gateway_port}",
+                f"http://127.0.0.1:{run.approval_port}",
+            ]
+            run.process.send_signal(signal.SIGTERM)
+            assert run.wait_ended() == 0
+            assert not file.exists()
+
+
 class TestEnd:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_a_signal_ends_all_and_leaves_nothing(

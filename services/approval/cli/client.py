@@ -24,6 +24,7 @@ from services.approval.cli.errors import (
 from services.approval.cli.typed import typed
 from services.approval.problems import MEDIA_TYPE, TYPE_PREFIX, Problem
 from services.approval.public import Ready
+from shared.typed_address import is_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -311,7 +312,7 @@ def where(surroundings: Surroundings) -> tuple[str, ...]:
     return (
         "Set APPROVAL_URL to the approval service's address"
         + (f"; people reach it at {known}/setup" if known else "")
-        + ". `make run` starts one on http://127.0.0.1:18790.",
+        + ". `make run` starts one here, and says where.",
     )
 
 
@@ -338,5 +339,11 @@ def no_token(url: str, surroundings: Surroundings) -> NotAuthorised:
         "no-admin-token",
         "there is no admin token here",
         f"Put the APPROVAL_ADMIN_TOKEN of the approval service at {url} into the environment,",
-        f"or run this where `make run` has written {surroundings.secrets_file}.",
+        _where_secrets_are(url, surroundings),
     )
+
+
+def _where_secrets_are(url: str, surroundings: Surroundings) -> str:
+    if surroundings.given_secrets_file is None and not is_this_machine(url):
+        return "or name the file that holds it: --secrets FILE."
+    return f"or run this where `make run` has written {surroundings.secrets_file}."

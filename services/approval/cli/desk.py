@@ -15,7 +15,7 @@ from services.approval.cli.client import ApprovalClient
 from services.approval.cli.errors import CommandError, Misused, NotConfirmed
 from services.approval.cli.exits import Exit
 from services.approval.cli.output import Output
-from services.approval.cli.surroundings import SECRETS_FILE, Surroundings
+from services.approval.cli.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -64,7 +64,7 @@ def at_desk_with(
             *,
             as_json: bool,
             approval_url: str | None = None,
-            secrets_file: Path = SECRETS_FILE,
+            secrets_file: Path | None = None,
             **given: Any,
         ) -> None:
             environ = dict(os.environ)
@@ -101,14 +101,13 @@ def _no_options(run: _Callback) -> _Callback:
 _APPROVAL_URL = click.option(
     "--approval-url",
     metavar="URL",
-    help="The approval service; default: APPROVAL_URL, else http://127.0.0.1:18790.",
+    help="The approval service; default: APPROVAL_URL, else what `make run` started here, else "
+    "http://127.0.0.1:18790.",
 )
 _SECRETS = click.option(
     "--secrets",
     "secrets_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    default=SECRETS_FILE,
-    show_default=True,
-    help="Where secrets stand that the environment does not have.",
+    help="Where secrets stand that the environment does not have; default: .data/secrets.env.",
 )

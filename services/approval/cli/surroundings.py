@@ -7,16 +7,20 @@ which everybody on the machine can read.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from services.approval.cli.errors import Misused
 from shared.device.state import first_of, secret_from
+from shared.running import default_secrets_file, find_run
+from shared.settings import is_bare_scheme
+from shared.typed_address import AddressError, approval_address, is_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 APPROVAL_URL: Final = "http://127.0.0.1:18790"
-SECRETS_FILE: Final = Path(".data/secrets.env")
+GATEWAY_URL: Final = "ws://127.0.0.1:18789"
 ADMIN_TOKEN: Final = "APPROVAL_ADMIN_TOKEN"  # noqa: S105 (the name of a setting)
 GATEWAY_TOKEN: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105 (as above)
 _ANY_HOST: Final = frozenset({"", "0.0.0.0", "::", "127.0.0.1", "::1", "localhost"})  # noqa: S104
@@ -24,10 +28,19 @@ _ANY_HOST: Final = frozenset({"", "0.0.0.0", "::", "127.0.0.1", "::1", "localhos
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The environment of the command, and the file with secrets beside it."""
+    """The environment of the command, and the file with secrets beside it.
+
+    Which services `make run` has started is found beside that file, too.
+    """
 
     environ: Mapping[str, str] = field(repr=False)
-    secrets_file: Path = SECRETS_FILE
+    given_secrets_file: Path | None = None
+    """The file that somebody named; None where it is where `make run` keeps it."""
+
+    @property
+    def secrets_file(self) -> Path:
+        """Where secrets stand that the environment does not have."""
+        return self.given_secrets_file or default_secrets_file(self.environ)
 
     def text(self, name: str) -> str:
         """Return a setting as it stands; empty counts as not set."""
@@ -35,24 +48,41 @@ class Surroundings:
 
     @property
     def approval_url(self) -> str:
-        """APPROVAL_URL; in the shell of an approval service that service; else the usual one."""
-        if given := self.text("APPROVAL_URL"):
-            return given.rstrip("/")
+        """APPROVAL_URL; in the shell of an approval service that service; else that of the run.
+
+        Raises Misused.
+        """
+        given = self.text("APPROVAL_URL")
+        if given and not is_bare_scheme(given):
+            try:
+                return approval_address(given)
+            except AddressError as error:
+                raise Misused("approval-url", f"APPROVAL_URL: {error}") from None
         if not self.is_of_approval:
-            return APPROVAL_URL
+            run = find_run(self.secrets_file)
+            return run.approval_url if run else APPROVAL_URL
         host = self.text("HOST").split(",", maxsplit=1)[0].strip()
         if host in _ANY_HOST:
             host = "127.0.0.1"
         return f"http://{f'[{host}]' if ':' in host else host}:{self.text('PORT') or 18790}"
 
     @property
+    def gateway_url(self) -> str:
+        """The gateway of the run that is here, else the usual one."""
+        run = find_run(self.secrets_file)
+        return run.gateway_url if run else GATEWAY_URL
+
+    @property
     def public_url(self) -> str:
         """Where people reach approval, as far as this shell knows."""
-        return self.text("APPROVAL_PUBLIC_URL").rstrip("/")
+        known = self.text("APPROVAL_PUBLIC_URL")
+        return "" if is_bare_scheme(known) else known.rstrip("/")
 
     @property
     def admin_token(self) -> str | None:
-        """The operators' token."""
+        """The operators' token. One that `make run` made goes to this machine alone."""
+        if self.given_secrets_file is None and not is_this_machine(self.approval_url):
+            return first_of(self.environ.get(ADMIN_TOKEN, ""))
         return self._secret(ADMIN_TOKEN)
 
     @property

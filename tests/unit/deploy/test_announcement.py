@@ -61,30 +61,27 @@ def test_the_page_is_named_and_no_secret_is_in_its_address(settings: RunSettings
 
 
 def test_the_command_is_told_what_it_does_not_know(settings: RunSettings) -> None:
-    def command(settings: RunSettings, environ: Mapping[str, str], port: int = 18790) -> str:
-        said = announcement(settings, environ, gateway_port=18789, approval_port=port, redis_port=3)
-        found = re.search(r"(?m)^  (.*bin/latchkey .*)$", said)
-        assert found is not None
-        return found[1]
-
-    usual = replace(settings, data_dir=DEFAULT_DATA_DIR)
-    assert command(usual, {}) == "bin/latchkey devices approve --latest"
-    assert command(usual, {}, 9).startswith("APPROVAL_URL=http://127.0.0.1:9 bin/latchkey ")
-    assert command(settings, {ADMIN_TOKEN: "t"}) == "bin/latchkey devices approve --latest"
-    words = shlex.split(command(settings, {}))
-    assert words[-2:] == ["--secrets", str(settings.secrets_file)]
-
-
-def test_a_device_comes_with_the_token_of_this_run(settings: RunSettings) -> None:
     def command(settings: RunSettings, environ: Mapping[str, str]) -> list[str]:
-        found = re.search(r"(?m)^  (.*shared\.device .*)$", text(settings, environ))
+        found = re.search(r"(?m)^  (.*bin/latchkey .*)$", text(settings, environ))
         assert found is not None
         return shlex.split(found[1])
 
-    usual = [".venv/bin/python", "-m", "shared.device", "ws://127.0.0.1:18789"]
+    usual = ["bin/latchkey", "devices", "approve", "--latest"]
     assert command(replace(settings, data_dir=DEFAULT_DATA_DIR), {}) == usual
-    assert command(settings, {GATEWAY_TOKEN: "t"}) == usual
-    assert command(settings, {}) == [*usual, "--secrets", str(settings.secrets_file)]
+    elsewhere = [*usual, "--secrets", str(settings.secrets_file)]
+    assert command(settings, {}) == command(settings, {ADMIN_TOKEN: "t"}) == elsewhere
+
+
+def test_a_device_finds_this_run(settings: RunSettings) -> None:
+    def command(settings: RunSettings, environ: Mapping[str, str]) -> list[str]:
+        found = re.search(r"(?m)^  (.*shared\.device.*)$", text(settings, environ))
+        assert found is not None
+        return shlex.split(found[1])
+
+    usual = [".venv/bin/python", "-m", "shared.device"]
+    assert command(replace(settings, data_dir=DEFAULT_DATA_DIR), {}) == usual
+    elsewhere = [*usual, "--secrets", str(settings.secrets_file)]
+    assert command(settings, {}) == command(settings, {GATEWAY_TOKEN: "t"}) == elsewhere
 
 
 def test_sentences_fit_a_terminal(settings: RunSettings) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from services.gateway.handshake import Handshake
+from shared.device.handshake import encode
 from shared.device.profile import (
     CLI,
     CLI_3,
@@ -17,10 +19,15 @@ from shared.device.profile import (
     Profile,
 )
 from shared.messages import NeedsPairing, Overfull
+from shared.protocol.refusals import Refusal
 from tests.support.attempts import (
     BROWSER,
+    CONNECTION_ID,
     KEY,
+    NONCE,
+    NOW_MS,
     REMOTE,
+    RULES,
     answered,
     connect,
     new_handshake,
@@ -82,6 +89,21 @@ class TestPairing:
         assert error is not None
         assert error["details"]["approvedRoles"] == ["node", "operator"]
         assert error["details"]["approvedScopes"] == ["node.a", "operator.read"]
+
+    @pytest.mark.parametrize("profile", [CLI, CLI_3, CONTROL_UI, CONTROL_UI_3])
+    def test_where_to_approve_is_told_where_it_is_known(self, profile: Profile) -> None:
+        rules = replace(RULES, approval_url="https://approve.example")
+        handshake = Handshake(CONNECTION_ID, NONCE, BROWSER, rules)
+        handshake.on_frame(encode(connect(profile)).encode(), now_ms=NOW_MS)
+        refusal = handshake.on_answer(NeedsPairing(NOW, "not-paired", REQUEST_ID))
+        assert isinstance(refusal, Refusal)
+        assert refusal.error is not None
+        details = refusal.error.details or {}
+        assert details["approvalUrl"] == "https://approve.example"
+        hint = (
+            "Approve this device from the pending pairing requests at https://approve.example/setup"
+        )
+        assert details.get("remediationHint", hint) == hint
 
     def test_no_scopes_are_left_out(self) -> None:
         error, *_ = told(refused_with(connect(NODE_HOST), NeedsPairing(NOW, "not-paired", "r")))

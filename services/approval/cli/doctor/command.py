@@ -22,7 +22,6 @@ from shared.device.state import StateError
 if TYPE_CHECKING:
     from services.approval.cli.output import Output
 
-DEFAULT_URL: Final = "ws://127.0.0.1:18789"
 SHOWN_CHARACTERS: Final = 600
 _MARKS: Final = {State.OK: "ok", State.NOTE: "--", State.WARNING: "!!", State.WRONG: "XX"}
 _STYLES: Final = {
@@ -65,7 +64,7 @@ Examples:
   latchkey doctor wss://my-gateway.example --state .data/device.json
 """,
 )
-@click.argument("url", metavar="[WSS-URL]", default=DEFAULT_URL)
+@click.argument("url", metavar="[WSS-URL]", default="")
 @click.option("--origin", metavar="URL", help="The page whose right to connect is tried.")
 @click.option("--role", type=click.Choice(["operator", "node"]), default="operator")
 @click.option("--scope", "scopes", multiple=True, help="What to ask for; default: operator.read.")
@@ -92,11 +91,13 @@ async def doctor(
 ) -> int:
     """Walk the way of a device to a gateway, and stop at the first thing that is wrong.
 
+    Without an address: to what `make run` started here.
+
     Comes with OPENCLAW_GATEWAY_TOKEN from the environment or the secrets file. Unless --state is
     given, it asks to be paired as a new device under the name "latchkey doctor"; do not approve
     that. With an admin token at hand it takes the request back itself.
     """
-    address = _gateway_url(url)
+    address = _gateway_url(url or desk.surroundings.gateway_url)
     wishes = Wishes(
         Timeouts(open=seconds, challenge=seconds, outcome=4 * seconds, call=seconds, close=seconds),
         origin=origin,

@@ -1,0 +1,37 @@
+"""`run.env`: where this run's services are, for the tools that talk to them.
+
+It appears whole, in one step, and is removed when the run ends. The runner holds a lock on it. The
+system releases the lock however the runner ends, so the file of a killed run is known for one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+RUN_FILE: Final = "run.env"
+HEADER: Final = "# Written by make run; it is removed when the run ends.\n"
+
+
+@contextmanager
+def run_file(directory: Path, addresses: Mapping[str, str]) -> Iterator[None]:
+    """Keep the file, of NAME=value lines, in the data directory for as long as this lasts."""
+    path = directory / RUN_FILE
+    draft = directory / f".{RUN_FILE}.{os.getpid()}"
+    with draft.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(HEADER + "".join(f"{name}={value}\n" for name, value in addresses.items()))
+        file.flush()
+        draft.replace(path)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()

@@ -1,0 +1,91 @@
+"""Where the services that `make run` started are, as `run.env` in its data directory says.
+
+The runner holds a lock on that file for as long as it runs. So a file that can be locked is left
+over from a run that was killed, and counts for nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RUN_FILE: Final = "run.env"
+SECRETS_FILE: Final = Path(".data/secrets.env")
+"""Where `make run` keeps its secrets unless DATA_DIR names another directory."""
+_PORTS: Final = {"ws": 80, "wss": 443, "http": 80, "https": 443}
+_SAME: Final = {"ws": "http", "wss": "https"}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The addresses of a run: its gateways, approval's API, and where people find approval."""
+
+    gateway_url: str
+    approval_url: str
+    approval_public_url: str
+
+    @property
+    def approval_page(self) -> str:
+        """Where people approve devices."""
+        return f"{self.approval_public_url}/setup"
+
+    def is_gateway(self, url: str) -> bool:
+        """Say whether an address is that of the run's gateways."""
+        return _endpoint(url) == _endpoint(self.gateway_url)
+
+
+def default_secrets_file(environ: Mapping[str, str]) -> Path:
+    """Return where the secrets of a run are expected."""
+    data = environ.get("DATA_DIR", "").strip()
+    return Path(data) / SECRETS_FILE.name if data else SECRETS_FILE
+
+
+def find_run(secrets_file: Path) -> Running | None:
+    """Return the run whose secrets are in this file; None where none runs."""
+    try:
+        with secrets_file.with_name(RUN_FILE).open() as file:
+            if _is_left_over(file.fileno()):
+                return None
+            found = dict(_lines(file.read()))
+    except (OSError, UnicodeDecodeError):
+        return None
+    running = Running(
+        gateway_url=found.get("GATEWAY_URL", ""),
+        approval_url=found.get("APPROVAL_URL", ""),
+        approval_public_url=found.get("APPROVAL_PUBLIC_URL", ""),
+    )
+    addresses = running.gateway_url, running.approval_url, running.approval_public_url
+    return running if all(map(_endpoint, addresses)) else None
+
+
+def _is_left_over(descriptor: int) -> bool:
+    """Say whether nobody holds the lock. A shared one is tried, so that readers never collide."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lines(text: str) -> list[tuple[str, str]]:
+    pairs = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
+    return [(name.strip(), value.strip()) for name, _, value in pairs]
+
+
+def _endpoint(url: str) -> tuple[str, str, int] | None:
+    """Return scheme (of HTTP), host and port; None for what is no address."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    if port is None or not parts.hostname:
+        return None
+    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
+    return _SAME.get(parts.scheme, parts.scheme), host, port
