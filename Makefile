@@ -25,7 +25,7 @@ help: ## Print this
 run: $(RUN) ## Start Redis, one approval and two gateways here (GATEWAY_PORT, APPROVAL_PORT, REDIS_URL)
 	@$(PY) -m deploy.local
 
-dashboard: $(RUN) ## Fetch OpenClaw's dashboard, which make run then serves; wants npm
+dashboard: $(RUN) ## Fetch OpenClaw's dashboard for make run; wants npm
 	@$(PY) -m deploy.dashboard
 
 secrets: $(RUN) ## Make the secrets that docker-compose.yml asks for (.env)
