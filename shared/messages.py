@@ -29,6 +29,13 @@ class ClientInfo(msgspec.Struct, array_like=True, frozen=True):
     display_name: str = ""
 
 
+class Guess(msgspec.Struct, array_like=True, frozen=True):
+    """A wrong secret: its class, and its keyed digest, by which it is known when it comes again."""
+
+    credential: str
+    digest: str
+
+
 class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
     """The question: may this device come in, whose key the gateway has proven.
 
@@ -40,7 +47,9 @@ class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
     wrong; `guessed_secret`: and it is not the candidate itself, so it counts even if that one is
     right. `address` is the client's IP address. After `not_after_ms` (store's clock; 0: not
     known) nothing is written for this question any more. `trusted`: the client is one of the
-    gateway's own machine, and such are trusted there.
+    gateway's own machine, and such are trusted there. `guesses` are keyed digests of the wrong
+    gateway tokens, but for the candidate while it may be right; `candidate_offered`: it came as a
+    gateway token as well.
     """
 
     call_id: str
@@ -58,6 +67,8 @@ class Admission(msgspec.Struct, tag="admission", array_like=True, frozen=True):
     not_after_ms: int = 0
     guessed_secret: bool = False
     trusted: bool = False
+    guesses: list[str] = []
+    candidate_offered: bool = False
 
 
 class Knock(msgspec.Struct, tag="knock", array_like=True, frozen=True):
@@ -66,7 +77,8 @@ class Knock(msgspec.Struct, tag="knock", array_like=True, frozen=True):
     `classes` are the kinds of secrets it brought; of several locks the first one's is told.
     `right`: the gateway found the secret in order, which need not be enough to let the client in.
     Wrong ones are counted; the answer says whether the address is locked out. After
-    `not_after_ms` (store's clock; 0: not known) nothing is counted for it any more.
+    `not_after_ms` (store's clock; 0: not known) nothing is counted for it any more. `guesses` are
+    the wrong secrets, which may have come beside a right one.
     """
 
     call_id: str
@@ -74,6 +86,7 @@ class Knock(msgspec.Struct, tag="knock", array_like=True, frozen=True):
     classes: list[str]
     right: bool
     not_after_ms: int = 0
+    guesses: list[Guess] = []
 
 
 class Calling(msgspec.Struct, array_like=True, frozen=True):

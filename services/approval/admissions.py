@@ -17,7 +17,6 @@ from services.approval.ledger import Entry, Ledger
 from services.approval.lockouts import (
     NOTHING_HELD,
     Guard,
-    attempt_of,
     failed_with,
     guessed_with,
     proven_with,
@@ -29,7 +28,6 @@ from services.approval.readings import Waiting
 from services.approval.records import DISPLACED, EXPIRED, SUPERSEDED
 from shared.addresses import limit_key
 from shared.messages import (
-    SHARED_SECRET,
     Admission,
     Admitted,
     Answer,
@@ -45,13 +43,14 @@ from shared.observability.metrics import Children
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from services.approval.metrics import Metrics
     from services.approval.places import Places
     from services.approval.store import Held, Store
     from services.approval.tokens import TokenKeys
     from shared.bus.responder import Reply
+    from shared.secret_digests import SecretDigests
 
 TRIES_LIMIT: Final = 8
 """How often a commit is tried again because somebody else was quicker."""
@@ -75,12 +74,14 @@ class Admissions:
         store: Store,
         ledger: Ledger,
         keys: TokenKeys,
+        digests: SecretDigests,
         draws: grants.Draws,
         limits: PendingLimits,
         metrics: Metrics,
         places: Places,
     ) -> None:
         self._store = store
+        self._digests = digests
         self._places = places
         self._ledger = ledger
         self._keys = keys
@@ -112,62 +113,79 @@ class Admissions:
         self, question: Admission, head: Change, held: Held, guard: Guard, now_ms: int
     ) -> Reply | asyncio.Future[Reply]:
         """Judge by what was read; what has to be written waits for a place."""
+        decided = self._decided(question, head, held, guard, now_ms)
+        return decided if isinstance(decided, bytes) else self._places.reply(decided)
+
+    def _decided(
+        self, question: Admission, head: Change, held: Held, guard: Guard, now_ms: int
+    ) -> bytes | Callable[[], Awaitable[Reply]]:
+        """Return the answer, or what has to be done for one."""
         if question.trusted:
             guard = NOTHING_HELD
         question = without_locked_secret(question, guard, now_ms)
         verdict = self._judged(question, held, now_ms)
         denied = isinstance(verdict, policy.Deny) and verdict.why == "device-token-mismatch"
-        guessed = guessed_with(question, denied=denied)
-        rests_on = failed_with(question) if denied else succeeded_with(question)
-        locked_ms = guard.locked_ms(rests_on, now_ms)
-        if locked_ms:
-            locked = Locked(head, locked_ms)
-            if not guard.unlocked(guessed, now_ms):
-                return self._told(question, locked)
-            return self._places.reply(partial(self._failed, question, guessed, locked))
-        if denied and guessed:
-            mismatch = Denied(head, "device-token-mismatch")
-            return self._places.reply(partial(self._failed, question, guessed, mismatch))
-        if guessed or guard.holds(proven_with(question)):
-            return self._places.reply(partial(self._accounted, question, head, held))
+        guessed = guessed_with(question, self._digests, denied=denied)
+        counts = guard.counts_for(guessed, now_ms)
+        locked_ms = guard.locked_ms(
+            failed_with(question) if denied else succeeded_with(question), now_ms
+        )
+        if locked_ms or (denied and counts):
+            refusal = (
+                Locked(head, locked_ms) if locked_ms else Denied(head, "device-token-mismatch")
+            )
+            if counts:
+                return partial(self._failed, question, guessed, refusal)
+            return self._told(question, refusal)
+        if counts or guard.holds(proven_with(question)):
+            return partial(self._accounted, question, head, held, guessed if counts else {})
         if isinstance(verdict, policy.Deny) or verdict.changed is None:
             return self._told(question, self._said(question, verdict, head))
-        return self._places.reply(partial(self._written, question, head, held))
+        return partial(self._written, question, head, held)
 
     async def _failed(
-        self, question: Admission, guessed: list[str], answer: Locked | Denied
+        self, question: Admission, guessed: dict[str, list[str]], answer: Locked | Denied
     ) -> Reply:
         """Count wrong secrets before the client hears of them: the answer, unless locked out."""
         try:
-            locked_ms = await self._store.count_failure(
-                limit_key(question.address),
-                attempt_of(question),
-                guessed,
-                not_after_ms=question.not_after_ms,
-            )
+            locked_ms = await self._count(question, guessed)
         except StoreUnavailable as missing:
             self._warn(question, missing)
             return None
-        if locked_ms:
-            return self._told(question, Locked(answer.change, locked_ms))
+        if locked_ms and isinstance(answer, Denied):
+            answer = Locked(answer.change, locked_ms)
         return self._told(question, answer)
 
-    async def _accounted(self, question: Admission, head: Change, held: Held) -> Reply:
-        """Count a gateway token that was only guessed, clear what was proven, then go on."""
+    async def _accounted(
+        self, question: Admission, head: Change, held: Held, guessed: dict[str, list[str]]
+    ) -> Reply:
+        """Count gateway tokens that were only guessed, clear what was proven, then go on.
+
+        A right gateway token that came with more guesses than were left is judged once more: by
+        now it is locked out, and treated like a wrong one.
+        """
         address = limit_key(question.address)
         try:
-            if question.guessed_secret:
-                await self._store.count_failure(
-                    address,
-                    attempt_of(question),
-                    [SHARED_SECRET],
-                    not_after_ms=question.not_after_ms,
+            if guessed and await self._count(question, guessed) and question.method == "token":
+                head, (held,), guards = await self._store.load_guarded(
+                    [question.device_id], [address]
                 )
-            await self._store.clear_failures(address, proven_with(question))
+                now_ms = self._store.now_ms()
+                decided = self._decided(question, head, held, guards[address], now_ms)
+                return decided if isinstance(decided, bytes) else await decided()
+            await self._store.lockouts.clear(address, proven_with(question))
         except StoreUnavailable as missing:
             self._warn(question, missing)
             return None
         return await self._written(question, head, held)
+
+    async def _count(self, question: Admission, guessed: dict[str, list[str]]) -> int:
+        return await self._store.lockouts.count(
+            limit_key(question.address),
+            guessed,
+            right_beside=question.method == "token",
+            not_after_ms=question.not_after_ms,
+        )
 
     async def _written(self, question: Admission, head: Change, held: Held) -> Reply:
         try:

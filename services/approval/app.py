@@ -40,6 +40,7 @@ from shared.observability.ops import OpsViews
 from shared.redis.opening import open_connections
 from shared.redis.reads import Reads
 from shared.redis.renewal import Renewal
+from shared.secret_digests import SecretDigests
 from shared.serving.plain import notice_asked
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ def _questions(
         store=store,
         ledger=ledger,
         keys=keys,
+        digests=SecretDigests(settings.common.bus_secrets),
         draws=_DRAWS,
         limits=PendingLimits(
             ttl_ms=settings.pending_ttl_ms,

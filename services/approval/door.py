@@ -1,9 +1,10 @@
 """Who may use the HTTP API: whoever shows the admin token, or a session that was opened with it.
 
-Wrong tokens are counted for all replicas together, by client address, like other secrets (design
-§5): too many lock the address out, and then a right one is not told apart from a wrong one. Nor is
+Wrong tokens are counted for all replicas together, by client address, like other secrets: too many
+different ones lock the address out, and then a right one is not told apart from a wrong one. Nor is
 it while nothing can be counted. A session cannot be guessed, so nothing is counted there, and a
-lock-out ends none.
+lock-out ends none. A header of another scheme than Bearer holds no admin token: browsers and
+proxies send such headers by themselves.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from services.approval import sessions
+from services.approval.lockouts import ADMIN_TOKEN
 from services.approval.problems import CROSS_SITE, LOCKED_OUT, UNAUTHORIZED, Refused
 from services.approval.same_origin import foreign
 from shared.addresses import client_address, is_trusted, parse_address
+from shared.secret_digests import SecretDigests
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from services.approval.settings import Settings
     from services.approval.store import Store
 
-ADMIN_TOKEN: Final = "admin-token"  # noqa: S105 (the name of a credential class)
 _SESSION_ID_BYTES: Final = 16
 
 
@@ -43,17 +45,20 @@ class Door:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._accepted = settings.admin_tokens
+        self._digests = SecretDigests(settings.common.bus_secrets)
         self._trusted_proxies = settings.common.trusted_proxies
         self._public_url = settings.common.approval_public_url
 
     async def let_in(self, request: web.Request, *, by_session: bool) -> Opened:
         """Return how the call may be made; raises Refused, StoreUnavailable.
 
-        With an Authorization header nothing else counts. `by_session`: a cookie is enough.
+        With an admin token nothing else counts. `by_session`: a cookie is enough.
         """
-        given = request.headers.getall("Authorization", [])
+        given = [one for one in map(_bearer, request.headers.getall("Authorization", [])) if one]
+        if len(given) > 1:
+            raise _no()
         if given:
-            return Opened(admin_token=await self._by_token(request, given))
+            return Opened(admin_token=await self._by_token(request, given[0]))
         if by_session and (session := self._session(request)) is not None:
             why = foreign(
                 request.method, request.headers, self._public_url, https=self.over_https(request)
@@ -98,32 +103,29 @@ class Door:
         cookie = request.cookies.get(sessions.COOKIE, "")
         return sessions.read(cookie, self._accepted, self._store.now_ms())
 
-    async def _by_token(self, request: web.Request, given: list[str]) -> str:
+    async def _by_token(self, request: web.Request, token: str) -> str:
         """Return the admin token that was shown, once it is counted as right."""
         where = client_address(request.remote or "", request.headers, self._trusted_proxies)
-        token = self._right_one(given)
-        locked_ms = await self._noticed(where.address.limit_key, right=bool(token))
+        right = self._is_right(token)
+        locked_ms = await self._noticed(where.address.limit_key, token, right=right)
         if locked_ms:
             raise Refused(
                 LOCKED_OUT,
-                "Look for who guesses, or for what still uses an old token. It ends by itself.",
+                "Look for who guesses, or for what still uses old tokens. It ends by itself, or "
+                "lift it from another address.",
                 {"Retry-After": str(ceil(locked_ms / 1000))},
             )
-        if not token:
+        if not right:
             raise _no()
         return token
 
-    def _right_one(self, given: list[str]) -> str:
-        """Return the token of the header, or an empty text where it is not right."""
-        scheme, _, rest = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        token = rest.strip()
+    def _is_right(self, token: str) -> bool:
         try:
-            right = self._accepted.accepts(token) and scheme.lower() == "bearer"
+            return self._accepted.accepts(token)
         except UnicodeEncodeError:  # bytes that are no text
-            return ""
-        return token if right else ""
+            return False
 
-    async def _noticed(self, limit_key: str, *, right: bool) -> int:
+    async def _noticed(self, limit_key: str, token: str, *, right: bool) -> int:
         """Count a wrong token; clear the failures after a right one.
 
         Returns for how many ms the address was locked out before. Both begin with the same read:
@@ -135,10 +137,17 @@ class Door:
         if locked_ms:
             return locked_ms
         if not right:
-            return await self._store.count_failure(limit_key, secrets.token_hex(8), [ADMIN_TOKEN])
+            wrong = {ADMIN_TOKEN: [self._digests.of(token)]}
+            return await self._store.lockouts.count(limit_key, wrong)
         if guard.holds([ADMIN_TOKEN]):
-            await self._store.clear_failures(limit_key, [ADMIN_TOKEN])
+            await self._store.lockouts.clear(limit_key, [ADMIN_TOKEN])
         return 0
+
+
+def _bearer(header: str) -> str:
+    """Return the token of a header; empty for another scheme, or where there is none."""
+    scheme, _, rest = header.partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else ""
 
 
 def _no() -> Refused:

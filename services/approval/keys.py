@@ -15,6 +15,8 @@ RESTORE: Final = "latchkey:restore"
 """Which backup was restored, and how much of it."""
 CONFIRMED: Final = "latchkey:confirmed"
 """Always empty: written so that a Redis replica can confirm all that was written before it."""
+LOCKOUTS: Final = "latchkey:lockouts"
+"""Sorted set: `<credential class> <address>` of each lock-out, by the time it ends."""
 
 
 def device_key(device_id: str) -> str:
@@ -35,6 +37,11 @@ def address_key(limit_key: str) -> str:
 def guard_key(limit_key: str) -> str:
     """Name the key of what is held against one address after wrong secrets."""
     return f"latchkey:guard:{limit_key}"
+
+
+def wrong_values_key(limit_key: str) -> str:
+    """Name the key of the wrong values that came from one address, as keyed digests."""
+    return f"latchkey:wrong:{limit_key}"
 
 
 def call_key(call_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Lock-out after wrong secrets: one count for all replicas (contract §12, design §5). Pure.
+"""Lock-out after wrong secrets: one count for all replicas, of distinct wrong values. Pure.
 
 Each address has one guard in Redis, read with the records that a batch needs, so no replica keeps a
 count or a lock of its own, and a message that is lost on the way locks or unlocks nobody.
@@ -6,6 +6,7 @@ count or a lock of its own, and a message that is lost on the way locks or unloc
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,16 +15,35 @@ from msgspec.structs import replace
 from shared.messages import ASKED_ANEW, DEVICE_TOKEN, SHARED_SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from shared.messages import Admission
+    from shared.messages import Admission, Knock
+    from shared.secret_digests import SecretDigests
 
+ADMIN_TOKEN: Final = "admin-token"  # noqa: S105 (the name of a credential class)
 WINDOW_MS: Final = 60_000
 FAILURES_LIMIT: Final = 10
-"""So many failures within the window lock the address out."""
+"""So many distinct wrong values within the window lock the address out."""
 LOCK_MS: Final = 300_000
+REMEMBERED_MS: Final = 3_600_000
+"""For how long after it came last a wrong value is remembered; brought again, it is no guess."""
+REMEMBERED_LIMIT_VALUES: Final = 64
+"""Wrong values of one class that are remembered for an address; the one unused longest goes."""
 
 _decode: Final = msgspec.msgpack.Decoder(dict[str, tuple[int, float, float]]).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Lockout:
+    """A lock that runs: of which class of secret, for which address (an IPv6 one's /64)."""
+
+    credential: str
+    address: str
+    failures: int
+    """Distinct wrong values that led to it."""
+    since_ms: int
+    until_ms: int
 
 
 class Guard:
@@ -42,9 +62,22 @@ class Guard:
         """
         return next(filter(None, (self._left_ms(one, now_ms) for one in classes)), 0)
 
-    def unlocked(self, classes: Sequence[str], now_ms: int) -> list[str]:
-        """Return those of these classes that are not locked out: failures count for them."""
-        return [one for one in classes if not self._left_ms(one, now_ms)]
+    def counts_for(self, classes: Iterable[str], now_ms: int) -> bool:
+        """Say whether a failure of one of these classes would count: not all are locked out."""
+        return any(not self._left_ms(one, now_ms) for one in classes)
+
+    def lockout(self, credential: str, address: str, now_ms: int) -> Lockout | None:
+        """Return the lock of one class, if it runs."""
+        entry = self._entries.get(credential)
+        if entry is None or entry[2] <= now_ms:
+            return None
+        failures, since_ms, until_ms = entry
+        return Lockout(credential, address, failures, int(since_ms), int(until_ms))
+
+    def without(self, credential: str) -> bytes:
+        """Return what is left to be stored without one class; empty: nothing."""
+        left = {name: entry for name, entry in self._entries.items() if name != credential}
+        return _encode(left) if left else b""
 
     def holds(self, classes: Sequence[str]) -> bool:
         """Say whether there is something that a success would clear."""
@@ -57,6 +90,17 @@ class Guard:
 
 NOTHING_HELD: Final = Guard(None)
 """The guard of an address that did nothing wrong lately, as nearly all."""
+
+
+def index_member(credential: str, address: str) -> str:
+    """Return how a lock stands in the index of lock-outs."""
+    return f"{credential} {address}"
+
+
+def parse_member(member: str) -> tuple[str, str]:
+    """Return class and address of a lock in the index."""
+    credential, _, address = member.partition(" ")
+    return credential, address
 
 
 def attempt_of(question: Admission) -> str:
@@ -77,7 +121,7 @@ def proven_with(question: Admission) -> list[str]:
 
 
 def failed_with(question: Admission) -> list[str]:
-    """Return the classes that a failed attempt counts for: each secret it guessed.
+    """Return the classes of all secrets that a failed attempt has guessed.
 
     The one that it would have rested on goes first, and so does its lock.
     """
@@ -87,13 +131,40 @@ def failed_with(question: Admission) -> list[str]:
     return guessed
 
 
-def guessed_with(question: Admission, *, denied: bool) -> list[str]:
-    """Return the classes of the wrong secrets to count. `denied`: the candidate is wrong, too."""
+def guessed_with(
+    question: Admission, digests: SecretDigests, *, denied: bool
+) -> dict[str, list[str]]:
+    """Return the wrong values to count, by class. `denied`: the device token is wrong, too.
+
+    A device token is a guess at one device's token of one role, a gateway token the same guess
+    whoever brings it.
+    """
     if question.trusted:
-        return []
+        return {}
+    shared = list(question.guesses)
+    if question.guessed_secret and not shared:  # a gateway that does not send digests yet
+        shared.append(attempt_of(question))
+    guessed: dict[str, list[str]] = {}
     if denied:
-        return failed_with(question)
-    return [SHARED_SECRET] if question.guessed_secret else []
+        candidate = question.candidate
+        if question.candidate_field != "token":
+            bound_to = (question.device_id, question.role)
+            guessed[DEVICE_TOKEN] = [digests.of(candidate, *bound_to)]
+        if question.candidate_field == "token" or question.candidate_offered:
+            shared.append(digests.of(candidate))
+    if shared:
+        guessed[SHARED_SECRET] = shared
+    return guessed
+
+
+def guessed_without_device(knock: Knock) -> dict[str, list[str]]:
+    """Return the wrong values of a client without a device token, by class."""
+    guessed: dict[str, list[str]] = {}
+    for guess in knock.guesses:
+        guessed.setdefault(guess.credential, []).append(guess.digest)
+    if not guessed and not knock.right:  # a gateway that does not send digests yet
+        return {name: [knock.call_id] for name in knock.classes}
+    return guessed
 
 
 def without_locked_secret(question: Admission, guard: Guard, now_ms: int) -> Admission:

@@ -11,6 +11,7 @@ import structlog
 
 from services.approval import log_events
 from services.approval.errors import StoreUnavailable
+from services.approval.lockouts import guessed_without_device
 from shared.addresses import limit_key
 from shared.messages import (
     Admission,
@@ -104,12 +105,13 @@ class Questions:
         head, _held, guards = await self._store.load_guarded([], [address])
         guard, now_ms = guards[address], self._store.now_ms()
         locked_ms = guard.locked_ms(knock.classes, now_ms)
-        if not knock.right and guard.unlocked(knock.classes, now_ms):
-            locked_ms = await self._store.count_failure(
-                address, knock.call_id, knock.classes, not_after_ms=knock.not_after_ms
+        guessed = guessed_without_device(knock)
+        if guard.counts_for(guessed, now_ms):
+            locked_ms = await self._store.lockouts.count(
+                address, guessed, right_beside=knock.right, not_after_ms=knock.not_after_ms
             )
-        elif not locked_ms and guard.holds(knock.classes):
-            await self._store.clear_failures(address, knock.classes)
+        if knock.right and not locked_ms and (guessed or guard.holds(knock.classes)):
+            await self._store.lockouts.clear(address, knock.classes)
         verdict = "locked-out" if locked_ms else "right-secret" if knock.right else "wrong-secret"
         self._metrics.questions.labels(verdict).inc()
         self._log.info(

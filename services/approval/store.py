@@ -35,8 +35,9 @@ from services.approval.keys import (
     request_key,
 )
 from services.approval.listing import Position
-from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS, NOTHING_HELD, WINDOW_MS, Guard
-from services.approval.plan import CALLS_KEPT_MS, VERSION_CHARACTERS, AuditEntry, Plan
+from services.approval.lockout_store import LockoutStore
+from services.approval.lockouts import NOTHING_HELD, Guard
+from services.approval.plan import VERSION_CHARACTERS, AuditEntry, Plan
 from services.approval.presence import (
     ALIVE_KEPT_MS,
     APPROVALS,
@@ -74,7 +75,6 @@ BEAT_LIMIT_BYTES: Final = 1024 * 1024
 RECORDS_REMEMBERED: Final = 2_048
 """How many records are kept decoded, by the bytes they were stored as."""
 
-_LOCKOUT: Final = files("services.approval").joinpath("lockout.lua").read_text()
 _BEAT: Final = files("services.approval").joinpath("beat.lua").read_text()
 _COMMIT: Final = files("services.approval").joinpath("commit.lua").read_text()
 
@@ -122,11 +122,11 @@ class Store:
         self._clock = clock
         self._commit = client.register_script(_COMMIT)
         self._beat = self._lease.register_script(_BEAT)
-        self._lockout = client.register_script(_LOCKOUT)
         self._offset_ms: float | None = None
         self.has_replicas = False
         self.presence: Final = Presence(client)
         self.sessions: Final = SignedIn(client)
+        self.lockouts: Final = LockoutStore(client)
 
     def now_ms(self) -> int:
         """Return Redis's time, as last learned: one clock for all approval replicas."""
@@ -207,20 +207,6 @@ class Store:
             [_held(value) for value in values[:count]],
             {limit_key: Guard(value) if value else NOTHING_HELD for limit_key, value in guards},
         )
-
-    async def count_failure(
-        self, limit_key: str, call_id: str, classes: Sequence[str], *, not_after_ms: int = 0
-    ) -> int:
-        """Count a wrong secret, once for its call; returns ms for which it was locked before.
-
-        Nothing is counted after `not_after_ms` (Redis's clock; 0: never too late): that raises
-        StoreUnavailable.
-        """
-        return await self._guarded("fail", limit_key, call_id, classes, not_after_ms)
-
-    async def clear_failures(self, limit_key: str, classes: Sequence[str]) -> None:
-        """Forget the failures of these classes, unless they are locked."""
-        await self._guarded("clear", limit_key, "", classes, 0)
 
     async def answered(self, call_id: str) -> bytes | None:
         """Return what an earlier try of a call was told, if one was carried out.
@@ -397,27 +383,6 @@ class Store:
             changes=decode_changes(found, BEAT_LIMIT_BYTES),
             presence_version=version,
         )
-
-    async def _guarded(
-        self, what: str, limit_key: str, call_id: str, classes: Sequence[str], not_after_ms: int
-    ) -> int:
-        async with reaching_redis():
-            left = await self._lockout(
-                keys=[guard_key(limit_key), f"{call_key(call_id)}:failed"],
-                args=[
-                    what,
-                    WINDOW_MS,
-                    FAILURES_LIMIT,
-                    LOCK_MS,
-                    CALLS_KEPT_MS,
-                    not_after_ms,
-                    *classes,
-                ],
-            )
-        if left < 0:
-            message = "the attempt came too late to be counted"
-            raise StoreUnavailable(message)
-        return int(left)
 
     async def _confirmed(self, pipeline: Any) -> list[Any]:
         """Send these commands; return their replies once a Redis replica has what they saw.

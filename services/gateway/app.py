@@ -36,6 +36,7 @@ from shared.bus.requester import Requester
 from shared.bus.responders import Responders
 from shared.observability.metrics import BusCounts
 from shared.observability.ops import OpsViews
+from shared.secret_digests import SecretDigests
 from shared.serving.arrivals import Arrivals
 from shared.version import VERSION
 
@@ -131,6 +132,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         rules=Rules(
             settings.gateway_tokens,
             settings.allowed_origins,
+            SecretDigests(common.bus_secrets),
             settings.trusts_local,
             common.approval_public_url,
         ),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, overload
 
 from services.gateway.verdicts import Effect, Welcome, client_info
 from services.gateway.verifier import verify_device
-from shared.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, Admission, Knock
+from shared.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, Admission, Guess, Knock
 from shared.protocol import refusals
 from shared.protocol.connect import CONTROL_UI_CLIENT_IDS, Auth
 from shared.protocol.hello import Grant
@@ -67,9 +67,10 @@ class Claim:
         params, role = self._params, self._role
         auth = params.auth or _NO_AUTH
         offered = self._offered(auth)
-        secret_is_right = any(self._rules.gateway_tokens.accepts(one) for one in offered)
+        wrong = [one for one in offered if not self._rules.gateway_tokens.accepts(one)]
+        secret_is_right = len(wrong) < len(offered)
         if not params.device:
-            return self._without_device(offered, secret_is_right=secret_is_right)
+            return self._without_device(wrong, secret_is_right=secret_is_right)
         scopes = params.scopes or []
         proof = verify_device(
             params, params.device, role=role, scopes=scopes, nonce=nonce, now_ms=now_ms
@@ -78,12 +79,14 @@ class Claim:
             return proof
         self.proven = True
         if secret_is_right and self._is_own_backend():
-            return self._without_pairing(scopes)
+            return self._without_pairing(scopes, wrong)
         candidate, field = _device_token_candidate(auth, secret_is_right=secret_is_right)
         if not secret_is_right and (
             not candidate or (field != "deviceToken" and auth.bootstrap_token)
         ):
-            return self._without_candidate(auth, offered)
+            return self._without_candidate(auth, wrong)
+        maybe_right = "" if secret_is_right else candidate
+        guesses = [self._rules.digests.of(one) for one in wrong if one != maybe_right]
         return Admission(
             call_id=self._call_id,
             device_id=params.device.id,
@@ -97,47 +100,60 @@ class Claim:
             candidate=candidate,
             candidate_field=field,
             wrong_secret=bool(offered) and not secret_is_right,
-            guessed_secret=not secret_is_right and any(one != candidate for one in offered),
+            guessed_secret=bool(guesses) and not secret_is_right,
             trusted=self._trusted,
+            guesses=guesses,
+            candidate_offered=maybe_right in wrong,
         )
 
-    def _without_candidate(self, auth: Auth, offered: list[str]) -> Knock | Refusal:
+    def _without_candidate(self, auth: Auth, wrong: list[str]) -> Knock | Refusal:
         """Turn away who brought nothing that approval could find in order.
 
         A wrong gateway token counts beside a bootstrap token too, and its lock goes first: a right
         one would have been asked about alone.
         """
-        classes = [SHARED_SECRET] if offered else []
+        classes = [SHARED_SECRET] if wrong else []
+        guesses = self._gateway_token_guesses(wrong)
         refusal = self.token_mismatch(with_device=False)
         if auth.bootstrap_token:
             classes.append(BOOTSTRAP_TOKEN)
+            guesses.append(Guess(BOOTSTRAP_TOKEN, self._rules.digests.of(auth.bootstrap_token)))
             refusal = refusals.bootstrap_token_invalid(self._protocol)
         if not classes:
             return refusals.token_missing(self._hint(missing=True))
-        return self._knock(classes, refusal, right=False)
+        return self._knock(classes, refusal, guesses, right=False)
 
     def _offered(self, auth: Auth) -> list[str]:
-        """Return the gateway tokens that a client brought: protocol 3 knows one field for them."""
-        fields = [auth.token]
-        if self._protocol != refusals.PROTOCOL_3:
-            fields.append(auth.password)
-        return [secret for secret in fields if secret]
+        """Return the gateway tokens that a client brought, each once.
+
+        Protocol 3 knows one field for them. Two different ones are two guesses.
+        """
+        offered = [auth.token] if auth.token else []
+        password = None if self._protocol == refusals.PROTOCOL_3 else auth.password
+        if password and password != auth.token:
+            offered.append(password)
+        return offered
+
+    def _gateway_token_guesses(self, wrong: list[str]) -> list[Guess]:
+        return [Guess(SHARED_SECRET, self._rules.digests.of(one)) for one in wrong]
 
     def _without_device(
-        self, offered: list[str], *, secret_is_right: bool
+        self, wrong: list[str], *, secret_is_right: bool
     ) -> Knock | Welcome | Refusal:
         """Judge a client that proves no device (contract §4.1): it keeps its scopes if trusted."""
         params = self._params
         if params.client.id in CONTROL_UI_CLIENT_IDS:
             return refusals.CONTROL_UI_DEVICE_REQUIRED
-        if offered and not secret_is_right:
-            return self._knock([SHARED_SECRET], self.token_mismatch(with_device=False), right=False)
+        guesses = self._gateway_token_guesses(wrong)
+        if wrong and not secret_is_right:
+            mismatch = self.token_mismatch(with_device=False)
+            return self._knock([SHARED_SECRET], mismatch, guesses, right=False)
         if not secret_is_right:
             return refusals.DEVICE_REQUIRED
         if self._role != "operator":
-            return self._knock([SHARED_SECRET], refusals.DEVICE_REQUIRED, right=True)
+            return self._knock([SHARED_SECRET], refusals.DEVICE_REQUIRED, guesses, right=True)
         kept = self._is_own_backend() or (self._trusted and self._is_cli())
-        return self._without_pairing(params.scopes or () if kept else ())
+        return self._without_pairing(params.scopes or () if kept else (), wrong)
 
     def _is_own_backend(self) -> bool:
         """Say whether this is a program of this machine that needs no pairing."""
@@ -148,21 +164,28 @@ class Claim:
         client = self._params.client
         return (client.id, client.mode) == ("cli", "cli")
 
-    def _without_pairing(self, scopes: Sequence[str]) -> Knock | Welcome:
+    def _without_pairing(self, scopes: Sequence[str], wrong: list[str]) -> Knock | Welcome:
         """Let in on the gateway token alone, with these scopes and no device token."""
         grant = Grant(method="token", role=self._role, scopes=scopes)
         welcome = Welcome(
             self._frame_id, self._protocol, grant, "", client_info(self._params), None
         )
-        return self._knock([SHARED_SECRET], welcome, right=True)
+        guesses = self._gateway_token_guesses(wrong)
+        return self._knock([SHARED_SECRET], welcome, guesses, right=True)
 
     @overload
-    def _knock(self, classes: list[str], if_clear: Welcome, *, right: bool) -> Knock | Welcome: ...
+    def _knock(
+        self, classes: list[str], if_clear: Welcome, guesses: list[Guess], *, right: bool
+    ) -> Knock | Welcome: ...
 
     @overload
-    def _knock(self, classes: list[str], if_clear: Refusal, *, right: bool) -> Knock | Refusal: ...
+    def _knock(
+        self, classes: list[str], if_clear: Refusal, guesses: list[Guess], *, right: bool
+    ) -> Knock | Refusal: ...
 
-    def _knock(self, classes: list[str], if_clear: Welcome | Refusal, *, right: bool) -> Effect:
+    def _knock(
+        self, classes: list[str], if_clear: Welcome | Refusal, guesses: list[Guess], *, right: bool
+    ) -> Effect:
         """Have approval take notice of what was offered before the client hears of it.
 
         `right` says what the secret was, whatever becomes of the client. A trusted client is not
@@ -176,6 +199,7 @@ class Claim:
             address=self._peer.address,
             classes=classes,
             right=right,
+            guesses=guesses,
         )
 
     def token_mismatch(self, *, with_device: bool) -> Refusal:

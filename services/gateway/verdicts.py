@@ -14,6 +14,7 @@ from shared.protocol.refusals import Refusal
 if TYPE_CHECKING:
     from shared.protocol.connect import ConnectParams
     from shared.protocol.hello import Grant
+    from shared.secret_digests import SecretDigests
     from shared.settings import Secrets
 
 
@@ -36,6 +37,7 @@ class Rules:
 
     gateway_tokens: Secrets
     allowed_origins: frozenset[str]
+    digests: SecretDigests
     trusts_local: bool = False
     """Whether clients of this machine itself are trusted (contract §4.1, §7.1)."""
     approval_url: str = ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.approval.keys import guard_key
+from services.approval.keys import guard_key, wrong_values_key
 from tests.e2e.callers import Callers
 from tests.e2e.people import Operator
 
@@ -26,7 +26,7 @@ def mended(house: Stack) -> Iterator[None]:
 @pytest.fixture
 def unlocked(house: Stack) -> None:
     """Forget the wrong secrets of the test before: all devices here have one address."""
-    house.redis.call("DEL", guard_key("127.0.0.1"))
+    house.redis.call("DEL", guard_key("127.0.0.1"), wrong_values_key("127.0.0.1"))
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from shared.bus.channels import NEWS, ask_channel
 from shared.bus.errors import Unavailable
 from shared.bus.responder import Responder
 from shared.messages import encode
+from shared.secret_digests import SecretDigests
 from shared.settings import Secrets
 from tests.simulation.client import RedisClient
 from tests.simulation.gateway import BUS_SECRET
@@ -70,6 +71,7 @@ class ApprovalProcess:
             store=self.store,
             ledger=ledger,
             keys=_KEYS,
+            digests=SecretDigests((BUS_SECRET,)),
             draws=draws,
             limits=_LIMITS,
             metrics=_METRICS,

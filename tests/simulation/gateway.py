@@ -17,6 +17,7 @@ from services.gateway.visit import Visit
 from shared.bus.channels import NEWS, inbox_channel
 from shared.bus.requester import Requester
 from shared.bus.responders import Responders
+from shared.secret_digests import SecretDigests
 from shared.serving.arrivals import Arrivals
 from shared.settings import Secrets
 from tests.simulation.metrics import NoMetrics
@@ -35,7 +36,7 @@ BUS_SECRET: Final = "the secret of the simulated bus, long enough"
 GATEWAY_TOKEN: Final = "the gateway token of the simulation"
 BEAT_SECONDS: Final = 1.0
 _METRICS: Final[Any] = NoMetrics()
-_RULES: Final = Rules(Secrets((GATEWAY_TOKEN,)), frozenset())
+_RULES: Final = Rules(Secrets((GATEWAY_TOKEN,)), frozenset(), SecretDigests((BUS_SECRET,)))
 
 
 class GatewayProcess:

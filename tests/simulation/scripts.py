@@ -1,4 +1,4 @@
-"""commit.lua, beat.lua and lockout.lua in Python, line by line, over the database in memory."""
+"""commit.lua and beat.lua in Python, line by line, over the database in memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tests.simulation.database import Word, to_bytes, to_text
+from tests.simulation.database import Word, to_bytes
+from tests.simulation.lockout_script import LockoutScript
 from tests.simulation.telling import head_of, note_gateway, note_sightings, tell_presence
 
 if TYPE_CHECKING:
@@ -107,33 +108,7 @@ class Scripts:
         self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
     ) -> int:
         """Carry out lockout.lua."""
-        guard: dict[str, list[int]] = _unpack(data.texts.get(keys[0], b"\x80"))
-        classes = [to_text(word) for word in args[6:]]
-        left = [max(0, int(guard[one][2]) - now_ms) if one in guard else 0 for one in classes]
-        told = next(filter(None, left), 0)
-        unlocked = [one for one, its_left in zip(classes, left, strict=True) if not its_left]
-        if not unlocked:
-            return told
-        if self.is_late(int(args[5]), now_ms):
-            return -1
-        if to_text(args[0]) == "clear":
-            for one in unlocked:
-                guard.pop(one, None)
-        elif keys[1] not in data.texts:
-            data.set(keys[1], b"1", now_ms + int(args[4]))
-            for one in unlocked:
-                entry = guard.get(one)
-                if entry is None or now_ms - entry[1] >= int(args[1]):
-                    entry = [0, now_ms, 0]
-                entry[0] += 1
-                if entry[0] >= int(args[2]):
-                    entry = [0, now_ms, now_ms + int(args[3])]
-                guard[one] = entry
-        if guard:
-            data.set(keys[0], _pack(guard), now_ms + int(args[1]) + int(args[3]))
-        else:
-            data.delete(keys[0])
-        return told
+        return LockoutScript(data, keys, args, now_ms).run()
 
     def is_late(self, not_after_ms: int, now_ms: int) -> bool:
         """Say whether a commit comes after its time (R11)."""

@@ -16,6 +16,7 @@ from shared.messages import SHARED_SECRET, Admission, Answer, Change, Clear, Kno
 from shared.protocol.closing import cut_reason
 from shared.protocol.frames import failure
 from shared.protocol.refusals import Refusal
+from shared.secret_digests import SecretDigests
 from shared.settings import Secrets
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ CLEAR: Final = Clear(Change(1, "tag"))
 KEY: Final = DeviceKey.from_seed(b"\x11" * 32)
 OTHER_KEY: Final = DeviceKey.from_seed(b"\x22" * 32)
 
-RULES: Final = Rules(Secrets([TOKEN, OLDER_TOKEN]), frozenset({PAGE}))
+DIGESTS: Final = SecretDigests(["the bus secret of these attempts"])
+RULES: Final = Rules(Secrets([TOKEN, OLDER_TOKEN]), frozenset({PAGE}), DIGESTS)
 REMOTE: Final = Peer("203.0.113.7", direct_loopback=False, host="gateway.example", origin=None)
 BROWSER: Final = replace(REMOTE, origin=PAGE)
 LOCAL: Final = Peer("127.0.0.1", direct_loopback=True, host="127.0.0.1:18789", origin=None)
@@ -102,7 +104,11 @@ def knocked(
     """Return what approval's answer to a knock leads to, which must be the one that is meant."""
     handshake = new_handshake(peer)
     effect = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
-    assert effect == Knock(CONNECTION_ID, peer.address, list(classes), right)
+    assert isinstance(effect, Knock), effect
+    assert effect == Knock(
+        CONNECTION_ID, peer.address, list(classes), right, guesses=effect.guesses
+    )
+    assert set(classes) == {one.credential for one in effect.guesses} or right
     assert handshake.state is State.ASKING
     outcome = handshake.on_answer(answer)
     assert handshake.state.name == "DONE"

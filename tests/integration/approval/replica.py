@@ -30,6 +30,7 @@ from shared.bus.redis import make_client
 from shared.messages import Admitted, Answer, Changed, NeedsPairing, decode_answer
 from shared.observability.health import Health, Readiness
 from shared.observability.ops import OpsViews
+from shared.secret_digests import SecretDigests
 from tests.support.clock import FakeClock
 from tests.unit.approval.callers import device_token
 from tests.unit.approval.devices import READ, Device
@@ -105,6 +106,7 @@ class Replica:
             store=self.store,
             ledger=self.ledger,
             keys=self.keys,
+            digests=SecretDigests(settings.common.bus_secrets),
             draws=draws,
             limits=PendingLimits(
                 ttl_ms, settings.pending_limit, settings.pending_limit_per_address

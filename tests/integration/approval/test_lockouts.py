@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import pytest
 
-from services.approval.keys import call_key, guard_key
-from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS, WINDOW_MS
+from services.approval.keys import LOCKOUTS, guard_key, wrong_values_key
+from services.approval.lockouts import (
+    FAILURES_LIMIT,
+    LOCK_MS,
+    REMEMBERED_LIMIT_VALUES,
+    REMEMBERED_MS,
+    WINDOW_MS,
+)
 from services.approval.questions import Questions
 from shared.bus.responder import Question, Reply
 from shared.clock import SystemClock
@@ -22,6 +28,7 @@ from shared.messages import (
     Admitted,
     Clear,
     Denied,
+    Guess,
     Knock,
     Locked,
     NeedsPairing,
@@ -55,18 +62,27 @@ class Counter:
         self._address = address
         self._number = 0
 
-    async def fail(self, *classes: str, times: int = 1, call_id: str = "") -> int:
-        """Fail; returns for how long the last try found itself locked out."""
+    async def fail(self, *classes: str, times: int = 1, value: str = "") -> int:
+        """Fail; returns for how long the last try found itself locked out.
+
+        Each time with other values, unless there is one.
+        """
         left = 0
         for _ in range(times):
             self._number += 1
-            name = call_id or f"{self._address}:{self._number}"
-            left = await self._store.count_failure(self._address, name, classes or (SHARED_SECRET,))
+            digest = value or f"{self._address}:{self._number}"
+            wrong = {name: [digest] for name in classes or (SHARED_SECRET,)}
+            left = await self._store.lockouts.count(self._address, wrong)
         return left
+
+    async def bring(self, *values: str, right_beside: bool = False) -> int:
+        """Bring gateway tokens in one attempt; returns for how long it is locked out."""
+        wrong = {SHARED_SECRET: values}
+        return await self._store.lockouts.count(self._address, wrong, right_beside=right_beside)
 
     async def succeed(self, *classes: str) -> None:
         """Offer the right secret."""
-        await self._store.clear_failures(self._address, classes or (SHARED_SECRET,))
+        await self._store.lockouts.clear(self._address, classes or (SHARED_SECRET,))
 
     async def held(self) -> dict[str, list[int]]:
         """Return what is held against the address."""
@@ -74,13 +90,25 @@ class Counter:
         return msgspec.msgpack.decode(value) if value else {}
 
     async def earlier(self, milliseconds: int) -> None:
-        """Let what is held have happened so much earlier."""
+        """Let what is held, and what is remembered, have happened so much earlier."""
         held = {
             name: (failures, since - milliseconds, until and until - milliseconds)
             for name, (failures, since, until) in (await self.held()).items()
         }
-        key = guard_key(self._address)
-        await self._store._client.set(key, msgspec.msgpack.encode(held), keepttl=True)
+        await self._keep(guard_key(self._address), held)
+        known = {
+            name: {value: last - milliseconds for value, last in values.items()}
+            for name, values in (await self.remembered()).items()
+        }
+        await self._keep(wrong_values_key(self._address), known)
+
+    async def remembered(self) -> dict[str, dict[str, int]]:
+        """Return the wrong values that are remembered, by class."""
+        value = await self._store._client.get(wrong_values_key(self._address))
+        return msgspec.msgpack.decode(value) if value else {}
+
+    async def _keep(self, key: str, value: Any) -> None:
+        await self._store._client.set(key, msgspec.msgpack.encode(value), keepttl=True)
 
 
 @pytest.fixture
@@ -127,10 +155,90 @@ class TestScript:
         await counter.fail()
         assert await counter.fail() > 0
 
-    async def test_a_retry_of_the_same_call_counts_once(self, counter: Counter) -> None:
-        for _ in range(3):
-            assert await counter.fail(times=3, call_id="the same") == 0
+    async def test_the_same_value_again_is_no_other_guess(self, counter: Counter) -> None:
+        assert await counter.fail(times=3 * FAILURES_LIMIT, value="stale") == 0
         assert (await counter.held())[SHARED_SECRET][0] == 1
+
+    async def test_nor_is_it_in_a_later_window(self, counter: Counter) -> None:
+        """Many stale clients at one address lock it out once at most, not again and again."""
+        for number in range(FAILURES_LIMIT):
+            await counter.fail(value=f"stale {number}")
+        await counter.earlier(LOCK_MS)
+        for _ in range(3):
+            for number in range(FAILURES_LIMIT):
+                assert await counter.fail(value=f"stale {number}") == 0
+        assert await counter.fail(times=FAILURES_LIMIT) == 0
+        assert await counter.fail() > 0
+
+    async def test_a_value_that_is_brought_again_stays_remembered(self, counter: Counter) -> None:
+        await counter.fail(value="stale")
+        for _ in range(4):
+            await counter.earlier(REMEMBERED_MS // 2)
+            await counter.fail(value="stale")
+        assert (await counter.held()).get(SHARED_SECRET, [1])[0] == 1
+
+    async def test_one_that_was_not_brought_for_an_hour_counts_anew(self, counter: Counter) -> None:
+        await counter.fail(value="stale")
+        await counter.earlier(REMEMBERED_MS)
+        await counter.fail(value="stale")
+        ((_failures, since, _until),) = (await counter.held()).values()
+        assert (await counter.remembered())[SHARED_SECRET]["stale"] == since, "counted just now"
+
+    async def test_a_repeated_value_writes_nothing(self, here: Replica, counter: Counter) -> None:
+        await counter.fail(value="stale")
+        before = (await here.redis.info("persistence"))["rdb_changes_since_last_save"]
+        await counter.fail(value="stale", times=20)
+        after = (await here.redis.info("persistence"))["rdb_changes_since_last_save"]
+        assert after == before
+
+    async def test_of_more_values_than_are_remembered_the_oldest_goes(
+        self, counter: Counter
+    ) -> None:
+        for number in range(REMEMBERED_LIMIT_VALUES + 5):
+            await counter.fail(value=f"{number:03}")
+            await counter.succeed()
+            await counter.earlier(1)
+        known = (await counter.remembered())[SHARED_SECRET]
+        assert len(known) == REMEMBERED_LIMIT_VALUES
+        assert min(known) == "005"
+
+    async def test_a_value_that_came_during_a_lock_out_is_not_remembered(
+        self, counter: Counter
+    ) -> None:
+        """Nobody was told that it is wrong, so afterwards it is a guess."""
+        await counter.fail(times=FAILURES_LIMIT)
+        await counter.fail(value="late")
+        assert "late" not in (await counter.remembered())[SHARED_SECRET]
+        await counter.earlier(LOCK_MS)
+        await counter.fail(value="late")
+        assert (await counter.held())[SHARED_SECRET][0] == 1
+
+    async def test_two_values_in_one_attempt_are_two_guesses(self, counter: Counter) -> None:
+        for number in range(0, FAILURES_LIMIT, 2):
+            assert await counter.bring(f"{number}", f"{number + 1}") == 0
+        assert await counter.bring("one more") > 0
+
+    async def test_two_that_do_not_both_fit_are_answered_by_the_lock(
+        self, counter: Counter
+    ) -> None:
+        """Else one attempt too many would tell of an eleventh guess."""
+        await counter.fail(times=FAILURES_LIMIT - 1)
+        assert await counter.bring("a", "b") == LOCK_MS
+        known = (await counter.remembered())[SHARED_SECRET]
+        assert not {"a", "b"} & known.keys()
+
+    async def test_a_right_one_beside_a_wrong_one_has_to_fit_as_well(
+        self, counter: Counter
+    ) -> None:
+        await counter.fail(times=FAILURES_LIMIT - 2)
+        assert await counter.bring("a", right_beside=True) == 0
+        assert await counter.bring("b", right_beside=True) == LOCK_MS
+
+    async def test_a_known_wrong_one_beside_a_right_one_never_locks(self, counter: Counter) -> None:
+        await counter.fail(value="stale")
+        await counter.fail(times=FAILURES_LIMIT - 2)
+        assert await counter.bring("stale", right_beside=True) == 0
+        assert await counter.bring("new", right_beside=True) == LOCK_MS
 
     async def test_classes_are_separate(self, counter: Counter) -> None:
         await counter.fail(SHARED_SECRET, times=FAILURES_LIMIT)
@@ -184,10 +292,22 @@ class TestScript:
         await counter.succeed()
         assert guard_key(ADDRESS) not in await everything(redis_server.admin_url)
 
-    async def test_the_marks_of_calls_are_not_answers(self, counter: Counter) -> None:
-        """A question whose secret failed is not taken for one that was committed."""
-        await counter.fail(call_id=call(1))
-        assert await counter._store._client.get(call_key(call(1))) is None
+    async def test_success_forgets_no_wrong_value(self, counter: Counter) -> None:
+        await counter.fail(value="stale")
+        await counter.succeed()
+        await counter.fail(value="stale", times=FAILURES_LIMIT)
+        assert await counter.held() == {}
+
+    async def test_a_lock_stands_in_the_index_until_it_ends(
+        self, here: Replica, counter: Counter
+    ) -> None:
+        await counter.fail(SHARED_SECRET, DEVICE_TOKEN, times=FAILURES_LIMIT)
+        found = await here.redis.zrange(LOCKOUTS, 0, -1)
+        assert found == [f"{name} {ADDRESS}".encode() for name in (DEVICE_TOKEN, SHARED_SECRET)]
+        await here.redis.zadd(LOCKOUTS, {f"{DEVICE_TOKEN} {ADDRESS}": 1})
+        await Counter(here, "203.0.113.8").fail(times=FAILURES_LIMIT)
+        found = await here.redis.zrange(LOCKOUTS, 0, -1)
+        assert found == [f"{SHARED_SECRET} {one}".encode() for one in (ADDRESS, "203.0.113.8")]
 
 
 class House:
@@ -215,11 +335,11 @@ class House:
         answer: Answer = decode_answer(reply)
         return answer
 
-    async def knock(
-        self, *, right: bool, classes: tuple[str, ...] = (SHARED_SECRET,), address: str = ADDRESS
-    ) -> Answer:
-        """Offer a secret without a device."""
-        return await self.ask(Knock(f"k:{self.asked}", address, list(classes), right))
+    async def knock(self, *, right: bool, address: str = ADDRESS, value: str = "") -> Answer:
+        """Offer a gateway token without a device: another wrong one each time, unless given."""
+        wrong = [] if right else [Guess(SHARED_SECRET, value or f"wrong {self.asked}")]
+        call_id = f"k:{self.asked}"
+        return await self.ask(Knock(call_id, address, [SHARED_SECRET], right, guesses=wrong))
 
 
 @pytest.fixture
@@ -235,12 +355,14 @@ def asks(device: Device, number: int, *, token: str = "", **beside: Any) -> Admi
     `beside`: what the gateway says of a gateway token that came with it, as in Admission.
     """
     question = device.asks(READ, address=ADDRESS, token=token, call_id=call(number))
+    if beside.get("guessed_secret"):
+        beside = {"guesses": [f"digest {number}"], **beside}
     return msgspec.structs.replace(question, **beside)
 
 
 GUESSED: Final[dict[str, Any]] = {"wrong_secret": True, "guessed_secret": True}
-"""A wrong gateway token beside a device token."""
-TWICE: Final[dict[str, Any]] = {"wrong_secret": True}
+"""A wrong gateway token beside a device token: another one for each number."""
+TWICE: Final[dict[str, Any]] = {"wrong_secret": True, "candidate_offered": True}
 """The device token once more, as the reference client sends it (contract §16)."""
 
 
@@ -260,7 +382,7 @@ class TestAttack9:
     ) -> None:
         device = Device.new()
         answers = [
-            await house.ask(asks(device, number, token=f"guess {number}", wrong_secret=True))
+            await house.ask(asks(device, number, token=f"guess {number}", **TWICE))
             for number in range(30)
         ]
         assert [type(one) for one in answers] == [Denied] * FAILURES_LIMIT + [Locked] * 20
@@ -333,10 +455,23 @@ class TestAttack9:
         """What changed meanwhile made the gateway ask once more: it is still one attempt."""
         device = Device.new()
         for again in range(2, 2 + 2 * FAILURES_LIMIT):
-            question = asks(device, 1, token="guess", wrong_secret=True)
+            question = asks(device, 1, token="guess", **TWICE)
             anew = msgspec.structs.replace(question, call_id=f"{call(1)}{ASKED_ANEW}{again}")
             assert isinstance(await house.ask(anew), Denied)
         assert isinstance(await house.knock(right=True), Clear)
+
+    async def test_a_gateway_that_sends_no_digests_yet_counts_by_connection(
+        self, house: House, here: Replica
+    ) -> None:
+        """During a rolling deploy: each attempt is taken for another guess, as it was before."""
+        device = Device.new()
+        for number in range(FAILURES_LIMIT // 2):
+            knock = Knock(f"old:{number}", ADDRESS, [SHARED_SECRET], right=False)
+            assert isinstance(await house.ask(knock), Clear)
+            question = asks(device, number, token="d", wrong_secret=True, guessed_secret=True)
+            question = msgspec.structs.replace(question, guesses=[])
+            assert isinstance(await house.ask(question), Denied)
+        assert isinstance(await house.knock(right=True), Locked)
 
     async def test_a_retry_of_the_same_connection_counts_once(self, house: House) -> None:
         knock = Knock("one connection", ADDRESS, [SHARED_SECRET], right=False)
@@ -436,6 +571,6 @@ class TestNotAfter:
 
     async def test_one_beside_a_device_token(self, house: House, here: Replica) -> None:
         device = await here.paired()
-        guessed = asks(device, 1, token="guess", wrong_secret=True, not_after_ms=1)
+        guessed = asks(device, 1, token="guess", **TWICE, not_after_ms=1)
         assert await house.answered(guessed) is None
         assert await Counter(here).held() == {}

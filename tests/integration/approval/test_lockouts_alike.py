@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from services.approval.authority import OPERATOR
-from services.approval.keys import guard_key
+from services.approval.keys import guard_key, wrong_values_key
 from services.approval.lockouts import LOCK_MS
 from services.approval.questions import Questions
 from services.gateway.verdicts import Welcome
@@ -91,12 +91,16 @@ class Way:
         self.device_token = (await self.replica.admit(question)).device_token
 
     async def hold(self, locks: dict[str, int]) -> None:
-        """Hold these locks against the address, each for so many ms, and nothing else."""
+        """Hold these locks against the address, each for so many ms, and nothing else.
+
+        No wrong value is remembered.
+        """
         seconds, micros = await self.replica.redis.time()
         now_ms = seconds * 1000 + micros // 1000
         held = {name: (0, now_ms, now_ms + left) for name, left in locks.items()}
         key = guard_key(REMOTE.address)
         await self.replica.store._client.set(key, msgspec.msgpack.encode(held))
+        await self.replica.store._client.delete(wrong_values_key(REMOTE.address))
 
     async def failures(self, name: str) -> int:
         """Return how often the address failed with this class."""

@@ -105,7 +105,8 @@ class TestSigningIn:
             at = (operator, elsewhere)[number % 2]
             path = ("/v1/session", "/v1/requests")[number // 2 % 2]
             method = "POST" if path == "/v1/session" else "GET"
-            (await at.call(method, path, headers=WRONG)).problem(401, "unauthorized")
+            headers = {"Authorization": f"Bearer {number:040}"}
+            (await at.call(method, path, headers=headers)).problem(401, "unauthorized")
         for at in (operator, elsewhere):
             one = Browser(at)
             reply = await one.sign_in()
@@ -120,8 +121,9 @@ class TestSigningIn:
             forged = Browser(operator, browser.cookie[:-1] + "x")
             (await forged.call("GET", "/v1/requests")).problem(401, "unauthorized")
         (await operator.get("/v1/requests")).ok()
-        for _ in range(FAILURES_LIMIT):
-            await operator.call("GET", "/v1/requests", headers=WRONG)
+        for number in range(FAILURES_LIMIT):
+            headers = {"Authorization": f"Bearer {number:040}"}
+            await operator.call("GET", "/v1/requests", headers=headers)
         (await operator.get("/v1/requests")).problem(429, "locked-out")
         (await browser.call("GET", "/v1/requests")).ok()
 
@@ -130,6 +132,20 @@ class TestSigningIn:
         reply = await browser.call("POST", "/v1/session")
         reply.problem(401, "unauthorized")
         assert "Set-Cookie" not in reply.headers
+
+    async def test_a_header_that_the_browser_adds_by_itself_ends_no_session(
+        self, browser: Browser
+    ) -> None:
+        """As of a proxy before the page that asks for a password (Basic)."""
+        basic: dict[str, str | None] = {"Authorization": "Basic b3BlcmF0b3I6c2VjcmV0"}
+        (await browser.call("GET", "/v1/requests", but=basic)).ok()
+        foreign: dict[str, str | None] = {
+            **basic,
+            "Sec-Fetch-Site": "cross-site",
+            "Origin": "https://evil.example",
+        }
+        reply = await browser.call("POST", "/v1/requests/r/approve", but=foreign)
+        reply.problem(403, "cross-site")
 
     async def test_with_a_wrong_token_the_cookie_does_not_help(self, browser: Browser) -> None:
         reply = await browser.call("GET", "/v1/requests", but=dict(WRONG))

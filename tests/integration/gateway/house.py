@@ -34,6 +34,7 @@ from shared.listening import open_sockets
 from shared.messages import Admission, Answer, Call, Change, Clear, Knock, Outcome, Returned
 from shared.observability.health import Readiness
 from shared.observability.ops import OpsViews
+from shared.secret_digests import SecretDigests
 from shared.serving.accept import BulkAcceptor
 from shared.serving.arrivals import Arrivals
 from shared.serving.plain import KEEPALIVE_SECONDS, PlainProtocol
@@ -164,7 +165,7 @@ class House:
         self.protocols: list[PlainProtocol] = []
         host = Host(
             identity=Identity(BOOT_ID, "1.2.3", approval_public_url),
-            rules=Rules(Secrets([TOKEN]), allowed_origins),
+            rules=Rules(Secrets([TOKEN]), allowed_origins, SecretDigests(["any bus secret"])),
             approvals=self.approvals,
             connections=self.connections,
             methods=self.methods,

@@ -92,8 +92,14 @@ class TestGuard:
     def test_failures_count_for_those_that_are_not_locked(self) -> None:
         held = guard(shared_secret=(0, NOW, NOW + 10), device_token=(3, NOW, 0))
         classes = [BOOTSTRAP_TOKEN, SHARED_SECRET, DEVICE_TOKEN]
-        assert held.unlocked(classes, NOW) == [BOOTSTRAP_TOKEN, DEVICE_TOKEN]
-        assert held.unlocked(classes, NOW + 10) == classes
+        assert [one for one in classes if held.counts_for([one], NOW)] == [
+            BOOTSTRAP_TOKEN,
+            DEVICE_TOKEN,
+        ]
+        assert held.counts_for(classes, NOW)
+        assert not held.counts_for([SHARED_SECRET], NOW)
+        assert not held.counts_for([], NOW)
+        assert held.counts_for([SHARED_SECRET], NOW + 10)
 
 
 RIGHT_TOKEN = Tried("token")

@@ -16,16 +16,19 @@ from shared.device.profile import (
     REFERENCE,
     Profile,
 )
-from shared.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, Denied
+from shared.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, Denied, Guess, Knock, encode
 from shared.protocol.refusals import Refusal
+from shared.secret_digests import SecretDigests
 from tests.support.attempts import (
     BROWSER,
+    DIGESTS,
     KEY,
     LOCAL,
     REMOTE,
     TOKEN,
     asked,
     connect,
+    judged,
     knocked,
     refused,
     refused_with,
@@ -219,3 +222,66 @@ class TestDeviceToken:
         told_along = (question.candidate, question.candidate_field)
         assert (question.method, told_along) == ("token", ("whatever", "deviceToken"))
         assert not question.guessed_secret
+
+
+class TestGuesses:
+    """Each distinct wrong value that a connect brings is told to approval, as a digest."""
+
+    @staticmethod
+    def shared(*values: str) -> list[Guess]:
+        return [Guess(SHARED_SECRET, DIGESTS.of(value)) for value in values]
+
+    def test_a_token_and_a_password_are_two(self) -> None:
+        frame = connect(key=None, token="wrong", password="other")
+        assert knock(frame).guesses == self.shared("wrong", "other")
+
+    def test_the_same_value_in_both_fields_is_one(self) -> None:
+        frame = connect(key=None, token="wrong", password="wrong")
+        assert knock(frame).guesses == self.shared("wrong")
+
+    def test_protocol_3_brings_no_password(self) -> None:
+        frame = connect(CLI_3, key=None, token="wrong", password="other")
+        assert knock(frame).guesses == self.shared("wrong")
+
+    def test_a_wrong_one_beside_a_right_one(self) -> None:
+        right = knock(connect(key=None, token="wrong", password=TOKEN))
+        assert (right.right, right.guesses) == (True, self.shared("wrong"))
+        question = asked(connect(token="wrong", password=TOKEN))
+        assert (question.method, question.guesses) == ("token", [DIGESTS.of("wrong")])
+
+    def test_a_bootstrap_token_is_one_of_its_own_class(self) -> None:
+        found = knock(connect(token="wrong", bootstrap_token="b")).guesses
+        assert found == [*self.shared("wrong"), Guess(BOOTSTRAP_TOKEN, DIGESTS.of("b"))]
+
+    def test_beside_a_device_token(self) -> None:
+        question = asked(connect(token="wrong", device_token="d", password="other"))
+        assert question.guesses == [DIGESTS.of("wrong"), DIGESTS.of("other")]
+        assert (question.guessed_secret, question.candidate_offered) == (True, False)
+
+    @pytest.mark.parametrize("secrets", [{}, {"device_token": "d"}], ids=["alone", "twice"])
+    def test_what_may_be_a_device_token_is_a_guess_only_once_it_is_wrong(
+        self, secrets: dict[str, Any]
+    ) -> None:
+        question = asked(connect(token="d", **secrets))
+        assert (question.guesses, question.candidate_offered) == ([], True)
+        assert (question.wrong_secret, question.guessed_secret) == (True, False)
+
+    def test_no_secret_travels_but_the_device_token(self) -> None:
+        frame = connect(token="wrong-gateway-token", device_token="d", password="wrong-password")
+        told_approval = encode(asked(frame))
+        assert b"wrong-" not in told_approval
+
+    def test_the_digests_are_those_of_the_first_bus_secret(self) -> None:
+        one, both, other = (
+            SecretDigests(secrets) for secrets in (["a" * 32], ["a" * 32, "b" * 32], ["b" * 32])
+        )
+        assert one.of("x") == both.of("x") != other.of("x")
+        assert one.of("x", "device", "operator") != one.of("x", "deviceoperator")
+        assert one.of("x", "device", "operator") != one.of("x", "device", "node")
+
+
+def knock(frame: Any) -> Knock:
+    """Return what approval is asked to take notice of."""
+    effect = judged(frame)
+    assert isinstance(effect, Knock), effect
+    return effect

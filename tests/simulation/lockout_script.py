@@ -1,0 +1,143 @@
+"""lockout.lua in Python, over the database in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tests.simulation.database import Word, to_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.simulation.database import Database
+
+Entry = list[int]
+"""Failures, since when (ms), locked until when (ms)."""
+
+_EMPTY = b"\x80"
+_unpack = msgspec.msgpack.Decoder().decode
+_pack = msgspec.msgpack.Encoder().encode
+
+
+@dataclass
+class _Attempt:
+    """What the script is told of one class, and for how long that is locked."""
+
+    name: str
+    values: list[str]
+    left: int
+
+
+class LockoutScript:
+    """One run of the script."""
+
+    def __init__(
+        self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
+    ) -> None:
+        self._data = data
+        self._keys = keys
+        self._now = now_ms
+        self._clears = to_text(args[0]) == "clear"
+        self._window, self._most, self._lock = map(int, args[1:4])
+        self._remembered, self._capacity, self._not_after = map(int, args[4:7])
+        self._address = to_text(args[7])
+        self._beside = int(args[8])
+        self._guard: dict[str, Entry] = _unpack(data.texts.get(keys[0], _EMPTY))
+        self._attempts = self._read([to_text(word) for word in args[9:]])
+
+    def run(self) -> int:
+        """Carry it out."""
+        if all(attempt.left for attempt in self._attempts):
+            return self._first_lock()
+        if 0 < self._not_after < self._now:
+            return -1
+        unlocked = [attempt for attempt in self._attempts if not attempt.left]
+        if self._clears:
+            for attempt in unlocked:
+                self._guard.pop(attempt.name, None)
+            self._keep_guard()
+        else:
+            self._count(unlocked)
+        return self._first_lock()
+
+    def _read(self, words: list[str]) -> list[_Attempt]:
+        found = []
+        while words:
+            name, count = words[0], int(words[1])
+            until = self._guard[name][2] if name in self._guard else 0
+            found.append(_Attempt(name, words[2 : 2 + count], max(0, int(until) - self._now)))
+            words = words[2 + count :]
+        return found
+
+    def _first_lock(self) -> int:
+        return next((attempt.left for attempt in self._attempts if attempt.left), 0)
+
+    def _count(self, unlocked: list[_Attempt]) -> None:
+        wrong: dict[str, dict[str, int]] = _unpack(self._data.texts.get(self._keys[1], _EMPTY))
+        noted = counted = locks = False
+        for attempt in unlocked:
+            known = wrong.get(attempt.name, {})
+            fresh, refreshed = self._fresh(attempt, known)
+            noted |= refreshed
+            if not fresh:
+                continue
+            counted = True
+            entry = self._failed(attempt, len(fresh))
+            if not attempt.left:
+                known.update(dict.fromkeys(fresh, self._now))
+                wrong[attempt.name] = known
+                noted = True
+            self._guard[attempt.name] = entry
+            if entry[2] > self._now:
+                locks = True
+                self._data.add(self._keys[2], entry[2], f"{attempt.name} {self._address}")
+        if noted:
+            kept = {name: self._kept(known) for name, known in wrong.items()}
+            kept = {name: known for name, known in kept.items() if known}
+            self._data.set(self._keys[1], _pack(kept), self._now + self._remembered)
+        if counted:
+            self._keep_guard()
+        if locks:
+            self._data.take_up_to(self._keys[2], self._now)
+            self._data.expire(self._keys[2], self._now + self._lock)
+
+    def _fresh(self, attempt: _Attempt, known: dict[str, int]) -> tuple[list[str], bool]:
+        """Return the values that are no longer known; and whether a known one was noted anew."""
+        fresh, refreshed = [], False
+        for value in attempt.values:
+            last = known.get(value)
+            if last is None or self._now - last >= self._remembered:
+                fresh.append(value)
+            elif self._now - last >= self._window:
+                known[value] = self._now
+                refreshed = True
+        return fresh, refreshed
+
+    def _failed(self, attempt: _Attempt, fresh: int) -> Entry:
+        """Return what is held after so many new wrong values; too many lock the attempt out."""
+        failures, since, _until = self._guard.get(attempt.name, [0, 0, 0])
+        if self._now - since >= self._window:
+            failures, since = 0, self._now
+        if failures + fresh + self._beside > self._most:
+            attempt.left = self._lock
+            return [self._most, self._now, self._now + self._lock]
+        failures += fresh
+        if failures >= self._most:
+            return [failures, self._now, self._now + self._lock]
+        return [failures, since, 0]
+
+    def _kept(self, known: dict[str, int]) -> dict[str, int]:
+        recent = [
+            (last, value) for value, last in known.items() if self._now - last < self._remembered
+        ]
+        return {value: last for last, value in sorted(recent, reverse=True)[: self._capacity]}
+
+    def _keep_guard(self) -> None:
+        if self._guard:
+            expires = self._now + self._window + self._lock
+            self._data.set(self._keys[0], _pack(self._guard), expires)
+        else:
+            self._data.delete(self._keys[0])
