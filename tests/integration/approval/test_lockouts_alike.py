@@ -14,7 +14,7 @@ import pytest
 
 from services.approval.authority import OPERATOR
 from services.approval.keys import guard_key, wrong_values_key
-from services.approval.lockouts import LOCK_MS
+from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS
 from services.approval.questions import Questions
 from services.gateway.verdicts import Welcome
 from shared.bus.responder import Question
@@ -97,7 +97,15 @@ class Way:
         """
         seconds, micros = await self.replica.redis.time()
         now_ms = seconds * 1000 + micros // 1000
-        held = {name: (0, now_ms, now_ms + left) for name, left in locks.items()}
+        await self._keep({name: (0, now_ms, now_ms + left) for name, left in locks.items()})
+
+    async def fail(self, failures: int) -> None:
+        """Hold so many wrong gateway tokens against the address, and nothing else."""
+        seconds, micros = await self.replica.redis.time()
+        now_ms = seconds * 1000 + micros // 1000
+        await self._keep({SHARED_SECRET: (failures, now_ms, 0)})
+
+    async def _keep(self, held: dict[str, tuple[int, int, int]]) -> None:
         key = guard_key(REMOTE.address)
         await self.replica.store._client.set(key, msgspec.msgpack.encode(held))
         await self.replica.store._client.delete(wrong_values_key(REMOTE.address))
@@ -198,3 +206,30 @@ async def test_attack_09_a_wrong_one_that_is_told_apart_is_counted(
             apart += 1
             assert await way.failures(one) == 1, pair
     assert apart > 10
+
+
+@pytest.mark.parametrize("profile", [CLI, CONTROL_UI, REFERENCE], ids=["cli", "page", "program"])
+@pytest.mark.parametrize("key", [KEY, None], ids=["device", "no device"])
+@pytest.mark.parametrize("device_token", ["right", "wrong", "none"])
+async def test_attack_09_no_attempt_tells_of_more_guesses_than_are_left(
+    way: Way, profile: Profile, key: DeviceKey | None, device_token: str
+) -> None:
+    """One guess is left and two come: whether one of them is right is not told."""
+    tokens = {"right": way.device_token, "wrong": "no", "none": ""}
+    beside = {"device_token": tokens[device_token]} if tokens[device_token] else {}
+    answers = []
+    for first, second in ((TOKEN, WRONG), (WRONG, TOKEN), (WRONG, "v" * len(TOKEN))):
+        await way.fail(FAILURES_LIMIT - 1)
+        secrets = {"token": first, "password": second, **beside}
+        answers.append(await way.told(Pair(profile, key, secrets, secrets), secrets))
+    told_first, first_ms = answers[0]
+    for answer, answer_ms in answers[1:]:
+        assert answer == told_first
+        assert abs(answer_ms - first_ms) < SLOW_MS
+
+
+async def test_two_guesses_that_both_fit_are_answered(way: Way) -> None:
+    await way.fail(FAILURES_LIMIT - 2)
+    secrets = {"token": WRONG, "password": TOKEN}
+    right, _ = await way.told(Pair(CLI, KEY, secrets, secrets), secrets)
+    assert right.method == "token"
