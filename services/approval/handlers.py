@@ -6,12 +6,14 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from services.approval import objects
 from services.approval.authority import OPERATOR
 from services.approval.keeping import Part
 from services.approval.listing import PART_LIMIT, Wanted, WantedRequests, read_position
 from services.approval.readings import PairedPart
+from services.approval.refusal_shapes import OfDevice, refusal_object, with_refusals
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
         Approve,
         AuditQuery,
         DevicesQuery,
+        RefusalsQuery,
         RejectMany,
         RequestsQuery,
         RestorePart,
@@ -54,6 +57,7 @@ class Calls:
             "revokeToken": self._revoke,
             "readAudit": self._audit,
             "listReplicas": self._replicas,
+            "listRefusals": self._refusals,
             "restorePart": self._restore,
         }
 
@@ -67,7 +71,8 @@ class Calls:
             0 if query.per_address is UNSET else query.per_address,
             frozenset(query.keep.split(",")),
         )
-        return objects.waiting_part_object(await self._registry.pending_part(OPERATOR, wanted))
+        found = objects.waiting_part_object(await self._registry.pending_part(OPERATOR, wanted))
+        return replace(found, pending=await self._with_refusals(found.pending))
 
     async def _reject_many(self, call: Call) -> objects.RejectedMany:
         body: RejectMany = call.body
@@ -87,23 +92,28 @@ class Calls:
         return objects.Rejected(call.ids.request_id, device_id)
 
     async def _list_devices(self, call: Call) -> objects.PairedDevices:
-        query: DevicesQuery = call.query
+        found = objects.paired_part_object(await self._part(call.query))
+        return replace(found, devices=await self._with_refusals(found.devices))
+
+    async def _part(self, query: DevicesQuery) -> PairedPart:
         if query.ids:
             named = list(dict.fromkeys(query.ids.split(",")))
             devices = await self._registry.devices_named(OPERATOR, named)
-            return objects.paired_part_object(PairedPart(devices, len(devices), None))
+            return PairedPart(devices, len(devices), None)
         if query.limit is UNSET and query.after is UNSET and not query.q:
             devices = await self._registry.devices(OPERATOR)
-            return objects.paired_part_object(PairedPart(devices, len(devices), None))
+            return PairedPart(devices, len(devices), None)
         wanted = Wanted(
             _limit(query),
             None if query.after is UNSET else read_position(query.after),
             query.q,
         )
-        return objects.paired_part_object(await self._registry.devices_part(OPERATOR, wanted))
+        return await self._registry.devices_part(OPERATOR, wanted)
 
     async def _device(self, call: Call) -> objects.PairedDevice:
-        return objects.paired_object(await self._registry.device(OPERATOR, call.ids.device_id))
+        paired = await self._registry.device(OPERATOR, call.ids.device_id)
+        (found,) = await self._with_refusals([objects.paired_object(paired)])
+        return found
 
     async def _rename(self, call: Call) -> objects.Renamed:
         ids = call.ids
@@ -127,6 +137,19 @@ class Calls:
 
     async def _replicas(self, _call: Call) -> objects.LiveReplicas:
         return objects.replicas_object(await self._registry.replicas(OPERATOR))
+
+    async def _refusals(self, call: Call) -> objects.RecentRefusals:
+        query: RefusalsQuery = call.query
+        device_id = "" if query.device_id is UNSET else query.device_id
+        found = await self._registry.refusals(OPERATOR, device_id, query.limit)
+        return objects.RecentRefusals(
+            [refusal_object(one.entry, one.seen.at if one.seen else 0) for one in found]
+        )
+
+    async def _with_refusals(self, found: list[OfDevice]) -> list[OfDevice]:
+        """Return these devices or requests with what was refused of them lately."""
+        refused = await self._registry.refusals_of(OPERATOR, [one.device_id for one in found])
+        return [with_refusals(one, refused[one.device_id]) for one in found]
 
     async def _audit(self, call: Call) -> objects.AuditPage:
         query: AuditQuery = call.query

@@ -11,6 +11,8 @@ PAIRED: Final = "latchkey:paired"
 """Sorted set: paired device ids by the time of their approval."""
 PENDING: Final = "latchkey:pending"
 """Sorted set: device ids with a request, by the time it expires."""
+REFUSED: Final = "latchkey:refused"
+"""Sorted set: ids of known devices of which something was refused, by when that was last, ms."""
 RESTORE: Final = "latchkey:restore"
 """Which backup was restored, and how much of it."""
 CONFIRMED: Final = "latchkey:confirmed"
@@ -22,6 +24,11 @@ LOCKOUTS: Final = "latchkey:lockouts"
 def device_key(device_id: str) -> str:
     """Name the key of a device's record."""
     return f"latchkey:device:{device_id}"
+
+
+def refused_key(device_id: str) -> str:
+    """Name the key of what was refused of a device that is paired or waits."""
+    return f"latchkey:refused:device:{device_id}"
 
 
 def request_key(request_id: str) -> str:

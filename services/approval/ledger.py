@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from services.approval.keys import AUDIT, CHANGES, HEAD, address_key, device_key, request_key
+from services.approval.keys import (
+    AUDIT,
+    CHANGES,
+    HEAD,
+    address_key,
+    device_key,
+    refused_key,
+    request_key,
+)
 from services.approval.keys import PAIRED as PAIRED_INDEX
 from services.approval.keys import PENDING as PENDING_INDEX
 from services.approval.plan import AuditEntry, Plan
@@ -44,6 +52,7 @@ class Entry:
         if record is None:
             self.plan.write("DEL", key)
             self.plan.write("DEL", seen_key(device_id))
+            self.plan.write("DEL", refused_key(device_id))
         else:
             self.plan.put(key, encode(record))
         if record is not None and record.pairing is not None:

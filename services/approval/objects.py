@@ -33,6 +33,54 @@ Uptime = Annotated[
 ChangeNumber = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
 
+class Refusal(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
+    """Attempts to connect that were turned away for the same reason, one after another.
+
+    `proven`: they were this device's own, by its signature; else a client only claimed to be it.
+    """
+
+    device_id: (
+        Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="Absent: it named none.")]
+        | UnsetType
+    ) = UNSET
+    proven: bool
+    undecided: Annotated[
+        bool, Meta(description="Nobody could say whether it may connect: this is no refusal.")
+    ]
+    reason: Annotated[str, Meta(description="A code, as in the gateway's log.")]
+    title: Annotated[str, Meta(description="The reason in words.")]
+    remedy: Annotated[str, Meta(description="What to do about it.")]
+    cause: Annotated[str, Meta(description="The row of docs/troubleshooting.md.")] | UnsetType = (
+        UNSET
+    )
+    detail: (
+        Annotated[str, Meta(description="One more fact, in part the client's own words.")]
+        | UnsetType
+    ) = UNSET
+    count: Annotated[int, Meta(ge=1, description="With pauses of ten minutes at most.")]
+    first_at_ms: Milliseconds
+    last_at_ms: Milliseconds
+    past: Annotated[bool, Meta(description="The device was admitted after it.")]
+    remote_ip: Annotated[str, Meta(description="Absent for this machine.")] | UnsetType = UNSET
+    replica: Annotated[str, Meta(description="Boot id of the gateway that saw the last one.")]
+    client_id: str | UnsetType = UNSET
+    display_name: str | UnsetType = UNSET
+
+
+LastRefusal = Annotated[
+    Refusal, Meta(description="What its own attempts met in the last day, if they were refused.")
+]
+LastRefusedClaim = Annotated[
+    Refusal, Meta(description="What those met that claimed to be it and did not prove it.")
+]
+
+
+class RecentRefusals(msgspec.Struct, frozen=True):
+    """Who was turned away in the last day, newest first."""
+
+    refusals: list[Refusal]
+
+
 class PendingRequest(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
     """A request that waits for a person. `isRepair`: the device is paired already."""
 
@@ -63,6 +111,8 @@ class WaitingRequest(PendingRequest, rename="camel", omit_defaults=True, frozen=
         bool,
         Meta(description="Whether approving it gives the device operator.admin, or gives it back."),
     ] = False
+    last_refusal: LastRefusal | UnsetType = UNSET
+    last_refused_claim: LastRefusedClaim | UnsetType = UNSET
 
 
 class DeviceToken(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
@@ -104,6 +154,8 @@ class PairedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tr
         | UnsetType
     ) = UNSET
     tokens: tuple[DeviceToken, ...] | UnsetType = UNSET
+    last_refusal: LastRefusal | UnsetType = UNSET
+    last_refused_claim: LastRefusedClaim | UnsetType = UNSET
 
 
 class GatewayAlive(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
@@ -137,6 +189,9 @@ class LiveReplicas(msgspec.Struct, rename="camel", frozen=True):
     presence_version: Annotated[
         Count, Meta(description="Another one whenever somebody came to a gateway or left it.")
     ]
+    refusals_version: Annotated[
+        Count, Meta(description="Another one whenever gateways report refusals.")
+    ] = 0
 
 
 class OfAddress(msgspec.Struct, frozen=True):
@@ -388,6 +443,7 @@ def replicas_object(replicas: Replicas) -> LiveReplicas:
             for one in replicas.approvals
         ],
         replicas.presence,
+        replicas.refusals,
     )
 
 

@@ -177,6 +177,23 @@ class AuditQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=1000, description="At most so many entries.")] = 100
 
 
+class RefusalsQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
+    """Which refusals."""
+
+    device_id: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[0-9a-f]{64}$",
+                max_length=64,
+                description="Only of this device, and of those that claimed to be it.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    limit: Annotated[int, Meta(ge=1, le=200, description="At most so many.")] = 50
+
+
 class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Where to begin."""
 
@@ -325,6 +342,14 @@ OPERATIONS: Final = (
         "Revoke a role's token and close the role's connections; again: the same",
         objects.Revoked,
         _OF_TOKEN,
+    ),
+    Operation(
+        "listRefusals",
+        "GET",
+        "/v1/refusals",
+        "List who was turned away in the last day, why, and what to do; newest first",
+        objects.RecentRefusals,
+        query=RefusalsQuery,
     ),
     Operation(
         "readAudit",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from services.approval.store import Store
     from shared.bus.responder import Question, Reply
     from shared.messages import Question as AnyQuestion
+    from shared.messages import RefusalReport
 
 
 class Questions:
@@ -93,11 +94,20 @@ class Questions:
                 await self._store.presence.withdraw(gateway)
                 return encode(Clear(Change()))
             answer = await self._store.beat(gateway, one)
+            if one.refused:
+                await self._note_refused(gateway, one.refused)
         except StoreUnavailable as missing:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
             return None
         self._metrics.beats.inc()
         return encode(answer)
+
+    async def _note_refused(self, gateway: str, reports: list[RefusalReport]) -> None:
+        """Write what a beat reports; the beat is answered whether or not that can be done."""
+        try:
+            await self._store.refusals.write(gateway, reports)
+        except StoreUnavailable as missing:
+            self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
 
     async def _knocked(self, knock: Knock) -> Answer:
         """Count wrong secrets, clear failures after a right one; say whether it is locked out."""

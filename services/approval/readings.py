@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from services.approval.history import Followed
     from services.approval.listing import Wanted, WantedRequests
     from services.approval.plan import AuditEntry
-    from services.approval.presence import ApprovalReplica, GatewayReplica
+    from services.approval.presence import ApprovalReplica, GatewayReplica, Sighting
     from services.approval.records import Record
+    from services.approval.refusals import Entry as RefusalEntry
+    from services.approval.refusals import OfDevice as RefusedDevice
     from services.approval.store import Held, Store
     from shared.messages import Change
 
@@ -44,12 +46,13 @@ class Paired(msgspec.Struct, frozen=True):
 class Replicas:
     """The replicas that live; `presence` counts how often somebody came to one or left it.
 
-    It is 0 where nobody asked for it.
+    `refusals` counts how often gateways reported refusals. Both are 0 where nobody asked for them.
     """
 
     gateways: list[GatewayReplica]
     approvals: list[ApprovalReplica]
     presence: int = 0
+    refusals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,14 @@ class PairedPart:
     devices: list[Paired]
     total: int
     following: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Attempts that were turned away, and when their device was last admitted."""
+
+    entry: RefusalEntry
+    seen: Sighting | None
 
 
 class Readings:
@@ -188,8 +199,9 @@ class Readings:
             raise NotAllowed
         presence = self._store.presence
         version = await presence.version()  # before what it stands for, so that it is never newer
+        refusals = await self._store.refusals.version()
         gateways = await presence.gateways(await self.head())
-        return Replicas(gateways, await presence.approvals(), version)
+        return Replicas(gateways, await presence.approvals(), version, refusals)
 
     async def present(self, caller: Caller) -> Change:
         """Return the newest change, to follow history from there; for operators only."""
@@ -213,6 +225,28 @@ class Readings:
         if not caller.is_admin:
             raise NotAllowed
         return await self._store.audit(after, limit)
+
+    async def refusals(self, caller: Caller, device_id: str, limit: int) -> list[Refused]:
+        """Return who was turned away lately, newest first, of one device if it is given.
+
+        For operators only.
+        """
+        if not caller.is_admin:
+            raise NotAllowed
+        kept = self._store.refusals
+        entries = await (kept.of_device(device_id, limit) if device_id else kept.recent(limit))
+        named = list({one.device for one in entries if one.device})
+        seen = dict(zip(named, await self._store.presence.sightings(named), strict=True))
+        return [Refused(one, seen.get(one.device)) for one in entries]
+
+    async def refusals_of(
+        self, caller: Caller, device_ids: Sequence[str]
+    ) -> dict[str, RefusedDevice]:
+        """Return what was refused of these devices lately; for operators only."""
+        if not caller.is_admin:
+            raise NotAllowed
+        found = await self._store.refusals.of_devices(device_ids)
+        return dict(zip(device_ids, found, strict=True))
 
     async def _pending(self, caller: Caller) -> list[tuple[Record, Pending]]:
         """Return the records whose request waits and is visible to the caller, with the request."""

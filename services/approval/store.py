@@ -53,6 +53,7 @@ from services.approval.presence import (
 )
 from services.approval.reaching import reaching_redis
 from services.approval.records import Record, RequestNote, decode_note, decode_record
+from services.approval.refusals import Refusals
 from services.approval.signed_in import SignedIn
 from shared.messages import BeatAnswer, Change
 
@@ -127,6 +128,7 @@ class Store:
         self.presence: Final = Presence(client)
         self.sessions: Final = SignedIn(client)
         self.lockouts: Final = LockoutStore(client)
+        self.refusals: Final = Refusals(client, lease)
 
     def now_ms(self) -> int:
         """Return Redis's time, as last learned: one clock for all approval replicas."""

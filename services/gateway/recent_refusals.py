@@ -18,7 +18,7 @@ from shared.addresses import limit_key
 from shared.messages import RefusalReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from services.gateway.handshake import Handshake
     from services.gateway.verdicts import Peer
@@ -171,14 +171,18 @@ class RecentRefusals:
             del self._reported[older]
 
     def _in_turn(self) -> Iterator[tuple[str, _Key, _Entry]]:
-        rows = [(address, iter(held.items())) for address, held in self._entries.items()]
-        while rows:
+        rows: Iterable[tuple[str, Iterator[tuple[_Key, _Entry]]]] = (
+            (address, iter(held.items())) for address, held in self._entries.items()
+        )
+        while True:
             left = []
             for address, row in rows:
                 found = next(row, None)
                 if found is not None:
                     yield address, *found
                     left.append((address, row))
+            if not left:
+                return
             rows = left
 
     def _grown(self, address: str, held: dict[_Key, _Entry]) -> None:

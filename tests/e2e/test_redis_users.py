@@ -65,13 +65,31 @@ async def kept_and_brought_back(stack: Stack) -> None:
         (await operator.remove(visitor.device_id)).ok()
 
 
+async def listed_as_refused(stack: Stack, device_id: str) -> None:
+    """Wait until operators see that a device was turned away."""
+    async with Operator(stack, stack.approvals[0]) as operator, asyncio.timeout(WAIT_SECONDS):
+        path = f"refusals?deviceId={device_id}"
+        while True:
+            if (await operator.call("GET", path)).ok()["refusals"]:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+
 async def test_nothing_is_refused_them(stack: Stack) -> None:
     stranger = Visitor(stack)
     request_id = await stranger.waits(stack.gateways[0])
     visitor = await pair(stack)
     client, _ = await visitor.stays(stack.gateways[1])
+    await listed_as_refused(stack, stranger.device_id)
     async with Operator(stack, stack.approvals[1]) as operator:
-        for path in ("requests", "devices", f"devices/{visitor.device_id}", "replicas", "audit"):
+        for path in (
+            "requests",
+            "devices",
+            f"devices/{visitor.device_id}",
+            "replicas",
+            "audit",
+            "refusals",
+        ):
             assert (await operator.call("GET", path)).status == 200
         label = await operator.call("PATCH", f"devices/{visitor.device_id}", {"label": "desk"})
         assert label.status == 200

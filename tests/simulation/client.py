@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _SCRIPTS: Final = {
     files("services.approval").joinpath(f"{name}.lua").read_text(): name
-    for name in ("commit", "beat", "lockout")
+    for name in ("commit", "beat", "lockout", "refusals")
 }
 
 

@@ -1,4 +1,4 @@
-"""commit.lua and beat.lua in Python, line by line, over the database in memory."""
+"""The scripts that Redis runs, in Python, line by line, over the database in memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import msgspec
 
 from tests.simulation.database import Word, to_bytes
 from tests.simulation.lockout_script import LockoutScript
+from tests.simulation.refusing import note_refusals
 from tests.simulation.telling import head_of, note_gateway, note_sightings, tell_presence
 
 if TYPE_CHECKING:
@@ -109,6 +110,12 @@ class Scripts:
     ) -> int:
         """Carry out lockout.lua."""
         return LockoutScript(data, keys, args, now_ms).run()
+
+    def refusals(
+        self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
+    ) -> int:
+        """Carry out refusals.lua."""
+        return note_refusals(data, keys, args, now_ms)
 
     def is_late(self, not_after_ms: int, now_ms: int) -> bool:
         """Say whether a commit comes after its time (R11)."""

@@ -15,7 +15,7 @@ from services.approval.plan import AuditEntry, Plan
 from services.approval.records import Metadata, Pairing, Pending, Record, Token
 from services.approval.store import Store
 from shared.bus.redis import make_client
-from shared.messages import BeatQuestion, Change, Changed, Present, Seen
+from shared.messages import BeatQuestion, Change, Changed, Present, RefusalReport, Seen
 from shared.version import VERSION
 from tests.simulation.client import RedisClient
 from tests.simulation.network import Line
@@ -27,6 +27,7 @@ from tests.support.clock import FakeClock
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from services.approval.refusals import Entry as RefusalEntry
     from tests.simulation.commands import Ask
     from tests.support.redis import RedisServer
 
@@ -283,3 +284,45 @@ async def test_a_thousand_steps_alike(real: Store) -> None:
             there = await store.presence.standings([device_id])
             said.append((result, there[0].replicas, await store.paired()))
         assert said[0] == said[1]
+
+
+async def test_refusals_are_counted_alike(real: Store) -> None:
+    """Whatever gateways report, both keep the same, times apart."""
+    memory, draw = simulated(), Random(7)
+    stores = (real, memory)
+    for store in stores:
+        await put(store, record("d0", paired_at=7))
+        await put(store, record("d1", request_id="r"))
+    for number in range(300):
+        device_id, count = draw.choice(("d0", "d1", "", "d2")), draw.randrange(1, 9)
+        reports = [
+            RefusalReport(
+                draw.choice(("x", "y")),
+                undecided=False,
+                device_id=device_id,
+                proven=bool(device_id) and draw.random() < 0.5,
+                address="10.0.1.1" if device_id == "d2" else f"10.0.0.{draw.randrange(60)}",
+                number=number // 4,
+                count=count,
+                confirmed=draw.randrange(count),
+                age_ms=draw.choice((0, 60_000, 90_000_000)),
+                first_age_ms=draw.choice((60_000, 700_000)),
+            )
+            for _ in range(draw.randrange(1, 4))
+        ]
+        gateway = draw.choice("gh")
+        for store in stores:
+            await store.refusals.write(gateway, reports)
+    kept = [await store.refusals.recent(1_000) for store in stores]
+    assert len(kept[0]) > 40
+    of_d0 = [await store.refusals.of_device("d0", 9) for store in stores]
+    assert len(of_d0[0]) == 2
+    for real_one, in_memory in (kept, of_d0):
+        assert sorted(map(counted, real_one)) == sorted(map(counted, in_memory))
+    assert [await store.refusals.version() for store in stores] == [300, 300]
+
+
+def counted(one: RefusalEntry) -> tuple[Any, ...]:
+    """Return what is kept of attempts, but for their times."""
+    about = (one.device, one.proven, one.reason, one.address, one.replica)
+    return (*about, one.count, one.number, one.told, round((one.at - one.first) / 10_000))

@@ -298,7 +298,7 @@ async def gateways(operator: Operator) -> list[dict[str, Any]]:
 
 class TestReplicas:
     async def test_nobody(self, operator: Operator) -> None:
-        nobody = {"gateways": [], "approvals": [], "presenceVersion": 0}
+        nobody = {"gateways": [], "approvals": [], "presenceVersion": 0, "refusalsVersion": 0}
         assert (await operator.get("/v1/replicas")).ok() == nobody
 
     async def test_who_comes_and_goes_moves_the_version(

@@ -1,0 +1,255 @@
+"""Why a client was turned away: what each code means, and what to do about it. Pure.
+
+The codes are those of the gateway's log and metrics, so that one word finds all of it. The HTTP
+API, the page and the command show these words. `cause` names the row of docs/troubleshooting.md
+that says more, where there is one.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Reason(NamedTuple):
+    """One reason: its code, what it means, what an operator can do, and where more is said."""
+
+    code: str
+    title: str
+    remedy: str
+    cause: str = ""
+
+
+_REASONS: Final = (
+    # Approval said no.
+    Reason(
+        "not-paired",
+        "it waits for approval",
+        "Approve or reject its request. Then let it connect again.",
+        "pairing-required",
+    ),
+    Reason(
+        "scope-upgrade",
+        "it asks for more rights than were approved",
+        "Look at what it asks for and approve or reject its request; or let it ask for less.",
+        "scopes-pending",
+    ),
+    Reason(
+        "role-upgrade",
+        "it asks for a role that is not approved, or whose token was revoked",
+        "Look at what it asks for, and approve or reject its request.",
+        "role-pending",
+    ),
+    Reason(
+        "metadata-upgrade",
+        "it says that it runs on another platform than the one that was approved",
+        "If you know why (a new system, for instance), approve its request. If not, its key may"
+        " have been copied: remove the device.",
+        "details-pending",
+    ),
+    Reason(
+        "device-token-mismatch",
+        "its device token is not valid",
+        "The token was rotated or revoked, or the device was removed. Let it connect with the"
+        " gateway token (`OPENCLAW_GATEWAY_TOKEN`) once: it gets a new device token, or asks for"
+        " approval.",
+        "device-token-void",
+    ),
+    Reason(
+        "scope-mismatch",
+        "it asks for more rights than its device token allows",
+        "Let it ask for less; or let it connect with the gateway token, so that it asks for"
+        " approval of what it lacks.",
+    ),
+    Reason(
+        "key-mismatch",
+        "it has another key than the one on record for its id",
+        "This should not happen. Look at approval's log (`device.key-mismatch`); remove the"
+        " device if you do not know why.",
+    ),
+    # The secrets.
+    Reason(
+        "token-mismatch",
+        "it brings a wrong gateway token",
+        "Give it the first value of the gateways' `OPENCLAW_GATEWAY_TOKEN`, without quotes and"
+        " blanks. If only some of its attempts fail, the gateways have different values.",
+        "token-wrong",
+    ),
+    Reason(
+        "token-missing",
+        "it brings no token at all",
+        "Give it the gateways' `OPENCLAW_GATEWAY_TOKEN`: in the dashboard's settings, as `--token`,"
+        " or in its environment.",
+        "token-missing",
+    ),
+    Reason(
+        "bootstrap-token-invalid",
+        "its setup code is not valid",
+        "Give it the gateway token (`OPENCLAW_GATEWAY_TOKEN`), or a new setup code if you use"
+        " those.",
+    ),
+    Reason(
+        "rate-limited",
+        "its address is locked out after too many wrong secrets",
+        "Stop the client that comes with a wrong secret, and wait five minutes. If a proxy stands"
+        " in front of the gateways, set `TRUSTED_PROXIES`: else all clients count as one address.",
+        "locked-out",
+    ),
+    # The device's proof.
+    Reason(
+        "device-required",
+        "it brings no device identity",
+        "Use a client that has a device key: without one, only operators with the gateway token may"
+        " connect, and they hold no rights.",
+    ),
+    Reason(
+        "control-ui-device-required",
+        "the dashboard brings no device identity",
+        "Open the dashboard over https or on localhost: elsewhere a browser gives a page no key.",
+        "insecure-page",
+    ),
+    Reason(
+        "device-id-mismatch",
+        "the device id does not belong to its key",
+        "Its key file is damaged or mixed up with another device's. Remove the client's stored"
+        " device identity, so that it makes a new one, and approve that.",
+        "proof-refused",
+    ),
+    Reason(
+        "device-signature-stale",
+        "its signature is older or newer than two minutes",
+        "Set the clocks of the client and of the gateways right; look for a proxy that holds frames"
+        " back.",
+        "signature-stale",
+    ),
+    Reason(
+        "device-nonce-missing",
+        "its signature does not answer the gateway's challenge",
+        "Update the client: it speaks an older version of the protocol.",
+        "proof-refused",
+    ),
+    Reason(
+        "device-nonce-mismatch",
+        "its signature answers another challenge than this connection's",
+        "Something on the way changes or repeats frames: switch that off. If it stays, somebody"
+        " replays what they recorded.",
+        "proof-refused",
+    ),
+    Reason(
+        "device-signature",
+        "its signature is not valid",
+        "Its key file is damaged, or something on the way changes frames. Remove the client's"
+        " stored device identity, so that it makes a new one, and approve that.",
+        "proof-refused",
+    ),
+    # A connect that is wrong in itself.
+    Reason(
+        "origin",
+        "its page is not allowed to connect",
+        "If it is your page, add its address to the gateways' `GATEWAY_ALLOWED_ORIGINS`, exactly as"
+        " the browser's address bar has it, and restart them.",
+        "origin-refused",
+    ),
+    Reason(
+        "protocol-mismatch",
+        "it speaks no version of the protocol that the gateways speak (3 and 4)",
+        "Update the older of the two.",
+        "protocol-mismatch",
+    ),
+    Reason(
+        "invalid-role",
+        "it asks for a role that does not exist",
+        "A device is an operator or a node: correct the client's settings, or update it.",
+    ),
+    Reason(
+        "worker",
+        "it is a worker, and those are not served here",
+        "Connect workers to OpenClaw itself.",
+    ),
+    Reason(
+        "invalid-params",
+        "its request to connect is malformed",
+        "Update the client. What is wrong stands beside the reason.",
+    ),
+    Reason(
+        "not-connect",
+        "its first request is not a request to connect",
+        "Check that the client speaks OpenClaw's gateway protocol.",
+    ),
+    Reason(
+        "invalid-frame",
+        "its first frame is malformed",
+        "Check that the client speaks OpenClaw's gateway protocol.",
+    ),
+    Reason(
+        "not-json",
+        "its first frame is not JSON",
+        "Check that the client speaks OpenClaw's gateway protocol.",
+    ),
+    Reason(
+        "too-big",
+        "its first frame is too large",
+        "Check that the client speaks OpenClaw's gateway protocol.",
+    ),
+    Reason(
+        "too-many-frames",
+        "it sends too much before it is admitted",
+        "Update the client: it has to wait for the answer to its request to connect.",
+    ),
+    # Nobody could say.
+    Reason(
+        "no-responder",
+        "no approval service was there to ask",
+        "Nobody has to approve anything again. Start the approval service, look at its `/readyz`,"
+        " and give it the gateways' `BUS_SECRET` and Redis.",
+        "approval-away",
+    ),
+    Reason(
+        "timeout",
+        "approval did not answer in time",
+        "It comes back by itself. If it happens often, look at `latchkey_gateway_beat_seconds`"
+        " and at Redis, or add an approval replica.",
+        "no-answer",
+    ),
+    Reason(
+        "overloaded",
+        "too many asked at once",
+        "It comes back by itself. If it happens often, add gateway and approval replicas.",
+        "no-answer",
+    ),
+    Reason(
+        "redis",
+        "the gateway did not reach Redis",
+        "Nobody has to approve anything again. Check that Redis runs, and the gateways'"
+        " `REDIS_URL`.",
+        "redis-away",
+    ),
+    Reason(
+        "no-lease",
+        "the gateway had lost touch with approval",
+        "Nobody has to approve anything again. Look at `/readyz` of that gateway and of approval.",
+        "not-ready",
+    ),
+    Reason(
+        "pending-limit",
+        "too many requests wait already, so its own could not be kept",
+        "Approve or reject what waits, or raise `PENDING_LIMIT` and `PENDING_LIMIT_PER_ADDRESS`.",
+        "pending-full",
+    ),
+)
+
+REASONS: Final = {one.code: one for one in _REASONS}
+
+_UNKNOWN_REFUSED: Final = Reason(
+    "",
+    "for a reason that this release does not know",
+    "Search the gateways' log for the reason's code. Run the same release everywhere.",
+)
+_UNKNOWN_UNDECIDED: Final = _UNKNOWN_REFUSED._replace(title="something was missing")
+
+
+def reason_of(code: str, *, undecided: bool) -> Reason:
+    """Return what a code means; a gateway of another release may know more of them."""
+    known = REASONS.get(code)
+    if known is not None:
+        return known
+    return (_UNKNOWN_UNDECIDED if undecided else _UNKNOWN_REFUSED)._replace(code=code)

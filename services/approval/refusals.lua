@@ -1,0 +1,97 @@
+-- Write what a gateway reported of clients that were turned away, beside the records: none of it is a
+-- change. A device that is paired or waits for approval has a key of its own, with one entry for
+-- attempts that proved to be the device and one for those that only claimed it. Everybody else has
+-- a row in the list of their address, so that whoever invents device ids displaces only their own.
+--
+-- KEYS  1 paired devices  2 devices with a request  3 refused devices by when (sorted sets)
+--       4 addresses by when (sorted set)  5 rows of each address (hash)  6 version
+--       7.. for each report, the key of its device; 5 again where it names none
+-- ARGV  1 boot id of the gateway  2 how long all of it is kept, ms
+--       3 after so many ms without an attempt a run of attempts is over
+--       4 rows of an address at most  5 addresses at most
+--       6.. each report, as services/approval/refusals.py packs it
+--
+-- Entries and rows are maps; the names of their fields are in services/approval/refusals.py.
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local gateway, kept, apart = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+
+local reports, devices = {}, {}
+for i = 6, #ARGV do
+  reports[#reports + 1] = cmsgpack.unpack(ARGV[i])
+  devices[#devices + 1] = reports[#reports].device
+end
+local paired = redis.call('ZMSCORE', KEYS[1], unpack(devices))
+local pending = redis.call('ZMSCORE', KEYS[2], unpack(devices))
+
+local function fresh(one)
+  return {
+    device = one.device, proven = one.proven, reason = one.reason, undecided = one.undecided,
+    at = now - one.age, first = now - one.first_age, count = one.count, address = one.address,
+    replica = gateway, client = one.client, name = one.name, detail = one.detail,
+    number = one.number, told = one.count,
+  }
+end
+
+-- Bring what is held and what is reported together. The same run of the same gateway counts once,
+-- however often it is reported.
+local function merged(held, one)
+  local new = fresh(one)
+  if not held then return new end
+  local again = held.replica == gateway and held.number == one.number
+  if held.reason ~= new.reason or (not again and new.first - held.at > apart) then
+    if new.at >= held.at then return new end
+    return held
+  end
+  if again and one.count <= held.told then return held end
+  local more = one.count - one.confirmed
+  if again then more = one.count - held.told end
+  new.count = held.count + more
+  new.first = math.min(held.first, new.first)
+  if new.at < held.at then
+    held.count, held.first = new.count, new.first
+    return held
+  end
+  return new
+end
+
+for i, one in ipairs(reports) do
+  if one.device ~= '' and (paired[i] or pending[i]) then
+    local key, place = KEYS[6 + i], one.proven and 'proven' or 'claimed'
+    local found = redis.call('GET', key)
+    local entries = found and cmsgpack.unpack(found) or {}
+    entries[place] = merged(entries[place], one)
+    redis.call('SET', key, cmsgpack.pack(entries), 'PX', ARGV[2])
+    redis.call('ZADD', KEYS[3], 'GT', string.format('%.0f', now - one.age), one.device)
+  else
+    local found = redis.call('HGET', KEYS[5], one.source)
+    local rows, before = {false}, found and cmsgpack.unpack(found) or {}
+    for _, row in ipairs(before) do
+      local same = row.device == one.device and row.proven == one.proven
+      if one.device == '' then same = same and row.reason == one.reason end
+      if same then
+        rows[1] = merged(row, one)
+      elseif #rows < tonumber(ARGV[4]) then
+        rows[#rows + 1] = row
+      end
+    end
+    rows[1] = rows[1] or fresh(one)
+    redis.call('HSET', KEYS[5], one.source, cmsgpack.pack(rows))
+    redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', now - one.age), one.source)
+  end
+end
+
+local old = string.format('%.0f', now - kept)
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', old)
+local over = redis.call('ZCARD', KEYS[4]) - tonumber(ARGV[5])
+local gone = over > 0 and redis.call('ZRANGE', KEYS[4], 0, over - 1) or {}
+for _, source in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', old)) do
+  gone[#gone + 1] = source
+end
+if #gone > 0 then
+  redis.call('ZREM', KEYS[4], unpack(gone))
+  redis.call('HDEL', KEYS[5], unpack(gone))
+end
+for i = 3, 5 do redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
+return redis.call('INCR', KEYS[6])

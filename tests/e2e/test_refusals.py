@@ -1,0 +1,315 @@
+"""Why can it not connect? Every kind of refusal is there for operators within two beats."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from services.approval.refusal_reasons import REASONS
+from services.approval.refusals import ROWS_PER_ADDRESS
+from services.gateway.recent_refusals import REFUSALS_PER_ADDRESS_ENTRIES
+from shared.device.client import DeviceClient
+from shared.device.handshake import Challenge
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI, CLI_3, CONTROL_UI, CONTROL_UI_3, NODE_HOST, NODE_HOST_3
+from tests.e2e.people import Operator, Visitor, pair
+from tests.support.attempts import altered, connect, encoded
+from tests.support.waiting import POLL_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from shared.device.profile import Profile
+    from tests.conftest import StartStack
+    from tests.support.service import ServiceProcess
+    from tests.support.stack import Stack
+
+BEAT_SECONDS: Final = 0.5
+SOON_SECONDS: Final = 2 * BEAT_SECONDS + 4
+"""Two beats and whatever a busy machine adds."""
+PROTOCOLS: Final = pytest.mark.parametrize("protocol", [4, 3])
+
+pytestmark = pytest.mark.usefixtures("unharmed")
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two of each, behind a proxy on this machine."""
+    return start_stack(
+        approvals=2,
+        gateways=2,
+        env={"TRUSTED_PROXIES": "127.0.0.1"},
+        gateway_env={"BEAT_SECONDS": str(BEAT_SECONDS), "LEASE_SECONDS": "3"},
+    )
+
+
+@pytest.fixture(scope="module")
+def addresses() -> Iterator[str]:
+    """Return addresses that nobody has had yet."""
+    return (f"198.51.{number // 250}.{number % 250 + 1}" for number in itertools.count())
+
+
+def profile_of(protocol: int, four: Profile = CLI, three: Profile = CLI_3) -> Profile:
+    return four if protocol == 4 else three
+
+
+def signed(profile: Profile, **sent: Any) -> Callable[[Challenge], object]:
+    """Return what makes a sound `connect` for a challenge."""
+    return lambda challenge: connect(profile, challenge=challenge, **sent)
+
+
+async def turned_away(
+    gateway: ServiceProcess,
+    address: str,
+    frame: Callable[[Challenge], object],
+    *,
+    origin: str | None = None,
+) -> None:
+    """Connect from an address, send this as the first frame, and be turned away."""
+    async with DeviceClient(
+        gateway.ws_url, None, headers={"X-Real-IP": address}, origin=origin
+    ) as client:
+        challenge = await client.challenge()
+        assert isinstance(challenge, Challenge)
+        await client.send_text(encoded(frame(challenge)).decode())
+        await client.closed(within=10)
+
+
+async def listed(house: Stack, query: str = "") -> list[dict[str, Any]]:
+    """Return the refusals as the second approval shows them."""
+    async with Operator(house, house.approvals[1]) as operator:
+        found: list[dict[str, Any]] = (
+            await operator.call("GET", f"refusals?limit=200{query}")
+        ).ok()["refusals"]
+        return found
+
+
+async def shown(house: Stack, reason: str, **having: object) -> dict[str, Any]:
+    """Return the newest refusal with these fields, once it has this reason."""
+    deadline = time.monotonic() + SOON_SECONDS
+    while True:
+        found = [one for one in await listed(house) if having.items() <= one.items()]
+        if found and found[0]["reason"] == reason:
+            return found[0]
+        assert time.monotonic() < deadline, (reason, having, found)
+        await asyncio.sleep(POLL_SECONDS)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An attempt that meets a reason; `proven`: None for one without a device."""
+
+    reason: str
+    proven: bool | None
+    change: Callable[[dict[str, Any]], object] | None = None
+    sent: Mapping[str, Any] = field(default_factory=dict)
+    text: bytes | None = None
+
+
+def device(**change: object) -> Callable[[dict[str, Any]], object]:
+    return lambda params: params["device"].update(change)
+
+
+CASES: Final = (
+    Case("not-json", None, text=b"{"),
+    Case("invalid-frame", None, text=b"[]"),
+    Case("not-connect", None, text=b'{"type":"req","id":"1","method":"health"}'),
+    Case("invalid-params", None, lambda params: params.pop("client")),
+    Case("invalid-role", False, lambda params: params.update(role="captain")),
+    Case("protocol-mismatch", False, lambda params: params.update(minProtocol=9, maxProtocol=11)),
+    Case("device-required", None, sent={"key": None, "token": None}),
+    Case("token-mismatch", None, sent={"key": None, "token": "a wrong gateway token"}),
+    Case("device-id-mismatch", False, device(id="0" * 64)),
+    Case("device-signature-stale", False, device(signedAt=1)),
+    Case("device-nonce-missing", False, device(nonce=" ")),
+    Case("device-nonce-mismatch", False, device(nonce="another")),
+    Case("device-signature", False, device(signature="AAAA")),
+    Case("token-missing", True, sent={"token": None}),
+    Case("bootstrap-token-invalid", True, sent={"token": None, "bootstrap_token": "b"}),
+    Case("token-mismatch", True, sent={"token": "a wrong gateway token"}),
+    Case("device-token-mismatch", True, sent={"token": None, "device_token": "an old one"}),
+    Case("not-paired", True),
+)
+
+
+class TestEveryKind:
+    @PROTOCOLS
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.reason}-{case.proven}")
+    async def test_is_shown_with_its_reason(
+        self, house: Stack, addresses: Iterator[str], case: Case, protocol: int
+    ) -> None:
+        gateway, address, key = house.gateways[0], next(addresses), DeviceKey.generate()
+
+        def frame(challenge: Challenge) -> object:
+            if case.text is not None:
+                return case.text
+            sent = {"key": key, "token": house.gateway_token, **case.sent}
+            made = connect(profile_of(protocol), challenge=challenge, **sent)
+            return altered(made, case.change) if case.change else made
+
+        await turned_away(gateway, address, frame)
+        await turned_away(gateway, address, frame)
+        reason = case.reason
+        one = await shown(house, reason, remoteIp=address)
+        while one["count"] < 2:
+            one = await shown(house, reason, remoteIp=address)
+        assert one["count"] == 2
+        assert one["replica"] == gateway.boot_id
+        assert (one["undecided"], one["past"]) == (False, False)
+        assert one["title"] == REASONS[reason].title
+        assert one["remedy"] == REASONS[reason].remedy
+        named = "0" * 64 if reason == "device-id-mismatch" else key.device_id
+        if case.proven is None:
+            assert "deviceId" not in one
+        else:
+            assert (one["deviceId"], one["proven"]) == (named, case.proven)
+            assert await listed(house, f"&deviceId={named}") == [one]
+        if reason == "protocol-mismatch":
+            assert one["detail"] == "9 to 11"
+
+    @PROTOCOLS
+    async def test_a_page_from_elsewhere(
+        self, house: Stack, addresses: Iterator[str], protocol: int
+    ) -> None:
+        address, origin = next(addresses), "https://other.example"
+        profile = profile_of(protocol, CONTROL_UI, CONTROL_UI_3)
+        await turned_away(
+            house.gateways[1],
+            address,
+            lambda challenge: connect(profile, challenge=challenge),
+            origin=origin,
+        )
+        one = await shown(house, "origin", remoteIp=address)
+        assert (one["proven"], one["detail"], one["clientId"]) == (False, origin, profile.client_id)
+
+    @PROTOCOLS
+    async def test_a_lock_out(self, house: Stack, addresses: Iterator[str], protocol: int) -> None:
+        address, profile = next(addresses), profile_of(protocol, NODE_HOST, NODE_HOST_3)
+        for number in range(11):
+            wrong = signed(profile, key=None, token=f"wrong {number}")
+            await turned_away(house.gateways[number % 2], address, wrong)
+        one = await shown(house, "rate-limited", remoteIp=address)
+        assert one["cause"] == "locked-out"
+
+
+class TestOfADevice:
+    @PROTOCOLS
+    async def test_a_device_token_that_was_rotated_then_it_comes_back(
+        self, house: Stack, first: Operator, protocol: int
+    ) -> None:
+        visitor = await pair(house, profile_of(protocol))
+        (await first.rotate(visitor.device_id)).ok()
+        refused = await visitor.refused(house.gateways[1], with_gateway_token=False)
+        assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
+        await shown(house, "device-token-mismatch", deviceId=visitor.device_id, past=False)
+        path = f"devices/{visitor.device_id}"
+        card = (await first.call("GET", path)).ok()
+        assert card["lastRefusal"]["reason"] == "device-token-mismatch"
+        assert card["lastRefusal"]["replica"] == house.gateways[1].boot_id
+        await visitor.visits(house.gateways[0])
+        await shown(house, "device-token-mismatch", deviceId=visitor.device_id, past=True)
+        assert (await first.call("GET", path)).ok()["lastRefusal"]["past"]
+
+    @PROTOCOLS
+    async def test_somebody_without_its_key_leaves_its_own_reason_alone(
+        self, house: Stack, first: Operator, addresses: Iterator[str], protocol: int
+    ) -> None:
+        visitor = await pair(house, profile_of(protocol))
+        (await first.rotate(visitor.device_id)).ok()
+        await visitor.refused(house.gateways[0], with_gateway_token=False)
+        thief, address = DeviceKey.generate(), next(addresses)
+        for gateway in house.gateways * 3:
+            await turned_away(
+                gateway,
+                address,
+                lambda challenge: altered(
+                    connect(profile_of(protocol), key=thief, challenge=challenge),
+                    device(id=visitor.device_id),
+                ),
+            )
+        claim = await shown(house, "device-id-mismatch", deviceId=visitor.device_id, proven=False)
+        assert claim["remoteIp"] == address
+        await shown(house, "device-token-mismatch", deviceId=visitor.device_id, proven=True)
+        card = (await first.call("GET", f"devices/{visitor.device_id}")).ok()
+        assert card["lastRefusal"]["reason"] == "device-token-mismatch"
+        assert card["lastRefusedClaim"]["reason"] == "device-id-mismatch"
+
+    @PROTOCOLS
+    async def test_more_rights_another_role_or_platform(
+        self, house: Stack, first: Operator, protocol: int
+    ) -> None:
+        visitor = await pair(house, profile_of(protocol).asking("operator.read"))
+        profile = visitor.profile
+        for reason, wish in (
+            ("scope-upgrade", profile.asking("operator.admin")),
+            ("role-upgrade", replace(profile, role="node", scopes=())),
+            ("metadata-upgrade", replace(profile, platform="another")),
+        ):
+            request_id = await replace(visitor, profile=wish).waits(house.gateways[0])
+            one = await shown(house, reason, deviceId=visitor.device_id)
+            assert one["detail"] == request_id
+            waiting = [
+                request["lastRefusal"]["reason"]
+                for request in await first.pending()
+                if request["requestId"] == request_id
+            ]
+            assert waiting == [reason]
+        held = replace(visitor, profile=profile.asking("operator.admin"))
+        await held.refused(house.gateways[0], with_gateway_token=False)
+        await shown(house, "scope-mismatch", deviceId=visitor.device_id)
+
+    @pytest.mark.usefixtures("mended")
+    @PROTOCOLS
+    async def test_what_nobody_could_decide_is_shown_as_that(
+        self, house: Stack, protocol: int
+    ) -> None:
+        visitor = await pair(house, profile_of(protocol))
+        for approval in house.approvals:
+            approval.pause()
+        refused = await visitor.refused(house.gateways[0])
+        assert refused.code == "UNAVAILABLE"
+        for approval in house.approvals:
+            approval.resume()
+        deadline = time.monotonic() + 15
+        found: list[dict[str, Any]] = []
+        while not found:
+            assert time.monotonic() < deadline
+            found = await listed(house, f"&deviceId={visitor.device_id}")
+            found = [one for one in found if one["undecided"]]
+        assert found[0]["reason"] == refused.details["reason"]
+        assert found[0]["proven"]
+
+    async def test_it_is_in_no_audit_log(self, house: Stack, first: Operator) -> None:
+        visitor = await pair(house)
+        before = await first.audit(visitor.device_id)
+        (await first.revoke(visitor.device_id)).ok()
+        await visitor.refused(house.gateways[0], with_gateway_token=False)
+        await shown(house, "device-token-mismatch", deviceId=visitor.device_id)
+        assert await first.audit(visitor.device_id) == [*before, "revoked"]
+
+
+class TestAFlood:
+    async def test_of_invented_devices_leaves_the_others_to_be_seen(
+        self, house: Stack, addresses: Iterator[str]
+    ) -> None:
+        gateway, flood, honest = house.gateways[0], next(addresses), next(addresses)
+        visitor = Visitor(house)
+        keys = [DeviceKey.generate() for _ in range(4 * REFUSALS_PER_ADDRESS_ENTRIES)]
+
+        async def stream(share: list[DeviceKey]) -> None:
+            for key in share:
+                await turned_away(gateway, flood, signed(CLI, key=key, token=None))
+
+        await asyncio.gather(
+            *(stream(keys[number::8]) for number in range(8)),
+            turned_away(gateway, honest, signed(CLI, key=visitor.key, token=None)),
+        )
+        await shown(house, "token-missing", remoteIp=honest, deviceId=visitor.device_id)
+        await shown(house, "token-missing", remoteIp=flood)
+        found = await listed(house)
+        assert sum(one.get("remoteIp") == flood for one in found) <= ROWS_PER_ADDRESS

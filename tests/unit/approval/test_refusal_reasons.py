@@ -1,0 +1,72 @@
+"""Every reason for which a gateway turns a client away has its words, and they lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+from services.approval.cli import causes
+from services.approval.refusal_reasons import REASONS, reason_of
+from shared.bus.errors import Reason
+from shared.protocol import refusals
+from shared.protocol.refusals import Refusal
+
+ROOT = Path(__file__).parents[3]
+NEVER_REPORTED = {"silent"}
+"""Who says nothing is closed, not refused."""
+ASKS = {"pairing-required", "unavailable"}
+"""These are reported by what is behind them."""
+
+
+def test_every_refusal_has_its_words() -> None:
+    constants = {one.outcome for one in vars(refusals).values() if isinstance(one, Refusal)}
+    made = {
+        refusals.invalid_params(["x"], 4).outcome,
+        refusals.protocol_mismatch(1, 2).outcome,
+        refusals.origin_not_allowed("x").outcome,
+        refusals.token_mismatch("", with_device=True).outcome,
+        refusals.token_missing("").outcome,
+        refusals.bootstrap_token_invalid(4).outcome,
+        refusals.rate_limited(1).outcome,
+        refusals.unavailable("x", "y", 1).outcome,
+    }
+    behind = {*refusals._PAIRING, *get_args(Reason), "pending-limit", "key-mismatch"}
+    assert (constants | made | behind) - NEVER_REPORTED - ASKS == set(REASONS)
+
+
+def test_every_function_that_makes_a_refusal_is_looked_at_above() -> None:
+    source = (ROOT / "shared/protocol/refusals.py").read_text()
+    public = set(re.findall(r"(?m)^def ([a-z]\w+)\([^)]*\) -> Refusal:", source))
+    looked_at = set(re.findall(r"refusals\.([a-z]\w+)\(", Path(__file__).read_text()))
+    assert public - looked_at == {"pairing_required"}
+
+
+def test_the_words_fit_into_sentences() -> None:
+    for code, one in REASONS.items():
+        assert one.code == code
+        assert re.fullmatch(r"[a-z][^.]*[^. ]", one.title), code
+        assert re.fullmatch(r"[A-Z`].*.", one.remedy), code
+
+
+def test_causes_are_rows_of_troubleshooting() -> None:
+    rows = set(
+        re.findall(r"(?m)^\| `([a-z-]+)` \|", (ROOT / "docs/troubleshooting.md").read_text())
+    )
+    named = {one.cause for one in REASONS.values()} - {""}
+    assert named <= rows
+    assert named <= {cause.id for cause in causes.ALL}
+    assert len(named) > 15
+
+
+def test_settings_that_they_name_exist() -> None:
+    settings = (ROOT / "docs/operations.md").read_text()
+    for one in REASONS.values():
+        for name in re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", one.remedy):
+            assert f"`{name}`" in settings, one.code
+
+
+def test_a_code_of_another_release_is_shown_as_it_is() -> None:
+    refused, undecided = (reason_of("a-new-one", undecided=one) for one in (False, True))
+    assert refused.code == undecided.code == "a-new-one"
+    assert refused.title != undecided.title
