@@ -18,6 +18,7 @@ from shared.device.handshake import Challenge
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, CONTROL_UI_3, NODE_HOST, NODE_HOST_3
 from tests.e2e.people import Operator, Visitor, pair
+from tests.e2e.terminal import Terminal
 from tests.support.attempts import altered, connect, encoded
 from tests.support.waiting import POLL_SECONDS
 
@@ -283,6 +284,21 @@ class TestOfADevice:
             found = [one for one in found if one["undecided"]]
         assert found[0]["reason"] == refused.details["reason"]
         assert found[0]["proven"]
+
+    async def test_the_command_says_why_and_what_to_do(self, house: Stack, first: Operator) -> None:
+        visitor = await pair(house, replace(CLI, display_name="Kitchen Mac"))
+        (await first.rotate(visitor.device_id)).ok()
+        await visitor.refused(house.gateways[1], with_gateway_token=False)
+        await shown(house, "device-token-mismatch", deviceId=visitor.device_id)
+        terminal = Terminal(house)
+        for who in (visitor.device_id[:12], "kitchen mac"):
+            said = await terminal.run("devices", "why", who)
+            assert said.code == 0
+            assert "its device token is not valid" in said.out
+            assert REASONS["device-token-mismatch"].remedy in said.out
+            assert house.gateways[1].boot_id[:12] in said.out
+        listed = await terminal.run("devices", "list")
+        assert "ago: its device token is not valid" in listed.out
 
     async def test_it_is_in_no_audit_log(self, house: Stack, first: Operator) -> None:
         visitor = await pair(house)

@@ -127,6 +127,12 @@ class ApprovalClient:
         """Return the replicas that live."""
         return await self._call("GET", "/v1/replicas", objects.LiveReplicas)
 
+    async def refusals(self, device_id: str = "", *, limit: int) -> list[objects.Refusal]:
+        """Return who was turned away lately, newest first; of one device if it is given."""
+        query = {"limit": str(limit), **({"deviceId": device_id} if device_id else {})}
+        found = await self._call("GET", "/v1/refusals", objects.RecentRefusals, query=query)
+        return found.refusals
+
     async def audit(self, after: int, limit: int) -> objects.AuditPage:
         """Return a page of the audit log, oldest first."""
         query = {"after": str(after), "limit": str(limit)}

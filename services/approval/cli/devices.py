@@ -1,4 +1,4 @@
-"""`latchkey devices`: list, rename, remove, rotate, revoke."""
+"""`latchkey devices`: list, rename, remove, rotate, revoke; others have modules of their own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from services.approval.cli.desk import Desk, at_desk
 from services.approval.cli.finding import device_named, role_of
 from services.approval.cli.typed import Command, Group, typed
 from services.approval.cli.watching import watch
+from services.approval.cli.why import why
 from services.approval.cli.words import safe
 
 if TYPE_CHECKING:
@@ -149,5 +150,5 @@ def _tell(desk: Desk, result: msgspec.Struct, sentence: str) -> None:
         desk.output.line(sentence)
 
 
-for _command in (list_devices, approve, reject, remove, rename, rotate, revoke, watch):
+for _command in (list_devices, approve, reject, remove, rename, rotate, revoke, watch, why):
     devices.add_command(_command)

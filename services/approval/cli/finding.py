@@ -27,7 +27,7 @@ def request_named(given: str, pending: Sequence[WaitingRequest]) -> WaitingReque
     """
     if not _REQUEST_ID.fullmatch(given):
         raise Misused("no-request-id", "that is no request id", _see())
-    found = [one for one in pending if _is_meant(given, one.request_id)]
+    found = [one for one in pending if is_meant(given, one.request_id)]
     if len(found) > 1:
         raise Refused("ambiguous", "several requests begin like this", _see())
     return found[0] if found else None
@@ -35,7 +35,7 @@ def request_named(given: str, pending: Sequence[WaitingRequest]) -> WaitingReque
 
 def device_named(given: str, devices: Sequence[PairedDevice]) -> PairedDevice:
     """Return the paired device of this id or beginning of an id; raises Refused."""
-    found = [one for one in devices if _is_meant(given.lower(), one.device_id)]
+    found = [one for one in devices if is_meant(given.lower(), one.device_id)]
     if len(found) > 1:
         raise Refused("ambiguous", "several devices begin like this", _see())
     if not found:
@@ -57,5 +57,6 @@ def _see() -> str:
     return f"`{typed('devices list')}` shows what there is."
 
 
-def _is_meant(given: str, full: str) -> bool:
+def is_meant(given: str, full: str) -> bool:
+    """Say whether an id, or the beginning of one, names this one."""
     return given == full or (len(given) >= PREFIX_LEAST_CHARACTERS and full.startswith(given))

@@ -19,6 +19,7 @@ _HELP = """Let devices in, keep others out, and find out what is wrong.
 \b
   latchkey devices list                 who waits, and who is in
   latchkey devices approve --latest     look at the newest, and approve it
+  latchkey devices why                  who was turned away lately, why, and what to do
   latchkey doctor wss://my-gateway      why does a device not get in?
 
 Talks to the approval service at APPROVAL_URL with APPROVAL_ADMIN_TOKEN, both from the

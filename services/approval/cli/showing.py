@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
 
-from services.approval.cli import words
+from services.approval.cli import refusal_words, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,7 +68,7 @@ def pending_row(request: WaitingRequest, now_ms: int) -> list[str]:
         name_of(request) + (" (paired already)" if request.is_repair else ""),
         _asks_for(request.roles, request.scopes),
         _text(request.remote_ip) or "this machine",
-        _asked(request, now_ms),
+        _lines(_asked(request, now_ms), refusal_words.note(request, now_ms)),
     ]
 
 
@@ -78,7 +78,7 @@ def device_row(device: PairedDevice, now_ms: int) -> list[str]:
         device.device_id[:16],
         name_of(device),
         _asks_for(device.roles, device.scopes),
-        standing(device, now_ms),
+        _lines(standing(device, now_ms), refusal_words.note(device, now_ms)),
     ]
 
 
@@ -107,6 +107,10 @@ def _scope_line(scope: str, held: set[str]) -> str:
     mark = MARK if words.is_powerful(scope) else " "
     news = "" if not held else " (has it)" if scope in held else " (new)"
     return f"{mark} {words.safe(scope)}: {words.scope_in_words(scope)}{news}"
+
+
+def _lines(*texts: str) -> str:
+    return "\n".join(filter(None, texts))
 
 
 def _asked(request: WaitingRequest, now_ms: int) -> str:
