@@ -132,7 +132,9 @@ class Present(msgspec.Struct, array_like=True, frozen=True):
 class Seen(msgspec.Struct, array_like=True, frozen=True):
     """A device that a gateway has let in, so many milliseconds before it says so.
 
-    An age, because the two have no clock in common. `method` as for Admission.
+    An age, because the two have no clock in common. `method` as for Admission. `name` is what it
+    calls itself; `app` and `platform` are the client id and the platform of a native app, whose
+    platform carries the version of its operating system. Empty for what it left out.
     """
 
     device_id: str
@@ -140,6 +142,9 @@ class Seen(msgspec.Struct, array_like=True, frozen=True):
     method: str
     address: str
     age_ms: int
+    name: str = ""
+    app: str = ""
+    platform: str = ""
 
 
 class RefusalReport(msgspec.Struct, array_like=True, frozen=True):

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from hashlib import _Hash as _Digest
 
-    from services.approval.presence import Sighting
-    from services.approval.records import Record
+    from services.approval.records import Record, Sighting
 
 FORMAT: Final = 1
 MEDIA_TYPE: Final = "application/jsonl"

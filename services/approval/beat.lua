@@ -9,7 +9,8 @@
 --       10 how many joined  11 how many left  12 the gateway's release (empty: not reported)
 --       13 its uptime, s  14.. number, entry and device of each that joined, the numbers of those
 --       that left, then of each device that was seen: its id, how long ago in ms, why, its address,
---       and the role whose token it used, if it did
+--       the role whose token it used, if it did, its name, and the client id and platform of a
+--       native app; empty for what is not known
 --
 -- The presence hash holds: at (the beat it is from), count, seen (when, ms), applied (a number),
 -- version and uptime (s) where reported; for each connection its number with its entry; `device:<id>` with how many that device has.
@@ -26,6 +27,9 @@ local at = tonumber(redis.call('HGET', KEYS[1], 'at') or '0')
 
 -- Commands are told of many things at once: one at a time, a full beat would hold Redis up.
 local MOST = 2000
+
+-- How many words there are about each device that was seen.
+local SEEN_WORDS = 8
 
 -- Run a command on words, MOST at a time; `call` gets a part and returns what Redis said to it.
 local function in_parts(words, call)
@@ -108,7 +112,7 @@ if #KEYS > 6 then
   local first = FIXED + 3 * joined + left + 1
   for i = 7, #KEYS do
     keys[#keys + 1] = KEYS[i]
-    devices[#devices + 1] = ARGV[first + 5 * (i - 7)]
+    devices[#devices + 1] = ARGV[first + SEEN_WORDS * (i - 7)]
   end
   local paired = in_parts(devices, function(from, to)
     return redis.call('ZMSCORE', KEYS[5], unpack(devices, from, to))
@@ -118,11 +122,19 @@ if #KEYS > 6 then
   end)
   for i, key in ipairs(keys) do
     if paired[i] then
-      local _, age, why, address, role = unpack(ARGV, first + 5 * (i - 1), first + 5 * i - 1)
+      local _, age, why, address, role, name, app, platform =
+        unpack(ARGV, first + SEEN_WORDS * (i - 1), first + SEEN_WORDS * i - 1)
       local one = seen[key] or held[i] and cmsgpack.unpack(held[i]) or {at = 0}
       local when = now - tonumber(age)
       if when >= one.at then
         one.at, one.why, one.address = when, why, address
+      end
+      if name ~= '' and when >= (one.named_at or 0) then
+        one.name, one.named_at = name, when
+      end
+      if app ~= '' and when >= (one.versioned_at or 0) then
+        one.platforms = one.platforms or {}
+        one.platforms[app], one.versioned_at = platform, when
       end
       if role ~= '' then
         one.used = one.used or {}

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from services.approval.identities import is_approved, merged
 from services.approval.records import PAIRED_BY_OWNER, Pairing, Pending, Record, Token
 from shared.protocol.scopes import normalised, union
-from shared.protocol.signing import normalised_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,13 +25,6 @@ class Draws:
     request_id: Callable[[], str]
     token_id: Callable[[], str]
     epoch: Callable[[], str]
-
-
-def differs(stored: str, claimed: str) -> bool:
-    """Say whether what a device claims to be is not what was stored; nothing stored fits all."""
-    if not stored or stored == claimed:
-        return False
-    return normalised_metadata(stored) != normalised_metadata(claimed)
 
 
 def scope_outside_roles(pending: Pending) -> str | None:
@@ -63,9 +56,7 @@ def scopes_to_hold(record: Record, pending: Pending) -> list[str]:
     before = record.pairing
     if before is None:
         return asked
-    changed = differs(before.metadata.platform, pending.metadata.platform) or differs(
-        before.metadata.device_family, pending.metadata.device_family
-    )
+    changed = not all(is_approved(before, one) for one in pending.identities)
     if asked and not changed and "operator" in before.effective_roles:
         return asked
     return union(asked, _of_operator(before.scopes))
@@ -93,6 +84,7 @@ def approved(
         approved_at_ms=now_ms,
         approved_via=via,
         operator_label=before.operator_label if before else "",
+        others=merged(pending, before)[1:],
     )
     return Record(record.device_id, record.public_key, pairing, None)
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from services.approval.identities import APPROVED_LIMIT, as_seen
 from services.approval.objects import DeviceId  # noqa: TC001 (msgspec reads it)
-from services.approval.presence import Sighting
-from services.approval.records import Metadata, Pairing, Record, Token
+from services.approval.records import Identity, Metadata, Pairing, Record, Sighting, Token
 from shared.protocol.connect import Role
 from shared.protocol.limits import LIST_LIMIT_ITEMS, TEXT_LIMIT_CHARACTERS
 from shared.protocol.signing import decode_public_key, device_id_of, encode_base64
@@ -43,7 +43,7 @@ class KeptToken(
 class KeptMetadata(
     msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
 ):
-    """What the device said about itself when it was approved."""
+    """What the device said about itself when it was approved, or has changed since."""
 
     client_id: Text
     client_mode: Text
@@ -51,6 +51,19 @@ class KeptMetadata(
     device_family: Text = ""
     display_name: Text = ""
     address: Text = ""
+
+
+class KeptIdentity(
+    msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
+):
+    """What the device said that it is when another of its clients was approved, in a role."""
+
+    role: Role
+    client_id: Text
+    client_mode: Text
+    platform: Text
+    device_family: Text = ""
+    display_name: Text = ""
 
 
 class KeptPairing(
@@ -67,6 +80,7 @@ class KeptPairing(
     approved_at_ms: Moment
     approved_via: Text
     operator_label: Text = ""
+    others: Annotated[tuple[KeptIdentity, ...], Meta(max_length=APPROVED_LIMIT - 1)] = ()
 
 
 class KeptSighting(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_fields=True):
@@ -96,7 +110,8 @@ def kept(record: Record, pairing: Pairing, seen: Sighting | None) -> KeptDevice:
         for role, token in sorted(pairing.tokens.items())
     ]
     fields = msgspec.structs.asdict(pairing) | {
-        "metadata": KeptMetadata(**msgspec.structs.asdict(pairing.metadata)),
+        "metadata": KeptMetadata(**msgspec.structs.asdict(as_seen(pairing, seen))),
+        "others": tuple(KeptIdentity(**msgspec.structs.asdict(one)) for one in pairing.others),
         "tokens": tuple(KeptToken(**token) for token in tokens),
     }
     return KeptDevice(
@@ -112,6 +127,7 @@ def record_of(device: KeptDevice) -> Record:
     pairing = device.pairing
     fields = msgspec.structs.asdict(pairing) | {
         "metadata": Metadata(**msgspec.structs.asdict(pairing.metadata)),
+        "others": tuple(Identity(**msgspec.structs.asdict(one)) for one in pairing.others),
         "tokens": {token.role: _token(token) for token in pairing.tokens},
     }
     return Record(device.device_id, device.public_key, Pairing(**fields))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from services.approval.records import Pairing, Pending
+    from services.approval.records import Identity, Pairing, Pending
 
 PART_LIMIT: Final = 200
 """Entries of one part of a list at most."""
@@ -91,6 +91,7 @@ def finds_device(search: str, device_id: str, pairing: Pairing) -> bool:
         about.platform,
         about.device_family,
         about.address,
+        *_words(pairing.others),
         *pairing.roles,
         *pairing.scopes,
     )
@@ -110,9 +111,15 @@ def finds_request(search: str, device_id: str, pending: Pending, label: str) -> 
         about.device_family,
         about.address,
         pending.limit_key,
+        *_words(pending.others),
         *pending.roles,
         *pending.scopes,
     )
+
+
+def _words(identities: tuple[Identity, ...]) -> Iterator[str]:
+    for one in identities:
+        yield from (one.display_name, one.client_id, one.platform, one.device_family)
 
 
 def part_of_requests(found: Sequence[tuple[str, Pending, str]], wanted: WantedRequests) -> Requests:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from services.approval.readings import Paired, PairedPart, Replicas, Waiting, WaitingPart
-    from services.approval.records import Metadata, Token
+    from services.approval.records import Identity, Metadata, Token
     from services.approval.registry import Rejections
 
 RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
@@ -81,8 +81,30 @@ class RecentRefusals(msgspec.Struct, frozen=True):
     refusals: list[Refusal]
 
 
+class ClaimedIdentity(
+    msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True
+):
+    """What a device says that it is when one of its clients connects in a role."""
+
+    role: Role
+    client_id: str
+    client_mode: str
+    display_name: str | UnsetType = UNSET
+    platform: str
+    device_family: str | UnsetType = UNSET
+
+
+_Identities = Annotated[
+    tuple[ClaimedIdentity, ...],
+    Meta(description="All that it says it is, newest first; absent where that is one thing only."),
+]
+
+
 class PendingRequest(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """A request that waits for a person. `isRepair`: the device is paired already."""
+    """A request that waits for a person. `isRepair`: the device is paired already.
+
+    Nothing that a person is to look at changes under the same `requestId`, `lastAskedAtMs` apart.
+    """
 
     request_id: RequestId
     device_id: DeviceId
@@ -98,6 +120,7 @@ class PendingRequest(msgspec.Struct, rename="camel", omit_defaults=True, frozen=
     remote_ip: Annotated[str, Meta(description="Absent for this machine.")] | UnsetType = UNSET
     silent: bool
     is_repair: bool
+    identities: _Identities | UnsetType = UNSET
     ts: Annotated[Milliseconds, Meta(description="When it was made.")]
 
 
@@ -141,6 +164,7 @@ class PairedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tr
     roles: tuple[Role, ...]
     scopes: tuple[str, ...]
     remote_ip: Annotated[str, Meta(description="Absent for this machine.")] | UnsetType = UNSET
+    identities: _Identities | UnsetType = UNSET
     approved_via: str
     created_at_ms: Milliseconds
     approved_at_ms: Milliseconds
@@ -337,6 +361,7 @@ def pending_object(waiting: Waiting) -> PendingRequest:
         remote_ip=_remote_ip(about),
         silent=False,
         is_repair=waiting.is_repair,
+        identities=_identities(pending.identities, role=""),
         ts=pending.created_at_ms,
     )
 
@@ -374,6 +399,7 @@ def paired_object(paired: Paired) -> PairedDevice:
         roles=_roles(pairing.roles),
         scopes=pairing.scopes,
         remote_ip=(seen.address or UNSET) if seen else _remote_ip(about),
+        identities=_identities(pairing.identities, role="", display_name=""),
         approved_via=pairing.approved_via,
         created_at_ms=pairing.created_at_ms,
         approved_at_ms=pairing.approved_at_ms,
@@ -467,6 +493,23 @@ def _token(role: str, token: Token, used_at_ms: int) -> DeviceToken:
         rotated_at_ms=token.rotated_at_ms or UNSET,
         revoked_at_ms=token.revoked_at_ms or UNSET,
         last_used_at_ms=used_at_ms or UNSET,
+    )
+
+
+def _identities(found: tuple[Identity, ...], **but: str) -> tuple[ClaimedIdentity, ...] | UnsetType:
+    """Return identities, unless they are all the same `but` for these fields."""
+    if len({msgspec.structs.replace(one, **but) for one in found}) == 1:
+        return UNSET
+    return tuple(
+        ClaimedIdentity(
+            role=_role(one.role),
+            client_id=one.client_id,
+            client_mode=one.client_mode,
+            display_name=one.display_name or UNSET,
+            platform=one.platform,
+            device_family=one.device_family or UNSET,
+        )
+        for one in found
     )
 
 

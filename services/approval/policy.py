@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec.structs import replace
 
-from services.approval import trusted
-from services.approval.grants import approved, differs
+from services.approval import identities, trusted
+from services.approval.grants import approved
 from services.approval.records import (
     PAIRED_SILENTLY,
     Metadata,
@@ -26,6 +26,7 @@ from shared.protocol.scopes import covers_all, normalised, union
 
 if TYPE_CHECKING:
     from services.approval.grants import Draws
+    from services.approval.records import Identity
     from services.approval.tokens import TokenKeys
     from shared.messages import Admission
 
@@ -103,7 +104,7 @@ def _let_in(
     record: Record | None, question: Admission, reason: str, *, now_ms: int, draws: Draws
 ) -> Admit:
     """Approve what a trusted client asks for now, and no more, and let it in with that."""
-    pending = _pending(question, reason, now_ms, draws)
+    pending = _pending(question, identities.claimed(question), reason, now_ms, draws)
     before = record or Record(question.device_id, question.public_key)
     after = approved(before, pending, now_ms=now_ms, draws=draws, via=PAIRED_SILENTLY)
     if after.pairing is None:
@@ -130,16 +131,25 @@ def _pairing_problem(pairing: Pairing | None, question: Admission) -> str | None
     """Return why a person has to decide, in the order of contract §7.1."""
     if pairing is None:
         return "not-paired"
-    known = pairing.metadata
-    if differs(known.platform, question.client.platform) or differs(
-        known.device_family, question.client.device_family
-    ):
+    if not _is_same_device(pairing, question):
         return "metadata-upgrade"
     if not pairing.holds(question.role):
         return "role-upgrade"
     if not covers_all(pairing.scopes, question.scopes, question.role):
         return "scope-upgrade"
     return None
+
+
+def _is_same_device(pairing: Pairing, question: Admission) -> bool:
+    """Say whether a device claims to be what was approved; most claim it word for word."""
+    known, client = pairing.metadata, question.client
+    if (
+        not pairing.others
+        and known.platform == client.platform
+        and known.device_family == client.device_family
+    ):
+        return True
+    return identities.is_approved(pairing, identities.claimed(question))
 
 
 def _admit(
@@ -156,10 +166,6 @@ def _admit(
         )
         pairing = replace(pairing, tokens={**pairing.tokens, question.role: token})
         kind = "token-issued"
-    name = question.client.display_name
-    if name and name != pairing.metadata.display_name:
-        pairing = replace(pairing, metadata=replace(pairing.metadata, display_name=name))
-        kind = kind or "name-changed"
     return Admit(token, replace(record, pairing=pairing) if kind else None, kind)
 
 
@@ -176,14 +182,18 @@ def _ask(
     waiting = record.pending if record else None
     if waiting is not None and waiting.expired(now_ms, ttl_ms):
         waiting = None
-    if waiting is not None and _within(question, waiting):
-        return _refreshed(record, waiting, question, reason, pairing=pairing, now_ms=now_ms)
-    pending = _pending(question, reason, now_ms, draws)
+    claimed = identities.claimed(question)
+    if waiting is not None and _within(question, waiting) and _shown(claimed, waiting):
+        return _refreshed(record, waiting, reason, pairing=pairing, now_ms=now_ms)
+    shown = waiting.identities if waiting is not None else ()
+    claimed = identities.as_shown(shown, claimed)
+    pending = _pending(question, claimed, reason, now_ms, draws)
     if waiting is not None:
         pending = replace(
             pending,
             roles=tuple(union(waiting.roles, pending.roles)),
             scopes=tuple(union(waiting.scopes, pending.scopes)),
+            others=identities.added(shown, claimed),
         )
         if len(pending.scopes) > SCOPES_LIMIT_ITEMS:
             return Ask(reason, waiting, pairing, None, "", "")
@@ -192,14 +202,16 @@ def _ask(
     return Ask(reason, pending, pairing, changed, "requested", superseded)
 
 
-def _pending(question: Admission, reason: str, now_ms: int, draws: Draws) -> Pending:
+def _pending(
+    question: Admission, claimed: Identity, reason: str, now_ms: int, draws: Draws
+) -> Pending:
     return Pending(
         request_id=draws.request_id(),
         reason=reason,
         role=question.role,
         roles=(question.role,),
         scopes=tuple(union(question.scopes)),
-        metadata=_metadata(question),
+        metadata=_metadata(claimed, question.address),
         limit_key=limit_key(question.address),
         created_at_ms=now_ms,
         refreshed_at_ms=now_ms,
@@ -218,16 +230,23 @@ def _asks_too_much(record: Record | None, question: Admission) -> bool:
 
 def _within(question: Admission, waiting: Pending) -> bool:
     """Say whether a question asks for no more than the request that waits already."""
-    return question.role == waiting.role and (
-        set(question.scopes) <= set(waiting.scopes)
-        or covers_all(waiting.scopes, question.scopes, question.role)
-    )
+    asked = set(question.scopes).difference(waiting.scopes)
+    return question.role in waiting.roles and covers_all(waiting.scopes, asked, question.role)
+
+
+def _shown(claimed: Identity, waiting: Pending) -> bool:
+    """Say whether a request can stand for a claimed identity as it is shown.
+
+    One that shows as many as it may is not changed any more by a device that calls itself
+    something else each time: it can be approved, for what it shows.
+    """
+    shown = waiting.identities
+    return len(shown) >= identities.ASKING_LIMIT or identities.is_shown(shown, claimed)
 
 
 def _refreshed(
     record: Record | None,
     waiting: Pending,
-    question: Admission,
     reason: str,
     *,
     pairing: Pairing | None,
@@ -235,17 +254,16 @@ def _refreshed(
 ) -> Ask:
     if record is None or now_ms < waiting.refreshed_at_ms + REFRESH_LEAST_MS:
         return Ask(reason, waiting, pairing, None, "", "")
-    pending = replace(waiting, metadata=_metadata(question), reason=reason, refreshed_at_ms=now_ms)
+    pending = replace(waiting, refreshed_at_ms=now_ms)
     return Ask(reason, pending, pairing, replace(record, pending=pending), "", "")
 
 
-def _metadata(question: Admission) -> Metadata:
-    client = question.client
+def _metadata(claimed: Identity, address: str) -> Metadata:
     return Metadata(
-        client_id=client.id,
-        client_mode=client.mode,
-        platform=client.platform,
-        device_family=client.device_family,
-        display_name=client.display_name,
-        address="" if is_loopback(question.address) else question.address,
+        client_id=claimed.client_id,
+        client_mode=claimed.client_mode,
+        platform=claimed.platform,
+        device_family=claimed.device_family,
+        display_name=claimed.display_name,
+        address="" if is_loopback(address) else address,
     )

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from services.approval.reaching import reaching_redis
+from services.approval.records import Sighting
 from shared.addresses import is_loopback
 from shared.messages import DEVICE_TOKEN
+from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS
+from shared.protocol.platforms import VERSIONED_CLIENTS
 from shared.version import VERSION
 
 if TYPE_CHECKING:
@@ -52,15 +55,6 @@ def approval_key(boot_id: str) -> str:
 def seen_key(device_id: str) -> str:
     """Name the key of when a paired device was last seen; it goes with the record."""
     return f"latchkey:seen:{device_id}"
-
-
-class Sighting(msgspec.Struct, frozen=True, omit_defaults=True):
-    """When a device was last let in, why that counts, from where; `used`: its tokens, by role."""
-
-    at: int
-    why: str
-    address: str = ""
-    used: dict[str, int] = {}
 
 
 _decode_sighting: Final = msgspec.msgpack.Decoder(Sighting).decode
@@ -239,6 +233,9 @@ def _seen(beat: BeatQuestion) -> Iterator[str | int]:
         yield CONNECT
         yield "" if is_loopback(one.address) else one.address
         yield one.role if one.method == DEVICE_TOKEN else ""
+        yield one.name[:DISPLAY_NAME_LIMIT_CHARACTERS]
+        yield one.app if one.app in VERSIONED_CLIENTS else ""
+        yield one.platform[:DISPLAY_NAME_LIMIT_CHARACTERS]
 
 
 def _milliseconds(time: tuple[int, int]) -> int:

@@ -9,8 +9,9 @@ import msgspec
 
 from services.approval import authority, grants
 from services.approval.errors import NotAllowed, UnknownDevice
+from services.approval.identities import as_seen
 from services.approval.listing import Position, finds_device, part_of_requests
-from services.approval.presence import Standing  # noqa: TC001 (msgspec reads it)
+from services.approval.presence import Standing
 from services.approval.records import Pairing, Pending  # noqa: TC001 (as above)
 from shared.protocol.scopes import ADMIN
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from services.approval.history import Followed
     from services.approval.listing import Wanted, WantedRequests
     from services.approval.plan import AuditEntry
-    from services.approval.presence import ApprovalReplica, GatewayReplica, Sighting
-    from services.approval.records import Record
+    from services.approval.presence import ApprovalReplica, GatewayReplica
+    from services.approval.records import Record, Sighting
     from services.approval.refusals import Entry as RefusalEntry
     from services.approval.refusals import OfDevice as RefusedDevice
     from services.approval.store import Held, Store
@@ -270,16 +271,17 @@ class Readings:
         total = 0
         while positions := await self._store.paired_after(after, SEARCHED_AT_ONCE):
             after = positions[-1]
-            by_id = {
-                one.device_id: one for one in await self._store.records([p.id for p in positions])
-            }
-            for position in positions:
+            ids = [position.id for position in positions]
+            by_id = {one.device_id: one for one in await self._store.records(ids)}
+            seen = await self._store.presence.sightings(ids)
+            for position, its_last in zip(positions, seen, strict=True):
                 record = by_id.get(position.id)
                 if record is None or record.pairing is None:
                     continue
                 if not authority.sees(caller, record.device_id):
                     continue
-                if not finds_device(wanted.search, record.device_id, record.pairing):
+                shown = paired(record, Standing((), its_last)).pairing
+                if not finds_device(wanted.search, record.device_id, shown):
                     continue
                 total += 1
                 if wanted.after is not None and position >= wanted.after:
@@ -326,7 +328,14 @@ def _waiting(record: Record, pending: Pending) -> Waiting:
 
 
 def paired(record: Record, standing: Standing | None = None) -> Paired:
-    """Return a record as a paired device; raises UnknownDevice."""
-    if record.pairing is None:
+    """Return a record as a paired device; raises UnknownDevice.
+
+    With its standing, the device bears the name and the platform that it was last seen with.
+    """
+    pairing = record.pairing
+    if pairing is None:
         raise UnknownDevice
-    return Paired(record.device_id, record.public_key, record.pairing, standing)
+    about = as_seen(pairing, standing.seen if standing else None)
+    if about is not pairing.metadata:
+        pairing = msgspec.structs.replace(pairing, metadata=about)
+    return Paired(record.device_id, record.public_key, pairing, standing)

@@ -47,6 +47,17 @@ class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where it came from; empty for this machine."""
 
 
+class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a device says that it is when one of its clients connects in a role."""
+
+    role: str
+    client_id: str
+    client_mode: str
+    platform: str
+    device_family: str = ""
+    display_name: str = ""
+
+
 class Pending(msgspec.Struct, frozen=True, omit_defaults=True):
     """A request that waits for a person. Its id never comes to stand for more than it did."""
 
@@ -60,6 +71,13 @@ class Pending(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the per-address limit counts it by."""
     created_at_ms: int
     refreshed_at_ms: int
+    others: tuple[Identity, ...] = ()
+    """Under what else the device asked, newest first: approved together with `metadata`."""
+
+    @property
+    def identities(self) -> tuple[Identity, ...]:
+        """All that it stands for, newest first; none is added to it under the same id."""
+        return (_identity(self.role, self.metadata), *self.others)
 
     def expired(self, now_ms: int, ttl_ms: int) -> bool:
         """Whether nobody has asked again for so long that it is void."""
@@ -80,6 +98,13 @@ class Pairing(msgspec.Struct, frozen=True, omit_defaults=True):
     approved_at_ms: int
     approved_via: str = PAIRED_BY_OWNER
     operator_label: str = ""
+    others: tuple[Identity, ...] = ()
+    """Identities that were approved beside `metadata`, newest first."""
+
+    @property
+    def identities(self) -> tuple[Identity, ...]:
+        """All identities that were approved, newest first."""
+        return (_identity(self.role, self.metadata), *self.others)
 
     @property
     def effective_roles(self) -> tuple[str, ...]:
@@ -101,6 +126,21 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     pending: Pending | None = None
 
 
+class Sighting(msgspec.Struct, frozen=True, omit_defaults=True):
+    """When a device was last let in, why that counts, from where; `used`: its tokens, by role."""
+
+    at: int
+    why: str
+    address: str = ""
+    used: dict[str, int] = {}
+    name: str = ""
+    """What it called itself last, at `named_at`; empty if it never gave a name."""
+    named_at: int = 0
+    platforms: dict[str, str] = {}
+    """By client id of a native app, its platform with the version of the operating system."""
+    versioned_at: int = 0
+
+
 class RequestNote(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of a request id; kept for a day after its end.
 
@@ -120,6 +160,18 @@ REJECTED: Final = "rejected"
 SUPERSEDED: Final = "superseded"
 EXPIRED: Final = "expired"
 DISPLACED: Final = "displaced"
+
+
+def _identity(role: str, about: Metadata) -> Identity:
+    return Identity(
+        role,
+        about.client_id,
+        about.client_mode,
+        about.platform,
+        about.device_family,
+        about.display_name,
+    )
+
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 decode_record: Final = msgspec.msgpack.Decoder(Record).decode

@@ -119,7 +119,7 @@ def device_list(pending: list[Waiting], paired: list[Paired], protocol: int) -> 
 
 def device(paired: Paired, protocol: int) -> PairedDevice:
     """Return a paired device as its protocol knows it."""
-    known = replace(paired_object(paired), replicas=UNSET)
+    known = replace(paired_object(paired), replicas=UNSET, identities=UNSET)
     if protocol != PROTOCOL_3:
         return known
     return replace(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from services.gateway.methods import Session
     from services.gateway.presence import Presence
     from shared.clock import Clock
+    from shared.messages import ClientInfo
     from shared.protocol.events import Broadcast
 
 REMOVED_REASON: Final = "device removed"
@@ -117,8 +118,8 @@ class Connections:
         self._strangers.add(connection)
         return connection
 
-    def admit(self, connection: Connection, session: Session) -> None:
-        """Count a connection among those that are in."""
+    def admit(self, connection: Connection, session: Session, client: ClientInfo) -> None:
+        """Count a connection among those that are in; `client` is what it says that it is."""
         self._strangers.discard(connection)
         connection.session = session
         if session.device_id:
@@ -126,13 +127,7 @@ class Connections:
             self._presence.joined(
                 Present(connection.number, session.device_id, session.role, self._clock.wall_ms())
             )
-            self._presence.sightings.saw(
-                session.device_id,
-                session.role,
-                session.method,
-                session.address,
-                self._clock.monotonic(),
-            )
+            self._presence.sightings.saw(session, client, self._clock.monotonic())
         self._pings[connection.number % _PING_BUCKETS].add(connection)
         self._ticks[connection.number % _TICK_BUCKETS].add(connection)
         if session.role == "operator":

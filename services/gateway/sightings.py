@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from shared.messages import Seen
+from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS
+from shared.protocol.platforms import VERSIONED_CLIENTS
+
+if TYPE_CHECKING:
+    from services.gateway.methods import Session
+    from shared.messages import ClientInfo
 
 SEEN_PER_BEAT: Final = 500
 """How many devices one beat tells of at most; the rest wait for the next."""
@@ -25,6 +31,7 @@ _Key = tuple[str, str, str]
 class _Sighting:
     at: float
     address: str
+    client: ClientInfo
 
 
 class Sightings:
@@ -44,11 +51,11 @@ class Sightings:
         """Whether more is to be told than one beat takes."""
         return len(self._untold) > self._most
 
-    def saw(self, device_id: str, role: str, method: str, address: str, at: float) -> None:
+    def saw(self, session: Session, client: ClientInfo, at: float) -> None:
         """Note that a device was let in; `at` is a point in monotonic time."""
-        key = (device_id, role, method)
+        key = (session.device_id, session.role, session.method)
         self._untold.pop(key, None)
-        self._untold[key] = _Sighting(at, address)
+        self._untold[key] = _Sighting(at, session.address, client)
         if len(self._untold) > self._limit:
             del self._untold[next(iter(self._untold))]
 
@@ -59,10 +66,7 @@ class Sightings:
             self._told[beat_id] = told
             if len(self._told) > TOLD_LIMIT:
                 del self._told[next(iter(self._told))]
-        return [
-            Seen(*key, address=one.address, age_ms=max(0, round((now - one.at) * 1000)))
-            for key, one in told
-        ]
+        return [_seen(key, one, now) for key, one in told]
 
     def answered(self, beat_id: int) -> None:
         """Forget what an answered beat told, unless the device came again meanwhile."""
@@ -71,3 +75,16 @@ class Sightings:
                 del self._untold[key]
         for older in [one for one in self._told if one < beat_id]:
             del self._told[older]
+
+
+def _seen(key: _Key, one: _Sighting, now: float) -> Seen:
+    client = one.client
+    app = client.id if client.id in VERSIONED_CLIENTS else ""
+    return Seen(
+        *key,
+        address=one.address,
+        age_ms=max(0, round((now - one.at) * 1000)),
+        name=client.display_name,
+        app=app,
+        platform=client.platform[:DISPLAY_NAME_LIMIT_CHARACTERS] if app else "",
+    )

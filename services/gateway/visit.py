@@ -190,7 +190,7 @@ class Visit:
             address=self._peer.address,
             epoch=welcome.answer.epoch if welcome.answer else "",
         )
-        host.connections.admit(self._connection, session)
+        host.connections.admit(self._connection, session, welcome.client)
         self._connection.send(
             hello_ok(
                 welcome.frame_id,

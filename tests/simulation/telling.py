@@ -69,8 +69,9 @@ def note_sightings(data: Database, keys: Sequence[str], args: Sequence[Word], no
     place = _FIRST + 3 * int(args[9]) + int(args[10])
     paired = data.sorted.get(keys[4], {})
     for key in keys[6:]:
-        device, age, why, address, role = (to_text(one) for one in args[place : place + 5])
-        place += 5
+        words = (to_text(one) for one in args[place : place + 8])
+        device, age, why, address, role, name, app, platform = words
+        place += 8
         if device not in paired:
             continue
         held = data.texts.get(key)
@@ -78,6 +79,11 @@ def note_sightings(data: Database, keys: Sequence[str], args: Sequence[Word], no
         when = now_ms - int(age)
         if when >= seen["at"]:
             seen |= {"at": when, "why": why, "address": address}
+        if name and when >= seen.get("named_at", 0):
+            seen |= {"name": name, "named_at": when}
+        if app and when >= seen.get("versioned_at", 0):
+            seen.setdefault("platforms", {})[app] = platform
+            seen["versioned_at"] = when
         if role:
             used = seen.setdefault("used", {})
             used[role] = max(used.get(role, 0), when)

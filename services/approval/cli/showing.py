@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from services.approval.cli.output import Row
-    from services.approval.objects import PairedDevice, WaitingRequest
+    from services.approval.objects import ClaimedIdentity, PairedDevice, WaitingRequest
 
 MARK: Final = "!"
 MARKED: Final = f"{MARK} gives power over other devices, or over the machine behind the gateway."
@@ -20,7 +20,7 @@ _THIS_MACHINE: Final = "this machine, or a proxy on it"
 _NODE: Final = "node: runs commands that the gateway sends it"
 
 
-def name_of(about: WaitingRequest | PairedDevice) -> str:
+def name_of(about: WaitingRequest | PairedDevice | ClaimedIdentity) -> str:
     """Return what to call a device: a person's label, else its own name, else its kind."""
     label = getattr(about, "operator_label", UNSET)
     for name in (label, about.display_name):
@@ -38,6 +38,9 @@ def request_rows(
     yield "name", f"{name} (its own words)" if name else "none"
     yield "kind", words.kind_of(request.client_id, request.client_mode)
     yield "platform", words.safe(_joined(request.platform, request.device_family))
+    others = "\n".join(map(_identity_line, _others(request)))
+    if others:
+        yield "also as", others
     yield "address", words.safe(_text(request.remote_ip) or _THIS_MACHINE)
     yield "asked", _asked(request, now_ms)
     if known is not None:
@@ -65,7 +68,12 @@ def pending_row(request: WaitingRequest, now_ms: int) -> list[str]:
     """Return the cells of a waiting request."""
     return [
         request.request_id,
-        name_of(request) + (" (paired already)" if request.is_repair else ""),
+        "\n".join(
+            [
+                name_of(request) + (" (paired already)" if request.is_repair else ""),
+                *(f"also {name_of(one)}" for one in _others(request)),
+            ]
+        ),
         _asks_for(request.roles, request.scopes),
         _text(request.remote_ip) or "this machine",
         _lines(_asked(request, now_ms), refusal_words.note(request, now_ms)),
@@ -94,6 +102,17 @@ def _presence(device: PairedDevice, now_ms: int) -> str:
     if device.last_seen_at_ms is not UNSET:
         return f"seen {words.ago(device.last_seen_at_ms, now_ms)}"
     return "never connected"
+
+
+def _others(request: WaitingRequest) -> tuple[ClaimedIdentity, ...]:
+    """Return what else the device says that it is, apart from what stands on top."""
+    return () if request.identities is UNSET else request.identities[1:]
+
+
+def _identity_line(one: ClaimedIdentity) -> str:
+    name = f"{words.safe(one.display_name)}, " if one.display_name is not UNSET else ""
+    kind = words.kind_of(one.client_id, one.client_mode)
+    return f"{one.role}: {name}{kind}, {words.safe(_joined(one.platform, one.device_family))}"
 
 
 def _asks_for(roles: Iterable[str], scopes: Iterable[str]) -> str:

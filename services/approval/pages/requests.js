@@ -159,7 +159,8 @@ export class Requests {
       "li",
       { class: "card request", "data-request": request.requestId },
       el("div", { class: "title" }, el("h3", {}, name(deviceName(request))), paired),
-      el("p", { class: "kind" }, ...this.#about(request)),
+      el("p", { class: "kind" }, ...this.#about(request), ` · ${request.remoteIp ?? "from this machine"}`),
+      ...this.#others(request),
       times,
       asking,
       ended,
@@ -180,12 +181,19 @@ export class Requests {
     return { node, show };
   }
 
-  #about(request) {
-    return [
-      clientWords(request.clientId),
-      ...platformWords(request).map((one) => name(one)),
-      request.remoteIp ?? "from this machine",
-    ].flatMap((one, place) => (place ? [" · ", one] : [one]));
+  #about(claimed) {
+    return [clientWords(claimed.clientId), ...platformWords(claimed).map((one) => name(one))].flatMap((one, place) =>
+      place ? [" · ", one] : [one],
+    );
+  }
+
+  /** What else the device says that it is: other clients that use its key, or other names. */
+  #others({ identities = [] }) {
+    if (identities.length < 2) return [];
+    const items = identities
+      .slice(1)
+      .map((one) => el("li", {}, ...(one.displayName ? [name(one.displayName), " · "] : []), ...this.#about(one), ` · ${one.role}`));
+    return [el("p", { class: "others-heading" }, "It also asks as"), el("ul", { class: "others" }, ...items)];
   }
 
   #outcome(request, ending, device) {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -94,3 +95,70 @@ class TestAttack15:
         asked = await asyncio.gather(*(here.request(device.asks()) for _ in range(20)))
         assert await operator.pending_ids() == list({one.request_id for one in asked})
         assert len(await operator.audit()) == 1
+
+
+class TestWhatWasShown:
+    """Ten seconds later, when a request may be written again, its device says something else."""
+
+    async def test_the_request_that_was_shown_is_superseded(
+        self, here: Replica, operator: Operator, clock: FakeClock
+    ) -> None:
+        device = Device.new()
+        old = await here.request(device.asks(name="Kitchen", address="203.0.113.9"))
+        clock.advance(11)
+        now = device.asks(name="Other", platform="darwin", client=("node-host", "node"))
+        new = await here.request(now)
+        reply = await operator.approve(old.request_id)
+        assert reply.problem(409, "request-superseded")["successorRequestId"] == new.request_id
+        (request,) = (await operator.get("/v1/requests")).ok()["pending"]
+        both = [
+            {
+                "role": "operator",
+                "clientId": "node-host",
+                "clientMode": "node",
+                "displayName": "Other",
+                "platform": "darwin",
+                "deviceFamily": "Linux",
+            },
+            {
+                "role": "operator",
+                "clientId": "cli",
+                "clientMode": "cli",
+                "displayName": "Kitchen",
+                "platform": "linux",
+                "deviceFamily": "Linux",
+            },
+        ]
+        assert (request["displayName"], request["identities"]) == ("Other", both)
+        approved = (await operator.approve(new.request_id)).ok()["device"]
+        assert approved["identities"] == both
+        await here.admit(now)
+        await here.admit(device.asks(name="Kitchen"))
+
+    async def test_nothing_that_is_shown_changes_under_an_id(
+        self, here: Replica, operator: Operator, clock: FakeClock
+    ) -> None:
+        device = Device.new()
+        phone: dict[str, Any] = {"client": ("openclaw-ios", "ui"), "family": "iPhone"}
+        first = device.asks(platform="iOS 26.4.2", name="Phone", address="203.0.113.9", **phone)
+        asked = await here.request(first)
+        (before,) = (await operator.get("/v1/requests")).ok()["pending"]
+        clock.advance(11)
+        again = await here.request(
+            device.asks(platform="iOS 26.5", address="198.51.100.7", **phone)
+        )
+        assert again.request_id == asked.request_id
+        (after,) = (await operator.get("/v1/requests")).ok()["pending"]
+        assert after == before | {"lastAskedAtMs": before["lastAskedAtMs"] + 11_000}
+        (await operator.approve(asked.request_id)).ok()
+        assert (await operator.get(f"/v1/devices/{device.device_id}")).ok()["remoteIp"] == (
+            "203.0.113.9"
+        )
+
+    async def test_everybody_reads_all_that_a_new_request_shows(self, here: Replica) -> None:
+        device = Device.new()
+        await here.request(device.asks(name="Kitchen"))
+        await here.request(device.asks(name="Other"))
+        told = [msgspec.json.decode(change.request) for change in here.told]
+        assert "identities" not in told[0]
+        assert [one["displayName"] for one in told[1]["identities"]] == ["Other", "Kitchen"]

@@ -284,6 +284,41 @@ class TestSeen:
         await here.pair(device)
         assert "lastSeenAtMs" not in await shown(operator, device)
 
+    async def test_its_name_and_the_version_of_its_system(
+        self, here: Replica, operator: Operator, east: Gateway
+    ) -> None:
+        device = Device.new()
+        phone = {"client": ("openclaw-ios", "ui"), "family": "iPhone", "platform": "iOS 26.4"}
+        await here.pair(device, name="Phone", **phone)
+        before, held = await here.store.load([device.device_id])
+
+        def seen(name: str, platform: str, age_ms: int = 0, app: str = "openclaw-ios") -> Seen:
+            return Seen(device.device_id, "operator", "token", "", age_ms, name, app, platform)
+
+        await east.beat(seen=[seen("Pocket", "iOS 26.5")])
+        one = await shown(operator, device)
+        assert (one["displayName"], one["platform"]) == ("Pocket", "iOS 26.5")
+        late, unnamed = seen("Old", "iOS 26.4", 60_000), seen("", "", app="")
+        await east.beat(seen=[late, unnamed, seen("", "linux", app="cli")])
+        assert (await shown(operator, device)).items() >= {
+            ("displayName", "Pocket"),
+            ("platform", "iOS 26.5"),
+        }
+        await east.beat(seen=[seen("x" * 999, "iOS 26." + "9" * 999)])
+        one = await shown(operator, device)
+        assert (len(one["displayName"]), len(one["platform"])) == (128, 128)
+        assert await here.store.load([device.device_id]) == (before, held), "no change"
+
+    async def test_a_name_that_was_approved_since_counts(
+        self, here: Replica, operator: Operator, device: Device, east: Gateway
+    ) -> None:
+        await east.beat(seen=[Seen(device.device_id, "operator", "token", "", 0, "Old")])
+        assert (await shown(operator, device))["displayName"] == "Old"
+        here.store.now_ms = lambda: 2**50  # type: ignore[method-assign]
+        asked = await here.request(device.asks(("operator.admin",), name="New"))
+        await here.registry.approve(OPERATOR, asked.request_id)
+        assert (await shown(operator, device))["displayName"] == "New"
+
     async def test_is_no_change(self, here: Replica, device: Device, east: Gateway) -> None:
         before, _held = await here.store.load([])
         await east.beat(seen=[Seen(device.device_id, "operator", "token", "192.0.2.7", 0)])

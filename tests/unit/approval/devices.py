@@ -41,15 +41,19 @@ class Device:
         family: str = "Linux",
         call_id: str = "",
         public_key: str = "",
+        client: tuple[str, str] = ("cli", "cli"),
     ) -> Admission:
-        """Return its question; `token` is the device token it comes with, if any."""
+        """Return its question; `token` is the device token it comes with, if any.
+
+        `client` is the client's id and mode.
+        """
         return Admission(
             call_id=call_id or f"gateway:{next(_call_numbers)}",
             device_id=self.device_id,
             public_key=public_key or self.public_key,
             role=role,
             scopes=list(scopes),
-            client=ClientInfo("cli", "cli", "1", platform, family, name),
+            client=ClientInfo(*client, "1", platform, family, name),
             method="device-token" if token else "token",
             address=address,
             protocol=4,

@@ -7,12 +7,12 @@ import json
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from services.approval.backups import BrokenBackup, Writer, read
 from services.approval.kept import KeptDevice, kept, record_of, sighting_of, unsound
 from services.approval.plan import AuditEntry
-from services.approval.presence import Sighting
-from services.approval.records import Metadata, Pairing, Record, Token
+from services.approval.records import Identity, Metadata, Pairing, Record, Sighting, Token
 from tests.unit.approval.devices import Device
 
 SEEN = Sighting(1_700_000_000_500, "connect", "203.0.113.9", {"operator": 1_700_000_000_400})
@@ -48,6 +48,24 @@ def whole(*devices: Device) -> list[bytes]:
         writer.audit(AuditEntry("approved", devices[0].device_id, "operator", 6, id=2)),
         writer.end(2),
     ]
+
+
+class TestIdentities:
+    def test_all_come_back(self) -> None:
+        device = Device.new()
+        before = record(device)
+        assert before.pairing is not None
+        others = (Identity("node", "node-host", "node", "darwin", "Mac", "box"),)
+        before = replace(before, pairing=replace(before.pairing, others=others))
+        assert before.pairing is not None
+        assert record_of(kept(before, before.pairing, SEEN)) == before
+
+    def test_the_name_that_it_was_seen_with_is_kept(self) -> None:
+        before = record(Device.new()).pairing
+        assert before is not None
+        seen = replace(SEEN, name="Renamed", named_at=SEEN.at)
+        back = kept(record(Device.new()), before, seen)
+        assert back.pairing.metadata.display_name == "Renamed"
 
 
 class TestWhole:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.approval import grants, policy
-from shared.protocol.signing import normalised_metadata
+from services.approval.identities import APPROVED_LIMIT, ASKING_LIMIT
 from tests.unit.approval.desk import KEYS, TTL_MS, Desk
 from tests.unit.approval.devices import Device
-from tests.unit.approval.wishes import PLATFORMS, ROLES, reach, wishes
+from tests.unit.approval.wishes import (
+    CLIENTS,
+    NAMES,
+    PLATFORMS,
+    ROLES,
+    Claim,
+    admitted_by,
+    reach,
+    wishes,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from services.approval.records import Identity
 
 
 class Pairing(RuleBasedStateMachine):
@@ -22,14 +36,18 @@ class Pairing(RuleBasedStateMachine):
         super().__init__()
         self.desk = Desk()
         self.approved: frozenset[str] = frozenset()
-        self.approved_as: dict[str, str] | None = None
-        """Platform and family as approved; None: not paired."""
+        self.approved_as: list[Claim] | None = None
+        """What was approved that it says it is; None: not paired."""
         self.live: dict[str, tuple[str, tuple[str, ...]]] = {}
         """By role, the device token that opens, and its scopes."""
         self.dead: set[str] = set()
         """Tokens that must never open anything again."""
         self.requests: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         """By request id, the roles and scopes it stood for when it was made."""
+        self.shown: dict[str, list[Claim]] = {}
+        """By request id, the claims that it showed when it was made, newest first."""
+        self.renamed: dict[str, int] = {}
+        """By request id, how many requests up to it were made only for another claim."""
         self.asked_for: dict[str, set[str]] = {}
         """By request id, all scopes that were asked for up to it."""
         self.over: set[str] = set()
@@ -37,20 +55,30 @@ class Pairing(RuleBasedStateMachine):
 
     @rule(
         wish=wishes,
+        client=st.sampled_from(CLIENTS),
         platform=st.sampled_from(PLATFORMS),
-        name=st.sampled_from(("", "a", "b")),
+        name=st.sampled_from(NAMES),
         token=st.sampled_from(("none", "none", "live", "other role's", "dead", "wrong")),
     )
     def device_connects(
-        self, wish: tuple[str, list[str]], platform: str, name: str, token: str
+        self,
+        wish: tuple[str, list[str]],
+        client: tuple[str, str],
+        platform: str,
+        name: str,
+        token: str,
     ) -> None:
         """Judge a question, with or without a device token."""
         role, scopes = wish
         candidate = self.candidate(token, role)
         waiting = self.open_request()
-        verdict = self.desk.judge(*scopes, role=role, platform=platform, name=name, token=candidate)
+        claim = Claim(role, client, platform, name)
+        before = self.desk.record
+        verdict = self.desk.judge(
+            *scopes, role=role, client=client, platform=platform, name=name, token=candidate
+        )
         opens = role in self.live and self.live[role][0] == candidate
-        fits = self.approved_as is not None and self.same_device(platform)
+        fits = self.approved_as is not None and admitted_by(self.approved_as, claim)
         covered = set(scopes) <= reach(self.approved, role)
         may = fits and role in self.live and covered
         if isinstance(verdict, policy.Admit):
@@ -58,6 +86,8 @@ class Pairing(RuleBasedStateMachine):
             assert not candidate or (opens and set(scopes) <= reach(self.live[role][1], role))
             assert set(verdict.token.scopes) <= reach(self.approved, role)
             assert set(scopes) <= reach(verdict.token.scopes, role)
+            assert (verdict.changed is not None) == (verdict.kind == "token-issued")
+            assert verdict.kind or self.desk.record == before, "a new name is no change"
             self.now_lives(role)
             return
         if isinstance(verdict, policy.Deny):
@@ -66,16 +96,24 @@ class Pairing(RuleBasedStateMachine):
             return
         assert not may
         assert not candidate or opens
-        self.was_asked(verdict, waiting, scopes, role)
+        self.was_asked(verdict, waiting, scopes, claim)
 
-    def was_asked(self, verdict: policy.Ask, waiting: str, scopes: list[str], role: str) -> None:
+    def was_asked(self, verdict: policy.Ask, waiting: str, scopes: list[str], claim: Claim) -> None:
         """Check a verdict that a person has to decide, against the request that waited before."""
-        pending = verdict.pending
+        pending, role = verdict.pending, claim.role
+        shown = self.shown.get(waiting, [])
+        is_shown = len(shown) == ASKING_LIMIT or any(one.shows(claim) for one in shown)
+        roles, stands_for = self.requests.get(waiting, ((), ()))
+        adds_nothing = role in roles and set(scopes) <= set(stands_for) | reach(stands_for, role)
         if pending.request_id == waiting:
-            assert role == pending.role
-            assert set(scopes) <= set(pending.scopes) | reach(pending.scopes, role)
+            assert adds_nothing
+            assert is_shown
             assert not verdict.superseded
             return
+        assert not (adds_nothing and is_shown)
+        self.renamed[pending.request_id] = self.renamed.get(waiting, 0) + adds_nothing
+        assert self.renamed[pending.request_id] < ASKING_LIMIT, "it flips no more after that"
+        assert set(roles) | {role} == set(pending.roles)
         assert pending.request_id not in self.requests, "an id is never used again"
         assert verdict.superseded == waiting
         assert role in pending.roles
@@ -85,6 +123,9 @@ class Pairing(RuleBasedStateMachine):
         assert set(pending.scopes) == asked
         self.asked_for[pending.request_id] = asked
         self.requests[pending.request_id] = (pending.roles, pending.scopes)
+        newest = next((one for one in shown if one.shows(claim)), claim)
+        others = [one for one in shown if one != newest]
+        self.shown[pending.request_id] = [newest, *others][:ASKING_LIMIT]
 
     @rule(key=st.just("another"), role=st.sampled_from(ROLES))
     @precondition(lambda self: self.desk.record is not None)
@@ -118,10 +159,14 @@ class Pairing(RuleBasedStateMachine):
         self.desk.approve()
         self.over.add(pending.request_id)
         self.approved |= set(scopes)
-        self.approved_as = {
-            "platform": pending.metadata.platform,
-            "family": pending.metadata.device_family,
-        }
+        shown = self.shown[pending.request_id]
+        replaced = {(one.role, one.client) for one in shown}
+        kept = [one for one in self.approved_as or () if (one.role, one.client) not in replaced]
+        apart_from_names = {one._replace(name=""): one for one in reversed([*shown, *kept])}
+        self.approved_as = sorted(apart_from_names.values(), key=[*shown, *kept].index)
+        self.approved_as = self.approved_as[:APPROVED_LIMIT]
+        assert claims(self.desk.pairing.identities) == self.approved_as
+        assert len(self.desk.pairing.others) < APPROVED_LIMIT
         for role in roles:
             self.now_lives(role)
         assert all(self.desk.token(role) == self.live[role][0] for role in others)
@@ -176,6 +221,7 @@ class Pairing(RuleBasedStateMachine):
         pending = self.desk.pending
         if pending is not None:
             assert (pending.roles, pending.scopes) == self.requests[pending.request_id]
+            assert claims(pending.identities) == self.shown[pending.request_id]
             assert pending.request_id not in self.over
 
     @invariant()
@@ -215,12 +261,6 @@ class Pairing(RuleBasedStateMachine):
             return ""
         return pending.request_id
 
-    def same_device(self, platform: str) -> bool:
-        """Whether a device says the same of itself as when it was approved."""
-        assert self.approved_as is not None
-        known = self.approved_as["platform"]
-        return not known or normalised_metadata(known) == normalised_metadata(platform)
-
     def now_lives(self, role: str) -> None:
         """Take over the token that a role has now; the one before is dead if it is another."""
         token = self.desk.token(role)
@@ -229,6 +269,14 @@ class Pairing(RuleBasedStateMachine):
         if before is not None and before[0] != token:
             self.dead.add(before[0])
         self.live[role] = (token, self.desk.pairing.tokens[role].scopes)
+
+
+def claims(identities: Iterable[Identity]) -> list[Claim]:
+    """Return identities as what was claimed."""
+    return [
+        Claim(one.role, (one.client_id, one.client_mode), one.platform, one.display_name)
+        for one in identities
+    ]
 
 
 TestPairing = Pairing.TestCase

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from services.approval import policy
 from shared.protocol.limits import (
@@ -97,33 +98,20 @@ class TestContract71WhenPairingIsEvaluated:
         assert desk.deny(READ, public_key=Device.new().public_key) == "key-mismatch"
         assert desk.record == before
 
-    def test_a_new_name_is_taken_over(self, desk: Desk) -> None:
+    @pytest.mark.parametrize("name", ["new", "", "old"])
+    def test_a_changed_name_writes_nothing(self, desk: Desk, name: str) -> None:
         desk.pair(READ, name="old")
-        admitted = desk.admit(READ, name="new")
-        assert (admitted.kind, desk.pairing.metadata.display_name) == ("name-changed", "new")
-        assert desk.admit(READ, name="").changed is None
-        assert desk.pairing.metadata.display_name == "new"
+        assert desk.admit(READ, name=name).changed is None
 
 
 class TestContract73OneRequestADevice:
     def test_a_refresh_keeps_id_and_time(self, desk: Desk) -> None:
-        first = desk.ask(READ, PAIRING, name="old").pending
-        desk.now_ms += policy.REFRESH_LEAST_MS
+        first = desk.ask(READ, PAIRING, name="Kitchen", address="203.0.113.9").pending
         for scopes in ((READ, PAIRING), (PAIRING,), ()):
-            asked = desk.ask(*scopes, name="new", platform="mac")
-            assert (asked.kind, asked.superseded) == ("", "")
-            assert asked.pending.metadata.display_name == "new"
-            assert asked.pending.refreshed_at_ms == desk.now_ms
-            assert (
-                asked.pending.request_id,
-                asked.pending.scopes,
-                asked.pending.created_at_ms,
-            ) == (
-                first.request_id,
-                first.scopes,
-                first.created_at_ms,
-            )
             desk.now_ms += policy.REFRESH_LEAST_MS
+            asked = desk.ask(*scopes, name="Kitchen", address="198.51.100.7")
+            assert (asked.kind, asked.superseded) == ("", "")
+            assert asked.pending == replace(first, refreshed_at_ms=desk.now_ms)
 
     def test_a_storm_writes_nothing(self, desk: Desk) -> None:
         first = desk.ask(READ)
@@ -156,6 +144,12 @@ class TestContract73OneRequestADevice:
     def test_another_role_with_the_same_scopes_is_another_request(self, desk: Desk) -> None:
         first = desk.ask()
         assert desk.ask(role="node").superseded == first.pending.request_id
+
+    def test_a_scope_that_is_listed_beside_one_that_is_covered_adds_nothing(
+        self, desk: Desk
+    ) -> None:
+        first = desk.ask(ADMIN, "node.run")
+        assert desk.ask(READ, "node.run").pending == first.pending
 
     def test_it_is_not_widened_without_end(self, desk: Desk) -> None:
         """Past the cap it stays what it is, so that a record, and its change, have an end."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hypothesis import strategies as st
 
@@ -20,7 +20,53 @@ IMPLIED: Final = {
 }
 """What a scope covers beside itself, written down apart from the code (contract §9)."""
 
-PLATFORMS: Final = ("linux", "linux", "linux", "Linux ", "linux", "darwin", "")
+CLI: Final = ("cli", "cli")
+NODE_HOST: Final = ("node-host", "node")
+IOS_APP: Final = ("openclaw-ios", "ui")
+CLIENTS: Final = (CLI, CLI, CLI, NODE_HOST, IOS_APP)
+PLATFORMS: Final = ("linux", "linux", "linux", "Linux ", "darwin", "", "macos", "iOS 26.4", "iOS 9")
+NAMES: Final = ("", "", "a", "b", "c", "d", "e", "f")
+
+
+class Claim(NamedTuple):
+    """What a device says it is, as the rules are told it; all are of one device family."""
+
+    role: str
+    client: tuple[str, str]
+    platform: str
+    name: str
+
+    def shows(self, other: Claim) -> bool:
+        """Whether a person who was shown this one has seen all that the other claims."""
+        return (
+            (self.role, self.client) == (other.role, other.client)
+            and other.name in ("", self.name)
+            and other.platform in alike(self.platform, self.client, other.client)
+        )
+
+    def admits(self, other: Claim) -> bool:
+        """Whether the approval of this one covers the other's platform."""
+        if not self.platform:
+            return True
+        return other.platform in alike(self.platform, self.client, other.client)
+
+
+def alike(platform: str, client: tuple[str, str], claimed_by: tuple[str, str]) -> set[str]:
+    """Return the platforms that count as this one of a client, apart from the code."""
+    same = {platform, "linux", "Linux "} if "inux" in platform else {platform}
+    if claimed_by == NODE_HOST and platform in ("darwin", "macos"):
+        same |= {"darwin", "macos"}
+    if claimed_by == client == IOS_APP and platform.startswith("iOS"):
+        same |= {"iOS 26.4", "iOS 9"}
+    return same
+
+
+def admitted_by(approved: list[Claim], claim: Claim) -> bool:
+    """Whether one of the approved claims that a claim is held against covers it."""
+    of_role = [one for one in approved if one.role == claim.role] or approved
+    of_client = [one for one in of_role if one.client[0] == claim.client[0]] or of_role
+    return any(one.admits(claim) for one in of_client)
+
 
 own_lists: Final = {
     role: st.lists(

@@ -9,6 +9,7 @@ from services.gateway.connections import Connections
 from services.gateway.deadlines import SWEEP_SECONDS
 from services.gateway.methods import Session
 from services.gateway.presence import Presence
+from shared.messages import ClientInfo
 from tests.support.clock import FakeClock
 from tests.support.sent_frames import CLOSE, PING, TEXT, frames
 
@@ -108,7 +109,8 @@ class Room:
             address="203.0.113.7",
             epoch="the span",
         )
-        self.connections.admit(connection, session)
+        client = ClientInfo("cli", "cli", "1", "linux")
+        self.connections.admit(connection, session, client)
         return connection
 
     def pass_time(self, seconds: float) -> None:

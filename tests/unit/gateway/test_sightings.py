@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from services.gateway.methods import Session
 from services.gateway.sightings import TOLD_LIMIT, Sightings
-from shared.messages import Seen
+from shared.messages import ClientInfo, Seen
 
+CLI = ClientInfo("cli", "cli", "1", "linux", "Linux")
 Told = list[tuple[str, int]]
 
 
 def saw(sightings: Sightings, device: str, at: float = 0.0, method: str = "token") -> None:
-    sightings.saw(device, "operator", method, "192.0.2.1", at)
+    session = Session("boot:1", 4, "operator", (), device, method, "192.0.2.1")
+    sightings.saw(session, CLI, at)
 
 
 def tell(sightings: Sightings, beat_id: int, now: float = 0.0) -> Told:
@@ -22,8 +26,25 @@ def tell(sightings: Sightings, beat_id: int, now: float = 0.0) -> Told:
 class TestTelling:
     def test_who_when_how_and_from_where(self) -> None:
         sightings = Sightings()
-        sightings.saw("a", "node", "device-token", "2001:db8::1", 5.0)
+        session = Session("boot:1", 4, "node", (), "a", "device-token", "2001:db8::1")
+        sightings.saw(session, CLI, 5.0)
         assert sightings.tell(1, 7.5) == [Seen("a", "node", "device-token", "2001:db8::1", 2500)]
+
+    def test_its_name_and_the_platform_of_a_native_app(self) -> None:
+        sightings = Sightings()
+        session = Session("boot:1", 4, "operator", (), "a", "token", "2001:db8::1")
+        app = ClientInfo("openclaw-ios", "ui", "1", "iOS 26.4.2" + "2" * 200, "iPhone", "Phone")
+        sightings.saw(session, app, 5.0)
+        (seen,) = sightings.tell(1, 5.0)
+        assert (seen.name, seen.app) == ("Phone", "openclaw-ios")
+        assert seen.platform == app.platform[:128], "a beat is bounded"
+
+    def test_the_name_of_the_last_time(self) -> None:
+        sightings = Sightings()
+        session = Session("boot:1", 4, "operator", (), "a", "token", "2001:db8::1")
+        for name in ("old", "new"):
+            sightings.saw(session, replace(CLI, display_name=name), 5.0)
+        assert [one.name for one in sightings.tell(1, 5.0)] == ["new"]
 
     def test_once_it_was_answered_never_again(self) -> None:
         sightings = Sightings()

@@ -84,6 +84,15 @@ class TestShowing:
         assert "! gives power over other devices" in shown
         assert "! operator.read" not in shown
 
+    def test_all_that_a_device_says_it_is_is_shown(self, api: Api) -> None:
+        node = {"role": "node", "clientId": "node-host", "clientMode": "node"}
+        top = {"role": "operator", "clientId": "cli", "clientMode": "cli", "platform": "darwin"}
+        both = [top, {**node, "displayName": "box", "platform": "linux", "deviceFamily": "Linux"}]
+        shown = self.shown(api, identities=both)
+        assert "also as" in shown
+        assert "node: box, node (node-host, node), linux, Linux" in shown
+        assert "also box" in run(api, "devices", "list").stdout
+
     def test_of_a_paired_device_it_is_shown_what_is_new(self, api: Api) -> None:
         request = pending(isRepair=True, scopes=["operator.read", "operator.write"])
         api.wait_with(request)

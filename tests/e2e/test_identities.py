@@ -1,0 +1,226 @@
+"""What a device says of itself: what changes it, who has to approve that, and what is shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from services.approval.keys import HEAD, device_key
+from shared.device.profile import CLI, CLI_3, NODE_HOST, NODE_HOST_3, Profile
+from tests.e2e.callers import ADMINISTRATOR, Callers, both_protocols, found, listed_so
+from tests.e2e.people import Operator, Visitor, pair
+from tests.e2e.terminal import Terminal
+
+if TYPE_CHECKING:
+    from tests.conftest import StartStack
+    from tests.support.stack import Stack
+
+pytestmark = pytest.mark.usefixtures("unlocked")
+
+PHONE = replace(
+    CLI,
+    client_id="openclaw-ios",
+    mode="ui",
+    platform="iOS 26.4.2",
+    device_family="iPhone",
+    display_name="Phone",
+)
+INSTALLATIONS = [(CLI, NODE_HOST), (CLI_3, NODE_HOST_3)]
+"""The command line and the node host of one installation, which share a key."""
+each_installation = pytest.mark.parametrize(
+    "clients", [(one, replace(node, display_name="box")) for one, node in INSTALLATIONS], ids="43"
+)
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """Two approvals and two gateways, for the whole module."""
+    return start_stack(approvals=2, gateways=2)
+
+
+def speaking(profile: Profile, protocol: int) -> Profile:
+    return replace(profile, min_protocol=protocol, max_protocol=protocol)
+
+
+def state(house: Stack, device_id: str) -> tuple[Any, Any]:
+    """Return what every commit about a device changes: the newest change, and its record."""
+    record = house.redis.call("GET", device_key(device_id))
+    assert record, "it is paired"
+    return house.redis.call("GET", HEAD), record
+
+
+async def waiting(operator: Operator, device_id: str) -> dict[str, Any]:
+    """Return the one request of a device."""
+    request: dict[str, Any] = found(await operator.pending(), device_id)
+    return request
+
+
+async def approved_by(way: str, house: Stack, operator: Operator, request_id: str) -> None:
+    """Approve in one of the ways there are."""
+    if way == "http":
+        (await operator.approve(request_id)).ok()
+    elif way == "command":
+        ended = await Terminal(house).run("devices", "approve", request_id, "--yes", "--no-wait")
+        assert ended.code == 0, ended.err
+    else:
+        async with Callers(house) as callers:
+            caller = await callers.enter(ADMINISTRATOR, house.gateways[1])
+            await caller.call("device.pair.approve", requestId=request_id)
+
+
+class TestOneKeyForTwoClients:
+    @each_installation
+    @pytest.mark.parametrize("way", ["http", "command", "socket"])
+    async def test_a_request_for_both_roles_keeps_its_id_until_it_is_approved(
+        self, house: Stack, first: Operator, clients: tuple[Profile, Profile], way: str
+    ) -> None:
+        cli, node = Visitor(house, clients[0]), Visitor(house, clients[1])
+        node.key = cli.key
+        await cli.waits(house.gateways[0])
+        request_id = await node.waits(house.gateways[1])
+        for _ in range(2):
+            for gateway in house.gateways:
+                assert await cli.waits(gateway) == request_id
+                assert await node.waits(gateway) == request_id
+
+        request = await waiting(first, cli.device_id)
+        assert (request["requestId"], request["roles"]) == (request_id, ["operator", "node"])
+        assert request["scopes"] == list(clients[0].scopes or ())
+        shown = [(one["role"], one["clientId"]) for one in request["identities"]]
+        assert shown == [("node", "node-host"), ("operator", "cli")]
+        assert request["identities"][0]["displayName"] == request["displayName"] == "box"
+
+        await approved_by(way, house, first, request_id)
+        for gateway in house.gateways:
+            await cli.visits(gateway)
+            await node.visits(gateway)
+        assert await first.audit(cli.device_id) == ["requested", "requested", "approved"]
+
+    @each_installation
+    async def test_an_upgrade_of_a_paired_device_keeps_its_id(
+        self, house: Stack, first: Operator, clients: tuple[Profile, Profile]
+    ) -> None:
+        cli = await pair(house, clients[0].asking("operator.read"))
+        node = replace(cli, profile=clients[1])
+        wider = cli.asking("operator.read", "operator.approvals")
+        await node.waits(house.gateways[0])
+        request_id = await wider.waits(house.gateways[1])
+        for gateway in house.gateways:
+            assert await node.waits(gateway) == request_id
+            assert await wider.waits(gateway) == request_id
+            await cli.visits(gateway)
+        (await first.approve(request_id)).ok()
+        await node.visits(house.gateways[0])
+        await wider.visits(house.gateways[1])
+
+
+class TestUpdates:
+    @pytest.mark.parametrize("protocol", [4, 3])
+    async def test_a_new_version_of_its_system_needs_no_approval_and_is_shown(
+        self, house: Stack, callers: Callers, protocol: int
+    ) -> None:
+        phone = await pair(house, speaking(PHONE, protocol))
+        before = state(house, phone.device_id)
+        phone.profile = replace(phone.profile, platform="iOS 26.5.0")
+        await phone.visits(house.gateways[1])
+        await phone.visits(house.gateways[0], with_gateway_token=False)
+        assert state(house, phone.device_id) == before, "it is no change"
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[1])
+        shown = await listed_so(
+            caller, phone.device_id, lambda one: one["platform"] == "iOS 26.5.0", "its version"
+        )
+        assert (shown["clientId"], shown["deviceFamily"]) == ("openclaw-ios", "iPhone")
+        async with Operator(house, house.approvals[1]) as second:
+            one = (await second.call("GET", f"devices/{phone.device_id}")).ok()
+        assert one["platform"] == "iOS 26.5.0"
+
+    @pytest.mark.parametrize("protocol", [4, 3])
+    @pytest.mark.parametrize(
+        ("before", "now"),
+        [
+            (PHONE, replace(PHONE, platform="iOS 26.5.0", device_family="iPad")),
+            (PHONE, replace(PHONE, platform="Android 16")),
+            (CLI, replace(CLI, platform="darwin")),
+        ],
+        ids=["family", "system", "cli"],
+    )
+    async def test_another_system_or_family_does(
+        self, house: Stack, before: Profile, now: Profile, protocol: int
+    ) -> None:
+        visitor = await pair(house, speaking(before, protocol))
+        visitor.profile = speaking(now, protocol)
+        refused = await visitor.refused(house.gateways[1])
+        assert refused.details["reason"] == "metadata-upgrade"
+
+    @pytest.mark.parametrize(("before", "after"), [("darwin", "macos"), ("windows", "win32")])
+    @pytest.mark.parametrize("profile", [NODE_HOST, NODE_HOST_3], ids="43")
+    async def test_names_of_one_runtime_are_the_same(
+        self, house: Stack, profile: Profile, before: str, after: str
+    ) -> None:
+        named = replace(profile, platform=before, device_family=None)
+        node = await pair(house, named)
+        node.profile = replace(named, platform=after)
+        await node.visits(house.gateways[1])
+
+
+class TestWhatWasShown:
+    @both_protocols
+    async def test_a_request_that_shows_something_else_has_another_id(
+        self, house: Stack, first: Operator, profile: Profile
+    ) -> None:
+        visitor = Visitor(house, replace(profile, display_name="Kitchen Mac"))
+        old = await visitor.waits(house.gateways[0])
+        shown = await waiting(first, visitor.device_id)
+        visitor.profile = replace(
+            visitor.profile, display_name="Other", platform="darwin", client_id="openclaw-tui"
+        )
+        new = await visitor.waits(house.gateways[1])
+        assert new != old == shown["requestId"]
+        reply = await first.approve(old)
+        assert (reply.status, reply.body["successorRequestId"]) == (409, new)
+        again = await waiting(first, visitor.device_id)
+        assert [one["displayName"] for one in again["identities"]] == ["Other", "Kitchen Mac"]
+        approved = (await first.approve(new)).ok()["device"]
+        assert approved["identities"] == again["identities"]
+
+    async def test_a_device_that_flips_its_name_can_be_approved_and_fills_no_log(
+        self, house: Stack, first: Operator
+    ) -> None:
+        visitor = Visitor(house)
+        ids = []
+        for number in range(12):
+            visitor.profile = replace(CLI, display_name=f"name {number}")
+            ids.append(await visitor.waits(house.gateways[number % 2]))
+        assert ids[3:] == [ids[-1]] * 9
+        assert await first.audit(visitor.device_id) == ["requested"] * 4
+        shown = await waiting(first, visitor.device_id)
+        assert shown["requestId"] == ids[-1]
+        device = (await first.approve(ids[-1])).ok()["device"]
+        assert device["displayName"] == shown["displayName"] == "name 3"
+        await visitor.visits(house.gateways[0])
+
+
+class TestNames:
+    @both_protocols
+    async def test_a_name_that_changes_at_each_connect_commits_nothing_and_is_shown(
+        self, house: Stack, first: Operator, callers: Callers, profile: Profile
+    ) -> None:
+        visitor = await pair(house, replace(profile, display_name="name 0"))
+        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
+        before = state(house, visitor.device_id)
+        audit = await first.audit(visitor.device_id)
+        for number in range(1, 7):
+            visitor.profile = replace(profile, display_name=f"name {number}")
+            how = {"with_gateway_token": number % 3 > 0}
+            await visitor.visits(house.gateways[number % 2], **how)
+        await listed_so(
+            caller, visitor.device_id, lambda one: one["displayName"] == "name 6", "its last name"
+        )
+        assert state(house, visitor.device_id) == before
+        assert await first.audit(visitor.device_id) == audit
+        one = (await first.call("GET", f"devices/{visitor.device_id}")).ok()
+        assert one["displayName"] == "name 6"
+        listed = await Terminal(house).run("devices", "list")
+        assert "name 6" in listed.out

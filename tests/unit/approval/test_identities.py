@@ -1,0 +1,276 @@
+"""What a device may change about itself without a person, and what a request shows of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.approval import policy
+from services.approval.identities import APPROVED_LIMIT, ASKING_LIMIT, as_seen
+from services.approval.records import Sighting
+from tests.unit.approval.desk import TTL_MS, Desk
+from tests.unit.approval.wishes import CLI, CLIENTS, IOS_APP, NAMES, NODE_HOST, PLATFORMS
+
+READ, ADMIN = "operator.read", "operator.admin"
+MAC_APP, ANDROID_APP = ("openclaw-macos", "ui"), ("openclaw-android", "ui")
+WATCH_APP = ("openclaw-watchos", "ui")
+
+
+def claim(client: tuple[str, str], platform: str, family: str = "", name: str = "") -> Any:
+    """Return what a device says of itself, as Desk takes it."""
+    return {"client": client, "platform": platform, "family": family, "name": name}
+
+
+class TestOfAPairedDevice:
+    @pytest.mark.parametrize(
+        ("approved", "now"),
+        [
+            (claim(IOS_APP, "iOS 26.4.2", "iPhone"), claim(IOS_APP, "iOS 26.5.0", "iPhone")),
+            (claim(IOS_APP, "iOS 26.4.2", "iPhone"), claim(IOS_APP, " ios 9", "iPHONE ")),
+            (claim(IOS_APP, "iOS 18", "iPad"), claim(IOS_APP, "iPadOS 26.5", "iPad")),
+            (
+                claim(ANDROID_APP, "Android 15", "Android"),
+                claim(ANDROID_APP, "Android 16", "Android"),
+            ),
+            (
+                claim(ANDROID_APP, "Android 16", "Android"),
+                claim(ANDROID_APP, "Android 15", "Android"),
+            ),
+            (
+                claim(WATCH_APP, "watchOS 26.0", "Watch"),
+                claim(WATCH_APP, "watchOS 26.0.1", "Watch"),
+            ),
+            (claim(MAC_APP, "macOS 15.4", "Mac"), claim(MAC_APP, "macOS 26", "Mac")),
+            (claim(MAC_APP, "darwin", "Mac"), claim(MAC_APP, "macOS 26.1", "Mac")),
+            (claim(NODE_HOST, "darwin", "Mac"), claim(NODE_HOST, "macos", "Mac")),
+            (claim(NODE_HOST, "macos", "Mac"), claim(NODE_HOST, "darwin")),
+            (claim(NODE_HOST, "win32"), claim(NODE_HOST, "windows", "Windows")),
+            (claim(NODE_HOST, "Windows", "windows"), claim(NODE_HOST, "win32")),
+            (claim(NODE_HOST, "linux", "Linux"), claim(NODE_HOST, "linux")),
+            (claim(CLI, "darwin"), claim(CLI, "macos", "Mac")),
+            (claim(CLI, "win32"), claim(CLI, "windows", "Windows")),
+            (claim(MAC_APP, "macOS 15.4", "Mac"), claim(NODE_HOST, "darwin")),
+        ],
+    )
+    def test_an_update_or_an_equal_name_needs_no_approval(
+        self, approved: dict[str, Any], now: dict[str, Any]
+    ) -> None:
+        desk = Desk()
+        desk.pair(READ, **approved)
+        assert desk.admit(READ, **now).changed is None
+
+    @pytest.mark.parametrize(
+        ("approved", "now"),
+        [
+            (claim(CLI, "linux", "Linux"), claim(CLI, "darwin", "Linux")),
+            (claim(CLI, "linux"), claim(CLI, "darwin")),
+            (claim(CLI, "linux 6.1"), claim(CLI, "linux 6.2")),
+            (claim(CLI, "darwin", "Mac"), claim(CLI, "macos", "Mac")),
+            (claim(CLI, "darwin"), claim(CLI, "macos", "Windows")),
+            (claim(CLI, "macos"), claim(CLI, "darwin")),
+            (claim(CLI, "linux", "Linux"), claim(CLI, "linux")),
+            (claim(IOS_APP, "iOS 26.4.2", "iPhone"), claim(IOS_APP, "iOS 26.5.0", "iPad")),
+            (claim(IOS_APP, "iOS 26.4.2", "iPhone"), claim(IOS_APP, "iOS 26.5.0")),
+            (claim(IOS_APP, "iOS 26.4.2", "iPhone"), claim(IOS_APP, "Android 16", "iPhone")),
+            (claim(IOS_APP, "iOS 26.4.2", "iPhone"), claim(IOS_APP, "iOSlike 26", "iPhone")),
+            (claim(IOS_APP, "iOS 26.4.2", "iPhone"), claim(IOS_APP, "", "iPhone")),
+            (claim(IOS_APP, "iOS 26.4.2", "iPhone"), claim(CLI, "iOS 26.5.0", "iPhone")),
+            (claim(CLI, "iOS 26.4.2", "iPhone"), claim(IOS_APP, "iOS 26.5.0", "iPhone")),
+            (claim(IOS_APP, "Android 15"), claim(ANDROID_APP, "Android 16")),
+            (claim(WATCH_APP, "watchOS 26"), claim(WATCH_APP, "watchOS 26 beta")),
+            (claim(MAC_APP, "macOS 26"), claim(MAC_APP, "darwin")),
+            (claim(MAC_APP, "linux"), claim(MAC_APP, "macOS 26.1")),
+            (claim(NODE_HOST, "linux", "Linux"), claim(NODE_HOST, "darwin")),
+            (claim(NODE_HOST, "linux", "Linux"), claim(NODE_HOST, "linux", "Mac")),
+            (claim(NODE_HOST, "darwin"), claim(NODE_HOST, "windows")),
+            (claim(("node-host", "cli"), "darwin"), claim(("node-host", "cli"), "macos")),
+            (claim(MAC_APP, "macOS 15.4", "Mac"), claim(NODE_HOST, "linux", "Mac")),
+        ],
+    )
+    def test_another_system_or_family_does(
+        self, approved: dict[str, Any], now: dict[str, Any]
+    ) -> None:
+        desk = Desk()
+        desk.pair(READ, **approved)
+        assert desk.ask(READ, **now).reason == "metadata-upgrade"
+
+    def test_each_client_is_held_against_what_was_approved_for_it(self) -> None:
+        desk = Desk()
+        desk.pair(READ, **claim(CLI, "linux", "Linux"))
+        desk.ask(role="node", **claim(NODE_HOST, "darwin", "Mac"))
+        desk.approve()
+        desk.admit(READ, **claim(CLI, "linux", "Linux"))
+        desk.admit(role="node", **claim(NODE_HOST, "macos", "Mac"))
+        assert desk.ask(READ, **claim(CLI, "darwin", "Mac")).reason == "metadata-upgrade"
+        desk.approve()
+        desk.admit(READ, **claim(CLI, "darwin", "Mac"))
+        assert desk.ask(READ, **claim(CLI, "linux", "Linux")).reason == "metadata-upgrade"
+
+    def test_another_client_in_the_role_is_held_against_all_of_that_role(self) -> None:
+        desk = Desk()
+        desk.pair(READ, **claim(CLI, "linux", "Linux"))
+        desk.ask(role="node", **claim(NODE_HOST, "darwin", "Mac"))
+        desk.approve()
+        tui = ("openclaw-tui", "ui")
+        desk.admit(READ, **claim(tui, "linux", "Linux"))
+        assert desk.ask(READ, **claim(tui, "darwin", "Mac")).reason == "metadata-upgrade"
+
+    def test_so_many_are_held_and_the_oldest_go(self) -> None:
+        desk = Desk()
+        for number in range(APPROVED_LIMIT + 3):
+            desk.ask(ADMIN, **claim(("cli", f"mode{number}"), f"system {number}"))
+            desk.approve()
+        held = [one.platform for one in desk.pairing.identities]
+        assert held == [f"system {number}" for number in range(APPROVED_LIMIT + 2, 2, -1)]
+
+
+class TestOfARequest:
+    def test_roles_of_two_clients_alternate_under_one_id(self) -> None:
+        """The command line and the node host of one installation share a key."""
+        desk = Desk()
+        cli = {"role": "operator", **claim(CLI, "linux", "Linux")}
+        node = {"role": "node", **claim(NODE_HOST, "linux", "Linux", "box")}
+        first = desk.ask(READ, **cli).pending
+        both = desk.ask(**node).pending
+        assert both.request_id != first.request_id
+        for _ in range(3):
+            desk.now_ms += policy.REFRESH_LEAST_MS
+            for asked in (desk.ask(READ, **cli), desk.ask(**node)):
+                assert (asked.kind, asked.pending.request_id) == ("", both.request_id)
+        assert (both.roles, both.scopes) == (("operator", "node"), (READ,))
+        assert [(one.role, one.client_id, one.display_name) for one in both.identities] == [
+            ("node", "node-host", "box"),
+            ("operator", "cli", ""),
+        ]
+        desk.approve()
+        desk.admit(READ, **cli)
+        desk.admit(**node)
+
+    def test_scopes_and_roles_of_a_paired_device_alternate_under_one_id(self) -> None:
+        desk = Desk()
+        desk.pair(READ)
+        desk.ask(role="node", client=NODE_HOST)
+        last = desk.ask(ADMIN).pending.request_id
+        for _ in range(2):
+            desk.now_ms += policy.REFRESH_LEAST_MS
+            assert desk.ask(role="node", client=NODE_HOST).pending.request_id == last
+            assert desk.ask(ADMIN).pending.request_id == last
+            desk.admit(READ)
+        desk.now_ms += TTL_MS
+        assert desk.ask(role="node", client=NODE_HOST).pending.roles == ("node",)
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"name": "Other"}, {"platform": "darwin"}, {"family": "Mac"}, {"client": NODE_HOST}],
+    )
+    def test_what_is_shown_changes_under_another_id_alone(self, change: dict[str, Any]) -> None:
+        desk = Desk()
+        first = desk.ask(READ, name="Kitchen").pending
+        desk.now_ms += policy.REFRESH_LEAST_MS
+        asked = desk.ask(READ, **({"name": "Kitchen"} | change))
+        assert (asked.kind, asked.superseded) == ("requested", first.request_id)
+        assert asked.pending.others == first.identities, "both are shown, and both approved"
+        for same in (change, {}):
+            again = desk.ask(READ, **({"name": "Kitchen"} | same))
+            assert (again.pending, again.changed) == (asked.pending, None)
+
+    @pytest.mark.parametrize(
+        ("shown", "now"),
+        [
+            (claim(IOS_APP, "iOS 26.4.2", "iPhone"), claim(IOS_APP, "iOS 26.5.0", "iPhone")),
+            (claim(NODE_HOST, "darwin"), claim(NODE_HOST, "macos", "Mac")),
+            (claim(CLI, "linux", "Linux", "Kitchen"), claim(CLI, " Linux", "linux")),
+        ],
+    )
+    def test_an_update_or_a_name_left_out_keeps_the_id(
+        self, shown: dict[str, Any], now: dict[str, Any]
+    ) -> None:
+        desk = Desk()
+        first = desk.ask(READ, **shown).pending
+        assert desk.ask(READ, **now).pending == first
+        desk.approve()
+        desk.admit(READ, **now)
+
+    def test_a_name_left_out_is_kept_when_more_is_asked(self) -> None:
+        desk = Desk()
+        desk.ask(READ, name="Kitchen")
+        wider = desk.ask(ADMIN).pending
+        assert [one.display_name for one in wider.identities] == ["Kitchen"]
+
+    def test_a_device_that_flips_its_name_can_be_approved(self) -> None:
+        desk = Desk()
+        asked = [desk.ask(READ, name=f"name {number}") for number in range(50)]
+        ids = [one.pending.request_id for one in asked]
+        assert len(set(ids)) == ASKING_LIMIT
+        assert ids[ASKING_LIMIT - 1 :] == [ids[-1]] * (51 - ASKING_LIMIT)
+        shown = [one.display_name for one in asked[-1].pending.identities]
+        assert shown == [f"name {number}" for number in range(ASKING_LIMIT - 1, -1, -1)]
+        desk.approve()
+        assert [one.display_name for one in desk.pairing.identities] == shown[:1]
+
+    @given(
+        asked=st.lists(
+            st.tuples(
+                st.sampled_from(("operator", "node")),
+                st.sampled_from(CLIENTS),
+                st.sampled_from(PLATFORMS),
+                st.sampled_from(NAMES),
+            ),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    def test_whatever_alternates_comes_to_rest_at_one_id(
+        self, asked: list[tuple[str, tuple[str, str], str, str]]
+    ) -> None:
+        """Once everything was asked once, nothing that is asked again is a new request."""
+        desk = Desk()
+
+        def once() -> set[str]:
+            return {
+                desk.ask(role=role, client=client, platform=platform, name=name).pending.request_id
+                for role, client, platform, name in asked
+            }
+
+        once()
+        before = desk.record
+        assert len(once()) == 1
+        assert desk.record == before
+
+
+class TestAsSeen:
+    @pytest.fixture
+    def desk(self) -> Desk:
+        desk = Desk()
+        desk.pair(READ, **claim(IOS_APP, "iOS 26.4.2", "iPhone", "Phone"))
+        return desk
+
+    def test_the_name_and_the_version_that_it_came_with_last(self, desk: Desk) -> None:
+        at = desk.now_ms + 5
+        platforms = {"openclaw-ios": "iOS 26.5.0"}
+        about = as_seen(desk.pairing, Sighting(at, "connect", "", {}, "Pocket", at, platforms, at))
+        assert (about.display_name, about.platform) == ("Pocket", "iOS 26.5.0")
+        assert (about.device_family, about.client_id) == ("iPhone", "openclaw-ios")
+
+    @pytest.mark.parametrize(
+        "platforms", [{"openclaw-ios": "Android"}, {"openclaw-macos": "iOS 1"}]
+    )
+    def test_nothing_but_its_own_system(self, desk: Desk, platforms: dict[str, str]) -> None:
+        at = desk.now_ms + 5
+        seen = Sighting(at, "connect", "", {}, "", 0, platforms, at)
+        assert as_seen(desk.pairing, seen) is desk.pairing.metadata
+
+    def test_the_name_from_before_where_none_was_approved(self, desk: Desk) -> None:
+        seen = Sighting(desk.now_ms + 5, "connect", "", {}, "Phone", desk.now_ms + 5)
+        desk.now_ms += 10
+        desk.pair(ADMIN, **claim(IOS_APP, "iOS 26.4.2", "iPhone"))
+        assert as_seen(desk.pairing, seen).display_name == "Phone"
+
+    def test_nothing_from_before_it_was_approved(self, desk: Desk) -> None:
+        at = desk.now_ms - 1
+        platforms = {"openclaw-ios": "iOS 9"}
+        seen = Sighting(at + 5, "connect", "", {}, "Old", at, platforms, at)
+        assert as_seen(desk.pairing, seen) is desk.pairing.metadata
