@@ -91,7 +91,7 @@ def finds_device(search: str, device_id: str, pairing: Pairing) -> bool:
         about.platform,
         about.device_family,
         about.address,
-        *_words(pairing.others),
+        *_claims(pairing.others),
         *pairing.roles,
         *pairing.scopes,
     )
@@ -111,13 +111,13 @@ def finds_request(search: str, device_id: str, pending: Pending, label: str) -> 
         about.device_family,
         about.address,
         pending.limit_key,
-        *_words(pending.others),
+        *_claims(pending.others),
         *pending.roles,
         *pending.scopes,
     )
 
 
-def _words(identities: tuple[Identity, ...]) -> Iterator[str]:
+def _claims(identities: tuple[Identity, ...]) -> Iterator[str]:
     for one in identities:
         yield from (one.display_name, one.client_id, one.platform, one.device_family)
 

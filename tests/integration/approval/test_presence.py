@@ -298,6 +298,7 @@ class TestSeen:
         await east.beat(seen=[seen("Pocket", "iOS 26.5")])
         one = await shown(operator, device)
         assert (one["displayName"], one["platform"]) == ("Pocket", "iOS 26.5")
+        assert (await operator.get("/v1/devices?q=pocket+26.5")).ok()["total"] == 1
         late, unnamed = seen("Old", "iOS 26.4", 60_000), seen("", "", app="")
         await east.beat(seen=[late, unnamed, seen("", "linux", app="cli")])
         assert (await shown(operator, device)).items() >= {

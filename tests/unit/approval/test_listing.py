@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.approval.listing import (
@@ -17,7 +18,7 @@ from services.approval.listing import (
     read_position,
     write_position,
 )
-from services.approval.records import Metadata, Pairing, Pending
+from services.approval.records import Identity, Metadata, Pairing, Pending
 
 WANTED = WantedRequests(limit=100)
 
@@ -121,3 +122,12 @@ class TestSearch:
         assert finds_device("operator.admin eb6", "eb62", pairing)
         assert finds_device("garage", "eb62", labelled)
         assert not finds_device("garage", "eb62", pairing)
+
+    def test_a_device_is_found_by_all_that_it_says_it_is(self) -> None:
+        about = Metadata("cli", "cli", "linux")
+        others = (Identity("node", "node-host", "node", "darwin", "Mac", "box"),)
+        pairing = Pairing(about, "operator", ("operator",), (), {}, 0, 0, others=others)
+        assert finds_device("box darwin cli", "eb62", pairing)
+        device_id, asked, label = request(1, display_name="Kitchen")
+        asked = msgspec.structs.replace(asked, others=others)
+        assert listed([(device_id, asked, label)], search="kitchen node-host") == ["r1"]
