@@ -12,7 +12,7 @@ from services.approval import objects
 from services.approval.authority import OPERATOR
 from services.approval.keeping import Part
 from services.approval.listing import PART_LIMIT, Wanted, WantedRequests, read_position
-from services.approval.readings import PairedPart
+from services.approval.readings import PairedPart, WantedRefusals
 from services.approval.refusal_shapes import OfDevice, refusal_object, with_refusals
 
 if TYPE_CHECKING:
@@ -141,7 +141,8 @@ class Calls:
     async def _refusals(self, call: Call) -> objects.RecentRefusals:
         query: RefusalsQuery = call.query
         device_id = "" if query.device_id is UNSET else query.device_id
-        found = await self._registry.refusals(OPERATOR, device_id, query.limit)
+        wanted = WantedRefusals(query.limit, device_id, only_unknown=query.of == "unknown")
+        found = await self._registry.refusals(OPERATOR, wanted)
         return objects.RecentRefusals(
             [refusal_object(one.entry, one.seen.at if one.seen else 0) for one in found]
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -191,6 +191,10 @@ class RefusalsQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, 
         ]
         | UnsetType
     ) = UNSET
+    of: Annotated[
+        Literal["all", "unknown"],
+        Meta(description="`unknown`: only clients that are neither paired nor wait."),
+    ] = "all"
     limit: Annotated[int, Meta(ge=1, le=200, description="At most so many.")] = 50
 
 

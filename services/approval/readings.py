@@ -93,6 +93,15 @@ class PairedPart:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedRefusals:
+    """Which refusals: of one device if it is given, or only of clients that are not known."""
+
+    limit: int
+    device_id: str = ""
+    only_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """Attempts that were turned away, and when their device was last admitted."""
 
@@ -227,15 +236,15 @@ class Readings:
             raise NotAllowed
         return await self._store.audit(after, limit)
 
-    async def refusals(self, caller: Caller, device_id: str, limit: int) -> list[Refused]:
-        """Return who was turned away lately, newest first, of one device if it is given.
-
-        For operators only.
-        """
+    async def refusals(self, caller: Caller, wanted: WantedRefusals) -> list[Refused]:
+        """Return who was turned away lately, newest first; for operators only."""
         if not caller.is_admin:
             raise NotAllowed
         kept = self._store.refusals
-        entries = await (kept.of_device(device_id, limit) if device_id else kept.recent(limit))
+        if wanted.device_id:
+            entries = await kept.of_device(wanted.device_id, wanted.limit)
+        else:
+            entries = await kept.recent(wanted.limit, only_unknown=wanted.only_unknown)
         named = list({one.device for one in entries if one.device})
         seen = dict(zip(named, await self._store.presence.sightings(named), strict=True))
         return [Refused(one, seen.get(one.device)) for one in entries]

@@ -132,8 +132,10 @@ class Refusals:
         rows = [one for one in await self._rows(ADDRESSES_LIMIT) if one.device == device_id]
         return _newest([*_entries(known), *rows], limit)
 
-    async def recent(self, limit: int) -> list[Entry]:
-        """Return the newest refusals of everybody."""
+    async def recent(self, limit: int, *, only_unknown: bool = False) -> list[Entry]:
+        """Return the newest refusals, of everybody or of who is neither paired nor waits."""
+        if only_unknown:
+            return (await self._unknown(await self._rows(ADDRESSES_LIMIT)))[:limit]
         async with reaching_redis():
             members = await self._client.zrange(REFUSED, 0, limit - 1, desc=True)
         known = await self.of_devices([member.decode() for member in members])
@@ -144,6 +146,24 @@ class Refusals:
         """Return how often gateways have reported refusals."""
         async with reaching_redis():
             return int(await self._client.get(REFUSALS_VERSION) or 0)
+
+    async def _unknown(self, rows: list[Entry]) -> list[Entry]:
+        """Return the newest of these rows, without those whose device has become known since."""
+        newest = _newest(rows, len(rows))
+        named = sorted({one.device for one in newest if one.device})
+        if not named:
+            return newest
+        async with reaching_redis():
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.zmscore(PAIRED, named)
+            pipeline.zmscore(PENDING, named)
+            paired, pending = await pipeline.execute()
+        known = {
+            device
+            for device, *scores in zip(named, paired, pending, strict=True)
+            if any(score is not None for score in scores)
+        }
+        return [one for one in newest if one.device not in known]
 
     async def _rows(self, addresses: int) -> list[Entry]:
         """Return the rows of so many addresses, those that were refused last."""

@@ -12,6 +12,7 @@ from services.approval.authority import OPERATOR
 from services.approval.errors import NotAllowed
 from services.approval.keys import REFUSED, refused_key
 from services.approval.questions import Questions
+from services.approval.readings import WantedRefusals
 from services.approval.refusals import (
     ADDRESSES_LIMIT,
     APART_MS,
@@ -217,6 +218,18 @@ class TestWhatIsShown:
         await tell(here, report(device.device_id, "device-token-mismatch", number=2))
         assert [one["reason"] for one in await listed(operator)] == ["device-token-mismatch"]
 
+    async def test_of_clients_that_are_neither_paired_nor_wait(
+        self, here: Replica, operator: Operator, paired: str
+    ) -> None:
+        waiting = Device.new()
+        await tell(here, report(waiting.device_id, age_ms=1_000), report(device_id(1)), report(""))
+        await here.request(waiting.asks())
+        await tell(here, report(paired), report(waiting.device_id, "not-paired", number=2))
+        assert len(await listed(operator)) == 4
+        shown = await listed(operator, "?of=unknown")
+        assert {one.get("deviceId", "") for one in shown} == {device_id(1), ""}
+        assert len(await listed(operator, "?of=unknown&limit=1")) == 1
+
     async def test_it_is_forgotten_with_the_device(
         self, here: Replica, operator: Operator, paired: str
     ) -> None:
@@ -227,7 +240,7 @@ class TestWhatIsShown:
     async def test_only_operators_read_it(self, here: Replica, paired: str) -> None:
         caller = device_token(Device.new())
         for reading in (
-            here.registry.refusals(caller, "", 1),
+            here.registry.refusals(caller, WantedRefusals(1)),
             here.registry.refusals_of(caller, [paired]),
         ):
             with pytest.raises(NotAllowed):
