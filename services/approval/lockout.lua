@@ -7,7 +7,9 @@
 --       8 the address, as it stands in the index  9 1 if a right secret came beside the wrong ones
 --       10.. for each class: its name, how many values, and the digests of these
 --
--- The guard is a msgpack map: class -> {failures, since ms, locked until ms}. A value that is still
+-- The guard is a msgpack map: class -> {failures, since ms, locked until ms}. The wrong values are
+-- 16 digits, other ones after each change of the guard, then a msgpack map: class -> digest -> when
+-- it came last. A value that is still
 -- remembered is no failure: whoever brings it has been told already that it is wrong. All new values
 -- of an attempt must fit in what is left before the lock; if they do not, the attempt is answered by
 -- the lock, none of them is remembered, and a right one beside them is not told apart. A class that
@@ -45,25 +47,29 @@ end
 if open == 0 then return first_lock() end
 if not_after > 0 and now > not_after then return -1 end
 
-local function keep_guard()
+local stored = redis.call('GET', KEYS[2])
+local version = stored and tonumber(string.sub(stored, 1, 16)) + 1 or now * 1000
+local wrong = stored and cmsgpack.unpack(string.sub(stored, 17)) or {}
+
+local function keep()
   if next(guard) then
     redis.call('SET', KEYS[1], cmsgpack.pack(guard), 'PX', window + lock)
   else
     redis.call('DEL', KEYS[1])
   end
+  local values = next(wrong) and cmsgpack.pack(wrong) or '\128'
+  redis.call('SET', KEYS[2], string.format('%016.0f', version) .. values, 'PX', remembered)
 end
 
 if ARGV[1] == 'clear' then
   for _, attempt in ipairs(attempts) do
     if attempt.left == 0 then guard[attempt.class] = nil end
   end
-  keep_guard()
+  keep()
   return first_lock()
 end
 
-packed = redis.call('GET', KEYS[2])
-local wrong = packed and cmsgpack.unpack(packed) or {}
-local counted, noted, locks = false, false, false
+local changed, locks = false, false
 
 for _, attempt in ipairs(attempts) do
   if attempt.left == 0 then
@@ -75,11 +81,11 @@ for _, attempt in ipairs(attempts) do
         fresh[#fresh + 1] = value
       elseif now - last >= window then
         known[value] = now
-        noted = true
+        changed = true
       end
     end
     if #fresh > 0 then
-      counted = true
+      changed = true
       local entry = guard[class]
       if not entry or now - entry[2] >= window then entry = {0, now, 0} end
       if entry[1] + #fresh + beside > most then
@@ -88,7 +94,6 @@ for _, attempt in ipairs(attempts) do
       else
         for _, value in ipairs(fresh) do known[value] = now end
         wrong[class] = known
-        noted = true
         entry[1] = entry[1] + #fresh
         if entry[1] >= most then entry = {entry[1], now, now + lock} end
       end
@@ -101,7 +106,7 @@ for _, attempt in ipairs(attempts) do
   end
 end
 
-if noted then
+if changed then
   for class, known in pairs(wrong) do
     local kept = {}
     for value, last in pairs(known) do
@@ -115,9 +120,8 @@ if noted then
     for i = 1, math.min(#kept, capacity) do left[kept[i][2]] = kept[i][1] end
     wrong[class] = next(left) and left or nil
   end
-  redis.call('SET', KEYS[2], cmsgpack.pack(wrong), 'PX', remembered)
+  keep()
 end
-if counted then keep_guard() end
 if locks then
   redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
   redis.call('PEXPIRE', KEYS[3], lock)

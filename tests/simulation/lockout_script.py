@@ -46,6 +46,9 @@ class LockoutScript:
         self._address = to_text(args[7])
         self._beside = int(args[8])
         self._guard: dict[str, Entry] = _unpack(data.texts.get(keys[0], _EMPTY))
+        stored = data.texts.get(keys[1])
+        self._version = int(stored[:16]) + 1 if stored else now_ms * 1000
+        self._wrong: dict[str, dict[str, int]] = _unpack(stored[16:] if stored else _EMPTY)
         self._attempts = self._read([to_text(word) for word in args[9:]])
 
     def run(self) -> int:
@@ -58,7 +61,7 @@ class LockoutScript:
         if self._clears:
             for attempt in unlocked:
                 self._guard.pop(attempt.name, None)
-            self._keep_guard()
+            self._keep()
         else:
             self._count(unlocked)
         return self._first_lock()
@@ -76,30 +79,25 @@ class LockoutScript:
         return next((attempt.left for attempt in self._attempts if attempt.left), 0)
 
     def _count(self, unlocked: list[_Attempt]) -> None:
-        wrong: dict[str, dict[str, int]] = _unpack(self._data.texts.get(self._keys[1], _EMPTY))
-        noted = counted = locks = False
+        changed = locks = False
         for attempt in unlocked:
-            known = wrong.get(attempt.name, {})
+            known = self._wrong.get(attempt.name, {})
             fresh, refreshed = self._fresh(attempt, known)
-            noted |= refreshed
+            changed |= refreshed or bool(fresh)
             if not fresh:
                 continue
-            counted = True
             entry = self._failed(attempt, len(fresh))
             if not attempt.left:
                 known.update(dict.fromkeys(fresh, self._now))
-                wrong[attempt.name] = known
-                noted = True
+                self._wrong[attempt.name] = known
             self._guard[attempt.name] = entry
             if entry[2] > self._now:
                 locks = True
                 self._data.add(self._keys[2], entry[2], f"{attempt.name} {self._address}")
-        if noted:
-            kept = {name: self._kept(known) for name, known in wrong.items()}
-            kept = {name: known for name, known in kept.items() if known}
-            self._data.set(self._keys[1], _pack(kept), self._now + self._remembered)
-        if counted:
-            self._keep_guard()
+        if changed:
+            kept = {name: self._kept(known) for name, known in self._wrong.items()}
+            self._wrong = {name: known for name, known in kept.items() if known}
+            self._keep()
         if locks:
             self._data.take_up_to(self._keys[2], self._now)
             self._data.expire(self._keys[2], self._now + self._lock)
@@ -135,9 +133,11 @@ class LockoutScript:
         ]
         return {value: last for last, value in sorted(recent, reverse=True)[: self._capacity]}
 
-    def _keep_guard(self) -> None:
+    def _keep(self) -> None:
         if self._guard:
             expires = self._now + self._window + self._lock
             self._data.set(self._keys[0], _pack(self._guard), expires)
         else:
             self._data.delete(self._keys[0])
+        values = b"%016d" % self._version + _pack(self._wrong)
+        self._data.set(self._keys[1], values, self._now + self._remembered)

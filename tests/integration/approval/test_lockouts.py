@@ -100,15 +100,17 @@ class Counter:
             name: {value: last - milliseconds for value, last in values.items()}
             for name, values in (await self.remembered()).items()
         }
-        await self._keep(wrong_values_key(self._address), known)
+        if known:
+            await self._keep(wrong_values_key(self._address), known, b"1" * 16)
 
     async def remembered(self) -> dict[str, dict[str, int]]:
         """Return the wrong values that are remembered, by class."""
         value = await self._store._client.get(wrong_values_key(self._address))
-        return msgspec.msgpack.decode(value) if value else {}
+        return msgspec.msgpack.decode(value[16:]) if value else {}
 
-    async def _keep(self, key: str, value: Any) -> None:
-        await self._store._client.set(key, msgspec.msgpack.encode(value), keepttl=True)
+    async def _keep(self, key: str, value: Any, version: bytes = b"") -> None:
+        encoded = version + msgspec.msgpack.encode(value)
+        await self._store._client.set(key, encoded, keepttl=True)
 
 
 @pytest.fixture
