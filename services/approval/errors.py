@@ -6,6 +6,7 @@ RegistryError
 ├── UnknownRequest        no such request id, now or in the last day
 ├── RequestOver           the request has ended: `state` says how, `successor` what replaced it
 ├── GrantsAdmin           approving would give operator.admin, and that was not agreed to
+├── UnknownLockout        no lock-out of that kind of secret runs for that address
 ├── UnknownDevice         no paired device of that id
 ├── UnknownRole           the device holds no token of that role
 ├── InvalidLabel          a label that is blank or too long
@@ -50,6 +51,10 @@ class RequestOver(RegistryError):
 
 class GrantsAdmin(RegistryError):
     """Approving the request would give operator.admin, which the caller did not agree to."""
+
+
+class UnknownLockout(RegistryError):
+    """No lock-out of that kind of secret runs for that address."""
 
 
 class UnknownDevice(RegistryError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from services.approval import objects
+from services.approval import lockout_objects, objects
 from services.approval.authority import OPERATOR
 from services.approval.keeping import Part
 from services.approval.listing import PART_LIMIT, Wanted, WantedRequests, read_position
@@ -59,6 +59,8 @@ class Calls:
             "listReplicas": self._replicas,
             "listRefusals": self._refusals,
             "restorePart": self._restore,
+            "listLockouts": self._list_lockouts,
+            "liftLockout": self._lift_lockout,
         }
 
     async def _list_requests(self, call: Call) -> objects.PendingRequests:
@@ -156,6 +158,15 @@ class Calls:
         query: AuditQuery = call.query
         entries = await self._registry.audit(OPERATOR, query.after, query.limit)
         return objects.AuditPage(entries, entries[-1].id if entries else query.after)
+
+    async def _list_lockouts(self, _call: Call) -> lockout_objects.Lockouts:
+        running = await self._registry.lockouts.running(OPERATOR)
+        return lockout_objects.lockouts_object(running)
+
+    async def _lift_lockout(self, call: Call) -> lockout_objects.LiftedLockout:
+        ids = call.ids
+        lifted = await self._registry.lockouts.lift(OPERATOR, ids.credential, ids.locked_address)
+        return lockout_objects.LiftedLockout(lockout_objects.lockout_object(lifted))
 
     async def _restore(self, call: Call) -> objects.RestoreProgress:
         body: RestorePart = call.body

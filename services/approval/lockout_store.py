@@ -19,6 +19,7 @@ from services.approval.lockouts import (
     WINDOW_MS,
     Guard,
     Lockout,
+    WrongValues,
     parse_member,
 )
 from services.approval.reaching import reaching_redis
@@ -65,18 +66,18 @@ class LockoutStore:
         """
         await self._run("clear", limit_key, dict.fromkeys(classes, ()), False, 0)
 
-    async def held(self, limit_key: str) -> bytes | None:
-        """Return what is held against an address, as it is stored."""
+    async def guarded(self, limit_key: str) -> tuple[Guard, WrongValues]:
+        """Return what is held against an address, and the wrong values that came from it."""
         async with reaching_redis():
-            found: bytes | None = await self._client.get(guard_key(limit_key))
-        return found
+            value, wrong = await self._client.mget(
+                [guard_key(limit_key), wrong_values_key(limit_key)]
+            )
+        return Guard(value), WrongValues(wrong or b"")
 
     async def running(self, now_ms: int, most: int) -> list[Lockout]:
-        """Return the locks that run, at most so many; those that end first come first."""
+        """Return the locks that run, at most so many; those that end last come first."""
         async with reaching_redis():
-            members = await self._client.zrangebyscore(
-                LOCKOUTS, f"({now_ms}", "+inf", start=0, num=most
-            )
+            members = await self._client.zrange(LOCKOUTS, 0, most - 1, desc=True)
         named = [parse_member(member.decode()) for member in members]
         addresses = list(dict.fromkeys(address for _credential, address in named))
         if not addresses:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec.structs import replace
 
+from services.approval.plan import VERSION_CHARACTERS
 from shared.messages import ASKED_ANEW, DEVICE_TOKEN, SHARED_SECRET
 
 if TYPE_CHECKING:
@@ -79,6 +80,11 @@ class Guard:
         left = {name: entry for name, entry in self._entries.items() if name != credential}
         return _encode(left) if left else b""
 
+    def kept_ms(self, now_ms: int) -> int:
+        """Return for how long what is held is to be kept, in ms."""
+        ends = (max(since + WINDOW_MS, until) for _, since, until in self._entries.values())
+        return max(1, int(max(ends, default=now_ms) - now_ms))
+
     def holds(self, classes: Sequence[str]) -> bool:
         """Say whether there is something that a success would clear."""
         return bool(self._entries) and any(one in self._entries for one in classes)
@@ -90,6 +96,23 @@ class Guard:
 
 NOTHING_HELD: Final = Guard(None)
 """The guard of an address that did nothing wrong lately, as nearly all."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrongValues:
+    """The wrong values of one address, as they are stored: a version, and what it is of."""
+
+    stored: bytes
+
+    @property
+    def version(self) -> str:
+        """Return what a commit can expect; empty where nothing is stored."""
+        return self.stored[:VERSION_CHARACTERS].decode()
+
+    def under_another_version(self, now_ms: int) -> bytes:
+        """Return the same values under the next version, to be stored."""
+        following = int(self.version) + 1 if self.stored else now_ms * 1000
+        return b"%016d" % following + (self.stored[VERSION_CHARACTERS:] or _encode({}))
 
 
 def index_member(credential: str, address: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from services.approval import backups, listing, objects, problems
+from services.approval import backups, listing, lockout_objects, objects, problems
 from services.approval.kept import KeptDevice  # noqa: TC001 (msgspec reads it)
 from services.approval.plan import AuditEntry
 from shared.protocol.connect import Role
@@ -25,6 +25,8 @@ PARAMETERS: Final = {
     "requestId": objects.RequestId,
     "deviceId": objects.DeviceId,
     "role": Role,
+    "credential": lockout_objects.Credential,
+    "lockedAddress": lockout_objects.LockedAddress,
 }
 """What may stand in a path, by name."""
 
@@ -379,6 +381,21 @@ OPERATIONS: Final = (
         "/v1/replicas",
         "List the live gateways and approvals",
         objects.LiveReplicas,
+    ),
+    Operation(
+        "listLockouts",
+        "GET",
+        "/v1/lockouts",
+        "List the addresses that are locked out after too many wrong secrets",
+        lockout_objects.Lockouts,
+    ),
+    Operation(
+        "liftLockout",
+        "DELETE",
+        "/v1/lockouts/{credential}/{lockedAddress}",
+        "Lift a lock-out, at every replica at once",
+        lockout_objects.LiftedLockout,
+        (problems.UNKNOWN_LOCKOUT, problems.NOT_FOUND),
     ),
     Operation(
         "readBackup",

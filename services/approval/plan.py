@@ -36,6 +36,7 @@ class AuditEntry(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True
     scopes: tuple[str, ...] = ()
     label: str = ""
     address: str = ""
+    credential: str = ""
     id: int = 0
 
 

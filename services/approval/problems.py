@@ -40,6 +40,7 @@ NOT_FOUND: Final = Kind("not-found", 404, "Nothing is at this path")
 UNKNOWN_REQUEST: Final = Kind("unknown-request", 404, "No such request")
 UNKNOWN_DEVICE: Final = Kind("unknown-device", 404, "No such device is paired")
 UNKNOWN_ROLE: Final = Kind("unknown-role", 404, "The device holds no token of this role")
+UNKNOWN_LOCKOUT: Final = Kind("unknown-lockout", 404, "No such lock-out runs")
 METHOD: Final = Kind("method-not-allowed", 405, "The method is not served at this path")
 APPROVED: Final = Kind("request-approved", 409, "The request was approved before")
 REJECTED: Final = Kind("request-rejected", 409, "The request was rejected before")
@@ -79,6 +80,7 @@ _WRONG: Final[Mapping[type[errors.RegistryError], tuple[Kind, str]]] = {
     errors.UnknownRequest: (UNKNOWN_REQUEST, "It never was, or it ended more than a day ago."),
     errors.UnknownDevice: (UNKNOWN_DEVICE, "It never was paired, or it was removed."),
     errors.UnknownRole: (UNKNOWN_ROLE, "It never had one, or it was revoked."),
+    errors.UnknownLockout: (UNKNOWN_LOCKOUT, "It has ended by itself, or was lifted."),
     errors.InvalidLabel: (MALFORMED, "label: 1 to 64 characters, not all of them blank."),
     errors.GrantsAdmin: (
         GRANTS_ADMIN,
@@ -139,6 +141,8 @@ class Ids(msgspec.Struct, rename="camel", frozen=True):
     request_id: str = ""
     device_id: str = ""
     role: str = ""
+    credential: str = ""
+    locked_address: str = ""
 
 
 IDS: Final = web.RequestKey("ids", Ids)

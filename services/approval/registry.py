@@ -27,6 +27,7 @@ from services.approval.errors import (
 from services.approval.keeping import Keeping
 from services.approval.keys import call_key
 from services.approval.ledger import Entry, Ledger
+from services.approval.lockout_registry import LockoutRegistry
 from services.approval.readings import Paired, Readings, paired
 from services.approval.records import APPROVED, EXPIRED, PENDING, REJECTED, Token
 from services.approval.store import NOT_HELD
@@ -86,6 +87,7 @@ class Registry(Readings):
         self._ledger = ledger
         self._draws = draws
         self.keeping: Final = Keeping(store, ledger)
+        self.lockouts: Final = LockoutRegistry(store, ledger)
 
     async def approve(self, caller: Caller, request_id: str, *, allow_admin: bool = True) -> Paired:
         """Approve a request; by an operator again: the same device, and nothing is done.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from schemathesis import Case, HookContext
 
 SEEDS: Final = urlsplit(os.environ["SEEDS_URL"])
-"""Who makes a pending request or a paired device and says its id: `POST /requestId`, `/deviceId`."""
+"""Who makes what calls are about, and says its id: `POST /requestId`, `/deviceId`, `/lockedAddress`."""
 UNKNOWN_EVERY: Final = 4
 """Every so many calls keep the ids that were made up for them."""
 
@@ -37,7 +37,7 @@ def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any])
         return
     if meta.phase.name is TestPhase.STATEFUL or next(_numbers) % UNKNOWN_EVERY == 0:
         return
-    for name in ("requestId", "deviceId"):
+    for name in ("requestId", "deviceId", "lockedAddress"):
         if name in case.path_parameters:
             case.path_parameters[name] = _seed(name)
 

@@ -16,13 +16,15 @@ import random
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
+from services.approval.lockout_objects import Credential
+from services.approval.lockouts import FAILURES_LIMIT
 from services.approval.operations import OPERATIONS
 from services.approval.public import METRICS, PAGES
 from shared.clock import SystemClock
@@ -48,7 +50,7 @@ EVERYTHING: Final = {
 
 
 def seeds(here: Replica) -> web.Application:
-    """Return what makes requests and devices, for calls to be about."""
+    """Return what makes requests, devices and lock-outs, for calls to be about."""
 
     async def request_id(_request: web.Request) -> web.Response:
         asked = await here.request(Device.new().asks(name="<waiting>", address="203.0.113.9"))
@@ -60,7 +62,17 @@ def seeds(here: Replica) -> web.Application:
         await here.pair(device, "node.run", role="node")
         return web.Response(text=device.device_id)
 
+    addresses = (ipaddress.IPv4Address("172.16.0.0") + number for number in itertools.count(1))
+
+    async def locked_address(_request: web.Request) -> web.Response:
+        address = str(next(addresses))
+        for number in range(FAILURES_LIMIT):
+            wrong = {name: [str(number)] for name in get_args(Credential)}
+            await here.store.lockouts.count(address, wrong)
+        return web.Response(text=address)
+
     app = web.Application()
+    app.router.add_post("/lockedAddress", locked_address)
     app.router.add_post("/requestId", request_id)
     app.router.add_post("/deviceId", device_id)
     return app

@@ -20,6 +20,7 @@ from services.approval.lockouts import (
     REMEMBERED_LIMIT_VALUES,
     REMEMBERED_MS,
     WINDOW_MS,
+    Guard,
 )
 from shared.bus.redis import make_client
 from shared.messages import SHARED_SECRET
@@ -189,11 +190,13 @@ async def test_the_script_counts_as_the_rule_here_does(redis_server: RedisServer
             found = await real.count(address, wrong, right_beside=beside)
             expected = await simulated.count(address, wrong, right_beside=beside)
             assert bool(found) == bool(expected), (address, wrong, beside)
-            assert _failures(await real.held(address)) == _failures(await simulated.held(address))
+            held = await real.guarded(address), await simulated.guarded(address)
+            assert _failures(held[0][0]) == _failures(held[1][0])
     finally:
         await client.aclose()
 
 
-def _failures(guard: bytes | None) -> dict[str, tuple[int, bool]]:
-    held = msgspec.msgpack.decode(guard) if guard else {}
-    return {name: (failures, until > 0) for name, (failures, _since, until) in held.items()}
+def _failures(guard: Guard) -> dict[str, tuple[int, bool]]:
+    return {
+        name: (failures, until > 0) for name, (failures, _since, until) in guard._entries.items()
+    }
