@@ -73,6 +73,7 @@ def entry_parts(entry: AuditEntry) -> tuple[str, str]:
         ("role", "" if of_role else role),
         ("scopes", ",".join(entry.scopes)),
         ("label", entry.label),
+        ("secret", entry.credential),
         ("from", entry.address),
     ]
     told = "  ".join(f"{name} {safe(value)}" for name, value in about if value)

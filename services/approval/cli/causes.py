@@ -249,10 +249,10 @@ TOKEN_WRONG: Final = Cause(
 LOCKED_OUT: Final = Cause(
     "locked-out",
     "`unauthorized: too many failed authentication attempts (retry later)`",
-    "Ten wrong secrets came from this address within a minute, so it is locked out for five: a"
-    " right one does not count either.",
-    "Stop the client that comes with the old token, and wait {wait}. Behind a proxy set"
-    " `TRUSTED_PROXIES`, or all clients count as one.",
+    "Ten different wrong secrets came from this address within a minute, so it is locked out for"
+    " five: a right one does not count either.",
+    "Stop the clients that come with old tokens, and wait {wait}, or lift it: `{latchkey} lockouts"
+    " lift ADDRESS`. Behind a proxy set `TRUSTED_PROXIES`, or all clients count as one.",
 )
 PROOF_REFUSED: Final = Cause(
     "proof-refused",

@@ -22,6 +22,7 @@ from services.approval.cli.errors import (
     Unreachable,
 )
 from services.approval.cli.typed import typed
+from services.approval.lockout_objects import LiftedLockout, Lockouts
 from services.approval.problems import MEDIA_TYPE, TYPE_PREFIX, Problem
 from services.approval.public import Ready
 from shared.typed_address import is_this_machine
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from services.approval.cli.surroundings import Surroundings
+    from services.approval.lockout_objects import LockoutObject
     from services.approval.operations import RestorePart
 
 CALL_SECONDS: Final = 10.0
@@ -122,6 +124,15 @@ class ApprovalClient:
         """Void a role's token."""
         path = f"/v1/devices/{device_id}/tokens/{role}/revoke"
         return await self._call("POST", path, objects.Revoked)
+
+    async def lockouts(self) -> list[LockoutObject]:
+        """Return the lock-outs that run, those that end last first."""
+        return (await self._call("GET", "/v1/lockouts", Lockouts)).lockouts
+
+    async def lift_lockout(self, credential: str, address: str) -> LockoutObject:
+        """Lift a lock-out."""
+        path = f"/v1/lockouts/{credential}/{address}"
+        return (await self._call("DELETE", path, LiftedLockout)).lifted
 
     async def replicas(self) -> objects.LiveReplicas:
         """Return the replicas that live."""

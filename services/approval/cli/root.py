@@ -9,6 +9,7 @@ from services.approval.cli.backing_up import backup, restore
 from services.approval.cli.devices import devices
 from services.approval.cli.doctor.command import doctor
 from services.approval.cli.exits import Exit
+from services.approval.cli.lockouts import lockouts
 from services.approval.cli.making_secrets import secrets
 from services.approval.cli.replicas import replicas
 from services.approval.cli.typed import Group
@@ -41,5 +42,5 @@ def latchkey() -> None:
     """Let devices in, keep others out, and find out what is wrong."""
 
 
-for _command in (devices, replicas, audit, backup, restore, secrets, doctor):
+for _command in (devices, lockouts, replicas, audit, backup, restore, secrets, doctor):
     latchkey.add_command(_command)
