@@ -5,6 +5,7 @@ import * as dialog from "/setup/dialog.js";
 import { Devices } from "/setup/devices.js";
 import { byId, say } from "/setup/dom.js";
 import { follow } from "/setup/events.js";
+import { Lockouts } from "/setup/lockouts.js";
 import { Audit, Replicas } from "/setup/overview.js";
 import { Requests } from "/setup/requests.js";
 import { clock } from "/setup/words.js";
@@ -32,6 +33,7 @@ class Live {
     this.requests = new Requests({ announce, changed });
     this.devices = new Devices({ changed });
     this.replicas = new Replicas();
+    this.lockouts = new Lockouts({ announce });
     this.audit = new Audit();
   }
 
@@ -106,6 +108,7 @@ class Live {
       this.#presence = presence;
       this.requests.tick();
       this.devices.tick();
+      await this.lockouts.look();
       this.#well();
     } catch (error) {
       this.#failed(error);
@@ -195,7 +198,7 @@ function showPage(session) {
   byId("gateway-known").hidden = !url;
   byId("gateway-unknown").hidden = Boolean(url);
   say(byId("gateway-url"), url ?? "");
-  for (const id of ["waiting", "devices", "gateways", "approvals", "audit"]) byId(id).replaceChildren();
+  for (const id of ["waiting", "devices", "gateways", "approvals", "audit", "lockouts"]) byId(id).replaceChildren();
   live?.end();
   live = new Live(showSignIn);
   live.run();

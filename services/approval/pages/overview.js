@@ -62,6 +62,7 @@ const DONE = {
   "name-changed": "gave itself another name",
   "restore-begun": "began to be restored from a backup",
   restored: "were restored from a backup",
+  "lockout-lifted": "was lifted",
 };
 
 export class Audit {
@@ -92,11 +93,16 @@ export class Audit {
   }
 
   #line(entry) {
-    const who = entry.deviceId ? el("code", { title: entry.deviceId }, shortId(entry.deviceId)) : "All devices";
+    const who = entry.deviceId
+      ? el("code", { title: entry.deviceId }, shortId(entry.deviceId))
+      : entry.credential
+        ? "A lock-out"
+        : "All devices";
     const called = el("span", { class: "called" });
     const detail = [
       entry.label && quoted(entry.label),
       entry.role && [entry.role, ...(entry.scopes ?? [])].map(printable).join(", "),
+      entry.credential && printable(entry.credential),
       entry.address && `from ${printable(entry.address)}`,
     ].filter(Boolean);
     const self = entry.actor === `device ${entry.deviceId}`;

@@ -1,0 +1,101 @@
+// Addresses that are locked out after too many wrong secrets, and lifting that.
+
+import * as api from "/setup/api.js";
+import { ask } from "/setup/dialog.js";
+import { KeyedList, byId, el, printable, say } from "/setup/dom.js";
+import { clock, lengthOf } from "/setup/words.js";
+
+/** How often lock-outs are read: they begin and end without an event. */
+const REREAD_MS = 5000;
+
+const SECRETS = {
+  "shared-secret": "Gateway token",
+  "device-token": "Device tokens",
+  "bootstrap-token": "Setup codes",
+  "admin-token": "Admin token",
+};
+
+const shown = (lockout) => printable(lockout.network ?? lockout.address);
+const secretWords = (lockout) => SECRETS[lockout.credential] ?? printable(lockout.credential);
+
+export class Lockouts {
+  #lockouts = [];
+  #readAt = -Infinity;
+
+  /** `announce(text)` says something to who only hears the page. */
+  constructor({ announce }) {
+    this.announce = announce;
+    this.list = new KeyedList(
+      byId("lockouts"),
+      (one) => `${one.credential} ${one.address}`,
+      (one) => this.#card(one),
+      byId("devices-heading"),
+    );
+  }
+
+  /** Read the lock-outs, unless that was done a moment ago. Rejects with CallFailed. */
+  async look() {
+    if (performance.now() - this.#readAt < REREAD_MS) this.#show();
+    else await this.#read();
+  }
+
+  async #read() {
+    const { lockouts } = await api.get("/v1/lockouts");
+    this.#readAt = performance.now();
+    this.#lockouts = lockouts;
+    this.#show();
+  }
+
+  /** Show those that still run, and for how long. */
+  #show() {
+    const running = this.#lockouts.filter((one) => one.untilMs > api.now());
+    byId("lockouts-section").hidden = running.length === 0;
+    say(byId("lockouts-count"), running.length ? String(running.length) : "");
+    this.list.show(running);
+  }
+
+  #card(first) {
+    const until = el("p", { class: "where" });
+    const node = el(
+      "li",
+      { class: "card", "data-lockout": `${first.credential} ${first.address}` },
+      el("div", { class: "title" }, el("h3", {}, shown(first)), el("span", { class: "badge" }, secretWords(first))),
+      until,
+      el("div", { class: "actions" }, this.#liftButton(first)),
+    );
+    const show = (lockout) => {
+      const left = lengthOf(lockout.untilMs - api.now());
+      say(until, `${lockout.failures} different wrong values. Locked out since ${clock(lockout.sinceMs)}, for another ${left}.`);
+    };
+    return { node, show };
+  }
+
+  #liftButton(lockout) {
+    const label = `Lift lock-out: ${shown(lockout)}, ${secretWords(lockout)}`;
+    const onClick = () => this.#lift(lockout);
+    return el("button", { type: "button", class: "small", "aria-label": label, on: { click: onClick } }, "Lift lock-out");
+  }
+
+  #lift(lockout) {
+    ask({
+      heading: `Lift the lock-out of ${shown(lockout)}?`,
+      said: [
+        `${secretWords(lockout)}: right ones are accepted from this address again, at every replica at once.`,
+        "The wrong values stay known. Clients that go on with the same ones do not lock it out again; ten other ones do.",
+      ],
+      yes: "Lift lock-out",
+      onYes: () => this.#do(lockout),
+    });
+  }
+
+  async #do(lockout) {
+    const path = `/v1/lockouts/${encodeURIComponent(lockout.credential)}/${encodeURIComponent(lockout.address)}`;
+    try {
+      await api.call("DELETE", path);
+    } catch (error) {
+      if (error.status !== 404) throw error; // it has ended by itself, or somebody else lifted it
+    }
+    await this.#read();
+    this.announce(`The lock-out of ${shown(lockout)} is lifted.`);
+  }
+}

@@ -1,0 +1,66 @@
+"""An address is locked out: the page says so, and an operator lifts it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+
+from services.approval.lockouts import FAILURES_LIMIT
+from shared.device.client import DeviceClient
+from shared.device.handshake import Admitted, Refused
+from shared.device.profile import CLI
+from tests.browser.screens import DESKTOP, PHONE, SEE_MS, screen
+from tests.browser.story_in_pictures import AXE, check, no_wider_than_the_window
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.async_api import Browser
+
+    from tests.support.stack import Stack
+
+HERE = "shared-secret 127.0.0.1"
+
+
+async def comes(house: Stack, number: int, token: str) -> Admitted | Refused:
+    """Connect to one of the gateways with this gateway token and no device."""
+    gateway = house.gateways[number % len(house.gateways)]
+    async with DeviceClient(gateway.ws_url, None, CLI, token=token) as client:
+        return await client.connect()
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+async def test_a_lock_out_is_shown_and_lifted(
+    browser: Browser, house: Stack, tmp_path: Path, look: str
+) -> None:
+    viewport = PHONE if look == "phone" else DESKTOP
+    scheme = "dark" if look == "dark" else "light"
+    async with screen(browser, house, viewport=viewport, color_scheme=scheme) as one:
+        await one.page.add_init_script(path=AXE)
+        await one.come_in()
+        section = one.page.locator("#lockouts-section")
+        await expect(section).to_be_hidden()
+        for number in range(FAILURES_LIMIT):
+            await comes(house, number, f"a stale token, {look} {number}")
+        refused = await comes(house, 0, house.gateway_token)
+        assert isinstance(refused, Refused)
+        assert refused.detail_code == "AUTH_RATE_LIMITED"
+        card = one.page.locator(f'[data-lockout="{HERE}"]')
+        await one.sees(card, "127.0.0.1")
+        await one.sees(card, "Gateway token")
+        await one.sees(card, "10 different wrong values")
+        await one.sees(card, "for another 4 minutes")
+        await section.scroll_into_view_if_needed()
+        await one.picture(tmp_path / f"lockout-{look}.png")
+        await check(one)
+        await no_wider_than_the_window(one)
+        await card.get_by_role("button", name="Lift lock-out: 127.0.0.1, Gateway token").click()
+        await one.sees(one.page.get_by_role("dialog"), "at every replica at once")
+        await one.picture(tmp_path / f"dialog-{look}.png")
+        await one.confirm("Lift lock-out")
+        await expect(section).to_be_hidden(timeout=SEE_MS)
+        await one.sees(one.page.locator("#audit li").first, "A lock-out was lifted by an operator")
+        for number in range(len(house.gateways)):
+            assert isinstance(await comes(house, number, house.gateway_token), Admitted)
