@@ -213,21 +213,6 @@ class SettingsReader:
                     self.problems.append(f"{name}: {shown(value)} is no address or CIDR range")
         return tuple(found)
 
-    def origins(self, name: str) -> frozenset[str]:
-        """Return a comma list of exact web origins, or `*` for any."""
-        found: set[str] = set()
-        for part in self.text(name).split(","):
-            value = part.strip().lower()
-            if not value:
-                continue
-            if value != "*" and (origin := origin_of(value)) != value:
-                self.problems.append(
-                    f"{name}: {shown(value)} is no origin; write scheme://host[:port] with no path"
-                    + (f", such as {origin}" if origin else "")
-                )
-            found.add(value)
-        return frozenset(found)
-
     def finish(self) -> None:
         """Raise SettingsError when anything was wrong."""
         if self.problems:
