@@ -77,10 +77,8 @@ def allowed_origins(text: str) -> tuple[frozenset[str], list[str]]:
 def _entry_problem(value: str) -> str:
     """Say why no Origin can equal this entry, or return an empty text."""
     origin = canonical_origin(value)
-    if origin == value:
-        return ""
     if origin is not None:
-        return f"browsers write this origin as {origin}"
+        return "" if origin == value else f"browsers write this origin as {origin}"
     if "*" in value:
         return "patterns are not supported; list each origin, or * alone to allow any"
     if not value.isascii():
