@@ -23,6 +23,7 @@ from services.approval.problems import IDS, Ids, problems
 from services.approval.public import METRICS, PAGES
 from services.approval.session_views import SessionViews
 from shared.addresses import client_address
+from shared.serving.strict_http import SERVER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -45,7 +46,7 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    "Server": "latchkey",
+    "Server": SERVER_NAME,
 }
 """Headers of every response; who made the server is nobody's business."""
 OPENED: Final = web.RequestKey("opened", Opened)

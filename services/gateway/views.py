@@ -10,7 +10,7 @@ from services.gateway.about import NO_DEVICES_PAGE, POLICY, about_html, about_te
 from services.gateway.dashboard import not_found
 from services.gateway.negotiation import wants_html
 from services.gateway.upgrading import wants_upgrade
-from shared.serving.plain import PlainProtocol
+from shared.serving.plain import PlainProtocol, name_server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -95,4 +95,5 @@ async def _nothing(_request: web.Request) -> web.Response:
 
 def add_routes(app: web.Application, views: Views) -> None:
     """Send everything to the views."""
+    app.on_response_prepare.append(name_server)
     app.router.add_route("*", "/{path:.*}", views.dispatch)

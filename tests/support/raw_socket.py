@@ -177,8 +177,8 @@ class RawSocket:
         await self.send_bytes(upgrade_bytes(port, path=path, headers=headers))
         await self.upgraded()
 
-    async def upgraded(self) -> None:
-        """Take the answer to an upgrade."""
+    async def upgraded(self, *, with_body: bool = True) -> None:
+        """Take the answer to an upgrade; `with_body`: one that is no WebSocket has a body."""
         while b"\r\n\r\n" not in self._buffer:
             await self._more()
         head, _, rest = bytes(self._buffer).partition(b"\r\n\r\n")
@@ -189,7 +189,7 @@ class RawSocket:
             name.lower(): value.strip()
             for name, _, value in (field.partition(":") for field in fields)
         }
-        if self.status != 101:
+        if self.status != 101 and with_body:
             length = int(self.headers["content-length"])
             while len(self._buffer) < length:
                 await self._more()
