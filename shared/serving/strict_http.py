@@ -123,8 +123,6 @@ def checked(message: RawRequestMessage) -> RawRequestMessage:
             raise NotImplementedHere("Of transfer codings only chunked is known here")
     if not _is_host(headers.get(hdrs.HOST, "")):
         raise BadHttpMessage("The Host is none")
-    if "#" in message.path:
-        raise BadHttpMessage("A target has no fragment")
     if message.path.startswith(("/", "*")):
         return message
     url = message.url
