@@ -128,7 +128,7 @@ class TestTheSetting:
             ("chrome-extension://*", "patterns"),
             ("https://ok.example:*", "patterns"),
             ("null", "origin of their own"),
-            ("file://", "origin of their own"),
+            ("file:///index.html", "origin of their own"),
             ("wss://ok.example", "such as https://ok.example"),
             ("ws://ok.example:81", "such as http://ok.example:81"),
             ("https://ok.example/", "https://ok.example"),
