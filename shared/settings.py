@@ -198,8 +198,8 @@ class SettingsReader:
     def public_url(self, name: str, schemes: Sequence[str]) -> str:
         """Return an address that is shown to people and led to: no secret can stand in it."""
         value = self.url(name, schemes)
-        if any(mark in value for mark in "@?#") or not value.isprintable():
-            self.problems.append(f"{name}: must hold no user, password, query or fragment")
+        if any(mark in value for mark in "@?#{}") or not value.isprintable():
+            self.problems.append(f"{name}: must hold no user, password, query, fragment or brace")
         return value.rstrip("/")
 
     def networks(self, name: str) -> tuple[Network, ...]:
@@ -241,6 +241,11 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def path_of(url: str) -> str:
+    """Return the path of a public address: the prefix below which proxies serve it, or nothing."""
+    return urlsplit(url).path.rstrip("/")
 
 
 def origin_of(url: str) -> str | None:
