@@ -47,22 +47,23 @@ TOKEN_MISSING: Final = Cause(
 )
 TOKEN_WRONG: Final = Cause(
     "openclaw-token-wrong",
-    "`unauthorized: gateway token mismatch`, `gateway password mismatch`",
-    "The gateway has another token or password than the one that was offered.",
+    "`unauthorized: gateway token mismatch`",
+    "The gateway has another token than the one that was offered.",
     "Take the value of the deployment's `OPENCLAW_GATEWAY_TOKEN`, or `gateway.auth.token` of its"
     " openclaw.json, without quotes and blanks. If only some connections fail, the replicas have"
     " different values.",
 )
 PASSWORD_WANTED: Final = Cause(
     "openclaw-password-wanted",
-    "`unauthorized: gateway password missing`",
-    "This gateway takes a password, not a token (`gateway.auth.mode` is `password`).",
+    "`unauthorized: gateway password missing`, `gateway password mismatch`",
+    "This gateway takes a password instead of a token (`gateway.auth.mode` is `password`), and the"
+    " right one was not offered.",
     "Set `OPENCLAW_GATEWAY_PASSWORD` here to the gateway's. The OpenClaw command takes it as"
     " `--password`.",
 )
 LOGIN_BY_PROXY: Final = Cause(
     "openclaw-login-by-proxy",
-    "`unauthorized`, with `AUTH_IDENTITY_HEADER_REQUIRED` or `AUTH_TAILSCALE_…` in the details",
+    "`unauthorized`, with `trusted_proxy_…` or `AUTH_TAILSCALE_…` in the details",
     "This gateway takes identities from a login proxy or from Tailscale, so a token is not enough"
     " and this command cannot pass.",
     "Connect through that proxy. The setting is `gateway.auth.mode`:"
@@ -109,6 +110,12 @@ DEVICE_FORGOTTEN: Final = Cause(
     "Put the state on a volume (Railway: a volume at `/data` and"
     " `OPENCLAW_STATE_DIR=/data/.openclaw`), then approve the device again: `openclaw devices"
     " list`, `openclaw devices approve REQUEST-ID`.",
+)
+REFUSED: Final = Cause(
+    "openclaw-refused",
+    "an error of the gateway that has no row here",
+    "OpenClaw refuses the connection for the reason that it names.",
+    f"{_THERE}: `openclaw doctor` checks its settings; the gateway's log says more.",
 )
 
 ALL: Final = tuple(value for value in tuple(globals().values()) if isinstance(value, Cause))

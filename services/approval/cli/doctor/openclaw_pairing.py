@@ -40,7 +40,7 @@ async def ask_to_pair(journey: Journey) -> None:
     if own and not journey.wishes.pairing_probe:
         return
     origin = journey.origin if journey.origin_allowed else None
-    if own and origin is None and not _is_public(journey.host):
+    if own and origin is None and not is_public(journey.host):
         journey.note("not tried: without an allowed origin OpenClaw might pair the doctor at once")
         return
     if own:
@@ -162,7 +162,7 @@ async def _reject(journey: Journey, profile: Profile, request_ids: set[str]) -> 
         return set()
 
 
-def _is_public(host: str) -> bool:
+def is_public(host: str) -> bool:
     """Say whether OpenClaw takes clients that name this host for remote ones."""
     try:
         return ipaddress.ip_address(host).is_global

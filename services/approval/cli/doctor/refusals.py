@@ -25,7 +25,13 @@ DEVICE_REQUIRED: Final = "DEVICE_IDENTITY_REQUIRED"
 PAIRING_REQUIRED: Final = "PAIRING_REQUIRED"
 DEVICE_TOKEN_REFUSED: Final = "AUTH_DEVICE_TOKEN_MISMATCH"  # noqa: S105 (a code)
 SECRETS_REFUSED: Final = frozenset(
-    {causes.TOKEN_WRONG, causes.LOCKED_OUT, openclaw_causes.TOKEN_WRONG, openclaw_causes.LOCKED_OUT}
+    {
+        causes.TOKEN_WRONG,
+        causes.LOCKED_OUT,
+        openclaw_causes.TOKEN_WRONG,
+        openclaw_causes.PASSWORD_WANTED,
+        openclaw_causes.LOCKED_OUT,
+    }
 )
 """Trying again counts against the address."""
 
@@ -52,7 +58,7 @@ _OF_OPENCLAW: Final[Mapping[str, Cause]] = {
     "AUTH_TOKEN_MISSING": openclaw_causes.TOKEN_MISSING,
     "AUTH_TOKEN_MISMATCH": openclaw_causes.TOKEN_WRONG,
     "AUTH_PASSWORD_MISSING": openclaw_causes.PASSWORD_WANTED,
-    "AUTH_PASSWORD_MISMATCH": openclaw_causes.TOKEN_WRONG,
+    "AUTH_PASSWORD_MISMATCH": openclaw_causes.PASSWORD_WANTED,
     "AUTH_RATE_LIMITED": openclaw_causes.LOCKED_OUT,
     "AUTH_IDENTITY_HEADER_REQUIRED": openclaw_causes.LOGIN_BY_PROXY,
     "AUTH_VERIFIED_USER_REQUIRED": openclaw_causes.LOGIN_BY_PROXY,
@@ -86,18 +92,21 @@ def _cause(journey: Journey, outcome: Refused) -> Cause:
         return causes.PROTOCOL_MISMATCH
     cause = None
     if journey.product.kind is Kind.OPENCLAW:
-        cause = _cause_at_openclaw(code, reason)
+        cause = _cause_at_openclaw(outcome)
     elif code == PAIRING_REQUIRED:
         cause = _BY_PAIRING.get(reason, causes.PAIRING_REQUIRED)
     return cause or _BY_CODE.get(code, causes.NOT_A_GATEWAY)
 
 
-def _cause_at_openclaw(code: str, reason: str) -> Cause | None:
-    if code == PAIRING_REQUIRED and reason != "not-paired":
+def _cause_at_openclaw(outcome: Refused) -> Cause:
+    code = outcome.detail_code
+    if code == PAIRING_REQUIRED and outcome.details.get("reason") != "not-paired":
         return openclaw_causes.UPGRADE_PENDING
-    if code.startswith("AUTH_TAILSCALE_"):
+    by_proxy = str(outcome.details.get("authReason")).startswith("trusted_proxy_")
+    if by_proxy or code.startswith("AUTH_TAILSCALE_"):
         return openclaw_causes.LOGIN_BY_PROXY
-    return _OF_OPENCLAW.get(code)
+    shared = _BY_CODE.get(code, openclaw_causes.REFUSED)
+    return _OF_OPENCLAW.get(code, shared)
 
 
 def _unavailable(journey: Journey, outcome: Refused) -> Wrong:
