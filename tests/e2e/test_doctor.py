@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 WRONG = "w" * 32
 LOCKED_AT = 10
-"""Wrong secrets in a minute."""
+"""Different wrong secrets in a minute."""
 
 pytestmark = pytest.mark.usefixtures("unlocked")
 
@@ -180,8 +180,9 @@ class TestSecrets:
         assert WRONG not in found.found + found.cure
 
     async def test_locked_out(self, url: str, env: dict[str, str]) -> None:
-        for _ in range(LOCKED_AT):
-            await stopped_by(url, causes.TOKEN_WRONG, env=env | {"OPENCLAW_GATEWAY_TOKEN": WRONG})
+        for number in range(LOCKED_AT):
+            wrong = env | {"OPENCLAW_GATEWAY_TOKEN": f"{WRONG}{number}"}
+            await stopped_by(url, causes.TOKEN_WRONG, env=wrong)
         found = await stopped_by(url, causes.LOCKED_OUT, env=env)
         assert "wait 4 min" in found.cure
 
