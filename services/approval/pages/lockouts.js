@@ -35,8 +35,16 @@ export class Lockouts {
 
   /** Read the lock-outs, unless that was done a moment ago. Rejects with CallFailed. */
   async look() {
-    if (performance.now() - this.#readAt < REREAD_MS) this.#show();
-    else await this.#read();
+    if (performance.now() - this.#readAt < REREAD_MS) {
+      this.#show();
+      return;
+    }
+    try {
+      await this.#read();
+    } catch (error) {
+      if (error.status !== 404) throw error; // a replica of the release before, which lists none
+      this.#readAt = performance.now();
+    }
   }
 
   async #read() {
