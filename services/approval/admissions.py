@@ -12,7 +12,7 @@ import structlog
 from services.approval import grants, log_events, policy
 from services.approval.errors import StoreUnavailable
 from services.approval.keys import PENDING as PENDING_INDEX
-from services.approval.keys import address_key, call_key
+from services.approval.keys import address_key, call_key, device_key
 from services.approval.ledger import Entry, Ledger
 from services.approval.lockouts import (
     NOTHING_HELD,
@@ -24,6 +24,7 @@ from services.approval.lockouts import (
     without_locked_secret,
 )
 from services.approval.objects import pending_json
+from services.approval.plan import address_source, device_source
 from services.approval.readings import Waiting
 from services.approval.records import DISPLACED, EXPIRED, SUPERSEDED
 from shared.addresses import limit_key
@@ -104,10 +105,14 @@ class Admissions:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
             return [None] * len(questions)
         now_ms = self._store.now_ms()
-        return [
-            self._reply(question, head, one, guards[address], now_ms)
-            for question, one, address in zip(questions, held, addresses, strict=True)
-        ]
+        replies: list[Reply | asyncio.Future[Reply]] = []
+        for question, one, address in zip(questions, held, addresses, strict=True):
+            if one.unreadable:
+                self._note_unreadable(question)
+                replies.append(None)
+            else:
+                replies.append(self._reply(question, head, one, guards[address], now_ms))
+        return replies
 
     def _reply(
         self, question: Admission, head: Change, held: Held, guard: Guard, now_ms: int
@@ -135,7 +140,7 @@ class Admissions:
                 Locked(head, locked_ms) if locked_ms else Denied(head, "device-token-mismatch")
             )
             if counts:
-                return partial(self._failed, question, guessed, refusal)
+                return partial(self._failed, question, guessed, refusal, held)
             return self._told(question, refusal)
         if counts or guard.holds(proven_with(question)):
             return partial(self._accounted, question, head, held, guessed if counts else {})
@@ -143,11 +148,27 @@ class Admissions:
             return self._told(question, self._said(question, verdict, head))
         return partial(self._written, question, head, held)
 
+    def _note_unreadable(self, question: Admission) -> None:
+        """Count a question without an answer: what is not known is not refused."""
+        self._verdicts.labels("unreadable").inc()
+        self._log.error(
+            log_events.UNREADABLE.name,
+            key=device_key(question.device_id),
+            connection=question.call_id,
+        )
+
     async def _failed(
-        self, question: Admission, guessed: dict[str, list[str]], answer: Locked | Denied
+        self,
+        question: Admission,
+        guessed: dict[str, list[str]],
+        answer: Locked | Denied,
+        held: Held,
     ) -> Reply:
         """Count wrong secrets before the client hears of them: the answer, unless locked out."""
         try:
+            if held.record is None and await self._store.is_unreadable(question.device_id):
+                self._note_unreadable(question)
+                return None
             locked_ms = await self._count(question, guessed)
         except StoreUnavailable as missing:
             self._warn(question, missing)
@@ -214,6 +235,8 @@ class Admissions:
                 return outcome
             head, fresh = await self._store.load([question.device_id])
             held = fresh[0]
+            if held.unreadable:
+                return None
         return None
 
     def _judged(self, question: Admission, held: Held, now_ms: int) -> policy.Verdict:
@@ -268,17 +291,31 @@ class Admissions:
             if before is not None:
                 entry.end_request(device_id, before, SUPERSEDED, silent.request_id)
             superseded = before.request_id if before else ""
-            entry.change("approved", device_id, pending=silent, superseded=superseded)
+            entry.change(
+                "approved",
+                device_id,
+                pending=silent,
+                superseded=superseded,
+                source=address_source(silent.limit_key),
+            )
             return entry
         if isinstance(verdict, policy.Admit):
-            entry.change(verdict.kind, device_id, role=question.role, scopes=verdict.token.scopes)
+            entry.change(
+                verdict.kind,
+                device_id,
+                role=question.role,
+                scopes=verdict.token.scopes,
+                source=device_source(device_id),
+            )
             return entry
         pending = verdict.pending
         if before is not None and verdict.superseded:
             entry.end_request(device_id, before, SUPERSEDED, pending.request_id)
         elif before is not None and before.request_id != pending.request_id:
             entry.end_request(device_id, before, EXPIRED)
-            entry.change("expired", device_id, pending=before)
+            entry.change(
+                "expired", device_id, pending=before, source=address_source(before.limit_key)
+            )
         entry.keep_request(device_id, pending, self._limits.ttl_ms)
         if verdict.kind:
             entry.change(
@@ -289,6 +326,7 @@ class Admissions:
                 request=pending_json(
                     Waiting(device_id, question.public_key, pending, verdict.pairing is not None)
                 ),
+                source=address_source(pending.limit_key),
             )
         return entry
 
@@ -318,7 +356,11 @@ class Admissions:
         return None
 
     def _said_before(self, question: Admission, kept: bytes) -> Answer:
-        answer: Answer = decode_answer(kept)
+        try:
+            answer: Answer = decode_answer(kept)
+        except msgspec.MsgspecError:
+            message = "what an earlier try was told cannot be read"
+            raise StoreUnavailable(message) from None
         if isinstance(answer, Admitted):
             token = self._keys.derive(question.device_id, question.role, answer.device_token)
             return msgspec.structs.replace(answer, device_token=token)
@@ -331,11 +373,16 @@ class Admissions:
             return False
         _head, held = await self._store.load([oldest])
         record = held[0].record
-        if record is not None and record.pending is not None:
-            entry = Entry("limit", self._store.now_ms())
+        entry = Entry("limit", self._store.now_ms())
+        if record is None or record.pending is None or record.pending.limit_key != counted_by:
+            entry.forget_of_address(counted_by, oldest)
+            await self._ledger.commit(entry)
+        else:
             entry.replace(held[0], grants.without_pending(record), oldest)
             entry.end_request(oldest, record.pending, DISPLACED)
-            entry.change("displaced", oldest, pending=record.pending)
+            entry.change(
+                "displaced", oldest, pending=record.pending, source=address_source(counted_by)
+            )
             await self._ledger.commit(entry)
         return True
 

@@ -20,6 +20,7 @@ from services.approval.door import Door
 from services.approval.events import Events
 from services.approval.expiry import Expiry
 from services.approval.grants import Draws
+from services.approval.integrity import Integrity
 from services.approval.ledger import Ledger
 from services.approval.methods import Methods
 from services.approval.metrics import Metrics
@@ -138,9 +139,18 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         chance=random.Random(),  # noqa: S311 (spread)
     )
 
+    integrity = Integrity(
+        store, ledger, metrics, ttl_ms=settings.pending_ttl_ms, ready=lambda: announcer.fresh
+    )
+
     ops = OpsViews(
         readiness=Readiness(
-            boot_id, {"store": announcer.health, "bus": lambda: Health(*bus.status())}
+            boot_id,
+            {
+                "store": announcer.health,
+                "records": integrity.health,
+                "bus": lambda: Health(*bus.status()),
+            },
         ),
         registry=metrics.registry,
         clock=clock,
@@ -155,6 +165,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
             for one in (
                 announcer.run(),
                 announcer.watch(),
+                integrity.run(),
                 open_connections(lease, LEASE_CONNECTIONS_LIMIT),
             )
         ]

@@ -1,5 +1,7 @@
--- One beat of a gateway, answered in one step (R2): its presence is written first, so that a Redis
--- that may no longer be written to answers nothing; then head and changes are read.
+-- One beat of a gateway, answered in one step: its presence is written first, so that a Redis that
+-- may no longer be written to answers nothing; then head and changes are read. Where head and change
+-- log disagree there is no answer before that is repaired; presence that holds what is not ours is
+-- begun anew, for no beat may fail because of it.
 --
 -- KEYS  1 the gateway's presence (hash)  2 gateways (sorted set)  3 head  4 change log
 --       5 paired devices (sorted set)  6 how often presence changed  7.. for each device that was
@@ -15,7 +17,11 @@
 -- The presence hash holds: at (the beat it is from), count, seen (when, ms), applied (a number),
 -- version and uptime (s) where reported; for each connection its number with its entry; `device:<id>` with how many that device has.
 --
--- Returns {head, now ms, presence at, resync, changes as XRANGE gives them, presence version}
+-- Returns {head, now ms, presence at, resync, changes as XRANGE gives them, presence version};
+-- {"broken", key, tag at the head} where head and change log disagree
+
+local number, tag = read_history(KEYS[3], KEYS[4])
+if not number then return {'broken', tag} end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -23,7 +29,9 @@ local beat, base = tonumber(ARGV[2]), tonumber(ARGV[3])
 local FIXED = 13 -- the arguments after these are of changing number
 local joined, left = tonumber(ARGV[10]), tonumber(ARGV[11])
 local moved = false
-local at = tonumber(redis.call('HGET', KEYS[1], 'at') or '0')
+if failed(redis.pcall('HGET', KEYS[1], 'at')) then redis.call('DEL', KEYS[1]) end
+if failed(redis.pcall('ZCARD', KEYS[2])) then redis.call('DEL', KEYS[2]) end
+local at = tonumber(redis.call('HGET', KEYS[1], 'at') or '0') or 0
 
 -- Commands are told of many things at once: one at a time, a full beat would hold Redis up.
 local MOST = 2000
@@ -43,6 +51,19 @@ local function in_parts(words, call)
   return said
 end
 
+-- Return the table that was packed; nil where it is none.
+local function unpacked(value)
+  local ok, table_ = pcall(cmsgpack.unpack, value)
+  if ok and type(table_) == 'table' then return table_ end
+end
+
+-- Whether this is what is kept of a device that was seen.
+local function sound(one)
+  return type(one.at) == 'number' and type(one.used or {}) == 'table'
+    and type(one.named_at or 0) == 'number' and type(one.versioned_at or 0) == 'number'
+    and type(one.platforms or {}) == 'table'
+end
+
 local function of_presence(command, words)
   return in_parts(words, function(from, to)
     return redis.call(command, KEYS[1], unpack(words, from, to))
@@ -56,7 +77,7 @@ local function count(changes)
   table.sort(devices)
   local set, drop = {}, {}
   for i, held in ipairs(of_presence('HMGET', devices)) do
-    local here = (tonumber(held or '0')) + changes[devices[i]]
+    local here = (tonumber(held or '0') or 0) + changes[devices[i]]
     if here > 0 then
       set[#set + 1] = devices[i]
       set[#set + 1] = string.format('%.0f', here)
@@ -87,7 +108,8 @@ if beat > at and (base == 0 or base == at) then
   of_presence('HSET', entries)
   for i = FIXED + 3 * joined + 1, FIXED + 3 * joined + left do gone[#gone + 1] = ARGV[i] end
   for _, held in ipairs(of_presence('HMGET', gone)) do
-    if held then note(cmsgpack.unpack(held)[2], -1) end
+    local entry = held and unpacked(held)
+    if entry and type(entry[2]) == 'string' then note(entry[2], -1) end
   end
   of_presence('HDEL', gone)
   count(changes)
@@ -100,11 +122,14 @@ if ARGV[12] ~= '' then redis.call('HSET', KEYS[1], 'version', ARGV[12], 'uptime'
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + tonumber(ARGV[5])), ARGV[1])
 local vanished = redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
-local version
-if moved or vanished > 0 then
-  version = redis.call('INCR', KEYS[6])
-else
-  version = tonumber(redis.call('GET', KEYS[6]) or '0')
+local version = redis.pcall('GET', KEYS[6])
+version = not failed(version) and tonumber(version or '0')
+if not version or moved or vanished > 0 then
+  version = redis.pcall('INCR', KEYS[6])
+  if failed(version) then -- what is there is no number: one that nobody was told of goes on
+    redis.call('SET', KEYS[6], string.format('%.0f', now))
+    version = now
+  end
 end
 
 if #KEYS > 6 then
@@ -115,7 +140,8 @@ if #KEYS > 6 then
     devices[#devices + 1] = ARGV[first + SEEN_WORDS * (i - 7)]
   end
   local paired = in_parts(devices, function(from, to)
-    return redis.call('ZMSCORE', KEYS[5], unpack(devices, from, to))
+    local found = redis.pcall('ZMSCORE', KEYS[5], unpack(devices, from, to))
+    return failed(found) and {} or found -- an index that is none keeps nothing but sightings back
   end)
   local held = in_parts(keys, function(from, to)
     return redis.call('MGET', unpack(keys, from, to))
@@ -124,7 +150,8 @@ if #KEYS > 6 then
     if paired[i] then
       local _, age, why, address, role, name, app, platform =
         unpack(ARGV, first + SEEN_WORDS * (i - 1), first + SEEN_WORDS * i - 1)
-      local one = seen[key] or held[i] and cmsgpack.unpack(held[i]) or {at = 0}
+      local one = seen[key] or held[i] and unpacked(held[i]) or {at = 0}
+      if not sound(one) then one = {at = 0} end
       local when = now - tonumber(age)
       if when >= one.at then
         one.at, one.why, one.address = when, why, address
@@ -153,22 +180,21 @@ if #KEYS > 6 then
   in_parts(write, function(from, to) return redis.call('MSET', unpack(write, from, to)) end)
 end
 
-local head = redis.call('GET', KEYS[3]) or '0:'
-local number, tag = string.match(head, '^(%d+):(.*)$')
+local head = string.format('%.0f:%s', number, tag)
 local applied, resync = tonumber(ARGV[6]), 0
 
-if ARGV[8] == '0' or applied > tonumber(number) then
+if ARGV[8] == '0' or applied > number then
   resync = 1
 elseif applied > 0 then
   local known = redis.call('XRANGE', KEYS[4], ARGV[6] .. '-0', ARGV[6] .. '-0')[1]
   if not known or known[2][2] ~= ARGV[7] then resync = 1 end
-elseif tonumber(number) > 0 then
+elseif number > 0 then
   local first = redis.call('XRANGE', KEYS[4], '-', '+', 'COUNT', 1)[1]
   if not first or first[1] ~= '1-0' then resync = 1 end
 end
 
 local changes = {}
-if resync == 0 and applied < tonumber(number) then
+if resync == 0 and applied < number then
   changes = redis.call('XRANGE', KEYS[4], string.format('%.0f-0', applied + 1), '+',
     'COUNT', ARGV[9])
 end

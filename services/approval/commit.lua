@@ -1,53 +1,134 @@
--- One commit: all of it or nothing (design §5).
+-- One commit: all of it or nothing. Everything that could fail is looked at before the first write,
+-- since Redis takes nothing back of what a script has done when one of its commands fails.
 --
--- KEYS  1 head  2 change log  3 audit log  4.. the keys that the plan names by their place here
+-- KEYS  1 head  2 change log  3 audit log  4 decisions (sorted set)  5 paired devices (sorted set)
+--       6 how many are paired  7 mark: the index of paired devices is incomplete
+--       8.. the keys that the plan names by their place here
 -- ARGV  1 the plan, a msgpack map; 2.. bytes that the plan names by their place here
 --   call        {key, answer, ttl ms} or nil: a call id that was seen gets its first answer back
 --   not_after   ms on this server's clock, 0 for never: what comes later is not done
---   beyond      the changes get numbers above this one: a new history begins
+--   anew        the change log is emptied first and numbers go on above `beyond`: a new history
 --   expects     list of {key, version}: what each record must begin with ("" for absent)
 --   limits      list of {key, most, member}: sorted sets that must not grow beyond `most`
---   writes      list of {command, key, {argument ...}}; a number stands for the bytes in that place
---   changes     list of {tag, body, audit}: what is numbered, logged and told
---   kept        {changes, audit entries}: how much of the logs is kept
+--   writes      list of {command, key, {argument ...}}; a number stands for the bytes in that place;
+--               SET and DEL, which no key's type can make fail, ZADD and ZREM
+--   changes     list of {tag, body, audit, decision, counted}: what is numbered, logged and told;
+--               `decision`: a person decided it; `counted`: {counter, most, ttl ms, due, member,
+--               score} or false: of all that one source does only `most` get an entry, until the
+--               counter expires; the first that gets none puts `member` into the sorted set `due`
+--   kept        {changes, audit entries, decisions}: how much of the logs is kept
+--   unreadable  what a record of another type counts as beginning with
 --
--- Returns {outcome, number, tag, answer, tag before}; outcome: done, seen, late, conflict, full.
+-- Returns {outcome, number, tag, answer, tag before}. Outcomes: done, seen, late, conflict, full;
+-- `broken` and `unreadable`, with the key in the place of the answer, where nothing could be done.
 -- Number and tag are those of the newest change after all this.
 
 local plan = cmsgpack.unpack(ARGV[1])
 
-local head = redis.call('GET', KEYS[1]) or '0:'
-local number, tag = string.match(head, '^(%d+):(.*)$')
-number = tonumber(number)
-local before = tag
-
 if plan.call then
-  local seen = redis.call('GET', KEYS[plan.call[1]])
+  local key = KEYS[plan.call[1]]
+  local seen = redis.pcall('GET', key)
   if seen then
-    local at, at_tag, answer = string.match(seen, '^(%d+):([^\n]*)\n(.*)$')
+    local at, at_tag, answer
+    if not failed(seen) then at, at_tag, answer = string.match(seen, '^(%d+):([^\n]*)\n(.*)$') end
+    if not at then return {'unreadable', 0, '', key, ''} end
     return {'seen', tonumber(at), at_tag, answer, ''}
   end
 end
 
+local number, tag = read_history(KEYS[1], KEYS[2])
+if not number then return {'broken', 0, '', tag, ''} end
+local before = tag
+local function refused(outcome, key) return {outcome, number, tag, key or '', ''} end
+
 if plan.not_after > 0 then
   local time = redis.call('TIME')
   if tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) > plan.not_after then
-    return {'late', number, tag, '', ''}
+    return refused('late')
   end
 end
 
 for _, expected in ipairs(plan.expects) do
-  local value = redis.call('GET', KEYS[expected[1]])
+  local key = KEYS[expected[1]]
+  local value = redis.pcall('GET', key)
+  local unreadable = failed(value)
+  if unreadable then value = plan.unreadable end
   if string.sub(value or '', 1, 16) ~= expected[2] then
-    return {'conflict', number, tag, '', ''}
+    return refused(unreadable and 'unreadable' or 'conflict', key)
   end
 end
+
+-- Return the first of these keys that is no sorted set.
+local function no_sorted_set(keys)
+  for _, key in ipairs(keys) do
+    if failed(redis.pcall('ZCARD', key)) then return key end
+  end
+end
+
+local sets = {KEYS[4], KEYS[5]}
+for _, limit in ipairs(plan.limits) do sets[#sets + 1] = KEYS[limit[1]] end
+for _, write in ipairs(plan.writes) do
+  if write[1] == 'ZADD' or write[1] == 'ZREM' then sets[#sets + 1] = KEYS[write[2]] end
+end
+for _, change in ipairs(plan.changes) do
+  if change[5] then
+    sets[#sets + 1] = KEYS[change[5][4]]
+    local counted = redis.pcall('GET', KEYS[change[5][1]])
+    if failed(counted) or not string.match(counted or '0', '^%d%d?%d?%d?%d?%d?%d?%d?%d?$') then
+      return refused('broken', KEYS[change[5][1]])
+    end
+  end
+end
+local other = no_sorted_set(sets)
+if other then return refused('broken', other) end
 
 for _, limit in ipairs(plan.limits) do
   local key, most, member = KEYS[limit[1]], limit[2], limit[3]
   if redis.call('ZCARD', key) >= most and not redis.call('ZSCORE', key, member) then
-    return {'full', number, tag, '', ''}
+    return refused('full')
   end
+end
+
+local paired = redis.call('ZCARD', KEYS[5])
+local paired_before = redis.pcall('GET', KEYS[6])
+if failed(paired_before) then return refused('broken', KEYS[6]) end
+
+-- From here on it is done, unless the audit log takes no entry of this number: its entries go first,
+-- and only the first of them can fail.
+
+local first = math.max(number, plan.beyond)
+for i, change in ipairs(plan.changes) do
+  local counted, told = change[5], true
+  if counted then
+    local count = tonumber(redis.call('GET', KEYS[counted[1]]) or '0') + 1
+    told = count <= counted[2]
+  end
+  if told then
+    local added = redis.pcall('XADD', KEYS[3], 'MAXLEN', plan.kept[2],
+      string.format('%.0f-0', first + i), 'entry', ARGV[change[3]], 'tag', change[1])
+    if failed(added) then
+      local takes_none = string.find(added.err, 'smaller') or string.find(added.err, 'WRONGTYPE')
+      return takes_none and refused('broken', KEYS[3]) or added
+    end
+  end
+  if counted then
+    if redis.call('INCR', KEYS[counted[1]]) == 1 then
+      redis.call('PEXPIRE', KEYS[counted[1]], counted[3])
+    end
+    if not told then redis.call('ZADD', KEYS[counted[4]], counted[6], counted[5]) end
+  end
+end
+
+if plan.anew then redis.call('DEL', KEYS[2]) end
+for i, change in ipairs(plan.changes) do
+  local entry = {KEYS[2], 'MAXLEN', plan.kept[1], string.format('%.0f-0', first + i),
+    'tag', change[1], 'previous', tag, 'body', ARGV[change[2]]}
+  if failed(redis.pcall('XADD', unpack(entry))) then
+    -- Entries above the head were there and were deleted. An emptied log makes gateways start over.
+    redis.call('DEL', KEYS[2])
+    redis.call('XADD', unpack(entry))
+  end
+  tag = change[1]
 end
 
 for _, write in ipairs(plan.writes) do
@@ -58,19 +139,27 @@ for _, write in ipairs(plan.writes) do
   redis.call(unpack(command))
 end
 
-number = math.max(number, plan.beyond)
-for _, change in ipairs(plan.changes) do
-  number = number + 1
-  local id = string.format('%.0f-0', number)
-  redis.call('XADD', KEYS[2], 'MAXLEN', plan.kept[1], id,
-    'tag', change[1], 'previous', tag, 'body', ARGV[change[2]])
-  redis.call('XADD', KEYS[3], 'MAXLEN', plan.kept[2], id,
-    'entry', ARGV[change[3]], 'tag', change[1])
-  tag = change[1]
+for i, change in ipairs(plan.changes) do
+  if change[4] then
+    redis.call('ZADD', KEYS[4], string.format('%.0f', first + i),
+      string.format('%.0f:%s\n', first + i, change[1]) .. ARGV[change[3]])
+  end
 end
+local over = redis.call('ZCARD', KEYS[4]) - plan.kept[3]
+if over > 0 then redis.call('ZREM', KEYS[4], unpack(redis.call('ZRANGE', KEYS[4], 0, over - 1))) end
+
 if #plan.changes > 0 then
+  number = first + #plan.changes
   redis.call('SET', KEYS[1], string.format('%.0f:%s', number, tag))
 end
+
+-- Others than commits take nothing out of the index: a count that does not agree means that it was
+-- lost, as by an eviction, and is to be made anew from the records.
+if paired_before and paired_before ~= string.format('%.0f', paired) then
+  redis.call('SET', KEYS[7], '1')
+end
+paired = string.format('%.0f', redis.call('ZCARD', KEYS[5]))
+if paired ~= paired_before then redis.call('SET', KEYS[6], paired) end
 
 if plan.call then
   redis.call('SET', KEYS[plan.call[1]],

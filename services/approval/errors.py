@@ -15,6 +15,7 @@ RegistryError
 ├── UnsoundDevice         what a backup says of a device cannot be so
 ├── InvalidScope          `scope` belongs to none of the requested roles, or was never approved
 └── StoreUnavailable      Redis did not answer, or not in time: the outcome is not known
+    └── UnreadableRecord  ... because what is kept under `key` cannot be decoded
 """
 
 from __future__ import annotations
@@ -91,3 +92,11 @@ class UnsoundDevice(RegistryError):
 
 class StoreUnavailable(RegistryError):
     """Redis did not answer: what was asked may or may not have been done."""
+
+
+class UnreadableRecord(StoreUnavailable):
+    """What Redis keeps under a key cannot be decoded: nothing is known of what it is about."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} cannot be read")
+        self.key = key

@@ -10,6 +10,7 @@ import structlog
 from services.approval import grants
 from services.approval.errors import StoreUnavailable
 from services.approval.ledger import Entry, Ledger
+from services.approval.plan import address_source
 from services.approval.records import EXPIRED
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ class Expiry:
             return False
         entry.replace(held, grants.without_pending(held.record), device_id)
         entry.end_request(device_id, pending, EXPIRED)
-        entry.change("expired", device_id, pending=pending)
+        entry.change(
+            "expired", device_id, pending=pending, source=address_source(pending.limit_key)
+        )
         committed = await self._ledger.commit(entry)
         return committed.outcome == "done"

@@ -100,11 +100,9 @@ class Calls:
     async def _part(self, query: DevicesQuery) -> PairedPart:
         if query.ids:
             named = list(dict.fromkeys(query.ids.split(",")))
-            devices = await self._registry.devices_named(OPERATOR, named)
-            return PairedPart(devices, len(devices), None)
+            return await self._registry.devices_named(OPERATOR, named)
         if query.limit is UNSET and query.after is UNSET and not query.q:
-            devices = await self._registry.devices(OPERATOR)
-            return PairedPart(devices, len(devices), None)
+            return await self._registry.devices_all(OPERATOR)
         wanted = Wanted(
             _limit(query),
             None if query.after is UNSET else read_position(query.after),
@@ -156,8 +154,9 @@ class Calls:
 
     async def _audit(self, call: Call) -> objects.AuditPage:
         query: AuditQuery = call.query
-        entries = await self._registry.audit(OPERATOR, query.after, query.limit)
-        return objects.AuditPage(entries, entries[-1].id if entries else query.after)
+        after = None if query.after is UNSET else query.after
+        entries = await self._registry.audit(OPERATOR, after, query.limit)
+        return objects.AuditPage(entries, entries[-1].id if entries else after or 0)
 
     async def _list_lockouts(self, _call: Call) -> lockout_objects.Lockouts:
         running = await self._registry.lockouts.running(OPERATOR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +17,16 @@ if TYPE_CHECKING:
 
     Entry = tuple[bytes, dict[bytes, bytes]]
 
+_HEAD: Final = re.compile(rb"[0-9]{1,16}:[ -~]*")
+UNREADABLE_ENTRY: Final = "unreadable"
+"""The action of an entry of the audit log that cannot be decoded."""
+_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, KeyError, RecursionError)
 _decode_changed: Final = msgspec.msgpack.Decoder(Changed).decode
 _decode_entry: Final = msgspec.json.Decoder(AuditEntry).decode
+
+
+class UnreadableLog(Exception):
+    """The change log holds what is no entry of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +42,47 @@ class Followed:
     lost: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """An entry of the audit log, and the change that it is about."""
+
+    change: Change
+    entry: AuditEntry
+
+
 def decode_head(head: bytes | None) -> Change:
-    """Return the newest change; the one before all others where there is none."""
-    if not head:
+    """Return the newest change; the one before all others where there is none.
+
+    Raises StoreUnavailable for what is no head.
+    """
+    if head is None:
         return Change()
+    if not is_head(head):
+        message = "the number of the newest change cannot be read"
+        raise StoreUnavailable(message)
     number, tag = head.decode().split(":", 1)
     return Change(int(number), tag)
 
 
+def is_head(head: bytes | None) -> bool:
+    """Say whether this names a change, or none is there yet."""
+    return head is None or _HEAD.fullmatch(head) is not None
+
+
 def decode_change(entry_id: bytes, fields: Sequence[bytes]) -> Changed:
-    """Return an entry of the change log as the beat's script gives it: names and values in turn."""
-    values = dict(zip(fields[::2], fields[1::2], strict=True))
-    return msgspec.structs.replace(
-        _decode_changed(values[b"body"]),
-        change=Change(int(entry_id.split(b"-")[0]), values[b"tag"].decode()),
-        previous_tag=values[b"previous"].decode(),
-    )
+    """Return an entry of the change log as the beat's script gives it: names and values in turn.
+
+    Raises UnreadableLog for what is no entry of it.
+    """
+    try:
+        values = dict(zip(fields[::2], fields[1::2], strict=True))
+        return msgspec.structs.replace(
+            _decode_changed(values[b"body"]),
+            change=Change(int(entry_id.split(b"-")[0]), values[b"tag"].decode()),
+            previous_tag=values[b"previous"].decode(),
+        )
+    except _UNREADABLE:
+        raise UnreadableLog from None
 
 
 def decode_changes(
@@ -65,12 +99,25 @@ def decode_changes(
     return changes
 
 
-def entries_of(found: Sequence[Entry]) -> list[AuditEntry]:
-    """Return these entries of the audit log, each with its number."""
-    return [
-        msgspec.structs.replace(_decode_entry(fields[b"entry"]), id=_place(entry_id, fields).number)
-        for entry_id, fields in found
-    ]
+def entry_of(entry_id: bytes, fields: dict[bytes, bytes]) -> Audited:
+    """Return an entry of the audit log's stream; one that cannot be read says so."""
+    change = _place(entry_id, fields)
+    return Audited(change, _entry(fields.get(b"entry", b""), change.number))
+
+
+def decision_of(member: bytes) -> Audited:
+    """Return an entry as it is kept among the decisions: number, tag and the entry itself."""
+    place, _, entry = member.partition(b"\n")
+    number, _, tag = place.decode(errors="replace").partition(":")
+    change = Change(int(number) if number.isdecimal() else 0, tag)
+    return Audited(change, _entry(entry, change.number))
+
+
+def _entry(value: bytes, number: int) -> AuditEntry:
+    try:
+        return msgspec.structs.replace(_decode_entry(value), id=number)
+    except _UNREADABLE:
+        return AuditEntry(UNREADABLE_ENTRY, "", "", 0, id=number)
 
 
 def changed_after(place: Change, found: Sequence[Entry]) -> tuple[Change, list[str]]:
@@ -89,24 +136,36 @@ def changed_after(place: Change, found: Sequence[Entry]) -> tuple[Change, list[s
         message = "history was lost, or the change log no longer reaches so far"
         raise StoreUnavailable(message)
     after = found[first:]
-    changed = [_decode_changed(fields[b"body"]).device_id for _id, fields in after]
+    try:
+        changed = [_decode_changed(fields[b"body"]).device_id for _id, fields in after]
+    except _UNREADABLE:
+        raise UnreadableLog from None
     reached = _place(*after[-1]) if after else place
     return reached, [one for one in dict.fromkeys(changed) if one]
 
 
-def followed(place: Change, head: Change, found: Sequence[Entry]) -> Followed:
-    """Return what came after a place; `found` is the audit log from the place on."""
-    places = [_place(entry_id, fields) for entry_id, fields in found]
-    if place.number == 0:
-        known = not places or places[0].number == 1
-    else:
-        known = bool(places) and places[0].number == place.number
-        known = known and places[0].tag == (place.tag or places[0].tag)
-        found = found[1:]
-    if not known or place.number > head.number:
+def followed(
+    place: Change, head: Change, merged: Sequence[Audited], *, oldest: int | None, most: int
+) -> Followed:
+    """Return what came after a place, `most` entries at most.
+
+    `merged` is the audit log from the place on, with the decisions after it; `oldest` the number of
+    the first entry that its stream still holds. Not every change has an entry: what one source does
+    too often is summarised later.
+    """
+    known = place.number <= head.number and oldest is not None and oldest <= place.number + 1
+    same = next((one.change for one in merged if one.change.number == place.number), None)
+    if same is not None and place.tag and same.tag != place.tag:
+        known = False
+    if not known:
         return Followed([], head, lost=True)
-    return Followed(entries_of(found), places[-1] if places else head)
+    after = [one for one in merged if one.change.number > place.number][:most]
+    at = after[-1].change if after else head
+    if len(after) < most and at.number < head.number:
+        at = head
+    return Followed([one.entry for one in after], at)
 
 
 def _place(entry_id: bytes, fields: dict[bytes, bytes]) -> Change:
-    return Change(int(entry_id.split(b"-")[0]), fields.get(b"tag", b"").decode())
+    tag = fields.get(b"tag", b"").decode(errors="replace")
+    return Change(int(entry_id.split(b"-")[0]), tag)

@@ -20,10 +20,11 @@ from services.approval.errors import (
     NotEmpty,
     OtherRestore,
     StoreUnavailable,
+    UnreadableRecord,
     UnsoundDevice,
 )
 from services.approval.kept import record_of, sighting_of, unsound
-from services.approval.keys import CHANGES, PAIRED, RESTORE
+from services.approval.keys import PAIRED, RESTORE, device_key
 from services.approval.ledger import Entry, Ledger
 from services.approval.presence import encode_sighting, seen_key
 from services.approval.records import EXPIRED
@@ -109,7 +110,7 @@ class Keeping:
             place = reached
             yield lines
         after = 0
-        while entries := await self._store.audit(after, READ_ENTRIES):
+        while entries := await self._store.audit_log.read(after, READ_ENTRIES):
             told = [entry for entry in entries if entry.id <= place.number]
             yield b"".join(writer.audit(entry) for entry in told)
             if len(told) < len(entries):
@@ -168,15 +169,17 @@ class Keeping:
     def _begin(self, entry: Entry, part: Part) -> None:
         """Begin a new history: no gateway finds its place in this one, so all start over."""
         entry.plan.limit(PAIRED, 1, "")
-        entry.plan.write("DEL", CHANGES)
+        entry.plan.anew = True
         entry.plan.beyond = (part.number // NUMBERS_APART + 1) * NUMBERS_APART
         entry.change(BEGUN, "", label=_called(part))
 
     async def _put(self, entry: Entry, devices: Sequence[KeptDevice]) -> int:
         """Put those that are not paired, and void what they ask for; returns how many."""
-        _head, found = await self._store.load([device.device_id for device in devices])
+        _head, found = await self._store.load_surely([device.device_id for device in devices])
         fresh = 0
         for device, held in zip(devices, found, strict=True):
+            if held.unreadable:
+                raise UnreadableRecord(device_key(device.device_id))
             if held.record is not None and held.record.pairing is not None:
                 continue
             fresh += 1
@@ -204,14 +207,21 @@ class Keeping:
 
     async def _lines(self, writer: Writer, device_ids: Sequence[str]) -> tuple[Change, bytes]:
         """Read these devices, and return the change they are as of, and their lines."""
-        head, found = await self._store.load(device_ids)
+        head, found = await self._store.load_surely(device_ids)
+        for device_id, held in zip(device_ids, found, strict=True):
+            if held.unreadable:
+                raise UnreadableRecord(device_key(device_id))
         seen = await self._store.presence.sightings(device_ids)
         parts = zip(device_ids, found, seen, strict=True)
         return head, b"".join(writer.device(one, held.record, at) for one, held, at in parts)
 
 
 def _mark(value: str) -> _Mark:
-    return _Mark(value[16:], int(value[8:16])) if value else _Mark()
+    if not value:
+        return _Mark()
+    if not value[8:16].isdecimal():
+        raise UnreadableRecord(RESTORE)
+    return _Mark(value[16:], int(value[8:16]))
 
 
 def _called(part: Part) -> str:

@@ -7,8 +7,21 @@ from typing import Final
 HEAD: Final = "latchkey:head"
 CHANGES: Final = "latchkey:changes"
 AUDIT: Final = "latchkey:audit"
+"""Stream: who did what; an entry's id is the number of its change."""
+DECISIONS: Final = "latchkey:audit:decisions"
+"""Sorted set: the entries of the audit log for what people decided, by number, kept longer."""
+LEFT_OUT: Final = "latchkey:audit:left-out"
+"""Sorted set: sources that did more than gets entries of its own, by when that is summarised."""
 PAIRED: Final = "latchkey:paired"
 """Sorted set: paired device ids by the time of their approval."""
+PAIRED_COUNT: Final = "latchkey:paired-count"
+"""How many members PAIRED has: it was lost where the two disagree."""
+REINDEX: Final = "latchkey:reindex"
+"""Mark: PAIRED is incomplete, and is to be made anew from the records."""
+HISTORY_LOST: Final = "latchkey:history-lost"
+"""Mark: when (s) history was lost, and which key disagreed; it expires."""
+COMMIT_KEYS: Final = (HEAD, CHANGES, AUDIT, DECISIONS, PAIRED, PAIRED_COUNT, REINDEX)
+"""The keys that each commit looks at, in the order in which commit.lua knows them."""
 PENDING: Final = "latchkey:pending"
 """Sorted set: device ids with a request, by the time it expires."""
 REFUSED: Final = "latchkey:refused"
@@ -21,9 +34,13 @@ LOCKOUTS: Final = "latchkey:lockouts"
 """Sorted set: `<credential class> <address>` of each lock-out, by the time it ends."""
 
 
+DEVICE_KEYS: Final = "latchkey:device:"
+"""How the keys of all records begin."""
+
+
 def device_key(device_id: str) -> str:
     """Name the key of a device's record."""
-    return f"latchkey:device:{device_id}"
+    return f"{DEVICE_KEYS}{device_id}"
 
 
 def refused_key(device_id: str) -> str:
@@ -39,6 +56,11 @@ def request_key(request_id: str) -> str:
 def address_key(limit_key: str) -> str:
     """Name the sorted set of device ids with a request from one address, by creation."""
     return f"latchkey:pending:address:{limit_key}"
+
+
+def counter_key(source: str, hour: int) -> str:
+    """Name the counter of what one source did in an hour: an address or a device."""
+    return f"latchkey:audited:{source}:{hour}"
 
 
 def guard_key(limit_key: str) -> str:

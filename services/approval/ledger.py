@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from services.approval.keys import PAIRED as PAIRED_INDEX
+from services.approval.keys import PENDING as PENDING_INDEX
 from services.approval.keys import (
-    AUDIT,
-    CHANGES,
-    HEAD,
     address_key,
     device_key,
     refused_key,
     request_key,
 )
-from services.approval.keys import PAIRED as PAIRED_INDEX
-from services.approval.keys import PENDING as PENDING_INDEX
-from services.approval.plan import AuditEntry, Plan
+from services.approval.plan import AuditEntry, Plan, Source
 from services.approval.presence import seen_key
 from services.approval.records import PENDING, RequestNote, encode
 from shared.messages import Change, Changed
@@ -36,12 +33,12 @@ class Entry:
     """One commit in the making, in the registry's words."""
 
     def __init__(self, actor: str, now_ms: int, *, call_id: str = "") -> None:
-        self.plan = Plan((HEAD, CHANGES, AUDIT))
+        self.plan = Plan()
         self.now_ms = now_ms
         self._actor = actor
         self._call_id = call_id
 
-    def require(self, device_id: str, version: str) -> None:
+    def require(self, device_id: str, version: str | bytes) -> None:
         """Demand that a record which this rests on is still the one that was read."""
         self.plan.expect(device_key(device_id), version)
 
@@ -75,6 +72,14 @@ class Entry:
         self.plan.write("ZREM", address_key(pending.limit_key), device_id)
         self._note(device_id, pending.request_id, state, successor, REQUEST_KEPT_MS)
 
+    def forget_request(self, device_id: str) -> None:
+        """Take a device out of the list of requests; which one was its is not known."""
+        self.plan.write("ZREM", PENDING_INDEX, device_id)
+
+    def forget_of_address(self, limit_key: str, device_id: str) -> None:
+        """Take a device that asks for nothing out of the requests of an address."""
+        self.plan.write("ZREM", address_key(limit_key), device_id)
+
     def change(
         self,
         kind: str,
@@ -87,10 +92,12 @@ class Entry:
         scopes: tuple[str, ...] = (),
         label: str = "",
         request: bytes = b"",
+        source: Source | None = None,
     ) -> None:
         """Add a numbered change of a device, for the audit log and for everybody.
 
-        `request` is the request that was made, as JSON for clients.
+        `request` is the request that was made, as JSON for clients. Without a `source` it is a
+        person's decision.
         """
         request_id = pending.request_id if pending else ""
         self.plan.change(
@@ -119,6 +126,7 @@ class Entry:
                 label=label,
                 address=pending.metadata.address if pending else "",
             ),
+            source,
         )
 
     def _note(

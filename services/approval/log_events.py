@@ -20,6 +20,23 @@ CHANGED: Final = LogEvent("device.changed", "A record changed: what, by whom, un
 STORE_UNAVAILABLE: Final = LogEvent(
     "store.unavailable", "Redis did not answer: questions stay unanswered, nobody is let in."
 )
+HISTORY_BEGUN: Final = LogEvent(
+    "history.begun",
+    "The newest change and the logs in Redis disagreed: a new history began, and every connection "
+    "is judged anew. `key` is the one that disagreed.",
+)
+KEY_DROPPED: Final = LogEvent(
+    "store.key-dropped",
+    "A key of ours held a value of another type, which no release of Latchkey writes: it was "
+    "dropped, and is made anew.",
+)
+INDEX_REBUILT: Final = LogEvent(
+    "store.index-rebuilt", "The index of paired devices was lost and is made anew from the records."
+)
+UNREADABLE: Final = LogEvent(
+    "store.unreadable",
+    "A value in Redis cannot be decoded: `key` says which. Only what rests on it is not served.",
+)
 DEMOTED: Final = LogEvent(
     "redis.demoted",
     "Redis says that it is no master: all connections to it are given up and made anew.",
@@ -47,6 +64,10 @@ ALL: Final = (
     QUESTION,
     CHANGED,
     STORE_UNAVAILABLE,
+    HISTORY_BEGUN,
+    KEY_DROPPED,
+    INDEX_REBUILT,
+    UNREADABLE,
     DEMOTED,
     KEY_MISMATCH,
     CALL,

@@ -16,7 +16,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.questions = Counter(
             "latchkey_approval_questions",
-            "Admission questions, by verdict; `malformed` ones get no answer.",
+            "Admission questions, by verdict; `malformed` and `unreadable` ones get no answer.",
             ["verdict"],
             registry=self.registry,
         )
@@ -37,6 +37,16 @@ class Metrics:
             ["operation", "status"],
             registry=self.registry,
         )
+        self.repairs = Counter(
+            "latchkey_approval_repairs",
+            "Repairs of what Redis lost or others overwrote: `history` begun anew, `key` dropped, "
+            "`index` made anew.",
+            ["what"],
+            registry=self.registry,
+        )
+        for what in ("history", "key", "index"):
+            self.repairs.labels(what)  # there from the beginning, so that the first one is a rise
+        self.questions.labels("unreadable")
         self.call_seconds = Histogram(
             "latchkey_approval_http_seconds",
             "Time that calls of the HTTP API took.",

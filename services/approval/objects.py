@@ -238,12 +238,19 @@ class PendingRequests(msgspec.Struct, omit_defaults=True, frozen=True):
     addresses: list[OfAddress] | UnsetType = UNSET
 
 
+class UnreadableDevice(msgspec.Struct, rename="camel", frozen=True):
+    """A device whose record cannot be read: it is neither admitted nor refused until removed."""
+
+    device_id: str
+
+
 class PairedDevices(msgspec.Struct, omit_defaults=True, frozen=True):
-    """Paired devices, the latest approved first."""
+    """Paired devices, the latest approved first; and those whose records cannot be read."""
 
     devices: list[PairedDevice]
     total: Total | UnsetType = UNSET
     next: Next | UnsetType = UNSET
+    unreadable: list[UnreadableDevice] = []
 
 
 class Approved(msgspec.Struct, rename="camel", frozen=True):
@@ -336,7 +343,10 @@ class RestoreProgress(msgspec.Struct, frozen=True):
 
 
 class AuditPage(msgspec.Struct, frozen=True):
-    """Who did what, when, oldest first; `next` is the `after` that goes on from here."""
+    """Who did what, when, oldest first; `next` is the `after` that goes on from here.
+
+    Without an `after` these are the newest entries, in the same order.
+    """
 
     entries: list[AuditEntry]
     next: Annotated[int, Meta(ge=0)]
@@ -431,6 +441,7 @@ def paired_part_object(part: PairedPart) -> PairedDevices:
         [paired_object(one) for one in part.devices],
         part.total,
         UNSET if part.following is None else write_position(part.following),
+        [UnreadableDevice(device_id) for device_id in part.unreadable],
     )
 
 

@@ -173,9 +173,13 @@ class DevicesQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, f
 class AuditQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Which part of the audit log."""
 
-    after: Annotated[
-        objects.ChangeNumber, Meta(description="Only entries with a higher number.")
-    ] = 0
+    after: (
+        Annotated[
+            objects.ChangeNumber,
+            Meta(description="The first entries with a higher number; without it, the newest."),
+        ]
+        | UnsetType
+    ) = UNSET
     limit: Annotated[int, Meta(ge=1, le=1000, description="At most so many entries.")] = 100
 
 
@@ -262,7 +266,13 @@ class Operation:
     def problems(self) -> tuple[Kind, ...]:
         """Every problem that it can answer with."""
         brings = (problems.TOO_LARGE, problems.MEDIA) if self.changes else ()
-        return (*_EVERY_CALL, *self.specific, *brings, problems.UNAVAILABLE)
+        return (
+            *_EVERY_CALL,
+            *self.specific,
+            *brings,
+            problems.UNREADABLE,
+            problems.UNAVAILABLE,
+        )
 
 
 OPERATIONS: Final = (

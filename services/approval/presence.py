@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from redis.exceptions import ResponseError
 
 from services.approval.reaching import reaching_redis
 from services.approval.records import Sighting
@@ -123,7 +124,7 @@ class Presence:
         return [
             Standing(
                 tuple(name for name, here in zip(names, row, strict=True) if here),
-                _decode_sighting(value) if value else None,
+                _sighting(value),
             )
             for value, *row in zip(seen, *counts, strict=True)
         ]
@@ -134,7 +135,7 @@ class Presence:
             return []
         async with reaching_redis():
             found = await self._client.mget([seen_key(device_id) for device_id in device_ids])
-        return [_decode_sighting(value) if value else None for value in found]
+        return [_sighting(value) for value in found]
 
     async def withdraw(self, gateway: str) -> None:
         """Forget a gateway that leaves, and whoever was connected to it."""
@@ -154,25 +155,17 @@ class Presence:
             time, names = await pipeline.execute()
             found = await self._of_each(names, ["count", "seen", "applied", "version", "uptime"])
         now = _milliseconds(time)
-        live = [
-            GatewayReplica(
-                name.decode(),
-                int(count),
-                max(0, now - int(seen)),
-                None if applied is None else max(0, head.number - int(applied)),
-                _UNREPORTED
-                if version is None or uptime is None
-                else ReplicaProcess(version.decode(errors="replace"), int(uptime)),
-            )
-            for name, (count, seen, applied, version, uptime) in zip(names, found, strict=True)
-            if count is not None and seen is not None
-        ]
+        told = (
+            _gateway(name, fields, now, head) for name, fields in zip(names, found, strict=True)
+        )
+        live = [one for one in told if one is not None]
         return sorted(live, key=lambda one: (-one.connections, one.boot_id))
 
     async def version(self) -> int:
         """Return how often somebody has come or gone."""
         async with reaching_redis():
-            return int(await self._client.get(PRESENCE_VERSION) or 0)
+            value = await self._client.get(PRESENCE_VERSION) or b"0"
+        return int(value) if value.isdigit() else 0
 
     async def approvals(self) -> list[ApprovalReplica]:
         """Return the live approval replicas, by boot id."""
@@ -186,7 +179,7 @@ class Presence:
             names = sorted(name for name, ago in ages.items() if ago < ALIVE_KEPT_MS)
             processes = await self._client.mget(map(approval_key, names)) if names else []
         return [
-            ApprovalReplica(name, ages[name], _decode_process(value) if value else _UNREPORTED)
+            ApprovalReplica(name, ages[name], _process(value))
             for name, value in zip(names, processes, strict=True)
         ]
 
@@ -199,8 +192,45 @@ class Presence:
         pipeline = self._client.pipeline(transaction=False)
         for gateway in gateways:
             pipeline.hmget(presence_key(gateway.decode()), fields)
-        found: list[list[bytes | None]] = await pipeline.execute()
-        return found
+        found = await pipeline.execute(raise_on_error=False)
+        nothing: list[bytes | None] = [None] * len(fields)
+        return [nothing if isinstance(one, ResponseError) else one for one in found]
+
+
+def _gateway(
+    name: bytes, fields: Sequence[bytes | None], now: int, head: Change
+) -> GatewayReplica | None:
+    """Return a gateway as its presence tells it; None where it has vanished or cannot be read."""
+    count, seen, applied, version, uptime = fields
+    if count is None or seen is None:
+        return None
+    try:
+        return GatewayReplica(
+            name.decode(),
+            int(count),
+            max(0, now - int(seen)),
+            None if applied is None else max(0, head.number - int(applied)),
+            _UNREPORTED
+            if version is None or uptime is None
+            else ReplicaProcess(version.decode(errors="replace"), int(uptime)),
+        )
+    except ValueError:
+        return None
+
+
+def _sighting(value: bytes | None) -> Sighting | None:
+    """Decode when a device was last seen; what cannot be read counts as never."""
+    try:
+        return _decode_sighting(value) if value else None
+    except (msgspec.MsgspecError, ValueError):
+        return None
+
+
+def _process(value: bytes | None) -> ReplicaProcess:
+    try:
+        return _decode_process(value) if value else _UNREPORTED
+    except (msgspec.MsgspecError, ValueError):
+        return _UNREPORTED
 
 
 def encode_sighting(sighting: Sighting) -> bytes:

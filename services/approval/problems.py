@@ -57,6 +57,7 @@ LOCKED_OUT: Final = Kind("locked-out", 429, "Too many wrong admin tokens came fr
 INTERNAL: Final = Kind("internal", 500, "The service failed")
 LISTENERS: Final = Kind("too-many-listeners", 503, "Too many listen at this replica already")
 BACKUPS: Final = Kind("too-many-backups", 503, "Backups are being read at this replica already")
+UNREADABLE: Final = Kind("unreadable-record", 503, "What is kept of it cannot be read")
 UNAVAILABLE: Final = Kind("store-unavailable", 503, "Redis did not answer; the outcome is unknown")
 
 _ENDED: Final[Mapping[str, tuple[Kind, str]]] = {
@@ -93,6 +94,10 @@ _WRONG: Final[Mapping[type[errors.RegistryError], tuple[Kind, str]]] = {
     errors.NotEmpty: (NOT_EMPTY, "Nothing is restored over them: restore into an empty Redis."),
     errors.OtherRestore: (OTHER_RESTORE, "Begin it anew, in an empty Redis."),
     errors.UnsoundDevice: (UNSOUND, "Its id, its key or its roles do not belong together."),
+    errors.UnreadableRecord: (
+        UNREADABLE,
+        "Nobody gets in with it. Remove the device, and let it ask again.",
+    ),
     errors.StoreUnavailable: (
         UNAVAILABLE,
         "What was asked may or may not have been done. Asking again is safe.",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from services.approval import authority, grants
-from services.approval.errors import NotAllowed, UnknownDevice
+from services.approval.errors import NotAllowed, UnknownDevice, UnreadableRecord
 from services.approval.identities import as_seen
+from services.approval.keys import device_key
 from services.approval.listing import Position, finds_device, part_of_requests
 from services.approval.presence import Standing
 from services.approval.records import Pairing, Pending  # noqa: TC001 (as above)
@@ -84,12 +85,14 @@ class WaitingPart:
 class PairedPart:
     """A part of the paired devices, the latest approved first.
 
-    `total` counts all that the search finds, `following` is the position to go on from.
+    `total` counts all that the search finds, `following` is the position to go on from;
+    `unreadable` are devices whose records cannot be read, which no search finds.
     """
 
     devices: list[Paired]
     total: int
     following: Position | None
+    unreadable: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +139,23 @@ class Readings:
 
     async def devices(self, caller: Caller) -> list[Paired]:
         """Return the paired devices, the latest approved first."""
+        return (await self.devices_all(caller)).devices
+
+    async def devices_all(self, caller: Caller) -> PairedPart:
+        """Return all paired devices as one part."""
         caller = await self._narrowed(caller)
         authority.require_pairing(caller)
+        found = await self._store.paired()
         records = [
             record
-            for record in await self._store.paired()
+            for record in found.records
             if record.pairing is not None and authority.sees(caller, record.device_id)
         ]
-        return await self._standing(records)
+        devices = await self._standing(records)
+        unreadable: list[str] = []
+        if caller.is_admin:
+            unreadable = [*found.unreadable, *await self._unreadable_requests(found.unreadable)]
+        return PairedPart(devices, len(devices), None, unreadable)
 
     async def devices_part(self, caller: Caller, wanted: Wanted) -> PairedPart:
         """Return a part of the paired devices; without a search, no more than that is read."""
@@ -154,18 +166,27 @@ class Readings:
         total = await self._store.count_paired()
         positions = await self._store.paired_after(wanted.after, wanted.limit + 1)
         listed = positions[: wanted.limit]
-        records = await self._store.records([one.id for one in listed])
-        devices = await self._standing([one for one in records if one.pairing is not None])
+        found = await self._store.records([one.id for one in listed])
+        devices = await self._standing([one for one in found.records if one.pairing is not None])
         more = len(positions) > wanted.limit
-        return PairedPart(devices, total, listed[-1] if more else None)
+        unreadable = list(found.unreadable)
+        if wanted.after is None:
+            unreadable += await self._unreadable_requests(unreadable)
+        return PairedPart(devices, total, listed[-1] if more else None, unreadable)
 
-    async def devices_named(self, caller: Caller, device_ids: Sequence[str]) -> list[Paired]:
+    async def devices_named(self, caller: Caller, device_ids: Sequence[str]) -> PairedPart:
         """Return those of these devices that are paired, in this order."""
         caller = await self._narrowed(caller)
         authority.require_pairing(caller)
         visible = [one for one in device_ids if authority.sees(caller, one)]
-        records = await self._store.records(visible)
-        return await self._standing([one for one in records if one.pairing is not None])
+        found = await self._store.records(visible)
+        devices = await self._standing([one for one in found.records if one.pairing is not None])
+        return PairedPart(devices, len(devices), None, found.unreadable)
+
+    async def _unreadable_requests(self, but: Sequence[str]) -> list[str]:
+        """Return the devices among those with a request whose records cannot be read."""
+        found = (await self._store.pending()).unreadable
+        return [one for one in found if one not in but]
 
     async def device(self, caller: Caller, device_id: str) -> Paired:
         """Return one paired device; raises UnknownDevice."""
@@ -180,7 +201,8 @@ class Readings:
         """Return the paired devices that are connected, and the live gateways."""
         caller = await self._narrowed(caller)
         authority.require_read(caller)
-        records = [record for record in await self._store.paired() if record.pairing is not None]
+        found = (await self._store.paired()).records
+        records = [record for record in found if record.pairing is not None]
         devices = await self._standing(records)
         gateways = await self._store.presence.gateways(await self.head())
         return [one for one in devices if one.standing and one.standing.replicas], gateways
@@ -191,7 +213,7 @@ class Readings:
         authority.require_read(caller)
         records = [
             record
-            for record in await self._store.paired()
+            for record in (await self._store.paired()).records
             if record.pairing is not None and "node" in record.pairing.effective_roles
         ]
         return sorted(
@@ -228,13 +250,18 @@ class Readings:
         """Return the audit entries after a place in history; for operators only."""
         if not caller.is_admin:
             raise NotAllowed
-        return await self._store.follow(place, most)
+        return await self._store.audit_log.follow(place, most)
 
-    async def audit(self, caller: Caller, after: int, limit: int) -> list[AuditEntry]:
-        """Return audit entries above a change number, oldest first; for operators only."""
+    async def audit(self, caller: Caller, after: int | None, limit: int) -> list[AuditEntry]:
+        """Return the first audit entries above a number, else the newest; for operators only.
+
+        Both oldest first.
+        """
         if not caller.is_admin:
             raise NotAllowed
-        return await self._store.audit(after, limit)
+        if after is None:
+            return await self._store.audit_log.newest(limit)
+        return await self._store.audit_log.read(after, limit)
 
     async def refusals(self, caller: Caller, wanted: WantedRefusals) -> list[Refused]:
         """Return who was turned away lately, newest first; for operators only."""
@@ -265,7 +292,7 @@ class Readings:
         now_ms = self._store.now_ms()
         return [
             (record, record.pending)
-            for record in await self._store.pending()
+            for record in (await self._store.pending()).records
             if record.pending is not None
             and not record.pending.expired(now_ms, self._ttl_ms)
             and authority.sees(caller, record.device_id)
@@ -281,7 +308,7 @@ class Readings:
         while positions := await self._store.paired_after(after, SEARCHED_AT_ONCE):
             after = positions[-1]
             ids = [position.id for position in positions]
-            by_id = {one.device_id: one for one in await self._store.records(ids)}
+            by_id = {one.device_id: one for one in (await self._store.records(ids)).records}
             seen = await self._store.presence.sightings(ids)
             for position, its_last in zip(positions, seen, strict=True):
                 record = by_id.get(position.id)
@@ -307,7 +334,9 @@ class Readings:
         if not caller.has_record:
             return caller
         held = await self._held(caller.device_id)
-        return authority.narrowed(caller, held.version, held.record)
+        if held.unreadable:
+            raise UnreadableRecord(device_key(caller.device_id))
+        return authority.narrowed(caller, str(held.version), held.record)
 
     async def _standing(self, records: list[Record]) -> list[Paired]:
         standings = await self._store.presence.standings([one.device_id for one in records])
@@ -316,11 +345,13 @@ class Readings:
         ]
 
     async def _held(self, device_id: str) -> Held:
-        _head, held = await self._store.load([device_id])
+        _head, held = await self._store.load_surely([device_id])
         return held[0]
 
     async def _paired(self, device_id: str) -> tuple[Held, Record, Pairing]:
         held = await self._held(device_id)
+        if held.unreadable:
+            raise UnreadableRecord(device_key(device_id))
         if held.record is None or held.record.pairing is None:
             raise UnknownDevice
         return held, held.record, held.record.pairing

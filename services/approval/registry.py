@@ -23,11 +23,13 @@ from services.approval.errors import (
     StoreUnavailable,
     UnknownRequest,
     UnknownRole,
+    UnreadableRecord,
 )
 from services.approval.keeping import Keeping
-from services.approval.keys import call_key
+from services.approval.keys import call_key, device_key
 from services.approval.ledger import Entry, Ledger
 from services.approval.lockout_registry import LockoutRegistry
+from services.approval.plan import device_source
 from services.approval.readings import Paired, Readings, paired
 from services.approval.records import APPROVED, EXPIRED, PENDING, REJECTED, Token
 from services.approval.store import NOT_HELD
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from services.approval.authority import Caller
     from services.approval.grants import Draws
+    from services.approval.plan import Source
     from services.approval.records import Pairing, Pending, Record, RequestNote
     from services.approval.store import Held, Store
 
@@ -135,7 +138,8 @@ class Registry(Readings):
             entry = self._entry(caller)
             entry.replace(held, grants.without_pending(record), note.device_id)
             entry.end_request(note.device_id, pending, REJECTED)
-            entry.change("rejected", note.device_id, pending=pending)
+            source = _source(caller, note.device_id)
+            entry.change("rejected", note.device_id, pending=pending, source=source)
             return await self._committed(caller, entry, note.device_id)
 
         return await self._settled(caller, once, str)
@@ -163,6 +167,8 @@ class Registry(Readings):
                     continue
                 try:
                     record, pending = self._open(request_id, note, held)
+                except UnreadableRecord:
+                    continue  # it neither ended nor is rejected: its device is to be removed
                 except RequestOver as over:
                     result.ended.append(EndedRequest(request_id, over.state, over.successor))
                     continue
@@ -182,16 +188,32 @@ class Registry(Readings):
 
         async def once(caller: Caller) -> bool | None:
             authority.require_manage(caller, device_id, None)
+            if caller.is_admin and (held := await self._held(device_id)).unreadable:
+                return await self._unreadable_removed(caller, held, device_id)
             held, record, pairing = await self._paired(device_id)
             authority.require_manage(caller, device_id, pairing)
             entry = self._entry(caller)
             entry.replace(held, None, device_id)
             if record.pending is not None:
                 entry.end_request(device_id, record.pending, REJECTED)
-            entry.change("removed", device_id, closes=[EVERY_ROLE], scopes=pairing.scopes)
+            entry.change(
+                "removed",
+                device_id,
+                closes=[EVERY_ROLE],
+                scopes=pairing.scopes,
+                source=_source(caller, device_id),
+            )
             return await self._committed(caller, entry, result=True)
 
         await self._settled(caller, once, bool)
+
+    async def _unreadable_removed(self, caller: Caller, held: Held, device_id: str) -> bool | None:
+        """Remove a record that cannot be read: what it allowed is not known, so all of it ends."""
+        entry = self._entry(caller)
+        entry.replace(held, None, device_id)
+        entry.forget_request(device_id)
+        entry.change("removed", device_id, closes=[EVERY_ROLE], label="its record was unreadable")
+        return await self._committed(caller, entry, result=True)
 
     async def rename(self, caller: Caller, device_id: str, label: str) -> str:
         """Give a paired device a label; returns it trimmed."""
@@ -207,7 +229,7 @@ class Registry(Readings):
                 return await self._left_as_it_is(caller, held, device_id, trimmed)
             entry = self._entry(caller)
             entry.replace(held, grants.renamed(record, pairing, trimmed), device_id)
-            entry.change("renamed", device_id, label=trimmed)
+            entry.change("renamed", device_id, label=trimmed, source=_source(caller, device_id))
             return await self._committed(caller, entry, trimmed)
 
         return await self._settled(caller, once, str)
@@ -232,7 +254,14 @@ class Registry(Readings):
             )
             fresh = paired(after).pairing.tokens[role]
             entry.replace(held, after, device_id)
-            entry.change("rotated", device_id, closes=[role], role=role, scopes=fresh.scopes)
+            entry.change(
+                "rotated",
+                device_id,
+                closes=[role],
+                role=role,
+                scopes=fresh.scopes,
+                source=_source(caller, device_id),
+            )
             return await self._committed(caller, entry, fresh)
 
         return await self._settled(caller, once, Token)
@@ -252,7 +281,14 @@ class Registry(Readings):
             entry = self._entry(caller)
             after = grants.revoked(record, pairing, role, now_ms=entry.now_ms)
             entry.replace(held, after, device_id)
-            entry.change("revoked", device_id, closes=[role], role=role, scopes=token.scopes)
+            entry.change(
+                "revoked",
+                device_id,
+                closes=[role],
+                role=role,
+                scopes=token.scopes,
+                source=_source(caller, device_id),
+            )
             return await self._committed(caller, entry, paired(after).pairing.tokens[role])
 
         return await self._settled(caller, once, Token)
@@ -302,6 +338,8 @@ class Registry(Readings):
 
     def _open(self, request_id: str, note: RequestNote, held: Held) -> tuple[Record, Pending]:
         """Return the record and the request it still holds; raises RequestOver."""
+        if held.unreadable and note.state == PENDING:
+            raise UnreadableRecord(device_key(note.device_id))
         pending = held.record.pending if held.record else None
         if note.state != PENDING or held.record is None or pending is None:
             raise RequestOver(note.state if note.state != PENDING else EXPIRED, note.successor)
@@ -326,7 +364,7 @@ class Registry(Readings):
             message = "the call came too late"
             raise StoreUnavailable(message)
         if committed.outcome == "seen":
-            return msgspec.msgpack.decode(committed.answer, type=type(result))
+            return _kept_answer(committed.answer, type(result))
         return result if committed.outcome == "done" else None
 
     async def _left_as_it_is(
@@ -372,7 +410,7 @@ class Registry(Readings):
             first = await self._store.answered(caller.call_id)
             if first is None:
                 raise
-            return msgspec.msgpack.decode(first, type=kind)
+            return _kept_answer(first, kind)
         message = "the record changed again and again while it was being changed"
         raise StoreUnavailable(message)
 
@@ -380,6 +418,21 @@ class Registry(Readings):
 def _holds(held: Held, request_id: str) -> bool:
     pending = held.record.pending if held.record else None
     return pending is not None and pending.request_id == request_id
+
+
+def _kept_answer(value: bytes, kind: type[_Result]) -> _Result:
+    """Decode what an earlier try of a call was told; raises StoreUnavailable."""
+    try:
+        return msgspec.msgpack.decode(value, type=kind)
+    except (msgspec.MsgspecError, ValueError):
+        message = "what an earlier try of this call was told cannot be read"
+        raise StoreUnavailable(message) from None
+
+
+def _source(caller: Caller, device_id: str) -> Source | None:
+    """Return the source of what a device does to itself; None: a decision about another."""
+    own = caller.has_record and caller.device_id == device_id
+    return device_source(device_id) if own else None
 
 
 def _active_token(pairing: Pairing, role: str) -> Token:

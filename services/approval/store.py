@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from redis.exceptions import ResponseError
 
-from services.approval.errors import StoreUnavailable
+from services.approval.audit_log import AuditLog
+from services.approval.errors import StoreUnavailable, UnreadableRecord
 from services.approval.history import (
-    Followed,
+    UnreadableLog,
     changed_after,
     decode_changes,
     decode_head,
-    entries_of,
-    followed,
+    is_head,
 )
 from services.approval.keys import (
-    AUDIT,
     CHANGES,
     CONFIRMED,
     HEAD,
+    LEFT_OUT,
     PAIRED,
     PENDING,
     RESTORE,
@@ -37,7 +36,7 @@ from services.approval.keys import (
 from services.approval.listing import Position
 from services.approval.lockout_store import LockoutStore
 from services.approval.lockouts import NOTHING_HELD, Guard
-from services.approval.plan import VERSION_CHARACTERS, AuditEntry, Plan
+from services.approval.plan import VERSION_CHARACTERS, WRONG_TYPE, Plan
 from services.approval.presence import (
     ALIVE_KEPT_MS,
     APPROVALS,
@@ -52,8 +51,10 @@ from services.approval.presence import (
     seen_key,
 )
 from services.approval.reaching import reaching_redis
+from services.approval.records import PENDING as PENDING_STATE
 from services.approval.records import Record, RequestNote, decode_note, decode_record
 from services.approval.refusals import Refusals
+from services.approval.repairs import Repairs, script
 from services.approval.signed_in import SignedIn
 from shared.messages import BeatAnswer, Change
 
@@ -76,15 +77,27 @@ BEAT_LIMIT_BYTES: Final = 1024 * 1024
 RECORDS_REMEMBERED: Final = 2_048
 """How many records are kept decoded, by the bytes they were stored as."""
 
-_BEAT: Final = files("services.approval").joinpath("beat.lua").read_text()
-_COMMIT: Final = files("services.approval").joinpath("commit.lua").read_text()
+REPAIRS_LIMIT: Final = 3
+"""How many keys one commit or beat repairs at most before it gives up."""
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A device's record as it was read, with its version; both empty where there is none."""
+    """A device's record as it was read, with its version; both empty where there is none.
 
-    version: str
+    `unreadable`: there is one that cannot be decoded, so nothing is known of the device.
+    """
+
+    version: str | bytes
     record: Record | None
+    unreadable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The records that an index names, and the ids of those that cannot be read."""
+
+    records: list[Record]
+    unreadable: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +134,16 @@ class Store:
         self._lease: Any = lease or client
         self._mget = mget or cast("ReadKeys", client.mget)
         self._clock = clock
-        self._commit = client.register_script(_COMMIT)
-        self._beat = self._lease.register_script(_BEAT)
+        self._commit = client.register_script(script("commit.lua"))
+        self._beat = self._lease.register_script(script("beat.lua"))
         self._offset_ms: float | None = None
         self.has_replicas = False
         self.presence: Final = Presence(client)
         self.sessions: Final = SignedIn(client)
         self.lockouts: Final = LockoutStore(client)
         self.refusals: Final = Refusals(client, lease)
+        self.audit_log: Final = AuditLog(client)
+        self.repairs: Final = Repairs(client, self.now_ms)
 
     def now_ms(self) -> int:
         """Return Redis's time, as last learned: one clock for all approval replicas."""
@@ -148,7 +163,12 @@ class Store:
             pipeline.zremrangebyscore(APPROVALS, "-inf", now_ms - ALIVE_KEPT_MS)
             pipeline.set(approval_key(boot_id), encode_process(uptime_s), px=ALIVE_KEPT_MS)
             pipeline.time()
-            *_written, time = await pipeline.execute()
+            try:
+                *_written, time = await pipeline.execute()
+            except ResponseError as error:
+                if "WRONGTYPE" in str(error):  # nothing of ours is in it: begun anew next time
+                    await self._lease.delete(APPROVALS)
+                raise
         self._learned(time, began)
 
     async def write_gone(self, boot_id: str) -> None:
@@ -184,30 +204,73 @@ class Store:
 
     async def load(self, device_ids: Sequence[str]) -> tuple[Change, list[Held]]:
         """Read the newest change and the records of these devices, in one round trip."""
+        head, values = await self._with_head([device_key(one) for one in device_ids])
+        return head, [_held(value) for value in values]
+
+    async def _with_head(self, keys: Sequence[str]) -> tuple[Change, list[bytes | None]]:
+        """Read the newest change and these keys; a head that is none is repaired first."""
         async with reaching_redis():
-            head, *values = await self._mget(
-                [HEAD, *(device_key(device_id) for device_id in device_ids)]
-            )
-        return decode_head(head), [_held(value) for value in values]
+            head, *values = await self._mget([HEAD, *keys])
+        if not is_head(head):
+            await self.repairs.repair(HEAD)
+            async with reaching_redis():
+                head, *values = await self._mget([HEAD, *keys])
+        return decode_head(head), values
+
+    async def load_surely(self, device_ids: Sequence[str]) -> tuple[Change, list[Held]]:
+        """As `load`, and tell records that are not there from keys of another type.
+
+        MGET reads both as nothing. One more round trip, where there is something to tell apart.
+        """
+        head, held = await self.load(device_ids)
+        absent = [one for one, read in zip(device_ids, held, strict=True) if read is NOT_HELD]
+        other = await self._of_other_type(absent)
+        if other:
+            held = [
+                _OTHER_TYPE if read is NOT_HELD and one in other else read
+                for one, read in zip(device_ids, held, strict=True)
+            ]
+        return head, held
+
+    async def is_unreadable(self, device_id: str) -> bool:
+        """Say whether there is something where this device's record should be that is none."""
+        _head, (held,) = await self.load_surely([device_id])
+        return held.unreadable
+
+    async def _of_other_type(self, device_ids: Sequence[str]) -> set[str]:
+        """Return those under whose key something is that is no record; one made just now is one."""
+        if not device_ids:
+            return set()
+        keys = [device_key(one) for one in device_ids]
+        async with reaching_redis():
+            if not await self._client.exists(*keys):
+                return set()
+            pipeline = self._client.pipeline(transaction=False)
+            for key in keys:
+                pipeline.get(key)
+            found = await pipeline.execute(raise_on_error=False)
+        return {
+            one
+            for one, value in zip(device_ids, found, strict=True)
+            if isinstance(value, ResponseError) and "WRONGTYPE" in str(value)
+        }
 
     async def load_guarded(
         self, device_ids: Sequence[str], limit_keys: Sequence[str]
     ) -> tuple[Change, list[Held], dict[str, Guard]]:
         """As `load`, with the guards of these addresses, still in one round trip."""
-        async with reaching_redis():
-            head, *values = await self._mget(
-                [
-                    HEAD,
-                    *(device_key(device_id) for device_id in device_ids),
-                    *(guard_key(limit_key) for limit_key in limit_keys),
-                ]
-            )
+        head, values = await self._with_head(
+            [
+                *(device_key(device_id) for device_id in device_ids),
+                *(guard_key(limit_key) for limit_key in limit_keys),
+            ]
+        )
         count = len(device_ids)
         guards = zip(limit_keys, values[count:], strict=True)
         return (
-            decode_head(head),
+            head,
             [_held(value) for value in values[:count]],
-            {limit_key: Guard(value) if value else NOTHING_HELD for limit_key, value in guards},
+            {limit_key: _guard(value) for limit_key, value in guards},
         )
 
     async def answered(self, call_id: str) -> bytes | None:
@@ -237,9 +300,26 @@ class Store:
             return []
         async with reaching_redis():
             found = await self._client.mget([request_key(one) for one in request_ids])
-        return [decode_note(value) if value else None for value in found]
+        return [
+            await self._note(one, value) if value else None
+            for one, value in zip(request_ids, found, strict=True)
+        ]
 
-    async def paired(self) -> list[Record]:
+    async def _note(self, request_id: str, value: bytes) -> RequestNote:
+        try:
+            return decode_note(value)
+        except (msgspec.MsgspecError, ValueError):
+            return await self._note_of_pending(request_id)
+
+    async def _note_of_pending(self, request_id: str) -> RequestNote:
+        """Make a note that cannot be read anew, from the request that it is about."""
+        for record in (await self.pending()).records:
+            pending = record.pending
+            if pending is not None and pending.request_id == request_id:
+                return RequestNote(record.device_id, PENDING_STATE, pending.created_at_ms)
+        raise UnreadableRecord(request_key(request_id))
+
+    async def paired(self) -> Listed:
         """Read all paired devices, the latest approved first."""
         return await self._listed(PAIRED, newest_first=True)
 
@@ -266,12 +346,15 @@ class Store:
                 break
         return found[:most]
 
-    async def records(self, device_ids: Sequence[str]) -> list[Record]:
+    async def records(self, device_ids: Sequence[str]) -> Listed:
         """Read the records of these devices, without those that have none."""
         if not device_ids:
-            return []
-        _head, held = await self.load(device_ids)
-        return [one.record for one in held if one.record is not None]
+            return Listed([], [])
+        _head, held = await self.load_surely(device_ids)
+        return Listed(
+            [one.record for one in held if one.record is not None],
+            [device_id for device_id, one in zip(device_ids, held, strict=True) if one.unreadable],
+        )
 
     async def paired_ids(self) -> list[str]:
         """Return the ids of all paired devices, the earliest approved first."""
@@ -287,7 +370,7 @@ class Store:
     async def restore_mark(self) -> str:
         """Return what is kept of the last restore; empty where nothing is."""
         async with reaching_redis():
-            return (await self._client.get(RESTORE) or b"").decode()
+            return (await self._client.get(RESTORE) or b"").decode(errors="replace")
 
     async def changed_after(self, place: Change, most: int) -> tuple[Change, list[str]]:
         """Return whose records changed after a place, each once, and the place reached.
@@ -298,9 +381,13 @@ class Store:
             found = await self._client.xrange(
                 CHANGES, min=f"{place.number}-0", max="+", count=most + 1
             )
-        return changed_after(place, found)
+        try:
+            return changed_after(place, found)
+        except UnreadableLog:
+            message = f"{CHANGES} holds an entry that cannot be read"
+            raise StoreUnavailable(message) from None
 
-    async def pending(self) -> list[Record]:
+    async def pending(self) -> Listed:
         """Read all devices with a request, in no order that matters."""
         return await self._listed(PENDING, newest_first=False)
 
@@ -310,35 +397,45 @@ class Store:
             found = await self._client.zrangebyscore(PENDING, "-inf", now_ms, start=0, num=most)
         return [member.decode() for member in found]
 
+    async def left_out(self, now_ms: int, most: int) -> list[str]:
+        """Return sources with entries to summarise, each with its hour, that is over by now."""
+        async with reaching_redis():
+            found = await self._client.zrangebyscore(LEFT_OUT, "-inf", now_ms, start=0, num=most)
+        return [member.decode(errors="replace") for member in found]
+
+    async def counted(self, key: str) -> str:
+        """Return what a counter of entries stands at; empty where there is none."""
+        async with reaching_redis():
+            value = await self._client.get(key)
+        return value.decode(errors="replace") if value else ""
+
     async def oldest_from(self, limit_key: str, but: str) -> str | None:
         """Return the device with the oldest request from one address, `but` this one."""
         async with reaching_redis():
             found = await self._client.zrange(address_key(limit_key), 0, 1)
         return next((m.decode() for m in found if m.decode() != but), None)
 
-    async def audit(self, after: int, limit: int) -> list[AuditEntry]:
-        """Read audit entries with numbers above `after`, oldest first."""
-        async with reaching_redis():
-            found = await self._client.xrange(AUDIT, min=f"({after}-0", max="+", count=limit)
-        return entries_of(found)
-
-    async def follow(self, place: Change, most: int) -> Followed:
-        """Read at most so many audit entries after a place in history.
-
-        A place without a tag is taken at its number; one with a tag is told from one of the same
-        number in a history that was lost.
-        """
-        async with reaching_redis():
-            head = decode_head(await self._client.get(HEAD))
-            if head == place:
-                return Followed([], head)
-            found = await self._client.xrange(
-                AUDIT, min=f"{place.number}-0", max="+", count=most + 1
-            )
-        return followed(place, head, found)
-
     async def commit(self, plan: Plan) -> Committed:
-        """Carry out a plan. With Redis replicas it is done only once one of them has it."""
+        """Carry out a plan. With Redis replicas it is done only once one of them has it.
+
+        Keys that it cannot work with are repaired first. Raises UnreadableRecord for those that
+        only a person may put right.
+        """
+        key = b""
+        for _ in range(REPAIRS_LIMIT):
+            committed = await self._committed(plan)
+            key = committed.answer
+            if committed.outcome == "broken":
+                await self.repairs.repair(key.decode(), committed.change.tag)
+            elif committed.outcome == "unreadable":
+                raise UnreadableRecord(key.decode())
+            else:
+                self.repairs.trouble = ""
+                return committed
+        message = f"{key.decode()} cannot be used, and a repair did not help"
+        raise StoreUnavailable(message)
+
+    async def _committed(self, plan: Plan) -> Committed:
         keys, arguments = plan.keys, plan.arguments()
         async with reaching_redis():
             if self.has_replicas:
@@ -351,9 +448,37 @@ class Store:
         return Committed(outcome.decode(), Change(number, tag.decode()), answer, previous.decode())
 
     async def beat(self, gateway: str, beat: BeatQuestion) -> BeatAnswer:
-        """Write a gateway's presence and read what it has missed, in one step (R2)."""
+        """Write a gateway's presence and read what it has missed, in one step.
+
+        Where head and change log disagree, a new history begins, and the answer tells of that.
+        """
+        for _ in range(REPAIRS_LIMIT):
+            told = await self._beaten(gateway, beat)
+            if told[0] == b"broken":
+                await self.repairs.repair(told[1].decode())
+                continue
+            head, now_ms, presence_at, resync, found, version = told
+            newest = decode_head(head)
+            try:
+                changes = decode_changes(found, BEAT_LIMIT_BYTES)
+            except UnreadableLog:
+                await self.repairs.repair(CHANGES, newest.tag, unreadable=True)
+                continue
+            return BeatAnswer(
+                beat_id=beat.beat_id,
+                head=newest,
+                now_ms=now_ms,
+                presence_at=presence_at,
+                resync=bool(resync),
+                changes=changes,
+                presence_version=version,
+            )
+        message = "head and change log disagree, and a repair did not help"
+        raise StoreUnavailable(message)
+
+    async def _beaten(self, gateway: str, beat: BeatQuestion) -> list[Any]:
         async with reaching_redis():
-            head, now_ms, presence_at, resync, found, version = await self._beat(
+            found: list[Any] = await self._beat(
                 keys=[
                     presence_key(gateway),
                     GATEWAYS,
@@ -376,15 +501,7 @@ class Store:
                     *beat_arguments(beat),
                 ],
             )
-        return BeatAnswer(
-            beat_id=beat.beat_id,
-            head=decode_head(head),
-            now_ms=now_ms,
-            presence_at=presence_at,
-            resync=bool(resync),
-            changes=decode_changes(found, BEAT_LIMIT_BYTES),
-            presence_version=version,
-        )
+        return found
 
     async def _confirmed(self, pipeline: Any) -> list[Any]:
         """Send these commands; return their replies once a Redis replica has what they saw.
@@ -401,10 +518,10 @@ class Store:
         found: list[Any] = replies
         return found
 
-    async def _listed(self, index: str, *, newest_first: bool) -> list[Record]:
+    async def _listed(self, index: str, *, newest_first: bool) -> Listed:
         async with reaching_redis():
             members = await self._client.zrange(index, 0, -1, desc=newest_first)
-        return await self.records([member.decode() for member in members])
+        return await self.records([member.decode(errors="replace") for member in members])
 
 
 def _held(value: bytes | None) -> Held:
@@ -414,7 +531,22 @@ def _held(value: bytes | None) -> Held:
 @lru_cache(RECORDS_REMEMBERED)
 def _decoded(value: bytes) -> Held:
     """Decode a record; records are values, so the same bytes may be the same object."""
-    return Held(value[:VERSION_CHARACTERS].decode(), decode_record(value[VERSION_CHARACTERS:]))
+    version = value[:VERSION_CHARACTERS]
+    try:
+        return Held(version.decode(), decode_record(value[VERSION_CHARACTERS:]))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return Held(version, None, unreadable=True)
+
+
+def _guard(value: bytes | None) -> Guard:
+    """Decode what is held against an address; what cannot be read holds nothing."""
+    if not value:
+        return NOTHING_HELD
+    try:
+        return Guard(value)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return NOTHING_HELD
 
 
 NOT_HELD: Final = Held("", None)
+_OTHER_TYPE: Final = Held(WRONG_TYPE, None, unreadable=True)

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as LateError
 
 from services.approval.app import STORE_TIMEOUT_SECONDS
+from services.approval.repairs import script
 from tests.simulation import commands
 from tests.simulation.database import to_bytes
 
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
     from tests.simulation.world import Process
 
 _SCRIPTS: Final = {
-    files("services.approval").joinpath(f"{name}.lua").read_text(): name
-    for name in ("commit", "beat", "lockout", "refusals")
+    **{script(f"{name}.lua"): name for name in ("commit", "beat", "repair", "check")},
+    **{
+        files("services.approval").joinpath(f"{name}.lua").read_text(): name
+        for name in ("lockout", "refusals")
+    },
 }
 
 
@@ -107,7 +111,7 @@ class Pipeline:
         command = getattr(commands, name)
         return lambda *args, **options: self.queue.append(command(*args, **options))
 
-    async def execute(self) -> list[Any]:
+    async def execute(self, *, raise_on_error: bool = True) -> list[Any]:
         """Run them one after another; the first that fails is raised when all have run."""
 
         def ask(server: Server) -> list[Any]:
@@ -121,7 +125,7 @@ class Pipeline:
 
         results = list(await self._client.call(ask))
         for result in results:
-            if isinstance(result, RedisError):
+            if isinstance(result, RedisError) and raise_on_error:
                 raise result
         return results
 

@@ -89,21 +89,44 @@ def zrange(key: str, first: int, last: int, *, desc: bool = False, withscores: b
     return lambda server: server.read(look)
 
 
-def zrangebyscore(key: str, least: str, most: float, *, start: int, num: int) -> Ask:
-    """Read the members up to a score."""
-    assert least == "-inf"
+def zrangebyscore(key: str, least: str, most: float | str, *, start: int, num: int) -> Ask:
+    """Read the members up to a score, or above one, `(n`."""
+    above = float(least.removeprefix("("))
+    assert least == "-inf" or least.startswith("(")
 
     def look(data: Database) -> list[bytes]:
-        found = [member.encode() for score, member in data.ranked(key) if score <= most]
+        found = [
+            member.encode() for score, member in data.ranked(key) if above < score <= float(most)
+        ]
         return found[start : start + num]
 
     return lambda server: server.read(look)
 
 
+def exists(*keys: str) -> Ask:
+    """Count those keys that are there."""
+
+    def look(data: Database) -> int:
+        kinds = (data.texts, data.sorted, data.hashes, data.streams)
+        return sum(any(key in kind for kind in kinds) for key in keys)
+
+    return lambda server: server.read(look)
+
+
+def xrevrange(key: str, *, max: str, min: str, count: int) -> Ask:  # noqa: A002
+    """Read the last entries of a stream, the newest first."""
+    assert (max, min) == ("+", "-")
+
+    def look(data: Database) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        return [_streamed(entry) for entry in data.between(key, 0)][: -count - 1 : -1]
+
+    return lambda server: server.read(look)
+
+
 def xrange(key: str, *, min: str, max: str, count: int) -> Ask:  # noqa: A002
-    """Read a stream from `n-0` on, or after `(n-0`."""
+    """Read a stream from its beginning (`-`), from `n-0` on, or after `(n-0`."""
     assert max == "+"
-    first = int(min.strip("(").removesuffix("-0")) + min.startswith("(")
+    first = 0 if min == "-" else int(min.strip("(").removesuffix("-0")) + min.startswith("(")
 
     def look(data: Database) -> list[tuple[bytes, dict[bytes, bytes]]]:
         return [_streamed(entry) for entry in data.between(key, first, count)]

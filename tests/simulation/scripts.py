@@ -1,4 +1,7 @@
-"""The scripts that Redis runs, in Python, line by line, over the database in memory."""
+"""The scripts that Redis runs, in Python, over the database in memory.
+
+Keys of another type are left out: nobody writes any here.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tests.simulation.database import Word, to_bytes
+from tests.simulation.database import Word, to_bytes, to_text
 from tests.simulation.lockout_script import LockoutScript
 from tests.simulation.refusing import note_refusals
 from tests.simulation.telling import head_of, note_gateway, note_sightings, tell_presence
@@ -34,41 +37,93 @@ class Scripts:
     ) -> list[Any]:
         """Carry out commit.lua."""
         plan: dict[str, Any] = _unpack(to_bytes(args[0]))
-        number, tag = head_of(data, keys[0])
-        before = tag
         seen = self._seen(data, keys, plan)
         if seen is not None:
             return seen
+        trouble = disagrees(data, keys[0], keys[1])
+        if trouble:
+            return [b"broken", 0, b"", trouble.encode(), b""]
+        number, tag = head_of(data, keys[0])
+        before = tag
         if self.is_late(plan["not_after"], now_ms):
             return [b"late", number, tag, b"", b""]
         problem = _problem(data, keys, plan)
         if problem:
             return [problem, number, tag, b"", b""]
+        paired, paired_before = len(data.sorted.get(keys[4], {})), data.texts.get(keys[5])
+        first = max(number, plan["beyond"])
+        audit = data.streams.get(keys[2], [])
+        if plan["changes"] and audit and audit[-1][0] > first:
+            return [b"broken", number, before, keys[2].encode(), b""]
+        tag = _log(data, keys, args, plan, now_ms)
         for command, place, words in plan["writes"]:
             given = [args[word - 1] if isinstance(word, int) else word for word in words]
             data.run(command, keys[place - 1], given, now_ms)
-        kept = plan["kept"]
-        number = max(number, plan["beyond"])
-        for new_tag, body, audit in plan["changes"]:
-            number += 1
-            fields = (b"tag", new_tag.encode(), b"previous", tag)
-            entry = (*fields, b"body", to_bytes(args[body - 1]))
-            data.append(keys[1], number, entry, kept[0])
-            told = (b"entry", to_bytes(args[audit - 1]), b"tag", new_tag.encode())
-            data.append(keys[2], number, told, kept[1])
-            tag = new_tag.encode()
+        _decide(data, keys, args, plan, first)
         if plan["changes"]:
+            number = first + len(plan["changes"])
             data.set(keys[0], b"%d:%s" % (number, tag))
+        if paired_before is not None and paired_before != b"%d" % paired:
+            data.set(keys[6], b"1")
+        data.set(keys[5], b"%d" % len(data.sorted.get(keys[4], {})))
         if "call" in plan:
             place, answer, kept_ms = plan["call"]
             value = b"%d:%s\n%s" % (number, tag, to_bytes(args[answer - 1]))
             data.set(keys[place - 1], value, now_ms + kept_ms)
         return [b"done", number, tag, b"", before]
 
+    def repair(
+        self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
+    ) -> list[Any]:
+        """Carry out repair.lua."""
+        kind, tag_found = to_text(args[0]), to_bytes(args[1])
+        if kind in ("zset", "number"):
+            return [b"nothing", 0]
+        number, tag = head_of(data, keys[0])
+        audit = data.streams.get(keys[2], [])
+        lost = bool(disagrees(data, keys[0], keys[1]))
+        lost = lost or bool(audit and audit[-1][0] > number)
+        if not lost and (kind == "history" or tag != tag_found):
+            return [b"nothing", 0]
+        apart = int(args[2])
+        base = (number // apart + 1) * apart
+        while audit and audit[-1][0] > base:
+            base *= 2
+        new_tag, entry = to_bytes(args[3]), to_bytes(args[5])
+        data.append(keys[2], base + 1, (b"entry", entry, b"tag", new_tag), int(args[6]))
+        data.delete(keys[1])
+        fields = (b"tag", new_tag, b"previous", b"", b"body", to_bytes(args[4]))
+        data.append(keys[1], base + 1, fields, 1)
+        data.set(keys[0], b"%d:%s" % (base + 1, new_tag))
+        data.add(keys[3], base + 1, f"{base + 1}:{to_text(new_tag)}\n{to_text(entry)}")
+        data.set(keys[4], b"%d:%s" % (now_ms // 1000, to_bytes(args[8])), now_ms + int(args[7]))
+        return [b"begun", base + 1]
+
+    def check(
+        self, data: Database, keys: Sequence[str], args: Sequence[Word], _now_ms: int
+    ) -> list[Any]:
+        """Carry out check.lua."""
+        trouble = disagrees(data, keys[0], keys[1])
+        number, tag = head_of(data, keys[0])
+        paired, counted = b"%d" % len(data.sorted.get(keys[4], {})), data.texts.get(keys[5])
+        incomplete = keys[6] in data.texts or counted not in (None, paired)
+        if to_text(args[0]) == "indexed":
+            data.set(keys[5], paired)
+            data.delete(keys[6])
+            incomplete = False
+        audit = data.streams.get(keys[2], [])
+        ahead = not trouble and bool(audit) and audit[-1][0] > number
+        mark = data.texts.get(keys[7], b"")
+        told_tag = b"" if trouble else tag
+        return [trouble.encode(), told_tag, int(ahead), mark, int(incomplete)]
+
     def beat(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
     ) -> list[Any]:
         """Carry out beat.lua."""
+        trouble = disagrees(data, keys[2], keys[3])
+        if trouble:
+            return [b"broken", trouble.encode()]
         beat, base = int(args[1]), int(args[2])
         at = int(data.hashes.get(keys[0], {}).get("at", b"0"))
         moved = False
@@ -133,6 +188,60 @@ class Scripts:
         where, answer = kept.split(b"\n", 1)
         number, tag = where.split(b":", 1)
         return [b"seen", int(number), tag, answer, b""]
+
+
+def _log(
+    data: Database, keys: Sequence[str], args: Sequence[Word], plan: dict[str, Any], now_ms: int
+) -> bytes:
+    """Append the changes to both logs; returns the tag of the last."""
+    number, tag = head_of(data, keys[0])
+    first, kept = max(number, plan["beyond"]), plan["kept"]
+    if plan["anew"]:
+        data.delete(keys[1])
+    for place, (new_tag, body, entry, _decision, counted) in enumerate(plan["changes"], 1):
+        fields = (b"tag", new_tag.encode(), b"previous", tag)
+        data.append(keys[1], first + place, (*fields, b"body", to_bytes(args[body - 1])), kept[0])
+        if not counted or _counts(data, keys, counted, now_ms):
+            told = (b"entry", to_bytes(args[entry - 1]), b"tag", new_tag.encode())
+            data.append(keys[2], first + place, told, kept[1])
+        tag = new_tag.encode()
+    return tag
+
+
+def _decide(
+    data: Database, keys: Sequence[str], args: Sequence[Word], plan: dict[str, Any], first: int
+) -> None:
+    """Keep the entries of decisions."""
+    for place, (new_tag, _body, entry, decision, _counted) in enumerate(plan["changes"], 1):
+        if decision:
+            member = f"{first + place}:{new_tag}\n{to_text(args[entry - 1])}"
+            data.add(keys[3], first + place, member)
+    for _score, member in data.ranked(keys[3])[: -plan["kept"][2]]:
+        data.take(keys[3], member)
+
+
+def disagrees(data: Database, head_key: str, log_key: str) -> str:
+    """Return the key that does not agree: the log keeps the head's own entry, as its last."""
+    number, tag = head_of(data, head_key)
+    found = data.between(log_key, number, 2)
+    if number == 0:
+        return head_key if found or head_key in data.texts else ""
+    same = len(found) == 1 and found[0][0] == number and found[0][1][1] == tag
+    return "" if same else log_key
+
+
+def _counts(data: Database, keys: Sequence[str], counted: Sequence[Any], now_ms: int) -> bool:
+    """Count an entry of a source; whether it gets one of its own."""
+    counter, most, kept_ms, due, member, score = counted
+    key = keys[counter - 1]
+    count = int(data.texts.get(key, b"0")) + 1
+    if key in data.texts:
+        data.texts[key] = b"%d" % count
+    else:
+        data.set(key, b"1", now_ms + kept_ms)
+    if count == most + 1:
+        data.add(keys[due - 1], score, member)
+    return bool(count <= most)
 
 
 def _problem(data: Database, keys: Sequence[str], plan: dict[str, Any]) -> bytes:

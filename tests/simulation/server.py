@@ -70,7 +70,7 @@ class Server:
             raise
         if name == "commit" and result[0] in _OF_R11:
             self._world.mattered[_OF_R11[result[0]]] += 1
-        if name == "beat" and result[2] != int(args[1]):
+        if name == "beat" and len(result) > 2 and result[2] != int(args[1]):
             self._world.mattered["R13"] += 1
         if name == "commit" and result[0] == b"done" and self.data.writable:
             self.on_commit(self, [*keys, result])

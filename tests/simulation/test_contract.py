@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from services.approval.keys import AUDIT, CHANGES, HEAD, call_key
+from services.approval.keys import call_key
 from services.approval.ledger import Entry
 from services.approval.plan import AuditEntry, Plan
 from services.approval.records import Metadata, Pairing, Pending, Record, Token
@@ -65,7 +65,7 @@ def store(request: pytest.FixtureRequest) -> Store:
 
 def plan(*device_ids: str, closes: list[str] | None = None) -> Plan:
     """Return a plan that makes a change for each device."""
-    made = Plan((HEAD, CHANGES, AUDIT))
+    made = Plan()
     for device_id in device_ids:
         made.change(
             Changed(Change(), "", device_id, "renamed", 5, closes or []),
@@ -113,7 +113,7 @@ class TestCommits:
         assert [one.change.number for one in done] == [1, 3, 3]
         assert [one.previous_tag for one in done] == ["", plans[0].tags[0], plans[1].tags[1]]
         assert (await store.load([]))[0] == Change(3, plans[1].tags[1])
-        audit = await store.audit(1, 10)
+        audit = await store.audit_log.read(1, 10)
         assert [(one.id, one.device_id) for one in audit] == [(2, "b"), (3, "c")]
 
     async def test_versions(self, store: Store) -> None:
@@ -154,8 +154,8 @@ class TestCommits:
         await put(store, record("a", paired_at=7))
         await put(store, record("b", paired_at=9, request_id="r"))
         await put(store, record("c", request_id="s"))
-        assert [one.device_id for one in await store.paired()] == ["b", "a"]
-        assert {one.device_id for one in await store.pending()} == {"b", "c"}
+        assert [one.device_id for one in (await store.paired()).records] == ["b", "a"]
+        assert {one.device_id for one in (await store.pending()).records} == {"b", "c"}
         assert await store.oldest_from("a", "b") == "c"
         assert await store.expired(2_000, 1) == ["b"]
         assert await store.expired(1_000, 5) == []
@@ -312,7 +312,7 @@ async def test_refusals_are_counted_alike(real: Store) -> None:
         ]
         gateway = draw.choice("gh")
         for store in stores:
-            await store.refusals.write(gateway, reports, 1_000_000_000 + 50 * number)
+            await store.refusals.write(gateway, reports)
     kept = [await store.refusals.recent(1_000) for store in stores]
     assert len(kept[0]) > 40
     of_d0 = [await store.refusals.of_device("d0", 9) for store in stores]

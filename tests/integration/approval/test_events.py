@@ -55,7 +55,7 @@ async def listening(
 
 async def change(here: Replica, count: int = 1, label: str = "") -> None:
     """Make changes in one commit; no news is told."""
-    made = Plan((HEAD, CHANGES, AUDIT))
+    made = Plan()
     for _ in range(count):
         made.change(
             Changed(Change(), "", "d", "renamed", 5),

@@ -88,7 +88,7 @@ class TestDevices:
         """Records are put where they belong: that many pairings would take long."""
         sample = Device.new()
         await here.pair(sample, name="Needle")
-        (record,) = await here.store.records([sample.device_id])
+        (record,) = (await here.store.records([sample.device_id])).records
         value = await here.redis.get(f"latchkey:device:{sample.device_id}")
         many = SEARCHED_AT_ONCE + 10
         assert record.pairing is not None
@@ -127,7 +127,7 @@ class TestDevices:
         assert [one.device_id for one in part.devices] == [own.device_id]
         assert part.total == 1
         named = await here.registry.devices_named(caller, [other.device_id, own.device_id])
-        assert [one.device_id for one in named] == [own.device_id]
+        assert [one.device_id for one in named.devices] == [own.device_id]
 
 
 class TestRequests:

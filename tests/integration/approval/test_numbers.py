@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from services.approval.keys import AUDIT, CHANGES, HEAD
+from services.approval.keys import AUDIT, CHANGES, DECISIONS, HEAD
 from shared.messages import Change, Changed
 from tests.integration.approval.plans import plan
 
@@ -49,13 +49,13 @@ class TestNumbers:
         log = await here.redis.xrange(CHANGES)
         told = [msgspec.msgpack.decode(fields[b"body"], type=Changed) for _, fields in log]
         assert [one.device_id for one in told] == ["device 0", "device 1"]
-        entries = await store.audit(0, 10)
+        entries = await store.audit_log.read(0, 10)
         assert [(one.id, one.device_id, one.actor) for one in entries] == [
             (1, "device 0", "somebody"),
             (2, "device 1", "somebody"),
         ]
-        assert [one.id for one in await store.audit(1, 10)] == [2]
-        assert [one.id for one in await store.audit(0, 1)] == [1]
+        assert [one.id for one in await store.audit_log.read(1, 10)] == [2]
+        assert [one.id for one in await store.audit_log.read(0, 1)] == [1]
 
     async def test_many_at_once(self, here: Replica, store: Store) -> None:
         await asyncio.gather(*(store.commit(plan(count % 3)) for count in range(60)))
@@ -67,10 +67,11 @@ class TestNumbers:
     async def test_large_numbers_stay_whole(self, here: Replica, store: Store) -> None:
         last = 2**53 - 3
         await here.redis.set(HEAD, f"{last}:tag")
+        await here.redis.xadd(CHANGES, {"tag": "tag"}, id=f"{last}-0")  # the head's own entry
         committed = await store.commit(plan(2))
         assert committed.change.number == last + 2
         assert (await store.load([]))[0] == committed.change
-        assert [one.id for one in await store.audit(last, 10)] == [last + 1, last + 2]
+        assert [one.id for one in await store.audit_log.read(last, 10)] == [last + 1, last + 2]
 
     async def test_the_logs_are_trimmed_and_keep_the_newest(
         self, here: Replica, store: Store
@@ -78,8 +79,10 @@ class TestNumbers:
         for _ in range(4):
             attempt = plan(2)
             encoded, *blobs = attempt.arguments()
-            shorter = msgspec.msgpack.encode(msgspec.msgpack.decode(encoded) | {"kept": (3, 5)})
-            await here.redis.eval(store._commit.script, 3, *attempt.keys, shorter, *blobs)
+            shorter = msgspec.msgpack.encode(msgspec.msgpack.decode(encoded) | {"kept": (3, 5, 2)})
+            await here.redis.eval(
+                store._commit.script, len(attempt.keys), *attempt.keys, shorter, *blobs
+            )
         numbers = {
             key: [entry_id for entry_id, _ in await here.redis.xrange(key)]
             for key in (CHANGES, AUDIT)
@@ -88,3 +91,5 @@ class TestNumbers:
             CHANGES: [b"%d-0" % n for n in (6, 7, 8)],
             AUDIT: [b"%d-0" % n for n in (4, 5, 6, 7, 8)],
         }
+        decisions = await here.redis.zrange(DECISIONS, 0, -1, withscores=True)
+        assert [score for _member, score in decisions] == [7, 8]

@@ -8,9 +8,12 @@ import pytest
 from services.approval.errors import StoreUnavailable
 from services.approval.history import (
     Followed,
+    UnreadableLog,
     changed_after,
+    decision_of,
     decode_changes,
     decode_head,
+    entry_of,
     followed,
 )
 from services.approval.plan import AuditEntry
@@ -74,29 +77,76 @@ class TestMissedChanges:
         assert decode_changes([], 1) == []
 
 
+def followed_in(since: Change, found: list[Entry], oldest: int | None, most: int = 10) -> Followed:
+    """Follow history from a place, where it stands at 6 and the stream holds these entries."""
+    merged = [entry_of(*one) for one in found]
+    return followed(since, place(6), merged, oldest=oldest, most=most)
+
+
 class TestFollowed:
     @pytest.mark.parametrize("since", [place(4), Change(4)], ids=["with its tag", "without"])
     def test_what_came_after_a_place(self, since: Change) -> None:
-        told = followed(since, place(6), [audited(number) for number in (4, 5, 6)])
+        told = followed_in(since, [audited(number) for number in (4, 5, 6)], oldest=1)
         assert [entry.id for entry in told.entries] == [5, 6]
         assert (told.at, told.lost) == (place(6), False)
 
     def test_all_from_the_beginning(self) -> None:
-        told = followed(Change(), place(2), [audited(1), audited(2)])
+        told = followed_in(Change(), [audited(1), audited(2)], oldest=1)
         assert [entry.id for entry in told.entries] == [1, 2]
+        assert told.at == place(6)
+
+    def test_no_more_than_asked_for_and_the_place_is_that_of_the_last(self) -> None:
+        told = followed_in(place(3), [audited(4), audited(5), audited(6)], oldest=1, most=2)
+        assert [entry.id for entry in told.entries] == [4, 5]
+        assert told.at == place(5)
+
+    def test_a_change_without_an_entry_of_its_own_is_a_place_like_any_other(self) -> None:
+        told = followed_in(place(4), [audited(6)], oldest=2)
+        assert ([entry.id for entry in told.entries], told.lost) == ([6], False)
+        assert followed_in(place(5), [], oldest=2) == Followed([], place(6))
 
     @pytest.mark.parametrize(
-        ("since", "found"),
+        ("since", "found", "oldest"),
         [
-            pytest.param(place(4), [audited(5)], id="the log no longer reaches so far"),
-            pytest.param(Change(), [audited(2)], id="nor to the beginning"),
-            pytest.param(Change(4, "another"), [audited(4), audited(5)], id="another history"),
-            pytest.param(place(9), [], id="history went back"),
-            pytest.param(place(9), [audited(9)], id="the head went back, the log did not"),
+            pytest.param(place(4), [audited(6)], 6, id="the log no longer reaches so far"),
+            pytest.param(Change(), [audited(2)], 2, id="nor to the beginning"),
+            pytest.param(place(4), [], None, id="the log was emptied"),
+            pytest.param(Change(4, "another"), [audited(4), audited(5)], 1, id="another history"),
+            pytest.param(place(9), [], 1, id="history went back"),
+            pytest.param(place(9), [audited(9)], 1, id="the head went back, the log did not"),
         ],
     )
-    def test_lost_where_it_cannot_be_told(self, since: Change, found: list[Entry]) -> None:
-        assert followed(since, place(6), found) == Followed([], place(6), lost=True)
+    def test_lost_where_it_cannot_be_told(
+        self, since: Change, found: list[Entry], oldest: int | None
+    ) -> None:
+        assert followed_in(since, found, oldest) == Followed([], place(6), lost=True)
+
+
+class TestUnreadable:
+    @pytest.mark.parametrize(
+        "fields", [{}, {b"entry": b""}, {b"entry": b"[]"}, {b"entry": b"\xff"}]
+    )
+    def test_an_entry_of_the_audit_log_says_so_and_keeps_its_number(
+        self, fields: dict[bytes, bytes]
+    ) -> None:
+        told = entry_of(b"7-0", fields).entry
+        assert (told.id, told.action) == (7, "unreadable")
+
+    @pytest.mark.parametrize("member", [b"", b"7:tag", b"7:tag\n{", b"x:tag\n{}", b"\xff"])
+    def test_a_decision_says_so(self, member: bytes) -> None:
+        assert decision_of(member).entry.action == "unreadable"
+
+    @pytest.mark.parametrize(
+        "fields", [[], [b"tag"], [b"body", b"x"], [b"tag", b"a", b"body", b""]]
+    )
+    def test_a_change_is_an_error_of_its_own(self, fields: list[bytes]) -> None:
+        with pytest.raises(UnreadableLog):
+            decode_changes([(b"1-0", fields)], 10)
+
+    @pytest.mark.parametrize("head", [b"x", b"x:y", b"\xff:", b":"])
+    def test_a_head_leaves_everything_unknown(self, head: bytes) -> None:
+        with pytest.raises(StoreUnavailable):
+            decode_head(head)
 
 
 class TestChangedAfter:

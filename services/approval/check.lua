@@ -1,0 +1,36 @@
+-- Looks at the keys that everything rests on, and at the index of paired devices.
+--
+-- KEYS  1 head  2 change log  3 audit log  4 decisions  5 paired devices  6 how many are paired
+--       7 mark: the index is incomplete  8 mark: when history was lost, and why
+--       9.. further sorted sets
+-- ARGV  1 `indexed`: the index was made anew just now, and is complete; else empty
+--
+-- Returns {head's trouble: a key or '', its tag, the audit log's trouble: 1 or 0, the mark of lost
+-- history or '', whether the index is incomplete: 1 or 0, names of sorted sets that are none ...}
+
+local number, tag = read_history(KEYS[1], KEYS[2])
+local sets, trouble = {4, 5}, {}
+for i = 9, #KEYS do sets[#sets + 1] = i end
+for _, i in ipairs(sets) do
+  if failed(redis.pcall('ZCARD', KEYS[i])) then trouble[#trouble + 1] = KEYS[i] end
+end
+local paired = redis.pcall('ZCARD', KEYS[5])
+local counted = redis.pcall('GET', KEYS[6])
+local incomplete = failed(redis.pcall('GET', KEYS[7])) or redis.pcall('GET', KEYS[7]) or false
+if not failed(paired) then
+  paired = string.format('%.0f', paired)
+  if ARGV[1] == 'indexed' then
+    redis.call('SET', KEYS[6], paired)
+    redis.call('DEL', KEYS[7])
+    incomplete = false
+  elseif failed(counted) or (counted and counted ~= paired) then
+    incomplete = true
+  end
+end
+local ahead = redis.pcall('XRANGE', KEYS[3],
+  string.format('%.0f-0', (number or 0) + 1), '+', 'COUNT', 1)
+local audit = failed(ahead) or (number and #ahead > 0)
+local mark = redis.pcall('GET', KEYS[8])
+if failed(mark) or not mark then mark = '' end
+return {number and '' or tag, number and tag or '', audit and 1 or 0, mark, incomplete and 1 or 0,
+  unpack(trouble)}

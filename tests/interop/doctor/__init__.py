@@ -1,1 +1,0 @@
-"""The doctor at real OpenClaw gateways."""
