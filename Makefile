@@ -34,7 +34,8 @@ secrets: $(RUN) ## Make the secrets that docker-compose.yml asks for (.env)
 test: $(DEV) ## Run the tests, on a real Redis (ARGS="-k name")
 	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
-browser: $(DEV) $(AXE_INSTALLED) ## Use the operators' page in Chromium; wants it and npm (ARGS=--pictures for docs/)
+browser: $(DEV) $(AXE_INSTALLED) ## Use the pages in Chromium; wants it, nginx and npm (ARGS=--pictures for docs/)
+	@$(PY) -m deploy.dashboard
 	$(PY) -m pytest -n 0 -o python_files='story_*.py' tests/browser $(ARGS)
 
 interop: $(DEV) $(CLIENTS_INSTALLED) ## Tell the story of a device with OpenClaw's clients; wants npm (ARGS="--rounds 1 --only cli")

@@ -198,8 +198,8 @@ class SettingsReader:
     def public_url(self, name: str, schemes: Sequence[str]) -> str:
         """Return an address that is shown to people and led to: no secret can stand in it."""
         value = self.url(name, schemes)
-        if any(mark in value for mark in "@?#") or not value.isprintable():
-            self.problems.append(f"{name}: must hold no user, password, query or fragment")
+        if any(mark in value for mark in "@?#{}") or not value.isprintable():
+            self.problems.append(f"{name}: must hold no user, password, query, fragment or brace")
         return value.rstrip("/")
 
     def networks(self, name: str) -> tuple[Network, ...]:
@@ -212,21 +212,6 @@ class SettingsReader:
                 except ValueError:
                     self.problems.append(f"{name}: {shown(value)} is no address or CIDR range")
         return tuple(found)
-
-    def origins(self, name: str) -> frozenset[str]:
-        """Return a comma list of exact web origins, or `*` for any."""
-        found: set[str] = set()
-        for part in self.text(name).split(","):
-            value = part.strip().lower()
-            if not value:
-                continue
-            if value != "*" and (origin := origin_of(value)) != value:
-                self.problems.append(
-                    f"{name}: {shown(value)} is no origin; write scheme://host[:port] with no path"
-                    + (f", such as {origin}" if origin else "")
-                )
-            found.add(value)
-        return frozenset(found)
 
     def finish(self) -> None:
         """Raise SettingsError when anything was wrong."""
@@ -256,6 +241,11 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def path_of(url: str) -> str:
+    """Return the path of a public address: the prefix below which proxies serve it, or nothing."""
+    return urlsplit(url).path.rstrip("/")
 
 
 def origin_of(url: str) -> str | None:

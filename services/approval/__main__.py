@@ -20,6 +20,7 @@ from shared.listening import addresses, inherited_sockets, open_sockets
 from shared.observability.logs import configure_logs
 from shared.process import run_service, settle_memory
 from shared.serving.accept import SPARE_DESCRIPTORS, raise_descriptor_limit
+from shared.serving.plain import serve_plainly
 
 HANDLERS_SECONDS: Final = 2.5
 """How long calls under way may take once the service is told to stop: longer than Redis may.
@@ -46,6 +47,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     ops = web.AppRunner(approval.ops_app, access_log=None, shutdown_timeout=0)
     await runner.setup()
     await ops.setup()
+    ops_servers: list[asyncio.Server] = []
     server = runner.server
     if server is None:
         message = "the runner has no server"
@@ -66,8 +68,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     )
     try:
         if common.ops_port is not None:
-            for listener in open_sockets(common.hosts, common.ops_port):
-                await web.SockSite(ops, listener).start()
+            ops_servers = await serve_plainly(ops, open_sockets(common.hosts, common.ops_port))
         settle_memory()
         intake.start()
         log.info(log_events.STARTED.name, listening=addresses(listeners))
@@ -78,6 +79,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 await approval.leave()
                 intake.stop()
                 await runner.cleanup()
+                for ops_server in ops_servers:
+                    ops_server.close()
                 await ops.cleanup()
         log.info(log_events.STOPPED.name)
 

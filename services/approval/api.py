@@ -23,6 +23,8 @@ from services.approval.problems import IDS, Ids, problems
 from services.approval.public import METRICS, PAGES
 from services.approval.session_views import SessionViews
 from shared.addresses import client_address
+from shared.serving.strict_http import SERVER_NAME
+from shared.settings import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -45,7 +47,7 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    "Server": "latchkey",
+    "Server": SERVER_NAME,
 }
 """Headers of every response; who made the server is nobody's business."""
 OPENED: Final = web.RequestKey("opened", Opened)
@@ -84,11 +86,9 @@ def add_routes(
         "readyz": ops.public_readyz,
         "metrics": ops.metrics,
     }
-    for page in pages:
-        app.router.add_get(page.path, views[page.id])
     files = page_files()
-    for file in files:
-        app.router.add_get(file.path, page_view(file))
+    routes = [("GET", page.path, views[page.id]) for page in pages]
+    routes += [("GET", file.path, page_view(file)) for file in files]
     calls = Calls(registry).by_id
     backup_views = BackupViews(registry)
     sessions = SessionViews(door, settings.gateway_public_url).by_id
@@ -101,10 +101,16 @@ def add_routes(
             handler = _of_session(operation, sessions[operation.id])
         else:
             handler = _handler(operation, calls[operation.id])
-        if operation.method == "GET":
-            app.router.add_get(operation.path, handler)
-        else:
-            app.router.add_route(operation.method, operation.path, handler)
+        routes.append((operation.method, operation.path, handler))
+    prefix = path_of(settings.common.approval_public_url)
+    declared: dict[str, str] = {}
+    for base in dict.fromkeys(("", prefix)):  # a proxy takes the prefix away, or leaves it
+        for method, path, handler in routes:
+            declared.setdefault(base + path, path)
+            if method == "GET":
+                app.router.add_get(base + path, handler)
+            else:
+                app.router.add_route(method, base + path, handler)
     app.on_response_prepare.append(_harden)
 
     async def end_streams(_app: web.Application) -> None:
@@ -112,9 +118,8 @@ def add_routes(
 
     app.on_shutdown.append(end_streams)
     names = {page.path: page.id for page in pages} | {file.path: "page" for file in files}
-    observing = _observing(metrics, settings, names)
-    public = frozenset(names)
-    app.middlewares.extend((observing, problems, _authenticating(door, public)))
+    observing = _observing(metrics, settings, names, declared)
+    app.middlewares.extend((observing, problems, _authenticating(door, frozenset(names), declared)))
 
 
 def _handler(
@@ -160,7 +165,9 @@ async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update({**HEADERS, "Cache-Control": caching})
 
 
-def _observing(metrics: Metrics, settings: Settings, pages: Mapping[str, str]) -> Middleware:
+def _observing(
+    metrics: Metrics, settings: Settings, pages: Mapping[str, str], declared: Mapping[str, str]
+) -> Middleware:
     """Count and time every call, and log those that change something."""
     log = structlog.get_logger("approval")
     trusted = settings.common.trusted_proxies
@@ -168,7 +175,7 @@ def _observing(metrics: Metrics, settings: Settings, pages: Mapping[str, str]) -
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-        path = _path(request)
+        path = _path(request, declared)
         method = "GET" if request.method == "HEAD" else request.method
         operation = by_route.get((method, path))
         name = operation.id if operation else pages.get(path, "other")
@@ -193,13 +200,13 @@ def _observing(metrics: Metrics, settings: Settings, pages: Mapping[str, str]) -
     return observe
 
 
-def _authenticating(door: Door, public: frozenset[str]) -> Middleware:
+def _authenticating(door: Door, public: frozenset[str], declared: Mapping[str, str]) -> Middleware:
     """Demand an operator for every route that is not public, before anything else is done."""
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         nothing_there = request.match_info.http_exception is not None
-        path = _path(request)
+        path = _path(request, declared)
         if not nothing_there and path not in public:
             by_session = (request.method, path) not in _TOKEN_ONLY
             try:
@@ -212,7 +219,7 @@ def _authenticating(door: Door, public: frozenset[str]) -> Middleware:
     return authenticate
 
 
-def _path(request: web.Request) -> str:
+def _path(request: web.Request, declared: Mapping[str, str]) -> str:
     """Return the path of the matched route as it was declared; empty where none is served."""
     resource = request.match_info.route.resource
-    return resource.canonical if resource else ""
+    return declared.get(resource.canonical, "") if resource else ""

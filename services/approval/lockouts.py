@@ -26,9 +26,9 @@ WINDOW_MS: Final = 60_000
 FAILURES_LIMIT: Final = 10
 """So many distinct wrong values within the window lock the address out."""
 LOCK_MS: Final = 300_000
-REMEMBERED_MS: Final = 3_600_000
+REMEMBERED_MS: Final = 600_000
 """For how long after it came last a wrong value is remembered; brought again, it is no guess."""
-REMEMBERED_LIMIT_VALUES: Final = 64
+REMEMBERED_LIMIT_VALUES: Final = 128
 """Wrong values of one class that are remembered for an address; the one unused longest goes."""
 
 _decode: Final = msgspec.msgpack.Decoder(dict[str, tuple[int, float, float]]).decode

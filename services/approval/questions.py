@@ -95,17 +95,17 @@ class Questions:
                 return encode(Clear(Change()))
             answer = await self._store.beat(gateway, one)
             if one.refused:
-                await self._note_refused(gateway, one.refused)
+                await self._note_refused(gateway, one.refused, answer.now_ms)
         except StoreUnavailable as missing:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
             return None
         self._metrics.beats.inc()
         return encode(answer)
 
-    async def _note_refused(self, gateway: str, reports: list[RefusalReport]) -> None:
+    async def _note_refused(self, gateway: str, reports: list[RefusalReport], now_ms: int) -> None:
         """Write what a beat reports; the beat is answered whether or not that can be done."""
         try:
-            await self._store.refusals.write(gateway, reports)
+            await self._store.refusals.write(gateway, reports, now_ms)
         except StoreUnavailable as missing:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
 

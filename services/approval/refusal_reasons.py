@@ -90,8 +90,9 @@ _REASONS: Final = (
     Reason(
         "rate-limited",
         "its address is locked out after too many wrong secrets",
-        "Stop the client that comes with a wrong secret, and wait five minutes. If a proxy stands"
-        " in front of the gateways, set `TRUSTED_PROXIES`: else all clients count as one address.",
+        "Stop the clients that come with wrong secrets, and wait five minutes, or lift the lock-out"
+        " (Manage Devices, or `latchkey lockouts lift ADDRESS`). If a proxy stands in front of the"
+        " gateways, set `TRUSTED_PROXIES`: else all clients count as one address.",
         "locked-out",
     ),
     # The device's proof.

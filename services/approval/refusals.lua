@@ -6,19 +6,19 @@
 -- KEYS  1 paired devices  2 devices with a request  3 refused devices by when (sorted sets)
 --       4 addresses by when (sorted set)  5 rows of each address (hash)  6 version
 --       7.. for each report, the key of its device; 5 again where it names none
--- ARGV  1 boot id of the gateway  2 how long all of it is kept, ms
---       3 after so many ms without an attempt a run of attempts is over
---       4 rows of an address at most  5 addresses at most
---       6.. each report, as services/approval/refusals.py packs it
+-- ARGV  1 boot id of the gateway  2 when its beat was written, ms  3 how long all is kept, ms
+--       4 after so many ms without an attempt a run of attempts is over
+--       5 rows of an address at most  6 addresses at most
+--       7.. each report, as services/approval/refusals.py packs it
 --
 -- Entries and rows are maps; the names of their fields are in services/approval/refusals.py.
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local gateway, kept, apart = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local gateway, now = ARGV[1], tonumber(ARGV[2])
+local kept, apart = tonumber(ARGV[3]), tonumber(ARGV[4])
+local rows_most, addresses_most = tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local reports, devices = {}, {}
-for i = 6, #ARGV do
+for i = 7, #ARGV do
   reports[#reports + 1] = cmsgpack.unpack(ARGV[i])
   devices[#devices + 1] = reports[#reports].device
 end
@@ -62,7 +62,7 @@ for i, one in ipairs(reports) do
     local found = redis.call('GET', key)
     local entries = found and cmsgpack.unpack(found) or {}
     entries[place] = merged(entries[place], one)
-    redis.call('SET', key, cmsgpack.pack(entries), 'PX', ARGV[2])
+    redis.call('SET', key, cmsgpack.pack(entries), 'PX', kept)
     redis.call('ZADD', KEYS[3], 'GT', string.format('%.0f', now - one.age), one.device)
   else
     local found = redis.call('HGET', KEYS[5], one.source)
@@ -72,7 +72,7 @@ for i, one in ipairs(reports) do
       if one.device == '' then same = same and row.reason == one.reason end
       if same then
         rows[1] = merged(row, one)
-      elseif #rows < tonumber(ARGV[4]) then
+      elseif #rows < rows_most then
         rows[#rows + 1] = row
       end
     end
@@ -84,7 +84,7 @@ end
 
 local old = string.format('%.0f', now - kept)
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', old)
-local over = redis.call('ZCARD', KEYS[4]) - tonumber(ARGV[5])
+local over = redis.call('ZCARD', KEYS[4]) - addresses_most
 local gone = over > 0 and redis.call('ZRANGE', KEYS[4], 0, over - 1) or {}
 for _, source in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', old)) do
   gone[#gone + 1] = source
@@ -93,5 +93,5 @@ if #gone > 0 then
   redis.call('ZREM', KEYS[4], unpack(gone))
   redis.call('HDEL', KEYS[5], unpack(gone))
 end
-for i = 3, 5 do redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
+for i = 3, 5 do redis.call('PEXPIRE', KEYS[i], kept) end
 return redis.call('INCR', KEYS[6])

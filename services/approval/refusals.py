@@ -91,8 +91,12 @@ class Refusals:
         self._client: Any = client  # its types cover bytes and text, ours are bytes
         self._script = (lease or client).register_script(_SCRIPT)
 
-    async def write(self, gateway: str, reports: Sequence[RefusalReport]) -> None:
-        """Write what a gateway's beat reports, in one step."""
+    async def write(self, gateway: str, reports: Sequence[RefusalReport], now_ms: int) -> None:
+        """Write what a gateway's beat reports, in one step.
+
+        `now_ms` is Redis's time at which the beat was written: so what was refused and who was
+        admitted, as one beat tells it, stay in order.
+        """
         reports = reports[:REPORTS_LIMIT]
         async with reaching_redis():
             await self._script(
@@ -110,6 +114,7 @@ class Refusals:
                 ],
                 args=[
                     gateway,
+                    now_ms,
                     KEPT_MS,
                     APART_MS,
                     ROWS_PER_ADDRESS,

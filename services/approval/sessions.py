@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 LIFE_MS: Final = 8 * 3_600_000
 """A working day: then the token is asked for again, whatever was done meanwhile."""
 COOKIE: Final = "latchkey_session"
-COOKIE_PATH: Final = "/v1"
-"""The cookie goes to the API and nowhere else; the page itself is no secret."""
+COOKIE_PATH: Final = ""
+"""None is named, so the browser takes the directory of the call that set it: `/v1`, below whatever
+prefix a proxy adds. The cookie goes to the API and nowhere else; the page itself is no secret."""
 
 _FORM: Final = re.compile(r"([1-9][0-9]{0,15})\.([0-9a-f]{32})\.([0-9a-f]{64})", re.ASCII)
 _PURPOSE: Final = b"latchkey session 1\0"

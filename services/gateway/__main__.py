@@ -21,7 +21,7 @@ from shared.listening import addresses, inherited_sockets, open_sockets
 from shared.observability.logs import configure_logs
 from shared.process import run_service, settle_memory
 from shared.serving.accept import SPARE_DESCRIPTORS, BulkAcceptor, raise_descriptor_limit
-from shared.serving.plain import PlainProtocol, keepalive_seconds
+from shared.serving.plain import PlainProtocol, keepalive_seconds, serve_plainly
 
 HANDLERS_SECONDS: Final = 2.0
 """How long handlers may take once all sockets are closed."""
@@ -74,10 +74,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     acceptor = BulkAcceptor(listeners, arriving, gateway.room.refusal, exhausted)
     ops = web.AppRunner(gateway.ops_app, access_log=None)
     await ops.setup()
+    ops_servers: list[asyncio.Server] = []
     try:
         if common.ops_port is not None:
-            for listener in open_sockets(common.hosts, common.ops_port):
-                await web.SockSite(ops, listener).start()
+            ops_servers = await serve_plainly(ops, open_sockets(common.hosts, common.ops_port))
         settle_memory()
         acceptor.start()
         log.info(log_events.STARTED.name, listening=addresses(listeners))
@@ -87,6 +87,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         gateway.arrivals.end_silent()
         await leave(gateway.connections, gateway.beater, settings.drain_seconds)
         await runner.cleanup()
+        for ops_server in ops_servers:
+            ops_server.close()
         await ops.cleanup()
         log.info(log_events.STOPPED.name)
 

@@ -38,6 +38,7 @@ from shared.observability.metrics import BusCounts
 from shared.observability.ops import OpsViews
 from shared.secret_digests import SecretDigests
 from shared.serving.arrivals import Arrivals
+from shared.settings import path_of
 from shared.version import VERSION
 
 if TYPE_CHECKING:
@@ -167,7 +168,10 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         None
         if settings.control_ui_dir is None
         else Dashboard(
-            settings.control_ui_dir, version=VERSION, trusted_proxies=common.trusted_proxies
+            settings.control_ui_dir,
+            version=VERSION,
+            trusted_proxies=common.trusted_proxies,
+            prefix=path_of(settings.public_url),
         )
     )
 
@@ -200,6 +204,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
             public_url=settings.public_url,
             approval_public_url=common.approval_public_url,
             own_ops_port=common.ops_port is not None,
+            prefix=path_of(settings.public_url),
             dashboard=dashboard,
         ),
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp.http import HttpProcessingError, HttpRequestParser
 
+from shared.serving.strict_http import checked, is_other_version
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -74,7 +76,7 @@ class Arriving(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         head = self._head + data if self._head else data
-        if head.startswith(_METHOD) and len(head) <= _HEAD_LIMIT_BYTES and _END not in head:
+        if _END not in head and _may_become_head(head):
             self._head = head
             return
         self._head = b""
@@ -99,8 +101,9 @@ class Arriving(asyncio.Protocol):
 
     def _became_socket(self, transport: asyncio.Transport, head: bytes) -> bool:
         """Make it a WebSocket, if that is what it asks for and can have."""
-        if b"websocket" not in head.lower():
+        if _END not in head or b"websocket" not in head.lower():
             return False
+        end = head.find(_END) + len(_END)
         parser = HttpRequestParser(
             cast("Any", self),
             asyncio.get_running_loop(),
@@ -109,20 +112,21 @@ class Arriving(asyncio.Protocol):
             max_field_size=_LINE_LIMIT_BYTES,
         )
         try:
-            messages, upgraded, behind = parser.feed_data(head)
+            # Never a body: whoever sends one with an upgrade is served, and refused, by aiohttp.
+            messages, upgraded, _ = parser.feed_data(head[:end])
+            if not upgraded or len(messages) != 1:
+                return False
+            request = checked(messages[0][0])
         except HttpProcessingError:
             return False
-        if not upgraded or len(messages) != 1:
-            return False
-        request = messages[0][0]
-        protocol = self._sockets.take(transport, self._peer, request.method, request.headers)
+        protocol = self._sockets.take(transport, self._peer, request)
         if protocol is None:
             return False
         self._arrivals.gone(self)
         self._transport = None
         transport.set_protocol(protocol)
-        if behind:
-            protocol.data_received(behind)
+        if end < len(head):
+            protocol.data_received(head[end:])
         return True
 
     def _hand_over(self, transport: asyncio.Transport, head: bytes) -> None:
@@ -132,3 +136,13 @@ class Arriving(asyncio.Protocol):
         transport.set_protocol(plain)
         plain.connection_made(transport)
         plain.data_received(head)
+
+
+def _may_become_head(begun: bytes) -> bool:
+    """Say whether this may yet become the head of a request, or is refused as it stands."""
+    if not begun.startswith(_METHOD):
+        return False
+    if b"\n" not in begun:
+        return len(begun) <= _LINE_LIMIT_BYTES
+    lines_end_well = begun.count(b"\n") == begun.count(b"\r\n")
+    return lines_end_well and len(begun) <= _HEAD_LIMIT_BYTES and not is_other_version(begun)

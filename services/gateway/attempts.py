@@ -24,7 +24,11 @@ LOCAL_ADVICE: Final = (
     "without a device it holds no scope; GATEWAY_LOCAL_CLIENTS=trust lets clients of this machine "
     "keep theirs"
 )
+ORIGIN_ADVICE: Final = (
+    "if pages of this origin may connect, add it to GATEWAY_ALLOWED_ORIGINS at every gateway"
+)
 _LOGGED_DEVICE_CHARACTERS: Final = 64
+_LOGGED_ORIGIN_CHARACTERS: Final = 128
 _OUTCOME_OF_CLOSE: Final[dict[int, str]] = {
     CloseCode.NORMAL: "silent",
     CloseCode.TOO_BIG: "too-big",
@@ -85,6 +89,9 @@ class Attempts:
             line |= {"code": int(verdict.close_code), "reason": verdict.close_reason}
             line |= self._particulars(verdict)
             self._refusals.note(handshake, peer, verdict, now)
+            if outcome == "origin":
+                origin = peer.origin or ""
+                line |= {"origin": origin[:_LOGGED_ORIGIN_CHARACTERS], "advice": ORIGIN_ADVICE}
         else:
             outcome = "gone"
             if closed_with is not None:

@@ -9,25 +9,42 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Final
 
-# The page is the same at /settings/devices as at /, and what it loads lies beside it at /.
-_RELATIVE: Final = re.compile(
-    r"""(<(?:link|script)\s[^>]*?\b(?:href|src)=["'])\./""", re.IGNORECASE
-)
+DEPTH_LIMIT: Final = 16
+"""A path with more slashes is served the page of this depth: the dashboard has none so deep."""
+_HEAD: Final = re.compile(r"<head(?:\s[^>]*)?>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The page and its Content-Security-Policy."""
+    """The page, cut where our own script begins, and its Content-Security-Policy."""
 
-    body: bytes
+    before: str
+    after: str
     policy: str
 
+    def body(self, depth: int) -> bytes:
+        """Return the page for a path with so many slashes; 0 for the root."""
+        if not self.after:
+            return self.before.encode()
+        return f'{self.before}<script data-depth="{depth}">{self.after}'.encode()
 
-def page_of(index_html: bytes) -> Page:
-    """Return the page made of the UI's index.html. Raises UnicodeDecodeError."""
+
+def page_of(index_html: bytes, script: str) -> Page:
+    """Return the page made of the UI's index.html, with our script before its own.
+
+    What it loads stays relative to the page. Raises UnicodeDecodeError.
+    """
     text = index_html.decode().replace("\r\n", "\n").replace("\r", "\n")
-    text = _RELATIVE.sub(r"\1/", text)
-    return Page(text.encode(), policy_for(text))
+    head = _HEAD.search(text)
+    if head is None:
+        return Page(text, "", policy_for(text))
+    before, after = text[: head.end()], f"{script}</script>{text[head.end() :]}"
+    return Page(before, after, policy_for(f"{before}<script>{after}"))
+
+
+def depth_of(path: str) -> int:
+    """Return the depth of a path below the prefix: its slashes, 0 for the root."""
+    return 0 if path == "/" else min(path.count("/"), DEPTH_LIMIT)
 
 
 def policy_for(html: str) -> str:

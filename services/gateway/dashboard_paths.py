@@ -19,6 +19,8 @@ FOR_EVER: Final = "public, max-age=31536000, immutable"
 INDEX: Final = "/index.html"
 _CONFIG_NAME: Final = "control-ui-config.json"
 _OPEN_CONFIG_PATH: Final = f"/__openclaw/{_CONFIG_NAME}"
+PREFIX_LIMIT_SEGMENTS: Final = 16
+"""How many segments before a file's own path are passed over."""
 _NO_PAGES_BELOW: Final = frozenset({"api", "assets", "metrics", "v1"})
 """First segments that never lead to the page: who asks there wants data."""
 _HASHED: Final = re.compile(r"/assets/(?:[^/]+/)*[^/]+-[\w-]{8}\.[^/]+")
@@ -87,15 +89,37 @@ def place_of(raw_path: str, files: Container[str]) -> Place:
     if path is None:
         return NOWHERE
     if path.endswith(f"/{_CONFIG_NAME}"):
-        return Place(Kind.OPEN_CONFIG if path == _OPEN_CONFIG_PATH else Kind.CONFIG)
+        is_open = path.endswith(_OPEN_CONFIG_PATH)
+        return Place(Kind.OPEN_CONFIG if is_open else Kind.CONFIG)
     if path in files and path != INDEX:
         return Place(Kind.FILE, path)
-    first, last = path.split("/", 2)[1], path.rstrip("/").rpartition("/")[2]
+    first = path.split("/", 2)[1]
     if first == "avatar":
         return Place(Kind.AVATAR)
-    if path != INDEX and (first in _NO_PAGES_BELOW or "." in last):
-        return NOWHERE
-    return Place(Kind.PAGE, INDEX)
+    return NOWHERE if first in _NO_PAGES_BELOW else _file_or_page(path, files)
+
+
+def below(path: str, prefix: str) -> str:
+    """Return what a path is below the gateway's own prefix, such as `/openclaw`, if it is there."""
+    if prefix and path.startswith(f"{prefix}/"):
+        return path[len(prefix) :]
+    return path
+
+
+def _file_or_page(path: str, files: Container[str]) -> Place:
+    """Return the file that a path ends with, else the page if the path has no extension.
+
+    The page names its files relative to itself, and may itself be deep, or below a prefix.
+    """
+    at = 0
+    for _ in range(PREFIX_LIMIT_SEGMENTS):
+        at = path.find("/", at + 1)
+        if at < 0:
+            break
+        if path[at:] in files and path[at:] != INDEX:
+            return Place(Kind.FILE, path[at:])
+    last = path.rstrip("/").rpartition("/")[2]
+    return NOWHERE if "." in last and last != INDEX[1:] else Place(Kind.PAGE, INDEX)
 
 
 def _decoded(raw_path: str) -> str | None:

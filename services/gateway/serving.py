@@ -11,7 +11,12 @@ from aiohttp import web
 from services.gateway import log_events
 from services.gateway.handshake import Handshake, new_nonce
 from services.gateway.sockets import SocketParser, SocketProtocol
-from services.gateway.upgrading import switching_protocols, upgrade_problem
+from services.gateway.upgrading import (
+    WITH_BODY,
+    UpgradeRequest,
+    switching_protocols,
+    upgrade_problem,
+)
 from services.gateway.verdicts import Peer
 from services.gateway.visit import Visit
 from shared.addresses import client_address
@@ -48,24 +53,29 @@ class Sockets:
         return frozenset(self._untrusted)
 
     def take(
-        self, transport: asyncio.Transport, peer: str, method: str, headers: Headers
+        self, transport: asyncio.Transport, peer: str, request: UpgradeRequest
     ) -> SocketProtocol | None:
         """Answer a sound upgrade and return who serves it; None: not sound, or no room.
 
         `peer` is the IP address of the other end.
         """
-        where = self._where(peer, headers)
+        where = self._where(peer, request.headers)
         if self._host.connections.no_room_for(where.address.limit_key) is not None:
             return None
-        if upgrade_problem(method, headers) is not None:
+        if upgrade_problem(request) is not None:
             return None
-        return self._begin(transport, headers, where)
+        return self._begin(transport, request.headers, where)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Serve an upgrade that is no connection's first request, or say why it can't be met."""
-        problem = upgrade_problem(request.method, request.headers)
+        problem = WITH_BODY if request.body_exists else upgrade_problem(request)
         if problem is not None:
-            return web.Response(status=400, text=problem)
+            answer = web.Response(
+                status=problem.status, text=problem.text, headers=dict(problem.headers)
+            )
+            if request.body_exists:
+                answer.force_close()
+            return answer
         where = self._where(request.remote or "", request.headers)
         full = self._host.connections.no_room_for(where.address.limit_key)
         if full is not None:

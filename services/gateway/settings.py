@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from services.gateway.origin import allowed_origins as read_allowed_origins
 from services.gateway.origin import origin_problem
 from shared.settings import CommonSettings, Secrets, SettingsReader, origin_of, read_common, shown
 
@@ -48,7 +49,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         least=GATEWAY_TOKEN_LEAST_CHARACTERS,
         advised=GATEWAY_TOKEN_ADVISED_CHARACTERS,
     )
-    allowed_origins = reader.origins("GATEWAY_ALLOWED_ORIGINS")
+    allowed_origins, wrong = read_allowed_origins(reader.text("GATEWAY_ALLOWED_ORIGINS"))
+    reader.problems.extend(f"GATEWAY_ALLOWED_ORIGINS: {one}" for one in wrong)
     public_url = reader.public_url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws"))
     control_ui_dir = _control_ui_dir(reader)
     if control_ui_dir is not None and not _may_connect_from(public_url, allowed_origins):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from services.gateway.frame_reader import frame_reader
+from services.gateway.frame_parser import FrameParser
 from shared.protocol.limits import FRAME_LIMIT_BYTES, PREAUTH_FRAME_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ PARSED_PER_TURN_BYTES: Final = 16 * 1024
 class SocketProtocol(asyncio.Protocol):
     """Hands messages to a visit, and counts bytes until it is admitted.
 
-    aiohttp's parser takes one size limit for the whole life of a WebSocket, ours (contract §1)
-    changes at admission; counting below the parser keeps a stranger from making it buffer.
+    The parser's limit holds for the whole life of a WebSocket, and what may be sent grows at
+    admission: counting below the parser keeps a stranger from making it buffer.
     """
 
     __slots__ = ("_feed", "_transport", "_visit", "received")
@@ -31,9 +31,9 @@ class SocketProtocol(asyncio.Protocol):
     def __init__(self, transport: asyncio.Transport, visit: Visit) -> None:
         self._transport = transport
         self._visit: Visit | None = visit
-        self._feed: Callable[[bytes], object] | None = frame_reader(
-            visit.on_message, visit.on_broken, message_limit_bytes=FRAME_LIMIT_BYTES + 1
-        )
+        self._feed: Callable[[bytes], None] | None = FrameParser(
+            visit.on_message, visit.on_broken, message_limit_bytes=FRAME_LIMIT_BYTES
+        ).feed
         self.received = 0
         """How many bytes have come."""
 

@@ -8,9 +8,10 @@ from aiohttp import web
 
 from services.gateway.about import NO_DEVICES_PAGE, POLICY, about_html, about_text, devices_page
 from services.gateway.dashboard import not_found
+from services.gateway.dashboard_paths import below
 from services.gateway.negotiation import wants_html
 from services.gateway.upgrading import wants_upgrade
-from shared.serving.plain import PlainProtocol
+from shared.serving.plain import PlainProtocol, name_server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -35,9 +36,11 @@ class Views:
         public_url: str,
         approval_public_url: str,
         own_ops_port: bool,
+        prefix: str = "",
         dashboard: Dashboard | None = None,
     ) -> None:
         self._sockets = sockets
+        self._prefix = prefix
         self._elsewhere: View = _nothing if dashboard is None else dashboard.serve
         self._about_text = about_text(public_url, approval_public_url)
         self._about_html = about_html(public_url, approval_public_url)
@@ -59,7 +62,7 @@ class Views:
             request.protocol.asked()
         if wants_upgrade(request.headers):
             return await self._sockets.serve(request)
-        page = self._pages.get(request.path)
+        page = self._pages.get(below(request.path, self._prefix))
         if page is None:
             return await self._elsewhere(request)
         if request.method not in _READ:
@@ -95,4 +98,5 @@ async def _nothing(_request: web.Request) -> web.Response:
 
 def add_routes(app: web.Application, views: Views) -> None:
     """Send everything to the views."""
+    app.on_response_prepare.append(name_server)
     app.router.add_route("*", "/{path:.*}", views.dispatch)

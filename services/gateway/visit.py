@@ -8,9 +8,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import WebSocketError, WSMsgType
-
 from services.gateway import log_events
+from services.gateway.frame_parser import CLOSE, PING, PONG, TEXT, BrokenFrame, close_code
 from services.gateway.methods import Session
 from services.gateway.outgoing import pong_frame, text_frame
 from shared.bus.errors import Unavailable
@@ -24,8 +23,6 @@ from shared.protocol.limits import PREAUTH_FRAME_LIMIT_BYTES, QUEUED_FRAMES_LIMI
 from shared.protocol.refusals import Refusal
 
 if TYPE_CHECKING:
-    from aiohttp.http import WSMessageNoDecodeText as WSMessage
-
     from services.gateway.connection import Connection
     from services.gateway.handshake import Handshake
     from services.gateway.host import Host
@@ -37,7 +34,6 @@ RETRY_MOST_MS: Final = 5_000
 """Bounds of the jittered `retryAfterMs` of UNAVAILABLE: clients come back spread over them."""
 
 _QUESTIONS: Final = (Admission, Knock)
-_FRAMES: Final = (WSMsgType.TEXT, WSMsgType.BINARY)
 
 
 class Visit:
@@ -53,7 +49,7 @@ class Visit:
         self._handshake: Handshake | None = handshake
         self._peer = peer
         self._asked = False
-        self._queued: list[WSMessage] = []
+        self._queued: list[tuple[int, bytes]] = []
         self._began = host.clock.monotonic()
 
     @property
@@ -67,26 +63,25 @@ class Visit:
             sent = challenge(self._handshake.nonce, self._host.clock.wall_ms())
             self._connection.transport.write(upgraded + text_frame(sent))
 
-    def on_message(self, message: WSMessage) -> None:
+    def on_message(self, opcode: int, payload: bytes) -> None:
         """Take a message from the peer."""
         host, connection = self._host, self._connection
         connection.pinged = False
         host.connections.close_if_slow(connection)
-        kind = message.type
-        if kind in _FRAMES:
-            self._on_frame(message)
-        elif kind is WSMsgType.PING:
+        if opcode < CLOSE:
+            self._on_frame(opcode, payload)
+        elif opcode == PING:
             if host.connections.serves(connection):
-                connection.transport.write(pong_frame(message.data))
-        elif kind is WSMsgType.CLOSE:
-            host.connections.hang_up(connection, answer_to_close(message.data))
+                connection.transport.write(pong_frame(payload))
+        elif opcode != PONG:
+            host.connections.hang_up(connection, answer_to_close(close_code(payload)))
 
-    def on_broken(self, error: BaseException) -> None:
+    def on_broken(self, error: Exception) -> None:
         """Close a peer that breaks the protocol; nothing more of it is read.
 
         The transport stays for a while: a peer that still sends would not see the close frame.
         """
-        if isinstance(error, WebSocketError):
+        if isinstance(error, BrokenFrame):
             self._host.connections.close(self._connection, error.code, "")
         else:
             self._host.log.error("message failed", exc_info=error)
@@ -105,31 +100,31 @@ class Visit:
             self._tell_of_close(connection.session)
         self._host.connections.lost(connection)
 
-    def _on_frame(self, message: WSMessage) -> None:
+    def _on_frame(self, opcode: int, payload: bytes) -> None:
         session = self._connection.session
         if session is not None:
-            self._serve(session, message)
+            self._serve(session, opcode, payload)
         elif self._asked:
             # More than the limit is not kept: one too many says all.
             if len(self._queued) <= QUEUED_FRAMES_LIMIT:
-                self._queued.append(message)
+                self._queued.append((opcode, payload))
         elif self._handshake is not None and not self._connection.closing:
-            self._on_first_frame(self._handshake, message)
+            self._on_first_frame(self._handshake, opcode, payload)
 
-    def _on_first_frame(self, handshake: Handshake, message: WSMessage) -> None:
-        effect = self._judged(handshake, message)
+    def _on_first_frame(self, handshake: Handshake, opcode: int, payload: bytes) -> None:
+        effect = self._judged(handshake, opcode, payload)
         if isinstance(effect, _QUESTIONS):
             self._asked = True
             self._host.approvals.ask(effect, self._on_answer)
         else:
             self._settle(handshake, effect)
 
-    def _judged(self, handshake: Handshake, message: WSMessage) -> Effect:
-        if len(message.data) > PREAUTH_FRAME_LIMIT_BYTES:
+    def _judged(self, handshake: Handshake, opcode: int, payload: bytes) -> Effect:
+        if len(payload) > PREAUTH_FRAME_LIMIT_BYTES:
             return refusals.TOO_BIG
-        if message.type is not WSMsgType.TEXT:
+        if opcode != TEXT:
             return refusals.INVALID_FRAME
-        return handshake.on_frame(message.data, now_ms=self._host.clock.wall_ms())
+        return handshake.on_frame(payload, now_ms=self._host.clock.wall_ms())
 
     def _on_answer(self, answer: Answer | Unavailable) -> None:
         handshake = self._handshake
@@ -159,8 +154,8 @@ class Visit:
                     return
             self._decided(handshake, verdict)
             session = self._admit(handshake, verdict)
-            for message in queued:
-                self._serve(session, message)
+            for opcode, payload in queued:
+                self._serve(session, opcode, payload)
 
     def _refuse(self, handshake: Handshake, refusal: Refusal) -> None:
         self._decided(handshake, refusal)
@@ -204,12 +199,12 @@ class Visit:
         )
         return session
 
-    def _serve(self, session: Session, message: WSMessage) -> None:
+    def _serve(self, session: Session, opcode: int, payload: bytes) -> None:
         """Serve a frame of somebody who is in."""
         host, connection = self._host, self._connection
-        if message.type is not WSMsgType.TEXT or not host.connections.serves(connection):
+        if opcode != TEXT or not host.connections.serves(connection):
             return
-        turn = host.methods.on_frame(session, message.data)
+        turn = host.methods.on_frame(session, payload)
         if turn.call is not None:
             host.calls.start(connection, session, turn.call)
         if turn.frame is not None:

@@ -26,7 +26,7 @@ class LogEvent(NamedTuple):
 
 LIBRARY: Final = LogEvent("library", "What a library we use logged, with its logger's name.")
 MALFORMED_HTTP: Final = LogEvent(
-    "http.malformed", "What came was no HTTP: answered with 400. With the kind of error only."
+    "http.malformed", "What came was no HTTP, or none that is served. With the kind of error only."
 )
 ALL: Final = (LIBRARY, MALFORMED_HTTP)
 

@@ -8,6 +8,8 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from shared.serving.plain import name_server
+
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
@@ -69,6 +71,7 @@ class OpsViews:
     def ops_app(self) -> web.Application:
         """Return the application for the ops port."""
         app = web.Application()
+        app.on_response_prepare.append(name_server)
         app.router.add_get("/livez", self.livez)
         app.router.add_get("/readyz", self.ops_readyz)
         app.router.add_get("/metrics", self.metrics)

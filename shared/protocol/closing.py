@@ -15,6 +15,8 @@ class CloseCode(IntEnum):
     """Silence past the handshake deadline, or a first frame that is not JSON."""
     PROTOCOL_MISMATCH = 1002
     """No common protocol version, or a broken WebSocket frame."""
+    INVALID_TEXT = 1007
+    """A close frame whose reason is not UTF-8."""
     POLICY = 1008
     """Refused: authentication, pairing, or a broken handshake. Coming back changes nothing."""
     TOO_BIG = 1009
@@ -31,9 +33,14 @@ _SENDABLE: Final = (range(1000, 1004), range(1007, 1015), range(3000, 5000))
 """Codes that may stand in a close frame (RFC 6455 §7.4 and its registry)."""
 
 
+def may_be_sent(code: int) -> bool:
+    """Say whether a code may stand in a close frame."""
+    return any(code in codes for codes in _SENDABLE)
+
+
 def answer_to_close(code: int) -> int:
     """Return the code that answers a peer's close: the same, where it may be sent at all."""
-    return code if any(code in codes for codes in _SENDABLE) else CloseCode.NORMAL
+    return code if may_be_sent(code) else CloseCode.NORMAL
 
 
 def cut_reason(reason: str) -> str:

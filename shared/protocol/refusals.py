@@ -88,7 +88,7 @@ def origin_not_allowed(reason: str) -> Refusal:
     return _policy(
         "origin",
         "origin not allowed (open the Control UI from the gateway host or allow it in "
-        "gateway.controlUi.allowedOrigins)",
+        "GATEWAY_ALLOWED_ORIGINS)",
         {"code": "CONTROL_UI_ORIGIN_NOT_ALLOWED", "reason": reason},
     )
 

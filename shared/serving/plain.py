@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from shared.serving.room import TRUSTED
+from shared.serving.strict_http import SERVER_NAME, StrictParser, status_of
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Awaitable, Callable
+    import socket
+    from collections.abc import Awaitable, Callable, Iterable
 
     from shared.serving.arrivals import Arrival, Arrivals
 
@@ -19,6 +22,8 @@ KEEPALIVE_SECONDS: Final = 20.0
 in 15 s, such as aiohttp's and scrapes."""
 PROXY_KEEPALIVE_SECONDS: Final = 75.0
 """The same for a trusted proxy: longer than proxies keep what they may use again."""
+MALFORMED: Final = "The request is malformed, or not served here\n"
+"""The body of every answer to what could not be parsed: nothing of it is sent back."""
 
 
 def keepalive_seconds(key: str) -> float:
@@ -33,6 +38,8 @@ class PlainProtocol(web.RequestHandler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        parser: Any = StrictParser(cast("Any", self._parser))
+        self._parser = parser
         self._arrivals: Arrivals | None = None
         self._place: Arrival = self
 
@@ -74,6 +81,20 @@ class PlainProtocol(web.RequestHandler):
             self.transport.write(answer)
             self.transport.close()
 
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what could not be parsed, or what a handler failed at, and close."""
+        if isinstance(exc, HttpProcessingError):
+            status, message = status_of(exc), MALFORMED
+        response = super().handle_error(request, status, exc, message)
+        response.headers["Server"] = SERVER_NAME
+        return response
+
     async def finish_response(self, *args: Any, **kwargs: Any) -> tuple[web.StreamResponse, bool]:
         """Take notice that a request is answered."""
         finished = await super().finish_response(*args, **kwargs)
@@ -95,3 +116,24 @@ async def notice_asked(
     if isinstance(request.protocol, PlainProtocol):
         request.protocol.asked()
     return await handler(request)
+
+
+async def name_server(_request: web.Request, response: web.StreamResponse) -> None:
+    """Say who serves, in place of aiohttp and its version (a signal of on_response_prepare)."""
+    response.headers["Server"] = SERVER_NAME
+
+
+async def serve_plainly(
+    runner: web.AppRunner, listeners: Iterable[socket.socket]
+) -> list[asyncio.Server]:
+    """Serve an application on these sockets; the runner is set up. Close what is returned."""
+    loop = asyncio.get_running_loop()
+    server = runner.server
+    if server is None:
+        message = "the runner has no server"
+        raise RuntimeError(message)
+
+    def protocol() -> PlainProtocol:
+        return PlainProtocol(server, loop=loop, access_log=None)
+
+    return [await loop.create_server(protocol, sock=listener) for listener in listeners]

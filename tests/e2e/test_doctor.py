@@ -19,7 +19,7 @@ from aiohttp.test_utils import TestServer
 
 from deploy.local.ports import Reservation
 from services.approval.cli import causes
-from services.approval.cli.doctor.journey import NAME, State
+from services.approval.cli.doctor.journey import State
 from shared.device.client import DeviceClient
 from shared.device.profile import CLI
 from shared.device.state import DeviceState
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 WRONG = "w" * 32
 LOCKED_AT = 10
-"""Wrong secrets in a minute (contract §12)."""
+"""Different wrong secrets in a minute."""
 
 pytestmark = pytest.mark.usefixtures("unlocked")
 
@@ -70,28 +70,36 @@ async def operator(house: Stack) -> AsyncIterator[Operator]:
 
 
 class TestWell:
-    async def test_all_steps_are_walked_and_the_request_is_taken_back(
-        self, url: str, env: dict[str, str], house: Stack, operator: Operator
-    ) -> None:
+    async def test_all_steps_are_taken(self, url: str, env: dict[str, str], house: Stack) -> None:
         findings = await findings_of(url, env=env)
         assert [one.step for one in findings if one.state is State.OK] == [
             *("name", "tcp", "http", "upgrade", "challenge", "ping", "origin", "token", "device"),
-            *("pairing", "replicas", "health", "approval", "approval", "withdrawal"),
+            *("replicas", "health", "approval", "approval"),
         ]
         assert all(one.cause is None for one in findings)
         survey = next(one.found for one in findings if one.step == "replicas")
         assert f"{house.gateways[0].boot_id[:12]} (8)" in survey
-        assert NAME not in {one.get("displayName") for one in await operator.pending()}
 
-    async def test_without_an_admin_token_it_says_that_its_request_waits(
-        self, url: str, env: dict[str, str], operator: Operator
+    @pytest.mark.parametrize("token", ["right", "wrong"])
+    async def test_it_leaves_no_device_no_request_and_no_line_in_the_audit_log(
+        self, url: str, env: dict[str, str], operator: Operator, token: str
     ) -> None:
-        del env["APPROVAL_ADMIN_TOKEN"]
-        findings = await findings_of(url, env=env)
-        (mine,) = [one for one in await operator.pending() if one.get("displayName") == NAME]
-        assert findings[-1].step == "withdrawal"
-        assert f"latchkey devices reject {mine['requestId']}" in findings[-1].found
-        (await operator.call("POST", f"requests/{mine['requestId']}/reject")).ok()
+        if token == "wrong":
+            env = env | {"OPENCLAW_GATEWAY_TOKEN": WRONG}
+        before = await everything(operator)
+        await findings_of(url, env=env)
+        await findings_of(url, env=env, pairing_probe=True)
+        assert await everything(operator) == before
+
+    async def test_it_is_not_paired_where_local_clients_are_trusted(
+        self, env: dict[str, str], house: Stack, operator: Operator
+    ) -> None:
+        gateway = house.add_gateway(GATEWAY_LOCAL_CLIENTS="trust")
+        before = await everything(operator)
+        findings = await findings_of(gateway.ws_url, env=env)
+        assert all(one.cause is None for one in findings)
+        assert await everything(operator) == before
+        gateway.kill9()
 
     async def test_a_paired_device_is_let_in(
         self, url: str, env: dict[str, str], house: Stack, operator: Operator, tmp_path: Path
@@ -172,8 +180,9 @@ class TestSecrets:
         assert WRONG not in found.found + found.cure
 
     async def test_locked_out(self, url: str, env: dict[str, str]) -> None:
-        for _ in range(LOCKED_AT):
-            await stopped_by(url, causes.TOKEN_WRONG, env=env | {"OPENCLAW_GATEWAY_TOKEN": WRONG})
+        for number in range(LOCKED_AT):
+            wrong = env | {"OPENCLAW_GATEWAY_TOKEN": f"{WRONG}{number}"}
+            await stopped_by(url, causes.TOKEN_WRONG, env=wrong)
         found = await stopped_by(url, causes.LOCKED_OUT, env=env)
         assert "wait 4 min" in found.cure
 
@@ -361,6 +370,12 @@ async def saved(visitor: Visitor, directory: Path, operator: Operator) -> Path:
     file = directory / "device.json"
     state.save(file)
     return file
+
+
+async def everything(operator: Operator) -> tuple[object, ...]:
+    """Return what waits, who is paired, and what the audit log holds."""
+    paths = ("requests", "devices", "audit")
+    return tuple([(await operator.call("GET", path)).ok() for path in paths])
 
 
 def said_of_store(approval: ServiceProcess) -> list[str]:

@@ -199,10 +199,15 @@ class TestHttp:
             found = await stopped_by(f"ws://{where}", causes.PROXY_ALONE)
             assert str(status) in found.found
 
-    @pytest.mark.parametrize("status", [401, 403, 429])
-    async def test_a_gatekeeper(self, status: int) -> None:
+    @pytest.mark.parametrize("status", [403, 429])
+    async def test_a_firewall(self, status: int) -> None:
         async with http(status) as where:
             await stopped_by(f"ws://{where}", causes.FORBIDDEN)
+
+    @pytest.mark.parametrize("status", [401, 407])
+    async def test_a_login_of_the_proxy(self, status: int) -> None:
+        async with http(status, headers={"WWW-Authenticate": "Basic"}) as where:
+            await stopped_by(f"ws://{where}", causes.LOGIN_REQUIRED)
 
     @pytest.mark.parametrize("status", [200, 404])
     async def test_another_server(self, status: int) -> None:

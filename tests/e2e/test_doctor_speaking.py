@@ -17,6 +17,8 @@ from tests.support.stub_gateway import NOW_MS, Socket, hello, stub_gateway
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from services.approval.cli.cause import Cause
+
 TOKEN = {"OPENCLAW_GATEWAY_TOKEN": "gateway-token-of-32-characters-00"}
 
 
@@ -26,13 +28,13 @@ def on_time() -> float:
 
 
 async def judge(socket: Socket, refusal: dict[str, Any], code: int = 1008) -> None:
-    """Challenge; let pages in, refuse strangers, and refuse devices like this."""
+    """Challenge; let pages in, and refuse whoever brings a secret or a device like this."""
     await socket.challenge()
     message = await socket.hear_anything()
     if not isinstance(message.data, str):
         return
     frame = json.loads(message.data)
-    if "device" in frame["params"]:
+    if {"auth", "device"} & set(frame["params"]):
         await socket.fail(frame, refusal)
         await socket.close(code)
     else:
@@ -131,7 +133,7 @@ class TestRefusals:
         ],
         ids=lambda value: getattr(value, "id", ""),
     )
-    async def test_is_named(self, refusal: dict[str, Any], cause: causes.Cause) -> None:
+    async def test_is_named(self, refusal: dict[str, Any], cause: Cause) -> None:
         async def script(socket: Socket) -> None:
             await judge(socket, refusal)
 
@@ -168,5 +170,5 @@ class TestRefusals:
 
         async with stub_gateway(script) as url:
             findings = await findings_of(url, env=TOKEN, now=on_time)
-        assert {"scopes", "replicas", "health", "approval"} <= {one.step for one in findings}
+        assert {"device", "replicas", "health", "approval"} <= {one.step for one in findings}
         assert all(one.cause is None for one in findings)

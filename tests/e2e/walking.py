@@ -14,7 +14,7 @@ from shared.device.opening import Timeouts
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from services.approval.cli.causes import Cause
+    from services.approval.cli.cause import Cause
 
 NO_FILE = Path("no-such-file")
 PATIENT = Timeouts()
@@ -33,7 +33,7 @@ async def findings_of(
     """Walk, with nothing but these settings around; `wishes` as for Wishes."""
     surroundings = Surroundings({"APPROVAL_URL": "", **(env or {})}, NO_FILE)
     wished = Wishes(timeouts, **wishes)
-    return await walk(url, wished, surroundings, lambda _finding: None, now=now)
+    return (await walk(url, wished, surroundings, lambda _finding: None, now=now)).findings
 
 
 async def stopped_by(url: str, cause: Cause, **how: Any) -> Finding:
@@ -44,8 +44,7 @@ async def stopped_by(url: str, cause: Cause, **how: Any) -> Finding:
     (finding,) = wrong
     assert finding.found
     assert finding.cure
-    last = [one for one in findings if one.step != "withdrawal"][-1]
-    assert last is finding
+    assert findings[-1] is finding
     return finding
 
 

@@ -123,11 +123,15 @@ strange: SearchStrategy[bytes] = st.one_of(
     frames,
     closes.map(lambda data: frame_bytes(data, CLOSE)),
     st.builds(
-        lambda data, opcode, fin, rsv: frame_bytes(data, opcode, fin=fin, rsv=rsv << 4),
+        lambda data, opcode, fin, rsv, key, length_bytes: frame_bytes(
+            data, opcode, fin=fin, rsv=rsv << 4, key=key, length_bytes=length_bytes
+        ),
         st.binary(max_size=130),
         st.integers(0, 15),
         st.booleans(),
         st.integers(0, 7),
+        st.sampled_from([bytes(4), b"mask", None]),
+        st.sampled_from([0, 0, 2, 8]),
     ),
     st.builds(
         lambda data, announced: frame_bytes(data, announce=announced),

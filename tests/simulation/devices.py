@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from aiohttp import WSMsgType
 
 from shared.device.handshake import Challenge, Credentials, connect_request, encode, request
 from shared.device.identity import DeviceKey
@@ -14,12 +13,15 @@ from shared.protocol.events import DEVICE_REQUESTED, DEVICE_RESOLVED
 from shared.protocol.scopes import ADMIN, PAIRING, READ, WRITE, covers
 from tests.simulation.gateway import GATEWAY_TOKEN, GatewayProcess
 from tests.simulation.sockets import Message, SimulatedSocket
+from tests.support import raw_socket
 from tests.support.sent_frames import CLOSE, PING, TEXT, frames
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
     from tests.simulation.world import World
 
+_NORMAL: Final = b"\x03\xe8"
+"""A close with code 1000."""
 _KEYS: Final = [DeviceKey.from_seed(bytes([number]) * 32) for number in range(1, 7)]
 _PROFILES: Final = (
     CLI,
@@ -79,19 +81,19 @@ class Device:
 
     def call(self) -> None:
         """Send a request."""
-        self._send(Message(WSMsgType.TEXT, encode(request("health", None, "1")).encode()))
+        self._send(Message(raw_socket.TEXT, encode(request("health", None, "1")).encode()))
 
     def operate(self, method: str, **params: str) -> None:
         """Call a device method; the response is told when it comes."""
         number = str(len(self._called) + 2)
         self._called[number] = method
         self._world.story.tell(self.name, f"calls {method} ({number})")
-        self._send(Message(WSMsgType.TEXT, encode(request(method, params, number)).encode()))
+        self._send(Message(raw_socket.TEXT, encode(request(method, params, number)).encode()))
 
     def leave(self) -> None:
         """Close the socket."""
         self._world.story.tell(self.name, "leaves")
-        self._send(Message(WSMsgType.CLOSE, 1000))
+        self._send(Message(raw_socket.CLOSE, _NORMAL))
 
     def take(self, socket: SimulatedSocket, data: bytes) -> None:
         """Take frames from the gateway."""
@@ -101,10 +103,10 @@ class Device:
             if kind == TEXT:
                 self._take_frame(_decode(payload), socket)
             elif kind == PING:
-                self._send(Message(WSMsgType.PONG, b""))
+                self._send(Message(raw_socket.PONG, b""))
             elif kind == CLOSE:
                 self.admitted = False
-                self._send(Message(WSMsgType.CLOSE, 1000))
+                self._send(Message(raw_socket.CLOSE, _NORMAL))
 
     def lost(self, socket: SimulatedSocket) -> None:
         """Take notice that the socket is gone."""
@@ -128,7 +130,7 @@ class Device:
                 else Credentials(token=GATEWAY_TOKEN)
             )
             text = encode(connect_request(challenge, self.key, self.profile, secret, "c"))
-            self._send(Message(WSMsgType.TEXT, text.encode()))
+            self._send(Message(raw_socket.TEXT, text.encode()))
         elif frame.get("id") == "c" and frame["ok"]:
             self.admitted = True
             self.outcome = "admitted"
@@ -156,5 +158,5 @@ class Device:
     def _send(self, message: Message) -> None:
         socket = self.socket
         if socket is not None:
-            socket.left = socket.left or message.type is WSMsgType.CLOSE
+            socket.left = socket.left or message.opcode == raw_socket.CLOSE
             self._world.after(0.002, socket.gateway.process.receive, socket.put, message)

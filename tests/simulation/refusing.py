@@ -21,17 +21,17 @@ _Map = dict[str, Any]
 def note_refusals(data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int) -> int:
     """Write what a gateway reported; return how often that was done."""
     data.require_writable()
-    gateway, kept, apart = to_text(args[0]), int(args[1]), int(args[2])
-    rows_most, addresses_most = int(args[3]), int(args[4])
+    gateway, beat_ms, kept, apart = to_text(args[0]), int(args[1]), int(args[2]), int(args[3])
+    rows_most, addresses_most = int(args[4]), int(args[5])
     paired, pending = data.sorted.get(keys[0], {}), data.sorted.get(keys[1], {})
     rows_of = data.hashes.setdefault(keys[4], {})
-    for key, packed in zip(keys[6:], args[5:], strict=True):
+    for key, packed in zip(keys[6:], args[6:], strict=True):
         one: _Map = _unpack(to_bytes(packed))
-        at = now_ms - one["age"]
+        at = beat_ms - one["age"]
         if one["device"] and (one["device"] in paired or one["device"] in pending):
             entries: _Map = _unpack(data.texts.get(key, b"\x80"))
             place = "proven" if one["proven"] else "claimed"
-            entries[place] = _merged(entries.get(place), one, gateway, now_ms, apart)
+            entries[place] = _merged(entries.get(place), one, gateway, beat_ms, apart)
             data.set(key, _pack(entries), now_ms + kept)
             _raise(data, keys[2], one["device"], at)
         else:
@@ -39,17 +39,17 @@ def note_refusals(data: Database, keys: Sequence[str], args: Sequence[Word], now
             for row in _unpack(rows_of.get(one["source"], b"\x90")):
                 same = (row["device"], row["proven"]) == (one["device"], one["proven"])
                 if same and (one["device"] or row["reason"] == one["reason"]):
-                    first = _merged(row, one, gateway, now_ms, apart)
+                    first = _merged(row, one, gateway, beat_ms, apart)
                 else:
                     others.append(row)
-            first = first or _merged(None, one, gateway, now_ms, apart)
+            first = first or _merged(None, one, gateway, beat_ms, apart)
             rows_of[one["source"]] = _pack([first, *others[: rows_most - 1]])
             _raise(data, keys[3], one["source"], at)
-    data.take_up_to(keys[2], now_ms - kept)
+    data.take_up_to(keys[2], beat_ms - kept)
     ranked = data.ranked(keys[3])
     over = max(0, len(ranked) - addresses_most)
     for rank, (score, source) in enumerate(ranked):
-        if rank < over or score <= now_ms - kept:
+        if rank < over or score <= beat_ms - kept:
             data.take(keys[3], source)
             rows_of.pop(source, None)
     for key in keys[2:5]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from aiohttp import WSMsgType
-
     from services.gateway.connection import Connection
     from services.gateway.visit import Visit
     from tests.simulation.devices import Device
@@ -17,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Message(NamedTuple):
-    """One WebSocket message, as aiohttp hands it over."""
+    """One WebSocket message, as the frame parser hands it over."""
 
-    type: WSMsgType
-    data: Any
+    opcode: int
+    payload: bytes
 
 
 class Transport:
@@ -66,7 +64,7 @@ class Transport:
 
 
 class SimulatedSocket:
-    """What stands for aiohttp's WebSocket and protocol at the gateway."""
+    """What stands for the gateway's end of a WebSocket."""
 
     def __init__(
         self,
@@ -97,7 +95,7 @@ class SimulatedSocket:
     def put(self, message: Message) -> None:
         """Take a message in, within the gateway's process."""
         if self.visit is not None and not self.transport.is_closing():
-            self.visit.on_message(cast("Any", message))
+            self.visit.on_message(*message)
 
     def sent(self, data: bytes) -> None:
         """Bring what the gateway sends to the device, past the oracle."""

@@ -312,7 +312,7 @@ async def test_refusals_are_counted_alike(real: Store) -> None:
         ]
         gateway = draw.choice("gh")
         for store in stores:
-            await store.refusals.write(gateway, reports)
+            await store.refusals.write(gateway, reports, 1_000_000_000 + 50 * number)
     kept = [await store.refusals.recent(1_000) for store in stores]
     assert len(kept[0]) > 40
     of_d0 = [await store.refusals.of_device("d0", 9) for store in stores]

@@ -76,18 +76,34 @@ class Gone(Exception):
 
 
 def frame_bytes(
-    payload: bytes, opcode: int = TEXT, *, fin: bool = True, rsv: int = 0, announce: int = -1
+    payload: bytes,
+    opcode: int = TEXT,
+    *,
+    fin: bool = True,
+    rsv: int = 0,
+    announce: int = -1,
+    key: bytes | None = bytes(4),
+    length_bytes: int = 0,
 ) -> bytes:
-    """Return a masked frame; `announce` is the length it claims, if not its own."""
+    """Return a frame masked with `key`; None: not masked.
+
+    `announce` is the length it claims, if not its own; `length_bytes` how many (2 or 8) it writes
+    that in, if not as few as possible.
+    """
     length = announce if announce >= 0 else len(payload)
     first = (0x80 if fin else 0) | rsv | opcode
-    if length < 126:
-        head = struct.pack("!BB", first, 0x80 | length)
-    elif length < 65_536:
-        head = struct.pack("!BBH", first, 0x80 | 126, length)
+    masked = 0 if key is None else 0x80
+    if length < 126 and not length_bytes:
+        head = struct.pack("!BB", first, masked | length)
+    elif length < 65_536 and length_bytes != 8:
+        head = struct.pack("!BBH", first, masked | 126, length)
     else:
-        head = struct.pack("!BBQ", first, 0x80 | 127, length)
-    return head + bytes(4) + payload
+        head = struct.pack("!BBQ", first, masked | 127, length)
+    if key is None:
+        return head + payload
+    if any(key):
+        payload = bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))
+    return head + key + payload
 
 
 def upgrade_bytes(port: int, *, path: str = "/", headers: Sequence[tuple[str, str]] = ()) -> bytes:
@@ -161,8 +177,8 @@ class RawSocket:
         await self.send_bytes(upgrade_bytes(port, path=path, headers=headers))
         await self.upgraded()
 
-    async def upgraded(self) -> None:
-        """Take the answer to an upgrade."""
+    async def upgraded(self, *, with_body: bool = True) -> None:
+        """Take the answer to an upgrade; `with_body`: one that is no WebSocket has a body."""
         while b"\r\n\r\n" not in self._buffer:
             await self._more()
         head, _, rest = bytes(self._buffer).partition(b"\r\n\r\n")
@@ -173,7 +189,7 @@ class RawSocket:
             name.lower(): value.strip()
             for name, _, value in (field.partition(":") for field in fields)
         }
-        if self.status != 101:
+        if self.status != 101 and with_body:
             length = int(self.headers["content-length"])
             while len(self._buffer) < length:
                 await self._more()

@@ -1,41 +1,15 @@
 """Why a device does not get in: what one sees, what it means, what to do. Pure.
 
 `docs/troubleshooting.md` holds the same rows, in this order. What stands in braces is filled in by
-the doctor.
+the doctor. The rows that apply to plain OpenClaw only are in `openclaw_causes`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-
-_COMMAND: Final = "latchkey"
-
-
-class Cause(NamedTuple):
-    """One cause: its name, what a user sees, what that means, and how it is cured."""
-
-    id: str
-    seen: str
-    meaning: str
-    cure: str
-
-    def filled(self, values: Mapping[str, str]) -> tuple[str, str]:
-        """Return meaning and cure with these values; what is not known stands as `A-NAME`.
-
-        `latchkey` is how the command is called, by its name unless told otherwise.
-        """
-        known = _Known(values)
-        return self.meaning.format_map(known), self.cure.format_map(known)
-
-
-class _Known(dict[str, str]):
-    def __missing__(self, name: str) -> str:
-        return _COMMAND if name == _COMMAND else name.upper().replace("_", "-")
-
+from services.approval.cli import openclaw_causes
+from services.approval.cli.cause import Cause
 
 # The way to the address.
 
@@ -125,19 +99,28 @@ PROXY_ALONE: Final = Cause(
     "Is a gateway running and ready (`/readyz`)? Does the proxy lead to its `PORT`? Does the"
     " gateway listen there: `HOST=0.0.0.0,::`?",
 )
+LOGIN_REQUIRED: Final = Cause(
+    "login-required",
+    "`401 Unauthorized`, `407`; the browser asks for a user name and a password",
+    "A proxy in front of the gateway asks for a login of its own, which WebSocket clients do not"
+    " send.",
+    "Switch the proxy's login off for this host: the gateway does its own checks. nginx:"
+    " `auth_basic off;`.",
+)
 FORBIDDEN: Final = Cause(
     "forbidden",
-    "`401`, `403` or `429` instead of a WebSocket; a login page or a challenge for browsers",
-    "Something before the gateway lets only certain visitors through: a login, a firewall, a"
-    " protection against robots.",
-    "Let WebSocket upgrades pass it, at least for this host; on Railway switch Under Attack Mode"
-    " off, which blocks everything that is no browser.",
+    "`403` or `429` instead of a WebSocket; a challenge page for browsers",
+    "A firewall or a protection against robots in front of the gateway refuses the request; it did"
+    " not reach the gateway.",
+    "Let WebSocket upgrades pass, at least for this host; on Railway switch Under Attack Mode off,"
+    " which blocks everything but browsers; on Cloudflare add a rule that skips the challenge.",
 )
 ANOTHER_SERVER: Final = Cause(
     "another-server",
     "`404`, or a page that is not the gateway's; `Unexpected server response: 200`",
-    "HTTP works, and what answers is no gateway.",
-    "Check host, port and path; behind a proxy, check to which service this host and path lead.",
+    "HTTP works, but what answers is neither Latchkey nor OpenClaw.",
+    "Check host, port and path. Behind a proxy, check which service this host and path lead to; on"
+    " Railway `404 Application not found` means that no service has this domain.",
 )
 APPROVAL_ADDRESS: Final = Cause(
     "approval-address",
@@ -214,7 +197,8 @@ CLOCK_DIFFERS: Final = Cause(
 PROTOCOL_MISMATCH: Final = Cause(
     "protocol-mismatch",
     "close code 1002 `protocol mismatch`",
-    "Client and gateway have no version of the protocol in common; Latchkey speaks 3 and 4.",
+    "Client and gateway have no version of the protocol in common; Latchkey and this command speak"
+    " 3 and 4.",
     "Update the older of the two.",
 )
 ORIGIN_REFUSED: Final = Cause(
@@ -409,4 +393,7 @@ DRAINING_OFF: Final = Cause(
     "Set the service variable `RAILWAY_DEPLOYMENT_DRAINING_SECONDS={seconds}`.",
 )
 
-ALL: Final = tuple(value for value in tuple(globals().values()) if isinstance(value, Cause))
+ALL: Final = (
+    *(value for value in tuple(globals().values()) if isinstance(value, Cause)),
+    *openclaw_causes.ALL,
+)

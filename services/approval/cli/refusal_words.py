@@ -51,7 +51,8 @@ def rows(one: Refusal, now_ms: int) -> Iterable[Row]:
     yield "reason", one.reason + (f" ({words.safe(one.detail)})" if one.detail is not UNSET else "")
     if one.past:
         yield "since then", "the device was admitted"
-    yield "what to do", one.remedy
+    claim = one.device_id is not UNSET and not one.proven
+    yield "if it is yours" if claim else "what to do", one.remedy
     if one.cause is not UNSET:
         yield "more", f"`{one.cause}` in {_PAGE}"
 
@@ -73,7 +74,7 @@ def _who(one: Refusal) -> str:
     if one.device_id is UNSET:
         return f"A client without a device ({_called(one)})"
     device = f"{_called(one)} ({one.device_id[:16]})"
-    return device if one.proven else f"A client that only claims to be {device}"
+    return device if one.proven else f"A client that claims, without proof, to be {device}"
 
 
 def _called(one: Refusal) -> str:

@@ -3,6 +3,9 @@
 const TRY_MS = 8000;
 const HEADERS = { "X-Latchkey-Page": "1" };
 
+/** Where a path of the API is, below whatever prefix a proxy serves this page. */
+export const address = (path) => new URL(`..${path}`, import.meta.url);
+
 /** How much the service's clock is ahead of this machine's, ms. */
 let aheadMs = 0;
 
@@ -30,7 +33,7 @@ export async function call(method, path, body, headers = {}) {
   if (body !== undefined) sent["Content-Type"] = "application/json";
   let response;
   try {
-    response = await fetch(path, {
+    response = await fetch(address(path), {
       method,
       headers: sent,
       body: body === undefined ? undefined : JSON.stringify(body),

@@ -1,10 +1,10 @@
 // The paired devices: where each is, what it may do, and what can be done to it.
 
-import * as api from "/setup/api.js";
-import { ask } from "/setup/dialog.js";
-import { KeyedList, byId, el, name, printable, say } from "/setup/dom.js";
-import { exactly, rightsList } from "/setup/wishes.js";
-import { ago, clientWords, clock, deviceName, grouped, platformWords, scopeWords, shortId } from "/setup/words.js";
+import * as api from "./api.js";
+import { ask } from "./dialog.js";
+import { KeyedList, byId, el, name, printable, say } from "./dom.js";
+import { exactly, rightsList } from "./wishes.js";
+import { ago, clientWords, clock, deviceName, grouped, platformWords, scopeWords, shortId } from "./words.js";
 
 export class Devices {
   #devices = [];

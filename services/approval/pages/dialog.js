@@ -1,6 +1,6 @@
 // The one dialog: says what is about to happen, asks, and stays open when it did not work.
 
-import { byId, el, printable, say } from "/setup/dom.js";
+import { byId, el, printable, say } from "./dom.js";
 
 const dialog = byId("dialog");
 const input = byId("dialog-input");

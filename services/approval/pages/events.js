@@ -1,7 +1,7 @@
 // The audit log live: server-sent events, read with fetch so that a refusal can be told from a
 // break, a silent connection is noticed, and every event is heard whatever its name.
 
-import { CallFailed, failure } from "/setup/api.js";
+import { CallFailed, address, failure } from "./api.js";
 
 const RETRY_MS = 1000;
 /** The service says something every 15 s: a stream that is silent for longer is dead. */
@@ -72,7 +72,7 @@ async function listen(last, signal, onEvent) {
   document.addEventListener("visibilitychange", look);
   look();
   try {
-    const response = await fetch("/v1/events", {
+    const response = await fetch(address("/v1/events"), {
       headers: last === null ? {} : { "Last-Event-ID": String(last) },
       signal: AbortSignal.any([signal, silence.signal]),
     });

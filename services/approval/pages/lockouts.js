@@ -1,9 +1,9 @@
 // Addresses that are locked out after too many wrong secrets, and lifting that.
 
-import * as api from "/setup/api.js";
-import { ask } from "/setup/dialog.js";
-import { KeyedList, byId, el, printable, say } from "/setup/dom.js";
-import { clock, lengthOf } from "/setup/words.js";
+import * as api from "./api.js";
+import { ask } from "./dialog.js";
+import { KeyedList, byId, el, printable, say } from "./dom.js";
+import { clock, lengthOf } from "./words.js";
 
 /** How often lock-outs are read: they begin and end without an event. */
 const REREAD_MS = 5000;
@@ -35,8 +35,16 @@ export class Lockouts {
 
   /** Read the lock-outs, unless that was done a moment ago. Rejects with CallFailed. */
   async look() {
-    if (performance.now() - this.#readAt < REREAD_MS) this.#show();
-    else await this.#read();
+    if (performance.now() - this.#readAt < REREAD_MS) {
+      this.#show();
+      return;
+    }
+    try {
+      await this.#read();
+    } catch (error) {
+      if (error.status !== 404) throw error; // a replica of the release before, which lists none
+      this.#readAt = performance.now();
+    }
   }
 
   async #read() {

@@ -1,14 +1,14 @@
 // The page: signs in, follows what happens, asks what is, and says when it cannot.
 
-import * as api from "/setup/api.js";
-import * as dialog from "/setup/dialog.js";
-import { Devices } from "/setup/devices.js";
-import { byId, say } from "/setup/dom.js";
-import { follow } from "/setup/events.js";
-import { Lockouts } from "/setup/lockouts.js";
-import { Audit, Replicas } from "/setup/overview.js";
-import { Requests } from "/setup/requests.js";
-import { clock } from "/setup/words.js";
+import * as api from "./api.js";
+import * as dialog from "./dialog.js";
+import { Devices } from "./devices.js";
+import { byId, say } from "./dom.js";
+import { follow } from "./events.js";
+import { Lockouts } from "./lockouts.js";
+import { Audit, Replicas } from "./overview.js";
+import { Requests } from "./requests.js";
+import { clock } from "./words.js";
 
 const POLL_MS = 1000;
 const HIDDEN_POLL_MS = 10000;

@@ -1,7 +1,7 @@
 // Replicas with their health, and the audit log.
 
-import { KeyedList, byId, el, name, printable, say } from "/setup/dom.js";
-import { clock, givenName, lengthOf, shortId } from "/setup/words.js";
+import { KeyedList, byId, el, name, printable, say } from "./dom.js";
+import { clock, givenName, lengthOf, shortId } from "./words.js";
 
 const LATE_MS = 3000;
 const KEPT = 50;

@@ -1,9 +1,9 @@
 // The devices that wait: one card each, which tells how it went on once it is decided.
 
-import * as api from "/setup/api.js";
-import { KeyedList, byId, el, name, printable, say } from "/setup/dom.js";
-import { exactly, rightsList } from "/setup/wishes.js";
-import { ago, changesFor, clientWords, deviceName, grouped, lengthOf, platformWords, returnWords, shortId } from "/setup/words.js";
+import * as api from "./api.js";
+import { KeyedList, byId, el, name, printable, say } from "./dom.js";
+import { exactly, rightsList } from "./wishes.js";
+import { ago, changesFor, clientWords, deviceName, grouped, lengthOf, platformWords, returnWords, shortId } from "./words.js";
 
 const OUTCOMES = {
   rejected: "Rejected. If the device connects again, it asks anew.",

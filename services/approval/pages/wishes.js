@@ -1,7 +1,7 @@
 // What a device has or asks for: roles and scopes, in words with what they allow.
 
-import { el, printable } from "/setup/dom.js";
-import { ADMIN, roleWords, scopeWords } from "/setup/words.js";
+import { el, printable } from "./dom.js";
+import { ADMIN, roleWords, scopeWords } from "./words.js";
 
 /** A list of roles and scopes; rights to be given with care come first and are marked. */
 export function rightsList(roles, scopes) {

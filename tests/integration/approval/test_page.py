@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urljoin
 
 import pytest
 from yarl import URL
@@ -106,10 +107,15 @@ class TestAttack44:
         assert re.findall(r"<script[^>]*>(.*?)</script>", HTML, re.DOTALL) == [""]
 
     def test_everything_it_loads_is_ours_and_there(self) -> None:
-        loaded = re.findall(r'(?:src|href)="([^#"]*)"', HTML)
+        loaded = {urljoin(PAGE, to) for to in re.findall(r'(?:src|href)="([^#"]*)"', HTML)}
+        for path, text in SCRIPTS.items():
+            loaded |= {urljoin(path, to) for to in re.findall(r'from "([^"]*)"', text)}
+        assert loaded == set(FILES) - {PAGE}
+
+    def test_no_address_begins_at_the_root_which_may_be_somebody_elses(self) -> None:
+        assert not re.search(r'(?:src|href|action)="/', HTML)
         for text in SCRIPTS.values():
-            loaded += re.findall(r'from "([^"]*)"', text)
-        assert set(loaded) == set(FILES) - {PAGE}
+            assert not re.search(r'(?:from|import|fetch)\s*\(?\s*["`]/', text)
 
 
 def test_it_says_something_without_javascript() -> None:

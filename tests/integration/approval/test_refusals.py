@@ -62,7 +62,9 @@ def device_id(number: int) -> str:
 
 
 async def tell(here: Replica, *reports: RefusalReport, gateway: str = "east") -> None:
-    await here.store.refusals.write(gateway, reports)
+    seconds, microseconds = await here.redis.time()
+    now_ms = seconds * 1000 + microseconds // 1000
+    await here.store.refusals.write(gateway, reports, now_ms)
 
 
 async def listed(operator: Operator, query: str = "") -> list[dict[str, Any]]:
@@ -159,6 +161,22 @@ class TestWhatIsShown:
         assert [one["past"] for one in await listed(operator)] == [True]
         await tell(here, report(paired, number=2))
         assert not (await listed(operator))[0]["past"]
+
+    async def test_what_one_beat_reports_is_in_the_order_in_which_it_was(
+        self, here: Replica, operator: Operator, paired: str
+    ) -> None:
+        for refused_age, past in ((101, True), (99, False)):
+            beat = BeatQuestion(
+                1,
+                Change(),
+                booted=False,
+                builds_on=0,
+                connections=0,
+                seen=[Seen(paired, "operator", "token", ADDRESS, 100)],
+                refused=[report(paired, age_ms=refused_age, number=refused_age)],
+            )
+            await beaten(here, encode(beat))
+            assert [one["past"] for one in await listed(operator)] == [past]
 
     async def test_what_nobody_could_decide_is_no_refusal(
         self, here: Replica, operator: Operator, paired: str

@@ -65,7 +65,7 @@ class TestUpgrade:
             await raw.send_bytes(wrong)
             await raw.upgraded()
             assert (raw.status, raw.body) == (
-                400,
+                426,
                 b"Only version 13 of the WebSocket protocol is spoken here",
             )
             raw._buffer.clear()

@@ -10,7 +10,7 @@ import pytest
 
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
-from shared.device.profile import CLI, CONTROL_UI, CONTROL_UI_3
+from shared.device.profile import CLI, CLI_3, CONTROL_UI, CONTROL_UI_3
 from tests.integration.gateway.house import TOKEN, House
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 ALLOWED = "https://ok.example"
 MESSAGE = (
     "origin not allowed (open the Control UI from the gateway host or allow it in "
-    "gateway.controlUi.allowedOrigins)"
+    "GATEWAY_ALLOWED_ORIGINS)"
 )
+APPS = ["tauri://apphost", "app://-", "chrome-extension://abcdefghijklmnopabcdefghijklmnop"]
 NOT_ALLOWED = "origin not allowed"
 MISSING = "origin missing or invalid"
 
@@ -130,6 +131,20 @@ class TestAllowed:
             assert (await answer_to(house, CONTROL_UI, ("Origin", "https://any.example")))["ok"]
             answer = await answer_to(house, CONTROL_UI, ("Origin", "null"))
             assert reason(answer) == MISSING
+
+    @pytest.mark.parametrize("profile", [CONTROL_UI, CONTROL_UI_3, CLI, CLI_3])
+    @pytest.mark.parametrize("origin", APPS)
+    async def test_an_app_with_a_scheme_of_its_own(self, profile: Profile, origin: str) -> None:
+        for allowed in ({origin}, {"*"}):
+            async with House(allowed_origins=frozenset(allowed)) as house:
+                assert (await answer_to(house, profile, ("Origin", origin)))["ok"]
+        async with House(allowed_origins=frozenset({ALLOWED})) as house:
+            assert reason(await answer_to(house, profile, ("Origin", origin))) == NOT_ALLOWED
+
+    async def test_no_page_without_an_origin_of_its_own_even_when_all_are(self) -> None:
+        async with House(allowed_origins=frozenset({"*"})) as house:
+            for origin in ("null", "file://", "file:///index.html"):
+                assert reason(await answer_to(house, CONTROL_UI, ("Origin", origin))) == MISSING
 
     @pytest.mark.parametrize(
         "origin", ["http://localhost:9999", "http://127.0.0.1", "https://[::1]:1"]

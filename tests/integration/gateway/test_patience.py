@@ -87,4 +87,4 @@ class TestBeforeTheUpgrade:
     async def test_attack_03_headers_are_not_kept_without_end(self, house: House) -> None:
         async with await RawSocket.tcp(house.port) as raw:
             await raw.send_bytes(BEGUN + b"x" * 100_000)
-            assert b" 400 " in await raw.read_to_end()
+            assert b" 431 " in await raw.read_to_end()

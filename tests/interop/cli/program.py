@@ -22,7 +22,7 @@ NAMES: Final = HERE / "cli" / "names.mjs"
 RUN_SECONDS: Final = 60.0
 _CONNECT_FAILED: Final = "gateway connect failed: "
 _REQUEST_ID: Final = re.compile(r"\(requestId: [0-9a-f-]{36}\)")
-_QUIET: Final = {
+QUIET: Final = {
     "DO_NOT_TRACK": "1",
     "NO_COLOR": "1",
     "OPENCLAW_HIDE_BANNER": "1",
@@ -98,7 +98,7 @@ class OpenClaw:
 
     def _environ(self) -> dict[str, str]:
         environ = {
-            **_QUIET,
+            **QUIET,
             "PATH": os.environ["PATH"],
             "HOME": str(self._home),
             "OPENCLAW_STATE_DIR": str(self._home / "state"),

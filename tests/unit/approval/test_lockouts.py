@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import pytest
 
-from services.approval.lockouts import LOCK_MS, Guard, failed_with, proven_with, succeeded_with
+from services.approval.lockouts import (
+    LOCK_MS,
+    Guard,
+    WrongValues,
+    failed_with,
+    guessed_with,
+    guessed_without_device,
+    proven_with,
+    succeeded_with,
+)
 from shared.messages import (
     BOOTSTRAP_TOKEN,
     DEVICE_TOKEN,
     SHARED_SECRET,
     Admission,
     ClientInfo,
+    Knock,
 )
+from shared.secret_digests import SecretDigests
 
 NOW = 1_700_000_000_000
 
@@ -126,3 +138,83 @@ class TestClasses:
         assert succeeded_with(question) == rests_on
         assert failed_with(question) == guessed
         assert proven_with(question) == proven
+
+
+DIGESTS = SecretDigests(["the bus secret of these tests, which is long enough"])
+
+
+class TestWrongValues:
+    """What is counted for an attempt: the values that it guessed, by class."""
+
+    def guessed(self, tried: Tried, *, denied: bool, **beside: Any) -> dict[str, list[str]]:
+        question = msgspec.structs.replace(tried.question(), **beside)
+        return guessed_with(question, DIGESTS, denied=denied)
+
+    def test_a_device_token_is_a_guess_at_one_device_and_role(self) -> None:
+        found = self.guessed(DEVICE_TOKEN_ALONE, denied=True)
+        assert found == {DEVICE_TOKEN: [DIGESTS.of("x", "d", "operator")]}
+        others = [
+            self.guessed(DEVICE_TOKEN_ALONE, denied=True, **beside)
+            for beside in ({"device_id": "e"}, {"role": "node"}, {"candidate": "y"})
+        ]
+        assert all(one != found for one in others)
+
+    def test_in_the_token_field_it_is_a_gateway_token_whoever_brings_it(self) -> None:
+        found = self.guessed(IN_THE_TOKEN_FIELD, denied=True)
+        assert found == {SHARED_SECRET: [DIGESTS.of("x")]}
+        assert self.guessed(IN_THE_TOKEN_FIELD, denied=True, device_id="e") == found
+
+    def test_in_both_fields_it_is_a_guess_at_both(self) -> None:
+        found = self.guessed(BOTH_FIELDS, denied=True, candidate_offered=True)
+        assert found == {
+            DEVICE_TOKEN: [DIGESTS.of("x", "d", "operator")],
+            SHARED_SECRET: [DIGESTS.of("x")],
+        }
+
+    def test_one_that_is_right_is_none(self) -> None:
+        assert self.guessed(BOTH_FIELDS, denied=False, candidate_offered=True) == {}
+        assert self.guessed(RIGHT_TOKEN, denied=False) == {}
+
+    def test_gateway_tokens_beside_it_count_either_way(self) -> None:
+        beside: dict[str, Any] = {"guesses": ["one", "two"], "guessed_secret": True}
+        assert self.guessed(BOTH_FIELDS, denied=False, **beside) == {SHARED_SECRET: ["one", "two"]}
+        found = self.guessed(BOTH_FIELDS, denied=True, **beside)
+        assert found[SHARED_SECRET] == ["one", "two"]
+
+    def test_a_trusted_client_guesses_nothing(self) -> None:
+        assert self.guessed(BOTH_FIELDS, denied=True, trusted=True, guesses=["one"]) == {}
+
+    def test_without_digests_each_attempt_is_another_value(self) -> None:
+        """As from a gateway of the release before; one that asks anew is still one attempt."""
+        found = [
+            self.guessed(BOTH_FIELDS, denied=False, guessed_secret=True, call_id=call_id)
+            for call_id in ("boot:1", "boot:1#2", "boot:2")
+        ]
+        assert found[0] == found[1] == {SHARED_SECRET: ["boot:1"]}
+        assert found[2] == {SHARED_SECRET: ["boot:2"]}
+        knock = Knock("boot:3", "203.0.113.7", [SHARED_SECRET, BOOTSTRAP_TOKEN], right=False)
+        assert guessed_without_device(knock) == {
+            SHARED_SECRET: ["boot:3"],
+            BOOTSTRAP_TOKEN: ["boot:3"],
+        }
+
+    def test_right_without_digests_guesses_nothing(self) -> None:
+        knock = Knock("boot:3", "203.0.113.7", [SHARED_SECRET], right=True)
+        assert guessed_without_device(knock) == {}
+
+
+class TestWhatIsStored:
+    def test_a_lifted_class_leaves_the_others(self) -> None:
+        held = guard(shared_secret=(10, NOW, NOW + LOCK_MS), device_token=(3, NOW, 0))
+        left = Guard(held.without(SHARED_SECRET))
+        assert left.locked_ms([SHARED_SECRET], NOW) == 0
+        assert left.holds([DEVICE_TOKEN])
+        assert guard(shared_secret=(10, NOW, NOW + 1)).without(SHARED_SECRET) == b""
+
+    def test_each_change_has_another_version_and_the_same_values(self) -> None:
+        first = WrongValues(b"")
+        second = WrongValues(first.under_another_version(NOW))
+        third = WrongValues(second.under_another_version(NOW))
+        assert first.version == ""
+        assert first.version < second.version < third.version
+        assert second.stored[16:] == third.stored[16:] == msgspec.msgpack.encode({})

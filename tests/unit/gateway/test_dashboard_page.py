@@ -7,7 +7,8 @@ import hashlib
 
 import pytest
 
-from services.gateway.dashboard_page import inline_scripts, page_of
+from services.gateway.dashboard_page import DEPTH_LIMIT, Page, depth_of, inline_scripts
+from services.gateway.dashboard_page import page_of as page_with
 
 INDEX = b"""<!doctype html>
 <html lang="en"><head>
@@ -19,7 +20,12 @@ INDEX = b"""<!doctype html>
 <SCRIPT type="module" crossorigin src="./assets/a.js"></SCRIPT>
 </head><body><a href="./chat">chat</a><script>second()</script></body></html>
 """
+OURS = "ours();"
 FIRST = "\n  document.write('<a href=\"./not-touched\">&amp;</a>');\n"
+
+
+def page_of(index_html: bytes) -> Page:
+    return page_with(index_html, OURS)
 
 
 def sha256(text: str) -> str:
@@ -43,6 +49,7 @@ class TestPolicy:
         said = directives(page_of(INDEX).policy)
         assert said["script-src"] == [
             "'self'",
+            f"'sha256-{sha256(OURS)}'",
             f"'sha256-{sha256(FIRST)}'",
             f"'sha256-{sha256('second()')}'",
         ]
@@ -65,19 +72,30 @@ class TestPolicy:
 
 
 class TestBody:
-    @pytest.mark.parametrize(
-        "tag",
-        [
-            '<link rel="icon" href="/favicon.svg" />',
-            '<link rel="stylesheet" crossorigin href="/assets/a.css">',
-            'src="/assets/a.js"',
-        ],
-    )
-    def test_what_it_loads_is_at_the_root_from_every_path(self, tag: str) -> None:
-        assert tag in page_of(INDEX).body.decode()
+    def test_our_script_stands_before_all_others_and_nothing_else_changes(self) -> None:
+        body = page_of(INDEX).body(2).decode()
+        ours = f'<script data-depth="2">{OURS}</script>'
+        assert body.index(ours) < body.index("<link") < body.index("<script data-x")
+        assert body.replace(ours, "") == INDEX.decode()
 
-    def test_all_else_stays(self) -> None:
-        body = page_of(INDEX).body.decode()
-        assert FIRST in body
-        assert '<a href="./chat">' in body
-        assert len(body) == len(INDEX) - 3
+    def test_what_it_loads_stays_relative(self) -> None:
+        body = page_of(INDEX).body(0).decode()
+        assert 'href="./assets/a.css"' in body
+        assert 'src="./assets/a.js"' in body
+
+    def test_the_policy_is_the_same_at_every_depth(self) -> None:
+        page = page_of(INDEX)
+        assert inline_scripts(page.body(0).decode()) == inline_scripts(page.body(9).decode())
+
+    def test_a_page_without_a_head_is_served_as_it_is(self) -> None:
+        assert page_of(b"<html>plain</html>").body(1) == b"<html>plain</html>"
+
+    def test_a_header_is_no_head(self) -> None:
+        assert page_of(b"<header>x</header>").body(1) == b"<header>x</header>"
+
+    @pytest.mark.parametrize(
+        ("path", "depth"),
+        [("/", 0), ("/chat", 1), ("/chat/", 2), ("/a/b", 2), ("/a" * 99, DEPTH_LIMIT)],
+    )
+    def test_the_depth_is_how_many_slashes_a_path_has(self, path: str, depth: int) -> None:
+        assert depth_of(path) == depth

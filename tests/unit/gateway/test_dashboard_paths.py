@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from services.gateway.dashboard_paths import (
     NOWHERE,
+    PREFIX_LIMIT_SEGMENTS,
     Kind,
     Place,
+    below,
     cache_control,
     compressible,
     content_type,
@@ -53,6 +55,47 @@ class TestPlaces:
         assert place_of(path, FILES) == Place(Kind.FILE, file)
 
     @pytest.mark.parametrize(
+        ("path", "file"),
+        [
+            ("/openclaw/assets/app-DsEuFQRE.js", "/assets/app-DsEuFQRE.js"),
+            ("/openclaw/sw.js", "/sw.js"),
+            ("/openclaw/settings/icons/a%20b.svg", "/icons/a b.svg"),
+            ("/settings/assets/plain.css", "/assets/plain.css"),
+            ("/a/b/c/d/e/f/g/h/sw.js", "/sw.js"),
+        ],
+    )
+    def test_a_file_is_found_below_any_prefix_and_from_any_page(self, path: str, file: str) -> None:
+        assert place_of(path, FILES) == Place(Kind.FILE, file)
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/api/sw.js",
+            "/v1/sw.js",
+            "/x" * PREFIX_LIMIT_SEGMENTS + "/y/sw.js",
+            "/x/app-DsEuFQRE.js",
+        ],
+    )
+    def test_other_paths_that_end_like_a_file_are_nothing(self, path: str) -> None:
+        assert place_of(path, FILES) == NOWHERE
+
+    @pytest.mark.parametrize(
+        ("path", "prefix", "expected"),
+        [
+            ("/openclaw/chat", "/openclaw", "/chat"),
+            ("/openclaw/", "/openclaw", "/"),
+            ("/openclaw", "/openclaw", "/openclaw"),
+            ("/openclawx/chat", "/openclaw", "/openclawx/chat"),
+            ("/chat", "/openclaw", "/chat"),
+            ("/chat", "", "/chat"),
+        ],
+    )
+    def test_a_configured_prefix_is_left_out_where_it_is(
+        self, path: str, prefix: str, expected: str
+    ) -> None:
+        assert below(path, prefix) == expected
+
+    @pytest.mark.parametrize(
         "path",
         [
             *("/assets", "/assets/", "/assets/gone.js", "/assets/gone", "/gone.png", "/a/b.c/d.e"),
@@ -94,6 +137,7 @@ class TestPlaces:
             ("/__openclaw__/control-ui-config.json", Kind.CONFIG),
             ("/any/prefix/control-ui-config.json", Kind.CONFIG),
             ("/__openclaw/control-ui-config.json", Kind.OPEN_CONFIG),
+            ("/openclaw/__openclaw/control-ui-config.json", Kind.OPEN_CONFIG),
             ("/__openclaw/x/control-ui-config.json", Kind.CONFIG),
             ("/my-control-ui-config.json", Kind.NOTHING),
             ("/avatar/main", Kind.AVATAR),

@@ -13,7 +13,7 @@ from tests.unit.gateway.refusal_rows import row
 
 ORIGIN_MESSAGE = (
     "origin not allowed (open the Control UI from the gateway host or allow it in "
-    "gateway.controlUi.allowedOrigins)"
+    "GATEWAY_ALLOWED_ORIGINS)"
 )
 
 

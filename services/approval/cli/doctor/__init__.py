@@ -1,1 +1,1 @@
-"""`latchkey doctor`: walks the way a device walks, and stops at the first thing that is wrong."""
+"""`latchkey doctor`: checks each step of a device's connection, at Latchkey or plain OpenClaw."""

@@ -1,4 +1,4 @@
-"""HTTP: who answers there, and whether it is well."""
+"""HTTP: what answers there, and whether it is ready."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from urllib.parse import urljoin
 import aiohttp
 import msgspec
 
-from services.approval.cli import causes
+from services.approval.cli import causes, openclaw_causes
 from services.approval.cli.client import ApprovalClient
+from services.approval.cli.doctor import product
 from services.approval.cli.doctor.journey import Wrong
+from services.approval.cli.doctor.product import ATTRIBUTION_REQUIRED, Kind, Product
 from services.approval.cli.doctor.reaching import speaks_tls
 from services.approval.cli.errors import CommandError
 from services.approval.public import Ready
@@ -19,13 +21,14 @@ from services.approval.public import Ready
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from services.approval.cli.causes import Cause
+    from services.approval.cli.cause import Cause
     from services.approval.cli.doctor.journey import Journey
 
 PAGE_LIMIT_BYTES: Final = 65_536
 ABOUT_APPROVAL: Final = b"This is Latchkey's approval service"
 _OF_OTHERS: Final[Mapping[int, Cause]] = {
-    **dict.fromkeys((401, 403, 407, 429), causes.FORBIDDEN),
+    **dict.fromkeys((401, 407), causes.LOGIN_REQUIRED),
+    **dict.fromkeys((403, 429), causes.FORBIDDEN),
     **dict.fromkeys((500, 502, 503, 504, 520, 521, 522, 523, 524, 530), causes.PROXY_ALONE),
 }
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -34,11 +37,19 @@ _APPROVAL: Final = frozenset({"approval", "lease"})
 
 
 async def ask(journey: Journey) -> None:
-    """Ask for `/readyz`: whether it is a gateway, and ready."""
+    """Ask for `/readyz`: what answers, and whether it is ready."""
     status, headers, body = await fetch(journey, "/readyz")
     ready = _read(body)
     if ready is not None:
         await _judge(journey, ready)
+        return
+    if ATTRIBUTION_REQUIRED in body:
+        raise proxy_untrusted(journey, "/readyz", status)
+    openclaw_ready = product.openclaw_readiness(body)
+    if openclaw_ready is not None and await _is_openclaw(journey):
+        if not openclaw_ready:
+            raise Wrong(openclaw_causes.STARTING, f"/readyz is answered with {status}: not ready")
+        journey.ok(f"this is {journey.product.title}, not Latchkey; ready")
         return
     by = f" by {headers['Server']}" if "Server" in headers else ""
     said = f"/readyz is answered with {status}{by}"
@@ -50,7 +61,27 @@ async def ask(journey: Journey) -> None:
         raise Wrong(cause, said)
     if not journey.secure and await speaks_tls(journey):
         raise _in_the_clear(journey, said)
-    journey.note(f"{said}: not the page of a Latchkey gateway")
+    journey.note(f"{said}: neither Latchkey's page nor OpenClaw's")
+
+
+async def _is_openclaw(journey: Journey) -> bool:
+    """Look at the pages that OpenClaw shows to everybody; raises Wrong if it trusts no proxy."""
+    _, _, healthz = await fetch(journey, "/healthz")
+    if not product.is_openclaw_live(healthz):
+        return False
+    journey.product = Product(Kind.OPENCLAW)
+    status, _, page = await fetch(journey, "/")
+    if ATTRIBUTION_REQUIRED in page:
+        raise proxy_untrusted(journey, "/", status)
+    journey.product = Product(Kind.OPENCLAW, product.version_of_page(page))
+    return True
+
+
+def proxy_untrusted(journey: Journey, path: str, status: int) -> Wrong:
+    """Say that OpenClaw refuses what comes through the proxy."""
+    journey.product = Product(Kind.OPENCLAW)
+    found = f"OpenClaw answers {path} with {status} proxy_attribution_required"
+    return Wrong(openclaw_causes.PROXY_UNTRUSTED, found)
 
 
 async def fetch(
@@ -86,6 +117,7 @@ async def _judge(journey: Journey, ready: Ready) -> None:
     dependencies = ready.dependencies or {}
     if "store" in dependencies:
         raise Wrong(causes.APPROVAL_ADDRESS, f"/readyz is the approval service's ({ready.boot_id})")
+    journey.product = Product(Kind.LATCHKEY)
     if ready.ready:
         journey.ready = ready
         journey.ok(f"a Latchkey gateway, replica {ready.boot_id[:12]}, ready")

@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
+from services.approval.cli import openclaw_causes
 from services.approval.cli.desk import Desk, at_desk
 from services.approval.cli.doctor.journey import Finding, State, Wishes
-from services.approval.cli.doctor.walk import is_well, walk
+from services.approval.cli.doctor.product import Kind
+from services.approval.cli.doctor.walk import Walk, is_well, walk
 from services.approval.cli.errors import Misused
 from services.approval.cli.exits import Exit
 from services.approval.cli.typed import Command, typed
@@ -30,10 +32,29 @@ _STYLES: Final = {
     State.WARNING: "yellow",
     State.WRONG: "bold red",
 }
+_WARNED: Final = "Nothing keeps devices out; look at what is marked !!"
 _WELL: Final = """\
 Nothing is wrong on the way. A device that is told "pairing required" waits
 for a person:"""
-_WARNED: Final = "Devices get in; look at what is marked !!"
+_WELL_OPENCLAW: Final = """\
+Nothing is wrong on the way to this OpenClaw gateway. A device that is told
+"pairing required" waits up to 5 minutes for a person. On the gateway's machine
+(`railway ssh`, `docker compose exec openclaw-gateway bash`):"""
+_AT_OPENCLAW: Final = ("openclaw devices list", "openclaw devices approve REQUEST-ID")
+_ABOUT_LATEST: Final = """\
+`openclaw devices approve --latest` approves nothing in current releases: it
+prints the command that does."""
+_ABOUT_LATCHKEY: Final = """\
+What Latchkey would change: any number of gateways with one device list, which
+is approved from a page, an API or a command and outlives deploys. Agents and
+chat stay in one OpenClaw behind it."""
+_CURED_BY_LATCHKEY: Final = frozenset(
+    {
+        openclaw_causes.SEPARATE_LISTS,
+        openclaw_causes.DEVICE_FORGOTTEN,
+        openclaw_causes.PAIRING_REQUIRED,
+    }
+)
 
 
 class Said(msgspec.Struct, rename="camel", frozen=True):
@@ -47,11 +68,19 @@ class Said(msgspec.Struct, rename="camel", frozen=True):
     what_to_do: str
 
 
+class Gateway(msgspec.Struct, rename="camel", frozen=True):
+    """What answers: `latchkey`, `openclaw` or `unknown`; the version is empty if not shown."""
+
+    kind: str
+    version: str
+
+
 class Report(msgspec.Struct, rename="camel", frozen=True):
-    """The whole walk; `ok`: nothing ended it."""
+    """The whole walk; `ok`: nothing is wrong."""
 
     url: str
     ok: bool
+    gateway: Gateway
     steps: list[Said]
 
 
@@ -62,6 +91,7 @@ Examples:
   latchkey doctor wss://my-gateway.up.railway.app
   latchkey doctor ws://127.0.0.1:18789 --origin https://my-gateway.example
   latchkey doctor wss://my-gateway.example --state .data/device.json
+  latchkey doctor wss://my-openclaw.example --pairing-probe
 """,
 )
 @click.argument("url", metavar="[WSS-URL]", default="")
@@ -75,6 +105,11 @@ Examples:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Walk as this device (a file of `python -m shared.device`), not as a new one.",
 )
+@click.option(
+    "--pairing-probe",
+    is_flag=True,
+    help="OpenClaw: ask to be paired, to compare device lists. Leaves a request for 5 minutes.",
+)
 @click.option("--connections", type=click.IntRange(1, 24), default=8, show_default=True)
 @click.option("--timeout", "seconds", type=click.FloatRange(0.1, 60), default=5, show_default=True)
 @at_desk
@@ -86,16 +121,17 @@ async def doctor(
     role: str,
     scopes: tuple[str, ...],
     state_file: Path | None,
+    pairing_probe: bool,
     connections: int,
     seconds: float,
 ) -> int:
-    """Walk the way of a device to a gateway, and stop at the first thing that is wrong.
+    """Check each step of a device's connection, and stop at the first thing that is wrong.
 
-    Without an address: to what `make run` started here.
+    Without an address: of what `make run` started here.
 
-    Comes with OPENCLAW_GATEWAY_TOKEN from the environment or the secrets file. Unless --state is
-    given, it asks to be paired as a new device under the name "latchkey doctor"; do not approve
-    that. With an admin token at hand it takes the request back itself.
+    Works at Latchkey and at plain OpenClaw gateways, and says which it is. Uses
+    OPENCLAW_GATEWAY_TOKEN from the environment or the secrets file. It changes nothing at the
+    gateway, unless it is told to connect as a device (--state, --pairing-probe).
     """
     address = _gateway_url(url or desk.surroundings.gateway_url)
     wishes = Wishes(
@@ -105,22 +141,40 @@ async def doctor(
         scopes=scopes or (() if role == "node" else ("operator.read",)),
         state_file=state_file,
         connections=connections,
+        pairing_probe=pairing_probe,
     )
     output = desk.output
     output.aside(f"{escaped(address)}, step by step:", "bold")
     try:
-        findings = await walk(address, wishes, desk.surroundings, lambda one: _tell(output, one))
+        walked = await walk(address, wishes, desk.surroundings, lambda one: _tell(output, one))
     except StateError as error:
         raise Misused("state-file", str(error)) from None
-    well = is_well(findings)
+    well = is_well(walked.findings)
     if output.as_json:
-        output.document(Report(address, well, [_said(one) for one in findings]))
-    elif well:
-        warned = any(one.state is State.WARNING for one in findings)
-        output.line(f"\n{_WARNED if warned else _WELL}")
-        if not warned:
-            output.line("  " + typed("devices list"))
+        gateway = Gateway(walked.product.kind, walked.product.version)
+        output.document(Report(address, well, gateway, [_said(one) for one in walked.findings]))
+    else:
+        _conclude(output, walked, well=well)
     return Exit.OK if well else Exit.REFUSED
+
+
+def _conclude(output: Output, walked: Walk, *, well: bool) -> None:
+    """Say what to do next; with OpenClaw also what Latchkey would change there."""
+    is_openclaw = walked.product.kind is Kind.OPENCLAW
+    warned = any(one.state is State.WARNING for one in walked.findings)
+    if well and warned:
+        output.line(f"\n{_WARNED}")
+    if well and is_openclaw:
+        output.line(f"\n{_WELL_OPENCLAW}")
+        for command in _AT_OPENCLAW:
+            output.line(f"  {command}")
+        output.line(_ABOUT_LATEST)
+    elif well and not warned:
+        output.line(f"\n{_WELL}")
+        output.line("  " + typed("devices list"))
+    found = {one.cause for one in walked.findings if one.state is State.WRONG}
+    if is_openclaw and (well or found & _CURED_BY_LATCHKEY):
+        output.line(f"\n{_ABOUT_LATCHKEY}")
 
 
 def _tell(output: Output, finding: Finding) -> None:

@@ -8,24 +8,28 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from services.approval.cli.doctor.product import UNKNOWN, Kind
 from services.approval.cli.typed import command_name
 from shared.device.identity import DeviceKey
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+    from typing import Any
 
     import aiohttp
 
-    from services.approval.cli.causes import Cause
+    from services.approval.cli.cause import Cause
+    from services.approval.cli.doctor.processes import Process
+    from services.approval.cli.doctor.product import Product
     from services.approval.cli.surroundings import Surroundings
     from services.approval.public import Ready
     from shared.device.opening import Timeouts
     from shared.device.state import DeviceState
 
 NAME: Final = "latchkey doctor"
-"""Under which name the doctor asks to be paired."""
+"""The display name of the doctor's own connections."""
 
 
 class State(StrEnum):
@@ -80,6 +84,8 @@ class Wishes:
     scopes: tuple[str, ...] = ("operator.read",)
     state_file: Path | None = None
     connections: int = 8
+    pairing_probe: bool = False
+    """Whether the doctor may ask an OpenClaw gateway to be paired, which leaves a request there."""
 
 
 @dataclass(slots=True)
@@ -97,18 +103,29 @@ class Journey:
     now: Callable[[], float] = time.time
     """Seconds since 1970."""
     step: str = ""
+    product: Product = UNKNOWN
+    """What answers, as far as is known by now."""
     ready: Ready | None = None
-    """What `/readyz` of the gateway says; None where it is not to be read."""
+    """What `/readyz` of a Latchkey gateway says; None where it is not to be read."""
+    origin_allowed: bool = False
+    """Whether pages that the gateway itself serves may connect, as far as it was tried."""
+    hello: Mapping[str, Any] | None = field(default=None, repr=False)
+    """The first hello-ok."""
     replicas: int = 0
     """How many replicas connections landed on, as far as the doctor got."""
-    request_id: str = ""
-    """The request that the doctor made itself."""
+    processes: list[Process] = field(default_factory=list)
+    """The OpenClaw processes that answered."""
     findings: list[Finding] = field(default_factory=list)
 
     @property
     def host(self) -> str:
         """The host of the address."""
         return urlsplit(self.url).hostname or ""
+
+    @property
+    def is_latchkey(self) -> bool:
+        """Whether a Latchkey gateway answers."""
+        return self.product.kind is Kind.LATCHKEY
 
     @property
     def secure(self) -> bool:

@@ -9,18 +9,21 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from services.approval.cli import causes
-from services.approval.cli.doctor.asking import ABOUT_APPROVAL, fetch
+from services.approval.cli.doctor import product
+from services.approval.cli.doctor.asking import ABOUT_APPROVAL, fetch, proxy_untrusted
 from services.approval.cli.doctor.journey import Wrong
+from services.approval.cli.doctor.product import ATTRIBUTION_REQUIRED, Kind
 from shared.device.errors import BrokenPeerError, UnreachableError
-from shared.device.handshake import Close, read_challenge, read_frame
+from shared.device.handshake import Close, Event, read_challenge, read_frame
 from shared.device.opening import open_socket
 
 if TYPE_CHECKING:
     from services.approval.cli.doctor.journey import Journey
 
 CLOCKS_APART_MS: Final = 120_000
-"""How old a signature may be (contract §3)."""
-UNAVAILABLE: Final = 503
+"""How old a signature may be."""
+EXPLAINED: Final = frozenset({403, 503})
+"""Statuses whose body says why, but only to the same request."""
 PING: Final = b"latchkey"
 _UPGRADE: Final = {
     "Connection": "Upgrade",
@@ -29,7 +32,8 @@ _UPGRADE: Final = {
     "Sec-WebSocket-Key": "bGF0Y2hrZXkgZG9jdG9yIQ==",
 }
 _BY_STATUS: Final = {
-    **dict.fromkeys((401, 403, 407, 429), causes.FORBIDDEN),
+    **dict.fromkeys((401, 407), causes.LOGIN_REQUIRED),
+    **dict.fromkeys((403, 429), causes.FORBIDDEN),
     **dict.fromkeys((500, 502, 503, 504), causes.PROXY_ALONE),
 }
 
@@ -63,7 +67,9 @@ async def why_no_socket(journey: Journey, error: UnreachableError) -> Wrong:
         return Wrong(cause, f"no WebSocket: {error.why}")
     found = f"HTTP {status} instead of a WebSocket"
     path = urlsplit(journey.url).path or "/"
-    _, _, body = await fetch(journey, path, _UPGRADE if status == UNAVAILABLE else None)
+    _, _, body = await fetch(journey, path, _UPGRADE if status in EXPLAINED else None)
+    if ATTRIBUTION_REQUIRED in body:
+        return proxy_untrusted(journey, path, status)
     if b"Too many unauthenticated sockets" in body:
         return Wrong(causes.TOO_MANY_SOCKETS, found)
     if b"Too many connections" in body:
@@ -95,9 +101,12 @@ async def _hear_challenge(journey: Journey, socket: aiohttp.ClientWebSocketRespo
     if message.type not in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
         raise why_closed(Close(socket.close_code or 1006))
     try:
-        challenge = read_challenge(read_frame(message.data))
+        frame = read_frame(message.data)
+        challenge = read_challenge(frame)
     except BrokenPeerError as error:
         raise Wrong(causes.NOT_A_GATEWAY, str(error)) from None
+    if journey.product.kind is Kind.UNKNOWN and isinstance(frame, Event):
+        journey.product = product.of_challenge(frame.payload)
     apart_ms = round(challenge.ts - (before_ms + journey.now() * 1000) / 2)
     found = f"came; the gateway's clock is {abs(apart_ms) / 1000:.1f} s "
     found += "ahead of ours" if apart_ms > 0 else "behind ours"

@@ -1,34 +1,62 @@
-"""The order of the way."""
+"""The order of the steps, for each product."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from services.approval.cli.doctor import asking, behind, knocking, opening, reaching
+from services.approval.cli.doctor import (
+    asking,
+    backend,
+    device,
+    openclaw,
+    openclaw_pairing,
+    opening,
+    reaching,
+)
 from services.approval.cli.doctor.journey import Finding, Journey, State, Wishes, Wrong
+from services.approval.cli.doctor.product import Kind, Product
 from shared.device.identity import DeviceKey
 from shared.device.opening import new_session
 from shared.device.state import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from services.approval.cli.surroundings import Surroundings
 
-STEPS: Final = (
+Step = Callable[[Journey], Awaitable[None]]
+Steps = tuple[tuple[str, Step], ...]
+
+TO_THE_GATEWAY: Final[Steps] = (
     ("name", reaching.look_up),
     ("tcp", reaching.connect),
     ("tls", reaching.secure),
     ("http", asking.ask),
     ("upgrade", opening.open_and_listen),
-    ("origin", knocking.try_origin),
-    ("token", knocking.come_in),
-    ("replicas", behind.survey),
-    ("health", behind.read_health),
-    ("approval", behind.ask_approval),
-    ("settings", behind.look_at_settings),
+    ("origin", device.try_origin),
+    ("token", device.authenticate),
 )
+AT_LATCHKEY: Final[Steps] = (
+    ("replicas", backend.survey),
+    ("health", backend.read_health),
+    ("approval", backend.ask_approval),
+    ("settings", backend.look_at_settings),
+)
+AT_OPENCLAW: Final[Steps] = (
+    ("replicas", openclaw.count_processes),
+    ("state", openclaw.tell_state),
+    ("pairing", openclaw_pairing.ask_to_pair),
+    ("lists", openclaw.judge_lists),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What was found, and what answers there."""
+
+    findings: list[Finding]
+    product: Product
 
 
 async def walk(
@@ -38,8 +66,8 @@ async def walk(
     tell: Callable[[Finding], None],
     *,
     now: Callable[[], float] | None = None,
-) -> list[Finding]:
-    """Walk the way and return what was found; the last but the withdrawal is wrong, or nothing is.
+) -> Walk:
+    """Take every step and return what was found; the last finding is wrong, or none is.
 
     Raises StateError where a state file is given that cannot be used.
     """
@@ -51,16 +79,20 @@ async def walk(
         if now is not None:
             journey.now = now
         try:
-            for name, step in STEPS:
-                journey.step = name
-                await step(journey)
+            await _take(TO_THE_GATEWAY, journey)
+            is_openclaw = journey.product.kind is Kind.OPENCLAW
+            await _take(AT_OPENCLAW if is_openclaw else AT_LATCHKEY, journey)
         except Wrong as wrong:
             journey.wrong(wrong)
-        finally:
-            await behind.withdraw(journey)
-    return journey.findings
+    return Walk(journey.findings, journey.product)
+
+
+async def _take(steps: Steps, journey: Journey) -> None:
+    for name, step in steps:
+        journey.step = name
+        await step(journey)
 
 
 def is_well(findings: list[Finding]) -> bool:
-    """Say whether nothing ended the way."""
+    """Say whether nothing is wrong."""
     return all(one.state is not State.WRONG for one in findings)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from services.approval.cli import causes
+import pytest
+
+from services.approval.cli import causes, openclaw_causes
+from services.approval.cli.cause import Cause
 from tests.unit.approval.cli.api import run
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 ROOT = Path(__file__).parents[4]
 PRODUCED = sorted((ROOT / "tests/e2e").glob("test_doctor*.py"))
@@ -22,23 +29,28 @@ def test_each_has_its_own_name_and_says_everything() -> None:
         assert cause.meaning.endswith(".")
 
 
-def test_every_one_is_produced_for_real_by_a_test() -> None:
-    tested = {
-        name for path in PRODUCED for name in re.findall(r"causes\.([A-Z_]+)\b", path.read_text())
-    }
-    declared = {name for name, value in vars(causes).items() if isinstance(value, causes.Cause)}
-    assert declared == tested
+@pytest.mark.parametrize("table", [causes, openclaw_causes], ids=lambda table: table.__name__)
+def test_every_one_is_produced_by_a_test_and_found_by_the_doctor(table: ModuleType) -> None:
+    declared = {name for name, value in vars(table).items() if isinstance(value, Cause)}
+    module = table.__name__.rpartition(".")[2]
+    for files in (PRODUCED, sorted((ROOT / "services/approval/cli/doctor").glob("*.py"))):
+        text = "".join(path.read_text() for path in files)
+        assert declared == set(re.findall(rf"\b{module}\.([A-Z_]+)\b", text)) - {"ALL"}
 
 
-def test_every_one_is_found_by_the_doctor() -> None:
-    package = ROOT / "services/approval/cli/doctor"
-    used = {
-        name
-        for path in package.glob("*.py")
-        for name in re.findall(r"causes\.([A-Z_]+)\b", path.read_text())
-    }
-    declared = {name for name, value in vars(causes).items() if isinstance(value, causes.Cause)}
-    assert declared == used
+def test_what_openclaw_lacks_is_not_recommended_there() -> None:
+    ours = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", (ROOT / "docs/operations.md").read_text()))
+    theirs = {"OPENCLAW_GATEWAY_TOKEN", "OPENCLAW_GATEWAY_PASSWORD", "OPENCLAW_STATE_DIR"}
+    for cause in openclaw_causes.ALL:
+        named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", cause.cure))
+        assert not named & (ours - theirs), cause.id
+        assert "bin/latchkey" not in cause.cure
+        assert "{latchkey}" not in cause.cure
+
+
+def test_what_only_shows_a_request_is_not_recommended_as_an_approval() -> None:
+    for cause in openclaw_causes.ALL:
+        assert "devices approve --latest" not in cause.cure
 
 
 def test_the_page_holds_the_same_rows() -> None:
@@ -66,4 +78,5 @@ _OF_OTHERS = {
     "DEPLOYMENT_DRAINING_SECONDS",
     "APPROVAL_URL",
     "PENDING_LIMIT_PER_ADDRESS",
+    "OPENCLAW_STATE_DIR",
 }

@@ -81,7 +81,10 @@ def test_a_claim_and_what_nobody_could_decide_are_called_that(api: Api) -> None:
     away = refusal(undecided=True, reason="timeout", title="approval did not answer in time")
     api.say("GET", ALL, {"refusals": [claim, away]})
     said = run(api, "devices", "why", DEVICE_ID).stdout
-    assert f"A client that only claims to be Kitchen Mac ({DEVICE_ID[:16]}): refused" in said
+    assert (
+        f"A client that claims, without proof, to be Kitchen Mac ({DEVICE_ID[:16]}): refused"
+        in said
+    )
     assert f"Kitchen Mac ({DEVICE_ID[:16]}): could not be decided 2 min ago: approval did" in said
 
 

@@ -9,18 +9,25 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from services.approval.cli import causes
+from services.approval.cli.doctor import refusals
 from services.approval.cli.doctor.asking import approval_of, fetch, not_ready
+from services.approval.cli.doctor.connecting import (
+    AT_ONCE,
+    PROBE,
+    connect,
+    repeat,
+    shared_secrets,
+)
 from services.approval.cli.doctor.journey import Wrong
-from services.approval.cli.doctor.knocking import replica_of_a_stranger
-from services.approval.cli.errors import CommandError, NotAuthorised, Unreachable
+from services.approval.cli.errors import CommandError, NotAuthorised
 from services.approval.cli.typed import typed
 from services.approval.public import Ready
+from shared.device.handshake import Refused
 
 if TYPE_CHECKING:
     from services.approval.cli.client import ApprovalClient
     from services.approval.cli.doctor.journey import Journey
 
-AT_ONCE: Final = 4
 DRAIN_SECONDS: Final = 20
 """How long a gateway takes to leave unless told otherwise."""
 LEAVING_SECONDS: Final = 2
@@ -30,34 +37,43 @@ _WARNINGS: Final = (
     ("appendfsync is", causes.WRITES_LATE),
     ("maxmemory-policy", causes.MEMORY_EVICTS),
 )
-_NO_STICKINESS: Final = "no sticky sessions are needed: each asks the same approval"
+_SHARED: Final = "; no sticky sessions are needed: all ask the same approval"
 
 
 async def survey(journey: Journey) -> None:
-    """Connect several times and say which replicas answered; all have to answer alike."""
-    landed: Counter[str] = Counter()
-    trouble: list[Wrong] = []
+    """Connect several times and say which replicas answered; all have to answer alike.
 
-    async def connect() -> None:
-        try:
-            landed[await replica_of_a_stranger(journey)] += 1
-        except Wrong as wrong:
-            trouble.append(wrong)
+    With a gateway token each connection is one question to approval, so that each replica shows
+    that it reaches it.
+    """
+    secrets = shared_secrets(journey)
 
-    left = journey.wishes.connections
-    while left > 0:
-        await asyncio.gather(*(connect() for _ in range(min(left, AT_ONCE))))
-        left -= AT_ONCE
+    async def replica() -> str:
+        outcome = (await connect(journey, PROBE, None, secrets)).outcome
+        if isinstance(outcome, Refused) and (outcome.error is None or secrets is not None):
+            raise refusals.wrong(journey, outcome)
+        return outcome.connection_id.partition(":")[0]
+
+    landed, trouble = await repeat(journey, replica)
+    counts = Counter(landed)
     where = ", ".join(
-        f"{replica[:12] or 'unnamed'} ({count})" for replica, count in landed.most_common()
+        f"{replica[:12] or 'unnamed'} ({count})" for replica, count in counts.most_common()
     )
     if trouble:
-        found = f"{len(trouble)} of {journey.wishes.connections} connections failed"
-        found += f" ({trouble[0].cause.id}: {trouble[0].found}); the others landed on {where}"
-        raise Wrong(causes.REPLICAS_DISAGREE, found)
-    journey.replicas = len(landed)
-    many = "1 replica" if len(landed) == 1 else f"{len(landed)} replicas"
-    journey.ok(f"{landed.total()} connections landed on {many}: {where}; {_NO_STICKINESS}")
+        raise disagreement(len(landed), trouble, where)
+    journey.replicas = len(counts)
+    many = "1 replica" if len(counts) == 1 else f"{len(counts)} replicas"
+    shared = _SHARED if journey.is_latchkey else ""
+    journey.ok(f"{counts.total()} connections landed on {many}: {where}{shared}")
+
+
+def disagreement(right: int, trouble: list[Wrong], where: str) -> Wrong:
+    """Say that some connections failed, or the cause itself if all did."""
+    if not right:
+        return trouble[0]
+    found = f"{len(trouble)} of {right + len(trouble)} connections failed"
+    found += f" ({trouble[0].cause.id}: {trouble[0].found}); the others landed on {where}"
+    return Wrong(causes.REPLICAS_DISAGREE, found)
 
 
 async def read_health(journey: Journey) -> None:
@@ -149,11 +165,9 @@ async def _ask_as_operator(journey: Journey, approval: ApprovalClient) -> None:
     except CommandError as error:
         journey.note(error.message)
         return
-    own = journey.request_id
-    others = sum(one.request_id != own for one in waiting)
     counts = f"alive: gateways {len(live.gateways)}, approvals {len(live.approvals)}"
     shown = typed("devices list")
-    wait = f"; requests that wait: {others} ({shown})" if others else "; nobody waits"
+    wait = f"; requests that wait: {len(waiting)} ({shown})" if waiting else "; nobody waits"
     journey.ok(counts + wait)
 
 
@@ -177,22 +191,3 @@ def _seconds(text: str, otherwise: float) -> float:
         return float(text)
     except ValueError:
         return otherwise
-
-
-async def withdraw(journey: Journey) -> None:
-    """Take back the request that the doctor made, if it may; say so if it may not."""
-    if not journey.request_id:
-        return
-    journey.step = "withdrawal"
-    by_hand = "it ends by itself, or with: " + typed(f"devices reject {journey.request_id}")
-    if journey.surroundings.admin_token is None:
-        journey.note(f"the doctor's own request still waits, as there is no admin token; {by_hand}")
-        return
-    async with approval_of(journey) as approval:
-        try:
-            await approval.reject(journey.request_id)
-        except CommandError as error:
-            why = "approval does not answer" if isinstance(error, Unreachable) else error.message
-            journey.note(f"the doctor's own request could not be taken back: {why}; {by_hand}")
-            return
-    journey.ok("the doctor's own request is taken back")

@@ -1,0 +1,105 @@
+"""How many OpenClaw processes answered some connections, by what hello-ok says of them. Pure.
+
+Current releases name their process (`server.bootId`). Older ones only say for how long they run;
+from that and from when they were asked follows an interval in which the process was started, and
+connections whose intervals do not overlap were answered by different processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_AGENTS = "/agents/"
+"""What follows the state directory in the paths of its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One hello-ok. `asked_at` and `answered_at` are seconds of one clock of ours."""
+
+    boot_id: str
+    version: str
+    uptime_seconds: float
+    asked_at: float
+    answered_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process: its name, its release, how many connections it answered, how long it runs."""
+
+    name: str
+    version: str
+    connections: int
+    uptime_seconds: float
+
+
+def sighting(hello: Mapping[str, Any], *, asked_at: float, answered_at: float) -> Sighting:
+    """Read a hello-ok; what is missing is empty or zero."""
+    server, snapshot = _part(hello, "server"), _part(hello, "snapshot")
+    uptime_ms = snapshot.get("uptimeMs")
+    return Sighting(
+        boot_id=_text(server, "bootId"),
+        version=_text(server, "version"),
+        uptime_seconds=uptime_ms / 1000 if isinstance(uptime_ms, int | float) else 0.0,
+        asked_at=asked_at,
+        answered_at=answered_at,
+    )
+
+
+def processes(sightings: Iterable[Sighting]) -> list[Process]:
+    """Return the processes that were seen, those with most connections first.
+
+    Without boot ids it is the smallest number that explains what was seen.
+    """
+    groups: dict[str, list[Sighting]] = {}
+    nameless: dict[str, list[Sighting]] = {}
+    for one in sightings:
+        if one.boot_id:
+            groups.setdefault(one.boot_id, []).append(one)
+        else:
+            nameless.setdefault(one.version, []).append(one)
+    found = [_process(name[:8], members) for name, members in groups.items()]
+    for members in nameless.values():
+        found += [_process("", group) for group in _by_start(members)]
+    return sorted(found, key=lambda process: -process.connections)
+
+
+def state_directory(hello: Mapping[str, Any]) -> str:
+    """Return where the gateway keeps its state, as far as hello-ok shows it."""
+    snapshot = _part(hello, "snapshot")
+    if named := _text(snapshot, "stateDir"):
+        return named
+    path = _text(_part(_part(snapshot, "health"), "sessions"), "path")
+    return path.rpartition(_AGENTS)[0]
+
+
+def _by_start(sightings: list[Sighting]) -> list[list[Sighting]]:
+    """Group by when the process must have been started: fewest groups that share a moment."""
+    groups: list[list[Sighting]] = []
+    latest = float("-inf")
+    for one in sorted(sightings, key=lambda one: one.answered_at - one.uptime_seconds):
+        if one.asked_at - one.uptime_seconds > latest:
+            groups.append([])
+            latest = one.answered_at - one.uptime_seconds
+        groups[-1].append(one)
+    return groups
+
+
+def _process(name: str, members: list[Sighting]) -> Process:
+    longest = max(one.uptime_seconds for one in members)
+    return Process(name, members[0].version, len(members), longest)
+
+
+def _part(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = values.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    text = values.get(name)
+    return text if isinstance(text, str) else ""

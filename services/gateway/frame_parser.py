@@ -1,0 +1,245 @@
+"""The frames of a WebSocket client, from bytes to messages (RFC 6455 §5). No I/O.
+
+Whatever the RFC forbids ends in BrokenFrame with the close code it asks for, before a payload is
+buffered. Text is not checked here: what is no UTF-8 is no JSON either, and whoever decodes it says
+so. Unmasking is aiohttp's, in C.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from aiohttp._websocket.helpers import websocket_mask
+
+from shared.protocol.closing import CloseCode, may_be_sent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONTINUATION: Final = 0x0
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+
+_FIN: Final = 0x80
+_RESERVED: Final = 0x70
+_OPCODE: Final = 0x0F
+_CONTROL: Final = 0x08
+_MASKED: Final = 0x80
+_WHOLE_TEXT: Final = _FIN | TEXT
+"""The first byte of nearly every frame."""
+_OPCODES: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
+
+_HEADER_BYTES: Final = 2
+_KEY_BYTES: Final = 4
+_SHORT_MAX_BYTES: Final = 125
+"""The longest payload whose length stands in the header itself, and of any control frame."""
+_MEDIUM: Final = 126
+_MEDIUM_MAX_BYTES: Final = 0xFFFF
+_MEDIUM_LENGTH: Final = Struct("!H")
+_LONG_LENGTH: Final = Struct("!Q")
+_LONG_MAX_BYTES: Final = 2**63 - 1
+"""The first bit of a length of eight bytes must be 0."""
+_CODE_BYTES: Final = 2
+
+
+class BrokenFrame(Exception):
+    """A peer sent what no client may send; `code` is what its connection is closed with."""
+
+    def __init__(self, why: str, code: CloseCode = CloseCode.PROTOCOL_MISMATCH) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+class FrameParser:
+    """Takes a client's bytes in pieces of any size, and hands on each message once it is whole.
+
+    `on_message` gets the opcode and the payload: of a text or binary message all its fragments, of
+    a close frame its code and reason, which are valid. `on_broken` gets BrokenFrame, or whatever
+    `on_message` raised. After it, and after a close frame, nothing is read any more.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_first",
+        "_header",
+        "_key",
+        "_kind",
+        "_left_bytes",
+        "_limit_bytes",
+        "_message",
+        "_missing_bytes",
+        "_on_broken",
+        "_on_message",
+        "_payload",
+    )
+
+    def __init__(
+        self,
+        on_message: Callable[[int, bytes], None],
+        on_broken: Callable[[Exception], None],
+        *,
+        message_limit_bytes: int,
+    ) -> None:
+        self._on_message = on_message
+        self._on_broken = on_broken
+        self._limit_bytes = message_limit_bytes
+        self._left_bytes = message_limit_bytes
+        """How much of its limit the message under way has left."""
+        self._ended = False
+        self._header = b""
+        """The beginning of a header whose end is to come."""
+        self._first = 0
+        self._key = b""
+        self._payload: bytearray | None = None
+        """The beginning of a payload of which `_missing_bytes` are to come, still masked."""
+        self._missing_bytes = 0
+        self._kind = CONTINUATION
+        self._message: bytearray | None = None
+        """The fragments of a message that is not complete."""
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes."""
+        if self._ended:
+            return
+        try:
+            self._parse(data)
+        except Exception as error:  # noqa: BLE001 (whatever it was, this connection ends with it)
+            self._ended = True
+            self._header, self._payload, self._message = b"", None, None
+            self._on_broken(error)
+
+    def _parse(self, data: bytes) -> None:
+        start = 0
+        if self._payload is not None:
+            start = self._go_on(self._payload, data)
+        elif self._header:
+            data = self._header + data
+            self._header = b""
+        end = len(data)
+        while start < end and not self._ended:
+            start = self._take(data, start, end)
+
+    def _take(self, data: bytes, start: int, end: int) -> int:
+        """Take the frame that begins at `start`; returns where the next one begins, or `end`."""
+        if end - start < _HEADER_BYTES:
+            return self._wait(data, start)
+        first, second = data[start], data[start + 1]
+        if first != _WHOLE_TEXT or self._message is not None:
+            self._check(first, second)
+        if second < _MASKED:
+            raise BrokenFrame("a frame of a client is not masked")
+        length = second - _MASKED
+        body = start + _HEADER_BYTES + _KEY_BYTES
+        if length > _SHORT_MAX_BYTES:
+            body += _MEDIUM_LENGTH.size if length == _MEDIUM else _LONG_LENGTH.size
+            if body - _KEY_BYTES > end:
+                return self._wait(data, start)
+            length = _long_length(length, data, start + _HEADER_BYTES)
+        if length > self._left_bytes and first & _CONTROL == 0:
+            raise BrokenFrame("a message is too big", CloseCode.TOO_BIG)
+        if body > end:
+            return self._wait(data, start)
+        stop = body + length
+        payload = bytearray(data[body:stop])
+        if stop > end:
+            self._first, self._key = first, data[body - _KEY_BYTES : body]
+            self._payload, self._missing_bytes = payload, stop - end
+            return end
+        websocket_mask(data[body - _KEY_BYTES : body], payload)
+        if first == _WHOLE_TEXT:
+            self._on_message(TEXT, bytes(payload))
+        else:
+            self._complete(first, payload)
+        return stop
+
+    def _wait(self, data: bytes, start: int) -> int:
+        """Keep the beginning of a header until the rest of it is here."""
+        self._header = data[start:]
+        return len(data)
+
+    def _go_on(self, payload: bytearray, data: bytes) -> int:
+        """Add to a payload that is incomplete; returns how much of the data belonged to it."""
+        missing = self._missing_bytes
+        if len(data) < missing:
+            payload += data
+            self._missing_bytes = missing - len(data)
+            return len(data)
+        payload += data[:missing] if len(data) > missing else data
+        self._payload = None
+        websocket_mask(self._key, payload)
+        self._complete(self._first, payload)
+        return missing
+
+    def _check(self, first: int, second: int) -> None:
+        """Check a header that may be another than that of a whole text message."""
+        opcode = first & _OPCODE
+        if first & _RESERVED:
+            raise BrokenFrame("a reserved bit is set, and no extension was agreed on")
+        if opcode not in _OPCODES:
+            raise BrokenFrame("the opcode is reserved")
+        if opcode & _CONTROL:
+            if not first & _FIN:
+                raise BrokenFrame("a control frame is fragmented")
+            if second & ~_MASKED > _SHORT_MAX_BYTES:
+                raise BrokenFrame("a control frame is longer than 125 bytes")
+        elif (opcode == CONTINUATION) is (self._message is None):
+            raise BrokenFrame(
+                "a fragment continues no message"
+                if opcode == CONTINUATION
+                else "a message begins before the one before it is complete"
+            )
+
+    def _complete(self, first: int, payload: bytearray) -> None:
+        """Take a whole frame."""
+        opcode = first & _OPCODE
+        if opcode & _CONTROL:
+            if opcode == CLOSE:
+                _check_close(payload)
+                self._ended = True
+            self._on_message(opcode, bytes(payload))
+            return
+        if self._message is None:
+            if first & _FIN:
+                self._on_message(opcode, bytes(payload))
+                return
+            self._kind, self._message = opcode, payload
+        else:
+            self._message += payload
+        self._left_bytes -= len(payload)
+        if first & _FIN:
+            message, self._message = self._message, None
+            self._left_bytes = self._limit_bytes
+            self._on_message(self._kind, bytes(message))
+
+
+def _long_length(kind: int, data: bytes, at: int) -> int:
+    """Return a length of two or eight bytes; the shortest way to write it is the only valid one."""
+    if kind == _MEDIUM:
+        length: int = _MEDIUM_LENGTH.unpack_from(data, at)[0]
+        shorter = _SHORT_MAX_BYTES
+    else:
+        length = _LONG_LENGTH.unpack_from(data, at)[0]
+        shorter = _MEDIUM_MAX_BYTES
+    if not shorter < length <= _LONG_MAX_BYTES:
+        raise BrokenFrame("a length is not written as it must be")
+    return length
+
+
+def _check_close(payload: bytearray) -> None:
+    if not payload:
+        return
+    if len(payload) < _CODE_BYTES or not may_be_sent(close_code(payload)):
+        raise BrokenFrame("a close frame has no valid code")
+    try:
+        payload[_CODE_BYTES:].decode()
+    except UnicodeDecodeError:
+        raise BrokenFrame("the reason of a close is no UTF-8", CloseCode.INVALID_TEXT) from None
+
+
+def close_code(payload: bytes | bytearray) -> int:
+    """Return the code of a close frame, 0 for one without."""
+    return int.from_bytes(payload[:_CODE_BYTES], "big")

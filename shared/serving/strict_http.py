@@ -1,0 +1,133 @@
+"""What HTTP asks for beyond what aiohttp's parser refuses, the same for both services.
+
+aiohttp parses. This looks at what it found: versions other than 1.0 and 1.1, a Host that is none,
+message framing of HTTP/1.0, targets and transfer codings that are not served (RFC 9110, RFC 9112).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import hdrs
+from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from multidict import CIMultiDict, CIMultiDictProxy
+
+if TYPE_CHECKING:
+    from aiohttp.http import HttpRequestParser, RawRequestMessage
+
+SERVER_NAME: Final = "latchkey"
+"""What the header Server says; versions are nobody's business."""
+
+_VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
+_HOST: Final = re.compile(
+    r"(?:[a-z0-9._~!$&'()*+,;=-]|%[0-9a-f]{2})*(?::[0-9]*)?|\[[0-9a-f:.]+\](?::[0-9]*)?",
+    re.IGNORECASE | re.ASCII,
+)
+_SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
+_LINE_MAX_BYTES: Final = 8190
+"""The longest request line that aiohttp reads."""
+_NAMED_VERSION: Final = b" HTTP/"
+_OTHER_PROTOCOLS: Final = (b" RTSP/", b" ICE/")
+_REMEMBERED_HOSTS: Final = 256
+
+
+class VersionNotSupported(BadHttpMessage):
+    """A request of a version other than 1.0 and 1.1."""
+
+
+class NotImplementedHere(BadHttpMessage):
+    """A method or transfer coding that no server of ours knows."""
+
+
+def status_of(error: Exception) -> int:
+    """Return the status that answers a request which could not be parsed."""
+    if isinstance(error, VersionNotSupported):
+        return 505
+    if isinstance(error, NotImplementedHere):
+        return 501
+    if isinstance(error, LineTooLong):
+        line = error.args[0]
+        text = line if isinstance(line, str) else bytes(line).decode("latin-1")
+        return 414 if text.startswith("/") or "://" in text else 431
+    return 400
+
+
+class StrictParser:
+    """aiohttp's request parser, which refuses more; everything else of it is as it was."""
+
+    __slots__ = ("_first_line", "_parser")
+
+    def __init__(self, parser: HttpRequestParser) -> None:
+        self._parser = parser
+        self._first_line: bytes | None = b""
+        """The first line of the connection until it is complete; then None."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+    def feed_data(self, data: bytes) -> tuple[Any, bool, bytes]:
+        """Take bytes; raises HttpProcessingError for what is to be refused."""
+        if self._first_line is not None:
+            self._look_at_first_line(self._first_line + data)
+        messages, upgraded, tail = self._parser.feed_data(data)
+        if messages:
+            messages = [(checked(message), payload) for message, payload in messages]
+        return messages, upgraded, tail
+
+    def _look_at_first_line(self, seen: bytes) -> None:
+        """Refuse HTTP/0.9, whose request is one line: the parser would wait for more of it."""
+        lines = seen.lstrip(b"\r\n")
+        if b"\n" not in lines:
+            self._first_line = None if len(lines) > _LINE_MAX_BYTES else lines
+            return
+        self._first_line = None
+        if is_other_version(lines):
+            raise VersionNotSupported("The request names no version of HTTP that is spoken here")
+
+
+def is_other_version(head: bytes) -> bool:
+    """Say whether a head, whose first line is complete, is of HTTP/0.9 or of no HTTP at all.
+
+    aiohttp's parser takes RTSP and ICE for HTTP.
+    """
+    line = head.partition(b"\n")[0]
+    named = line.upper()
+    if line.startswith(b"GET "):
+        return _NAMED_VERSION not in named
+    return any(other in named for other in _OTHER_PROTOCOLS)
+
+
+@lru_cache(_REMEMBERED_HOSTS)
+def _is_host(text: str) -> bool:
+    return _HOST.fullmatch(text) is not None
+
+
+def checked(message: RawRequestMessage) -> RawRequestMessage:
+    """Return a request as it is to be served; raises BadHttpMessage where it is not.
+
+    The target of a request that names its host in absolute form goes before the header Host.
+    """
+    if message.version not in _VERSIONS:
+        raise VersionNotSupported("Only HTTP/1.0 and HTTP/1.1 are spoken here")
+    if message.method == hdrs.METH_CONNECT:
+        raise NotImplementedHere("No tunnel is offered here")
+    headers = message.headers
+    coding = headers.get(hdrs.TRANSFER_ENCODING)
+    if coding is not None:
+        if message.version == HttpVersion10:
+            raise BadHttpMessage("HTTP/1.0 has no Transfer-Encoding")
+        if coding.lower() != "chunked":
+            raise NotImplementedHere("Of transfer codings only chunked is known here")
+    if not _is_host(headers.get(hdrs.HOST, "")):
+        raise BadHttpMessage("The Host is none")
+    if message.path.startswith(("/", "*")):
+        return message
+    url = message.url
+    if url.scheme not in _SCHEMES or url.raw_user is not None or not url.raw_authority:
+        raise BadHttpMessage("The target is none of this server")
+    named = CIMultiDict(headers)
+    named[hdrs.HOST] = url.raw_authority
+    return message._replace(headers=CIMultiDictProxy(named))

@@ -1,0 +1,1 @@
+"""The doctor at real OpenClaw gateways."""

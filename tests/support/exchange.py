@@ -1,0 +1,61 @@
+"""Sends bytes to a server, and returns what it says until it ends the connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from tests.support.plain_http import Reply
+from tests.support.waiting import WAIT_SECONDS
+
+_HOST: Final = "127.0.0.1"
+_READ_BYTES: Final = 65_536
+
+
+async def exchange(port: int, sent: bytes) -> list[Reply]:
+    """Return the answer to these bytes: one, unless the server gives more or none.
+
+    It is read until the connection ends, or until a whole answer is here that leaves it open.
+    """
+    async with asyncio.timeout(WAIT_SECONDS):
+        reader, writer = await asyncio.open_connection(_HOST, port)
+        try:
+            writer.write(sent)
+            said = b""
+            while not _is_whole(said) and (data := await reader.read(_READ_BYTES)):
+                said += data
+        finally:
+            writer.close()
+    return _replies(said)
+
+
+def _is_whole(said: bytes) -> bool:
+    head, end, body = said.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    reply = _reply(head, body)
+    stays = reply.headers.get("connection", "").lower() != "close" and b"HTTP/1.0" not in head
+    if reply.status == 101 or (stays and "content-length" not in reply.headers):
+        return True
+    return stays and len(body) >= int(reply.headers["content-length"])
+
+
+def _replies(said: bytes) -> list[Reply]:
+    found = []
+    while said:
+        head, end, rest = said.partition(b"\r\n\r\n")
+        assert end, f"no answer of HTTP/1: {said!r}"
+        reply = _reply(head, rest)
+        length = int(reply.headers.get("content-length", len(rest)))
+        body, said = (rest, b"") if reply.status == 101 else (rest[:length], rest[length:])
+        found.append(reply._replace(body=body))
+    return found
+
+
+def _reply(head: bytes, body: bytes) -> Reply:
+    status_line, *fields = head.decode("latin-1").split("\r\n")
+    version, _, rest = status_line.partition(" ")
+    assert version in {"HTTP/1.0", "HTTP/1.1"}, status_line
+    pairs = (field.partition(":") for field in fields)
+    named = {name.lower(): value.strip() for name, _, value in pairs}
+    return Reply(int(rest.split()[0]), named, body)

@@ -1,0 +1,170 @@
+"""Replays what real OpenClaw gateways said; `python -m tests.interop.doctor.record` recorded it.
+
+What is judged here is no more than what the doctor's tests need: which recorded answer fits.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from contextlib import asynccontextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import WSMsgType, web
+from aiohttp.test_utils import TestServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+DATA: Final = Path(__file__).parents[1] / "data" / "openclaw"
+RELEASES: Final = ("2026.3.28", "2026.9.6")
+TOKEN: Final = "gateway-token-of-32-characters-00"
+
+Recorded = dict[str, Any]
+
+
+@dataclass
+class Replica:
+    """One process with its own device list; several of them stand behind one address.
+
+    `always`: the recorded answer that everybody gets once the origin is judged. `untrusted`: the
+    gateway refuses what comes through the proxy.
+    """
+
+    release: str
+    always: str | None = None
+    untrusted: bool = False
+    ready: bool = True
+    upgrades_refused: bool = False
+    token: str = TOKEN
+    uptime_ms: int = 60_000
+    """How long it ran when it was made."""
+    made_at: float = field(default_factory=time.monotonic)
+    boot_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    paired: set[str] = field(default_factory=set)
+    requests: dict[str, str] = field(default_factory=dict)
+    """Request ids by device id."""
+    connects: list[Recorded] = field(default_factory=list)
+    """The params of every connect."""
+
+    def __post_init__(self) -> None:
+        self.recorded: Recorded = json.loads((DATA / f"{self.release}.json").read_text())
+
+    def page(self, path: str) -> web.Response:
+        """Answer a GET."""
+        which = "pages of an untrusted proxy" if self.untrusted else "pages"
+        pages = self.recorded[which]
+        page = pages.get(path, pages["/"])
+        body, status = page["body"], page["status"]
+        if path == "/readyz" and not self.ready:
+            body, status = '{"ready":false}', 503
+        return web.Response(status=status, text=body, headers={"Content-Type": page["type"]})
+
+    def answer(self, params: Recorded, origin: str | None, host: str) -> Recorded:
+        """Return the recorded answer to a connect."""
+        self.connects.append(params)
+        if origin is not None and origin != f"http://{host}":
+            return self._said("foreign-origin")
+        if params["client"]["id"] == "openclaw-control-ui":
+            return self._said("page")
+        refused = self.always or self._refused(params.get("auth") or {}, params.get("device"))
+        if refused is not None:
+            return self._said(refused)
+        device_id = (params.get("device") or {}).get("id")
+        if device_id is None or device_id in self.paired:
+            return self._hello(params)
+        return self._request(device_id)
+
+    def _refused(self, auth: Recorded, device: Recorded | None) -> str | None:
+        """Return why the secrets are refused: the name of what was recorded then."""
+        if not auth:
+            return "token-missing" if device else "device-required"
+        if device and "deviceToken" in auth:
+            return None if device["id"] in self.paired else "device-token-wrong"
+        return None if auth.get("token") == self.token else "token-wrong"
+
+    def reject(self, request_id: str) -> bool:
+        """Drop a request; says whether there was one."""
+        devices = [device for device, one in self.requests.items() if one == request_id]
+        for device in devices:
+            del self.requests[device]
+        return bool(devices)
+
+    def _said(self, name: str) -> Recorded:
+        said: Recorded = deepcopy(self.recorded["connects"][name])
+        return said
+
+    def _request(self, device_id: str) -> Recorded:
+        said = self._said("pairing-required")
+        request_id = self.requests.setdefault(device_id, str(uuid.uuid4()))
+        details = said["error"]["details"]
+        text = json.dumps(said).replace(details["requestId"], request_id)
+        if "deviceId" in details:
+            text = text.replace(details["deviceId"], device_id)
+        changed: Recorded = json.loads(text)
+        return changed
+
+    def _hello(self, params: Recorded) -> Recorded:
+        said = self._said("hello")
+        payload = said["payload"]
+        if "bootId" in payload["server"]:
+            payload["server"]["bootId"] = self.boot_id
+        ran = time.monotonic() - self.made_at
+        payload["snapshot"]["uptimeMs"] = self.uptime_ms + round(ran * 1000)
+        local_cli = params["client"]["id"] == "cli" and "bootId" in payload["server"]
+        if local_cli or "device" in params:
+            payload["auth"] = {**payload["auth"], "scopes": params.get("scopes", [])}
+        return said
+
+
+@asynccontextmanager
+async def openclaw(*replicas: Replica) -> AsyncIterator[str]:
+    """Serve the replicas behind one address, in turn; yields the ws:// address."""
+    turn = 0
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        nonlocal turn
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return replicas[0].page(request.path)
+        replica = replicas[turn % len(replicas)]
+        turn += 1
+        if replica.untrusted or replica.upgrades_refused:
+            replica = Replica(replica.release, untrusted=True)
+            return replica.page("/")
+        socket = web.WebSocketResponse(timeout=1)
+        await socket.prepare(request)
+        challenge = deepcopy(replica.recorded["challenge"])
+        challenge["payload"]["ts"] = round(time.time() * 1000)
+        await socket.send_json(challenge)
+        async for message in socket:
+            if message.type is not WSMsgType.TEXT:
+                break
+            await _respond(socket, replica, json.loads(message.data), request)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", serve)
+    async with TestServer(app) as server:
+        yield f"ws://127.0.0.1:{server.port}"
+
+
+async def _respond(
+    socket: web.WebSocketResponse, replica: Replica, frame: Recorded, request: web.Request
+) -> None:
+    head = {"type": "res", "id": frame["id"]}
+    if frame["method"] == "device.pair.reject":
+        known = replica.reject(frame["params"]["requestId"])
+        error = {"code": "INVALID_REQUEST", "message": "unknown requestId"}
+        await socket.send_json({**head, "ok": known, **({} if known else {"error": error})})
+        return
+    said = replica.answer(frame["params"], request.headers.get("Origin"), request.host)
+    if "payload" in said:
+        await socket.send_json({**head, "ok": True, "payload": said["payload"]})
+        return
+    await socket.send_json({**head, "ok": False, "error": said["error"]})
+    code, reason = said["close"]
+    await socket.close(code=code, message=reason.encode())
