@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PART_LIMIT: Final = 200
 """Entries of one part of a list at most."""
-SEVERAL_REQUESTS: Final = 4
+SEVERAL_REQUESTS: Final = 6
 """An address with so many requests or more is named in the list of requests."""
 ADDRESSES_LIMIT: Final = 10
 """Addresses named in the list of requests at most, those with the most requests first."""
@@ -79,19 +79,16 @@ def read_position(text: str) -> Position:
     return Position(int(at_ms), entry_id)
 
 
-def finds_device(search: str, device_id: str, pairing: Pairing) -> bool:
-    """Say whether a search finds a paired device."""
-    about = pairing.metadata
+def finds_device(search: str, device_id: str, pairing: Pairing, address: str = "") -> bool:
+    """Say whether a search finds a paired device; `address` is where it was last seen."""
     return _finds(
         search,
         device_id,
         pairing.operator_label,
-        about.display_name,
-        about.client_id,
-        about.platform,
-        about.device_family,
-        about.address,
-        *_claims(pairing.others),
+        pairing.metadata.display_name,
+        pairing.metadata.address,
+        address,
+        *_of_identities(pairing.identities),
         *pairing.roles,
         *pairing.scopes,
     )
@@ -99,27 +96,17 @@ def finds_device(search: str, device_id: str, pairing: Pairing) -> bool:
 
 def finds_request(search: str, device_id: str, pending: Pending, label: str) -> bool:
     """Say whether a search finds a request; `label` is the operators' name of its device."""
-    about = pending.metadata
     return _finds(
         search,
         pending.request_id,
         device_id,
         label,
-        about.display_name,
-        about.client_id,
-        about.platform,
-        about.device_family,
-        about.address,
+        pending.metadata.address,
         pending.limit_key,
-        *_claims(pending.others),
+        *_of_identities(pending.identities),
         *pending.roles,
         *pending.scopes,
     )
-
-
-def _claims(identities: tuple[Identity, ...]) -> Iterator[str]:
-    for one in identities:
-        yield from (one.display_name, one.client_id, one.platform, one.device_family)
 
 
 def part_of_requests(found: Sequence[tuple[str, Pending, str]], wanted: WantedRequests) -> Requests:
@@ -162,6 +149,11 @@ def part_of_requests(found: Sequence[tuple[str, Pending, str]], wanted: WantedRe
         (address, count) for address, count in counted.most_common() if count >= SEVERAL_REQUESTS
     ]
     return Requests(places, len(matching), last if left_over else None, addresses[:ADDRESSES_LIMIT])
+
+
+def _of_identities(identities: Iterable[Identity]) -> Iterator[str]:
+    for one in identities:
+        yield from (one.display_name, one.client_id, one.platform, one.device_family)
 
 
 def _finds(search: str, *texts: str) -> bool:

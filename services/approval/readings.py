@@ -317,7 +317,8 @@ class Readings:
                 if not authority.sees(caller, record.device_id):
                     continue
                 shown = paired(record, Standing((), its_last)).pairing
-                if not finds_device(wanted.search, record.device_id, shown):
+                address = its_last.address if its_last else ""
+                if not finds_device(wanted.search, record.device_id, shown, address):
                     continue
                 total += 1
                 if wanted.after is not None and position >= wanted.after:

@@ -63,7 +63,9 @@ export const signOut = () => call("DELETE", "/v1/session");
 const device = (deviceId) => `/v1/devices/${encodeURIComponent(deviceId)}`;
 const request = (requestId) => `/v1/requests/${encodeURIComponent(requestId)}`;
 
-export const approve = (requestId) => call("POST", `${request(requestId)}/approve`);
+/** Approve; without `allowAdmin` it is refused if it would give operator.admin. */
+export const approve = (requestId, allowAdmin) => call("POST", `${request(requestId)}/approve`, { allowAdmin });
+export const rejectAll = (requestIds) => call("POST", "/v1/requests/reject", { requestIds });
 export const reject = (requestId) => call("POST", `${request(requestId)}/reject`);
 export const rename = (deviceId, label) => call("PATCH", device(deviceId), { label });
 export const remove = (deviceId) => call("DELETE", device(deviceId));

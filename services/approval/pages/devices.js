@@ -1,31 +1,74 @@
 // The paired devices: where each is, what it may do, and what can be done to it.
 
 import * as api from "./api.js";
-import { ask } from "./dialog.js";
+import * as dialog from "./dialog.js";
 import { KeyedList, byId, el, name, printable, say } from "./dom.js";
+import { Listing } from "./listing.js";
 import { exactly, rightsList } from "./wishes.js";
 import { ago, clientWords, clock, deviceName, grouped, platformWords, scopeWords, shortId } from "./words.js";
 
+const PAGE_SIZE = 25;
+const SEARCH_FROM = 11;
+const DEVICE_ID = /^[0-9a-f]{64}$/;
+
 export class Devices {
   #devices = [];
+  #asOf = "";
 
-  /** `changed()` is called after everything that was done. */
+  /** `changed()` reads anew, after everything that was done. */
   constructor({ changed }) {
     this.changed = changed;
+    this.listing = new Listing("devices", {
+      size: PAGE_SIZE, searchFrom: SEARCH_FROM, heading: "devices-heading", changed: () => this.#turned(),
+    });
     this.list = new KeyedList(
       byId("devices"), (one) => one.deviceId, (one) => this.#card(one), byId("devices-heading"),
     );
   }
 
-  show(devices) {
-    this.#devices = devices;
-    say(byId("devices-count"), devices.length ? String(devices.length) : "");
-    byId("no-devices").hidden = devices.length > 0;
-    this.list.show(devices);
+  get searching() {
+    return this.listing.search !== "";
+  }
+
+  /** What to read. */
+  path() {
+    return `/v1/devices?${this.listing.query()}`;
+  }
+
+  /** Ids of devices that are looked at and are not among those that were listed. */
+  watched(listed) {
+    const open = [...this.list.container.children].filter((node) => node.querySelector("details[open]"));
+    return [...open.map((node) => node.dataset.device), dialog.openSubject()].filter(
+      (id) => DEVICE_ID.test(id) && !listed.has(id),
+    );
+  }
+
+  /** Show a part of the list; `known` are all devices that were read with it, by id. */
+  show(part, known) {
+    const listed = new Set(part.devices.map((one) => one.deviceId));
+    const kept = this.watched(listed).filter((id) => known.has(id) && this.list.has(id));
+    this.#devices = [...part.devices, ...kept.map((id) => known.get(id))];
+    const about = dialog.openSubject();
+    if (DEVICE_ID.test(about) && !known.has(about)) dialog.voidIf(about, "This device is not paired any more.");
+    if (!this.searching) say(byId("devices-count"), part.total ? String(part.total) : "");
+    byId("no-devices").hidden = this.searching || part.devices.length > 0 || !this.listing.first;
+    this.listing.show(part.devices.length, part);
+    this.tick();
+  }
+
+  /** Say since when nothing was heard of the devices, or with an empty text that it is now. */
+  asOf(text) {
+    this.#asOf = text;
+    this.tick();
   }
 
   tick() {
     this.list.show(this.#devices);
+  }
+
+  #turned() {
+    for (const node of this.list.container.querySelectorAll("details[open]")) node.open = false;
+    return this.changed();
   }
 
   #card(first) {
@@ -45,7 +88,7 @@ export class Devices {
     let shown = "";
     const show = (device) => {
       node.classList.toggle("online", device.connected);
-      say(where, whereWords(device));
+      say(where, whereWords(device) + (this.#asOf && `, as of ${this.#asOf}`));
       const { lastSeenAtMs, replicas, connected, lastSeenReason, ...lasting } = device;
       const drawn = JSON.stringify(lasting, (key, value) => (key === "lastUsedAtMs" ? undefined : value));
       if (drawn === shown) return;
@@ -111,17 +154,18 @@ export class Devices {
   }
 
   #rename(device) {
-    ask({
+    dialog.ask({
       heading: `Rename ${printable(deviceName(device))}`,
       said: ["Only the name that operators see changes. The device is not told and stays connected."],
       yes: "Rename",
       value: deviceName(device),
+      about: device.deviceId,
       onYes: (label) => this.#do(api.rename(device.deviceId, label)),
     });
   }
 
   #rotate(device, role, called) {
-    ask({
+    dialog.ask({
       heading: `New token for ${printable(deviceName(device))}?`,
       said: [
         `Its token as ${called} is void at once, and its connections in that role are closed.`,
@@ -129,12 +173,13 @@ export class Devices {
       ],
       yes: "Give a new token",
       danger: true,
+      about: device.deviceId,
       onYes: () => this.#do(api.rotate(device.deviceId, role)),
     });
   }
 
   #revoke(device, role, called) {
-    ask({
+    dialog.ask({
       heading: `Revoke ${printable(deviceName(device))} as ${called}?`,
       said: [
         `Its token as ${called} is void at once, and its connections in that role are closed.`,
@@ -142,12 +187,13 @@ export class Devices {
       ],
       yes: "Revoke",
       danger: true,
+      about: device.deviceId,
       onYes: () => this.#do(api.revoke(device.deviceId, role)),
     });
   }
 
   #remove(device) {
-    ask({
+    dialog.ask({
       heading: `Remove ${printable(deviceName(device))}?`,
       said: [
         "The device is forgotten with all its rights, and its connections are closed at once.",
@@ -155,6 +201,7 @@ export class Devices {
       ],
       yes: "Remove",
       danger: true,
+      about: device.deviceId,
       onYes: () => this.#do(api.remove(device.deviceId)),
     });
   }

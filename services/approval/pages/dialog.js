@@ -4,22 +4,32 @@ import { byId, el, printable, say } from "./dom.js";
 
 const dialog = byId("dialog");
 const input = byId("dialog-input");
+const NAME_LIMIT = 64;
 let act = null;
+let then = null;
+let subject = "";
 
 /**
- * Ask; `said` are paragraphs of what it does. With `value` it asks for a text, too.
- * `onYes(text)` does it: when it rejects, the reason is shown and the dialog stays.
+ * Ask; `said` are paragraphs of what it does, `list` what it concerns, one by one. With `value` it
+ * asks for a name, too. `about` is the id of what it is about, for `voidIf`.
+ * `onYes(text)` does it: when it rejects, the reason is shown and the dialog stays; `afterwards()`
+ * is called once it is done and the dialog is closed.
  */
-export function ask({ heading, said, yes, danger = false, value = null, onYes }) {
+export function ask({ heading, said, list = [], yes, danger = false, value = null, about = "", onYes, afterwards = null }) {
   say(byId("dialog-heading"), heading);
   byId("dialog-text").replaceChildren(...said.map((one) => el("p", {}, one)));
+  byId("dialog-list").hidden = list.length === 0;
+  byId("dialog-list").replaceChildren(...list.map((one) => el("li", {}, ...one)));
   byId("dialog-field").hidden = value === null;
-  input.required = value !== null;
   input.value = value ?? "";
   say(byId("dialog-problem"), "");
   say(byId("dialog-yes"), yes);
   byId("dialog-yes").className = danger ? "danger" : "primary";
+  byId("dialog-yes").hidden = false;
+  say(byId("dialog-no"), "Cancel");
   act = onYes;
+  then = afterwards;
+  subject = about;
   dialog.showModal();
   if (value !== null) input.select();
   else byId("dialog-no").focus();
@@ -27,15 +37,41 @@ export function ask({ heading, said, yes, danger = false, value = null, onYes })
 
 export const close = () => dialog.close();
 
+/** Whether the dialog is open and about this. */
+export const isAbout = (id) => dialog.open && subject === id;
+
+/** What the dialog is about, or an empty text. */
+export const openSubject = () => (dialog.open ? subject : "");
+
+/** If the dialog is about this, say why it can no longer be done, and leave only the way out. */
+export function voidIf(id, why) {
+  if (!isAbout(id) || act === null) return;
+  act = null;
+  const button = byId("dialog-yes");
+  const focused = button === document.activeElement;
+  button.hidden = true;
+  say(byId("dialog-no"), "Close");
+  say(byId("dialog-problem"), why);
+  if (focused) byId("dialog-no").focus();
+}
+
 byId("dialog-no").addEventListener("click", close);
 byId("dialog-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   if (act === null) return;
-  const doing = act;
+  const [doing, after] = [act, then];
+  const asksName = !byId("dialog-field").hidden;
+  if (asksName && !input.value.trim()) {
+    say(byId("dialog-problem"), `A name has 1 to ${NAME_LIMIT} characters, and not only blanks.`);
+    input.focus();
+    return;
+  }
   act = null;
+  say(byId("dialog-problem"), "");
   try {
     await doing(input.value);
     dialog.close();
+    after?.();
   } catch (error) {
     say(byId("dialog-problem"), `Not done. ${printable(error.message)}`);
     act = doing;

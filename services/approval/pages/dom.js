@@ -47,6 +47,10 @@ export class KeyedList {
     this.refuge = refuge;
   }
 
+  has(key) {
+    return this.#views.has(key);
+  }
+
   show(items) {
     const wanted = new Map(items.map((item) => [this.keyOf(item), item]));
     for (const [key, view] of this.#views) {

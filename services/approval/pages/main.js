@@ -15,7 +15,11 @@ const HIDDEN_POLL_MS = 10000;
 /** How often requests and devices are read where nothing is heard of them: when a device last
  * asked, or came in after its approval and left within a moment, is no event. */
 const REREAD_MS = 5000;
+/** Lists are read this far apart at least, however much happens. */
+const READS_APART_MS = 300;
 const AUDIT_SHOWN = 50;
+/** So many devices can be read by their ids at once. */
+const NAMED_LIMIT = 50;
 
 /** Everything that runs while somebody is signed in. */
 class Live {
@@ -82,8 +86,9 @@ class Live {
   }
 
   #changed(error) {
-    if (error) this.#failed(error);
-    else this.read();
+    if (!error) return this.read();
+    this.#failed(error);
+    return undefined;
   }
 
   async #poll() {
@@ -104,18 +109,22 @@ class Live {
       const presence = JSON.stringify([found.presenceVersion, found.gateways.map((one) => one.bootId).sort()]);
       const aging = this.requests.waits || this.requests.awaited || !this.#streaming;
       const aged = aging && Date.now() - this.#readAt > REREAD_MS;
-      if (presence !== this.#presence || aged || this.#toldAt !== null) await this.read();
-      this.#presence = presence;
-      this.requests.tick();
-      this.devices.tick();
+      // A search goes through all devices: somebody's coming and going can wait a little.
+      const moved = presence !== this.#presence && (!this.devices.searching || Date.now() - this.#readAt > REREAD_MS);
+      if (moved || aged || this.#toldAt !== null) {
+        await this.read();
+        this.#presence = presence;
+      }
       await this.lockouts.look();
       this.#well();
+      this.requests.tick();
+      this.devices.tick();
     } catch (error) {
       this.#failed(error);
     }
   }
 
-  /** Read requests and devices, together; calls in between make it read once more. */
+  /** Read requests and devices, together; calls in between make it read once more, a little later. */
   read() {
     this.#again = true;
     this.#reading ??= this.#readAll().finally(() => {
@@ -127,23 +136,41 @@ class Live {
   async #readAll() {
     try {
       while (this.#again && !this.#ended.signal.aborted) {
+        const wait = READS_APART_MS - (Date.now() - this.#readAt);
+        if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
         this.#again = false;
-        const [{ pending }, { devices }] = await Promise.all([api.get("/v1/requests"), api.get("/v1/devices")]);
-        if (this.#ended.signal.aborted) return;
-        this.#readAt = Date.now();
-        this.devices.show(devices);
-        this.requests.show(pending, devices);
-        this.audit.learn([...pending, ...devices]);
+        await this.#readOnce();
       }
     } catch (error) {
       this.#failed(error);
     }
   }
 
+  async #readOnce() {
+    const begunAt = performance.now();
+    const wanted = this.requests.wanted();
+    const [waiting, paired] = await Promise.all([api.get(wanted.path), api.get(this.devices.path())]);
+    if (this.#ended.signal.aborted) return;
+    this.requests.take(waiting, wanted);
+    const devices = new Map(paired.devices.map((one) => [one.deviceId, one]));
+    const watched = [...this.requests.watched, ...this.devices.watched(devices)];
+    const named = [...new Set(watched)].filter((id) => !devices.has(id)).slice(0, NAMED_LIMIT);
+    const ids = [...named, ...this.audit.unknown(NAMED_LIMIT - named.length)];
+    const others = ids.length ? (await api.get(`/v1/devices?ids=${ids.join(",")}`)).devices : [];
+    if (this.#ended.signal.aborted) return;
+    this.#readAt = Date.now();
+    for (const one of others) devices.set(one.deviceId, one);
+    this.devices.show(paired, devices);
+    this.requests.learn(devices, new Set(named.filter((id) => !devices.has(id))), begunAt);
+    this.audit.learn([...waiting.pending, ...devices.values()]);
+  }
+
   #well() {
     if (this.#ended.signal.aborted) return;
     if (this.#toldAt !== null) announce("Connected again.");
     this.#toldAt = null;
+    this.devices.asOf("");
+    byId("signed-in").classList.remove("stale");
     say(byId("trouble"), "");
     say(byId("state"), this.#streaming ? "Live" : "Reconnecting");
     byId("state").className = this.#streaming ? "state live" : "state";
@@ -156,6 +183,8 @@ class Live {
       return;
     }
     this.#toldAt ??= clock(Date.now());
+    this.devices.asOf(this.#toldAt);
+    byId("signed-in").classList.add("stale");
     const why =
       error.status === 0
         ? "The approval service does not answer."
@@ -198,7 +227,9 @@ function showPage(session) {
   byId("gateway-known").hidden = !url;
   byId("gateway-unknown").hidden = Boolean(url);
   say(byId("gateway-url"), url ?? "");
-  for (const id of ["waiting", "devices", "gateways", "approvals", "audit", "lockouts"]) byId(id).replaceChildren();
+  for (const id of ["waiting", "crowds", "devices", "gateways", "approvals", "audit", "lockouts"]) {
+    byId(id).replaceChildren();
+  }
   live?.end();
   live = new Live(showSignIn);
   live.run();

@@ -24,10 +24,23 @@ export class Replicas {
   }
 }
 
+/** The cells of a replica's release and uptime. */
+function processCells() {
+  const version = el("td");
+  const uptime = el("td");
+  const show = (one) => {
+    say(version, one.version === undefined ? "not told" : printable(one.version));
+    say(uptime, one.uptimeSeconds === undefined ? "not told" : lengthOf(one.uptimeSeconds * 1000));
+  };
+  return { cells: [version, uptime], show };
+}
+
 function gatewayRow(first) {
   const connections = el("td", { class: "number" });
+  const process = processCells();
   const health = el("td");
   const show = (one) => {
+    process.show(one);
     say(connections, String(one.connections));
     const late = one.lastBeatAgoMs > LATE_MS;
     const behind = one.changesBehind ?? 0;
@@ -35,17 +48,19 @@ function gatewayRow(first) {
     if (late) say(health, `No word for ${lengthOf(one.lastBeatAgoMs)}`);
     else say(health, behind ? `Catching up, ${behind} behind` : "Well");
   };
-  return { ...row(first.bootId, [connections, health]), show };
+  return { ...row(first.bootId, [connections, ...process.cells, health]), show };
 }
 
 function approvalRow(first) {
+  const process = processCells();
   const health = el("td");
   const show = (one) => {
+    process.show(one);
     const late = one.lastAliveAgoMs > LATE_MS;
     health.className = late ? "ill" : "well";
     say(health, late ? `No word for ${lengthOf(one.lastAliveAgoMs)}` : "Well");
   };
-  return { ...row(first.bootId, [health]), show };
+  return { ...row(first.bootId, [...process.cells, health]), show };
 }
 
 const DONE = {
@@ -68,6 +83,7 @@ const DONE = {
 export class Audit {
   #entries = new Map();
   #names = new Map();
+  #asked = new Set();
 
   constructor() {
     this.list = new KeyedList(byId("audit"), (one) => one.id, (one) => this.#line(one), byId("audit-heading"));
@@ -84,6 +100,16 @@ export class Audit {
     const newest = [...this.#entries.keys()].sort((a, b) => b - a);
     for (const id of newest.slice(KEPT)) this.#entries.delete(id);
     this.list.show(newest.slice(0, KEPT).map((id) => this.#entries.get(id)));
+  }
+
+  /** Ids of devices whose name was not learned yet; each is given once. */
+  unknown(limit) {
+    const found = new Set();
+    for (const { deviceId } of this.#entries.values()) {
+      if (found.size < limit && deviceId && !this.#names.has(deviceId) && !this.#asked.has(deviceId)) found.add(deviceId);
+    }
+    for (const id of found) this.#asked.add(id);
+    return [...found];
   }
 
   /** Learn what devices are called now. They choose it: an entry is about an id, whatever its name. */

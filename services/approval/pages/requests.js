@@ -1,13 +1,25 @@
-// The devices that wait: one card each, which tells how it went on once it is decided.
+// The devices that wait, the newest first: one card each, which tells how it went on once it is decided.
 
 import * as api from "./api.js";
-import { KeyedList, byId, el, name, printable, say } from "./dom.js";
-import { exactly, rightsList } from "./wishes.js";
-import { ago, changesFor, clientWords, deviceName, grouped, lengthOf, platformWords, returnWords, shortId } from "./words.js";
+import { Crowds } from "./crowds.js";
+import * as dialog from "./dialog.js";
+import { KeyedList, byId, printable, say } from "./dom.js";
+import { Listing } from "./listing.js";
+import { requestCard } from "./request-card.js";
+import { inUse, keepStill } from "./still.js";
+import { ADMIN_WORDS, ago, deviceName, lengthOf, returnWords, shortId } from "./words.js";
+
+const PAGE_SIZE = 20;
+const SEARCH_FROM = 6;
+/** Of one address so many requests are listed, its newest: the others get room beside a flood. */
+const PER_ADDRESS = 5;
+/** Requests that have ended stay until they are dismissed, but no more than these. */
+const ENDED_KEPT = 10;
+const KEPT_LIMIT = 20;
 
 const OUTCOMES = {
   rejected: "Rejected. If the device connects again, it asks anew.",
-  superseded: "The device has asked for something else since: see its new request below.",
+  superseded: "The device has asked for something else since: see its new request.",
   expired: "Expired: the device stopped asking.",
   displaced: "Displaced: too many requests came from its address.",
   removed: "The device was removed, and its request with it.",
@@ -15,36 +27,70 @@ const OUTCOMES = {
 };
 const APPROVED = "Approved. The device comes in when it connects next.";
 
-/** Shows requests; `announce(text)` tells news, `changed()` is called after every decision. */
+/** Shows requests; `announce(text)` tells news, `changed()` reads anew, after every decision. */
 export class Requests {
-  /** Requests that were shown and are decided, until somebody dismisses them: id → how. */
-  #endings = new Map();
-  #shown = new Map();
+  /** What is listed and waits, by id. */
+  #open = new Map();
+  /** What has ended and was shown: id → {request, how, …}, the latest last. */
+  #ended = new Map();
   #devices = new Map();
-  #begun = false;
+  #cards = new Map();
+  #known = null;
+  #total = 0;
 
   constructor({ announce, changed }) {
     this.announce = announce;
     this.changed = changed;
+    this.listing = new Listing("waiting", {
+      size: PAGE_SIZE, searchFrom: SEARCH_FROM, heading: "waiting-heading", changed: () => this.#turned(),
+    });
+    this.crowds = new Crowds({ announce, changed: () => this.#turned(), reject: (ids) => this.#rejectAll(ids) });
     this.list = new KeyedList(
       byId("waiting"), (one) => one.requestId, (one) => this.#card(one), byId("waiting-heading"),
     );
   }
 
-  /** Show what waits now, the longest first, so that nothing moves under a pointer. */
-  show(pending, devices) {
-    this.#devices = new Map(devices.map((one) => [one.deviceId, one]));
-    const waiting = new Set(pending.map((one) => one.requestId));
-    for (const id of this.#shown.keys()) {
-      if (!waiting.has(id) && !this.#endings.has(id)) this.#endings.set(id, { how: "over" });
+  /** What to read: {path, keep}; the requests of `keep` are listed in any case if they wait. */
+  wanted() {
+    const query = this.listing.query();
+    const address = this.crowds.address;
+    if (address) query.set("address", address);
+    else query.set("perAddress", String(PER_ADDRESS));
+    const keep = [...this.#open.keys()].filter((id) => this.#used(id)).slice(0, KEPT_LIMIT);
+    if (keep.length) query.set("keep", keep.join(","));
+    return { path: `/v1/requests?${query}`, keep: new Set(keep) };
+  }
+
+  /** Ids of the devices that these cards tell of. */
+  get watched() {
+    return [
+      ...[...this.#ended.values()].filter((one) => one.how === "approved" && !one.removed).map((one) => one.request.deviceId),
+      ...[...this.#open.values()].filter((one) => one.isRepair).map((one) => one.deviceId),
+    ];
+  }
+
+  /** Take a list that was read as `wanted()` said. */
+  take(answer, { keep }) {
+    const listed = new Map(answer.pending.map((one) => [one.requestId, one]));
+    for (const id of this.#open.keys()) {
+      if (listed.has(id)) continue;
+      if (keep.has(id)) this.#end(id, "over");
+      else if (!this.#used(id)) this.#open.delete(id);
     }
-    for (const one of [...pending].sort((a, b) => a.ts - b.ts)) {
-      if (!this.#shown.has(one.requestId) && this.#begun) {
-        this.announce(`New device waits: ${printable(deviceName(one))}`);
-      }
-      this.#shown.set(one.requestId, one);
+    for (const [id, one] of listed) if (!this.#ended.has(id)) this.#open.set(id, one);
+    this.#tellOf(answer.pending);
+    if (!this.listing.search && !this.crowds.address) this.#total = answer.total;
+    this.listing.show(answer.pending.length, answer);
+    this.crowds.show(answer.addresses ?? [], answer);
+    this.#render();
+  }
+
+  /** Take devices that were read, begun at `begunAt`; `missing` are those that are not paired. */
+  learn(devices, missing, begunAt) {
+    this.#devices = devices;
+    for (const one of this.#ended.values()) {
+      if (one.how === "approved" && one.at < begunAt && missing.has(one.request.deviceId)) one.removed = true;
     }
-    this.#begun = true;
     this.#render();
   }
 
@@ -52,171 +98,190 @@ export class Requests {
   hear(entry) {
     if (entry.supersededRequestId) this.#end(entry.supersededRequestId, "superseded");
     if (["approved", "rejected", "expired", "displaced"].includes(entry.action)) {
-      this.#end(entry.requestId, entry.action);
+      this.#end(entry.requestId, entry.action, entry.atMs);
     }
     if (entry.action === "removed") {
-      for (const [id, one] of this.#shown) if (one.deviceId === entry.deviceId) this.#end(id, "removed");
+      for (const [id, one] of this.#open) if (one.deviceId === entry.deviceId) this.#end(id, "removed");
+      for (const one of this.#ended.values()) {
+        if (one.how === "approved" && one.request.deviceId === entry.deviceId) one.removed = true;
+      }
     }
+    this.#render();
   }
 
   get awaited() {
-    return [...this.#endings.values()].some((one) => one.how === "approved" && !one.online);
+    return [...this.#ended.values()].some((one) => one.how === "approved" && !one.removed && !one.cameInMs);
   }
 
   get waits() {
-    return this.#shown.size > this.#endings.size;
+    return this.#open.size > 0;
   }
 
   tick() {
     this.#render();
   }
 
-  #end(id, how) {
-    if (!this.#shown.has(id)) return;
-    const before = this.#endings.get(id);
-    if (before === undefined || before.how === "over") this.#endings.set(id, { how });
+  /** Another page, search or address: what was shown of the last one goes. */
+  #turned() {
+    for (const id of this.#open.keys()) if (!dialog.isAbout(id)) this.#open.delete(id);
+    return this.changed();
+  }
+
+  #used(id) {
+    const card = this.#cards.get(id);
+    return dialog.isAbout(id) || (card !== undefined && card.node.isConnected && inUse(card.node));
+  }
+
+  #tellOf(pending) {
+    const newcomers = pending.filter((one) => !this.#known?.has(one.requestId));
+    if (this.#known !== null && this.listing.first && !this.listing.search && newcomers.length) {
+      const one = newcomers[0];
+      this.announce(
+        newcomers.length === 1
+          ? `New device waits: ${printable(deviceName(one))}`
+          : `${newcomers.length} new devices wait, the newest is ${printable(deviceName(one))}`,
+      );
+    }
+    this.#known = new Set([...pending.map((one) => one.requestId), ...(this.#known ?? [])].slice(0, 1000));
+  }
+
+  #end(id, how, atMs = 0) {
+    const request = this.#open.get(id);
+    if (request !== undefined) {
+      this.#open.delete(id);
+      this.#ended.set(id, { request, how, atMs, at: performance.now() });
+      dialog.voidIf(id, OUTCOMES[how] ?? "It was approved meanwhile.");
+      this.#forgetSome();
+    } else if (this.#ended.get(id)?.how === "over") {
+      Object.assign(this.#ended.get(id), { how, atMs });
+    }
+  }
+
+  /** Drop ended requests beyond ENDED_KEPT: first those about which nobody decided anything. */
+  #forgetSome() {
+    const rank = (one) => (one.how === "approved" ? 2 : one.how === "rejected" ? 1 : 0);
+    const idle = [...this.#ended].filter(([id]) => !this.#used(id)).sort(([, a], [, b]) => rank(a) - rank(b) || a.at - b.at);
+    for (const [id] of idle.slice(0, Math.max(0, this.#ended.size - ENDED_KEPT))) this.#ended.delete(id);
   }
 
   #render() {
-    const items = [...this.#shown.values()];
-    const open = items.filter((one) => !this.#endings.has(one.requestId)).length;
-    say(byId("waiting-count"), open ? String(open) : "");
-    document.title = `${open ? `(${open}) ` : ""}Manage Devices · Latchkey`;
-    this.list.show(items);
-    byId("nothing-waits").hidden = items.length > 0;
+    const items = [...this.#open.values(), ...[...this.#ended.values()].map((one) => one.request)];
+    items.sort((a, b) => b.ts - a.ts || (a.requestId < b.requestId ? 1 : -1));
+    say(byId("waiting-count"), this.#total ? String(this.#total) : "");
+    document.title = `${this.#total ? `(${this.#total}) ` : ""}Manage Devices · Latchkey`;
+    keepStill(
+      this.list.container,
+      () => this.list.show(items),
+      (moved) => this.#cards.forEach((card) => card.settle(moved)),
+    );
+    for (const id of this.#cards.keys()) if (!this.#open.has(id) && !this.#ended.has(id)) this.#cards.delete(id);
+    const filtered = this.listing.search || this.crowds.address || !this.listing.first;
+    byId("nothing-waits").hidden = items.length > 0 || Boolean(filtered);
+    byId("nothing-found").hidden = items.length > 0 || !filtered;
   }
 
   #card(request) {
-    const called = `${printable(deviceName(request))}, request ${shortId(printable(request.requestId))}`;
-    const times = el("p", { class: "times" });
-    const paired = el("span", { class: "badge" });
-    const changes = el("ul", { class: "changes" });
-    const problem = el("p", { class: "problem", role: "alert" });
-    const outcome = el("p", { class: "outcome", tabindex: "-1" });
-    const approve = el(
-      "button",
-      { type: "button", class: "primary", "aria-label": `Approve ${called}`, on: { click: () => decide(api.approve, "approved") } },
-      "Approve",
-    );
-    const reject = el(
-      "button",
-      { type: "button", "aria-label": `Reject ${called}`, on: { click: () => decide(api.reject, "rejected") } },
-      "Reject",
-    );
-    const dismiss = el(
-      "button",
-      { type: "button", class: "small", "aria-label": `Dismiss ${called}`, on: { click: () => this.#dismiss(request.requestId) } },
-      "Dismiss",
-    );
-    const asking = el(
-      "div",
-      {},
-      el("h4", {}, "It asks to come in"),
-      rightsList(request.roles, request.scopes),
-      changes,
-      el(
-        "p",
-        { class: "asked-as" },
-        "Request id ",
-        el("code", {}, printable(request.requestId)),
-        el("span", { class: "hint" }, ", as the refused device shows it"),
-      ),
-      el(
-        "details",
-        {},
-        el("summary", {}, "Key fingerprint ", el("code", {}, `${grouped(request.deviceId.slice(0, 16))} …`)),
-        el(
-          "dl",
-          {},
-          ...[
-            ["All of it, also its device id", grouped(request.deviceId)],
-            ["Exactly asked for", exactly(request.roles, request.scopes)],
-            ["Client", printable(`${request.clientId}, ${request.clientMode}`)],
-          ].map(([what, is]) => el("div", {}, el("dt", {}, what), el("dd", {}, el("code", {}, is)))),
-        ),
-      ),
-      problem,
-      el("div", { class: "actions" }, approve, reject),
-    );
-    const ended = el("div", { class: "ended", hidden: true }, outcome, el("div", { class: "actions" }, dismiss));
-    const decide = async (act, how) => {
-      if (approve.getAttribute("aria-disabled") === "true") return;
-      for (const button of [approve, reject]) button.setAttribute("aria-disabled", "true");
-      say(problem, "");
-      try {
-        await act(request.requestId);
-        this.#end(request.requestId, how);
-        this.#render();
-        outcome.focus();
-      } catch (error) {
-        if (error.status === 401) this.changed(error);
-        else say(problem, `Not done. ${printable(error.message)}`);
-      }
-      for (const button of [approve, reject]) button.removeAttribute("aria-disabled");
-      this.changed();
-    };
-    const node = el(
-      "li",
-      { class: "card request", "data-request": request.requestId },
-      el("div", { class: "title" }, el("h3", {}, name(deviceName(request))), paired),
-      el("p", { class: "kind" }, ...this.#about(request), ` · ${request.remoteIp ?? "from this machine"}`),
-      ...this.#others(request),
-      times,
-      asking,
-      ended,
-    );
+    const id = request.requestId;
+    const card = requestCard(request, {
+      approve: () => this.#approve(this.#open.get(id) ?? request),
+      reject: () => this.#decide(id, "rejected", () => api.reject(id)),
+      dismiss: () => this.#dismiss(id),
+    });
+    this.#cards.set(id, card);
     const show = (one) => {
-      const ending = this.#endings.get(one.requestId);
+      const ending = this.#ended.get(id);
       const device = this.#devices.get(one.deviceId);
-      asking.hidden = ending !== undefined;
-      ended.hidden = ending === undefined;
-      node.classList.toggle("done", ending !== undefined);
-      say(paired, device && !ending ? "Paired already" : "");
-      paired.hidden = !device || ending !== undefined;
-      say(times, `First asked ${ago(one.ts, api.now())}, last ${ago(one.lastAskedAtMs, api.now())}.`);
-      times.hidden = ending !== undefined;
-      if (ending === undefined) showChanges(changes, changesFor(one, device));
-      else say(outcome, this.#outcome(one, ending, device));
+      card.show(one, device, ending === undefined ? null : this.#outcome(one, ending, device));
     };
-    return { node, show };
+    return { node: card.node, show };
   }
 
-  #about(claimed) {
-    return [clientWords(claimed.clientId), ...platformWords(claimed).map((one) => name(one))].flatMap((one, place) =>
-      place ? [" · ", one] : [one],
-    );
+  async #approve(request) {
+    if (request.grantsAdmin) this.#approveAdmin(request);
+    else await this.#decide(request.requestId, "approved", () => api.approve(request.requestId, false));
   }
 
-  /** What else the device says that it is: other clients that use its key, or other names. */
-  #others({ identities = [] }) {
-    if (identities.length < 2) return [];
-    const items = identities
-      .slice(1)
-      .map((one) => el("li", {}, ...(one.displayName ? [name(one.displayName), " · "] : []), ...this.#about(one), ` · ${one.role}`));
-    return [el("p", { class: "others-heading" }, "It also asks as"), el("ul", { class: "others" }, ...items)];
+  #approveAdmin(request) {
+    const id = request.requestId;
+    const asks = request.scopes.includes("operator.admin");
+    dialog.ask({
+      heading: `Give full control to ${printable(deviceName(request))}?`,
+      said: [
+        asks
+          ? "It asks for operator.admin."
+          : "Approving gives back the operator.admin that was approved for it before.",
+        ADMIN_WORDS,
+      ],
+      yes: "Approve with full control",
+      danger: true,
+      about: id,
+      onYes: async () => {
+        this.#decided(id, "approved", await api.approve(id, true));
+      },
+      afterwards: () => this.#cards.get(id)?.focusOutcome(),
+    });
   }
 
+  async #decide(id, how, act) {
+    try {
+      this.#decided(id, how, await act());
+      this.#cards.get(id)?.focusOutcome();
+    } catch (error) {
+      if (error.status === 401) this.changed(error);
+      else if (isAboutAdmin(error) && this.#open.has(id)) this.#approveAdmin(this.#open.get(id));
+      else this.#cards.get(id)?.fail(`Not done. ${printable(error.message)}`);
+    }
+    this.changed();
+  }
+
+  #decided(id, how, { device }) {
+    if (this.#open.has(id)) this.#total = Math.max(0, this.#total - 1);
+    this.#end(id, how, device?.approvedAtMs);
+    this.#render();
+  }
+
+  /** Reject those that were shown together; none of them keeps a card. */
+  async #rejectAll(ids) {
+    const before = new Map(ids.map((id) => [id, this.#open.get(id)]));
+    for (const id of ids) this.#open.delete(id);
+    try {
+      const done = await api.rejectAll(ids);
+      this.#render();
+      return done;
+    } catch (error) {
+      for (const [id, one] of before) if (one) this.#open.set(id, one);
+      if (error.status === 401) this.changed(error);
+      throw error;
+    } finally {
+      this.changed();
+    }
+  }
+
+  /** Tell how it went on, from how the device is now: it may have left again, or be gone. */
   #outcome(request, ending, device) {
     if (ending.how !== "approved") return OUTCOMES[ending.how];
-    if (ending.online) return ending.online;
-    if (!(device?.lastSeenAtMs >= device?.approvedAtMs)) return `${APPROVED} ${returnWords(request.clientId)}`;
-    const after = `${lengthOf(device.lastSeenAtMs - device.approvedAtMs)} after approval`;
-    if (!device.connected) return `It came in ${after}, and has left again.`;
-    ending.online = `Online at ${device.replicas.map(shortId).join(", ")}, ${after}.`;
-    this.announce(`${printable(deviceName(device))} is online.`);
-    return ending.online;
+    if (ending.removed) return "It was approved, and has been removed since.";
+    if (device?.approvedAtMs < ending.atMs) device = undefined; // as it was before
+    if (device?.lastSeenAtMs >= ending.atMs) ending.cameInMs ??= Math.max(1, device.lastSeenAtMs - ending.atMs);
+    if (device && isRevoked(device, request.roles)) return "It was approved, and its access has been revoked since.";
+    if (!ending.cameInMs) return `${APPROVED} ${returnWords(request.clientId)}`;
+    const after = `${lengthOf(ending.cameInMs)} after approval`;
+    if (!device?.connected) {
+      const seen = device?.lastSeenAtMs ? ` It was last let in ${ago(device.lastSeenAtMs, api.now())}.` : "";
+      return `It came in ${after}, and has left again.${seen}`;
+    }
+    if (!ending.announced) this.announce(`${printable(deviceName(device))} is online.`);
+    ending.announced = true;
+    return `Online at ${device.replicas.map(shortId).join(", ")}, ${after}.`;
   }
 
   #dismiss(id) {
-    this.#endings.delete(id);
-    this.#shown.delete(id);
+    this.#ended.delete(id);
     this.#render();
   }
 }
 
-function showChanges(list, said) {
-  list.hidden = said.length === 0;
-  if (list.dataset.said === JSON.stringify(said)) return;
-  list.dataset.said = JSON.stringify(said);
-  list.replaceChildren(...said.map((one) => el("li", {}, printable(one))));
-}
+const isAboutAdmin = (error) => String(error.problem?.type).endsWith(":grants-admin");
+
+const isRevoked = (device, roles) =>
+  roles.every((role) => device.tokens?.some((token) => token.role === role && token.revokedAtMs));

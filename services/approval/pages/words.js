@@ -15,6 +15,11 @@ const SCOPES = {
 export const ADMIN = "operator.admin";
 const SENSITIVE = new Set(["operator.pairing", "operator.approvals", "operator.talk.secrets"]);
 
+/** What full control is, for whoever is about to give it. */
+export const ADMIN_WORDS =
+  "With full control it can approve, remove and rename every device, give any right to any of them, change every setting " +
+  "of the gateway, and have commands run on the machines behind it. Approve it only if this device is yours.";
+
 const ROLES = {
   operator: ["As operator", "A person's tool: it steers the gateway."],
   node: ["As node", "A machine that agents use: its commands, its camera."],
@@ -79,6 +84,10 @@ export const givenName = (device) => device.operatorLabel ?? device.displayName;
 
 export const deviceName = (device) =>
   givenName(device) ?? `Unnamed device ${shortId(device.deviceId)}`;
+
+/** An address as limits count by it: IPv6 by its /64. */
+export const addressWords = (address) =>
+  address === "::1" || address.startsWith("127.") ? `this machine (${address})` : address;
 
 /** The key's fingerprint, in groups that can be compared by eye. */
 export const grouped = (hex) => hex.match(/.{1,4}/g).join(" ");

@@ -11,6 +11,7 @@ from services.approval.authority import OPERATOR, Caller
 from services.approval.errors import NotAllowed
 from services.approval.listing import Wanted, WantedRequests
 from services.approval.readings import SEARCHED_AT_ONCE
+from shared.messages import BeatQuestion, Change, Seen
 from shared.protocol.scopes import PAIRING
 from tests.unit.approval.devices import Device
 
@@ -100,6 +101,17 @@ class TestDevices:
             await here.redis.zadd("latchkey:paired", {other: record.pairing.approved_at_ms})
         part = await here.registry.devices_part(OPERATOR, Wanted(5, search="needle"))
         assert (len(part.devices), part.total) == (5, many + 1)
+
+    async def test_a_device_is_found_by_where_it_was_last_seen(
+        self, here: Replica, operator: Operator
+    ) -> None:
+        device = Device.new()
+        await here.pair(device, address="192.0.2.1")
+        seen = [Seen(device.device_id, "operator", "token", "198.51.100.7", 0)]
+        question = BeatQuestion(1, Change(), booted=False, builds_on=0, connections=0, seen=seen)
+        await here.store.beat("gateway", question)
+        (shown,) = (await operator.get("/v1/devices?q=198.51.100")).ok()["devices"]
+        assert shown["remoteIp"] == "198.51.100.7"
 
     async def test_named_devices_are_read_together(self, here: Replica, operator: Operator) -> None:
         first, second = await here.paired(), await here.paired()

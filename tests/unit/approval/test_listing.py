@@ -96,7 +96,9 @@ class TestParts:
 
     def test_no_more_addresses_are_named_than_anybody_reads(self) -> None:
         found = [
-            request(10 * at + number, f"192.0.2.{at}") for at in range(20) for number in range(5)
+            request(10 * at + number, f"192.0.2.{at}")
+            for at in range(20)
+            for number in range(SEVERAL_REQUESTS)
         ]
         assert len(part_of_requests(found, WANTED).addresses) == ADDRESSES_LIMIT
 

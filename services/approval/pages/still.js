@@ -1,0 +1,46 @@
+// Keeps a list still under a pointer while entries come above what somebody looks at.
+
+/** Cards that have moved although they should not take no click for so long. */
+const SETTLING_MS = 400;
+const MOVED_PX = 4;
+
+/**
+ * Change a list by `change()`. What somebody points at, works in or has scrolled to stays where it
+ * is in the window; where that cannot be, `settle(true)` is called, and `settle(false)` once it has
+ * been still for a moment.
+ */
+export function keepStill(list, change, settle) {
+  const kept = anchorOf(list);
+  const seen = [...list.children].filter(isVisible).map((node) => [node, node.getBoundingClientRect().top]);
+  const before = kept?.getBoundingClientRect().top;
+  change();
+  if (kept?.isConnected) {
+    const by = kept.getBoundingClientRect().top - before;
+    if (by) scrollBy({ top: by, behavior: "instant" });
+  }
+  const moved = seen.some(
+    ([node, top]) => node.isConnected && Math.abs(node.getBoundingClientRect().top - top) > MOVED_PX,
+  );
+  if (!moved) return;
+  settle(true);
+  clearTimeout(timers.get(list));
+  timers.set(list, setTimeout(() => settle(false), SETTLING_MS));
+}
+
+const timers = new WeakMap();
+
+/** Whether somebody points at a card, works in it, or has opened it. */
+export const inUse = (node) =>
+  node.matches(":hover") || node.contains(document.activeElement) || Boolean(node.querySelector("details[open]")?.checkVisibility());
+
+function anchorOf(list) {
+  const cards = [...list.children];
+  const used = cards.find((node) => node.matches(":hover")) ?? cards.find((node) => node.contains(document.activeElement));
+  if (used) return used;
+  return scrollY > 0 ? cards.find(isVisible) : undefined;
+}
+
+function isVisible(node) {
+  const { top, bottom } = node.getBoundingClientRect();
+  return bottom > 0 && top < innerHeight;
+}

@@ -1,0 +1,193 @@
+"""Every card follows what is so now: who left, what was decided elsewhere, what an approval gives."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+
+from shared.device.profile import CLI, NODE_HOST
+from tests.browser.screens import SEE_MS, screen
+from tests.e2e.people import Operator, Visitor
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+    from tests.support.stack import Stack
+
+ADMIN = ("operator.read", "operator.admin")
+
+
+async def test_a_card_says_that_its_device_has_left_and_was_removed(
+    browser: Browser, house: Stack
+) -> None:
+    visitor = Visitor(house, replace(CLI, display_name="Leaver"))
+    async with screen(browser, house) as one:
+        await one.come_in()
+        card = one.request(await visitor.waits(house.gateways[0]))
+        await card.get_by_role("button", name="Approve").click()
+        await one.sees(card, "Approved.")
+        for _ in range(2):
+            client, _ = await visitor.stays(house.gateways[0])
+            await one.sees(card, "Online at")
+            await one.sees(one.device(visitor.device_id), "Online at")
+            await client.close()
+            await one.sees(card, re.compile("It came in .* after approval, and has left again"))
+            await expect(card).not_to_contain_text("Online")
+            await one.sees(one.device(visitor.device_id), "Offline")
+        async with Operator(house, house.approvals[1]) as operator:
+            (await operator.remove(visitor.device_id)).ok()
+        await one.sees(card, "It was approved, and has been removed since.")
+        await expect(one.device(visitor.device_id)).to_have_count(0)
+
+
+async def test_a_card_says_that_its_access_was_revoked(browser: Browser, house: Stack) -> None:
+    visitor = Visitor(house, replace(CLI, display_name="Barred"))
+    async with screen(browser, house) as one:
+        await one.come_in()
+        card = one.request(await visitor.waits(house.gateways[0]))
+        await card.get_by_role("button", name="Approve").click()
+        client, _ = await visitor.stays(house.gateways[1])
+        async with client:
+            await one.sees(card, "Online at")
+            await one.act(visitor.device_id, "Revoke")
+            await one.confirm("Revoke")
+        await one.sees(card, "its access has been revoked since")
+
+
+async def test_the_newest_is_first(browser: Browser, house: Stack) -> None:
+    async with screen(browser, house) as one:
+        await one.come_in()
+        ids = [await Visitor(house).waits(house.gateways[0]) for _ in range(3)]
+        await expect(one.request(ids[-1])).to_be_visible(timeout=SEE_MS)
+        shown = await one.page.locator("[data-request]").evaluate_all(
+            "all => all.map(one => one.dataset.request)"
+        )
+        assert [request_id for request_id in shown if request_id in ids] == ids[::-1]
+
+
+class TestAdmin:
+    """Full control is confirmed a second time, in words."""
+
+    async def test_it_is_given_only_after_a_second_yes(
+        self, browser: Browser, house: Stack
+    ) -> None:
+        visitor = Visitor(house, replace(CLI, display_name="Root")).asking(*ADMIN)
+        async with screen(browser, house) as one:
+            await one.come_in()
+            card = one.request(await visitor.waits(house.gateways[0]))
+            approve = card.get_by_role("button", name="Approve")
+            await approve.click()
+            dialog = one.page.get_by_role("dialog")
+            for said in ("Give full control to Root?", "operator.admin", "commands run on"):
+                await one.sees(dialog, said)
+            await expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+            await one.page.keyboard.press("Escape")
+            await expect(approve).to_be_visible()
+            await expect(approve).to_be_focused()
+            assert (await visitor.refused(house.gateways[0])).detail_code == "PAIRING_REQUIRED"
+            await one.page.keyboard.press("Enter")
+            await one.confirm("Approve with full control")
+            await one.sees(card, "Approved.")
+            assert "operator.admin" in (await visitor.visits(house.gateways[0])).scopes
+
+    async def test_so_it_is_when_an_approval_would_give_it_back(
+        self, browser: Browser, house: Stack
+    ) -> None:
+        visitor = Visitor(house, replace(CLI, display_name="Once root")).asking(*ADMIN)
+        async with Operator(house, house.approvals[0]) as operator, screen(browser, house) as one:
+            (await operator.approve(await visitor.waits(house.gateways[0]))).ok()
+            await visitor.visits(house.gateways[0])
+            (await operator.revoke(visitor.device_id, "operator")).ok()
+            reader = visitor.asking("operator.read")
+            await one.come_in()
+            card = one.request(await reader.waits(house.gateways[0]))
+            await card.get_by_role("button", name="Approve").click()
+            await one.sees(one.page.get_by_role("dialog"), "gives back the operator.admin")
+            await one.confirm("Approve with full control")
+            await one.sees(card, "Approved.")
+
+
+class TestDialogs:
+    """What a dialog is about may end while it is open."""
+
+    async def test_a_request_that_is_superseded_can_no_longer_be_approved(
+        self, browser: Browser, house: Stack
+    ) -> None:
+        visitor = Visitor(house, replace(CLI, display_name="Changing")).asking("operator.admin")
+        async with screen(browser, house) as one:
+            await one.come_in()
+            card = one.request(await visitor.waits(house.gateways[0]))
+            await card.get_by_role("button", name="Approve").click()
+            dialog = one.page.get_by_role("dialog")
+            yes = dialog.get_by_role("button", name="Approve with full control")
+            await expect(yes).to_be_visible()
+            node = replace(visitor, profile=NODE_HOST)
+            wider = await node.waits(house.gateways[0])
+            await one.sees(dialog, "The device has asked for something else since")
+            await expect(yes).to_have_count(0)
+            await dialog.get_by_role("button", name="Close").click()
+            await expect(one.request(wider).get_by_role("button", name="Approve")).to_be_visible()
+
+    async def test_a_device_that_was_removed_elsewhere_can_no_longer_be_renamed(
+        self, browser: Browser, house: Stack
+    ) -> None:
+        visitor = Visitor(house, replace(CLI, display_name="Gone"))
+        async with Operator(house, house.approvals[1]) as operator, screen(browser, house) as one:
+            (await operator.approve(await visitor.waits(house.gateways[0]))).ok()
+            await one.come_in()
+            await one.act(visitor.device_id, "Rename")
+            dialog = one.page.get_by_role("dialog")
+            (await operator.remove(visitor.device_id)).ok()
+            await one.sees(dialog, "This device is not paired any more.")
+            await expect(dialog.get_by_role("button", name="Rename")).to_have_count(0)
+
+    async def test_a_blank_name_is_refused_in_words(self, browser: Browser, house: Stack) -> None:
+        visitor = Visitor(house, replace(CLI, display_name="Named"))
+        async with Operator(house, house.approvals[0]) as operator, screen(browser, house) as one:
+            (await operator.approve(await visitor.waits(house.gateways[0]))).ok()
+            await one.come_in()
+            await one.act(visitor.device_id, "Rename")
+            dialog = one.page.get_by_role("dialog")
+            for blank in ("", "   "):
+                await one.page.get_by_label("New name").fill(blank)
+                await dialog.get_by_role("button", name="Rename").click()
+                await one.sees(dialog, "A name has 1 to 64 characters, and not only blanks.")
+            await one.page.get_by_label("New name").fill("  Hall  ")
+            await one.confirm("Rename")
+            await one.sees(one.device(visitor.device_id).get_by_role("heading", level=3), "Hall")
+
+
+@pytest.mark.timeout(120)
+async def test_in_an_outage_no_card_claims_to_know(browser: Browser, house: Stack) -> None:
+    visitor = Visitor(house, replace(CLI, display_name="Stays through"))
+    async with Operator(house, house.approvals[0]) as operator:
+        (await operator.approve(await visitor.waits(house.gateways[0]))).ok()
+    client, _ = await visitor.stays(house.gateways[0])
+    async with client, screen(browser, house) as one:
+        await one.come_in()
+        device = one.device(visitor.device_id)
+        await one.sees(device, "Online at")
+        house.approvals[0].kill9()
+        await one.sees(device, re.compile(r"Online at .*, as of \d\d:\d\d:\d\d"))
+        house.approvals[0].start()
+        await one.is_live()
+        await expect(device).not_to_contain_text("as of", timeout=SEE_MS)
+        await one.sees(device, "Online at")
+    await house.approvals[0].until_ready()
+
+
+async def test_each_replica_tells_its_release_and_how_long_it_has_been_running(
+    browser: Browser, house: Stack
+) -> None:
+    async with Operator(house, house.approvals[0]) as operator, screen(browser, house) as one:
+        live = (await operator.call("GET", "replicas")).ok()
+        await one.come_in()
+        for kind in ("gateways", "approvals"):
+            for replica in live[kind]:
+                row = one.page.locator(f"#{kind} tr", has_text=replica["bootId"][:8])
+                await one.sees(row, replica["version"])
+                await one.sees(row, re.compile(r"\d+ (second|minute)s?"))

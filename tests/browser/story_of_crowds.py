@@ -1,0 +1,159 @@
+"""Many devices and many requests: pages, searches, and a flood from one address."""
+
+from __future__ import annotations
+
+import re
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from playwright.async_api import expect
+
+from shared.messages import NeedsPairing
+from tests.browser.screens import SEE_MS, screen
+from tests.e2e.people import Operator, Visitor
+from tests.support.peers import FakeGateway
+from tests.support.waiting import until
+from tests.unit.approval.devices import Device
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from playwright.async_api import Browser
+
+    from tests.conftest import StartStack
+    from tests.support.stack import Stack
+
+FLOODER: Final = "203.0.113.9"
+HONEST: Final = "198.51.100.7"
+FLOOD: Final = 12
+LISTED_OF_ADDRESS: Final = 5
+
+
+@pytest.fixture
+def house(start_stack: StartStack) -> Stack:
+    """One approval and one gateway, for each story: nothing else waits there."""
+    return start_stack(approvals=1, gateways=1)
+
+
+@asynccontextmanager
+async def asking(house: Stack) -> AsyncIterator[FakeGateway]:
+    """Return a gateway that asks for devices of any address."""
+    async with FakeGateway(house.redis.gateway_url, house.bus_secret) as gateway:
+        await until(gateway.responders.live, "approval is heard")
+        yield gateway
+
+
+async def request(gateway: FakeGateway, name: str, address: str) -> str:
+    """Let a new device ask; return its request id."""
+    answer = await gateway.ask(Device.new().asks(name=name, address=address))
+    assert isinstance(answer, NeedsPairing)
+    return answer.request_id
+
+
+async def test_a_flood_is_rejected_as_it_was_shown_and_hides_nobody(
+    browser: Browser, house: Stack
+) -> None:
+    async with asking(house) as gateway, screen(browser, house) as one:
+        honest = await request(gateway, "Kitchen", HONEST)
+        flood = [await request(gateway, f"Flood {n}", FLOODER) for n in range(FLOOD)]
+        await one.come_in()
+        await expect(one.request(honest)).to_be_visible(timeout=SEE_MS)
+        cards = one.page.locator("[data-request]")
+        await expect(cards).to_have_count(LISTED_OF_ADDRESS + 1)
+        await one.sees(one.page.locator("#waiting-count"), str(FLOOD + 1))
+        crowd = one.page.locator("#crowds")
+        await one.sees(crowd, f"{FLOOD} requests wait from {FLOODER}; its newest are listed.")
+
+        await crowd.get_by_role("button", name="Show them all").click()
+        await expect(cards).to_have_count(FLOOD)
+        await crowd.get_by_role("button", name="Show all addresses").click()
+        await expect(cards).to_have_count(LISTED_OF_ADDRESS + 1)
+
+        await crowd.get_by_role("button", name=f"Reject all from {FLOODER}").click()
+        dialog = one.page.get_by_role("dialog")
+        await one.sees(dialog, f"Reject {FLOOD} requests from {FLOODER}?")
+        await expect(dialog.get_by_role("listitem")).to_have_count(FLOOD)
+        for n in range(FLOOD):
+            await one.sees(dialog, f"Flood {n} ·")
+        late = await request(gateway, "Came meanwhile", FLOODER)
+        await expect(one.request(late)).to_be_visible(timeout=SEE_MS)
+        await one.confirm(f"Reject {FLOOD} requests")
+        await one.sees(one.page.locator("#news"), f"Rejected {FLOOD} from {FLOODER}.")
+        await expect(cards).to_have_count(2)
+        for left in (honest, late):
+            await expect(one.request(left)).to_be_visible()
+        await expect(crowd).to_be_hidden()
+        async with Operator(house, house.approvals[0]) as operator:
+            entries = (await operator.call("GET", "audit?limit=1000")).ok()["entries"]
+        rejected = [entry["requestId"] for entry in entries if entry["action"] == "rejected"]
+        assert sorted(rejected) == sorted(flood)
+
+
+async def test_requests_in_pages_and_found_by_what_the_device_prints(
+    browser: Browser, house: Stack
+) -> None:
+    async with asking(house) as gateway, screen(browser, house) as one:
+        ids = [await request(gateway, f"Device {n}", f"192.0.2.{n}") for n in range(23)]
+        await one.come_in()
+        pager = one.page.get_by_role("navigation", name="More requests")
+        await one.sees(pager, "1–20 of 23")  # noqa: RUF001 (as it is shown)
+        await pager.get_by_role("button", name="Older").click()
+        await one.sees(pager, "21–23 of 23")  # noqa: RUF001 (as it is shown)
+        await expect(one.request(ids[0])).to_be_visible()
+        await expect(one.page.locator("#waiting-heading")).to_be_focused()
+        await expect(one.request(ids[-1])).to_have_count(0)
+
+        await one.page.get_by_label("Search requests").fill(ids[7][:8])
+        await one.sees(one.page.locator("#waiting-found"), "1 found")
+        await expect(one.page.locator("[data-request]")).to_have_count(1)
+        await expect(one.request(ids[7])).to_be_visible()
+        await one.page.get_by_label("Search requests").fill("nobody like this")
+        await expect(one.page.locator("#nothing-found")).to_be_visible()
+        await one.page.get_by_label("Search requests").fill("")
+        await one.sees(pager, "1–20 of 23")  # noqa: RUF001 (as it is shown)
+
+        newest = await request(gateway, "One more", "192.0.2.99")
+        await expect(one.request(newest)).to_be_visible(timeout=SEE_MS)
+        await one.sees(pager, "of 24")
+
+
+async def test_devices_in_pages_and_found_anywhere(browser: Browser, house: Stack) -> None:
+    async with (
+        asking(house) as gateway,
+        Operator(house, house.approvals[0]) as operator,
+        screen(browser, house) as one,
+    ):
+        for n in range(30):
+            request_id = await request(gateway, f"Device {n}", f"192.0.2.{n}")
+            (await operator.approve(request_id)).ok()
+        await one.come_in()
+        cards = one.page.locator("[data-device]")
+        await expect(cards).to_have_count(25, timeout=SEE_MS)
+        await one.sees(one.page.locator("#devices-count"), "30")
+        pager = one.page.get_by_role("navigation", name="More devices")
+        await one.sees(pager, "1–25 of 30")  # noqa: RUF001 (as it is shown)
+        await pager.get_by_role("button", name="Older").click()
+        await expect(cards).to_have_count(5)
+        await one.sees(pager, "26–30 of 30")  # noqa: RUF001 (as it is shown)
+        await one.sees(cards.last, "Device 0")
+        await pager.get_by_role("button", name="Newer").click()
+        await expect(cards).to_have_count(25)
+
+        await one.page.get_by_label("Search devices").fill("192.0.2.3")
+        await expect(cards).to_have_count(1)
+        await one.sees(cards, "Device 3")
+        await one.page.get_by_label("Search devices").fill("")
+        await expect(cards).to_have_count(25)
+
+        await cards.last.locator("summary").click()
+        opened = await cards.last.get_attribute("data-device")
+        assert opened
+        visitor = Visitor(house)
+        (await operator.approve(await visitor.waits(house.gateways[0]))).ok()
+        await expect(one.device(visitor.device_id)).to_be_visible(timeout=SEE_MS)
+        await expect(one.device(opened)).to_be_visible()
+        client, _ = await visitor.stays(house.gateways[0])
+        async with client:
+            await one.sees(one.device(visitor.device_id), "Online at")
+        await one.sees(one.device(visitor.device_id), re.compile("Offline"))
