@@ -56,6 +56,9 @@ local function merged(held, one)
   return new
 end
 
+-- The rows of each address that reports name are read once and written once.
+local rows_of, sources = {}, {}
+
 for i, one in ipairs(reports) do
   if one.device ~= '' and (paired[i] or pending[i]) then
     local key, place = KEYS[6 + i], one.proven and 'proven' or 'claimed'
@@ -65,9 +68,13 @@ for i, one in ipairs(reports) do
     redis.call('SET', key, cmsgpack.pack(entries), 'PX', kept)
     redis.call('ZADD', KEYS[3], 'GT', string.format('%.0f', now - one.age), one.device)
   else
-    local found = redis.call('HGET', KEYS[5], one.source)
-    local rows, before = {false}, found and cmsgpack.unpack(found) or {}
-    for _, row in ipairs(before) do
+    if not rows_of[one.source] then
+      local found = redis.call('HGET', KEYS[5], one.source)
+      rows_of[one.source] = found and cmsgpack.unpack(found) or {}
+      sources[#sources + 1] = one.source
+    end
+    local rows = {false}
+    for _, row in ipairs(rows_of[one.source]) do
       local same = row.device == one.device and row.proven == one.proven
       if one.device == '' then same = same and row.reason == one.reason end
       if same then
@@ -77,9 +84,13 @@ for i, one in ipairs(reports) do
       end
     end
     rows[1] = rows[1] or fresh(one)
-    redis.call('HSET', KEYS[5], one.source, cmsgpack.pack(rows))
+    rows_of[one.source] = rows
     redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', now - one.age), one.source)
   end
+end
+
+for _, source in ipairs(sources) do
+  redis.call('HSET', KEYS[5], source, cmsgpack.pack(rows_of[source]))
 end
 
 local old = string.format('%.0f', now - kept)

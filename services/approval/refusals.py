@@ -34,11 +34,11 @@ KEPT_MS: Final = 86_400_000
 """How long a refusal is remembered after the last attempt."""
 APART_MS: Final = 600_000
 """Attempts with more time than this between them are counted anew."""
-ROWS_PER_ADDRESS: Final = 16
+ROWS_PER_ADDRESS: Final = 8
 """Rows of one address (IPv6: one /64); a newer one displaces its own oldest."""
 ADDRESSES_LIMIT: Final = 250
 """Addresses with such rows; beyond, the one that was refused longest ago is forgotten."""
-REPORTS_LIMIT: Final = 100
+REPORTS_LIMIT: Final = 50
 """Reports of one beat that are read; a gateway sends no more."""
 
 _SCRIPT: Final = files("services.approval").joinpath("refusals.lua").read_text()
@@ -140,7 +140,10 @@ class Refusals:
     async def recent(self, limit: int, *, only_unknown: bool = False) -> list[Entry]:
         """Return the newest refusals, of everybody or of who is neither paired nor waits."""
         if only_unknown:
-            return (await self._unknown(await self._rows(ADDRESSES_LIMIT)))[:limit]
+            found = await self._unknown(await self._rows(2 * limit))
+            if len(found) < limit < ADDRESSES_LIMIT / 2:  # most of them have become known since
+                found = await self._unknown(await self._rows(ADDRESSES_LIMIT))
+            return found[:limit]
         async with reaching_redis():
             members = await self._client.zrange(REFUSED, 0, limit - 1, desc=True)
         known = await self.of_devices([member.decode() for member in members])

@@ -28,7 +28,7 @@ REFUSALS_LIMIT_ENTRIES: Final = 2_000
 """Entries that wait to be reported; beyond, the address with the most loses its oldest."""
 REFUSALS_PER_ADDRESS_ENTRIES: Final = 32
 """Entries of one address (IPv6: one /64); beyond, it displaces its own oldest."""
-REFUSALS_PER_BEAT_ENTRIES: Final = 100
+REFUSALS_PER_BEAT_ENTRIES: Final = 50
 """Entries that one beat reports; the rest waits for the next regular beat."""
 REPORTED_LIMIT_BEATS: Final = 64
 """How many beats are remembered with what they reported."""

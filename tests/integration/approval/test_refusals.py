@@ -22,6 +22,7 @@ from services.approval.refusals import (
     REPORTS_LIMIT,
     ROWS_PER_ADDRESS,
 )
+from services.gateway.recent_refusals import REFUSALS_PER_BEAT_ENTRIES
 from shared.bus.responder import Question
 from shared.messages import (
     BeatAnswer,
@@ -323,8 +324,8 @@ class TestCounting:
 class TestBounds:
     async def test_a_flood_of_invented_devices_displaces_only_its_own(self, here: Replica) -> None:
         await tell(here, report(device_id(1), address="192.0.2.1"))
-        for part in range(10):
-            numbers = range(100 * part + 10, 100 * part + 110)
+        for part in range(20):
+            numbers = range(50 * part + 10, 50 * part + 60)
             await tell(here, *(report(device_id(number)) for number in numbers))
         found = await here.store.refusals.recent(1000)
         assert len(found) == ROWS_PER_ADDRESS + 1
@@ -336,8 +337,8 @@ class TestBounds:
         self, here: Replica, paired: str
     ) -> None:
         await tell(here, report(paired, "device-token-mismatch"))
-        for part in range(6):
-            numbers = range(100 * part, 100 * part + 100)
+        for part in range(12):
+            numbers = range(50 * part, 50 * part + 50)
             await tell(
                 here,
                 *(
@@ -351,6 +352,7 @@ class TestBounds:
         assert found.reason == "device-token-mismatch"
 
     async def test_more_than_a_gateway_may_report_is_not_read(self, here: Replica) -> None:
+        assert REPORTS_LIMIT == REFUSALS_PER_BEAT_ENTRIES
         await tell(
             here,
             *(report(device_id(one), address=f"10.0.0.{one}") for one in range(REPORTS_LIMIT + 50)),
