@@ -131,11 +131,13 @@ class Admissions:
         verdict = self._judged(question, held, now_ms)
         denied = isinstance(verdict, policy.Deny) and verdict.why == "device-token-mismatch"
         guessed = guessed_with(question, self._digests, denied=denied)
-        counts = guard.counts_for(guessed, now_ms)
+        counts = guard.counts_for(guessed, now_ms) and not self._store.lockouts.knows(
+            limit_key(question.address), guessed
+        )
         locked_ms = guard.locked_ms(
             failed_with(question) if denied else succeeded_with(question), now_ms
         )
-        if locked_ms or (denied and counts):
+        if locked_ms or denied:
             refusal = (
                 Locked(head, locked_ms) if locked_ms else Denied(head, "device-token-mismatch")
             )

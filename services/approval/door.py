@@ -138,7 +138,8 @@ class Door:
             return locked_ms
         if not right:
             wrong = {ADMIN_TOKEN: [self._digests.of(token)]}
-            return await self._store.lockouts.count(limit_key, wrong)
+            known = self._store.lockouts.knows(limit_key, wrong)
+            return 0 if known else await self._store.lockouts.count(limit_key, wrong)
         if guard.holds([ADMIN_TOKEN]):
             await self._store.lockouts.clear(limit_key, [ADMIN_TOKEN])
         return 0

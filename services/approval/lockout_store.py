@@ -18,6 +18,7 @@ from services.approval.lockouts import (
     REMEMBERED_MS,
     WINDOW_MS,
     Guard,
+    KnownValues,
     Lockout,
     WrongValues,
     parse_member,
@@ -29,15 +30,23 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from shared.clock import Clock
+
 _SCRIPT: Final = files("services.approval").joinpath("lockout.lua").read_text()
 
 
 class LockoutStore:
     """Counts wrong secrets and reads locks. Every method raises StoreUnavailable."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, clock: Clock) -> None:
         self._client: Any = client  # its types cover bytes and text, ours are bytes
+        self._clock = clock
+        self.known: Final = KnownValues()
         self._script = client.register_script(_SCRIPT)
+
+    def knows(self, limit_key: str, wrong: Mapping[str, Sequence[str]]) -> bool:
+        """Say whether all of these were told wrong lately, so that there is nothing to count."""
+        return self.known.hold(limit_key, wrong, self._clock.monotonic() * 1000)
 
     async def count(
         self,
@@ -53,10 +62,13 @@ class LockoutStore:
         secret, too, which has to fit before the lock like another guess. Nothing is counted after
         `not_after_ms` (Redis's clock; 0: never too late): that raises StoreUnavailable.
         """
+        began_ms = self._clock.monotonic() * 1000
         left = await self._run("fail", limit_key, wrong, right_beside, not_after_ms)
         if left < 0:
             message = "the attempt came too late to be counted"
             raise StoreUnavailable(message)
+        if not left:
+            self.known.add(limit_key, wrong, began_ms)
         return left
 
     async def clear(self, limit_key: str, classes: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from services.approval.plan import VERSION_CHARACTERS
 from shared.messages import ASKED_ANEW, DEVICE_TOKEN, SHARED_SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from shared.messages import Admission, Knock
     from shared.secret_digests import SecretDigests
@@ -30,6 +30,9 @@ REMEMBERED_MS: Final = 600_000
 """For how long after it came last a wrong value is remembered; brought again, it is no guess."""
 REMEMBERED_LIMIT_VALUES: Final = 128
 """Wrong values of one class that are remembered for an address; the one unused longest goes."""
+
+KNOWN_LIMIT_VALUES: Final = 4_096
+"""Wrong values that one replica knows without asking Redis."""
 
 _decode: Final = msgspec.msgpack.Decoder(dict[str, tuple[int, float, float]]).decode
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -96,6 +99,38 @@ class Guard:
 
 NOTHING_HELD: Final = Guard(None)
 """The guard of an address that did nothing wrong lately, as nearly all."""
+
+
+class KnownValues:
+    """Wrong values that Redis has remembered within the last minute, for this replica alone.
+
+    A client that brings one again and again costs no more than one that is locked out. Nothing
+    depends on it: what is not in here is looked up in Redis.
+    """
+
+    def __init__(self) -> None:
+        self._until_ms: dict[tuple[str, str, str], float] = {}
+
+    def hold(self, limit_key: str, wrong: Mapping[str, Sequence[str]], now_ms: float) -> bool:
+        """Say whether all of these are known."""
+        return all(
+            self._until_ms.get((limit_key, name, value), 0.0) > now_ms
+            for name, values in wrong.items()
+            for value in values
+        )
+
+    def add(self, limit_key: str, wrong: Mapping[str, Sequence[str]], now_ms: float) -> None:
+        """Take note of values that Redis remembers as of now."""
+        for name, values in wrong.items():
+            for value in values:
+                self._until_ms.pop((limit_key, name, value), None)
+                self._until_ms[limit_key, name, value] = now_ms + WINDOW_MS
+        while len(self._until_ms) > KNOWN_LIMIT_VALUES:
+            del self._until_ms[next(iter(self._until_ms))]
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self._until_ms.clear()
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,12 +116,13 @@ class Questions:
         guard, now_ms = guards[address], self._store.now_ms()
         locked_ms = guard.locked_ms(knock.classes, now_ms)
         guessed = guessed_without_device(knock)
-        if guard.counts_for(guessed, now_ms):
-            locked_ms = await self._store.lockouts.count(
+        lockouts = self._store.lockouts
+        if guard.counts_for(guessed, now_ms) and not lockouts.knows(address, guessed):
+            locked_ms = await lockouts.count(
                 address, guessed, right_beside=knock.right, not_after_ms=knock.not_after_ms
             )
         if knock.right and not locked_ms and (guessed or guard.holds(knock.classes)):
-            await self._store.lockouts.clear(address, knock.classes)
+            await lockouts.clear(address, knock.classes)
         verdict = "locked-out" if locked_ms else "right-secret" if knock.right else "wrong-secret"
         self._metrics.questions.labels(verdict).inc()
         self._log.info(

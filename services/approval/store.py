@@ -140,7 +140,7 @@ class Store:
         self.has_replicas = False
         self.presence: Final = Presence(client)
         self.sessions: Final = SignedIn(client)
-        self.lockouts: Final = LockoutStore(client)
+        self.lockouts: Final = LockoutStore(client, clock)
         self.refusals: Final = Refusals(client, lease)
         self.audit_log: Final = AuditLog(client)
         self.repairs: Final = Repairs(client, self.now_ms)

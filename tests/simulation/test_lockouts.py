@@ -27,6 +27,7 @@ from shared.messages import SHARED_SECRET
 from tests.simulation.database import Database
 from tests.simulation.lockout_script import LockoutScript
 from tests.simulation.test_contract import AtOnce
+from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
     from tests.support.redis import RedisServer
@@ -173,7 +174,7 @@ def test_repeats_of_fewer_values_than_lock_never_lock(tries: list[int], pauses: 
 async def test_the_script_counts_as_the_rule_here_does(redis_server: RedisServer) -> None:
     """Random attempts for three classes from two addresses, in Redis and in memory."""
     client = make_client(redis_server.approval_url, max_connections=1, timeout_seconds=5)
-    real, simulated = LockoutStore(client), LockoutStore(cast("Any", AtOnce()))
+    real, simulated = (LockoutStore(one, FakeClock()) for one in (client, cast("Any", AtOnce())))
     chance = Random(7)
     try:
         for _ in range(400):

@@ -12,10 +12,12 @@ import pytest
 from services.approval.keys import LOCKOUTS, guard_key, wrong_values_key
 from services.approval.lockouts import (
     FAILURES_LIMIT,
+    KNOWN_LIMIT_VALUES,
     LOCK_MS,
     REMEMBERED_LIMIT_VALUES,
     REMEMBERED_MS,
     WINDOW_MS,
+    KnownValues,
 )
 from services.approval.questions import Questions
 from shared.bus.responder import Question, Reply
@@ -480,6 +482,69 @@ class TestAttack9:
         for _ in range(2 * FAILURES_LIMIT):
             assert isinstance(await house.ask(knock), Clear)
         assert isinstance(await house.knock(right=False), Clear)
+
+
+class TestKnownValues:
+    """A stale client that comes again and again costs no write and no script."""
+
+    @staticmethod
+    async def scripts(here: Replica) -> int:
+        stats = await here.redis.info("commandstats")
+        return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha"))
+
+    async def test_it_is_refused_as_before(self, here: Replica) -> None:
+        await here.store.write_alive("here")
+        house = House([here])
+        device = await here.paired()
+        stale = [asks(device, number, token="stale", **TWICE) for number in range(20)]
+        assert isinstance(await house.ask(stale[0]), Denied)
+        assert isinstance(await house.knock(right=False, value="stale"), Clear)
+        before = await self.scripts(here)
+        for question in stale:
+            assert isinstance(await house.ask(question), Denied)
+            assert isinstance(await house.knock(right=False, value="stale"), Clear)
+        assert await self.scripts(here) == before
+
+    async def test_a_lock_out_is_told_all_the_same(self, here: Replica) -> None:
+        await here.store.write_alive("here")
+        house = House([here])
+        assert isinstance(await house.knock(right=False, value="stale"), Clear)
+        await Counter(here).fail(times=FAILURES_LIMIT)
+        assert isinstance(await house.knock(right=False, value="stale"), Locked)
+
+    async def test_a_wrong_device_token_that_is_known_clears_no_failures(
+        self, here: Replica
+    ) -> None:
+        await here.store.write_alive("here")
+        house = House([here])
+        device = await here.paired()
+        for number in range(3):
+            assert isinstance(await house.ask(asks(device, number, token="stale")), Denied)
+        assert (await Counter(here).held())[DEVICE_TOKEN][0] == 1
+
+    async def test_after_a_minute_it_is_noted_anew(self, here: Replica) -> None:
+        wrong = {SHARED_SECRET: ["stale"]}
+        await here.store.lockouts.count(ADDRESS, wrong)
+        lockouts = here.store.lockouts
+        assert lockouts.knows(ADDRESS, wrong)
+        assert not lockouts.knows("203.0.113.8", wrong)
+        assert not lockouts.knows(ADDRESS, {SHARED_SECRET: ["stale", "other"]})
+        assert not lockouts.knows(ADDRESS, {DEVICE_TOKEN: ["stale"]})
+        lockouts._clock.advance(WINDOW_MS / 1000 + 1)  # type: ignore[attr-defined]  # a FakeClock
+        assert not lockouts.knows(ADDRESS, wrong)
+
+    async def test_what_was_answered_by_a_lock_is_not_known(self, here: Replica) -> None:
+        await Counter(here).fail(times=FAILURES_LIMIT)
+        late = {SHARED_SECRET: ["late"]}
+        assert await here.store.lockouts.count(ADDRESS, late) > 0
+        assert not here.store.lockouts.knows(ADDRESS, late)
+
+    def test_the_oldest_are_forgotten_first(self) -> None:
+        known = KnownValues()
+        for number in range(KNOWN_LIMIT_VALUES + 2):
+            known.add(ADDRESS, {SHARED_SECRET: [str(number)]}, 0)
+        assert not known.hold(ADDRESS, {SHARED_SECRET: ["1"]}, 1)
+        assert known.hold(ADDRESS, {SHARED_SECRET: ["2"]}, 1)
 
 
 class TestBesideARightDeviceToken:

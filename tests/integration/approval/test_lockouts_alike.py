@@ -109,6 +109,7 @@ class Way:
         key = guard_key(REMOTE.address)
         await self.replica.store._client.set(key, msgspec.msgpack.encode(held))
         await self.replica.store._client.delete(wrong_values_key(REMOTE.address))
+        self.replica.store.lockouts.known.clear()
 
     async def failures(self, name: str) -> int:
         """Return how often the address failed with this class."""
