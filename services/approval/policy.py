@@ -143,12 +143,10 @@ def _pairing_problem(pairing: Pairing | None, question: Admission) -> str | None
 def _is_same_device(pairing: Pairing, question: Admission) -> bool:
     """Say whether a device claims to be what was approved; most claim it word for word."""
     known, client = pairing.metadata, question.client
-    if (
-        not pairing.others
-        and known.platform == client.platform
-        and known.device_family == client.device_family
-    ):
-        return True
+    if known.platform == client.platform and known.device_family == client.device_family:
+        is_newest = pairing.role == question.role and known.client_id == client.id
+        if is_newest or not pairing.others:
+            return True
     return identities.is_approved(pairing, identities.claimed(question))
 
 

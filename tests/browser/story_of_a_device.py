@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from playwright.async_api import expect
 
-from shared.device.profile import CLI, CONTROL_UI
+from shared.device.profile import CLI, CONTROL_UI, NODE_HOST
 from tests.browser.conftest import GATEWAY_URL
 from tests.browser.screens import SEE_MS, screen
 from tests.e2e.people import Visitor
@@ -91,6 +91,32 @@ async def test_a_dashboard_may_come_back_by_itself(browser: Browser, house: Stac
         await card.get_by_role("button", name="Approve").click()
         await one.confirm("Approve with full control")
         await one.sees(card, "A dashboard of protocol 4 does so by itself; one of protocol 3 has")
+
+
+async def test_all_clients_of_one_key_are_shown_before_they_are_approved(
+    browser: Browser, house: Stack
+) -> None:
+    visitor = Visitor(house, KITCHEN)
+    node = replace(visitor, profile=replace(NODE_HOST, display_name="box", platform="darwin"))
+    async with screen(browser, house) as one:
+        await one.come_in()
+        old = one.request(await visitor.waits(house.gateways[0]))
+        await one.sees(old, "It asks to come in")
+        card = one.request(await node.waits(house.gateways[1]))
+        await one.sees(old, "The device has asked for something else since")
+        for text in ("box", "Node host", "darwin", "As node", "As operator"):
+            await one.sees(card, text)
+        await one.sees(card, "It also asks as")
+        await one.sees(card.locator(".others"), "Kitchen laptop · Command line · linux")
+        assert await visitor.waits(house.gateways[1]) == await node.waits(house.gateways[0])
+        await card.get_by_role("button", name="Approve").click()
+        await one.sees(card, "Approved.")
+        await visitor.visits(house.gateways[1])
+        await node.visits(house.gateways[0])
+        visitor.profile = replace(KITCHEN, display_name="Hall laptop")
+        await visitor.visits(house.gateways[0])
+        heading = one.device(visitor.device_id).get_by_role("heading", level=3)
+        await one.sees(heading, "Hall laptop")
 
 
 async def test_devices_of_one_name_are_told_apart(browser: Browser, house: Stack) -> None:

@@ -135,8 +135,10 @@ export function changesFor(request, device) {
   }
   const more = request.scopes.filter((one) => !covers(device.scopes, one));
   if (more.length) said.push(`New rights: ${titles(more)}.`);
+  const known = [device, ...(device.identities ?? [])].find((one) => one.clientId === request.clientId);
+  if (known === undefined) said.push(`It uses another client: ${clientWords(request.clientId)}.`);
   for (const [field, called] of [["platform", "platform"], ["deviceFamily", "kind of device"]]) {
-    const [before, after] = [device[field], request[field]];
+    const [before, after] = [(known ?? device)[field], request[field]];
     if (before && (after ?? "").trim().toLowerCase() !== before.trim().toLowerCase()) {
       said.push(`It says its ${called} is ${after || "unknown"} now; it was ${before}.`);
     }
