@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.interop.cli.part import cli_part
+from tests.interop.doctor.part import doctor_part
 from tests.interop.driver import NODE
 from tests.interop.facts import Unexpected
 from tests.interop.latchkey import RunFailed
@@ -23,7 +24,12 @@ from tests.interop.ui.part import ui_part
 
 ROUNDS: Final = 3
 INTERRUPTED: Final = 130
-PARTS: Final[dict[str, Part]] = {"reference": reference_part, "cli": cli_part, "ui": ui_part}
+PARTS: Final[dict[str, Part]] = {
+    "reference": reference_part,
+    "cli": cli_part,
+    "ui": ui_part,
+    "doctor": doctor_part,
+}
 
 
 def main() -> int:

@@ -17,26 +17,28 @@ CHUNK_BYTES: Final = 65_536
 async def balancer(ports: Sequence[int]) -> AsyncIterator[int]:
     """Serve on loopback; yields the port. The servers take turns."""
     turns = itertools.cycle(ports)
-    carrying: set[asyncio.Task[None]] = set()
+    carrying: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        carrying.add(task)
+        writers = carrying[task] = [writer]
         with suppress(OSError):
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", next(turns))
+            writers.append(up_writer)
             await asyncio.gather(_carry(reader, up_writer), _carry(up_reader, writer))
         writer.close()
-        carrying.discard(task)
+        del carrying[task]
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:
         server.close()
-        for task in carrying:
-            task.cancel()
-        await asyncio.gather(*carrying, return_exceptions=True)
+        for writers in carrying.values():
+            for writer in writers:
+                writer.transport.abort()
+        await asyncio.gather(*carrying)
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -20,8 +20,8 @@ PROXY_UNTRUSTED: Final = Cause(
     "A proxy adds forwarding headers. OpenClaw has not been told to trust that proxy, so it refuses"
     " everything that comes through it.",
     "Look in the gateway's log for `observed unattributable proxy-shaped traffic from ADDRESS`."
-    f" {_THERE}: `openclaw config set gateway.trustedProxies '[\"ADDRESS\"]'`, then restart the"
-    " gateway. A range such as `10.0.0.0/8` works too.",
+    f" {_THERE}: `openclaw config set gateway.trustedProxies '[\"ADDRESS\"]'`, and restart the"
+    " gateway if the command says so. A range such as `10.0.0.0/8` works too.",
 )
 STARTING: Final = Cause(
     "openclaw-starting",
@@ -34,7 +34,8 @@ ORIGIN_REFUSED: Final = Cause(
     "close code 1008 `origin not allowed (… or allow it in gateway.controlUi.allowedOrigins)`",
     "The gateway refuses pages of this address, so the dashboard cannot connect from there.",
     f"{_THERE}: `openclaw config set gateway.controlUi.allowedOrigins '[\"{{origin}}\"]'`. That"
-    " replaces the list; add the origins that are in it already.",
+    " replaces the list: add the origins that are in it already. Restart the gateway if the command"
+    " says so.",
 )
 TOKEN_MISSING: Final = Cause(
     "openclaw-token-missing",
