@@ -6,7 +6,7 @@ from html import escape
 from itertools import cycle
 from typing import TYPE_CHECKING, Final
 
-from tests.load.plots import Line, Scale, Unit, plot
+from tests.load.plots import NARROW_WIDTH, WIDTH, Line, Scale, Unit, plot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,7 +94,11 @@ def _plot(
     legend = "".join(
         f'<span class="{line.kind}">{escape(line.name)}</span>' for line in shown if len(shown) > 1
     )
+    wide, narrow = (
+        plot(shown, title=title, x=x, y=y, gap=GAP_SECONDS, width=width)
+        for width in (WIDTH, NARROW_WIDTH)
+    )
     return (
         f"<section><h2>{escape(title)}</h2><p>{escape(below)} {legend}</p>"
-        f'<div class="wide">{plot(shown, title=title, x=x, y=y, gap=GAP_SECONDS)}</div></section>\n'
+        f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div></section>\n'
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.load.charts import over_time, percentiles, servers_over_time
 from tests.load.style import STYLE
-from tests.load.text import left_of, moments_of, server_text
+from tests.load.text import left_of, moments_of, plan_in_words, server_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,6 +89,7 @@ def _ms(value: float) -> str:
 
 
 def _phases(phases: Sequence[PhaseReport]) -> str:
+    heads = ("", "seconds", "verdicts", "a second", "p50 ms", "p90", "p99", "p99.9", "max")
     rows = ""
     for phase in phases:
         latency = phase.latency_ms
@@ -96,9 +97,10 @@ def _phases(phases: Sequence[PhaseReport]) -> str:
         numbers = [f"{phase.seconds:.1f}", f"{latency.count:,}", f"{phase.per_second:,.0f}"]
         numbers += [f"{ms:,.1f}" if latency.count else "" for ms in times]
         name = f"{escape(phase.name)}{'' if phase.counted else ' (not counted)'}"
-        cells = "".join(f"<td>{number}</td>" for number in numbers)
+        cells = "".join(
+            _cell(head, number) for head, number in zip(heads[1:], numbers, strict=True)
+        )
         rows += f"<tr><th>{name}</th>{cells}</tr>"
-    heads = ("", "seconds", "verdicts", "a second", "p50 ms", "p90", "p99", "p99.9", "max")
     return _table("Phases", heads, rows)
 
 
@@ -108,8 +110,9 @@ def _outcomes(report: Report) -> str:
         key = row.kind, row.what, row.close_code, row.close_reason
         total[key] = total.get(key, 0) + row.count
     rows = "".join(
-        f'<tr><th class="{_class(kind)}">{escape(kind)}</th><td class="said">{escape(what)}</td>'
-        f'<td>{code or ""}</td><td class="said">{escape(reason)}</td><td>{count:,}</td></tr>'
+        f'<tr><th class="{_class(kind)}">{escape(kind)}</th>{_cell("said", what)}'
+        f"{_cell('close code', str(code or ''))}{_cell('close reason', reason)}"
+        f"{_cell('count', f'{count:,}')}</tr>"
         for (kind, what, code, reason), count in sorted(total.items(), key=lambda one: -one[1])
     )
     return _table(
@@ -125,8 +128,8 @@ def _class(kind: str) -> str:
 
 def _servers(counted: Sequence[PhaseReport]) -> str:
     rows = "".join(
-        f'<tr><th>{escape(phase.name)}</th><td class="said">{escape(use.role)}</td>'
-        f'<td class="said">{escape(server_text(use, grows=True))}</td></tr>'
+        f"<tr><th>{escape(phase.name)}</th>{_cell('process', use.role)}"
+        f"{_cell('used', server_text(use, grows=True))}</tr>"
         for phase in counted
         for use in phase.servers
     )
@@ -136,20 +139,25 @@ def _servers(counted: Sequence[PhaseReport]) -> str:
 def _table(title: str, heads: Sequence[str], rows: str) -> str:
     head = "".join(f"<th{SAID if text in WORDS else ''}>{escape(text)}</th>" for text in heads)
     return (
-        f'<section><h2>{escape(title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></section>\n"
+        f"<section><h2>{escape(title)}</h2><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></section>\n"
     )
 
 
+def _cell(head: str, text: str) -> str:
+    """Return a cell that carries its column's head, which a narrow page shows beside it."""
+    said = SAID if head in WORDS else ""
+    return f'<td{said} data-label="{escape(head)}">{escape(text)}</td>'
+
+
 def _foot(report: Report) -> str:
-    plan = ", ".join(
-        f"{name} {value}"
-        for name, value in report.plan.items()
-        if not isinstance(value, (list, dict)) and value not in (None, "", 0, False)
+    plan = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in plan_in_words(report.plan)
     )
     load = ", ".join(f"{one.busy:.0%} of a core" for one in report.workers)
     late = max((one.late_ms for one in report.workers), default=0.0)
     return (
-        f"<footer><p>{escape(plan)}</p><p>The load used {escape(load)}; no start was later than "
+        f"<footer><dl>{plan}</dl><p>The load used {escape(load)}; no start was later than "
         f"{late:.1f} ms. {escape(report.machine)}.</p></footer>\n"
     )

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WIDTH: Final = 960
+NARROW_WIDTH: Final = 420
+"""For a phone: text of the same size beside the plot's own."""
 HEIGHT: Final = 260
 LEFT: Final = 64
 RIGHT: Final = 24
@@ -51,6 +53,7 @@ def plot(
     x: Scale | None = None,
     y: Unit | None = None,
     gap: float = math.inf,
+    width: int = WIDTH,
 ) -> str:
     """Return an SVG of lines over a common scale that begins at 0. There must be a point.
 
@@ -67,16 +70,16 @@ def plot(
     )
 
     def across(place: float) -> float:
-        return LEFT + (place - first) / ((last - first) or 1) * (WIDTH - LEFT - RIGHT)
+        return LEFT + (place - first) / ((last - first) or 1) * (width - LEFT - RIGHT)
 
     def up(value: float) -> float:
         return HEIGHT - BOTTOM - value / tops[-1] * (HEIGHT - TOP - BOTTOM)
 
     unit = y.text if y is not None else ""
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
+        f'<svg viewBox="0 0 {width} {HEIGHT}" role="img" aria-label="{escape(title)}">',
         *(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up(tick):.1f}" '
+            f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{up(tick):.1f}" '
             f'y2="{up(tick):.1f}"/><text x="{LEFT - 8}" y="{up(tick) + 4:.1f}" '
             f'text-anchor="end">{_number(tick)}{unit}</text>'
             for tick in tops

@@ -25,14 +25,14 @@ section{margin-top:2rem}
 .figures div{padding:.8rem 1rem;border-radius:.6rem;background:var(--card)}
 .figures strong{display:block;font-size:1.3rem;font-weight:650;white-space:nowrap}
 .figures span{color:var(--soft);font-size:.85rem}
-.wide{overflow-x:auto}
+.narrow{display:none}
 table{width:100%;margin-top:.5rem;border-collapse:collapse}
 th,td{padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line);text-align:right;font-weight:400}
 th:first-child,th.said,td.said{text-align:left}
 td.said,th.said{padding-left:.6rem}
 tbody th{font-weight:600}
 thead th{color:var(--soft);font-size:.85rem}
-svg{display:block;width:100%;min-width:34rem;height:auto;margin-top:.4rem}
+svg{display:block;width:100%;height:auto;margin-top:.4rem}
 svg .grid{stroke:var(--line);stroke-width:1}
 svg text{fill:var(--soft);font-size:12px}
 svg .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
@@ -42,5 +42,20 @@ p span{display:inline-flex;align-items:center;margin-left:.9rem}
 p span::before{content:"";width:.9rem;height:3px;margin-right:.35rem;border-radius:2px;background:currentColor}
 p span.a{color:var(--a)}p span.b{color:var(--b)}p span.c{color:var(--c)}
 p span.d{color:var(--d)}p span.e{color:var(--e)}p span.f{color:var(--f)}
+dl{display:flex;flex-wrap:wrap;gap:.2rem 1.5rem;margin:0 0 .6rem}
+dl div{display:flex;gap:.4rem}
+dt{color:var(--soft)}
+dd{margin:0}
+@media (max-width:48rem){
+.wide{display:none}.narrow{display:block}
+table,tbody,tr,th,td{display:block}
+thead{display:none}
+tbody tr{padding:.5rem 0;border-bottom:1px solid var(--line)}
+tbody th,tbody td{padding:.1rem 0;border:0;overflow-wrap:anywhere}
+tbody td{display:flex;justify-content:space-between;gap:1rem;text-align:right}
+tbody td::before{content:attr(data-label);color:var(--soft);white-space:nowrap}
+tbody td.said{padding-left:0;text-align:right}
+tbody td:empty{display:none}
+}
 footer{margin-top:2.5rem;padding-top:1rem;border-top:1px solid var(--line);font-size:.85rem}
 """

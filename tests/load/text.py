@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tests.load.remains import Remainder
     from tests.load.report import Latency, Moments, PhaseReport, Report, Row
@@ -14,6 +14,21 @@ if TYPE_CHECKING:
 
 GROWING: Final = frozenset({"soak", "idle"})
 """Scenarios in which it matters what the servers grow by."""
+
+_PLAN: Final = {
+    "connections": ("connections", ""),
+    "seconds": ("held for", " s"),
+    "in_flight": ("in flight", ""),
+    "drop": ("ended by", ""),
+    "jitter": ("back within", " s"),
+    "pace": ("at most a second", ""),
+    "devices": ("devices", ""),
+    "workers": ("workers", ""),
+    "sources": ("source addresses", ""),
+    "timeout": ("timeout", " s"),
+    "shared_token": ("token", ""),
+}
+"""What is said of a plan: a name and a unit for each part."""
 
 
 def as_text(report: Report) -> str:
@@ -80,6 +95,26 @@ def server_text(use: ServerUse, *, grows: bool) -> str:
     parts.append(f"{use.descriptors} descriptors{grown}")
     parts.append(f"{use.threads} threads")
     return ", ".join(parts)
+
+
+def plan_in_words(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what the plan of a report was, as names and values; what does not matter is left out."""
+    held = bool(plan.get("connections"))
+    found = []
+    for key, (name, unit) in _PLAN.items():
+        value = plan.get(key)
+        if not value or (key == "drop" and not held):
+            continue
+        said = "the gateway's own" if key == "shared_token" else f"{_number(value)}{unit}"
+        found.append((name, said))
+    for phase in plan.get("phases", ()):
+        rate = f" at {_number(phase['rate'])} a second" if phase["rate"] else ""
+        found.append((phase["name"], f"{_number(phase['seconds'])} s{rate}"))
+    return found
+
+
+def _number(value: Any) -> str:
+    return f"{value:,g}" if isinstance(value, float) else str(value)
 
 
 def left_of(remains: Sequence[Remainder]) -> list[tuple[int, str]]:

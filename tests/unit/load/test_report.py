@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
 
 from tests.load.messages import Ended
 from tests.load.page import as_page
-from tests.load.plan import Plan, Scenario
+from tests.load.plan import Phase, Plan, Scenario
 from tests.load.remains import Remainder
 from tests.load.report import Report, make_report
 from tests.load.text import as_text
@@ -94,6 +95,33 @@ class TestForms:
         assert page.count("<svg") == page.count("</svg>") > 3
         assert "prefers-color-scheme:dark" in page
         Balance().close_of(page)
+
+    def test_the_page_says_the_plan_in_words_and_holds_no_dump(self) -> None:
+        phases = (
+            Phase("warm-up", 1.0, 64, counted=False),
+            Phase("open", 2.5, 4096, rate=1000.0, is_open=True),
+        )
+        plan = Plan(scenario=Scenario.OPEN, phases=phases, shared_token=True)
+        run = churned(ADMITTED)
+        page = as_page(make_report(plan, GROUND, run))
+        foot = page[page.index("<footer>") :]
+        for name, value in (
+            ("in flight", "64"),
+            ("timeout", "10 s"),
+            ("token", "the gateway&#x27;s own"),
+            ("warm-up", "1 s"),
+            ("open", "2.5 s at 1,000 a second"),
+        ):
+            assert f"<dt>{name}</dt><dd>{value}</dd>" in foot
+        text = unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL))
+        assert not re.search(r"[{}\[\]]|\bNone\b|\bTrue\b|\bFalse\b|[a-z]_[a-z]", text)
+
+    def test_each_cell_of_a_narrow_page_has_its_columns_head(self) -> None:
+        page = as_page(churn_report())
+        cells = re.findall(r"<td[^>]*>", page)
+        assert cells
+        assert all('data-label="' in cell for cell in cells)
+        assert page.count('<div class="narrow"><svg') == page.count('<div class="wide"><svg') > 3
 
     @pytest.mark.parametrize("scenario", [Scenario.IDLE, Scenario.STORM, Scenario.REVOKE])
     def test_pages_of_what_was_held(self, scenario: Scenario) -> None:
