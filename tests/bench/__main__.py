@@ -21,6 +21,7 @@ from tests.bench.questions import questions
 from tests.bench.subjects import BARE, VERIFYING, bare, cores, pin
 from tests.bench.table import churn_table, latency_table
 from tests.load.dialling import raise_descriptor_limit
+from tests.load.machine import OtherPrograms, busy_text
 from tests.load.pairing import strangers
 from tests.load.plan import REFUSAL_DEVICES, Plan, Scenario
 
@@ -44,8 +45,12 @@ def main() -> None:
     with ExitStack() as stack:
         bench = Bench(given, stack)
         for name in given.only:
+            others = OtherPrograms()
             for table in bench.measured(name):
                 print(table, flush=True)
+                if busy := busy_text(others.cores()):
+                    print(f"\n**{busy[0].upper()}{busy[1:]}.**", flush=True)
+                others = OtherPrograms()
 
 
 class Bench:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.load.crew import Crew
 from tests.load.dialling import loopback_sources
+from tests.load.machine import OtherPrograms
 from tests.load.messages import Go, Job, Progress
 from tests.load.plan import Hold, holds
 from tests.load.processes import Watch
@@ -62,6 +63,7 @@ class Conductor:
             self._began = time.monotonic() + BEGIN_IN_SECONDS
             self.crew.order(Go(self._began))
             await asyncio.sleep(self._began - time.monotonic())
+            others = OtherPrograms(one.pid for one in self.watch.watched)
             ticking = asyncio.create_task(self._tick())
             try:
                 yield
@@ -70,6 +72,7 @@ class Conductor:
                 with contextlib.suppress(asyncio.CancelledError):
                     await ticking
                 self._last_tick()
+                self.watch.others_cores = others.cores()
                 self._display.close()
 
     def begin(self, phase: PhaseRecord) -> None:

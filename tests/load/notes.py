@@ -37,4 +37,6 @@ def notes(plan: Plan, run: Run, workers: Sequence[WorkerReport]) -> list[str]:
         found.append(f"paced: no more than {plan.pace:g} connections begun a second")
     if not any(run.watch.samples.values()):
         found.append("the servers' processes cannot be seen from here: no CPU, no memory")
+    if run.watch.others_cores is None:
+        found.append("it cannot be seen here whether other programs used the machine")
     return found

@@ -47,12 +47,18 @@ def _head(report: Report) -> str:
         "".join(f'<p class="wrong">{escape(finding)}</p>' for finding in report.findings)
         or '<p class="fine">Every device was judged as was right.</p>'
     )
+    if report.machine_busy:
+        verdict += f'<p class="wrong">{escape(_sentence(report.machine_busy))}</p>'
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in report.notes)
     when = report.at.replace("T", " ").replace("+00:00", " UTC")
     return (
         f"<header><h1>{escape(report.scenario)}</h1>"
         f"<p>{escape(report.target)} · {escape(when)}</p>{verdict}{notes}</header>\n"
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _figures(report: Report, counted: Sequence[PhaseReport]) -> str:

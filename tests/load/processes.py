@@ -66,6 +66,8 @@ class Watch:
     def __init__(self, watched: Sequence[Watched]) -> None:
         self.watched = list(watched)
         self.samples: dict[int, list[Sample]] = {one.pid: [] for one in watched}
+        self.others_cores: float | None = None
+        """What other programs used meanwhile; None where it cannot be seen."""
 
     def add(self, one: Watched) -> None:
         """Watch one more from now on."""

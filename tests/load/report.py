@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tests.load.findings import findings
+from tests.load.machine import busy_text
 from tests.load.notes import notes
 from tests.load.plan import Scenario
 from tests.load.servers import ServerPoint, ServerUse, server_points, server_uses
@@ -103,6 +104,10 @@ class Report(msgspec.Struct, rename="camel"):
     plan: dict[str, Any]
     findings: list[str]
     notes: list[str]
+    others_cores: float | None
+    """What other programs used of this machine meanwhile; null where it cannot be seen."""
+    machine_busy: str
+    """Empty unless that was too much for the figures to mean anything."""
     phases: list[PhaseReport]
     points: list[PointReport]
     servers: list[ServerPoint]
@@ -134,6 +139,8 @@ def make_report(plan: Plan, ground: Ground, run: Run) -> Report:
         plan=_plan(plan),
         findings=findings(plan, run),
         notes=notes(plan, run, workers),
+        others_cores=run.watch.others_cores,
+        machine_busy=busy_text(run.watch.others_cores),
         phases=[_phase(phase, plan, run, begin) for phase in record.phases if phase.end],
         points=[
             PointReport(

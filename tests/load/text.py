@@ -45,6 +45,8 @@ def as_text(report: Report) -> str:
     late = max((one.late_ms for one in report.workers), default=0.0)
     lines += ["", f"load    {load}; no start later than {late:.1f} ms"]
     lines += [f"note    {note}" for note in report.notes]
+    if report.machine_busy:
+        lines.append(f"BUSY    {report.machine_busy}")
     lines += [f"WRONG   {finding}" for finding in report.findings]
     if not report.findings:
         lines.append("fine    every device was judged as was right")
