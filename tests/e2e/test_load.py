@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from deploy.local.places import ROOT
+from deploy.local.run_file import run_file
 from tests.support.process_table import alive, descendants
 from tests.support.stub_gateway import Socket, stub_gateway
 from tests.support.waiting import until
@@ -23,6 +26,7 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.conftest import StartStack
     from tests.support.stack import Stack
 
 
@@ -235,6 +239,117 @@ class TestOnAGivenStack:
             result = await run_load("refusals", *words, *target, env=tokens(stack))
         assert result.status == 1, result
         assert kinds(json.loads(file.read_text())) == {"wrongly admitted"}
+
+
+@asynccontextmanager
+async def approving_only(stack: Stack, count: int) -> AsyncIterator[str]:
+    """Serve approval's API, which after so many approvals refuses every further one."""
+    approved = 0
+
+    async def carry(request: web.Request) -> web.Response:
+        nonlocal approved
+        if request.path.endswith("/approve"):
+            approved += 1
+            if approved > count:
+                return web.json_response({}, status=503, content_type="application/problem+json")
+        headers = {"Authorization": request.headers["Authorization"]}
+        url = stack.approvals[0].url + request.path
+        async with (
+            aiohttp.ClientSession(headers=headers) as http,
+            http.request(request.method, url) as answer,
+        ):
+            return web.Response(
+                status=answer.status, body=await answer.read(), content_type=answer.content_type
+            )
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", carry)
+    async with TestServer(app) as server:
+        yield f"http://127.0.0.1:{server.port}"
+
+
+async def nothing_is_left(stack: Stack) -> None:
+    """Assert that nobody waits and nobody is paired."""
+    assert (await call(stack, "GET", "/v1/requests"))["pending"] == []
+    assert (await call(stack, "GET", "/v1/devices"))["devices"] == []
+
+
+class TestBeforeAndAfter:
+    """Approval is asked before anything is created, and what was created is removed."""
+
+    async def test_an_approval_that_does_not_answer_ends_it_before_any_device_asks(
+        self, stack: Stack, unused_tcp_port: int
+    ) -> None:
+        words = ["--url", stack.gateways[0].ws_url]
+        words += ["--approval-url", f"http://127.0.0.1:{unused_tcp_port}"]
+        result = await run_load("closed", *words, env=tokens(stack))
+        assert result.status == 2
+        assert result.errors.startswith("Not run: approval does not answer at http://127.0.0.1:")
+        assert result.errors.count("\n") == 1
+        await nothing_is_left(stack)
+
+    async def test_a_wrong_admin_token_ends_it_before_any_device_asks(self, stack: Stack) -> None:
+        env = {**tokens(stack), "APPROVAL_ADMIN_TOKEN": "w" * 32}
+        result = await run_load("closed", *at(stack), env=env)
+        assert result.status == 2
+        assert "does not take this admin token" in result.errors
+        await nothing_is_left(stack)
+
+    async def test_the_approval_of_another_gateway_ends_it_before_any_device_asks(
+        self, stack: Stack, start_stack: StartStack
+    ) -> None:
+        other = start_stack(approvals=1, gateways=1)
+        words = ["--url", stack.gateways[0].ws_url, "--approval-url", other.approvals[0].url]
+        env = {**tokens(stack), "APPROVAL_ADMIN_TOKEN": other.admin_token}
+        result = await run_load("closed", *words, env=env)
+        assert result.status == 2
+        assert "is not the one behind" in result.errors
+        await nothing_is_left(stack)
+
+    async def test_what_answers_and_is_no_approval_is_named(self, stack: Stack) -> None:
+        words = ["--url", stack.gateways[0].ws_url, "--approval-url", stack.gateways[0].url]
+        result = await run_load("closed", *words, env=tokens(stack))
+        assert result.status == 2
+        assert "is not Latchkey's approval service" in result.errors
+
+    async def test_a_start_that_breaks_off_leaves_no_device_and_no_request(
+        self, stack: Stack
+    ) -> None:
+        async with approving_only(stack, 5) as approval:
+            words = ["--url", stack.gateways[0].ws_url, "--approval-url", approval]
+            result = await run_load("closed", "--devices", "40", *words, env=tokens(stack))
+        assert result.status == 2, result
+        assert "HTTP 503" in result.errors
+        await nothing_is_left(stack)
+
+    async def test_its_devices_are_known_for_its_own(self, stack: Stack) -> None:
+        words = ["closed", "--devices", "2", *at(stack)]
+        async with load(*words, env=tokens(stack)) as started:
+            await started.says("devices paired")
+            devices = (await call(stack, "GET", "/v1/devices"))["devices"]
+            assert {device["displayName"] for device in devices} == {"latchkey load test"}
+            started.process.send_signal(signal.SIGINT)
+            await started.result()
+        await nothing_is_left(stack)
+
+
+async def test_without_an_address_it_loads_what_make_run_started(
+    stack: Stack, tmp_path: Path
+) -> None:
+    addresses = {
+        "GATEWAY_URL": stack.gateways[0].ws_url,
+        "APPROVAL_URL": stack.approvals[0].url,
+        "APPROVAL_PUBLIC_URL": stack.approvals[0].url,
+    }
+    words = ["closed", "--seconds", "0.5", "--devices", "2", "--url"]
+    env = {**tokens(stack), "DATA_DIR": str(tmp_path)}
+    none = await run_load(*words, env=env)
+    assert none.status == 2
+    assert "`make run` is not running here" in none.errors
+    with run_file(tmp_path, addresses):
+        result = await run_load(*words, env=env)
+    assert result.status == 0, result
+    assert stack.gateways[0].ws_url in result.text
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from deploy.local.errors import RunError
+from deploy.local.errors import RunError, file_problem
 from tests.load.approval import Approval, ApprovalError
 from tests.load.command import read_command
 from tests.load.conductor import Stage
@@ -29,12 +29,14 @@ from tests.load.ground import NoGround, ground
 from tests.load.options import UsageError
 from tests.load.page import as_page
 from tests.load.pairing import Caller, PairingError, forgotten, pair, strangers
+from tests.load.precheck import require_approval_of
 from tests.load.report import make_report
 from tests.load.scenarios import run
 from tests.load.text import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from tests.load.devices import Identity
     from tests.load.ground import Ground
@@ -64,6 +66,8 @@ def main(arguments: Sequence[str]) -> Exit:
     display = Display()
     try:
         plan = read_command(arguments)
+        for report_file in filter(None, (plan.json_file, plan.html_file)):
+            require_writable(report_file)
         if not plan.sources_given and not has_sources(plan.sources):
             plan = replace(plan, sources=1)
         files = raise_descriptor_limit()
@@ -81,13 +85,22 @@ def main(arguments: Sequence[str]) -> Exit:
                 file.write_text(text())
     except _NOT_RUN as error:
         display.close()
-        print(f"Not run: {error}", file=sys.stderr)
+        said = file_problem(error) if isinstance(error, OSError) else error
+        print(f"Not run: {said}", file=sys.stderr)
         return Exit.NOT_RUN
     except (KeyboardInterrupt, asyncio.CancelledError):
         display.close()
         print("Interrupted.", file=sys.stderr)
         return Exit.INTERRUPTED
     return Exit.FAILED if report.findings else Exit.FINE
+
+
+def require_writable(file: Path) -> None:
+    """Return where a report can be written: better known before the load than after it."""
+    new = not file.exists()
+    file.open("a").close()
+    if new:
+        file.unlink()
 
 
 async def _on(where: Ground, plan: Plan, display: Display) -> Run:
@@ -97,6 +110,7 @@ async def _on(where: Ground, plan: Plan, display: Display) -> Run:
         stage = Stage(plan, where, display, approval)
         if where.is_ours:
             return await run(stage, await _paired(stage, approval, new))
+        await require_approval_of(where.target, approval)
         async with forgotten(approval, new):
             return await run(stage, await _paired(stage, approval, new))
 

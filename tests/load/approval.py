@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 import aiohttp
 
 CALL_SECONDS: Final = 30.0
+PROBLEM: Final = "application/problem+json"
 
 
 class ApprovalError(Exception):
@@ -18,19 +19,30 @@ class Approval:
     """Approval, as an operator with the admin token sees it."""
 
     def __init__(self, url: str, admin_token: str) -> None:
-        self._url = url
+        self.url: Final = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {admin_token}"}
         self._session = self._new_session()
+
+    async def gateways(self) -> set[str]:
+        """Return the boot ids of the gateways that live. Raises ApprovalError."""
+        found = await self._call("GET", "v1/replicas")
+        try:
+            return {str(one["bootId"]) for one in found["gateways"]}
+        except (LookupError, TypeError):
+            raise self._another() from None
 
     async def approve(self, request_id: str) -> None:
         """Let a device in."""
         await self._call("POST", f"v1/requests/{request_id}/approve")
 
-    async def reject_all(self, device_ids: set[str]) -> None:
-        """Reject what these devices wait for, and nothing else."""
+    async def reject_all(self, device_ids: set[str]) -> int:
+        """Reject what these devices wait for, and nothing else; returns how many waited."""
+        count = 0
         for request in (await self._call("GET", "v1/requests"))["pending"]:
             if request["deviceId"] in device_ids:
+                count += 1
                 await self._call("POST", f"v1/requests/{request['requestId']}/reject", absent=True)
+        return count
 
     async def remove(self, device_id: str) -> None:
         """Remove a device; that it is not there is fine."""
@@ -47,22 +59,32 @@ class Approval:
 
     def _new_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            self._url.rstrip("/") + "/",
+            self.url + "/",
             headers=self._headers,
             timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
         )
 
     async def _call(self, method: str, path: str, *, absent: bool = False) -> Any:
         try:
-            async with self._session.request(method, path) as answer:
+            async with self._session.request(method, path, allow_redirects=False) as answer:
                 if answer.ok:
                     return await answer.json() if answer.content_length else None
+                if answer.status == HTTPStatus.UNAUTHORIZED:
+                    raise ApprovalError(f"approval at {self.url} does not take this admin token")
+                if answer.content_type != PROBLEM:
+                    raise self._another()
                 if absent and answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
                     return None
                 said = (await answer.text())[:200]
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise ApprovalError(f"{self._url}: {str(error) or type(error).__name__}") from error
-        raise ApprovalError(f"{method} {self._url}/{path}: HTTP {answer.status} {said}")
+        except aiohttp.ContentTypeError:
+            raise self._another() from None
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            said = str(error) or "no answer in time"
+            raise ApprovalError(f"approval does not answer at {self.url}: {said}") from error
+        raise ApprovalError(f"{method} {self.url}/{path}: HTTP {answer.status} {said}")
+
+    def _another(self) -> ApprovalError:
+        return ApprovalError(f"what answers at {self.url} is not Latchkey's approval service")
 
     async def __aenter__(self) -> Self:
         return self

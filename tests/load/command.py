@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tests.load.options import REMOTE, SOURCES_MOST, UsageError, make_parser
+from shared.running import find_run
+from shared.typed_address import AddressError, approval_address, gateway_address
+from tests.load.ground import secrets_file
+from tests.load.options import REMOTE, RUNNING, SOURCES_MOST, UsageError, make_parser
 from tests.load.plan import (
     OPEN_IN_FLIGHT_MOST,
     REFUSAL_DEVICES,
@@ -22,7 +25,7 @@ from tests.load.target import BadTarget, read_target
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def read_command(arguments: Sequence[str]) -> Plan:
@@ -32,9 +35,28 @@ def read_command(arguments: Sequence[str]) -> Plan:
         words.insert(0, Scenario.CLOSED)
     given = make_parser().parse_args(words)
     try:
+        _complete(given, os.environ)
         return _plan(given)
-    except BadTarget as error:
+    except (BadTarget, AddressError) as error:
         raise UsageError(str(error)) from error
+
+
+def _complete(given: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Put addresses in place: what is typed, else the environment, else the run that is here."""
+    run = find_run(secrets_file(environ))
+    if given.url == RUNNING:
+        if run is None:
+            raise UsageError("--url: `make run` is not running here; give the gateway's address")
+        given.url = run.gateway_url
+    elif given.url:
+        given.url = gateway_address(given.url)
+    else:
+        return
+    given.approval_url = given.approval_url or environ.get("APPROVAL_URL", "").strip()
+    if given.approval_url:
+        given.approval_url = approval_address(given.approval_url)
+    elif run is not None and run.is_gateway(given.url):
+        given.approval_url = run.approval_url
 
 
 def _plan(given: argparse.Namespace) -> Plan:
@@ -65,7 +87,7 @@ def _plan(given: argparse.Namespace) -> Plan:
         timeout=given.timeout,
         shared_token=given.shared_token,
         url=given.url,
-        approval_url=given.approval_url or os.environ.get("APPROVAL_URL", ""),
+        approval_url=given.approval_url,
         watched=tuple(given.watch_pid),
         json_file=given.json,
         html_file=given.html,

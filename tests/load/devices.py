@@ -11,7 +11,11 @@ from shared.device.identity import DeviceKey
 from shared.device.profile import NODE_HOST
 from tests.load.wire import text_frame
 
-PROFILE: Final = replace(NODE_HOST, platform="linux", device_family=None, caps=(), commands=())
+NAME: Final = "latchkey load test"
+"""What operators read of the devices; they are removed at the end."""
+PROFILE: Final = replace(
+    NODE_HOST, display_name=NAME, platform="linux", device_family=None, caps=(), commands=()
+)
 """What the devices say they are, each time the same: a small node."""
 REQUEST_ID: Final = "1"
 _NONCE: Final = "00000000-0000-4000-8000-00000000feed"

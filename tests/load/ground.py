@@ -100,7 +100,7 @@ def given(plan: Plan, environ: Mapping[str, str]) -> Ground:
     approval_url = plan.approval_url or (DEFAULT_APPROVAL if target.is_loopback else "")
     approval = urlsplit(approval_url)
     if approval.scheme not in {"http", "https"} or not approval.hostname:
-        raise NoGround("--approval-url: where devices are approved, https://HOST")
+        raise NoGround("give --approval-url (or APPROVAL_URL): where devices are approved")
     if approval.scheme == "http" and not is_loopback(approval.hostname):
         raise NoGround(f"{approval_url}: the admin token would travel in the clear; use https://")
     tokens = {
@@ -108,7 +108,7 @@ def given(plan: Plan, environ: Mapping[str, str]) -> Ground:
         for name in (GATEWAY_TOKEN, ADMIN_TOKEN)
     }
     if target.is_loopback and is_loopback(approval.hostname):
-        kept = _kept(Path(environ.get("DATA_DIR", "") or DEFAULT_DATA_DIR) / "secrets.env")
+        kept = _kept(secrets_file(environ))
         tokens = {name: value or kept.get(name, "") for name, value in tokens.items()}
     if missing := [name for name, value in tokens.items() if not value]:
         raise NoGround(f"not set in the environment: {', '.join(missing)}")
@@ -121,6 +121,11 @@ def given(plan: Plan, environ: Mapping[str, str]) -> Ground:
         admin_token=tokens[ADMIN_TOKEN],
         watched=(*watched, *(one for one in named(plan.watched) if one.pid not in seen)),
     )
+
+
+def secrets_file(environ: Mapping[str, str]) -> Path:
+    """Return where `make run` keeps its secrets."""
+    return Path(environ.get("DATA_DIR", "") or DEFAULT_DATA_DIR) / "secrets.env"
 
 
 def _kept(path: Path) -> dict[str, str]:

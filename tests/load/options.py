@@ -23,6 +23,8 @@ that may not happen did, 2 it could not be run, 130 interrupted.
 _N = TypeVar("_N", int, float)
 
 REMOTE: Final = Bounds()
+RUNNING: Final = "running"
+"""What `--url` without an address means: what `make run` started here."""
 SOURCES_MOST: Final = 250
 WARM_UP_SECONDS: Final = 1.0
 
@@ -136,9 +138,18 @@ def _common(parser: argparse.ArgumentParser) -> None:
     )
     target = parser.add_argument_group("target")
     target.add_argument(
-        "--url", default="", help="the gateway, ws://… or wss://… (default: start one)"
+        "--url",
+        nargs="?",
+        const=RUNNING,
+        default="",
+        help="the gateway, ws://… or wss://…; without an address: what `make run` started here "
+        "(default: start a stack of its own)",
     )
-    target.add_argument("--approval-url", default="", help="approval, http(s)://… (APPROVAL_URL)")
+    target.add_argument(
+        "--approval-url",
+        default="",
+        help="approval, http(s)://… (APPROVAL_URL, else what `make run` started here)",
+    )
     target.add_argument(
         "--remote", action="store_true", help="yes, put load on a target that is not this machine"
     )

@@ -25,6 +25,8 @@ AT_ONCE: Final = 16
 """Fewer than a gateway allows from one address."""
 TRIES: Final = 5
 TRY_AGAIN_SECONDS: Final = 0.5
+LATE_LOOKS: Final = 5
+LATE_SECONDS: Final = 0.3
 SEED_BYTES: Final = 32
 
 
@@ -53,6 +55,8 @@ class Caller:
             session.give_up("timed out")
         finally:
             self._ends.pop(session, None)
+            if not end.done():
+                session.give_up("broken off")
         return session
 
     def admitted(self, session: Session) -> None:
@@ -80,7 +84,7 @@ async def pair(
 ) -> list[Identity]:
     """Let every device ask, approve it, and fetch its device token. Raises PairingError.
 
-    `done` hears how many are paired. With `shared_token` they keep the gateway's token.
+    The first goes alone: where it cannot be approved, no other has asked. `done` hears how many are paired. With `shared_token` they keep the gateway's token.
     """
     gate = asyncio.Semaphore(AT_ONCE)
     count = 0
@@ -95,20 +99,24 @@ async def pair(
         done(count)
         return Identity(identity.seed, "" if shared_token else token)
 
+    first, *others = identities
+    begun = [await one(first)]
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(identity)) for identity in identities]
+            tasks = [group.create_task(one(identity)) for identity in others]
     except* (PairingError, ApprovalError) as errors:
         raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return [*begun, *(task.result() for task in tasks)]
 
 
 @asynccontextmanager
 async def forgotten(approval: Approval, identities: Sequence[Identity]) -> AsyncIterator[None]:
     """At the end, remove these devices and reject what they wait for."""
     ids = {identity.device_id for identity in identities}
+    broke_off = True
     try:
         yield
+        broke_off = False
     finally:
         gate = asyncio.Semaphore(AT_ONCE)
 
@@ -116,7 +124,11 @@ async def forgotten(approval: Approval, identities: Sequence[Identity]) -> Async
             async with gate:
                 await approval.remove(device_id)
 
-        await approval.reject_all(ids)
+        # What was on its way when a start broke off may arrive a little later.
+        for _ in range(LATE_LOOKS if broke_off else 1):
+            if not await approval.reject_all(ids) or not broke_off:
+                break
+            await asyncio.sleep(LATE_SECONDS)
         await asyncio.gather(*(remove(device_id) for device_id in ids))
 
 

@@ -98,7 +98,7 @@ class TestTargetsThatAreNotThisMachine:
         ["nonsense"],
         ["open", "--rate", "0"],
         ["closed", "--in-flight", "x"],
-        ["closed", "--url", "http://127.0.0.1:1"],
+        ["closed", "--url", "ftp://127.0.0.1:1"],
         ["storm", "--drop", "restart", "--url", "ws://127.0.0.1:1"],
     ],
 )
