@@ -8,7 +8,8 @@
 --   call        {key, answer, ttl ms} or nil: a call id that was seen gets its first answer back
 --   not_after   ms on this server's clock, 0 for never: what comes later is not done
 --   anew        the change log is emptied first and numbers go on above `beyond`: a new history
---   expects     list of {key, version}: what each record must begin with ("" for absent)
+--   expects     list of {key, version}: what each record must begin with ("" for absent); a number
+--               stands for the bytes in that place
 --   limits      list of {key, most, member}: sorted sets that must not grow beyond `most`
 --   writes      list of {command, key, {argument ...}}; a number stands for the bytes in that place;
 --               SET and DEL, which no key's type can make fail, ZADD and ZREM
@@ -53,7 +54,8 @@ for _, expected in ipairs(plan.expects) do
   local value = redis.pcall('GET', key)
   local unreadable = failed(value)
   if unreadable then value = plan.unreadable end
-  if string.sub(value or '', 1, 16) ~= expected[2] then
+  local version = type(expected[2]) == 'number' and ARGV[expected[2]] or expected[2]
+  if string.sub(value or '', 1, 16) ~= version then
     return refused(unreadable and 'unreadable' or 'conflict', key)
   end
 end

@@ -79,7 +79,7 @@ class Plan:
     def __init__(self) -> None:
         self._keys = list(COMMIT_KEYS)
         self._places = {key: place for place, key in enumerate(COMMIT_KEYS, 1)}
-        self._expects: list[tuple[int, str | bytes]] = []
+        self._expects: list[tuple[int, str | int]] = []
         self._limits: list[tuple[int, int, str]] = []
         self._writes: list[tuple[str, int, tuple[str | int, ...]]] = []
         self._changes: list[tuple[str, int, int, bool, _Counted | bool]] = []
@@ -99,7 +99,8 @@ class Plan:
 
     def expect(self, key: str, version: str | bytes) -> None:
         """Demand that a record still has this version; empty: that there is none."""
-        self._expects.append((self._place(key), version))
+        said = self._blob(version) if isinstance(version, bytes) else version
+        self._expects.append((self._place(key), said))
 
     def limit(self, key: str, most: int, member: str) -> None:
         """Demand room in a sorted set, unless the member is in it."""

@@ -47,7 +47,7 @@ class Scripts:
         before = tag
         if self.is_late(plan["not_after"], now_ms):
             return [b"late", number, tag, b"", b""]
-        problem = _problem(data, keys, plan)
+        problem = _problem(data, keys, args, plan)
         if problem:
             return [problem, number, tag, b"", b""]
         paired, paired_before = len(data.sorted.get(keys[4], {})), data.texts.get(keys[5])
@@ -244,10 +244,13 @@ def _counts(data: Database, keys: Sequence[str], counted: Sequence[Any], now_ms:
     return bool(count <= most)
 
 
-def _problem(data: Database, keys: Sequence[str], plan: dict[str, Any]) -> bytes:
+def _problem(
+    data: Database, keys: Sequence[str], args: Sequence[Word], plan: dict[str, Any]
+) -> bytes:
     """Say what a plan expects and does not find, or nothing."""
     for place, version in plan["expects"]:
-        if data.texts.get(keys[place - 1], b"")[:16] != version.encode():
+        expected = to_bytes(args[version - 1] if isinstance(version, int) else version)
+        if data.texts.get(keys[place - 1], b"")[:16] != expected:
             return b"conflict"
     for place, most, member in plan["limits"]:
         members = data.sorted.get(keys[place - 1], {})

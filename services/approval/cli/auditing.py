@@ -48,7 +48,12 @@ async def audit(desk: Desk, *, after: int | None, device_id: str | None, limit: 
 async def _read(
     approval: ApprovalClient, after: int | None, begins: str, limit: int
 ) -> objects.AuditPage:
-    """Read page after page; keep the first entries after a number, else the last of all."""
+    """Read page after page; keep the first entries after a number, else the last of all.
+
+    Where nothing is to be left out, the service itself gives the last ones.
+    """
+    if not begins:
+        return await approval.audit(after, limit)
     place = after or 0
     kept: deque[AuditEntry] = deque(maxlen=limit)
     while True:

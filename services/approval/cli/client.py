@@ -94,7 +94,11 @@ class ApprovalClient:
 
     async def devices(self) -> list[objects.PairedDevice]:
         """Return the paired devices."""
-        return (await self._call("GET", "/v1/devices", objects.PairedDevices)).devices
+        return (await self.listed_devices()).devices
+
+    async def listed_devices(self) -> objects.PairedDevices:
+        """Return the paired devices, and those whose records cannot be read."""
+        return await self._call("GET", "/v1/devices", objects.PairedDevices)
 
     async def device(self, device_id: str) -> objects.PairedDevice | None:
         """Return a paired device; None where there is none of this id."""
@@ -144,9 +148,9 @@ class ApprovalClient:
         found = await self._call("GET", "/v1/refusals", objects.RecentRefusals, query=query)
         return found.refusals
 
-    async def audit(self, after: int, limit: int) -> objects.AuditPage:
-        """Return a page of the audit log, oldest first."""
-        query = {"after": str(after), "limit": str(limit)}
+    async def audit(self, after: int | None, limit: int) -> objects.AuditPage:
+        """Return the first entries after a number, else the newest; both oldest first."""
+        query = {**({} if after is None else {"after": str(after)}), "limit": str(limit)}
         return await self._call("GET", "/v1/audit", objects.AuditPage, query=query)
 
     async def backup(self) -> AsyncIterator[bytes]:

@@ -11,7 +11,7 @@ import msgspec
 from services.approval.cli import showing
 from services.approval.cli.approving import approve, reject
 from services.approval.cli.desk import Desk, at_desk
-from services.approval.cli.finding import device_named, role_of
+from services.approval.cli.finding import device_named, is_meant, role_of
 from services.approval.cli.typed import Command, Group, typed
 from services.approval.cli.watching import watch
 from services.approval.cli.why import why
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 _ROLES = click.Choice(["operator", "node"])
 
 
-class Listed(msgspec.Struct, frozen=True):
-    """Everything that waits, newest first, and everything that is paired."""
+class Listed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything that waits, newest first, everything that is paired, and what cannot be read."""
 
     pending: list[objects.WaitingRequest]
     devices: list[objects.PairedDevice]
+    unreadable: list[objects.UnreadableDevice] = []
 
 
 @click.group(cls=Group)
@@ -42,7 +43,8 @@ def devices() -> None:
 async def list_devices(desk: Desk) -> None:
     """Show who waits and who is paired."""
     async with desk.approval() as approval:
-        listed = Listed(await approval.pending(), await approval.devices())
+        pending, found = await approval.pending(), await approval.listed_devices()
+    listed = Listed(pending, found.devices, found.unreadable)
     output, now_ms = desk.output, time.time_ns() // 1_000_000
     if output.as_json:
         output.document(listed)
@@ -66,6 +68,16 @@ async def list_devices(desk: Desk) -> None:
         )
     else:
         output.line("No device is paired.")
+    if listed.unreadable:
+        output.line()
+        output.table(
+            f"Cannot be read ({len(listed.unreadable)})",
+            ("device", "what to do"),
+            [
+                [safe(one.device_id), typed(f"devices remove {one.device_id[:16]}")]
+                for one in listed.unreadable
+            ],
+        )
 
 
 @click.command(
@@ -89,11 +101,19 @@ async def rename(desk: Desk, *, device_id: str, label: str) -> None:
 async def remove(desk: Desk, *, device_id: str, yes: bool) -> None:
     """Forget a paired device and close its connections, at every replica."""
     async with desk.approval() as approval:
-        device = device_named(device_id, await approval.devices())
-        how = typed(f"devices remove {device.device_id} --yes")
-        desk.confirm(f"Remove {_called(device)}?", yes=yes, how=how)
-        removed = await approval.remove(device.device_id)
-    _tell(desk, removed, f"Removed {_called(device)}. It has to be approved again to come in.")
+        found = await approval.listed_devices()
+        broken = [one for one in found.unreadable if is_meant(device_id.lower(), one.device_id)]
+        if len(broken) == 1:
+            full_id = broken[0].device_id
+            called = f"{safe(full_id[:16])}, whose record cannot be read"
+        else:
+            device = device_named(device_id, found.devices)
+            full_id, called = device.device_id, _called(device)
+        desk.confirm(
+            f"Remove {called}?", yes=yes, how=typed(f"devices remove {safe(full_id)} --yes")
+        )
+        removed = await approval.remove(full_id)
+    _tell(desk, removed, f"Removed {called}. It has to be approved again to come in.")
 
 
 @click.command(

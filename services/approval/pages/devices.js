@@ -22,7 +22,10 @@ export class Devices {
       size: PAGE_SIZE, searchFrom: SEARCH_FROM, heading: "devices-heading", changed: () => this.#turned(),
     });
     this.list = new KeyedList(
-      byId("devices"), (one) => one.deviceId, (one) => this.#card(one), byId("devices-heading"),
+      byId("devices"),
+      (one) => `${one.deviceId}${one.unreadable ? " unreadable" : ""}`,
+      (one) => (one.unreadable ? this.#unreadable(one) : this.#card(one)),
+      byId("devices-heading"),
     );
   }
 
@@ -43,15 +46,19 @@ export class Devices {
     );
   }
 
-  /** Show a part of the list; `known` are all devices that were read with it, by id. */
+  /**
+   * Show a part of the list; `known` are all devices that were read with it, by id. Those whose
+   * records cannot be read come first; they can only be removed.
+   */
   show(part, known) {
     const listed = new Set(part.devices.map((one) => one.deviceId));
     const kept = this.watched(listed).filter((id) => known.has(id) && this.list.has(id));
-    this.#devices = [...part.devices, ...kept.map((id) => known.get(id))];
+    const unreadable = (part.unreadable ?? []).map((one) => ({ ...one, unreadable: true }));
+    this.#devices = [...unreadable, ...part.devices, ...kept.map((id) => known.get(id))];
     const about = dialog.openSubject();
     if (DEVICE_ID.test(about) && !known.has(about)) dialog.voidIf(about, "This device is not paired any more.");
     if (!this.searching) say(byId("devices-count"), part.total ? String(part.total) : "");
-    byId("no-devices").hidden = this.searching || part.devices.length > 0 || !this.listing.first;
+    byId("no-devices").hidden = this.searching || this.#devices.length > 0 || !this.listing.first;
     this.listing.show(part.devices.length, part);
     this.tick();
   }
@@ -69,6 +76,32 @@ export class Devices {
   #turned() {
     for (const node of this.list.container.querySelectorAll("details[open]")) node.open = false;
     return this.changed();
+  }
+
+  #unreadable(device) {
+    const id = shortId(device.deviceId);
+    const remove = () => dialog.ask({
+      heading: `Remove ${id}?`,
+      said: [
+        "What is kept of this device cannot be read, so it can be neither admitted nor refused.",
+        "Once removed, it can ask for approval like a new one.",
+      ],
+      yes: "Remove",
+      danger: true,
+      onYes: () => this.#do(api.remove(device.deviceId)),
+    });
+    const node = el(
+      "li",
+      { class: "card device", "data-device": device.deviceId },
+      el("div", { class: "title" }, el("h3", {}, el("code", { title: device.deviceId }, id))),
+      el("p", { class: "where" }, "Its record cannot be read: it is told to come back later."),
+      el(
+        "div",
+        { class: "actions" },
+        el("button", { type: "button", class: "small danger", "aria-label": `Remove: ${id}`, on: { click: remove } }, "Remove"),
+      ),
+    );
+    return { node, show: () => {} };
   }
 
   #card(first) {

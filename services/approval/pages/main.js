@@ -45,7 +45,7 @@ class Live {
     const { signal } = this.#ended;
     follow({
       signal,
-      onBegin: (id) => this.#begin(id),
+      onBegin: () => this.#begin(),
       onEvent: (event) => this.#hear(event),
       onBreak: (error) => this.#broke(error),
     });
@@ -57,11 +57,11 @@ class Live {
     this.#ended.abort();
   }
 
-  async #begin(id) {
+  async #begin() {
     this.#streaming = true;
     this.read();
     try {
-      const { entries } = await api.get(`/v1/audit?after=${Math.max(0, id - AUDIT_SHOWN)}&limit=${AUDIT_SHOWN}`);
+      const { entries } = await api.get(`/v1/audit?limit=${AUDIT_SHOWN}`);
       this.audit.begin(entries);
     } catch (error) {
       this.#failed(error);
@@ -70,7 +70,7 @@ class Live {
 
   #hear(event) {
     if (event.name === "reset") {
-      this.#begin(event.id);
+      this.#begin();
       return;
     }
     const entry = JSON.parse(event.data);

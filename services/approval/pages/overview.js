@@ -78,6 +78,9 @@ const DONE = {
   "restore-begun": "began to be restored from a backup",
   restored: "were restored from a backup",
   "lockout-lifted": "was lifted",
+  "history-lost": "were judged again, since Redis had lost the newest change",
+  "left-out": "did more than is listed one by one",
+  unreadable: "did something that cannot be read any more",
 };
 
 export class Audit {
@@ -123,7 +126,11 @@ export class Audit {
       ? el("code", { title: entry.deviceId }, shortId(entry.deviceId))
       : entry.credential
         ? "A lock-out"
-        : "All devices";
+        : entry.address
+          ? "Devices"
+          : entry.action === "unreadable"
+            ? "Somebody"
+            : "All devices";
     const called = el("span", { class: "called" });
     const detail = [
       entry.label && quoted(entry.label),

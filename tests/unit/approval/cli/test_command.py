@@ -195,14 +195,40 @@ class TestPrinting:
             {"action": "requested", "deviceId": DEVICE_ID, "actor": "device", "atMs": 1, "id": n}
             for n in range(1, 31)
         ]
-        api.say("GET", "/v1/audit?after=0&limit=1000", {"entries": entries, "next": 30})
-        result = run(api, "audit", "--limit", "3", "--json")
-        assert [one["id"] for one in json.loads(result.stdout)["entries"]] == [28, 29, 30]
+        last, first = (
+            {"entries": part, "next": part[-1]["id"]} for part in (entries[-3:], entries[:3])
+        )
+        api.say("GET", "/v1/audit?limit=3", last)
+        api.say("GET", "/v1/audit?after=0&limit=3", first)
+        api.say("GET", "/v1/audit?limit=20", {"entries": entries[-20:], "next": 30})
+        assert json.loads(run(api, "audit", "--limit", "3", "--json").stdout) == last
         result = run(api, "audit", "--limit", "3", "--after", "0", "--json")
-        document = json.loads(result.stdout)
-        assert [one["id"] for one in document["entries"]] == [1, 2, 3]
-        assert document["next"] == 3
+        assert json.loads(result.stdout) == first
         assert len(run(api, "audit").stdout.splitlines()) == 20
+
+    def test_of_one_device_the_last_entries_are_looked_for_in_the_whole_log(self, api: Api) -> None:
+        entries = [
+            {"action": "requested", "deviceId": one * 64, "actor": "device", "atMs": 1, "id": n}
+            for n, one in enumerate("abab", 1)
+        ]
+        api.say("GET", "/v1/audit?after=0&limit=1000", {"entries": entries, "next": 4})
+        result = run(api, "audit", "--limit", "1", "--device", "aaaa", "--json")
+        assert [one["id"] for one in json.loads(result.stdout)["entries"]] == [3]
+
+    def test_devices_whose_records_cannot_be_read_are_shown_and_can_be_removed(
+        self, api: Api
+    ) -> None:
+        api.say("GET", "/v1/requests", {"pending": []})
+        api.say("GET", "/v1/devices", {"devices": [], "unreadable": [{"deviceId": DEVICE_ID}]})
+        api.say("DELETE", f"/v1/devices/{DEVICE_ID}", {"deviceId": DEVICE_ID})
+        listed = run(api, "devices", "list").stdout
+        assert "Cannot be read (1)" in listed
+        assert DEVICE_ID in listed
+        document = json.loads(run(api, "devices", "list", "--json").stdout)
+        assert document["unreadable"] == [{"deviceId": DEVICE_ID}]
+        removed = run(api, "devices", "remove", DEVICE_ID[:12], "--yes")
+        assert removed.exit_code == 0
+        assert "whose record cannot be read" in removed.stdout
 
 
 class TestLines:
@@ -217,7 +243,7 @@ class TestLines:
             {**about, "action": "requested", "actor": actor, "id": 1, "scopes": scopes}
             for actor in by
         ]
-        api.say("GET", "/v1/audit?after=0&limit=1000", {"entries": entries, "next": 3})
+        api.say("GET", "/v1/audit?limit=20", {"entries": entries, "next": 3})
         return run(api, "audit").stdout.splitlines()
 
     def test_an_entry_is_one_line(self, lines: list[str]) -> None:
