@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import * as dialog from "./dialog.js";
 import { KeyedList, byId, el, name, printable, say } from "./dom.js";
 import { Listing } from "./listing.js";
+import { refusedOf, wasJustRefused } from "./refusals.js";
 import { exactly, rightsList } from "./wishes.js";
 import { ago, clientWords, clock, deviceName, grouped, platformWords, scopeWords, shortId } from "./words.js";
 
@@ -31,6 +32,11 @@ export class Devices {
 
   get searching() {
     return this.listing.search !== "";
+  }
+
+  /** Whether a device that is shown was refused and may be admitted any moment. */
+  get awaited() {
+    return this.#devices.some(wasJustRefused);
   }
 
   /** What to read. */
@@ -108,6 +114,7 @@ export class Devices {
     const title = el("h3");
     const where = el("p", { class: "where" });
     const brief = el("p", { class: "brief" });
+    const refused = refusedOf();
     const rest = el("div", { class: "rest" });
     const summary = el("summary", {}, "Details and actions");
     const node = el(
@@ -116,13 +123,15 @@ export class Devices {
       el("div", { class: "title" }, title),
       where,
       brief,
+      ...refused.nodes,
       el("details", {}, summary, rest),
     );
     let shown = "";
     const show = (device) => {
       node.classList.toggle("online", device.connected);
       say(where, whereWords(device) + (this.#asOf && `, as of ${this.#asOf}`));
-      const { lastSeenAtMs, replicas, connected, lastSeenReason, ...lasting } = device;
+      refused.show(device);
+      const { lastSeenAtMs, replicas, connected, lastSeenReason, lastRefusal, lastRefusedClaim, ...lasting } = device;
       const drawn = JSON.stringify(lasting, (key, value) => (key === "lastUsedAtMs" ? undefined : value));
       if (drawn === shown) return;
       shown = drawn;

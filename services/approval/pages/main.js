@@ -7,6 +7,7 @@ import { byId, say } from "./dom.js";
 import { follow } from "./events.js";
 import { Lockouts } from "./lockouts.js";
 import { Audit, Replicas } from "./overview.js";
+import { Refusals } from "./refusals.js";
 import { Requests } from "./requests.js";
 import { clock } from "./words.js";
 
@@ -17,6 +18,8 @@ const HIDDEN_POLL_MS = 10000;
 const REREAD_MS = 5000;
 /** Lists are read this far apart at least, however much happens. */
 const READS_APART_MS = 300;
+/** A flood of refused clients makes it read this far apart at least. */
+const REFUSALS_APART_MS = 2000;
 const AUDIT_SHOWN = 50;
 /** So many devices can be read by their ids at once. */
 const NAMED_LIMIT = 50;
@@ -27,6 +30,7 @@ class Live {
   #reading = null;
   #again = false;
   #presence = "";
+  #refused = 0;
   #readAt = 0;
   #toldAt = null;
   #streaming = true;
@@ -36,6 +40,7 @@ class Live {
     const changed = (error) => this.#changed(error);
     this.requests = new Requests({ announce, changed });
     this.devices = new Devices({ changed });
+    this.refusals = new Refusals();
     this.replicas = new Replicas();
     this.lockouts = new Lockouts({ announce });
     this.audit = new Audit();
@@ -107,18 +112,21 @@ class Live {
       if (this.#ended.signal.aborted) return;
       this.replicas.show(found);
       const presence = JSON.stringify([found.presenceVersion, found.gateways.map((one) => one.bootId).sort()]);
-      const aging = this.requests.waits || this.requests.awaited || !this.#streaming;
+      const aging = this.requests.waits || this.requests.awaited || this.devices.awaited || !this.#streaming;
       const aged = aging && Date.now() - this.#readAt > REREAD_MS;
       // A search goes through all devices: somebody's coming and going can wait a little.
       const moved = presence !== this.#presence && (!this.devices.searching || Date.now() - this.#readAt > REREAD_MS);
-      if (moved || aged || this.#toldAt !== null) {
+      const refused = found.refusalsVersion !== this.#refused && Date.now() - this.#readAt > REFUSALS_APART_MS;
+      if (moved || aged || refused || this.#toldAt !== null) {
         await this.read();
         this.#presence = presence;
+        this.#refused = found.refusalsVersion;
       }
       await this.lockouts.look();
       this.#well();
       this.requests.tick();
       this.devices.tick();
+      this.refusals.tick();
     } catch (error) {
       this.#failed(error);
     }
@@ -149,8 +157,13 @@ class Live {
   async #readOnce() {
     const begunAt = performance.now();
     const wanted = this.requests.wanted();
-    const [waiting, paired] = await Promise.all([api.get(wanted.path), api.get(this.devices.path())]);
+    const [waiting, paired, refused] = await Promise.all([
+      api.get(wanted.path),
+      api.get(this.devices.path()),
+      this.refusals.read(),
+    ]);
     if (this.#ended.signal.aborted) return;
+    this.refusals.show(refused);
     this.requests.take(waiting, wanted);
     const devices = new Map(paired.devices.map((one) => [one.deviceId, one]));
     const watched = [...this.requests.watched, ...this.devices.watched(devices)];
@@ -227,7 +240,7 @@ function showPage(session) {
   byId("gateway-known").hidden = !url;
   byId("gateway-unknown").hidden = Boolean(url);
   say(byId("gateway-url"), url ?? "");
-  for (const id of ["waiting", "crowds", "devices", "gateways", "approvals", "audit", "lockouts"]) {
+  for (const id of ["waiting", "crowds", "devices", "refusals", "gateways", "approvals", "audit", "lockouts"]) {
     byId(id).replaceChildren();
   }
   live?.end();

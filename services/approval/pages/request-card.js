@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { el, name, printable, say } from "./dom.js";
+import { refusedOf } from "./refusals.js";
 import { exactly, rightsList } from "./wishes.js";
 import { ago, changesFor, clientWords, deviceName, grouped, platformWords, shortId } from "./words.js";
 
@@ -18,6 +19,7 @@ export function requestCard(request, on) {
   const changes = el("ul", { class: "changes" });
   const problem = el("p", { class: "problem", role: "alert" });
   const outcome = el("p", { class: "outcome", tabindex: "-1" });
+  const refused = refusedOf();
   const button = (text, kind, click) =>
     el("button", { type: "button", class: kind || null, "aria-label": `${text} ${called}`, on: { click } }, text);
   const approve = button("Approve", "primary", (event) => press(event, on.approve));
@@ -74,6 +76,7 @@ export function requestCard(request, on) {
     ),
     problem,
     el("div", { class: "actions" }, approve, reject),
+    ...refused.nodes,
   );
   const ended = el("div", { class: "ended", hidden: true }, outcome, el("div", { class: "actions" }, dismiss));
   const node = el(
@@ -98,6 +101,7 @@ export function requestCard(request, on) {
       paired.hidden = !device || told !== null;
       say(times, `First asked ${ago(one.ts, api.now())}, last ${ago(one.lastAskedAtMs, api.now())}.`);
       times.hidden = told !== null;
+      refused.show(one);
       if (told === null) showChanges(changes, changesFor(one, device));
       else say(outcome, told);
     },

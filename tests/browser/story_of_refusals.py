@@ -1,0 +1,127 @@
+"""A device cannot connect: the page says why, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from playwright.async_api import expect
+
+from shared.device.client import DeviceClient
+from shared.device.handshake import Challenge
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI
+from tests.browser.screens import DESKTOP, screen
+from tests.e2e.people import Operator, Visitor, pair
+from tests.support.attempts import altered, connect, encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.async_api import Browser
+
+    from tests.support.service import ServiceProcess
+    from tests.support.stack import Stack
+
+MARKUP = "<img src=x onerror=alert(1)>\u202e Kitchen"
+SMALL = {"width": 390, "height": 844}
+
+
+async def turned_away(gateway: ServiceProcess, frame: Callable[[Challenge], object]) -> None:
+    async with DeviceClient(gateway.ws_url, None) as client:
+        challenge = await client.challenge()
+        assert isinstance(challenge, Challenge)
+        await client.send_text(encoded(frame(challenge)).decode())
+        await client.closed(within=10)
+
+
+async def rotated(house: Stack, device_id: str) -> None:
+    async with Operator(house, house.approvals[0]) as operator:
+        (await operator.rotate(device_id)).ok()
+
+
+async def test_the_card_of_a_device_says_why_and_what_to_do(browser: Browser, house: Stack) -> None:
+    gateway = house.gateways[1]
+    visitor = await pair(house, replace(CLI, display_name=MARKUP))
+    await rotated(house, visitor.device_id)
+    async with screen(browser, house) as one:
+        await one.come_in()
+        card = one.device(visitor.device_id)
+        await expect(card).to_be_visible()
+        await expect(card.locator(".refused")).to_have_count(2)
+        await expect(card.locator(".refused:visible")).to_have_count(0)
+
+        for _ in range(2):
+            await visitor.refused(gateway, with_gateway_token=False)
+        own = card.locator(".refused:not(.claim)")
+        for text in (
+            "Last refused",
+            "its device token is not valid",
+            "2 times since",
+            "from this machine, at gateway",
+            gateway.boot_id[:8],
+            "What to do: The token was rotated or revoked",
+        ):
+            await one.sees(own, text)
+        await expect(own.locator("code", has_text="OPENCLAW_GATEWAY_TOKEN")).to_be_visible()
+
+        def claim(challenge: Challenge) -> object:
+            made = connect(key=DeviceKey.generate(), challenge=challenge)
+            return altered(made, lambda params: params["device"].update(id=visitor.device_id))
+
+        await turned_away(gateway, claim)
+        claimed = card.locator(".refused.claim")
+        await one.sees(claimed, "A client that claims to be this device, without proof, was turned")
+        await one.sees(claimed, "the device id does not belong to its key")
+        await one.sees(claimed, "What to do, if it is yours")
+        await one.sees(own, "its device token is not valid")
+
+        await visitor.visits(house.gateways[0])
+        await one.sees(own, "before it was last admitted: its device token is not valid")
+        await expect(own.get_by_text("What to do")).to_have_count(0)
+
+
+async def test_the_card_of_a_request(browser: Browser, house: Stack) -> None:
+    visitor = Visitor(house, replace(CLI, display_name="Hall computer"))
+    async with screen(browser, house) as one:
+        await one.come_in()
+        card = one.request(await visitor.waits(house.gateways[0]))
+        own = card.locator(".refused:not(.claim)")
+        await one.sees(own, "it waits for approval")
+        await expect(own.get_by_text("What to do")).to_have_count(0)
+        await turned_away(
+            house.gateways[0],
+            lambda challenge: connect(
+                visitor.profile, key=visitor.key, token=None, challenge=challenge
+            ),
+        )
+        await one.sees(own, "it brings no token at all")
+        await one.sees(own, "What to do: Give it the gateways' OPENCLAW_GATEWAY_TOKEN")
+        await card.get_by_role("button", name="Reject").click()
+        await expect(own).to_be_hidden()
+
+
+async def test_clients_without_a_card(browser: Browser, house: Stack) -> None:
+    stranger = DeviceKey.generate()
+    profile = replace(CLI, display_name=MARKUP)
+    for sent in ({"key": None, "token": "wrong"}, {"key": stranger, "token": None}):
+        given: dict[str, Any] = sent
+
+        def frame(challenge: Challenge, given: dict[str, Any] = given) -> object:
+            return connect(profile, challenge=challenge, **given)
+
+        await turned_away(house.gateways[0], frame)
+    for viewport in (DESKTOP, SMALL):
+        async with screen(browser, house, viewport=viewport) as one:
+            await one.come_in()
+            rows = one.page.locator("#refusals li")
+            without = rows.filter(has_text="No device").filter(has_text="a wrong gateway token")
+            await one.sees(without, "It brings a wrong gateway token.")
+            await one.sees(without, "Command line")
+            await one.sees(without, "What to do: Give it the first value")
+            unpaired = rows.filter(has_text=f"Device {stranger.device_id[:8]}")
+            await one.sees(unpaired, "It brings no token at all.")
+            await one.sees(unpaired, "<img src=x onerror=alert(1)>\\u202e Kitchen")
+            assert await one.page.locator("#refusals img").count() == 0
+            width = "document.documentElement.scrollWidth <= innerWidth"
+            assert await one.page.evaluate(width)
