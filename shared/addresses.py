@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from shared.forwarding import forwarded_from_the_right, from_the_right, host_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from shared.settings import Network
 
@@ -63,12 +65,14 @@ class ClientAddress(msgspec.Struct, frozen=True, gc=False):
     """Where a client comes from.
 
     `direct_loopback`: this machine, with no proxy between. `untrusted_proxy`: a forwarding header
-    came from a peer outside TRUSTED_PROXIES and was ignored.
+    came from a peer outside TRUSTED_PROXIES and was ignored. `unreadable`: the header of a trusted
+    proxy that names no address, so that the proxy itself stands for its client.
     """
 
     address: Address
     direct_loopback: bool
     untrusted_proxy: bool
+    unreadable: str = ""
 
 
 @lru_cache(_REMEMBERED_ADDRESSES)
@@ -114,7 +118,8 @@ def client_address(peer: str, headers: Headers, trusted: tuple[Network, ...]) ->
     """Say where a client comes from, given the TCP peer and the request's headers.
 
     From a trusted peer, one sound X-Real-IP counts, else the last address of X-Forwarded-For that
-    is not itself trusted. From anybody else, headers count for nothing but ending loopback trust.
+    is not itself trusted; Forwarded, by the same rule, where neither of them was sent. From anybody
+    else, headers count for nothing but ending loopback trust.
     """
     address = parse_address(peer) or _UNKNOWN
     if not any(map(headers.__contains__, FORWARDING_HEADERS)):
@@ -122,17 +127,64 @@ def client_address(peer: str, headers: Headers, trusted: tuple[Network, ...]) ->
         return ClientAddress(address, direct, untrusted_proxy=False)
     if address is _UNKNOWN or not is_trusted(address.text, trusted):
         return ClientAddress(address, direct_loopback=False, untrusted_proxy=True)
-    real = headers.getall("X-Real-IP", [])
-    if len(real) == 1 and (found := parse_address(real[0])):
-        return ClientAddress(found, direct_loopback=False, untrusted_proxy=False)
-    hops = ",".join(headers.getall("X-Forwarded-For", [])).split(",")
-    for hop in reversed(hops):
-        found = parse_address(hop)
-        if found is None:
-            break
-        if not is_trusted(found.text, trusted):
-            return ClientAddress(found, direct_loopback=False, untrusted_proxy=False)
-    return ClientAddress(address, direct_loopback=False, untrusted_proxy=False)
+    named, unreadable = _named_client(headers, trusted)
+    return ClientAddress(
+        named or address, direct_loopback=False, untrusted_proxy=False, unreadable=unreadable
+    )
+
+
+def over_https(peer: str, headers: Headers, trusted: tuple[Network, ...]) -> bool:
+    """Say whether a trusted proxy tells that its client came over https.
+
+    X-Forwarded-Proto says so, or `proto` of Forwarded where that is the only header.
+    """
+    address = parse_address(peer)
+    if address is None or not is_trusted(address.text, trusted):
+        return False
+    said = headers.getall("X-Forwarded-Proto", [])
+    if said or _sent(headers, "X-Real-IP") or _sent(headers, "X-Forwarded-For"):
+        return said == ["https"]
+    for element in forwarded_from_the_right(_sent(headers, "Forwarded")):
+        hop = _for(element)
+        if hop is None or not is_trusted(hop.text, trusted):
+            return element is not None and element.get("proto", "").lower() == "https"
+    return False
+
+
+def _named_client(headers: Headers, trusted: tuple[Network, ...]) -> tuple[Address | None, str]:
+    """Return the client that a trusted proxy names; else None, and which header can't be read.
+
+    What stands left of the last address that is not trusted may be the client's own words: it is
+    never read. Nor is Forwarded beside the other two, which proxies that set those pass through.
+    """
+    real = _sent(headers, "X-Real-IP")
+    if len(real) == 1 and (found := _hop(real[0])):
+        return found, ""
+    lines = _sent(headers, "X-Forwarded-For")
+    if real or lines:
+        name, hops = "X-Forwarded-For", map(_hop, from_the_right(lines))
+    else:
+        name, hops = "Forwarded", map(_for, forwarded_from_the_right(_sent(headers, "Forwarded")))
+    for hop in hops:
+        if hop is None:
+            return None, name
+        if not is_trusted(hop.text, trusted):
+            return hop, ""
+    return None, "X-Real-IP" if real else ""
+
+
+def _sent(headers: Headers, name: str) -> list[str]:
+    """Return the values of a header that say anything."""
+    return [value for value in headers.getall(name, []) if value.strip(" \t,")]
+
+
+def _for(element: Mapping[str, str] | None) -> Address | None:
+    return None if element is None else _hop(element.get("for", ""))
+
+
+def _hop(node: str) -> Address | None:
+    host = host_of(node)
+    return parse_address(host) if host else None
 
 
 @lru_cache(_REMEMBERED_NAMES)

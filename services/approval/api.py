@@ -22,7 +22,6 @@ from services.approval.page_views import page_files, page_view
 from services.approval.problems import IDS, Ids, problems
 from services.approval.public import METRICS, PAGES
 from services.approval.session_views import SessionViews
-from shared.addresses import client_address
 from shared.serving.strict_http import SERVER_NAME
 from shared.settings import path_of
 
@@ -118,7 +117,7 @@ def add_routes(
 
     app.on_shutdown.append(end_streams)
     names = {page.path: page.id for page in pages} | {file.path: "page" for file in files}
-    observing = _observing(metrics, settings, names, declared)
+    observing = _observing(metrics, door, names, declared)
     app.middlewares.extend((observing, problems, _authenticating(door, frozenset(names), declared)))
 
 
@@ -166,11 +165,10 @@ async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
 
 
 def _observing(
-    metrics: Metrics, settings: Settings, pages: Mapping[str, str], declared: Mapping[str, str]
+    metrics: Metrics, door: Door, pages: Mapping[str, str], declared: Mapping[str, str]
 ) -> Middleware:
     """Count and time every call, and log those that change something."""
     log = structlog.get_logger("approval")
-    trusted = settings.common.trusted_proxies
     by_route = {(operation.method, operation.path): operation for operation in OPERATIONS}
 
     @web.middleware
@@ -191,7 +189,7 @@ def _observing(
                 log_events.CALL.name,
                 operation=operation.id,
                 status=response.status,
-                address=client_address(request.remote or "", request.headers, trusted).address.text,
+                address=door.where(request).address.text,
                 milliseconds=round(took * 1000, 1),
                 **{key: value for key, value in msgspec.structs.asdict(ids).items() if value},
             )

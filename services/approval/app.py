@@ -42,6 +42,7 @@ from shared.redis.opening import open_connections
 from shared.redis.reads import Reads
 from shared.redis.renewal import Renewal
 from shared.secret_digests import SecretDigests
+from shared.serving.clients import Clients
 from shared.serving.plain import notice_asked
 
 if TYPE_CHECKING:
@@ -143,6 +144,9 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         store, ledger, metrics, ttl_ms=settings.pending_ttl_ms, ready=lambda: announcer.fresh
     )
 
+    clients = Clients(
+        common.trusted_proxies, service="approval", on_unreadable=metrics.unreadable_proxies.inc
+    )
     ops = OpsViews(
         readiness=Readiness(
             boot_id,
@@ -150,6 +154,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
                 "store": announcer.health,
                 "records": integrity.health,
                 "bus": lambda: Health(*bus.status()),
+                "proxies": clients.health,
             },
         ),
         registry=metrics.registry,
@@ -187,7 +192,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         settings=settings,
         ops=ops,
         metrics=metrics,
-        door=Door(store, settings),
+        door=Door(store, settings, clients),
     )
     for advice in settings.warnings:
         log.warning(log_events.SETTING.name, advice=advice)

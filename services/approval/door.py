@@ -14,21 +14,23 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
+from aiohttp import web
+
 from services.approval import sessions
 from services.approval.lockouts import ADMIN_TOKEN
 from services.approval.problems import CROSS_SITE, LOCKED_OUT, UNAUTHORIZED, Refused
 from services.approval.same_origin import foreign
-from shared.addresses import client_address, is_trusted, parse_address
+from shared.addresses import ClientAddress, over_https
 from shared.secret_digests import SecretDigests
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from services.approval.sessions import Session
     from services.approval.settings import Settings
     from services.approval.store import Store
+    from shared.serving.clients import Clients
 
 _SESSION_ID_BYTES: Final = 16
+_WHERE: Final = web.RequestKey("where", ClientAddress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,9 @@ class Opened:
 class Door:
     """Looks at who makes each call."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, clients: Clients) -> None:
         self._store = store
+        self._clients = clients
         self._accepted = settings.admin_tokens
         self._digests = SecretDigests(settings.common.bus_secrets)
         self._trusted_proxies = settings.common.trusted_proxies
@@ -93,11 +96,15 @@ class Door:
         """Say whether the browser came over https, as far as that is known."""
         if self._public_url.startswith("https:"):
             return True
-        peer = parse_address(request.remote or "")
-        said = request.headers.getall("X-Forwarded-Proto", [])
-        return (
-            said == ["https"] and peer is not None and is_trusted(peer.text, self._trusted_proxies)
-        )
+        return over_https(request.remote or "", request.headers, self._trusted_proxies)
+
+    def where(self, request: web.Request) -> ClientAddress:
+        """Say where a request comes from."""
+        found = request.get(_WHERE)
+        if found is None:
+            found = self._clients.address(request.remote or "", request.headers)
+            request[_WHERE] = found
+        return found
 
     def _session(self, request: web.Request) -> Session | None:
         cookie = request.cookies.get(sessions.COOKIE, "")
@@ -105,7 +112,7 @@ class Door:
 
     async def _by_token(self, request: web.Request, token: str) -> str:
         """Return the admin token that was shown, once it is counted as right."""
-        where = client_address(request.remote or "", request.headers, self._trusted_proxies)
+        where = self.where(request)
         right = self._is_right(token)
         locked_ms = await self._noticed(where.address.limit_key, token, right=right)
         if locked_ms:

@@ -54,6 +54,11 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.unreadable_proxies = Counter(
+            "latchkey_approval_unreadable_proxies",
+            "Calls whose trusted proxy named no address: the proxy counts as their client.",
+            registry=self.registry,
+        )
         self.turned_away = Counter(
             "latchkey_approval_turned_away",
             "Sockets told 503, by limit: of an address, of all; and `idle` ones that made room.",

@@ -40,13 +40,6 @@ def readiness_of(
             return Health(ok=True, reason="beats are answered")
         return Health(ok=False, reason="no beat was answered for the length of the lease")
 
-    def proxies() -> Health:
-        untrusted = sorted(sockets.untrusted_proxies)
-        warnings = tuple(
-            f"{peer} sends forwarding headers but is not in TRUSTED_PROXIES" for peer in untrusted
-        )
-        return Health(ok=True, reason="headers count from TRUSTED_PROXIES only", warnings=warnings)
-
     def process() -> Health:
         if connections.draining:
             return Health(ok=False, reason="this replica is leaving")
@@ -59,6 +52,6 @@ def readiness_of(
             "approval": approval,
             "lease": lease,
             "process": process,
-            "proxies": proxies,
+            "proxies": sockets.clients.health,
         },
     )

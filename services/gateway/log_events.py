@@ -16,10 +16,6 @@ CONNECTION: Final = LogEvent(
 DISCONNECTED: Final = LogEvent(
     "connection.closed", "The gateway closed an admitted connection; with code and reason."
 )
-UNTRUSTED_PROXY: Final = LogEvent(
-    "proxy.untrusted",
-    "A peer outside TRUSTED_PROXIES sent forwarding headers; they are ignored. Once a peer.",
-)
 EXHAUSTED: Final = LogEvent(
     "descriptors.exhausted", "No descriptor was left for a new socket; accepting pauses."
 )
@@ -45,7 +41,6 @@ ALL: Final = (
     SETTING,
     CONNECTION,
     DISCONNECTED,
-    UNTRUSTED_PROXY,
     EXHAUSTED,
     CHANGED,
     LEASE_LOST,

@@ -38,6 +38,11 @@ class Metrics:
             ["limit"],
             registry=self.registry,
         )
+        self.unreadable_proxies = Counter(
+            "latchkey_gateway_unreadable_proxies",
+            "Upgrades whose trusted proxy named no address: the proxy counts as their client.",
+            registry=self.registry,
+        )
         self.calls = Counter(
             "latchkey_gateway_calls",
             "Calls of methods that approval answers, by method and outcome.",

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import structlog
 from aiohttp import web
 
-from services.gateway import log_events
 from services.gateway.handshake import Handshake, new_nonce
 from services.gateway.sockets import SocketParser, SocketProtocol
 from services.gateway.upgrading import (
@@ -19,7 +17,7 @@ from services.gateway.upgrading import (
 )
 from services.gateway.verdicts import Peer
 from services.gateway.visit import Visit
-from shared.addresses import client_address
+from shared.serving.clients import Clients
 from shared.serving.plain import PlainProtocol
 
 if TYPE_CHECKING:
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
 
     Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 
-_UNTRUSTED_REMEMBERED: Final = 64
-
 
 class Sockets:
     """Turns upgrades into visits."""
@@ -42,15 +38,10 @@ class Sockets:
         self, host: Host, *, trusted_proxies: tuple[Network, ...], metrics: Metrics
     ) -> None:
         self._host = host
-        self._trusted_proxies = trusted_proxies
         self._metrics = metrics
-        self._log = structlog.get_logger("gateway")
-        self._untrusted: set[str] = set()
-
-    @property
-    def untrusted_proxies(self) -> frozenset[str]:
-        """Peers whose forwarding headers were ignored; TRUSTED_PROXIES would mend it."""
-        return frozenset(self._untrusted)
+        self.clients: Final = Clients(
+            trusted_proxies, service="gateway", on_unreadable=metrics.unreadable_proxies.inc
+        )
 
     def take(
         self, transport: asyncio.Transport, peer: str, request: UpgradeRequest
@@ -59,7 +50,7 @@ class Sockets:
 
         `peer` is the IP address of the other end.
         """
-        where = self._where(peer, request.headers)
+        where = self.clients.address(peer, request.headers)
         if self._host.connections.no_room_for(where.address.limit_key) is not None:
             return None
         if upgrade_problem(request) is not None:
@@ -76,7 +67,7 @@ class Sockets:
             if request.body_exists:
                 answer.force_close()
             return answer
-        where = self._where(request.remote or "", request.headers)
+        where = self.clients.address(request.remote or "", request.headers)
         full = self._host.connections.no_room_for(where.address.limit_key)
         if full is not None:
             self._metrics.turned_away.labels(
@@ -111,19 +102,3 @@ class Sockets:
         visit = Visit(host, connection, handshake, peer)
         visit.greet(switching_protocols(headers))
         return SocketProtocol(transport, visit)
-
-    def _where(self, peer: str, headers: Headers) -> ClientAddress:
-        where = client_address(peer, headers, self._trusted_proxies)
-        if where.untrusted_proxy:
-            self._tell_untrusted(peer)
-        return where
-
-    def _tell_untrusted(self, peer: str) -> None:
-        if peer in self._untrusted or len(self._untrusted) >= _UNTRUSTED_REMEMBERED:
-            return
-        self._untrusted.add(peer)
-        self._log.warning(
-            log_events.UNTRUSTED_PROXY.name,
-            peer=peer,
-            advice="if this is your proxy, add its address to TRUSTED_PROXIES",
-        )

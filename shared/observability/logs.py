@@ -28,7 +28,15 @@ LIBRARY: Final = LogEvent("library", "What a library we use logged, with its log
 MALFORMED_HTTP: Final = LogEvent(
     "http.malformed", "What came was no HTTP, or none that is served. With the kind of error only."
 )
-ALL: Final = (LIBRARY, MALFORMED_HTTP)
+UNTRUSTED_PROXY: Final = LogEvent(
+    "proxy.untrusted",
+    "A peer outside TRUSTED_PROXIES sent forwarding headers; they are ignored. Once a peer.",
+)
+UNREADABLE_PROXY: Final = LogEvent(
+    "proxy.unreadable",
+    "A trusted proxy named its client in a way that gives no address. Once a peer.",
+)
+ALL: Final = (LIBRARY, MALFORMED_HTTP, UNTRUSTED_PROXY, UNREADABLE_PROXY)
 
 _LEVELS: Final = {
     "debug": logging.DEBUG,

@@ -347,6 +347,14 @@ PROXY_UNTRUSTED: Final = Cause(
     "If {peer} is your proxy, set at the gateways and at approval `TRUSTED_PROXIES={peer}`; a range"
     " such as `10.0.0.0/8` holds when its address changes.",
 )
+PROXY_UNREADABLE: Final = Cause(
+    "proxy-unreadable",
+    "all devices show the proxy's address, though it is in `TRUSTED_PROXIES`",
+    "A trusted proxy names its clients, but not by an address, so that all of them count as the"
+    " proxy.",
+    "Let {peer} send the address of its client in `X-Forwarded-For` or `X-Real-IP`; the log event"
+    " `proxy.unreadable` shows what it sends.",
+)
 APPROVAL_UNREACHABLE: Final = Cause(
     "approval-unreachable",
     "`approval does not answer`, exit code 3 of this command",

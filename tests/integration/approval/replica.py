@@ -31,6 +31,7 @@ from shared.messages import Admitted, Answer, Changed, NeedsPairing, decode_answ
 from shared.observability.health import Health, Readiness
 from shared.observability.ops import OpsViews
 from shared.secret_digests import SecretDigests
+from shared.serving.clients import Clients
 from tests.support.clock import FakeClock
 from tests.unit.approval.callers import device_token
 from tests.unit.approval.devices import READ, Device
@@ -131,7 +132,15 @@ class Replica:
             settings=settings,
             ops=ops,
             metrics=self.metrics,
-            door=Door(self.store, settings),
+            door=Door(
+                self.store,
+                settings,
+                Clients(
+                    settings.common.trusted_proxies,
+                    service="approval",
+                    on_unreadable=self.metrics.unreadable_proxies.inc,
+                ),
+            ),
         )
 
     async def answer(self, question: Admission) -> Answer | None:

@@ -52,6 +52,13 @@ class TestTrusted:
                 PROXY,
             ),
             ([("X-Real-IP", "no address")], PROXY),
+            ([("X-Forwarded-For", "203.0.113.6:43462")], "203.0.113.6"),
+            ([("X-Real-IP", "[2001:db8::5]:443")], "2001:db8::5"),
+            ([("X-Forwarded-For", "198.51.100.1, fe80::1%eth0")], "fe80::1"),
+            ([("Forwarded", 'for="[2001:db8::5]:443";proto=https')], "2001:db8::5"),
+            ([("Forwarded", "for=203.0.113.6"), ("Forwarded", "for=127.0.0.9")], "203.0.113.6"),
+            ([("Forwarded", "for=unknown")], PROXY),
+            ([("Forwarded", "for=198.51.100.1"), ("X-Real-IP", "203.0.113.9")], "203.0.113.9"),
             ([], PROXY),
         ],
     )
@@ -101,7 +108,7 @@ class TestUntrusted:
         told = [line for line in lines if line["event"] == "proxy.untrusted"]
         assert [line["peer"] for line in told] == ["127.0.0.5", "127.0.0.6"]
         assert all("TRUSTED_PROXIES" in line["advice"] for line in told)
-        assert house.sockets.untrusted_proxies == {"127.0.0.5", "127.0.0.6"}
+        assert house.sockets.clients.untrusted == {"127.0.0.5", "127.0.0.6"}
 
     async def test_not_everybody_is_remembered(self, house: House) -> None:
         with capture_logs() as lines:
@@ -111,4 +118,39 @@ class TestUntrusted:
                 )
                 raw.hang_up()
         told = [line for line in lines if line["event"] == "proxy.untrusted"]
-        assert len(told) == len(house.sockets.untrusted_proxies) == 64
+        assert len(told) == len(house.sockets.clients.untrusted) == 64
+
+
+class TestUnreadable:
+    async def test_the_proxy_stands_for_its_client_and_is_named_once(self, house: House) -> None:
+        clients = house.sockets.clients
+        with capture_logs() as lines:
+            for _ in range(2):
+                assert await address_of(house, PROXY, ("X-Forwarded-For", "a, unknown")) == PROXY
+            assert clients.unreadable == {PROXY: "X-Forwarded-For"}
+            (warning,) = clients.health().warnings
+            assert warning.startswith(f"{PROXY} ")
+            await address_of(house, PROXY, ("X-Forwarded-For", "203.0.113.6:1"))
+            assert clients.unreadable == {}
+            assert clients.health().warnings == ()
+            await address_of(house, PROXY, ("Forwarded", "for=_hidden"))
+        told = [line for line in lines if line["event"] == "proxy.unreadable"]
+        assert [(line["peer"], line["header"], line["value"]) for line in told] == [
+            (PROXY, "X-Forwarded-For", "a, unknown")
+        ]
+        assert clients.unreadable == {PROXY: "Forwarded"}
+        name = "latchkey_gateway_unreadable_proxies_total"
+        assert house.metrics.registry.get_sample_value(name) == 3
+
+    async def test_a_client_of_another_peer_cannot_make_it_so(self, house: House) -> None:
+        with capture_logs() as lines:
+            await address_of(house, "127.0.0.5", ("X-Forwarded-For", "unknown"))
+        assert house.sockets.clients.unreadable == {}
+        assert [line["event"] for line in lines if "proxy" in line["event"]] == ["proxy.untrusted"]
+
+    async def test_long_headers_are_cut_in_the_log(self, house: House) -> None:
+        with capture_logs() as lines:
+            await address_of(house, PROXY, ("X-Forwarded-For", "x" * 5000 + "end"))
+        (line,) = [line for line in lines if line["event"] == "proxy.unreadable"]
+        assert len(line["value"]) == 100
+        assert line["value"].endswith("xend")

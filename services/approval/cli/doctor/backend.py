@@ -91,17 +91,26 @@ async def read_health(journey: Journey) -> None:
     if not any(ready.dependencies for ready in seen.values()):
         journey.note(f"ready ({counted}); they tell their reasons on OPS_PORT alone")
         return
-    peers = {
-        warning.partition(" ")[0]: None
+    warnings = {
+        warning: None
         for ready in seen.values()
         for dependency in (ready.dependencies or {}).values()
         for warning in dependency.warnings or ()
-        if "TRUSTED_PROXIES" in warning
     }
-    for peer in peers:
-        journey.warn(causes.PROXY_UNTRUSTED, f"{peer} sends forwarding headers", peer=peer)
-    if not peers:
+    if not [warning for warning in warnings if _warn_of_proxy(journey, warning)]:
         journey.ok(f"Redis, approval and beats are there ({counted})")
+
+
+def _warn_of_proxy(journey: Journey, warning: str) -> bool:
+    """Warn of a proxy that is not believed or not understood; say whether this was one."""
+    peer = warning.partition(" ")[0]
+    if "TRUSTED_PROXIES" in warning:
+        journey.warn(causes.PROXY_UNTRUSTED, f"{peer} sends forwarding headers", peer=peer)
+    elif "no address can be read" in warning:
+        journey.warn(causes.PROXY_UNREADABLE, warning, peer=peer)
+    else:
+        return False
+    return True
 
 
 async def _ask_replicas(journey: Journey) -> dict[str, Ready]:
@@ -142,7 +151,8 @@ async def ask_approval(journey: Journey) -> None:
         journey.ok(f"{approval.url} is ready, replica {ready.boot_id[:12]}")
         for dependency in (ready.dependencies or {}).values():
             for warning in dependency.warnings or ():
-                _tell_warning(journey, warning)
+                if not _warn_of_proxy(journey, warning):
+                    _tell_warning(journey, warning)
         if surroundings.admin_token is not None:
             await _ask_as_operator(journey, approval)
 
