@@ -153,6 +153,19 @@ class TestProxies:
             assert causes.PROXY_UNTRUSTED not in {one.cause for one in findings}
         gateway.kill9()
 
+    async def test_that_names_its_clients_unreadably(
+        self, env: dict[str, str], house: Stack
+    ) -> None:
+        gateway = house.add_gateway(TRUSTED_PROXIES="127.0.0.1")
+        async with proxy(gateway.url, Faults(headers={"X-Forwarded-For": "unknown"})) as url:
+            found = await warned_of(url, causes.PROXY_UNREADABLE, env=env)
+            assert "Let 127.0.0.1 send" in found.cure
+        mended = Faults(headers={"X-Forwarded-For": "203.0.113.9:1234"})
+        async with proxy(gateway.url, mended) as url:
+            findings = await findings_of(url, env=env)
+            assert causes.PROXY_UNREADABLE not in {one.cause for one in findings}
+        gateway.kill9()
+
     async def test_that_changes_frames(self, env: dict[str, str], house: Stack) -> None:
         changed = Faults(up=lambda text: text.replace('"linux"', '"darwin"'))
         async with proxy(house.gateways[0].url, changed) as url:

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import aiohttp
 import pytest
 
-from services.approval.cli import causes
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3
 from tests.e2e.people import told
-from tests.e2e.proxy import Faults, proxy
-from tests.e2e.walking import findings_of, warned_of
 from tests.support.metrics import metric
 from tests.support.plain_http import ask
 from tests.support.raw_socket import RawSocket
@@ -129,10 +126,6 @@ class TestGateway:
     async def test_an_unreadable_address_is_the_proxys_and_is_reported(
         self, house: Stack, gateway: ServiceProcess
     ) -> None:
-        env = {
-            "APPROVAL_URL": house.approvals[0].url,
-            "OPENCLAW_GATEWAY_TOKEN": house.gateway_token,
-        }
         for value in ("unknown", "203.0.113.6, _hidden"):
             header = ("X-Forwarded-For", value)
             error = await refusal(gateway, header, house.gateway_token, CLI)
@@ -148,14 +141,8 @@ class TestGateway:
         assert counted is not None
         assert counted >= 2
 
-        faults = Faults(headers={"X-Forwarded-For": "unknown"})
-        async with proxy(gateway.url, faults) as url:
-            found = await warned_of(url, causes.PROXY_UNREADABLE, env=env)
-            assert f"Let {PEER} send" in found.cure
-        mended = Faults(headers={"X-Forwarded-For": "203.0.113.99:1234"})
-        async with proxy(gateway.url, mended) as url:
-            findings = await findings_of(url, env=env)
-            assert causes.PROXY_UNREADABLE not in {one.cause for one in findings}
+        error = await refusal(gateway, FORMS[0].sent(0), house.gateway_token, CLI)
+        assert await address_of(gateway, error) == FORMS[0].named(0)
         assert await proxies(gateway) == []
 
 
