@@ -78,7 +78,6 @@ class Approval:
 def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approval:
     """Put the service together; nothing runs before the application starts."""
     common = settings.common
-    log = structlog.get_logger("approval")
     metrics = Metrics()
     metrics.watch_tasks()
 
@@ -113,7 +112,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         if isinstance(news, Changed):
             metrics.changes.labels(news.kind).inc()
             metrics.head.set(news.change.number)
-            log.info(
+            structlog.get_logger("approval").info(
                 log_events.CHANGED.name,
                 kind=news.kind,
                 device=news.device_id,
@@ -194,9 +193,14 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         metrics=metrics,
         door=Door(store, settings, clients),
     )
-    for advice in settings.warnings:
-        log.warning(log_events.SETTING.name, advice=advice)
+    _advise(settings)
     return Approval(app, ops.ops_app(), metrics, announcer.leave)
+
+
+def _advise(settings: Settings) -> None:
+    """Log which settings work, but could be better."""
+    for advice in settings.warnings:
+        structlog.get_logger("approval").warning(log_events.SETTING.name, advice=advice)
 
 
 def _questions(
