@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from deploy.local.errors import SecretsFileBroken
+from deploy.local.errors import SecretsFileBroken, file_problem
 from deploy.local.places import ROOT, shown
 from deploy.local.secrets_file import load_secrets
 from deploy.local.services import SECRETS
@@ -23,6 +23,9 @@ def main(file: Path = ROOT / ".env") -> int:
         load_secrets(file, {}, SECRETS)
     except SecretsFileBroken as error:
         sys.stderr.write(f"{error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"No secrets are made: {file_problem(error)}.\n")
         return 1
     sys.stdout.write(f"{shown(file)} holds a value for each of {', '.join(SECRETS)}.\n")
     return 0

@@ -167,9 +167,10 @@ class NotReady(RunError):
 def file_problem(error: OSError) -> str:
     """Return which file is unusable and why, as the beginning of a sentence."""
     reason = _FILE_REASONS.get(error.errno or 0)
-    if error.filename is None:
+    name = error.filename2 or error.filename  # of a renamed file, the new name
+    if name is None:
         return error.strerror or str(error)
-    return f"{error.filename} {reason or f'cannot be used ({error.strerror})'}"
+    return f"{name} {reason or f'cannot be used ({error.strerror})'}"
 
 
 def _tail_of(log: Path) -> str:

@@ -29,7 +29,11 @@ def run_file(directory: Path, addresses: Mapping[str, str]) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(HEADER + "".join(f"{name}={value}\n" for name, value in addresses.items()))
         file.flush()
-        draft.replace(path)
+        try:
+            draft.replace(path)
+        except OSError:
+            draft.unlink()
+            raise
         try:
             yield
         finally:

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from deploy.local.errors import RunError, file_problem
 from tests.bench import more
 from tests.bench.house import house
 from tests.bench.measuring import closed, measure, open_loop
 from tests.bench.questions import questions
 from tests.bench.subjects import BARE, VERIFYING, bare, cores, pin
 from tests.bench.table import churn_table, latency_table
-from tests.load.dialling import raise_descriptor_limit
+from tests.load.approval import ApprovalError
+from tests.load.crew import CrewError
+from tests.load.dialling import Unreachable, raise_descriptor_limit
 from tests.load.machine import OtherPrograms, busy_text
-from tests.load.pairing import strangers
+from tests.load.pairing import PairingError, strangers
 from tests.load.plan import REFUSAL_DEVICES, Plan, Scenario
 
 if TYPE_CHECKING:
@@ -38,9 +42,28 @@ ROWS: Final = ("admissions", "refusals", "latency")
 MORE: Final = ("idle", "revoke", "gateways", "questions")
 
 
-def main() -> None:
-    """Measure and print."""
+NOT_RUN: Final = 2
+INTERRUPTED: Final = 130
+_NOT_RUN = (
+    RunError, Unreachable, ApprovalError, PairingError, CrewError, AssertionError, OSError,
+)  # fmt: skip
+
+
+def main() -> int:
+    """Measure and print; return the exit status."""
     given = _arguments()
+    try:
+        _measure(given)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except _NOT_RUN as error:
+        said = file_problem(error) if isinstance(error, OSError) else error
+        print(f"Not measured: {said}", file=sys.stderr)
+        return NOT_RUN
+    return 0
+
+
+def _measure(given: argparse.Namespace) -> None:
     raise_descriptor_limit()
     with ExitStack() as stack:
         bench = Bench(given, stack)
@@ -174,4 +197,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

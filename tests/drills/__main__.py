@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.local.errors import RunError
+from deploy.local.errors import RunError, file_problem
 from tests.drills import exits
 from tests.drills.edge import find_haproxy
 from tests.drills.faults import ALL
@@ -44,12 +44,20 @@ def main() -> int:
     faults = [one for one in ALL if not given.only or any(word in one.name for word in given.only)]
     if not faults:
         parser.error(f"no fault is called like that; there are: {'; '.join(f.name for f in ALL)}")
-    data = Path(tempfile.mkdtemp(prefix="latchkey-drill-"))
+    try:
+        if given.json is not None:
+            given.json.open("a").close()
+        data = Path(tempfile.mkdtemp(prefix="latchkey-drill-"))
+    except OSError as error:
+        print(f"Not drilled: {file_problem(error)}.", file=sys.stderr)
+        return exits.MISSING
     status = exits.VIOLATED
     try:
         status = _run(faults, given.rounds, data, given.json)
     except KeyboardInterrupt:
         return exits.INTERRUPTED
+    except OSError as error:
+        print(f"The drill broke off: {file_problem(error)}.", file=sys.stderr)
     finally:
         if status == exits.HELD:
             shutil.rmtree(data)

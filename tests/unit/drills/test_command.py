@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deploy.local.places import ROOT
+from tests.drills import __main__ as drills
 from tests.drills.exits import MISSING
 from tests.drills.faults import ALL
 from tests.drills.settings import APPROVALS, GATEWAYS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.drills.fault import Fault
 
 
@@ -44,3 +47,16 @@ def test_a_fault_is_done_to_replicas_there_are(fault: Fault) -> None:
 
 def test_what_forgets_everything_comes_last() -> None:
     assert [fault.promise.forgets for fault in ALL].index(True) == len(ALL) - 1
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_drill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a-file"
+    file.write_text("")
+    monkeypatch.setattr(drills, "_found", lambda _name: True)
+    monkeypatch.setattr(sys, "argv", ["make drill", "--json", str(file / "r.json")])
+    assert drills.main() == MISSING
+    assert capsys.readouterr().err == (
+        f"Not drilled: {file / 'r.json'} lies below a file, and a directory is needed there.\n"
+    )
