@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 RUN_FILE: Final = "run.env"
 SECRETS_FILE: Final = Path(".data/secrets.env")
 """Where `make run` keeps its secrets unless DATA_DIR names another directory."""
+INSTALLATION: Final = Path(__file__).resolve().parents[1]
 _PORTS: Final = {"ws": 80, "wss": 443, "http": 80, "https": 443}
 _SAME: Final = {"ws": "http", "wss": "https"}
 
@@ -41,9 +42,12 @@ class Running:
 
 
 def default_secrets_file(environ: Mapping[str, str]) -> Path:
-    """Return where the secrets of a run are expected."""
+    """Return where the secrets of a run are expected: here, else in this installation."""
     data = environ.get("DATA_DIR", "").strip()
-    return Path(data) / SECRETS_FILE.name if data else SECRETS_FILE
+    if data:
+        return Path(data) / SECRETS_FILE.name
+    here = SECRETS_FILE.exists() or SECRETS_FILE.with_name(RUN_FILE).exists()
+    return SECRETS_FILE if here else INSTALLATION / SECRETS_FILE
 
 
 def find_run(secrets_file: Path) -> Running | None:

@@ -95,10 +95,21 @@ def test_a_gateway_of_the_run_is_known_however_it_is_written() -> None:
 
 def test_the_runner_and_the_tools_mean_the_same_file() -> None:
     assert running.RUN_FILE == run_file.RUN_FILE
-    assert default_secrets_file({}) == running.SECRETS_FILE
+    assert default_secrets_file({}).resolve() == (running.INSTALLATION / running.SECRETS_FILE)
     assert default_secrets_file({"DATA_DIR": "/elsewhere"}).parent == type(running.SECRETS_FILE)(
         "/elsewhere"
     )
+
+
+def test_from_any_directory_the_secrets_of_the_installation_are_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert default_secrets_file({}) == running.INSTALLATION / running.SECRETS_FILE
+    here = tmp_path / running.SECRETS_FILE
+    here.parent.mkdir()
+    here.touch()
+    assert default_secrets_file({}).resolve() == here
 
 
 def test_the_file_can_be_read_by_a_shell(tmp_path: Path) -> None:

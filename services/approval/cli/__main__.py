@@ -13,7 +13,10 @@ _OURS: Final = frozenset({"services", "shared"})
 def main() -> None:
     """Run the command; never returns."""
     try:
-        from services.approval.cli.root import latchkey  # noqa: PLC0415 (it may not be installed)
+        from services.approval.cli.completing import (  # noqa: PLC0415 (it may not be installed)
+            COMPLETE_VARIABLE,
+        )
+        from services.approval.cli.root import latchkey  # noqa: PLC0415 (as above)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in _OURS:
             raise
@@ -21,7 +24,7 @@ def main() -> None:
             f"Latchkey is not installed here yet (no module {error.name}).\n"
             f"In {calling.LAUNCHER.parents[1]} run once: make run (or make secrets)"
         )
-    latchkey(prog_name=calling.latchkey())
+    latchkey(prog_name=calling.latchkey(), complete_var=COMPLETE_VARIABLE)
 
 
 if __name__ == "__main__":

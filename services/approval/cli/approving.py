@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING, Final
 
 import click
 import msgspec
+from msgspec import UNSET
 
 from services.approval.cli import showing
 from services.approval.cli.desk import Desk, at_desk
 from services.approval.cli.errors import CommandError, Misused, Refused
 from services.approval.cli.exits import Exit
-from services.approval.cli.finding import request_named
+from services.approval.cli.finding import limit_key_typed, request_named
 from services.approval.cli.typed import Command, typed
 from services.approval.cli.waiting import WAIT_SECONDS, Online, asks_again, until_online
 from services.approval.cli.words import replica_name
@@ -52,7 +54,11 @@ Examples:
 )
 @click.argument("request_id", metavar="[REQUEST-ID]", required=False)
 @click.option("--latest", is_flag=True, help="Take the newest request; it is shown first.")
-@click.option("--yes", is_flag=True, help="Do not ask; wants a REQUEST-ID.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Do not ask, not even before giving full control (operator.admin); wants a REQUEST-ID.",
+)
 @click.option("--no-wait", is_flag=True, help="Do not wait for the device to come back.")
 @click.option(
     "--wait",
@@ -69,7 +75,8 @@ async def approve(
 ) -> int:
     """Let a device in with what it asks for.
 
-    Shows the request and asks. Without --yes, the first eight characters of a REQUEST-ID will do.
+    Shows the request and asks; before it gives full control (operator.admin), or gives that back,
+    it asks a second time. Without --yes, the first eight characters of a REQUEST-ID will do.
     """
     if latest and yes:
         how = typed("devices approve REQUEST-ID --yes")
@@ -108,7 +115,14 @@ async def _approve(
         if showing.needs_care(selected):
             output.line(showing.MARKED, "yellow")
     desk.confirm("Approve this device?", yes=yes, how=command)
-    approved = await approval.approve(selected.request_id)
+    admin = showing.gives_admin(selected)
+    if admin and not yes:
+        output.aside(showing.ADMIN, "yellow")
+        desk.confirm("Approve it with full control?", yes=yes, how=command)
+    try:
+        approved = await approval.approve(selected.request_id, allow_admin=yes or admin)
+    except Refused as refused:
+        raise _more_than_shown(refused, selected.request_id) from None
     if not output.as_json:
         name = showing.name_of(approved.device)
         output.line(f"Approved {name} ({selected.request_id}).", "green")
@@ -182,12 +196,27 @@ async def _approve_again(desk: Desk, approval: ApprovalClient, request_id: str) 
     return Exit.OK
 
 
-@click.command(cls=Command, epilog="\b\nExample:\n  latchkey devices reject 220dd984\n")
-@click.argument("request_id", metavar="REQUEST-ID")
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  latchkey devices reject 220dd984
+  latchkey devices reject --from 203.0.113.9     show all from one address, and ask
+""",
+)
+@click.argument("request_id", metavar="[REQUEST-ID]", required=False)
+@click.option("--from", "address", metavar="ADDRESS", help="All from this address (IPv6: its /64).")
+@click.option("--yes", is_flag=True, help="Do not ask; a single request is never asked about.")
 @at_desk
-async def reject(desk: Desk, *, request_id: str) -> None:
-    """Refuse a request; the device may ask again."""
+async def reject(desk: Desk, *, request_id: str | None, address: str | None, yes: bool) -> None:
+    """Refuse a request, or all from one address that wait now; their devices may ask again."""
+    if (request_id is None) == (address is None):
+        raise Misused("which-request", "name a request, or an address with --from", _shows())
     async with desk.approval() as approval:
+        if address is not None:
+            await _reject_all(desk, approval, address, yes=yes)
+            return
+        request_id = request_id or ""
         selected = request_named(request_id, await approval.pending())
         try:
             rejected = await approval.reject(selected.request_id if selected else request_id)
@@ -197,6 +226,48 @@ async def reject(desk: Desk, *, request_id: str) -> None:
         desk.output.document(rejected)
     else:
         desk.output.line(f"Rejected {rejected.device_id}.")
+
+
+async def _reject_all(desk: Desk, approval: ApprovalClient, address: str, *, yes: bool) -> None:
+    """Show what waits from an address, have it confirmed, and reject exactly that."""
+    output = desk.output
+    try:
+        found = await approval.pending_from(limit_key_typed(address))
+    except ValueError:
+        raise Misused("no-address", "that is no IP address", _shows()) from None
+    if not found.pending:
+        raise Refused("nothing-waits", f"no request waits from {address}", _shows())
+    count = len(found.pending)
+    many = f"{count} request{'' if count == 1 else 's'}"
+    if not output.as_json:
+        columns = ("request", "device", "asks for", "from", "asked")
+        rows = [showing.pending_row(one, _now_ms()) for one in found.pending]
+        output.table(f"Waiting from {address} ({count})", columns, rows)
+        if found.total is not UNSET and found.total > count:
+            output.aside(f"These are the newest of {found.total}; the others wait on.", "yellow")
+    how = typed(f"devices reject --from {shlex.quote(address)} --yes")
+    desk.confirm(f"Reject {'this' if count == 1 else 'these'} {many}?", yes=yes, how=how)
+    done = await approval.reject_all([one.request_id for one in found.pending])
+    if output.as_json:
+        output.document(done)
+        return
+    left = f" {len(done.ended)} had ended before." if done.ended else ""
+    output.line(f"Rejected {len(done.rejected)} of {many} from {address}.{left}")
+
+
+def _shows() -> str:
+    return f"`{typed('devices list')}` shows what waits."
+
+
+def _more_than_shown(refused: Refused, request_id: str) -> Refused:
+    """Say of a request that has come to give full control since it was shown what to do."""
+    if refused.name != "grants-admin":
+        return refused
+    return Refused(
+        refused.name,
+        "approving it gives full control now, which it did not when it was shown",
+        "Nothing was done. Look at it again: " + typed(f"devices approve {request_id}"),
+    )
 
 
 def _known(refused: Refused) -> Refused:

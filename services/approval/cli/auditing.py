@@ -10,7 +10,7 @@ import click
 from services.approval import objects
 from services.approval.cli.desk import Desk, at_desk
 from services.approval.cli.typed import Command
-from services.approval.cli.words import moment, safe
+from services.approval.cli.words import beginning, moment, safe
 
 if TYPE_CHECKING:
     from services.approval.cli.client import ApprovalClient
@@ -83,7 +83,7 @@ def entry_parts(entry: AuditEntry) -> tuple[str, str]:
     ]
     told = "  ".join(f"{name} {safe(value)}" for name, value in about if value)
     who = f"{safe(entry.action)} by {_actor(entry)}"
-    return f"{entry.id:>6}  {moment(entry.at_ms)}  {entry.device_id[:16]}  {who}", told
+    return f"{entry.id:>6}  {moment(entry.at_ms)}  {beginning(entry.device_id, 16)}  {who}", told
 
 
 def _actor(entry: AuditEntry) -> str:
@@ -91,4 +91,4 @@ def _actor(entry: AuditEntry) -> str:
     kind, _, device_id = entry.actor.partition(" ")
     if kind != "device" or not device_id:
         return safe(entry.actor)
-    return "itself" if device_id == entry.device_id else f"device {safe(device_id[:16])}"
+    return "itself" if device_id == entry.device_id else f"device {beginning(device_id, 16)}"

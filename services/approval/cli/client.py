@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
+from msgspec import UNSET
 
 from services.approval import objects
 from services.approval.backups import MEDIA_TYPE as BACKUP_TYPE
@@ -22,7 +23,9 @@ from services.approval.cli.errors import (
     Unreachable,
 )
 from services.approval.cli.typed import typed
+from services.approval.listing import PART_LIMIT
 from services.approval.lockout_objects import LiftedLockout, Lockouts
+from services.approval.operations import REJECT_LIMIT_REQUESTS
 from services.approval.problems import MEDIA_TYPE, TYPE_PREFIX, Problem
 from services.approval.public import Ready
 from shared.typed_address import is_this_machine
@@ -84,21 +87,45 @@ class ApprovalClient:
         """Return the requests that wait, newest first."""
         return (await self._call("GET", "/v1/requests", objects.PendingRequests)).pending
 
-    async def approve(self, request_id: str) -> objects.Approved:
-        """Approve a request."""
-        return await self._call("POST", f"/v1/requests/{request_id}/approve", objects.Approved)
+    async def approve(self, request_id: str, *, allow_admin: bool = True) -> objects.Approved:
+        """Approve a request; refused if it would give operator.admin and that is not allowed."""
+        path = f"/v1/requests/{request_id}/approve"
+        body = None if allow_admin else {"allowAdmin": False}
+        return await self._call("POST", path, objects.Approved, body)
 
     async def reject(self, request_id: str) -> objects.Rejected:
         """Reject a request."""
         return await self._call("POST", f"/v1/requests/{request_id}/reject", objects.Rejected)
 
-    async def devices(self) -> list[objects.PairedDevice]:
-        """Return the paired devices."""
-        return (await self.listed_devices()).devices
+    async def pending_from(self, address: str) -> objects.PendingRequests:
+        """Return the newest requests from one address, as many as can be rejected together."""
+        query = {"address": address, "limit": str(REJECT_LIMIT_REQUESTS)}
+        return await self._call("GET", "/v1/requests", objects.PendingRequests, query=query)
 
-    async def listed_devices(self) -> objects.PairedDevices:
-        """Return the paired devices, and those whose records cannot be read."""
-        return await self._call("GET", "/v1/devices", objects.PairedDevices)
+    async def reject_all(self, request_ids: list[str]) -> objects.RejectedMany:
+        """Reject these requests in one step."""
+        body = {"requestIds": request_ids}
+        return await self._call("POST", "/v1/requests/reject", objects.RejectedMany, body)
+
+    async def devices(self, search: str = "") -> list[objects.PairedDevice]:
+        """Return the paired devices, or those that a search finds."""
+        return (await self.listed_devices(search)).devices
+
+    async def listed_devices(self, search: str = "") -> objects.PairedDevices:
+        """Return the paired devices, read part by part, and those whose records cannot be read.
+
+        A search finds none of the latter.
+        """
+        query = {"limit": str(PART_LIMIT), **({"q": search} if search else {})}
+        devices: list[objects.PairedDevice] = []
+        unreadable: dict[str, objects.UnreadableDevice] = {}
+        while True:
+            part = await self._call("GET", "/v1/devices", objects.PairedDevices, query=query)
+            devices += part.devices
+            unreadable.update((one.device_id, one) for one in part.unreadable)
+            if part.next is UNSET:
+                return objects.PairedDevices(devices, unreadable=[*unreadable.values()])
+            query["after"] = part.next
 
     async def device(self, device_id: str) -> objects.PairedDevice | None:
         """Return a paired device; None where there is none of this id."""

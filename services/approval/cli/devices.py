@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,13 @@ import msgspec
 from services.approval.cli import showing
 from services.approval.cli.approving import approve, reject
 from services.approval.cli.desk import Desk, at_desk
+from services.approval.cli.errors import Misused
 from services.approval.cli.finding import device_named, is_meant, role_of
 from services.approval.cli.typed import Command, Group, typed
 from services.approval.cli.watching import watch
 from services.approval.cli.why import why
 from services.approval.cli.words import safe
+from shared.protocol.limits import LABEL_LIMIT_CHARACTERS
 
 if TYPE_CHECKING:
     from services.approval import objects
@@ -88,8 +91,16 @@ async def list_devices(desk: Desk) -> None:
 @at_desk
 async def rename(desk: Desk, *, device_id: str, label: str) -> None:
     """Give a paired device a label. DEVICE is its id, or the first eight characters or more."""
+    if not 0 < len(label.strip()) <= LABEL_LIMIT_CHARACTERS:
+        length = f"it has {len(label.strip())} characters" if label.strip() else "it is empty"
+        raise Misused(
+            "label",
+            f"a name has 1 to {LABEL_LIMIT_CHARACTERS} characters, and {length}",
+            "Say what operators are to call the device:",
+            "  " + typed(f"devices rename {shlex.quote(device_id)} 'Kitchen Mac'"),
+        )
     async with desk.approval() as approval:
-        device = device_named(device_id, await approval.devices())
+        device = device_named(device_id, await approval.devices(device_id))
         renamed = await approval.rename(device.device_id, label)
     _tell(desk, renamed, f"Renamed {renamed.device_id} to {safe(renamed.label)}.")
 
@@ -133,7 +144,7 @@ async def rotate(
     For that the device comes with the gateway token.
     """
     async with desk.approval() as approval:
-        device = device_named(device_id, await approval.devices())
+        device = device_named(device_id, await approval.devices(device_id))
         of = role_of(device, role)
         how = typed(f"devices rotate {device.device_id} --role {of} --yes")
         desk.confirm(f"Rotate the {of} token of {_called(device)}?", yes=yes, how=how)
@@ -151,7 +162,7 @@ async def rotate(
 async def revoke(desk: Desk, *, device_id: str, role: str | None, yes: bool) -> None:
     """Void a device token and close its connections; the role has to be approved anew."""
     async with desk.approval() as approval:
-        device = device_named(device_id, await approval.devices())
+        device = device_named(device_id, await approval.devices(device_id))
         of = role_of(device, role)
         how = typed(f"devices revoke {device.device_id} --role {of} --yes")
         desk.confirm(f"Revoke the {of} token of {_called(device)}?", yes=yes, how=how)
@@ -160,7 +171,7 @@ async def revoke(desk: Desk, *, device_id: str, role: str | None, yes: bool) -> 
 
 
 def _called(device: objects.PairedDevice) -> str:
-    return f"{showing.name_of(device)} ({device.device_id[:16]})"
+    return f"{showing.name_of(device)} ({device.device_id[: showing.ID_CHARACTERS]})"
 
 
 def _tell(desk: Desk, result: msgspec.Struct, sentence: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.approval.cli.errors import Misused, Refused
 from services.approval.cli.typed import typed
+from shared.addresses import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,15 @@ def device_named(given: str, devices: Sequence[PairedDevice]) -> PairedDevice:
     if not found:
         raise Refused("unknown-device", "no paired device has this id", _see())
     return found[0]
+
+
+def limit_key_typed(address: str) -> str:
+    """Return how limits count an address, given that or as an IPv6 network; raises ValueError."""
+    parsed = parse_address(address.partition("/")[0])
+    if parsed is None:
+        message = "not an IP address"
+        raise ValueError(message)
+    return parsed.limit_key
 
 
 def role_of(device: PairedDevice, given: str | None) -> str:

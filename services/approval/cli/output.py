@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.approval.cli.exits import Exit
-from services.approval.cli.words import escaped, safe
+from services.approval.cli.words import escaped, safe, show_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,6 +37,7 @@ class Output:
         self.as_json = as_json
         self._out = _console(stderr=False)
         self._err = _console(stderr=True)
+        show_whole(whole=not self._out.is_terminal)
 
     @property
     def asks(self) -> bool:

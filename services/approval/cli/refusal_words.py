@@ -62,7 +62,7 @@ def row(one: Refusal, now_ms: int) -> list[str]:
     past = " (admitted since)" if one.past else ""
     times = f" ({one.count} times)" if one.count > 1 else ""
     return [
-        one.device_id[:16] if one.device_id is not UNSET else "no device",
+        words.beginning(one.device_id, 16) if one.device_id is not UNSET else "no device",
         _called(one) if one.proven or one.device_id is UNSET else f"claims: {_called(one)}",
         ("could not be decided: " if one.undecided else "") + one.title + past,
         _address(one),

@@ -6,6 +6,7 @@ import click
 
 from services.approval.cli.auditing import audit
 from services.approval.cli.backing_up import backup, restore
+from services.approval.cli.completing import completion
 from services.approval.cli.devices import devices
 from services.approval.cli.doctor.command import doctor
 from services.approval.cli.exits import Exit
@@ -42,5 +43,5 @@ def latchkey() -> None:
     """Let devices in, keep others out, and find out what is wrong."""
 
 
-for _command in (devices, lockouts, replicas, audit, backup, restore, secrets, doctor):
+for _command in (devices, lockouts, replicas, audit, backup, restore, secrets, doctor, completion):
     latchkey.add_command(_command)

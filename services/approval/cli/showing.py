@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import UNSET
 
 from services.approval.cli import refusal_words, words
+from shared.protocol.scopes import ADMIN as ADMIN_SCOPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,8 +15,15 @@ if TYPE_CHECKING:
     from services.approval.cli.output import Row
     from services.approval.objects import ClaimedIdentity, PairedDevice, WaitingRequest
 
+ID_CHARACTERS: Final = 16
+"""How much of a device's id people are shown."""
 MARK: Final = "!"
 MARKED: Final = f"{MARK} gives power over other devices, or over the machine behind the gateway."
+ADMIN: Final = (
+    "It gets full control (operator.admin): it can approve, remove and rename every device, give "
+    "any right to any of them, change every setting of the gateway, and have commands run on the "
+    "machines behind it. Approve it only if this device is yours."
+)
 _THIS_MACHINE: Final = "this machine, or a proxy on it"
 _NODE: Final = "node: runs commands that the gateway sends it"
 
@@ -64,6 +72,11 @@ def needs_care(request: WaitingRequest) -> bool:
     return any(map(words.is_powerful, request.scopes))
 
 
+def gives_admin(request: WaitingRequest) -> bool:
+    """Say whether approving a request gives full control, or gives it back."""
+    return request.grants_admin or ADMIN_SCOPE in request.scopes
+
+
 def pending_row(request: WaitingRequest, now_ms: int) -> list[str]:
     """Return the cells of a waiting request."""
     return [
@@ -83,7 +96,7 @@ def pending_row(request: WaitingRequest, now_ms: int) -> list[str]:
 def device_row(device: PairedDevice, now_ms: int) -> list[str]:
     """Return the cells of a paired device."""
     return [
-        device.device_id[:16],
+        words.beginning(device.device_id, ID_CHARACTERS),
         name_of(device),
         _asks_for(device.roles, device.scopes),
         _lines(standing(device, now_ms), refusal_words.note(device, now_ms)),

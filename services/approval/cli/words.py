@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Final
 
@@ -42,6 +43,7 @@ _KINDS: Final = {
 _RIGHT_TO_LEFT: Final = frozenset(
     {"R", "AL", "AN", "RLE", "RLO", "RLI", "LRE", "LRO", "LRI", "FSI", "PDI", "PDF"}
 )
+_whole: Final = ContextVar("whole", default=False)
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -50,8 +52,20 @@ def escaped(text: str) -> str:
     return "".join(c if _harmless(c) else f"\\u{ord(c):04x}" for c in text)
 
 
+def show_whole(*, whole: bool) -> None:
+    """Set whether texts are shown whole from here on: programs read them, in a pipe or a file."""
+    _whole.set(whole)
+
+
+def beginning(text: str, characters: int) -> str:
+    """Return a text from elsewhere, of which people need no more than so much."""
+    return safe(text if _whole.get() else text[:characters])
+
+
 def safe(text: str) -> str:
-    """Escape a text from elsewhere, and cut it."""
+    """Escape a text from elsewhere, and cut it unless all of it is to be shown."""
+    if _whole.get():
+        return escaped(text)
     shown = escaped(text[:SHOWN_CHARACTERS])
     return shown + "…" if len(text) > SHOWN_CHARACTERS else shown
 
@@ -77,7 +91,7 @@ def kind_of(client_id: str, client_mode: str) -> str:
 
 def replica_name(boot_id: str) -> str:
     """Return a boot id, cut to what tells replicas apart."""
-    return safe(boot_id[:12])
+    return beginning(boot_id, 12)
 
 
 def fingerprint(device_id: str) -> str:
