@@ -55,8 +55,8 @@ class Terminal:
         assert process.returncode is not None
         return Ended(process.returncode, out.decode(), err.decode())
 
-    async def typing(self, answer: str, *arguments: str) -> Screen:
-        """Run at a terminal, and type an answer once there is a question."""
+    async def typing(self, answers: str, *arguments: str) -> Screen:
+        """Run at a terminal, and type one letter in answer to each question that comes."""
         ours, theirs = pty.openpty()
         with os.fdopen(ours, "r+b", buffering=0) as keyboard:
             process = await asyncio.create_subprocess_exec(
@@ -69,9 +69,10 @@ class Terminal:
             )
             os.close(theirs)
             shown = b""
-            while b"[y/N]" not in shown:
-                shown += await asyncio.to_thread(keyboard.read, 4096)
-            keyboard.write(f"{answer}\n".encode())
+            for number, answer in enumerate(answers, 1):
+                while shown.count(b"[y/N]") < number:
+                    shown += await asyncio.to_thread(keyboard.read, 4096)
+                keyboard.write(f"{answer}\n".encode())
             code = await process.wait()
             shown += keyboard.read(65_536)
         return Screen(code, shown.decode())

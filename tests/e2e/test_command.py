@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shared.version import VERSION
 from tests.e2e.people import Operator, Visitor
 from tests.e2e.terminal import Terminal
 from tests.support.waiting import until
@@ -132,6 +133,45 @@ async def test_a_person_is_shown_the_request_and_asked(house: Stack, terminal: T
     assert f"({request_id})." in screen.text
     assert screen.code == 0
     await visitor.visits(house.gateways[1])
+
+
+async def test_full_control_is_asked_about_a_second_time(house: Stack, terminal: Terminal) -> None:
+    visitor = Visitor(house).asking("operator.read", "operator.admin")
+    request_id = await visitor.waits(house.gateways[0])
+    screen = await terminal.typing("yn", "devices", "approve", request_id, "--no-wait")
+    assert "change every setting of the gateway" in screen.text
+    assert "Approve it with full control? [y/N]" in screen.text
+    assert screen.code == 6
+    assert await visitor.waits(house.gateways[0]) == request_id
+
+    screen = await terminal.typing("yy", "devices", "approve", request_id, "--no-wait")
+    assert screen.code == 0
+    assert "operator.admin" in (await visitor.visits(house.gateways[1])).scopes
+
+
+async def test_all_from_one_address_are_rejected_as_they_were_shown(
+    house: Stack, terminal: Terminal, operator: Operator
+) -> None:
+    ids = {await Visitor(house).waits(house.gateways[0]) for _ in range(3)}
+    screen = await terminal.typing("n", "devices", "reject", "--from", "127.0.0.1")
+    assert screen.code == 6
+    assert ids <= {one["requestId"] for one in await operator.pending()}
+    done = await terminal.run("devices", "reject", "--from", "127.0.0.1", "--yes", "--json")
+    assert ids <= {one["requestId"] for one in done.json["rejected"]}
+    assert await operator.pending() == []
+
+
+async def test_replicas_tell_their_release_and_how_long_they_have_been_running(
+    house: Stack, terminal: Terminal
+) -> None:
+    live = (await terminal.run("replicas", "--json")).json
+    for replica in (*live["gateways"], *live["approvals"]):
+        assert replica["version"] == VERSION
+        assert 0 <= replica["uptimeSeconds"] < 3_600
+    table = (await terminal.run("replicas")).out
+    for one in (*house.gateways, *house.approvals):
+        (line,) = [line for line in table.splitlines() if line.startswith(f"{one.boot_id} ")]
+        assert VERSION in line
 
 
 def approved(house: Stack, device_id: str) -> bool:

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from services.approval.cli.desk import Desk, at_desk
 from services.approval.cli.typed import Command
-from services.approval.cli.words import length
+from services.approval.cli.words import length, replica_name
 
 if TYPE_CHECKING:
     from services.approval import objects
@@ -28,7 +28,7 @@ async def replicas(desk: Desk) -> None:
         return
     rows = [
         [
-            one.boot_id,
+            replica_name(one.boot_id),
             str(one.connections),
             f"{length(one.last_beat_ago_ms)} ago",
             "not known yet" if one.changes_behind is UNSET else str(one.changes_behind),
@@ -40,7 +40,7 @@ async def replicas(desk: Desk) -> None:
     desk.output.table(f"Gateways ({len(rows)})", columns, rows)
     desk.output.line()
     alive = [
-        [one.boot_id, f"{length(one.last_alive_ago_ms)} ago", *_process(one)]
+        [replica_name(one.boot_id), f"{length(one.last_alive_ago_ms)} ago", *_process(one)]
         for one in live.approvals
     ]
     desk.output.table(
