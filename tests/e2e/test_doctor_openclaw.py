@@ -18,6 +18,7 @@ from services.approval.cli import causes, openclaw_causes
 from services.approval.cli.doctor.journey import NAME
 from shared.device.identity import DeviceKey
 from shared.device.state import DeviceState
+from tests.e2e.proxy import Faults, proxy
 from tests.e2e.walking import findings_of, stopped_by, warned_of
 from tests.support.openclaw import RELEASES, TOKEN, Replica, openclaw
 
@@ -184,9 +185,20 @@ class TestProxy:
             found = await stopped_by(url, openclaw_causes.PROXY_UNTRUSTED, env=ENV)
             assert "gateway.trustedProxies" in found.cure
             assert found.step == "http"
-        async with openclaw(Replica(release, upgrades_refused=True)) as url:
+        async with openclaw(Replica(release, upgrades="untrusted")) as url:
             found = await stopped_by(url, openclaw_causes.PROXY_UNTRUSTED, env=ENV)
             assert found.step == "upgrade"
+
+    async def test_that_drops_the_upgrade(self, release: str) -> None:
+        async with openclaw(Replica(release)) as gateway:
+            to = gateway.replace("ws", "http", 1)
+            async with proxy(to, Faults(drops_upgrade=True)) as url:
+                await stopped_by(url, causes.UPGRADE_DROPPED, env=ENV)
+
+    async def test_whose_address_has_too_many_sockets(self, release: str) -> None:
+        async with openclaw(Replica(release, upgrades="too many sockets")) as url:
+            found = await stopped_by(url, openclaw_causes.TOO_MANY_SOCKETS, env=ENV)
+        assert "GATEWAY_PREAUTH" not in found.cure
 
 
 class TestOwnDevice:

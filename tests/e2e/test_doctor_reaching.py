@@ -199,6 +199,16 @@ class TestHttp:
             found = await stopped_by(f"ws://{where}", causes.PROXY_ALONE)
             assert str(status) in found.found
 
+    async def test_a_login_page(self) -> None:
+        there = {"Location": "https://login.example/?next=/readyz"}
+        async with http(302, headers=there) as where:
+            found = await stopped_by(f"ws://{where}", causes.LOGIN_REQUIRED)
+            assert "https://login.example/" in found.found
+
+    async def test_a_challenge_for_browsers(self) -> None:
+        async with http(503, headers={"cf-mitigated": "challenge"}) as where:
+            await stopped_by(f"ws://{where}", causes.FORBIDDEN)
+
     @pytest.mark.parametrize("status", [403, 429])
     async def test_a_firewall(self, status: int) -> None:
         async with http(status) as where:
@@ -219,7 +229,7 @@ class TestHttp:
             await stopped_by(f"ws://{where}", causes.NOT_READY)
 
     async def test_what_a_server_says_is_no_instruction_to_the_terminal(self) -> None:
-        async with http(302, headers={"Location": "https://x.example/{host}"}) as where:
+        async with http(302, headers={"Location": "https://x.example/{host}/readyz"}) as where:
             findings = await findings_of(f"ws://{where}")
         assert findings[-1].state is State.WRONG
         assert "{host}" in findings[-1].cure

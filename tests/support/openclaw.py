@@ -39,7 +39,8 @@ class Replica:
     always: str | None = None
     untrusted: bool = False
     ready: bool = True
-    upgrades_refused: bool = False
+    upgrades: str = "pages"
+    """What upgrades are answered with: `pages` lets them through, else a name in the recording."""
     token: str = TOKEN
     uptime_ms: int = 60_000
     """How long it ran when it was made."""
@@ -58,11 +59,15 @@ class Replica:
         """Answer a GET."""
         which = "pages of an untrusted proxy" if self.untrusted else "pages"
         pages = self.recorded[which]
-        page = pages.get(path, pages["/"])
-        body, status = page["body"], page["status"]
         if path == "/readyz" and not self.ready:
-            body, status = '{"ready":false}', 503
-        return web.Response(status=status, text=body, headers={"Content-Type": page["type"]})
+            return web.Response(status=503, text='{"ready":false}')
+        return _page(pages.get(path, pages["/"]))
+
+    def upgrade_refused(self) -> web.Response | None:
+        """Answer an upgrade that is refused."""
+        if self.untrusted or self.upgrades == "untrusted":
+            return _page(self.recorded["pages of an untrusted proxy"]["/"])
+        return _page(self.recorded[self.upgrades]) if self.upgrades != "pages" else None
 
     def answer(self, params: Recorded, origin: str | None, host: str) -> Recorded:
         """Return the recorded answer to a connect."""
@@ -121,6 +126,11 @@ class Replica:
         return said
 
 
+def _page(page: Recorded) -> web.Response:
+    headers = {"Content-Type": page["type"]}
+    return web.Response(status=page["status"], text=page["body"], headers=headers)
+
+
 @asynccontextmanager
 async def openclaw(*replicas: Replica) -> AsyncIterator[str]:
     """Serve the replicas behind one address, in turn; yields the ws:// address."""
@@ -132,9 +142,8 @@ async def openclaw(*replicas: Replica) -> AsyncIterator[str]:
             return replicas[0].page(request.path)
         replica = replicas[turn % len(replicas)]
         turn += 1
-        if replica.untrusted or replica.upgrades_refused:
-            replica = Replica(replica.release, untrusted=True)
-            return replica.page("/")
+        if (refused := replica.upgrade_refused()) is not None:
+            return refused
         socket = web.WebSocketResponse(timeout=1)
         await socket.prepare(request)
         challenge = deepcopy(replica.recorded["challenge"])

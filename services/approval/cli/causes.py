@@ -24,14 +24,14 @@ TCP_REFUSED: Final = Cause(
     "tcp-refused",
     "`ECONNREFUSED`, `Gateway not reachable`",
     "The machine is there, and nothing listens on this port.",
-    "Start the gateway, check `PORT`, and let `HOST` include the address that is asked: in a"
-    " container `HOST=0.0.0.0,::`.",
+    "Start the gateway and check its port. In a container it has to listen on all addresses:"
+    " `HOST=0.0.0.0,::` with Latchkey, `gateway.bind` `lan` with OpenClaw.",
 )
 TCP_SILENT: Final = Cause(
     "tcp-silent",
     "`ETIMEDOUT`; the dashboard loads for ever",
     "Nothing comes back from this address: a firewall, or a private address seen from outside.",
-    "Open port {port_number} in the firewall, or use the public address (`GATEWAY_PUBLIC_URL`).",
+    "Open port {port_number} in the firewall, or use the public address.",
 )
 TLS_UNTRUSTED: Final = Cause(
     "tls-untrusted",
@@ -78,7 +78,8 @@ NOT_HTTP: Final = Cause(
     "`socket hang up`, `Parse Error`, `ERR_INVALID_HTTP_RESPONSE`",
     "Something listens there that does not speak HTTP: a database, another service, a TCP proxy"
     " to the wrong port.",
-    "Check host and port; a proxy has to lead to the gateway's `PORT`.",
+    "Check host and port. A proxy has to lead to the gateway's port: `PORT` with Latchkey,"
+    " `OPENCLAW_GATEWAY_PORT` with OpenClaw.",
 )
 HTTP_SILENT: Final = Cause(
     "http-silent",
@@ -96,14 +97,16 @@ PROXY_ALONE: Final = Cause(
     "proxy-alone",
     "`502 Bad Gateway`, `503`, `504`, `Application failed to respond`",
     "A proxy answers, and reaches no gateway behind it.",
-    "Is a gateway running and ready (`/readyz`)? Does the proxy lead to its `PORT`? Does the"
-    " gateway listen there: `HOST=0.0.0.0,::`?",
+    "Is a gateway running and ready (`/readyz`)? Does the proxy lead to its port (`PORT` with"
+    " Latchkey, `OPENCLAW_GATEWAY_PORT` with OpenClaw)? Does it listen on all addresses"
+    " (`HOST=0.0.0.0,::`; with OpenClaw `gateway.bind` `lan`)?",
 )
 LOGIN_REQUIRED: Final = Cause(
     "login-required",
-    "`401 Unauthorized`, `407`; the browser asks for a user name and a password",
+    "`401 Unauthorized`, `407`; the browser asks for a user name and a password, or is sent to a"
+    " login page",
     "A proxy in front of the gateway asks for a login of its own, which WebSocket clients do not"
-    " send.",
+    " have.",
     "Switch the proxy's login off for this host: the gateway does its own checks. nginx:"
     " `auth_basic off;`.",
 )

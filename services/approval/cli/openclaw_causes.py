@@ -29,6 +29,15 @@ STARTING: Final = Cause(
     "OpenClaw runs and is not ready: it is starting, or about to stop.",
     "Run this again in a minute. If it stays, look at the gateway's log.",
 )
+TOO_MANY_SOCKETS: Final = Cause(
+    "openclaw-too-many-sockets",
+    "`503 Too many unauthenticated sockets`",
+    "So many connections from this address have not been admitted yet that OpenClaw takes no more:"
+    " a client that retries in a loop, or many clients behind one address.",
+    "Stop the client that loops, and wait 15 s. If a proxy is in front, set"
+    " `gateway.trustedProxies`, or all clients count as one address."
+    " `OPENCLAW_MAX_PREAUTH_CONNECTIONS_PER_IP` of the deployment raises the limit.",
+)
 ORIGIN_REFUSED: Final = Cause(
     "openclaw-origin-refused",
     "close code 1008 `origin not allowed (… or allow it in gateway.controlUi.allowedOrigins)`",
@@ -83,9 +92,8 @@ SEPARATE_LISTS: Final = Cause(
     "`pairing required` again and again from a device that was approved; every other connect fails",
     "Several OpenClaw processes answer at this address, and each keeps its own device list: an"
     " approval counts only at the one where it was given.",
-    "Run one replica (Railway: Settings, Deploy, Replicas), with its state on a volume: OpenClaw"
-    " cannot share one state directory between gateways. If you need more replicas, Latchkey keeps"
-    " one list for all of them.",
+    "Run one replica, with its state on a volume: OpenClaw cannot share one state directory between"
+    " gateways. If you need more replicas, Latchkey keeps one list for all of them.",
 )
 PAIRING_REQUIRED: Final = Cause(
     "openclaw-pairing-required",

@@ -85,9 +85,10 @@ class Surroundings:
             return first_of(self.environ.get(ADMIN_TOKEN, ""))
         return self._secret(ADMIN_TOKEN)
 
-    @property
-    def gateway_token(self) -> str | None:
-        """The token that devices bring along."""
+    def gateway_token_for(self, url: str) -> str | None:
+        """Return the token for a gateway. One that `make run` made goes to this machine alone."""
+        if self.given_secrets_file is None and not is_this_machine(url):
+            return first_of(self.environ.get(GATEWAY_TOKEN, ""))
         return self._secret(GATEWAY_TOKEN)
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -40,6 +41,13 @@ LIMITED_AUTH: Final = {
 }
 _LOOPBACK: Final[dict[int, Recorded]] = {3: {}, 4: {"allowLoopback": True}}
 STARTING_SECONDS: Final = 60.0
+SOCKETS: Final = 64
+UPGRADE: Final = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "bGF0Y2hrZXkgZG9jdG9yIQ==",
+}
 _RIGHT: Final = Credentials(token=TOKEN)
 _WRONG: Final = Credentials(token="w" * 32)
 
@@ -77,8 +85,11 @@ async def _release(protocol: int, directory: Path) -> Recorded:
         connects["login-by-proxy"] = await _said(
             gateway, PROBE, credentials=_RIGHT, headers=FORWARDED
         )
+    async with real_gateway(protocol, directory / "full") as gateway:
+        full = await _when_full(gateway)
     recorded = {
         "pages": pages,
+        "too many sockets": full,
         "pages of an untrusted proxy": forwarded,
         "challenge": challenge,
         "connects": connects,
@@ -174,6 +185,24 @@ async def _pages(gateway: RealGateway, headers: dict[str, str]) -> Recorded:
                     "body": body,
                 }
     return pages
+
+
+async def _when_full(gateway: RealGateway) -> Recorded | None:
+    """Open sockets that say nothing until one more is refused; None where none is."""
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        for _ in range(SOCKETS):
+            try:
+                socket = await http.ws_connect(gateway.ws_url)
+            except aiohttp.WSServerHandshakeError:
+                async with http.get(gateway.http_url, headers=UPGRADE) as answer:
+                    return {
+                        "status": answer.status,
+                        "type": answer.headers["Content-Type"],
+                        "body": await answer.text(),
+                    }
+            stack.push_async_callback(socket.close)
+    return None
 
 
 async def _challenge(gateway: RealGateway) -> Recorded:

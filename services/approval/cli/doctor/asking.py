@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import msgspec
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PAGE_LIMIT_BYTES: Final = 65_536
 ABOUT_APPROVAL: Final = b"This is Latchkey's approval service"
+CHALLENGE_HEADER: Final = "cf-mitigated"
+"""Cloudflare's mark on a challenge, whatever the status."""
 _OF_OTHERS: Final[Mapping[int, Cause]] = {
     **dict.fromkeys((401, 407), causes.LOGIN_REQUIRED),
     **dict.fromkeys((403, 429), causes.FORBIDDEN),
@@ -55,8 +57,12 @@ async def ask(journey: Journey) -> None:
     said = f"/readyz is answered with {status}{by}"
     if status in _REDIRECTS:
         location = urljoin(journey.http_url("/"), headers.get("Location", ""))
+        if not urlsplit(location).path.endswith("/readyz"):
+            raise Wrong(causes.LOGIN_REQUIRED, f"{said}: {location}")
         target = location.removesuffix("/readyz").replace("http", "ws", 1)
         raise Wrong(causes.REDIRECTED, f"{said}: {location}", location=target)
+    if CHALLENGE_HEADER in headers:
+        raise Wrong(causes.FORBIDDEN, f"{said}: a challenge for browsers")
     if (cause := _OF_OTHERS.get(status)) is not None:
         raise Wrong(cause, said)
     if not journey.secure and await speaks_tls(journey):

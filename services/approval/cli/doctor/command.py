@@ -103,7 +103,7 @@ Examples:
     "state_file",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Walk as this device (a file of `python -m shared.device`), not as a new one.",
+    help="Connect as this device too (a file of `python -m shared.device`).",
 )
 @click.option(
     "--pairing-probe",

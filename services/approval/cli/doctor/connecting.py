@@ -102,7 +102,7 @@ async def repeat(
 
 def shared_secrets(journey: Journey) -> Credentials | None:
     """Return the gateway token, and the password that only OpenClaw knows; None without any."""
-    token = journey.surroundings.gateway_token
+    token = journey.surroundings.gateway_token_for(journey.url)
     password = journey.surroundings.text("OPENCLAW_GATEWAY_PASSWORD") or None
     if journey.is_latchkey:
         password = None

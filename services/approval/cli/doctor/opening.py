@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from services.approval.cli import causes
+from services.approval.cli import causes, openclaw_causes
 from services.approval.cli.doctor import product
 from services.approval.cli.doctor.asking import ABOUT_APPROVAL, fetch, proxy_untrusted
 from services.approval.cli.doctor.journey import Wrong
@@ -61,9 +61,9 @@ async def open_and_listen(journey: Journey) -> None:
 
 async def why_no_socket(journey: Journey, error: UnreachableError) -> Wrong:
     """Say why there is no WebSocket."""
-    status = error.status
+    status, is_known = error.status, journey.product.kind is not Kind.UNKNOWN
     if status is None:
-        cause = causes.UPGRADE_DROPPED if journey.ready else causes.CUT
+        cause = causes.UPGRADE_DROPPED if is_known else causes.CUT
         return Wrong(cause, f"no WebSocket: {error.why}")
     found = f"HTTP {status} instead of a WebSocket"
     path = urlsplit(journey.url).path or "/"
@@ -71,12 +71,14 @@ async def why_no_socket(journey: Journey, error: UnreachableError) -> Wrong:
     if ATTRIBUTION_REQUIRED in body:
         return proxy_untrusted(journey, path, status)
     if b"Too many unauthenticated sockets" in body:
-        return Wrong(causes.TOO_MANY_SOCKETS, found)
+        is_openclaw = journey.product.kind is Kind.OPENCLAW
+        full = openclaw_causes.TOO_MANY_SOCKETS if is_openclaw else causes.TOO_MANY_SOCKETS
+        return Wrong(full, found)
     if b"Too many connections" in body:
         return Wrong(causes.FULL, found)
     if ABOUT_APPROVAL in body:
         return Wrong(causes.APPROVAL_ADDRESS, found)
-    otherwise = causes.UPGRADE_DROPPED if journey.ready else causes.ANOTHER_SERVER
+    otherwise = causes.UPGRADE_DROPPED if is_known else causes.ANOTHER_SERVER
     return Wrong(_BY_STATUS.get(status, otherwise), found)
 
 
