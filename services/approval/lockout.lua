@@ -22,8 +22,26 @@ local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local window, most, lock = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local remembered, capacity = tonumber(ARGV[5]), tonumber(ARGV[6])
 local not_after, beside = tonumber(ARGV[7]), tonumber(ARGV[9])
-local packed = redis.call('GET', KEYS[1])
-local guard = packed and cmsgpack.unpack(packed) or {}
+
+-- Return what is stored under a key; nothing for another type, which holds nothing of ours.
+local function read(key)
+  local value = redis.pcall('GET', key)
+  return type(value) == 'string' and value
+end
+
+-- Return the table that was packed; nothing for what is none.
+local function unpacked(value)
+  local ok, found = pcall(cmsgpack.unpack, value)
+  return ok and type(found) == 'table' and found
+end
+
+local packed = read(KEYS[1])
+local guard = packed and unpacked(packed) or {}
+for class, entry in pairs(guard) do
+  for i = 1, 3 do
+    if type(entry) ~= 'table' or type(entry[i]) ~= 'number' then guard[class] = nil end
+  end
+end
 
 local attempts, open = {}, 0
 local at = 10
@@ -47,9 +65,19 @@ end
 if open == 0 then return first_lock() end
 if not_after > 0 and now > not_after then return -1 end
 
-local stored = redis.call('GET', KEYS[2])
-local version = stored and tonumber(string.sub(stored, 1, 16)) + 1 or now * 1000
-local wrong = stored and cmsgpack.unpack(string.sub(stored, 17)) or {}
+local stored = read(KEYS[2])
+local version = stored and tonumber(string.sub(stored, 1, 16))
+local wrong = version and unpacked(string.sub(stored, 17)) or {}
+version = version and version + 1 or now * 1000
+for class, known in pairs(wrong) do
+  if type(known) ~= 'table' then known = {} end
+  for value, last in pairs(known) do
+    if type(last) ~= 'number' then known[value] = nil end
+  end
+  wrong[class] = known
+end
+local index = redis.pcall('ZCARD', KEYS[3])
+if type(index) == 'table' then redis.call('DEL', KEYS[3]) end
 
 local function keep()
   if next(guard) then

@@ -22,6 +22,7 @@ from services.approval.lockouts import (
     Lockout,
     WrongValues,
     parse_member,
+    read_guard,
 )
 from services.approval.reaching import reaching_redis
 
@@ -84,19 +85,21 @@ class LockoutStore:
             value, wrong = await self._client.mget(
                 [guard_key(limit_key), wrong_values_key(limit_key)]
             )
-        return Guard(value), WrongValues(wrong or b"")
+        return read_guard(value), WrongValues(wrong or b"")
 
     async def running(self, now_ms: int, most: int) -> list[Lockout]:
         """Return the locks that run, at most so many; those that end last come first."""
         async with reaching_redis():
             members = await self._client.zrange(LOCKOUTS, 0, most - 1, desc=True)
-        named = [parse_member(member.decode()) for member in members]
+        named = [parse_member(member.decode(errors="replace")) for member in members]
         addresses = list(dict.fromkeys(address for _credential, address in named))
         if not addresses:
             return []
         async with reaching_redis():
             values = await self._client.mget([guard_key(address) for address in addresses])
-        guards = {address: Guard(value) for address, value in zip(addresses, values, strict=True)}
+        guards = {
+            address: read_guard(value) for address, value in zip(addresses, values, strict=True)
+        }
         found = (
             guards[address].lockout(credential, address, now_ms) for credential, address in named
         )

@@ -133,6 +133,16 @@ class KnownValues:
         self._until_ms.clear()
 
 
+def read_guard(value: bytes | None) -> Guard:
+    """Decode what is held against an address; what cannot be read holds nothing."""
+    if not value:
+        return NOTHING_HELD
+    try:
+        return Guard(value)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return NOTHING_HELD
+
+
 @dataclass(frozen=True, slots=True)
 class WrongValues:
     """The wrong values of one address, as they are stored: a version, and what it is of."""
@@ -142,11 +152,12 @@ class WrongValues:
     @property
     def version(self) -> str:
         """Return what a commit can expect; empty where nothing is stored."""
-        return self.stored[:VERSION_CHARACTERS].decode()
+        return self.stored[:VERSION_CHARACTERS].decode(errors="replace")
 
     def under_another_version(self, now_ms: int) -> bytes:
         """Return the same values under the next version, to be stored."""
-        following = int(self.version) + 1 if self.stored else now_ms * 1000
+        known = self.version.isascii() and self.version.isdigit()
+        following = int(self.version) + 1 if known else now_ms * 1000
         return b"%016d" % following + (self.stored[VERSION_CHARACTERS:] or _encode({}))
 
 

@@ -22,8 +22,36 @@ for i = 7, #ARGV do
   reports[#reports + 1] = cmsgpack.unpack(ARGV[i])
   devices[#devices + 1] = reports[#reports].device
 end
-local paired = redis.call('ZMSCORE', KEYS[1], unpack(devices))
-local pending = redis.call('ZMSCORE', KEYS[2], unpack(devices))
+
+local function failed(reply) return type(reply) == 'table' and reply.err ~= nil end
+
+-- Return the table that was packed; nothing for what is none.
+local function unpacked(value)
+  local ok, found = pcall(cmsgpack.unpack, value)
+  return ok and type(found) == 'table' and found
+end
+
+-- Whether this can be an entry or a row.
+local function sound(one)
+  return type(one) == 'table' and type(one.at) == 'number' and type(one.first) == 'number'
+    and type(one.count) == 'number' and type(one.told) == 'number'
+end
+
+-- What holds another type is not ours, and is begun anew; nothing that is kept here must be.
+local function scores(key)
+  local found = redis.pcall('ZMSCORE', key, unpack(devices))
+  return failed(found) and {} or found
+end
+
+local paired, pending = scores(KEYS[1]), scores(KEYS[2])
+for i = 3, 4 do
+  if failed(redis.pcall('ZCARD', KEYS[i])) then redis.call('DEL', KEYS[i]) end
+end
+if failed(redis.pcall('HGET', KEYS[5], '')) then redis.call('DEL', KEYS[5]) end
+local version = redis.pcall('GET', KEYS[6])
+if failed(version) or (version and not string.match(version, '^%d+$')) then
+  redis.call('SET', KEYS[6], string.format('%.0f', now))
+end
 
 local function fresh(one)
   return {
@@ -62,15 +90,21 @@ local rows_of, sources = {}, {}
 for i, one in ipairs(reports) do
   if one.device ~= '' and (paired[i] or pending[i]) then
     local key, place = KEYS[6 + i], one.proven and 'proven' or 'claimed'
-    local found = redis.call('GET', key)
-    local entries = found and cmsgpack.unpack(found) or {}
+    local found = redis.pcall('GET', key)
+    local entries = type(found) == 'string' and unpacked(found) or {}
+    for name, entry in pairs(entries) do
+      if not sound(entry) then entries[name] = nil end
+    end
     entries[place] = merged(entries[place], one)
     redis.call('SET', key, cmsgpack.pack(entries), 'PX', kept)
     redis.call('ZADD', KEYS[3], 'GT', string.format('%.0f', now - one.age), one.device)
   else
     if not rows_of[one.source] then
       local found = redis.call('HGET', KEYS[5], one.source)
-      rows_of[one.source] = found and cmsgpack.unpack(found) or {}
+      rows_of[one.source] = {}
+      for _, row in ipairs(found and unpacked(found) or {}) do
+        if sound(row) then table.insert(rows_of[one.source], row) end
+      end
       sources[#sources + 1] = one.source
     end
     local rows = {false}

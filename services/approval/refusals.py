@@ -129,7 +129,7 @@ class Refusals:
             return []
         async with reaching_redis():
             found = await self._client.mget([refused_key(one) for one in device_ids])
-        return [_decode_device(value) if value else NOTHING_REFUSED for value in found]
+        return [_of_device(value) for value in found]
 
     async def of_device(self, device_id: str, limit: int) -> list[Entry]:
         """Return what was refused of one device, known or not, newest first."""
@@ -146,14 +146,15 @@ class Refusals:
             return found[:limit]
         async with reaching_redis():
             members = await self._client.zrange(REFUSED, 0, limit - 1, desc=True)
-        known = await self.of_devices([member.decode() for member in members])
+        known = await self.of_devices([member.decode(errors="replace") for member in members])
         entries = [entry for one in known for entry in _entries(one)]
         return _newest([*entries, *await self._rows(limit)], limit)
 
     async def version(self) -> int:
         """Return how often gateways have reported refusals."""
         async with reaching_redis():
-            return int(await self._client.get(REFUSALS_VERSION) or 0)
+            value = await self._client.get(REFUSALS_VERSION) or b"0"
+        return int(value) if value.isdigit() else 0
 
     async def _unknown(self, rows: list[Entry]) -> list[Entry]:
         """Return the newest of these rows, without those whose device has become known since."""
@@ -177,9 +178,24 @@ class Refusals:
         """Return the rows of so many addresses, those that were refused last."""
         async with reaching_redis():
             members = await self._client.zrange(REFUSED_ADDRESSES, 0, addresses - 1, desc=True)
-            fields = [member.decode() for member in members]
+            fields = [member.decode(errors="replace") for member in members]
             found = await self._client.hmget(REFUSED_ROWS, fields) if fields else []
-        return [row for value in found if value for row in _decode_rows(value)]
+        return [row for value in found if value for row in _rows_of(value)]
+
+
+def _of_device(value: bytes | None) -> OfDevice:
+    """Decode what was refused of a device; what cannot be read says nothing of others."""
+    try:
+        return _decode_device(value) if value else NOTHING_REFUSED
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return NOTHING_REFUSED
+
+
+def _rows_of(value: bytes) -> list[Entry]:
+    try:
+        return _decode_rows(value)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return []
 
 
 def _packed(one: RefusalReport) -> bytes:

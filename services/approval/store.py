@@ -35,7 +35,7 @@ from services.approval.keys import (
 )
 from services.approval.listing import Position
 from services.approval.lockout_store import LockoutStore
-from services.approval.lockouts import NOTHING_HELD, Guard
+from services.approval.lockouts import Guard, read_guard
 from services.approval.plan import VERSION_CHARACTERS, WRONG_TYPE, Plan
 from services.approval.presence import (
     ALIVE_KEPT_MS,
@@ -270,7 +270,7 @@ class Store:
         return (
             head,
             [_held(value) for value in values[:count]],
-            {limit_key: _guard(value) for limit_key, value in guards},
+            {limit_key: read_guard(value) for limit_key, value in guards},
         )
 
     async def answered(self, call_id: str) -> bytes | None:
@@ -536,16 +536,6 @@ def _decoded(value: bytes) -> Held:
         return Held(version.decode(), decode_record(value[VERSION_CHARACTERS:]))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return Held(version, None, unreadable=True)
-
-
-def _guard(value: bytes | None) -> Guard:
-    """Decode what is held against an address; what cannot be read holds nothing."""
-    if not value:
-        return NOTHING_HELD
-    try:
-        return Guard(value)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return NOTHING_HELD
 
 
 NOT_HELD: Final = Held("", None)

@@ -23,6 +23,11 @@ class Scene:
         self._victim = victim
         self._revoking: asyncio.Task[None] | None = None
 
+    @property
+    def victim_id(self) -> str:
+        """The device whose right is taken back."""
+        return self._victim.revoke.device
+
     @staticmethod
     def now() -> float:
         """Return the time of all that is observed."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.drills.faults import clocks, links, redis, rolling, services
+from tests.drills.faults import clocks, keys, links, redis, rolling, services
 
 ALL: Final = (
     *services.FAULTS,
     *rolling.FAULTS,
     *redis.FAULTS,
+    *keys.FAULTS,
     *links.FAULTS,
     *clocks.FAULTS,
     redis.FORGETTING,

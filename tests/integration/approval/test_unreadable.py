@@ -7,15 +7,29 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.approval.keys import AUDIT, PAIRED, PENDING, device_key, guard_key, request_key
+from services.approval.keys import (
+    AUDIT,
+    LOCKOUTS,
+    PAIRED,
+    PENDING,
+    REFUSED,
+    device_key,
+    guard_key,
+    refused_key,
+    request_key,
+    wrong_values_key,
+)
+from services.approval.lockouts import FAILURES_LIMIT
 from services.approval.presence import seen_key
-from shared.messages import Admitted, NeedsPairing, decode_answer
+from services.approval.refusals import REFUSALS_VERSION, REFUSED_ADDRESSES, REFUSED_ROWS
+from shared.messages import Admitted, NeedsPairing, RefusalReport, decode_answer
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
 
+ADDRESS = "203.0.113.9"
 GARBAGE = [b"", b"short", b"x" * 40, b"0123456789abcdef\x81", b"\xff" * 64]
 
 
@@ -146,3 +160,53 @@ class TestOtherValues:
         (shown,) = (await operator.get("/v1/devices")).ok()["devices"]
         assert shown["deviceId"] == device.device_id
         assert (await operator.get("/v1/requests")).ok()["pending"] == []
+
+
+@pytest.mark.parametrize("how", [*GARBAGE, None])
+class TestLockouts:
+    @pytest.mark.parametrize("key", [guard_key(ADDRESS), wrong_values_key(ADDRESS), LOCKOUTS])
+    async def test_a_wrong_secret_is_counted_whatever_stands_in_the_way(
+        self, here: Replica, operator: Operator, how: bytes | None, key: str
+    ) -> None:
+        await put_garbage(here, key, how)
+        for number in range(FAILURES_LIMIT):
+            await here.store.lockouts.count(ADDRESS, {"shared-secret": [f"digest {number}"]})
+        (lock,) = (await operator.get("/v1/lockouts")).ok()["lockouts"]
+        assert lock["address"] == ADDRESS
+
+    async def test_the_list_of_locks_is_read(
+        self, here: Replica, operator: Operator, how: bytes | None
+    ) -> None:
+        for number in range(FAILURES_LIMIT):
+            await here.store.lockouts.count(ADDRESS, {"shared-secret": [f"digest {number}"]})
+        await put_garbage(here, guard_key(ADDRESS), how)
+        assert (await operator.get("/v1/lockouts")).ok()["lockouts"] == []
+
+
+@pytest.mark.parametrize("how", [*GARBAGE, None])
+@pytest.mark.parametrize(
+    "key", [REFUSED, REFUSED_ADDRESSES, REFUSED_ROWS, REFUSALS_VERSION, PAIRED, PENDING, "device"]
+)
+async def test_refusals_are_written_and_read_whatever_stands_in_the_way(
+    here: Replica, operator: Operator, how: bytes | None, key: str
+) -> None:
+    device = Device.new()
+    await here.pair(device)
+    await put_garbage(here, refused_key(device.device_id) if key == "device" else key, how)
+    report = RefusalReport(
+        reason="token-mismatch",
+        undecided=False,
+        device_id=device.device_id,
+        proven=True,
+        address=ADDRESS,
+        number=1,
+        count=1,
+        confirmed=0,
+        age_ms=5,
+        first_age_ms=5,
+    )
+    await here.store.refusals.write("gateway", [report], here.store.now_ms())
+    (await operator.get("/v1/refusals?limit=10")).ok()
+    if key not in {PAIRED, PENDING}:
+        (shown,) = (await operator.get("/v1/devices")).ok()["devices"]
+        assert shown["deviceId"] == device.device_id
