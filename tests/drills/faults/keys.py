@@ -85,13 +85,13 @@ async def _keys(scene: Scene, case: str) -> list[str]:
 
 FAULTS: Final = (
     Fault(
-        name="A key of history lost",
+        name="key of history lost",
         do=lose,
         cases=(HEAD, CHANGES),
         promise=Promise(hits=Hits.EVERYBODY, within_lease=True, back=Back.FROM_END),
     ),
     Fault(
-        name="Another key lost",
+        name="another key lost",
         do=lose,
         cases=(
             *(AUDIT, DECISIONS, LEFT_OUT, PAIRED, PAIRED_COUNT, PENDING),
@@ -100,7 +100,7 @@ FAULTS: Final = (
         promise=Promise(back=Back.FROM_END),
     ),
     Fault(
-        name="The key of a record cut short",
+        name="key of a record cut short",
         do=spoil_record,
         promise=Promise(back=Back.FROM_END),
     ),
