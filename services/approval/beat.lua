@@ -10,9 +10,9 @@
 --       6 applied number  7 applied tag  8 booted (1 or 0)  9 most changes
 --       10 how many joined  11 how many left  12 the gateway's release (empty: not reported)
 --       13 its uptime, s  14.. number, entry and device of each that joined, the numbers of those
---       that left, then of each device that was seen: its id, how long ago in ms, why, its address,
---       the role whose token it used, if it did, its name, and the client id and platform of a
---       native app; empty for what is not known
+--       that left, then in one argument, packed, of each device that was seen: its id, how long ago
+--       in ms, why, its address, the role whose token it used, if it did, its name, and the client
+--       id and platform of a native app; empty for what is not known
 --
 -- The presence hash holds: at (the beat it is from), count, seen (when, ms), applied (a number),
 -- version and uptime (s) where reported; for each connection its number with its entry; `device:<id>` with how many that device has.
@@ -35,9 +35,6 @@ local at = tonumber(redis.call('HGET', KEYS[1], 'at') or '0') or 0
 
 -- Commands are told of many things at once: one at a time, a full beat would hold Redis up.
 local MOST = 2000
-
--- How many words there are about each device that was seen.
-local SEEN_WORDS = 8
 
 -- Run a command on words, MOST at a time; `call` gets a part and returns what Redis said to it.
 local function in_parts(words, call)
@@ -134,10 +131,10 @@ end
 
 if #KEYS > 6 then
   local keys, devices, seen, write = {}, {}, {}, {}
-  local first = FIXED + 3 * joined + left + 1
-  for i = 7, #KEYS do
-    keys[#keys + 1] = KEYS[i]
-    devices[#devices + 1] = ARGV[first + SEEN_WORDS * (i - 7)]
+  local told = cmsgpack.unpack(ARGV[FIXED + 3 * joined + left + 1])
+  for i, one in ipairs(told) do
+    keys[i] = KEYS[6 + i]
+    devices[i] = one[1]
   end
   local paired = in_parts(devices, function(from, to)
     local found = redis.pcall('ZMSCORE', KEYS[5], unpack(devices, from, to))
@@ -148,11 +145,10 @@ if #KEYS > 6 then
   end)
   for i, key in ipairs(keys) do
     if paired[i] then
-      local _, age, why, address, role, name, app, platform =
-        unpack(ARGV, first + SEEN_WORDS * (i - 1), first + SEEN_WORDS * i - 1)
+      local _, age, why, address, role, name, app, platform = unpack(told[i])
       local one = seen[key] or held[i] and unpacked(held[i]) or {at = 0}
       if not sound(one) then one = {at = 0} end
-      local when = now - tonumber(age)
+      local when = now - age
       if when >= one.at then
         one.at, one.why, one.address = when, why, address
       end

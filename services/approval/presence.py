@@ -21,11 +21,11 @@ from shared.protocol.platforms import VERSIONED_CLIENTS
 from shared.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from redis.asyncio import Redis
 
-    from shared.messages import BeatQuestion, Change
+    from shared.messages import BeatQuestion, Change, Seen
 
 GATEWAYS: Final = "latchkey:gateways"
 """Sorted set: boot ids of gateways by when their presence vanishes, ms."""
@@ -252,20 +252,21 @@ def beat_arguments(beat: BeatQuestion) -> list[str | int | bytes]:
         beat.uptime_s,
         *(part for one in beat.joined for part in (one.number, _encode(one), one.device_id)),
         *beat.left,
-        *_seen(beat),
+        _encode([_seen(one) for one in beat.seen]),
     ]
 
 
-def _seen(beat: BeatQuestion) -> Iterator[str | int]:
-    for one in beat.seen:
-        yield one.device_id
-        yield max(0, one.age_ms)
-        yield CONNECT
-        yield "" if is_loopback(one.address) else one.address
-        yield one.role if one.method == DEVICE_TOKEN else ""
-        yield one.name[:DISPLAY_NAME_LIMIT_CHARACTERS]
-        yield one.app if one.app in VERSIONED_CLIENTS else ""
-        yield one.platform[:DISPLAY_NAME_LIMIT_CHARACTERS]
+def _seen(one: Seen) -> tuple[str | int, ...]:
+    return (
+        one.device_id,
+        max(0, one.age_ms),
+        CONNECT,
+        "" if is_loopback(one.address) else one.address,
+        one.role if one.method == DEVICE_TOKEN else "",
+        one.name[:DISPLAY_NAME_LIMIT_CHARACTERS],
+        one.app if one.app in VERSIONED_CLIENTS else "",
+        one.platform[:DISPLAY_NAME_LIMIT_CHARACTERS],
+    )
 
 
 def _milliseconds(time: tuple[int, int]) -> int:

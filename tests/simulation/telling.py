@@ -66,17 +66,15 @@ def note_gateway(
 
 def note_sightings(data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int) -> None:
     """Write when paired devices were seen."""
-    place = _FIRST + 3 * int(args[9]) + int(args[10])
+    told: list[list[Any]] = _unpack(to_bytes(args[_FIRST + 3 * int(args[9]) + int(args[10])]))
     paired = data.sorted.get(keys[4], {})
-    for key in keys[6:]:
-        words = (to_text(one) for one in args[place : place + 8])
+    for key, words in zip(keys[6:], told, strict=True):
         device, age, why, address, role, name, app, platform = words
-        place += 8
         if device not in paired:
             continue
         held = data.texts.get(key)
         seen: dict[str, Any] = _unpack(held) if held else {"at": 0}
-        when = now_ms - int(age)
+        when = now_ms - age
         if when >= seen["at"]:
             seen |= {"at": when, "why": why, "address": address}
         if name and when >= seen.get("named_at", 0):
