@@ -62,8 +62,8 @@ class Integrity:
         while True:
             if self._ready():
                 try:
-                    await self.look()
                     await summaries.write_due(self._store, self._ledger)
+                    await self.look()
                 except StoreUnavailable:
                     pass  # either Redis is away, which the announcer says, or `trouble` tells it
                 except Exception:  # noqa: BLE001 (whatever it was, the next look comes)

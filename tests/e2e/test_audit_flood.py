@@ -1,0 +1,46 @@
+"""A client that holds the gateway token and floods: what people decided stays in the audit log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from services.approval.plan import ADDRESS_ENTRIES_PER_HOUR
+from tests.e2e.people import Operator, Visitor, pair
+
+if TYPE_CHECKING:
+    from tests.conftest import StartStack
+    from tests.support.stack import Stack
+
+ABOVE: Final = 20
+
+
+@pytest.fixture(scope="module")
+def house(start_stack: StartStack) -> Stack:
+    """One approval and one gateway, with a small list of requests."""
+    return start_stack(approvals=1, gateways=1, env={"PENDING_LIMIT_PER_ADDRESS": "5"})
+
+
+async def test_a_flood_of_requests_fills_the_audit_log_only_so_far(house: Stack) -> None:
+    device = await pair(house)
+    strangers = ADDRESS_ENTRIES_PER_HOUR // 2 + ABOVE  # each asks, and displaces another
+    for _ in range(strangers):
+        await Visitor(house).waits(house.gateways[0])
+    async with Operator(house, house.approvals[0]) as operator:
+        entries, after = [], 0
+        while page := (await operator.call("GET", f"audit?after={after}&limit=1000")).ok()[
+            "entries"
+        ]:
+            entries += page
+            after = page[-1]["id"]
+        noise = [one for one in entries if one["action"] in {"requested", "displaced"}]
+        assert len(noise) == ADDRESS_ENTRIES_PER_HOUR
+        (approved,) = [one for one in entries if one["action"] == "approved"]
+        assert approved["deviceId"] == device.device_id
+        (await operator.remove(device.device_id)).ok()
+        newest = (await operator.call("GET", "audit?limit=1")).ok()["entries"]
+        assert [(one["action"], one["deviceId"]) for one in newest] == [
+            ("removed", device.device_id)
+        ]
+        assert newest[0]["id"] > ADDRESS_ENTRIES_PER_HOUR + ABOVE

@@ -1,0 +1,104 @@
+"""An approval of the release before commits beside ours: one history, one audit log."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from services.approval.integrity import Integrity
+from services.approval.keys import AUDIT, CHANGES, HEAD, PAIRED, device_key
+from services.approval.metrics import Metrics
+from services.approval.plan import AuditEntry
+from shared.messages import BeatQuestion, Change, Changed
+from tests.integration.approval.plans import plan
+from tests.unit.approval.devices import Device
+
+if TYPE_CHECKING:
+    from services.approval.store import Store
+    from tests.integration.approval.operator import Operator
+    from tests.integration.approval.replica import Replica
+
+OLD_COMMIT: Final = (
+    Path(__file__).parents[2] / "data/redis/commit_of_the_release_before.lua"
+).read_text()
+KEPT: Final = (10_000, 100_000)
+
+
+async def commit_as_before(
+    here: Replica, action: str, *writes: tuple[str, int, tuple[str | int, ...]], keys: Any = ()
+) -> tuple[str, int]:
+    """Commit a change as the release before does; returns the outcome and the number."""
+    change = Changed(Change(), "", "device", action, 5)
+    entry = AuditEntry(action, "device", "operator", 5)
+    attempt = {
+        "not_after": 0,
+        "beyond": 0,
+        "expects": [],
+        "limits": [],
+        "writes": writes,
+        "changes": [(secrets.token_hex(8), 2, 3)],
+        "kept": KEPT,
+    }
+    blobs = [msgspec.msgpack.encode(change), msgspec.json.encode(entry)]
+    outcome, number, *_ = await here.redis.eval(
+        OLD_COMMIT,
+        3 + len(keys),
+        HEAD,
+        CHANGES,
+        AUDIT,
+        *keys,
+        msgspec.msgpack.encode(attempt),
+        *blobs,
+    )
+    return outcome.decode(), number
+
+
+async def test_both_go_on_in_one_history_and_its_audit_log_is_whole(
+    here: Replica, store: Store
+) -> None:
+    numbers = []
+    for _ in range(3):
+        outcome, number = await commit_as_before(here, "approved")
+        assert outcome == "done"
+        numbers += [number, (await store.commit(plan())).change.number]
+    assert numbers == [1, 2, 3, 4, 5, 6]
+    entries = await store.audit_log.read(0, 10)
+    assert [(one.id, one.action) for one in entries] == [
+        (number, "approved" if number % 2 else "renamed") for number in numbers
+    ]
+    assert [one.id for one in await store.audit_log.newest(2)] == [5, 6]
+    followed = await store.audit_log.follow(Change(3), 10)
+    assert ([one.id for one in followed.entries], followed.lost) == ([4, 5, 6], False)
+    answer = await store.beat("gateway", BeatQuestion(1, Change(), True, 0, 0))
+    assert not answer.resync
+    assert [one.change.number for one in answer.changes] == numbers
+
+
+async def test_the_release_before_reads_our_decisions_in_the_log_it_knows(
+    here: Replica, operator: Operator
+) -> None:
+    device = Device.new()
+    await here.pair(device)
+    stored = [entry_id for entry_id, _fields in await here.redis.xrange(AUDIT)]
+    assert stored == [b"1-0", b"2-0"]
+
+
+async def test_an_index_that_the_release_before_changed_is_looked_through_and_agrees(
+    here: Replica, operator: Operator
+) -> None:
+    device = Device.new()
+    await here.pair(device)
+    record = await here.redis.get(device_key(device.device_id))
+    other = Device.new()
+    await here.pair(other)
+    await here.redis.delete(device_key(device.device_id))
+    await commit_as_before(here, "removed", ("ZREM", 4, (device.device_id,)), keys=(PAIRED,))
+    assert (await here.store.repairs.look()).incomplete_index
+    await Integrity(here.store, here.ledger, Metrics(), ttl_ms=3_600_000, ready=lambda: True).look()
+    assert not (await here.store.repairs.look()).incomplete_index
+    listed = (await operator.get("/v1/devices")).ok()["devices"]
+    assert [one["deviceId"] for one in listed] == [other.device_id]
+    assert record is not None
