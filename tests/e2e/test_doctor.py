@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -11,7 +12,7 @@ from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
@@ -19,14 +20,15 @@ from aiohttp.test_utils import TestServer
 
 from deploy.local.ports import Reservation
 from services.approval.cli import causes
-from services.approval.cli.doctor.journey import State
+from services.approval.cli.doctor.device import PROOF_KEY
+from services.approval.cli.doctor.journey import NAME, State
 from shared.device.client import DeviceClient
 from shared.device.profile import CLI
 from shared.device.state import DeviceState
 from tests.e2e.people import Operator, Visitor
 from tests.e2e.proxy import Faults, proxy
 from tests.e2e.walking import HASTY, findings_of, stopped_by, warned_of
-from tests.support.waiting import until
+from tests.support.waiting import POLL_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 WRONG = "w" * 32
+REPORTED_SECONDS = 20.0
+"""Until a gateway has reported refusals with its beat."""
 LOCKED_AT = 10
 """Different wrong secrets in a minute."""
 
@@ -90,6 +94,28 @@ class TestWell:
         await findings_of(url, env=env)
         await findings_of(url, env=env, pairing_probe=True)
         assert await everything(operator) == before
+
+    async def test_all_its_runs_are_one_row_of_those_who_were_turned_away(
+        self, url: str, env: dict[str, str], operator: Operator
+    ) -> None:
+        runs = 3
+        for _ in range(runs):
+            await findings_of(url, env=env)
+
+        async def rows() -> list[dict[str, Any]]:
+            path = f"refusals?deviceId={PROOF_KEY.device_id}"
+            told: list[dict[str, Any]] = (await operator.call("GET", path)).ok()["refusals"]
+            return told
+
+        found: list[dict[str, Any]] = []
+        async with asyncio.timeout(REPORTED_SECONDS):
+            while True:
+                found = await rows()
+                if sum(row["count"] for row in found) >= runs:
+                    break
+                await asyncio.sleep(POLL_SECONDS)
+        (row,) = found
+        assert (row["displayName"], row["reason"]) == (NAME, "token-missing")
 
     async def test_it_is_not_paired_where_local_clients_are_trusted(
         self, env: dict[str, str], house: Stack, operator: Operator

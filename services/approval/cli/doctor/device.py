@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from services.approval.cli import causes, openclaw_causes
 from services.approval.cli.doctor import product, refusals
 from services.approval.cli.doctor.connecting import PROBE, connect, shared_secrets
-from services.approval.cli.doctor.journey import Wrong
+from services.approval.cli.doctor.journey import NAME, Wrong
 from services.approval.cli.doctor.product import Kind
 from shared.device.handshake import Admitted, Credentials, Refused
 from shared.device.identity import DeviceKey
@@ -38,7 +38,7 @@ async def try_origin(journey: Journey) -> None:
     """Connect as a page of an origin would, without a device: only the origin is judged."""
     wished = journey.wishes.origin
     origin = wished or journey.origin
-    profile = replace(CONTROL_UI, min_protocol=3)
+    profile = replace(CONTROL_UI, min_protocol=3, display_name=NAME)
     outcome = (await connect(journey, profile, None, origin=origin)).outcome
     if isinstance(outcome, Admitted) or outcome.detail_code == refusals.DEVICE_REQUIRED_OF_PAGES:
         journey.origin_allowed = not wished or wished == journey.origin
