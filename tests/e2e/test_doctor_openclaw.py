@@ -52,6 +52,17 @@ class TestOneGateway:
         state = next(one.found for one in findings if one.step == "state")
         assert "in /data/token/state." in state
 
+    async def test_is_recognised_by_what_it_says_where_its_pages_are_hidden(
+        self, release: str
+    ) -> None:
+        replicas = [
+            Replica(release, hides_pages=True),
+            Replica(release, hides_pages=True, uptime_ms=3_600_000),
+        ]
+        async with openclaw(*replicas) as url:
+            await stopped_by(url, openclaw_causes.SEPARATE_LISTS, env=ENV)
+        assert not any(asked_to_be_paired(replica) for replica in replicas)
+
     async def test_is_not_asked_to_pair_a_device(self, release: str) -> None:
         replica = Replica(release)
         async with openclaw(replica) as url:

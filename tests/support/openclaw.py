@@ -39,6 +39,8 @@ class Replica:
     always: str | None = None
     untrusted: bool = False
     ready: bool = True
+    hides_pages: bool = False
+    """A proxy passes upgrades alone."""
     upgrades: str = "pages"
     """What upgrades are answered with: `pages` lets them through, else a name in the recording."""
     token: str = TOKEN
@@ -57,6 +59,8 @@ class Replica:
 
     def page(self, path: str) -> web.Response:
         """Answer a GET."""
+        if self.hides_pages:
+            return web.Response(status=404)
         which = "pages of an untrusted proxy" if self.untrusted else "pages"
         pages = self.recorded[which]
         if path == "/readyz" and not self.ready:
