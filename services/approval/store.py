@@ -299,17 +299,28 @@ class Store:
         if not request_ids:
             return []
         async with reaching_redis():
-            found = await self._client.mget([request_key(one) for one in request_ids])
+            keys = [request_key(one) for one in request_ids]
+            found = await self._client.mget(keys)
+            absent = [key for key, value in zip(keys, found, strict=True) if value is None]
+            # MGET reads a key of another type as nothing, which would mean that it never was.
+            if absent and await self._client.exists(*absent):
+                pipeline = self._client.pipeline(transaction=False)
+                for key in keys:
+                    pipeline.get(key)
+                found = await pipeline.execute(raise_on_error=False)
         return [
-            await self._note(one, value) if value else None
+            None if value is None else await self._note(one, value)
             for one, value in zip(request_ids, found, strict=True)
         ]
 
-    async def _note(self, request_id: str, value: bytes) -> RequestNote:
-        try:
-            return decode_note(value)
-        except (msgspec.MsgspecError, ValueError):
-            return await self._note_of_pending(request_id)
+    async def _note(self, request_id: str, value: bytes | Exception) -> RequestNote:
+        """Decode a note; one that cannot be read is made anew from the request it is about."""
+        if not isinstance(value, Exception):
+            try:
+                return decode_note(value)
+            except (msgspec.MsgspecError, ValueError):
+                pass
+        return await self._note_of_pending(request_id)
 
     async def _note_of_pending(self, request_id: str) -> RequestNote:
         """Make a note that cannot be read anew, from the request that it is about."""
@@ -370,7 +381,13 @@ class Store:
     async def restore_mark(self) -> str:
         """Return what is kept of the last restore; empty where nothing is."""
         async with reaching_redis():
-            return (await self._client.get(RESTORE) or b"").decode(errors="replace")
+            try:
+                value = await self._client.get(RESTORE)
+            except ResponseError as error:
+                if "WRONGTYPE" in str(error):
+                    raise UnreadableRecord(RESTORE) from None
+                raise
+        return (value or b"").decode(errors="replace")
 
     async def changed_after(self, place: Change, most: int) -> tuple[Change, list[str]]:
         """Return whose records changed after a place, each once, and the place reached.

@@ -111,16 +111,17 @@ class TestRecord:
         assert unreadable == [{"deviceId": device.device_id}]
 
 
+@pytest.mark.parametrize("how", [*GARBAGE, None])
+async def test_a_request_whose_note_is_unreadable_can_be_approved(
+    here: Replica, operator: Operator, how: bytes | None
+) -> None:
+    asked = await here.request(Device.new().asks())
+    await put_garbage(here, request_key(asked.request_id), how)
+    (await operator.approve(asked.request_id)).ok()
+
+
 @pytest.mark.parametrize("how", GARBAGE)
 class TestOtherValues:
-    async def test_a_request_whose_note_is_unreadable_can_be_approved(
-        self, here: Replica, operator: Operator, how: bytes
-    ) -> None:
-        asked = await here.request(Device.new().asks())
-        await put_garbage(here, request_key(asked.request_id), how)
-        if how:
-            (await operator.approve(asked.request_id)).ok()
-
     async def test_a_guard_holds_up_nobody(self, here: Replica, how: bytes) -> None:
         device = Device.new()
         await here.pair(device)
