@@ -1,0 +1,66 @@
+"""The benchmark says below each table when other programs used the machine meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.bench import __main__ as bench
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Measured:
+    """Stands for the benchmark: two tables, measured in no time."""
+
+    def __init__(self, _given: object, _stack: object) -> None:
+        pass
+
+    def measured(self, name: str) -> Iterator[str]:
+        yield f"table of {name}"
+
+
+class Others:
+    """Stands for what other programs used."""
+
+    used = iter(())
+
+    def cores(self) -> float:
+        return next(self.used)
+
+
+def test_a_busy_machine_is_said_below_the_table_it_spoilt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Others, "used", iter([1.5, 0.0]))
+    monkeypatch.setattr(bench, "Bench", Measured)
+    monkeypatch.setattr(bench, "OtherPrograms", Others)
+    monkeypatch.setattr(
+        bench, "_arguments", lambda: argparse.Namespace(only=["admissions", "latency"])
+    )
+    assert bench.main() == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert [line.split(":")[0] for line in lines] == [
+        "table of admissions",
+        "**The machine was too busy",
+        "table of latency",
+    ]
+    assert "other programs used 1.5 of its" in lines[1]
+
+
+@pytest.mark.parametrize("error", [OSError(2, "gone", "/gone"), AssertionError("did not start")])
+def test_what_keeps_it_from_measuring_is_one_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(bench, "Bench", fail)
+    monkeypatch.setattr(bench, "_arguments", lambda: argparse.Namespace(only=["admissions"]))
+    assert bench.main() == bench.NOT_RUN
+    said = capsys.readouterr().err
+    assert said.startswith("Not measured: ")
+    assert said.count("\n") == 1
