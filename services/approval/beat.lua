@@ -29,9 +29,12 @@ local beat, base = tonumber(ARGV[2]), tonumber(ARGV[3])
 local FIXED = 13 -- the arguments after these are of changing number
 local joined, left = tonumber(ARGV[10]), tonumber(ARGV[11])
 local moved = false
-if failed(redis.pcall('HGET', KEYS[1], 'at')) then redis.call('DEL', KEYS[1]) end
-if failed(redis.pcall('ZCARD', KEYS[2])) then redis.call('DEL', KEYS[2]) end
-local at = tonumber(redis.call('HGET', KEYS[1], 'at') or '0') or 0
+local at = redis.pcall('HGET', KEYS[1], 'at')
+if failed(at) then
+  redis.call('DEL', KEYS[1])
+  at = '0'
+end
+at = tonumber(at or '0') or 0
 
 -- Commands are told of many things at once: one at a time, a full beat would hold Redis up.
 local MOST = 2000
@@ -117,16 +120,22 @@ redis.call('HSET', KEYS[1], 'count', ARGV[4], 'seen', string.format('%.0f', now)
 if ARGV[8] == '1' then redis.call('HSET', KEYS[1], 'applied', ARGV[6]) end
 if ARGV[12] ~= '' then redis.call('HSET', KEYS[1], 'version', ARGV[12], 'uptime', ARGV[13]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
-redis.call('ZADD', KEYS[2], string.format('%.0f', now + tonumber(ARGV[5])), ARGV[1])
+local until_ms = string.format('%.0f', now + tonumber(ARGV[5]))
+if failed(redis.pcall('ZADD', KEYS[2], until_ms, ARGV[1])) then
+  redis.call('DEL', KEYS[2])
+  redis.call('ZADD', KEYS[2], until_ms, ARGV[1])
+end
 local vanished = redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
-local version = redis.pcall('GET', KEYS[6])
-version = not failed(version) and tonumber(version or '0')
-if not version or moved or vanished > 0 then
+local version
+if moved or vanished > 0 then
   version = redis.pcall('INCR', KEYS[6])
-  if failed(version) then -- what is there is no number: one that nobody was told of goes on
-    redis.call('SET', KEYS[6], string.format('%.0f', now))
-    version = now
-  end
+else
+  version = redis.pcall('GET', KEYS[6])
+  if type(version) ~= 'table' then version = tonumber(version or '0') end
+end
+if type(version) ~= 'number' then -- what is there is none: one that nobody was told of goes on
+  redis.call('SET', KEYS[6], string.format('%.0f', now))
+  version = now
 end
 
 if #KEYS > 6 then
@@ -181,6 +190,8 @@ local applied, resync = tonumber(ARGV[6]), 0
 
 if ARGV[8] == '0' or applied > number then
   resync = 1
+elseif applied > 0 and applied == number then
+  if tag ~= ARGV[7] then resync = 1 end -- the log keeps the head's own entry, as was seen above
 elseif applied > 0 then
   local known = redis.call('XRANGE', KEYS[4], ARGV[6] .. '-0', ARGV[6] .. '-0')[1]
   if not known or known[2][2] ~= ARGV[7] then resync = 1 end

@@ -60,51 +60,51 @@ for _, expected in ipairs(plan.expects) do
   end
 end
 
--- Return the first of these keys that is no sorted set.
-local function no_sorted_set(keys)
-  for _, key in ipairs(keys) do
-    if failed(redis.pcall('ZCARD', key)) then return key end
-  end
+-- How many members each sorted set has that the plan touches; each is looked at once.
+local members = {}
+local function no_sorted_set(key)
+  if members[key] then return false end
+  local count = redis.pcall('ZCARD', key)
+  members[key] = count
+  return failed(count)
 end
-
-local sets = {KEYS[4], KEYS[5]}
-for _, limit in ipairs(plan.limits) do sets[#sets + 1] = KEYS[limit[1]] end
-for _, write in ipairs(plan.writes) do
-  if write[1] == 'ZADD' or write[1] == 'ZREM' then sets[#sets + 1] = KEYS[write[2]] end
-end
-for _, change in ipairs(plan.changes) do
-  if change[5] then
-    sets[#sets + 1] = KEYS[change[5][4]]
-    local counted = redis.pcall('GET', KEYS[change[5][1]])
-    if failed(counted) or not string.match(counted or '0', '^%d%d?%d?%d?%d?%d?%d?%d?%d?$') then
-      return refused('broken', KEYS[change[5][1]])
-    end
-  end
-end
-local other = no_sorted_set(sets)
-if other then return refused('broken', other) end
 
 for _, limit in ipairs(plan.limits) do
-  local key, most, member = KEYS[limit[1]], limit[2], limit[3]
-  if redis.call('ZCARD', key) >= most and not redis.call('ZSCORE', key, member) then
+  local key = KEYS[limit[1]]
+  if no_sorted_set(key) then return refused('broken', key) end
+  if members[key] >= limit[2] and not redis.call('ZSCORE', key, limit[3]) then
     return refused('full')
   end
 end
-
-local paired = redis.call('ZCARD', KEYS[5])
-local paired_before = redis.pcall('GET', KEYS[6])
-if failed(paired_before) then return refused('broken', KEYS[6]) end
+for _, write in ipairs(plan.writes) do
+  local key = KEYS[write[2]]
+  if (write[1] == 'ZADD' or write[1] == 'ZREM') and no_sorted_set(key) then
+    return refused('broken', key)
+  end
+end
+local counts = {}
+for i, change in ipairs(plan.changes) do
+  if change[4] and no_sorted_set(KEYS[4]) then return refused('broken', KEYS[4]) end
+  local counted = change[5]
+  if counted then
+    local value = redis.pcall('GET', KEYS[counted[1]])
+    if failed(value) or not string.match(value or '0', '^%d%d?%d?%d?%d?%d?%d?%d?%d?$') then
+      return refused('broken', KEYS[counted[1]])
+    end
+    counts[i] = tonumber(value or '0') + 1
+    if counts[i] > counted[2] and no_sorted_set(KEYS[counted[4]]) then
+      return refused('broken', KEYS[counted[4]])
+    end
+  end
+end
 
 -- From here on it is done, unless the audit log takes no entry of this number: its entries go first,
 -- and only the first of them can fail.
 
 local first = math.max(number, plan.beyond)
 for i, change in ipairs(plan.changes) do
-  local counted, told = change[5], true
-  if counted then
-    local count = tonumber(redis.call('GET', KEYS[counted[1]]) or '0') + 1
-    told = count <= counted[2]
-  end
+  local counted = change[5]
+  local told = not counted or counts[i] <= counted[2]
   if told then
     local added = redis.pcall('XADD', KEYS[3], 'MAXLEN', plan.kept[2],
       string.format('%.0f-0', first + i), 'entry', ARGV[change[3]], 'tag', change[1])
@@ -133,21 +133,28 @@ for i, change in ipairs(plan.changes) do
   tag = change[1]
 end
 
+local paired = 0 -- how many more devices are in the index than before
 for _, write in ipairs(plan.writes) do
-  local command = {write[1], KEYS[write[2]]}
+  local key = KEYS[write[2]]
+  local command = {write[1], key}
   for _, argument in ipairs(write[3]) do
     command[#command + 1] = type(argument) == 'number' and ARGV[argument] or argument
   end
-  redis.call(unpack(command))
+  local moved = redis.call(unpack(command))
+  if key == KEYS[5] then
+    if write[1] == 'ZADD' then paired = paired + moved end
+    if write[1] == 'ZREM' then paired = paired - moved end
+  end
 end
 
 for i, change in ipairs(plan.changes) do
   if change[4] then
     redis.call('ZADD', KEYS[4], string.format('%.0f', first + i),
       string.format('%.0f:%s\n', first + i, change[1]) .. ARGV[change[3]])
+    members[KEYS[4]] = members[KEYS[4]] + 1
   end
 end
-local over = redis.call('ZCARD', KEYS[4]) - plan.kept[3]
+local over = (members[KEYS[4]] or 0) - plan.kept[3]
 if over > 0 then redis.call('ZREM', KEYS[4], unpack(redis.call('ZRANGE', KEYS[4], 0, over - 1))) end
 
 if #plan.changes > 0 then
@@ -157,11 +164,13 @@ end
 
 -- Others than commits take nothing out of the index: a count that does not agree means that it was
 -- lost, as by an eviction, and is to be made anew from the records.
-if paired_before and paired_before ~= string.format('%.0f', paired) then
-  redis.call('SET', KEYS[7], '1')
+if paired ~= 0 then
+  local counted = redis.pcall('GET', KEYS[6])
+  if counted and counted ~= string.format('%.0f', members[KEYS[5]]) then
+    redis.call('SET', KEYS[7], '1')
+  end
+  redis.call('SET', KEYS[6], string.format('%.0f', members[KEYS[5]] + paired))
 end
-paired = string.format('%.0f', redis.call('ZCARD', KEYS[5]))
-if paired ~= paired_before then redis.call('SET', KEYS[6], paired) end
 
 if plan.call then
   redis.call('SET', KEYS[plan.call[1]],

@@ -50,7 +50,7 @@ class Scripts:
         problem = _problem(data, keys, args, plan)
         if problem:
             return [problem, number, tag, b"", b""]
-        paired, paired_before = len(data.sorted.get(keys[4], {})), data.texts.get(keys[5])
+        paired = len(data.sorted.get(keys[4], {}))
         first = max(number, plan["beyond"])
         audit = data.streams.get(keys[2], [])
         if plan["changes"] and audit and audit[-1][0] > first:
@@ -63,9 +63,7 @@ class Scripts:
         if plan["changes"]:
             number = first + len(plan["changes"])
             data.set(keys[0], b"%d:%s" % (number, tag))
-        if paired_before is not None and paired_before != b"%d" % paired:
-            data.set(keys[6], b"1")
-        data.set(keys[5], b"%d" % len(data.sorted.get(keys[4], {})))
+        _count_paired(data, keys, paired)
         if "call" in plan:
             place, answer, kept_ms = plan["call"]
             value = b"%d:%s\n%s" % (number, tag, to_bytes(args[answer - 1]))
@@ -206,6 +204,16 @@ def _log(
             data.append(keys[2], first + place, told, kept[1])
         tag = new_tag.encode()
     return tag
+
+
+def _count_paired(data: Database, keys: Sequence[str], before: int) -> None:
+    """Note how many devices the index has, and whether it had lost some."""
+    now, counted = len(data.sorted.get(keys[4], {})), data.texts.get(keys[5])
+    if now == before:
+        return
+    if counted is not None and counted != b"%d" % before:
+        data.set(keys[6], b"1")
+    data.set(keys[5], b"%d" % now)
 
 
 def _decide(

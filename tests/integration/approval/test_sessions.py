@@ -237,7 +237,13 @@ class TestAttack43:
     async def test_every_change_is_refused(self, browser: Browser) -> None:
         for operation in OPERATIONS:
             if operation.changes and not operation.token_only:
-                path = operation.path.format(requestId="r", deviceId="0" * 64, role="node")
+                path = operation.path.format(
+                    requestId="r",
+                    deviceId="0" * 64,
+                    role="node",
+                    credential="shared-secret",
+                    lockedAddress="203.0.113.9",
+                )
                 reply = await browser.call(operation.method, path, but={PAGE_HEADER: None})
                 reply.problem(403, "cross-site")
 
