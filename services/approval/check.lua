@@ -3,7 +3,8 @@
 -- KEYS  1 head  2 change log  3 audit log  4 decisions  5 paired devices  6 how many are paired
 --       7 mark: the index is incomplete  8 mark: when history was lost, and why
 --       9.. further sorted sets
--- ARGV  1 `indexed`: the index was made anew just now, and is complete; else empty
+-- ARGV  1 empty to look; `begin`: the index is to be made anew; `indexed`: it was  2 who does that: if
+--       the index is lost meanwhile, the mark is another by then, and it is done once more
 --
 -- Returns {head's trouble: a key or '', its tag, the audit log's trouble: 1 or 0, the mark of lost
 -- history or '', whether the index is incomplete: 1 or 0, names of sorted sets that are none ...}
@@ -16,11 +17,15 @@ for _, i in ipairs(sets) do
 end
 local paired = redis.pcall('ZCARD', KEYS[5])
 local counted = redis.pcall('GET', KEYS[6])
-local incomplete = failed(redis.pcall('GET', KEYS[7])) or redis.pcall('GET', KEYS[7]) or false
+local doing = redis.pcall('GET', KEYS[7])
+local incomplete = doing and true or false
 if not failed(paired) then
   paired = string.format('%.0f', paired)
-  if ARGV[1] == 'indexed' then
+  if ARGV[1] == 'begin' then
     redis.call('SET', KEYS[6], paired)
+    redis.call('SET', KEYS[7], ARGV[2])
+    incomplete = true
+  elseif ARGV[1] == 'indexed' and doing == ARGV[2] and counted == paired then
     redis.call('DEL', KEYS[7])
     incomplete = false
   elseif failed(counted) or (counted and counted ~= paired) then

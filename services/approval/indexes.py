@@ -22,11 +22,12 @@ async def rebuild(store: Store, ttl_ms: int) -> int:
     Each is put there only if it is still the record that was read. Raises StoreUnavailable.
     """
     count = 0
+    token = await store.repairs.begin_index()
     async for found in store.repairs.records():
         count += len(found)
         for start in range(0, len(found), INDEXED_AT_ONCE):
             await _put(store, found[start : start + INDEXED_AT_ONCE], ttl_ms)
-    await store.repairs.indexed()
+    await store.repairs.indexed(token)
     return count
 
 

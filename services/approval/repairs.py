@@ -94,7 +94,7 @@ class Repairs:
         """Look at the keys that everything rests on."""
         async with reaching_redis():
             found = await self._check(
-                keys=[*COMMIT_KEYS, HISTORY_LOST, PENDING, LEFT_OUT], args=[""]
+                keys=[*COMMIT_KEYS, HISTORY_LOST, PENDING, LEFT_OUT], args=["", ""]
             )
         head, tag, audit, lost, incomplete, *others = found
         broken = [head.decode()] if head else [AUDIT] if audit else []
@@ -163,10 +163,19 @@ class Repairs:
             if not int(cursor):
                 return
 
-    async def indexed(self) -> None:
-        """Note that the index of paired devices is complete again."""
+    async def begin_index(self) -> str:
+        """Note that the index of paired devices is being made anew; returns by whom."""
+        token = secrets.token_hex(8)
         async with reaching_redis():
-            await self._check(keys=[*COMMIT_KEYS, HISTORY_LOST], args=["indexed"])
+            await self._check(keys=[*COMMIT_KEYS, HISTORY_LOST], args=["begin", token])
+        return token
+
+    async def indexed(self, token: str) -> None:
+        """Note that the index is complete again, unless it was lost once more meanwhile."""
+        async with reaching_redis():
+            found = await self._check(keys=[*COMMIT_KEYS, HISTORY_LOST], args=["indexed", token])
+        if found[4]:
+            return
         self._log.warning(log_events.INDEX_REBUILT.name, key=PAIRED)
         self.on_repair("index")
         self.advice = ""

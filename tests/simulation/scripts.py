@@ -105,10 +105,14 @@ class Scripts:
         number, tag = head_of(data, keys[0])
         paired, counted = b"%d" % len(data.sorted.get(keys[4], {})), data.texts.get(keys[5])
         incomplete = keys[6] in data.texts or counted not in (None, paired)
-        if to_text(args[0]) == "indexed":
+        if to_text(args[0]) == "begin":
             data.set(keys[5], paired)
-            data.delete(keys[6])
-            incomplete = False
+            data.set(keys[6], to_bytes(args[1]))
+            incomplete = True
+        elif to_text(args[0]) == "indexed" and data.texts.get(keys[6]) == to_bytes(args[1]):
+            incomplete = counted != paired
+            if not incomplete:
+                data.delete(keys[6])
         audit = data.streams.get(keys[2], [])
         ahead = not trouble and bool(audit) and audit[-1][0] > number
         mark = data.texts.get(keys[7], b"")

@@ -272,3 +272,19 @@ async def test_the_list_of_approvals_is_begun_anew(here: Replica, store: Store, 
         await store.write_alive("a")
     await store.write_alive("a")
     assert [one.boot_id for one in await store.presence.approvals()] == ["a"]
+
+
+async def test_an_index_that_is_lost_again_while_it_is_made_anew_is_not_taken_for_complete(
+    here: Replica, operator: Operator
+) -> None:
+    devices = [Device.new() for _ in range(2)]
+    for device in devices:
+        await here.pair(device)
+    token = await here.store.repairs.begin_index()
+    await here.redis.delete(PAIRED)
+    await here.pair(Device.new())
+    await here.store.repairs.indexed(token)
+    assert (await here.store.repairs.look()).incomplete_index
+    await rebuild(here.store, TTL_MS)
+    assert len((await operator.get("/v1/devices")).ok()["devices"]) == 3
+    assert not (await here.store.repairs.look()).incomplete_index
