@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deploy.local.places import ROOT
+from services.approval import keys, presence
 from tests.drills import __main__ as drills
 from tests.drills.exits import MISSING
 from tests.drills.faults import ALL
@@ -39,10 +40,21 @@ def test_each_fault_has_a_name_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("fault", ALL, ids=lambda fault: fault.name)
-def test_a_fault_is_done_to_replicas_there_are(fault: Fault) -> None:
+def test_a_fault_is_done_to_replicas_or_keys_there_are(fault: Fault) -> None:
     there = {f"gateway-{number + 1}" for number in range(GATEWAYS)}
     there |= {f"approval-{number + 1}" for number in range(APPROVALS)}
-    assert fault.cases == ("",) or set(fault.cases) <= there
+    there |= {"", *_declared_keys()}
+    assert set(fault.cases) <= there
+
+
+def _declared_keys() -> set[str]:
+    declared = {
+        value
+        for module in (keys, presence)
+        for value in vars(module).values()
+        if isinstance(value, str) and value.startswith("latchkey:")
+    }
+    return declared | {presence.presence_key("*")}
 
 
 def test_what_forgets_everything_comes_last() -> None:
