@@ -109,8 +109,9 @@ for i, change in ipairs(plan.changes) do
     local added = redis.pcall('XADD', KEYS[3], 'MAXLEN', plan.kept[2],
       string.format('%.0f-0', first + i), 'entry', ARGV[change[3]], 'tag', change[1])
     if failed(added) then
-      local takes_none = string.find(added.err, 'smaller') or string.find(added.err, 'WRONGTYPE')
-      return takes_none and refused('broken', KEYS[3]) or added
+      if string.find(added.err, 'WRONGTYPE') then return refused('broken', KEYS[3]) end
+      if not string.find(added.err, 'smaller') then return added end
+      return {'broken', number, before, KEYS[3], 'ahead'}
     end
   end
   if counted then

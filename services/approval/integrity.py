@@ -60,15 +60,19 @@ class Integrity:
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            if self._ready():
+            for work in (self.look, self._summarise):
+                if not self._ready():
+                    break
                 try:
-                    await summaries.write_due(self._store, self._ledger)
-                    await self.look()
+                    await work()
                 except StoreUnavailable:
                     pass  # either Redis is away, which the announcer says, or `trouble` tells it
                 except Exception:  # noqa: BLE001 (whatever it was, the next look comes)
                     self._log.exception("looking at the records failed")
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _summarise(self) -> None:
+        await summaries.write_due(self._store, self._ledger)
 
     async def look(self) -> None:
         """Look once, and repair what was found. Raises StoreUnavailable."""

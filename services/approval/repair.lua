@@ -3,7 +3,8 @@
 --
 -- KEYS  1 head  2 change log  3 audit log  4 decisions  5 mark: when history was lost, and why
 --       6 mark: the index of paired devices is incomplete  7 the key that was found in trouble
--- ARGV  1 what kind the key should be: history, audit, zset, number; `unreadable`: a change log with
+-- ARGV  1 what kind the key should be: history, zset, number; `ahead`: an audit log
+--       that takes no entry of the next number; `unreadable`: a change log with
 --       entries that are none  2 the tag that was found at the head
 --       3 how far apart histories begin  4 the tag of the first change  5 its body  6 its audit entry
 --       7 audit entries kept  8 ttl of the mark, ms  9 the key's name for the mark
@@ -40,7 +41,7 @@ if failed(redis.pcall('XRANGE', KEYS[3], '-', '+', 'COUNT', 1)) then
   if not lost then return {'dropped', 0} end
 elseif not lost then
   local ahead = redis.call('XRANGE', KEYS[3], string.format('%.0f-0', number + 1), '+', 'COUNT', 1)
-  lost = #ahead > 0 or (kind ~= 'history' and tag == ARGV[2])
+  lost = #ahead > 0 or ((kind == 'ahead' or kind == 'unreadable') and tag == ARGV[2])
 end
 if not lost then return {'nothing', 0} end
 

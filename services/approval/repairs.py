@@ -105,11 +105,11 @@ class Repairs:
             lost=lost.decode(errors="replace"),
         )
 
-    async def repair(self, key: str, tag: str = "", *, unreadable: bool = False) -> None:
+    async def repair(self, key: str, tag: str = "", why: str = "") -> None:
         """Repair a key that a script could not work with; `tag` is the one it found at the head.
 
-        `unreadable`: the change log holds what is no entry of it. Returns when it is worth trying
-        again.
+        `why`: `unreadable` for a change log with entries that are none, `ahead` for an audit log
+        that takes no entry of the next number. Returns when it is worth trying again.
         """
         entry_tag = secrets.token_hex(8)
         now_ms = self._now_ms()
@@ -119,7 +119,7 @@ class Repairs:
             done, number = await self._repair(
                 keys=[HEAD, CHANGES, AUDIT, DECISIONS, HISTORY_LOST, REINDEX, key],
                 args=[
-                    "unreadable" if unreadable else _kind(key),
+                    why or _kind(key),
                     tag,
                     HISTORIES_APART,
                     entry_tag,
@@ -182,8 +182,6 @@ class Repairs:
 
 
 def _kind(key: str) -> str:
-    if key == AUDIT:
-        return "audit"
     if key in _LOGS:
         return "history"
     return "number" if key == PAIRED_COUNT or key.startswith("latchkey:audited:") else "zset"

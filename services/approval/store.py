@@ -443,7 +443,9 @@ class Store:
             committed = await self._committed(plan)
             key = committed.answer
             if committed.outcome == "broken":
-                await self.repairs.repair(key.decode(), committed.change.tag)
+                await self.repairs.repair(
+                    key.decode(), committed.change.tag, committed.previous_tag
+                )
             elif committed.outcome == "unreadable":
                 raise UnreadableRecord(key.decode())
             else:
@@ -479,7 +481,7 @@ class Store:
             try:
                 changes = decode_changes(found, BEAT_LIMIT_BYTES)
             except UnreadableLog:
-                await self.repairs.repair(CHANGES, newest.tag, unreadable=True)
+                await self.repairs.repair(CHANGES, newest.tag, "unreadable")
                 continue
             return BeatAnswer(
                 beat_id=beat.beat_id,

@@ -54,7 +54,7 @@ class Scripts:
         first = max(number, plan["beyond"])
         audit = data.streams.get(keys[2], [])
         if plan["changes"] and audit and audit[-1][0] > first:
-            return [b"broken", number, before, keys[2].encode(), b""]
+            return [b"broken", number, before, keys[2].encode(), b"ahead"]
         tag = _log(data, keys, args, plan, now_ms)
         for command, place, words in plan["writes"]:
             given = [args[word - 1] if isinstance(word, int) else word for word in words]
@@ -81,7 +81,7 @@ class Scripts:
         audit = data.streams.get(keys[2], [])
         lost = bool(disagrees(data, keys[0], keys[1]))
         lost = lost or bool(audit and audit[-1][0] > number)
-        if not lost and (kind == "history" or tag != tag_found):
+        if not lost and (kind not in ("ahead", "unreadable") or tag != tag_found):
             return [b"nothing", 0]
         apart = int(args[2])
         base = (number // apart + 1) * apart

@@ -163,6 +163,17 @@ async def test_two_replicas_that_meet_the_same_loss_begin_one_history(
     assert (await here.store.load([]))[0].number == BEYOND
 
 
+async def test_an_audit_log_of_another_type_is_dropped_once_and_history_goes_on(
+    here: Replica, there: Replica
+) -> None:
+    head = (await here.store.commit(plan())).change
+    await as_list(here.redis, AUDIT)
+    for one in (here, there):  # both have met it before either repaired it
+        await one.store.repairs.repair(AUDIT, head.tag)
+    assert (await here.store.load([]))[0] == head
+    assert (await there.store.commit(plan())).change.number == head.number + 1
+
+
 async def test_an_audit_log_that_takes_no_more_numbers_is_named_and_nothing_is_done(
     here: Replica, store: Store, redis_server: RedisServer
 ) -> None:
