@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from services.approval.keys import HEAD
 from tests.simulation.cluster import Cluster
 from tests.simulation.faults import Faults
 from tests.simulation.logs import listening
@@ -19,6 +20,7 @@ from tests.simulation.settled import (
     everybody_is_in,
 )
 from tests.simulation.story import Violation
+from tests.simulation.telling import head_of
 from tests.simulation.work import Work
 from tests.simulation.world import World
 
@@ -117,18 +119,23 @@ def simulate(seed: int, variant: Variant = SOUND, *, told: bool = False) -> Outc
 
 
 def _settle(cluster: Cluster) -> None:
-    """Let all come to agree."""
+    """Let all come to agree, within QUIET_SECONDS of the last change: requests still expire."""
     world = cluster.world
-    agreed_at = world.now
+    agreed_at = changed_at = world.now
+    head = head_of(cluster.server.data, HEAD)
 
     def agreed() -> bool:
-        nonlocal agreed_at
+        nonlocal agreed_at, changed_at, head
+        newest = head_of(cluster.server.data, HEAD)
+        if newest != head:
+            head, changed_at = newest, world.now
         connected = all(one.bus.is_at(cluster.server) for one in cluster.members)
         if not connected or next(disagreements(cluster), None) is not None:
             agreed_at = world.now
         return world.now >= agreed_at + AGREED_SECONDS
 
-    _wait(world, agreed, QUIET_SECONDS)
+    while not agreed() and world.now < changed_at + QUIET_SECONDS:
+        world.run(world.now + LOOK_SECONDS)
 
 
 def _wait(world: World, holds: Callable[[], bool], seconds: float) -> None:
