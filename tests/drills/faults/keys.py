@@ -18,7 +18,7 @@ from services.approval.keys import (
 )
 from services.approval.presence import APPROVALS, GATEWAYS, PRESENCE_VERSION, presence_key
 from tests.drills.fault import Back, Fault, Hits, Promise
-from tests.drills.settings import MOMENT_SECONDS
+from tests.drills.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
 
 if TYPE_CHECKING:
     from tests.drills.scene import Scene
@@ -38,6 +38,12 @@ async def lose(scene: Scene, case: str) -> None:
             scene.struck()
             scene.revoke()
         await scene.last(MOMENT_SECONDS)
+
+
+async def lose_history(scene: Scene, case: str) -> None:
+    """Lose a key of history, and wait until the last sessions that this ends are closed."""
+    await lose(scene, case)
+    await scene.last(BEYOND_LEASE_SECONDS)
 
 
 async def spoil_record(scene: Scene, _case: str) -> None:
@@ -86,7 +92,7 @@ async def _keys(scene: Scene, case: str) -> list[str]:
 FAULTS: Final = (
     Fault(
         name="key of history lost",
-        do=lose,
+        do=lose_history,
         cases=(HEAD, CHANGES),
         promise=Promise(hits=Hits.EVERYBODY, within_lease=True, back=Back.FROM_END),
     ),
