@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 # Directories of npm packages, and the marks of their installation.
-CLIENTS := tests/interop tests/interop/openclaw-4 tests/interop/openclaw-3
+CLIENTS := tools/interop tools/interop/openclaw-4 tools/interop/openclaw-3
 CLIENTS_INSTALLED := $(CLIENTS:%=%/node_modules/.installed)
 AXE_INSTALLED := tests/browser/node_modules/.installed
 RAILWAY_INSTALLED := .railway/node_modules/.installed
@@ -39,21 +39,21 @@ browser: $(DEV) $(AXE_INSTALLED) ## Use the pages in Chromium; wants it, nginx a
 	$(PY) -m pytest -n 0 -o python_files='story_*.py' tests/browser $(ARGS)
 
 interop: $(DEV) $(CLIENTS_INSTALLED) ## Tell the story of a device with OpenClaw's clients; wants npm (ARGS="--rounds 1 --only cli")
-	@$(PY) -m tests.interop $(ARGS)
+	@$(PY) -m tools.interop $(ARGS)
 
 simulate: $(DEV) ## Simulate gateways, approvals and faults (ARGS="--runs 100000 --jobs 2")
 	@$(PY) -m tests.simulation $(ARGS)
 
 churn: $(DEV) ## Put load on a gateway, by default one of its own (ARGS="storm --connections 2000", ARGS=--help)
-	@$(PY) -m tests.load $(ARGS)
+	@$(PY) -m tools.load $(ARGS)
 drill: $(DEV) ## Break everything under load and look what holds; wants haproxy (ARGS="--rounds 3 --only killed")
-	@$(PY) -m tests.drills $(ARGS)
+	@$(PY) -m tools.drills $(ARGS)
 
 bench: $(DEV) ## Measure admissions beside a bare WebSocket server (ARGS="--rounds 9")
-	@$(PY) -m tests.bench $(ARGS)
+	@$(PY) -m tools.bench $(ARGS)
 
 capacity: $(DEV) ## Say what 1 thousand to 1 million devices take (ARGS=--measure for the costs)
-	@$(PY) -m tests.capacity $(ARGS)
+	@$(PY) -m tools.capacity $(ARGS)
 
 check: $(DEV) ## Check format, lint, types and import rules
 	$(PY) -m ruff format --check .

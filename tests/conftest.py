@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.redis import RedisServer
-from tests.support.stack import Stack
+from tools.support.redis import RedisServer
+from tools.support.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

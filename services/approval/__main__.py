@@ -11,16 +11,16 @@ import structlog
 from aiohttp import web
 
 from services.approval import log_events
+from services.approval.api.server import SOCKETS_LIMIT, Intake
 from services.approval.app import build_approval
-from services.approval.intake import SOCKETS_LIMIT, Intake
 from services.approval.settings import Settings, read_settings
 from shared.bus.channels import new_boot_id
 from shared.clock import SystemClock
-from shared.listening import addresses, inherited_sockets, open_sockets
 from shared.observability.logs import configure_logs
-from shared.process import run_service, settle_memory
-from shared.serving.accept import SPARE_DESCRIPTORS, raise_descriptor_limit
-from shared.serving.plain import serve_plainly
+from shared.server.accept import SPARE_DESCRIPTORS, raise_descriptor_limit
+from shared.server.http_protocol import serve_plainly
+from shared.server.run import run_service, settle_memory
+from shared.server.sockets import addresses, inherited_sockets, open_sockets
 
 HANDLERS_SECONDS: Final = 2.5
 """How long calls under way may take once the service is told to stop: longer than Redis may.

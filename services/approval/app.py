@@ -13,37 +13,37 @@ import structlog
 from aiohttp import web
 
 from services.approval import log_events
-from services.approval.admissions import Admissions, PendingLimits
-from services.approval.announcer import Announcer
-from services.approval.api import add_routes
-from services.approval.door import Door
-from services.approval.events import Events
-from services.approval.expiry import Expiry
-from services.approval.grants import Draws
-from services.approval.integrity import Integrity
-from services.approval.ledger import Ledger
-from services.approval.methods import Methods
+from services.approval.access.authenticator import Authenticator
+from services.approval.api.routes import add_routes
+from services.approval.api.sse import Events
+from services.approval.domain.pairing import IdFactory
+from services.approval.domain.tokens import TokenKeys, draw_epoch, draw_request_id, draw_token_id
 from services.approval.metrics import Metrics
-from services.approval.places import Places
-from services.approval.questions import Questions
-from services.approval.registry import Registry
-from services.approval.store import Store
-from services.approval.tokens import TokenKeys, draw_epoch, draw_request_id, draw_token_id
+from services.approval.registry.expiry import Expiry
+from services.approval.registry.integrity import Integrity
+from services.approval.registry.registry import Registry
+from services.approval.requests.admission import Admissions, PendingLimits
+from services.approval.requests.dispatcher import RequestDispatcher
+from services.approval.requests.liveness import LivenessPublisher
+from services.approval.requests.methods import Methods
+from services.approval.requests.write_limiter import WriteLimiter
+from services.approval.storage.store import Store
+from services.approval.storage.transaction_log import TransactionLog
 from shared.bus.channels import NEWS, ask_channel
 from shared.bus.envelope import Envelope
 from shared.bus.errors import Rejected, Unavailable
-from shared.bus.redis import RedisBus, make_client
-from shared.bus.responder import Responder
-from shared.messages import Changed, decode_news, encode
+from shared.bus.redis_bus import RedisBus, make_client
 from shared.observability.health import Health, Readiness
 from shared.observability.metrics import BusCounts
 from shared.observability.ops import OpsViews
+from shared.redis.failover import FailoverReset
 from shared.redis.opening import open_connections
 from shared.redis.reads import Reads
-from shared.redis.renewal import Renewal
+from shared.rpc.messages import Changed, decode_news, encode
+from shared.rpc.responder import Responder
 from shared.secret_digests import SecretDigests
-from shared.serving.clients import Clients
-from shared.serving.plain import notice_asked
+from shared.server.clients import Clients
+from shared.server.http_protocol import notice_asked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -53,14 +53,14 @@ if TYPE_CHECKING:
     from services.approval.settings import Settings
     from shared.bus.envelope import Opened
     from shared.clock import Clock
-    from shared.messages import News
+    from shared.rpc.messages import News
 
 STORE_CONNECTIONS_LIMIT = 8
 """Connections to Redis for questions (at most PLACES of them at once), HTTP and expiry."""
 LEASE_CONNECTIONS_LIMIT = 4
 """Connections for beats and for the announcement of life, which nothing else may take."""
 STORE_TIMEOUT_SECONDS = 2.0
-_DRAWS = Draws(request_id=draw_request_id, token_id=draw_token_id, epoch=draw_epoch)
+_DRAWS = IdFactory(request_id=draw_request_id, token_id=draw_token_id, epoch=draw_epoch)
 ANSWER_SECONDS = 2.0
 """How long questions under way may take at the end: nobody waits longer for their answers."""
 
@@ -87,7 +87,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     def on_message(channel: str, message: Opened) -> None:
         if channel == NEWS:
             if message.sender == boot_id:
-                announcer.heard()
+                announcer.on_own_event()
             if _is_change(message.body):
                 events.wake()
         elif announcer.fresh:
@@ -123,12 +123,14 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
             told = bus.publish(NEWS, envelope.seal(NEWS, encode(news)))
             told.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    ledger = Ledger(store, tell)
+    ledger = TransactionLog(store, tell)
     registry = Registry(store, ledger, _DRAWS, ttl_ms=settings.pending_ttl_ms)
     events = Events(registry, metrics)
     questions = _questions(settings, store, ledger, registry, metrics)
-    responder = Responder(bus.publish, envelope, questions.handle, count=counts)
-    announcer = Announcer(boot_id=boot_id, store=store, tell=tell, metrics=metrics, clock=clock)
+    responder = Responder(bus.publish, envelope, questions.dispatch, count=counts)
+    announcer = LivenessPublisher(
+        boot_id=boot_id, store=store, tell=tell, metrics=metrics, clock=clock
+    )
 
     expiry = Expiry(
         store,
@@ -191,7 +193,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         settings=settings,
         ops=ops,
         metrics=metrics,
-        door=Door(store, settings, clients),
+        door=Authenticator(store, settings, clients),
     )
     _advise(settings)
     return Approval(app, ops.ops_app(), metrics, announcer.leave)
@@ -204,11 +206,11 @@ def _advise(settings: Settings) -> None:
 
 
 def _questions(
-    settings: Settings, store: Store, ledger: Ledger, registry: Registry, metrics: Metrics
-) -> Questions:
+    settings: Settings, store: Store, ledger: TransactionLog, registry: Registry, metrics: Metrics
+) -> RequestDispatcher:
     """Put together what answers gateways."""
     keys = TokenKeys(settings.token_secrets)
-    places = Places()
+    places = WriteLimiter()
     admissions = Admissions(
         store=store,
         ledger=ledger,
@@ -224,15 +226,15 @@ def _questions(
         places=places,
     )
     methods = Methods(registry, store, keys, metrics)
-    return Questions(admissions, methods, store, metrics, places)
+    return RequestDispatcher(admissions, methods, store, metrics, places)
 
 
-def _clients(redis_url: str, clock: Clock) -> tuple[Redis, Redis, Reads, Renewal]:
+def _clients(redis_url: str, clock: Clock) -> tuple[Redis, Redis, Reads, FailoverReset]:
     """Return a client for all commands, one for leases, a quicker way to read for questions.
 
     And what gives up all their connections once Redis says that it is no master.
     """
-    renewal = Renewal(clock, structlog.get_logger("approval"), log_events.DEMOTED.name)
+    renewal = FailoverReset(clock, structlog.get_logger("approval"), log_events.DEMOTED.name)
     client, lease = (
         make_client(
             redis_url,

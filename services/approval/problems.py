@@ -9,7 +9,8 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from services.approval import errors, log_events
+from services.approval import log_events
+from services.approval.domain import errors
 from shared.observability.json_logger import printable
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Problem(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, k
     scope: str = ""
 
 
-class Refused(Exception):
+class ProblemError(Exception):
     """A call ends with this problem."""
 
     def __init__(
@@ -160,7 +161,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Answer every error of a call with a problem."""
     try:
         return await handler(request)
-    except Refused as error:
+    except ProblemError as error:
         refused = error
     except errors.RegistryError as error:
         refused = _by_registry(error)
@@ -168,14 +169,14 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         refused = _by_aiohttp(error)
     except Exception:  # noqa: BLE001 (the last line of defence: nothing of it goes out)
         structlog.get_logger("approval").exception(log_events.CALL_FAILED.name)
-        refused = Refused(*_BUG)
+        refused = ProblemError(*_BUG)
     return _response(request, refused)
 
 
-def _by_registry(error: errors.RegistryError) -> Refused:
+def _by_registry(error: errors.RegistryError) -> ProblemError:
     if isinstance(error, errors.RequestOver):
         kind, detail = _ENDED.get(error.state, _BUG)
-        return Refused(kind, detail, successor=error.successor)
+        return ProblemError(kind, detail, successor=error.successor)
     headers: dict[str, str] = {}
     if isinstance(error, errors.StoreUnavailable):
         structlog.get_logger("approval").warning(
@@ -183,21 +184,23 @@ def _by_registry(error: errors.RegistryError) -> Refused:
         )
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     kind, detail = _WRONG.get(type(error), _BUG)
-    return Refused(kind, detail, headers, scope=getattr(error, "scope", ""))
+    return ProblemError(kind, detail, headers, scope=getattr(error, "scope", ""))
 
 
-def _by_aiohttp(error: web.HTTPException) -> Refused:
+def _by_aiohttp(error: web.HTTPException) -> ProblemError:
     """Say in our form what aiohttp itself found wrong."""
     if isinstance(error, web.HTTPNotFound):
-        return Refused(NOT_FOUND, "GET /openapi.json says what there is.")
+        return ProblemError(NOT_FOUND, "GET /openapi.json says what there is.")
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
-        return Refused(METHOD, f"Served here: {allowed}.", {"Allow": allowed})
+        return ProblemError(METHOD, f"Served here: {allowed}.", {"Allow": allowed})
     status = HTTPStatus(error.status)
-    return Refused(Kind(f"http-{error.status}", error.status, status.phrase), status.description)
+    return ProblemError(
+        Kind(f"http-{error.status}", error.status, status.phrase), status.description
+    )
 
 
-def _response(request: web.Request, refused: Refused) -> web.Response:
+def _response(request: web.Request, refused: ProblemError) -> web.Response:
     ids = request.get(IDS) or Ids()
     kind = refused.kind
     problem = Problem(

@@ -12,16 +12,16 @@ from aiohttp import web
 
 from services.gateway import log_events
 from services.gateway.app import build_gateway
-from services.gateway.arriving import Arriving
-from services.gateway.leaving import leave
+from services.gateway.drain import drain
+from services.gateway.http.upgrade import UpgradeProtocol
 from services.gateway.settings import Settings, read_settings
 from shared.bus.channels import new_boot_id
 from shared.clock import SystemClock
-from shared.listening import addresses, inherited_sockets, open_sockets
 from shared.observability.logs import configure_logs
-from shared.process import run_service, settle_memory
-from shared.serving.accept import SPARE_DESCRIPTORS, BulkAcceptor, raise_descriptor_limit
-from shared.serving.plain import PlainProtocol, keepalive_seconds, serve_plainly
+from shared.server.accept import SPARE_DESCRIPTORS, BulkAcceptor, raise_descriptor_limit
+from shared.server.http_protocol import TrackedRequestHandler, keepalive_seconds, serve_plainly
+from shared.server.run import run_service, settle_memory
+from shared.server.sockets import addresses, inherited_sockets, open_sockets
 
 HANDLERS_SECONDS: Final = 2.0
 """How long handlers may take once all sockets are closed."""
@@ -54,8 +54,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         message = "the runner has no server"
         raise RuntimeError(message)
 
-    def plain(key: str) -> PlainProtocol:
-        return PlainProtocol(
+    def plain(key: str) -> TrackedRequestHandler:
+        return TrackedRequestHandler(
             server,
             loop=loop,
             access_log=None,
@@ -63,9 +63,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             keepalive_timeout=keepalive_seconds(key),
         )
 
-    def arriving(peer: str) -> Arriving:
+    def arriving(peer: str) -> UpgradeProtocol:
         key = gateway.room.key(peer)
-        return Arriving(peer, key, gateway.arrivals, gateway.sockets, plain)
+        return UpgradeProtocol(peer, key, gateway.arrivals, gateway.sockets, plain)
 
     def exhausted() -> None:
         gateway.metrics.descriptors_exhausted.inc()
@@ -85,7 +85,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     finally:
         acceptor.stop()
         gateway.arrivals.end_silent()
-        await leave(gateway.connections, gateway.beater, settings.drain_seconds)
+        await drain(gateway.connections, gateway.beater, settings.drain_seconds)
         await runner.cleanup()
         for ops_server in ops_servers:
             ops_server.close()

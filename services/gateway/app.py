@@ -10,34 +10,34 @@ import structlog
 from aiohttp import web
 
 from services.gateway import log_events
-from services.gateway.approvals import BusApprovals
-from services.gateway.beat import Beat
-from services.gateway.beater import Beater
-from services.gateway.calls import Calls
-from services.gateway.connections import Connections
-from services.gateway.dashboard import Dashboard
-from services.gateway.health import readiness_of
-from services.gateway.host import Host, Identity
-from services.gateway.inbox import Inbox
-from services.gateway.methods import Methods
+from services.gateway.approval.client import BusApprovalClient
+from services.gateway.approval.heartbeat import Heartbeat
+from services.gateway.approval.inbox import Inbox
+from services.gateway.connections.hub import Hub
+from services.gateway.connections.sweeper import Upkeep
+from services.gateway.dashboard.handler import Dashboard
+from services.gateway.handshake.outcome import AuthConfig
+from services.gateway.http.limits import connection_limiter
+from services.gateway.http.readiness import readiness_of
+from services.gateway.http.routes import Views, add_routes
+from services.gateway.http.upgrader import Upgrader
+from services.gateway.methods.dispatcher import Dispatcher
+from services.gateway.methods.forwarder import Forwarder
+from services.gateway.methods.presence_feed import PresenceFeed
 from services.gateway.metrics import Metrics
-from services.gateway.presence import Presence
-from services.gateway.recent_refusals import RecentRefusals
-from services.gateway.room import room_of
-from services.gateway.roster import Roster
-from services.gateway.serving import Sockets
-from services.gateway.upkeep import Upkeep
-from services.gateway.verdicts import Rules
-from services.gateway.views import Views, add_routes
+from services.gateway.replication.presence import Presence
+from services.gateway.replication.recent_refusals import RecentRefusals
+from services.gateway.replication.replica import Replica
+from services.gateway.session.context import ReplicaIdentity, SessionContext
 from shared.bus.channels import NEWS, inbox_channel
 from shared.bus.envelope import Envelope
-from shared.bus.redis import RedisBus
-from shared.bus.requester import Requester
-from shared.bus.responders import Responders
+from shared.bus.redis_bus import RedisBus
 from shared.observability.metrics import BusCounts
 from shared.observability.ops import OpsViews
+from shared.rpc.requester import Requester
+from shared.rpc.responder_pool import ResponderPool
 from shared.secret_digests import SecretDigests
-from shared.serving.arrivals import Arrivals
+from shared.server.pending_sockets import PendingSockets
 from shared.settings import path_of
 from shared.version import VERSION
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from services.gateway.settings import Settings
     from shared.bus.envelope import Opened
     from shared.clock import Clock
-    from shared.serving.room import Room
+    from shared.server.connection_limiter import ConnectionLimiter
 
 ASTRAY = "approval is heard but not reached: it is at another Redis than this gateway"
 
@@ -58,11 +58,11 @@ class Gateway:
 
     app: web.Application
     ops_app: web.Application
-    arrivals: Arrivals
-    room: Room
-    sockets: Sockets
-    connections: Connections
-    beater: Beater
+    arrivals: PendingSockets
+    room: ConnectionLimiter
+    sockets: Upgrader
+    connections: Hub
+    beater: Heartbeat
     metrics: Metrics
 
 
@@ -72,8 +72,8 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     metrics = Metrics()
     presence = Presence()
     refusals = RecentRefusals()
-    beat = Beat(clock, lease_seconds=settings.lease_seconds)
-    connections = Connections(
+    beat = Replica(clock, lease_seconds=settings.lease_seconds)
+    connections = Hub(
         clock,
         presence,
         leased=lambda: beat.leased,
@@ -87,13 +87,13 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         inbox.on_message(channel, message)
 
     def on_subscribed() -> None:
-        beater.beat_now()
+        beater.sync_now()
 
     def on_presence(version: int) -> None:
         roster.on_version(version)
 
     envelope = Envelope(tuple(common.bus_secrets), boot_id)
-    responders = Responders(clock, lambda: bus.renew(ASTRAY))
+    responders = ResponderPool(clock, lambda: bus.renew(ASTRAY))
     bus = RedisBus(
         common.redis_url,
         envelope,
@@ -113,7 +113,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     metrics.watch(connections)
     metrics.watch_beat(beat)
     metrics.watch_tasks()
-    beater = Beater(
+    beater = Heartbeat(
         beat=beat,
         presence=presence,
         refusals=refusals,
@@ -125,12 +125,12 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         on_presence=on_presence,
     )
     inbox = Inbox(requester=requester, responders=responders, beater=beater, metrics=metrics)
-    approvals = BusApprovals(requester, beat, beater)
-    calls = Calls(approvals, connections, metrics)
-    roster = Roster(boot_id, approvals, connections, clock)
-    host = Host(
-        identity=Identity(boot_id, VERSION, common.approval_public_url),
-        rules=Rules(
+    approvals = BusApprovalClient(requester, beat, beater)
+    calls = Forwarder(approvals, connections, metrics)
+    roster = PresenceFeed(boot_id, approvals, connections, clock)
+    host = SessionContext(
+        identity=ReplicaIdentity(boot_id, VERSION, common.approval_public_url),
+        rules=AuthConfig(
             settings.gateway_tokens,
             settings.allowed_origins,
             SecretDigests(common.bus_secrets),
@@ -139,15 +139,15 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         ),
         approvals=approvals,
         connections=connections,
-        methods=Methods(clock),
+        methods=Dispatcher(clock),
         calls=calls,
         metrics=metrics,
         clock=clock,
         refusals=refusals,
     )
-    sockets = Sockets(host, trusted_proxies=common.trusted_proxies, metrics=metrics)
+    sockets = Upgrader(host, trusted_proxies=common.trusted_proxies, metrics=metrics)
 
-    arrivals = Arrivals(clock)
+    arrivals = PendingSockets(clock)
     upkeep = Upkeep(arrivals, connections, beat, metrics, clock)
     ops = OpsViews(
         readiness=readiness_of(
@@ -214,7 +214,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         app,
         ops.ops_app(),
         arrivals,
-        room_of(
+        connection_limiter(
             arrivals,
             connections,
             metrics,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from services.gateway.origin import allowed_origins as read_allowed_origins
-from services.gateway.origin import origin_problem
+from services.gateway.handshake.origin import allowed_origins as read_allowed_origins
+from services.gateway.handshake.origin import origin_problem
 from shared.settings import CommonSettings, Secrets, SettingsReader, origin_of, read_common, shown
 
 if TYPE_CHECKING:

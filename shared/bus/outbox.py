@@ -18,7 +18,7 @@ ROUND_BYTES: Final = 4 * 1024 * 1024
 """About how much goes out in one round trip; a larger message goes alone."""
 
 
-class Letter:
+class OutgoingMessage:
     """One message to publish; the future gets the number of subscribers, or Unavailable."""
 
     __slots__ = ("channel", "data", "published")
@@ -45,7 +45,7 @@ class Outbox:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._waiting: deque[Letter] = deque()
+        self._waiting: deque[OutgoingMessage] = deque()
         self._bytes = 0
         self._filled = asyncio.Event()
         self._closed = ""
@@ -57,14 +57,14 @@ class Outbox:
         if len(self._waiting) >= MESSAGES_LIMIT or self._bytes + len(data) > WAITING_LIMIT_BYTES:
             raise Unavailable("redis", detail="too much waits to be published")
         published: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Letter(channel, data, published))
+        self._waiting.append(OutgoingMessage(channel, data, published))
         self._bytes += len(data)
         self._filled.set()
         return published
 
-    async def take(self) -> list[Letter]:
+    async def take(self) -> list[OutgoingMessage]:
         """Wait until there is something, then take what fits one round trip; [] when it is over."""
-        taken: list[Letter] = []
+        taken: list[OutgoingMessage] = []
         while not taken and not (self._closed and not self._waiting):
             await self._filled.wait()
             size = 0

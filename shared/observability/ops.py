@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from shared.serving.plain import name_server
+from shared.server.http_protocol import name_server
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

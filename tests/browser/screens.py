@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser, BrowserContext, Locator, Page
 
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 MISSING: Final = (

@@ -15,8 +15,8 @@ from playwright.async_api import expect
 from deploy.local.dashboard_package import Package
 from deploy.local.ports import Reservation
 from tests.browser.screens import SEE_MS, screen
-from tests.e2e.people import Operator
-from tests.support.waiting import wait_until
+from tools.support.people import Operator
+from tools.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 NGINX: Final = """
 daemon off; pid {directory}/nginx.pid; error_log {directory}/error.log; worker_processes 1;

@@ -10,13 +10,13 @@ import pytest
 
 from shared.device.profile import CLI, CONTROL_UI, NODE_HOST
 from tests.browser.screens import PHONE, Screen, screen
-from tests.e2e.people import Operator, Visitor
+from tools.support.people import Operator, Visitor
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
     from shared.device.profile import Profile
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 AXE: Final = Path(__file__).parent / "node_modules/axe-core/axe.min.js"

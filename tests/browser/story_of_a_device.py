@@ -12,12 +12,12 @@ from playwright.async_api import expect
 from shared.device.profile import CLI, CONTROL_UI, NODE_HOST
 from tests.browser.conftest import GATEWAY_URL
 from tests.browser.screens import SEE_MS, screen
-from tests.e2e.people import Visitor
+from tools.support.people import Visitor
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 APPEARS_SECONDS = 1.0
 KITCHEN = replace(CLI, display_name="Kitchen laptop")

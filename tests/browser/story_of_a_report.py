@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.load.page import as_page
-from tests.load.plan import Plan, Scenario
-from tests.load.report import make_report
-from tests.load.verdicts import Kind, Outcome
 from tests.unit.load.runs import ADMITTED, GROUND, churned, soaked
+from tools.load.page import as_page
+from tools.load.plan import Plan, Scenario
+from tools.load.report import make_report
+from tools.load.verdicts import Kind, Outcome
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,12 +11,12 @@ from playwright.async_api import expect
 
 from shared.device.profile import CLI, NODE_HOST
 from tests.browser.screens import SEE_MS, screen
-from tests.e2e.people import Operator, Visitor
+from tools.support.people import Operator, Visitor
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 ADMIN = ("operator.read", "operator.admin")
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from playwright.async_api import expect
 
-from shared.messages import NeedsPairing
+from shared.rpc.messages import NeedsPairing
 from tests.browser.screens import SEE_MS, screen
-from tests.e2e.people import Operator, Visitor
-from tests.support.peers import FakeGateway
-from tests.support.waiting import until
 from tests.unit.approval.devices import Device
+from tools.support.peers import FakeGateway
+from tools.support.people import Operator, Visitor
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 FLOODER: Final = "203.0.113.9"
 HONEST: Final = "198.51.100.7"

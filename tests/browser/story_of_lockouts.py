@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
-from services.approval.lockouts import FAILURES_LIMIT
+from services.approval.domain.lockout import FAILURES_LIMIT
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Refused
 from shared.device.profile import CLI
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 HERE = "shared-secret 127.0.0.1"
 

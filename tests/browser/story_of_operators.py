@@ -11,16 +11,16 @@ import aiohttp
 import pytest
 from playwright.async_api import expect
 
-from services.approval.sessions import COOKIE
+from services.approval.access.sessions import COOKIE
 from shared.device.profile import CLI
 from tests.browser.screens import PHONE, SEE_MS, screen
-from tests.e2e.people import Operator, Visitor
-from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
+from tools.support.people import Operator, Visitor
+from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 HOSTILE = "<img src=x onerror=document.title='owned'> \u202egnp.exe \x1b[31mred\x1b[0m\nsecond line"
 

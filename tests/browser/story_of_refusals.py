@@ -12,16 +12,16 @@ from shared.device.handshake import Challenge
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from tests.browser.screens import DESKTOP, screen
-from tests.e2e.people import Operator, Visitor, pair
 from tests.support.attempts import altered, connect, encoded
+from tools.support.people import Operator, Visitor, pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from playwright.async_api import Browser
 
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 MARKUP = "<img src=x onerror=alert(1)>\u202e Kitchen"
 SMALL = {"width": 390, "height": 844}

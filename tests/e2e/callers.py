@@ -12,9 +12,9 @@ import pytest
 
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI, CLI_3
-from tests.e2e.people import Operator, pair
 from tests.support.raw_socket import CLOSE, TEXT, RawSocket
-from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
+from tools.support.people import Operator, pair
+from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from shared.device.client import DeviceClient
     from shared.device.handshake import Close
     from shared.device.profile import Profile
-    from tests.e2e.people import Visitor
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.people import Visitor
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 READ: Final = "operator.read"
 WRITE: Final = "operator.write"

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.approval.keys import guard_key, wrong_values_key
+from services.approval.storage.keys import guard_key, wrong_values_key
 from tests.e2e.callers import Callers
-from tests.e2e.people import Operator
+from tools.support.people import Operator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 
 @pytest.fixture

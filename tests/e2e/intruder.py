@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import redis.asyncio as redis_asyncio
 
 from shared.bus.channels import NEWS, ask_channel, inbox_channel
-from tests.support.waiting import until
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 
 def redis_client(url: str) -> redis_asyncio.Redis:

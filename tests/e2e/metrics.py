@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from tests.support import metrics
-from tests.support.waiting import WAIT_SECONDS
+from tools.support import metrics
+from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
-    from tests.support.service import ServiceProcess
+    from tools.support.service import ServiceProcess
 
 
 async def metric(service: ServiceProcess, name: str) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ class Terminal:
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "services.approval.cli", *arguments),
+            *(sys.executable, "-m", "services.cli", *arguments),
             cwd=ROOT,
             env=self.env,
             stdin=asyncio.subprocess.DEVNULL,
@@ -60,7 +60,7 @@ class Terminal:
         ours, theirs = pty.openpty()
         with os.fdopen(ours, "r+b", buffering=0) as keyboard:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.approval.cli", *arguments),
+                *(sys.executable, "-m", "services.cli", *arguments),
                 cwd=ROOT,
                 env=self.env | {"TERM": "dumb"},
                 stdin=theirs,

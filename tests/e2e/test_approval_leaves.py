@@ -13,12 +13,12 @@ import pytest
 from services.approval.__main__ import STOP_SECONDS
 from shared.device.handshake import Admitted
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tests.e2e.people import Operator, Visitor, lines, pair
+from tools.support.people import Operator, Visitor, lines, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 ROUNDS = 2
 READ_SECONDS = 20.0

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.bus.requester import DEADLINE_SECONDS, QUESTIONS_IN_FLIGHT_LIMIT
-from shared.bus.responders import DOUBT_SECONDS
 from shared.device.handshake import Admitted, Credentials, encode
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tests.e2e.people import Operator, Visitor, approvals_heard, lines, pair, told
+from shared.rpc.requester import DEADLINE_SECONDS, QUESTIONS_IN_FLIGHT_LIMIT
+from shared.rpc.responder_pool import DOUBT_SECONDS
 from tests.support.raw_socket import RawSocket, frame_bytes
+from tools.support.people import Operator, Visitor, approvals_heard, lines, pair, told
 
 if TYPE_CHECKING:
     from shared.device.handshake import Refused
     from tests.conftest import StartStack
     from tests.e2e.callers import Callers
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 RETRY_BOUNDS_MS = range(500, 5_001)
 MARGIN_SECONDS = 12.0

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from services.approval.plan import ADDRESS_ENTRIES_PER_HOUR
-from tests.e2e.people import Operator, Visitor, pair
+from services.approval.storage.transaction import ADDRESS_ENTRIES_PER_HOUR
+from tools.support.people import Operator, Visitor, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 ABOVE: Final = 20
 

@@ -10,9 +10,9 @@ import pytest
 
 from shared.device.handshake import Admitted
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tests.e2e.people import Operator, Visitor, pair, told
 from tests.e2e.terminal import Terminal
-from tests.support.stack import Stack
+from tools.support.people import Operator, Visitor, pair, told
+from tools.support.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,18 +12,18 @@ from shared.bus.channels import NEWS, inbox_channel
 from shared.device.handshake import Close, Credentials
 from shared.device.profile import CLI, NODE_HOST
 from tests.e2e.metrics import metric
-from tests.e2e.people import Operator, lines, pair, told
 from tests.e2e.redis_admin import cut, subscribers
 from tests.support.raw_socket import CLOSE, PING, TEXT, RawSocket
-from tests.support.waiting import POLL_SECONDS, until
+from tools.support.people import Operator, lines, pair, told
+from tools.support.waiting import POLL_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.conftest import StartStack
-    from tests.e2e.people import Visitor
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.people import Visitor
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 BEAT_SECONDS: Final = 0.3
 LEASE_SECONDS: Final = 4.0

@@ -13,20 +13,20 @@ import pytest
 
 from shared.bus.channels import NEWS, inbox_channel, new_boot_id
 from shared.bus.envelope import MESSAGE_LIMIT_BYTES, Envelope
-from shared.bus.wire import Answers, Item, ItemAnswer, Questions, decode_answers, decode_questions
-from shared.bus.wire import encode as encode_items
-from shared.messages import Admitted, Change, Changed, encode
+from shared.rpc.codec import Answers, Item, ItemAnswer, Questions, decode_answers, decode_questions
+from shared.rpc.codec import encode as encode_items
+from shared.rpc.messages import Admitted, Changed, Position, encode
 from tests.e2e.intruder import Intruder, captured, channels, redis_client
 from tests.e2e.metrics import Counts, counted
-from tests.e2e.people import Operator, Visitor, pair
-from tests.support.waiting import until
 from tests.unit.approval.devices import Device
+from tools.support.people import Operator, Visitor, pair
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 BOMB: Final = b"\x91" * 200_000 + b"\xc0"
 """msgpack: an array in an array in an array …"""
@@ -60,7 +60,7 @@ class TestAttack31:
         stranger = Envelope(("another secret of 32 characters.",), new_boot_id())
         victim = await pair(house)
         question = encode(Device.new().asks())
-        removed = Changed(Change(10**6, "x"), "", victim.device_id, "removed", 1, ["*"])
+        removed = Changed(Position(10**6, "x"), "", victim.device_id, "removed", 1, ["*"])
         forgeries = {
             "ask": encode_items(Questions([Item(1, msgspec.Raw(question))])),
             "inbox": encode_items(
@@ -193,7 +193,7 @@ class TestAttack31:
             await Visitor(house).waits(gateway)
 
 
-YES: Final = encode(Admitted(Change(1, "t"), "forged token", ["operator.admin"], 1))
+YES: Final = encode(Admitted(Position(1, "t"), "forged token", ["operator.admin"], 1))
 
 
 def is_sound(decode: Callable[[bytes], object], body: bytes) -> bool:

@@ -10,9 +10,9 @@ import pytest
 
 from shared.device.handshake import Challenge
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tests.e2e.people import Operator, Visitor, pair
-from tests.support.stack import Stack
-from tests.support.waiting import POLL_SECONDS
+from tools.support.people import Operator, Visitor, pair
+from tools.support.stack import Stack
+from tools.support.waiting import POLL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.version import VERSION
-from tests.e2e.people import Operator, Visitor
 from tests.e2e.terminal import Terminal
-from tests.support.waiting import until
+from tools.support.people import Operator, Visitor
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ import redis as redis_py
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Refused
 from shared.device.identity import DeviceKey
-from tests.e2e.people import Operator, pair
+from tools.support.people import Operator, pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tests.conftest import StartStack
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 FAILURES_LIMIT: Final = 10
 GUESSES: Final = 1_000

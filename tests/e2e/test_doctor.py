@@ -19,23 +19,23 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from deploy.local.ports import Reservation
-from services.approval.cli import causes
-from services.approval.cli.doctor.device import PROOF_KEY
-from services.approval.cli.doctor.journey import NAME, State
+from services.cli.doctor import causes
+from services.cli.doctor.checks.device import PROOF_KEY
+from services.cli.doctor.journey import NAME, State
 from shared.device.client import DeviceClient
 from shared.device.profile import CLI
 from shared.device.state import DeviceState
-from tests.e2e.people import Operator, Visitor
-from tests.e2e.proxy import Faults, proxy
-from tests.e2e.walking import HASTY, findings_of, stopped_by, warned_of
-from tests.support.waiting import POLL_SECONDS, until
+from tools.support.people import Operator, Visitor
+from tools.support.proxy import Faults, proxy
+from tools.support.waiting import POLL_SECONDS, until
+from tools.support.walking import HASTY, findings_of, stopped_by, warned_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.conftest import StartStack
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 WRONG = "w" * 32
@@ -373,7 +373,7 @@ class TestRailway:
 class TestCommand:
     def run(self, env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "services.approval.cli", "doctor", *arguments],
+            [sys.executable, "-m", "services.cli", "doctor", *arguments],
             env=env | {"PATH": os.environ["PATH"]},
             cwd=ROOT,
             capture_output=True,

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.approval.cli import causes, openclaw_causes
-from services.approval.cli.doctor.journey import NAME
+from services.cli.doctor import causes, openclaw_causes
+from services.cli.doctor.journey import NAME
 from shared.device.identity import DeviceKey
 from shared.device.state import DeviceState
-from tests.e2e.proxy import Faults, proxy
-from tests.e2e.walking import findings_of, stopped_by, warned_of
 from tests.support.openclaw import RELEASES, TOKEN, Replica, openclaw
+from tools.support.proxy import Faults, proxy
+from tools.support.walking import findings_of, stopped_by, warned_of
 
 if TYPE_CHECKING:
-    from services.approval.cli.cause import Cause
+    from services.cli.doctor.cause import Cause
 
 ENV = {"OPENCLAW_GATEWAY_TOKEN": TOKEN}
 CURRENT = "2026.9.6"
@@ -272,7 +272,7 @@ class TestCommand:
     async def doctor(self, url: str, *arguments: str) -> tuple[int, str]:
         """Run the command; returns its exit code and what it printed."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "services.approval.cli", "doctor", url, *arguments),
+            *(sys.executable, "-m", "services.cli", "doctor", url, *arguments),
             env=ENV | {"PATH": os.environ["PATH"]},
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,

@@ -14,10 +14,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from deploy.local.ports import Reservation
-from services.approval.cli import causes
-from services.approval.cli.doctor.journey import State
-from services.approval.cli.doctor.reaching import is_this_machine
-from tests.e2e.walking import HASTY, findings_of, stopped_by, warned_of
+from services.cli.doctor import causes
+from services.cli.doctor.checks.network import is_this_machine
+from services.cli.doctor.journey import State
+from tools.support.walking import HASTY, findings_of, stopped_by, warned_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -10,14 +10,14 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from services.approval.cli import causes
-from tests.e2e.walking import HASTY, findings_of, stopped_by, warned_of
+from services.cli.doctor import causes
 from tests.support.stub_gateway import NOW_MS, Socket, hello, stub_gateway
+from tools.support.walking import HASTY, findings_of, stopped_by, warned_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.approval.cli.cause import Cause
+    from services.cli.doctor.cause import Cause
 
 TOKEN = {"OPENCLAW_GATEWAY_TOKEN": "gateway-token-of-32-characters-00"}
 

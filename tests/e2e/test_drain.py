@@ -10,13 +10,13 @@ import aiohttp
 import pytest
 
 from shared.device.profile import CLI
-from tests.e2e.people import Operator, Visitor, pair
 from tests.support.raw_socket import RawSocket
-from tests.support.waiting import WAIT_SECONDS
+from tools.support.people import Operator, Visitor, pair
+from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 DRAIN_SECONDS = 4.0
 SOCKETS = 12

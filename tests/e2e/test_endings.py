@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tests.e2e.people import Operator, Visitor, pair, told
+from tools.support.people import Operator, Visitor, pair, told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
     from tests.e2e.callers import Callers
-    from tests.e2e.people import Reply
-    from tests.support.stack import Stack
+    from tools.support.people import Reply
+    from tools.support.stack import Stack
 
 CLOSED_SECONDS = 5.0
 """How soon a socket of a removed device is closed, with room for a loaded machine."""

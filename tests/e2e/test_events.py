@@ -11,9 +11,9 @@ import pytest
 
 from shared.device.profile import CLI, CLI_3, NODE_HOST
 from tests.e2e.callers import ADMINISTRATOR, PAIRING, READ, WRITE, Callers, approve, both_protocols
-from tests.e2e.people import Operator, Visitor, pair
 from tests.e2e.redis_admin import cut
-from tests.support.waiting import WAIT_SECONDS
+from tools.support.people import Operator, Visitor, pair
+from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from shared.device.handshake import Event
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tests.conftest import StartStack
     from tests.e2e.callers import Caller
     from tests.support.raw_socket import RawSocket
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 BEAT_SECONDS: Final = 0.3
 SOON_SECONDS: Final = 5.0

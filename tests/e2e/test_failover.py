@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.device.profile import CLI
-from tests.e2e.people import Operator, Visitor
-from tests.support.fault_proxy import FaultProxy
-from tests.support.redis import RedisServer
-from tests.support.stack import Stack
-from tests.support.waiting import until
+from tools.support.fault_proxy import FaultProxy
+from tools.support.people import Operator, Visitor
+from tools.support.redis import RedisServer
+from tools.support.stack import Stack
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.service import ServiceProcess
+    from tools.support.service import ServiceProcess
 
 
 @pytest.fixture

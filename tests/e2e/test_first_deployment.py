@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.e2e.people import Visitor
-from tests.support.stack import Stack
+from tools.support.people import Visitor
+from tools.support.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,13 +19,13 @@ from tests.support.raw_socket import (
     RawSocket,
     frame_bytes,
 )
-from tests.support.waiting import until
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 LINE_MAX_CHARACTERS = 400
 HEALTH = b'{"type":"req","id":"1","method":"health"}'

@@ -14,23 +14,23 @@ import aiohttp
 import pytest
 
 from deploy.local.ports import Reservation
-from shared.serving.strict_http import SERVER_NAME
+from shared.server.strict_http import SERVER_NAME
 from tests.integration.gateway.process import gateway_process
 from tests.support.exchange import exchange
 from tests.support.http_rows import REQUESTS, SECRET, UPGRADES, Row, get, upgrade
-from tests.support.metrics import metric
 from tests.support.plain_http import ask
 from tests.support.raw_socket import RawSocket
-from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, wait_until
+from tools.support.metrics import metric
+from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import StartStack
-    from tests.support.redis import RedisServer
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.redis import RedisServer
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 LINE_MAX_CHARACTERS = 300
 PORTS = ["gateway", "approval", "gateway ops"]

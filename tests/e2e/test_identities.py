@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.approval.keys import HEAD, device_key
+from services.approval.storage.keys import HEAD, device_key
 from shared.device.profile import CLI, CLI_3, NODE_HOST, NODE_HOST_3, Profile
 from tests.e2e.callers import ADMINISTRATOR, Callers, both_protocols, found, listed_so
-from tests.e2e.people import Operator, Visitor, pair
 from tests.e2e.terminal import Terminal
+from tools.support.people import Operator, Visitor, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 pytestmark = pytest.mark.usefixtures("unlocked")
 

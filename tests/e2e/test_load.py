@@ -19,15 +19,15 @@ from aiohttp.test_utils import TestServer
 
 from deploy.local.places import ROOT
 from deploy.local.run_file import run_file
-from tests.support.process_table import alive, descendants
 from tests.support.stub_gateway import Socket, stub_gateway
-from tests.support.waiting import until
+from tools.support.process_table import alive, descendants
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 
 TLS = Path(__file__).parents[1] / "integration" / "bus" / "tls"
@@ -64,7 +64,7 @@ class Started:
 @asynccontextmanager
 async def load(*words: str, env: dict[str, str] | None = None) -> AsyncIterator[Started]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.load", *words),
+        *(sys.executable, "-m", "tools.load", *words),
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], **(env or {})},
         stdout=asyncio.subprocess.PIPE,

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import pytest
 
-from services.approval.lockouts import FAILURES_LIMIT
+from services.approval.domain.lockout import FAILURES_LIMIT
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Credentials, Refused
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, Profile
-from tests.e2e.people import Operator, Visitor, pair
 from tests.e2e.terminal import Terminal
+from tools.support.people import Operator, Visitor, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 DEVICES: Final = 14
 LOCKED_OUT: Final = "AUTH_RATE_LIMITED"

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from services.approval.keys import guard_key
+from services.approval.storage.keys import guard_key
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST
-from tests.e2e.people import Operator, Visitor, lines, pair, told
 from tests.support.raw_socket import RawSocket
-from tests.support.waiting import until
+from tools.support.people import Operator, Visitor, lines, pair, told
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 PUBLIC_URL = "https://approve.example"
 REQUIRED = {"timestamp", "level", "event", "service", "replica"}

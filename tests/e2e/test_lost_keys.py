@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import pytest
 
-from services.approval.keys import CHANGES, HEAD, PAIRED, device_key
+from services.approval.storage.keys import CHANGES, HEAD, PAIRED, device_key
 from shared.device.profile import CLI, CLI_3
-from tests.e2e.people import Operator, pair
+from tools.support.people import Operator, pair
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 LEASE_SECONDS: Final = 4.0
 MARGIN_SECONDS: Final = 2.0

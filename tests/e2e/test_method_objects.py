@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from services.approval.authority import OPERATOR
-from services.approval.methods import PACKED_FROM_BYTES
+from services.approval.domain.authorization import OPERATOR
+from services.approval.requests.methods import PACKED_FROM_BYTES
 from shared.clock import SystemClock
 from shared.device.profile import CLI, CLI_3, NODE_HOST, NODE_HOST_3, REFERENCE
 from shared.protocol.events import events_of
@@ -35,15 +35,15 @@ from tests.e2e.callers import (
     listed_so,
     recent,
 )
-from tests.e2e.people import Visitor, pair
 from tests.integration.approval.replica import replica
-from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
 from tests.unit.approval.devices import Device
+from tools.support.people import Visitor, pair
+from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 LABEL: Final = "Kitchen Mac 2"
 

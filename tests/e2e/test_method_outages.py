@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from shared.bus.requester import DEADLINE_SECONDS
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted
 from shared.device.profile import CLI
+from shared.rpc.requester import DEADLINE_SECONDS
 from tests.e2e.callers import ADMIN, ADMINISTRATOR, PAIRING, READ, both_protocols
-from tests.e2e.people import Operator, Visitor
-from tests.support.waiting import POLL_SECONDS
+from tools.support.people import Operator, Visitor
+from tools.support.waiting import POLL_SECONDS
 
 if TYPE_CHECKING:
     from shared.device.handshake import Response
     from shared.device.profile import Profile
     from tests.conftest import StartStack
     from tests.e2e.callers import Caller, Callers
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 LEASE_SECONDS: Final = 20.0
 MARGIN_SECONDS: Final = 3.0

@@ -22,14 +22,14 @@ from tests.e2e.callers import (
     approve,
     every_class,
 )
-from tests.e2e.people import Operator, Visitor, pair
+from tools.support.people import Operator, Visitor, pair
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tests.conftest import StartStack
     from tests.e2e.callers import Caller, Callers
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
     Situation = Callable[[Caller], Awaitable[dict[str, Any]]]
 

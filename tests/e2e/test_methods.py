@@ -26,12 +26,12 @@ from tests.e2e.callers import (
     said_until_close,
     said_until_response,
 )
-from tests.e2e.people import Visitor, pair
+from tools.support.people import Visitor, pair
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 CLOSED_SECONDS: Final = 5.0
 """How soon a socket of a removed device is closed, with room for a loaded machine."""

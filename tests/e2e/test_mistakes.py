@@ -26,9 +26,9 @@ TOKENS: Final = {
 RUN: Final = ("-m", "deploy.local")
 SECRETS: Final = ("-m", "deploy.compose_secrets")
 DEVICE: Final = ("-m", "shared.device")
-LATCHKEY: Final = ("-m", "services.approval.cli")
-CHURN: Final = ("-m", "tests.load")
-BENCH: Final = ("-m", "tests.bench")
+LATCHKEY: Final = ("-m", "services.cli")
+CHURN: Final = ("-m", "tools.load")
+BENCH: Final = ("-m", "tools.bench")
 NOWHERE: Final = "ws://127.0.0.1:9"
 
 

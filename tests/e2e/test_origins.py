@@ -13,15 +13,15 @@ import pytest
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, CONTROL_UI_3
-from shared.process import EXIT_SETTINGS
-from tests.e2e.people import told
+from shared.server.run import EXIT_SETTINGS
 from tests.support.raw_socket import RawSocket
+from tools.support.people import told
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30

@@ -11,18 +11,18 @@ import pytest
 
 from shared.bus.channels import NEWS
 from shared.bus.envelope import VERSION
-from shared.messages import Admission, Admitted, Change, Changed, NeedsPairing, encode
+from shared.rpc.messages import Admitted, AuthorizeDevice, Changed, NeedsPairing, Position, encode
 from tests.e2e.intruder import redis_client
-from tests.e2e.people import Operator, Visitor, approvals_heard, told
-from tests.support.peers import DEVICE_TOKEN, FakeApproval, FakeGateway
-from tests.support.waiting import until
 from tests.unit.approval.devices import Device
+from tools.support.peers import DEVICE_TOKEN, FakeApproval, FakeGateway
+from tools.support.people import Operator, Visitor, approvals_heard, told
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
-    from shared.bus.responder import Reply
-    from shared.messages import BeatQuestion, Knock
+    from shared.rpc.messages import BeatQuestion, ReportSecret
+    from shared.rpc.responder import Reply
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 ADDRESS: Final = "127.0.0.1"
 
@@ -35,21 +35,21 @@ def house(start_stack: StartStack) -> Stack:
     return start_stack(approvals=2, gateways=2)
 
 
-async def head_of(house: Stack) -> Change:
+async def head_of(house: Stack) -> Position:
     """Return where the store's history stands."""
     async with contextlib.aclosing(redis_client(house.redis.admin_url)) as client:
         found = await client.get("latchkey:head")
     if found is None:
-        return Change()
+        return Position()
     assert isinstance(found, bytes)
     number, _, tag = found.decode().partition(":")
-    return Change(int(number), tag)
+    return Position(int(number), tag)
 
 
 class NewerApproval(FakeApproval):
     """An approval of a later release: its answers and news have fields we do not know yet."""
 
-    async def _reply(self, asked: Admission | Knock | BeatQuestion) -> Reply:
+    async def _reply(self, asked: AuthorizeDevice | ReportSecret | BeatQuestion) -> Reply:
         reply = await super()._reply(asked)
         assert isinstance(reply, bytes)
         return with_more(reply)
@@ -118,6 +118,6 @@ class TestOtherReleases:
             sockets.push_async_callback(client.close)
             assert admitted.device_token == DEVICE_TOKEN
             assert [asked.device_id for asked in other.asked] == [visitor.device_id]
-            news = Changed(Change(10**9, "t"), "", visitor.device_id, "removed", 1, ["*"])
+            news = Changed(Position(10**9, "t"), "", visitor.device_id, "removed", 1, ["*"])
             await other.publish(NEWS, with_more(encode(news)))
             assert await client.closed(within=5) == (4001, "device removed")

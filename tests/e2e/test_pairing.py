@@ -18,15 +18,15 @@ from shared.device.profile import (
     REFERENCE,
 )
 from tests.e2e.metrics import metric
-from tests.e2e.people import Operator, Visitor, lines, pair, told
 from tests.e2e.redis_admin import admin
 from tests.support.raw_socket import RawSocket
-from tests.support.waiting import WAIT_SECONDS
+from tools.support.people import Operator, Visitor, lines, pair, told
+from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 PROFILES = [CLI, CLI_3, NODE_HOST, NODE_HOST_3, CONTROL_UI, CONTROL_UI_3, REFERENCE]
 

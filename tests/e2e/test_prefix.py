@@ -9,16 +9,16 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 import pytest
 
-from services.approval.same_origin import PAGE_HEADER
-from tests.e2e.people import Visitor
+from services.approval.access.csrf import PAGE_HEADER
 from tests.support.mounts import Mount, mounted
+from tools.support.people import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 INDEX = b"""<!doctype html>
 <html><head><script>first()</script><link rel="stylesheet" href="./assets/app-BBBBBBBB.css">

@@ -13,16 +13,16 @@ import pytest
 from shared.device.handshake import Admitted
 from shared.device.profile import CONTROL_UI
 from tests.e2e.metrics import metric
-from tests.e2e.people import Operator, Visitor, pair
 from tests.support.events import EventReader
-from tests.support.waiting import POLL_SECONDS
+from tools.support.people import Operator, Visitor, pair
+from tools.support.waiting import POLL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from tests.conftest import StartStack
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 BEAT_SECONDS: Final = 0.2
 LEASE_SECONDS: Final = 3.0

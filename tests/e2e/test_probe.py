@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from deploy.local.ports import Reservation
 from shared.observability.probe import probe
-from tests.support.waiting import wait_until
+from tools.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 COMMAND = [sys.executable, "-m", "shared.observability.probe"]
 

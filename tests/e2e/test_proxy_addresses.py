@@ -10,16 +10,16 @@ import pytest
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3
-from tests.e2e.people import told
-from tests.support.metrics import metric
 from tests.support.plain_http import ask
 from tests.support.raw_socket import RawSocket
+from tools.support.metrics import metric
+from tools.support.people import told
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 PEER = "127.0.0.1"
 """Where these tests are: the trusted proxy."""

@@ -11,13 +11,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tests.e2e.people import Operator, Visitor, pair, told
+from tools.support.people import Operator, Visitor, pair, told
 
 if TYPE_CHECKING:
     from shared.device.handshake import Refused
     from tests.conftest import StartStack
     from tests.e2e.callers import Callers
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 LEASE_SECONDS = 60
 """Longer than any outage here, so that whoever is in stays."""

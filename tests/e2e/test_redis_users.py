@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from deploy.local.processes import Processes
-from services.approval.backups import read
-from tests.e2e.people import Operator, Visitor, pair
+from services.approval.backup.format import read
 from tests.support.redis_kinds import KINDS, binary_of
-from tests.support.stack import Stack
-from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS
+from tools.support.people import Operator, Visitor, pair
+from tools.support.stack import Stack
+from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from services.approval.refusal_reasons import REASONS
-from services.approval.refusals import ROWS_PER_ADDRESS
-from services.gateway.recent_refusals import REFUSALS_PER_ADDRESS_ENTRIES
+from services.approval.domain.refusal_reasons import REASONS
+from services.approval.storage.refusals import ROWS_PER_ADDRESS
+from services.gateway.replication.recent_refusals import REFUSALS_PER_ADDRESS_ENTRIES
 from shared.device.client import DeviceClient
 from shared.device.handshake import Challenge
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, CONTROL_UI_3, NODE_HOST, NODE_HOST_3
-from tests.e2e.people import Operator, Visitor, pair
 from tests.e2e.terminal import Terminal
 from tests.support.attempts import altered, connect, encoded
-from tests.support.waiting import POLL_SECONDS
+from tools.support.people import Operator, Visitor, pair
+from tools.support.waiting import POLL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tests.support.service import ServiceProcess
-    from tests.support.stack import Stack
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
 
 BEAT_SECONDS: Final = 0.5
 SOON_SECONDS: Final = 2 * BEAT_SECONDS + 4

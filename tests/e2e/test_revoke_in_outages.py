@@ -11,17 +11,17 @@ from redis.asyncio import Redis
 
 from shared.bus.channels import NEWS, inbox_channel
 from shared.device.handshake import Close
-from tests.e2e.people import Operator, lines, pair
 from tests.e2e.redis_admin import cut
-from tests.support.fault_proxy import FaultProxy
-from tests.support.waiting import until
+from tools.support.fault_proxy import FaultProxy
+from tools.support.people import Operator, lines, pair
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shared.device.client import DeviceClient
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 BEAT_SECONDS: Final = 0.3
 LEASE_SECONDS: Final = 4.0

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from services.approval.same_origin import PAGE_HEADER
-from services.approval.sessions import COOKIE
-from tests.e2e.people import Visitor, told
+from services.approval.access.csrf import PAGE_HEADER
+from services.approval.access.sessions import COOKIE
+from tools.support.people import Visitor, told
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from shared.device.client import DeviceClient
 from shared.device.handshake import Refused
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
-from tests.e2e.people import pair
-from tests.support.fault_proxy import FaultProxy
-from tests.support.waiting import until
+from tools.support.fault_proxy import FaultProxy
+from tools.support.people import pair
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from tests.conftest import StartStack

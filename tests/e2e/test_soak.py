@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from tests.e2e.test_load import at, load, run_load, tokens
-from tests.support.metrics import metric
-from tests.support.waiting import POLL_SECONDS
+from tools.support.metrics import metric
+from tools.support.waiting import POLL_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 DEVICES = 2
 ROLES = ("gateway", "approval")

@@ -9,8 +9,8 @@ import pytest
 
 from deploy.local.errors import ChildDied
 from deploy.local.readiness import ask_ready
-from tests.support.process_table import alive, descendants
-from tests.support.stack import Stack
+from tools.support.process_table import alive, descendants
+from tools.support.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path

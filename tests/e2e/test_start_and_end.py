@@ -22,17 +22,17 @@ from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Credentials, Refused
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3
-from tests.e2e.people import Operator, Visitor, lines, pair
 from tests.support.raw_socket import RawSocket
-from tests.support.stack import Stack
-from tests.support.waiting import until, wait_until
+from tools.support.people import Operator, Visitor, lines, pair
+from tools.support.stack import Stack
+from tools.support.waiting import until, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import StartStack
-    from tests.support.service import ServiceProcess
+    from tools.support.service import ServiceProcess
 
 SETTINGS_EXIT = 78
 SECRET = "a secret value that must never be printed anywhere"

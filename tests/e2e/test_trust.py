@@ -10,12 +10,12 @@ import pytest
 from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Credentials, Refused
 from shared.device.profile import CLI, CLI_3, NODE_HOST
-from tests.e2e.people import Operator, Visitor
+from tools.support.people import Operator, Visitor
 
 if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tests.support.stack import Stack
+    from tools.support.stack import Stack
 
 PAIRING = "operator.pairing"
 WRONG_TOKENS = 12

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from shared.process import EXIT_SETTINGS
+from shared.server.run import EXIT_SETTINGS
 
 SECRET = "hush-hush-hush-hush-hush-hush-hush"
 SOUND = {
@@ -73,7 +73,7 @@ def test_a_wrong_setting_of_the_command_is_told_as_such(
     environ: dict[str, str],
 ) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "services.approval.cli", "devices", "list"],
+        [sys.executable, "-m", "services.cli", "devices", "list"],
         env={"PATH": os.environ["PATH"], "APPROVAL_ADMIN_TOKEN": SECRET, **environ},
         capture_output=True,
         text=True,

@@ -13,7 +13,7 @@ from shared.bus.errors import Unavailable
 from shared.device.handshake import Credentials, encode
 from shared.device.identity import DeviceKey
 from shared.device.profile import PROFILES
-from shared.messages import Admitted, Answer, Change, Denied, NeedsPairing, Overfull
+from shared.rpc.messages import Admitted, Answer, Denied, NeedsPairing, Position, TooManyPending
 from tests.integration.gateway.house import TOKEN
 from tests.support.frames import damaged, first_frames, json_values, odd
 from tests.support.raw_socket import BINARY, CLOSE, CONTINUATION, PING, PONG, frame_bytes
@@ -143,10 +143,10 @@ strange: SearchStrategy[bytes] = st.one_of(
 """Sound ones and broken ones."""
 
 answers: SearchStrategy[Answer | Unavailable] = st.one_of(
-    st.just(Admitted(Change(1, "t"), "token", ["operator.read"], 1)),
+    st.just(Admitted(Position(1, "t"), "token", ["operator.read"], 1)),
     st.builds(
         NeedsPairing,
-        st.just(Change(1, "t")),
+        st.just(Position(1, "t")),
         st.sampled_from(["not-paired", "role-upgrade", "scope-upgrade", "metadata-upgrade"]),
         st.just("220dd984-79b3-4860-a084-c16f321f9dec"),
         st.sampled_from([None, ["operator"]]),
@@ -154,10 +154,10 @@ answers: SearchStrategy[Answer | Unavailable] = st.one_of(
     ),
     st.builds(
         Denied,
-        st.just(Change(1, "t")),
+        st.just(Position(1, "t")),
         st.sampled_from(["device-token-mismatch", "scope-mismatch", "key-mismatch"]),
     ),
-    st.just(Overfull(Change(1, "t"))),
+    st.just(TooManyPending(Position(1, "t"))),
     st.sampled_from([Unavailable("no-responder"), Unavailable("timeout"), Unavailable("redis")]),
 )
 

@@ -28,17 +28,17 @@ from tests.fuzz.documented import (
 from tests.integration.gateway.house import House, socket_of
 from tests.support.clock import turns
 from tests.support.frames import first_frames
-from tests.support.peers import admit
 from tests.support.raw_socket import CLOSE, PING, PONG, TEXT, Gone
-from tests.support.waiting import until
+from tools.support.peers import admit
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from services.gateway.connection import Connection
-    from services.gateway.sockets import SocketProtocol
+    from services.gateway.connections.connection import Connection
+    from services.gateway.websocket.protocol import SocketProtocol
     from shared.device.profile import Profile
-    from shared.messages import Admission, Answer
+    from shared.rpc.messages import Answer, AuthorizeDevice
     from tests.fuzz.conversations import Signed
     from tests.support.raw_socket import RawSocket
 
@@ -112,7 +112,7 @@ async def good_client(house: House) -> None:
 
 
 def script(answer: Answer | Unavailable) -> Any:
-    async def scripted(_question: Admission) -> Answer:
+    async def scripted(_question: AuthorizeDevice) -> Answer:
         if isinstance(answer, Unavailable):
             raise answer
         return answer

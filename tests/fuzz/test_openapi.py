@@ -23,10 +23,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from structlog.testing import capture_logs
 
-from services.approval.lockout_objects import Credential
-from services.approval.lockouts import FAILURES_LIMIT
-from services.approval.operations import OPERATIONS
-from services.approval.public import METRICS, PAGES
+from services.approval.api.operations import OPERATIONS
+from services.approval.api.public import METRICS, PAGES
+from services.approval.domain.lockout import FAILURES_LIMIT
+from services.approval.schemas.lockouts import Credential
 from shared.clock import SystemClock
 from tests.integration.approval.operator import BEARER
 from tests.integration.approval.replica import Replica, replica
@@ -35,7 +35,7 @@ from tests.unit.approval.devices import Device
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 HERE: Final = Path(__file__).parent
 CASES_PER_OPERATION: Final = 10

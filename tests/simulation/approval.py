@@ -6,19 +6,19 @@ import contextlib
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from services.approval.admissions import Admissions, PendingLimits
-from services.approval.expiry import Expiry
-from services.approval.grants import Draws
-from services.approval.ledger import Ledger
-from services.approval.methods import Methods
-from services.approval.places import Places
-from services.approval.questions import Questions
-from services.approval.store import Store
-from services.approval.tokens import TokenKeys
+from services.approval.domain.pairing import IdFactory
+from services.approval.domain.tokens import TokenKeys
+from services.approval.registry.expiry import Expiry
+from services.approval.requests.admission import Admissions, PendingLimits
+from services.approval.requests.dispatcher import RequestDispatcher
+from services.approval.requests.methods import Methods
+from services.approval.requests.write_limiter import WriteLimiter
+from services.approval.storage.store import Store
+from services.approval.storage.transaction_log import TransactionLog
 from shared.bus.channels import NEWS, ask_channel
 from shared.bus.errors import Unavailable
-from shared.bus.responder import Responder
-from shared.messages import encode
+from shared.rpc.messages import encode
+from shared.rpc.responder import Responder
 from shared.secret_digests import SecretDigests
 from shared.settings import Secrets
 from tests.simulation.client import RedisClient
@@ -29,7 +29,7 @@ from tests.simulation.seal import SimulatedEnvelope
 
 if TYPE_CHECKING:
     from shared.bus.envelope import Opened
-    from shared.messages import News
+    from shared.rpc.messages import News
     from tests.simulation.rules import Variant
     from tests.simulation.server import Server
     from tests.simulation.world import Process, World
@@ -62,11 +62,11 @@ class ApprovalProcess:
             on_subscribed=lambda: world.story.tell(name, "is subscribed"),
         )
         self.store = Store(cast("Any", RedisClient(process, self.lines[2])), process.clock)
-        ledger = Ledger(self.store, self._tell)
-        draws = Draws(request_id=self._draw, token_id=self._draw, epoch=self._draw)
+        ledger = TransactionLog(self.store, self._tell)
+        draws = IdFactory(request_id=self._draw, token_id=self._draw, epoch=self._draw)
         self.registry = variant.registry(self.store, ledger, draws, ttl_ms=TTL_MS)
         self.registry.count = process.count
-        places = Places()
+        places = WriteLimiter()
         admissions = Admissions(
             store=self.store,
             ledger=ledger,
@@ -78,9 +78,9 @@ class ApprovalProcess:
             places=places,
         )
         methods = Methods(self.registry, self.store, _KEYS, _METRICS)
-        questions = Questions(admissions, methods, self.store, _METRICS, places)
+        questions = RequestDispatcher(admissions, methods, self.store, _METRICS, places)
         self._responder = Responder(
-            self.bus.publish, self._envelope, questions.handle, loop=process.loop
+            self.bus.publish, self._envelope, questions.dispatch, loop=process.loop
         )
         self.announcer = variant.announcer(
             boot_id=boot_id,
@@ -117,7 +117,7 @@ class ApprovalProcess:
     def _on_message(self, channel: str, message: Opened) -> None:
         if channel == NEWS:
             if message.sender == self.process.boot_id:
-                self.announcer.heard()
+                self.announcer.on_own_event()
         elif self.announcer.fresh:
             self._responder.deliver(message)
         else:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from services.approval.keys import device_key
-from services.approval.records import decode_record
-from shared.bus.requester import DEADLINE_SECONDS
+from services.approval.domain.records import decode_record
+from services.approval.storage.keys import device_key
 from shared.protocol.scopes import ADMIN, PAIRING, covers, first_uncovered
+from shared.rpc.requester import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Sequence
 
-    from services.approval.records import Pairing, Record
-    from services.gateway.beat import Beat
-    from shared.messages import Changed
+    from services.approval.domain.records import Pairing, Record
+    from services.gateway.replication.replica import Replica
+    from shared.rpc.messages import Changed
     from tests.simulation.history import Histories
     from tests.simulation.rights import Session
     from tests.simulation.server import Server
@@ -49,7 +49,7 @@ class Callers:
         """Take notice that a gateway passes a call on."""
         self._began[call_id] = self._world.now
 
-    def returned(self, call_id: str, beat: Beat, server: Server) -> None:
+    def returned(self, call_id: str, beat: Replica, server: Server) -> None:
         """Check that a caller hears of success after its gateway has applied what it did."""
         if self._world.now >= self._began[call_id] + DEADLINE_SECONDS - _ROUNDING_SECONDS:
             return

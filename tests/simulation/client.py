@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as LateError
 
 from services.approval.app import STORE_TIMEOUT_SECONDS
-from services.approval.repairs import script
+from services.approval.storage.repairs import script
 from tests.simulation import commands
 from tests.simulation.database import to_bytes
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from services.gateway.calls import Calls
-from services.gateway.connections import Connections
-from services.gateway.handshake import Handshake
-from services.gateway.host import Host, Identity
-from services.gateway.inbox import Inbox
-from services.gateway.methods import Methods
-from services.gateway.recent_refusals import RecentRefusals
-from services.gateway.upkeep import Upkeep
-from services.gateway.verdicts import Peer, Rules
-from services.gateway.visit import Visit
+from services.gateway.approval.inbox import Inbox
+from services.gateway.connections.hub import Hub
+from services.gateway.connections.sweeper import Upkeep
+from services.gateway.handshake.handshake import Handshake
+from services.gateway.handshake.outcome import AuthConfig, RequestInfo
+from services.gateway.methods.dispatcher import Dispatcher
+from services.gateway.methods.forwarder import Forwarder
+from services.gateway.replication.recent_refusals import RecentRefusals
+from services.gateway.session.context import ReplicaIdentity, SessionContext
+from services.gateway.session.handler import SessionHandler
 from shared.bus.channels import NEWS, inbox_channel
-from shared.bus.requester import Requester
-from shared.bus.responders import Responders
+from shared.rpc.requester import Requester
+from shared.rpc.responder_pool import ResponderPool
 from shared.secret_digests import SecretDigests
-from shared.serving.arrivals import Arrivals
+from shared.server.pending_sockets import PendingSockets
 from shared.settings import Secrets
 from tests.simulation.metrics import NoMetrics
 from tests.simulation.network import Line
@@ -36,7 +36,7 @@ BUS_SECRET: Final = "the secret of the simulated bus, long enough"
 GATEWAY_TOKEN: Final = "the gateway token of the simulation"
 BEAT_SECONDS: Final = 1.0
 _METRICS: Final[Any] = NoMetrics()
-_RULES: Final = Rules(Secrets((GATEWAY_TOKEN,)), frozenset(), SecretDigests((BUS_SECRET,)))
+_RULES: Final = AuthConfig(Secrets((GATEWAY_TOKEN,)), frozenset(), SecretDigests((BUS_SECRET,)))
 
 
 class GatewayProcess:
@@ -57,7 +57,7 @@ class GatewayProcess:
         boot_id, loop = process.boot_id, process.loop
         self.presence = variant.presence()
         refusals = RecentRefusals()
-        self.connections = Connections(
+        self.connections = Hub(
             clock,
             self.presence,
             leased=lambda: self.beat.leased,
@@ -65,7 +65,7 @@ class GatewayProcess:
             preauth_limit_per_address=32,
         )
         envelope = SimulatedEnvelope((BUS_SECRET,), boot_id)
-        responders = Responders(clock)
+        responders = ResponderPool(clock)
         self.bus = variant.bus(
             process,
             self.lines[0],
@@ -104,18 +104,18 @@ class GatewayProcess:
         self.approvals = variant.approvals(requester, self.beat, self.beater)
         self.approvals.oracle = oracle
         self.approvals.count = self.beat.count = process.count
-        self._host = Host(
-            identity=Identity(boot_id, "0", ""),
+        self._host = SessionContext(
+            identity=ReplicaIdentity(boot_id, "0", ""),
             rules=_RULES,
             approvals=self.approvals,
             connections=self.connections,
-            methods=Methods(clock),
-            calls=Calls(self.approvals, self.connections, _METRICS),
+            methods=Dispatcher(clock),
+            calls=Forwarder(self.approvals, self.connections, _METRICS),
             metrics=_METRICS,
             clock=clock,
             refusals=refusals,
         )
-        self._upkeep = Upkeep(Arrivals(clock), self.connections, self.beat, _METRICS, clock)
+        self._upkeep = Upkeep(PendingSockets(clock), self.connections, self.beat, _METRICS, clock)
         process.receive(self._start)
 
     @property
@@ -126,12 +126,12 @@ class GatewayProcess:
     def accept(self, socket: SimulatedSocket) -> None:
         """Take a client in, as `Sockets` does with an upgrade; within the process."""
         connection = self.connections.open(cast("Any", socket.transport), socket.address)
-        peer = Peer(address=socket.address, direct_loopback=False, host="", origin=None)
+        peer = RequestInfo(address=socket.address, direct_loopback=False, host="", origin=None)
         number = f"{self.process.boot_id}:{connection.number}"
         handshake = Handshake(number, socket.nonce, peer, _RULES)
         socket.transport.connection = connection
-        socket.visit = Visit(self._host, connection, handshake, peer)
-        socket.visit.greet(b"")
+        socket.visit = SessionHandler(self._host, connection, handshake, peer)
+        socket.visit.send_challenge(b"")
 
     def _start(self) -> None:
         self.bus.start()
@@ -143,4 +143,4 @@ class GatewayProcess:
 
     def _on_subscribed(self) -> None:
         self._world.story.tell(self.name, "is subscribed")
-        self.beater.beat_now()
+        self.beater.sync_now()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from services.approval.keys import CHANGES, HEAD
-from shared.messages import EVERY_ROLE, Change, Changed
+from services.approval.storage.keys import CHANGES, HEAD
+from shared.rpc.messages import EVERY_ROLE, Changed, Position
 from tests.simulation.telling import head_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Histories:
             if tag not in self._changes:
                 change = msgspec.structs.replace(
                     _decode(fields[5]),
-                    change=Change(number, tag),
+                    change=Position(number, tag),
                     previous_tag=fields[3].decode(),
                 )
                 self._changes[tag] = change
@@ -66,11 +66,11 @@ class Histories:
         """Take notice that a server lost all it had."""
         self._of[server] = {}
 
-    def time_of(self, change: Change) -> float:
+    def time_of(self, change: Position) -> float:
         """Return when a change was committed; for one that never was: now and always."""
         return self._times.get(change.tag, ALWAYS)
 
-    def later(self, server: Server, one: Change, other: Change) -> bool:
+    def later(self, server: Server, one: Position, other: Position) -> bool:
         """Say whether the other is in this server's history, and the one did not know of it."""
         if other.tag not in self._of.get(server, {}):
             return False

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from services.approval.announcer import Announcer
-from shared.messages import Alive
+from services.approval.requests.liveness import LivenessPublisher
+from shared.rpc.messages import Alive
 from tests.simulation.bus import SimulatedBus
 from tests.simulation.scripts import Scripts
 from tests.simulation.watched import WatchedRegistry
@@ -14,8 +14,8 @@ from tests.simulation.watched import WatchedRegistry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.approval.authority import Caller
-    from services.approval.ledger import Entry
+    from services.approval.domain.authorization import Caller
+    from services.approval.storage.transaction_log import Transaction
     from tests.simulation.database import Database, Word
 
 
@@ -31,7 +31,7 @@ class AnswersWithoutWriting(Scripts):
         return [*self.history(data, keys, args, at, now_ms), 0]
 
 
-class AlwaysFresh(Announcer):
+class AlwaysFresh(LivenessPublisher):
     """R3: answers and announces whether or not its own writes and news come through."""
 
     @property
@@ -60,7 +60,7 @@ class NeverLate(Scripts):
 class ReadsTheCallerOnly(WatchedRegistry):
     """R12: a caller is judged by its own record, which may have changed by the commit."""
 
-    def _entry(self, caller: Caller) -> Entry:
+    def _entry(self, caller: Caller) -> Transaction:
         return super()._entry(replace(caller, device_id=""))
 
 

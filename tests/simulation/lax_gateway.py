@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from services.gateway.beat import Effect, Standing
-from shared.messages import EVERY_ROLE
+from services.gateway.replication.replica import Effect, Freshness
+from shared.rpc.messages import EVERY_ROLE
 from tests.simulation.watched import WatchedBeat
 
 if TYPE_CHECKING:
-    from shared.messages import BeatAnswer, Change, Changed
+    from shared.rpc.messages import BeatAnswer, Changed, Position
 
 
 class CreditsTheNewest(WatchedBeat):
@@ -58,25 +58,25 @@ class CountsOnly(WatchedBeat):
 class CountsOnlyForCalls(WatchedBeat):
     """R5: what a call did is taken for applied by its number, whatever history it belongs to."""
 
-    def has_applied(self, change: Change) -> bool:
+    def has_applied(self, change: Position) -> bool:
         return change.number <= self.applied.number
 
 
 class ForgetsWhatTouched(WatchedBeat):
     """R6: an answer counts though a later change of the device is known."""
 
-    def standing(self, decided_at: Change, device_id: str) -> Standing:
+    def freshness(self, decided_at: Position, device_id: str) -> Freshness:
         self._touched.clear()
-        return super().standing(decided_at, device_id)
+        return super().freshness(decided_at, device_id)
 
 
 class NeverWaits(WatchedBeat):
     """R6: an answer counts though it is not in the gateway's own history."""
 
-    def standing(self, decided_at: Change, device_id: str) -> Standing:
-        found = super().standing(decided_at, device_id)
+    def freshness(self, decided_at: Position, device_id: str) -> Freshness:
+        found = super().freshness(decided_at, device_id)
         touched = self._touched.get(device_id, 0) > decided_at.number
-        return Standing.COUNTS if self.leased and not touched else found
+        return Freshness.COUNTS if self.leased and not touched else found
 
 
 class TrustsTheSweep(WatchedBeat):
@@ -121,15 +121,15 @@ class KeepsItsMemory(WatchedBeat):
 class ClosesForAnything(WatchedBeat):
     """R9: whatever changes of a device, its connections are closed."""
 
-    def on_news(self, news: Changed) -> list[Effect]:
-        return super().on_news(msgspec.structs.replace(news, closes=[EVERY_ROLE]))
+    def on_event(self, news: Changed) -> list[Effect]:
+        return super().on_event(msgspec.structs.replace(news, closes=[EVERY_ROLE]))
 
 
 class ClosesTheRemovedOnly(WatchedBeat):
     """R9: a rotated or revoked device's connections stay."""
 
-    def on_news(self, news: Changed) -> list[Effect]:
-        return super().on_news(self._milder(news))
+    def on_event(self, news: Changed) -> list[Effect]:
+        return super().on_event(self._milder(news))
 
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
         changes = [self._milder(change) for change in answer.changes]

@@ -20,17 +20,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from services.gateway.approvals import WRITTEN_WITHIN_SECONDS
-from services.gateway.deadlines import SWEEP_SECONDS
-from shared.messages import ASKED_ANEW
+from services.gateway.approval.client import WRITTEN_WITHIN_SECONDS
+from services.gateway.connections.deadlines import SWEEP_SECONDS
 from shared.protocol.closing import CloseCode
+from shared.rpc.messages import ASKED_ANEW
 from tests.simulation.callers import Callers
 from tests.simulation.history import ALWAYS, Histories, closes
 from tests.simulation.rights import Rights, Session
 from tests.support.sent_frames import CLOSE, PONG, TEXT, frames
 
 if TYPE_CHECKING:
-    from shared.messages import Admitted, Changed
+    from shared.rpc.messages import Admitted, Changed
     from tests.simulation.gateway import GatewayProcess
     from tests.simulation.server import Server
     from tests.simulation.sockets import SimulatedSocket

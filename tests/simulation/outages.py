@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.approval.keys import CHANGES
+from services.approval.storage.keys import CHANGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.approval.keys import device_key
-from services.approval.records import decode_record
+from services.approval.domain.records import decode_record
+from services.approval.storage.keys import device_key
 
 if TYPE_CHECKING:
     from tests.simulation.history import Histories

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from services.approval.announcer import Announcer
-from services.gateway.beater import Beater
-from services.gateway.presence import Presence
+from services.approval.requests.liveness import LivenessPublisher
+from services.gateway.approval.heartbeat import Heartbeat
+from services.gateway.replication.presence import Presence
 from tests.simulation import lax_approval, lax_gateway
 from tests.simulation.bus import SimulatedBus
 from tests.simulation.scripts import Scripts
@@ -23,10 +23,10 @@ class Variant:
     """What the simulated processes are made of; the defaults are the real parts."""
 
     beat: type[WatchedBeat] = WatchedBeat
-    beater: type[Beater] = Beater
+    beater: type[Heartbeat] = Heartbeat
     presence: type[Presence] = Presence
     approvals: type[WatchedApprovals] = WatchedApprovals
-    announcer: type[Announcer] = Announcer
+    announcer: type[LivenessPublisher] = LivenessPublisher
     registry: type[WatchedRegistry] = WatchedRegistry
     bus: type[SimulatedBus] = SimulatedBus
     scripts: type[Scripts] = Scripts

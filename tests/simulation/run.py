@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from services.approval.keys import HEAD
+from services.approval.storage.keys import HEAD
 from tests.simulation.cluster import Cluster
 from tests.simulation.faults import Faults
 from tests.simulation.logs import listening

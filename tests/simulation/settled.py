@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.approval.keys import HEAD
-from services.approval.presence import presence_key
-from shared.messages import Change
+from services.approval.storage.keys import HEAD
+from services.approval.storage.presence import presence_key
+from shared.rpc.messages import Position
 from tests.simulation.telling import head_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def disagreements(cluster: Cluster) -> Iterator[str]:
     """Tell where a gateway and the store are not of one mind."""
     oracle, server = cluster.oracle, cluster.server
     number, tag = head_of(server.data, HEAD)
-    head = Change(number, tag.decode())
+    head = Position(number, tag.decode())
     for gateway in cluster.gateways:
         beat = gateway.beat
         if not beat.leased:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from services.gateway.connection import Connection
-    from services.gateway.visit import Visit
+    from services.gateway.connections.connection import Connection
+    from services.gateway.session.handler import SessionHandler
     from tests.simulation.devices import Device
     from tests.simulation.gateway import GatewayProcess
     from tests.simulation.oracle import Oracle
@@ -86,7 +86,7 @@ class SimulatedSocket:
         self.transport = Transport(self)
         self.session: Session | None = None
         """What the oracle knows of it, once it is admitted."""
-        self.visit: Visit | None = None
+        self.visit: SessionHandler | None = None
         """The gateway's side of it, once it is accepted."""
         self.left = False
         """Whether the device has said goodbye."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from services.approval.keys import device_key
-from services.approval.records import decode_record
+from services.approval.domain.records import decode_record
+from services.approval.storage.keys import device_key
 from shared.bus.channels import inbox_channel
 from tests.simulation.cluster import Cluster
 from tests.simulation.logs import listening
@@ -97,7 +97,7 @@ class Stage:
 
     def beats(self) -> None:
         """Have the gateway beat now, and give it time."""
-        self.gateway.process.receive(self.gateway.beater.beat_now)
+        self.gateway.process.receive(self.gateway.beater.sync_now)
         self.run(0.1)
 
     def with_a_held_answer(self) -> ApprovalProcess:

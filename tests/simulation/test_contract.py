@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from services.approval.keys import call_key
-from services.approval.ledger import Entry
-from services.approval.plan import AuditEntry, Plan
-from services.approval.records import Metadata, Pairing, Pending, Record, Token
-from services.approval.store import Store
-from shared.bus.redis import make_client
-from shared.messages import BeatQuestion, Change, Changed, Present, RefusalReport, Seen
+from services.approval.domain.audit import AuditEntry
+from services.approval.domain.records import Metadata, Pairing, Pending, Record, Token
+from services.approval.storage.keys import call_key
+from services.approval.storage.store import Store
+from services.approval.storage.transaction import TransactionPlan
+from services.approval.storage.transaction_log import Transaction
+from shared.bus.redis_bus import make_client
+from shared.rpc.messages import BeatQuestion, Changed, Position, Present, RefusalReport, Seen
 from shared.version import VERSION
 from tests.simulation.client import RedisClient
 from tests.simulation.network import Line
@@ -27,9 +28,9 @@ from tests.support.clock import FakeClock
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.approval.refusals import Entry as RefusalEntry
+    from services.approval.storage.refusals import Entry as RefusalEntry
     from tests.simulation.commands import Ask
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 METADATA = Metadata("cli", "cli", "linux")
 TOKEN = Token("id", ("operator.read",), 5)
@@ -63,12 +64,12 @@ def store(request: pytest.FixtureRequest) -> Store:
     return request.getfixturevalue("real") if request.param == "redis" else simulated()
 
 
-def plan(*device_ids: str, closes: list[str] | None = None) -> Plan:
+def plan(*device_ids: str, closes: list[str] | None = None) -> TransactionPlan:
     """Return a plan that makes a change for each device."""
-    made = Plan()
+    made = TransactionPlan()
     for device_id in device_ids:
         made.change(
-            Changed(Change(), "", device_id, "renamed", 5, closes or []),
+            Changed(Position(), "", device_id, "renamed", 5, closes or []),
             AuditEntry("renamed", device_id, "somebody", 5),
         )
     return made
@@ -88,15 +89,15 @@ def record(device_id: str, *, paired_at: int = 0, request_id: str = "") -> Recor
     return Record(device_id, "key", pairing, pending(request_id) if request_id else None)
 
 
-def beat(beat_id: int, applied: Change, **more: Any) -> BeatQuestion:
+def beat(beat_id: int, applied: Position, **more: Any) -> BeatQuestion:
     given = {"booted": True, "builds_on": 0, "connections": 0, **more}
     return BeatQuestion(beat_id=beat_id, applied=applied, **given)
 
 
-async def put(store: Store, one: Record) -> Change:
+async def put(store: Store, one: Record) -> Position:
     """Keep a record, with its request if it has one."""
     _head, (held,) = await store.load([one.device_id])
-    entry = Entry("somebody", 5)
+    entry = Transaction("somebody", 5)
     entry.replace(held, one, one.device_id)
     if one.pending is not None:
         entry.keep_request(one.device_id, one.pending, 1_000)
@@ -107,12 +108,12 @@ async def put(store: Store, one: Record) -> Change:
 class TestCommits:
     async def test_numbers_and_tags(self, store: Store) -> None:
         assert (await store.commit(plan())).outcome == "done"
-        assert await store.load([]) == (Change(), [])
+        assert await store.load([]) == (Position(), [])
         plans = [plan("a"), plan("b", "c"), plan()]
         done = [await store.commit(one) for one in plans]
         assert [one.change.number for one in done] == [1, 3, 3]
         assert [one.previous_tag for one in done] == ["", plans[0].tags[0], plans[1].tags[1]]
-        assert (await store.load([]))[0] == Change(3, plans[1].tags[1])
+        assert (await store.load([]))[0] == Position(3, plans[1].tags[1])
         audit = await store.audit_log.read(1, 10)
         assert [(one.id, one.device_id) for one in audit] == [(2, "b"), (3, "c")]
 
@@ -169,7 +170,7 @@ class TestBeats:
     async def test_what_was_missed(self, store: Store) -> None:
         for device_id in ("a", "b", "c"):
             await store.commit(plan(device_id, closes=["*"]))
-        told = await store.beat("g", beat(1, Change()))
+        told = await store.beat("g", beat(1, Position()))
         assert not told.resync
         assert [one.device_id for one in told.changes] == ["a", "b", "c"]
         assert told.changes[1].previous_tag == told.changes[0].change.tag
@@ -178,13 +179,13 @@ class TestBeats:
         assert again.changes == told.changes[2:]
 
     async def test_when_to_start_over(self, store: Store) -> None:
-        assert not (await store.beat("g", beat(1, Change()))).resync
+        assert not (await store.beat("g", beat(1, Position()))).resync
         head = (await store.commit(plan("a", "b"))).change
         for place, applied, booted, resync in (
             (2, head, True, False),
             (3, head, False, True),
-            (4, Change(2, "another"), True, True),
-            (5, Change(3, "x"), True, True),
+            (4, Position(2, "another"), True, True),
+            (5, Position(3, "x"), True, True),
         ):
             told = await store.beat("g", beat(place, applied, booted=booted))
             assert (told.resync, told.changes) == (resync, [])
@@ -194,7 +195,7 @@ class TestBeats:
             return [Present(number, f"d{number % 2}", "operator", 5) for number in numbers]
 
         async def tell(beat_id: int, builds_on: int, joined: list[Present], left: list[int]) -> int:
-            told = beat(beat_id, Change(), builds_on=builds_on, joined=joined, left=left)
+            told = beat(beat_id, Position(), builds_on=builds_on, joined=joined, left=left)
             return (await store.beat("g", told)).presence_at
 
         assert await tell(1, 0, here(1, 2, 3), []) == 1
@@ -208,10 +209,10 @@ class TestBeats:
         assert await standings(store) == [0, 1, 0]
 
     async def test_release_and_uptime(self, store: Store) -> None:
-        await store.beat("old", beat(1, Change()))
-        await store.beat("new", beat(1, Change(), version="9.8.7", uptime_s=5, left=[3]))
+        await store.beat("old", beat(1, Position()))
+        await store.beat("new", beat(1, Position(), version="9.8.7", uptime_s=5, left=[3]))
         await store.write_alive("approval", uptime_s=6)
-        gateways = await store.presence.gateways(Change())
+        gateways = await store.presence.gateways(Position())
         assert {one.boot_id: (one.process.version, one.process.uptime_s) for one in gateways} == {
             "new": ("9.8.7", 5),
             "old": ("", 0),
@@ -226,9 +227,9 @@ class TestBeats:
             Seen("d1", "node", "x", "", 1),
         ]
         began = time.monotonic()
-        await store.beat("g", beat(1, Change(), seen=seen))
+        await store.beat("g", beat(1, Position(), seen=seen))
         older = [Seen("d0", "operator", "device-token", "192.0.2.2", 5_000)]
-        await store.beat("g", beat(2, Change(), seen=older))
+        await store.beat("g", beat(2, Position(), seen=older))
         took_ms = math.ceil((time.monotonic() - began) * 1000)
         known, unknown = await store.presence.standings(["d0", "d1"])
         assert unknown.seen is None
@@ -247,7 +248,7 @@ async def standings(store: Store) -> list[int]:
 async def test_a_thousand_steps_alike(real: Store) -> None:
     """Whatever is drawn, both say the same, tags and times apart."""
     memory, draw = simulated(), Random(5)
-    applied: dict[Store, list[Change]] = {real: [Change()], memory: [Change()]}
+    applied: dict[Store, list[Position]] = {real: [Position()], memory: [Position()]}
     for number in range(500):
         device_id = f"d{draw.randrange(4)}"
         one = record(device_id, paired_at=draw.choice((0, 7)), request_id=draw.choice(("", "r")))
@@ -274,7 +275,7 @@ async def test_a_thousand_steps_alike(real: Store) -> None:
                 result: Any = (told.head.number, told.presence_at, told.resync, changes)
             else:
                 _head, (held,) = await store.load([device_id])
-                entry = Entry("somebody", 5)
+                entry = Transaction("somebody", 5)
                 entry.replace(held, one if step < 0.9 else None, device_id)
                 entry.change("kept", device_id)
                 if call:

@@ -12,25 +12,25 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.approval.keys import LOCKOUTS, guard_key, wrong_values_key
-from services.approval.lockout_store import LockoutStore
-from services.approval.lockouts import (
+from services.approval.domain.lockout import (
     FAILURES_LIMIT,
     LOCK_MS,
     REMEMBERED_LIMIT_VALUES,
     REMEMBERED_MS,
     WINDOW_MS,
-    Guard,
+    FailureCounts,
 )
-from shared.bus.redis import make_client
-from shared.messages import SHARED_SECRET
+from services.approval.storage.keys import LOCKOUTS, guard_key, wrong_values_key
+from services.approval.storage.lockouts import LockoutStore
+from shared.bus.redis_bus import make_client
+from shared.rpc.messages import SHARED_SECRET
 from tests.simulation.database import Database
 from tests.simulation.lockout_script import LockoutScript
 from tests.simulation.test_contract import AtOnce
 from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 ADDRESS: Final = "203.0.113.7"
 KEYS: Final = [guard_key(ADDRESS), wrong_values_key(ADDRESS), LOCKOUTS]
@@ -197,7 +197,7 @@ async def test_the_script_counts_as_the_rule_here_does(redis_server: RedisServer
         await client.aclose()
 
 
-def _failures(guard: Guard) -> dict[str, tuple[int, bool]]:
+def _failures(guard: FailureCounts) -> dict[str, tuple[int, bool]]:
     return {
         name: (failures, until > 0) for name, (failures, _since, until) in guard._entries.items()
     }

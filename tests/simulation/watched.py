@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from services.approval.registry import Registry
-from services.gateway.approvals import BusApprovals
-from services.gateway.beat import Beat, Standing
-from shared.messages import Admission, Admitted, Returned
+from services.approval.registry.registry import Registry
+from services.gateway.approval.client import BusApprovalClient
+from services.gateway.replication.replica import Freshness, Replica
+from shared.rpc.messages import Admitted, AuthorizeDevice, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.approval.authority import Caller
-    from services.gateway.approvals import Then
-    from services.gateway.beat import Effect
+    from services.approval.domain.authorization import Caller
+    from services.gateway.approval.client import Then
+    from services.gateway.replication.replica import Effect
     from shared.bus.errors import Unavailable
-    from shared.messages import Answer, BeatAnswer, Call, Change, Changed, Knock, Outcome
+    from shared.rpc.messages import (
+        Answer,
+        BeatAnswer,
+        Call,
+        Changed,
+        Outcome,
+        Position,
+        ReportSecret,
+    )
     from tests.simulation.oracle import Oracle
 
 
-class WatchedBeat(Beat):
+class WatchedBeat(Replica):
     """The real beat; `told` hears of every change that it takes."""
 
     told: Callable[[Changed], None]
@@ -41,13 +49,13 @@ class WatchedBeat(Beat):
         """How long ago the last beat went out that was answered with all there was."""
         return self._clock.monotonic() - self._proven_at
 
-    def next_beat(self) -> int:
+    def next_heartbeat(self) -> int:
         """Note that a beat goes out."""
-        beat_id = super().next_beat()
+        beat_id = super().next_heartbeat()
         self._went[beat_id] = self._clock.monotonic()
         return beat_id
 
-    def on_news(self, news: Changed) -> list[Effect]:
+    def on_event(self, news: Changed) -> list[Effect]:
         """Take news."""
         if self.booted:
             self.told(news)
@@ -57,14 +65,14 @@ class WatchedBeat(Beat):
             and news.previous_tag != self.applied.tag
         ):
             self.count("R5")
-        return super().on_news(news)
+        return super().on_event(news)
 
-    def standing(self, decided_at: Change, device_id: str) -> Standing:
+    def freshness(self, decided_at: Position, device_id: str) -> Freshness:
         """Judge an answer."""
-        found = super().standing(decided_at, device_id)
-        if found is Standing.ASK_AGAIN:
+        found = super().freshness(decided_at, device_id)
+        if found is Freshness.ASK_AGAIN:
             self.count("R6")
-        elif found is Standing.WAIT:
+        elif found is Freshness.WAIT:
             self.count("R6 wait")
         return found
 
@@ -98,7 +106,7 @@ class WatchedBeat(Beat):
         return effects
 
 
-class WatchedApprovals(BusApprovals):
+class WatchedApprovals(BusApprovalClient):
     """The real way to approval; `current` is the answer that was found to count last."""
 
     oracle: Oracle
@@ -113,11 +121,11 @@ class WatchedApprovals(BusApprovals):
         self.oracle.asked(call.call_id)
         self.oracle.callers.called(call.call_id)
         outcome = await super().call(call)
-        if isinstance(outcome, Returned):
+        if isinstance(outcome, Result):
             self.oracle.callers.returned(call.call_id, self._beat, self.oracle.server)
         return outcome
 
-    def ask(self, question: Admission | Knock, then: Then) -> None:
+    def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
         """Ask."""
 
         def answered(answer: Answer | Unavailable) -> None:
@@ -126,7 +134,7 @@ class WatchedApprovals(BusApprovals):
             self.current = None
 
         self.oracle.asked(question.call_id)
-        super().ask(question, answered)
+        super().request(question, answered)
 
 
 class WatchedRegistry(Registry):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from services.approval.authority import OPERATOR
-from services.approval.errors import RegistryError
+from services.approval.domain.authorization import OPERATOR
+from services.approval.domain.errors import RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from services.gateway.handshake import Handshake, State
-from services.gateway.verdicts import Effect, Peer, Rules, Welcome
+from services.gateway.handshake.handshake import Handshake, State
+from services.gateway.handshake.outcome import Accepted, AuthConfig, Effect, RequestInfo
 from shared.device.handshake import Challenge, Credentials, connect_request
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, Profile
-from shared.messages import SHARED_SECRET, Admission, Answer, Change, Clear, Knock
 from shared.protocol.closing import cut_reason
 from shared.protocol.frames import failure
 from shared.protocol.refusals import Refusal
+from shared.rpc.messages import (
+    SHARED_SECRET,
+    Answer,
+    AuthorizeDevice,
+    Position,
+    ReportSecret,
+    SecretAccepted,
+)
 from shared.secret_digests import SecretDigests
 from shared.settings import Secrets
 
@@ -31,20 +38,22 @@ TOKEN: Final = "gateway-token-of-32-characters-00"
 OLDER_TOKEN: Final = "gateway-token-of-32-characters-99"
 PAGE: Final = "https://ok.example"
 CONNECTION_ID: Final = "boot:7"
-CLEAR: Final = Clear(Change(1, "tag"))
+CLEAR: Final = SecretAccepted(Position(1, "tag"))
 
 KEY: Final = DeviceKey.from_seed(b"\x11" * 32)
 OTHER_KEY: Final = DeviceKey.from_seed(b"\x22" * 32)
 
 DIGESTS: Final = SecretDigests(["the bus secret of these attempts"])
-RULES: Final = Rules(Secrets([TOKEN, OLDER_TOKEN]), frozenset({PAGE}), DIGESTS)
-REMOTE: Final = Peer("203.0.113.7", direct_loopback=False, host="gateway.example", origin=None)
+RULES: Final = AuthConfig(Secrets([TOKEN, OLDER_TOKEN]), frozenset({PAGE}), DIGESTS)
+REMOTE: Final = RequestInfo(
+    "203.0.113.7", direct_loopback=False, host="gateway.example", origin=None
+)
 BROWSER: Final = replace(REMOTE, origin=PAGE)
-LOCAL: Final = Peer("127.0.0.1", direct_loopback=True, host="127.0.0.1:18789", origin=None)
+LOCAL: Final = RequestInfo("127.0.0.1", direct_loopback=True, host="127.0.0.1:18789", origin=None)
 
 
 def new_handshake(
-    peer: Peer = REMOTE, *, nonce: str = NONCE, connection_id: str = CONNECTION_ID
+    peer: RequestInfo = REMOTE, *, nonce: str = NONCE, connection_id: str = CONNECTION_ID
 ) -> Handshake:
     """Return a handshake whose challenge was just sent."""
     return Handshake(connection_id, nonce, peer, RULES)
@@ -74,19 +83,19 @@ def encoded(frame: Any) -> bytes:
     return frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
 
 
-def judged(frame: Any, peer: Peer = REMOTE, *, now_ms: int = NOW_MS) -> Effect:
+def judged(frame: Any, peer: RequestInfo = REMOTE, *, now_ms: int = NOW_MS) -> Effect:
     """Hand a first frame to a new handshake; returns what it wants done."""
     return new_handshake(peer).on_frame(encoded(frame), now_ms=now_ms)
 
 
-def asked(frame: Any, peer: Peer = REMOTE, *, now_ms: int = NOW_MS) -> Admission:
+def asked(frame: Any, peer: RequestInfo = REMOTE, *, now_ms: int = NOW_MS) -> AuthorizeDevice:
     """Return the question that a first frame leads to."""
     effect = judged(frame, peer, now_ms=now_ms)
-    assert isinstance(effect, Admission), effect
+    assert isinstance(effect, AuthorizeDevice), effect
     return effect
 
 
-def refused(frame: Any, peer: Peer = REMOTE, *, now_ms: int = NOW_MS) -> Refusal:
+def refused(frame: Any, peer: RequestInfo = REMOTE, *, now_ms: int = NOW_MS) -> Refusal:
     """Return the refusal that a first frame meets without a question."""
     effect = judged(frame, peer, now_ms=now_ms)
     assert isinstance(effect, Refusal), effect
@@ -95,17 +104,17 @@ def refused(frame: Any, peer: Peer = REMOTE, *, now_ms: int = NOW_MS) -> Refusal
 
 def knocked(
     frame: Any,
-    peer: Peer = REMOTE,
+    peer: RequestInfo = REMOTE,
     answer: Answer = CLEAR,
     *,
     classes: tuple[str, ...] = (SHARED_SECRET,),
     right: bool,
-) -> Welcome | Refusal:
+) -> Accepted | Refusal:
     """Return what approval's answer to a knock leads to, which must be the one that is meant."""
     handshake = new_handshake(peer)
     effect = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
-    assert isinstance(effect, Knock), effect
-    assert effect == Knock(
+    assert isinstance(effect, ReportSecret), effect
+    assert effect == ReportSecret(
         CONNECTION_ID, peer.address, list(classes), right, guesses=effect.guesses
     )
     assert set(classes) == {one.credential for one in effect.guesses} or right
@@ -116,7 +125,7 @@ def knocked(
 
 
 def wrong(
-    frame: Any, peer: Peer = REMOTE, *, classes: tuple[str, ...] = (SHARED_SECRET,)
+    frame: Any, peer: RequestInfo = REMOTE, *, classes: tuple[str, ...] = (SHARED_SECRET,)
 ) -> Refusal:
     """Return the refusal that a wrong secret meets once approval has counted it."""
     effect = knocked(frame, peer, classes=classes, right=False)
@@ -124,22 +133,22 @@ def wrong(
     return effect
 
 
-def welcomed(frame: Any, peer: Peer = REMOTE) -> Welcome:
+def welcomed(frame: Any, peer: RequestInfo = REMOTE) -> Accepted:
     """Return the welcome that a right secret without a device meets, unless it is locked out."""
     effect = knocked(frame, peer, right=True)
-    assert isinstance(effect, Welcome), effect
+    assert isinstance(effect, Accepted), effect
     return effect
 
 
-def answered(frame: Any, answer: Answer, peer: Peer = REMOTE) -> Welcome | Refusal:
+def answered(frame: Any, answer: Answer, peer: RequestInfo = REMOTE) -> Accepted | Refusal:
     """Hand a first frame in, and then approval's answer."""
     handshake = new_handshake(peer)
     effect = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
-    assert isinstance(effect, Admission), effect
+    assert isinstance(effect, AuthorizeDevice), effect
     return handshake.on_answer(answer)
 
 
-def refused_with(frame: Any, answer: Answer, peer: Peer = REMOTE) -> Refusal:
+def refused_with(frame: Any, answer: Answer, peer: RequestInfo = REMOTE) -> Refusal:
     """Return the refusal that approval's answer leads to."""
     effect = answered(frame, answer, peer)
     assert isinstance(effect, Refusal), effect

@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from tests.support.plain_http import Reply
-from tests.support.waiting import WAIT_SECONDS
+from tools.support.waiting import WAIT_SECONDS
 
 _HOST: Final = "127.0.0.1"
 _READ_BYTES: Final = 65_536

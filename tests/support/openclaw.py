@@ -1,4 +1,4 @@
-"""Replays what real OpenClaw gateways said; `python -m tests.interop.doctor.record` recorded it.
+"""Replays what real OpenClaw gateways said; `python -m tools.interop.doctor.record` recorded it.
 
 What is judged here is no more than what the doctor's tests need: which recorded answer fits.
 """

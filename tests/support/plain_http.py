@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from tests.support.waiting import WAIT_SECONDS
+from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,7 +22,7 @@ from shared.device.handshake import (
     read_frame,
 )
 from shared.device.profile import CLI
-from tests.support.waiting import WAIT_SECONDS
+from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from deploy.local.redis_binary import RedisBinary, Wheel, fetch_redis, find_redis
-from tests.support.redis import redis_binary
+from tools.support.redis import redis_binary
 
 if TYPE_CHECKING:
     from deploy.local.processes import Processes

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from services.approval import log_events as approval_events
-from services.approval.cli.exits import Exit
 from services.approval.metrics import Metrics as ApprovalMetrics
+from services.cli.exits import Exit
 from services.gateway import log_events as gateway_events
 from services.gateway.metrics import Metrics as GatewayMetrics
 from shared.observability import logs
-from tests.capacity.costs import MEASURED
-from tests.capacity.tables import sizes_table, storms_table
-from tests.drills import settings as drill_settings
-from tests.drills.faults import ALL as FAULTS
-from tests.drills.table import HEADINGS
+from tools.capacity.costs import MEASURED
+from tools.capacity.tables import sizes_table, storms_table
+from tools.drills import settings as drill_settings
+from tools.drills.faults import ALL as FAULTS
+from tools.drills.table import HEADINGS
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs/operations.md").read_text()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.approval.settings import read_settings as read_approval
 from services.gateway.settings import read_settings as read_gateway
-from shared.bus.redis import make_client
+from shared.bus.redis_bus import make_client
 from shared.redis_url import redis_url_problems
 from shared.settings import SettingsError
 

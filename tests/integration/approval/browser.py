@@ -5,8 +5,8 @@ from __future__ import annotations
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 
-from services.approval.same_origin import PAGE_HEADER
-from services.approval.sessions import COOKIE
+from services.approval.access.csrf import PAGE_HEADER
+from services.approval.access.sessions import COOKIE
 from tests.integration.approval.operator import BEARER
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from tests.support.clock import FakeClock
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.approval.store import Store
-    from tests.support.redis import RedisServer
+    from services.approval.storage.store import Store
+    from tools.support.redis import RedisServer
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from aiohttp import DummyCookieJar
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from services.approval.page_views import PAGE, page_files
+from services.approval.api.static import PAGE, page_files
 from services.approval.problems import TYPE_PREFIX, Problem
 from tests.integration.approval.replica import ADMIN_TOKEN
 

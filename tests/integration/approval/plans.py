@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from services.approval.plan import AuditEntry, Plan
-from shared.messages import Change, Changed
+from services.approval.domain.audit import AuditEntry
+from services.approval.storage.transaction import TransactionPlan
+from shared.rpc.messages import Changed, Position
 
 
-def plan(changes: int = 1) -> Plan:
+def plan(changes: int = 1) -> TransactionPlan:
     """Return a plan that makes some changes and nothing else."""
-    made = Plan()
+    made = TransactionPlan()
     for number in range(changes):
         made.change(
-            Changed(Change(), "", f"device {number}", "renamed", 5),
+            Changed(Position(), "", f"device {number}", "renamed", 5),
             AuditEntry("renamed", f"device {number}", "somebody", 5),
         )
     return made

@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from services.approval.admissions import Admissions, PendingLimits
-from services.approval.api import add_routes
-from services.approval.authority import OPERATOR
-from services.approval.door import Door
-from services.approval.events import Events
-from services.approval.expiry import Expiry
-from services.approval.grants import Draws
-from services.approval.ledger import Ledger
-from services.approval.methods import Methods
+from services.approval.access.authenticator import Authenticator
+from services.approval.api.routes import add_routes
+from services.approval.api.sse import Events
+from services.approval.domain.authorization import OPERATOR
+from services.approval.domain.pairing import IdFactory
+from services.approval.domain.tokens import TokenKeys, draw_epoch, draw_request_id, draw_token_id
 from services.approval.metrics import Metrics
-from services.approval.places import Places
-from services.approval.registry import Registry
+from services.approval.registry.expiry import Expiry
+from services.approval.registry.registry import Registry
+from services.approval.requests.admission import Admissions, PendingLimits
+from services.approval.requests.methods import Methods
+from services.approval.requests.write_limiter import WriteLimiter
 from services.approval.settings import Settings, read_settings
-from services.approval.store import Store
-from services.approval.tokens import TokenKeys, draw_epoch, draw_request_id, draw_token_id
-from shared.bus.redis import make_client
-from shared.messages import Admitted, Answer, Changed, NeedsPairing, decode_answer
+from services.approval.storage.store import Store
+from services.approval.storage.transaction_log import TransactionLog
+from shared.bus.redis_bus import make_client
 from shared.observability.health import Health, Readiness
 from shared.observability.ops import OpsViews
+from shared.rpc.messages import Admitted, Answer, Changed, NeedsPairing, decode_answer
 from shared.secret_digests import SecretDigests
-from shared.serving.clients import Clients
+from shared.server.clients import Clients
 from tests.support.clock import FakeClock
 from tests.unit.approval.callers import device_token
 from tests.unit.approval.devices import READ, Device
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from services.approval.authority import Caller
+    from services.approval.domain.authorization import Caller
     from shared.clock import Clock
-    from shared.messages import Admission
+    from shared.rpc.messages import AuthorizeDevice
 
 ADMIN_TOKEN: Final = "the-admin-token-of-these-tests-0123456789"
 TOKEN_SECRET: Final = "the-token-secret-of-these-tests-0123456789"
@@ -90,8 +90,8 @@ class Replica:
         self.metrics.watch_tasks()
         self.store: Final = Store(redis, clock)
         self.keys: Final = TokenKeys(settings.token_secrets)
-        self.ledger: Final = Ledger(self.store, self.told.append)
-        draws = Draws(request_id=draw_request_id, token_id=draw_token_id, epoch=draw_epoch)
+        self.ledger: Final = TransactionLog(self.store, self.told.append)
+        draws = IdFactory(request_id=draw_request_id, token_id=draw_token_id, epoch=draw_epoch)
         ttl_ms = int(settings.pending_ttl_seconds * 1000)
         self.registry: Final = registry or Registry(self.store, self.ledger, draws, ttl_ms=ttl_ms)
         self.expiry: Final = Expiry(
@@ -102,7 +102,7 @@ class Replica:
             clock=clock,
             chance=random.Random(),
         )
-        self.places: Final = Places()
+        self.places: Final = WriteLimiter()
         self.admissions: Final = Admissions(
             store=self.store,
             ledger=self.ledger,
@@ -132,7 +132,7 @@ class Replica:
             settings=settings,
             ops=ops,
             metrics=self.metrics,
-            door=Door(
+            door=Authenticator(
                 self.store,
                 settings,
                 Clients(
@@ -143,14 +143,14 @@ class Replica:
             ),
         )
 
-    async def answer(self, question: Admission) -> Answer | None:
+    async def answer(self, question: AuthorizeDevice) -> Answer | None:
         """Answer one question; None where the outcome is not known."""
-        (reply,) = await self.admissions.replies([question])
+        (reply,) = await self.admissions.handle_batch([question])
         if isinstance(reply, asyncio.Future):
             reply = await reply
         return decode_answer(reply) if isinstance(reply, bytes) else None
 
-    async def request(self, question: Admission) -> NeedsPairing:
+    async def request(self, question: AuthorizeDevice) -> NeedsPairing:
         """Ask something that a person has to decide."""
         answer = await self.answer(question)
         assert isinstance(answer, NeedsPairing), answer
@@ -179,7 +179,7 @@ class Replica:
         epoch = pairing.tokens["operator"].epoch if pairing else ""
         return replace(device_token(device, *scopes), epoch=epoch)
 
-    async def admit(self, question: Admission) -> Admitted:
+    async def admit(self, question: AuthorizeDevice) -> Admitted:
         """Ask something that is approved already."""
         answer = await self.answer(question)
         assert isinstance(answer, Admitted), answer

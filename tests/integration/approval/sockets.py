@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from services.approval.authority import OPERATOR
-from shared.messages import (
+from services.approval.domain.authorization import OPERATOR
+from shared.rpc.messages import (
     DEVICE_TOKEN,
     SHARED_SECRET,
     Call,
-    Calling,
-    Failed,
+    CallerInfo,
+    Error,
     Outcome,
-    Returned,
+    Result,
     decode_outcome,
 )
 
 if TYPE_CHECKING:
-    from services.approval.plan import AuditEntry
+    from services.approval.domain.audit import AuditEntry
     from tests.integration.approval.replica import Replica
     from tests.unit.approval.devices import Device
 
@@ -33,16 +33,16 @@ _numbers: Final = itertools.count(1)
 
 async def socket(
     replica: Replica, device: Device, *scopes: str, kind: str = DEVICE_TOKEN, role: str = "operator"
-) -> Calling:
+) -> CallerInfo:
     """Return what a gateway says of a device that it let in just now with these scopes."""
     _head, (held,) = await replica.store.load([device.device_id])
     pairing = held.record.pairing if held.record else None
     epoch = pairing.tokens[role].epoch if pairing else ""
-    return Calling(kind, "a device", role, list(scopes), device.device_id, epoch)
+    return CallerInfo(kind, "a device", role, list(scopes), device.device_id, epoch)
 
 
 def call(
-    caller: Calling,
+    caller: CallerInfo,
     method: str,
     *,
     call_id: str = "",
@@ -70,13 +70,13 @@ async def outcome(replica: Replica, asked: Call) -> Outcome:
 
 def payload(told: Outcome) -> Any:
     """Return what a call returned."""
-    assert isinstance(told, Returned), told
+    assert isinstance(told, Result), told
     return msgspec.json.decode(zlib.decompress(told.payload) if told.packed else told.payload)
 
 
 def error(told: Outcome) -> tuple[str, str]:
     """Return code and message of a call that failed."""
-    assert isinstance(told, Failed), told
+    assert isinstance(told, Error), told
     return told.code, told.message
 
 

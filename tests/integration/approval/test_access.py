@@ -9,11 +9,11 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from services.approval.authority import OPERATOR
-from services.approval.operations import OPERATIONS
-from services.approval.page_views import page_files
-from services.approval.public import PAGES
-from shared.messages import Admitted
+from services.approval.api.operations import OPERATIONS
+from services.approval.api.public import PAGES
+from services.approval.api.static import page_files
+from services.approval.domain.authorization import OPERATOR
+from shared.rpc.messages import Admitted
 from tests.integration.approval.operator import BEARER, Operator
 from tests.integration.approval.replica import (
     ADMIN_TOKEN,
@@ -21,8 +21,8 @@ from tests.integration.approval.replica import (
     everything,
     replica,
 )
-from tests.support.metrics import metric
 from tests.unit.approval.devices import READ, Device
+from tools.support.metrics import metric
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from tests.integration.approval.replica import Replica
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 READ_PAIRING = ("operator.read", "operator.pairing")
 FAILURES_LIMIT = 10

@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.approval.authority import OPERATOR, Caller
-from services.approval.errors import (
-    MissingScope,
-    NotAllowed,
-)
+from services.approval.domain.authorization import OPERATOR, Caller
+from services.approval.domain.errors import MissingScope, NotAllowed
 from tests.unit.approval.callers import shared_secret
 from tests.unit.approval.devices import READ, Device
 

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.approval import log_events
-from shared.messages import Denied, NeedsPairing
+from shared.rpc.messages import Denied, NeedsPairing
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:

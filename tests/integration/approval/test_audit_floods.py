@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.approval import plan as plans
-from services.approval import summaries
-from services.approval.authority import OPERATOR
-from services.approval.keys import AUDIT, DECISIONS, LEFT_OUT
-from shared.messages import Change
+from services.approval.domain.authorization import OPERATOR
+from services.approval.registry import summaries
+from services.approval.storage import transaction as plans
+from services.approval.storage.keys import AUDIT, DECISIONS, LEFT_OUT
+from shared.rpc.messages import Position
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ async def test_who_follows_is_told_all_entries_in_order_past_those_left_out(
 ) -> None:
     await flood(here)
     head, _ = await here.store.load([])
-    first = await here.store.audit_log.follow(Change(), 100)
+    first = await here.store.audit_log.follow(Position(), 100)
     assert [one.id for one in first.entries] == list(range(1, LIMIT + 1))
     assert first.at == head
     device = Device.new()
@@ -152,5 +152,5 @@ async def test_who_follows_is_told_all_entries_in_order_past_those_left_out(
     told = await here.store.audit_log.follow(first.at, 100)
     assert [one.action for one in told.entries] == ["requested", "approved"]
     assert not told.lost
-    again = await here.store.audit_log.follow(Change(head.number), 100)
+    again = await here.store.audit_log.follow(Position(head.number), 100)
     assert [one.id for one in again.entries] == [one.id for one in told.entries]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.approval.authority import OPERATOR
-from services.approval.errors import (
+from services.approval.domain.authorization import OPERATOR
+from services.approval.domain.errors import (
     InvalidScope,
     MissingScope,
     NotAllowed,

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.approval.errors import StoreUnavailable
-from services.approval.plan import CALLS_KEPT_MS, VERSION_CHARACTERS, Plan
+from services.approval.domain.errors import StoreUnavailable
+from services.approval.domain.records import VERSION_CHARACTERS
+from services.approval.storage.transaction import CALLS_KEPT_MS, TransactionPlan
 from tests.integration.approval.plans import plan
 from tests.integration.approval.replica import everything
 
 if TYPE_CHECKING:
-    from services.approval.store import Committed, Store
+    from services.approval.storage.store import Committed, Store
     from tests.integration.approval.replica import Replica
     from tests.support.clock import FakeClock
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 RECORD, OTHER, INDEX, CALL = (f"latchkey:{name}" for name in ("a", "b", "index", "call"))
 
@@ -27,7 +28,7 @@ async def version(here: Replica, key: str) -> str:
 
 
 async def refused(
-    store: Store, attempt: Plan, outcome: str, redis_server: RedisServer
+    store: Store, attempt: TransactionPlan, outcome: str, redis_server: RedisServer
 ) -> Committed:
     """Commit what must end this way, and check that nothing at all was done."""
     before = await everything(redis_server.admin_url)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.approval.errors import RegistryError, StoreUnavailable
-from services.approval.keys import CONFIRMED
-from shared.messages import Returned
+from services.approval.domain.errors import RegistryError, StoreUnavailable
+from services.approval.storage.keys import CONFIRMED
+from shared.rpc.messages import Result
 from tests.integration.approval.operator import path_of
 from tests.integration.approval.sockets import call, history, outcome, socket
-from tests.support.redis import RedisServer
 from tests.unit.approval.devices import READ, Device
+from tools.support.redis import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ class TestCalls:
         for replica in (here, there, here):
             assert not isinstance(await replica.methods.answered(asked), bytes), "unknown"
         copy.resume()
-        assert isinstance(await outcome(there, asked), Returned)
+        assert isinstance(await outcome(there, asked), Result)
         assert len(await history(here)) == before + 1
 
     async def test_an_error_counts_once_a_copy_has_what_it_comes_from(
@@ -69,7 +69,7 @@ class TestCalls:
             assert not isinstance(await replica.methods.answered(asked), bytes), "unknown"
         copy.resume()
         asked = call(caller, "device.pair.remove", deviceId=target.device_id)
-        assert not isinstance(await outcome(there, asked), Returned)
+        assert not isinstance(await outcome(there, asked), Result)
 
     async def test_what_was_answered_is_read_as_a_copy_has_it(
         self, here: Replica, copy: RedisServer

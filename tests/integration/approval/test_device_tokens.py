@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.messages import Denied
+from shared.rpc.messages import Denied
 from tests.integration.approval.operator import path_of
 from tests.unit.approval.devices import Device
 

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.approval.authority import OPERATOR
-from shared.messages import NeedsPairing
+from services.approval.domain.authorization import OPERATOR
+from shared.rpc.messages import NeedsPairing
 from tests.integration.approval.operator import path_of
 from tests.integration.approval.replica import everything
 from tests.unit.approval.devices import Device
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
     from tests.support.clock import FakeClock
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 READ_PAIRING = ("operator.read", "operator.pairing")
 UNKNOWN = "0" * 64

@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from services.approval.authority import OPERATOR
-from services.approval.keys import AUDIT, CHANGES, HEAD
-from services.approval.plan import AuditEntry, Plan
-from shared.messages import Change, Changed
+from services.approval.domain.audit import AuditEntry
+from services.approval.domain.authorization import OPERATOR
+from services.approval.storage.keys import AUDIT, CHANGES, HEAD
+from services.approval.storage.transaction import TransactionPlan
+from shared.rpc.messages import Changed, Position
 from tests.integration.approval.operator import BEARER, HARDENING, Operator
 from tests.integration.approval.replica import replica
 from tests.support.events import EventReader
-from tests.support.waiting import until
 from tests.unit.approval.devices import Device
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.integration.approval.replica import Replica
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 LONG = "x" * 4_000
 """A label in a plan of these tests: events that fill buffers."""
@@ -55,10 +56,10 @@ async def listening(
 
 async def change(here: Replica, count: int = 1, label: str = "") -> None:
     """Make changes in one commit; no news is told."""
-    made = Plan()
+    made = TransactionPlan()
     for _ in range(count):
         made.change(
-            Changed(Change(), "", "d", "renamed", 5),
+            Changed(Position(), "", "d", "renamed", 5),
             AuditEntry("renamed", "d", "somebody", 5, label=label),
         )
     assert (await here.store.commit(made)).outcome == "done"

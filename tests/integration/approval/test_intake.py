@@ -12,16 +12,16 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from services.approval.intake import SOCKETS_LIMIT, SOCKETS_LIMIT_PER_ADDRESS, Intake
+from services.approval.api.server import SOCKETS_LIMIT, SOCKETS_LIMIT_PER_ADDRESS, Intake
 from services.approval.metrics import Metrics
-from shared.listening import open_sockets
 from shared.protocol.limits import HANDSHAKE_DEADLINE_SECONDS
-from shared.serving.accept import SPARE_DESCRIPTORS
-from shared.serving.plain import notice_asked
+from shared.server.accept import SPARE_DESCRIPTORS
+from shared.server.http_protocol import notice_asked
+from shared.server.sockets import open_sockets
 from tests.support.clock import FakeClock
 from tests.support.raw_socket import RawSocket
-from tests.support.stack import Stack
-from tests.support.waiting import until
+from tools.support.stack import Stack
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

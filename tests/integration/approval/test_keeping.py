@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from services.approval import backups
-from services.approval.authority import OPERATOR
-from services.approval.errors import NotAllowed
-from services.approval.keeping import NUMBERS_APART, Part
-from shared.messages import Admitted, BeatAnswer, BeatQuestion, Change, NeedsPairing
+from services.approval.backup import format as backups
+from services.approval.backup.service import NUMBERS_APART, Part
+from services.approval.domain.authorization import OPERATOR
+from services.approval.domain.errors import NotAllowed
+from shared.rpc.messages import Admitted, BeatAnswer, BeatQuestion, NeedsPairing, Position
 from tests.integration.approval.operator import Operator
 from tests.integration.approval.replica import ADMIN_TOKEN, TOKEN_SECRET
 from tests.unit.approval.callers import device_token
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
-    from services.approval.backups import Backup
+    from services.approval.backup.format import Backup
     from tests.integration.approval.operator import Reply
     from tests.integration.approval.replica import Replica
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 
 async def backup(operator: Operator) -> Backup:
@@ -53,7 +53,7 @@ async def restore(operator: Operator, body: dict[str, Any]) -> Reply:
     return await operator.post("/v1/restore", body)
 
 
-async def beat(here: Replica, applied: Change, beat_id: int = 1) -> BeatAnswer:
+async def beat(here: Replica, applied: Position, beat_id: int = 1) -> BeatAnswer:
     """Beat as a gateway that has applied so much."""
     question = BeatQuestion(
         beat_id=beat_id, applied=applied, booted=True, builds_on=0, connections=0, lease_ms=10_000
@@ -266,7 +266,7 @@ class TestHistory:
     async def test_no_gateway_takes_it_for_one_it_knows(
         self, here: Replica, operator: Operator, redis_server: RedisServer
     ) -> None:
-        places = [Change()]
+        places = [Position()]
         for _ in range(4):
             await here.paired()
             places.append(await here.registry.head())

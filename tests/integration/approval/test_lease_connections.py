@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.approval.errors import StoreUnavailable
-from services.approval.store import Store
-from shared.bus.redis import make_client
-from shared.messages import BeatQuestion, Change
+from services.approval.domain.errors import StoreUnavailable
+from services.approval.storage.store import Store
+from shared.bus.redis_bus import make_client
+from shared.rpc.messages import BeatQuestion, Position
 from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 TAKEN_SECONDS = 0.2
 """How long a connection is waited for in these tests."""
@@ -48,7 +48,7 @@ async def test_beats_and_life_get_through_where_all_other_connections_are_taken(
         await store.count_paired()
     await store.write_alive("here")
     answer = await store.beat(
-        "a gateway", BeatQuestion(7, Change(), booted=False, builds_on=0, connections=0)
+        "a gateway", BeatQuestion(7, Position(), booted=False, builds_on=0, connections=0)
     )
     assert answer.beat_id == 7
     await store.write_gone("here")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from services.approval.authority import OPERATOR
-from services.approval.errors import NotAllowed
-from services.approval.keys import guard_key, wrong_values_key
-from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS, REMEMBERED_MS
-from shared.messages import DEVICE_TOKEN, SHARED_SECRET
+from services.approval.domain.authorization import OPERATOR
+from services.approval.domain.errors import NotAllowed
+from services.approval.domain.lockout import FAILURES_LIMIT, LOCK_MS, REMEMBERED_MS
+from services.approval.storage.keys import guard_key, wrong_values_key
+from shared.rpc.messages import DEVICE_TOKEN, SHARED_SECRET
 from tests.integration.approval.operator import Operator
 from tests.integration.approval.replica import everything
 from tests.unit.approval.callers import shared_secret
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.integration.approval.replica import Replica
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 ADDRESS: Final = "203.0.113.7"
 NETWORK: Final = "2001:db8:0:7::/64"

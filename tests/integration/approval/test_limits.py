@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.messages import NeedsPairing, Overfull
+from shared.rpc.messages import NeedsPairing, TooManyPending
 from tests.integration.approval.replica import Replica, everything, replica
 from tests.unit.approval.devices import Device
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.integration.approval.operator import Operator
     from tests.support.clock import FakeClock
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 FLOOD = "203.0.113.9"
 VICTIM = "198.51.100.1"
@@ -89,7 +89,7 @@ async def test_attack_14_full_for_those_who_have_none_yet(
     waiting = await operator.pending_ids()
     for _ in range(3):
         late = await here.answer(Device.new().asks(address="192.0.2.99"))
-        assert isinstance(late, Overfull)
+        assert isinstance(late, TooManyPending)
     assert sorted(await operator.pending_ids()) == sorted(waiting)
     clock.advance(60)
     again = await here.answer(devices[0].asks(address="192.0.2.0"))
@@ -109,7 +109,7 @@ async def test_a_paired_device_needs_no_room(
     for number in range(MOST):
         await flood(here, clock, f"192.0.2.{number}", 1)
     await here.admit(device.asks())
-    assert isinstance(await here.answer(device.asks(("operator.admin",))), Overfull)
+    assert isinstance(await here.answer(device.asks(("operator.admin",))), TooManyPending)
 
 
 async def test_attack_14_memory_stays_flat(

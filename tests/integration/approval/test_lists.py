@@ -7,12 +7,12 @@ from urllib.parse import quote
 
 import pytest
 
-from services.approval.authority import OPERATOR, Caller
-from services.approval.errors import NotAllowed
-from services.approval.listing import Wanted, WantedRequests
-from services.approval.readings import SEARCHED_AT_ONCE
-from shared.messages import BeatQuestion, Change, Seen
+from services.approval.domain.authorization import OPERATOR, Caller
+from services.approval.domain.errors import NotAllowed
+from services.approval.domain.listing import Wanted, WantedRequests
+from services.approval.registry.queries import SEARCHED_AT_ONCE
 from shared.protocol.scopes import PAIRING
+from shared.rpc.messages import BeatQuestion, Position, Seen
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class TestDevices:
         device = Device.new()
         await here.pair(device, address="192.0.2.1")
         seen = [Seen(device.device_id, "operator", "token", "198.51.100.7", 0)]
-        question = BeatQuestion(1, Change(), booted=False, builds_on=0, connections=0, seen=seen)
+        question = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=0, seen=seen)
         await here.store.beat("gateway", question)
         (shown,) = (await operator.get("/v1/devices?q=198.51.100")).ok()["devices"]
         assert shown["remoteIp"] == "198.51.100.7"

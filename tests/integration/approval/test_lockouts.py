@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import pytest
 
-from services.approval.keys import LOCKOUTS, guard_key, wrong_values_key
-from services.approval.lockouts import (
+from services.approval.domain.lockout import (
     FAILURES_LIMIT,
     KNOWN_LIMIT_VALUES,
     LOCK_MS,
@@ -19,32 +18,33 @@ from services.approval.lockouts import (
     WINDOW_MS,
     KnownValues,
 )
-from services.approval.questions import Questions
-from shared.bus.responder import Question, Reply
+from services.approval.requests.dispatcher import RequestDispatcher
+from services.approval.storage.keys import LOCKOUTS, guard_key, wrong_values_key
 from shared.clock import SystemClock
-from shared.messages import (
+from shared.rpc.messages import (
     ASKED_ANEW,
     BOOTSTRAP_TOKEN,
     DEVICE_TOKEN,
     SHARED_SECRET,
     Admitted,
-    Clear,
     Denied,
     Guess,
-    Knock,
-    Locked,
+    LockedOut,
     NeedsPairing,
+    ReportSecret,
+    SecretAccepted,
     decode_answer,
     encode,
 )
+from shared.rpc.responder import Question, Reply
 from tests.integration.approval.replica import Replica, everything, replica
 from tests.unit.approval.devices import READ, Device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.messages import Admission, Answer
-    from tests.support.redis import RedisServer
+    from shared.rpc.messages import Answer, AuthorizeDevice
+    from tools.support.redis import RedisServer
 
 ADDRESS: Final = "203.0.113.7"
 SLOW_MS: Final = 20_000
@@ -319,7 +319,7 @@ class House:
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
         self._questions = [
-            Questions(one.admissions, one.methods, one.store, one.metrics, one.places)
+            RequestDispatcher(one.admissions, one.methods, one.store, one.metrics, one.places)
             for one in replicas
         ]
         self.asked = 0
@@ -329,7 +329,7 @@ class House:
         at = self.asked % len(self._questions)
         self.asked += 1
         asked = Question("gateway", msgspec.Raw(encode(question)))
-        (reply,) = await self._questions[at].handle([asked])
+        (reply,) = await self._questions[at].dispatch([asked])
         return await reply if isinstance(reply, asyncio.Future) else reply
 
     async def ask(self, question: Any) -> Answer:
@@ -343,7 +343,7 @@ class House:
         """Offer a gateway token without a device: another wrong one each time, unless given."""
         wrong = [] if right else [Guess(SHARED_SECRET, value or f"wrong {self.asked}")]
         call_id = f"k:{self.asked}"
-        return await self.ask(Knock(call_id, address, [SHARED_SECRET], right, guesses=wrong))
+        return await self.ask(ReportSecret(call_id, address, [SHARED_SECRET], right, guesses=wrong))
 
 
 @pytest.fixture
@@ -353,7 +353,7 @@ async def house(here: Replica, there: Replica) -> House:
     return House([here, there])
 
 
-def asks(device: Device, number: int, *, token: str = "", **beside: Any) -> Admission:
+def asks(device: Device, number: int, *, token: str = "", **beside: Any) -> AuthorizeDevice:
     """Return a device's question from the address, as another connection each.
 
     `beside`: what the gateway says of a gateway token that came with it, as in Admission.
@@ -375,11 +375,13 @@ class TestAttack9:
         self, house: House
     ) -> None:
         answers = [await house.knock(right=False) for _ in range(40)]
-        assert [type(one) for one in answers] == [Clear] * FAILURES_LIMIT + [Locked] * 30
+        assert [type(one) for one in answers] == [SecretAccepted] * FAILURES_LIMIT + [
+            LockedOut
+        ] * 30
 
     async def test_attack_09_all_at_once(self, house: House) -> None:
         answers = await asyncio.gather(*(house.knock(right=False) for _ in range(200)))
-        assert sum(isinstance(one, Clear) for one in answers) == FAILURES_LIMIT
+        assert sum(isinstance(one, SecretAccepted) for one in answers) == FAILURES_LIMIT
 
     async def test_attack_09_with_any_device_token_beside_it(
         self, house: House, here: Replica
@@ -389,8 +391,8 @@ class TestAttack9:
             await house.ask(asks(device, number, token=f"guess {number}", **TWICE))
             for number in range(30)
         ]
-        assert [type(one) for one in answers] == [Denied] * FAILURES_LIMIT + [Locked] * 20
-        assert isinstance(await house.knock(right=True), Locked), "both secrets were guessed"
+        assert [type(one) for one in answers] == [Denied] * FAILURES_LIMIT + [LockedOut] * 20
+        assert isinstance(await house.knock(right=True), LockedOut), "both secrets were guessed"
 
     async def test_attack_09_a_right_secret_is_not_told_apart_while_locked_out(
         self, house: House, here: Replica
@@ -399,9 +401,9 @@ class TestAttack9:
         await here.pair(paired)
         for _ in range(FAILURES_LIMIT):
             await house.knock(right=False)
-        assert isinstance(await house.knock(right=True), Locked)
-        assert isinstance(await house.ask(asks(paired, 1)), Locked)
-        assert isinstance(await house.ask(asks(Device.new(), 2)), Locked)
+        assert isinstance(await house.knock(right=True), LockedOut)
+        assert isinstance(await house.ask(asks(paired, 1)), LockedOut)
+        assert isinstance(await house.ask(asks(Device.new(), 2)), LockedOut)
 
     async def test_who_is_elsewhere_or_has_another_secret_comes_in(
         self, house: House, here: Replica
@@ -410,14 +412,14 @@ class TestAttack9:
         token = (await here.pair(device)).device_token
         for _ in range(FAILURES_LIMIT):
             await house.knock(right=False)
-        assert isinstance(await house.knock(right=True, address="198.51.100.1"), Clear)
+        assert isinstance(await house.knock(right=True, address="198.51.100.1"), SecretAccepted)
         assert isinstance(await house.ask(asks(device, 1, token=token)), Admitted)
 
     async def test_a_whole_64_is_one_address(self, house: House) -> None:
         for number in range(FAILURES_LIMIT):
             await house.knock(right=False, address=f"2001:db8:0:7::{number + 1:x}")
-        assert isinstance(await house.knock(right=False, address="2001:db8:0:7:ffff::1"), Locked)
-        assert isinstance(await house.knock(right=False, address="2001:db8:0:8::1"), Clear)
+        assert isinstance(await house.knock(right=False, address="2001:db8:0:7:ffff::1"), LockedOut)
+        assert isinstance(await house.knock(right=False, address="2001:db8:0:8::1"), SecretAccepted)
 
     async def test_how_long_it_lasts_counts_down_from_five_minutes(
         self, redis_server: RedisServer
@@ -433,7 +435,7 @@ class TestAttack9:
         lefts = []
         for _ in range(3):
             answer = await house.knock(right=False)
-            assert isinstance(answer, Locked)
+            assert isinstance(answer, LockedOut)
             lefts.append(answer.retry_after_ms)
         took_ms = (time.monotonic() - began) * 1000
         assert lefts == sorted(lefts, reverse=True)
@@ -447,9 +449,9 @@ class TestAttack9:
         assert isinstance(await house.ask(asks(device, 1)), Admitted)
         for _ in range(FAILURES_LIMIT - 1):
             await house.knock(right=False)
-        assert isinstance(await house.knock(right=True), Clear)
+        assert isinstance(await house.knock(right=True), SecretAccepted)
         for _ in range(FAILURES_LIMIT - 1):
-            assert isinstance(await house.knock(right=False), Clear)
+            assert isinstance(await house.knock(right=False), SecretAccepted)
 
     async def test_a_person_still_has_to_approve(self, house: House) -> None:
         await house.knock(right=False)
@@ -462,7 +464,7 @@ class TestAttack9:
             question = asks(device, 1, token="guess", **TWICE)
             anew = msgspec.structs.replace(question, call_id=f"{call(1)}{ASKED_ANEW}{again}")
             assert isinstance(await house.ask(anew), Denied)
-        assert isinstance(await house.knock(right=True), Clear)
+        assert isinstance(await house.knock(right=True), SecretAccepted)
 
     async def test_a_gateway_that_sends_no_digests_yet_counts_by_connection(
         self, house: House, here: Replica
@@ -470,18 +472,18 @@ class TestAttack9:
         """During a rolling deploy: each attempt is taken for another guess, as it was before."""
         device = Device.new()
         for number in range(FAILURES_LIMIT // 2):
-            knock = Knock(f"old:{number}", ADDRESS, [SHARED_SECRET], right=False)
-            assert isinstance(await house.ask(knock), Clear)
+            knock = ReportSecret(f"old:{number}", ADDRESS, [SHARED_SECRET], right=False)
+            assert isinstance(await house.ask(knock), SecretAccepted)
             question = asks(device, number, token="d", wrong_secret=True, guessed_secret=True)
             question = msgspec.structs.replace(question, guesses=[])
             assert isinstance(await house.ask(question), Denied)
-        assert isinstance(await house.knock(right=True), Locked)
+        assert isinstance(await house.knock(right=True), LockedOut)
 
     async def test_a_retry_of_the_same_connection_counts_once(self, house: House) -> None:
-        knock = Knock("one connection", ADDRESS, [SHARED_SECRET], right=False)
+        knock = ReportSecret("one connection", ADDRESS, [SHARED_SECRET], right=False)
         for _ in range(2 * FAILURES_LIMIT):
-            assert isinstance(await house.ask(knock), Clear)
-        assert isinstance(await house.knock(right=False), Clear)
+            assert isinstance(await house.ask(knock), SecretAccepted)
+        assert isinstance(await house.knock(right=False), SecretAccepted)
 
 
 class TestKnownValues:
@@ -498,19 +500,19 @@ class TestKnownValues:
         device = await here.paired()
         stale = [asks(device, number, token="stale", **TWICE) for number in range(20)]
         assert isinstance(await house.ask(stale[0]), Denied)
-        assert isinstance(await house.knock(right=False, value="stale"), Clear)
+        assert isinstance(await house.knock(right=False, value="stale"), SecretAccepted)
         before = await self.scripts(here)
         for question in stale:
             assert isinstance(await house.ask(question), Denied)
-            assert isinstance(await house.knock(right=False, value="stale"), Clear)
+            assert isinstance(await house.knock(right=False, value="stale"), SecretAccepted)
         assert await self.scripts(here) == before
 
     async def test_a_lock_out_is_told_all_the_same(self, here: Replica) -> None:
         await here.store.write_alive("here")
         house = House([here])
-        assert isinstance(await house.knock(right=False, value="stale"), Clear)
+        assert isinstance(await house.knock(right=False, value="stale"), SecretAccepted)
         await Counter(here).fail(times=FAILURES_LIMIT)
-        assert isinstance(await house.knock(right=False, value="stale"), Locked)
+        assert isinstance(await house.knock(right=False, value="stale"), LockedOut)
 
     async def test_a_wrong_device_token_that_is_known_clears_no_failures(
         self, here: Replica
@@ -564,14 +566,14 @@ class TestBesideARightDeviceToken:
         for number in range(2 * FAILURES_LIMIT):
             answer = await house.ask(asks(device, number, token=token, **GUESSED))
             assert isinstance(answer, Admitted)
-        assert isinstance(await house.knock(right=True), Locked)
-        assert isinstance(await house.ask(asks(device, 99)), Locked)
+        assert isinstance(await house.knock(right=True), LockedOut)
+        assert isinstance(await house.ask(asks(device, 99)), LockedOut)
         assert isinstance(await house.ask(asks(device, 100, token=token)), Admitted)
 
     async def test_nine_do_not(self, house: House, device: Device, token: str) -> None:
         for number in range(FAILURES_LIMIT - 1):
             await house.ask(asks(device, number, token=token, **GUESSED))
-        assert isinstance(await house.knock(right=True), Clear)
+        assert isinstance(await house.knock(right=True), SecretAccepted)
 
     async def test_one_that_needs_a_person_is_counted_too(
         self, house: House, device: Device, token: str
@@ -581,21 +583,21 @@ class TestBesideARightDeviceToken:
             other = msgspec.structs.replace(question.client, platform="windows")
             answer = await house.ask(msgspec.structs.replace(question, client=other))
             assert isinstance(answer, NeedsPairing)
-        assert isinstance(await house.knock(right=True), Locked)
+        assert isinstance(await house.knock(right=True), LockedOut)
 
     async def test_a_retry_of_the_same_connection_counts_once(
         self, house: House, device: Device, token: str
     ) -> None:
         for _ in range(2 * FAILURES_LIMIT):
             await house.ask(asks(device, 1, token=token, **GUESSED))
-        assert isinstance(await house.knock(right=True), Clear)
+        assert isinstance(await house.knock(right=True), SecretAccepted)
 
     async def test_the_device_token_in_both_fields_never_counts(
         self, house: House, device: Device, token: str
     ) -> None:
         for number in range(2 * FAILURES_LIMIT):
             await house.ask(asks(device, number, token=token, **TWICE))
-        assert isinstance(await house.knock(right=True), Clear)
+        assert isinstance(await house.knock(right=True), SecretAccepted)
 
     @pytest.mark.parametrize("field", ["token", "deviceToken"])
     async def test_success_clears_what_was_proven_and_no_other(
@@ -625,14 +627,14 @@ class TestBesideARightDeviceToken:
             assert answer.method == "device-token"
         for number, secret in enumerate([right, GUESSED], start=4):
             answer = await house.ask(asks(device, number, token="guess", **secret))
-            assert isinstance(answer, Locked)
+            assert isinstance(answer, LockedOut)
 
 
 class TestNotAfter:
     """What comes too late is not counted: its client heard long ago that nobody answered (R11)."""
 
     async def test_a_wrong_secret(self, house: House, here: Replica) -> None:
-        knock = Knock("k:1", ADDRESS, [SHARED_SECRET], right=False, not_after_ms=1)
+        knock = ReportSecret("k:1", ADDRESS, [SHARED_SECRET], right=False, not_after_ms=1)
         assert await house.answered(knock) is None
         assert await Counter(here).held() == {}
 

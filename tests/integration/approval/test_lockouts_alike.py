@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import pytest
 
-from services.approval.authority import OPERATOR
-from services.approval.keys import guard_key, wrong_values_key
-from services.approval.lockouts import FAILURES_LIMIT, LOCK_MS
-from services.approval.questions import Questions
-from services.gateway.verdicts import Welcome
-from shared.bus.responder import Question
+from services.approval.domain.authorization import OPERATOR
+from services.approval.domain.lockout import FAILURES_LIMIT, LOCK_MS
+from services.approval.requests.dispatcher import RequestDispatcher
+from services.approval.storage.keys import guard_key, wrong_values_key
+from services.gateway.handshake.outcome import Accepted
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST, REFERENCE, Profile
-from shared.messages import (
+from shared.protocol.refusals import Refusal
+from shared.rpc.messages import (
     BOOTSTRAP_TOKEN,
     DEVICE_TOKEN,
     SHARED_SECRET,
-    Admission,
-    Knock,
+    AuthorizeDevice,
     NeedsPairing,
+    ReportSecret,
     decode_answer,
     encode,
 )
-from shared.protocol.refusals import Refusal
+from shared.rpc.responder import Question
 from tests.support.attempts import (
     BROWSER,
     KEY,
@@ -79,7 +79,9 @@ class Way:
 
     def __post_init__(self) -> None:
         one = self.replica
-        self._questions = Questions(one.admissions, one.methods, one.store, one.metrics, one.places)
+        self._questions = RequestDispatcher(
+            one.admissions, one.methods, one.store, one.metrics, one.places
+        )
 
     async def pair(self) -> None:
         """Have the command line's device paired, and keep its token."""
@@ -126,14 +128,14 @@ class Way:
         token = beside.pop("token", None)
         frame = connect(pair.profile, key=pair.key, token=token, **beside)
         effect: Any = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
-        if isinstance(effect, Knock | Admission):
+        if isinstance(effect, ReportSecret | AuthorizeDevice):
             asked_now = Question("gateway", msgspec.Raw(encode(effect)))
-            (reply,) = await self._questions.handle([asked_now])
+            (reply,) = await self._questions.dispatch([asked_now])
             if isinstance(reply, asyncio.Future):
                 reply = await reply
             assert isinstance(reply, bytes)
             effect = handshake.on_answer(decode_answer(reply))
-        if isinstance(effect, Welcome):
+        if isinstance(effect, Accepted):
             return effect.grant, 0
         assert isinstance(effect, Refusal)
         error, *closing = told(effect)

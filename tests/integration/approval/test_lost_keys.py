@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.approval.errors import StoreUnavailable
-from services.approval.indexes import rebuild
-from services.approval.integrity import Integrity
-from services.approval.keys import (
+from services.approval.domain.errors import StoreUnavailable
+from services.approval.metrics import Metrics
+from services.approval.registry.integrity import Integrity
+from services.approval.storage.indexes import rebuild
+from services.approval.storage.keys import (
     AUDIT,
     CHANGES,
     DECISIONS,
@@ -19,10 +20,9 @@ from services.approval.keys import (
     PENDING,
     address_key,
 )
-from services.approval.metrics import Metrics
-from services.approval.presence import APPROVALS, GATEWAYS, PRESENCE_VERSION, presence_key
-from services.approval.repairs import HISTORIES_APART
-from shared.messages import BeatQuestion, Change, Seen
+from services.approval.storage.presence import APPROVALS, GATEWAYS, PRESENCE_VERSION, presence_key
+from services.approval.storage.repairs import HISTORIES_APART
+from shared.rpc.messages import BeatQuestion, Position, Seen
 from tests.integration.approval.plans import plan
 from tests.integration.approval.replica import everything
 from tests.unit.approval.devices import Device
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from services.approval.store import Store
+    from services.approval.storage.store import Store
     from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
     Harm = Callable[[Redis, str], Awaitable[Any]]
 
@@ -95,7 +95,7 @@ HARMS: list[tuple[str, Harm]] = [
 ]
 
 
-def beat(beat_id: int, applied: Change, **more: Any) -> BeatQuestion:
+def beat(beat_id: int, applied: Position, **more: Any) -> BeatQuestion:
     return BeatQuestion(
         beat_id=beat_id, applied=applied, booted=True, builds_on=0, connections=0, **more
     )

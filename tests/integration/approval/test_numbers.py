@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from services.approval.keys import AUDIT, CHANGES, DECISIONS, HEAD
-from shared.messages import Change, Changed
+from services.approval.storage.keys import AUDIT, CHANGES, DECISIONS, HEAD
+from shared.rpc.messages import Changed, Position
 from tests.integration.approval.plans import plan
 
 if TYPE_CHECKING:
-    from services.approval.store import Store
+    from services.approval.storage.store import Store
     from tests.integration.approval.replica import Replica
 
 
 class TestNumbers:
     async def test_before_the_first(self, store: Store) -> None:
-        assert await store.load([]) == (Change(), [])
+        assert await store.load([]) == (Position(), [])
         committed = await store.commit(plan(0))
-        assert (committed.outcome, committed.change) == ("done", Change())
+        assert (committed.outcome, committed.change) == ("done", Position())
 
     async def test_they_rise_without_gaps_and_name_their_predecessor(
         self, here: Replica, store: Store
@@ -39,8 +39,8 @@ class TestNumbers:
         assert len(set(tags)) == 6
         assert [fields[b"previous"].decode() for _, fields in log] == ["", *tags[:-1]]
         assert [entry_id for entry_id, _ in log] == [b"%d-0" % n for n in range(1, 7)]
-        assert committed[-1].change == Change(6, tags[-1])
-        assert (await store.load([]))[0] == Change(6, tags[-1])
+        assert committed[-1].change == Position(6, tags[-1])
+        assert (await store.load([]))[0] == Position(6, tags[-1])
 
     async def test_the_logs_hold_what_was_told_and_who_did_it(
         self, here: Replica, store: Store

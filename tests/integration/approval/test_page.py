@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 import pytest
 from yarl import URL
 
-from services.approval.page_views import PAGE, page_files
+from services.approval.api.static import PAGE, page_files
 from tests.integration.approval.operator import HARDENING
 
 if TYPE_CHECKING:

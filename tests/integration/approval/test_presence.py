@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from services.approval.authority import OPERATOR, Caller
-from services.approval.errors import NotAllowed
-from services.approval.presence import (
+from services.approval.domain.authorization import OPERATOR, Caller
+from services.approval.domain.errors import NotAllowed
+from services.approval.storage.presence import (
     ALIVE_KEPT_MS,
     APPROVALS,
     GATEWAYS,
     approval_key,
     presence_key,
 )
-from shared.messages import (
+from shared.protocol.scopes import PAIRING
+from shared.rpc.messages import (
     BeatAnswer,
     BeatQuestion,
-    Change,
+    Position,
     Present,
     Seen,
     decode_question,
     encode,
 )
-from shared.protocol.scopes import PAIRING
 from shared.version import VERSION
 from tests.integration.approval.replica import everything, replica
 from tests.support.clock import FakeClock
@@ -34,7 +34,7 @@ from tests.unit.approval.devices import Device
 if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 
 class Gateway:
@@ -52,7 +52,7 @@ class Gateway:
         """Beat on top of the last, unless told otherwise."""
         self._beats += 1
         beat = {
-            "applied": Change(),
+            "applied": Position(),
             "booted": False,
             "builds_on": self.held_at,
             "connections": self._connections,
@@ -190,7 +190,7 @@ class TestRule13:
         self, here: Replica, operator: Operator, device: Device, east: Gateway
     ) -> None:
         joined = [Present(1, device.device_id, "operator", 5)]
-        again = BeatQuestion(1, Change(), booted=False, builds_on=0, connections=1, joined=joined)
+        again = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=1, joined=joined)
         await here.store.beat("east", again)
         east.held_at, east._beats = 1, 1
         await east.loses(1)
@@ -358,7 +358,7 @@ class TestReplicas:
         head, _held = await here.store.load([])
         await west.beat()
         await east.admits(device)
-        await east.beat(booted=True, applied=Change(head.number - 1, "x"))
+        await east.beat(booted=True, applied=Position(head.number - 1, "x"))
         first, second = await gateways(operator)
         assert 0 <= first.pop("lastBeatAgoMs") < 5_000
         assert 0 <= second.pop("lastBeatAgoMs") < 5_000
@@ -389,7 +389,7 @@ class TestReplicas:
     async def test_a_gateway_of_the_release_before_is_listed_without_a_release(
         self, here: Replica, operator: Operator
     ) -> None:
-        question = BeatQuestion(1, Change(), booted=False, builds_on=0, connections=0)
+        question = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=0)
         fields = msgspec.msgpack.decode(encode(question))
         last = BeatQuestion.__struct_fields__.index("lease_ms")
         older = decode_question(msgspec.msgpack.encode(fields[: last + 2]))
@@ -443,7 +443,7 @@ class TestRights:
         for call in (
             here.registry.replicas(caller),
             here.registry.present(caller),
-            here.registry.follow(caller, Change(), 1),
+            here.registry.follow(caller, Position(), 1),
         ):
             with pytest.raises(NotAllowed):
                 await call

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from structlog.testing import capture_logs
 
-from services.approval.calls import BODY_LIMIT_BYTES
-from services.approval.registry import Registry
+from services.approval.api.parsing import BODY_LIMIT_BYTES
+from services.approval.registry.registry import Registry
 from tests.integration.approval.operator import BEARER, Operator
 from tests.integration.approval.replica import replica
 from tests.unit.approval.devices import Device
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.integration.approval.replica import Replica
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 JSON = {**BEARER, "Content-Type": "application/json"}
 DEVICE = "0" * 64

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from services.approval.authority import OPERATOR
-from services.approval.errors import NotAllowed
-from services.approval.keys import REFUSED, refused_key
-from services.approval.questions import Questions
-from services.approval.readings import WantedRefusals
-from services.approval.refusals import (
+from services.approval.domain.authorization import OPERATOR
+from services.approval.domain.errors import NotAllowed
+from services.approval.registry.queries import WantedRefusals
+from services.approval.requests.dispatcher import RequestDispatcher
+from services.approval.storage.keys import REFUSED, refused_key
+from services.approval.storage.refusals import (
     ADDRESSES_LIMIT,
     APART_MS,
     KEPT_MS,
@@ -22,17 +22,17 @@ from services.approval.refusals import (
     REPORTS_LIMIT,
     ROWS_PER_ADDRESS,
 )
-from services.gateway.recent_refusals import REFUSALS_PER_BEAT_ENTRIES
-from shared.bus.responder import Question
-from shared.messages import (
+from services.gateway.replication.recent_refusals import REFUSALS_PER_BEAT_ENTRIES
+from shared.rpc.messages import (
     BeatAnswer,
     BeatQuestion,
-    Change,
+    Position,
     RefusalReport,
     Seen,
     decode_beat_answer,
     encode,
 )
+from shared.rpc.responder import Question
 from tests.unit.approval.callers import device_token
 from tests.unit.approval.devices import Device
 
@@ -155,7 +155,7 @@ class TestWhatIsShown:
     ) -> None:
         await tell(here, report(paired, age_ms=5_000))
         seen = Seen(paired, "operator", "token", ADDRESS, 4_000)
-        beat = BeatQuestion(1, Change(), booted=False, builds_on=0, connections=0, seen=[seen])
+        beat = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=0, seen=[seen])
         await here.store.beat("east", beat)
         shown = (await operator.get(f"/v1/devices/{paired}")).ok()["lastRefusal"]
         assert shown["past"]
@@ -169,7 +169,7 @@ class TestWhatIsShown:
         for refused_age, past in ((101, True), (99, False)):
             beat = BeatQuestion(
                 1,
-                Change(),
+                Position(),
                 booted=False,
                 builds_on=0,
                 connections=0,
@@ -390,14 +390,14 @@ class TestBeats:
     ) -> None:
         await here.redis.set(REFUSED_ROWS, "of a wrong type")
         beat = BeatQuestion(
-            1, Change(), booted=False, builds_on=0, connections=0, refused=[report("")]
+            1, Position(), booted=False, builds_on=0, connections=0, refused=[report("")]
         )
         assert (await beaten(here, encode(beat))).beat_id == 1
 
     async def test_a_beat_of_the_release_before_reports_none(
         self, here: Replica, operator: Operator
     ) -> None:
-        beat = BeatQuestion(1, Change(), booted=False, builds_on=0, connections=0)
+        beat = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=0)
         older = msgspec.msgpack.encode(msgspec.msgpack.decode(encode(beat))[:-1])
         assert (await beaten(here, older)).beat_id == 1
         assert await listed(operator) == []
@@ -405,8 +405,10 @@ class TestBeats:
 
 async def beaten(here: Replica, body: bytes) -> BeatAnswer:
     """Have a beat of a gateway answered, as it comes over the bus."""
-    questions = Questions(here.admissions, here.methods, here.store, here.metrics, here.places)
-    (reply,) = await questions.handle([Question("east", msgspec.Raw(body))])
+    questions = RequestDispatcher(
+        here.admissions, here.methods, here.store, here.metrics, here.places
+    )
+    (reply,) = await questions.dispatch([Question("east", msgspec.Raw(body))])
     assert isinstance(reply, asyncio.Future)
     answer = await reply
     assert isinstance(answer, bytes)

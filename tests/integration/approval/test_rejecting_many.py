@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.approval.authority import OPERATOR
-from services.approval.errors import NotAllowed
-from services.approval.operations import REJECT_LIMIT_REQUESTS
+from services.approval.api.operations import REJECT_LIMIT_REQUESTS
+from services.approval.domain.authorization import OPERATOR
+from services.approval.domain.errors import NotAllowed
 from shared.protocol.scopes import ADMIN, PAIRING
 from tests.integration.approval.operator import Operator
 from tests.unit.approval.devices import Device

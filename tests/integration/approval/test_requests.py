@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.messages import NeedsPairing
+from shared.rpc.messages import NeedsPairing
 from tests.integration.approval.replica import TTL_SECONDS
 from tests.unit.approval.devices import Device
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from services.approval.integrity import Integrity
-from services.approval.keys import AUDIT, CHANGES, HEAD, PAIRED, device_key
+from services.approval.domain.audit import AuditEntry
 from services.approval.metrics import Metrics
-from services.approval.plan import AuditEntry
-from shared.messages import BeatQuestion, Change, Changed
+from services.approval.registry.integrity import Integrity
+from services.approval.storage.keys import AUDIT, CHANGES, HEAD, PAIRED, device_key
+from shared.rpc.messages import BeatQuestion, Changed, Position
 from tests.integration.approval.plans import plan
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
-    from services.approval.store import Store
+    from services.approval.storage.store import Store
     from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
 
@@ -31,7 +31,7 @@ async def commit_as_before(
     here: Replica, action: str, *writes: tuple[str, int, tuple[str | int, ...]], keys: Any = ()
 ) -> tuple[str, int]:
     """Commit a change as the release before does; returns the outcome and the number."""
-    change = Changed(Change(), "", "device", action, 5)
+    change = Changed(Position(), "", "device", action, 5)
     entry = AuditEntry(action, "device", "operator", 5)
     attempt = {
         "not_after": 0,
@@ -70,9 +70,9 @@ async def test_both_go_on_in_one_history_and_its_audit_log_is_whole(
         (number, "approved" if number % 2 else "renamed") for number in numbers
     ]
     assert [one.id for one in await store.audit_log.newest(2)] == [5, 6]
-    followed = await store.audit_log.follow(Change(3), 10)
+    followed = await store.audit_log.follow(Position(3), 10)
     assert ([one.id for one in followed.entries], followed.lost) == ([4, 5, 6], False)
-    answer = await store.beat("gateway", BeatQuestion(1, Change(), True, 0, 0))
+    answer = await store.beat("gateway", BeatQuestion(1, Position(), True, 0, 0))
     assert not answer.resync
     assert [one.change.number for one in answer.changes] == numbers
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from services.approval.operations import OPERATIONS
-from services.approval.same_origin import PAGE_HEADER
-from services.approval.sessions import LIFE_MS
-from services.approval.signed_in import session_key
+from services.approval.access.csrf import PAGE_HEADER
+from services.approval.access.sessions import LIFE_MS
+from services.approval.api.operations import OPERATIONS
+from services.approval.storage.sessions import session_key
 from tests.integration.approval.browser import Browser
 from tests.integration.approval.operator import BEARER, Operator
 from tests.integration.approval.replica import ADMIN_TOKEN, everything, replica
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.integration.approval.replica import Replica
     from tests.support.clock import FakeClock
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 WRONG = {"Authorization": "Bearer " + "x" * 40}
 FAILURES_LIMIT = 10

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import pytest
 
-from services.approval.authority import OPERATOR
-from services.approval.methods import PACKED_FROM_BYTES
-from shared.messages import DEVICE_TOKEN, SHARED_SECRET, Calling, Returned
+from services.approval.domain.authorization import OPERATOR
+from services.approval.requests.methods import PACKED_FROM_BYTES
+from shared.rpc.messages import DEVICE_TOKEN, SHARED_SECRET, CallerInfo, Result
 from tests.integration.approval.sockets import KINDS, call, error, history, outcome, payload, socket
 from tests.unit.approval.devices import READ, Device
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from services.approval.plan import Plan
-    from services.approval.store import Committed
-    from shared.messages import Call
+    from services.approval.storage.store import Committed
+    from services.approval.storage.transaction import TransactionPlan
+    from shared.rpc.messages import Call
     from tests.integration.approval.replica import Replica
 
 ADMIN: Final = "operator.admin"
@@ -133,7 +133,7 @@ class TestOnce:
         told = await outcome(
             here, call(await socket(here, caller, ADMIN), "device.pair.remove", **params)
         )
-        assert isinstance(told, Returned)
+        assert isinstance(told, Result)
         assert told.change == here.told[-1].change
 
     @pytest.mark.parametrize("method", CHANGING)
@@ -277,12 +277,12 @@ class TestAttack18:
     async def test_attack_18_who_comes_with_no_device_and_no_secret(
         self, here: Replica, kind: str
     ) -> None:
-        caller = Calling(kind, "somebody", "operator", [ADMIN])
+        caller = CallerInfo(kind, "somebody", "operator", [ADMIN])
         told = await outcome(here, call(caller, "device.pair.list"))
         assert error(told) == NO_PAIRING
 
     async def test_attack_18_a_gateway_is_no_admin(self, here: Replica) -> None:
-        caller = Calling("gateway", "a gateway", "operator", [ADMIN])
+        caller = CallerInfo("gateway", "a gateway", "operator", [ADMIN])
         asked = await here.request(Device.new().asks((ADMIN,)))
         told = await outcome(here, call(caller, APPROVE, requestId=asked.request_id))
         assert error(told) == NO_PAIRING
@@ -308,7 +308,7 @@ class TestRaces:
         before = len(await history(here))
         commit = here.store.commit
 
-        async def overtaken(plan: Plan) -> Committed:
+        async def overtaken(plan: TransactionPlan) -> Committed:
             monkeypatch.setattr(here.store, "commit", commit)
             await ENDINGS[ending](there, device)
             return await commit(plan)
@@ -333,7 +333,7 @@ class TestRaces:
                 approving, delayed(ENDINGS[ending](there, device), ROUNDS - number)
             )
             done = [one.action for one in (await history(here))[before:]]
-            if isinstance(told, Returned):
+            if isinstance(told, Result):
                 assert done == ["approved", ending]
                 await here.admit(target.asks())
             else:
@@ -355,7 +355,7 @@ class TestRaces:
                 for own, other in ((first, second), (second, first))
             ]
             told = await asyncio.gather(outcome(here, revokes[0]), outcome(there, revokes[1]))
-            assert sorted(isinstance(one, Returned) for one in told) == [False, True]
+            assert sorted(isinstance(one, Result) for one in told) == [False, True]
             assert [one.action for one in (await history(here))[before:]] == ["revoked"]
 
     async def test_attack_22_sockets_and_operator_approve_at_once(
@@ -377,7 +377,7 @@ class TestRaces:
             await approving
             assert [one.action for one in (await history(here))[before:]] == ["approved"]
             for one in told:
-                if not isinstance(one, Returned):
+                if not isinstance(one, Result):
                     assert error(one) == ("INVALID_REQUEST", "unknown requestId")
 
 
@@ -400,7 +400,7 @@ class TestManyDevices:
             await here.request(device.asks())
         asked: Call = call(await socket(here, caller, ADMIN), "device.pair.list", protocol=protocol)
         told = await outcome(here, asked)
-        assert isinstance(told, Returned)
+        assert isinstance(told, Result)
         assert told.packed
         listed = payload(told)
         assert len(msgspec.json.encode(listed)) > PACKED_FROM_BYTES
@@ -412,5 +412,5 @@ class TestManyDevices:
     async def test_a_short_one_does_not(self, here: Replica) -> None:
         caller = await here.paired(ADMIN)
         told = await outcome(here, call(await socket(here, caller, ADMIN), "device.pair.list"))
-        assert isinstance(told, Returned)
+        assert isinstance(told, Result)
         assert not told.packed

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.approval.keys import (
+from services.approval.domain.lockout import FAILURES_LIMIT
+from services.approval.storage.keys import (
     AUDIT,
     LOCKOUTS,
     PAIRED,
@@ -19,10 +20,9 @@ from services.approval.keys import (
     request_key,
     wrong_values_key,
 )
-from services.approval.lockouts import FAILURES_LIMIT
-from services.approval.presence import seen_key
-from services.approval.refusals import REFUSALS_VERSION, REFUSED_ADDRESSES, REFUSED_ROWS
-from shared.messages import Admitted, NeedsPairing, RefusalReport, decode_answer
+from services.approval.storage.presence import seen_key
+from services.approval.storage.refusals import REFUSALS_VERSION, REFUSED_ADDRESSES, REFUSED_ROWS
+from shared.rpc.messages import Admitted, NeedsPairing, RefusalReport, decode_answer
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class TestRecord:
         for device in devices:
             await here.pair(device)
         await put_garbage(here, device_key(devices[1].device_id), how)
-        replies = await here.admissions.replies([one.asks() for one in devices])
+        replies = await here.admissions.handle_batch([one.asks() for one in devices])
         first, broken, last = replies
         assert (await broken if isinstance(broken, asyncio.Future) else broken) is None
         for reply in (first, last):

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.bus.redis import make_client
+from shared.bus.redis_bus import make_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from redis.asyncio import Redis
 
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ import msgspec
 from shared.bus.channels import NEWS, ask_channel, inbox_channel, new_boot_id
 from shared.bus.envelope import Envelope, Opened
 from shared.bus.errors import Unavailable
-from shared.bus.redis import SILENCE_SECONDS, RedisBus
-from shared.bus.requester import Requester
-from shared.bus.responder import Question, Reply, Responder
-from shared.bus.responders import Responders
-from shared.bus.wire import encode
+from shared.bus.redis_bus import SILENCE_SECONDS, RedisBus
 from shared.clock import SystemClock
-from tests.support.waiting import WAIT_SECONDS, until
+from shared.rpc.codec import encode
+from shared.rpc.requester import Requester
+from shared.rpc.responder import Question, Reply, Responder
+from shared.rpc.responder_pool import ResponderPool
+from tools.support.waiting import WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -129,7 +129,7 @@ class Gateway(Member):
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
-        self.responders = Responders(SystemClock())
+        self.responders = ResponderPool(SystemClock())
         self.requester = Requester(
             self.bus.publish,
             self.envelope,
@@ -144,7 +144,7 @@ class Gateway(Member):
 
     def on_message(self, channel: str, message: Opened) -> None:
         if channel == NEWS:
-            self.responders.heard(message.sender)
+            self.responders.seen(message.sender)
         else:
             self.requester.deliver(message)
 

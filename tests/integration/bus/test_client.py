@@ -10,11 +10,11 @@ from redis.exceptions import ConnectionError as LostError
 from redis.exceptions import NoPermissionError, RedisError
 from redis.exceptions import TimeoutError as SlowError
 
-from shared.bus.redis import make_client
+from shared.bus.redis_bus import make_client
 from tests.integration.bus.members import until_holds
 
 if TYPE_CHECKING:
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 
 async def test_it_reads_and_writes_what_approval_may(redis_server: RedisServer) -> None:

@@ -9,7 +9,7 @@ import pytest
 import uvloop
 from redis.exceptions import ConnectionError as LostError
 
-from shared.bus.redis import make_client
+from shared.bus.redis_bus import make_client
 from shared.redis.connection import make_connection, pack
 from shared.redis.reads import Reads
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 
 def run(server: RedisServer, test: Callable[[Redis], Coroutine[Any, Any, None]]) -> None:

@@ -13,14 +13,14 @@ from structlog.testing import capture_logs
 
 from shared.bus.channels import NEWS
 from shared.bus.errors import Unavailable
-from shared.bus.redis import UNHEARD_LIMIT, make_client
+from shared.bus.redis_bus import UNHEARD_LIMIT, make_client
+from shared.redis.failover import RENEW_SECONDS, FailoverReset, says_no_master
 from shared.redis.reads import Reads
-from shared.redis.renewal import RENEW_SECONDS, Renewal, says_no_master
 from tests.integration.bus.members import Approval, Gateway, announced, member, until_heard
 from tests.support.clock import FakeClock
-from tests.support.fault_proxy import FaultProxy
-from tests.support.redis import RedisServer
-from tests.support.waiting import until
+from tools.support.fault_proxy import FaultProxy
+from tools.support.redis import RedisServer
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -115,7 +115,7 @@ class Process:
 
     def __init__(self, url: str) -> None:
         self.clock = FakeClock()
-        self.renewal = Renewal(self.clock, structlog.get_logger(), "redis.demoted")
+        self.renewal = FailoverReset(self.clock, structlog.get_logger(), "redis.demoted")
         self.client: Redis = make_client(
             url, max_connections=4, timeout_seconds=5.0, renewal=self.renewal
         )

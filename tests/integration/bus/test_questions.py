@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from shared.bus import counters
 from shared.bus.errors import Unavailable
-from shared.bus.requester import DEADLINE_SECONDS
+from shared.rpc.requester import DEADLINE_SECONDS
 from tests.integration.bus.members import Approval, Gateway, announced
-from tests.support.waiting import until
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 
 @asynccontextmanager

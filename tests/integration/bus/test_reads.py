@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from redis.exceptions import RedisError, ResponseError
 
-from shared.bus.redis import make_client
+from shared.bus.redis_bus import make_client
 from shared.redis.reads import Reads
-from tests.support.waiting import WAIT_SECONDS
+from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 
 @asynccontextmanager

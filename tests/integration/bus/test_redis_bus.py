@@ -12,13 +12,13 @@ from shared.bus import counters
 from shared.bus.channels import NEWS
 from shared.bus.errors import Unavailable
 from tests.integration.bus.members import Member, member, until_heard, until_holds
-from tests.support.waiting import until
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from shared.bus.envelope import Opened
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 
 class TestPublishing:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from shared.bus.channels import NEWS
-from shared.bus.redis import make_client
+from shared.bus.redis_bus import make_client
 from tests.integration.bus.members import Member, member, until_heard
-from tests.support.fault_proxy import FaultProxy
-from tests.support.waiting import until
+from tools.support.fault_proxy import FaultProxy
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 # Made for these tests and good for nothing else; valid for a hundred years.
 CERTIFICATE: Final = Path(__file__).parent / "tls" / "certificate.pem"

@@ -11,45 +11,54 @@ from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import web
 
-from services.gateway.arriving import Arriving
-from services.gateway.calls import Calls
-from services.gateway.connections import Connections
-from services.gateway.deadlines import SWEEP_SECONDS
-from services.gateway.host import Host, Identity
-from services.gateway.methods import Methods
+from services.gateway.connections.deadlines import SWEEP_SECONDS
+from services.gateway.connections.hub import Hub
+from services.gateway.handshake.outcome import AuthConfig
+from services.gateway.http.limits import connection_limiter
+from services.gateway.http.routes import Views, add_routes
+from services.gateway.http.upgrade import UpgradeProtocol
+from services.gateway.http.upgrader import Upgrader
+from services.gateway.methods.dispatcher import Dispatcher
+from services.gateway.methods.forwarder import Forwarder
 from services.gateway.metrics import Metrics
-from services.gateway.presence import Presence
-from services.gateway.recent_refusals import RecentRefusals
-from services.gateway.room import room_of
-from services.gateway.serving import Sockets
-from services.gateway.sockets import SocketProtocol
-from services.gateway.verdicts import Rules
-from services.gateway.views import Views, add_routes
+from services.gateway.replication.presence import Presence
+from services.gateway.replication.recent_refusals import RecentRefusals
+from services.gateway.session.context import ReplicaIdentity, SessionContext
+from services.gateway.websocket.protocol import SocketProtocol
 from shared.bus.errors import Unavailable
 from shared.device.client import DeviceClient
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
-from shared.listening import open_sockets
-from shared.messages import Admission, Answer, Call, Change, Clear, Knock, Outcome, Returned
 from shared.observability.health import Readiness
 from shared.observability.ops import OpsViews
+from shared.rpc.messages import (
+    Answer,
+    AuthorizeDevice,
+    Call,
+    Outcome,
+    Position,
+    ReportSecret,
+    Result,
+    SecretAccepted,
+)
 from shared.secret_digests import SecretDigests
-from shared.serving.accept import BulkAcceptor
-from shared.serving.arrivals import Arrivals
-from shared.serving.plain import KEEPALIVE_SECONDS, PlainProtocol
+from shared.server.accept import BulkAcceptor
+from shared.server.http_protocol import KEEPALIVE_SECONDS, TrackedRequestHandler
+from shared.server.pending_sockets import PendingSockets
+from shared.server.sockets import open_sockets
 from shared.settings import Secrets
 from tests.support.clock import FakeClock, turns
-from tests.support.peers import admit
 from tests.support.raw_socket import RawSocket
-from tests.support.waiting import until
+from tools.support.peers import admit
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from services.gateway.approvals import Then
-    from services.gateway.connection import Connection
-    from services.gateway.dashboard import Dashboard
+    from services.gateway.approval.client import Then
+    from services.gateway.connections.connection import Connection
+    from services.gateway.dashboard.handler import Dashboard
     from shared.device.profile import Profile
     from shared.settings import Network
 
@@ -60,7 +69,7 @@ HANDLERS_SECONDS: Final = 2.0
 
 
 async def _done(_call: Call) -> Outcome:
-    return Returned(Change(), b'{"done":true}')
+    return Result(Position(), b'{"done":true}')
 
 
 def socket_of(connection: Connection) -> SocketProtocol:
@@ -75,10 +84,10 @@ class ScriptedApprovals:
 
     def __init__(self) -> None:
         self._answering: set[asyncio.Task[None]] = set()
-        self.asked: list[Admission] = []
-        self.knocks: list[Knock] = []
+        self.asked: list[AuthorizeDevice] = []
+        self.knocks: list[ReportSecret] = []
         """Secrets that came without a device, or that no device could make right."""
-        self.answer: Callable[[Admission], Awaitable[Answer]] = admit
+        self.answer: Callable[[AuthorizeDevice], Awaitable[Answer]] = admit
         self.leased = True
         self.calls: list[Call] = []
         """Methods that were called."""
@@ -89,19 +98,19 @@ class ScriptedApprovals:
         """How many questions are not answered yet."""
         return len(self._answering)
 
-    def ask(self, question: Admission | Knock, then: Then) -> None:
+    def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
         """Note the question and answer by the script; nobody is ever locked out."""
         loop = asyncio.get_running_loop()
-        if isinstance(question, Knock):
+        if isinstance(question, ReportSecret):
             self.knocks.append(question)
-            loop.call_soon(then, Clear(Change(1, "t")))
+            loop.call_soon(then, SecretAccepted(Position(1, "t")))
             return
         self.asked.append(question)
         task = loop.create_task(self._answer(question, then))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
 
-    async def _answer(self, question: Admission, then: Then) -> None:
+    async def _answer(self, question: AuthorizeDevice, then: Then) -> None:
         try:
             answer = await self.answer(question)
         except Unavailable as missing:
@@ -143,7 +152,7 @@ class House:
         self.metrics = Metrics()
         self.presence = Presence()
         self.refusals = RecentRefusals()
-        self.connections = Connections(
+        self.connections = Hub(
             self.clock,
             self.presence,
             leased=lambda: self.approvals.leased,
@@ -152,8 +161,8 @@ class House:
         )
         self.metrics.watch(self.connections)
         self.metrics.watch_tasks()
-        self.arrivals = Arrivals(self.clock)
-        self.room = room_of(
+        self.arrivals = PendingSockets(self.clock)
+        self.room = connection_limiter(
             self.arrivals,
             self.connections,
             self.metrics,
@@ -161,20 +170,20 @@ class House:
             preauth_limit_per_address=preauth_limit,
             trusted_proxies=trusted_proxies,
         )
-        self.methods = Methods(self.clock)
-        self.protocols: list[PlainProtocol] = []
-        host = Host(
-            identity=Identity(BOOT_ID, "1.2.3", approval_public_url),
-            rules=Rules(Secrets([TOKEN]), allowed_origins, SecretDigests(["any bus secret"])),
+        self.methods = Dispatcher(self.clock)
+        self.protocols: list[TrackedRequestHandler] = []
+        host = SessionContext(
+            identity=ReplicaIdentity(BOOT_ID, "1.2.3", approval_public_url),
+            rules=AuthConfig(Secrets([TOKEN]), allowed_origins, SecretDigests(["any bus secret"])),
             approvals=self.approvals,
             connections=self.connections,
             methods=self.methods,
-            calls=Calls(self.approvals, self.connections, self.metrics),
+            calls=Forwarder(self.approvals, self.connections, self.metrics),
             metrics=self.metrics,
             clock=self.clock,
             refusals=self.refusals,
         )
-        self.sockets = Sockets(host, trusted_proxies=trusted_proxies, metrics=self.metrics)
+        self.sockets = Upgrader(host, trusted_proxies=trusted_proxies, metrics=self.metrics)
         ops = OpsViews(
             readiness=Readiness(BOOT_ID, {}),
             registry=self.metrics.registry,
@@ -278,8 +287,8 @@ class House:
         assert server is not None
         loop = asyncio.get_running_loop()
 
-        def plain(_key: str) -> PlainProtocol:
-            made = PlainProtocol(
+        def plain(_key: str) -> TrackedRequestHandler:
+            made = TrackedRequestHandler(
                 server,
                 loop=loop,
                 access_log=None,
@@ -289,8 +298,8 @@ class House:
             self.protocols.append(made)
             return made
 
-        def arriving(peer: str) -> Arriving:
-            return Arriving(peer, self.room.key(peer), self.arrivals, self.sockets, plain)
+        def arriving(peer: str) -> UpgradeProtocol:
+            return UpgradeProtocol(peer, self.room.key(peer), self.arrivals, self.sockets, plain)
 
         listeners = open_sockets((HOST,), 0)
         self.port = listeners[0].getsockname()[1]

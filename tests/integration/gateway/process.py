@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.local.processes import Processes
 from deploy.local.services import gateway_program
-from tests.support.service import ServiceProcess
+from tools.support.service import ServiceProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from deploy.local.processes import Program
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 BUS_SECRET: Final = "the bus secret of these tests: long enough"
 GATEWAY_TOKEN: Final = "the gateway token of these tests: long enough"

@@ -13,13 +13,13 @@ import aiohttp
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
-from tests.support.peers import FakeApproval
 from tests.support.raw_socket import PING, PONG, RawSocket
-from tests.support.waiting import until
+from tools.support.peers import FakeApproval
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
-    from tests.support.redis import RedisServer
-    from tests.support.service import ServiceProcess
+    from tools.support.redis import RedisServer
+    from tools.support.service import ServiceProcess
 
 DESCRIPTORS = 64
 PAUSES = 3

@@ -18,20 +18,20 @@ from shared.bus.errors import Rejected
 from shared.device.handshake import Credentials, encode
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
-from shared.messages import Admitted, Denied
-from shared.messages import encode as encode_news
+from shared.rpc.messages import Admitted, Denied
+from shared.rpc.messages import encode as encode_news
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
-from tests.support.peers import FakeApproval, want_pairing
 from tests.support.raw_socket import RawSocket
-from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
+from tools.support.peers import FakeApproval, want_pairing
+from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from shared.messages import Admission, Answer
-    from tests.support.redis import RedisServer
-    from tests.support.service import ServiceProcess
+    from shared.rpc.messages import Answer, AuthorizeDevice
+    from tools.support.redis import RedisServer
+    from tools.support.service import ServiceProcess
 
 GOOD = Credentials(token=GATEWAY_TOKEN)
 SELDOM = "20"
@@ -64,7 +64,7 @@ class Overtaken:
         self.answered = asyncio.Event()
         approval.answer = self
 
-    async def __call__(self, question: Admission) -> Answer:
+    async def __call__(self, question: AuthorizeDevice) -> Answer:
         if len(self._approval.asked) > 1:
             return Denied(self._approval.head, "device-token-mismatch")
         decided_at = self._approval.head
@@ -84,7 +84,7 @@ async def knocking(gateway: ServiceProcess, key: DeviceKey) -> AsyncIterator[Raw
 def at_head(approval: FakeApproval) -> Any:
     """Let everybody in, decided at what is the newest change."""
 
-    async def answer(_question: Admission) -> Answer:
+    async def answer(_question: AuthorizeDevice) -> Answer:
         return Admitted(approval.head, "a device token", [], 1)
 
     return answer

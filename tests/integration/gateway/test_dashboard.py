@@ -12,14 +12,14 @@ import pytest
 from tests.integration.gateway.process import GATEWAY_TOKEN, gateway_process
 from tests.support.plain_http import Reply, ask
 from tests.support.raw_socket import RawSocket
-from tests.support.waiting import until, wait_until
+from tools.support.waiting import until, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.redis import RedisServer
-    from tests.support.service import ServiceProcess
+    from tools.support.redis import RedisServer
+    from tools.support.service import ServiceProcess
 
 SECRET: Final = b"root:x:0:0: what nobody may read"
 SCRIPT: Final = b"export const answer = 42;\n" * 100

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.dashboard import Dashboard
-from services.gateway.dashboard_room import Room
-from services.gateway.dashboard_sending import PIECE_BYTES
+from services.gateway.dashboard.handler import Dashboard
+from services.gateway.dashboard.limits import ResponseLimiter
+from services.gateway.dashboard.sending import PIECE_BYTES
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI
 from tests.integration.gateway.house import TOKEN, House
 from tests.support.plain_http import ask
 from tests.support.raw_socket import RawSocket
-from tests.support.waiting import until
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ class Stalled:
     """A house whose dashboard gives readers so long, and one place."""
 
     def __init__(self, ui: Path, *, stall_seconds: float, turn_seconds: float) -> None:
-        self.room = Room(limit=1, limit_per_address=1, turn_seconds=turn_seconds)
+        self.room = ResponseLimiter(limit=1, limit_per_address=1, turn_seconds=turn_seconds)
         dashboard = Dashboard(
             ui, version="1", trusted_proxies=(), room=self.room, stall_seconds=stall_seconds
         )

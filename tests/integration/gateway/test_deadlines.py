@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.gateway.departures import TOLD_PER_TURN
+from services.gateway.connections.close_queue import TOLD_PER_TURN
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST
 from tests.integration.gateway.house import TOKEN, House
-from tests.support.peers import admit, want_pairing
 from tests.support.raw_socket import PING, PONG, RSV1, TEXT, Frame, RawSocket, frame_bytes
-from tests.support.waiting import until
+from tools.support.peers import admit, want_pairing
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.gateway.connection import Connection
+    from services.gateway.connections.connection import Connection
     from shared.device.profile import Profile
-    from shared.messages import Admission, Answer
+    from shared.rpc.messages import Answer, AuthorizeDevice
 
 HANDSHAKE_DEADLINE_SECONDS = 15.0
 CLOSING_SECONDS = 1.0
@@ -72,7 +72,7 @@ class TestHandshakeDeadline:
     async def test_it_also_ends_while_approval_decides(self, house: House) -> None:
         decided = asyncio.Event()
 
-        async def late(question: Admission) -> Answer:
+        async def late(question: AuthorizeDevice) -> Answer:
             await decided.wait()
             return await admit(question)
 

@@ -17,18 +17,18 @@ import redis as redis_py
 from shared.device.handshake import Credentials, encode
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CONTROL_UI
-from shared.messages import BOOTSTRAP_TOKEN, SHARED_SECRET
 from shared.protocol.limits import FRAME_LIMIT_BYTES
+from shared.rpc.messages import BOOTSTRAP_TOKEN, SHARED_SECRET
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
-from tests.support.peers import FakeApproval
 from tests.support.raw_socket import BINARY, CONTINUATION, PING, RSV1, Gone, RawSocket, frame_bytes
-from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
+from tools.support.peers import FakeApproval
+from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from tests.support.redis import RedisServer
-    from tests.support.service import ServiceProcess
+    from tools.support.redis import RedisServer
+    from tools.support.service import ServiceProcess
 
 pytestmark = pytest.mark.xdist_group("gateway floods")
 

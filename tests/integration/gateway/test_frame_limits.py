@@ -19,7 +19,7 @@ from tests.support.raw_socket import (
     TEXT,
     frame_bytes,
 )
-from tests.support.waiting import until
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

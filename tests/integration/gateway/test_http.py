@@ -12,17 +12,17 @@ from yarl import URL
 from deploy.local.ports import Reservation
 from tests.integration.gateway.house import House
 from tests.integration.gateway.process import BUS_SECRET, gateway_process
-from tests.support.metrics import metric
-from tests.support.peers import FakeApproval
 from tests.support.raw_socket import RawSocket
-from tests.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
+from tools.support.metrics import metric
+from tools.support.peers import FakeApproval
+from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.support.redis import RedisServer
-    from tests.support.service import ServiceProcess
+    from tools.support.redis import RedisServer
+    from tools.support.service import ServiceProcess
 
 LIVE = {"ok": True, "status": "live"}
 PAGES = ["/", "/livez", "/healthz", "/health", "/readyz", "/ready", "/metrics"]

@@ -8,35 +8,43 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from services.gateway.arriving import Arriving
-from services.gateway.connection import Connection
-from services.gateway.handshake import Handshake
-from services.gateway.methods import Session
-from services.gateway.sockets import SocketProtocol
-from services.gateway.visit import Visit
+from services.gateway.connections.connection import Connection
+from services.gateway.handshake.handshake import Handshake
+from services.gateway.handshake.session import Session
+from services.gateway.http.upgrade import UpgradeProtocol
+from services.gateway.session.handler import SessionHandler
+from services.gateway.websocket.protocol import SocketProtocol
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from shared.protocol.limits import CLOSING_SECONDS, HANDSHAKE_DEADLINE_SECONDS
-from shared.serving.plain import PlainProtocol
+from shared.server.http_protocol import TrackedRequestHandler
 from tests.integration.gateway.house import TOKEN, House
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
-from tests.support.peers import FakeApproval, admit, want_pairing
 from tests.support.raw_socket import RSV1, RawSocket, frame_bytes
-from tests.support.waiting import until
+from tools.support.peers import FakeApproval, admit, want_pairing
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from services.gateway.connections import Connections
-    from shared.messages import Admission, Answer
-    from tests.support.redis import RedisServer
+    from services.gateway.connections.hub import Hub
+    from shared.rpc.messages import Answer, AuthorizeDevice
+    from tools.support.redis import RedisServer
 
 ROUNDS = 36
 TRANSPORT = "TCPTransport"
 """uvloop's own, which cannot be imported."""
 
-KINDS = (Arriving, Connection, Handshake, PlainProtocol, Session, SocketProtocol, Visit)
+KINDS = (
+    UpgradeProtocol,
+    Connection,
+    Handshake,
+    TrackedRequestHandler,
+    Session,
+    SocketProtocol,
+    SessionHandler,
+)
 
 
 async def silent(raw: RawSocket, good: Credentials) -> None:
@@ -127,7 +135,7 @@ WAYS: tuple[Callable[[RawSocket, Credentials], Awaitable[None]], ...] = (
 """Every way in which a client may come and go; each leaves the socket as it is then."""
 
 
-async def by_scopes(question: Admission) -> Answer:
+async def by_scopes(question: AuthorizeDevice) -> Answer:
     """Answer as the scopes of the question say."""
     if "unpaired" in question.scopes:
         return await want_pairing(question)
@@ -146,7 +154,7 @@ def alive() -> Counter[str]:
     )
 
 
-def entries(connections: Connections) -> dict[str, Any]:
+def entries(connections: Hub) -> dict[str, Any]:
     """Return every collection of the registry that is not empty."""
     found: dict[str, Any] = {
         "pings": [bucket for bucket in connections._pings if bucket],

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.connections import LEASE_LOST_REASON
-from services.gateway.deadlines import SWEEP_SECONDS
+from services.gateway.connections.deadlines import SWEEP_SECONDS
+from services.gateway.connections.hub import LEASE_LOST_REASON
 from shared.bus.errors import Unavailable
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
@@ -16,12 +16,12 @@ from shared.device.profile import CLI
 from tests.integration.gateway.house import TOKEN, House
 from tests.support.clock import turns
 from tests.support.raw_socket import CLOSE, PING, PONG
-from tests.support.waiting import until
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from shared.messages import Admission, Answer
+    from shared.rpc.messages import Answer, AuthorizeDevice
 
 GOOD = Credentials(token=TOKEN)
 HEALTH = b'{"type":"req","id":"1","method":"health"}'
@@ -72,14 +72,14 @@ class TestLeaseIsOver:
         assert house.connections.admitted == 0
 
 
-async def no_lease(_question: Admission) -> Answer:
+async def no_lease(_question: AuthorizeDevice) -> Answer:
     raise Unavailable("no-lease")
 
 
 class TestHistoryIsLost:
     async def test_nothing_is_served_from_that_turn_on(self, house: House) -> None:
         raw, connection = await house.admitted()
-        house.connections.condemn(house.clock.monotonic() + 10)
+        house.connections.mark_closing(house.clock.monotonic() + 10)
         connection.pinged = True
         await raw.send(HEALTH)
         await until(lambda: not connection.pinged, "the frame has come")
@@ -89,7 +89,7 @@ class TestHistoryIsLost:
 
     async def test_closes_are_spread_over_what_is_left_of_the_lease(self, house: House) -> None:
         raws = [(await house.admitted())[0] for _ in range(20)]
-        house.connections.condemn(house.clock.monotonic() + 10 * SWEEP_SECONDS)
+        house.connections.mark_closing(house.clock.monotonic() + 10 * SWEEP_SECONDS)
         left = []
         for _ in range(10):
             await house.pass_time(SWEEP_SECONDS)
@@ -101,7 +101,7 @@ class TestHistoryIsLost:
 
     async def test_newcomers_are_not_among_them(self, house: House) -> None:
         old, _ = await house.admitted()
-        house.connections.condemn(house.clock.monotonic() + 1)
+        house.connections.mark_closing(house.clock.monotonic() + 1)
         new, connection = await house.admitted()
         await house.pass_time(2)
         assert (await old.closed()).code == 1012

@@ -13,15 +13,15 @@ from shared.device.handshake import Admitted, Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3
 from tests.integration.gateway.house import TOKEN, House, socket_of
-from tests.support.peers import admit, want_pairing
 from tests.support.raw_socket import CLOSE, PING, frame_bytes
-from tests.support.waiting import until
+from tools.support.peers import admit, want_pairing
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from shared.device.profile import Profile
-    from shared.messages import Admission, Answer
+    from shared.rpc.messages import Answer, AuthorizeDevice
     from tests.support.raw_socket import Frame, RawSocket
 
 QUEUED_FRAMES_LIMIT = 15
@@ -49,7 +49,7 @@ class TestUnauthenticatedSockets:
     async def test_attack_3_also_when_they_come_all_at_once(self, house: House) -> None:
         raws = await asyncio.gather(*(house.raw() for _ in range(1_000)))
         assert sorted(raw.status for raw in raws) == [101] * 32 + [503] * 968
-        assert house.connections.waiting == 32
+        assert house.connections.pending == 32
 
     async def test_who_is_in_or_gone_makes_room(self, house: House) -> None:
         first, second, *_rest = [await house.raw() for _ in range(32)]
@@ -58,7 +58,7 @@ class TestUnauthenticatedSockets:
         assert (await house.raw()).status == 101
         assert (await house.raw()).status == 503
         second.reset()
-        await until(lambda: house.connections.waiting == 31, "the other is gone")
+        await until(lambda: house.connections.pending == 31, "the other is gone")
         assert (await house.raw()).status == 101
         assert (await house.raw()).status == 503
 
@@ -195,7 +195,7 @@ def hold(house: House) -> asyncio.Event:
     """Let approval decide only once the event is set."""
     decided = asyncio.Event()
 
-    async def held(question: Admission) -> Answer:
+    async def held(question: AuthorizeDevice) -> Answer:
         await decided.wait()
         return await admit(question)
 

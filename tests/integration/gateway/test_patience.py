@@ -11,7 +11,7 @@ from shared.device.handshake import Credentials
 from shared.device.profile import CLI
 from tests.integration.gateway.house import TOKEN, House
 from tests.support.raw_socket import RawSocket
-from tests.support.waiting import until
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

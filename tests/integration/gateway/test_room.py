@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from services.gateway.room import HTTP_ROOM, HTTP_ROOM_PER_ADDRESS
+from services.gateway.http.limits import HTTP_ROOM, HTTP_ROOM_PER_ADDRESS
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI
-from shared.listening import open_sockets
-from shared.serving.accept import BulkAcceptor
-from shared.serving.room import FULL
+from shared.server.accept import BulkAcceptor
+from shared.server.connection_limiter import FULL
+from shared.server.sockets import open_sockets
 from tests.integration.gateway.house import TOKEN, House
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
-from tests.support.peers import FakeApproval
 from tests.support.raw_socket import RawSocket, upgrade_bytes
-from tests.support.waiting import until
+from tools.support.peers import FakeApproval
+from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from tests.support.redis import RedisServer
+    from tools.support.redis import RedisServer
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n"
 GOOD = Credentials(token=TOKEN)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from shared.device.client import DeviceClient
 from shared.device.handshake import Challenge
-from tests.e2e.people import pair
-from tests.support.stack import Stack
+from tools.support.people import pair
+from tools.support.stack import Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.service import ServiceProcess
+    from tools.support.service import ServiceProcess
 
 AHEAD_SECONDS: Final = (600.0, -600.0, 0.0)
 NEAR_SECONDS: Final = 60.0

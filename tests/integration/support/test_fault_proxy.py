@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 import pytest
 
-from tests.support.fault_proxy import HOST, FaultProxy, Way
-from tests.support.waiting import WAIT_SECONDS, until
+from tools.support.fault_proxy import HOST, FaultProxy, Way
+from tools.support.waiting import WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from services.approval.authority import OPERATOR
+from services.approval.domain.authorization import OPERATOR
 from tests.simulation.settled import check_progress
 from tests.simulation.stage import hold
 

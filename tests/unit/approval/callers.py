@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.approval.authority import Caller
+from services.approval.domain.authorization import Caller
 
 if TYPE_CHECKING:
     from tests.unit.approval.devices import Device

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, Final
 
-from services.approval import grants, policy
-from services.approval.tokens import TokenKeys
+from services.approval.domain import pairing, policy
+from services.approval.domain.tokens import TokenKeys
 from shared.settings import Secrets
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
-    from services.approval.records import Pairing, Pending, Record, Token
+    from services.approval.domain.records import Pairing, Pending, Record, Token
 
 TTL_MS: Final = 3_600_000
 KEYS: Final = TokenKeys(Secrets(["a-token-secret-for-tests-of-the-rules"]))
@@ -22,7 +22,7 @@ class Desk:
 
     def __init__(self) -> None:
         requests, tokens, epochs = itertools.count(1), itertools.count(1), itertools.count(1)
-        self.draws: Final = grants.Draws(
+        self.draws: Final = pairing.IdFactory(
             request_id=lambda: f"r{next(requests)}",
             token_id=lambda: f"t{next(tokens)}",
             epoch=lambda: f"e{next(epochs)}",
@@ -79,7 +79,7 @@ class Desk:
         """Approve what waits."""
         assert self.record is not None
         assert self.record.pending is not None
-        self.record = grants.approved(
+        self.record = pairing.approved(
             self.record, self.record.pending, now_ms=self.now_ms, draws=self.draws
         )
 
@@ -92,14 +92,14 @@ class Desk:
     def rotate(self, role: str = "operator", scopes: list[str] | None = None) -> None:
         """Draw a new token for a role."""
         assert self.record is not None
-        self.record = grants.rotated(
+        self.record = pairing.rotated(
             self.record, self.pairing, role, scopes, now_ms=self.now_ms, draws=self.draws
         )
 
     def revoke(self, role: str = "operator") -> None:
         """Revoke the token of a role."""
         assert self.record is not None
-        self.record = grants.revoked(self.record, self.pairing, role, now_ms=self.now_ms)
+        self.record = pairing.revoked(self.record, self.pairing, role, now_ms=self.now_ms)
 
     def token(self, role: str = "operator") -> str:
         """Return the device token of a role."""

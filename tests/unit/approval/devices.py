@@ -8,8 +8,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
-from shared.messages import Admission, ClientInfo
 from shared.protocol.signing import encode_base64
+from shared.rpc.messages import AuthorizeDevice, ClientInfo
 
 READ: Final = ("operator.read",)
 
@@ -42,12 +42,12 @@ class Device:
         call_id: str = "",
         public_key: str = "",
         client: tuple[str, str] = ("cli", "cli"),
-    ) -> Admission:
+    ) -> AuthorizeDevice:
         """Return its question; `token` is the device token it comes with, if any.
 
         `client` is the client's id and mode.
         """
-        return Admission(
+        return AuthorizeDevice(
             call_id=call_id or f"gateway:{next(_call_numbers)}",
             device_id=self.device_id,
             public_key=public_key or self.public_key,

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from structlog.testing import capture_logs
 
 from services.approval import log_events
-from services.approval.announcer import ALIVE_SECONDS, LEAVE_SECONDS, Announcer
-from services.approval.errors import StoreUnavailable
+from services.approval.domain.errors import StoreUnavailable
 from services.approval.metrics import Metrics
+from services.approval.requests.liveness import ALIVE_SECONDS, LEAVE_SECONDS, LivenessPublisher
 from tests.support.clock import FakeClock, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping, Sequence
 
-    from shared.messages import Alive
+    from shared.rpc.messages import Alive
 
 
 class Store:
@@ -54,7 +54,7 @@ def warned(*writes: bool) -> list[tuple[float, str]]:
 
     async def scenario(clock: FakeClock) -> list[tuple[float, str]]:
         told: list[Alive] = []
-        announcer = Announcer(
+        announcer = LivenessPublisher(
             boot_id="here",
             store=Store(writes),  # type: ignore[arg-type]  # as much of one as is used
             tell=told.append,
@@ -93,7 +93,7 @@ class TestLeaving:
     def test_it_says_at_once_that_it_takes_no_more_and_never_again_that_it_does(self) -> None:
         async def scenario(clock: FakeClock) -> tuple[list[Alive], bool, float]:
             told: list[Alive] = []
-            announcer = Announcer(
+            announcer = LivenessPublisher(
                 boot_id="here",
                 store=Store([True] * 5),  # type: ignore[arg-type]  # as much of one as is used
                 tell=told.append,
@@ -102,13 +102,13 @@ class TestLeaving:
             )
             running = asyncio.create_task(announcer.run())
             await asyncio.sleep(0.1)
-            announcer.heard()
+            announcer.on_own_event()
             await asyncio.sleep(0.1)
             before = len(told)
             began = clock.monotonic()
             await announcer.leave()
             took = clock.monotonic() - began
-            announcer.heard()
+            announcer.on_own_event()
             await asyncio.sleep(2 * ALIVE_SECONDS)
             fresh = announcer.fresh
             assert not announcer.health().ok
@@ -128,7 +128,7 @@ class TestLooking:
             store = Store([True] * 9)
             store.hangs = True
             told: list[float] = []
-            announcer = Announcer(
+            announcer = LivenessPublisher(
                 boot_id="here",
                 store=store,  # type: ignore[arg-type]
                 tell=lambda _alive: told.append(clock.monotonic()),
@@ -147,7 +147,7 @@ class TestLooking:
         async def scenario(_clock: FakeClock) -> tuple[bool, bool]:
             store = Store([])
             store.away = True
-            announcer = Announcer(
+            announcer = LivenessPublisher(
                 boot_id="here",
                 store=store,  # type: ignore[arg-type]
                 tell=lambda _alive: None,

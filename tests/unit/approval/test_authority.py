@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.approval import authority
-from services.approval.authority import OPERATOR, Caller
-from services.approval.errors import MissingScope, NotAllowed
-from services.approval.records import Metadata, Pairing, Pending
+from services.approval.domain import authorization
+from services.approval.domain.authorization import OPERATOR, Caller
+from services.approval.domain.errors import MissingScope, NotAllowed
+from services.approval.domain.records import Metadata, Pairing, Pending
 from tests.unit.approval.callers import device_token, shared_secret
 from tests.unit.approval.devices import Device
 
@@ -58,21 +58,23 @@ class TestMethods:
     def test_all_need_the_pairing_scope(self, scopes: tuple[str, ...]) -> None:
         for kind in ("shared-secret", "device-token"):
             with pytest.raises(MissingScope) as error:
-                authority.require_pairing(Caller(kind, "x", scopes))
+                authorization.require_pairing(Caller(kind, "x", scopes))
             assert error.value.scope == PAIRING
 
     @pytest.mark.parametrize("scope", [PAIRING, ADMIN])
     def test_which_admin_covers(self, scope: str) -> None:
-        authority.require_pairing(Caller("shared-secret", "x", (scope,)))
+        authorization.require_pairing(Caller("shared-secret", "x", (scope,)))
 
 
 class TestLists:
     def test_own(self) -> None:
-        seen = {name for name, one in CALLERS.items() if authority.sees(one, OWN.device_id)}
+        seen = {name for name, one in CALLERS.items() if authorization.can_see(one, OWN.device_id)}
         assert seen == EVERYBODY
 
     def test_others(self) -> None:
-        seen = {name for name, one in CALLERS.items() if authority.sees(one, OTHER.device_id)}
+        seen = {
+            name for name, one in CALLERS.items() if authorization.can_see(one, OTHER.device_id)
+        }
         assert seen == NOT_CONFINED
 
 
@@ -96,12 +98,12 @@ class TestApprove:
     ) -> None:
         request = pending(*roles)
         assert who == allowed(
-            lambda one: authority.require_approve(one, device.device_id, request, to_hold)
+            lambda one: authorization.require_approve(one, device.device_id, request, to_hold)
         )
 
     def test_the_first_missing_scope_is_named(self) -> None:
         with pytest.raises(MissingScope) as error:
-            authority.require_approve(
+            authorization.require_approve(
                 shared_secret(READ), "x", pending("operator"), [READ, WRITE, ADMIN]
             )
         assert error.value.scope == WRITE
@@ -110,7 +112,7 @@ class TestApprove:
 class TestReject:
     @pytest.mark.parametrize(("device", "who"), [(OWN, EVERYBODY), (OTHER, NOT_CONFINED)])
     def test_who(self, device: Device, who: set[str]) -> None:
-        assert who == allowed(lambda one: authority.require_reject(one, device.device_id))
+        assert who == allowed(lambda one: authorization.require_reject(one, device.device_id))
 
 
 class TestRemoveAndRename:
@@ -126,11 +128,13 @@ class TestRemoveAndRename:
     )
     def test_who(self, device: Device, roles: tuple[str, ...], who: set[str]) -> None:
         known = pairing(*roles)
-        assert who == allowed(lambda one: authority.require_manage(one, device.device_id, known))
+        assert who == allowed(
+            lambda one: authorization.require_manage(one, device.device_id, known)
+        )
 
     @pytest.mark.parametrize(("device", "who"), [(OWN, EVERYBODY), (OTHER, NOT_CONFINED)])
     def test_who_before_it_is_known_what_there_is(self, device: Device, who: set[str]) -> None:
-        assert who == allowed(lambda one: authority.require_manage(one, device.device_id, None))
+        assert who == allowed(lambda one: authorization.require_manage(one, device.device_id, None))
 
 
 class TestRotateAndRevoke:
@@ -151,5 +155,5 @@ class TestRotateAndRevoke:
         self, device: Device, role: str, held: list[str], wanted: list[str], who: set[str]
     ) -> None:
         assert who == allowed(
-            lambda one: authority.require_token(one, device.device_id, role, held, wanted)
+            lambda one: authorization.require_token(one, device.device_id, role, held, wanted)
         )

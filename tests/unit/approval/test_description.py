@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from services.approval import errors, objects, problems, records
-from services.approval.kept import KeptToken
-from services.approval.openapi import describe
-from services.approval.operations import OPERATIONS, PARAMETERS, AuditQuery
-from services.approval.public import METRICS, PAGES, Description
-from services.approval.records import Token
+from services.approval import problems
+from services.approval.api.openapi import describe
+from services.approval.api.operations import OPERATIONS, PARAMETERS, AuditQuery
+from services.approval.api.public import METRICS, PAGES, Description
+from services.approval.backup.records import KeptToken
+from services.approval.domain import errors, records
+from services.approval.domain.records import Token
+from services.approval.schemas import devices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +106,7 @@ def test_without_an_ops_port_of_its_own_metrics_are_described() -> None:
 
 def test_no_field_of_an_answer_holds_a_token() -> None:
     """A role's token is described by scopes and times alone."""
-    shown = set(objects.DeviceToken.__struct_fields__)
+    shown = set(devices.DeviceToken.__struct_fields__)
     kept = set(Token.__struct_fields__) - {"token_id", "epoch"}
     assert shown - {"role", "last_used_at_ms"} == kept
     for name, schema in DESCRIPTION["components"]["schemas"].items():

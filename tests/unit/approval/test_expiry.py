@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.testing import capture_logs
 
-from services.approval.errors import StoreUnavailable
-from services.approval.expiry import EXPIRED_PER_ROUND, ROUND_SECONDS, ROUNDS_APART_SECONDS, Expiry
-from services.approval.ledger import Ledger
-from services.approval.records import Metadata, Pending, Record
-from services.approval.store import Committed, Held
-from shared.messages import Change
+from services.approval.domain.errors import StoreUnavailable
+from services.approval.domain.records import Metadata, Pending, Record
+from services.approval.registry.expiry import (
+    EXPIRED_PER_ROUND,
+    ROUND_SECONDS,
+    ROUNDS_APART_SECONDS,
+    Expiry,
+)
+from services.approval.storage.store import Committed, VersionedRecord
+from services.approval.storage.transaction_log import TransactionLog
+from shared.rpc.messages import Position
 from tests.support.clock import FakeClock, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.approval.plan import Plan
+    from services.approval.storage.transaction import TransactionPlan
 
 TTL_MS = 60_000
 ROUND_TRIP_SECONDS = 0.024
@@ -47,17 +52,17 @@ class Store:
             raise StoreUnavailable("ConnectionError: refused")
         return self.void[:most]
 
-    async def load(self, device_ids: Sequence[str]) -> tuple[Change, list[Held]]:
-        return Change(), [Held("1", self._record(one)) for one in device_ids]
+    async def load(self, device_ids: Sequence[str]) -> tuple[Position, list[VersionedRecord]]:
+        return Position(), [VersionedRecord("1", self._record(one)) for one in device_ids]
 
-    async def commit(self, plan: Plan) -> Committed:
+    async def commit(self, plan: TransactionPlan) -> Committed:
         self.commits += 1
         self.committing.set()
         await asyncio.sleep(self.round_trip_seconds)
         device_id = plan.changes[0].device_id
         self.void.remove(device_id)
         self.ended.append(device_id)
-        return Committed("done", Change(self.commits, "tag"), b"", "")
+        return Committed("done", Position(self.commits, "tag"), b"", "")
 
     def _record(self, device_id: str) -> Record:
         refreshed_at_ms = self.now_ms() - TTL_MS
@@ -79,7 +84,7 @@ def made(store: Store, clock: FakeClock, *, ready: bool = True, seed: int = 1) -
     given: Any = store  # as much of one as is used
     return Expiry(
         given,
-        Ledger(given, lambda _change: None),
+        TransactionLog(given, lambda _change: None),
         ttl_ms=TTL_MS,
         ready=lambda: ready,
         clock=clock,

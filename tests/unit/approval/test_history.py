@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from services.approval.errors import StoreUnavailable
-from services.approval.history import (
+from services.approval.domain.audit import AuditEntry
+from services.approval.domain.errors import StoreUnavailable
+from services.approval.storage.changelog import (
     Followed,
     UnreadableLog,
     changed_after,
@@ -16,8 +17,7 @@ from services.approval.history import (
     entry_of,
     followed,
 )
-from services.approval.plan import AuditEntry
-from shared.messages import Change, Changed
+from shared.rpc.messages import Changed, Position
 
 LARGE = 1_000
 Entry = tuple[bytes, dict[bytes, bytes]]
@@ -27,8 +27,8 @@ def tag(number: int) -> str:
     return f"tag-{number}"
 
 
-def place(number: int) -> Change:
-    return Change(number, tag(number)) if number else Change()
+def place(number: int) -> Position:
+    return Position(number, tag(number)) if number else Position()
 
 
 def audited(number: int) -> Entry:
@@ -55,8 +55,8 @@ def read_by_script(number: int) -> tuple[bytes, list[bytes]]:
 
 
 def test_the_head_is_a_number_and_a_tag() -> None:
-    assert decode_head(b"7:tag:7") == Change(7, "tag:7")
-    assert decode_head(None) == Change()
+    assert decode_head(b"7:tag:7") == Position(7, "tag:7")
+    assert decode_head(None) == Position()
 
 
 class TestMissedChanges:
@@ -77,21 +77,23 @@ class TestMissedChanges:
         assert decode_changes([], 1) == []
 
 
-def followed_in(since: Change, found: list[Entry], oldest: int | None, most: int = 10) -> Followed:
+def followed_in(
+    since: Position, found: list[Entry], oldest: int | None, most: int = 10
+) -> Followed:
     """Follow history from a place, where it stands at 6 and the stream holds these entries."""
     merged = [entry_of(*one) for one in found]
     return followed(since, place(6), merged, oldest=oldest, most=most)
 
 
 class TestFollowed:
-    @pytest.mark.parametrize("since", [place(4), Change(4)], ids=["with its tag", "without"])
-    def test_what_came_after_a_place(self, since: Change) -> None:
+    @pytest.mark.parametrize("since", [place(4), Position(4)], ids=["with its tag", "without"])
+    def test_what_came_after_a_place(self, since: Position) -> None:
         told = followed_in(since, [audited(number) for number in (4, 5, 6)], oldest=1)
         assert [entry.id for entry in told.entries] == [5, 6]
         assert (told.at, told.lost) == (place(6), False)
 
     def test_all_from_the_beginning(self) -> None:
-        told = followed_in(Change(), [audited(1), audited(2)], oldest=1)
+        told = followed_in(Position(), [audited(1), audited(2)], oldest=1)
         assert [entry.id for entry in told.entries] == [1, 2]
         assert told.at == place(6)
 
@@ -109,15 +111,15 @@ class TestFollowed:
         ("since", "found", "oldest"),
         [
             pytest.param(place(4), [audited(6)], 6, id="the log no longer reaches so far"),
-            pytest.param(Change(), [audited(2)], 2, id="nor to the beginning"),
+            pytest.param(Position(), [audited(2)], 2, id="nor to the beginning"),
             pytest.param(place(4), [], None, id="the log was emptied"),
-            pytest.param(Change(4, "another"), [audited(4), audited(5)], 1, id="another history"),
+            pytest.param(Position(4, "another"), [audited(4), audited(5)], 1, id="another history"),
             pytest.param(place(9), [], 1, id="history went back"),
             pytest.param(place(9), [audited(9)], 1, id="the head went back, the log did not"),
         ],
     )
     def test_lost_where_it_cannot_be_told(
-        self, since: Change, found: list[Entry], oldest: int | None
+        self, since: Position, found: list[Entry], oldest: int | None
     ) -> None:
         assert followed_in(since, found, oldest) == Followed([], place(6), lost=True)
 
@@ -156,17 +158,17 @@ class TestChangedAfter:
 
     def test_nothing_new(self) -> None:
         assert changed_after(place(3), [logged(3, "before")]) == (place(3), [])
-        assert changed_after(Change(), []) == (Change(), [])
+        assert changed_after(Position(), []) == (Position(), [])
 
     @pytest.mark.parametrize(
         ("since", "found"),
         [
             (place(3), []),
             (place(3), [logged(4, "a")]),
-            (Change(3, "another"), [logged(3, "a")]),
-            (Change(), [logged(2, "a")]),
+            (Position(3, "another"), [logged(3, "a")]),
+            (Position(), [logged(2, "a")]),
         ],
     )
-    def test_unavailable_where_it_cannot_be_told(self, since: Change, found: list[Entry]) -> None:
+    def test_unavailable_where_it_cannot_be_told(self, since: Position, found: list[Entry]) -> None:
         with pytest.raises(StoreUnavailable):
             changed_after(since, found)

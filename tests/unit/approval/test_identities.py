@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.approval import policy
-from services.approval.identities import APPROVED_LIMIT, ASKING_LIMIT, as_seen
-from services.approval.records import Sighting
+from services.approval.domain import policy
+from services.approval.domain.identities import APPROVED_LIMIT, ASKING_LIMIT, as_seen
+from services.approval.domain.records import Sighting
 from tests.unit.approval.desk import TTL_MS, Desk
 from tests.unit.approval.wishes import CLI, CLIENTS, IOS_APP, NAMES, NODE_HOST, PLATFORMS
 

@@ -8,17 +8,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.approval.listing import (
+from services.approval.domain.listing import (
     ADDRESSES_LIMIT,
     SEVERAL_REQUESTS,
-    Position,
+    PageCursor,
     WantedRequests,
     finds_device,
     part_of_requests,
     read_position,
     write_position,
 )
-from services.approval.records import Identity, Metadata, Pairing, Pending
+from services.approval.domain.records import Identity, Metadata, Pairing, Pending
 
 WANTED = WantedRequests(limit=100)
 
@@ -40,7 +40,7 @@ def listed(found: list[tuple[str, Pending, str]], **wanted: Any) -> list[str]:
 
 class TestPositions:
     def test_one_that_was_given_out_is_read_back(self) -> None:
-        position = Position(1_795_328_618_962, "220dd984-79b3-4860-a084-c16f321f9dec")
+        position = PageCursor(1_795_328_618_962, "220dd984-79b3-4860-a084-c16f321f9dec")
         assert read_position(write_position(position)) == position
 
     @pytest.mark.parametrize("text", ["", ".", "5", "5.", ".a", "x.a", "-5.a", "\u0665.a"])
@@ -54,9 +54,9 @@ class TestParts:
         found = [request(number) for number in (2, 5, 1, 4, 3)]
         part = part_of_requests(found, replace(WANTED, limit=2))
         assert [found[place][1].request_id for place in part.places] == ["r5", "r4"]
-        assert (part.total, part.following) == (5, Position(4, "r4"))
+        assert (part.total, part.following) == (5, PageCursor(4, "r4"))
         assert listed(found, limit=2, after=part.following) == ["r3", "r2"]
-        last = part_of_requests(found, replace(WANTED, limit=2, after=Position(2, "r2")))
+        last = part_of_requests(found, replace(WANTED, limit=2, after=PageCursor(2, "r2")))
         assert ([found[place][1].request_id for place in last.places], last.following) == (
             ["r1"],
             None,
@@ -81,7 +81,7 @@ class TestParts:
     def test_what_is_kept_is_listed_whatever_else_is_wanted(self) -> None:
         found = [request(number) for number in range(1, 8)]
         keep = frozenset({"r1", "r7"})
-        assert listed(found, limit=1, after=Position(5, "r5"), keep=keep) == ["r7", "r4", "r1"]
+        assert listed(found, limit=1, after=PageCursor(5, "r5"), keep=keep) == ["r7", "r4", "r1"]
         part = part_of_requests(found, replace(WANTED, search="nothing", keep=keep))
         assert (part.total, len(part.places)) == (0, 2)
 

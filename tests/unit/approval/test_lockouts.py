@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.approval.lockouts import (
+from services.approval.domain.lockout import (
     LOCK_MS,
-    Guard,
+    FailureCounts,
     WrongValues,
     failed_with,
     guessed_with,
@@ -18,23 +18,23 @@ from services.approval.lockouts import (
     proven_with,
     succeeded_with,
 )
-from shared.messages import (
+from shared.rpc.messages import (
     BOOTSTRAP_TOKEN,
     DEVICE_TOKEN,
     SHARED_SECRET,
-    Admission,
+    AuthorizeDevice,
     ClientInfo,
-    Knock,
+    ReportSecret,
 )
 from shared.secret_digests import SecretDigests
 
 NOW = 1_700_000_000_000
 
 
-def guard(**entries: tuple[int, int, int]) -> Guard:
+def guard(**entries: tuple[int, int, int]) -> FailureCounts:
     """Return a guard by what is held: class -> failures, since when, locked until when."""
     held = {name.replace("_", "-"): entry for name, entry in entries.items()}
-    return Guard(msgspec.msgpack.encode(held))
+    return FailureCounts(msgspec.msgpack.encode(held))
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Tried:
     candidate_field: str = ""
     wrong_secret: bool = False
 
-    def question(self) -> Admission:
+    def question(self) -> AuthorizeDevice:
         client = ClientInfo("cli", "cli", "1", "linux")
-        return Admission(
+        return AuthorizeDevice(
             call_id="boot:1",
             device_id="d",
             public_key="k",
@@ -65,7 +65,7 @@ class Tried:
 
 class TestGuard:
     def test_nothing_is_held_against_who_never_failed(self) -> None:
-        empty = Guard(None)
+        empty = FailureCounts(None)
         assert empty.locked_ms([SHARED_SECRET, DEVICE_TOKEN], NOW) == 0
         assert not empty.holds([SHARED_SECRET])
 
@@ -192,21 +192,21 @@ class TestWrongValues:
         ]
         assert found[0] == found[1] == {SHARED_SECRET: ["boot:1"]}
         assert found[2] == {SHARED_SECRET: ["boot:2"]}
-        knock = Knock("boot:3", "203.0.113.7", [SHARED_SECRET, BOOTSTRAP_TOKEN], right=False)
+        knock = ReportSecret("boot:3", "203.0.113.7", [SHARED_SECRET, BOOTSTRAP_TOKEN], right=False)
         assert guessed_without_device(knock) == {
             SHARED_SECRET: ["boot:3"],
             BOOTSTRAP_TOKEN: ["boot:3"],
         }
 
     def test_right_without_digests_guesses_nothing(self) -> None:
-        knock = Knock("boot:3", "203.0.113.7", [SHARED_SECRET], right=True)
+        knock = ReportSecret("boot:3", "203.0.113.7", [SHARED_SECRET], right=True)
         assert guessed_without_device(knock) == {}
 
 
 class TestWhatIsStored:
     def test_a_lifted_class_leaves_the_others(self) -> None:
         held = guard(shared_secret=(10, NOW, NOW + LOCK_MS), device_token=(3, NOW, 0))
-        left = Guard(held.without(SHARED_SECRET))
+        left = FailureCounts(held.without(SHARED_SECRET))
         assert left.locked_ms([SHARED_SECRET], NOW) == 0
         assert left.holds([DEVICE_TOKEN])
         assert guard(shared_secret=(10, NOW, NOW + 1)).without(SHARED_SECRET) == b""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from services.approval.places import PLACES, WAIT_SECONDS, Places
-from shared.bus.responder import BUSY
+from services.approval.requests.write_limiter import PLACES, WAIT_SECONDS, WriteLimiter
+from shared.rpc.responder import BUSY
 from tests.support.clock import FakeClock, run_virtual
 
 if TYPE_CHECKING:
-    from shared.bus.responder import Reply
+    from shared.rpc.responder import Reply
 
 
 class Work:
@@ -33,7 +33,7 @@ async def replied(reply: Reply | asyncio.Future[Reply]) -> Reply:
     return await reply if isinstance(reply, asyncio.Future) else reply
 
 
-async def slowed(places: Places, work: Work) -> None:
+async def slowed(places: WriteLimiter, work: Work) -> None:
     """Let it learn how long this work takes."""
     for _ in range(10):
         await asyncio.gather(*(replied(places.reply(work)) for _ in range(PLACES)))
@@ -41,7 +41,7 @@ async def slowed(places: Places, work: Work) -> None:
 
 def test_so_many_are_carried_out_at_once_and_the_others_in_their_turn() -> None:
     async def scenario(_clock: FakeClock) -> None:
-        places, work = Places(), Work(0.01)
+        places, work = WriteLimiter(), Work(0.01)
         replies = [places.reply(work) for _ in range(10 * PLACES)]
         assert places.under_way == 10 * PLACES
         assert [await replied(one) for one in replies] == [b"done"] * 10 * PLACES
@@ -54,7 +54,7 @@ def test_so_many_are_carried_out_at_once_and_the_others_in_their_turn() -> None:
 
 def test_what_would_wait_too_long_is_busy_at_once() -> None:
     async def scenario(clock: FakeClock) -> None:
-        places, work = Places(), Work(0.2)
+        places, work = WriteLimiter(), Work(0.2)
         await slowed(places, work)
         began = clock.monotonic()
         replies = [places.reply(work) for _ in range(10 * PLACES)]
@@ -70,7 +70,7 @@ def test_what_would_wait_too_long_is_busy_at_once() -> None:
 
 def test_it_takes_as_much_as_it_has_places_however_slow_it_was() -> None:
     async def scenario(_clock: FakeClock) -> None:
-        places, work = Places(), Work(10 * WAIT_SECONDS)
+        places, work = WriteLimiter(), Work(10 * WAIT_SECONDS)
         await slowed(places, work)
         replies = [places.reply(work) for _ in range(PLACES + 1)]
         assert [one is BUSY for one in replies] == [False] * PLACES + [True]
@@ -81,7 +81,7 @@ def test_it_takes_as_much_as_it_has_places_however_slow_it_was() -> None:
 
 def test_who_has_waited_too_long_is_busy_and_nothing_was_done() -> None:
     async def scenario(clock: FakeClock) -> None:
-        places, slow, late = Places(), Work(10 * WAIT_SECONDS), Work(0)
+        places, slow, late = WriteLimiter(), Work(10 * WAIT_SECONDS), Work(0)
         taken = [places.reply(slow) for _ in range(PLACES)]
         began = clock.monotonic()
         assert await replied(places.reply(late)) is BUSY
@@ -94,7 +94,7 @@ def test_who_has_waited_too_long_is_busy_and_nothing_was_done() -> None:
 
 def test_it_is_quick_again_once_the_work_is() -> None:
     async def scenario(_clock: FakeClock) -> None:
-        places = Places()
+        places = WriteLimiter()
         await slowed(places, Work(0.5))
         await slowed(places, Work(0.001))
         replies = [await replied(places.reply(Work(0.001))) for _ in range(10 * PLACES)]
@@ -108,7 +108,7 @@ def test_work_that_fails_or_is_cancelled_gives_its_place_back() -> None:
         raise ValueError
 
     async def scenario(_clock: FakeClock) -> None:
-        places = Places()
+        places = WriteLimiter()
         replies = [places.reply(failing) for _ in range(PLACES)]
         replies += [places.reply(Work(9)) for _ in range(PLACES)]
         await asyncio.sleep(0.01)

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from services.approval import grants, policy
-from services.approval.records import Record
+from services.approval.domain import pairing as grants
+from services.approval.domain import policy
+from services.approval.domain.records import Record
 from tests.unit.approval.desk import KEYS, TTL_MS, Desk
 
 READ, WRITE, ADMIN, PAIRING = (f"operator.{name}" for name in ("read", "write", "admin", "pairing"))

@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.approval import grants, policy
-from services.approval.identities import APPROVED_LIMIT, ASKING_LIMIT
+from services.approval.domain import pairing, policy
+from services.approval.domain.identities import APPROVED_LIMIT, ASKING_LIMIT
 from tests.unit.approval.desk import KEYS, TTL_MS, Desk
 from tests.unit.approval.devices import Device
 from tests.unit.approval.wishes import (
@@ -26,7 +26,7 @@ from tests.unit.approval.wishes import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from services.approval.records import Identity
+    from services.approval.domain.records import Identity
 
 
 class Pairing(RuleBasedStateMachine):
@@ -151,7 +151,7 @@ class Pairing(RuleBasedStateMachine):
         roles, scopes = self.requests[pending.request_id]
         prefixes = tuple(f"{role}." for role in roles)
         sound = all(one.startswith(prefixes) and one == one.strip() for one in scopes)
-        assert (grants.scope_outside_roles(pending) is None) == sound
+        assert (pairing.scope_outside_roles(pending) is None) == sound
         if not sound:
             return
         others = [role for role in self.live if role not in roles]
@@ -179,7 +179,7 @@ class Pairing(RuleBasedStateMachine):
         assert record is not None
         assert record.pending is not None
         self.over.add(record.pending.request_id)
-        self.desk.record = grants.without_pending(record)
+        self.desk.record = pairing.without_pending(record)
 
     @rule()
     @precondition(lambda self: self.approved_as is not None)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from services.approval import policy
+from services.approval.domain import policy
 from shared.protocol.limits import (
     LIST_LIMIT_ITEMS,
     SCOPES_HELD_LIMIT_ITEMS,

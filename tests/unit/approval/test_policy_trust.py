@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.approval import policy
+from services.approval.domain import policy
 from shared.protocol.limits import SCOPES_HELD_LIMIT_ITEMS, SCOPES_LIMIT_ITEMS
 from tests.unit.approval.desk import KEYS, TTL_MS, Desk
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from services.approval.cli import causes
-from services.approval.refusal_reasons import REASONS, reason_of
+from services.approval.domain.refusal_reasons import REASONS, reason_of
+from services.cli.doctor import causes
 from shared.bus.errors import Reason
 from shared.protocol import refusals
 from shared.protocol.refusals import Refusal

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from multidict import CIMultiDict
 
-from services.approval.same_origin import PAGE_HEADER, foreign
-from services.approval.sessions import LIFE_MS, Session, read, sign
+from services.approval.access.csrf import PAGE_HEADER, check
+from services.approval.access.sessions import LIFE_MS, Session, read, sign
 
 TOKEN = "an-admin-token-of-these-tests-0123456789"
 OTHER = "another-admin-token-of-these-tests-01234"
@@ -58,7 +58,7 @@ def why(method: str = "POST", *, https: bool = False, public: str = PUBLIC, **he
     """Ask of a call at HOST with our header, unless told otherwise; `_` stands for `-`."""
     sent = CIMultiDict({"Host": HOST, PAGE_HEADER: "1"})
     sent.update({name.replace("_", "-"): value for name, value in headers.items()})
-    return foreign(method, sent, public, https=https)
+    return check(method, sent, public, https=https)
 
 
 class TestAttack43:
@@ -87,7 +87,7 @@ class TestAttack43:
     def test_a_change_wants_an_origin_and_the_header(self, method: str) -> None:
         assert "Origin" in why(method)
         without = CIMultiDict({"Host": HOST, "Origin": f"https://{HOST}"})
-        assert PAGE_HEADER in foreign(method, without, PUBLIC, https=False)
+        assert PAGE_HEADER in check(method, without, PUBLIC, https=False)
 
     @pytest.mark.parametrize("site", ["cross-site", "same-site", "", "x"])
     def test_what_the_browser_says_of_another_site(self, site: str) -> None:
@@ -97,8 +97,8 @@ class TestAttack43:
     def test_reading_wants_no_more_than_the_cookie(self) -> None:
         plain = CIMultiDict({"Host": HOST})
         for method in ("GET", "HEAD"):
-            assert foreign(method, plain, "", https=False) == ""
+            assert check(method, plain, "", https=False) == ""
 
     def test_no_host_is_nobodys(self) -> None:
         for origin in ("null", "http://", "https://"):
-            assert foreign("POST", {"Origin": origin, PAGE_HEADER: "1"}, "", https=False)
+            assert check("POST", {"Origin": origin, PAGE_HEADER: "1"}, "", https=False)

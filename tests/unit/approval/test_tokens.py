@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.approval.tokens import TokenKeys, draw_request_id, draw_token_id
+from services.approval.domain.tokens import TokenKeys, draw_request_id, draw_token_id
 from shared.protocol.signing import decode_base64
 from shared.settings import Secrets
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.approval.errors import (
+from services.approval.domain.errors import (
     InvalidLabel,
     InvalidScope,
     MissingScope,
@@ -17,14 +17,14 @@ from services.approval.errors import (
     UnknownRequest,
     UnknownRole,
 )
-from services.approval.wording import failed
-from shared.messages import Failed
+from services.approval.requests.errors import failed
 from shared.protocol.methods import METHODS
+from shared.rpc.messages import Error
 from tests.unit.approval.callers import device_token, shared_secret
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
-    from services.approval.authority import Caller
+    from services.approval.domain.authorization import Caller
 
 APPROVE, REJECT = "device.pair.approve", "device.pair.reject"
 REMOVE, RENAME = "device.pair.remove", "device.pair.rename"
@@ -124,10 +124,10 @@ class TestMissingScope:
     def test_attack_39_is_forbidden(self, method: str) -> None:
         scope = METHODS[method].scope
         assert scope in {PAIRING, READ}
-        assert failed(method, MissingScope(scope), CONFINED, 4) == Failed(
+        assert failed(method, MissingScope(scope), CONFINED, 4) == Error(
             "FORBIDDEN",
             f"missing scope: {scope}",
             {"code": "MISSING_SCOPE", "missingScope": scope, "requiredScopes": [scope]},
         )
         told = failed(method, MissingScope(scope), CONFINED, 3)
-        assert told == Failed("INVALID_REQUEST", f"missing scope: {scope}")
+        assert told == Error("INVALID_REQUEST", f"missing scope: {scope}")

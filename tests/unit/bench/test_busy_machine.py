@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.bench import __main__ as bench
+from tools.bench import __main__ as bench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.bench.measuring import Figures
-from tests.bench.table import churn_table, latency_table, per_core, plain_table, ratio, spread
+from tools.bench.measuring import Figures
+from tools.bench.table import churn_table, latency_table, per_core, plain_table, ratio, spread
 
 
 def figures(per_second: float, cpu_us: float, *, load: float = 0.5, wrong: str = "") -> Figures:

@@ -9,18 +9,8 @@ import msgspec
 
 from shared.bus.channels import ask_channel, inbox_channel
 from shared.bus.envelope import Envelope, Opened
-from shared.bus.responder import (
-    Question,
-    Reply,
-    Responder,
-)
-from shared.bus.wire import (
-    Item,
-    ItemAnswer,
-    Questions,
-    decode_answers,
-    encode,
-)
+from shared.rpc.codec import Item, ItemAnswer, Questions, decode_answers, encode
+from shared.rpc.responder import Question, Reply, Responder
 from tests.unit.bus.switchboard import SECRET, Counts, Switchboard
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import msgspec
 from shared.bus.channels import ask_channel, inbox_channel, new_boot_id
 from shared.bus.envelope import Envelope, Opened
 from shared.bus.errors import Unavailable
-from shared.bus.requester import Requester
-from shared.bus.responders import Responders
-from shared.bus.wire import Answers, Item, ItemAnswer, decode_questions, encode
+from shared.rpc.codec import Answers, Item, ItemAnswer, decode_questions, encode
+from shared.rpc.requester import Requester
+from shared.rpc.responder_pool import ResponderPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -131,7 +131,7 @@ class Gateway:
         self.counts = Counts()
         self.boot_id = new_boot_id()
         self.envelope = Envelope([SECRET], self.boot_id)
-        self.responders = Responders(clock)
+        self.responders = ResponderPool(clock)
         self.redis_ok = True
         self.requester = Requester(
             self.board.publish,
@@ -146,7 +146,7 @@ class Gateway:
         self.board.listen(inbox_channel(self.boot_id), self._take)
         self.approvals = [Approval(self.board, f"approval-{n}").join() for n in range(approvals)]
         for approval in self.approvals:
-            self.responders.heard(approval.boot_id)
+            self.responders.seen(approval.boot_id)
 
     def _take(self, data: bytes) -> None:
         message = self.envelope.open(inbox_channel(self.boot_id), data)
@@ -156,7 +156,7 @@ class Gateway:
     def hear_all(self) -> None:
         """Let each approval replica announce itself each second, for ever."""
         for approval in self.approvals:
-            self.responders.heard(approval.boot_id)
+            self.responders.seen(approval.boot_id)
         asyncio.get_running_loop().call_later(1.0, self.hear_all)
 
     async def ask(self, question: object) -> Any:

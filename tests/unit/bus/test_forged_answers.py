@@ -14,8 +14,8 @@ from shared.bus import counters
 from shared.bus.channels import inbox_channel
 from shared.bus.envelope import Envelope
 from shared.bus.errors import Rejected, Unavailable
-from shared.bus.requester import DEADLINE_SECONDS
-from shared.bus.wire import QUESTIONS_PER_MESSAGE, Item, ItemAnswer, encode
+from shared.rpc.codec import QUESTIONS_PER_MESSAGE, Item, ItemAnswer, encode
+from shared.rpc.requester import DEADLINE_SECONDS
 from tests.support.clock import FakeClock, outcome, run_virtual, turns
 from tests.unit.bus.switchboard import Approval, Gateway
 

@@ -11,8 +11,8 @@ from shared.bus import counters
 from shared.bus.channels import NEWS, ask_channel, inbox_channel, new_boot_id
 from shared.bus.envelope import MESSAGE_LIMIT_BYTES, OVERHEAD_LIMIT_BYTES
 from shared.bus.errors import BusError, Rejected, Unavailable
-from shared.bus.requester import DEADLINE_SECONDS, TRY_SECONDS
-from shared.bus.wire import BODY_LIMIT_BYTES, QUESTIONS_PER_MESSAGE, Item, Questions, encode
+from shared.rpc.codec import BODY_LIMIT_BYTES, QUESTIONS_PER_MESSAGE, Item, Questions, encode
+from shared.rpc.requester import DEADLINE_SECONDS, TRY_SECONDS
 
 BUS = Path(counters.__file__).parent
 

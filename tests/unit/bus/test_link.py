@@ -9,10 +9,10 @@ import structlog
 from structlog.testing import capture_logs
 
 from shared.bus import counters
-from shared.bus.link import (
+from shared.bus.monitor import (
     BACKOFF_FIRST_SECONDS,
     BACKOFF_LIMIT_SECONDS,
-    Link,
+    ConnectionMonitor,
     SilenceError,
     describe,
 )
@@ -40,23 +40,23 @@ def logs() -> Iterator[list[dict[str, object]]]:
 
 
 @pytest.fixture
-def link(clock: FakeClock, counts: Counts, logs: object) -> Link:
-    return Link("subscription", clock, structlog.get_logger(), counts)
+def link(clock: FakeClock, counts: Counts, logs: object) -> ConnectionMonitor:
+    return ConnectionMonitor("subscription", clock, structlog.get_logger(), counts)
 
 
 class TestPauses:
-    def test_the_first_is_short_they_double_and_are_capped(self, link: Link) -> None:
+    def test_the_first_is_short_they_double_and_are_capped(self, link: ConnectionMonitor) -> None:
         pauses = [link.failed(OSError("refused")) for _ in range(30)]
         assert pauses[0] < 0.1
         for n, pause in enumerate(pauses):
             longest = min(BACKOFF_LIMIT_SECONDS, BACKOFF_FIRST_SECONDS * 2**n)
             assert longest / 2 <= pause <= longest
 
-    def test_they_are_jittered(self, link: Link) -> None:
+    def test_they_are_jittered(self, link: ConnectionMonitor) -> None:
         pauses = {round(link.failed(OSError()), 6) for _ in range(30)}
         assert len(pauses) > 20
 
-    def test_once_connected_they_are_short_again(self, link: Link) -> None:
+    def test_once_connected_they_are_short_again(self, link: ConnectionMonitor) -> None:
         for _ in range(10):
             link.failed(OSError())
         link.connected()
@@ -65,7 +65,7 @@ class TestPauses:
 
 class TestOutages:
     def test_each_is_logged_once_when_it_begins_and_once_when_it_ends(
-        self, link: Link, clock: FakeClock, logs: list[dict[str, object]]
+        self, link: ConnectionMonitor, clock: FakeClock, logs: list[dict[str, object]]
     ) -> None:
         link.works()
         assert logs == []
@@ -78,7 +78,7 @@ class TestOutages:
         assert logs[0]["error"] == "OSError: refused"
         assert logs[1]["seconds"] == 5.0
 
-    def test_trouble_says_what_it_is_at_present(self, link: Link) -> None:
+    def test_trouble_says_what_it_is_at_present(self, link: ConnectionMonitor) -> None:
         assert link.trouble == ""
         link.failed(OSError("refused"))
         link.failed(OSError("wrong password"))
@@ -87,7 +87,7 @@ class TestOutages:
         assert link.trouble == ""
 
     def test_where_nobody_speaks_it_is_said_once_however_often_it_is_confirmed(
-        self, link: Link, logs: list[dict[str, object]]
+        self, link: ConnectionMonitor, logs: list[dict[str, object]]
     ) -> None:
         for _ in range(5):
             link.failed(SilenceError(3.0))
@@ -97,14 +97,14 @@ class TestOutages:
         assert [log["event"] for log in logs] == ["bus_lost", "bus_back"]
 
     def test_any_other_outage_ends_when_it_is_confirmed(
-        self, link: Link, logs: list[dict[str, object]]
+        self, link: ConnectionMonitor, logs: list[dict[str, object]]
     ) -> None:
         link.failed(SilenceError(3.0))
         link.failed(OSError("refused"))
         link.connected()
         assert [log["event"] for log in logs] == ["bus_lost", "bus_back"]
 
-    def test_silence_is_told_apart(self, link: Link, counts: Counts) -> None:
+    def test_silence_is_told_apart(self, link: ConnectionMonitor, counts: Counts) -> None:
         link.failed(SilenceError(3.0))
         silence = (link.silent, link.trouble)
         assert silence == (True, "no message for 3 s")

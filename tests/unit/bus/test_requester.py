@@ -9,13 +9,8 @@ import pytest
 from shared.bus import counters
 from shared.bus.envelope import VERSION, Envelope
 from shared.bus.errors import Rejected, Unavailable
-from shared.bus.requester import QUESTIONS_IN_FLIGHT_LIMIT
-from shared.bus.wire import (
-    BATCH_LIMIT_BYTES,
-    BODY_LIMIT_BYTES,
-    QUESTIONS_PER_MESSAGE,
-    encode,
-)
+from shared.rpc.codec import BATCH_LIMIT_BYTES, BODY_LIMIT_BYTES, QUESTIONS_PER_MESSAGE, encode
+from shared.rpc.requester import QUESTIONS_IN_FLIGHT_LIMIT
 from tests.support.clock import FakeClock, outcome, run_virtual, turns
 from tests.unit.bus.switchboard import SECRET, Approval, Gateway, reasons
 
@@ -226,9 +221,9 @@ class TestRollingDeployment:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, approvals=0)
             for n in range(20):
-                gateway.responders.heard(f"old-{n}")
+                gateway.responders.seen(f"old-{n}")
             Approval(gateway.board, "new").join()
-            gateway.responders.heard("new")
+            gateway.responders.seen("new")
             assert await gateway.ask(1) == [1, "new"]
 
         run_virtual(scenario)

@@ -13,17 +13,8 @@ from shared.bus import counters
 from shared.bus.channels import inbox_channel
 from shared.bus.envelope import VERSION
 from shared.bus.errors import Unavailable
-from shared.bus.responder import (
-    BUSY,
-    HANDLE_SECONDS,
-    Question,
-    Reply,
-)
-from shared.bus.wire import (
-    BODY_LIMIT_BYTES,
-    QUESTIONS_PER_MESSAGE,
-    encode,
-)
+from shared.rpc.codec import BODY_LIMIT_BYTES, QUESTIONS_PER_MESSAGE, encode
+from shared.rpc.responder import BUSY, HANDLE_SECONDS, Question, Reply
 from tests.support.clock import FakeClock, run_virtual, turns
 from tests.unit.bus.answering import Approval
 

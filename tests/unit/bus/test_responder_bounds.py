@@ -9,13 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.bus import counters
-from shared.bus.responder import (
-    QUESTIONS_IN_FLIGHT_LIMIT,
-)
-from shared.bus.wire import (
-    QUESTIONS_PER_MESSAGE,
-    encode,
-)
+from shared.rpc.codec import QUESTIONS_PER_MESSAGE, encode
+from shared.rpc.responder import QUESTIONS_IN_FLIGHT_LIMIT
 from tests.support.clock import FakeClock, run_virtual, turns
 from tests.unit.bus.answering import Approval
 

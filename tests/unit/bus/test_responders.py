@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 
-from shared.bus.responders import (
+from shared.rpc.responder_pool import (
     DOUBT_SECONDS,
     HEARD_SECONDS,
     RESPONDERS_LIMIT,
     UNREACHED_LIMIT,
-    Responders,
+    ResponderPool,
 )
 from tests.support.clock import FakeClock
 
 
-def heard(*boot_ids: str) -> tuple[Responders, FakeClock]:
+def heard(*boot_ids: str) -> tuple[ResponderPool, FakeClock]:
     clock = FakeClock()
-    responders = Responders(clock)
+    responders = ResponderPool(clock)
     for boot_id in boot_ids:
-        responders.heard(boot_id)
+        responders.seen(boot_id)
     return responders, clock
 
 
@@ -35,8 +35,8 @@ class TestTheLine:
     def test_being_heard_again_does_not_change_whose_turn_it_is(self) -> None:
         responders, _ = heard("a", "b")
         assert responders.choose() == "a"
-        responders.heard("a")
-        responders.heard("b")
+        responders.seen("a")
+        responders.seen("b")
         assert responders.choose() == "b"
 
     def test_the_excluded_are_passed_over_and_keep_their_turn(self) -> None:
@@ -71,7 +71,7 @@ class TestWhoIsLive:
         responders.gone("a")
         responders.answered("a")
         assert responders.live() == ["b"]
-        responders.heard("a")
+        responders.seen("a")
         assert responders.live() == ["b", "a"]
 
     def test_one_that_is_gone_is_expected_back_for_as_long_as_it_would_have_been_live(self) -> None:
@@ -83,9 +83,9 @@ class TestWhoIsLive:
         assert responders.expected()
         clock.advance(1.5)
         assert not responders.expected()
-        responders.heard("a")
+        responders.seen("a")
         responders.gone("a")
-        responders.heard("a")
+        responders.seen("a")
         assert not responders.expected()
 
     def test_the_wall_clock_means_nothing(self) -> None:
@@ -98,7 +98,7 @@ class TestWhoIsLive:
         responders, clock = heard(*(f"r{n}" for n in range(RESPONDERS_LIMIT + 50)))
         assert len(responders.live()) == RESPONDERS_LIMIT
         clock.advance(HEARD_SECONDS + 1)
-        responders.heard("new")
+        responders.seen("new")
         assert responders.live() == ["new"]
 
 
@@ -106,7 +106,7 @@ class TestTimedOut:
     def test_it_goes_to_the_end_of_the_line_until_it_answers(self) -> None:
         responders, _ = heard("a", "b", "c")
         responders.timed_out("a")
-        responders.heard("a")
+        responders.seen("a")
         assert Counter(responders.choose() for _ in range(6)) == {"b": 3, "c": 3}
         responders.answered("a")
         assert Counter(responders.choose() for _ in range(6)) == {"a": 2, "b": 2, "c": 2}
@@ -130,15 +130,15 @@ class TestTimedOut:
         for _ in range(int(DOUBT_SECONDS)):
             assert responders.choose() == "b"
             clock.advance(1.0)
-            responders.heard("a")
-            responders.heard("b")
+            responders.seen("a")
+            responders.seen("b")
         assert {responders.choose(), responders.choose()} == {"a", "b"}
 
     def test_of_one_that_is_not_live_nothing_is_kept(self) -> None:
         responders, _ = heard()
         responders.timed_out("a")
-        responders.heard("a")
-        responders.heard("b")
+        responders.seen("a")
+        responders.seen("b")
         assert responders.choose() == "a"
 
 
@@ -148,15 +148,15 @@ class TestAstray:
     def setup_method(self) -> None:
         self.clock = FakeClock()
         self.times = 0
-        self.responders = Responders(self.clock, self.count)
+        self.responders = ResponderPool(self.clock, self.count)
 
     def count(self) -> None:
         self.times += 1
 
     def heard_but_not_reached(self, times: int) -> None:
         for _ in range(times):
-            self.responders.heard("a")
-            self.responders.unreached("a")
+            self.responders.seen("a")
+            self.responders.no_responders("a")
 
     def test_told_each_time_it_has_happened_so_often(self) -> None:
         self.heard_but_not_reached(UNREACHED_LIMIT - 1)
@@ -169,18 +169,18 @@ class TestAstray:
     def test_it_is_in_line_again_only_once_it_is_heard(self) -> None:
         self.heard_but_not_reached(1)
         assert self.responders.choose() is None
-        self.responders.heard("a")
+        self.responders.seen("a")
         assert self.responders.choose() == "a"
 
     def test_one_that_ended_is_not_heard_anew(self) -> None:
-        self.responders.heard("a")
+        self.responders.seen("a")
         for _ in range(10 * UNREACHED_LIMIT):
-            self.responders.unreached("a")
+            self.responders.no_responders("a")
         assert self.times == 0
 
     def test_one_that_says_it_leaves_is_not_astray(self) -> None:
         for _ in range(10 * UNREACHED_LIMIT):
-            self.responders.heard("a")
+            self.responders.seen("a")
             self.responders.gone("a")
         assert self.times == 0
 

@@ -8,13 +8,10 @@ import pytest
 
 from shared.bus import counters
 from shared.bus.errors import Unavailable
-from shared.bus.requester import DEADLINE_SECONDS, TRY_SECONDS
-from shared.bus.responders import HEARD_SECONDS
-from shared.bus.tries import PAUSE_SECONDS, REDIS_FAILURES_LIMIT
-from shared.bus.wire import (
-    Item,
-    ItemAnswer,
-)
+from shared.rpc.codec import Item, ItemAnswer
+from shared.rpc.requester import DEADLINE_SECONDS, TRY_SECONDS
+from shared.rpc.responder_pool import HEARD_SECONDS
+from shared.rpc.retry import PAUSE_SECONDS, REDIS_FAILURES_LIMIT
 from tests.support.clock import FakeClock, outcome, run_virtual
 from tests.unit.bus.switchboard import Approval, Gateway, reasons
 
@@ -24,7 +21,7 @@ class TestWhereNobodyListens:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, approvals=1)
             for name in ("dead-1", "dead-2"):
-                gateway.responders.heard(name)
+                gateway.responders.seen(name)
             started = clock.monotonic()
             answers = await asyncio.gather(*(gateway.ask(n) for n in range(3)))
             assert {who for _, who in answers} == {"approval-0"}
@@ -49,14 +46,14 @@ class TestWhereNobodyListens:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, approvals=0)
             away = Approval(gateway.board, "away")
-            gateway.responders.heard("away")
+            gateway.responders.seen("away")
             started = clock.monotonic()
             tasks = [asyncio.create_task(gateway.ask(n)) for n in range(3)]
             await asyncio.sleep(0.4)
             tasks.append(asyncio.create_task(gateway.ask(3)))
             await asyncio.sleep(0.4)
             away.join()
-            gateway.responders.heard("away")
+            gateway.responders.seen("away")
             answers = await asyncio.gather(*tasks)
             assert answers == [[n, "away"] for n in range(4)]
             assert clock.monotonic() - started < 1.0
@@ -66,11 +63,11 @@ class TestWhereNobodyListens:
     def test_or_another_in_its_place(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, approvals=0)
-            gateway.responders.heard("replaced")
+            gateway.responders.seen("replaced")
             asking = asyncio.create_task(gateway.ask(1))
             await asyncio.sleep(1.2)
             Approval(gateway.board, "new").join()
-            gateway.responders.heard("new")
+            gateway.responders.seen("new")
             assert await asking == [1, "new"]
 
         run_virtual(scenario)
@@ -78,7 +75,7 @@ class TestWhereNobodyListens:
     def test_but_not_for_longer_than_the_deadline_nor_once_it_is_forgotten(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, approvals=0)
-            gateway.responders.heard("dead")
+            gateway.responders.seen("dead")
             started = clock.monotonic()
             assert reasons([await outcome(gateway.ask(1))]) == {("no-responder", "approval"): 1}
             assert clock.monotonic() - started == pytest.approx(DEADLINE_SECONDS)

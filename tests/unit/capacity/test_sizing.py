@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from tests.capacity.costs import MEASURED
-from tests.capacity.sizing import BUSY, SIZES, most_for_one_redis, size
+from tools.capacity.costs import MEASURED
+from tools.capacity.sizing import BUSY, SIZES, most_for_one_redis, size
 
 
 def test_nobody_is_alone() -> None:

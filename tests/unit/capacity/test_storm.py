@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.capacity.storm import (
+from tools.capacity.storm import (
     BACKOFF_MOST_SECONDS,
     HINTED,
     PLANS,

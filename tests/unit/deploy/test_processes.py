@@ -13,8 +13,8 @@ from deploy.local.errors import ChildDied
 from deploy.local.places import ROOT
 from deploy.local.ports import listen
 from deploy.local.processes import Child, Processes, Program
-from tests.support.process_table import alive, descendants
-from tests.support.waiting import wait_until
+from tools.support.process_table import alive, descendants
+from tools.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

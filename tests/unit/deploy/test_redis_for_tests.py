@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deploy.local.ports import HOST
-from tests.support.process_table import alive, descendants
-from tests.support.redis import RedisServer
+from tools.support.process_table import alive, descendants
+from tools.support.redis import RedisServer
 
 if TYPE_CHECKING:
     from pathlib import Path

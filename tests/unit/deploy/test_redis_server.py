@@ -16,8 +16,8 @@ from deploy.local.processes import Processes
 from deploy.local.redis_binary import RedisBinary
 from deploy.local.redis_call import RedisCallError, call_redis
 from deploy.local.redis_server import PASSWORDS, LocalRedis, access_list, users_for
-from tests.support.redis import RedisServer
 from tests.support.redis_kinds import KINDS, binary_of
+from tools.support.redis import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.drills.fault import Back, Fault, Hits, Promise
-from tests.drills.grants import Grants
-from tests.drills.observed import Approval, Attempt, Entry, Observed, Revoke, Session
+from tools.drills.fault import Back, Fault, Hits, Promise
+from tools.drills.grants import Grants
+from tools.drills.observed import Approval, Attempt, Entry, Observed, Revoke, Session
 
 BEGAN: Final = 100.0
 OVER: Final = 102.0

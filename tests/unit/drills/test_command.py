@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deploy.local.places import ROOT
-from services.approval import keys, presence
-from tests.drills import __main__ as drills
-from tests.drills.exits import MISSING
-from tests.drills.faults import ALL
-from tests.drills.settings import APPROVALS, GATEWAYS
+from services.approval.storage import keys, presence
+from tools.drills import __main__ as drills
+from tools.drills.exits import MISSING
+from tools.drills.faults import ALL
+from tools.drills.settings import APPROVALS, GATEWAYS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.drills.fault import Fault
+    from tools.drills.fault import Fault
 
 
 def test_what_is_missing_is_named_with_what_installs_it() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.drills"],
+        [sys.executable, "-m", "tools.drills"],
         cwd=ROOT,
         env={"PATH": "/nowhere"},
         capture_output=True,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.drills.grants import Grants
+from tools.drills.grants import Grants
 
 
 @pytest.fixture

@@ -7,12 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.drills.exits import HELD, VIOLATED, exit_of
-from tests.drills.judge import BOUND_SECONDS, RETURNS, STALL_SECONDS, is_disturbed, judge
-from tests.drills.observed import Approval, Attempt, Entry, Frozen, Session
-from tests.drills.settings import BACK_SECONDS, LEASE_SECONDS
-from tests.drills.story import story
-from tests.drills.table import Row, table
 from tests.unit.drills.cases import (
     BEGAN,
     CHURNER,
@@ -31,11 +25,17 @@ from tests.unit.drills.cases import (
     fault,
     good_case,
 )
+from tools.drills.exits import HELD, VIOLATED, exit_of
+from tools.drills.judge import BOUND_SECONDS, RETURNS, STALL_SECONDS, is_disturbed, judge
+from tools.drills.observed import Approval, Attempt, Entry, Frozen, Session
+from tools.drills.settings import BACK_SECONDS, LEASE_SECONDS
+from tools.drills.story import story
+from tools.drills.table import Row, table
 
 if TYPE_CHECKING:
-    from tests.drills.fault import Promise
-    from tests.drills.judge import Verdict, Violation
-    from tests.drills.observed import Observed
+    from tools.drills.fault import Promise
+    from tools.drills.judge import Verdict, Violation
+    from tools.drills.observed import Observed
 
 
 def judged(seen: Observed, promise: Promise = KEPT) -> Verdict:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.gateway.beat import Beat, Standing
-from shared.messages import BeatAnswer, Change, Changed
+from services.gateway.replication.replica import Freshness, Replica
+from shared.rpc.messages import BeatAnswer, Changed, Position
 from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ def tag(number: int, history: str = "a") -> str:
     return f"{history}{number}" if number else ""
 
 
-def at(number: int, history: str = "a") -> Change:
+def at(number: int, history: str = "a") -> Position:
     """Return a point in a history."""
-    return Change(number, tag(number, history))
+    return Position(number, tag(number, history))
 
 
 def change(
@@ -43,8 +43,8 @@ class Case:
 
     def __init__(self, applied: int = 5) -> None:
         self.clock = FakeClock()
-        self.beat = Beat(self.clock, lease_seconds=LEASE)
-        self.answer(self.beat.next_beat(), applied)
+        self.beat = Replica(self.clock, lease_seconds=LEASE)
+        self.answer(self.beat.next_heartbeat(), applied)
 
     def answer(
         self,
@@ -60,8 +60,8 @@ class Case:
 
     def exchange(self, head: int, *changes: Changed, resync: bool = False) -> list[object]:
         """Beat and be answered in one moment."""
-        return self.answer(self.beat.next_beat(), head, *changes, resync=resync)
+        return self.answer(self.beat.next_heartbeat(), head, *changes, resync=resync)
 
-    def standing(self, number: int, device_id: str = "d", history: str = "a") -> Standing:
+    def standing(self, number: int, device_id: str = "d", history: str = "a") -> Freshness:
         """Say what an answer is worth."""
-        return self.beat.standing(at(number, history), device_id)
+        return self.beat.freshness(at(number, history), device_id)

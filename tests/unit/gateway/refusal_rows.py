@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from shared.messages import Change, Denied
+from shared.rpc.messages import Denied, Position
 from tests.support.attempts import CONNECTION_ID
 
-NOW: Final = Change(1, "tag")
+NOW: Final = Position(1, "tag")
 WRONG_DEVICE_TOKEN: Final = Denied(NOW, "device-token-mismatch")
 
 HINT_CLI_LOCAL: Final = "use this gateway's gateway.auth.token or pair the device"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from services.gateway.connections import Connections
-from services.gateway.deadlines import SWEEP_SECONDS
-from services.gateway.methods import Session
-from services.gateway.presence import Presence
-from shared.messages import ClientInfo
+from services.gateway.connections.deadlines import SWEEP_SECONDS
+from services.gateway.connections.hub import Hub
+from services.gateway.handshake.session import Session
+from services.gateway.replication.presence import Presence
+from shared.rpc.messages import ClientInfo
 from tests.support.clock import FakeClock
 from tests.support.sent_frames import CLOSE, PING, TEXT, frames
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from services.gateway.connection import Connection
+    from services.gateway.connections.connection import Connection
 
 DEVICE_ID: Final = "d" * 64
 
@@ -80,7 +80,7 @@ class Room:
     def __init__(self, *, limit: int = 100) -> None:
         self.clock = FakeClock()
         self.leased: Callable[[], bool] = lambda: True
-        self.connections = Connections(
+        self.connections = Hub(
             self.clock,
             Presence(),
             leased=lambda: self.leased(),  # noqa: PLW0108 (tests replace it)

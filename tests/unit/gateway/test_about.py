@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 
-from services.gateway.about import POLICY, about_html, about_text
+from services.gateway.http.about_page import POLICY, about_html, about_text
 
 ADDRESS = "wss://gateway.example"
 APPROVAL = "https://approve.example/?a=1&b=<2>"

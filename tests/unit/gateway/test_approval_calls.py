@@ -8,30 +8,32 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from services.gateway.approvals import WRITTEN_WITHIN_SECONDS
+from services.gateway.approval.client import WRITTEN_WITHIN_SECONDS
 from shared.bus.errors import Unavailable
-from shared.bus.requester import DEADLINE_SECONDS
-from shared.messages import (
+from shared.rpc.messages import (
     Call,
-    Calling,
-    Change,
+    CallerInfo,
     Changed,
-    Failed,
+    Error,
     Outcome,
-    Returned,
+    Position,
+    Result,
     decode_question,
     encode,
 )
+from shared.rpc.requester import DEADLINE_SECONDS
 from tests.support.clock import FakeClock, outcome, run_virtual
 from tests.unit.bus.switchboard import reasons
 from tests.unit.gateway.way_to_approval import HEAD, LEASE_SECONDS, WayToApproval
 
 if TYPE_CHECKING:
-    from shared.bus.wire import Item
+    from shared.rpc.codec import Item
 
-AHEAD = Change(8, "ahead")
+AHEAD = Position(8, "ahead")
 NONSENSE = msgspec.msgpack.encode(["of a later release"])
-ASKED = Call("boot:1/1", "device.pair.list", {}, Calling("device-token", "d", "operator", []), 4, 0)
+ASKED = Call(
+    "boot:1/1", "device.pair.list", {}, CallerInfo("device-token", "d", "operator", []), 4, 0
+)
 
 
 class House(WayToApproval):
@@ -40,7 +42,7 @@ class House(WayToApproval):
     def __init__(self, clock: FakeClock, approvals: int = 1) -> None:
         super().__init__(clock, approvals)
         self.asked: list[Call] = []
-        self.outcome: Outcome | None = Returned(HEAD, b"{}")
+        self.outcome: Outcome | None = Result(HEAD, b"{}")
         """What a call leads to; None: what cannot be read."""
 
     def said(self, question: object) -> bytes:
@@ -96,8 +98,8 @@ class TestCalled:
 
         run_virtual(scenario)
 
-    @pytest.mark.parametrize("failed", [Failed("INVALID_REQUEST", "unknown requestId")])
-    def test_a_failure_is_told_at_once(self, failed: Failed) -> None:
+    @pytest.mark.parametrize("failed", [Error("INVALID_REQUEST", "unknown requestId")])
+    def test_a_failure_is_told_at_once(self, failed: Error) -> None:
         async def scenario(clock: FakeClock) -> None:
             house = House(clock)
             await house.first_beat()
@@ -138,11 +140,11 @@ class TestApplied:
         async def scenario(clock: FakeClock) -> None:
             house = House(clock)
             await house.first_beat()
-            house.outcome = Returned(AHEAD, b"{}")
+            house.outcome = Result(AHEAD, b"{}")
             calling = asyncio.create_task(house.approvals.call(ASKED))
             await asyncio.sleep(0.5)
             assert not calling.done()
-            house.beater.on_news(Changed(AHEAD, HEAD.tag, "device", "approved", 0))
+            house.beater.on_event(Changed(AHEAD, HEAD.tag, "device", "approved", 0))
             assert await calling == house.outcome
             assert house.beat.applied == AHEAD
 
@@ -152,7 +154,7 @@ class TestApplied:
         async def scenario(clock: FakeClock) -> None:
             house = House(clock)
             await house.first_beat()
-            house.outcome = Returned(AHEAD, b"{}")
+            house.outcome = Result(AHEAD, b"{}")
             house.head = AHEAD
             house.changes = [Changed(AHEAD, HEAD.tag, "device", "approved", 0)]
             began = clock.monotonic()
@@ -166,7 +168,7 @@ class TestApplied:
         async def scenario(clock: FakeClock) -> None:
             house = House(clock)
             await house.first_beat()
-            house.outcome = Returned(AHEAD, b"{}")
+            house.outcome = Result(AHEAD, b"{}")
             began = clock.monotonic()
             assert await house.approvals.call(ASKED) == house.outcome
             assert clock.monotonic() - began == pytest.approx(DEADLINE_SECONDS)

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.approvals import WRITTEN_WITHIN_SECONDS
+from services.gateway.approval.client import WRITTEN_WITHIN_SECONDS
 from shared.bus.errors import Unavailable
-from shared.bus.requester import DEADLINE_SECONDS
-from shared.messages import (
+from shared.rpc.messages import (
     SHARED_SECRET,
-    Admission,
     Admitted,
     Answer,
-    Change,
+    AuthorizeDevice,
     Changed,
-    Clear,
     ClientInfo,
-    Knock,
+    Position,
+    ReportSecret,
+    SecretAccepted,
     encode,
 )
+from shared.rpc.requester import DEADLINE_SECONDS
 from tests.support.clock import FakeClock, outcome, run_virtual
 from tests.unit.bus.switchboard import reasons
 from tests.unit.gateway.way_to_approval import HEAD, WayToApproval
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from shared.bus.envelope import Opened
 
-QUESTION = Admission(
+QUESTION = AuthorizeDevice(
     call_id="boot:1",
     device_id="device",
     public_key="key",
@@ -42,10 +42,10 @@ QUESTION = Admission(
     address="203.0.113.7",
     protocol=4,
 )
-KNOCK = Knock("boot:2", "203.0.113.7", [SHARED_SECRET], right=False)
+KNOCK = ReportSecret("boot:2", "203.0.113.7", [SHARED_SECRET], right=False)
 
 
-def admitted_at(change: Change) -> Admitted:
+def admitted_at(change: Position) -> Admitted:
     """Return a yes."""
     return Admitted(change, "device token", [], 1)
 
@@ -55,13 +55,13 @@ class House(WayToApproval):
 
     def __init__(self, clock: FakeClock, approvals: int = 1) -> None:
         super().__init__(clock, approvals)
-        self.asked: list[Admission | Knock] = []
-        self.answer: Callable[[Admission], Answer] = lambda _question: admitted_at(HEAD)
+        self.asked: list[AuthorizeDevice | ReportSecret] = []
+        self.answer: Callable[[AuthorizeDevice], Answer] = lambda _question: admitted_at(HEAD)
 
-    async def ask(self, question: Admission | Knock) -> Answer:
+    async def ask(self, question: AuthorizeDevice | ReportSecret) -> Answer:
         """Ask, and wait for what comes of it."""
         told: asyncio.Future[Answer | Unavailable] = asyncio.get_running_loop().create_future()
-        self.approvals.ask(question, told.set_result)
+        self.approvals.request(question, told.set_result)
         answer = await told
         if isinstance(answer, Unavailable):
             raise answer
@@ -69,16 +69,18 @@ class House(WayToApproval):
 
     def said(self, question: object) -> bytes:
         """Return the answer to an admission; a knock is clear."""
-        assert isinstance(question, Admission | Knock)
+        assert isinstance(question, AuthorizeDevice | ReportSecret)
         self.asked.append(question)
-        return encode(Clear(HEAD) if isinstance(question, Knock) else self.answer(question))
+        return encode(
+            SecretAccepted(HEAD) if isinstance(question, ReportSecret) else self.answer(question)
+        )
 
 
 class TestBeforeTheFirstAnsweredBeat:
     """Without the store's clock a question could not say after when it is void (R11)."""
 
     @pytest.mark.parametrize("question", [QUESTION, KNOCK])
-    def test_nothing_is_asked_for_a_client(self, question: Admission | Knock) -> None:
+    def test_nothing_is_asked_for_a_client(self, question: AuthorizeDevice | ReportSecret) -> None:
         async def scenario(clock: FakeClock) -> None:
             house = House(clock)
             refused = await outcome(house.ask(question))
@@ -113,7 +115,7 @@ class TestBeforeTheFirstAnsweredBeat:
             house = House(clock)
             await house.first_beat()
             assert await house.ask(QUESTION) == admitted_at(HEAD)
-            assert await house.ask(KNOCK) == Clear(HEAD)
+            assert await house.ask(KNOCK) == SecretAccepted(HEAD)
             void_ms = house.store_ms + WRITTEN_WITHIN_SECONDS * 1000
             assert [asked.not_after_ms for asked in house.asked] == [void_ms, void_ms]
 
@@ -133,15 +135,17 @@ class TestWhenAnAnswerCounts:
             def deliver_and_hear(message: Opened) -> None:
                 deliver(message)
                 if len(house.asked) == 1 and not house.beat.behind:
-                    revoked = Change(HEAD.number + 1, "revoked")
-                    house.beater.on_news(Changed(revoked, HEAD.tag, about, "removed", 0, ["*"]))
+                    revoked = Position(HEAD.number + 1, "revoked")
+                    house.beater.on_event(Changed(revoked, HEAD.tag, about, "removed", 0, ["*"]))
 
             house.gateway.requester.deliver = deliver_and_hear  # type: ignore[method-assign]
             house.answer = lambda _question: admitted_at(house.beat.applied)
             answer = await house.ask(QUESTION)
             asked_anew = about == QUESTION.device_id
             assert len(house.asked) == 1 + asked_anew
-            assert answer == admitted_at(Change(HEAD.number + 1, "revoked") if asked_anew else HEAD)
+            assert answer == admitted_at(
+                Position(HEAD.number + 1, "revoked") if asked_anew else HEAD
+            )
 
         run_virtual(scenario)
 
@@ -151,12 +155,12 @@ class TestDeadline:
 
     @pytest.mark.parametrize(
         "decided_at",
-        [Change(HEAD.number + 1, "ahead"), Change(HEAD.number, "of another history")],
+        [Position(HEAD.number + 1, "ahead"), Position(HEAD.number, "of another history")],
         ids=["what is not applied here", "another history"],
     )
     @pytest.mark.parametrize("answered_after", [0, 0.4, 1.5])
     def test_the_answer_has_to_count_within_it(
-        self, decided_at: Change, answered_after: float
+        self, decided_at: Position, answered_after: float
     ) -> None:
         async def scenario(clock: FakeClock) -> None:
             house = House(clock, approvals=4)
@@ -175,11 +179,11 @@ class TestDeadline:
             house = House(clock, approvals=4)
             await house.first_beat()
             house.late_seconds = 1.5
-            late = Change(HEAD.number + 1, "ahead")
+            late = Position(HEAD.number + 1, "ahead")
             house.answer = lambda _question: admitted_at(late)
             asking = asyncio.create_task(house.ask(QUESTION))
             await asyncio.sleep(DEADLINE_SECONDS - 0.1)
-            house.beater.on_news(Changed(late, HEAD.tag, "another device", "renamed", 0))
+            house.beater.on_event(Changed(late, HEAD.tag, "another device", "renamed", 0))
             assert await asking == admitted_at(late)
 
         run_virtual(scenario)
@@ -203,7 +207,7 @@ class TestDeadline:
             house = House(clock)
             await house.first_beat()
 
-            def stopped_meanwhile(_question: Admission) -> Answer:
+            def stopped_meanwhile(_question: AuthorizeDevice) -> Answer:
                 clock.advance(DEADLINE_SECONDS + 1)
                 return admitted_at(HEAD)
 

@@ -14,14 +14,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.gateway.beat import BEAT_NOW, Beat, CloseDevice, CloseEverybody, Standing
-from shared.messages import BeatAnswer, Change, Changed
+from services.gateway.replication.replica import (
+    SYNC_NOW,
+    CloseDevice,
+    CloseEverybody,
+    Freshness,
+    Replica,
+)
+from shared.rpc.messages import BeatAnswer, Changed, Position
 from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.gateway.beat import Effect
+    from services.gateway.replication.replica import Effect
 
 LEASE: Final = 10.0
 ROUNDING: Final = 1e-6
@@ -46,7 +52,7 @@ class Sent:
 
     beat_id: int
     at: float
-    applied: Change
+    applied: Position
     booted: bool
 
 
@@ -55,23 +61,23 @@ class Inside:
     """A connection that was let in: whose, and at which change that was decided."""
 
     device_id: str
-    decided_at: Change
+    decided_at: Position
 
 
 class BeatMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = FakeClock()
-        self.beat = Beat(self.clock, lease_seconds=LEASE)
+        self.beat = Replica(self.clock, lease_seconds=LEASE)
         self.tags = count(1)
         self.log: list[Kept] = []
         self.trimmed = 0
         self.told: list[Changed] = []
         self.out: list[Sent] = []
         self.answers: list[tuple[Sent, BeatAnswer]] = []
-        self.decided: list[tuple[Change, str]] = []
+        self.decided: list[tuple[Position, str]] = []
         self.inside: set[Inside] = set()
-        self.known: dict[Change, tuple[Changed, int]] = {}
+        self.known: dict[Position, tuple[Changed, int]] = {}
         self.steps = 0
         self.sent_at_step: dict[int, int] = {}
         self.answered_from = float("-inf")
@@ -80,14 +86,14 @@ class BeatMachine(RuleBasedStateMachine):
     # The store.
 
     @property
-    def head(self) -> Change:
-        return self.log[-1].news.change if self.log else Change()
+    def head(self) -> Position:
+        return self.log[-1].news.change if self.log else Position()
 
     @rule(device_id=devices, closes=st.booleans())
     def commit(self, device_id: str, *, closes: bool) -> None:
         head = self.head
         news = Changed(
-            Change(head.number + 1, f"t{next(self.tags)}"),
+            Position(head.number + 1, f"t{next(self.tags)}"),
             head.tag,
             device_id,
             "removed",
@@ -131,7 +137,7 @@ class BeatMachine(RuleBasedStateMachine):
     def send_beat(self) -> None:
         self.steps += 1
         applied, booted = self.beat.applied, self.beat.booted
-        sent = Sent(self.beat.next_beat(), self.clock.monotonic(), applied, booted)
+        sent = Sent(self.beat.next_heartbeat(), self.clock.monotonic(), applied, booted)
         self.sent_at_step[sent.beat_id] = self.steps
         self.out.append(sent)
 
@@ -153,7 +159,7 @@ class BeatMachine(RuleBasedStateMachine):
         news = data.draw(st.sampled_from(self.told[-6:]))
         self.steps += 1
         before = self.beat.applied
-        effects = self.beat.on_news(news)
+        effects = self.beat.on_event(news)
         assert self.beat.applied in {before, news.change}
         if self.beat.applied != before:
             assert (news.change.number, news.previous_tag) == (before.number + 1, before.tag)
@@ -161,7 +167,7 @@ class BeatMachine(RuleBasedStateMachine):
             self.known.setdefault(news.change, (news, self.steps))
             self.known[news.change] = (news, self.steps)
             if self.beat.applied == before:
-                assert BEAT_NOW in effects
+                assert SYNC_NOW in effects
         self._close(effects)
 
     def _deliver(self, sent: Sent, answer: BeatAnswer) -> None:
@@ -187,10 +193,10 @@ class BeatMachine(RuleBasedStateMachine):
             for change in gone:
                 del self.known[change]
         else:
-            assert BEAT_NOW in effects
+            assert SYNC_NOW in effects
         self._close(effects)
 
-    def _follow(self, at: Change, changes: Sequence[Changed]) -> None:
+    def _follow(self, at: Position, changes: Sequence[Changed]) -> None:
         """Check that applied went along the chain that the answer told, as far as it joins."""
         for news in changes:
             if (news.change.number, news.previous_tag) == (at.number + 1, at.tag):
@@ -218,7 +224,7 @@ class BeatMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def deliver_decision(self, data: st.DataObject) -> None:
         decided_at, device_id = data.draw(st.sampled_from(self.decided[-4:]))
-        if self.beat.standing(decided_at, device_id) is not Standing.COUNTS:
+        if self.beat.freshness(decided_at, device_id) is not Freshness.COUNTS:
             return
         assert self.beat.leased
         newer = [
@@ -276,7 +282,7 @@ class BeatMachine(RuleBasedStateMachine):
         assert self.beat.behind == 0
         assert abs(self.beat.lease_left - LEASE) < ROUNDING
         for device_id in DEVICES:
-            assert self.beat.standing(self.head, device_id) is Standing.COUNTS
+            assert self.beat.freshness(self.head, device_id) is Freshness.COUNTS
         for one in self.inside:
             assert not [
                 kept

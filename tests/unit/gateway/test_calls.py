@@ -8,24 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.gateway.calls import IN_FLIGHT_LIMIT, RETRY_LEAST_MS, RETRY_MOST_MS, Calls
-from services.gateway.methods import Called
+from services.gateway.methods.dispatcher import MethodCall
+from services.gateway.methods.forwarder import (
+    IN_FLIGHT_LIMIT,
+    RETRY_LEAST_MS,
+    RETRY_MOST_MS,
+    Forwarder,
+)
 from services.gateway.metrics import Metrics
 from shared.bus.errors import Unavailable
-from shared.messages import Calling, Change, Failed, Returned
+from shared.rpc.messages import CallerInfo, Error, Position, Result
 from tests.support.clock import turns
 from tests.unit.gateway.room import DEVICE_ID, Room, closes, texts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.gateway.approvals import Then
-    from services.gateway.connection import Connection
-    from shared.messages import Admission, Call, Knock, Outcome
+    from services.gateway.approval.client import Then
+    from services.gateway.connections.connection import Connection
+    from shared.rpc.messages import AuthorizeDevice, Call, Outcome, ReportSecret
 
 PAIRING = "operator.pairing"
 LIST = "device.pair.list"
-DONE = Returned(Change(), b'{"done":true}')
+DONE = Result(Position(), b'{"done":true}')
 
 
 class OpenApprovals:
@@ -35,7 +40,7 @@ class OpenApprovals:
         self.asked: list[Call] = []
         self.outcomes: list[asyncio.Future[Outcome]] = []
 
-    def ask(self, question: Admission | Knock, then: Then) -> None:
+    def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
         """Nobody comes in here."""
         raise AssertionError(question, then)
 
@@ -58,12 +63,12 @@ class Desk:
         self.room = Room()
         self.approvals = OpenApprovals()
         self.metrics = Metrics()
-        self.calls = Calls(self.approvals, self.room.connections, self.metrics)
+        self.calls = Forwarder(self.approvals, self.room.connections, self.metrics)
 
     async def start(self, connection: Connection, frame_id: str = "1", **params: Any) -> None:
         """Begin a call, and let it get to approval."""
         assert connection.session is not None
-        self.calls.start(connection, connection.session, Called(frame_id, LIST, params))
+        self.calls.start(connection, connection.session, MethodCall(frame_id, LIST, params))
         await turns()
 
     async def end(self, number: int, outcome: Outcome | Exception = DONE) -> None:
@@ -95,7 +100,7 @@ class TestAsked:
         await desk.start(one)
         first, second = desk.approvals.asked
         assert (first.method, first.params, first.protocol) == (LIST, {"requestId": "r"}, 3)
-        assert first.caller == Calling(
+        assert first.caller == CallerInfo(
             "device-token", f"device {DEVICE_ID}", "operator", [PAIRING], DEVICE_ID, "the span"
         )
         assert first.call_id == "boot:1/1"
@@ -128,15 +133,15 @@ class TestAnswered:
     async def test_packed(self, desk: Desk) -> None:
         one = desk.room.enter(PAIRING)
         await desk.start(one)
-        await desk.end(0, Returned(Change(), zlib.compress(b'["long"]'), packed=True))
+        await desk.end(0, Result(Position(), zlib.compress(b'["long"]'), packed=True))
         assert texts(one)[0]["payload"] == ["long"]
 
     async def test_failed(self, desk: Desk) -> None:
         one = desk.room.enter(PAIRING)
         await desk.start(one)
         await desk.start(one)
-        await desk.end(0, Failed("FORBIDDEN", "no", {"code": "MISSING_SCOPE"}))
-        await desk.end(1, Failed("INVALID_REQUEST", "unknown requestId"))
+        await desk.end(0, Error("FORBIDDEN", "no", {"code": "MISSING_SCOPE"}))
+        await desk.end(1, Error("INVALID_REQUEST", "unknown requestId"))
         assert [said["error"] for said in texts(one)] == [
             {"code": "FORBIDDEN", "message": "no", "details": {"code": "MISSING_SCOPE"}},
             {"code": "INVALID_REQUEST", "message": "unknown requestId"},
@@ -165,7 +170,7 @@ class TestAnswered:
     async def test_who_left_meanwhile_is_told_nothing(self, desk: Desk) -> None:
         one = desk.room.enter(PAIRING)
         await desk.start(one)
-        desk.room.connections.hang_up(one, 1000)
+        desk.room.connections.reply_close(one, 1000)
         desk.room.connections.lost(one)
         await desk.end(0)
         assert texts(one) == []

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from services.gateway.deadlines import SWEEP_SECONDS
+from services.gateway.connections.deadlines import SWEEP_SECONDS
 from shared.protocol.events import Broadcast
 from shared.protocol.limits import BUFFERED_LIMIT_BYTES, TICK_SECONDS
 from tests.unit.gateway.room import DEVICE_ID, Room, closes, texts, transport_of
@@ -172,9 +172,9 @@ class TestCloseDevice:
         assert closes(same_device) == [REMOVED]
         assert (closes(own), own.closing) == ([], True)
         room.connections.broadcast(NEWS)
-        room.connections.answer(own, "boot:1/2", RESPONSE)
+        room.connections.respond(own, "boot:1/2", RESPONSE)
         assert texts(own) == [], "it is served no more"
-        room.connections.answer(own, "boot:1/1", RESPONSE)
+        room.connections.respond(own, "boot:1/1", RESPONSE)
         assert [said["id"] for said in texts(own)] == ["1"]
         assert closes(own) == [REMOVED]
 
@@ -183,12 +183,12 @@ class TestCloseDevice:
         own.calls.add("boot:1/1")
         room.connections.close_device(DEVICE_ID, ["*"], by_call="boot:9/1")
         assert closes(own) == [REMOVED]
-        room.connections.answer(own, "boot:1/1", RESPONSE)
+        room.connections.respond(own, "boot:1/1", RESPONSE)
         assert texts(own) == []
 
     def test_a_call_that_was_answered_already_does_not_keep_it(self, room: Room) -> None:
         own = room.enter(PAIRING)
-        room.connections.answer(own, "boot:1/1", RESPONSE)
+        room.connections.respond(own, "boot:1/1", RESPONSE)
         room.connections.close_device(DEVICE_ID, ["*"], by_call="boot:1/1")
         assert len(texts(own)) == 1
         assert closes(own) == [REMOVED]
@@ -201,7 +201,7 @@ class TestCloseDevice:
         room.connections.close_device(DEVICE_ID, ["operator"], by_call="boot:1/1")
         room.connections.close_device(DEVICE_ID, ["*"], by_call="boot:9/1")
         assert closes(own) == [REMOVED]
-        room.connections.answer(own, "boot:1/1", RESPONSE)
+        room.connections.respond(own, "boot:1/1", RESPONSE)
         assert (texts(own), closes(own)) == ([], [REMOVED])
 
     def test_a_peer_that_is_gone_is_told_nothing(self, room: Room) -> None:
@@ -209,6 +209,6 @@ class TestCloseDevice:
         own.calls.add("boot:1/1")
         room.connections.close_device(DEVICE_ID, ["*"], by_call="boot:1/1")
         transport_of(own).closing = True
-        room.connections.answer(own, "boot:1/1", RESPONSE)
+        room.connections.respond(own, "boot:1/1", RESPONSE)
         assert (texts(own), closes(own)) == ([], [])
         assert own.closed_with is not None

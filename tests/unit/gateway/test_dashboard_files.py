@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway import dashboard_files
-from services.gateway.dashboard_compressed import COMPRESSED_LEAST_BYTES, Compressed
-from services.gateway.dashboard_files import ChangedSinceStartError, list_files, read_piece
+from services.gateway.dashboard import files as dashboard_files
+from services.gateway.dashboard.compression import COMPRESSED_LEAST_BYTES, Compressed
+from services.gateway.dashboard.files import ChangedSinceStartError, list_files, read_piece
 from shared.settings import SettingsError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import hashlib
 
 import pytest
 
-from services.gateway.dashboard_page import DEPTH_LIMIT, Page, depth_of, inline_scripts
-from services.gateway.dashboard_page import page_of as page_with
+from services.gateway.dashboard.page import DEPTH_LIMIT, Page, depth_of, inline_scripts
+from services.gateway.dashboard.page import page_of as page_with
 
 INDEX = b"""<!doctype html>
 <html lang="en"><head>

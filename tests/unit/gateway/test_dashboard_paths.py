@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.gateway.dashboard_paths import (
+from services.gateway.dashboard.paths import (
     NOWHERE,
     PREFIX_LIMIT_SEGMENTS,
     Kind,

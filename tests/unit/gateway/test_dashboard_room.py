@@ -5,16 +5,16 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from services.gateway.dashboard_room import Room
+from services.gateway.dashboard.limits import ResponseLimiter
 from tests.support.clock import turns
-from tests.support.waiting import until
+from tools.support.waiting import until
 
 SOON = 0.01
 
 
 class TestRoom:
     async def test_one_address_takes_its_share_and_no_more(self) -> None:
-        room = Room(limit=3, limit_per_address=2, turn_seconds=SOON)
+        room = ResponseLimiter(limit=3, limit_per_address=2, turn_seconds=SOON)
         async with room.place("a"), room.place("a"):
             with pytest.raises(TimeoutError):
                 await room.place("a").__aenter__()
@@ -22,14 +22,14 @@ class TestRoom:
                 assert room.asked_for == 3
 
     async def test_all_together_take_no_more_than_there_is(self) -> None:
-        room = Room(limit=2, limit_per_address=2, turn_seconds=SOON)
+        room = ResponseLimiter(limit=2, limit_per_address=2, turn_seconds=SOON)
         async with room.place("a"), room.place("b"):
             with pytest.raises(TimeoutError):
                 await room.place("c").__aenter__()
         assert room.asked_for == 0
 
     async def test_who_waits_is_next(self) -> None:
-        room = Room(limit=1, limit_per_address=1)
+        room = ResponseLimiter(limit=1, limit_per_address=1)
         let_go = asyncio.Event()
         told: list[str] = []
 
@@ -46,7 +46,7 @@ class TestRoom:
         assert told == ["first", "second"]
 
     async def test_a_place_once_held_has_no_deadline(self) -> None:
-        room = Room(limit=1, limit_per_address=1, turn_seconds=SOON)
+        room = ResponseLimiter(limit=1, limit_per_address=1, turn_seconds=SOON)
         async with room.place("a"):
             other = asyncio.create_task(room.place("a").__aenter__())
             await until(other.done, "the other waited in vain")
@@ -54,7 +54,7 @@ class TestRoom:
             assert room.asked_for == 1
 
     async def test_nothing_is_kept_of_who_left(self) -> None:
-        room = Room()
+        room = ResponseLimiter()
         async with AsyncExitStack() as stack:
             for number in range(10):
                 await stack.enter_async_context(room.place(str(number)))

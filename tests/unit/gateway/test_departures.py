@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.deadlines import SWEEP_SECONDS
-from services.gateway.departures import ENDED_PER_TURN, TOLD_PER_TURN
+from services.gateway.connections.close_queue import ENDED_PER_TURN, TOLD_PER_TURN
+from services.gateway.connections.deadlines import SWEEP_SECONDS
 from shared.protocol.events import Broadcast
 from tests.unit.gateway.room import DEVICE_ID, Room, closes, texts, transport_of
 
 if TYPE_CHECKING:
-    from services.gateway.connection import Connection
+    from services.gateway.connections.connection import Connection
 
 REMOVED = (4001, "device removed")
 LEASE_LOST = (1013, "approval unavailable")
@@ -119,7 +119,7 @@ class TestACrowd:
         gone, leaving, *_ = (one for one in crowd if not closes(one))
         transport_of(gone).closing = True
         room.connections.lost(gone)
-        room.connections.hang_up(leaving, 1000)
+        room.connections.reply_close(leaving, 1000)
         await turns_until_all_are_told([one for one in crowd if one is not gone])
         await turns(CROWD // ENDED_PER_TURN + 1)
         assert unread(crowd) == 0
@@ -188,7 +188,7 @@ class TestACrowd:
 
     async def test_a_lost_lease_does_not_wait_for_a_lost_history(self, room: Room) -> None:
         crowd = [room.enter(device_id=str(number)) for number in range(CROWD)]
-        room.connections.condemn(room.clock.monotonic() + 100)
+        room.connections.mark_closing(room.clock.monotonic() + 100)
         assert told(crowd) == 0
         assert room.connections.close_admitted(*LEASE_LOST) == CROWD
         await turns_until_all_are_told(crowd)

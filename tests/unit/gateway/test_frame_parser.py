@@ -10,7 +10,7 @@ from aiohttp._websocket.helpers import websocket_mask
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.gateway.frame_parser import BrokenFrame, FrameParser
+from services.gateway.websocket.frame_parser import BrokenFrame, FrameParser
 from tests.support.broken_frames import BROKEN, FRAME_LIMIT_BYTES, Broken, closing
 from tests.support.raw_socket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame_bytes
 

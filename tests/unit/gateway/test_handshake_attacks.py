@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from services.gateway.methods import Methods, Session
-from services.gateway.verdicts import Peer
+from services.gateway.handshake.outcome import RequestInfo
+from services.gateway.handshake.session import Session
+from services.gateway.methods.dispatcher import Dispatcher
 from shared.addresses import client_address
 from shared.device.handshake import Challenge
 from shared.device.profile import CLI, CONTROL_UI, NODE_HOST, Profile
-from shared.messages import Admission
 from shared.protocol.refusals import Refusal
 from shared.protocol.signing import decode_base64, device_id_of, encode_base64
+from shared.rpc.messages import AuthorizeDevice
 from tests.support.attempts import (
     BROWSER,
     CHALLENGE,
@@ -134,7 +135,7 @@ class TestReplay:
     @pytest.mark.parametrize("connection_id", ["boot:8", "other:1"], ids=["same", "other replica"])
     def test_attack_04_captured_connect_on_another_socket(self, connection_id: str) -> None:
         captured = encoded(connect())
-        assert isinstance(new_handshake().on_frame(captured, now_ms=NOW_MS), Admission)
+        assert isinstance(new_handshake().on_frame(captured, now_ms=NOW_MS), AuthorizeDevice)
 
         other = new_handshake(
             nonce="0d2a5c1e-0000-4000-8000-000000000000", connection_id=connection_id
@@ -327,7 +328,7 @@ class TestWithoutDevice:
     @pytest.mark.parametrize("client_id", ["cli", "gateway-client", "openclaw-probe", "test"])
     @pytest.mark.parametrize("mode", ["cli", "ui", "backend", "probe", "test"])
     def test_attack_08_right_token_gets_no_scope(
-        self, peer: Peer, client_id: str, mode: str
+        self, peer: RequestInfo, client_id: str, mode: str
     ) -> None:
         profile = replace(CLI, client_id=client_id, mode=mode).asking("operator.admin")
         assert welcomed(connect(profile, key=None), peer).grant.scopes == ()
@@ -351,10 +352,14 @@ FORGED = [
 PROXY = (ipaddress.ip_network("10.9.0.0/16"),)
 
 
-def peer_of(remote: str, headers: CIMultiDict[str], host: str = "localhost") -> tuple[Peer, str]:
+def peer_of(
+    remote: str, headers: CIMultiDict[str], host: str = "localhost"
+) -> tuple[RequestInfo, str]:
     """Return what the gateway makes of a TCP peer and its headers, and the limiter's key."""
     where = client_address(remote, headers, PROXY)
-    return Peer(where.address.text, where.direct_loopback, host, None), where.address.limit_key
+    return RequestInfo(
+        where.address.text, where.direct_loopback, host, None
+    ), where.address.limit_key
 
 
 class TestForgedHeaders:
@@ -409,7 +414,7 @@ class TestTwice:
     def test_attack_11_second_connect_after_hello(self) -> None:
         session = Session("boot:7", 4, "operator", ["operator.read"], KEY.device_id, "token")
         second = connect(CLI.asking("operator.admin"), key=OTHER_KEY)
-        turn = Methods(StillClock()).on_frame(session, encoded(second))
+        turn = Dispatcher(StillClock()).on_frame(session, encoded(second))
         assert turn.close is None
         assert turn.frame is not None
         assert b'"connect is only valid as the first request"' in turn.frame

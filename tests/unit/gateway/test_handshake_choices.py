@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.gateway.handshake import State
-from services.gateway.verdicts import Peer, Welcome
+from services.gateway.handshake.handshake import State
+from services.gateway.handshake.outcome import Accepted, RequestInfo
 from shared.device.profile import (
     CLI,
     CLI_3,
@@ -20,9 +20,16 @@ from shared.device.profile import (
     REFERENCE,
     Profile,
 )
-from shared.messages import Admission, Admitted, Change, ClientInfo, Denied, NeedsPairing
 from shared.protocol.hello import Grant
 from shared.protocol.refusals import Refusal
+from shared.rpc.messages import (
+    Admitted,
+    AuthorizeDevice,
+    ClientInfo,
+    Denied,
+    NeedsPairing,
+    Position,
+)
 from tests.support.attempts import (
     BROWSER,
     CHALLENGE,
@@ -46,7 +53,7 @@ from tests.support.attempts import (
 )
 from tests.support.wire import ATTEMPTS, Attempt
 
-YES = Admitted(Change(3, "t"), "issued", ["operator.admin", "operator.read", "operator.write"], 9)
+YES = Admitted(Position(3, "t"), "issued", ["operator.admin", "operator.read", "operator.write"], 9)
 
 
 def detail_code(refusal: Refusal) -> str:
@@ -90,7 +97,7 @@ class TestProtocols:
         frame = connect(replace(CLI, min_protocol=least, max_protocol=most))
         assert asked(frame).protocol == answered_in
         welcome = answered(frame, YES)
-        assert isinstance(welcome, Welcome)
+        assert isinstance(welcome, Accepted)
         assert welcome.protocol == answered_in
 
     @pytest.mark.parametrize("mode", ["probe", "test", "cli"])
@@ -166,14 +173,14 @@ class TestOrder:
             "nonce before signature",
         ],
     )
-    def test_first_come(self, frame: Any, peer: Peer, first: str) -> None:
+    def test_first_come(self, frame: Any, peer: RequestInfo, first: str) -> None:
         assert detail_code(refused(frame, peer)) == first
 
 
 class TestQuestion:
     def test_says_all_that_approval_needs(self) -> None:
         profile = replace(CLI, display_name="Kitchen", scopes=("operator.write", "operator.read"))
-        assert asked(connect(profile)) == Admission(
+        assert asked(connect(profile)) == AuthorizeDevice(
             call_id=CONNECTION_ID,
             device_id=KEY.device_id,
             public_key=KEY.public_key,
@@ -209,7 +216,7 @@ class TestQuestion:
             assert isinstance(effect, Refusal)
             assert detail_code(effect) == "AUTH_TOKEN_MISSING"
             return
-        assert isinstance(effect, Admission)
+        assert isinstance(effect, AuthorizeDevice)
         assert effect.device_id == recorded["device"]["id"]
         assert effect.scopes == recorded["scopes"]
         assert effect.candidate == recorded["auth"]["token"]  # not our gateway's token
@@ -249,7 +256,7 @@ class TestYes:
     @pytest.mark.parametrize("profile", PROFILES.values(), ids=str)
     def test_live_scopes_are_the_requested_ones_in_their_order(self, profile: Profile) -> None:
         welcome = answered(connect(profile), YES, BROWSER)
-        assert isinstance(welcome, Welcome)
+        assert isinstance(welcome, Accepted)
         assert welcome.frame_id == "1:x"
         assert welcome.device_id == KEY.device_id
         assert welcome.answer == YES
@@ -264,14 +271,14 @@ class TestYes:
 
     def test_by_device_token(self) -> None:
         welcome = answered(connect(token=None, device_token="d"), YES)
-        assert isinstance(welcome, Welcome)
+        assert isinstance(welcome, Accepted)
         assert welcome.grant.method == "device-token"
 
     def test_what_approval_says_it_was(self) -> None:
         """Where the gateway token is locked out, the device token beside it counts alone."""
         answer = msgspec.structs.replace(YES, method="device-token")
         welcome = answered(connect(device_token="d"), answer)
-        assert isinstance(welcome, Welcome)
+        assert isinstance(welcome, Accepted)
         assert welcome.grant.method == "device-token"
 
     def test_without_a_device_approval_only_counts(self) -> None:
@@ -298,7 +305,8 @@ class TestState:
         assert handshake.state is State.DONE
 
     @pytest.mark.parametrize(
-        "answer", [Denied(Change(), "scope-mismatch"), NeedsPairing(Change(), "not-paired", "r")]
+        "answer",
+        [Denied(Position(), "scope-mismatch"), NeedsPairing(Position(), "not-paired", "r")],
     )
     def test_is_over_after_a_no(self, answer: Any) -> None:
         handshake = new_handshake()
@@ -311,5 +319,5 @@ class TestState:
             new_handshake().on_answer(YES)
 
     def test_challenges_are_one_connection_s_own(self) -> None:
-        assert isinstance(judged(connect(challenge=CHALLENGE)), Admission)
+        assert isinstance(judged(connect(challenge=CHALLENGE)), AuthorizeDevice)
         assert TOKEN not in repr(new_handshake())

@@ -10,27 +10,27 @@ import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from services.gateway.handshake import State
-from services.gateway.verdicts import Peer, Welcome
+from services.gateway.handshake.handshake import State
+from services.gateway.handshake.outcome import Accepted, RequestInfo
 from shared.device.handshake import Challenge, Credentials, connect_request
 from shared.device.profile import PROFILES
-from shared.messages import (
+from shared.protocol.refusals import Refusal
+from shared.rpc.messages import (
     BOOTSTRAP_TOKEN,
     SHARED_SECRET,
-    Admission,
     Admitted,
     Answer,
-    Change,
-    Clear,
+    AuthorizeDevice,
     Denied,
-    Knock,
-    Locked,
+    LockedOut,
     NeedsPairing,
-    Overfull,
+    Position,
+    ReportSecret,
+    SecretAccepted,
+    TooManyPending,
     decode_question,
     encode,
 )
-from shared.protocol.refusals import Refusal
 from tests.support.attempts import (
     CONNECTION_ID,
     KEY,
@@ -92,8 +92,8 @@ secrets = st.sampled_from([None, "", TOKEN, OLDER_TOKEN, "wrong", "é|,\x00"])
 origins = st.one_of(
     st.none(), st.sampled_from([PAGE, "null", "http://localhost"]), st.text(max_size=30)
 )
-peers: SearchStrategy[Peer] = st.builds(
-    Peer,
+peers: SearchStrategy[RequestInfo] = st.builds(
+    RequestInfo,
     address=st.sampled_from(["203.0.113.7", "127.0.0.1", "2001:db8::1"]),
     direct_loopback=st.booleans(),
     host=st.one_of(
@@ -101,7 +101,7 @@ peers: SearchStrategy[Peer] = st.builds(
     ),
     origin=origins,
 )
-changes = st.builds(Change, st.integers(0, 2**40), st.text(max_size=4))
+changes = st.builds(Position, st.integers(0, 2**40), st.text(max_size=4))
 names = st.one_of(st.none(), st.lists(st.text(max_size=5), max_size=3))
 answers: SearchStrategy[Answer] = st.one_of(
     st.builds(
@@ -120,11 +120,11 @@ answers: SearchStrategy[Answer] = st.one_of(
         changes,
         st.sampled_from(["device-token-mismatch", "scope-mismatch", "key-mismatch", "new"]),
     ),
-    st.builds(Overfull, changes),
-    st.builds(Locked, changes, st.integers(1, 300_000)),
+    st.builds(TooManyPending, changes),
+    st.builds(LockedOut, changes, st.integers(1, 300_000)),
 )
-counted: SearchStrategy[Clear | Locked] = st.one_of(
-    st.builds(Clear, changes), st.builds(Locked, changes, st.integers(1, 300_000))
+counted: SearchStrategy[SecretAccepted | LockedOut] = st.one_of(
+    st.builds(SecretAccepted, changes), st.builds(LockedOut, changes, st.integers(1, 300_000))
 )
 
 
@@ -172,7 +172,7 @@ def is_documented(refusal: Refusal, table: set[tuple[str, str, int]]) -> None:
     assert len(json.dumps(error)) < 70_000
 
 
-def is_admissible(welcome: Welcome) -> None:
+def is_admissible(welcome: Accepted) -> None:
     """Check that whoever came in without a device brought the gateway token and got nothing."""
     assert (welcome.device_id, welcome.answer) == ("", None)
     assert welcome.grant == msgspec.structs.replace(
@@ -180,7 +180,7 @@ def is_admissible(welcome: Welcome) -> None:
     )
 
 
-def is_countable(knock: Knock, peer: Peer) -> None:
+def is_countable(knock: ReportSecret, peer: RequestInfo) -> None:
     """Check that approval is told what was tried and from where, in words that it reads."""
     assert (knock.call_id, knock.address) == (CONNECTION_ID, peer.address)
     bare = [[SHARED_SECRET], [BOOTSTRAP_TOKEN], [SHARED_SECRET, BOOTSTRAP_TOKEN]]
@@ -188,7 +188,7 @@ def is_countable(knock: Knock, peer: Peer) -> None:
     assert decode_question(encode(knock)) == knock
 
 
-def is_askable(question: Admission) -> None:
+def is_askable(question: AuthorizeDevice) -> None:
     """Check that approval is asked only about what was proven, in words that it reads."""
     assert question.device_id in {KEY.device_id, OTHER_KEY.device_id}
     assert question.role in {"operator", "node"}
@@ -200,23 +200,23 @@ def is_askable(question: Admission) -> None:
 
 
 def meets_a_documented_answer(
-    text: bytes, peer: Peer, answer: Answer, count: Clear | Locked
+    text: bytes, peer: RequestInfo, answer: Answer, count: SecretAccepted | LockedOut
 ) -> None:
     handshake = new_handshake(peer)
     effect = handshake.on_frame(text, now_ms=NOW_MS)
-    assert not isinstance(effect, Welcome)
+    assert not isinstance(effect, Accepted)
     if isinstance(effect, Refusal):
         is_documented(effect, DOCUMENTED)
         assert handshake.state is State.DONE
         return
     assert handshake.state is State.ASKING
-    if isinstance(effect, Knock):
+    if isinstance(effect, ReportSecret):
         is_countable(effect, peer)
         verdict = handshake.on_answer(count)
         if isinstance(verdict, Refusal):
             is_documented(verdict, BY_KNOCK)
-            assert (verdict.outcome == "rate-limited") == isinstance(count, Locked)
-            if isinstance(count, Clear):
+            assert (verdict.outcome == "rate-limited") == isinstance(count, LockedOut)
+            if isinstance(count, SecretAccepted):
                 assert effect.right == (verdict.outcome == "device-required")
         else:
             assert effect.right
@@ -233,18 +233,22 @@ def meets_a_documented_answer(
 
 
 @given(first_frames, peers, answers, counted)
-def test_any_bytes(text: bytes, peer: Peer, answer: Answer, count: Clear | Locked) -> None:
+def test_any_bytes(
+    text: bytes, peer: RequestInfo, answer: Answer, count: SecretAccepted | LockedOut
+) -> None:
     meets_a_documented_answer(text, peer, answer, count)
 
 
 @given(signed_frames(), peers, answers, counted)
-def test_any_signed_connect(frame: Any, peer: Peer, answer: Answer, count: Clear | Locked) -> None:
+def test_any_signed_connect(
+    frame: Any, peer: RequestInfo, answer: Answer, count: SecretAccepted | LockedOut
+) -> None:
     meets_a_documented_answer(json.dumps(frame).encode(), peer, answer, count)
 
 
 @given(damaged(signed_frames()), peers, answers, counted)
 def test_any_signed_connect_that_was_damaged(
-    frame: Any, peer: Peer, answer: Answer, count: Clear | Locked
+    frame: Any, peer: RequestInfo, answer: Answer, count: SecretAccepted | LockedOut
 ) -> None:
     meets_a_documented_answer(json.dumps(frame).encode(), peer, answer, count)
 

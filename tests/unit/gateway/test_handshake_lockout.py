@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from shared.device.profile import CLI_3, NODE_HOST
-from shared.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, Locked
 from shared.protocol.refusals import Refusal
+from shared.rpc.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, LockedOut
 from tests.support.attempts import REMOTE, altered, connect, knocked, refused, refused_with, told
 from tests.unit.gateway.refusal_rows import HINT_CLI_REMOTE, NOW, missing, unauthorized
 
@@ -16,7 +16,7 @@ from tests.unit.gateway.refusal_rows import HINT_CLI_REMOTE, NOW, missing, unaut
 class TestTooManyFailures:
     """Right or wrong this time: nobody learns whether a secret is right while locked out."""
 
-    LOCKED = Locked(NOW, 299_995)
+    LOCKED = LockedOut(NOW, 299_995)
 
     def row(self) -> tuple[dict[str, Any], int, str]:
         error, code, reason = unauthorized(

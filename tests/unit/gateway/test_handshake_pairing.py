@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.handshake import Handshake
+from services.gateway.handshake.handshake import Handshake
 from shared.device.handshake import encode
 from shared.device.profile import (
     CLI,
@@ -18,8 +18,8 @@ from shared.device.profile import (
     REFERENCE,
     Profile,
 )
-from shared.messages import NeedsPairing, Overfull
 from shared.protocol.refusals import Refusal
+from shared.rpc.messages import NeedsPairing, TooManyPending
 from tests.support.attempts import (
     BROWSER,
     CONNECTION_ID,
@@ -37,7 +37,7 @@ from tests.support.attempts import (
 from tests.unit.gateway.refusal_rows import NOW, row
 
 if TYPE_CHECKING:
-    from services.gateway.verdicts import Peer
+    from services.gateway.handshake.outcome import RequestInfo
 
 PAIRING_TEXTS = {
     "not-paired": (
@@ -137,7 +137,9 @@ class TestPairing:
 
     @pytest.mark.parametrize("reason", PAIRING_TEXTS)
     @pytest.mark.parametrize(("profile", "peer"), [(CLI_3, REMOTE), (CONTROL_UI_3, BROWSER)])
-    def test_protocol_3_in_its_own_words(self, profile: Profile, peer: Peer, reason: str) -> None:
+    def test_protocol_3_in_its_own_words(
+        self, profile: Profile, peer: RequestInfo, reason: str
+    ) -> None:
         needs = NeedsPairing(NOW, reason, REQUEST_ID, ["operator"], ["operator.read"])
         assert told(refused_with(connect(profile), needs, peer)) == row(
             "pairing required",
@@ -171,7 +173,7 @@ class TestUnavailable:
         assert (code, reason) == (1013, "redis unavailable")
 
     def test_no_room_for_another_request(self) -> None:
-        error, code, _ = told(answered(connect(), Overfull(NOW)))  # type: ignore[arg-type]
+        error, code, _ = told(answered(connect(), TooManyPending(NOW)))  # type: ignore[arg-type]
         assert code == 1013
         assert error is not None
         assert (error["code"], error["retryable"]) == ("UNAVAILABLE", True)

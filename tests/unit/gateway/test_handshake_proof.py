@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from services.gateway.verifier import _known
-from shared.messages import Denied
+from services.gateway.handshake.device_proof import _known
 from shared.protocol.limits import PUBLIC_KEY_LIMIT_CHARACTERS
+from shared.rpc.messages import Denied
 from tests.support.attempts import (
     KEY,
     NOW_MS,

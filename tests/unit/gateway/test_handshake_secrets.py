@@ -16,8 +16,8 @@ from shared.device.profile import (
     REFERENCE,
     Profile,
 )
-from shared.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, Denied, Guess, Knock, encode
 from shared.protocol.refusals import Refusal
+from shared.rpc.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, Denied, Guess, ReportSecret, encode
 from shared.secret_digests import SecretDigests
 from tests.support.attempts import (
     BROWSER,
@@ -50,7 +50,7 @@ from tests.unit.gateway.refusal_rows import (
 )
 
 if TYPE_CHECKING:
-    from services.gateway.verdicts import Peer
+    from services.gateway.handshake.outcome import RequestInfo
 
 TUI = replace(CLI, client_id="openclaw-tui", mode="ui")
 
@@ -71,7 +71,7 @@ class TestGatewayToken:
         ],
         ids=["cli", "local cli", "local cli in protocol 3", "others"],
     )
-    def test_wrong_token_no_device(self, profile: Profile, peer: Peer, hint: str) -> None:
+    def test_wrong_token_no_device(self, profile: Profile, peer: RequestInfo, hint: str) -> None:
         frame = connect(profile, key=None, token="wrong")
         assert told(wrong(frame, peer)) == mismatch(hint, with_device=False)
 
@@ -88,7 +88,7 @@ class TestGatewayToken:
         ids=["cli", "local cli", "local cli in protocol 3", "page", "page in protocol 3", "node"],
     )
     def test_wrong_token_with_device_no_device_token(
-        self, profile: Profile, peer: Peer, hint: str
+        self, profile: Profile, peer: RequestInfo, hint: str
     ) -> None:
         """It could be a device token in the wrong field, so approval is asked first."""
         frame = connect(profile, token="wrong")
@@ -123,7 +123,7 @@ class TestGatewayToken:
     )
     @pytest.mark.parametrize("token", [None, ""], ids=["no auth", "empty token"])
     def test_no_auth_with_device(
-        self, profile: Profile, peer: Peer, hint: str, token: str | None
+        self, profile: Profile, peer: RequestInfo, hint: str, token: str | None
     ) -> None:
         assert told(refused(connect(profile, token=token), peer)) == missing(hint)
 
@@ -280,8 +280,8 @@ class TestGuesses:
         assert one.of("x", "device", "operator") != one.of("x", "device", "node")
 
 
-def knock(frame: Any) -> Knock:
+def knock(frame: Any) -> ReportSecret:
     """Return what approval is asked to take notice of."""
     effect = judged(frame)
-    assert isinstance(effect, Knock), effect
+    assert isinstance(effect, ReportSecret), effect
     return effect

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from multidict import CIMultiDict
 
-from services.gateway.handshake import Handshake, State
-from services.gateway.verdicts import Effect, Welcome
+from services.gateway.handshake.handshake import Handshake, State
+from services.gateway.handshake.outcome import Accepted, Effect
 from shared.addresses import client_address
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST, REFERENCE, Profile
-from shared.messages import Admission, Knock
 from shared.protocol.refusals import Refusal
+from shared.rpc.messages import AuthorizeDevice, ReportSecret
 from tests.support.attempts import (
     CONNECTION_ID,
     LOCAL,
@@ -26,7 +26,7 @@ from tests.support.attempts import (
 )
 
 if TYPE_CHECKING:
-    from services.gateway.verdicts import Peer
+    from services.gateway.handshake.outcome import RequestInfo
 
 TRUSTING = replace(RULES, trusts_local=True)
 WISHED = CLI.asking("operator.pairing", "operator.admin")
@@ -37,16 +37,16 @@ NOT_TRUSTED = [
 ]
 
 
-def judged(frame: Any, peer: Peer = LOCAL) -> tuple[Handshake, Effect]:
+def judged(frame: Any, peer: RequestInfo = LOCAL) -> tuple[Handshake, Effect]:
     """Hand a first frame to a gateway that trusts local clients."""
     handshake = Handshake(CONNECTION_ID, NONCE, peer, TRUSTING)
     return handshake, handshake.on_frame(encoded(frame), now_ms=NOW_MS)
 
 
-def asked(frame: Any, peer: Peer = LOCAL) -> Admission:
+def asked(frame: Any, peer: RequestInfo = LOCAL) -> AuthorizeDevice:
     """Return the question that a first frame leads to."""
     _handshake, effect = judged(frame, peer)
-    assert isinstance(effect, Admission), effect
+    assert isinstance(effect, AuthorizeDevice), effect
     return effect
 
 
@@ -54,7 +54,7 @@ class TestWithoutDevice:
     @pytest.mark.parametrize("profile", [WISHED, REFERENCE.asking("operator.admin")])
     def test_the_command_line_and_a_backend_keep_their_scopes(self, profile: Profile) -> None:
         handshake, effect = judged(connect(profile, key=None))
-        assert isinstance(effect, Welcome), effect
+        assert isinstance(effect, Accepted), effect
         assert effect.grant.scopes == list(profile.scopes or ())
         assert (effect.device_id, effect.grant.device_token) == ("", "")
         assert handshake.state is State.DONE
@@ -62,16 +62,16 @@ class TestWithoutDevice:
     @pytest.mark.parametrize("mode", ["ui", "test", "probe"])
     def test_no_other_client_keeps_one(self, mode: str) -> None:
         _, effect = judged(connect(replace(WISHED, mode=mode), key=None))
-        assert isinstance(effect, Welcome), effect
+        assert isinstance(effect, Accepted), effect
         assert effect.grant.scopes == ()
 
     @pytest.mark.parametrize("peer", NOT_TRUSTED)
-    def test_who_is_not_local_keeps_none(self, peer: Peer) -> None:
+    def test_who_is_not_local_keeps_none(self, peer: RequestInfo) -> None:
         handshake, effect = judged(connect(WISHED, key=None), peer)
         if isinstance(effect, Refusal):
             assert peer.origin is not None
             return
-        assert isinstance(effect, Knock), effect
+        assert isinstance(effect, ReportSecret), effect
         assert handshake.state is State.ASKING
 
     def test_a_wrong_token_is_refused_and_not_counted(self) -> None:
@@ -91,13 +91,13 @@ class TestWithDevice:
         assert asked(connect(profile)).trusted
 
     @pytest.mark.parametrize("peer", NOT_TRUSTED)
-    def test_who_is_not_local_is_not(self, peer: Peer) -> None:
+    def test_who_is_not_local_is_not(self, peer: RequestInfo) -> None:
         _, effect = judged(connect(CLI), peer)
-        assert not (isinstance(effect, Admission) and effect.trusted)
+        assert not (isinstance(effect, AuthorizeDevice) and effect.trusted)
 
     def test_a_backend_needs_no_pairing(self) -> None:
         _, effect = judged(connect(REFERENCE.asking("operator.admin")))
-        assert isinstance(effect, Welcome), effect
+        assert isinstance(effect, Accepted), effect
         assert (effect.device_id, effect.grant.device_token) == ("", "")
         assert list(effect.grant.scopes) == ["operator.admin"]
 

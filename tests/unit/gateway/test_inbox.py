@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from services.gateway.inbox import Inbox
+from services.gateway.approval.inbox import Inbox
 from services.gateway.metrics import Metrics
 from shared.bus.channels import NEWS
 from shared.bus.envelope import Opened
-from shared.bus.responders import Responders
-from shared.messages import Alive, encode
+from shared.rpc.messages import Alive, encode
+from shared.rpc.responder_pool import ResponderPool
 from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
-    from services.gateway.beater import Beater
-    from shared.bus.requester import Requester
+    from services.gateway.approval.heartbeat import Heartbeat
+    from shared.rpc.requester import Requester
 
 
 class _Beater:
@@ -24,11 +24,11 @@ class _Beater:
 
 def told(*alive: tuple[str, Alive]) -> list[str]:
     """Return whom the gateway would ask after it was told these by these senders."""
-    responders = Responders(FakeClock())
+    responders = ResponderPool(FakeClock())
     inbox = Inbox(
         requester=cast("Requester", None),
         responders=responders,
-        beater=cast("Beater", _Beater()),
+        beater=cast("Heartbeat", _Beater()),
         metrics=Metrics(),
     )
     for sequence, (sender, news) in enumerate(alive, 1):

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.gateway.methods import Called, Methods, Session, Turn
+from services.gateway.handshake.session import Session
+from services.gateway.methods.dispatcher import Dispatcher, MethodCall, Reply
 from shared.protocol.methods import METHODS
 from tests.support.clock import FakeClock
 
@@ -36,14 +37,14 @@ def session(*scopes: str, protocol: int = 4, role: str = "operator") -> Session:
     return Session("boot:1", protocol, role, scopes or (ADMIN,), "device", "token")
 
 
-def turn(method: str, params: bytes | None = None, caller: Session | None = None) -> Turn:
+def turn(method: str, params: bytes | None = None, caller: Session | None = None) -> Reply:
     """Serve one frame; params None are left out."""
     text = b'{"type":"req","id":"1","method":"%s"' % method.encode()
     text += b"}" if params is None else b',"params":%s}' % params
-    return Methods(FakeClock()).on_frame(caller or session(), text)
+    return Dispatcher(FakeClock()).on_frame(caller or session(), text)
 
 
-def refusal(done: Turn) -> str:
+def refusal(done: Reply) -> str:
     """Return the message of a turn that refuses the params."""
     assert (done.call, done.close) == (None, None)
     assert done.frame is not None
@@ -62,19 +63,19 @@ class TestSound:
     @pytest.mark.parametrize("method", SOUND)
     def test_is_passed_on(self, method: str) -> None:
         done = turn(method, json.dumps(SOUND[method]).encode())
-        assert done == Turn(call=Called("1", method, SOUND[method]))
+        assert done == Reply(call=MethodCall("1", method, SOUND[method]))
 
     @pytest.mark.parametrize("method", [LIST, "status", "system-presence", "node.list"])
     def test_left_out_is_empty(self, method: str) -> None:
-        assert turn(method) == Turn(call=Called("1", method, {}))
+        assert turn(method) == Reply(call=MethodCall("1", method, {}))
 
     def test_scopes_of_a_rotation(self) -> None:
         params = {**SOUND[ROTATE], "scopes": ["operator.read"]}
-        assert turn(ROTATE, json.dumps(params).encode()).call == Called("1", ROTATE, params)
+        assert turn(ROTATE, json.dumps(params).encode()).call == MethodCall("1", ROTATE, params)
 
     def test_attack_12_of_two_equal_names_the_last_counts(self) -> None:
         done = turn(APPROVE, b'{"requestId":"shown","requestId":"meant"}')
-        assert done.call == Called("1", APPROVE, {"requestId": "meant"})
+        assert done.call == MethodCall("1", APPROVE, {"requestId": "meant"})
 
     def test_health_looks_at_none(self) -> None:
         done = turn("health", b'{"anything":[1e999]}')
@@ -156,7 +157,7 @@ class TestParams:
         ids=["surrogate", "not UTF-8", "number", "unclosed", "deep"],
     )
     def test_attack_12_what_is_not_json_is_ignored(self, params: bytes) -> None:
-        assert turn(APPROVE, params) == Turn()
+        assert turn(APPROVE, params) == Reply()
 
     def test_attack_39_the_scope_is_judged_before_the_params(self) -> None:
         done = turn(APPROVE, b'{"x":1}', session("operator.read"))

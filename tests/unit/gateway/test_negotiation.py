@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.gateway.negotiation import best_coding, is_held, wants_html
+from services.gateway.dashboard.negotiation import best_coding, is_held, wants_html
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.gateway.news import broadcasts
-from shared.messages import Change, Changed
+from services.gateway.replication.events import broadcasts
 from shared.protocol.events import numbered
+from shared.rpc.messages import Changed, Position
 
 AT_MS = 1_795_328_627_349
 REQUEST = b'{"requestId":"r2","deviceId":"d"}'
@@ -17,7 +17,7 @@ REQUEST = b'{"requestId":"r2","deviceId":"d"}'
 
 def changed(kind: str, **more: Any) -> Changed:
     """Return a change of device `d`."""
-    return Changed(Change(7, "tag"), "before", "d", kind, AT_MS, **more)
+    return Changed(Position(7, "tag"), "before", "d", kind, AT_MS, **more)
 
 
 def told(change: Changed, protocol: int) -> list[tuple[str, Any]]:

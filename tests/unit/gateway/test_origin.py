@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.gateway.origin import (
+from services.gateway.handshake.origin import (
     ANY,
     MISSING_OR_INVALID,
     NOT_ALLOWED,

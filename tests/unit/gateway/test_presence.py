@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.gateway.presence import TOLD_LIMIT, Presence
-from shared.messages import Present
+from services.gateway.replication.presence import TOLD_LIMIT, Presence
+from shared.rpc.messages import Present
 
 PART = 2
 DEVICE = "d" * 64
@@ -55,11 +55,11 @@ class Gateway:
         for _ in range(count):
             self._numbers += 1
             self.here.add(self._numbers)
-            self.presence.joined(connection(self._numbers))
+            self.presence.add(connection(self._numbers))
 
     def leave(self, number: int) -> None:
         self.here.discard(number)
-        self.presence.left(number)
+        self.presence.remove(number)
 
     def beat(self) -> Beat:
         self._beats += 1
@@ -68,7 +68,7 @@ class Gateway:
     def exchange(self, held: Held) -> Beat:
         """Send a beat that arrives, and whose answer arrives."""
         beat = self.beat()
-        self.presence.answered(beat[0], held.take(beat))
+        self.presence.acknowledge(beat[0], held.take(beat))
         return beat
 
 
@@ -107,7 +107,7 @@ class Meeting(RuleBasedStateMachine):
     def an_answer_arrives(self, data: Any, *, again: bool) -> None:
         place = data.draw(st.integers(0, len(self.answers) - 1))
         answer = self.answers[place] if again else self.answers.pop(place)
-        self.gateway.presence.answered(*answer)
+        self.gateway.presence.acknowledge(*answer)
 
     @rule(where=st.integers(0, 1))
     def one_exchange(self, where: int) -> None:
@@ -176,7 +176,7 @@ class TestOneBeat:
         gateway.join()
         beat = gateway.beat()
         gateway.leave(1)
-        gateway.presence.answered(beat[0], held.take(beat))
+        gateway.presence.acknowledge(beat[0], held.take(beat))
         assert held.numbers == {1}
         assert gateway.exchange(held)[3] == [1]
         assert held.numbers == set()
@@ -215,11 +215,11 @@ class TestOneBeat:
         gateway.exchange(held)
         gateway.join(2)
         late = gateway.beat()
-        gateway.presence.answered(late[0] - 1, 0)  # another Redis holds nothing
+        gateway.presence.acknowledge(late[0] - 1, 0)  # another Redis holds nothing
         fresh = Held()
         anew = gateway.beat()
         fresh.take(anew)
-        gateway.presence.answered(*(late[0], held.take(late)))
+        gateway.presence.acknowledge(*(late[0], held.take(late)))
         for _ in range(5):
             gateway.exchange(fresh)
         assert fresh.numbers == gateway.here

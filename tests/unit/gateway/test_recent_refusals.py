@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.recent_refusals import (
+from services.gateway.replication.recent_refusals import (
     DETAIL_LIMIT_CHARACTERS,
     NAME_LIMIT_CHARACTERS,
     REFUSALS_LIMIT_ENTRIES,
@@ -18,20 +18,20 @@ from services.gateway.recent_refusals import (
     RecentRefusals,
 )
 from shared.device.profile import CLI, CLI_3, CONTROL_UI
-from shared.messages import (
-    BeatQuestion,
-    Change,
-    ClientInfo,
-    Denied,
-    Locked,
-    NeedsPairing,
-    Overfull,
-    RefusalReport,
-    encode,
-)
 from shared.protocol import refusals
 from shared.protocol.limits import SIGNED_AT_SKEW_MS
 from shared.protocol.refusals import Refusal
+from shared.rpc.messages import (
+    BeatQuestion,
+    ClientInfo,
+    Denied,
+    LockedOut,
+    NeedsPairing,
+    Position,
+    RefusalReport,
+    TooManyPending,
+    encode,
+)
 from tests.support.attempts import (
     CLEAR,
     NOW_MS,
@@ -46,13 +46,13 @@ from tests.support.attempts import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.gateway.handshake import Handshake
-    from services.gateway.verdicts import Peer
+    from services.gateway.handshake.handshake import Handshake
+    from services.gateway.handshake.outcome import RequestInfo
     from shared.device.profile import Profile
-    from shared.messages import Answer
+    from shared.rpc.messages import Answer
     from tests.support.attempts import Frame
 
-NOW = Change(1, "tag")
+NOW = Position(1, "tag")
 BEAT_LIMIT_BYTES = 100_000
 """How large what one beat reports may be, with the longest texts in it."""
 STALE = refusals.SIGNATURE_EXPIRED
@@ -71,7 +71,7 @@ def device(number: int) -> str:
     return f"{number:064x}"
 
 
-def at(address: str) -> Peer:
+def at(address: str) -> RequestInfo:
     return replace(REMOTE, address=address)
 
 
@@ -86,7 +86,7 @@ def note(
     recent.note(who, at(address), refusal, when)  # type: ignore[arg-type]
 
 
-def met(frame: object, answer: Answer | None = None, peer: Peer = REMOTE) -> RefusalReport:
+def met(frame: object, answer: Answer | None = None, peer: RequestInfo = REMOTE) -> RefusalReport:
     """Hand a first frame to a real handshake, have approval answer, and return what is reported."""
     handshake = new_handshake(peer)
     effect = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
@@ -213,7 +213,7 @@ class TestReasons:
                 "bootstrap-token-invalid",
             ),
             (wrong, Denied(NOW, "device-token-mismatch"), PROVEN, "token-mismatch"),
-            (wrong, Locked(NOW, 5_000), PROVEN, "rate-limited"),
+            (wrong, LockedOut(NOW, 5_000), PROVEN, "rate-limited"),
             (by_token, Denied(NOW, "device-token-mismatch"), PROVEN, "device-token-mismatch"),
             (by_token, Denied(NOW, "scope-mismatch"), PROVEN, "scope-mismatch"),
             (sound, Denied(NOW, "key-mismatch"), PROVEN, "key-mismatch"),
@@ -230,7 +230,7 @@ class TestReasons:
             assert place is proven, reason
 
     def test_what_nobody_could_decide_is_no_refusal(self) -> None:
-        report = met(connect(), Overfull(NOW))
+        report = met(connect(), TooManyPending(NOW))
         assert (report.reason, report.undecided, report.proven) == ("pending-limit", True, True)
         handshake = new_handshake()
         handshake.on_frame(encoded(connect()), now_ms=NOW_MS)

@@ -7,16 +7,21 @@ import json
 import zlib
 from typing import TYPE_CHECKING
 
-from services.gateway.roster import APART_SECONDS, BYTES_PER_SECOND, SHARE_OF_TIME, Roster
+from services.gateway.methods.presence_feed import (
+    APART_SECONDS,
+    BYTES_PER_SECOND,
+    SHARE_OF_TIME,
+    PresenceFeed,
+)
 from shared.bus.errors import Unavailable
-from shared.messages import Calling, Change, Failed, Returned
+from shared.rpc.messages import CallerInfo, Error, Position, Result
 from tests.support.clock import FakeClock, run_virtual, turns
 from tests.unit.gateway.room import Room, closes, texts
 
 if TYPE_CHECKING:
-    from services.gateway.approvals import Then
-    from services.gateway.connection import Connection
-    from shared.messages import Admission, Call, Knock, Outcome
+    from services.gateway.approval.client import Then
+    from services.gateway.connections.connection import Connection
+    from shared.rpc.messages import AuthorizeDevice, Call, Outcome, ReportSecret
 
 READ = "operator.read"
 ENTRIES = b'[{"host":"a","ts":1}]'
@@ -27,10 +32,10 @@ class TimedApprovals:
 
     def __init__(self) -> None:
         self.asked: list[Call] = []
-        self.outcome: Outcome | Exception = Returned(Change(), ENTRIES)
+        self.outcome: Outcome | Exception = Result(Position(), ENTRIES)
         self.seconds = 0.0
 
-    def ask(self, question: Admission | Knock, then: Then) -> None:
+    def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
         """Nobody comes in here."""
         raise AssertionError(question, then)
 
@@ -54,7 +59,7 @@ class Hall:
         self.clock = clock
         self.room = Room()
         self.approvals = TimedApprovals()
-        self.roster = Roster("boot", self.approvals, self.room.connections, clock)
+        self.roster = PresenceFeed("boot", self.approvals, self.room.connections, clock)
 
     def reader(self) -> Connection:
         """Let somebody in who may read."""
@@ -96,7 +101,7 @@ class TestTold:
             await hall.beats(1)
             await hall.beats(2, seconds=3)
             first, second = hall.approvals.asked
-            assert first.caller == Calling("gateway", "gateway boot", "operator", [READ])
+            assert first.caller == CallerInfo("gateway", "gateway boot", "operator", [READ])
             assert (first.method, first.params) == ("system-presence", {})
             assert first.call_id != second.call_id
 
@@ -106,7 +111,7 @@ class TestTold:
         async def scenario(clock: FakeClock) -> None:
             hall = Hall(clock)
             one = hall.reader()
-            hall.approvals.outcome = Returned(Change(), zlib.compress(ENTRIES), packed=True)
+            hall.approvals.outcome = Result(Position(), zlib.compress(ENTRIES), packed=True)
             await hall.beats(1)
             assert texts(one)[0]["payload"] == {"presence": json.loads(ENTRIES)}
 
@@ -128,11 +133,11 @@ class TestTold:
         async def scenario(clock: FakeClock) -> None:
             hall = Hall(clock)
             one = hall.reader()
-            for outage in (Unavailable("timeout"), Failed("FORBIDDEN", "no")):
+            for outage in (Unavailable("timeout"), Error("FORBIDDEN", "no")):
                 hall.approvals.outcome = outage
                 await hall.beats(1, seconds=1)
                 assert texts(one) == []
-            hall.approvals.outcome = Returned(Change(), ENTRIES)
+            hall.approvals.outcome = Result(Position(), ENTRIES)
             await hall.beats(1)
             assert versions(one) == [1]
 
@@ -165,7 +170,7 @@ class TestPace:
         async def scenario(clock: FakeClock) -> None:
             hall = Hall(clock)
             listeners = [hall.reader() for _ in range(4)]
-            hall.approvals.outcome = Returned(Change(), b'["%s"]' % (b"x" * BYTES_PER_SECOND))
+            hall.approvals.outcome = Result(Position(), b'["%s"]' % (b"x" * BYTES_PER_SECOND))
             for version in range(1, 41):
                 await hall.beats(version, seconds=0.25)
             assert {len(texts(one)) for one in listeners} == {3}

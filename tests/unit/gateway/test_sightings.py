@@ -6,56 +6,58 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.gateway.methods import Session
-from services.gateway.sightings import TOLD_LIMIT, Sightings
-from shared.messages import ClientInfo, Seen
+from services.gateway.handshake.session import Session
+from services.gateway.replication.last_seen import TOLD_LIMIT, LastSeen
+from shared.rpc.messages import ClientInfo, Seen
 
 CLI = ClientInfo("cli", "cli", "1", "linux", "Linux")
 Told = list[tuple[str, int]]
 
 
-def saw(sightings: Sightings, device: str, at: float = 0.0, method: str = "token") -> None:
+def saw(sightings: LastSeen, device: str, at: float = 0.0, method: str = "token") -> None:
     session = Session("boot:1", 4, "operator", (), device, method, "192.0.2.1")
-    sightings.saw(session, CLI, at)
+    sightings.record(session, CLI, at)
 
 
-def tell(sightings: Sightings, beat_id: int, now: float = 0.0) -> Told:
-    return [(one.device_id, one.age_ms) for one in sightings.tell(beat_id, now)]
+def tell(sightings: LastSeen, beat_id: int, now: float = 0.0) -> Told:
+    return [(one.device_id, one.age_ms) for one in sightings.take_unsent(beat_id, now)]
 
 
 class TestTelling:
     def test_who_when_how_and_from_where(self) -> None:
-        sightings = Sightings()
+        sightings = LastSeen()
         session = Session("boot:1", 4, "node", (), "a", "device-token", "2001:db8::1")
-        sightings.saw(session, CLI, 5.0)
-        assert sightings.tell(1, 7.5) == [Seen("a", "node", "device-token", "2001:db8::1", 2500)]
+        sightings.record(session, CLI, 5.0)
+        assert sightings.take_unsent(1, 7.5) == [
+            Seen("a", "node", "device-token", "2001:db8::1", 2500)
+        ]
 
     def test_its_name_and_the_platform_of_a_native_app(self) -> None:
-        sightings = Sightings()
+        sightings = LastSeen()
         session = Session("boot:1", 4, "operator", (), "a", "token", "2001:db8::1")
         app = ClientInfo("openclaw-ios", "ui", "1", "iOS 26.4.2" + "2" * 200, "iPhone", "Phone")
-        sightings.saw(session, app, 5.0)
-        (seen,) = sightings.tell(1, 5.0)
+        sightings.record(session, app, 5.0)
+        (seen,) = sightings.take_unsent(1, 5.0)
         assert (seen.name, seen.app) == ("Phone", "openclaw-ios")
         assert seen.platform == app.platform[:128], "a beat is bounded"
 
     def test_the_name_of_the_last_time(self) -> None:
-        sightings = Sightings()
+        sightings = LastSeen()
         session = Session("boot:1", 4, "operator", (), "a", "token", "2001:db8::1")
         for name in ("old", "new"):
-            sightings.saw(session, replace(CLI, display_name=name), 5.0)
-        assert [one.name for one in sightings.tell(1, 5.0)] == ["new"]
+            sightings.record(session, replace(CLI, display_name=name), 5.0)
+        assert [one.name for one in sightings.take_unsent(1, 5.0)] == ["new"]
 
     def test_once_it_was_answered_never_again(self) -> None:
-        sightings = Sightings()
+        sightings = LastSeen()
         saw(sightings, "a")
         assert tell(sightings, 1) == [("a", 0)]
-        sightings.answered(1)
+        sightings.acknowledge(1)
         assert tell(sightings, 2) == []
         assert len(sightings) == 0
 
     def test_until_it_was_answered_again_and_again(self) -> None:
-        sightings = Sightings()
+        sightings = LastSeen()
         saw(sightings, "a")
         assert [tell(sightings, beat, beat) for beat in (1, 2, 3)] == [
             [("a", 1000)],
@@ -64,46 +66,46 @@ class TestTelling:
         ]
 
     def test_who_came_again_after_it_was_told_is_told_again(self) -> None:
-        sightings = Sightings()
+        sightings = LastSeen()
         saw(sightings, "a", 1.0)
         tell(sightings, 1, 2.0)
         saw(sightings, "a", 3.0)
-        sightings.answered(1)
+        sightings.acknowledge(1)
         assert tell(sightings, 2, 4.0) == [("a", 1000)]
 
     def test_who_comes_often_is_told_once(self) -> None:
-        sightings = Sightings()
+        sightings = LastSeen()
         for at in range(10):
             saw(sightings, "a", at)
         assert tell(sightings, 1, 9.0) == [("a", 0)]
 
     def test_the_use_of_a_token_is_told_beside_a_connect_without(self) -> None:
-        sightings = Sightings()
+        sightings = LastSeen()
         saw(sightings, "a", 1.0, "device-token")
         saw(sightings, "a", 2.0, "token")
-        assert len(sightings.tell(1, 2.0)) == 2
+        assert len(sightings.take_unsent(1, 2.0)) == 2
 
 
 class TestBounds:
     def test_so_many_a_beat_the_oldest_first(self) -> None:
-        sightings = Sightings(seen_per_beat=2)
+        sightings = LastSeen(seen_per_beat=2)
         for device in ("a", "b", "c", "a"):
             saw(sightings, device)
         behind = [sightings.behind]
         assert [device for device, _age in tell(sightings, 1)] == ["b", "c"]
-        sightings.answered(1)
+        sightings.acknowledge(1)
         behind.append(sightings.behind)
         assert behind == [True, False]
         assert [device for device, _age in tell(sightings, 2)] == ["a"]
 
     def test_so_many_in_all_the_oldest_go(self) -> None:
-        sightings = Sightings(limit=2)
+        sightings = LastSeen(limit=2)
         for device in ("a", "b", "c"):
             saw(sightings, device)
         assert [device for device, _age in tell(sightings, 1)] == ["b", "c"]
 
     def test_what_unanswered_beats_told_is_not_remembered_for_ever(self) -> None:
-        sightings = Sightings()
+        sightings = LastSeen()
         saw(sightings, "a")
         for beat in range(3 * TOLD_LIMIT):
             tell(sightings, beat)
@@ -122,7 +124,7 @@ class TestBounds:
 )
 def test_nothing_is_lost(steps: list[tuple[str, str | int]]) -> None:
     """Whichever beats arrive and are answered, approval knows the last time of everybody."""
-    sightings = Sightings(seen_per_beat=2)
+    sightings = LastSeen(seen_per_beat=2)
     seen: dict[str, int] = {}
     known: dict[str, int] = {}
     on_the_way: dict[int, Told] = {}
@@ -130,7 +132,7 @@ def test_nothing_is_lost(steps: list[tuple[str, str | int]]) -> None:
     def arrives(beat: int) -> None:
         for device, age in on_the_way.get(beat, ()):
             known[device] = max(known.get(device, 0), beat - age // 1000)
-        sightings.answered(beat)
+        sightings.acknowledge(beat)
 
     now = 0
     for what, given_to in steps:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 from multidict import CIMultiDict
 
-from services.gateway.upgrading import (
+from services.gateway.http.upgrade_request import (
     UpgradeProblem,
     switching_protocols,
     upgrade_problem,

@@ -7,22 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from services.gateway.approvals import BusApprovals
-from services.gateway.beat import Beat
-from services.gateway.beater import Beater
-from services.gateway.connections import Connections
+from services.gateway.approval.client import BusApprovalClient
+from services.gateway.approval.heartbeat import Heartbeat
+from services.gateway.connections.hub import Hub
 from services.gateway.metrics import Metrics
-from services.gateway.presence import Presence
-from services.gateway.recent_refusals import RecentRefusals
-from shared.bus.wire import Item, ItemAnswer
-from shared.messages import (
-    BeatAnswer,
-    BeatQuestion,
-    Change,
-    Changed,
-    decode_question,
-    encode,
-)
+from services.gateway.replication.presence import Presence
+from services.gateway.replication.recent_refusals import RecentRefusals
+from services.gateway.replication.replica import Replica
+from shared.rpc.codec import Item, ItemAnswer
+from shared.rpc.messages import BeatAnswer, BeatQuestion, Changed, Position, decode_question, encode
 from tests.unit.bus.switchboard import Approval, Gateway
 
 if TYPE_CHECKING:
@@ -30,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.support.clock import FakeClock
 
-HEAD: Final = Change(7, "tag")
+HEAD: Final = Position(7, "tag")
 LEASE_SECONDS: Final = 10.0
 STORE_AHEAD_MS: Final = 5_000_000
 """How far the store's clock is ahead of the gateway's."""
@@ -47,13 +40,13 @@ class WayToApproval:
         self.changes: list[Changed] = []
         """What beats tell."""
         presence = Presence()
-        self.beat = Beat(clock, lease_seconds=LEASE_SECONDS)
-        self.beater = Beater(
+        self.beat = Replica(clock, lease_seconds=LEASE_SECONDS)
+        self.beater = Heartbeat(
             beat=self.beat,
             presence=presence,
             refusals=RecentRefusals(),
             requester=self.gateway.requester,
-            connections=Connections(
+            connections=Hub(
                 clock,
                 presence,
                 leased=lambda: self.beat.leased,
@@ -65,7 +58,7 @@ class WayToApproval:
             beat_seconds=1,
             on_presence=lambda _version: None,
         )
-        self.approvals = BusApprovals(self.gateway.requester, self.beat, self.beater)
+        self.approvals = BusApprovalClient(self.gateway.requester, self.beat, self.beater)
         for approval in self.gateway.approvals:
             approval.manner = self._answering(approval)
 
@@ -76,9 +69,9 @@ class WayToApproval:
 
     async def first_beat(self) -> None:
         """Beat, and wait for the answer to count."""
-        self.beater.beat_now()
+        self.beater.sync_now()
         while not self.beat.leased:
-            await self.beater.moved()
+            await self.beater.wait_for_progress()
 
     def said(self, question: object) -> bytes:
         """Return what approval says to a question that is no beat, encoded."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.interop.frames import MessageReader
+from tools.interop.frames import MessageReader
 
 RESPONSE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\n\r\n"

@@ -6,16 +6,16 @@ from array import array
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.load.ground import Ground
-from tests.load.messages import Ended, Progress
-from tests.load.plan import Phase, Plan, Scenario
-from tests.load.processes import Sample, Watch, Watched
-from tests.load.recording import PhaseRecord, Recording
-from tests.load.remains import Remainder
-from tests.load.scenarios import Run
-from tests.load.tally import Delta
-from tests.load.target import read_target
-from tests.load.verdicts import Kind, Outcome
+from tools.load.ground import Ground
+from tools.load.messages import Ended, Progress
+from tools.load.plan import Phase, Plan, Scenario
+from tools.load.processes import Sample, Watch, Watched
+from tools.load.recording import PhaseRecord, Recording
+from tools.load.remains import Remainder
+from tools.load.scenarios import Run
+from tools.load.tally import Delta
+from tools.load.target import read_target
+from tools.load.verdicts import Kind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

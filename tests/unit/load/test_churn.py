@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from tests.load.churn import NOT_STARTED, Churn
-from tests.load.devices import Identity, LoadDevice
-from tests.load.dialling import Dialler, loopback_sources
-from tests.load.messages import Job
-from tests.load.plan import Phase
-from tests.load.tally import Tally
-from tests.load.target import read_target
-from tests.load.verdicts import Kind, Outcome
 from tests.support.stub_gateway import Socket, stub_gateway
+from tools.load.churn import NOT_STARTED, Churn
+from tools.load.devices import Identity, LoadDevice
+from tools.load.dialling import Dialler, loopback_sources
+from tools.load.messages import Job
+from tools.load.plan import Phase
+from tools.load.tally import Tally
+from tools.load.target import read_target
+from tools.load.verdicts import Kind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.load.command import read_command
-from tests.load.options import UsageError
-from tests.load.plan import Drop, Phase, Scenario
+from tools.load.command import read_command
+from tools.load.options import UsageError
+from tools.load.plan import Drop, Phase, Scenario
 
 AWAY = ["--url", "wss://gateway.example", "--approval-url", "https://approval.example"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.load.crew import Crew, CrewError
-from tests.load.messages import Done, Job, Trouble
-from tests.load.target import read_target
+from tools.load.crew import Crew, CrewError
+from tools.load.messages import Done, Job, Trouble
+from tools.load.target import read_target
 
 
 def crew_of(workers: int) -> Crew:

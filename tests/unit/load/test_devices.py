@@ -7,7 +7,7 @@ from shared.device.handshake import Challenge, Credentials, connect_request
 from shared.device.identity import DeviceKey
 from shared.protocol.connect import ConnectParams
 from shared.protocol.signing import decode_public_key, signature_holds
-from tests.load.devices import PROFILE, REQUEST_ID, Identity, LoadDevice
+from tools.load.devices import PROFILE, REQUEST_ID, Identity, LoadDevice
 
 SEED = b"\x31" * 32
 TOKEN = "gateway-token-of-32-characters-00"

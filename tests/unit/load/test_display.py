@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import io
 
-from tests.load.display import CLEAR_LINE, Display
-from tests.load.recording import Point
+from tools.load.display import CLEAR_LINE, Display
+from tools.load.recording import Point
 
 POINT = Point(
     at=1.0,

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.load.findings import findings
-from tests.load.messages import Ended
-from tests.load.plan import Plan, Scenario
-from tests.load.processes import Watched
-from tests.load.remains import Remainder
-from tests.load.verdicts import Kind, Outcome
 from tests.unit.load.runs import ADMITTED, churned, held, soaked
+from tools.load.findings import findings
+from tools.load.messages import Ended
+from tools.load.plan import Plan, Scenario
+from tools.load.processes import Watched
+from tools.load.remains import Remainder
+from tools.load.verdicts import Kind, Outcome
 
 CLOSED = Plan(scenario=Scenario.CLOSED)
 REFUSALS = Plan(scenario=Scenario.REFUSALS)

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.load.ground import NoGround, given
-from tests.load.plan import Plan, Scenario
+from tools.load.ground import NoGround, given
+from tools.load.plan import Plan, Scenario
 
 if TYPE_CHECKING:
     from pathlib import Path

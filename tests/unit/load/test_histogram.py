@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.load.histogram import MOST_US, Histogram
+from tools.load.histogram import MOST_US, Histogram
 
 
 def filled(*values: int) -> Histogram:

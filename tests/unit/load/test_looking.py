@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from tests.load.ground import Ground
-from tests.load.looking import looking
-from tests.load.processes import Watched
-from tests.load.target import read_target
+from tools.load.ground import Ground
+from tools.load.looking import looking
+from tools.load.processes import Watched
+from tools.load.target import read_target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

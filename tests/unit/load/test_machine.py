@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.load.machine import (
+from tests.unit.load.runs import ADMITTED, GROUND, churned
+from tools.load.machine import (
     BUSY_CORES,
     OtherPrograms,
     Used,
@@ -17,12 +18,11 @@ from tests.load.machine import (
     others,
     process_seconds,
 )
-from tests.load.page import as_page
-from tests.load.plan import Plan, Scenario
-from tests.load.report import make_report
-from tests.load.text import as_text
-from tests.support.waiting import wait_until
-from tests.unit.load.runs import ADMITTED, GROUND, churned
+from tools.load.page import as_page
+from tools.load.plan import Plan, Scenario
+from tools.load.report import make_report
+from tools.load.text import as_text
+from tools.support.waiting import wait_until
 
 SPIN = "while True: pass"
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.load.plan import Bounds, Phase, Plan, Scenario, holds, ramp, share, sources_for
+from tools.load.plan import Bounds, Phase, Plan, Scenario, holds, ramp, share, sources_for
 
 
 @pytest.mark.parametrize(("whole", "parts"), [(0, 1), (7, 3), (64, 2), (2, 5)])

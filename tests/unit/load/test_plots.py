@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.load.plots import Line, Scale, nice_ticks, plot
+from tools.load.plots import Line, Scale, nice_ticks, plot
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@ from __future__ import annotations
 import os
 import socket
 
-from tests.load.processes import Watch, Watched, find_servers, sample
-from tests.load.recording import PhaseRecord
-from tests.load.servers import server_points, server_uses
-from tests.load.tally import Tally
 from tests.unit.load.runs import watched
+from tools.load.processes import Watch, Watched, find_servers, sample
+from tools.load.recording import PhaseRecord
+from tools.load.servers import server_points, server_uses
+from tools.load.tally import Tally
 
 
 def test_this_process_can_be_seen() -> None:

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.load import remains
-from tests.load.remains import STEADY_LOOKS, Remainder, after_load, before_load
+from tools.load import remains
+from tools.load.remains import STEADY_LOOKS, Remainder, after_load, before_load
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.load.remains import Counts
+    from tools.load.remains import Counts
 
 FILES = ("gateway", "descriptors")
 TASKS = ("gateway", "tasks")

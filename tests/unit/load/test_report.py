@@ -7,14 +7,14 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tests.load.messages import Ended
-from tests.load.page import as_page
-from tests.load.plan import Phase, Plan, Scenario
-from tests.load.remains import Remainder
-from tests.load.report import Report, make_report
-from tests.load.text import as_text
-from tests.load.verdicts import Kind, Outcome
 from tests.unit.load.runs import ADMITTED, GROUND, churned, held, soaked
+from tools.load.messages import Ended
+from tools.load.page import as_page
+from tools.load.plan import Phase, Plan, Scenario
+from tools.load.remains import Remainder
+from tools.load.report import Report, make_report
+from tools.load.text import as_text
+from tools.load.verdicts import Kind, Outcome
 
 STRANGE = Outcome(Kind.FAILED, "HTTP 503 <b>Too many</b>")
 CLOSED = Plan(scenario=Scenario.CLOSED)

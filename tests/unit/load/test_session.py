@@ -5,11 +5,11 @@ from typing import cast
 import msgspec
 import pytest
 
-from tests.load.devices import Identity, LoadDevice
-from tests.load.session import Session
-from tests.load.verdicts import Kind, Outcome
-from tests.load.wire import CLOSE, PING, PONG, TEXT, close_frame, control_frame, upgrade_request
 from tests.unit.load.test_wire import accepting, server_frame
+from tools.load.devices import Identity, LoadDevice
+from tools.load.session import Session
+from tools.load.verdicts import Kind, Outcome
+from tools.load.wire import CLOSE, PING, PONG, TEXT, close_frame, control_frame, upgrade_request
 
 UPGRADE = upgrade_request("gateway.example", "/")
 CHALLENGE = server_frame(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.load.target import BadTarget, is_loopback, read_target
+from tools.load.target import BadTarget, is_loopback, read_target
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.load.verdicts import Answer, Broken, Kind, Outcome, judge, read_answer, read_challenge
+from tools.load.verdicts import Answer, Broken, Kind, Outcome, judge, read_answer, read_challenge
 
 HELLO = {"type": "res", "id": "1", "ok": True, "payload": {"type": "hello-ok", "auth": {}}}
 

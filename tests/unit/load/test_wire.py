@@ -5,7 +5,8 @@ import hashlib
 
 import pytest
 
-from tests.load.wire import (
+from tests.support.raw_socket import frame_bytes
+from tools.load.wire import (
     CLOSE,
     FRAME_LIMIT_BYTES,
     PING,
@@ -20,7 +21,6 @@ from tests.load.wire import (
     upgrade_problem,
     upgrade_request,
 )
-from tests.support.raw_socket import frame_bytes
 
 
 def accepting(request: bytes) -> bytes:

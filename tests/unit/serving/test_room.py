@@ -6,9 +6,13 @@ from collections import Counter
 from ipaddress import ip_network
 
 from shared.protocol.limits import HANDSHAKE_DEADLINE_SECONDS
-from shared.serving.arrivals import Arrivals
-from shared.serving.plain import KEEPALIVE_SECONDS, PROXY_KEEPALIVE_SECONDS, keepalive_seconds
-from shared.serving.room import FULL, FULL_FOR_ADDRESS, TRUSTED, Room
+from shared.server.connection_limiter import FULL, FULL_FOR_ADDRESS, TRUSTED, ConnectionLimiter
+from shared.server.http_protocol import (
+    KEEPALIVE_SECONDS,
+    PROXY_KEEPALIVE_SECONDS,
+    keepalive_seconds,
+)
+from shared.server.pending_sockets import PendingSockets
 from tests.support.clock import FakeClock
 
 PROXY = "10.0.0.1"
@@ -26,7 +30,7 @@ class Guest:
     def abort(self) -> None:
         self.ended = b""
 
-    def turn_away(self, answer: bytes) -> None:
+    def reject(self, answer: bytes) -> None:
         self.ended = answer
 
 
@@ -35,10 +39,10 @@ class House:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.arrivals = Arrivals(self.clock)
+        self.arrivals = PendingSockets(self.clock)
         self.counted: Counter[str] = Counter()
         self.others: Counter[str] = Counter()
-        self.room = Room(
+        self.room = ConnectionLimiter(
             self.arrivals,
             limit=4,
             limit_per_address=2,
@@ -52,17 +56,17 @@ class House:
         """Let one come, which has to be let in."""
         assert self.room.refusal(peer) is None
         guest = Guest()
-        self.arrivals.came(guest, self.room.key(peer))
+        self.arrivals.add(guest, self.room.key(peer))
         return guest
 
     def asks(self, peer: str = HERE) -> Guest:
         guest = self.comes(peer)
-        self.arrivals.asked(guest)
+        self.arrivals.request_started(guest)
         return guest
 
     def idles(self, peer: str = HERE) -> Guest:
         guest = self.asks(peer)
-        self.arrivals.answered(guest)
+        self.arrivals.request_finished(guest)
         return guest
 
 
@@ -93,7 +97,7 @@ class TestOfOneAddress:
     def test_nobody_makes_room_who_is_served(self) -> None:
         house = House()
         served = [house.asks(), house.idles()]
-        house.arrivals.asked(served[1])
+        house.arrivals.request_started(served[1])
         assert house.room.refusal(HERE) == FULL_FOR_ADDRESS
         assert [one.ended for one in served] == [None, None]
         assert house.counted == {"address": 1}
@@ -120,13 +124,13 @@ class TestOfOneAddress:
     def test_who_has_left_leaves_room(self) -> None:
         house = House()
         first, second = house.idles(), house.asks()
-        house.arrivals.gone(first)
-        house.arrivals.gone(first)
-        house.arrivals.answered(first)
+        house.arrivals.remove(first)
+        house.arrivals.remove(first)
+        house.arrivals.request_finished(first)
         house.asks()
         assert house.counted == {}
-        house.arrivals.gone(second)
-        assert house.arrivals.of(HERE) == 1
+        house.arrivals.remove(second)
+        assert house.arrivals.count(HERE) == 1
 
 
 class TestOfAll:

@@ -10,7 +10,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 
-from shared.serving.strict_http import StrictParser, VersionNotSupported, status_of
+from shared.server.strict_http import StrictParser, VersionNotSupported, status_of
 from tests.support.http_rows import HOST, REQUESTS, get
 
 BUFFER_BYTES = 65_536

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from click.testing import CliRunner
 
-from services.approval.cli.root import latchkey
+from services.cli.root import latchkey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

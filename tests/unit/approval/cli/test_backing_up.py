@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.approval.backups import Writer
-from services.approval.cli.backing_up import PART_LIMIT_BYTES
-from services.approval.records import Metadata, Pairing, Record, Token
+from services.approval.backup.format import Writer
+from services.approval.domain.records import Metadata, Pairing, Record, Token
+from services.cli.commands.backup import PART_LIMIT_BYTES
 from tests.unit.approval.cli.api import Api, run, serving
 from tests.unit.approval.devices import Device
 

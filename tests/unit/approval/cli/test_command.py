@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from services.approval.cli.root import latchkey
-from services.approval.cli.surroundings import Surroundings
+from services.cli.config import Config
+from services.cli.root import latchkey
 from shared.settings import SECRET_LEAST_CHARACTERS
 from tests.unit.approval.cli.api import (
     DEVICE_ID,
@@ -145,10 +145,10 @@ class TestSurroundings:
 
     def test_in_the_shell_of_approval_it_talks_to_that_one(self) -> None:
         own = {"APPROVAL_ADMIN_TOKEN": SECRET, "TOKEN_SECRET": SECRET, "HOST": "0.0.0.0,::"}
-        assert Surroundings(own | {"PORT": "8080"}).approval_url == "http://127.0.0.1:8080"
-        assert Surroundings(own | {"HOST": "fd00::1"}).approval_url == "http://[fd00::1]:18790"
+        assert Config(own | {"PORT": "8080"}).approval_url == "http://127.0.0.1:8080"
+        assert Config(own | {"HOST": "fd00::1"}).approval_url == "http://[fd00::1]:18790"
         given = own | {"APPROVAL_URL": "https://approve.example/"}
-        assert Surroundings(given).approval_url == "https://approve.example"
+        assert Config(given).approval_url == "https://approve.example"
 
     def test_the_token_may_stand_in_the_secrets_file(self, api: Api, tmp_path: Path) -> None:
         file = tmp_path / "secrets.env"
@@ -181,7 +181,7 @@ class TestPrinting:
             "APPROVAL_URL": api.url,
             "APPROVAL_ADMIN_TOKEN": SECRET,
         }
-        command = [sys.executable, "-m", "services.approval.cli", "devices", "list"]
+        command = [sys.executable, "-m", "services.cli", "devices", "list"]
         ours, theirs = pty.openpty()
         with os.fdopen(ours, "rb", buffering=0) as terminal:
             with os.fdopen(theirs, "wb") as screen:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.approval.cli.completing import COMPLETE_VARIABLE, script
+from services.cli.commands.completion import COMPLETE_VARIABLE, script
 from shared.calling import LAUNCHER
 from tests.unit.approval.cli.api import (
     DEVICE_ID,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.approval.cli.doctor.openclaw_pairing import is_public
+from services.cli.doctor.openclaw.pairing import is_public
 
 
 @pytest.mark.parametrize("host", ["gateway.example", "my.up.railway.app", "8.8.8.8"])

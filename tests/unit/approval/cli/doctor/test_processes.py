@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.approval.cli.doctor.processes import (
-    Sighting,
-    processes,
-    sighting,
-    state_directory,
-)
+from services.cli.doctor.openclaw.processes import Sighting, processes, sighting, state_directory
 
 
 def seen(at: float, uptime: float, *, boot: str = "", took: float = 0.1) -> Sighting:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.approval.cli.doctor import product
-from services.approval.cli.doctor.product import Kind
+from services.cli.doctor import product
+from services.cli.doctor.product import Kind
 from tests.support.openclaw import RELEASES, Replica
 
 LATCHKEY_READY = b'{"ready":true,"bootId":"5562f03630bf"}'

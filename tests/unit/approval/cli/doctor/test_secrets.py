@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.approval.cli.surroundings import Surroundings
+from services.cli.config import Config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("url", ELSEWHERE)
 def test_the_token_that_make_run_made_goes_to_no_other_machine(file: Path, url: str) -> None:
-    around = Surroundings({"DATA_DIR": str(file.parent)})
+    around = Config({"DATA_DIR": str(file.parent)})
     assert around.secrets_file == file
     assert around.gateway_token_for(HERE) == OURS
     assert around.gateway_token_for(url) is None
@@ -35,6 +35,6 @@ def test_the_token_that_make_run_made_goes_to_no_other_machine(file: Path, url: 
 
 @pytest.mark.parametrize("url", [HERE, *ELSEWHERE])
 def test_a_token_or_a_file_that_was_named_goes_where_it_was_meant_to(file: Path, url: str) -> None:
-    assert Surroundings({}, file).gateway_token_for(url) == OURS
-    around = Surroundings({"OPENCLAW_GATEWAY_TOKEN": THEIRS, "DATA_DIR": str(file.parent)})
+    assert Config({}, file).gateway_token_for(url) == OURS
+    around = Config({"OPENCLAW_GATEWAY_TOKEN": THEIRS, "DATA_DIR": str(file.parent)})
     assert around.gateway_token_for(url) == THEIRS

@@ -1,0 +1,166 @@
+"""Who may use the HTTP API: whoever shows the admin token, or a session that was opened with it.
+
+Wrong tokens are counted for all replicas together, by client address, like other secrets: too many
+different ones lock the address out, and then a right one is not told apart from a wrong one. Nor is
+it while nothing can be counted. A session cannot be guessed, so nothing is counted there, and a
+lock-out ends none. A header of another scheme than Bearer holds no admin token: browsers and
+proxies send such headers by themselves.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from services.approval.access import sessions
+from services.approval.access.csrf import check
+from services.approval.domain.lockout import ADMIN_TOKEN
+from services.approval.problems import CROSS_SITE, LOCKED_OUT, UNAUTHORIZED, ProblemError
+from shared.addresses import ClientAddress, over_https
+from shared.secret_digests import SecretDigests
+
+if TYPE_CHECKING:
+    from services.approval.access.sessions import Session
+    from services.approval.settings import Settings
+    from services.approval.storage.store import Store
+    from shared.server.clients import Clients
+
+_SESSION_ID_BYTES: Final = 16
+_WHERE: Final = web.RequestKey("where", ClientAddress)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """How somebody was let in: with which admin token, or in which session."""
+
+    admin_token: str = ""
+    session: Session | None = None
+
+
+class Authenticator:
+    """Looks at who makes each call."""
+
+    def __init__(self, store: Store, settings: Settings, clients: Clients) -> None:
+        self._store = store
+        self._clients = clients
+        self._accepted = settings.admin_tokens
+        self._digests = SecretDigests(settings.common.bus_secrets)
+        self._trusted_proxies = settings.common.trusted_proxies
+        self._public_url = settings.common.approval_public_url
+
+    async def authenticate(self, request: web.Request, *, by_session: bool) -> Identity:
+        """Return how the call may be made; raises Refused, StoreUnavailable.
+
+        With an admin token nothing else counts. `by_session`: a cookie is enough.
+        """
+        given = [one for one in map(_bearer, request.headers.getall("Authorization", [])) if one]
+        if len(given) > 1:
+            raise _no()
+        if given:
+            return Identity(admin_token=await self._by_token(request, given[0]))
+        if by_session and (session := self._session(request)) is not None:
+            why = check(
+                request.method, request.headers, self._public_url, https=self.over_https(request)
+            )
+            if why:
+                raise ProblemError(CROSS_SITE, why)
+            if await self._store.sessions.is_open(session.id):
+                return Identity(session=session)
+        raise _no()
+
+    async def is_still_valid(self, opened: Identity) -> bool:
+        """Say whether who was let in may go on; raises StoreUnavailable."""
+        session = opened.session
+        return session is None or (
+            self._store.now_ms() < session.expires_at_ms
+            and await self._store.sessions.is_open(session.id)
+        )
+
+    async def open_session(self, admin_token: str) -> tuple[Session, str]:
+        """Open a session with a token that was right; returns it and the cookie's value."""
+        session = sessions.Session(
+            secrets.token_hex(_SESSION_ID_BYTES), self._store.now_ms() + sessions.LIFE_MS
+        )
+        await self._store.sessions.open(session.id, sessions.LIFE_MS)
+        return session, sessions.sign(session, admin_token)
+
+    async def end_session(self, session: Session) -> None:
+        """End a session at every replica; raises StoreUnavailable."""
+        await self._store.sessions.end(session.id)
+
+    def over_https(self, request: web.Request) -> bool:
+        """Say whether the browser came over https, as far as that is known."""
+        if self._public_url.startswith("https:"):
+            return True
+        return over_https(request.remote or "", request.headers, self._trusted_proxies)
+
+    def where(self, request: web.Request) -> ClientAddress:
+        """Say where a request comes from."""
+        found = request.get(_WHERE)
+        if found is None:
+            found = self._clients.address(request.remote or "", request.headers)
+            request[_WHERE] = found
+        return found
+
+    def _session(self, request: web.Request) -> Session | None:
+        cookie = request.cookies.get(sessions.COOKIE, "")
+        return sessions.read(cookie, self._accepted, self._store.now_ms())
+
+    async def _by_token(self, request: web.Request, token: str) -> str:
+        """Return the admin token that was shown, once it is counted as right."""
+        where = self.where(request)
+        right = self._is_right(token)
+        locked_ms = await self._count_attempt(where.address.limit_key, token, right=right)
+        if locked_ms:
+            raise ProblemError(
+                LOCKED_OUT,
+                "Look for who guesses, or for what still uses old tokens. It ends by itself, or "
+                "lift it from another address.",
+                {"Retry-After": str(ceil(locked_ms / 1000))},
+            )
+        if not right:
+            raise _no()
+        return token
+
+    def _is_right(self, token: str) -> bool:
+        try:
+            return self._accepted.accepts(token)
+        except UnicodeEncodeError:  # bytes that are no text
+            return False
+
+    async def _count_attempt(self, limit_key: str, token: str, *, right: bool) -> int:
+        """Count a wrong token; clear the failures after a right one.
+
+        Returns for how many ms the address was locked out before. Both begin with the same read:
+        without Redis, and while locked out, neither is told from the other.
+        """
+        _head, _held, guards = await self._store.load_guarded([], [limit_key])
+        guard = guards[limit_key]
+        locked_ms = guard.locked_ms([ADMIN_TOKEN], self._store.now_ms())
+        if locked_ms:
+            return locked_ms
+        if not right:
+            wrong = {ADMIN_TOKEN: [self._digests.of(token)]}
+            known = self._store.lockouts.knows(limit_key, wrong)
+            return 0 if known else await self._store.lockouts.count(limit_key, wrong)
+        if guard.holds([ADMIN_TOKEN]):
+            await self._store.lockouts.clear(limit_key, [ADMIN_TOKEN])
+        return 0
+
+
+def _bearer(header: str) -> str:
+    """Return the token of a header; empty for another scheme, or where there is none."""
+    scheme, _, rest = header.partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else ""
+
+
+def _no() -> ProblemError:
+    return ProblemError(
+        UNAUTHORIZED,
+        "Send the header `Authorization: Bearer <APPROVAL_ADMIN_TOKEN>`, or sign in at /setup.",
+        {"WWW-Authenticate": 'Bearer realm="latchkey"'},
+    )

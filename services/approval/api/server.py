@@ -1,0 +1,84 @@
+"""How an approval takes in connections: each has a deadline, and there are only so many."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from shared.server.accept import BulkAcceptor
+from shared.server.connection_limiter import ConnectionLimiter
+from shared.server.http_protocol import TrackedRequestHandler, keepalive_seconds
+from shared.server.pending_sockets import PendingSockets
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    from aiohttp import web
+
+    from services.approval.metrics import Metrics
+    from shared.clock import Clock
+    from shared.settings import Network
+
+SOCKETS_LIMIT: Final = 1024
+"""How many connections one replica has at most, whatever they ask for."""
+SOCKETS_LIMIT_PER_ADDRESS: Final = 128
+"""How many of them are of one address that is no trusted proxy."""
+SWEEP_SECONDS: Final = 0.25
+"""How often is looked for those that took too long for their first request."""
+
+
+class Intake:
+    """Accepts, and hands each connection to aiohttp."""
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        server: web.Server,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        limit: int,
+        trusted_proxies: tuple[Network, ...],
+        on_exhausted: Callable[[], None],
+    ) -> None:
+        self._server = server
+        self._arrivals = PendingSockets(clock)
+        self._room = ConnectionLimiter(
+            self._arrivals,
+            limit=limit,
+            limit_per_address=SOCKETS_LIMIT_PER_ADDRESS,
+            trusted_proxies=trusted_proxies,
+            count=lambda why: metrics.turned_away.labels(why).inc(),
+        )
+        self._acceptor = BulkAcceptor(listeners, self._arriving, self._room.refusal, on_exhausted)
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._sweeping = asyncio.create_task(self._sweep(), name="sweep")
+        self._acceptor.start()
+
+    def stop(self) -> None:
+        """Accept nobody any more, and end who has not asked yet."""
+        self._acceptor.stop()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self._arrivals.end_silent()
+
+    def _arriving(self, peer: str) -> TrackedRequestHandler:
+        key = self._room.key(peer)
+        protocol = TrackedRequestHandler(
+            self._server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,
+            keepalive_timeout=keepalive_seconds(key),
+        )
+        protocol.take_place(self._arrivals, protocol)
+        self._arrivals.add(protocol, key)
+        return protocol
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self._arrivals.sweep()

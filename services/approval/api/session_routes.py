@@ -1,0 +1,87 @@
+"""Signing in and out of the operators' page: the one place where the cookie is set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET
+
+from services.approval.access import sessions
+from services.approval.api.parsing import read_call
+from services.approval.schemas import devices
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from services.approval.access.authenticator import Authenticator, Identity
+    from services.approval.api.operations import Operation
+
+    View = Callable[[web.Request, Operation, Identity], Awaitable[web.Response]]
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class SessionViews:
+    """Opens, shows and ends sessions. `gateway_url`: where devices connect, if it is known."""
+
+    def __init__(self, door: Authenticator, gateway_url: str) -> None:
+        self._door = door
+        self._gateway_url = gateway_url or UNSET
+        self.by_id: Final[Mapping[str, View]] = {
+            "openSession": self._open,
+            "readSession": self._read,
+            "endSession": self._end,
+        }
+
+    async def _open(
+        self, request: web.Request, operation: Operation, opened: Identity
+    ) -> web.Response:
+        await read_call(request, operation)
+        session, cookie = await self._door.open_session(opened.admin_token)
+        response = self._said(session)
+        response.set_cookie(
+            sessions.COOKIE,
+            cookie,
+            max_age=sessions.LIFE_MS // 1000,
+            path=sessions.COOKIE_PATH,
+            secure=self._door.over_https(request),
+            httponly=True,
+            samesite="Strict",
+        )
+        return response
+
+    async def _read(
+        self, request: web.Request, operation: Operation, opened: Identity
+    ) -> web.Response:
+        await read_call(request, operation)
+        return self._said(opened.session)
+
+    async def _end(
+        self, request: web.Request, operation: Operation, opened: Identity
+    ) -> web.Response:
+        await read_call(request, operation)
+        if opened.session is not None:
+            await self._door.end_session(opened.session)
+        response = _json(devices.EndedSession(opened.session is not None))
+        response.del_cookie(
+            sessions.COOKIE,
+            path=sessions.COOKIE_PATH,
+            secure=self._door.over_https(request),
+            httponly=True,
+            samesite="Strict",
+        )
+        return response
+
+    def _said(self, session: sessions.Session | None) -> web.Response:
+        return _json(
+            devices.OpenSession(
+                expires_at_ms=session.expires_at_ms if session else UNSET,
+                gateway_url=self._gateway_url,
+            )
+        )
+
+
+def _json(body: msgspec.Struct) -> web.Response:
+    return web.Response(body=_encode(body), content_type="application/json")

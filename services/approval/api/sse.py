@@ -1,0 +1,192 @@
+"""The audit log live, as server-sent events that can be resumed at any replica.
+
+News of a change only wakes the listeners: each then reads the stream in Redis from the place it has
+reached, so nothing is told twice or left out, and a lost message costs POLL_SECONDS at most. No
+events are kept for a listener that is slow; one that takes nothing for WRITE_SECONDS is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import web
+
+from services.approval.domain.authorization import OPERATOR
+from services.approval.domain.errors import StoreUnavailable
+from services.approval.problems import LISTENERS, RETRY_AFTER_SECONDS, ProblemError
+from services.approval.storage.changelog import Followed
+from shared.rpc.messages import Position
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from services.approval.domain.audit import AuditEntry
+    from services.approval.metrics import Metrics
+    from services.approval.registry.registry import Registry
+
+LISTENERS_LIMIT: Final = 64
+"""How many may listen at one replica."""
+ENTRIES_PER_READ: Final = 100
+"""How many entries a listener holds at most that it has not passed on."""
+POLL_SECONDS: Final = 1.0
+"""How long a listener waits for news before it looks by itself."""
+READS_APART_SECONDS: Final = 0.05
+"""A listener's reads are at least so far apart, however much happens."""
+HEARTBEAT_SECONDS: Final = 15.0
+"""How often a comment says that the connection lives, where nothing happens."""
+WRITE_SECONDS: Final = 10.0
+"""How long a listener may take nothing before it is dropped."""
+RECONNECT_MS: Final = 1_000
+"""After how long a browser comes back by itself."""
+
+HEADERS: Final = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+HEARTBEAT: Final = b":\n\n"
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class _Bell:
+    """Wakes whoever waits; who took it before a ring does not miss that."""
+
+    def __init__(self) -> None:
+        self.next = asyncio.Event()
+
+    def ring(self) -> None:
+        rung, self.next = self.next, asyncio.Event()
+        rung.set()
+
+
+class Events:
+    """Serves the listeners of one replica."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        metrics: Metrics,
+        *,
+        listeners_limit: int = LISTENERS_LIMIT,
+        poll_seconds: float = POLL_SECONDS,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        write_seconds: float = WRITE_SECONDS,
+    ) -> None:
+        self._registry = registry
+        self._metrics = metrics
+        self._limit = listeners_limit
+        self._poll_seconds = poll_seconds
+        self._heartbeat_seconds = heartbeat_seconds
+        self._write_seconds = write_seconds
+        self._bell = _Bell()
+        self._listening = 0
+        self._closing = False
+
+    def wake(self) -> None:
+        """Take notice that something changed."""
+        self._bell.ring()
+
+    def close(self) -> None:
+        """End all streams; who listens comes back at another replica."""
+        self._closing = True
+        self._bell.ring()
+
+    async def serve(
+        self, request: web.Request, after: int | None, may_listen: Callable[[], Awaitable[bool]]
+    ) -> web.StreamResponse:
+        """Tell a listener what happens after a change number, or from now on.
+
+        It ends when the listener `may_listen` no more, which is asked before each read. Raises
+        Refused when too many listen, StoreUnavailable when nothing can be read at the start.
+        """
+        if self._listening >= self._limit or self._closing:
+            raise ProblemError(
+                LISTENERS,
+                "Listen at another replica, or read /v1/audit.",
+                {"Retry-After": str(RETRY_AFTER_SECONDS)},
+            )
+        self._count(1)
+        try:
+            place = await self._registry.present(OPERATOR) if after is None else Position(after)
+            first = await self._registry.follow(OPERATOR, place, ENTRIES_PER_READ)
+            response = web.StreamResponse(headers=HEADERS)
+            await response.prepare(request)
+            if request.method != "HEAD":
+                with contextlib.suppress(ConnectionError):
+                    await self._tell(request, response, place, first, may_listen)
+        finally:
+            self._count(-1)
+        return response
+
+    async def _tell(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        place: Position,
+        read: Followed,
+        may_listen: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """Pass on what was read, and read on, until the listener or the service leaves."""
+        now = asyncio.get_running_loop().time
+        data = b"retry: %d\nid: %d\n\n" % (RECONNECT_MS, place.number)
+        written_at = now()
+        rung = asyncio.Event()
+        rung.set()  # what happened since the first read is looked for at once
+        while True:
+            data += b"".join(_events(read))
+            place = read.at
+            if not data and now() - written_at >= self._heartbeat_seconds:
+                data = HEARTBEAT
+            if data:
+                if not await self._written(request, response, data):
+                    return
+                data, written_at = b"", now()
+            await asyncio.sleep(READS_APART_SECONDS)
+            if len(read.entries) < ENTRIES_PER_READ:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(rung.wait(), self._poll_seconds)
+            if self._closing or request.transport is None or request.transport.is_closing():
+                return
+            rung = self._bell.next
+            further = await self._read(place, may_listen)
+            if further is None:
+                return
+            read = further
+
+    async def _read(
+        self, place: Position, may_listen: Callable[[], Awaitable[bool]]
+    ) -> Followed | None:
+        """Read on, or None for who may not; while Redis is away it is tried again."""
+        try:
+            if not await may_listen():
+                return None
+            return await self._registry.follow(OPERATOR, place, ENTRIES_PER_READ)
+        except StoreUnavailable:
+            return Followed([], place)
+
+    async def _written(
+        self, request: web.Request, response: web.StreamResponse, data: bytes
+    ) -> bool:
+        try:
+            async with asyncio.timeout(self._write_seconds):
+                await response.write(data)
+        except TimeoutError:
+            self._metrics.listeners_dropped.inc()
+            if request.transport is not None:
+                request.transport.abort()
+            return False
+        return True
+
+    def _count(self, change: int) -> None:
+        self._listening += change
+        self._metrics.listeners.set(self._listening)
+
+
+def _events(read: Followed) -> Iterator[bytes]:
+    if read.lost:
+        yield _event(read.at.number, "reset", {"id": read.at.number})
+    for entry in read.entries:
+        yield _event(entry.id, entry.action, entry)
+
+
+def _event(number: int, name: str, data: AuditEntry | dict[str, int]) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, name.encode(), _encode(data))

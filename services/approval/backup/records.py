@@ -1,0 +1,165 @@
+"""A paired device as a backup holds it and a restore takes it: camelCase, and bounded."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from services.approval.domain.fields import DeviceId  # noqa: TC001 (msgspec reads it)
+from services.approval.domain.identities import APPROVED_LIMIT, as_seen
+from services.approval.domain.records import Identity, Metadata, Pairing, Record, Sighting, Token
+from shared.protocol.connect import Role
+from shared.protocol.limits import LIST_LIMIT_ITEMS, TEXT_LIMIT_CHARACTERS
+from shared.protocol.signing import decode_public_key, device_id_of, encode_base64
+
+Moment = Annotated[int, Meta(ge=0, le=2**53 - 1, description="Milliseconds since 1970.")]
+Text = Annotated[str, Meta(max_length=TEXT_LIMIT_CHARACTERS)]
+Scopes = Annotated[tuple[Text, ...], Meta(max_length=LIST_LIMIT_ITEMS)]
+Roles = Annotated[tuple[Role, ...], Meta(min_length=1, max_length=2)]
+
+
+class KeptToken(
+    msgspec.Struct,
+    rename="camel",
+    omit_defaults=True,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+):
+    """A role's device token: the id it is derived from, none once revoked; what it allows."""
+
+    role: Role
+    token_id: Text
+    scopes: Scopes
+    created_at_ms: Moment
+    rotated_at_ms: Moment = 0
+    revoked_at_ms: Moment = 0
+    last_used_at_ms: Moment = 0
+    epoch: Text = ""
+
+
+class KeptMetadata(
+    msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
+):
+    """What the device said about itself when it was approved, or has changed since."""
+
+    client_id: Text
+    client_mode: Text
+    platform: Text
+    device_family: Text = ""
+    display_name: Text = ""
+    address: Text = ""
+
+
+class KeptIdentity(
+    msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
+):
+    """What the device said that it is when another of its clients was approved, in a role."""
+
+    role: Role
+    client_id: Text
+    client_mode: Text
+    platform: Text
+    device_family: Text = ""
+    display_name: Text = ""
+
+
+class KeptPairing(
+    msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
+):
+    """What a person approved."""
+
+    metadata: KeptMetadata
+    role: Role
+    roles: Roles
+    scopes: Scopes
+    tokens: Annotated[tuple[KeptToken, ...], Meta(max_length=2)]
+    created_at_ms: Moment
+    approved_at_ms: Moment
+    approved_via: Text
+    operator_label: Text = ""
+    others: Annotated[tuple[KeptIdentity, ...], Meta(max_length=APPROVED_LIMIT - 1)] = ()
+
+
+class KeptSighting(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_fields=True):
+    """When the device was last let in, why that counts, and from where."""
+
+    at_ms: Moment
+    reason: Text
+    address: Text
+
+
+class KeptDevice(
+    msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
+):
+    """A paired device, whole but for what it asks for right now."""
+
+    device_id: DeviceId
+    public_key: Text
+    pairing: KeptPairing
+    seen: KeptSighting | None = None
+
+
+def kept(record: Record, pairing: Pairing, seen: Sighting | None) -> KeptDevice:
+    """Return a paired device as a backup holds it."""
+    used = seen.used if seen else {}
+    tokens = [
+        {"role": role, "last_used_at_ms": used.get(role, 0), **msgspec.structs.asdict(token)}
+        for role, token in sorted(pairing.tokens.items())
+    ]
+    fields = msgspec.structs.asdict(pairing) | {
+        "metadata": KeptMetadata(**msgspec.structs.asdict(as_seen(pairing, seen))),
+        "others": tuple(KeptIdentity(**msgspec.structs.asdict(one)) for one in pairing.others),
+        "tokens": tuple(KeptToken(**token) for token in tokens),
+    }
+    return KeptDevice(
+        record.device_id,
+        record.public_key,
+        KeptPairing(**fields),
+        KeptSighting(seen.at, seen.why, seen.address) if seen else None,
+    )
+
+
+def record_of(device: KeptDevice) -> Record:
+    """Return the record that a device of a backup gets."""
+    pairing = device.pairing
+    fields = msgspec.structs.asdict(pairing) | {
+        "metadata": Metadata(**msgspec.structs.asdict(pairing.metadata)),
+        "others": tuple(Identity(**msgspec.structs.asdict(one)) for one in pairing.others),
+        "tokens": {token.role: _token(token) for token in pairing.tokens},
+    }
+    return Record(device.device_id, device.public_key, Pairing(**fields))
+
+
+def sighting_of(device: KeptDevice) -> Sighting | None:
+    """Return when a device of a backup was last seen."""
+    if device.seen is None:
+        return None
+    tokens = device.pairing.tokens
+    used: dict[str, int] = {one.role: one.last_used_at_ms for one in tokens if one.last_used_at_ms}
+    return Sighting(device.seen.at_ms, device.seen.reason, device.seen.address, used)
+
+
+def unsound(device: KeptDevice) -> str:
+    """Say what no record of ours can be; empty for one that can."""
+    key = decode_public_key(device.public_key)
+    if key is None or encode_base64(key) != device.public_key:
+        return "its public key is none"
+    if device_id_of(key) != device.device_id:
+        return "its id is not that of its key"
+    pairing = device.pairing
+    roles = [token.role for token in pairing.tokens]
+    if len(set(roles)) < len(roles):
+        return "it holds two tokens of one role"
+    if not {pairing.role, *roles} <= set(pairing.roles):
+        return "it holds a role that was not approved"
+    if any(not token.token_id and not token.revoked_at_ms for token in pairing.tokens):
+        return "it holds a token without an id"
+    return ""
+
+
+def _token(kept: KeptToken) -> Token:
+    fields = msgspec.structs.asdict(kept)
+    return Token(**{name: fields[name] for name in Token.__struct_fields__})

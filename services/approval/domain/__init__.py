@@ -1,0 +1,1 @@
+"""The rules of pairing, as pure values and functions."""

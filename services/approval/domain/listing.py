@@ -1,0 +1,166 @@
+"""Parts of long lists: where a part begins, what a search finds, who asks often. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from services.approval.domain.records import Identity, Pairing, Pending
+
+PART_LIMIT: Final = 200
+"""Entries of one part of a list at most."""
+SEVERAL_REQUESTS: Final = 6
+"""An address with so many requests or more is named in the list of requests."""
+ADDRESSES_LIMIT: Final = 10
+"""Addresses named in the list of requests at most, those with the most requests first."""
+
+
+class PageCursor(NamedTuple):
+    """Where an entry stands in a list that is sorted by time and then by id, newest first.
+
+    It names the entry itself and not its rank, so a list that changes meanwhile repeats nothing
+    and leaves nothing out.
+    """
+
+    at_ms: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which part of a list: `limit` entries after a position, of those that the search finds."""
+
+    limit: int
+    after: PageCursor | None = None
+    search: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedRequests(Wanted):
+    """Which requests. `address`: of this address only (by the key that limits count by).
+
+    `per_address`: at most so many of each address, its newest. `keep`: ids that are listed in any
+    case while they wait.
+    """
+
+    address: str = ""
+    per_address: int = 0
+    keep: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """A part of the requests that wait; each is known by its place among those that were given.
+
+    `total` counts all that the search finds, `following` is the position to go on from.
+    """
+
+    places: list[int]
+    total: int
+    following: PageCursor | None
+    addresses: list[tuple[str, int]]
+
+
+def write_position(position: PageCursor) -> str:
+    """Return a position as clients send it back."""
+    return f"{position.at_ms}.{position.id}"
+
+
+def read_position(text: str) -> PageCursor:
+    """Read a position; raises ValueError for one that was not given out."""
+    at_ms, separator, entry_id = text.partition(".")
+    if not separator or not at_ms.isascii() or not at_ms.isdigit() or not entry_id:
+        message = "not a position that was given out"
+        raise ValueError(message)
+    return PageCursor(int(at_ms), entry_id)
+
+
+def finds_device(search: str, device_id: str, pairing: Pairing, address: str = "") -> bool:
+    """Say whether a search finds a paired device; `address` is where it was last seen."""
+    return _finds(
+        search,
+        device_id,
+        pairing.operator_label,
+        pairing.metadata.display_name,
+        pairing.metadata.address,
+        address,
+        *_of_identities(pairing.identities),
+        *pairing.roles,
+        *pairing.scopes,
+    )
+
+
+def finds_request(search: str, device_id: str, pending: Pending, label: str) -> bool:
+    """Say whether a search finds a request; `label` is the operators' name of its device."""
+    return _finds(
+        search,
+        pending.request_id,
+        device_id,
+        label,
+        pending.metadata.address,
+        pending.limit_key,
+        *_of_identities(pending.identities),
+        *pending.roles,
+        *pending.scopes,
+    )
+
+
+def part_of_requests(found: Sequence[tuple[str, Pending, str]], wanted: WantedRequests) -> Requests:
+    """Return the wanted part of requests, given as device id, request and label of each."""
+    counted = Counter(pending.limit_key for _device_id, pending, _label in found)
+    matching = {
+        place
+        for place, (device_id, pending, label) in enumerate(found)
+        if wanted.address in ("", pending.limit_key)
+        and finds_request(wanted.search, device_id, pending, label)
+    }
+    order = sorted(
+        (
+            (PageCursor(pending.created_at_ms, pending.request_id), place)
+            for place, (_device_id, pending, _label) in enumerate(found)
+            if place in matching or pending.request_id in wanted.keep
+        ),
+        reverse=True,
+    )
+    places: list[int] = []
+    of_address: Counter[str] = Counter()
+    last: PageCursor | None = None
+    left_over = False
+    taken = 0
+    for position, place in order:
+        pending = found[place][1]
+        of_address[pending.limit_key] += 1
+        fits = (
+            place in matching
+            and (wanted.after is None or position < wanted.after)
+            and (not wanted.per_address or of_address[pending.limit_key] <= wanted.per_address)
+        )
+        if fits and taken < wanted.limit:
+            taken, last = taken + 1, position
+        elif pending.request_id not in wanted.keep:
+            left_over = left_over or fits
+            continue
+        places.append(place)
+    addresses = [
+        (address, count) for address, count in counted.most_common() if count >= SEVERAL_REQUESTS
+    ]
+    return Requests(places, len(matching), last if left_over else None, addresses[:ADDRESSES_LIMIT])
+
+
+def _of_identities(identities: Iterable[Identity]) -> Iterator[str]:
+    for one in identities:
+        yield from (one.display_name, one.client_id, one.platform, one.device_family)
+
+
+def _finds(search: str, *texts: str) -> bool:
+    """Say whether each word of a search stands in one of these texts, whatever its case."""
+    folded = [text.casefold() for text in texts]
+    return all(any(word in text for text in folded) for word in _words(search))
+
+
+def _words(search: str) -> Iterable[str]:
+    return search.casefold().split()

@@ -1,0 +1,147 @@
+"""What approving, renaming, rotating and revoking make of a record. Pure (contract §7.4, §8).
+
+Nothing here reads a clock or draws a random id: both come as arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from services.approval.domain.identities import is_approved, merged
+from services.approval.domain.records import PAIRED_BY_OWNER, Pairing, Pending, Record, Token
+from shared.protocol.scopes import normalised, union
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+@dataclass(frozen=True, slots=True)
+class IdFactory:
+    """Where new ids come from."""
+
+    request_id: Callable[[], str]
+    token_id: Callable[[], str]
+    epoch: Callable[[], str]
+
+
+def scope_outside_roles(pending: Pending) -> str | None:
+    """Return the first requested scope that belongs to none of the requested roles, or None.
+
+    One with blanks around it belongs to none: tokens keep scopes trimmed, and it would not match.
+    """
+    prefixes = tuple(f"{role}." for role in pending.roles)
+    return next(
+        (
+            scope
+            for scope in pending.scopes
+            if scope != scope.strip() or not scope.startswith(prefixes)
+        ),
+        None,
+    )
+
+
+def scopes_to_hold(record: Record, pending: Pending) -> list[str]:
+    """Return the operator scopes that whoever approves has to hold (contract §7.4).
+
+    They are those that the approval lets the device use: the ones it asks for and, unless it may
+    use them already, all that were approved for it before. A role that was revoked, or a device
+    that changed, comes back with everything it had.
+    """
+    if "operator" not in pending.roles:
+        return []
+    asked = _of_operator(pending.scopes)
+    before = record.pairing
+    if before is None:
+        return asked
+    changed = not all(is_approved(before, one) for one in pending.identities)
+    if asked and not changed and "operator" in before.effective_roles:
+        return asked
+    return union(asked, _of_operator(before.scopes))
+
+
+def _of_operator(scopes: Iterable[str]) -> list[str]:
+    return [scope for scope in scopes if scope.startswith("operator.")]
+
+
+def approved(
+    record: Record, pending: Pending, *, now_ms: int, draws: IdFactory, via: str = PAIRED_BY_OWNER
+) -> Record:
+    """Return the record after a request was approved (contract §7.4); `via`: by whom."""
+    before = record.pairing
+    tokens = dict(before.tokens) if before else {}
+    for role in pending.roles:
+        tokens[role] = _minted(before, pending, role, now_ms, draws)
+    pairing = Pairing(
+        metadata=pending.metadata,
+        role=pending.role,
+        roles=tuple(union(before.roles if before else (), pending.roles)),
+        scopes=tuple(union(before.scopes if before else (), pending.scopes)),
+        tokens=tokens,
+        created_at_ms=before.created_at_ms if before else now_ms,
+        approved_at_ms=now_ms,
+        approved_via=via,
+        operator_label=before.operator_label if before else "",
+        others=merged(pending, before)[1:],
+    )
+    return Record(record.device_id, record.public_key, pairing, None)
+
+
+def _minted(
+    before: Pairing | None, pending: Pending, role: str, now_ms: int, draws: IdFactory
+) -> Token:
+    asked = [scope for scope in pending.scopes if scope.startswith(f"{role}.")]
+    existing = before.tokens.get(role) if before else None
+    known = before.scopes if before else ()
+    if existing is not None:
+        newly = [scope for scope in asked if scope not in known]
+        scopes = normalised(union(existing.scopes, newly))
+    else:
+        inherited = [scope for scope in known if scope.startswith(f"{role}.")]
+        scopes = normalised(asked or inherited)
+    return Token(
+        token_id=draws.token_id(),
+        scopes=tuple(scopes),
+        created_at_ms=existing.created_at_ms if existing else now_ms,
+        rotated_at_ms=now_ms if existing else 0,
+        epoch=existing.epoch if existing and existing.active else draws.epoch(),
+    )
+
+
+def without_pending(record: Record) -> Record | None:
+    """Return the record without its request; None when nothing is left to keep."""
+    return replace(record, pending=None) if record.pairing else None
+
+
+def renamed(record: Record, pairing: Pairing, label: str) -> Record:
+    """Return the record under a new operator's label."""
+    return replace(record, pairing=replace(pairing, operator_label=label))
+
+
+def rotated(
+    record: Record,
+    pairing: Pairing,
+    role: str,
+    scopes: Iterable[str] | None,
+    *,
+    now_ms: int,
+    draws: IdFactory,
+) -> Record:
+    """Return the record with a new token for a role; `scopes` replace its scopes when given."""
+    token = pairing.tokens[role]
+    token = replace(
+        token,
+        token_id=draws.token_id(),
+        scopes=token.scopes if scopes is None else tuple(normalised(scopes)),
+        rotated_at_ms=now_ms,
+        epoch=draws.epoch(),
+    )
+    return replace(record, pairing=replace(pairing, tokens={**pairing.tokens, role: token}))
+
+
+def revoked(record: Record, pairing: Pairing, role: str, *, now_ms: int) -> Record:
+    """Return the record with a role's token revoked; its id is dropped, so it never comes back."""
+    token = replace(pairing.tokens[role], token_id="", revoked_at_ms=now_ms, epoch="")
+    return replace(record, pairing=replace(pairing, tokens={**pairing.tokens, role: token}))

@@ -1,0 +1,269 @@
+"""The rules: (record, event, now) → (verdict, new record). Pure (contract §7, §8).
+
+Nothing here reads a clock or draws a random id: both come as arguments.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from services.approval.domain import identities, local_clients
+from services.approval.domain.pairing import approved
+from services.approval.domain.records import (
+    PAIRED_SILENTLY,
+    Metadata,
+    Pairing,
+    Pending,
+    Record,
+    Token,
+)
+from shared.addresses import is_loopback, limit_key
+from shared.protocol.limits import SCOPES_HELD_LIMIT_ITEMS, SCOPES_LIMIT_ITEMS
+from shared.protocol.scopes import covers_all, normalised, union
+
+if TYPE_CHECKING:
+    from services.approval.domain.pairing import IdFactory
+    from services.approval.domain.records import Identity
+    from services.approval.domain.tokens import TokenKeys
+    from shared.rpc.messages import AuthorizeDevice
+
+REFRESH_LEAST_MS: Final = 10_000
+"""A pending request is refreshed at most this often, so that a retry storm writes nothing."""
+
+_DEVICE_TOKEN_METHOD: Final = "device-token"  # noqa: S105 (the name of a method)
+
+
+class Admit(msgspec.Struct, frozen=True):
+    """The device comes in with this token; `changed` holds the record to commit, if any."""
+
+    token: Token
+    changed: Record | None
+    kind: str
+    """What the change is called in the audit log."""
+    silent: Pending | None = None
+    """The request that was approved on the way in, without a person."""
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A person has to decide; `changed` holds the record to commit, if any.
+
+    `superseded` is the request that the new one replaces. A refresh has no `kind`: it is no change.
+    """
+
+    reason: str
+    pending: Pending
+    pairing: Pairing | None
+    changed: Record | None
+    kind: str
+    superseded: str
+
+
+class Deny(msgspec.Struct, frozen=True):
+    """No: `device-token-mismatch`, `scope-mismatch` or `key-mismatch`."""
+
+    why: str
+
+
+Verdict = Admit | Ask | Deny
+
+
+def judge(
+    record: Record | None,
+    question: AuthorizeDevice,
+    *,
+    now_ms: int,
+    ttl_ms: int,
+    keys: TokenKeys,
+    draws: IdFactory,
+) -> Verdict:
+    """Decide whether a device whose key is proven may come in."""
+    if record is not None and record.public_key != question.public_key:
+        return Deny("key-mismatch")
+    pairing = record.pairing if record else None
+    if question.method == _DEVICE_TOKEN_METHOD:
+        why = _token_problem(pairing, question, keys)
+        if why is not None:
+            return Deny(why)
+    reason = _pairing_problem(pairing, question)
+    if reason is not None and _asks_too_much(record, question):
+        return Deny("scope-mismatch")
+    if reason is not None and local_clients.approves(reason, question):
+        return _let_in(record, question, reason, now_ms=now_ms, draws=draws)
+    if reason is not None:
+        return _ask(record, pairing, question, reason, now_ms=now_ms, ttl_ms=ttl_ms, draws=draws)
+    if record is None or pairing is None:
+        message = "admitted without a pairing"
+        raise AssertionError(message)
+    return _admit(record, pairing, question, now_ms, draws)
+
+
+def _let_in(
+    record: Record | None, question: AuthorizeDevice, reason: str, *, now_ms: int, draws: IdFactory
+) -> Admit:
+    """Approve what a trusted client asks for now, and no more, and let it in with that."""
+    pending = _pending(question, identities.claimed(question), reason, now_ms, draws)
+    before = record or Record(question.device_id, question.public_key)
+    after = approved(before, pending, now_ms=now_ms, draws=draws, via=PAIRED_SILENTLY)
+    if after.pairing is None:
+        message = "approved without a pairing"
+        raise AssertionError(message)
+    admit = _admit(after, after.pairing, question, now_ms, draws)
+    return Admit(admit.token, admit.changed or after, "approved", pending)
+
+
+def _token_problem(
+    pairing: Pairing | None, question: AuthorizeDevice, keys: TokenKeys
+) -> str | None:
+    token = pairing.tokens.get(question.role) if pairing else None
+    if pairing is None or token is None or not token.active:
+        return "device-token-mismatch"
+    if not keys.verify(question.candidate, question.device_id, question.role, token.token_id):
+        return "device-token-mismatch"
+    if not covers_all(pairing.scopes, token.scopes, question.role):
+        return "device-token-mismatch"
+    if not covers_all(token.scopes, question.scopes, question.role):
+        return "scope-mismatch"
+    return None
+
+
+def _pairing_problem(pairing: Pairing | None, question: AuthorizeDevice) -> str | None:
+    """Return why a person has to decide, in the order of contract §7.1."""
+    if pairing is None:
+        return "not-paired"
+    if not _is_same_device(pairing, question):
+        return "metadata-upgrade"
+    if not pairing.holds(question.role):
+        return "role-upgrade"
+    if not covers_all(pairing.scopes, question.scopes, question.role):
+        return "scope-upgrade"
+    return None
+
+
+def _is_same_device(pairing: Pairing, question: AuthorizeDevice) -> bool:
+    """Say whether a device claims to be what was approved; most claim it word for word."""
+    known, client = pairing.metadata, question.client
+    if known.platform == client.platform and known.device_family == client.device_family:
+        is_newest = pairing.role == question.role and known.client_id == client.id
+        if is_newest or not pairing.others:
+            return True
+    return identities.is_approved(pairing, identities.claimed(question))
+
+
+def _admit(
+    record: Record, pairing: Pairing, question: AuthorizeDevice, now_ms: int, draws: IdFactory
+) -> Admit:
+    token = pairing.tokens[question.role]
+    kind = ""
+    if not covers_all(token.scopes, question.scopes, question.role):
+        token = replace(
+            token,
+            token_id=draws.token_id(),
+            scopes=tuple(normalised(question.scopes)),
+            rotated_at_ms=now_ms,
+        )
+        pairing = replace(pairing, tokens={**pairing.tokens, question.role: token})
+        kind = "token-issued"
+    return Admit(token, replace(record, pairing=pairing) if kind else None, kind)
+
+
+def _ask(
+    record: Record | None,
+    pairing: Pairing | None,
+    question: AuthorizeDevice,
+    reason: str,
+    *,
+    now_ms: int,
+    ttl_ms: int,
+    draws: IdFactory,
+) -> Ask:
+    waiting = record.pending if record else None
+    if waiting is not None and waiting.expired(now_ms, ttl_ms):
+        waiting = None
+    claimed = identities.claimed(question)
+    if waiting is not None and _within(question, waiting) and _shown(claimed, waiting):
+        return _refreshed(record, waiting, reason, pairing=pairing, now_ms=now_ms)
+    shown = waiting.identities if waiting is not None else ()
+    claimed = identities.as_shown(shown, claimed)
+    pending = _pending(question, claimed, reason, now_ms, draws)
+    if waiting is not None:
+        pending = replace(
+            pending,
+            roles=tuple(union(waiting.roles, pending.roles)),
+            scopes=tuple(union(waiting.scopes, pending.scopes)),
+            others=identities.added(shown, claimed),
+        )
+        if len(pending.scopes) > SCOPES_LIMIT_ITEMS:
+            return Ask(reason, waiting, pairing, None, "", "")
+    changed = Record(question.device_id, question.public_key, pairing, pending)
+    superseded = waiting.request_id if waiting else ""
+    return Ask(reason, pending, pairing, changed, "requested", superseded)
+
+
+def _pending(
+    question: AuthorizeDevice, claimed: Identity, reason: str, now_ms: int, draws: IdFactory
+) -> Pending:
+    return Pending(
+        request_id=draws.request_id(),
+        reason=reason,
+        role=question.role,
+        roles=(question.role,),
+        scopes=tuple(union(question.scopes)),
+        metadata=_metadata(claimed, question.address),
+        limit_key=limit_key(question.address),
+        created_at_ms=now_ms,
+        refreshed_at_ms=now_ms,
+    )
+
+
+def _asks_too_much(record: Record | None, question: AuthorizeDevice) -> bool:
+    """Say whether more would be approved for one device than a record may hold."""
+    pairing = record.pairing if record else None
+    waiting = record.pending if record else None
+    scopes = union(
+        pairing.scopes if pairing else (), waiting.scopes if waiting else (), question.scopes
+    )
+    return pairing is not None and len(scopes) > SCOPES_HELD_LIMIT_ITEMS
+
+
+def _within(question: AuthorizeDevice, waiting: Pending) -> bool:
+    """Say whether a question asks for no more than the request that waits already."""
+    asked = set(question.scopes).difference(waiting.scopes)
+    return question.role in waiting.roles and covers_all(waiting.scopes, asked, question.role)
+
+
+def _shown(claimed: Identity, waiting: Pending) -> bool:
+    """Say whether a request can stand for a claimed identity as it is shown.
+
+    One that shows as many as it may is not changed any more by a device that calls itself
+    something else each time: it can be approved, for what it shows.
+    """
+    shown = waiting.identities
+    return len(shown) >= identities.ASKING_LIMIT or identities.is_shown(shown, claimed)
+
+
+def _refreshed(
+    record: Record | None,
+    waiting: Pending,
+    reason: str,
+    *,
+    pairing: Pairing | None,
+    now_ms: int,
+) -> Ask:
+    if record is None or now_ms < waiting.refreshed_at_ms + REFRESH_LEAST_MS:
+        return Ask(reason, waiting, pairing, None, "", "")
+    pending = replace(waiting, refreshed_at_ms=now_ms)
+    return Ask(reason, pending, pairing, replace(record, pending=pending), "", "")
+
+
+def _metadata(claimed: Identity, address: str) -> Metadata:
+    return Metadata(
+        client_id=claimed.client_id,
+        client_mode=claimed.client_mode,
+        platform=claimed.platform,
+        device_family=claimed.device_family,
+        display_name=claimed.display_name,
+        address="" if is_loopback(address) else address,
+    )

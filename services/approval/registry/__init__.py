@@ -1,0 +1,1 @@
+"""The registry: the one way to read and change device records."""

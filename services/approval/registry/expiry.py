@@ -1,0 +1,116 @@
+"""Ends requests that nobody asked for any more: a task of its own, which holds up nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from services.approval.domain import pairing
+from services.approval.domain.errors import StoreUnavailable
+from services.approval.domain.records import EXPIRED
+from services.approval.storage.transaction import address_source
+from services.approval.storage.transaction_log import Transaction, TransactionLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from services.approval.storage.store import Store, VersionedRecord
+    from shared.clock import Clock
+
+ROUNDS_APART_SECONDS: Final = 5.0
+"""How long nothing is done between two rounds."""
+EXPIRED_PER_ROUND: Final = 100
+"""How many requests a round ends at most."""
+ROUND_SECONDS: Final = 2.0
+"""After so long a round begins no further commit, however slow Redis is."""
+STOP_SECONDS: Final = 2.0
+"""How long stopping waits for a commit under way."""
+
+
+class Expiry:
+    """Ends void requests in rounds, one commit after the other.
+
+    `ready` says whether this replica may answer, and so knows Redis's time: else a round does
+    nothing. Each round takes void requests in random order, as every replica reads the same list.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: TransactionLog,
+        *,
+        ttl_ms: int,
+        ready: Callable[[], bool],
+        clock: Clock,
+        chance: Random,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._ttl_ms = ttl_ms
+        self._ready = ready
+        self._clock = clock
+        self._chance = chance
+        self._log = structlog.get_logger("approval")
+        self._working = False
+        self._leaving = False
+
+    async def run(self) -> None:
+        """End void requests until told to stop; replicas that start together begin apart."""
+        await asyncio.sleep(self._chance.uniform(0, ROUNDS_APART_SECONDS))
+        while not self._leaving:
+            if self._ready():
+                self._working = True
+                try:
+                    await self.end_void(EXPIRED_PER_ROUND)
+                except StoreUnavailable:
+                    pass  # the announcer says so, once
+                except Exception:  # noqa: BLE001 (whatever it was, the next round comes)
+                    self._log.exception("expiry failed")
+                self._working = False
+            if not self._leaving:
+                await asyncio.sleep(ROUNDS_APART_SECONDS)
+
+    async def stop(self, task: asyncio.Task[None]) -> None:
+        """End the task that runs, once the commit under way is done."""
+        self._leaving = True
+        if self._working:
+            await asyncio.wait([task], timeout=STOP_SECONDS)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def end_void(self, most: int) -> int:
+        """End so many void requests at most, within ROUND_SECONDS; returns how many.
+
+        Raises StoreUnavailable.
+        """
+        began = self._clock.monotonic()
+        void = await self._store.expired(self._store.now_ms(), most)
+        if not void:
+            return 0
+        self._chance.shuffle(void)
+        _head, found = await self._store.load(void)
+        ended = 0
+        for device_id, held in zip(void, found, strict=True):
+            if self._leaving or self._clock.monotonic() - began >= ROUND_SECONDS:
+                break
+            ended += await self._ended(device_id, held)
+        return ended
+
+    async def _ended(self, device_id: str, held: VersionedRecord) -> bool:
+        """End a device's request, unless it was asked for again or somebody else was quicker."""
+        entry = Transaction("expiry", self._store.now_ms())
+        pending = held.record.pending if held.record else None
+        if held.record is None or pending is None:
+            return False
+        if not pending.expired(entry.now_ms, self._ttl_ms):
+            return False
+        entry.replace(held, pairing.without_pending(held.record), device_id)
+        entry.end_request(device_id, pending, EXPIRED)
+        entry.change(
+            "expired", device_id, pending=pending, source=address_source(pending.limit_key)
+        )
+        committed = await self._ledger.commit(entry)
+        return committed.outcome == "done"

@@ -1,0 +1,89 @@
+"""Lists the lock-outs that run, and lifts them; for operators only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from services.approval.domain.audit import AuditEntry
+from services.approval.domain.errors import NotAllowed, StoreUnavailable, UnknownLockout
+from services.approval.domain.lockout import REMEMBERED_MS, index_member
+from services.approval.storage.keys import LOCKOUTS, guard_key, wrong_values_key
+from services.approval.storage.transaction_log import Transaction
+from shared.addresses import parse_address
+from shared.rpc.messages import Changed, Position
+
+if TYPE_CHECKING:
+    from services.approval.domain.authorization import Caller
+    from services.approval.domain.lockout import Lockout
+    from services.approval.storage.store import Store
+    from services.approval.storage.transaction_log import TransactionLog
+
+LISTED_LIMIT: Final = 1_000
+"""Lock-outs that are listed at most, those that end last first."""
+LIFTED: Final = "lockout-lifted"
+"""What it is called in the audit log."""
+TRIES_LIMIT: Final = 32
+"""How often a commit is tried again because something was counted for the address meanwhile."""
+
+
+class LockoutRegistry:
+    """Every method may raise RegistryError."""
+
+    def __init__(self, store: Store, ledger: TransactionLog) -> None:
+        self._store = store
+        self._ledger = ledger
+
+    async def running(self, caller: Caller) -> list[Lockout]:
+        """Return the lock-outs that run."""
+        if not caller.is_admin:
+            raise NotAllowed
+        return await self._store.lockouts.running(self._store.now_ms(), LISTED_LIMIT)
+
+    async def lift(self, caller: Caller, credential: str, address: str) -> Lockout:
+        """End a lock-out at every replica; raises UnknownLockout. Returns what it was.
+
+        `address` is any address that it concerns. Counting begins anew, but values that were told
+        wrong stay remembered: the clients that caused it do not cause it again.
+        """
+        if not caller.is_admin:
+            raise NotAllowed
+        parsed = parse_address(address)
+        limit_key = parsed.limit_key if parsed else address
+        for _ in range(TRIES_LIMIT):
+            lifted = await self._lifted(caller, credential, limit_key)
+            if lifted is not None:
+                return lifted
+        message = "failures were counted again and again while the lock-out was being lifted"
+        raise StoreUnavailable(message)
+
+    async def _lifted(self, caller: Caller, credential: str, limit_key: str) -> Lockout | None:
+        """Try once; None when something else was counted meanwhile."""
+        guard, wrong = await self._store.lockouts.guarded(limit_key)
+        now_ms = self._store.now_ms()
+        lockout = guard.lockout(credential, limit_key, now_ms)
+        if lockout is None:
+            raise UnknownLockout
+        entry = Transaction(caller.name, now_ms)
+        plan = entry.plan
+        plan.expect(wrong_values_key(limit_key), wrong.version)
+        values = wrong.under_another_version(now_ms)
+        plan.write("SET", wrong_values_key(limit_key), values, "PX", REMEMBERED_MS)
+        left = guard.without(credential)
+        if left:
+            plan.write("SET", guard_key(limit_key), left, "PX", guard.kept_ms(now_ms))
+        else:
+            plan.write("DEL", guard_key(limit_key))
+        plan.write("ZREM", LOCKOUTS, index_member(credential, limit_key))
+        plan.change(
+            Changed(Position(), "", device_id="", kind=LIFTED, at_ms=now_ms),
+            AuditEntry(
+                action=LIFTED,
+                device_id="",
+                actor=caller.name,
+                at_ms=now_ms,
+                address=limit_key,
+                credential=credential,
+            ),
+        )
+        committed = await self._ledger.commit(entry)
+        return lockout if committed.outcome == "done" else None

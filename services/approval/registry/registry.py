@@ -1,0 +1,451 @@
+"""The one door to the records: whoever wants something of them comes through here.
+
+The API, the page, the command and the socket all call these methods with a Caller, and the rights
+are checked here, so that no way in can forget them. Rules are in `policy`, rights in `authority`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from services.approval.backup.service import BackupService
+from services.approval.domain import authorization
+from services.approval.domain import pairing as grants
+from services.approval.domain.errors import (
+    GrantsAdmin,
+    InvalidLabel,
+    InvalidScope,
+    NotAllowed,
+    RegistryError,
+    RequestOver,
+    StoreUnavailable,
+    UnknownRequest,
+    UnknownRole,
+    UnreadableRecord,
+)
+from services.approval.domain.records import APPROVED, EXPIRED, PENDING, REJECTED, Token
+from services.approval.registry.lockouts import LockoutRegistry
+from services.approval.registry.queries import Paired, Queries, paired
+from services.approval.storage.keys import call_key, device_key
+from services.approval.storage.store import NOT_HELD
+from services.approval.storage.transaction import device_source
+from services.approval.storage.transaction_log import Transaction, TransactionLog
+from shared.protocol.limits import LABEL_LIMIT_CHARACTERS
+from shared.protocol.scopes import ADMIN, first_uncovered
+from shared.rpc.messages import EVERY_ROLE
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from services.approval.domain.authorization import Caller
+    from services.approval.domain.pairing import IdFactory
+    from services.approval.domain.records import Pairing, Pending, Record, RequestNote
+    from services.approval.storage.store import Store, VersionedRecord
+    from services.approval.storage.transaction import Source
+
+CONFLICTS_LIMIT: Final = 32
+"""How often a commit is tried again because somebody else was quicker."""
+CONFLICT_PAUSE_SECONDS: Final = 0.004
+"""Most of the random pause before it is."""
+
+UNKNOWN: Final = "unknown"
+"""Stands for the end of a request of which nothing is known, now or in the last day."""
+
+_Result = TypeVar("_Result")
+
+
+class RejectedRequest(msgspec.Struct, frozen=True):
+    """A request that is rejected, now or before, and its device."""
+
+    request_id: str
+    device_id: str
+
+
+class EndedRequest(msgspec.Struct, frozen=True):
+    """A request that had ended before, and how: `state` is UNKNOWN if nothing is known of it."""
+
+    request_id: str
+    state: str
+    successor: str = ""
+
+
+class Rejections(msgspec.Struct, frozen=True):
+    """What became of requests that were to be rejected together."""
+
+    rejected: list[RejectedRequest]
+    ended: list[EndedRequest]
+
+
+class Registry(Queries):
+    """Changes the records of devices, and reads them. Every method may raise RegistryError.
+
+    What a socket calls is done once for its call id, however often it is tried.
+    """
+
+    def __init__(
+        self, store: Store, ledger: TransactionLog, draws: IdFactory, *, ttl_ms: int
+    ) -> None:
+        super().__init__(store, ttl_ms=ttl_ms)
+        self._ledger = ledger
+        self._draws = draws
+        self.keeping: Final = BackupService(store, ledger)
+        self.lockouts: Final = LockoutRegistry(store, ledger)
+
+    async def approve(self, caller: Caller, request_id: str, *, allow_admin: bool = True) -> Paired:
+        """Approve a request; by an operator again: the same device, and nothing is done.
+
+        Without `allow_admin`, one that would give operator.admin is refused: what whoever approves
+        was shown may have become more since, such as after a revocation.
+        """
+
+        async def once(caller: Caller) -> Paired | None:
+            note, held = await self._read(request_id, hidden=not caller.is_admin)
+            if not authorization.can_see(caller, note.device_id):
+                raise NotAllowed
+            if note.state == APPROVED and caller.kind == "operator":
+                before = self._approved_before(note, held)
+                return await self._confirmed(caller, held, note.device_id, before)
+            record, pending = self._open(request_id, note, held)
+            to_hold = grants.scopes_to_hold(record, pending)
+            authorization.require_approve(caller, note.device_id, pending, to_hold)
+            if not allow_admin and ADMIN in to_hold:
+                raise GrantsAdmin
+            outside = grants.scope_outside_roles(pending)
+            if outside is not None:
+                raise InvalidScope(outside)
+            entry = self._entry(caller)
+            after = grants.approved(record, pending, now_ms=entry.now_ms, draws=self._draws)
+            entry.replace(held, after, note.device_id)
+            entry.end_request(note.device_id, pending, APPROVED)
+            entry.change("approved", note.device_id, pending=pending)
+            return await self._committed(caller, entry, paired(after))
+
+        return await self._settled(caller, once, Paired)
+
+    async def reject(self, caller: Caller, request_id: str) -> str:
+        """Reject a request; returns its device id. Again, or once its device is removed: the same.
+
+        Who is confined to one device is not told how a request of it ended.
+        """
+
+        async def once(caller: Caller) -> str | None:
+            note, held = await self._read(request_id, hidden=caller.confined)
+            authorization.require_reject(caller, note.device_id)
+            if note.state == REJECTED and not caller.confined:
+                return await self._confirmed(caller, held, note.device_id, note.device_id)
+            record, pending = self._open(request_id, note, held)
+            entry = self._entry(caller)
+            entry.replace(held, grants.without_pending(record), note.device_id)
+            entry.end_request(note.device_id, pending, REJECTED)
+            source = _source(caller, note.device_id)
+            entry.change("rejected", note.device_id, pending=pending, source=source)
+            return await self._committed(caller, entry, note.device_id)
+
+        return await self._settled(caller, once, str)
+
+    async def reject_all(self, caller: Caller, request_ids: Sequence[str]) -> Rejections:
+        """Reject these requests in one commit, and say of those that have ended how they did.
+
+        Again: the same. For callers who see every device.
+        """
+        wanted = list(dict.fromkeys(request_ids))
+
+        async def once(caller: Caller) -> Rejections | None:
+            if caller.confined:
+                raise NotAllowed
+            entry = self._entry(caller)
+            result = Rejections([], [])
+            writes = False
+            for request_id, note, held in await self._read_all(wanted):
+                if note is None:
+                    result.ended.append(EndedRequest(request_id, UNKNOWN))
+                    continue
+                if note.state == REJECTED:
+                    entry.require(note.device_id, held.version)
+                    result.rejected.append(RejectedRequest(request_id, note.device_id))
+                    continue
+                try:
+                    record, pending = self._open(request_id, note, held)
+                except UnreadableRecord:
+                    continue  # it neither ended nor is rejected: its device is to be removed
+                except RequestOver as over:
+                    result.ended.append(EndedRequest(request_id, over.state, over.successor))
+                    continue
+                entry.replace(held, grants.without_pending(record), note.device_id)
+                entry.end_request(note.device_id, pending, REJECTED)
+                entry.change("rejected", note.device_id, pending=pending)
+                result.rejected.append(RejectedRequest(request_id, note.device_id))
+                writes = True
+            if writes or caller.call_id or self._store.has_replicas:
+                return await self._committed(caller, entry, result)
+            return result
+
+        return await self._settled(caller, once, Rejections)
+
+    async def remove(self, caller: Caller, device_id: str) -> None:
+        """Forget a paired device, with whatever it asked for; its live sockets are closed."""
+
+        async def once(caller: Caller) -> bool | None:
+            authorization.require_manage(caller, device_id, None)
+            if caller.is_admin and (held := await self._held(device_id)).unreadable:
+                return await self._unreadable_removed(caller, held, device_id)
+            held, record, pairing = await self._paired(device_id)
+            authorization.require_manage(caller, device_id, pairing)
+            entry = self._entry(caller)
+            entry.replace(held, None, device_id)
+            if record.pending is not None:
+                entry.end_request(device_id, record.pending, REJECTED)
+            entry.change(
+                "removed",
+                device_id,
+                closes=[EVERY_ROLE],
+                scopes=pairing.scopes,
+                source=_source(caller, device_id),
+            )
+            return await self._committed(caller, entry, result=True)
+
+        await self._settled(caller, once, bool)
+
+    async def _unreadable_removed(
+        self, caller: Caller, held: VersionedRecord, device_id: str
+    ) -> bool | None:
+        """Remove a record that cannot be read: what it allowed is not known, so all of it ends."""
+        entry = self._entry(caller)
+        entry.replace(held, None, device_id)
+        entry.forget_request(device_id)
+        entry.change("removed", device_id, closes=[EVERY_ROLE], label="its record was unreadable")
+        return await self._committed(caller, entry, result=True)
+
+    async def rename(self, caller: Caller, device_id: str, label: str) -> str:
+        """Give a paired device a label; returns it trimmed."""
+        trimmed = label.strip()
+
+        async def once(caller: Caller) -> str | None:
+            authorization.require_manage(caller, device_id, None)
+            if not trimmed or len(trimmed) > LABEL_LIMIT_CHARACTERS:
+                raise InvalidLabel
+            held, record, pairing = await self._paired(device_id)
+            authorization.require_manage(caller, device_id, pairing)
+            if pairing.operator_label == trimmed:
+                return await self._left_as_it_is(caller, held, device_id, trimmed)
+            entry = self._entry(caller)
+            entry.replace(held, grants.renamed(record, pairing, trimmed), device_id)
+            entry.change("renamed", device_id, label=trimmed, source=_source(caller, device_id))
+            return await self._committed(caller, entry, trimmed)
+
+        return await self._settled(caller, once, str)
+
+    async def rotate(
+        self, caller: Caller, device_id: str, role: str, scopes: Sequence[str] | None = None
+    ) -> Token:
+        """Draw a new token for a role, in other scopes if given; the old one is void at once."""
+
+        async def once(caller: Caller) -> Token | None:
+            authorization.require_manage(caller, device_id, None)
+            held, record, pairing = await self._paired(device_id)
+            token = _active_token(pairing, role)
+            wanted = token.scopes if scopes is None else scopes
+            authorization.require_token(caller, device_id, role, token.scopes, wanted)
+            outside = first_uncovered(pairing.scopes, wanted, role)
+            if outside is not None:
+                raise InvalidScope(outside)
+            entry = self._entry(caller)
+            after = grants.rotated(
+                record, pairing, role, scopes, now_ms=entry.now_ms, draws=self._draws
+            )
+            fresh = paired(after).pairing.tokens[role]
+            entry.replace(held, after, device_id)
+            entry.change(
+                "rotated",
+                device_id,
+                closes=[role],
+                role=role,
+                scopes=fresh.scopes,
+                source=_source(caller, device_id),
+            )
+            return await self._committed(caller, entry, fresh)
+
+        return await self._settled(caller, once, Token)
+
+    async def revoke(self, caller: Caller, device_id: str, role: str) -> Token:
+        """Revoke the token of a role; again: the same, and nothing is done."""
+
+        async def once(caller: Caller) -> Token | None:
+            authorization.require_manage(caller, device_id, None)
+            held, record, pairing = await self._paired(device_id)
+            token = pairing.tokens.get(role)
+            if token is None:
+                raise UnknownRole
+            authorization.require_token(caller, device_id, role, token.scopes, ())
+            if not token.active:
+                return await self._left_as_it_is(caller, held, device_id, token)
+            entry = self._entry(caller)
+            after = grants.revoked(record, pairing, role, now_ms=entry.now_ms)
+            entry.replace(held, after, device_id)
+            entry.change(
+                "revoked",
+                device_id,
+                closes=[role],
+                role=role,
+                scopes=token.scopes,
+                source=_source(caller, device_id),
+            )
+            return await self._committed(caller, entry, paired(after).pairing.tokens[role])
+
+        return await self._settled(caller, once, Token)
+
+    def _entry(self, caller: Caller) -> Transaction:
+        entry = Transaction(caller.name, self._store.now_ms(), call_id=caller.call_id)
+        if caller.has_record:
+            entry.require(caller.device_id, caller.version)
+        return entry
+
+    async def _read(self, request_id: str, *, hidden: bool) -> tuple[RequestNote, VersionedRecord]:
+        """Read what is known of a request, and the record of its device.
+
+        A request that ended between the two reads is looked up again: the note is never older.
+        """
+        note = await self._note(request_id, hidden=hidden)
+        held = await self._held(note.device_id)
+        if note.state == PENDING and not _holds(held, request_id):
+            note = await self._note(request_id, hidden=hidden)
+        return note, held
+
+    async def _read_all(
+        self, request_ids: Sequence[str]
+    ) -> list[tuple[str, RequestNote | None, VersionedRecord]]:
+        """Read as `_read` does, of many requests, in three round trips at most."""
+        notes = await self._store.notes(request_ids)
+        _head, held = await self._store.load([one.device_id for one in notes if one])
+        records = {one.device_id: its for one, its in zip(filter(None, notes), held, strict=True)}
+        found = list(zip(request_ids, notes, strict=True))
+        moved = [
+            request_id
+            for request_id, note in found
+            if note and note.state == PENDING and not _holds(records[note.device_id], request_id)
+        ]
+        again = dict(zip(moved, await self._store.notes(moved), strict=True))
+        return [
+            (request_id, again.get(request_id, note), records[note.device_id] if note else NOT_HELD)
+            for request_id, note in found
+        ]
+
+    async def _note(self, request_id: str, *, hidden: bool) -> RequestNote:
+        """Read what is known of a request; `hidden`: the caller may not learn there is none."""
+        note = await self._store.note(request_id)
+        if note is None:
+            raise NotAllowed if hidden else UnknownRequest
+        return note
+
+    def _open(
+        self, request_id: str, note: RequestNote, held: VersionedRecord
+    ) -> tuple[Record, Pending]:
+        """Return the record and the request it still holds; raises RequestOver."""
+        if held.unreadable and note.state == PENDING:
+            raise UnreadableRecord(device_key(note.device_id))
+        pending = held.record.pending if held.record else None
+        if note.state != PENDING or held.record is None or pending is None:
+            raise RequestOver(note.state if note.state != PENDING else EXPIRED, note.successor)
+        if pending.request_id != request_id:
+            raise RequestOver("superseded", pending.request_id)
+        if pending.expired(self._store.now_ms(), self._ttl_ms):
+            raise RequestOver(EXPIRED)
+        return held.record, pending
+
+    def _approved_before(self, note: RequestNote, held: VersionedRecord) -> Paired:
+        if held.record is None or held.record.pairing is None:
+            raise RequestOver(note.state)
+        return paired(held.record)
+
+    async def _committed(
+        self, caller: Caller, entry: Transaction, result: _Result
+    ) -> _Result | None:
+        """Commit; None when somebody else was quicker and all must be looked at anew."""
+        if caller.call_id:
+            entry.plan.not_after_ms = caller.not_after_ms
+            entry.plan.once(call_key(caller.call_id), msgspec.msgpack.encode(result))
+        committed = await self._ledger.commit(entry)
+        if committed.outcome == "late":
+            message = "the call came too late"
+            raise StoreUnavailable(message)
+        if committed.outcome == "seen":
+            return _kept_answer(committed.answer, type(result))
+        return result if committed.outcome == "done" else None
+
+    async def _left_as_it_is(
+        self, caller: Caller, held: VersionedRecord, device_id: str, result: _Result
+    ) -> _Result | None:
+        """Keep for a call that there was nothing to do, so that a late try does nothing (R11)."""
+        if not caller.call_id:
+            return await self._confirmed(caller, held, device_id, result)
+        return await self._committed(caller, self._as_it_is(caller, held, device_id), result)
+
+    async def _confirmed(
+        self, caller: Caller, held: VersionedRecord, device_id: str, result: _Result
+    ) -> _Result | None:
+        """Return what was done before; with Redis replicas, once one of them has it."""
+        if not self._store.has_replicas:
+            return result
+        return await self._committed(caller, self._as_it_is(caller, held, device_id), result)
+
+    def _as_it_is(self, caller: Caller, held: VersionedRecord, device_id: str) -> Transaction:
+        entry = self._entry(caller)
+        entry.require(device_id, held.version)
+        return entry
+
+    async def _settled(
+        self,
+        caller: Caller,
+        once: Callable[[Caller], Awaitable[_Result | None]],
+        kind: type[_Result],
+    ) -> _Result:
+        """Try until a commit meets the records as they were read."""
+        try:
+            for _ in range(CONFLICTS_LIMIT):
+                narrowed = await self._narrowed(caller)
+                authorization.require_pairing(narrowed)
+                result = await once(narrowed)
+                if result is not None:
+                    return result
+                await asyncio.sleep(random.uniform(0, CONFLICT_PAUSE_SECONDS))  # noqa: S311 (spread)
+        except StoreUnavailable:
+            raise
+        except RegistryError:
+            # An earlier try of the same call may have done it, and changed what was judged by.
+            first = await self._store.answered(caller.call_id)
+            if first is None:
+                raise
+            return _kept_answer(first, kind)
+        message = "the record changed again and again while it was being changed"
+        raise StoreUnavailable(message)
+
+
+def _holds(held: VersionedRecord, request_id: str) -> bool:
+    pending = held.record.pending if held.record else None
+    return pending is not None and pending.request_id == request_id
+
+
+def _kept_answer(value: bytes, kind: type[_Result]) -> _Result:
+    """Decode what an earlier try of a call was told; raises StoreUnavailable."""
+    try:
+        return msgspec.msgpack.decode(value, type=kind)
+    except (msgspec.MsgspecError, ValueError):
+        message = "what an earlier try of this call was told cannot be read"
+        raise StoreUnavailable(message) from None
+
+
+def _source(caller: Caller, device_id: str) -> Source | None:
+    """Return the source of what a device does to itself; None: a decision about another."""
+    own = caller.has_record and caller.device_id == device_id
+    return device_source(device_id) if own else None
+
+
+def _active_token(pairing: Pairing, role: str) -> Token:
+    token = pairing.tokens.get(role)
+    if token is None or not token.active:
+        raise UnknownRole
+    return token

@@ -1,0 +1,1 @@
+"""Requests from gateways over the bus: admission, device methods and heartbeats."""

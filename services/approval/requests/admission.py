@@ -1,0 +1,461 @@
+"""Answers the gateways' questions: one read for a whole batch, a commit only where one is due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+
+from services.approval import log_events
+from services.approval.domain import pairing as grants
+from services.approval.domain import policy
+from services.approval.domain.errors import StoreUnavailable
+from services.approval.domain.lockout import (
+    NOTHING_HELD,
+    FailureCounts,
+    failed_with,
+    guessed_with,
+    proven_with,
+    succeeded_with,
+    without_locked_secret,
+)
+from services.approval.domain.records import DISPLACED, EXPIRED, SUPERSEDED
+from services.approval.registry.queries import PendingDevice
+from services.approval.schemas.devices import pending_json
+from services.approval.storage.keys import PENDING as PENDING_INDEX
+from services.approval.storage.keys import address_key, call_key, device_key
+from services.approval.storage.transaction import address_source, device_source
+from services.approval.storage.transaction_log import Transaction, TransactionLog
+from shared.addresses import limit_key
+from shared.observability.metrics import Children
+from shared.rpc.messages import (
+    Admitted,
+    Answer,
+    AuthorizeDevice,
+    Denied,
+    LockedOut,
+    NeedsPairing,
+    Position,
+    TooManyPending,
+    decode_answer,
+    encode,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from services.approval.domain.tokens import TokenKeys
+    from services.approval.metrics import Metrics
+    from services.approval.requests.write_limiter import WriteLimiter
+    from services.approval.storage.store import Store, VersionedRecord
+    from shared.rpc.responder import Reply
+    from shared.secret_digests import SecretDigests
+
+TRIES_LIMIT: Final = 8
+"""How often a commit is tried again because somebody else was quicker."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLimits:
+    """How many requests may wait, and for how long."""
+
+    ttl_ms: int
+    most: int
+    most_per_address: int
+
+
+class Admissions:
+    """Judges admission questions."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        ledger: TransactionLog,
+        keys: TokenKeys,
+        digests: SecretDigests,
+        draws: grants.IdFactory,
+        limits: PendingLimits,
+        metrics: Metrics,
+        places: WriteLimiter,
+    ) -> None:
+        self._store = store
+        self._digests = digests
+        self._places = places
+        self._ledger = ledger
+        self._keys = keys
+        self._draws = draws
+        self._limits = limits
+        self._verdicts = Children(metrics.questions)
+        self._log = structlog.get_logger("approval").bind()  # asked anew for each line otherwise
+
+    async def handle_batch(
+        self, questions: Sequence[AuthorizeDevice]
+    ) -> list[Reply | asyncio.Future[Reply]]:
+        """Answer questions that came together; None where the outcome is not known.
+
+        What needs a commit is answered later, so that nobody waits for another's write, or is BUSY.
+        """
+        addresses = [limit_key(question.address) for question in questions]
+        try:
+            head, held, guards = await self._store.load_guarded(
+                [question.device_id for question in questions], list(dict.fromkeys(addresses))
+            )
+        except StoreUnavailable as missing:
+            self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
+            return [None] * len(questions)
+        now_ms = self._store.now_ms()
+        replies: list[Reply | asyncio.Future[Reply]] = []
+        for question, one, address in zip(questions, held, addresses, strict=True):
+            if one.unreadable:
+                self._note_unreadable(question)
+                replies.append(None)
+            else:
+                replies.append(self._reply(question, head, one, guards[address], now_ms))
+        return replies
+
+    def _reply(
+        self,
+        question: AuthorizeDevice,
+        head: Position,
+        held: VersionedRecord,
+        guard: FailureCounts,
+        now_ms: int,
+    ) -> Reply | asyncio.Future[Reply]:
+        """Judge by what was read; what has to be written waits for a place."""
+        decided = self._decided(question, head, held, guard, now_ms)
+        return decided if isinstance(decided, bytes) else self._places.reply(decided)
+
+    def _decided(
+        self,
+        question: AuthorizeDevice,
+        head: Position,
+        held: VersionedRecord,
+        guard: FailureCounts,
+        now_ms: int,
+    ) -> bytes | Callable[[], Awaitable[Reply]]:
+        """Return the answer, or what has to be done for one."""
+        if question.trusted:
+            guard = NOTHING_HELD
+        question = without_locked_secret(question, guard, now_ms)
+        verdict = self._judged(question, held, now_ms)
+        denied = isinstance(verdict, policy.Deny) and verdict.why == "device-token-mismatch"
+        guessed = guessed_with(question, self._digests, denied=denied)
+        counts = guard.counts_for(guessed, now_ms) and not self._store.lockouts.knows(
+            limit_key(question.address), guessed
+        )
+        locked_ms = guard.locked_ms(
+            failed_with(question) if denied else succeeded_with(question), now_ms
+        )
+        if locked_ms or denied:
+            refusal = (
+                LockedOut(head, locked_ms) if locked_ms else Denied(head, "device-token-mismatch")
+            )
+            if counts:
+                return partial(self._failed, question, guessed, refusal, held)
+            return self._encode_answer(question, refusal)
+        if counts or guard.holds(proven_with(question)):
+            return partial(self._accounted, question, head, held, guessed if counts else {})
+        if isinstance(verdict, policy.Deny) or verdict.changed is None:
+            return self._encode_answer(question, self._said(question, verdict, head))
+        return partial(self._written, question, head, held)
+
+    def _note_unreadable(self, question: AuthorizeDevice) -> None:
+        """Count a question without an answer: what is not known is not refused."""
+        self._verdicts.labels("unreadable").inc()
+        self._log.error(
+            log_events.UNREADABLE.name,
+            key=device_key(question.device_id),
+            connection=question.call_id,
+        )
+
+    async def _failed(
+        self,
+        question: AuthorizeDevice,
+        guessed: dict[str, list[str]],
+        answer: LockedOut | Denied,
+        held: VersionedRecord,
+    ) -> Reply:
+        """Count wrong secrets before the client hears of them: the answer, unless locked out."""
+        try:
+            if held.record is None and await self._store.is_unreadable(question.device_id):
+                self._note_unreadable(question)
+                return None
+            locked_ms = await self._count(question, guessed)
+        except StoreUnavailable as missing:
+            self._warn(question, missing)
+            return None
+        if locked_ms and isinstance(answer, Denied):
+            answer = LockedOut(answer.change, locked_ms)
+        return self._encode_answer(question, answer)
+
+    async def _accounted(
+        self,
+        question: AuthorizeDevice,
+        head: Position,
+        held: VersionedRecord,
+        guessed: dict[str, list[str]],
+    ) -> Reply:
+        """Count gateway tokens that were only guessed, clear what was proven, then go on.
+
+        A right gateway token that came with more guesses than were left is judged once more: by
+        now it is locked out, and treated like a wrong one.
+        """
+        address = limit_key(question.address)
+        try:
+            if guessed and await self._count(question, guessed) and question.method == "token":
+                head, (held,), guards = await self._store.load_guarded(
+                    [question.device_id], [address]
+                )
+                now_ms = self._store.now_ms()
+                decided = self._decided(question, head, held, guards[address], now_ms)
+                return decided if isinstance(decided, bytes) else await decided()
+            await self._store.lockouts.clear(address, proven_with(question))
+        except StoreUnavailable as missing:
+            self._warn(question, missing)
+            return None
+        return await self._written(question, head, held)
+
+    async def _count(self, question: AuthorizeDevice, guessed: dict[str, list[str]]) -> int:
+        return await self._store.lockouts.count(
+            limit_key(question.address),
+            guessed,
+            right_beside=question.method == "token",
+            not_after_ms=question.not_after_ms,
+        )
+
+    async def _written(
+        self, question: AuthorizeDevice, head: Position, held: VersionedRecord
+    ) -> Reply:
+        try:
+            answer = await self._answer(question, head, held)
+        except StoreUnavailable as missing:
+            self._warn(question, missing)
+            return None
+        return None if answer is None else self._encode_answer(question, answer)
+
+    def _warn(self, question: AuthorizeDevice, missing: StoreUnavailable) -> None:
+        self._log.warning(
+            log_events.STORE_UNAVAILABLE.name, connection=question.call_id, error=str(missing)
+        )
+
+    async def _answer(
+        self, question: AuthorizeDevice, head: Position, held: VersionedRecord
+    ) -> Answer | None:
+        """Judge and commit, anew as long as somebody else is quicker; None: not known."""
+        for _ in range(TRIES_LIMIT):
+            now_ms = self._store.now_ms()
+            verdict = self._judged(question, held, now_ms)
+            answer = self._said(question, verdict, head)
+            if isinstance(verdict, policy.Deny) or verdict.changed is None:
+                return answer
+            entry = self._entry(question, verdict, held, now_ms)
+            outcome = await self._committed(question, entry, verdict, answer)
+            if outcome is not None:
+                return outcome
+            head, fresh = await self._store.load([question.device_id])
+            held = fresh[0]
+            if held.unreadable:
+                return None
+        return None
+
+    def _judged(
+        self, question: AuthorizeDevice, held: VersionedRecord, now_ms: int
+    ) -> policy.Verdict:
+        return policy.judge(
+            held.record,
+            question,
+            now_ms=now_ms,
+            ttl_ms=self._limits.ttl_ms,
+            keys=self._keys,
+            draws=self._draws,
+        )
+
+    def _encode_answer(self, question: AuthorizeDevice, answer: Answer) -> bytes:
+        self._record(question, answer)
+        return encode(answer)
+
+    def _said(self, question: AuthorizeDevice, verdict: policy.Verdict, at: Position) -> Answer:
+        if isinstance(verdict, policy.Deny):
+            return Denied(at, verdict.why)
+        if isinstance(verdict, policy.Admit):
+            token = verdict.token
+            return Admitted(
+                at,
+                device_token=self._keys.derive(question.device_id, question.role, token.token_id),
+                token_scopes=list(token.scopes),
+                issued_at_ms=token.issued_at_ms,
+                epoch=token.epoch,
+                method=question.method,
+            )
+        pairing = verdict.pairing
+        return NeedsPairing(
+            at,
+            reason=verdict.reason,
+            request_id=verdict.pending.request_id,
+            approved_roles=list(pairing.roles) if pairing else None,
+            approved_scopes=list(pairing.scopes) if pairing else None,
+        )
+
+    def _entry(
+        self,
+        question: AuthorizeDevice,
+        verdict: policy.Admit | policy.Ask,
+        held: VersionedRecord,
+        now_ms: int,
+    ) -> Transaction:
+        device_id = question.device_id
+        before = held.record.pending if held.record else None
+        silent = verdict.silent if isinstance(verdict, policy.Admit) else None
+        entry = Transaction(
+            "the rule for local clients" if silent else f"device {device_id}", now_ms
+        )
+        entry.replace(held, verdict.changed, device_id)
+        if silent is not None:
+            if before is not None:
+                entry.end_request(device_id, before, SUPERSEDED, silent.request_id)
+            superseded = before.request_id if before else ""
+            entry.change(
+                "approved",
+                device_id,
+                pending=silent,
+                superseded=superseded,
+                source=address_source(silent.limit_key),
+            )
+            return entry
+        if isinstance(verdict, policy.Admit):
+            entry.change(
+                verdict.kind,
+                device_id,
+                role=question.role,
+                scopes=verdict.token.scopes,
+                source=device_source(device_id),
+            )
+            return entry
+        pending = verdict.pending
+        if before is not None and verdict.superseded:
+            entry.end_request(device_id, before, SUPERSEDED, pending.request_id)
+        elif before is not None and before.request_id != pending.request_id:
+            entry.end_request(device_id, before, EXPIRED)
+            entry.change(
+                "expired", device_id, pending=before, source=address_source(before.limit_key)
+            )
+        entry.keep_request(device_id, pending, self._limits.ttl_ms)
+        if verdict.kind:
+            entry.change(
+                verdict.kind,
+                device_id,
+                pending=pending,
+                superseded=verdict.superseded,
+                request=pending_json(
+                    PendingDevice(
+                        device_id, question.public_key, pending, verdict.pairing is not None
+                    )
+                ),
+                source=address_source(pending.limit_key),
+            )
+        return entry
+
+    async def _committed(
+        self,
+        question: AuthorizeDevice,
+        entry: Transaction,
+        verdict: policy.Admit | policy.Ask,
+        answer: Answer,
+    ) -> Answer | None:
+        """Commit and return what to answer; None when all must be judged anew."""
+        plan = entry.plan
+        plan.not_after_ms = question.not_after_ms
+        plan.once(call_key(question.call_id), encode(_kept(answer, verdict)))
+        counted_by = ""
+        if isinstance(verdict, policy.Ask):
+            counted_by, device_id = verdict.pending.limit_key, question.device_id
+            plan.limit(PENDING_INDEX, self._limits.most, device_id)
+            plan.limit(address_key(counted_by), self._limits.most_per_address, device_id)
+        committed = await self._ledger.commit(entry)
+        if committed.outcome == "done":
+            return _at(answer, committed.change)
+        if committed.outcome == "seen":
+            return _at(self._previous_answer(question, committed.answer), committed.change)
+        if committed.outcome == "full" and not await self._displace_oldest(question, counted_by):
+            return TooManyPending(committed.change)
+        return None
+
+    def _previous_answer(self, question: AuthorizeDevice, kept: bytes) -> Answer:
+        try:
+            answer: Answer = decode_answer(kept)
+        except msgspec.MsgspecError:
+            message = "what an earlier try was told cannot be read"
+            raise StoreUnavailable(message) from None
+        if isinstance(answer, Admitted):
+            token = self._keys.derive(question.device_id, question.role, answer.device_token)
+            return msgspec.structs.replace(answer, device_token=token)
+        return answer
+
+    async def _displace_oldest(self, question: AuthorizeDevice, counted_by: str) -> bool:
+        """End the oldest request from the same address: a flood displaces only its own."""
+        oldest = await self._store.oldest_from(counted_by, but=question.device_id)
+        if oldest is None:
+            return False
+        _head, held = await self._store.load([oldest])
+        record = held[0].record
+        entry = Transaction("limit", self._store.now_ms())
+        if record is None or record.pending is None or record.pending.limit_key != counted_by:
+            entry.forget_of_address(counted_by, oldest)
+            await self._ledger.commit(entry)
+        else:
+            entry.replace(held[0], grants.without_pending(record), oldest)
+            entry.end_request(oldest, record.pending, DISPLACED)
+            entry.change(
+                "displaced", oldest, pending=record.pending, source=address_source(counted_by)
+            )
+            await self._ledger.commit(entry)
+        return True
+
+    def _record(self, question: AuthorizeDevice, answer: Answer) -> None:
+        """Write the line that stands beside the gateway's for the same connection."""
+        verdict = _told_as(answer)
+        self._verdicts.labels(verdict).inc()
+        more = {"request_id": answer.request_id} if isinstance(answer, NeedsPairing) else {}
+        self._log.info(
+            log_events.QUESTION.name,
+            connection=question.call_id,
+            device=question.device_id,
+            verdict=verdict,
+            role=question.role,
+            change=answer.change.number,
+            **more,
+        )
+        if verdict == "key-mismatch":
+            self._log.error(
+                log_events.KEY_MISMATCH.name,
+                connection=question.call_id,
+                device=question.device_id,
+            )
+
+
+def _told_as(answer: Answer) -> str:
+    """Return the word for an answer in log and metrics."""
+    if isinstance(answer, Admitted):
+        return "admitted"
+    if isinstance(answer, NeedsPairing):
+        return answer.reason
+    if isinstance(answer, Denied):
+        return answer.why
+    return "locked-out" if isinstance(answer, LockedOut) else "pending-limit"
+
+
+def _at(answer: Answer, change: Position) -> Answer:
+    """Return the answer as decided at this change."""
+    return msgspec.structs.replace(answer, change=change)
+
+
+def _kept(answer: Answer, verdict: policy.Admit | policy.Ask) -> Answer:
+    """Return the answer as it is kept for another try: no token is stored, only its id."""
+    if isinstance(answer, Admitted) and isinstance(verdict, policy.Admit):
+        answer = msgspec.structs.replace(answer, device_token=verdict.token.token_id)
+    return _at(answer, Position())

@@ -1,0 +1,137 @@
+"""What gateways ask, sorted: admissions are judged together, each beat is answered by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from services.approval import log_events
+from services.approval.domain.errors import StoreUnavailable
+from services.approval.domain.lockout import guessed_without_device
+from shared.addresses import limit_key
+from shared.rpc.messages import (
+    Answer,
+    AuthorizeDevice,
+    BeatQuestion,
+    Call,
+    Leaving,
+    LockedOut,
+    Position,
+    ReportSecret,
+    SecretAccepted,
+    decode_question,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.approval.metrics import Metrics
+    from services.approval.requests.admission import Admissions
+    from services.approval.requests.methods import Methods
+    from services.approval.requests.write_limiter import WriteLimiter
+    from services.approval.storage.store import Store
+    from shared.rpc.messages import Question as AnyQuestion
+    from shared.rpc.messages import RefusalReport
+    from shared.rpc.responder import Question, Reply
+
+
+class RequestDispatcher:
+    """Answers one message of questions at a time; beats wait for none of those that write."""
+
+    def __init__(
+        self,
+        admissions: Admissions,
+        methods: Methods,
+        store: Store,
+        metrics: Metrics,
+        places: WriteLimiter,
+    ) -> None:
+        self._places = places
+        self._admissions = admissions
+        self._methods = methods
+        self._store = store
+        self._metrics = metrics
+        self._log = structlog.get_logger("approval")
+
+    async def dispatch(self, questions: Sequence[Question]) -> list[Reply | asyncio.Future[Reply]]:
+        """Answer a message; a reply is None where the outcome is not known."""
+        replies: list[Reply | asyncio.Future[Reply]] = [None] * len(questions)
+        admissions: dict[int, AuthorizeDevice] = {}
+        for place, question in enumerate(questions):
+            one = self._decoded(question)
+            if isinstance(one, AuthorizeDevice):
+                admissions[place] = one
+            elif isinstance(one, Call | ReportSecret):
+                replies[place] = self._places.reply(partial(self._answered, question.sender, one))
+            elif one is not None:
+                replies[place] = asyncio.ensure_future(self._answered(question.sender, one))
+        if admissions:
+            judged = await self._admissions.handle_batch(list(admissions.values()))
+            for place, reply in zip(admissions, judged, strict=True):
+                replies[place] = reply
+        return replies
+
+    def _decoded(self, question: Question) -> AnyQuestion | None:
+        try:
+            decoded: AnyQuestion = decode_question(question.body)
+        except (msgspec.MsgspecError, RecursionError):
+            self._metrics.questions.labels("malformed").inc()
+            return None
+        return decoded
+
+    async def _answered(
+        self, gateway: str, one: BeatQuestion | ReportSecret | Call | Leaving
+    ) -> Reply:
+        try:
+            if isinstance(one, Call):
+                return await self._methods.answered(one)
+            if isinstance(one, ReportSecret):
+                return encode(await self._count_secret(one))
+            if isinstance(one, Leaving):
+                await self._store.presence.withdraw(gateway)
+                return encode(SecretAccepted(Position()))
+            answer = await self._store.beat(gateway, one)
+            if one.refused:
+                await self._note_refused(gateway, one.refused, answer.now_ms)
+        except StoreUnavailable as missing:
+            self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
+            return None
+        self._metrics.beats.inc()
+        return encode(answer)
+
+    async def _note_refused(self, gateway: str, reports: list[RefusalReport], now_ms: int) -> None:
+        """Write what a beat reports; the beat is answered whether or not that can be done."""
+        try:
+            await self._store.refusals.write(gateway, reports, now_ms)
+        except StoreUnavailable as missing:
+            self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
+
+    async def _count_secret(self, knock: ReportSecret) -> Answer:
+        """Count wrong secrets, clear failures after a right one; say whether it is locked out."""
+        address = limit_key(knock.address)
+        head, _held, guards = await self._store.load_guarded([], [address])
+        guard, now_ms = guards[address], self._store.now_ms()
+        locked_ms = guard.locked_ms(knock.classes, now_ms)
+        guessed = guessed_without_device(knock)
+        lockouts = self._store.lockouts
+        if guard.counts_for(guessed, now_ms) and not lockouts.knows(address, guessed):
+            locked_ms = await lockouts.count(
+                address, guessed, right_beside=knock.right, not_after_ms=knock.not_after_ms
+            )
+        if knock.right and not locked_ms and (guessed or guard.holds(knock.classes)):
+            await lockouts.clear(address, knock.classes)
+        verdict = "locked-out" if locked_ms else "right-secret" if knock.right else "wrong-secret"
+        self._metrics.questions.labels(verdict).inc()
+        self._log.info(
+            log_events.QUESTION.name,
+            connection=knock.call_id,
+            device="",
+            verdict=verdict,
+            change=head.number,
+        )
+        return LockedOut(head, locked_ms) if locked_ms else SecretAccepted(head)

@@ -1,0 +1,63 @@
+"""What a socket is told when its call fails, in its protocol's words (contract §10, §18). Pure.
+
+Denials do not tell what there is from what there is not to a caller who may not know.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from services.approval.domain.errors import (
+    InvalidLabel,
+    InvalidScope,
+    MissingScope,
+    RegistryError,
+    RequestOver,
+    UnknownDevice,
+    UnknownRequest,
+    UnknownRole,
+)
+from shared.protocol.methods import METHODS
+from shared.protocol.refusals import PROTOCOL_3, missing_scope
+from shared.rpc.messages import Error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from services.approval.domain.authorization import Caller
+
+_DENIED: Final[Mapping[str, str]] = {
+    "device.pair.approve": "device pairing approval denied",
+    "device.pair.reject": "device pairing rejection denied",
+    "device.pair.remove": "device pairing removal denied",
+    "device.pair.rename": "device pairing rename denied",
+    "device.token.rotate": "device token rotation denied",
+    "device.token.revoke": "device token revocation denied",
+}
+_TOKEN_METHODS: Final = frozenset({"device.token.rotate", "device.token.revoke"})
+
+
+def failed(method: str, error: RegistryError, caller: Caller, protocol: int) -> Error:
+    """Say why a call fails; not for StoreUnavailable, whose outcome is not known."""
+    if isinstance(error, MissingScope) and error.scope == METHODS[method].scope:
+        told = missing_scope(error.scope, protocol)
+        return Error(told.code, told.message, told.details)
+    return Error("INVALID_REQUEST", _message(method, error, caller, protocol))
+
+
+def _message(method: str, error: RegistryError, caller: Caller, protocol: int) -> str:
+    denied = _DENIED.get(method, "denied")
+    if method in _TOKEN_METHODS:
+        unknown = isinstance(error, UnknownDevice | UnknownRole)
+        return "unknown deviceId/role" if unknown and protocol == PROTOCOL_3 else denied
+    if isinstance(error, UnknownRequest | RequestOver):
+        hidden = not caller.is_admin if method == "device.pair.approve" else caller.confined
+        return denied if hidden else "unknown requestId"
+    if isinstance(error, UnknownDevice):
+        return "unknown nodeId" if method == "node.describe" else "unknown deviceId"
+    said = {
+        MissingScope: str(error),
+        InvalidScope: f"invalid scope for requested roles: {getattr(error, 'scope', '')}",
+        InvalidLabel: "label required",
+    }
+    return said.get(type(error), denied)

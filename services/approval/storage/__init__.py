@@ -1,0 +1,1 @@
+"""What Redis keeps: records, the change log, presence and sessions."""

@@ -1,0 +1,107 @@
+"""The audit log as it is read: the stream of all entries and the decisions that are kept longer.
+
+Each commit appends its entries to the stream, which keeps the newest; those for what people decided
+also go into a sorted set that nothing else displaces. Read together, by number, they are one log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import NoPermissionError
+
+from services.approval.storage.changelog import (
+    Followed,
+    decision_of,
+    decode_head,
+    entry_of,
+    followed,
+)
+from services.approval.storage.keys import AUDIT, DECISIONS, HEAD
+from services.approval.storage.reaching import reaching_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from redis.asyncio import Redis
+
+    from services.approval.domain.audit import AuditEntry
+    from services.approval.storage.changelog import Audited
+    from shared.rpc.messages import Position
+
+PAGE_ENTRIES: Final = 1_000
+"""How many entries are read at once where a Redis user may not read a stream from its end."""
+
+
+class AuditLog:
+    """Reads the audit log. Every method raises StoreUnavailable."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client: Any = client  # its types cover bytes and text, ours are bytes
+
+    async def read(self, after: int, limit: int) -> list[AuditEntry]:
+        """Return the first entries with numbers above `after`, oldest first."""
+        async with reaching_redis():
+            found = await self._client.xrange(AUDIT, min=f"({after}-0", max="+", count=limit)
+            decisions = await self._decisions_after(after, limit)
+        merged = _merged(_audited(found), decisions)
+        return [one.entry for one in merged[:limit]]
+
+    async def newest(self, limit: int) -> list[AuditEntry]:
+        """Return the newest entries, oldest first."""
+        async with reaching_redis():
+            found = await self._from_end(limit)
+            members = await self._client.zrange(DECISIONS, 0, limit - 1, desc=True)
+        merged = _merged(_audited(found), map(decision_of, members))
+        return [one.entry for one in merged[-limit:]]
+
+    async def follow(self, place: Position, most: int) -> Followed:
+        """Return at most so many entries after a place in history, and the place reached.
+
+        A place without a tag is taken at its number; one with a tag is told from one of the same
+        number in a history that was lost.
+        """
+        async with reaching_redis():
+            head = decode_head(await self._client.get(HEAD))
+            if head == place:
+                return Followed([], head)
+            oldest = await self._client.xrange(AUDIT, min="-", max="+", count=1)
+            found = await self._client.xrange(
+                AUDIT, min=f"{place.number}-0", max="+", count=most + 1
+            )
+            decisions = await self._decisions_after(place.number, most)
+        first = _audited(oldest)
+        return followed(
+            place,
+            head,
+            _merged(_audited(found), decisions),
+            oldest=first[0].change.number if first else None,
+            most=most,
+        )
+
+    async def _decisions_after(self, number: int, limit: int) -> list[Audited]:
+        members = await self._client.zrangebyscore(
+            DECISIONS, f"({number}", "+inf", start=0, num=limit
+        )
+        return [decision_of(member) for member in members]
+
+    async def _from_end(self, limit: int) -> list[Any]:
+        """Read the newest of the stream, from its beginning where its end is not allowed."""
+        try:
+            found: list[Any] = await self._client.xrevrange(AUDIT, max="+", min="-", count=limit)
+        except NoPermissionError:  # a Redis user as earlier releases wanted it
+            found, after = [], "-"
+            while page := await self._client.xrange(AUDIT, min=after, max="+", count=PAGE_ENTRIES):
+                found = [*found, *page][-limit:]
+                after = f"({page[-1][0].decode()}"
+        return found
+
+
+def _audited(found: Iterable[Any]) -> list[Audited]:
+    return [entry_of(entry_id, fields) for entry_id, fields in found]
+
+
+def _merged(stream: Iterable[Audited], decisions: Iterable[Audited]) -> list[Audited]:
+    """Return both by number; what stands in both is told once."""
+    by_number = {one.change.number: one for one in (*decisions, *stream)}
+    return [by_number[number] for number in sorted(by_number)]

@@ -1,0 +1,171 @@
+"""History as Redis keeps it: its head, its change log and its audit log, decoded. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from services.approval.domain.audit import AuditEntry
+from services.approval.domain.errors import StoreUnavailable
+from shared.rpc.messages import Changed, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    Entry = tuple[bytes, dict[bytes, bytes]]
+
+_HEAD: Final = re.compile(rb"[0-9]{1,16}:[ -~]*")
+UNREADABLE_ENTRY: Final = "unreadable"
+"""The action of an entry of the audit log that cannot be decoded."""
+_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, KeyError, RecursionError)
+_decode_changed: Final = msgspec.msgpack.Decoder(Changed).decode
+_decode_entry: Final = msgspec.json.Decoder(AuditEntry).decode
+
+
+class UnreadableLog(Exception):
+    """The change log holds what is no entry of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What came after a place in history, oldest first, and the place reached.
+
+    `lost`: it cannot be told, because history went back or no longer reaches so far; then `at` is
+    the present.
+    """
+
+    entries: list[AuditEntry]
+    at: Position
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """An entry of the audit log, and the change that it is about."""
+
+    change: Position
+    entry: AuditEntry
+
+
+def decode_head(head: bytes | None) -> Position:
+    """Return the newest change; the one before all others where there is none.
+
+    Raises StoreUnavailable for what is no head.
+    """
+    if head is None:
+        return Position()
+    if not is_head(head):
+        message = "the number of the newest change cannot be read"
+        raise StoreUnavailable(message)
+    number, tag = head.decode().split(":", 1)
+    return Position(int(number), tag)
+
+
+def is_head(head: bytes | None) -> bool:
+    """Say whether this names a change, or none is there yet."""
+    return head is None or _HEAD.fullmatch(head) is not None
+
+
+def decode_change(entry_id: bytes, fields: Sequence[bytes]) -> Changed:
+    """Return an entry of the change log as the beat's script gives it: names and values in turn.
+
+    Raises UnreadableLog for what is no entry of it.
+    """
+    try:
+        values = dict(zip(fields[::2], fields[1::2], strict=True))
+        return msgspec.structs.replace(
+            _decode_changed(values[b"body"]),
+            change=Position(int(entry_id.split(b"-")[0]), values[b"tag"].decode()),
+            previous_tag=values[b"previous"].decode(),
+        )
+    except _UNREADABLE:
+        raise UnreadableLog from None
+
+
+def decode_changes(
+    found: Iterable[tuple[bytes, Sequence[bytes]]], most_bytes: int
+) -> list[Changed]:
+    """Return the first entries of the change log that are no larger together; always the first."""
+    changes: list[Changed] = []
+    size = 0
+    for entry_id, fields in found:
+        size += sum(map(len, fields))
+        if changes and size > most_bytes:
+            break
+        changes.append(decode_change(entry_id, fields))
+    return changes
+
+
+def entry_of(entry_id: bytes, fields: dict[bytes, bytes]) -> Audited:
+    """Return an entry of the audit log's stream; one that cannot be read says so."""
+    change = _place(entry_id, fields)
+    return Audited(change, _entry(fields.get(b"entry", b""), change.number))
+
+
+def decision_of(member: bytes) -> Audited:
+    """Return an entry as it is kept among the decisions: number, tag and the entry itself."""
+    place, _, entry = member.partition(b"\n")
+    number, _, tag = place.decode(errors="replace").partition(":")
+    change = Position(int(number) if number.isdecimal() else 0, tag)
+    return Audited(change, _entry(entry, change.number))
+
+
+def _entry(value: bytes, number: int) -> AuditEntry:
+    try:
+        return msgspec.structs.replace(_decode_entry(value), id=number)
+    except _UNREADABLE:
+        return AuditEntry(UNREADABLE_ENTRY, "", "", 0, id=number)
+
+
+def changed_after(place: Position, found: Sequence[Entry]) -> tuple[Position, list[str]]:
+    """Return whose records changed after a place, each once, and the place reached.
+
+    `found` is the change log from the place on. Raises StoreUnavailable where it does not hold
+    the place.
+    """
+    first = 0
+    if place.number:
+        first = 1
+        known = found and _place(*found[0]) == place
+    else:
+        known = not found or _place(*found[0]).number == 1
+    if not known:
+        message = "history was lost, or the change log no longer reaches so far"
+        raise StoreUnavailable(message)
+    after = found[first:]
+    try:
+        changed = [_decode_changed(fields[b"body"]).device_id for _id, fields in after]
+    except _UNREADABLE:
+        raise UnreadableLog from None
+    reached = _place(*after[-1]) if after else place
+    return reached, [one for one in dict.fromkeys(changed) if one]
+
+
+def followed(
+    place: Position, head: Position, merged: Sequence[Audited], *, oldest: int | None, most: int
+) -> Followed:
+    """Return what came after a place, `most` entries at most.
+
+    `merged` is the audit log from the place on, with the decisions after it; `oldest` the number of
+    the first entry that its stream still holds. Not every change has an entry: what one source does
+    too often is summarised later.
+    """
+    known = place.number <= head.number and oldest is not None and oldest <= place.number + 1
+    same = next((one.change for one in merged if one.change.number == place.number), None)
+    if same is not None and place.tag and same.tag != place.tag:
+        known = False
+    if not known:
+        return Followed([], head, lost=True)
+    after = [one for one in merged if one.change.number > place.number][:most]
+    at = after[-1].change if after else head
+    if len(after) < most and at.number < head.number:
+        at = head
+    return Followed([one.entry for one in after], at)
+
+
+def _place(entry_id: bytes, fields: dict[bytes, bytes]) -> Position:
+    tag = fields.get(b"tag", b"").decode(errors="replace")
+    return Position(int(entry_id.split(b"-")[0]), tag)

@@ -1,0 +1,59 @@
+"""Makes the indexes of devices anew from their records, after they were lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from services.approval.storage.keys import PAIRED, PENDING, address_key, device_key
+from services.approval.storage.transaction import TransactionPlan
+
+if TYPE_CHECKING:
+    from services.approval.storage.store import Store, VersionedRecord
+
+INDEXED_AT_ONCE: Final = 100
+"""How many records one commit puts into the indexes."""
+NOT_APPROVED_AT_MS: Final = 0
+"""Where a record that cannot be read stands among the paired devices: listed, as the last."""
+
+
+async def rebuild(store: Store, ttl_ms: int) -> int:
+    """Put every record where it belongs; returns how many were looked at.
+
+    Each is put there only if it is still the record that was read. Raises StoreUnavailable.
+    """
+    count = 0
+    token = await store.repairs.begin_index()
+    async for found in store.repairs.records():
+        count += len(found)
+        for start in range(0, len(found), INDEXED_AT_ONCE):
+            await _put(store, found[start : start + INDEXED_AT_ONCE], ttl_ms)
+    await store.repairs.indexed(token)
+    return count
+
+
+async def _put(store: Store, device_ids: list[str], ttl_ms: int) -> None:
+    """Put some records; where one changed meanwhile, one after the other."""
+    _head, held = await store.load_surely(device_ids)
+    plan = TransactionPlan()
+    for device_id, one in zip(device_ids, held, strict=True):
+        _add(plan, device_id, one, ttl_ms)
+    committed = await store.commit(plan)
+    if committed.outcome != "conflict" or len(device_ids) == 1:
+        return  # whoever changed the last one has put it into the indexes
+    for device_id in device_ids:
+        await _put(store, [device_id], ttl_ms)
+
+
+def _add(plan: TransactionPlan, device_id: str, held: VersionedRecord, ttl_ms: int) -> None:
+    if held.record is None and not held.unreadable:
+        return
+    plan.expect(device_key(device_id), held.version)
+    if held.record is None:
+        plan.write("ZADD", PAIRED, NOT_APPROVED_AT_MS, device_id)
+        return
+    pairing, pending = held.record.pairing, held.record.pending
+    if pairing is not None:
+        plan.write("ZADD", PAIRED, pairing.approved_at_ms, device_id)
+    if pending is not None:
+        plan.write("ZADD", PENDING, pending.refreshed_at_ms + ttl_ms, device_id)
+        plan.write("ZADD", address_key(pending.limit_key), pending.created_at_ms, device_id)

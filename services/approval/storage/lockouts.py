@@ -1,0 +1,135 @@
+"""What Redis keeps of wrong secrets: counts and locks, the values told wrong, and which locks run.
+
+All of it is in Redis and read for each attempt, so a lock, and the end of one, holds at every
+replica at once.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+from services.approval.domain.errors import StoreUnavailable
+from services.approval.domain.lockout import (
+    FAILURES_LIMIT,
+    LOCK_MS,
+    REMEMBERED_LIMIT_VALUES,
+    REMEMBERED_MS,
+    WINDOW_MS,
+    FailureCounts,
+    KnownValues,
+    Lockout,
+    WrongValues,
+    parse_member,
+    read_guard,
+)
+from services.approval.storage.keys import LOCKOUTS, guard_key, wrong_values_key
+from services.approval.storage.reaching import reaching_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+    from shared.clock import Clock
+
+_SCRIPT: Final = files("services.approval.storage").joinpath("lockout.lua").read_text()
+
+
+class LockoutStore:
+    """Counts wrong secrets and reads locks. Every method raises StoreUnavailable."""
+
+    def __init__(self, client: Redis, clock: Clock) -> None:
+        self._client: Any = client  # its types cover bytes and text, ours are bytes
+        self._clock = clock
+        self.known: Final = KnownValues()
+        self._script = client.register_script(_SCRIPT)
+
+    def knows(self, limit_key: str, wrong: Mapping[str, Sequence[str]]) -> bool:
+        """Say whether all of these were told wrong lately, so that there is nothing to count."""
+        return self.known.hold(limit_key, wrong, self._clock.monotonic() * 1000)
+
+    async def count(
+        self,
+        limit_key: str,
+        wrong: Mapping[str, Sequence[str]],
+        *,
+        right_beside: bool = False,
+        not_after_ms: int = 0,
+    ) -> int:
+        """Count wrong values: digests by class. Returns ms for which the attempt is locked out.
+
+        Values that are remembered count for nothing. `right_beside`: the attempt brings a right
+        secret, too, which has to fit before the lock like another guess. Nothing is counted after
+        `not_after_ms` (Redis's clock; 0: never too late): that raises StoreUnavailable.
+        """
+        began_ms = self._clock.monotonic() * 1000
+        left = await self._run("fail", limit_key, wrong, right_beside, not_after_ms)
+        if left < 0:
+            message = "the attempt came too late to be counted"
+            raise StoreUnavailable(message)
+        if not left:
+            self.known.add(limit_key, wrong, began_ms)
+        return left
+
+    async def clear(self, limit_key: str, classes: Iterable[str]) -> None:
+        """Forget the failures of these classes, unless they are locked.
+
+        Values that were told wrong stay remembered.
+        """
+        await self._run("clear", limit_key, dict.fromkeys(classes, ()), False, 0)
+
+    async def guarded(self, limit_key: str) -> tuple[FailureCounts, WrongValues]:
+        """Return what is held against an address, and the wrong values that came from it."""
+        async with reaching_redis():
+            value, wrong = await self._client.mget(
+                [guard_key(limit_key), wrong_values_key(limit_key)]
+            )
+        return read_guard(value), WrongValues(wrong or b"")
+
+    async def running(self, now_ms: int, most: int) -> list[Lockout]:
+        """Return the locks that run, at most so many; those that end last come first."""
+        async with reaching_redis():
+            members = await self._client.zrange(LOCKOUTS, 0, most - 1, desc=True)
+        named = [parse_member(member.decode(errors="replace")) for member in members]
+        addresses = list(dict.fromkeys(address for _credential, address in named))
+        if not addresses:
+            return []
+        async with reaching_redis():
+            values = await self._client.mget([guard_key(address) for address in addresses])
+        guards = {
+            address: read_guard(value) for address, value in zip(addresses, values, strict=True)
+        }
+        found = (
+            guards[address].lockout(credential, address, now_ms) for credential, address in named
+        )
+        return [one for one in found if one is not None]
+
+    async def _run(
+        self,
+        what: str,
+        limit_key: str,
+        wrong: Mapping[str, Sequence[str]],
+        right_beside: bool,  # noqa: FBT001 (for the two methods above alone)
+        not_after_ms: int,
+    ) -> int:
+        attempts: list[str | int] = []
+        for name, values in wrong.items():
+            attempts += [name, len(values), *values]
+        async with reaching_redis():
+            left = await self._script(
+                keys=[guard_key(limit_key), wrong_values_key(limit_key), LOCKOUTS],
+                args=[
+                    what,
+                    WINDOW_MS,
+                    FAILURES_LIMIT,
+                    LOCK_MS,
+                    REMEMBERED_MS,
+                    REMEMBERED_LIMIT_VALUES,
+                    not_after_ms,
+                    limit_key,
+                    int(right_beside),
+                    *attempts,
+                ],
+            )
+        return int(left)

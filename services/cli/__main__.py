@@ -1,0 +1,29 @@
+"""`python -m services.cli`: the command `latchkey`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from shared import calling
+
+_OURS: Final = frozenset({"services", "shared"})
+
+
+def main() -> None:
+    """Run the command; never returns."""
+    try:
+        from services.cli.commands.completion import COMPLETE_VARIABLE
+        from services.cli.root import latchkey  # noqa: PLC0415 (as above)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in _OURS:
+            raise
+        sys.exit(
+            f"Latchkey is not installed here yet (no module {error.name}).\n"
+            f"In {calling.LAUNCHER.parents[1]} run once: make run (or make secrets)"
+        )
+    latchkey(prog_name=calling.latchkey(), complete_var=COMPLETE_VARIABLE)
+
+
+if __name__ == "__main__":
+    main()

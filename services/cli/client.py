@@ -1,0 +1,391 @@
+"""Approval's HTTP API from the outside (aiohttp): one method a call, typed results, our errors.
+
+No redirect is followed: the admin token goes nowhere but where it was meant to go.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from msgspec import UNSET
+
+from services.approval.api.operations import REJECT_LIMIT_REQUESTS
+from services.approval.api.public import Ready
+from services.approval.backup.format import MEDIA_TYPE as BACKUP_TYPE
+from services.approval.domain.listing import PART_LIMIT
+from services.approval.problems import MEDIA_TYPE, TYPE_PREFIX, Problem
+from services.approval.schemas import devices as objects
+from services.approval.schemas.lockouts import LiftedLockout, Lockouts
+from services.cli.errors import ApiError, Misused, NotAuthorised, OutcomeUnknown, Unreachable
+from services.cli.invocation import typed
+from shared.typed_address import is_this_machine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from types import TracebackType
+
+    from services.approval.api.operations import RestorePart
+    from services.approval.schemas.lockouts import LockoutObject
+    from services.cli.config import Config
+
+CALL_SECONDS: Final = 10.0
+OK: Final = 200
+URL_NEEDED: Final = (
+    "must be the address of the approval service, http:// or https://, with no user, password, "
+    "query or fragment"
+)
+_EVENTS: Final = "text/event-stream"
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class ApprovalClient:
+    """Calls one approval service. Raises Unreachable, NotAuthorised, Refused, OutcomeUnknown.
+
+    Made with an address or a token that cannot be one, it raises Misused.
+    """
+
+    def __init__(self, url: str, token: str | None, surroundings: Config) -> None:
+        if not _is_address(url):
+            raise Misused("wrong-setting", f"APPROVAL_URL: {URL_NEEDED}")
+        if token is not None and not _fits_a_header(token):
+            raise Misused(
+                "wrong-setting", "APPROVAL_ADMIN_TOKEN holds a character that no token can hold"
+            )
+        self.url = url
+        self._token = token
+        self._surroundings = surroundings
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
+            headers={"User-Agent": "latchkey"},
+            json_serialize=lambda body: msgspec.json.encode(body).decode(),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    async def pending(self) -> list[objects.WaitingRequest]:
+        """Return the requests that wait, newest first."""
+        return (await self._call("GET", "/v1/requests", objects.PendingRequests)).pending
+
+    async def approve(self, request_id: str, *, allow_admin: bool = True) -> objects.Approved:
+        """Approve a request; refused if it would give operator.admin and that is not allowed."""
+        path = f"/v1/requests/{request_id}/approve"
+        body = None if allow_admin else {"allowAdmin": False}
+        return await self._call("POST", path, objects.Approved, body)
+
+    async def reject(self, request_id: str) -> objects.Rejected:
+        """Reject a request."""
+        return await self._call("POST", f"/v1/requests/{request_id}/reject", objects.Rejected)
+
+    async def pending_from(self, address: str) -> objects.PendingRequests:
+        """Return the newest requests from one address, as many as can be rejected together."""
+        query = {"address": address, "limit": str(REJECT_LIMIT_REQUESTS)}
+        return await self._call("GET", "/v1/requests", objects.PendingRequests, query=query)
+
+    async def reject_all(self, request_ids: list[str]) -> objects.RejectedMany:
+        """Reject these requests in one step."""
+        body = {"requestIds": request_ids}
+        return await self._call("POST", "/v1/requests/reject", objects.RejectedMany, body)
+
+    async def devices(self, search: str = "") -> list[objects.PairedDevice]:
+        """Return the paired devices, or those that a search finds."""
+        return (await self.listed_devices(search)).devices
+
+    async def listed_devices(self, search: str = "") -> objects.PairedDevices:
+        """Return the paired devices, read part by part, and those whose records cannot be read.
+
+        A search finds none of the latter.
+        """
+        query = {"limit": str(PART_LIMIT), **({"q": search} if search else {})}
+        devices: list[objects.PairedDevice] = []
+        unreadable: dict[str, objects.UnreadableDevice] = {}
+        while True:
+            part = await self._call("GET", "/v1/devices", objects.PairedDevices, query=query)
+            devices += part.devices
+            unreadable.update((one.device_id, one) for one in part.unreadable)
+            if part.next is UNSET:
+                return objects.PairedDevices(devices, unreadable=[*unreadable.values()])
+            query["after"] = part.next
+
+    async def device(self, device_id: str) -> objects.PairedDevice | None:
+        """Return a paired device; None where there is none of this id."""
+        try:
+            return await self._call("GET", f"/v1/devices/{device_id}", objects.PairedDevice)
+        except ApiError as refused:
+            if refused.name == "unknown-device":
+                return None
+            raise
+
+    async def rename(self, device_id: str, label: str) -> objects.Renamed:
+        """Give a device a label."""
+        body = {"label": label}
+        return await self._call("PATCH", f"/v1/devices/{device_id}", objects.Renamed, body)
+
+    async def remove(self, device_id: str) -> objects.Removed:
+        """Forget a device."""
+        return await self._call("DELETE", f"/v1/devices/{device_id}", objects.Removed)
+
+    async def rotate(self, device_id: str, role: str, scopes: list[str] | None) -> objects.Rotated:
+        """Draw a new token for a role; `scopes` None keeps them."""
+        path = f"/v1/devices/{device_id}/tokens/{role}/rotate"
+        body = {} if scopes is None else {"scopes": scopes}
+        return await self._call("POST", path, objects.Rotated, body)
+
+    async def revoke(self, device_id: str, role: str) -> objects.Revoked:
+        """Void a role's token."""
+        path = f"/v1/devices/{device_id}/tokens/{role}/revoke"
+        return await self._call("POST", path, objects.Revoked)
+
+    async def lockouts(self) -> list[LockoutObject]:
+        """Return the lock-outs that run, those that end last first."""
+        return (await self._call("GET", "/v1/lockouts", Lockouts)).lockouts
+
+    async def lift_lockout(self, credential: str, address: str) -> LockoutObject:
+        """Lift a lock-out."""
+        path = f"/v1/lockouts/{credential}/{address}"
+        return (await self._call("DELETE", path, LiftedLockout)).lifted
+
+    async def replicas(self) -> objects.LiveReplicas:
+        """Return the replicas that live."""
+        return await self._call("GET", "/v1/replicas", objects.LiveReplicas)
+
+    async def refusals(self, device_id: str = "", *, limit: int) -> list[objects.Refusal]:
+        """Return who was turned away lately, newest first; of one device if it is given."""
+        query = {"limit": str(limit), **({"deviceId": device_id} if device_id else {})}
+        found = await self._call("GET", "/v1/refusals", objects.RecentRefusals, query=query)
+        return found.refusals
+
+    async def audit(self, after: int | None, limit: int) -> objects.AuditPage:
+        """Return the first entries after a number, else the newest; both oldest first."""
+        query = {**({} if after is None else {"after": str(after)}), "limit": str(limit)}
+        return await self._call("GET", "/v1/audit", objects.AuditPage, query=query)
+
+    async def backup(self) -> AsyncIterator[bytes]:
+        """Yield the bytes of a backup as they come."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=60.0)
+        try:
+            async with self._session.get(
+                f"{self.url}/v1/backup",
+                headers=self._authority(),
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                if response.status != OK or response.content_type != BACKUP_TYPE:
+                    raise self._refused(response.status, response, await response.read())
+                async for said in response.content.iter_any():
+                    yield said
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise self._unreachable(error) from error
+
+    async def restore(self, part: RestorePart) -> objects.RestoreProgress:
+        """Restore some devices of a backup."""
+        return await self._call("POST", "/v1/restore", objects.RestoreProgress, part)
+
+    async def ready(self) -> Ready:
+        """Return what `/readyz` says; it wants no token."""
+        try:
+            async with self._session.get(f"{self.url}/readyz", allow_redirects=False) as response:
+                return msgspec.json.decode(await response.read(), type=Ready)
+        except msgspec.MsgspecError:
+            raise self._another() from None
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise self._unreachable(error) from error
+
+    async def events(self, after: int | None) -> AsyncIterator[tuple[int, str, bytes]]:
+        """Yield events as (number, name, JSON) until the stream ends; the first has no name."""
+        query = {} if after is None else {"after": str(after)}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=60.0)
+        try:
+            async with self._session.get(
+                f"{self.url}/v1/events",
+                params=query,
+                headers=self._authority(),
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                if response.status != OK or response.content_type != _EVENTS:
+                    raise self._refused(response.status, response, await response.read())
+                number, name, data = 0, "", b""
+                async for line in response.content:
+                    field, _, value = line.rstrip(b"\r\n").partition(b": ")
+                    if field == b"id":
+                        number = int(value)
+                    elif field == b"event":
+                        name = value.decode()
+                    elif field == b"data":
+                        data = value
+                    elif not field and number:
+                        yield number, name, data
+                        number, name, data = 0, "", b""
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise self._unreachable(error) from error
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        result: type[T],
+        body: Any = None,
+        *,
+        query: Mapping[str, str] | None = None,
+    ) -> T:
+        try:
+            async with self._session.request(
+                method,
+                self.url + path,
+                params=query,
+                json=body,
+                headers=self._authority(),
+                allow_redirects=False,
+            ) as response:
+                text = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise self._unreachable(error) from error
+        if response.status != OK:
+            raise self._refused(response.status, response, text)
+        try:
+            return msgspec.json.decode(text, type=result)
+        except msgspec.MsgspecError:
+            raise self._another() from None
+
+    def _authority(self) -> dict[str, str]:
+        if self._token is None:
+            raise no_token(self.url, self._surroundings)
+        return {"Authorization": f"Bearer {self._token}"}
+
+    def _refused(self, status: int, response: aiohttp.ClientResponse, text: bytes) -> Exception:
+        problem = _problem(response, text)
+        if problem is None:
+            return self._another(status)
+        name = problem.type.removeprefix(TYPE_PREFIX)
+        if name == "unauthorized":
+            return NotAuthorised(
+                name,
+                f"approval at {self.url} does not take this admin token",
+                "Use the value of APPROVAL_ADMIN_TOKEN that the approval service runs with.",
+            )
+        if name == "locked-out":
+            wait = response.headers.get("Retry-After", "300")
+            return NotAuthorised(
+                name, f"{problem.title}: locked out for another {wait} s", problem.detail
+            )
+        if status >= 500:  # noqa: PLR2004 (server errors)
+            return OutcomeUnknown(name, problem.title, problem.detail)
+        successor = problem.successor_request_id
+        again = "Look at what it asks for now: " + typed(f"devices approve {successor}")
+        return ApiError(name, problem.title, again if successor else problem.detail)
+
+    def _another(self, status: int = OK) -> Unreachable:
+        return Unreachable(
+            "not-approval",
+            f"what answers at {self.url} is not Latchkey's approval service (HTTP {status})",
+            "Set APPROVAL_URL to the approval service's address.",
+        )
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        why = _why(error)
+        return Unreachable(
+            "unreachable",
+            f"approval does not answer at {self.url}: {why}",
+            *(where(self._surroundings)),
+        )
+
+
+def _is_address(url: str) -> bool:
+    if not url.isprintable() or any(mark in url for mark in "@?# "):
+        return False
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # UnicodeError is one
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _fits_a_header(token: str) -> bool:
+    try:
+        token.encode()
+    except UnicodeEncodeError:
+        return False
+    return token.isprintable()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "no address is known for this name"
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, ssl.SSLError):
+        if isinstance(error.os_error, ConnectionRefusedError):
+            return "the connection is refused"
+        return error.os_error.strerror or str(error)
+    return str(error) or type(error).__name__
+
+
+def _problem(response: aiohttp.ClientResponse, text: bytes) -> Problem | None:
+    try:
+        if response.content_type == MEDIA_TYPE:
+            return msgspec.json.decode(text, type=Problem)
+    except msgspec.MsgspecError:
+        pass
+    return None
+
+
+def where(surroundings: Config) -> tuple[str, ...]:
+    """Say where approval may be found from here."""
+    if surroundings.is_of_gateway:
+        return not_here(surroundings)
+    known = surroundings.public_url
+    return (
+        "Set APPROVAL_URL to the approval service's address"
+        + (f"; people reach it at {known}/setup" if known else "")
+        + ". `make run` starts one here, and says where.",
+    )
+
+
+def not_here(surroundings: Config) -> tuple[str, ...]:
+    """Say what to use in the shell of a gateway, which holds no admin token on purpose."""
+    known = surroundings.public_url
+    return (
+        "This is a gateway's shell: it holds no admin token, and may not approve anybody.",
+        f"Open {known}/setup in a browser, or"
+        if known
+        else "Its APPROVAL_PUBLIC_URL is not set, so it cannot say where approval is.",
+        "run latchkey in the approval service's shell. On Railway:",
+        "railway ssh --service approval -- latchkey devices list",
+    )
+
+
+def no_token(url: str, surroundings: Config) -> NotAuthorised:
+    """Say that there is no admin token, and where it could come from."""
+    if surroundings.is_of_gateway:
+        return NotAuthorised(
+            "gateway-shell", "devices are not approved here", *not_here(surroundings)
+        )
+    return NotAuthorised(
+        "no-admin-token",
+        "there is no admin token here",
+        f"Put the APPROVAL_ADMIN_TOKEN of the approval service at {url} into the environment,",
+        _where_secrets_are(url, surroundings),
+    )
+
+
+def _where_secrets_are(url: str, surroundings: Config) -> str:
+    if surroundings.given_secrets_file is None and not is_this_machine(url):
+        return "or name the file that holds it: --secrets FILE."
+    return f"or run this where `make run` has written {surroundings.secrets_file}."

@@ -1,0 +1,286 @@
+"""`latchkey devices approve` and `reject`: what is shown is what is approved, by its id."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+from msgspec import UNSET
+
+from services.cli import rows as showing
+from services.cli.context import Context, at_desk
+from services.cli.errors import ApiError, CommandError, Misused
+from services.cli.exits import Exit
+from services.cli.invocation import Command, typed
+from services.cli.resolve import limit_key_typed, request_named
+from services.cli.wait_online import WAIT_SECONDS, Online, asks_again, until_online
+from services.cli.words import replica_name
+
+if TYPE_CHECKING:
+    from services.approval.schemas import devices
+    from services.cli.client import ApprovalClient
+
+NOT_BLINDLY: Final = (
+    "--latest --yes would approve unseen: somebody else's request may be newer than yours"
+)
+
+
+class Preview(msgspec.Struct, rename="camel", frozen=True):
+    """What would be approved, and the command that does it."""
+
+    selected: devices.WaitingRequest
+    approve_command: str
+
+
+class Done(msgspec.Struct, rename="camel", frozen=True):
+    """What was approved; `online` is null when the device was not waited for or did not come."""
+
+    request_id: str
+    device: devices.PairedDevice
+    online: Online | None
+
+
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  latchkey devices approve --latest           show the newest request, and ask
+  latchkey devices approve 220dd984           the same for one request
+  latchkey devices approve 220dd984-79b3-4860-a084-c16f321f9dec --yes
+""",
+)
+@click.argument("request_id", metavar="[REQUEST-ID]", required=False)
+@click.option("--latest", is_flag=True, help="Take the newest request; it is shown first.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Do not ask, not even before giving full control (operator.admin); wants a REQUEST-ID.",
+)
+@click.option("--no-wait", is_flag=True, help="Do not wait for the device to come back.")
+@click.option(
+    "--wait",
+    "seconds",
+    metavar="SECONDS",
+    type=click.FloatRange(0, 3600),
+    default=WAIT_SECONDS,
+    show_default=True,
+    help="How long to wait for the device.",
+)
+@at_desk
+async def approve(
+    desk: Context, *, request_id: str | None, latest: bool, yes: bool, no_wait: bool, seconds: float
+) -> int:
+    """Let a device in with what it asks for.
+
+    Shows the request and asks; before it gives full control (operator.admin), or gives that back,
+    it asks a second time. Without --yes, the first eight characters of a REQUEST-ID will do.
+    """
+    if latest and yes:
+        how = typed("devices approve REQUEST-ID --yes")
+        raise Misused("latest-is-not-a-name", NOT_BLINDLY, f"Name the request that you saw: {how}")
+    if latest == (request_id is not None):
+        shows = f"{typed('devices list')} shows them."
+        raise Misused("which-request", "name a request, or say --latest", shows)
+    async with desk.approval() as approval:
+        selected, known = await _selected(approval, request_id)
+        if selected is None:
+            return await _approve_again(desk, approval, request_id or "")
+        if yes and request_id != selected.request_id:
+            raise Misused("whole-id", "--yes wants the whole request id", selected.request_id)
+        seconds = 0 if no_wait else seconds
+        return await _approve(desk, approval, selected, known, yes=yes, seconds=seconds)
+
+
+async def _approve(
+    desk: Context,
+    approval: ApprovalClient,
+    selected: devices.WaitingRequest,
+    known: devices.PairedDevice | None,
+    *,
+    yes: bool,
+    seconds: float,
+) -> int:
+    """Show the request, have it confirmed, approve it by its id, and wait for the device."""
+    output = desk.output
+    command = typed(f"devices approve {selected.request_id} --yes")
+    if output.as_json and not yes:
+        output.document(Preview(selected, command))
+        return Exit.NOT_CONFIRMED
+    if not output.as_json:
+        rows = showing.request_rows(selected, known, now_ms=_now_ms())
+        output.block(f"Request {selected.request_id}", rows)
+        if showing.needs_care(selected):
+            output.line(showing.MARKED, "yellow")
+    desk.confirm("Approve this device?", yes=yes, how=command)
+    admin = showing.gives_admin(selected)
+    if admin and not yes:
+        output.aside(showing.ADMIN, "yellow")
+        desk.confirm("Approve it with full control?", yes=yes, how=command)
+    try:
+        approved = await approval.approve(selected.request_id, allow_admin=yes or admin)
+    except ApiError as refused:
+        raise _more_than_shown(refused, selected.request_id) from None
+    if not output.as_json:
+        name = showing.name_of(approved.device)
+        output.line(f"Approved {name} ({selected.request_id}).", "green")
+    online = None
+    if seconds:
+        output.aside(
+            f"Waiting up to {seconds:g} s: run its command again, if it does not come itself ...",
+            "dim",
+        )
+        online = await until_online(approval, selected.device_id, known, seconds)
+    if output.as_json:
+        output.document(Done(approved.request_id, approved.device, online))
+    elif seconds:
+        await _say_whether_online(desk, approval, selected, online, seconds)
+    return Exit.OK
+
+
+async def _say_whether_online(
+    desk: Context,
+    approval: ApprovalClient,
+    request: devices.WaitingRequest,
+    online: Online | None,
+    seconds: float,
+) -> None:
+    say = desk.output.line
+    if online is not None and online.replica is not None:
+        where = replica_name(online.replica)
+        say(f"Online at {where} {online.after_ms / 1000:.0f} s after approval.", "green")
+        return
+    if online is not None:
+        say(f"It came in {online.after_ms / 1000:.0f} s after approval, and has left again.")
+        return
+    try:
+        again = await asks_again(approval, request.device_id)
+    except CommandError:
+        again = None
+    if again is not None:
+        say("It asks for something else now. Look at it:")
+        say("  " + typed(f"devices approve {again.request_id}"))
+        return
+    say(f"It has not connected within {seconds:g} s. It is approved all the same:")
+    say("press Connect in its dashboard, or run its command again.")
+
+
+async def _selected(
+    approval: ApprovalClient, request_id: str | None
+) -> tuple[devices.WaitingRequest | None, devices.PairedDevice | None]:
+    """Return the request that is meant (None: it does not wait), and its device if paired."""
+    pending = await approval.pending()
+    if request_id is not None:
+        selected = request_named(request_id, pending)
+    elif not pending:
+        raise ApiError("nothing-waits", "no request waits", "Let the device connect once more.")
+    else:
+        selected = pending[0]
+    if selected is None:
+        return None, None
+    return selected, await approval.device(selected.device_id)
+
+
+async def _approve_again(desk: Context, approval: ApprovalClient, request_id: str) -> int:
+    """Approve what does not wait: approval says what became of it."""
+    try:
+        approved = await approval.approve(request_id)
+    except ApiError as refused:
+        raise _known(refused) from None
+    if desk.output.as_json:
+        desk.output.document(Done(approved.request_id, approved.device, None))
+    else:
+        desk.output.line(f"{showing.name_of(approved.device)} was approved before.", "green")
+    return Exit.OK
+
+
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  latchkey devices reject 220dd984
+  latchkey devices reject --from 203.0.113.9     show all from one address, and ask
+""",
+)
+@click.argument("request_id", metavar="[REQUEST-ID]", required=False)
+@click.option("--from", "address", metavar="ADDRESS", help="All from this address (IPv6: its /64).")
+@click.option("--yes", is_flag=True, help="Do not ask; a single request is never asked about.")
+@at_desk
+async def reject(desk: Context, *, request_id: str | None, address: str | None, yes: bool) -> None:
+    """Refuse a request, or all from one address that wait now; their devices may ask again."""
+    if (request_id is None) == (address is None):
+        raise Misused("which-request", "name a request, or an address with --from", _shows())
+    async with desk.approval() as approval:
+        if address is not None:
+            await _reject_all(desk, approval, address, yes=yes)
+            return
+        request_id = request_id or ""
+        selected = request_named(request_id, await approval.pending())
+        try:
+            rejected = await approval.reject(selected.request_id if selected else request_id)
+        except ApiError as refused:
+            raise _known(refused) from None
+    if desk.output.as_json:
+        desk.output.document(rejected)
+    else:
+        desk.output.line(f"Rejected {rejected.device_id}.")
+
+
+async def _reject_all(desk: Context, approval: ApprovalClient, address: str, *, yes: bool) -> None:
+    """Show what waits from an address, have it confirmed, and reject exactly that."""
+    output = desk.output
+    try:
+        found = await approval.pending_from(limit_key_typed(address))
+    except ValueError:
+        raise Misused("no-address", "that is no IP address", _shows()) from None
+    if not found.pending:
+        raise ApiError("nothing-waits", f"no request waits from {address}", _shows())
+    count = len(found.pending)
+    many = f"{count} request{'' if count == 1 else 's'}"
+    if not output.as_json:
+        columns = ("request", "device", "asks for", "from", "asked")
+        rows = [showing.pending_row(one, _now_ms()) for one in found.pending]
+        output.table(f"Waiting from {address} ({count})", columns, rows)
+        if found.total is not UNSET and found.total > count:
+            output.aside(f"These are the newest of {found.total}; the others wait on.", "yellow")
+    how = typed(f"devices reject --from {shlex.quote(address)} --yes")
+    desk.confirm(f"Reject {'this' if count == 1 else 'these'} {many}?", yes=yes, how=how)
+    done = await approval.reject_all([one.request_id for one in found.pending])
+    if output.as_json:
+        output.document(done)
+        return
+    left = f" {len(done.ended)} had ended before." if done.ended else ""
+    output.line(f"Rejected {len(done.rejected)} of {many} from {address}.{left}")
+
+
+def _shows() -> str:
+    return f"`{typed('devices list')}` shows what waits."
+
+
+def _more_than_shown(refused: ApiError, request_id: str) -> ApiError:
+    """Say of a request that has come to give full control since it was shown what to do."""
+    if refused.name != "grants-admin":
+        return refused
+    return ApiError(
+        refused.name,
+        "approving it gives full control now, which it did not when it was shown",
+        "Nothing was done. Look at it again: " + typed(f"devices approve {request_id}"),
+    )
+
+
+def _known(refused: ApiError) -> ApiError:
+    """Say of a request that is not known where those that wait are to be seen."""
+    if refused.name != "unknown-request":
+        return refused
+    return ApiError(
+        refused.name,
+        "no request of this id waits",
+        f"`{typed('devices list')}` shows those that do; a device's own id is another. A request"
+        " ends after an hour without a retry.",
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

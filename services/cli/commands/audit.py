@@ -1,0 +1,94 @@
+"""`latchkey audit`: who did what, when."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from services.approval.schemas import devices
+from services.cli.context import Context, at_desk
+from services.cli.invocation import Command
+from services.cli.words import beginning, moment, safe
+
+if TYPE_CHECKING:
+    from services.approval.domain.audit import AuditEntry
+    from services.cli.client import ApprovalClient
+
+PAGE_ENTRIES: Final = 1000
+
+
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  latchkey audit                              the last 20 entries
+  latchkey audit --after 41 --limit 100       what came after number 41
+  latchkey audit --device eb62a6715dee
+""",
+)
+@click.option("--after", type=click.IntRange(0), help="Entries after this number, oldest first.")
+@click.option("--device", "device_id", help="Only of this device: its id, or how it begins.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@at_desk
+async def audit(desk: Context, *, after: int | None, device_id: str | None, limit: int) -> None:
+    """Show who did what, when: the last entries, or those after a number."""
+    async with desk.approval() as approval:
+        page = await _read(approval, after, (device_id or "").lower(), limit)
+    if desk.output.as_json:
+        desk.output.document(page)
+        return
+    for entry in page.entries:
+        desk.output.entry(*entry_parts(entry))
+    if not page.entries:
+        desk.output.line("Nothing is recorded.")
+
+
+async def _read(
+    approval: ApprovalClient, after: int | None, begins: str, limit: int
+) -> devices.AuditPage:
+    """Read page after page; keep the first entries after a number, else the last of all.
+
+    Where nothing is to be left out, the service itself gives the last ones.
+    """
+    if not begins:
+        return await approval.audit(after, limit)
+    place = after or 0
+    kept: deque[AuditEntry] = deque(maxlen=limit)
+    while True:
+        page = await approval.audit(place, PAGE_ENTRIES)
+        for entry in page.entries:
+            if entry.device_id.startswith(begins):
+                kept.append(entry)
+                if after is not None and len(kept) == limit:
+                    return devices.AuditPage(list(kept), entry.id)
+        if len(page.entries) < PAGE_ENTRIES:
+            return devices.AuditPage(list(kept), page.next)
+        place = page.next
+
+
+def entry_parts(entry: AuditEntry) -> tuple[str, str]:
+    """Return one entry as who did what, when; and what else is known of it."""
+    role = entry.role or ",".join(entry.roles)
+    of_role = bool(entry.scopes) and all(one.startswith(f"{role}.") for one in entry.scopes)
+    about = [
+        ("request", entry.request_id),
+        ("instead of", entry.superseded_request_id),
+        ("role", "" if of_role else role),
+        ("scopes", ",".join(entry.scopes)),
+        ("label", entry.label),
+        ("secret", entry.credential),
+        ("from", entry.address),
+    ]
+    told = "  ".join(f"{name} {safe(value)}" for name, value in about if value)
+    who = f"{safe(entry.action)} by {_actor(entry)}"
+    return f"{entry.id:>6}  {moment(entry.at_ms)}  {beginning(entry.device_id, 16)}  {who}", told
+
+
+def _actor(entry: AuditEntry) -> str:
+    """Return who did it; a device by the beginning of its id, as everywhere in these lines."""
+    kind, _, device_id = entry.actor.partition(" ")
+    if kind != "device" or not device_id:
+        return safe(entry.actor)
+    return "itself" if device_id == entry.device_id else f"device {beginning(device_id, 16)}"

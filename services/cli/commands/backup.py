@@ -1,0 +1,191 @@
+"""`latchkey backup`, `latchkey restore`: all paired devices in a file, and back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+
+from services.approval.api.operations import PART_LIMIT_DEVICES, RestorePart
+from services.approval.backup import format as backups
+from services.cli.context import Context, at_desk
+from services.cli.errors import ApiError
+from services.cli.invocation import Command, typed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from services.approval.backup.format import Backup
+    from services.approval.backup.records import KeptDevice
+    from services.cli.client import ApprovalClient
+
+PART_LIMIT_BYTES: Final = 49_152
+"""Devices sent in one call, as JSON; approval takes a little more."""
+_FILE: Final = click.Path(path_type=Path, dir_okay=False)
+
+
+class BackedUp(msgspec.Struct, rename="camel", frozen=True):
+    """What a backup holds, and as of which change."""
+
+    file: str
+    made_at_ms: int
+    number: int
+    devices: int
+    audit: int
+    sha256: str
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """How many devices of a backup were restored, and how many left as they had become."""
+
+    file: str
+    restored: int
+    skipped: int
+
+
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  latchkey backup latchkey-$(date +%F).jsonl
+  latchkey backup nightly.jsonl --replace --json
+""",
+)
+@click.argument("file", type=_FILE)
+@click.option("--replace", is_flag=True, help="Write over FILE if it is there.")
+@at_desk
+async def backup(desk: Context, *, file: Path, replace: bool) -> None:
+    """Write all paired devices and the audit log to FILE, as of one moment.
+
+    FILE is whole or not there, and readable by its owner alone. No secret is in it: keep the value
+    of TOKEN_SECRET elsewhere, because without it the devices' tokens do not count after a restore.
+    """
+    _require_free(file, replace=replace)
+    async with desk.approval() as approval:
+        made = await _written(approval.backup(), file)
+    held = BackedUp(str(file), made.made_at_ms, made.number, len(made.devices), made.audit, made.id)
+    if desk.output.as_json:
+        desk.output.document(held)
+    else:
+        desk.output.line(
+            f"Wrote {held.devices} devices and {held.audit} audit entries to {file}, "
+            f"as of change {held.number}."
+        )
+
+
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  latchkey restore latchkey-2026-11-22.jsonl
+  latchkey restore nightly.jsonl --yes --json
+""",
+)
+@click.argument("file", type=_FILE)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@at_desk
+async def restore(desk: Context, *, file: Path, yes: bool) -> None:
+    """Bring the devices of FILE back where none is paired; they come in with their old tokens.
+
+    For that approval must run with the TOKEN_SECRET that it had. What devices ask for and the audit
+    log are not restored. If it breaks off, run it again: it goes on from where it was.
+    """
+    found = _read(file)
+    made = datetime.fromtimestamp(found.made_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    async with desk.approval() as approval:
+        about = f"{len(found.devices)} devices, as they were at {made} (change {found.number})"
+        question = f"Restore {about}, at {approval.url}?"
+        desk.confirm(question, yes=yes, how=typed(f"restore {shlex.quote(str(file))} --yes"))
+        skipped = await _restored(approval, found)
+    done = Restored(str(file), len(found.devices) - skipped, skipped)
+    if desk.output.as_json:
+        desk.output.document(done)
+        return
+    desk.output.line(f"Restored {done.restored} devices of {file}.")
+    if skipped:
+        desk.output.line(f"{skipped} were paired anew meanwhile, and left as they are.")
+
+
+def _require_free(file: Path, *, replace: bool) -> None:
+    if file.exists() and not replace:
+        raise ApiError("file-exists", f"{file} is there already.", "Write over it with --replace.")
+
+
+async def _written(coming: AsyncIterator[bytes], file: Path) -> Backup:
+    """Write what comes to a file that takes its name once it is whole; raises Refused."""
+    new = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as written:
+                async for said in coming:
+                    written.write(said)
+                written.flush()
+                os.fsync(written.fileno())
+            made = _read(new)
+            new.replace(file)
+            _settle(file.parent)
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as error:
+        raise ApiError("not-written", f"cannot write {file}: {error.strerror}") from error
+    return made
+
+
+def _settle(directory: Path) -> None:
+    """Have the directory on disk too, where that can be asked for."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _read(file: Path) -> Backup:
+    """Read a whole backup; raises Refused."""
+    try:
+        with file.open("rb") as lines:
+            return backups.read(lines)
+    except OSError as error:
+        raise ApiError("not-read", f"cannot read {file}: {error.strerror}") from error
+    except backups.BrokenBackup as error:
+        raise ApiError(
+            "broken-backup", f"{file} is no whole backup: {error}", "Nothing was done with it."
+        ) from error
+
+
+async def _restored(approval: ApprovalClient, found: Backup) -> int:
+    """Restore part after part; returns how many devices were left as they had become."""
+    devices = list(found.devices.values())
+    at = skipped = 0
+    while True:
+        part = _part(devices, at)
+        progress = await approval.restore(
+            RestorePart(found.id, found.number, len(devices), at, part)
+        )
+        at, skipped = progress.done, skipped + progress.skipped
+        if at >= len(devices):
+            return skipped
+
+
+def _part(devices: Sequence[KeptDevice], at: int) -> list[KeptDevice]:
+    return list(_fitting(devices[at : at + PART_LIMIT_DEVICES]))
+
+
+def _fitting(devices: Sequence[KeptDevice]) -> Iterator[KeptDevice]:
+    """Yield the first devices that fit into one call, at least one."""
+    size = 0
+    for device in devices:
+        length = len(msgspec.json.encode(device))
+        if size and size + length > PART_LIMIT_BYTES:
+            return
+        size += length
+        yield device

@@ -1,0 +1,185 @@
+"""`latchkey devices`: list, rename, remove, rotate, revoke; others have modules of their own."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from services.cli import rows
+from services.cli.commands.approve import approve, reject
+from services.cli.commands.watch import watch
+from services.cli.commands.why import why
+from services.cli.context import Context, at_desk
+from services.cli.errors import Misused
+from services.cli.invocation import Command, Group, typed
+from services.cli.resolve import device_named, is_meant, role_of
+from services.cli.words import safe
+from shared.protocol.limits import LABEL_LIMIT_CHARACTERS
+
+if TYPE_CHECKING:
+    from services.approval.schemas import devices as objects
+
+_ROLES = click.Choice(["operator", "node"])
+
+
+class Listed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything that waits, newest first, everything that is paired, and what cannot be read."""
+
+    pending: list[objects.WaitingRequest]
+    devices: list[objects.PairedDevice]
+    unreadable: list[objects.UnreadableDevice] = []
+
+
+@click.group(cls=Group)
+def devices() -> None:
+    """Approve devices, and look after those that are in."""
+
+
+@click.command(
+    "list", cls=Command, epilog="\b\nExample:\n  latchkey devices list --json | jq '.pending[]'\n"
+)
+@at_desk
+async def list_devices(desk: Context) -> None:
+    """Show who waits and who is paired."""
+    async with desk.approval() as approval:
+        pending, found = await approval.pending(), await approval.listed_devices()
+    listed = Listed(pending, found.devices, found.unreadable)
+    output, now_ms = desk.output, time.time_ns() // 1_000_000
+    if output.as_json:
+        output.document(listed)
+        return
+    if listed.pending:
+        output.table(
+            f"Waiting for a person ({len(listed.pending)})",
+            ("request", "device", "asks for", "from", "asked"),
+            [rows.pending_row(one, now_ms) for one in listed.pending],
+        )
+        output.line("Approve one:", "dim")
+        output.line("  " + typed("devices approve REQUEST-ID"), "dim")
+    else:
+        output.line("Nobody waits.")
+    output.line()
+    if listed.devices:
+        output.table(
+            f"Paired ({len(listed.devices)})",
+            ("device", "name", "may", "where"),
+            [rows.device_row(one, now_ms) for one in listed.devices],
+        )
+    else:
+        output.line("No device is paired.")
+    if listed.unreadable:
+        output.line()
+        output.table(
+            f"Cannot be read ({len(listed.unreadable)})",
+            ("device", "what to do"),
+            [
+                [safe(one.device_id), typed(f"devices remove {one.device_id[:16]}")]
+                for one in listed.unreadable
+            ],
+        )
+
+
+@click.command(
+    cls=Command, epilog="\b\nExample:\n  latchkey devices rename eb62a6715dee 'Kitchen Mac'\n"
+)
+@click.argument("device_id", metavar="DEVICE")
+@click.argument("label")
+@at_desk
+async def rename(desk: Context, *, device_id: str, label: str) -> None:
+    """Give a paired device a label. DEVICE is its id, or the first eight characters or more."""
+    if not 0 < len(label.strip()) <= LABEL_LIMIT_CHARACTERS:
+        length = f"it has {len(label.strip())} characters" if label.strip() else "it is empty"
+        raise Misused(
+            "label",
+            f"a name has 1 to {LABEL_LIMIT_CHARACTERS} characters, and {length}",
+            "Say what operators are to call the device:",
+            "  " + typed(f"devices rename {shlex.quote(device_id)} 'Kitchen Mac'"),
+        )
+    async with desk.approval() as approval:
+        device = device_named(device_id, await approval.devices(device_id))
+        renamed = await approval.rename(device.device_id, label)
+    _tell(desk, renamed, f"Renamed {renamed.device_id} to {safe(renamed.label)}.")
+
+
+@click.command(cls=Command, epilog="\b\nExample:\n  latchkey devices remove eb62a6715dee --yes\n")
+@click.argument("device_id", metavar="DEVICE")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@at_desk
+async def remove(desk: Context, *, device_id: str, yes: bool) -> None:
+    """Forget a paired device and close its connections, at every replica."""
+    async with desk.approval() as approval:
+        found = await approval.listed_devices()
+        broken = [one for one in found.unreadable if is_meant(device_id.lower(), one.device_id)]
+        if len(broken) == 1:
+            full_id = broken[0].device_id
+            called = f"{safe(full_id[:16])}, whose record cannot be read"
+        else:
+            device = device_named(device_id, found.devices)
+            full_id, called = device.device_id, _called(device)
+        desk.confirm(
+            f"Remove {called}?", yes=yes, how=typed(f"devices remove {safe(full_id)} --yes")
+        )
+        removed = await approval.remove(full_id)
+    _tell(desk, removed, f"Removed {called}. It has to be approved again to come in.")
+
+
+@click.command(
+    cls=Command,
+    epilog="\b\nExample:\n  latchkey devices rotate eb62a6715dee --role operator --yes\n",
+)
+@click.argument("device_id", metavar="DEVICE")
+@click.option("--role", type=_ROLES, help="Whose token; default: the device's only role.")
+@click.option("--scope", "scopes", multiple=True, help="What the new token allows; repeatable.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@at_desk
+async def rotate(
+    desk: Context, *, device_id: str, role: str | None, scopes: tuple[str, ...], yes: bool
+) -> None:
+    """Draw a new device token and close its connections; the device gets it with the next connect.
+
+    For that the device comes with the gateway token.
+    """
+    async with desk.approval() as approval:
+        device = device_named(device_id, await approval.devices(device_id))
+        of = role_of(device, role)
+        how = typed(f"devices rotate {device.device_id} --role {of} --yes")
+        desk.confirm(f"Rotate the {of} token of {_called(device)}?", yes=yes, how=how)
+        rotated = await approval.rotate(device.device_id, of, list(scopes) or None)
+    _tell(desk, rotated, f"Rotated the {of} token of {_called(device)}.")
+
+
+@click.command(
+    cls=Command, epilog="\b\nExample:\n  latchkey devices revoke eb62a6715dee --role node --yes\n"
+)
+@click.argument("device_id", metavar="DEVICE")
+@click.option("--role", type=_ROLES, help="Whose token; default: the device's only role.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@at_desk
+async def revoke(desk: Context, *, device_id: str, role: str | None, yes: bool) -> None:
+    """Void a device token and close its connections; the role has to be approved anew."""
+    async with desk.approval() as approval:
+        device = device_named(device_id, await approval.devices(device_id))
+        of = role_of(device, role)
+        how = typed(f"devices revoke {device.device_id} --role {of} --yes")
+        desk.confirm(f"Revoke the {of} token of {_called(device)}?", yes=yes, how=how)
+        revoked = await approval.revoke(device.device_id, of)
+    _tell(desk, revoked, f"Revoked the {of} token of {_called(device)}.")
+
+
+def _called(device: objects.PairedDevice) -> str:
+    return f"{rows.name_of(device)} ({device.device_id[: rows.ID_CHARACTERS]})"
+
+
+def _tell(desk: Context, result: msgspec.Struct, sentence: str) -> None:
+    if desk.output.as_json:
+        desk.output.document(result)
+    else:
+        desk.output.line(sentence)
+
+
+for _command in (list_devices, approve, reject, remove, rename, rotate, revoke, watch, why):
+    devices.add_command(_command)

@@ -1,0 +1,140 @@
+"""`latchkey lockouts`: which addresses are locked out, and lifting that."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+from msgspec import UNSET
+
+from services.approval.schemas.lockouts import Lockouts
+from services.cli.context import Context, at_desk
+from services.cli.errors import ApiError, Misused
+from services.cli.invocation import Command, Group, typed
+from services.cli.words import length, moment, safe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.approval.schemas.lockouts import LockoutObject
+
+SECRETS: Final = {
+    "shared-secret": "gateway token",
+    "device-token": "device token",
+    "bootstrap-token": "setup code",
+    "admin-token": "admin token",
+}
+
+
+@click.group(cls=Group)
+def lockouts() -> None:
+    """See which addresses are locked out after too many wrong secrets, and lift that."""
+
+
+@click.command(
+    "list", cls=Command, epilog="\b\nExample:\n  latchkey lockouts list --json | jq '.lockouts[]'\n"
+)
+@at_desk
+async def list_lockouts(desk: Context) -> None:
+    """Show which addresses are locked out, for which secret, and until when."""
+    async with desk.approval() as approval:
+        found = await approval.lockouts()
+    if desk.output.as_json:
+        desk.output.document(Lockouts(found))
+        return
+    if not found:
+        desk.output.line("No address is locked out.")
+        return
+    now_ms = time.time_ns() // 1_000_000
+    rows = [
+        [
+            _shown(one),
+            SECRETS[one.credential],
+            moment(one.since_ms),
+            f"{length(one.until_ms - now_ms)} left",
+            str(one.failures),
+        ]
+        for one in found
+    ]
+    columns = ("address", "secret", "since (UTC)", "ends", "wrong values")
+    desk.output.table(f"Locked out ({len(rows)})", columns, rows)
+    desk.output.line("Lift one:", "dim")
+    desk.output.line("  " + typed("lockouts lift ADDRESS"), "dim")
+
+
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  latchkey lockouts lift 203.0.113.7
+  latchkey lockouts lift 203.0.113.7 --secret device-token --yes
+""",
+)
+@click.argument("address")
+@click.option("--secret", type=click.Choice([*SECRETS]), help="Only of this kind; default: all.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@at_desk
+async def lift(desk: Context, *, address: str, secret: str | None, yes: bool) -> None:
+    """Lift the lock-outs of ADDRESS, at every replica at once.
+
+    The wrong values that led to them stay known: clients that go on with the same ones do not cause
+    another lock-out. An IPv6 address stands for its whole /64.
+    """
+    async with desk.approval() as approval:
+        found = [
+            one
+            for one in await approval.lockouts()
+            if _concerns(one, address) and secret in {None, one.credential}
+        ]
+        if not found:
+            raise ApiError(
+                "unknown-lockout",
+                "this address is not locked out",
+                f"`{typed('lockouts list')}` shows which are.",
+            )
+        narrowed = f" --secret {secret}" if secret else ""
+        how = typed(f"lockouts lift {found[0].address}{narrowed} --yes")
+        names = _names(found)
+        desk.confirm(f"Lift the lock-out of {_shown(found[0])} ({names})?", yes=yes, how=how)
+        lifted = [await approval.lift_lockout(one.credential, one.address) for one in found]
+    if desk.output.as_json:
+        desk.output.document(Lockouts(lifted))
+    else:
+        desk.output.line(f"Lifted the lock-out of {_shown(found[0])} ({names}).")
+
+
+def _concerns(lockout: LockoutObject, typed_address: str) -> bool:
+    """Say whether a lock-out is of this address, which may be written as its network, too."""
+    if typed_address in {lockout.address, lockout.network}:
+        return True
+    try:
+        given = ipaddress.ip_address(typed_address)
+    except ValueError:
+        try:
+            return lockout.network is not UNSET and ipaddress.ip_network(
+                typed_address
+            ) == ipaddress.ip_network(lockout.network)
+        except ValueError:
+            raise Misused("no-address", "that is no address", _see()) from None
+    if lockout.network is not UNSET:
+        return given in ipaddress.ip_network(lockout.network)
+    mapped = given.ipv4_mapped if isinstance(given, ipaddress.IPv6Address) else None
+    return lockout.address == str(mapped or given)
+
+
+def _see() -> str:
+    return f"`{typed('lockouts list')}` shows which addresses are locked out."
+
+
+def _shown(lockout: LockoutObject) -> str:
+    return safe(lockout.address if lockout.network is UNSET else lockout.network)
+
+
+def _names(found: Sequence[LockoutObject]) -> str:
+    return ", ".join(SECRETS[one.credential] for one in found)
+
+
+for _command in (list_lockouts, lift):
+    lockouts.add_command(_command)

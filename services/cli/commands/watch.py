@@ -1,0 +1,80 @@
+"""`latchkey devices watch`: who does what, live; it goes on at whichever replica answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+
+from services.approval.domain.audit import AuditEntry
+from services.cli.commands.audit import entry_parts
+from services.cli.context import Context, at_desk_with
+from services.cli.errors import CommandError, OutcomeUnknown, Unreachable
+from services.cli.invocation import Command, typed
+
+if TYPE_CHECKING:
+    from services.cli.client import ApprovalClient
+
+COME_BACK_SECONDS: Final = 1.0
+
+
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  latchkey devices watch                      until Ctrl-C
+  latchkey devices watch --json --count 1     wait for one event
+""",
+)
+@click.option("--after", type=click.IntRange(0), help="Begin after this number of the audit log.")
+@click.option("--count", type=click.IntRange(1), help="End after so many events.")
+@at_desk_with(json_help="Print JSON: one object a line.")
+async def watch(desk: Context, *, after: int | None, count: int | None) -> None:
+    """Print what happens as it happens."""
+    place, left, reached = after, count, False
+    desk.output.aside("Watching; Ctrl-C ends it.", "dim")
+    async with desk.approval() as approval:
+        while True:
+            try:
+                async for number, name, data in approval.events(place):
+                    reached, place = True, number
+                    if not name:
+                        continue
+                    await _tell(desk, approval, number, name, data)
+                    if left is not None and (left := left - 1) == 0:
+                        return
+            except (Unreachable, OutcomeUnknown):
+                if not reached:
+                    raise
+                desk.output.aside("The connection was lost; trying again ...", "dim")
+            await asyncio.sleep(COME_BACK_SECONDS)
+
+
+async def _waits(approval: ApprovalClient, request_id: str) -> bool:
+    """Say whether a request is known to wait still: what is told may be long ago."""
+    try:
+        return any(one.request_id == request_id for one in await approval.pending())
+    except CommandError:
+        return False
+
+
+async def _tell(
+    desk: Context, approval: ApprovalClient, number: int, name: str, data: bytes
+) -> None:
+    if name == "reset":
+        anew = typed("devices list")
+        lost = f"What happened before cannot be told: read `{anew}` anew."
+        if desk.output.as_json:
+            desk.output.document({"action": "reset", "id": number})
+        else:
+            desk.output.line(lost, "yellow")
+        return
+    entry = msgspec.json.decode(data, type=AuditEntry)
+    if desk.output.as_json:
+        desk.output.document(entry)
+        return
+    desk.output.entry(*entry_parts(entry))
+    if entry.action == "requested" and await _waits(approval, entry.request_id):
+        desk.output.line("    " + typed(f"devices approve {entry.request_id}"), "dim")

@@ -1,0 +1,131 @@
+"""`latchkey devices why`: who was turned away lately, why, and what to do."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+
+from services.cli import refusal_words, rows
+from services.cli.context import Context, at_desk
+from services.cli.errors import ApiError
+from services.cli.invocation import Command, typed
+from services.cli.resolve import is_meant
+
+if TYPE_CHECKING:
+    from services.approval.schemas import devices as objects
+
+LIMIT_MOST: Final = 200
+"""Refusals that one call of the API returns at most."""
+
+
+class Why(msgspec.Struct, frozen=True):
+    """The requests and paired devices that are meant, and what was refused, newest first."""
+
+    pending: list[objects.WaitingRequest]
+    devices: list[objects.PairedDevice]
+    refusals: list[objects.Refusal]
+
+
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  latchkey devices why                    who was turned away in the last day
+  latchkey devices why eb62a6715dee
+  latchkey devices why "Kitchen Mac"
+  latchkey devices why 203.0.113.7
+""",
+)
+@click.argument("who", metavar="[DEVICE|REQUEST-ID|NAME|ADDRESS]", required=False)
+@click.option("--limit", type=click.IntRange(1, LIMIT_MOST), default=20, show_default=True)
+@at_desk
+async def why(desk: Context, *, who: str | None, limit: int) -> None:
+    """Show why a device cannot connect: what refused it in the last day, and what to do.
+
+    A device is named by its id or the first eight characters of it, by the id of its request, by
+    its name, or by its address. Several may have one name: all of them are shown.
+    """
+    async with desk.approval() as approval:
+        found = Why(await approval.pending(), await approval.devices(), [])
+        recent = await approval.refusals(limit=LIMIT_MOST)
+        if who is not None:
+            found = _meant(who, found, recent)
+            named = _device_ids(found)
+            for device_id in sorted(named - {one.device_id for one in found.refusals}):
+                found.refusals.extend(await approval.refusals(device_id, limit=LIMIT_MOST))
+        else:
+            found = Why([], [], recent)
+    shown = Why(found.pending, found.devices, found.refusals[:limit])
+    if desk.output.as_json:
+        desk.output.document(shown)
+    elif who is None:
+        _list(desk, shown.refusals)
+    else:
+        _explain(desk, shown)
+
+
+def _meant(who: str, found: Why, recent: list[objects.Refusal]) -> Why:
+    """Return what is meant: by id, else by address, else by name."""
+    lower = who.lower()
+    for matches in (
+        lambda one: is_meant(lower, one.device_id or "") or is_meant(who, _request_id(one)),
+        lambda one: one.remote_ip == lower,
+        lambda one: lower in refusal_words.names_of(one),
+    ):
+        refusals = list(filter(matches, recent))
+        named = {one.device_id for one in refusals if one.device_id}
+        pending = [one for one in found.pending if matches(one) or one.device_id in named]
+        devices = [one for one in found.devices if matches(one) or one.device_id in named]
+        if pending or devices or refusals:
+            meant = Why(pending, devices, refusals)
+            known = _device_ids(meant)
+            refusals += [one for one in recent if one.device_id in known and one not in refusals]
+            return meant
+    raise ApiError(
+        "not-refused",
+        "no device, request or refusal of the last day goes by this",
+        "If it tries to connect right now, look again in a few seconds; if it stays unknown, its",
+        "attempts reach no gateway: run `" + typed("doctor WSS-URL") + "`.",
+    )
+
+
+def _device_ids(found: Why) -> set[str]:
+    return {one.device_id for one in found.pending} | {one.device_id for one in found.devices}
+
+
+def _request_id(one: objects.WaitingRequest | objects.PairedDevice | objects.Refusal) -> str:
+    return getattr(one, "request_id", "")
+
+
+def _list(desk: Context, refusals: list[objects.Refusal]) -> None:
+    output, now_ms = desk.output, time.time_ns() // 1_000_000
+    if not refusals:
+        output.line("Nobody was turned away in the last day.")
+        return
+    output.table(
+        "Turned away in the last day, newest first",
+        ("device", "who", "why", "from", "when"),
+        [refusal_words.row(one, now_ms) for one in refusals],
+    )
+    output.line("What to do:", "dim")
+    output.line("  " + typed("devices why DEVICE"), "dim")
+
+
+def _explain(desk: Context, found: Why) -> None:
+    output, now_ms = desk.output, time.time_ns() // 1_000_000
+    for request in found.pending:
+        output.line(f"{rows.name_of(request)}: it waits for approval. Approve it:")
+        output.line("  " + typed(f"devices approve {request.request_id}"))
+    for device in found.devices:
+        standing = rows.standing(device, now_ms).replace("\n", ", ")
+        output.line(f"{rows.name_of(device)}: paired. {standing}.")
+    for refusal in found.refusals:
+        output.line()
+        output.block(refusal_words.heading(refusal, now_ms), refusal_words.rows(refusal, now_ms))
+    if not found.refusals:
+        output.line("No gateway turned it away in the last day. If it cannot connect, its attempts")
+        output.line("reach no gateway:")
+        output.line("  " + typed("doctor WSS-URL"))

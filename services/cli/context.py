@@ -1,0 +1,113 @@
+"""What every command is given, and the options that all of them have."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from services.cli.client import ApprovalClient
+from services.cli.config import Config
+from services.cli.errors import CommandError, Misused, NotConfirmed
+from services.cli.exits import Exit
+from services.cli.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    _Function = Callable[..., Coroutine[Any, Any, int | None]]
+    _Callback = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a command works: its surroundings and its output."""
+
+    surroundings: Config
+    output: Output
+
+    def approval(self) -> ApprovalClient:
+        """Return the API, to be entered; a missing admin token is told at the first call."""
+        surroundings = self.surroundings
+        return ApprovalClient(surroundings.approval_url, surroundings.admin_token, surroundings)
+
+    def confirm(self, question: str, *, yes: bool, how: str) -> None:
+        """Return when somebody said yes; `how` is the command that says so without being asked."""
+        if yes:
+            return
+        if not self.output.asks:
+            raise NotConfirmed("not-confirmed", "Nobody is here to say yes.", f"Say it with: {how}")
+        if not click.confirm(question, err=True):
+            raise NotConfirmed("not-confirmed", "Nothing was done.")
+
+
+def at_desk(function: _Function) -> _Callback:
+    """Make a click callback of a coroutine whose first argument is the desk."""
+    return at_desk_with()(function)
+
+
+def at_desk_with(
+    *, json_help: str = "Print one JSON document.", approval: bool = True
+) -> Callable[[_Function], _Callback]:
+    """Do as `at_desk`, with another help of --json, or without the options for approval."""
+
+    def decorate(function: _Function) -> _Callback:
+        @click.option("--json", "as_json", is_flag=True, help=json_help)
+        @(_approval_options if approval else _no_options)
+        @functools.wraps(function)
+        def run(
+            *,
+            as_json: bool,
+            approval_url: str | None = None,
+            secrets_file: Path | None = None,
+            **given: Any,
+        ) -> None:
+            environ = dict(os.environ)
+            if approval_url:
+                environ["APPROVAL_URL"] = approval_url
+            output = Output(as_json=as_json)
+            desk = Context(Config(environ, secrets_file), output)
+            try:
+                code = asyncio.run(function(desk, **given))
+            except CommandError as error:
+                if isinstance(error, Misused) and not as_json:
+                    raise click.UsageError("\n".join([error.message, *error.advice])) from None
+                output.fail(error)
+                code = error.exit
+            except (KeyboardInterrupt, click.Abort):
+                code = Exit.INTERRUPTED
+            click.get_current_context().exit(int(code or Exit.OK))
+
+        return run
+
+    return decorate
+
+
+def _approval_options(run: _Callback) -> _Callback:
+    for option in (_SECRETS, _APPROVAL_URL):
+        run = option(run)
+    return run
+
+
+def _no_options(run: _Callback) -> _Callback:
+    return run
+
+
+_APPROVAL_URL = click.option(
+    "--approval-url",
+    metavar="URL",
+    help="The approval service; default: APPROVAL_URL, else what `make run` started here, else "
+    "http://127.0.0.1:18790.",
+)
+_SECRETS = click.option(
+    "--secrets",
+    "secrets_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Where secrets stand that the environment does not have; default: .data/secrets.env.",
+)

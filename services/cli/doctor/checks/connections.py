@@ -1,0 +1,108 @@
+"""Connects: one at a time, or as many as wished, with the time that each took."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from services.cli.doctor import causes, refusals
+from services.cli.doctor.checks.websocket import why_no_socket
+from services.cli.doctor.journey import NAME, Wrong
+from shared.device.client import DeviceClient
+from shared.device.errors import BrokenPeerError, NoAnswerError, UnreachableError
+from shared.device.handshake import Credentials
+from shared.device.profile import Profile
+from shared.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from services.cli.doctor.journey import Journey
+    from shared.device.handshake import Outcome
+    from shared.device.identity import DeviceKey
+
+_T = TypeVar("_T")
+
+AT_ONCE: Final = 4
+"""Connects that run at the same time."""
+PROBE: Final = Profile(
+    client_id="openclaw-probe",
+    mode="probe",
+    version=VERSION,
+    display_name=NAME,
+    min_protocol=3,
+)
+"""How the doctor introduces itself; it speaks both versions and asks for no scope."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """What came of a connect, and when it was begun and done: seconds of a clock of ours."""
+
+    outcome: Outcome
+    begun_at: float
+    done_at: float
+
+
+async def connect(
+    journey: Journey,
+    profile: Profile,
+    key: DeviceKey | None,
+    credentials: Credentials | None = None,
+    *,
+    origin: str | None = None,
+) -> Connected:
+    """Connect and return what came of it; raises Wrong where nothing did."""
+    begun_at = time.monotonic()
+    try:
+        async with DeviceClient(
+            journey.url,
+            key,
+            profile,
+            credentials=credentials,
+            origin=origin,
+            timeouts=journey.wishes.timeouts,
+            session=journey.session,
+        ) as device:
+            outcome = await device.connect()
+            return Connected(outcome, begun_at, time.monotonic())
+    except UnreachableError as error:
+        raise await why_no_socket(journey, error) from None
+    except NoAnswerError as error:
+        raise Wrong(causes.CUT, str(error)) from None
+    except BrokenPeerError as error:
+        raise Wrong(causes.NOT_A_GATEWAY, str(error)) from None
+
+
+async def repeat(
+    journey: Journey, once: Callable[[], Awaitable[_T]]
+) -> tuple[list[_T], list[Wrong]]:
+    """Connect as often as wished, a few at a time; returns what came, and what was wrong.
+
+    Stops early when a secret is refused: more tries would lock this address out.
+    """
+    came: list[_T] = []
+    trouble: list[Wrong] = []
+
+    async def attempt() -> None:
+        try:
+            came.append(await once())
+        except Wrong as wrong:
+            trouble.append(wrong)
+
+    left = journey.wishes.connections
+    while left > 0 and not any(wrong.cause in refusals.SECRETS_REFUSED for wrong in trouble):
+        await asyncio.gather(*(attempt() for _ in range(min(left, AT_ONCE))))
+        left -= AT_ONCE
+    return came, trouble
+
+
+def shared_secrets(journey: Journey) -> Credentials | None:
+    """Return the gateway token, and the password that only OpenClaw knows; None without any."""
+    token = journey.surroundings.gateway_token_for(journey.url)
+    password = journey.surroundings.text("OPENCLAW_GATEWAY_PASSWORD") or None
+    if journey.is_latchkey:
+        password = None
+    return Credentials(token=token, password=password) if token or password else None

@@ -1,0 +1,221 @@
+"""`latchkey doctor`: the command and what it prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+
+from services.cli.context import Context, at_desk
+from services.cli.doctor import openclaw_causes
+from services.cli.doctor.journey import Finding, State, Wishes
+from services.cli.doctor.product import Kind
+from services.cli.doctor.walk import Walk, is_well, walk
+from services.cli.errors import Misused
+from services.cli.exits import Exit
+from services.cli.invocation import Command, typed
+from services.cli.words import escaped
+from shared.device.opening import Timeouts
+from shared.device.state import StateError
+
+if TYPE_CHECKING:
+    from services.cli.output import Output
+
+SHOWN_CHARACTERS: Final = 600
+_MARKS: Final = {State.OK: "ok", State.NOTE: "--", State.WARNING: "!!", State.WRONG: "XX"}
+_STYLES: Final = {
+    State.OK: "green",
+    State.NOTE: "dim",
+    State.WARNING: "yellow",
+    State.WRONG: "bold red",
+}
+_WARNED: Final = "Nothing keeps devices out; look at what is marked !!"
+_WELL: Final = """\
+Nothing is wrong on the way. A device that is told "pairing required" waits
+for a person:"""
+_WELL_OPENCLAW: Final = """\
+Nothing is wrong on the way to this OpenClaw gateway. A device that is told
+"pairing required" waits up to 5 minutes for a person. On the gateway's machine
+(`railway ssh`, `docker compose exec openclaw-gateway bash`):"""
+_AT_OPENCLAW: Final = ("openclaw devices list", "openclaw devices approve REQUEST-ID")
+_ABOUT_LATEST: Final = """\
+`openclaw devices approve --latest` approves nothing in current releases: it
+prints the command that does."""
+_ABOUT_LATCHKEY: Final = """\
+What Latchkey would change: any number of gateways with one device list, which
+is approved from a page, an API or a command and outlives deploys. Agents and
+chat stay in one OpenClaw behind it."""
+_CURED_BY_LATCHKEY: Final = frozenset(
+    {
+        openclaw_causes.SEPARATE_LISTS,
+        openclaw_causes.DEVICE_FORGOTTEN,
+        openclaw_causes.PAIRING_REQUIRED,
+    }
+)
+
+
+class Said(msgspec.Struct, rename="camel", frozen=True):
+    """One step; `cause` is an id of the table of causes, null where all is well."""
+
+    step: str
+    state: str
+    found: str
+    cause: str | None
+    meaning: str
+    what_to_do: str
+
+
+class Gateway(msgspec.Struct, rename="camel", frozen=True):
+    """What answers: `latchkey`, `openclaw` or `unknown`; the version is empty if not shown."""
+
+    kind: str
+    version: str
+
+
+class Report(msgspec.Struct, rename="camel", frozen=True):
+    """The whole walk; `ok`: nothing is wrong."""
+
+    url: str
+    ok: bool
+    gateway: Gateway
+    steps: list[Said]
+
+
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  latchkey doctor wss://my-gateway.up.railway.app
+  latchkey doctor ws://127.0.0.1:18789 --origin https://my-gateway.example
+  latchkey doctor wss://my-gateway.example --state .data/device.json
+  latchkey doctor wss://my-openclaw.example --pairing-probe
+""",
+)
+@click.argument("url", metavar="[WSS-URL]", default="")
+@click.option("--origin", metavar="URL", help="The page whose right to connect is tried.")
+@click.option("--role", type=click.Choice(["operator", "node"]), default="operator")
+@click.option("--scope", "scopes", multiple=True, help="What to ask for; default: operator.read.")
+@click.option(
+    "--state",
+    "state_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Connect as this device too (a file of `python -m shared.device`).",
+)
+@click.option(
+    "--pairing-probe",
+    is_flag=True,
+    help="OpenClaw: ask to be paired, to compare device lists. Leaves a request for 5 minutes.",
+)
+@click.option("--connections", type=click.IntRange(1, 24), default=8, show_default=True)
+@click.option("--timeout", "seconds", type=click.FloatRange(0.1, 60), default=5, show_default=True)
+@at_desk
+async def doctor(
+    desk: Context,
+    *,
+    url: str,
+    origin: str | None,
+    role: str,
+    scopes: tuple[str, ...],
+    state_file: Path | None,
+    pairing_probe: bool,
+    connections: int,
+    seconds: float,
+) -> int:
+    """Check each step of a device's connection, and stop at the first thing that is wrong.
+
+    Without an address: of what `make run` started here.
+
+    Works at Latchkey and at plain OpenClaw gateways, and says which it is. Uses
+    OPENCLAW_GATEWAY_TOKEN from the environment or the secrets file. It changes nothing at the
+    gateway, unless it is told to connect as a device (--state, --pairing-probe).
+    """
+    address = _gateway_url(url or desk.surroundings.gateway_url)
+    wishes = Wishes(
+        Timeouts(open=seconds, challenge=seconds, outcome=4 * seconds, call=seconds, close=seconds),
+        origin=origin,
+        role=role,
+        scopes=scopes or (() if role == "node" else ("operator.read",)),
+        state_file=state_file,
+        connections=connections,
+        pairing_probe=pairing_probe,
+    )
+    output = desk.output
+    output.aside(f"{escaped(address)}, step by step:", "bold")
+    try:
+        walked = await walk(address, wishes, desk.surroundings, lambda one: _tell(output, one))
+    except StateError as error:
+        raise Misused("state-file", str(error)) from None
+    well = is_well(walked.findings)
+    if output.as_json:
+        gateway = Gateway(walked.product.kind, walked.product.version)
+        output.document(Report(address, well, gateway, [_said(one) for one in walked.findings]))
+    else:
+        _conclude(output, walked, well=well)
+    return Exit.OK if well else Exit.REFUSED
+
+
+def _conclude(output: Output, walked: Walk, *, well: bool) -> None:
+    """Say what to do next; with OpenClaw also what Latchkey would change there."""
+    is_openclaw = walked.product.kind is Kind.OPENCLAW
+    warned = any(one.state is State.WARNING for one in walked.findings)
+    if well and warned:
+        output.line(f"\n{_WARNED}")
+    if well and is_openclaw:
+        output.line(f"\n{_WELL_OPENCLAW}")
+        for command in _AT_OPENCLAW:
+            output.line(f"  {command}")
+        output.line(_ABOUT_LATEST)
+    elif well and not warned:
+        output.line(f"\n{_WELL}")
+        output.line("  " + typed("devices list"))
+    found = {one.cause for one in walked.findings if one.state is State.WRONG}
+    if is_openclaw and (well or found & _CURED_BY_LATCHKEY):
+        output.line(f"\n{_ABOUT_LATCHKEY}")
+
+
+def _tell(output: Output, finding: Finding) -> None:
+    if output.as_json:
+        return
+    found = escaped(finding.found)[:SHOWN_CHARACTERS]
+    output.step(_MARKS[finding.state], finding.step, found, _STYLES[finding.state])
+    if finding.cause is not None:
+        output.step("", "", f"What it means: {escaped(finding.meaning)}")
+        output.step("", "", f"What to do: {escaped(finding.cure)}")
+
+
+def _said(finding: Finding) -> Said:
+    return Said(
+        finding.step,
+        finding.state,
+        finding.found,
+        finding.cause.id if finding.cause else None,
+        finding.meaning,
+        finding.cure,
+    )
+
+
+def _gateway_url(text: str) -> str:
+    """Return the WebSocket address; https:// is taken for wss://."""
+    like = "that is no address like wss://host or ws://host:port"
+    wrong = Misused("no-gateway-url", like)
+    if "://" not in text:
+        raise Misused(
+            "no-gateway-url", like, f"Say how it is spoken to: ws://{text} or wss://{text}"
+        )
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise wrong from None
+    try:
+        _ = parts.port
+    except ValueError:
+        port = "Its port has to be a number from 1 to 65535"
+        raise Misused("no-gateway-url", like, f"{port}: {parts.netloc}") from None
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    if scheme not in {"ws", "wss"} or not parts.hostname or parts.username is not None:
+        raise wrong
+    return parts._replace(scheme=scheme, path=parts.path.rstrip("/"), fragment="").geturl()

@@ -1,0 +1,1 @@
+"""The doctor at plain OpenClaw gateways."""

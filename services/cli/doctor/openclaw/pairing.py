@@ -1,0 +1,169 @@
+"""Connects to a plain OpenClaw gateway several times as one device, to compare device lists.
+
+This makes a pairing request, which ends by itself. It runs when the doctor was told to
+(`--pairing-probe`), or as a device of the user's own (`--state`). OpenClaw pairs clients of its own
+machine silently, but none that comes from a browser's page without being the dashboard, so the
+device says that it does.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from services.cli.doctor import openclaw_causes, refusals
+from services.cli.doctor.checks.connections import PROBE, connect, shared_secrets
+from services.cli.doctor.checks.device import device_credentials, device_profile, keep_token
+from services.cli.doctor.checks.network import is_this_machine
+from services.cli.doctor.journey import NAME, Wrong
+from shared.device.client import DeviceClient
+from shared.device.errors import DeviceClientError
+from shared.device.handshake import Admitted
+from shared.device.profile import CLI
+
+if TYPE_CHECKING:
+    from services.cli.doctor.journey import Journey
+    from shared.device.profile import Profile
+
+REQUEST_MINUTES: Final = 5
+"""How long a request waits in OpenClaw."""
+_PAIRING: Final = "operator.pairing"
+_LOCAL_NAMES: Final = (".local", ".internal", ".ts.net", ".lan")
+
+
+async def ask_to_pair(journey: Journey) -> None:
+    """Ask for the same device at each connection, and see whether they all know it alike."""
+    own = journey.state is None
+    if own and not journey.wishes.pairing_probe:
+        return
+    origin = journey.origin if journey.origin_allowed else None
+    if own and origin is None and not is_public(journey.host):
+        journey.note("not tried: without an allowed origin OpenClaw might pair the doctor at once")
+        return
+    if own:
+        journey.note(
+            f'asking to be paired as "{NAME}", without any rights; the request is in `openclaw'
+            f" devices list` for up to {REQUEST_MINUTES} minutes"
+        )
+    answers = _Answers()
+    for _ in range(journey.wishes.connections):
+        await _ask_once(journey, answers, origin)
+    if own:
+        await _withdraw(journey, list(answers.requests))
+        if answers.admitted:
+            remove = f"openclaw devices remove {journey.key.device_id}"
+            journey.note(f"OpenClaw paired the doctor at once; take it out with `{remove}`")
+    found = answers.differ()
+    if found:
+        raise Wrong(openclaw_causes.SEPARATE_LISTS, found)
+    if own:
+        journey.ok("every connection got the same request: there is one device list")
+    else:
+        _judge_device(journey, answers)
+
+
+@dataclass(slots=True)
+class _Answers:
+    """What one device was answered."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    admitted: int = 0
+    unknown: int = 0
+    """Its own token was refused."""
+
+    def differ(self) -> str:
+        """Say how the answers show several device lists; empty where they do not."""
+        refused = self.requests.total() + self.unknown
+        if self.admitted and refused:
+            return (
+                f"the same device was let in by {self.admitted} connections and refused by"
+                f" {refused}"
+            )
+        if len(self.requests) > 1:
+            return f"the same device got {len(self.requests)} requests: " + ", ".join(self.requests)
+        return ""
+
+
+async def _ask_once(journey: Journey, answers: _Answers, origin: str | None) -> None:
+    """Connect as the device, from a page's origin: such a client is never paired silently."""
+    own = journey.state is None
+    profile = PROBE if own else device_profile(journey)
+    secrets = shared_secrets(journey) if own else device_credentials(journey)
+    outcome = (await connect(journey, profile, journey.key, secrets, origin=origin)).outcome
+    if isinstance(outcome, Admitted):
+        answers.admitted += 1
+        keep_token(journey, outcome)
+    elif outcome.detail_code == refusals.PAIRING_REQUIRED and _is_new(outcome.details):
+        answers.requests[outcome.request_id] += 1
+    elif outcome.detail_code == refusals.DEVICE_TOKEN_REFUSED:
+        answers.unknown += 1
+    else:
+        raise refusals.wrong(journey, outcome)
+
+
+def _is_new(details: object) -> bool:
+    return isinstance(details, dict) and details.get("reason") in {"not-paired", None}
+
+
+def _judge_device(journey: Journey, answers: _Answers) -> None:
+    """Say how the user's own device stands with the one list that there is."""
+    state = journey.state
+    if not answers.requests and not answers.unknown:
+        journey.ok(f"paired as {journey.wishes.role}")
+        return
+    known = state is not None and state.token(journey.url, journey.wishes.role) is not None
+    request_id = next(iter(answers.requests), "REQUEST-ID")
+    if known:
+        found = "this device has a token of this gateway, and is not paired there"
+        raise Wrong(openclaw_causes.DEVICE_FORGOTTEN, found, request_id=request_id)
+    found = f"this device is not approved yet (request {request_id})"
+    raise Wrong(openclaw_causes.PAIRING_REQUIRED, found, request_id=request_id)
+
+
+async def _withdraw(journey: Journey, request_ids: list[str]) -> None:
+    """Take the doctor's own requests back, which OpenClaw allows only on its own machine."""
+    left = set(request_ids)
+    if left and is_this_machine(journey.host):
+        profile = replace(CLI, min_protocol=3, display_name=NAME).asking(_PAIRING)
+        for _ in range(2 * journey.wishes.connections):
+            if not left:
+                break
+            left -= await _reject(journey, profile, left)
+    if left:
+        journey.note(f"it cannot be taken back from here and ends within {REQUEST_MINUTES} minutes")
+    elif request_ids:
+        journey.ok("the request is taken back")
+
+
+async def _reject(journey: Journey, profile: Profile, request_ids: set[str]) -> set[str]:
+    """Reject what the process that answers knows of these; returns what it rejected."""
+    try:
+        async with DeviceClient(
+            journey.url,
+            None,
+            profile,
+            credentials=shared_secrets(journey),
+            timeouts=journey.wishes.timeouts,
+            session=journey.session,
+        ) as client:
+            outcome = await client.connect()
+            if not isinstance(outcome, Admitted) or _PAIRING not in outcome.scopes:
+                return set()
+            params = ({"requestId": one} for one in request_ids)
+            return {
+                one["requestId"]
+                for one in params
+                if (await client.call("device.pair.reject", one)).ok
+            }
+    except DeviceClientError:
+        return set()
+
+
+def is_public(host: str) -> bool:
+    """Say whether OpenClaw takes clients that name this host for remote ones."""
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." in host and not host.lower().endswith(_LOCAL_NAMES)

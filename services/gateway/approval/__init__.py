@@ -1,0 +1,1 @@
+"""The gateway's side of approval: questions, heartbeats and the messages that come in."""

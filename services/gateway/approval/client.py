@@ -1,0 +1,200 @@
+"""The port to approval: everything the gateway asks of it, and the way over the bus.
+
+An answer counts only where this gateway knows of nothing newer about the device, and only while the
+lease runs (R6, R7): otherwise it is waited for, or asked for anew. All of this has one deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+
+from services.gateway.replication.replica import Freshness
+from shared.bus.errors import Unavailable
+from shared.rpc.messages import (
+    ASKED_ANEW,
+    Answer,
+    AuthorizeDevice,
+    ReportSecret,
+    Result,
+    decode_answer,
+    decode_outcome,
+    encode,
+)
+from shared.rpc.requester import DEADLINE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.gateway.approval.heartbeat import Heartbeat
+    from services.gateway.replication.replica import Replica
+    from shared.rpc.messages import Call, Outcome
+    from shared.rpc.requester import Requester
+
+    Then = Callable[[Answer | Unavailable], object]
+
+WRITTEN_WITHIN_SECONDS: Final = 2 * DEADLINE_SECONDS
+"""A question writes nothing later than this after it was asked (R11).
+
+Longer than anybody waits for the answer: the store's clock is known only as exactly as a beat is
+quick.
+"""
+ASKED_LIMIT: Final = 8
+"""How often one connection's question is asked anew because something changed meanwhile."""
+
+
+class ApprovalClient(Protocol):
+    """Who decides whether a device may come in."""
+
+    def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
+        """Get the verdict, or Unavailable when nobody gives one in time.
+
+        An admission counts in the turn of the loop in which `then` hears of it, and no longer.
+        """
+        ...
+
+    async def call(self, call: Call) -> Outcome:
+        """Have a method carried out, and return what came of it; raises Unavailable.
+
+        By then this gateway has applied what the call changed, unless that takes too long.
+        """
+        ...
+
+    def require_lease(self) -> None:
+        """Return if somebody may come in whom nobody is asked about; else raise Unavailable."""
+        ...
+
+
+class BusApprovalClient:
+    """Asks whichever approval replica is alive, over the bus."""
+
+    def __init__(self, requester: Requester, beat: Replica, beater: Heartbeat) -> None:
+        self._requester = requester
+        self._beat = beat
+        self._beater = beater
+        self._asking: set[asyncio.Task[None]] = set()
+
+    def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
+        """Get the verdict, or Unavailable when nobody gives one in time."""
+        not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
+        if not_after_ms is None:
+            then(Unavailable(self._requester.trouble or "no-lease"))
+            return
+        question = msgspec.structs.replace(question, not_after_ms=not_after_ms)
+        deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
+        try:
+            asked = self._requester.submit(encode(question))
+        except Unavailable as missing:
+            then(missing)
+            return
+        asked.add_done_callback(partial(self._answered, question, deadline, then))
+
+    async def stop(self) -> None:
+        """Give up what is asked anew."""
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+
+    async def call(self, call: Call) -> Outcome:
+        """Have a method carried out, and return what came of it; raises Unavailable."""
+        if not self._beat.leased:
+            raise Unavailable(self._requester.trouble or "no-lease")
+        not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
+        if not_after_ms is None:
+            raise Unavailable(self._requester.trouble or "no-lease")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DEADLINE_SECONDS
+        call = msgspec.structs.replace(call, not_after_ms=not_after_ms)
+        raw = await self._requester.ask(msgspec.Raw(encode(call)))
+        try:
+            outcome: Outcome = decode_outcome(raw)
+        except (msgspec.MsgspecError, RecursionError):
+            raise Unavailable("no-responder", detail="an answer that cannot be read") from None
+        if isinstance(outcome, Result):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    while not self._beat.has_applied(outcome.change):
+                        self._beater.sync_now()
+                        await self._beater.wait_for_progress()
+        return outcome
+
+    def require_lease(self) -> None:
+        """Return if somebody may come in whom nobody is asked about; else raise Unavailable."""
+        if not self._beat.leased:
+            raise Unavailable("no-lease")
+
+    def _answered(
+        self,
+        question: AuthorizeDevice | ReportSecret,
+        deadline: float,
+        then: Then,
+        asked: asyncio.Future[msgspec.Raw],
+    ) -> None:
+        """Take the first answer; most count at once."""
+        try:
+            answer = _read(asked.result())
+        except Unavailable as missing:
+            answer = missing
+        if isinstance(answer, Unavailable) or isinstance(question, ReportSecret):
+            then(answer)
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() > deadline:
+            then(Unavailable("timeout", detail="the answer came too late"))
+        elif self._beat.freshness(answer.change, question.device_id) is Freshness.COUNTS:
+            then(answer)
+        else:
+            task = loop.create_task(self._request_again(question, answer, deadline, then))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _request_again(
+        self, question: AuthorizeDevice, answer: Answer, deadline: float, then: Then
+    ) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                answer = await self._request_until_current(question, answer)
+        except TimeoutError:
+            then(Unavailable("timeout", detail="no answer was current"))
+        except Unavailable as missing:
+            then(missing)
+        else:
+            then(answer)
+
+    async def _request_until_current(self, question: AuthorizeDevice, answer: Answer) -> Answer:
+        asked = 1
+        while True:
+            standing = self._beat.freshness(answer.change, question.device_id)
+            if standing is Freshness.COUNTS:
+                return answer
+            if standing is Freshness.NO_LEASE or asked == ASKED_LIMIT:
+                raise Unavailable("no-lease" if standing is Freshness.NO_LEASE else "timeout")
+            if standing is Freshness.WAIT:
+                self._beater.sync_now()
+                await self._beater.wait_for_progress()
+                continue
+            if asked > 1:
+                # Asking alone did not help: the history known here may not be the store's any more.
+                self._beater.sync_now()
+                await self._beater.wait_for_progress()
+            asked += 1
+            call_id = f"{question.call_id}{ASKED_ANEW}{asked}"
+            answer = await self._request_once(msgspec.structs.replace(question, call_id=call_id))
+
+    async def _request_once(self, question: AuthorizeDevice) -> Answer:
+        answer = _read(await self._requester.ask(msgspec.Raw(encode(question))))
+        if isinstance(answer, Unavailable):
+            raise answer
+        return answer
+
+
+def _read(raw: msgspec.Raw) -> Answer | Unavailable:
+    try:
+        answer: Answer = decode_answer(raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return Unavailable("no-responder", detail="an answer that cannot be read")
+    return answer

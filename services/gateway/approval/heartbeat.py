@@ -1,0 +1,202 @@
+"""The beat's shell: sends one every second, and does what comes of news and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+
+from services.gateway import log_events
+from services.gateway.replication.events import broadcasts
+from services.gateway.replication.replica import (
+    PROGRESSED,
+    SYNC_NOW,
+    AnnounceChange,
+    CloseDevice,
+    CloseEverybody,
+)
+from shared.bus.errors import Unavailable
+from shared.rpc.messages import BeatQuestion, Leaving, decode_beat_answer, encode
+from shared.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from services.gateway.connections.hub import Hub
+    from services.gateway.metrics import Metrics
+    from services.gateway.replication.presence import Presence
+    from services.gateway.replication.recent_refusals import RecentRefusals
+    from services.gateway.replication.replica import Effect, Replica
+    from shared.clock import Clock
+    from shared.rpc.messages import Changed
+    from shared.rpc.requester import Requester
+
+EXTRA_BEAT_SECONDS: Final = 0.05
+"""Beats beyond the regular ones are at least so far apart."""
+
+
+class Heartbeat:
+    """Keeps the beat going."""
+
+    def __init__(
+        self,
+        *,
+        beat: Replica,
+        presence: Presence,
+        refusals: RecentRefusals,
+        requester: Requester,
+        connections: Hub,
+        metrics: Metrics,
+        clock: Clock,
+        beat_seconds: float,
+        on_presence: Callable[[int], None],
+    ) -> None:
+        self._beat = beat
+        self._presence = presence
+        self._refusals = refusals
+        self._requester = requester
+        self._connections = connections
+        self._metrics = metrics
+        self._clock = clock
+        self._beat_seconds = beat_seconds
+        self._on_presence = on_presence
+        self._log = structlog.get_logger("gateway")
+        self._extra: asyncio.TimerHandle | None = None
+        self._moved: list[asyncio.Future[None]] = []
+        self._store_offset_ms: float | None = None
+        self._leaving = False
+        self._started_at = clock.monotonic()
+
+    async def run(self) -> None:
+        """Beat until cancelled, whether or not earlier beats were answered."""
+        try:
+            while not self._leaving:
+                self._send()
+                await asyncio.sleep(self._beat_seconds)
+        finally:
+            if self._extra is not None:
+                self._extra.cancel()
+
+    async def withdraw(self) -> None:
+        """Beat no more, and have approval forget this gateway."""
+        self._leaving = True
+        with contextlib.suppress(Unavailable):
+            await self._requester.submit(encode(Leaving()), urgent=True)
+
+    def sync_now(self) -> None:
+        """Beat soon, beyond the regular ones: something is missing."""
+        if self._extra is None:
+            loop = asyncio.get_running_loop()
+            self._extra = loop.call_later(EXTRA_BEAT_SECONDS, self._send_extra)
+
+    def on_approval_alive(self) -> None:
+        """Take notice that an approval replica is alive: without a lease that is good news."""
+        if not self._beat.leased:
+            self.sync_now()
+
+    def on_event(self, news: Changed) -> None:
+        """Take a change that was told."""
+        self._carry_out(self._beat.on_event(news))
+
+    def store_ms(self, *, in_seconds: float) -> int | None:
+        """Return what the store's clock will say in so many seconds; None before it is known."""
+        if self._store_offset_ms is None:
+            return None
+        return int((self._clock.monotonic() + in_seconds) * 1000 + self._store_offset_ms)
+
+    async def wait_for_progress(self) -> None:
+        """Return once the applied change or the lease has moved."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._moved.append(future)
+        await future
+
+    def _send_extra(self) -> None:
+        self._extra = None
+        if not self._leaving:
+            self._send()
+
+    def _send(self) -> None:
+        beat_id = self._beat.next_heartbeat()
+        sent_at = self._clock.monotonic()
+        builds_on, joined, left = self._presence.delta(beat_id)
+        question = BeatQuestion(
+            beat_id=beat_id,
+            applied=self._beat.applied,
+            booted=self._beat.booted,
+            builds_on=builds_on,
+            connections=len(self._presence),
+            joined=joined,
+            left=left,
+            seen=self._presence.sightings.take_unsent(beat_id, sent_at),
+            lease_ms=self._beat.lease_ms,
+            version=VERSION,
+            uptime_s=int(sent_at - self._started_at),
+            refused=self._refusals.report(beat_id, sent_at),
+        )
+        try:
+            answer = self._requester.submit(encode(question), urgent=True)
+        except Unavailable:
+            return
+        answer.add_done_callback(lambda done: self._answered(done, sent_at))
+
+    def _answered(self, answer: asyncio.Future[msgspec.Raw], sent_at: float) -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            self._metrics.beats.labels("unanswered").inc()
+            return
+        try:
+            told = decode_beat_answer(answer.result())
+        except (msgspec.MsgspecError, RecursionError):
+            self._metrics.beats.labels("malformed").inc()
+            return
+        self._metrics.beats.labels("resync" if told.resync else "answered").inc()
+        self._metrics.beat_seconds.observe(self._clock.monotonic() - sent_at)
+        self._store_offset_ms = told.now_ms - self._clock.monotonic() * 1000
+        self._presence.acknowledge(told.beat_id, told.presence_at)
+        self._presence.sightings.acknowledge(told.beat_id)
+        self._refusals.answered(told.beat_id)
+        if self._presence.behind or self._presence.sightings.behind:
+            self.sync_now()
+        self._carry_out(self._beat.on_answer(told))
+        self._on_presence(told.presence_version)
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
+        """Do what is to be done: first close, then tell whoever is left."""
+        for effect in effects:
+            if isinstance(effect, CloseDevice):
+                self._close_device(effect.change)
+        for effect in effects:
+            if isinstance(effect, AnnounceChange):
+                for told in broadcasts(effect.change):
+                    self._connections.broadcast(told)
+            elif isinstance(effect, CloseEverybody):
+                self._log.error(
+                    log_events.RESYNC.name,
+                    change=self._beat.applied.number,
+                    closing=self._connections.admitted,
+                )
+                self._connections.mark_closing(effect.until)
+            elif effect is SYNC_NOW:
+                self.sync_now()
+            elif effect is PROGRESSED:
+                self._wake()
+
+    def _close_device(self, change: Changed) -> None:
+        closed = self._connections.close_device(change.device_id, change.closes, change.call_id)
+        if closed:
+            self._metrics.closed_by_change.inc(closed)
+            self._log.info(
+                log_events.CHANGED.name,
+                device=change.device_id,
+                kind=change.kind,
+                change=change.change.number,
+                closed=closed,
+            )
+
+    def _wake(self) -> None:
+        waiting, self._moved = self._moved, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)

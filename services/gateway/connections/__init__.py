@@ -1,0 +1,1 @@
+"""The connections of one replica: the hub, pending handshakes, presence and closing."""

@@ -1,0 +1,64 @@
+"""The one recurring task of the gateway: the sweep over its connections."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from services.gateway import log_events
+from services.gateway.connections.deadlines import SWEEP_SECONDS
+from services.gateway.connections.hub import LEASE_LOST_REASON
+from shared.protocol.closing import CloseCode
+
+if TYPE_CHECKING:
+    from services.gateway.connections.hub import Hub
+    from services.gateway.metrics import Metrics
+    from services.gateway.replication.replica import Replica
+    from shared.clock import Clock
+    from shared.server.pending_sockets import PendingSockets
+
+
+class Upkeep:
+    """Sweeps the connections four times a second, and notices how late the loop is."""
+
+    def __init__(
+        self,
+        arrivals: PendingSockets,
+        connections: Hub,
+        beat: Replica,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._arrivals = arrivals
+        self._connections = connections
+        self._beat = beat
+        self._metrics = metrics
+        self._clock = clock
+        self._log = structlog.get_logger("gateway")
+        self.milliseconds = 0.0
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        due = self._clock.monotonic() + SWEEP_SECONDS
+        while True:
+            await asyncio.sleep(max(0.0, due - self._clock.monotonic()))
+            late = max(0.0, self._clock.monotonic() - due)
+            self.milliseconds = late * 1000
+            self._metrics.loop_delay.set(late)
+            try:
+                self._hold_to_the_lease()
+                self._connections.sweep()
+                self._arrivals.sweep()
+            except Exception:  # noqa: BLE001 (whatever it was, the next sweep comes)
+                self._log.exception("sweep failed")
+            due = max(due + SWEEP_SECONDS, self._clock.monotonic())
+
+    def _hold_to_the_lease(self) -> None:
+        """Close whoever is in before the lease ends: a revoke may have gone unheard."""
+        if self._beat.lease_left > SWEEP_SECONDS:
+            return
+        closed = self._connections.close_admitted(CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
+        if closed:
+            self._log.error(log_events.LEASE_LOST.name, closed=closed)

@@ -1,0 +1,1 @@
+"""OpenClaw's dashboard, served from a directory."""

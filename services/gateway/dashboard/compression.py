@@ -1,0 +1,48 @@
+"""Files that came without compressed forms, compressed here: once each, and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from typing import Final
+
+from services.gateway.dashboard.files import Stored, read_piece
+from services.gateway.dashboard.paths import compressible
+
+COMPRESSED_LEAST_BYTES: Final = 1_024
+"""A smaller file is not worth it."""
+COMPRESSED_MOST_BYTES: Final = 8 * 1024 * 1024
+"""A larger file is sent as it is: it would be in memory at once."""
+KEPT_LIMIT_BYTES: Final = 32 * 1024 * 1024
+"""What all compressed forms may take; a file that finds no room is sent as it is."""
+
+
+class Compressed:
+    """The compressed forms, each made when it is first asked for."""
+
+    def __init__(self, limit_bytes: int = KEPT_LIMIT_BYTES) -> None:
+        self._kept: dict[str, bytes | None] = {}
+        self._room = limit_bytes
+        self._one_at_a_time = asyncio.Lock()
+
+    async def gzip_of(self, path: str, stored: Stored) -> bytes | None:
+        """Return a file as gzip; None where there is none. Raises ChangedSinceStartError."""
+        if not compressible(path) or not (
+            COMPRESSED_LEAST_BYTES <= stored.size <= COMPRESSED_MOST_BYTES
+        ):
+            return None
+        if path not in self._kept:
+            async with self._one_at_a_time:
+                if path not in self._kept:
+                    self._keep(path, await asyncio.to_thread(_gzip, stored), stored.size)
+        return self._kept[path]
+
+    def _keep(self, path: str, form: bytes, plain_size: int) -> None:
+        worth_it = len(form) < plain_size and len(form) <= self._room
+        self._kept[path] = form if worth_it else None
+        if worth_it:
+            self._room -= len(form)
+
+
+def _gzip(stored: Stored) -> bytes:
+    return gzip.compress(read_piece(stored, 0, stored.size), mtime=0)

@@ -1,0 +1,71 @@
+"""How a file goes out: piece by piece, as fast as the client takes it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from services.gateway.dashboard.files import ChangedSinceStartError, Stored, read_piece
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+PIECE_BYTES: Final = 64 * 1024
+"""What is read and written at once: a slow reader holds one or two pieces."""
+STALL_SECONDS: Final = 30.0
+"""How long a client may take for a piece; after that it is cut off."""
+
+
+class Form(NamedTuple):
+    """What is sent for a file: its bytes, or where they are, and how they are coded."""
+
+    body: bytes | Stored
+    coding: str | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return self.body.size if isinstance(self.body, Stored) else len(self.body)
+
+    async def piece(self, start: int) -> bytes:
+        """Return some bytes, without holding up the loop. Raises ChangedSinceStartError."""
+        if isinstance(self.body, Stored):
+            return await asyncio.to_thread(read_piece, self.body, start, PIECE_BYTES)
+        return self.body[start : start + PIECE_BYTES]
+
+
+async def send(
+    request: web.Request,
+    response: web.StreamResponse,
+    form: Form,
+    first: bytes,
+    *,
+    stall_seconds: float,
+) -> None:
+    """Send a response with a form as its body; `first` is the form's first piece.
+
+    The connection is cut when the client takes nothing for too long, or the file changes.
+    """
+    transport = request.transport
+    if transport is None:
+        return
+    # With no room in the transport, a write ends only once the system has taken all of it.
+    transport.set_write_buffer_limits(high=0)
+    try:
+        await response.prepare(request)
+        piece, sent = first if request.method == "GET" else b"", 0
+        while piece and sent + len(piece) < form.size:
+            async with asyncio.timeout(stall_seconds):
+                await response.write(piece)
+            sent += len(piece)
+            piece = await form.piece(sent)
+        async with asyncio.timeout(stall_seconds):
+            await response.write_eof(piece)
+    except ConnectionError:
+        pass  # the client is gone
+    except (TimeoutError, ChangedSinceStartError):
+        transport.abort()
+    finally:
+        with contextlib.suppress(RuntimeError):
+            transport.set_write_buffer_limits()

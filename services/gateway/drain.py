@@ -1,0 +1,34 @@
+"""How a gateway leaves: everybody is told, closed a few at a time, and approval hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from services.gateway.connections.deadlines import SWEEP_SECONDS
+from shared.protocol.limits import CLOSING_SECONDS
+
+if TYPE_CHECKING:
+    from services.gateway.approval.heartbeat import Heartbeat
+    from services.gateway.connections.hub import Hub
+
+WITHDRAW_SECONDS: Final = 1.0
+"""How long approval may take to hear that nobody is here any more."""
+
+
+async def drain(connections: Hub, beater: Heartbeat, drain_seconds: float) -> None:
+    """Close all connections within `drain_seconds`, whatever the peers do, and say so.
+
+    A peer gets the time it has to answer a close frame beyond that; the sweep ends the rest.
+    """
+    now = asyncio.get_running_loop().time
+    last_close = max(0.0, drain_seconds - CLOSING_SECONDS - SWEEP_SECONDS)
+    deadline = now() + last_close + CLOSING_SECONDS + 2 * SWEEP_SECONDS
+    connections.drain(connections.now + last_close)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(deadline):
+            await connections.empty()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(WITHDRAW_SECONDS):
+            await beater.withdraw()

@@ -1,0 +1,1 @@
+"""The handshake, from challenge to outcome. Pure."""

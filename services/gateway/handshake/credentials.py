@@ -1,0 +1,224 @@
+"""What a client brings along, and what follows from it (contract §4, steps 9 to 12). Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, overload
+
+from services.gateway.handshake.device_proof import verify_device
+from services.gateway.handshake.outcome import Accepted, Effect, client_info
+from shared.protocol import refusals
+from shared.protocol.connect import CONTROL_UI_CLIENT_IDS, Auth
+from shared.protocol.hello import Grant
+from shared.protocol.refusals import Refusal
+from shared.rpc.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, AuthorizeDevice, Guess, ReportSecret
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.gateway.handshake.outcome import AuthConfig, RequestInfo
+    from shared.protocol.connect import ConnectFrame
+
+_NO_AUTH: Final = Auth()
+
+
+class Credentials:
+    """One client's claim: a sound connect in a version and a role that are served.
+
+    `if_clear` is what becomes of the client once approval has taken notice of a Knock; `proven`:
+    the device's signature holds.
+    """
+
+    __slots__ = (
+        "_call_id",
+        "_frame_id",
+        "_params",
+        "_peer",
+        "_protocol",
+        "_role",
+        "_rules",
+        "_trusted",
+        "if_clear",
+        "proven",
+    )
+
+    def __init__(
+        self,
+        frame: ConnectFrame,
+        *,
+        role: str,
+        protocol: int,
+        peer: RequestInfo,
+        rules: AuthConfig,
+        call_id: str,
+    ) -> None:
+        self._frame_id = frame.id
+        self._params = frame.params
+        self._role = role
+        self._protocol = protocol
+        self._peer = peer
+        self._rules = rules
+        self._call_id = call_id
+        self._trusted = rules.trusts_local and peer.direct_loopback and peer.origin is None
+        self.if_clear: Accepted | Refusal | None = None
+        self.proven = False
+
+    def evaluate(self, nonce: str, now_ms: int) -> Effect:
+        """Say what is to be done; `now_ms` is the wall clock, for the age of the signature."""
+        params, role = self._params, self._role
+        auth = params.auth or _NO_AUTH
+        offered = self._offered(auth)
+        wrong = [one for one in offered if not self._rules.gateway_tokens.accepts(one)]
+        secret_is_right = len(wrong) < len(offered)
+        if not params.device:
+            return self._without_device(wrong, secret_is_right=secret_is_right)
+        scopes = params.scopes or []
+        proof = verify_device(
+            params, params.device, role=role, scopes=scopes, nonce=nonce, now_ms=now_ms
+        )
+        if isinstance(proof, Refusal):
+            return proof
+        self.proven = True
+        if secret_is_right and self._is_own_backend():
+            return self._without_pairing(scopes, wrong)
+        candidate, field = _device_token_candidate(auth, secret_is_right=secret_is_right)
+        if not secret_is_right and (
+            not candidate or (field != "deviceToken" and auth.bootstrap_token)
+        ):
+            return self._without_candidate(auth, wrong)
+        maybe_right = "" if secret_is_right else candidate
+        guesses = [self._rules.digests.of(one) for one in wrong if one != maybe_right]
+        return AuthorizeDevice(
+            call_id=self._call_id,
+            device_id=params.device.id,
+            public_key=proof,
+            role=role,
+            scopes=scopes,
+            client=client_info(params),
+            method="token" if secret_is_right else "device-token",
+            address=self._peer.address,
+            protocol=self._protocol,
+            candidate=candidate,
+            candidate_field=field,
+            wrong_secret=bool(offered) and not secret_is_right,
+            guessed_secret=bool(guesses) and not secret_is_right,
+            trusted=self._trusted,
+            guesses=guesses,
+            candidate_offered=maybe_right in wrong,
+        )
+
+    def _without_candidate(self, auth: Auth, wrong: list[str]) -> ReportSecret | Refusal:
+        """Turn away who brought nothing that approval could find in order.
+
+        A wrong gateway token counts beside a bootstrap token too, and its lock goes first: a right
+        one would have been asked about alone.
+        """
+        classes = [SHARED_SECRET] if wrong else []
+        guesses = self._gateway_token_guesses(wrong)
+        refusal = self.token_mismatch(with_device=False)
+        if auth.bootstrap_token:
+            classes.append(BOOTSTRAP_TOKEN)
+            guesses.append(Guess(BOOTSTRAP_TOKEN, self._rules.digests.of(auth.bootstrap_token)))
+            refusal = refusals.bootstrap_token_invalid(self._protocol)
+        if not classes:
+            return refusals.token_missing(self._hint(missing=True))
+        return self._knock(classes, refusal, guesses, right=False)
+
+    def _offered(self, auth: Auth) -> list[str]:
+        """Return the gateway tokens that a client brought, each once.
+
+        Protocol 3 knows one field for them. Two different ones are two guesses.
+        """
+        offered = [auth.token] if auth.token else []
+        password = None if self._protocol == refusals.PROTOCOL_3 else auth.password
+        if password and password != auth.token:
+            offered.append(password)
+        return offered
+
+    def _gateway_token_guesses(self, wrong: list[str]) -> list[Guess]:
+        return [Guess(SHARED_SECRET, self._rules.digests.of(one)) for one in wrong]
+
+    def _without_device(
+        self, wrong: list[str], *, secret_is_right: bool
+    ) -> ReportSecret | Accepted | Refusal:
+        """Judge a client that proves no device (contract §4.1): it keeps its scopes if trusted."""
+        params = self._params
+        if params.client.id in CONTROL_UI_CLIENT_IDS:
+            return refusals.CONTROL_UI_DEVICE_REQUIRED
+        guesses = self._gateway_token_guesses(wrong)
+        if wrong and not secret_is_right:
+            mismatch = self.token_mismatch(with_device=False)
+            return self._knock([SHARED_SECRET], mismatch, guesses, right=False)
+        if not secret_is_right:
+            return refusals.DEVICE_REQUIRED
+        if self._role != "operator":
+            return self._knock([SHARED_SECRET], refusals.DEVICE_REQUIRED, guesses, right=True)
+        kept = self._is_own_backend() or (self._trusted and self._is_cli())
+        return self._without_pairing(params.scopes or () if kept else (), wrong)
+
+    def _is_own_backend(self) -> bool:
+        """Say whether this is a program of this machine that needs no pairing."""
+        client = self._params.client
+        return self._trusted and (client.id, client.mode) == ("gateway-client", "backend")
+
+    def _is_cli(self) -> bool:
+        client = self._params.client
+        return (client.id, client.mode) == ("cli", "cli")
+
+    def _without_pairing(self, scopes: Sequence[str], wrong: list[str]) -> ReportSecret | Accepted:
+        """Let in on the gateway token alone, with these scopes and no device token."""
+        grant = Grant(method="token", role=self._role, scopes=scopes)
+        welcome = Accepted(
+            self._frame_id, self._protocol, grant, "", client_info(self._params), None
+        )
+        guesses = self._gateway_token_guesses(wrong)
+        return self._knock([SHARED_SECRET], welcome, guesses, right=True)
+
+    @overload
+    def _knock(
+        self, classes: list[str], if_clear: Accepted, guesses: list[Guess], *, right: bool
+    ) -> ReportSecret | Accepted: ...
+
+    @overload
+    def _knock(
+        self, classes: list[str], if_clear: Refusal, guesses: list[Guess], *, right: bool
+    ) -> ReportSecret | Refusal: ...
+
+    def _knock(
+        self, classes: list[str], if_clear: Accepted | Refusal, guesses: list[Guess], *, right: bool
+    ) -> Effect:
+        """Have approval take notice of what was offered before the client hears of it.
+
+        `right` says what the secret was, whatever becomes of the client. A trusted client is not
+        counted, and never locked out.
+        """
+        if self._trusted:
+            return if_clear
+        self.if_clear = if_clear
+        return ReportSecret(
+            call_id=self._call_id,
+            address=self._peer.address,
+            classes=classes,
+            right=right,
+            guesses=guesses,
+        )
+
+    def token_mismatch(self, *, with_device: bool) -> Refusal:
+        """Refuse a wrong gateway token."""
+        return refusals.token_mismatch(self._hint(missing=False), with_device=with_device)
+
+    def _hint(self, *, missing: bool) -> str:
+        return refusals.token_hint(
+            self._params.client.id,
+            self._params.client.mode,
+            missing=missing,
+            local=self._peer.direct_loopback and self._protocol != refusals.PROTOCOL_3,
+        )
+
+
+def _device_token_candidate(auth: Auth, *, secret_is_right: bool) -> tuple[str, str]:
+    """Return the text that may be a device token, and the field of `auth` it stood in."""
+    if auth.device_token:
+        return auth.device_token, "deviceToken"
+    if auth.token and not secret_is_right:
+        return auth.token, "token"
+    return "", ""

@@ -1,0 +1,235 @@
+"""The handshake, from challenge to verdict: frames and answers in, what to do next out. Pure.
+
+The shell sends the challenge, hands the first frame to `on_frame`, and does what comes back: ask
+approval and hand the answer to `on_answer`, let the client in, or turn it away.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+from services.gateway.handshake import validation
+from services.gateway.handshake.credentials import Credentials
+from services.gateway.handshake.origin import origin_problem
+from services.gateway.handshake.outcome import Accepted, Effect, client_info
+from shared.protocol import refusals
+from shared.protocol.connect import (
+    BROWSER_CLIENT_IDS,
+    ConnectFrame,
+    decode_connect,
+)
+from shared.protocol.hello import Grant
+from shared.protocol.limits import PROTOCOLS
+from shared.protocol.refusals import PairingNeeded, Refusal
+from shared.rpc.messages import (
+    Admitted,
+    Answer,
+    AuthorizeDevice,
+    ClientInfo,
+    Denied,
+    LockedOut,
+    NeedsPairing,
+    ReportSecret,
+    SecretAccepted,
+)
+
+if TYPE_CHECKING:
+    from services.gateway.handshake.outcome import AuthConfig, RequestInfo
+
+_ROLES: Final = ("operator", "node")
+_QUESTIONS: Final = (AuthorizeDevice, ReportSecret)
+
+
+class State(Enum):
+    """Where a handshake stands; it only moves down."""
+
+    CHALLENGED = auto()
+    ASKING = auto()
+    DONE = auto()
+
+
+def new_nonce() -> str:
+    """Draw a nonce: a random UUID (RFC 9562, version 4), as clients of the original expect."""
+    drawn = os.urandom(16).hex()
+    variant = "89ab"[int(drawn[16], 16) & 3]
+    return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"
+
+
+class Handshake:
+    """One connection's handshake."""
+
+    __slots__ = (
+        "_claim",
+        "_frame",
+        "_peer",
+        "_question",
+        "_rules",
+        "connection_id",
+        "frame_id",
+        "nonce",
+        "protocol",
+        "state",
+    )
+
+    def __init__(
+        self, connection_id: str, nonce: str, peer: RequestInfo, rules: AuthConfig
+    ) -> None:
+        self.connection_id = connection_id
+        self.frame_id = ""
+        """The id of the client's request, to answer under; empty where it had none."""
+        self.nonce = nonce
+        self.state = State.CHALLENGED
+        self.protocol = PROTOCOLS[0]
+        self._peer = peer
+        self._rules = rules
+        self._frame: ConnectFrame | None = None
+        self._question: AuthorizeDevice | None = None
+        self._claim: Credentials | None = None
+
+    @property
+    def question(self) -> AuthorizeDevice | None:
+        """What approval was asked, once it was."""
+        return self._question
+
+    @property
+    def client(self) -> ClientInfo | None:
+        """What the client says it is, once it said so in a sound frame."""
+        if self._question is not None:
+            return self._question.client
+        return client_info(self._frame.params) if self._frame else None
+
+    @property
+    def device_id(self) -> str:
+        """The device id that the client claims; empty without one."""
+        device = self._frame.params.device if self._frame else None
+        return device.id if device else ""
+
+    @property
+    def proven(self) -> bool:
+        """Whether the client has proven that it is the device whose id it claims."""
+        return self._question is not None or (self._claim is not None and self._claim.proven)
+
+    def on_frame(self, text: bytes, *, now_ms: int) -> Effect:
+        """Judge the first frame; returns what to do.
+
+        `now_ms` is the wall clock, for the age of the signature.
+        """
+        frame = decode_connect(text)
+        if frame is None:
+            self.frame_id, found = validation.explained(text)
+            if isinstance(found, Refusal):
+                return self._refused(found)
+            frame = found
+        self._frame = frame
+        self.frame_id = frame.id
+        effect = self._judged(frame, now_ms)
+        if isinstance(effect, Refusal):
+            return self._refused(effect)
+        if isinstance(effect, _QUESTIONS):
+            self.state = State.ASKING
+            self._question = effect if isinstance(effect, AuthorizeDevice) else None
+        else:
+            self.state = State.DONE
+        return effect
+
+    def on_answer(self, answer: Answer) -> Accepted | Refusal:
+        """Turn approval's answer into what the client is told."""
+        if isinstance(answer, LockedOut):
+            return self._refused(refusals.rate_limited(answer.retry_after_ms))
+        claim, question = self._claim, self._question
+        if isinstance(answer, SecretAccepted) and claim is not None and claim.if_clear is not None:
+            return self._settled(claim.if_clear)
+        if question is None or claim is None:
+            message = "an answer that fits no question"
+            raise RuntimeError(message)
+        if isinstance(answer, Admitted):
+            self.state = State.DONE
+            grant = Grant(
+                method=answer.method or question.method,
+                role=question.role,
+                scopes=question.scopes,
+                device_token=answer.device_token,
+                token_scopes=answer.token_scopes,
+                issued_at_ms=answer.issued_at_ms,
+            )
+            return Accepted(
+                self.frame_id,
+                self.protocol,
+                grant,
+                question.device_id,
+                question.client,
+                answer,
+            )
+        if isinstance(answer, NeedsPairing):
+            needed = PairingNeeded(
+                reason=answer.reason,
+                request_id=answer.request_id,
+                device_id=question.device_id,
+                role=question.role,
+                scopes=question.scopes,
+                approved_roles=answer.approved_roles,
+                approved_scopes=answer.approved_scopes,
+                waits_itself=question.client.id == "openclaw-control-ui"
+                and question.role == "operator",
+                approval_url=self._rules.approval_url,
+            )
+            return self._refused(refusals.pairing_required(needed, self.protocol))
+        if isinstance(answer, Denied):
+            return self._refused(self._denied(answer, question, claim))
+        return self.on_unavailable("pending-limit", "approval", retry_after_ms=10_000)
+
+    def on_unavailable(self, reason: str, dependency: str, *, retry_after_ms: int) -> Refusal:
+        """Turn the client away for now, because something we depend on did not answer."""
+        return self._refused(refusals.unavailable(reason, dependency, retry_after_ms))
+
+    def _settled(self, outcome: Accepted | Refusal) -> Accepted | Refusal:
+        if isinstance(outcome, Refusal):
+            return self._refused(outcome)
+        self.state = State.DONE
+        return outcome
+
+    def _refused(self, refusal: Refusal) -> Refusal:
+        self.state = State.DONE
+        return refusal.with_detail("connectionId", self.connection_id)
+
+    def _judged(self, frame: ConnectFrame, now_ms: int) -> Effect:
+        """Go through contract §4, steps 3 and 6 to 12."""
+        params = frame.params
+        version = validation.common_version(params.min_protocol, params.max_protocol)
+        role = params.role or "operator"
+        if validation.is_worker(params.client.id, params.client.mode, role, version):
+            return refusals.WORKER
+        if version is None:
+            return refusals.protocol_mismatch(params.min_protocol, params.max_protocol)
+        self.protocol = version
+        if role not in _ROLES:
+            return refusals.INVALID_ROLE
+        if self._peer.origin is not None or params.client.id in BROWSER_CLIENT_IDS:
+            problem = origin_problem(
+                self._peer.origin,
+                self._peer.host,
+                self._rules.allowed_origins,
+                direct_loopback=self._peer.direct_loopback,
+            )
+            if problem is not None:
+                return refusals.origin_not_allowed(problem)
+        self._claim = Credentials(
+            frame,
+            role=role,
+            protocol=version,
+            peer=self._peer,
+            rules=self._rules,
+            call_id=self.connection_id,
+        )
+        return self._claim.evaluate(self.nonce, now_ms)
+
+    def _denied(self, answer: Denied, question: AuthorizeDevice, claim: Credentials) -> Refusal:
+        if answer.why == "scope-mismatch":
+            return refusals.SCOPE_MISMATCH
+        if answer.why == "key-mismatch":
+            return refusals.DEVICE_ID_MISMATCH
+        if question.candidate_field == "deviceToken":
+            return refusals.DEVICE_TOKEN_MISMATCH
+        return claim.token_mismatch(with_device=True)

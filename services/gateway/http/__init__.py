@@ -1,0 +1,1 @@
+"""The gateway's HTTP: first bytes, upgrade requests, limits and plain routes."""

@@ -1,0 +1,57 @@
+"""What the gateway depends on, and how each is doing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.observability.health import Health, Readiness
+
+if TYPE_CHECKING:
+    from services.gateway.connections.hub import Hub
+    from services.gateway.http.upgrader import Upgrader
+    from services.gateway.replication.replica import Replica
+    from shared.bus.redis_bus import RedisBus
+    from shared.rpc.responder_pool import ResponderPool
+
+
+def readiness_of(
+    boot_id: str,
+    *,
+    bus: RedisBus,
+    responders: ResponderPool,
+    beat: Replica,
+    sockets: Upgrader,
+    connections: Hub,
+) -> Readiness:
+    """Return the gateway's readiness."""
+
+    def redis() -> Health:
+        ok, reason = bus.status()
+        return Health(ok, reason)
+
+    def approval() -> Health:
+        live = len(responders.live())
+        if live:
+            return Health(ok=True, reason=f"{live} live")
+        return Health(ok=False, reason="no approval replica was heard in the last 3 s")
+
+    def lease() -> Health:
+        if beat.leased:
+            return Health(ok=True, reason="beats are answered")
+        return Health(ok=False, reason="no beat was answered for the length of the lease")
+
+    def process() -> Health:
+        if connections.draining:
+            return Health(ok=False, reason="this replica is leaving")
+        return Health(ok=True, reason="takes connections")
+
+    return Readiness(
+        boot_id,
+        {
+            "redis": redis,
+            "approval": approval,
+            "lease": lease,
+            "process": process,
+            "proxies": sockets.clients.health,
+        },
+    )

@@ -1,0 +1,104 @@
+"""Takes in WebSockets, from the first bytes of a connection or later on from aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from aiohttp import web
+
+from services.gateway.handshake.handshake import Handshake, new_nonce
+from services.gateway.handshake.outcome import RequestInfo
+from services.gateway.http.upgrade_request import (
+    WITH_BODY,
+    UpgradeRequest,
+    switching_protocols,
+    upgrade_problem,
+)
+from services.gateway.session.handler import SessionHandler
+from services.gateway.websocket.protocol import SocketParser, SocketProtocol
+from shared.server.clients import Clients
+from shared.server.http_protocol import TrackedRequestHandler
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDict, CIMultiDictProxy
+
+    from services.gateway.metrics import Metrics
+    from services.gateway.session.context import SessionContext
+    from shared.addresses import ClientAddress
+    from shared.settings import Network
+
+    Headers = CIMultiDict[str] | CIMultiDictProxy[str]
+
+
+class Upgrader:
+    """Turns upgrades into visits."""
+
+    def __init__(
+        self, host: SessionContext, *, trusted_proxies: tuple[Network, ...], metrics: Metrics
+    ) -> None:
+        self._host = host
+        self._metrics = metrics
+        self.clients: Final = Clients(
+            trusted_proxies, service="gateway", on_unreadable=metrics.unreadable_proxies.inc
+        )
+
+    def upgrade(
+        self, transport: asyncio.Transport, peer: str, request: UpgradeRequest
+    ) -> SocketProtocol | None:
+        """Answer a sound upgrade and return who serves it; None: not sound, or no room.
+
+        `peer` is the IP address of the other end.
+        """
+        where = self.clients.address(peer, request.headers)
+        if self._host.connections.limit_reached(where.address.limit_key) is not None:
+            return None
+        if upgrade_problem(request) is not None:
+            return None
+        return self._begin(transport, request.headers, where)
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Serve an upgrade that is no connection's first request, or say why it can't be met."""
+        problem = WITH_BODY if request.body_exists else upgrade_problem(request)
+        if problem is not None:
+            answer = web.Response(
+                status=problem.status, text=problem.text, headers=dict(problem.headers)
+            )
+            if request.body_exists:
+                answer.force_close()
+            return answer
+        where = self.clients.address(request.remote or "", request.headers)
+        full = self._host.connections.limit_reached(where.address.limit_key)
+        if full is not None:
+            self._metrics.turned_away.labels(
+                "address" if "unauthenticated" in full else "all"
+            ).inc()
+            return web.Response(status=503, text=full)
+        gone = asyncio.Event()
+        if request.transport is not None:
+            protocol = self._begin(request.transport, request.headers, where)
+            if isinstance(request.protocol, TrackedRequestHandler):
+                request.protocol.left()
+            parser = SocketParser(protocol, on_end=gone.set)
+            request.protocol.keep_alive(False)
+            request.protocol.set_parser(cast("Any", parser))
+            await gone.wait()
+        return web.Response()
+
+    def _begin(
+        self, transport: asyncio.Transport, headers: Headers, where: ClientAddress
+    ) -> SocketProtocol:
+        host = self._host
+        connection = host.connections.open(transport, where.address.limit_key)
+        peer = RequestInfo(
+            address=where.address.text,
+            direct_loopback=where.direct_loopback,
+            host=headers.get("Host", ""),
+            origin=headers.get("Origin"),
+        )
+        handshake = Handshake(
+            f"{host.identity.boot_id}:{connection.number}", new_nonce(), peer, host.rules
+        )
+        visit = SessionHandler(host, connection, handshake, peer)
+        visit.send_challenge(switching_protocols(headers))
+        return SocketProtocol(transport, visit)

@@ -1,0 +1,1 @@
+"""What an admitted connection may call, and how calls reach approval."""

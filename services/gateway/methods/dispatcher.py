@@ -1,0 +1,109 @@
+"""What an admitted connection may call (contract §1, §9). Pure: a frame in, what to do out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from services.gateway.handshake.session import Session
+from shared.protocol.closing import CloseCode
+from shared.protocol.frames import (
+    BrokenFrame,
+    ErrorBody,
+    NotJson,
+    RequestFrame,
+    decode_request,
+    failure,
+    success,
+)
+from shared.protocol.limits import UNAUTHORIZED_CALLS_LIMIT
+from shared.protocol.methods import METHODS, OPERATOR
+from shared.protocol.refusals import missing_scope
+from shared.protocol.schema import params_problems, parse
+from shared.protocol.scopes import ADMIN, covers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared.clock import Clock
+    from shared.protocol.methods import Method
+
+
+@dataclass(frozen=True, slots=True)
+class MethodCall:
+    """A sound call of a method that approval answers."""
+
+    frame_id: str
+    method: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one frame leads to: a frame to send, a close to follow, or a call to pass on."""
+
+    frame: bytes | None = None
+    close: tuple[CloseCode, str] | None = None
+    call: MethodCall | None = None
+
+
+_IGNORED: Final = Reply()
+
+
+class Dispatcher:
+    """The methods this gateway answers, by itself or through approval."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def on_frame(self, session: Session, text: bytes) -> Reply:
+        """Serve one frame."""
+        try:
+            request = decode_request(text)
+        except NotJson:
+            return _IGNORED
+        except BrokenFrame as broken:
+            message = f"invalid request frame: {broken.problem}"
+            return Reply(failure(broken.frame_id, ErrorBody("INVALID_REQUEST", message)))
+        return self._called(session, request)
+
+    def _called(self, session: Session, request: RequestFrame) -> Reply:
+        if request.method == "connect":
+            return _invalid(request, "connect is only valid as the first request")
+        method = METHODS.get(request.method)
+        if method is not None and session.protocol not in method.protocols:
+            method = None
+        if session.role not in (method.roles if method else OPERATOR):
+            return _outside_role(session, request)
+        session.unauthorized_calls = 0
+        scope = method.scope if method else ADMIN
+        if scope is not None and not covers(session.scopes, scope, session.role):
+            return Reply(failure(request.id, missing_scope(scope, session.protocol)))
+        if method is None:
+            return _invalid(request, f"unknown method: {request.method}")
+        if request.method == "health":
+            return Reply(success(request.id, {"ok": True, "ts": self._clock.wall_ms()}))
+        return _passed_on(request, method)
+
+
+def _passed_on(request: RequestFrame, method: Method) -> Reply:
+    try:
+        params = parse(bytes(request.params))
+    except ValueError:
+        return _IGNORED
+    problems = params_problems(params, method.params) if method.params else []
+    if problems:
+        return _invalid(request, f"invalid {request.method} params: {problems[0]}")
+    return Reply(call=MethodCall(request.id, request.method, params))
+
+
+def _invalid(request: RequestFrame, message: str) -> Reply:
+    return Reply(failure(request.id, ErrorBody("INVALID_REQUEST", message)))
+
+
+def _outside_role(session: Session, request: RequestFrame) -> Reply:
+    session.unauthorized_calls += 1
+    turn = _invalid(request, f"unauthorized role: {session.role}")
+    if session.unauthorized_calls > UNAUTHORIZED_CALLS_LIMIT:
+        return Reply(turn.frame, (CloseCode.POLICY, "repeated unauthorized calls"))
+    return turn

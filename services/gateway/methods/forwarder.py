@@ -1,0 +1,108 @@
+"""Calls on their way: from a socket to approval, and what came of them back to the socket."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import zlib
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+
+from shared.bus.errors import Unavailable
+from shared.protocol import refusals
+from shared.protocol.frames import ErrorBody, failure, success
+from shared.rpc.messages import DEVICE_TOKEN, SHARED_SECRET, Call, CallerInfo, Result
+
+if TYPE_CHECKING:
+    from services.gateway.approval.client import ApprovalClient
+    from services.gateway.connections.connection import Connection
+    from services.gateway.connections.hub import Hub
+    from services.gateway.handshake.session import Session
+    from services.gateway.methods.dispatcher import MethodCall
+    from services.gateway.metrics import Metrics
+
+IN_FLIGHT_LIMIT: Final = 16
+"""Calls of one connection that may be under way; more are refused, to be retried."""
+RETRY_LEAST_MS: Final = 500
+RETRY_MOST_MS: Final = 2_000
+"""Bounds of the jittered `retryAfterMs`."""
+
+
+class Forwarder:
+    """Carries calls to approval. A call is one task, and the socket serves others meanwhile."""
+
+    def __init__(self, approvals: ApprovalClient, connections: Hub, metrics: Metrics) -> None:
+        self._approvals = approvals
+        self._connections = connections
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log = structlog.get_logger("gateway")
+
+    def start(self, connection: Connection, session: Session, called: MethodCall) -> None:
+        """Begin a call; its response goes out when it is there."""
+        if len(connection.calls) >= IN_FLIGHT_LIMIT:
+            self._metrics.calls.labels(called.method, "unavailable").inc()
+            connection.send(_unavailable(called, Unavailable("overloaded")))
+            return
+        call_id = connection.next_call(session.connection_id)
+        connection.calls.add(call_id)
+        call = Call(
+            call_id=call_id,
+            method=called.method,
+            params=called.params,
+            caller=_calling(session),
+            protocol=session.protocol,
+            not_after_ms=0,
+        )
+        task = asyncio.get_running_loop().create_task(self._forward(connection, called, call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Give up what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _forward(self, connection: Connection, called: MethodCall, call: Call) -> None:
+        try:
+            response, outcome = await self._response(called, call)
+        except Exception:  # noqa: BLE001 (a bug: the caller hears that the outcome is not known)
+            self._log.exception("call failed", call=call.call_id, method=called.method)
+            unknown = Unavailable("no-responder", detail="an answer that cannot be read")
+            response, outcome = _unavailable(called, unknown), "unavailable"
+        finally:
+            connection.calls.discard(call.call_id)
+        self._metrics.calls.labels(called.method, outcome).inc()
+        self._connections.respond(connection, call.call_id, response)
+
+    async def _response(self, called: MethodCall, call: Call) -> tuple[bytes, str]:
+        try:
+            outcome = await self._approvals.call(call)
+        except Unavailable as missing:
+            return _unavailable(called, missing), "unavailable"
+        if isinstance(outcome, Result):
+            payload = zlib.decompress(outcome.payload) if outcome.packed else outcome.payload
+            return success(called.frame_id, msgspec.Raw(payload)), "returned"
+        error = ErrorBody(outcome.code, outcome.message, outcome.details)
+        return failure(called.frame_id, error), "failed"
+
+
+def _calling(session: Session) -> CallerInfo:
+    name = f"device {session.device_id}"
+    return CallerInfo(
+        kind=DEVICE_TOKEN if session.method == "device-token" else SHARED_SECRET,
+        name=name if session.device_id else f"gateway token from {session.address}",
+        role=session.role,
+        scopes=list(session.scopes),
+        device_id=session.device_id,
+        epoch=session.epoch,
+    )
+
+
+def _unavailable(called: MethodCall, missing: Unavailable) -> bytes:
+    retry_after_ms = random.randint(RETRY_LEAST_MS, RETRY_MOST_MS)  # noqa: S311 (spread)
+    refusal = refusals.unavailable(missing.reason, missing.dependency, retry_after_ms)
+    return failure(called.frame_id, refusal.error or ErrorBody("UNAVAILABLE", "retry shortly"))

@@ -1,0 +1,97 @@
+"""Tells those with the read scope who is connected, whichever gateway they are at.
+
+Beats say that somebody came or went; the list is fetched then, where somebody listens, but so
+seldom that fetching and telling it stays a small part of what this replica does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from shared.bus.errors import Unavailable
+from shared.protocol.events import PRESENCE, Broadcast
+from shared.protocol.limits import PROTOCOLS
+from shared.protocol.scopes import READ
+from shared.rpc.messages import Call, CallerInfo, Result
+
+if TYPE_CHECKING:
+    from services.gateway.approval.client import ApprovalClient
+    from services.gateway.connections.hub import Hub
+    from shared.clock import Clock
+
+APART_SECONDS: Final = 1.0
+"""Lists are told at least so far apart."""
+BYTES_PER_SECOND: Final = 1_000_000
+"""How much is told to all listeners together: a longer list, or more of them, is told less often.
+"""
+SHARE_OF_TIME: Final = 0.05
+"""The part of the time that fetching lists may take."""
+
+
+class PresenceFeed:
+    """Watches the version of presence, and tells each new one."""
+
+    def __init__(
+        self, boot_id: str, approvals: ApprovalClient, connections: Hub, clock: Clock
+    ) -> None:
+        self._boot_id = boot_id
+        self._approvals = approvals
+        self._connections = connections
+        self._clock = clock
+        self._told = 0
+        self._not_before = 0.0
+        self._fetched = 0
+        self._task: asyncio.Task[None] | None = None
+        self._log = structlog.get_logger("gateway")
+
+    def on_version(self, version: int) -> None:
+        """Take from a beat how often presence has changed."""
+        if version == self._told or self._task is not None:
+            return
+        if not self._connections.audience(READ) or self._clock.monotonic() < self._not_before:
+            return
+        self._task = asyncio.get_running_loop().create_task(self._tell(version))
+        self._task.add_done_callback(self._done)
+
+    async def stop(self) -> None:
+        """Give up what is under way."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _tell(self, version: int) -> None:
+        began = self._clock.monotonic()
+        self._fetched += 1
+        try:
+            outcome = await self._approvals.call(
+                Call(
+                    call_id=f"{self._boot_id}:presence/{self._fetched}",
+                    method="system-presence",
+                    params={},
+                    caller=CallerInfo("gateway", f"gateway {self._boot_id}", "operator", [READ]),
+                    protocol=PROTOCOLS[0],
+                    not_after_ms=0,
+                )
+            )
+        except Unavailable:
+            return
+        if not isinstance(outcome, Result):
+            return
+        entries = zlib.decompress(outcome.payload) if outcome.packed else outcome.payload
+        payload = b'{"presence":%s}' % entries
+        self._told = version
+        now = self._clock.monotonic()
+        told = len(payload) * self._connections.audience(READ)
+        self._not_before = now + max(
+            APART_SECONDS, told / BYTES_PER_SECOND, (now - began) / SHARE_OF_TIME
+        )
+        self._connections.broadcast(Broadcast(PRESENCE, payload, READ, presence_version=version))
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled() and task.exception() is not None:
+            self._log.error("presence failed", exc_info=task.exception())

@@ -1,0 +1,1 @@
+"""What a gateway knows of the store and reports to it: changes, presence, refusals. Pure."""

@@ -1,0 +1,38 @@
+"""Which events a change of a record becomes for those who may see it (contract §11, §18). Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.protocol.events import DEVICE_CHANGED, DEVICE_REQUESTED, DEVICE_RESOLVED, Broadcast
+from shared.protocol.frames import encode
+from shared.protocol.scopes import PAIRING
+
+if TYPE_CHECKING:
+    from shared.rpc.messages import Changed
+
+
+def broadcasts(change: Changed) -> list[Broadcast]:
+    """Return what is told of a change that was applied, in order; most changes tell nothing."""
+    if change.kind == "renamed":
+        return [Broadcast(DEVICE_CHANGED, b"{}", PAIRING, protocols=(4,))]
+    told = []
+    if change.superseded_id:
+        told.append(_resolved(change, change.superseded_id, "rejected", protocols=(4,)))
+    if change.kind in {"approved", "rejected"} and change.request_id:
+        told.append(_resolved(change, change.request_id, change.kind))
+    elif change.kind == "requested" and change.request:
+        told.append(Broadcast(DEVICE_REQUESTED, change.request, PAIRING))
+    return told
+
+
+def _resolved(
+    change: Changed, request_id: str, decision: str, *, protocols: tuple[int, ...] = (4, 3)
+) -> Broadcast:
+    payload = {
+        "requestId": request_id,
+        "deviceId": change.device_id,
+        "decision": decision,
+        "ts": change.at_ms,
+    }
+    return Broadcast(DEVICE_RESOLVED, encode(payload), PAIRING, protocols)

@@ -1,0 +1,113 @@
+"""Who is connected here, as beats tell it: only what changed since one that arrived. Pure.
+
+A delta names the beat it builds on; approval applies it only on exactly that one (R13). When the
+two do not meet, everything is told anew, in parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from services.gateway.replication.last_seen import LastSeen
+
+if TYPE_CHECKING:
+    from shared.rpc.messages import Present
+
+JOINED_PER_BEAT: Final = 1000
+"""How many connections one beat tells of that joined, at most; the rest wait for the next."""
+LEFT_PER_BEAT: Final = 2000
+"""How many it tells of that left."""
+TOLD_LIMIT: Final = 64
+"""How many beats are remembered; should an older one count, everything is told anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    builds_on: int
+    joined: list[Present]
+    left: list[int]
+
+
+class Presence:
+    """The difference between who is here and who approval knows to be here.
+
+    What approval holds after a beat follows from the beat alone: what it told, on top of what was
+    held at the beat it builds on. So a beat counts here only if it builds on the one that counted
+    before, or on none.
+    """
+
+    def __init__(
+        self, *, joined_per_beat: int = JOINED_PER_BEAT, left_per_beat: int = LEFT_PER_BEAT
+    ) -> None:
+        self._most_joined = joined_per_beat
+        self._most_left = left_per_beat
+        self.sightings: Final = LastSeen()
+        """Who was let in lately, whether or not they are still here."""
+        self._here: dict[int, Present] = {}
+        self._joining: dict[int, Present] = {}
+        self._leaving: set[int] = set()
+        self._told: dict[int, _Told] = {}
+        self._builds_on = 0
+        self._newest_answered = 0
+
+    def __len__(self) -> int:
+        return len(self._here)
+
+    @property
+    def behind(self) -> bool:
+        """Whether more is to be told than one beat takes."""
+        return len(self._joining) > self._most_joined or len(self._leaving) > self._most_left
+
+    def add(self, one: Present) -> None:
+        """Note that a connection is here."""
+        self._here[one.number] = self._joining[one.number] = one
+
+    def remove(self, number: int) -> None:
+        """Note that a connection is gone."""
+        if self._here.pop(number, None) is None:
+            return
+        if self._joining.pop(number, None) is None:
+            self._leaving.add(number)
+
+    def delta(self, beat_id: int) -> tuple[int, list[Present], list[int]]:
+        """Return what this beat tells: the beat it builds on, who joined and who left."""
+        joined = list(islice(self._joining.values(), self._most_joined))
+        left = list(islice(self._leaving, self._most_left))
+        self._told[beat_id] = _Told(self._builds_on, joined, left)
+        if len(self._told) > TOLD_LIMIT:
+            del self._told[next(iter(self._told))]
+        return self._builds_on, joined, left
+
+    def acknowledge(self, beat_id: int, presence_at: int) -> None:
+        """Take from the answer to a beat which beat's presence approval holds.
+
+        An answer to a beat older than the newest answered one says nothing any more (R1).
+        """
+        if beat_id < self._newest_answered:
+            return
+        self._newest_answered = beat_id
+        told = self._told.get(presence_at)
+        if told is not None and told.builds_on in {0, self._builds_on}:
+            if told.builds_on != self._builds_on:
+                self._start_anew()
+            self._count(told)
+            self._builds_on = presence_at
+        elif presence_at != self._builds_on:
+            self._start_anew()
+        for older in [one for one in self._told if one <= presence_at]:
+            del self._told[older]
+
+    def _count(self, told: _Told) -> None:
+        for one in told.joined:
+            if one.number in self._here:
+                self._joining.pop(one.number, None)
+            else:
+                self._leaving.add(one.number)
+        self._leaving.difference_update(told.left)
+
+    def _start_anew(self) -> None:
+        self._joining = dict(self._here)
+        self._leaving.clear()
+        self._builds_on = 0

@@ -1,0 +1,230 @@
+"""Who was turned away lately, and why: bounded, and reported with the beat. Pure.
+
+Operators read it as the answer to "why can it not connect?". A client that proves its device has an
+entry apart from those that only claim to be that device, so nobody can overwrite what a device's
+own attempts met. A client without a device has one entry for each reason.
+
+Nothing is forgotten before a beat that reported it was answered; what is reported twice is the same
+as reported once.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import count, islice
+from typing import TYPE_CHECKING, Final
+
+from shared.addresses import limit_key
+from shared.rpc.messages import RefusalReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from services.gateway.handshake.handshake import Handshake
+    from services.gateway.handshake.outcome import RequestInfo
+    from shared.protocol.refusals import Refusal
+
+REFUSALS_LIMIT_ENTRIES: Final = 2_000
+"""Entries that wait to be reported; beyond, the address with the most loses its oldest."""
+REFUSALS_PER_ADDRESS_ENTRIES: Final = 32
+"""Entries of one address (IPv6: one /64); beyond, it displaces its own oldest."""
+REFUSALS_PER_BEAT_ENTRIES: Final = 50
+"""Entries that one beat reports; the rest waits for the next regular beat."""
+REPORTED_LIMIT_BEATS: Final = 64
+"""How many beats are remembered with what they reported."""
+DETAIL_LIMIT_CHARACTERS: Final = 128
+NAME_LIMIT_CHARACTERS: Final = 64
+
+_DEVICE_ID: Final = re.compile(r"[0-9a-f]{64}")
+_ORIGIN: Final = re.compile(r"null|[a-z][a-z0-9+.-]*://[A-Za-z0-9.:\[\]-]+")
+_Key = tuple[str, bool | None]
+
+
+class _Entry:
+    """Attempts that were turned away for the same reason, one after another."""
+
+    __slots__ = (
+        "address",
+        "at",
+        "client_id",
+        "confirmed",
+        "count",
+        "detail",
+        "device_id",
+        "display_name",
+        "first_at",
+        "number",
+        "proven",
+        "reason",
+        "undecided",
+    )
+
+    def __init__(
+        self, number: int, reason: str, device_id: str, at: float, *, proven: bool
+    ) -> None:
+        self.number = number
+        self.reason = reason
+        self.device_id = device_id
+        self.proven = proven
+        self.first_at = at
+        self.count = 0
+        self.confirmed = 0
+        """How many of them an answered beat has reported."""
+        self.undecided = False
+        self.at = at
+        self.address = ""
+        self.client_id = ""
+        self.display_name = ""
+        self.detail = ""
+
+    def report(self, now: float) -> RefusalReport:
+        """Return what a beat says of it."""
+        return RefusalReport(
+            reason=self.reason,
+            undecided=self.undecided,
+            device_id=self.device_id,
+            proven=self.proven,
+            address=self.address,
+            number=self.number,
+            count=self.count,
+            confirmed=self.confirmed,
+            age_ms=max(0, round((now - self.at) * 1000)),
+            first_age_ms=max(0, round((now - self.first_at) * 1000)),
+            client_id=self.client_id,
+            display_name=self.display_name,
+            detail=self.detail,
+        )
+
+
+class RecentRefusals:
+    """The refusals that approval does not know of yet."""
+
+    def __init__(
+        self,
+        *,
+        limit: int = REFUSALS_LIMIT_ENTRIES,
+        per_address: int = REFUSALS_PER_ADDRESS_ENTRIES,
+        per_beat: int = REFUSALS_PER_BEAT_ENTRIES,
+    ) -> None:
+        self._limit = limit
+        self._per_address = per_address
+        self._per_beat = per_beat
+        self._numbers = count(1)
+        self._size = 0
+        self._entries: dict[str, dict[_Key, _Entry]] = {}
+        """By address; the entries of each in the order of their last attempts."""
+        self._holders: list[dict[str, None]] = [{} for _ in range(per_address + 1)]
+        """The addresses that hold so many entries."""
+        self._reported: dict[int, list[tuple[str, _Key, _Entry, int]]] = {}
+
+    def __len__(self) -> int:
+        return self._size
+
+    def note(self, handshake: Handshake, peer: RequestInfo, refusal: Refusal, at: float) -> None:
+        """Note that a client was turned away; `at` is a point in monotonic time."""
+        device_id = handshake.device_id
+        if device_id and not _DEVICE_ID.fullmatch(device_id):
+            device_id = ""
+        proven = bool(device_id) and handshake.proven
+        reason, detail = _reason(refusal, peer, proven=proven)
+        address = limit_key(peer.address)
+        held = self._entries.get(address)
+        if held is None:
+            held = self._entries[address] = {}
+        key: _Key = (device_id, proven) if device_id else (reason, None)
+        entry = found = held.pop(key, None)
+        if entry is None or entry.reason != reason:
+            entry = _Entry(next(self._numbers), reason, device_id, at, proven=proven)
+        client = handshake.client
+        entry.at = at
+        entry.count += 1
+        entry.undecided = refusal.outcome == "unavailable"
+        entry.address = peer.address
+        entry.detail = detail[:DETAIL_LIMIT_CHARACTERS]
+        entry.client_id = client.id if client else ""
+        entry.display_name = client.display_name[:NAME_LIMIT_CHARACTERS] if client else ""
+        held[key] = entry
+        if found is None:
+            self._grown(address, held)
+
+    def report(self, beat_id: int, now: float) -> list[RefusalReport]:
+        """Return what this beat reports: of each address in turn, the oldest first."""
+        chosen = [
+            (address, key, entry, entry.count)
+            for address, key, entry in islice(self._in_turn(), self._per_beat)
+        ]
+        if chosen:
+            self._reported[beat_id] = chosen
+            if len(self._reported) > REPORTED_LIMIT_BEATS:
+                del self._reported[next(iter(self._reported))]
+        return [entry.report(now) for _address, _key, entry, _count in chosen]
+
+    def answered(self, beat_id: int) -> None:
+        """Forget what an answered beat reported, unless there were more attempts meanwhile."""
+        for address, key, entry, told in self._reported.pop(beat_id, ()):
+            entry.confirmed = max(entry.confirmed, told)
+            held = self._entries.get(address)
+            if entry.confirmed == entry.count and held and held.get(key) is entry:
+                del held[key]
+                self._shrunk(address, held)
+        for older in [one for one in self._reported if one < beat_id]:
+            del self._reported[older]
+
+    def _in_turn(self) -> Iterator[tuple[str, _Key, _Entry]]:
+        rows: Iterable[tuple[str, Iterator[tuple[_Key, _Entry]]]] = (
+            (address, iter(held.items())) for address, held in self._entries.items()
+        )
+        while True:
+            left = []
+            for address, row in rows:
+                found = next(row, None)
+                if found is not None:
+                    yield address, *found
+                    left.append((address, row))
+            if not left:
+                return
+            rows = left
+
+    def _grown(self, address: str, held: dict[_Key, _Entry]) -> None:
+        """Count one entry more of an address, and displace one where that is too many."""
+        if len(held) > self._per_address:
+            del held[next(iter(held))]
+            return
+        self._size += 1
+        self._holders[len(held) - 1].pop(address, None)
+        self._holders[len(held)][address] = None
+        if self._size > self._limit:
+            most = next(filter(None, reversed(self._holders)))
+            largest = next(iter(most))
+            entries = self._entries[largest]
+            del entries[next(iter(entries))]
+            self._shrunk(largest, entries)
+
+    def _shrunk(self, address: str, held: dict[_Key, _Entry]) -> None:
+        """Count one entry less of an address."""
+        self._size -= 1
+        self._holders[len(held) + 1].pop(address, None)
+        if held:
+            self._holders[len(held)][address] = None
+        else:
+            del self._entries[address]
+
+
+def _reason(refusal: Refusal, peer: RequestInfo, *, proven: bool) -> tuple[str, str]:
+    """Return the code of a refusal, and one more fact that helps to find its cause."""
+    outcome = refusal.outcome
+    details = (refusal.error.details if refusal.error else None) or {}
+    if outcome == "pairing-required":
+        return details["reason"], details["requestId"]
+    if outcome == "unavailable":
+        return details["reason"], details["dependency"]
+    if outcome == "device-id-mismatch" and proven:
+        return "key-mismatch", ""
+    fact = ""
+    if outcome == "origin":
+        fact = peer.origin if peer.origin and _ORIGIN.fullmatch(peer.origin) else ""
+    elif outcome == "protocol-mismatch":
+        fact = f"{details['clientMinProtocol']} to {details['clientMaxProtocol']}"
+    elif outcome == "invalid-params":
+        fact = refusal.close_reason.partition(": ")[2]
+    return outcome, fact

@@ -1,0 +1,1 @@
+"""One WebSocket's life: its handler, its context and its access log."""

@@ -1,0 +1,74 @@
+"""What every visit to this replica finds here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from services.gateway.session.access_log import AccessLogger
+from shared.protocol.events import events_of
+from shared.protocol.hello import Features
+from shared.protocol.limits import PROTOCOLS
+from shared.protocol.methods import METHODS
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from services.gateway.approval.client import ApprovalClient
+    from services.gateway.connections.hub import Hub
+    from services.gateway.handshake.outcome import AuthConfig
+    from services.gateway.methods.dispatcher import Dispatcher
+    from services.gateway.methods.forwarder import Forwarder
+    from services.gateway.metrics import Metrics
+    from services.gateway.replication.recent_refusals import RecentRefusals
+    from shared.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaIdentity:
+    """What this replica calls itself, and where people approve devices."""
+
+    boot_id: str
+    version: str
+    approval_public_url: str
+
+
+class SessionContext:
+    """The parts of the gateway that serve its visits."""
+
+    def __init__(
+        self,
+        *,
+        identity: ReplicaIdentity,
+        rules: AuthConfig,
+        approvals: ApprovalClient,
+        connections: Hub,
+        methods: Dispatcher,
+        calls: Forwarder,
+        metrics: Metrics,
+        clock: Clock,
+        refusals: RecentRefusals,
+    ) -> None:
+        self.identity = identity
+        self.rules = rules
+        self.approvals = approvals
+        self.connections = connections
+        self.methods = methods
+        self.calls = calls
+        self.clock = clock
+        self.attempts = AccessLogger(metrics, clock, identity.approval_public_url, refusals)
+        self.features = {one: _features(one) for one in PROTOCOLS}
+        self.log = structlog.get_logger("gateway")
+        self._started = clock.monotonic()
+
+    def uptime_ms(self) -> int:
+        """Return for how long this replica has been up."""
+        return int((self.clock.monotonic() - self._started) * 1000)
+
+
+def _features(protocol: int) -> msgspec.Raw:
+    """Return what there is in a version of the protocol, encoded."""
+    methods = sorted(name for name, one in METHODS.items() if protocol in one.protocols)
+    return Features(methods=methods, events=events_of(protocol)).encoded()

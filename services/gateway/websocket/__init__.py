@@ -1,0 +1,1 @@
+"""The transport's end of a WebSocket: frames in, frames out."""

@@ -1,0 +1,330 @@
+"""The only module that speaks to Redis for the bus: one subscription, one publishing connection.
+
+redis-py remakes a lost pub/sub connection without a word and never notices a black-holed one
+(design §3), so the connections here are used directly: each is made once, read by one task, given
+up at the first error or after SILENCE_SECONDS without a message, and made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import structlog
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import parse_url
+from redis.exceptions import ResponseError
+
+from shared.bus import counters
+from shared.bus.errors import Rejected
+from shared.bus.monitor import ConnectionMonitor, SilenceError, describe
+from shared.bus.outbox import Outbox
+from shared.bus.ports import uncounted
+from shared.redis.connection import CONNECT_SECONDS, Connection, make_connection, pack
+from shared.redis.failover import RENEW_SECONDS, NoRetry
+from shared.redis.lost import is_lost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import FilteringBoundLogger
+
+    from shared.bus.envelope import Envelope, Opened
+    from shared.bus.outbox import OutgoingMessage
+    from shared.bus.ports import Count
+    from shared.clock import Clock
+    from shared.redis.failover import FailoverReset
+
+SILENCE_SECONDS: Final = 3.0
+"""Without any message for this long a subscription is given up: news comes each second (R14)."""
+PUBLISH_SECONDS: Final = 1.0
+"""How long one round trip of publishing may take."""
+UNHEARD_LIMIT: Final = 3
+"""After so many rounds whose messages for this process reach nobody, both links are renewed."""
+STOP_SECONDS: Final = 1.0
+"""How long stopping waits for what is still to be published."""
+
+
+class RenewedError(Exception):
+    """The connection was given up by ourselves, to be made anew."""
+
+
+def make_client(
+    url: str, *, max_connections: int, timeout_seconds: float, renewal: FailoverReset | None = None
+) -> Redis:
+    """Make a client for reading and writing keys.
+
+    It waits for a free connection instead of raising at once, gives up on a silent Redis after
+    `timeout_seconds`, and never repeats a command by itself: a write that was not confirmed may
+    have been carried out. Where Redis says that it is no master, `renewal` gives up this client's
+    connections, with all others that it holds.
+    """
+    pool = _make_pool(url, max_connections, timeout_seconds, retry=NoRetry(renewal))
+    if renewal is not None:
+        renewal.hold_pool(pool)
+    return Redis.from_pool(pool)
+
+
+def _make_pool(
+    url: str, max_connections: int, timeout_seconds: float, **more: Any
+) -> BlockingConnectionPool:
+    settings: dict[str, Any] = {
+        **parse_url(url),
+        "max_connections": max_connections,
+        "timeout": timeout_seconds,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "retry": NoRetry(),
+        "retry_on_timeout": False,
+        "protocol": 2,
+        "driver_info": None,  # else redis-py introduces itself, which no user needs to be allowed
+        "decode_responses": False,
+        **more,
+    }
+    return BlockingConnectionPool(**settings)
+
+
+class RedisBus:
+    """Publishes sealed messages, and hands on those that come in on a fixed set of channels.
+
+    Redis may be away, at the start or later: nothing here ends because of it. `on_subscribed` is
+    called each time all channels are confirmed: what was published before that may be lost.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        envelope: Envelope,
+        channels: tuple[str, ...],
+        *,
+        on_message: Callable[[str, Opened], None],
+        on_subscribed: Callable[[], None],
+        on_rejected: Callable[[Rejected], None],
+        clock: Clock,
+        log: FilteringBoundLogger | None = None,
+        count: Count = uncounted,
+        silence_seconds: float = SILENCE_SECONDS,
+        renewal: FailoverReset | None = None,
+    ) -> None:
+        """Connect to nothing yet; raises ValueError for a URL redis-py cannot use."""
+        if renewal is not None:
+            renewal.hold(self._give_up)
+        self._pool = _make_pool(
+            url,
+            max_connections=2,
+            timeout_seconds=CONNECT_SECONDS,
+            client_name=f"latchkey-{envelope.boot_id[:8]}",
+            socket_timeout=None,
+        )
+        self._envelope = envelope
+        self._own = frozenset(channels)
+        self._names = {channel.encode(): channel for channel in channels}
+        self._on_message = on_message
+        self._on_subscribed = on_subscribed
+        self._on_rejected = on_rejected
+        self._log = log or structlog.get_logger(__name__)
+        self._count = count
+        self._silence_seconds = silence_seconds
+        self._outbox = Outbox()
+        self._subscription = ConnectionMonitor("subscription", clock, self._log, count)
+        self._subscription.trouble = "not subscribed yet"
+        self._publisher = ConnectionMonitor("publisher", clock, self._log, count)
+        self._listening: Connection | None = None
+        self._publishing: Connection | None = None
+        self._renew_at = float("-inf")
+        self._unheard = 0
+        self._connect_at: float | None = 0.0
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+
+    async def start(self) -> None:
+        """Begin to connect; returns at once, `on_subscribed` tells when it is done."""
+        self._tasks = (
+            asyncio.create_task(self._listen_for_ever(), name="bus-subscription"),
+            asyncio.create_task(self._publish_for_ever(), name="bus-publisher"),
+        )
+
+    async def stop(self) -> None:
+        """Publish what waits, within STOP_SECONDS, then leave."""
+        self._outbox.close("the bus is stopped")
+        if self._tasks:
+            await asyncio.wait(self._tasks[1:], timeout=STOP_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._outbox.fail("the bus is stopped")
+        self._subscription.trouble = "stopped"
+
+    def publish(self, channel: str, data: bytes) -> asyncio.Future[int]:
+        """Publish sealed data; how many subscribers got it. Raises Unavailable("redis").
+
+        Everything goes over one connection in the order of the calls. What is called while a
+        round trip is under way goes into the next one.
+        """
+        return self._outbox.put(channel, data)
+
+    def renew(self, why: str) -> None:
+        """Make both connections anew, at most once in RENEW_SECONDS: they may lead elsewhere then.
+
+        What is published before `on_subscribed` is called may be lost, as with any lost connection.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._renew_at:
+            return
+        self._renew_at = now + RENEW_SECONDS
+        self._log.warning("bus_renewed", why=why)
+        for connection in (self._listening, self._publishing):
+            if connection is not None:
+                connection.drop(RenewedError(why))
+
+    async def _give_up(self) -> None:
+        self.renew("Redis says that it is no master")
+
+    def status(self) -> tuple[bool, str]:
+        """Whether Redis takes and brings messages, and if not, why.
+
+        Where nobody publishes it is ok: that no approval replica is heard, Responders tell.
+        """
+        # Given up for silence, it is made anew at once; only if that fails is Redis to blame.
+        subscription = "" if self._subscription.silent else self._subscription.trouble
+        trouble = subscription or self._publisher.trouble
+        return not trouble, trouble or "subscribed"
+
+    async def _listen_for_ever(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except Exception as error:  # noqa: BLE001  whatever it was, connect anew
+                await asyncio.sleep(self._subscription.failed(error))
+
+    async def _listen(self) -> NoReturn:
+        """Take one connection's messages until it fails."""
+        now = asyncio.get_running_loop().time
+        unconfirmed = set(self._names)
+        heard_at = now()
+
+        def take(reply: list[bytes]) -> None:
+            nonlocal heard_at
+            heard_at = now()
+            kind, channel, data = reply
+            if kind == b"message":
+                self._take(self._names[channel], data)
+            elif unconfirmed:
+                unconfirmed.discard(channel)
+                if not unconfirmed:
+                    self._confirmed()
+
+        connection = self._listening = await make_connection(self._pool, take)
+        try:
+            connection.send(pack("SUBSCRIBE", *self._names))
+            while connection.error is None:
+                left = heard_at + self._silence_seconds - now()
+                if left <= 0:
+                    raise SilenceError(self._silence_seconds)
+                await asyncio.wait([connection.lost], timeout=left)
+            raise connection.error
+        finally:
+            await connection.close()
+
+    def _confirmed(self) -> None:
+        self._subscription.connected()
+        try:
+            self._on_subscribed()
+        except Exception:  # noqa: BLE001  logged; the subscription is as good as before
+            self._log.exception("bus_subscribed_failed")
+
+    def _take(self, channel: str, data: bytes) -> None:
+        if self._subscription.silent:
+            self._subscription.works()
+        sender = ""
+        try:
+            try:
+                opened = self._envelope.open(channel, data)
+            except Rejected as rejected:
+                self._on_rejected(rejected)
+                return
+            sender = opened.sender
+            self._count(counters.MESSAGES_READ)
+            self._on_message(channel, opened)
+        except Exception:  # noqa: BLE001  logged; one message must not end the reader
+            self._count(counters.MESSAGES_FAILED)
+            self._log.exception("bus_message_failed", channel=channel, sender=sender)
+
+    async def _publish_for_ever(self) -> None:
+        """Publish in rounds; while Redis is away, look by itself whether it is back."""
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout_at(self._connect_at):
+                        letters = await self._outbox.take()
+                except TimeoutError:
+                    await self._send([])
+                else:
+                    if not letters:
+                        return
+                    await self._send(letters)
+        finally:
+            await self._hang_up()
+
+    async def _send(self, letters: list[OutgoingMessage]) -> None:
+        """Publish them or fail them; while Redis is known to be away, at once."""
+        now = asyncio.get_running_loop().time
+        detail = "given up while publishing"
+        try:
+            if self._publisher.trouble and self._connect_at and now() < self._connect_at:
+                detail = self._publisher.trouble
+                return
+            await self._publish_round(letters)
+            self._connect_at = None
+            self._publisher.works()
+        except Exception as error:  # noqa: BLE001  whatever it was, connect anew
+            self._connect_at = now() + self._publisher.failed(error)
+            detail = self._publisher.trouble
+            await self._hang_up()
+        finally:
+            for letter in letters:
+                letter.fail(detail)
+
+    async def _publish_round(self, letters: list[OutgoingMessage]) -> None:
+        connection = self._publishing
+        if connection is None or connection.error is not None:
+            # Redis may have closed it while nothing was to be published.
+            await self._hang_up()
+            connection = self._publishing = await make_connection(self._pool)
+        subscribed = not self._subscription.trouble
+        packed = [pack("PUBLISH", letter.channel, letter.data) for letter in letters]
+        packed = packed or [pack("PING")]
+        call = connection.call(b"".join(packed), len(packed))
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await call.ended
+        finally:
+            for letter, reply in zip(letters, call.replies, strict=False):
+                if isinstance(reply, ResponseError):
+                    letter.fail(describe(reply))
+                else:
+                    letter.done(reply)
+        for reply in call.replies:
+            if isinstance(reply, ResponseError):
+                # Not allowed to, or no longer a master: another connection may do better.
+                raise reply
+        if subscribed and not self._subscription.trouble:
+            self._compare(letters, call.replies)
+
+    def _compare(self, letters: list[OutgoingMessage], replies: list[int]) -> None:
+        """Notice that what is published does not reach the subscription to the same channel."""
+        told = zip(letters, replies, strict=False)
+        reached = [count for letter, count in told if letter.channel in self._own]
+        if reached:
+            self._unheard = 0 if any(reached) else self._unheard + 1
+        if self._unheard >= UNHEARD_LIMIT:
+            self._unheard = 0
+            self.renew("own messages reach nobody: the two connections lead to different servers")
+
+    async def _hang_up(self) -> None:
+        connection, self._publishing = self._publishing, None
+        if connection is not None:
+            try:
+                await connection.close()
+            except Exception as error:
+                if not is_lost(error):
+                    raise

@@ -1,0 +1,1 @@
+"""Requests and responses over the bus: messages, retries and responders."""

@@ -1,0 +1,225 @@
+"""Asking: many questions, few messages, one answer each or Unavailable (design §3)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from shared.bus import counters
+from shared.bus.errors import Rejected, Unavailable
+from shared.bus.ports import uncounted
+from shared.rpc.batch import Batch, OpenQuestion
+from shared.rpc.codec import (
+    BATCH_LIMIT_BYTES,
+    BODY_LIMIT_BYTES,
+    BUSY,
+    MALFORMED,
+    OK,
+    QUESTIONS_PER_MESSAGE,
+    decode_answers,
+)
+from shared.rpc.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shared.bus.envelope import Envelope, Opened
+    from shared.bus.errors import Reason
+    from shared.bus.ports import Count, Publish
+    from shared.clock import Clock
+    from shared.rpc.responder_pool import ResponderPool
+
+TRY_SECONDS: Final = 0.5
+"""How long one responder has for its answers before another is asked."""
+DEADLINE_SECONDS: Final = 2.0
+"""How long a question may take over all tries."""
+QUESTIONS_IN_FLIGHT_LIMIT: Final = 1024
+"""More are refused at once."""
+
+
+class Requester:
+    """Asks approval replicas. Questions raised in one turn of the loop travel in one message.
+
+    So do those that are raised while a message is on its way to Redis: they could not leave before
+    it has arrived, and many in one message cost little more than one.
+    There is no task and no timer for a question. An answer counts if its question is open and was
+    put to that responder, be it by an earlier try; all others are dropped and counted.
+    """
+
+    def __init__(
+        self,
+        publish: Publish,
+        envelope: Envelope,
+        responders: ResponderPool,
+        clock: Clock,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        count: Count = uncounted,
+        bus_ok: Callable[[], bool] = lambda: True,
+        try_seconds: float = TRY_SECONDS,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        in_flight_limit: int = QUESTIONS_IN_FLIGHT_LIMIT,
+    ) -> None:
+        """Ask nothing yet. `bus_ok` says whether Redis is to blame when nobody is heard."""
+        self._responders = responders
+        self._clock = clock
+        self._loop = loop
+        self._count = count
+        self._deadline_seconds = deadline_seconds
+        self._limit = in_flight_limit
+        self._open: dict[int, OpenQuestion] = {}
+        self._raised: list[OpenQuestion] = []
+        self._raised_at = 0.0
+        """Since when the first of them waits."""
+        self._leaving = 0
+        """How many messages are on their way to Redis."""
+        self._last_id = 0
+        self._stopped = False
+        self._tries = RetryPolicy(
+            publish,
+            envelope,
+            responders,
+            clock,
+            loop=loop,
+            count=count,
+            bus_ok=bus_ok,
+            try_seconds=try_seconds,
+            close=self._close,
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Questions without an answer so far."""
+        return len(self._open)
+
+    @property
+    def trouble(self) -> Reason | None:
+        """Why nobody can be asked right now; None where somebody can."""
+        return self._tries.trouble
+
+    async def ask(self, question: bytes | msgspec.Raw) -> msgspec.Raw:
+        """Get the answer to an encoded question; raises Unavailable, Rejected("oversized")."""
+        future = self.submit(question)
+        asked = self._raised[-1]
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if asked.id in self._open:
+                self._close(asked)
+            raise
+
+    def submit(
+        self, question: bytes | msgspec.Raw, *, urgent: bool = False
+    ) -> asyncio.Future[msgspec.Raw]:
+        """As `ask`, without a coroutine: Unavailable comes now (overloaded) or from the future.
+
+        An `urgent` one goes out however many are in flight.
+        """
+        if self._stopped:
+            raise Unavailable("no-responder", detail="stopped")
+        if len(self._open) >= self._limit and not urgent:
+            self._count(counters.QUESTIONS_FAILED, reason="overloaded")
+            raise Unavailable("overloaded")
+        size = len(question)
+        if size > BODY_LIMIT_BYTES:
+            raise Rejected("oversized")
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._last_id += 1
+        future: asyncio.Future[msgspec.Raw] = self._loop.create_future()
+        raised = OpenQuestion(self._last_id, msgspec.Raw(question), size, future)
+        self._open[self._last_id] = raised
+        if not self._raised:
+            self._raised_at = self._clock.monotonic()
+            self._loop.call_soon(self._flush)
+        self._raised.append(raised)
+        return future
+
+    def deliver(self, message: Opened) -> None:
+        """Take a message of answers from our inbox; what fits no open question is dropped."""
+        try:
+            items = decode_answers(message.body).items
+        except MALFORMED:
+            self._count(counters.ANSWERS_DROPPED, why="malformed")
+            return
+        sender = message.sender
+        busy: dict[Batch, dict[int, OpenQuestion]] = {}
+        taken = False
+        for item in items:
+            question = self._open.get(item.id)
+            batch = question.batch if question is not None else None
+            if question is None or batch is None or sender not in batch.asked:
+                self._dropped(item.id, question)
+                continue
+            taken = True
+            if item.status == OK:
+                self._close(question)
+                if not question.future.done():
+                    question.future.set_result(item.body)
+            elif item.status == BUSY and sender == batch.responder:
+                busy.setdefault(batch, {})[item.id] = question
+        if taken:
+            self._responders.answered(sender)
+        for batch, questions in busy.items():
+            still_open = [q for q in questions.values() if q.batch is batch]
+            if still_open:
+                self._tries.refused(batch, still_open, sender)
+
+    def stop(self) -> None:
+        """Give up everything that is open, and whatever is asked from now on."""
+        self._stopped = True
+        raised, self._raised = self._raised, []
+        batches = {q.batch for q in self._open.values() if q.batch is not None}
+        batches.add(Batch([q for q in raised if q.id in self._open], deadline=0.0))
+        for batch in batches:
+            batch.reason = batch.reason or "no-responder"
+            self._tries.fail(batch)
+
+    def _flush(self) -> None:
+        """Send what was raised, unless a message is still on its way."""
+        if self._leaving:
+            return
+        raised, self._raised = self._raised, []
+        deadline = self._raised_at + self._deadline_seconds
+        part: list[OpenQuestion] = []
+        size = 0
+        for question in raised:
+            if question.future.done():
+                self._open.pop(question.id, None)
+                continue
+            size += question.size
+            if part and (size > BATCH_LIMIT_BYTES or len(part) == QUESTIONS_PER_MESSAGE):
+                self._send(Batch(part, deadline))
+                part, size = [], question.size
+            part.append(question)
+        if part:
+            self._send(Batch(part, deadline))
+
+    def _send(self, batch: Batch) -> None:
+        self._tries.advance(batch)
+        if batch.publishing is not None and not batch.publishing.done():
+            self._leaving += 1
+            batch.publishing.add_done_callback(self._left)
+
+    def _left(self, _publishing: asyncio.Future[int]) -> None:
+        """Take notice that a message has arrived at Redis, or is given up."""
+        self._leaving -= 1
+        if self._raised:
+            self._flush()
+
+    def _dropped(self, number: int, question: OpenQuestion | None) -> None:
+        if question is not None:
+            why = "stranger"
+        else:
+            why = "late" if 0 < number <= self._last_id else "unknown"
+        self._count(counters.ANSWERS_DROPPED, why=why)
+
+    def _close(self, question: OpenQuestion) -> None:
+        del self._open[question.id]
+        batch, question.batch = question.batch, None
+        if batch is not None:
+            batch.left -= 1
+            if not batch.left:
+                batch.step()

@@ -1,0 +1,250 @@
+"""Answering: one handler call per message of questions, bounded, and never an answer by mistake."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+
+from shared.bus import counters
+from shared.bus.channels import inbox_channel
+from shared.bus.errors import Unavailable
+from shared.bus.ports import uncounted
+from shared.rpc.codec import (
+    BATCH_LIMIT_BYTES,
+    BODY_LIMIT_BYTES,
+    MALFORMED,
+    OK,
+    QUESTIONS_PER_MESSAGE,
+    Answers,
+    ItemAnswer,
+    decode_questions,
+    encode,
+)
+from shared.rpc.codec import BUSY as BUSY_STATUS
+
+if TYPE_CHECKING:
+    from shared.bus.envelope import Envelope, Opened
+    from shared.bus.ports import Count, Publish
+    from shared.rpc.codec import Item
+
+QUESTIONS_IN_FLIGHT_LIMIT: Final = 4096
+"""Questions under way here; a message that would exceed it is answered busy as a whole."""
+HANDLE_SECONDS: Final = 5.0
+"""How long a handler may take. Its asker has long given up by then."""
+STOP_SECONDS: Final = 5.0
+"""How long stopping waits for what is under way, unless told otherwise."""
+LEAVE_SECONDS: Final = 1.0
+"""How long stopping waits for the last answers to be published."""
+
+_log: Final = structlog.get_logger(__name__)
+
+
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """One question: the asking gateway's boot id, and what it asks, encoded."""
+
+    sender: str
+    body: msgspec.Raw
+
+
+class Busy(enum.Enum):
+    """The one value a handler returns for a question another replica should answer."""
+
+    BUSY = "busy"
+
+
+BUSY: Final = Busy.BUSY
+Reply = bytes | msgspec.Raw | Busy | None
+"""An encoded answer; BUSY; or None for no answer, which the asker takes as unknown."""
+Handle = Callable[[list[Question]], Awaitable[Sequence["Reply | asyncio.Future[Reply]"]]]
+"""Replies to the questions of one message, in their order.
+
+A future stands for a reply that takes longer; those that are there do not wait for it.
+"""
+
+
+class Responder:
+    """Takes messages of questions and publishes what the handler replies.
+
+    Answers for the same gateway travel in one message that are ready in the same turn of the loop,
+    or while a message is on its way to Redis.
+    """
+
+    def __init__(
+        self,
+        publish: Publish,
+        envelope: Envelope,
+        handle: Handle,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        count: Count = uncounted,
+        in_flight_limit: int = QUESTIONS_IN_FLIGHT_LIMIT,
+        handle_seconds: float = HANDLE_SECONDS,
+    ) -> None:
+        """Answer nothing yet."""
+        self._publish = publish
+        self._envelope = envelope
+        self._handle = handle
+        self._given_loop = loop
+        self._count = count
+        self._limit = in_flight_limit
+        self._handle_seconds = handle_seconds
+        self._in_flight = 0
+        self._stopping = False
+        self._stopped = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ready: dict[str, list[ItemAnswer]] = {}
+        self._leaving: set[asyncio.Future[int]] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Questions the handler has not replied to so far."""
+        return self._in_flight
+
+    def deliver(self, message: Opened) -> None:
+        """Take a message of questions from our ask channel."""
+        if self._stopped:
+            self._count(counters.QUESTIONS_DROPPED, why="stopped")
+            return
+        try:
+            items = decode_questions(message.body).items
+        except MALFORMED:
+            self._count(counters.QUESTIONS_DROPPED, why="malformed")
+            return
+        if self._stopping or self._in_flight + len(items) > self._limit:
+            self._count(counters.QUESTIONS_BUSY, len(items))
+            self._put(message.sender, [ItemAnswer(item.id, BUSY_STATUS) for item in items])
+            return
+        self._count(counters.QUESTIONS_TAKEN, len(items))
+        self._in_flight += len(items)
+        task = self._loop.create_task(self._answer(message.sender, items))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self, grace_seconds: float = STOP_SECONDS) -> None:
+        """Answer busy to what comes, finish what is under way, publish it, and take no more.
+
+        What is not finished after `grace_seconds` is cancelled and gets no answer.
+        """
+        self._stopping = True
+        if self._tasks:
+            _, unfinished = await asyncio.wait(self._tasks, timeout=grace_seconds)
+            for task in unfinished:
+                task.cancel()
+            if unfinished:
+                await asyncio.wait(unfinished)
+        self._stopped = True
+        self._publish_ready()
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=LEAVE_SECONDS)
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        if self._given_loop is None:
+            self._given_loop = asyncio.get_running_loop()
+        return self._given_loop
+
+    async def _answer(self, sender: str, items: list[Item]) -> None:
+        late: list[asyncio.Future[Reply]] = []
+        try:
+            async with asyncio.timeout(self._handle_seconds):
+                replies = await self._handle([Question(sender, item.body) for item in items])
+                answers: list[ItemAnswer] = []
+                for item, reply in zip(items, replies, strict=True):
+                    if isinstance(reply, asyncio.Future):
+                        late.append(reply)
+                        reply.add_done_callback(partial(self._put_late, sender, item))
+                    elif reply is not None:
+                        answers.append(self._answered(item, reply))
+                self._put(sender, answers)
+                if late:
+                    await asyncio.wait(late)
+        except Exception:  # noqa: BLE001  logged; no answer is the only safe one
+            self._count(counters.HANDLER_FAILURES)
+            _log.exception("bus_handler_failed", sender=sender, questions=len(items))
+        finally:
+            for reply in late:
+                reply.cancel()
+            self._in_flight -= len(items)
+
+    def _put_late(self, sender: str, item: Item, late: asyncio.Future[Reply]) -> None:
+        if late.cancelled():
+            return
+        error = late.exception()
+        if error is not None:
+            self._count(counters.HANDLER_FAILURES)
+            _log.error("bus_handler_failed", sender=sender, questions=1, exc_info=error)
+        elif (reply := late.result()) is not None:
+            self._put(sender, [self._answered(item, reply)])
+
+    def _answered(self, item: Item, reply: bytes | msgspec.Raw | Busy) -> ItemAnswer:
+        if reply is BUSY:
+            self._count(counters.QUESTIONS_BUSY)
+            return ItemAnswer(item.id, BUSY_STATUS)
+        return ItemAnswer(item.id, OK, msgspec.Raw(reply))
+
+    def _put(self, sender: str, answers: list[ItemAnswer]) -> None:
+        if not answers:
+            return
+        if not self._ready:
+            self._loop.call_soon(self._flush)
+        self._ready.setdefault(sender, []).extend(answers)
+
+    def _flush(self) -> None:
+        """Publish what is ready, unless a message is still on its way."""
+        if not self._leaving:
+            self._publish_ready()
+
+    def _publish_ready(self) -> None:
+        ready, self._ready = self._ready, {}
+        for sender, answers in ready.items():
+            part: list[ItemAnswer] = []
+            size = 0
+            for answer in answers:
+                length = len(answer.body)
+                if length > BODY_LIMIT_BYTES:
+                    self._count(counters.ANSWERS_LOST, why="oversized")
+                    _log.error("bus_answer_oversized", sender=sender, bytes=length)
+                    continue
+                size += length
+                if part and (size > BATCH_LIMIT_BYTES or len(part) == QUESTIONS_PER_MESSAGE):
+                    self._send(sender, part)
+                    part, size = [], length
+                part.append(answer)
+            if part:
+                self._send(sender, part)
+
+    def _send(self, sender: str, answers: list[ItemAnswer]) -> None:
+        channel = inbox_channel(sender)
+        try:
+            publishing = self._publish(
+                channel, self._envelope.seal(channel, encode(Answers(answers)))
+            )
+        except Unavailable:
+            self._count(counters.ANSWERS_LOST, len(answers), why="redis")
+            return
+        leaving = asyncio.ensure_future(publishing, loop=self._loop)
+        self._leaving.add(leaving)
+        leaving.add_done_callback(partial(self._left, len(answers)))
+
+    def _left(self, answers: int, leaving: asyncio.Future[int]) -> None:
+        self._leaving.discard(leaving)
+        if self._ready:
+            self._flush()
+        if leaving.cancelled():
+            self._count(counters.ANSWERS_LOST, answers, why="redis")
+            return
+        error = leaving.exception()
+        if error is not None:
+            self._count(counters.ANSWERS_LOST, answers, why="redis")
+            if not isinstance(error, Unavailable):
+                _log.error("bus_publish_failed", exc_info=error)
+        elif leaving.result() == 0:
+            self._count(counters.ANSWERS_LOST, answers, why="asker-gone")
+        else:
+            self._count(counters.ANSWERS_SENT, answers)

@@ -1,0 +1,202 @@
+"""Trying: from responder to responder until there is an answer, or nobody left, or no time."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from shared.bus import counters
+from shared.bus.channels import ask_channel
+from shared.bus.errors import Unavailable
+from shared.rpc.codec import Item, Questions, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shared.bus.envelope import Envelope
+    from shared.bus.errors import Reason
+    from shared.bus.ports import Count, Publish
+    from shared.clock import Clock
+    from shared.rpc.batch import Batch, OpenQuestion
+    from shared.rpc.responder_pool import ResponderPool
+
+REDIS_FAILURES_LIMIT: Final = 4
+"""How often publishing may fail before the questions are given up."""
+PAUSE_SECONDS: Final = 0.1
+"""Pause after a failed publish, or where nobody is left: as long as a lost connection needs."""
+
+_log: Final = structlog.get_logger(__name__)
+
+
+class RetryPolicy:
+    """Carries batches of questions to responders, one timer for each batch.
+
+    A batch whose responder is slow goes to the next one; when all were asked, once more to those
+    that were not busy; after that, late answers are waited for until the deadline. Where nobody
+    listens the next one is asked at once. If nobody is left, one that was heard a moment ago is
+    waited for: it lost its connection, or another takes its place. Where all are busy, or nobody
+    was heard, the batch fails at once.
+    """
+
+    def __init__(
+        self,
+        publish: Publish,
+        envelope: Envelope,
+        responders: ResponderPool,
+        clock: Clock,
+        *,
+        loop: asyncio.AbstractEventLoop | None,
+        count: Count,
+        bus_ok: Callable[[], bool],
+        try_seconds: float,
+        close: Callable[[OpenQuestion], None],
+    ) -> None:
+        """Carry nothing yet. `close` takes a question out of the open ones and of its batch."""
+        self._publish = publish
+        self._envelope = envelope
+        self._responders = responders
+        self._clock = clock
+        self._loop = loop
+        self._count = count
+        self._bus_ok = bus_ok
+        self._try_seconds = try_seconds
+        self._close = close
+
+    @property
+    def trouble(self) -> Reason | None:
+        """Why nobody can be asked right now; None where somebody can."""
+        if not self._bus_ok():
+            return "redis"
+        return None if self._responders.live() else "no-responder"
+
+    def advance(self, batch: Batch) -> None:
+        """Ask the next responder; wait for late answers, or give up, if there is none."""
+        batch.step()
+        remaining = batch.deadline - self._clock.monotonic()
+        if remaining <= 0:
+            self.fail(batch)
+            return
+        responder = self._responders.choose(batch.excluded)
+        if responder is None and batch.hopeful and not batch.repeated:
+            batch.repeated = True
+            batch.excluded = set(batch.busy)
+            responder = self._responders.choose(batch.excluded)
+        if responder is not None:
+            self._try(batch, responder, min(self._try_seconds, remaining))
+        elif self._responders.expected() and not batch.busy:
+            self._wait(batch, min(PAUSE_SECONDS, remaining))
+        elif batch.hopeful:
+            self._wait(batch, remaining)
+        else:
+            self.fail(batch)
+
+    def refused(self, batch: Batch, questions: list[OpenQuestion], responder: str) -> None:
+        """Ask another what this responder was too busy for."""
+        self._count(counters.TRIES_FAILED, why="busy")
+        part = batch.split(questions)
+        if not batch.left:
+            batch.step()
+        part.busy.add(responder)
+        part.reason = "overloaded"
+        self.advance(part)
+
+    def fail(self, batch: Batch) -> None:
+        """Give up what is still open of a batch."""
+        batch.step()
+        reason = batch.reason
+        if reason is None:
+            reason = "redis" if batch.redis_failures or not self._bus_ok() else "no-responder"
+        questions = batch.open_questions()
+        for question in questions:
+            self._close(question)
+            if not question.future.done():
+                question.future.set_exception(Unavailable(reason))
+        if questions:
+            self._count(counters.QUESTIONS_FAILED, len(questions), reason=reason)
+
+    def _try(self, batch: Batch, responder: str, seconds: float) -> None:
+        questions = batch.open_questions()
+        if batch.asked:
+            for question in [q for q in questions if q.future.done()]:
+                self._close(question)
+            questions = batch.open_questions()
+            if not questions:
+                return
+        batch.responder = responder
+        batch.excluded.add(responder)
+        if responder not in batch.asked:
+            batch.asked.append(responder)
+        self._count(counters.QUESTIONS_SENT, len(questions))
+        channel = ask_channel(responder)
+        body = encode(Questions([Item(q.id, q.body) for q in questions]))
+        self._start_timer(batch, seconds)
+        try:
+            publishing = self._publish(channel, self._envelope.seal(channel, body))
+        except Unavailable:
+            self._redis_failed(batch)
+            return
+        batch.publishing = asyncio.ensure_future(publishing, loop=self._loop)
+        batch.publishing.add_done_callback(
+            partial(self._published, batch, batch.attempt, responder)
+        )
+
+    def _wait(self, batch: Batch, seconds: float) -> None:
+        batch.responder = None
+        self._start_timer(batch, seconds)
+
+    def _start_timer(self, batch: Batch, seconds: float) -> None:
+        loop = self._loop or asyncio.get_running_loop()
+        batch.timer = loop.call_later(seconds, self._timed_out, batch)
+
+    def _published(
+        self, batch: Batch, attempt: int, responder: str, publishing: asyncio.Future[int]
+    ) -> None:
+        if publishing.cancelled():
+            return
+        error = publishing.exception()
+        if error is not None:
+            if not isinstance(error, Unavailable):
+                _log.error("bus_publish_failed", exc_info=error)
+            if attempt == batch.attempt:
+                self._redis_failed(batch)
+        elif publishing.result() == 0:
+            self._responders.no_responders(responder)
+            if attempt == batch.attempt:
+                self._count(counters.TRIES_FAILED, why="no-responder")
+                batch.excluded.discard(responder)
+                batch.reason = "no-responder"
+                self.advance(batch)
+
+    def _timed_out(self, batch: Batch) -> None:
+        batch.timer = None
+        responder = batch.responder
+        if responder is None:
+            self.advance(batch)
+        elif batch.publishing is not None and not batch.publishing.done():
+            batch.publishing.cancel()
+            self._redis_failed(batch)
+        else:
+            self._count(counters.TRIES_FAILED, why="timeout")
+            self._responders.timed_out(responder)
+            batch.hopeful = True
+            batch.reason = "timeout"
+            self.advance(batch)
+
+    def _redis_failed(self, batch: Batch) -> None:
+        """Pause, then go on; the responder is not to blame and may be asked again."""
+        self._count(counters.TRIES_FAILED, why="redis")
+        batch.step()
+        batch.redis_failures += 1
+        if batch.responder is not None:
+            batch.excluded.discard(batch.responder)
+        remaining = batch.deadline - self._clock.monotonic()
+        if batch.redis_failures < REDIS_FAILURES_LIMIT:
+            self._wait(batch, min(PAUSE_SECONDS, remaining))
+        elif batch.hopeful:
+            batch.excluded = set(self._responders.live())
+            self._wait(batch, remaining)
+        else:
+            self.fail(batch)

@@ -1,0 +1,1 @@
+"""How both services take in connections: accept, limits, sockets and plain HTTP."""

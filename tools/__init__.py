@@ -1,0 +1,1 @@
+"""Programs for developers: load, drills, benchmarks, capacity and interoperability."""

@@ -1,0 +1,27 @@
+"""Latchkey as a subject: a stack whose devices are paired, all of it on one core."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from tools.bench.measuring import paired
+from tools.bench.subjects import latchkey, pin
+from tools.support.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tools.bench.subjects import Subject
+
+DEVICES: Final = 256
+
+
+@contextmanager
+def house(directory: Path, *, gateways: int, log_level: str, core: int) -> Iterator[Subject]:
+    """Start a stack with so many gateways and pair its devices."""
+    with Stack(directory, gateways=gateways, env={"LOG_LEVEL": log_level}) as stack:
+        subject = latchkey(stack, paired(latchkey(stack, ()), DEVICES))
+        pin(subject, core)
+        yield subject

@@ -1,0 +1,120 @@
+"""One measurement: a plan of the load tool on a subject, and the figures that come of it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import uvloop
+
+from tools.load.approval import Approval
+from tools.load.conductor import Stage
+from tools.load.dialling import Dialler, loopback_sources
+from tools.load.display import Display
+from tools.load.options import SOURCES_MOST
+from tools.load.pairing import Caller, pair, strangers
+from tools.load.plan import Phase, Plan, Scenario, sources_for
+from tools.load.report import make_report
+from tools.load.scenarios import run
+from tools.load.text import describe
+from tools.load.verdicts import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tools.bench.subjects import Subject
+    from tools.load.devices import Identity
+    from tools.load.report import Report
+
+WARM_UP_SECONDS: Final = 1.0
+MOST_IN_FLIGHT: Final = 4096
+ADMITTED: Final = Kind.ADMITTED.value
+REFUSED: Final = Kind.REFUSED.value
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one round found. `cpu_us` is CPU of all server processes for each verdict."""
+
+    per_second: float
+    cpu_us: float
+    p50_ms: float
+    p99_ms: float
+    load: float
+    """The busiest worker's share of its core."""
+    wrong: str = ""
+
+
+def closed(scenario: Scenario, seconds: float, in_flight: int, *, workers: int) -> Plan:
+    """Return a closed loop: so many handshakes in flight, from enough addresses."""
+    phase = Phase(scenario.value, seconds, in_flight)
+    return _churn(scenario, phase, sources_for(in_flight), workers)
+
+
+def open_loop(seconds: float, rate: float, *, workers: int) -> Plan:
+    """Return an open loop at a rate a second."""
+    phase = Phase("open", seconds, MOST_IN_FLIGHT, rate=rate, is_open=True)
+    return _churn(Scenario.OPEN, phase, SOURCES_MOST, workers)
+
+
+def _churn(scenario: Scenario, phase: Phase, sources: int, workers: int) -> Plan:
+    warm_up = Phase(
+        "warm-up", WARM_UP_SECONDS, phase.in_flight, phase.rate, phase.is_open, counted=False
+    )
+    return Plan(scenario=scenario, phases=(warm_up, phase), sources=sources, workers=workers)
+
+
+def measure(subject: Subject, plan: Plan, identities: Sequence[Identity] | None = None) -> Figures:
+    """Run a plan of churn on a subject."""
+    report = reported(subject, plan, identities)
+    phase = report.phases[-1]
+    others = [
+        f"{row.count} {describe(row)}"
+        for row in phase.outcomes
+        if row.kind not in {ADMITTED, REFUSED}
+    ]
+    return Figures(
+        per_second=phase.per_second,
+        cpu_us=sum(use.cpu_us_each or 0.0 for use in phase.servers),
+        p50_ms=phase.latency_ms.p50,
+        p99_ms=phase.latency_ms.p99,
+        load=max(one.busy for one in report.workers),
+        wrong=", ".join([*report.findings, *others]),
+    )
+
+
+def reported(subject: Subject, plan: Plan, identities: Sequence[Identity] | None = None) -> Report:
+    """Run a plan on a subject and return the load tool's own report."""
+    return uvloop.run(_reported(subject, plan, identities or subject.identities))
+
+
+async def _reported(subject: Subject, plan: Plan, identities: Sequence[Identity]) -> Report:
+    ground = subject.ground
+    quiet = Display(io.StringIO())
+    if plan.scenario is not Scenario.REVOKE:
+        recorded = await run(Stage(plan, ground, quiet), identities)
+    else:
+        async with Approval(ground.approval_url, ground.admin_token) as approval:
+            recorded = await run(Stage(plan, ground, quiet, approval), identities)
+    return make_report(plan, ground, recorded)
+
+
+def paired(subject: Subject, count: int) -> list[Identity]:
+    """Pair new devices with a subject."""
+    return uvloop.run(_paired(subject, count))
+
+
+async def _paired(subject: Subject, count: int) -> list[Identity]:
+    ground = subject.ground
+    dialler = Dialler(ground.target, loopback_sources(16))
+    await dialler.prepare()
+    async with Approval(ground.approval_url, ground.admin_token) as approval:
+        return await pair(
+            strangers(count),
+            caller=Caller(ground.target, dialler, 30),
+            approval=approval,
+            gateway_token=ground.gateway_token,
+            shared_token=False,
+            done=lambda _: None,
+        )

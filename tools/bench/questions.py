@@ -1,0 +1,135 @@
+"""How many admissions one approval process answers per second of its own CPU, over a real Redis.
+
+The driver asks as a gateway does, in messages of so many questions, and stands on another core than
+approval and Redis. Every check is on: sealing, lock-out guards, limits, metrics and the log at its
+default level.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import uvloop
+
+from shared.device.identity import DeviceKey
+from shared.rpc.messages import Admitted, AuthorizeDevice, ClientInfo, decode_answer, encode
+from tools.bench.cpu import cpu_seconds, pin
+from tools.bench.table import plain_table, spread
+from tools.support.pairing import PROFILE, pair_all
+from tools.support.peers import FakeGateway
+from tools.support.stack import Stack
+from tools.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+DEVICES: Final = 64
+QUESTIONS_A_MESSAGE: Final = (8, 64)
+BATCHES_IN_FLIGHT: Final = 4
+WARM_UP_SECONDS: Final = 0.5
+PROTOCOL: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One round: answers per second of the approval's CPU, and what one answer cost there."""
+
+    answers: int
+    cpu_seconds: float
+
+    @property
+    def per_second(self) -> float:
+        """Answers per second of CPU."""
+        return self.answers / self.cpu_seconds
+
+    @property
+    def each_us(self) -> float:
+        """CPU for one answer, in microseconds."""
+        return self.cpu_seconds / self.answers * 1e6
+
+
+def questions(directory: Path, core: int, *, rounds: int, seconds: float, log_level: str) -> str:
+    """Measure what approval spends on a question, and how many a core of it answers."""
+    rows = []
+    with Stack(directory, approvals=1, gateways=1, env={"LOG_LEVEL": log_level}) as latchkey:
+        keys = [DeviceKey.generate() for _ in range(DEVICES)]
+        pair_all(latchkey, keys)
+        latchkey.gateways[0].terminate()
+        latchkey.gateways[0].wait_ended()
+        for pid in (latchkey.approvals[0].pid, latchkey.redis.pid):
+            pin(pid, core)
+        for batch in QUESTIONS_A_MESSAGE:
+            found = uvloop.run(_ask(latchkey, keys, batch, rounds=rounds, seconds=seconds))
+            rows.append(
+                (
+                    f"{batch} a message",
+                    spread([one.each_us for one in found], "{:,.0f}"),
+                    spread([one.per_second for one in found], "{:,.0f}"),
+                )
+            )
+    heads = ("", "CPU µs of approval each", "a second by CPU")
+    return plain_table("Questions to approval", heads, rows)
+
+
+async def _ask(
+    latchkey: Stack, keys: Sequence[DeviceKey], batch: int, *, rounds: int, seconds: float
+) -> list[Answered]:
+    """Ask for so many seconds a round; a first short one is not counted."""
+    pid = latchkey.approvals[0].pid
+    async with FakeGateway(latchkey.redis.gateway_url, latchkey.bus_secret) as gateway:
+        await until(gateway.responders.live, "an approval is heard")
+        driver = _Driver(gateway, keys, batch)
+        await driver.run(WARM_UP_SECONDS)
+        found = []
+        for _ in range(rounds):
+            before = cpu_seconds(pid)
+            answers = await driver.run(seconds)
+            found.append(Answered(answers, cpu_seconds(pid) - before))
+        return found
+
+
+class _Driver:
+    """Keeps a few messages of questions under way."""
+
+    def __init__(self, gateway: FakeGateway, keys: Sequence[DeviceKey], batch: int) -> None:
+        self._requester = gateway.requester
+        self._asked = [question(keys[n % len(keys)], n) for n in range(batch)]
+
+    async def run(self, seconds: float) -> int:
+        """Ask for so long; returns how many answers came. Fails for any that lets nobody in."""
+        until_time = asyncio.get_running_loop().time() + seconds
+        counts = await asyncio.gather(*(self._keep(until_time) for _ in range(BATCHES_IN_FLIGHT)))
+        return sum(counts)
+
+    async def _keep(self, until_time: float) -> int:
+        answers = 0
+        loop = asyncio.get_running_loop()
+        while loop.time() < until_time:
+            futures = [self._requester.submit(one) for one in self._asked]
+            await asyncio.wait(futures)
+            first = decode_answer(futures[0].result())
+            assert isinstance(first, Admitted), first
+            answers += sum(future.exception() is None for future in futures)
+        return answers
+
+
+def question(key: DeviceKey, number: int) -> msgspec.Raw:
+    """Return what a gateway asks about a paired node that brought the gateway token."""
+    client = ClientInfo(PROFILE.client_id, PROFILE.mode, PROFILE.version, PROFILE.platform)
+    admission = AuthorizeDevice(
+        f"connection-{number:025}",
+        key.device_id,
+        key.public_key,
+        "node",
+        [],
+        client,
+        "token",
+        f"127.0.0.{1 + number % 16}",
+        PROTOCOL,
+        not_after_ms=1 << 45,
+    )
+    return msgspec.Raw(encode(admission))

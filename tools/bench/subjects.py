@@ -1,0 +1,111 @@
+"""What is measured: the yardsticks and Latchkey, each on the same core, the load on the others."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tools.bench.bare import VERIFY
+from tools.bench.cpu import pin as pin_process
+from tools.load.ground import Ground
+from tools.load.pairing import strangers
+from tools.load.processes import Watched
+from tools.load.target import read_target
+from tools.support.process_table import descendants
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tools.load.devices import Identity
+    from tools.support.stack import Stack
+
+BARE: Final = "bare aiohttp + uvloop"
+VERIFYING: Final = "the same, verifying Ed25519"
+LATCHKEY: Final = "Latchkey"
+BARE_DEVICES: Final = 256
+START_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Something to measure: where it is, and devices that it lets in."""
+
+    name: str
+    ground: Ground
+    identities: Sequence[Identity]
+
+
+@contextmanager
+def bare(name: str, *, verifies: bool) -> Iterator[Subject]:
+    """Start a yardstick."""
+    port = _free_port()
+    command = [sys.executable, "-m", "tools.bench.bare", str(port), *([VERIFY] if verifies else [])]
+    with subprocess.Popen(command) as process:
+        try:
+            _wait_for(port)
+            ground = Ground(
+                target=read_target(f"ws://127.0.0.1:{port}"),
+                approval_url="",
+                gateway_token="a" * 64,
+                admin_token="",
+                watched=(Watched("bare", process.pid),),
+            )
+            yield Subject(name, ground, strangers(BARE_DEVICES, approved=True))
+        finally:
+            process.kill()
+
+
+def latchkey(stack: Stack, identities: Sequence[Identity]) -> Subject:
+    """Return a stack as a subject; with several gateways the load is spread over them."""
+    first, *others = stack.gateways
+    ground = Ground(
+        target=read_target(first.ws_url),
+        more_targets=tuple(read_target(one.ws_url) for one in others),
+        approval_url=stack.approvals[0].url,
+        gateway_token=stack.gateway_token,
+        admin_token=stack.admin_token,
+        watched=(
+            *(Watched("gateway", one.pid) for one in stack.gateways),
+            *(Watched("approval", one.pid) for one in stack.approvals),
+            Watched("redis", stack.redis.pid),
+        ),
+    )
+    return Subject(LATCHKEY, ground, identities)
+
+
+def cores() -> tuple[int, set[int]]:
+    """Return the servers' core and the load's; the same where there is only one."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    return first, set(others) or {first}
+
+
+def pin(subject: Subject, core: int) -> None:
+    """Keep every thread of the subject's processes on one core."""
+    pids = {one.pid for one in subject.ground.watched}
+    for pid in list(pids):
+        pids |= {process.pid for process in descendants(pid)}
+    for pid in pids:
+        pin_process(pid, core)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _wait_for(port: int) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        with socket.socket() as sock:
+            if sock.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    sys.exit("the bare server did not start")

@@ -1,0 +1,115 @@
+"""Tables in Markdown: medians and spreads of rounds, and what each is beside the first. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+from tools.load.notes import SATURATED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tools.bench.measuring import Figures
+
+
+def churn_table(title: str, rounds: Mapping[str, Sequence[Figures]]) -> str:
+    """Return rates and CPU of several subjects; the ratio is the last's to the first's.
+
+    The rounds of all alternated, so that each is compared with its neighbour in time.
+    """
+    rows = [
+        (
+            name,
+            spread([one.per_second for one in found], "{:,.0f}"),
+            spread([one.cpu_us for one in found], "{:,.0f}"),
+            spread([per_core(one) for one in found], "{:,.0f}"),
+            load(found),
+        )
+        for name, found in rounds.items()
+    ]
+    if len(rounds) > 1:
+        first, *_, last = rounds.values()
+        rows.append(
+            (
+                "ratio, last to first",
+                ratio(first, last, lambda one: one.per_second),
+                ratio(first, last, lambda one: one.cpu_us),
+                ratio(first, last, per_core),
+                "",
+            )
+        )
+    heads = ("", "a second", "CPU µs each", "a second by CPU", "load")
+    return _with_remarks(title, heads, rows, rounds)
+
+
+def latency_table(title: str, rounds: Mapping[str, Sequence[Figures]]) -> str:
+    """Return latencies of several subjects."""
+    rows = [
+        (
+            name,
+            spread([one.per_second for one in found], "{:,.0f}"),
+            spread([one.p50_ms for one in found], "{:.1f}"),
+            spread([one.p99_ms for one in found], "{:.1f}"),
+            load(found),
+        )
+        for name, found in rounds.items()
+    ]
+    return _with_remarks(title, ("", "a second", "p50 ms", "p99 ms", "load"), rows, rounds)
+
+
+def plain_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of what was measured once."""
+    lines = [_line(heads), _line(["---"] * len(heads)), *(_line(row) for row in rows)]
+    return "\n".join([f"\n### {title}\n", *lines])
+
+
+def per_core(figures: Figures) -> float:
+    """Return how many a second the servers' core has CPU for."""
+    return 1e6 / figures.cpu_us if figures.cpu_us else 0.0
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Return the median, with the least and the most where there are several."""
+    middle = form.format(statistics.median(values))
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({form.format(min(values))} to {form.format(max(values))})"
+
+
+def ratio(
+    first: Sequence[Figures], last: Sequence[Figures], value: Callable[[Figures], float]
+) -> str:
+    """Return the median and spread of what one is beside the other, round by round."""
+    pairs = [
+        value(mine) / value(theirs)
+        for theirs, mine in zip(first, last, strict=True)
+        if value(theirs)
+    ]
+    return spread(pairs, "{:.2f}") if pairs else ""
+
+
+def load(found: Sequence[Figures]) -> str:
+    """Say how busy the load's core was, and whether the load was the limit."""
+    busy = statistics.median(one.load for one in found)
+    return f"saturated: {busy:.0%} of its core" if busy >= SATURATED else f"{busy:.0%}"
+
+
+def _with_remarks(
+    title: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    rounds: Mapping[str, Sequence[Figures]],
+) -> str:
+    remarks = [
+        f"\n{name}: {wrong}"
+        for name, found in rounds.items()
+        for wrong in dict.fromkeys(one.wrong for one in found if one.wrong)
+    ]
+    if any(load(found).startswith("saturated") for found in rounds.values()):
+        remarks.append("\nWhere the load is saturated, read the columns of CPU, not the rate.")
+    return plain_table(title, heads, rows) + "".join(remarks)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,28 @@
+"""`make capacity`: what a house of a size takes, and how a reconnect storm ends.
+
+With --measure: what one of each costs here, to be put into tools/capacity/costs.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from tools.capacity.costs import MEASURED
+from tools.capacity.measure import measure
+from tools.capacity.tables import sizes_table, storms_table
+
+
+def main() -> None:
+    """Print the tables that docs/capacity.md quotes, or measure."""
+    parser = argparse.ArgumentParser(prog="make capacity", description=__doc__)
+    parser.add_argument("--measure", action="store_true", help="measure the costs, ~1 min")
+    if parser.parse_args().measure:
+        measure()
+        return
+    print(sizes_table(MEASURED))
+    print()
+    print(storms_table(MEASURED))
+
+
+if __name__ == "__main__":
+    main()

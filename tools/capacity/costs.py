@@ -1,0 +1,51 @@
+"""What one of each costs: measured, in one place, for the sizes and the storm.
+
+Measured with `python -m tools.capacity --measure` on two cores that had other work to do, at
+LOG_LEVEL=info, Redis with appendfsync always. µs are CPU of the whole process for one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """CPU in µs, memory and traffic in bytes."""
+
+    admission_gateway_us: float
+    admission_approval_us: float
+    admission_redis_us: float
+    refusal_gateway_us: float
+    beat_approval_us: float
+    beat_redis_us: float
+    change_approval_us: float
+    change_redis_us: float
+    idle_gateway_us: float
+    """Of one connection that does nothing, each second."""
+    connection_bytes: float
+    record_bytes: float
+    news_bytes: float
+    """One change, as each subscriber gets it."""
+
+    @property
+    def refusal(self) -> float:
+        """What a refusal costs a gateway, as a part of an admission."""
+        return self.refusal_gateway_us / self.admission_gateway_us
+
+
+MEASURED: Final = Costs(
+    admission_gateway_us=479,
+    admission_approval_us=85,
+    admission_redis_us=15,
+    refusal_gateway_us=469,
+    beat_approval_us=1375,
+    beat_redis_us=750,
+    change_approval_us=1500,
+    change_redis_us=525,
+    idle_gateway_us=4,
+    connection_bytes=5_630,
+    record_bytes=1_227,
+    news_bytes=258,
+)

@@ -1,0 +1,86 @@
+"""How many gateways, approvals and cores of Redis a number of devices takes. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from tools.capacity.costs import Costs
+
+BUSY: Final = 0.6
+"""How busy a core may be: the rest is for what comes in bursts."""
+CONNECTIONS_PER_GATEWAY: Final = 10_000
+REPLICAS_LEAST: Final = 2
+SPREAD_SECONDS: Final = 20.0
+"""In so long all devices are let in again that were closed spread over as long."""
+AT_ONCE_SECONDS: Final = 5.0
+"""In so long all devices can be let in again that were dropped at once, or it goes on and on."""
+BEAT_SECONDS: Final = 1.0
+CHANGES_A_DAY: Final = 1.0
+"""Changes of each device's record a day."""
+DAY_SECONDS: Final = 86_400.0
+EDGE_CONNECTIONS: Final = 10_000
+"""What Railway's edge lets through on one domain."""
+SIZES: Final = (1_000, 100_000, 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What so many connected devices take. Cores are of one process's single thread, busy or not."""
+
+    devices: int
+    gateways: int
+    gateway_mb: float
+    approvals: int
+    redis_rest: float
+    redis_storm: float
+    redis_mb: float
+    news_kb_a_second: float
+    domains: int
+
+    @property
+    def redis_holds(self) -> bool:
+        """Whether one Redis, which has one thread, is enough in a storm."""
+        return self.redis_storm <= BUSY
+
+
+def size(devices: int, costs: Costs, storm_seconds: float = SPREAD_SECONDS) -> Size:
+    """Return what so many connected devices take that are all let in again in so long."""
+    storm = devices / storm_seconds
+    changes = devices * CHANGES_A_DAY / DAY_SECONDS
+    gateways = max(
+        REPLICAS_LEAST,
+        ceil(devices / CONNECTIONS_PER_GATEWAY),
+        ceil((storm * costs.admission_gateway_us + devices * costs.idle_gateway_us) / 1e6 / BUSY),
+    )
+    beats = gateways / BEAT_SECONDS
+    approval = beats * costs.beat_approval_us + changes * costs.change_approval_us
+    rest = (beats * costs.beat_redis_us + changes * costs.change_redis_us) / 1e6
+    return Size(
+        devices=devices,
+        gateways=gateways,
+        gateway_mb=devices / gateways * costs.connection_bytes / 1e6,
+        approvals=max(
+            REPLICAS_LEAST,
+            ceil((storm * costs.admission_approval_us + approval) / 1e6 / BUSY),
+        ),
+        redis_rest=rest,
+        redis_storm=rest + storm * costs.admission_redis_us / 1e6,
+        redis_mb=devices * costs.record_bytes / 1e6,
+        news_kb_a_second=changes * costs.news_bytes * gateways / 1e3,
+        domains=ceil(devices / EDGE_CONNECTIONS),
+    )
+
+
+def most_for_one_redis(costs: Costs, storm_seconds: float = SPREAD_SECONDS) -> int:
+    """Return for how many devices one Redis is enough, to the thousand."""
+    low, high = 1, 100_000
+    while high - low > 1:
+        middle = (low + high) // 2
+        if size(middle * 1_000, costs, storm_seconds).redis_holds:
+            low = middle
+        else:
+            high = middle
+    return low * 1_000

@@ -1,0 +1,70 @@
+"""The tables that docs/capacity.md quotes, as text. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tools.capacity.sizing import AT_ONCE_SECONDS, SIZES, SPREAD_SECONDS, most_for_one_redis, size
+from tools.capacity.storm import END_SECONDS, PLANS, storm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tools.capacity.costs import Costs
+    from tools.capacity.sizing import Size
+
+CLIENTS: Final = 2_000
+"""Of a simulated storm; its course depends on how many a server's second lets in, not on this."""
+WORTH_SECONDS: Final = (2.0, 5.0, 20.0, 60.0)
+"""Storms by how long the server would take for all, were they to come one after the other."""
+CHEAP_REFUSAL: Final = 0.1
+_STORM_ROWS: Final[tuple[tuple[str, Callable[[Size], str]], ...]] = (
+    ("gateways", lambda one: f"{one.gateways}"),
+    ("approvals", lambda one: f"{one.approvals}"),
+    ("Redis: its one core", lambda one: f"{one.redis_storm:.0%}"),
+)
+_ROWS: Final[tuple[tuple[str, Callable[[Size], str]], ...]] = (
+    ("memory of each, for connections", lambda one: f"{one.gateway_mb:.0f} MB"),
+    ("Redis: its one core at rest", lambda one: f"{one.redis_rest:.0%}"),
+    ("Redis: memory of the records", lambda one: f"{one.redis_mb:.0f} MB"),
+    ("Redis: news sent, kB a second", lambda one: f"{one.news_kb_a_second:.1f}"),
+    ("domains at Railway's edge", lambda one: f"{one.domains}"),
+)
+
+
+def sizes_table(costs: Costs) -> str:
+    """Return what each size takes."""
+    lines = [_row("connected devices", *(f"{devices:,}" for devices in SIZES))]
+    for how, seconds in (("closed spread", SPREAD_SECONDS), ("dropped at once", AT_ONCE_SECONDS)):
+        sizes = [size(devices, costs, seconds) for devices in SIZES]
+        rates = (f"{one.devices / seconds:,.0f}/s" for one in sizes)
+        lines.append(_row(f"{how}, all back in {seconds:.0f} s", *rates))
+        lines += [_row(f"  {name}", *map(said, sizes)) for name, said in _STORM_ROWS]
+        most = most_for_one_redis(costs, seconds)
+        lines.append(f"  one Redis is enough up to {most:,} devices")
+    sizes = [size(devices, costs) for devices in SIZES]
+    return "\n".join([*lines, *(_row(name, *map(said, sizes)) for name, said in _ROWS)])
+
+
+def storms_table(costs: Costs) -> str:
+    """Return how storms end, by what clients heed and by what a refusal costs."""
+    lines = []
+    for refusal in (costs.refusal, CHEAP_REFUSAL):
+        lines.append(f"A refusal costs {refusal:.0%} of an admission. Seconds until 50, 99, 100 %")
+        lines.append("are back; tries of a client, mean and most; work that let nobody in:")
+        for worth in WORTH_SECONDS:
+            for plan in PLANS:
+                end = storm(plan, clients=CLIENTS, per_second=CLIENTS / worth, refusal=refusal)
+                when = " ".join(f"{_seconds(at):>5}" for at in (end.half, end.most, end.everybody))
+                tries = f"{end.tries_mean:6.1f} {end.tries_most:4}"
+                lines.append(f"{worth:3.0f} s  {plan.name:37} {when}  {tries}  {end.wasted:4.0%}")
+    lines.append(f"-: not within {END_SECONDS:.0f} s")
+    return "\n".join(lines)
+
+
+def _row(name: str, *cells: str) -> str:
+    return f"{name:36}" + "".join(f"{cell:>12}" for cell in cells)
+
+
+def _seconds(at: float | None) -> str:
+    return "-" if at is None else f"{at:.1f}"

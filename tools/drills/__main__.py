@@ -1,0 +1,98 @@
+"""Drill every fault with real clients behind HAProxy, and print which promises were held."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.local.errors import RunError, file_problem
+from tools.drills import exits
+from tools.drills.edge import find_haproxy
+from tools.drills.faults import ALL
+from tools.drills.report import as_json, settings_line
+from tools.drills.rounds import play_round
+from tools.drills.table import LEGEND, Row, table, totals
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tools.drills.fault import Fault
+
+
+def main() -> int:
+    """Run it all; return the exit status."""
+    parser = argparse.ArgumentParser(prog="make drill", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1, help="how often each fault is done")
+    parser.add_argument("--only", action="append", help="faults with this in their name")
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    given = parser.parse_args()
+    missing = [name for name in ("haproxy", "redis-server") if not _found(name)]
+    if missing:
+        print(
+            f"make drill needs {' and '.join(missing)}, on Linux.\n"
+            "Install both: apt install haproxy redis-server",
+            file=sys.stderr,
+        )
+        return exits.MISSING
+    faults = [one for one in ALL if not given.only or any(word in one.name for word in given.only)]
+    if not faults:
+        parser.error(f"no fault is called like that; there are: {'; '.join(f.name for f in ALL)}")
+    try:
+        if given.json is not None:
+            given.json.open("a").close()
+        data = Path(tempfile.mkdtemp(prefix="latchkey-drill-"))
+    except OSError as error:
+        print(f"Not drilled: {file_problem(error)}.", file=sys.stderr)
+        return exits.MISSING
+    status = exits.VIOLATED
+    try:
+        status = _run(faults, given.rounds, data, given.json)
+    except KeyboardInterrupt:
+        return exits.INTERRUPTED
+    except OSError as error:
+        print(f"The drill broke off: {file_problem(error)}.", file=sys.stderr)
+    finally:
+        if status == exits.HELD:
+            shutil.rmtree(data)
+        else:
+            print(f"What all processes logged is in {data}.", file=sys.stderr)
+    return status
+
+
+def _run(faults: Sequence[Fault], rounds: int, data: Path, file: Path | None) -> int:
+    """Play the rounds, print stories and table; return the exit status."""
+    began = time.monotonic()
+    rows = [Row(fault) for fault in faults]
+    print(settings_line(), flush=True)
+    broken = False
+    for number in range(1, rounds + 1):
+        directory = data / f"round-{number}"
+        directory.mkdir()
+        try:
+            asyncio.run(play_round(number, rows, directory))
+        except (AssertionError, TimeoutError, RunError) as error:
+            print(f"Round {number} broke off: {type(error).__name__}: {error}", file=sys.stderr)
+            broken = True
+    status = exits.exit_of(rows, broken=broken)
+    verdict = "every promise was held" if status == exits.HELD else "NOT every promise was held"
+    print(f"\n{table(rows)}\n\n{LEGEND}\n{totals(rows)}")
+    times = sum(len(row.verdicts) for row in rows)
+    print(f"\n{times} times a fault, {time.monotonic() - began:.0f} s: {verdict}")
+    if file is not None:
+        file.write_text(json.dumps(as_json(rows), indent=2) + "\n")
+    return status
+
+
+def _found(name: str) -> bool:
+    return bool(find_haproxy() if name == "haproxy" else shutil.which(name))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

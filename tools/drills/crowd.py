@@ -1,0 +1,170 @@
+"""The crowd before the house: who holds sessions, who comes and goes, who must not get in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.device.profile import CLI, CLI_3, NODE_HOST
+from tools.drills.device import Device
+from tools.drills.holder import Holder
+from tools.drills.newcomers import approve
+from tools.drills.passers_by import churn, come_back_with_old_token, knock
+from tools.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from tools.drills.observed import Session
+    from tools.drills.street import Street
+
+HOLDERS: Final = {CLI: 14, CLI_3: 4, NODE_HOST: 12}
+CHURNERS: Final = {CLI: 4, NODE_HOST: 2}
+STRANGERS: Final = {CLI: 2, NODE_HOST: 2}
+OUTCASTS: Final = 4
+"""How many of the devices that were revoked last keep trying."""
+AT_EACH: Final = 4
+"""So many sessions at least each gateway has before a fault."""
+AT_ONCE: Final = 8
+SPREAD_SECONDS: Final = 30.0
+
+
+class Crowd:
+    """All of them, as tasks that run until `leave`."""
+
+    def __init__(self, street: Street) -> None:
+        self._street = street
+        self._tasks: list[asyncio.Task[None]] = []
+        self._outcasts: list[asyncio.Task[None]] = []
+        self._holders = [
+            Holder(street, Device(street, profile))
+            for profile, number in HOLDERS.items()
+            for _ in range(number)
+        ]
+        self._churners = [
+            Device(street, profile, token_only=True)
+            for profile, number in CHURNERS.items()
+            for _ in range(number)
+        ]
+
+    @property
+    def churning(self) -> frozenset[str]:
+        """The device ids of those who come and go."""
+        return frozenset(device.id for device in self._churners)
+
+    async def enter(self) -> None:
+        """Pair those who may come in, and let all of them begin."""
+        street = self._street
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def pair(device: Device) -> None:
+            async with room:
+                await self.pair(device)
+
+        await asyncio.gather(*(pair(device) for device in self._members()))
+        for device in self._churners:
+            self._start(churn(street, device))
+        for holder in self._holders:
+            self._start(holder.run())
+        for profile, number in STRANGERS.items():
+            for _ in range(number):
+                self._start(knock(street, Device(street, profile)))
+
+    async def pair(self, device: Device) -> None:
+        """Let a device ask, approve it, and let it in once."""
+        url = self._street.url
+        while not device.request_id:
+            await self._visit(device, url)
+        assert await approve(self._street, device), f"{device.id} is not approved"
+        while not await self._visit(device, url):
+            pass
+
+    async def approve_anew(self) -> None:
+        """Approve whoever of this crowd waits, until nobody does: everything was forgotten."""
+        missing = {device.id: device for device in self._members()}
+        while missing:
+            for device_id, request_id in (await self._street.desk.pending()).items():
+                device = missing.get(device_id)
+                if device is not None:
+                    device.request_id = request_id
+                    if await approve(self._street, device):
+                        del missing[device_id]
+
+    async def all_in(self) -> None:
+        """Wait until all who hold a session do."""
+        await until(self._all_in, "all who hold a session are in", seconds=SPREAD_SECONDS)
+
+    async def settled(self) -> None:
+        """Wait until all who hold a session do, with some at each gateway."""
+        await self.all_in()
+        gateways = [one.name for one in self._street.house.stack.gateways]
+        async with asyncio.timeout(SPREAD_SECONDS):
+            while True:
+                at = Counter(session.replica for session in self._sessions())
+                least, most = min(gateways, key=lambda name: at[name]), at.most_common(1)[0][0]
+                if at[least] >= AT_EACH:
+                    return
+                moving = next(
+                    one for one in self._holders if one.session and one.session.replica == most
+                )
+                await moving.move()
+                await self.all_in()
+
+    def note_sessions(self) -> None:
+        """Write down which sessions are held now."""
+        self._street.seen.sessions = self._sessions()
+
+    async def all_back(self, since: float, *, within: float) -> None:
+        """Return once each who comes and goes was let in since then, or after so many seconds."""
+
+        def back() -> bool:
+            attempts = self._street.seen.attempts
+            entered = {one.device for one in attempts if not one.why and one.began >= since}
+            return self.churning <= entered
+
+        await until(back, "all who come and go were let in again", seconds=within)
+
+    def cast_out(self, device: Device) -> None:
+        """Have a device that was revoked try on with its old token; the oldest such one ends."""
+        trying = asyncio.create_task(come_back_with_old_token(self._street, device))
+        self._outcasts.append(trying)
+        if len(self._outcasts) > OUTCASTS:
+            self._outcasts.pop(0).cancel()
+
+    def require_alive(self) -> None:
+        """Raise what ended one of them, if anything did: they go on whatever happens."""
+        for task in (*self._tasks, *self._outcasts):
+            if task.done():
+                task.result()
+
+    async def leave(self) -> None:
+        """End them all."""
+        tasks = [*self._tasks, *self._outcasts]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _members(self) -> list[Device]:
+        return [*(one.device for one in self._holders), *self._churners]
+
+    def _sessions(self) -> list[Session]:
+        """Return those that are held now, with the names of their replicas."""
+        sessions = [one.session for one in self._holders if one.session]
+        for session in sessions:
+            session.replica = self._street.house.name_of(session.replica)
+        return sessions
+
+    def _all_in(self) -> bool:
+        return all(one.session is not None for one in self._holders)
+
+    def _start(self, role: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(role))
+
+    async def _visit(self, device: Device, url: str) -> bool:
+        entered = await device.attempt(url)
+        if entered is None:
+            await asyncio.sleep(device.pause_seconds())
+            return False
+        await entered[0].close()
+        return True

@@ -1,0 +1,87 @@
+"""The operators' desk: the HTTP API through HAProxy, asked again until it gives an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import aiohttp
+
+from tools.drills.observed import Entry
+from tools.support.people import Reply
+
+if TYPE_CHECKING:
+    from tools.drills.house import House
+
+TRY_SECONDS: Final = 3.0
+PAUSE_SECONDS: Final = 0.2
+PATIENCE_SECONDS: Final = 30.0
+"""How long an operator asks again, at the most."""
+PAGE: Final = 1000
+
+
+class Desk:
+    """An operator with the admin token; no answer and 5xx are asked again, as the API says."""
+
+    def __init__(self, house: House) -> None:
+        self._url = house.edge.http_url
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {house.stack.admin_token}"},
+            timeout=aiohttp.ClientTimeout(total=TRY_SECONDS),
+            # One connection a call: HAProxy draws a replica for each.
+            connector=aiohttp.TCPConnector(force_close=True),
+        )
+
+    async def settle(self, method: str, path: str) -> Reply:
+        """Call until there is an answer that says what became of it. Raises TimeoutError."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                reply = await self._try(method, path)
+                if reply is not None and reply.status < 500:
+                    return reply
+                await asyncio.sleep(random.uniform(0.5, 1.0) * PAUSE_SECONDS)
+
+    async def approve(self, request_id: str) -> Reply:
+        """Approve a request."""
+        return await self.settle("POST", f"requests/{request_id}/approve")
+
+    async def remove(self, device: str) -> Reply:
+        """Remove a device; a try after one that was carried out finds none (404)."""
+        return await self.settle("DELETE", f"devices/{device}")
+
+    async def pending(self) -> dict[str, str]:
+        """Return the request ids that wait, by device."""
+        reply = await self.settle("GET", "requests")
+        return {one["deviceId"]: one["requestId"] for one in reply.ok()["pending"]}
+
+    async def paired(self) -> frozenset[str]:
+        """Return the ids of all paired devices."""
+        reply = await self.settle("GET", "devices")
+        return frozenset(one["deviceId"] for one in reply.ok()["devices"])
+
+    async def audit(self, after: int) -> list[Entry]:
+        """Return the audit log's entries after a number."""
+        found: list[Entry] = []
+        while True:
+            page: Any = (await self.settle("GET", f"audit?after={after}&limit={PAGE}")).ok()
+            if not page["entries"]:
+                return found
+            found += [
+                Entry(one["id"], one["action"], one["deviceId"], one.get("requestId") or "")
+                for one in page["entries"]
+            ]
+            after = page["next"]
+
+    async def _try(self, method: str, path: str) -> Reply | None:
+        try:
+            async with self._session.request(method, f"{self._url}/v1/{path}") as answer:
+                return Reply(answer.status, await answer.json(content_type=None))
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            return None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()

@@ -1,0 +1,72 @@
+"""HAProxy before gateways and approvals, with the very file that is deployed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING, Final
+
+from deploy.local.places import ROOT
+from deploy.local.ports import HOST, Reservation
+from deploy.local.processes import Processes, Program
+from deploy.local.readiness import ask_ready
+from tools.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tools.support.stack import Stack
+
+CONFIGURATION: Final = ROOT / "deploy" / "haproxy.cfg"
+# Debian keeps it where no user's PATH looks.
+_PATH: Final = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
+
+
+def find_haproxy() -> str | None:
+    """Return where the program is, or None."""
+    return shutil.which("haproxy", path=_PATH)
+
+
+class Edge:
+    """One HAProxy before a stack: a random replica for each connection, never a sticky one."""
+
+    def __init__(self, stack: Stack, directory: Path) -> None:
+        self._processes = Processes()
+        self._gateways = Reservation()
+        self._approvals = Reservation()
+        self.ws_url: Final = f"ws://{HOST}:{self._gateways.port}"
+        self.http_url: Final = f"http://{HOST}:{self._approvals.port}"
+        haproxy = find_haproxy()
+        assert haproxy is not None, "there is no haproxy"
+        self._program = Program(
+            name="haproxy",
+            command=[haproxy, "-db", "-f", str(CONFIGURATION)],
+            env={
+                "GATEWAY_BIND": f"{HOST}:{self._gateways.port}",
+                "APPROVAL_BIND": f"{HOST}:{self._approvals.port}",
+                **_replicas("GATEWAY", [one.port for one in stack.gateways]),
+                **_replicas("APPROVAL", [one.port for one in stack.approvals]),
+            },
+            log=directory / "haproxy.log",
+        )
+
+    def start(self) -> None:
+        """Start it and wait until it leads to a gateway and an approval."""
+        child = self._processes.start(self._program)
+
+        def leads() -> bool:
+            child.require_alive()
+            ports = (self._gateways.port, self._approvals.port)
+            return all(any(said.ready for said in ask_ready(port)) for port in ports)
+
+        wait_until(leads, "HAProxy leads to the services")
+
+    def close(self) -> None:
+        """End it."""
+        self._processes.close()
+        self._gateways.release()
+        self._approvals.release()
+
+
+def _replicas(kind: str, ports: list[int]) -> dict[str, str]:
+    return {f"{kind}_{number}": f"{HOST}:{port}" for number, port in enumerate(ports, start=1)}

@@ -1,0 +1,17 @@
+"""All faults, in the order they are done; the one that forgets everything comes last."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tools.drills.faults import clocks, keys, links, redis, rolling, services
+
+ALL: Final = (
+    *services.FAULTS,
+    *rolling.FAULTS,
+    *redis.FAULTS,
+    *keys.FAULTS,
+    *links.FAULTS,
+    *clocks.FAULTS,
+    redis.FORGETTING,
+)

@@ -1,0 +1,74 @@
+"""Replicas that disagree on what time it is; Redis' clock is the machine's."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from shared.device.client import DeviceClient
+from shared.device.handshake import Challenge
+from tools.drills.fault import Fault, Promise
+from tools.drills.settings import MOMENT_SECONDS
+
+if TYPE_CHECKING:
+    from tools.drills.house import House
+    from tools.drills.scene import Scene
+    from tools.support.service import ServiceProcess
+
+TEN_MINUTES: Final = 600.0
+AHEAD: Final = {
+    "gateway-1": TEN_MINUTES,
+    "gateway-2": -TEN_MINUTES,
+    "approval-1": -TEN_MINUTES,
+    "approval-2": TEN_MINUTES,
+}
+"""Seconds; gateway-3 is right."""
+NEAR_SECONDS: Final = 60.0
+
+
+async def move_clocks(house: House) -> None:
+    """Start the replicas anew with these clocks, and see that the gateways have them."""
+    await _restart_with(house, AHEAD)
+    for gateway in house.stack.gateways:
+        ahead = await _ahead(gateway)
+        assert abs(ahead - AHEAD.get(gateway.name, 0.0)) < NEAR_SECONDS, (
+            f"{gateway.name}'s clock is {ahead:.0f} s ahead"
+        )
+
+
+async def set_clocks(house: House) -> None:
+    """Start them anew with the right time."""
+    await _restart_with(house, dict.fromkeys(AHEAD, 0.0))
+
+
+async def go_on(scene: Scene, _case: str) -> None:
+    """Do what is done every day."""
+    scene.note("the clocks are ten minutes ahead, behind, and right")
+    scene.revoke()
+    await scene.last(2 * MOMENT_SECONDS)
+
+
+async def _restart_with(house: House, ahead: dict[str, float]) -> None:
+    for name, seconds in ahead.items():
+        service = house.service(name)
+        service.clock_ahead_seconds = seconds
+        await house.restart(service)
+
+
+async def _ahead(gateway: ServiceProcess) -> float:
+    """Return how many seconds a gateway's clock is ahead of ours, by its challenge."""
+    async with DeviceClient(gateway.ws_url, None) as client:
+        challenge = await client.challenge()
+    assert isinstance(challenge, Challenge), challenge
+    return challenge.ts / 1000 - time.time()
+
+
+FAULTS: Final = (
+    Fault(
+        name="clocks ten minutes apart",
+        do=go_on,
+        promise=Promise(),
+        before=move_clocks,
+        after=set_clocks,
+    ),
+)

@@ -1,0 +1,113 @@
+"""Keys of ours that are deleted, emptied, and overwritten with another type, one after the other."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from services.approval.storage.keys import (
+    AUDIT,
+    CHANGES,
+    DECISIONS,
+    HEAD,
+    LEFT_OUT,
+    PAIRED,
+    PAIRED_COUNT,
+    PENDING,
+    device_key,
+)
+from services.approval.storage.presence import APPROVALS, GATEWAYS, PRESENCE_VERSION, presence_key
+from tools.drills.fault import Back, Fault, Hits, Promise
+from tools.drills.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
+
+if TYPE_CHECKING:
+    from tools.drills.scene import Scene
+
+PRESENCE: Final = presence_key("*")
+SHORTER_BYTES: Final = 30
+
+
+async def lose(scene: Scene, case: str) -> None:
+    """Delete a key, empty it, and put another type there, with a revoke right after the first."""
+    for turn, (word, harm) in enumerate((("deleted", delete), ("emptied", empty), ("a list", put))):
+        keys = await _keys(scene, case)
+        scene.note(f"{case}: {word}")
+        for key in keys:
+            await scene.house.with_admin(partial(harm, key=key))
+        if turn == 0:
+            scene.struck()
+            scene.revoke()
+        await scene.last(MOMENT_SECONDS)
+
+
+async def lose_history(scene: Scene, case: str) -> None:
+    """Lose a key of history, and wait until the last sessions that this ends are closed."""
+    await lose(scene, case)
+    await scene.last(BEYOND_LEASE_SECONDS)
+
+
+async def spoil_record(scene: Scene, _case: str) -> None:
+    """Cut a device's record short; removing the device is the way out."""
+    key = device_key(scene.victim_id)
+    scene.note("the victim's record is cut short")
+    await scene.house.with_admin(
+        lambda client: client.set(key, client.getrange(key, 0, SHORTER_BYTES))
+    )
+    await scene.last(MOMENT_SECONDS)
+    scene.revoke()
+    await scene.last(MOMENT_SECONDS)
+
+
+def delete(client: Any, *, key: str) -> None:
+    """Delete a key, as an eviction does."""
+    client.delete(key)
+
+
+def empty(client: Any, *, key: str) -> None:
+    """Leave a key with nothing in it: a stream without entries, else an empty text."""
+    if client.type(key) == b"stream":
+        client.xtrim(key, maxlen=0, approximate=False)
+    else:
+        client.set(key, b"")
+
+
+def put(client: Any, *, key: str) -> None:
+    """Put another type there."""
+    client.delete(key)
+    client.rpush(key, b"not ours")
+
+
+async def _keys(scene: Scene, case: str) -> list[str]:
+    found: list[str] = []
+
+    def look(client: Any) -> None:
+        found.extend(key.decode() for key in client.scan_iter(match=case, count=1000))
+
+    if case.endswith("*"):
+        await scene.house.with_admin(look)
+        return found
+    return [case]
+
+
+FAULTS: Final = (
+    Fault(
+        name="key of history lost",
+        do=lose_history,
+        cases=(HEAD, CHANGES),
+        promise=Promise(hits=Hits.EVERYBODY, within_lease=True, back=Back.FROM_END),
+    ),
+    Fault(
+        name="another key lost",
+        do=lose,
+        cases=(
+            *(AUDIT, DECISIONS, LEFT_OUT, PAIRED, PAIRED_COUNT, PENDING),
+            *(GATEWAYS, APPROVALS, PRESENCE_VERSION, PRESENCE),
+        ),
+        promise=Promise(back=Back.FROM_END),
+    ),
+    Fault(
+        name="key of a record cut short",
+        do=spoil_record,
+        promise=Promise(back=Back.FROM_END),
+    ),
+)

@@ -1,0 +1,144 @@
+"""The ways between the services and Redis: held, slow, cut, reset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tools.drills.fault import Back, Fault, Hits, Promise
+from tools.drills.faults.services import EACH_APPROVAL, EACH_GATEWAY
+from tools.drills.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
+from tools.support.fault_proxy import Way
+
+if TYPE_CHECKING:
+    from tools.drills.scene import Scene
+
+DELAY_SECONDS: Final = 0.1
+SLOW_SECONDS: Final = 3.0
+
+
+async def black_hole(scene: Scene, name: str) -> None:
+    """Let nothing through either way, from the moment of a revoke until the lease has ended."""
+    await _hold(scene, name, BEYOND_LEASE_SECONDS)
+
+
+async def black_hole_for_a_moment(scene: Scene, name: str) -> None:
+    """As `black_hole`, for less than the lease."""
+    await _hold(scene, name, MOMENT_SECONDS)
+
+
+async def hold_there(scene: Scene, name: str) -> None:
+    """Let nothing through to Redis: the replica hears, and is not heard."""
+    await _hold(scene, name, BEYOND_LEASE_SECONDS, Way.THERE)
+
+
+async def hold_back(scene: Scene, name: str) -> None:
+    """Let nothing through from Redis: the replica is heard, and hears nothing."""
+    await _hold(scene, name, BEYOND_LEASE_SECONDS, Way.BACK)
+
+
+async def slow_down(scene: Scene, _case: str) -> None:
+    """Let everything through, late."""
+    scene.note(f"all links are {DELAY_SECONDS:g} s late each way")
+    for link in scene.house.links.values():
+        link.delay(DELAY_SECONDS)
+    try:
+        await scene.last(SLOW_SECONDS / 2)
+        scene.revoke()
+        await scene.last(SLOW_SECONDS / 2)
+        await scene.revoked()
+    finally:
+        _pass_on(scene)
+
+
+async def cut(scene: Scene, _case: str) -> None:
+    """Close all links, and each that is made, for a moment."""
+    scene.note("all links are cut")
+    for link in scene.house.links.values():
+        link.cut()
+    await _away(scene)
+
+
+async def reset(scene: Scene, _case: str) -> None:
+    """Reset all links, and each that is made, for a moment."""
+    scene.note("all links are reset")
+    for link in scene.house.links.values():
+        link.reset()
+    await _away(scene)
+
+
+async def _away(scene: Scene) -> None:
+    scene.revoke()
+    try:
+        await scene.last(MOMENT_SECONDS)
+    finally:
+        _pass_on(scene)
+
+
+def _pass_on(scene: Scene) -> None:
+    for link in scene.house.links.values():
+        link.pass_on()
+    scene.note("all links are as they were")
+
+
+async def _hold(scene: Scene, name: str, seconds: float, *ways: Way) -> None:
+    link = scene.house.links[name]
+    link.hold(*ways)
+    scene.note(f"the link of {name} is held")
+    scene.revoke()
+    try:
+        await scene.last(seconds)
+    finally:
+        link.pass_on()
+        scene.note(f"the link of {name} is as it was")
+
+
+_OTHERS_KEPT: Final = Promise(hits=Hits.TARGET, within_lease=True)
+_KEPT_AND_BACK: Final = Promise(back=Back.FROM_END)
+
+FAULTS: Final = (
+    Fault(
+        name="gateway's link held for a moment",
+        do=black_hole_for_a_moment,
+        cases=EACH_GATEWAY,
+        promise=Promise(),
+    ),
+    Fault(
+        name="gateway's link held both ways",
+        do=black_hole,
+        cases=EACH_GATEWAY,
+        promise=_OTHERS_KEPT,
+    ),
+    Fault(
+        name="gateway's link held on the way there",
+        do=hold_there,
+        cases=EACH_GATEWAY[:1],
+        promise=_OTHERS_KEPT,
+    ),
+    Fault(
+        name="gateway's link held on the way back",
+        do=hold_back,
+        cases=EACH_GATEWAY[1:2],
+        promise=_OTHERS_KEPT,
+    ),
+    Fault(
+        name="approval's link held both ways",
+        do=black_hole,
+        cases=EACH_APPROVAL,
+        promise=Promise(),
+    ),
+    Fault(
+        name="approval's link held on the way there",
+        do=hold_there,
+        cases=EACH_APPROVAL[:1],
+        promise=Promise(),
+    ),
+    Fault(
+        name="approval's link held on the way back",
+        do=hold_back,
+        cases=EACH_APPROVAL[1:],
+        promise=Promise(),
+    ),
+    Fault(name="all links slow", do=slow_down, promise=Promise()),
+    Fault(name="all links cut", do=cut, promise=_KEPT_AND_BACK),
+    Fault(name="all links reset", do=reset, promise=_KEPT_AND_BACK),
+)

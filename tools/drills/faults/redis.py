@@ -1,0 +1,144 @@
+"""Redis that dies, is restarted, hangs, drops its clients, and forgets."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from shared.bus.channels import NEWS
+from tools.drills.fault import Back, Fault, Hits, Promise
+from tools.drills.settings import BEYOND_LEASE_SECONDS, MOMENT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tools.drills.scene import Scene
+
+KILLS: Final = 3
+APART_SECONDS: Final = 0.3
+BUFFER_LIMIT_BYTES: Final = 65_536
+LIMIT: Final = "client-output-buffer-limit"
+
+
+async def kill(scene: Scene, _case: str) -> None:
+    """End it as a power cut does, and start it again, a few times while approvals are on the way."""
+    redis = scene.house.stack.redis
+    for turn in range(KILLS):
+        if turn == 0:
+            scene.revoke()
+        scene.note("Redis is killed (-9)")
+        await asyncio.to_thread(redis.restart)
+        scene.note("Redis is started")
+        await scene.last(APART_SECONDS)
+
+
+async def restart(scene: Scene, _case: str) -> None:
+    """End it in good order, and start it again."""
+    redis = scene.house.stack.redis
+    scene.revoke()
+    scene.note("Redis is told to end (SIGTERM)")
+    await asyncio.to_thread(redis.stop)
+    await asyncio.to_thread(redis.start)
+    scene.note("Redis is started")
+
+
+async def pause_for_a_moment(scene: Scene, _case: str) -> None:
+    """Let it hang, for less than the lease."""
+    await _pause(scene, MOMENT_SECONDS)
+
+
+async def pause_beyond_lease(scene: Scene, _case: str) -> None:
+    """Let it hang until every lease has ended."""
+    await _pause(scene, BEYOND_LEASE_SECONDS)
+
+
+async def drop_clients(scene: Scene, _case: str) -> None:
+    """Kill the connections of all clients, again and again."""
+
+    def drop(client: Any) -> None:
+        # A call, since redis-py's own wants an id or a type.
+        for kind in ("normal", "pubsub"):
+            client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+    async for _ in _again_and_again(scene):
+        scene.note("all clients of Redis are killed")
+        await scene.house.with_admin(drop)
+
+
+async def overflow(scene: Scene, _case: str) -> None:
+    """Tell all subscribers more than their output buffer may hold, at the moment of a revoke."""
+    before = ""
+
+    def limit(client: Any) -> None:
+        nonlocal before
+        before = client.config_get(LIMIT)[LIMIT]
+        client.config_set(LIMIT, f"pubsub {BUFFER_LIMIT_BYTES} 0 0")
+
+    def flood(client: Any) -> None:
+        client.publish(NEWS, bytes(16 * BUFFER_LIMIT_BYTES))
+
+    await scene.house.with_admin(limit)
+    try:
+        async for _ in _again_and_again(scene):
+            scene.note("the news are more than a subscriber's output buffer may hold")
+            await scene.house.with_admin(flood)
+    finally:
+        await scene.house.with_admin(lambda client: client.config_set(LIMIT, before))
+
+
+async def forget(scene: Scene, _case: str) -> None:
+    """Empty it; once everybody is out, the crowd is approved anew."""
+    asked = scene.now()
+    await asyncio.to_thread(scene.house.stack.redis.call, "FLUSHALL")
+    scene.forgotten(asked)
+    scene.struck()
+    scene.note("Redis has forgotten everything")
+    await scene.last(BEYOND_LEASE_SECONDS)
+    scene.note("the crowd is approved anew")
+    await scene.crowd.approve_anew()
+
+
+async def _again_and_again(scene: Scene) -> AsyncIterator[None]:
+    """Yield for a moment, again and again, with the revoke at the second time."""
+    until = scene.now() + MOMENT_SECONDS
+    turn = 0
+    while scene.now() < until:
+        turn += 1
+        if turn == 2:
+            scene.revoke()
+        yield
+        await scene.last(APART_SECONDS)
+    if turn < 2:
+        scene.revoke()
+
+
+async def _pause(scene: Scene, seconds: float) -> None:
+    redis = scene.house.stack.redis
+    redis.pause()
+    scene.note("Redis is paused (SIGSTOP)")
+    scene.revoke()
+    try:
+        await scene.last(seconds)
+    finally:
+        redis.resume()
+        scene.note("Redis goes on")
+
+
+_KEPT: Final = Promise(back=Back.FROM_END)
+_GONE: Final = Promise(hits=Hits.EVERYBODY, within_lease=True, back=Back.FROM_END)
+
+FAULTS: Final = (
+    Fault(name="Redis killed (-9)", do=kill, harms_redis=True, promise=_KEPT),
+    Fault(name="Redis restarted", do=restart, harms_redis=True, promise=_KEPT),
+    Fault(name="Redis paused for a moment", do=pause_for_a_moment, harms_redis=True, promise=_KEPT),
+    Fault(
+        name="Redis paused beyond the lease", do=pause_beyond_lease, harms_redis=True, promise=_GONE
+    ),
+    Fault(name="Redis' clients killed", do=drop_clients, promise=_KEPT),
+    Fault(name="Redis' output buffers overflow", do=overflow, promise=_KEPT),
+)
+FORGETTING: Final = Fault(
+    name="Redis emptied (FLUSHALL)",
+    do=forget,
+    promise=Promise(hits=Hits.EVERYBODY, within_lease=True, back=Back.FROM_END, forgets=True),
+)

@@ -1,0 +1,51 @@
+"""A device that holds a session for as long as it may, and comes back when it was closed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tools.drills.observed import Session
+from tools.support.waiting import until
+
+if TYPE_CHECKING:
+    from shared.device.client import DeviceClient
+    from tools.drills.device import Device
+    from tools.drills.street import Street
+
+
+class Holder:
+    """One such device; `session` is the one it holds now."""
+
+    def __init__(self, street: Street, device: Device) -> None:
+        self.device = device
+        self.session: Session | None = None
+        self._street = street
+        self._client: DeviceClient | None = None
+
+    async def run(self) -> None:
+        """Hold a session until cancelled."""
+        while True:
+            entered = await self.device.attempt(self._street.url)
+            if entered is not None:
+                client, replica = entered
+                async with client:
+                    await self._hold(client, replica)
+            await asyncio.sleep(self.device.pause_seconds())
+
+    async def move(self) -> None:
+        """Leave; it comes back by itself, maybe at another replica."""
+        left = self.session
+        if self._client is not None:
+            await self._client.close()
+        await until(lambda: self.session is not left, "it has left")
+
+    async def _hold(self, client: DeviceClient, replica: str) -> None:
+        now = asyncio.get_running_loop().time
+        held = self.session = Session(self.device.id, replica, now())
+        self._client = client
+        try:
+            held.code = (await client.closed()).code
+        finally:
+            held.closed = now()
+            self.session = self._client = None

@@ -1,0 +1,239 @@
+"""Whether the promises were held: what was seen in, figures and violations out. No I/O."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from tools.drills.fault import Back, Hits
+from tools.drills.observed import CUT_OFF, ONCE
+from tools.drills.settings import BACK_SECONDS, CLOSING_MARGIN_SECONDS, LEASE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tools.drills.fault import Fault, Promise
+    from tools.drills.observed import Attempt, Observed, Session
+
+BOUND_SECONDS: Final = LEASE_SECONDS + CLOSING_MARGIN_SECONDS
+UNKNOWN: Final = frozenset({"", CUT_OFF, "UNAVAILABLE"})
+"""Admissions, and refusals that say nothing about the device."""
+
+
+KEPT: Final = "sessions are kept"
+RETURNS: Final = "the service returns by itself"
+STALL_SECONDS: Final = 1.0
+"""A machine that stalls for so long may end leases and delay returns by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A promise that was not held, of whom, where, when."""
+
+    promise: str
+    text: str
+    device: str = ""
+    replica: str = ""
+    at: float | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Verdict:
+    """The figures of one case. None: there is nothing to measure in this fault."""
+
+    wrong: int = 0
+    lost: int | None = 0
+    doubled: int = 0
+    revoke_seconds: float | None = None
+    back_seconds: float | None = None
+    held: int = 0
+    """Sessions that were held when the fault began."""
+    kept: int = 0
+    to_keep: int = 0
+    """How many of those had to be kept."""
+    let_in: int = 0
+    turned_away: int = 0
+    """Attempts of devices that had no right to come in, and did not."""
+    approved: int = 0
+    violations: list[Violation] = field(default_factory=list)
+
+
+def judge(seen: Observed, promise: Promise) -> Verdict:
+    """Judge one case."""
+    wrong = list(_wrong_admissions(seen))
+    lost = [] if promise.forgets else list(_lost_approvals(seen))
+    doubled = list(_doubled_decisions(seen))
+    revoke_seconds, late = _revoke(seen)
+    back_seconds, away = _back(seen, promise)
+    return Verdict(
+        wrong=len(wrong),
+        lost=None if promise.forgets else len(lost),
+        doubled=len(doubled),
+        revoke_seconds=revoke_seconds,
+        back_seconds=back_seconds,
+        held=len(seen.sessions),
+        kept=sum(_is_kept(one, seen) for one in seen.sessions),
+        to_keep=sum(not _is_hit(one, seen, promise) for one in seen.sessions),
+        let_in=sum(not one.why for one in seen.attempts),
+        turned_away=sum(bool(one.why) and not _may_enter(one, seen) for one in seen.attempts),
+        approved=len({one.request_id for one in seen.approvals if one.status == HTTPStatus.OK}),
+        violations=[
+            *wrong,
+            *lost,
+            *doubled,
+            *late,
+            *away,
+            *_sessions(seen, promise),
+            *(Violation(RETURNS, text) for text in seen.broken),
+        ],
+    )
+
+
+def is_disturbed(seen: Observed, fault: Fault, violations: Sequence[Violation]) -> bool:
+    """Say whether the machine, and not the fault, may be why these promises were not held.
+
+    That excuses nobody who was let in, nothing lost or decided twice, nobody served too long.
+    """
+    stalled = max(seen.drill_stalled, 0.0 if fault.harms_redis else seen.redis_stalled)
+    return stalled > STALL_SECONDS and all(one.promise in {KEPT, RETURNS} for one in violations)
+
+
+def _may_enter(attempt: Attempt, seen: Observed) -> bool:
+    return seen.grants.may_enter(attempt.device, attempt.began, attempt.at)
+
+
+def _wrong_admissions(seen: Observed) -> Iterator[Violation]:
+    for one in seen.attempts:
+        if not one.why and not _may_enter(one, seen):
+            text = "let in, though nobody had approved it or its approval had been taken back"
+            yield Violation("nobody is let in", text, one.device, one.replica, one.at)
+
+
+def _lost_approvals(seen: Observed) -> Iterator[Violation]:
+    promise = "nothing approved is lost"
+    told = Counter(one.request_id for one in seen.audit if one.action == "approved")
+    answered: dict[str, float] = {}
+    for approval in seen.approvals:
+        if approval.status != HTTPStatus.OK:
+            text = f"waits under {approval.request_id}, and approving that is {approval.status}"
+            yield Violation(promise, text, approval.device, "", approval.at)
+            continue
+        if approval.device in answered:
+            continue
+        answered[approval.device] = approval.at
+        if seen.paired is None:
+            continue
+        if approval.device not in seen.paired and seen.grants.stands(approval.device):
+            text = "approved (200), and not among the paired devices afterwards"
+            yield Violation(promise, text, approval.device, "", approval.at)
+        elif not told[approval.request_id]:
+            text = "approved (200), and the audit log does not say so"
+            yield Violation(promise, text, approval.device, "", approval.at)
+    for one in seen.attempts:
+        since = answered.get(one.device, one.began)
+        paired = since <= one.began and seen.grants.holds(one.device, one.began, one.at)
+        if paired and one.why not in UNKNOWN:
+            text = f"paired, and turned away with {one.why}"
+            yield Violation(promise, text, one.device, one.replica, one.at)
+
+
+def _doubled_decisions(seen: Observed) -> Iterator[Violation]:
+    promise = "nothing is decided twice"
+    decisions = Counter(
+        (one.request_id, one.action) for one in seen.audit if one.action in ONCE and one.request_id
+    )
+    removals = Counter(one.device for one in seen.audit if one.action == "removed")
+    approvals = Counter(one.device for one in seen.audit if one.action == "approved")
+    for (request_id, action), again in decisions.items():
+        times = again + ((request_id, action) in seen.decided_before)
+        if times > 1:
+            device = next(one.device for one in seen.audit if one.request_id == request_id)
+            text = f"request {request_id}: {times} times {action} in the audit log"
+            yield Violation(promise, text, device)
+    for device, times in removals.items():
+        if times > max(1, approvals[device]):
+            yield Violation(promise, f"{times} times removed in the audit log", device)
+
+
+def _revoke(seen: Observed) -> tuple[float | None, list[Violation]]:
+    """Return the time from the revoke's answer to the last socket closed, and what was too late.
+
+    A stopped replica can close nothing: its sockets count from its going on. It may serve nothing
+    either when it goes on.
+    """
+    revoke = seen.revoke
+    if revoke is None or revoke.asked is None:
+        return None, []
+    promise = "revoked is closed within the lease"
+    if revoke.answered is None:
+        return None, [Violation(promise, "the revoke was never answered", revoke.device)]
+    took = 0.0
+    late: list[Violation] = []
+    for one in revoke.sessions:
+        begin = seen.frozen_until(one.replica, revoke.answered)
+        bound = _bound(seen, one, revoke.answered)
+        if one.closed is None:
+            late.append(Violation(promise, "never closed", revoke.device, one.replica))
+            continue
+        took = max(took, one.closed - begin)
+        if one.closed > bound:
+            text = f"closed {one.closed - begin:.1f} s after the revoke was answered"
+            late.append(Violation(promise, text, revoke.device, one.replica, one.closed))
+        if one.served > revoke.answered + BOUND_SECONDS:
+            text = f"still served {one.served - begin:.1f} s after the revoke was answered"
+            late.append(Violation(promise, text, revoke.device, one.replica, one.served))
+    return took, late
+
+
+def _bound(seen: Observed, session: Session, since: float) -> float:
+    """Return when a session has to be closed: a lease later, or as soon as its replica goes on."""
+    lease_ends = since + LEASE_SECONDS
+    return seen.frozen_until(session.replica, lease_ends) + CLOSING_MARGIN_SECONDS
+
+
+def _back(seen: Observed, promise: Promise) -> tuple[float | None, list[Violation]]:
+    """Return after how long each churning device had been let in again."""
+    since = seen.began if promise.back is Back.FROM_BEGIN else seen.over
+    first: dict[str, float] = {}
+    for one in seen.attempts:
+        if not one.why and one.device in seen.churning and one.began >= since:
+            first[one.device] = min(first.get(one.device, one.at), one.at)
+    away = [
+        Violation(RETURNS, "was not let in again", device)
+        for device in sorted(seen.churning - first.keys())
+    ]
+    took = max((at - since for at in first.values()), default=None)
+    allowed = BACK_SECONDS + (seen.over - seen.began if promise.back is Back.FROM_BEGIN else 0)
+    if took is not None and took > allowed:
+        device = max(first, key=lambda one: first[one])
+        text = f"let in again only after {took:.1f} s"
+        away.append(Violation(RETURNS, text, device, "", first[device]))
+    return took, away
+
+
+def _is_hit(session: Session, seen: Observed, promise: Promise) -> bool:
+    if promise.hits is Hits.TARGET:
+        return session.replica == seen.case
+    return promise.hits is Hits.EVERYBODY
+
+
+def _is_kept(session: Session, seen: Observed) -> bool:
+    return session.closed is None or session.closed > seen.ended
+
+
+def _sessions(seen: Observed, promise: Promise) -> Iterator[Violation]:
+    for one in seen.sessions:
+        hit = _is_hit(one, seen, promise)
+        if not hit and not _is_kept(one, seen):
+            text = f"closed with {one.code}, and its session should have been kept"
+            yield Violation(KEPT, text, one.device, one.replica, one.closed)
+        if hit and promise.within_lease:
+            bound = _bound(seen, one, seen.struck)
+            if one.closed is None or one.closed > bound:
+                when = "never" if one.closed is None else f"after {one.closed - seen.struck:.1f} s"
+                text = f"closed {when}, with no lease"
+                yield Violation(
+                    "nobody is served without a lease", text, one.device, one.replica, one.closed
+                )

@@ -1,0 +1,45 @@
+"""What a drill cannot help: a machine with too much to do.
+
+Long stalls stand in the story of a violation; a case that was held up by one may be done again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from deploy.local.redis_call import RedisCallError
+from tools.drills.observed import Mark
+
+if TYPE_CHECKING:
+    from tools.drills.street import Street
+
+LOOK_SECONDS: Final = 0.2
+WORTH_A_LINE_SECONDS: Final = 0.5
+PROBE: Final = ("SET", "drill:probe", "")
+
+
+async def watch_loop(street: Street) -> NoReturn:
+    """Note how late this very process is: it carries what goes between services and Redis."""
+    now = asyncio.get_running_loop().time
+    while True:
+        due = now() + LOOK_SECONDS
+        await asyncio.sleep(LOOK_SECONDS)
+        if (late := now() - due) > WORTH_A_LINE_SECONDS:
+            street.seen.marks.append(Mark(now(), f"(the drill itself was {late:.1f} s late)"))
+            street.seen.drill_stalled = max(street.seen.drill_stalled, late)
+
+
+async def watch_redis(street: Street) -> NoReturn:
+    """Note how long Redis takes for a write, asked past the proxies, while it is there."""
+    now = asyncio.get_running_loop().time
+    redis = street.house.stack.redis
+    while True:
+        began = now()
+        with suppress(OSError, RedisCallError):
+            await asyncio.to_thread(redis.call, *PROBE)
+        if (took := now() - began) > WORTH_A_LINE_SECONDS:
+            street.seen.marks.append(Mark(now(), f"(Redis took {took:.1f} s for a write)"))
+            street.seen.redis_stalled = max(street.seen.redis_stalled, took)
+        await asyncio.sleep(LOOK_SECONDS)

@@ -1,0 +1,83 @@
+"""New devices all the while, and the operators who approve them: two at once, as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from shared.device.profile import CLI, NODE_HOST
+from tools.drills.device import Device
+from tools.drills.observed import Approval
+
+if TYPE_CHECKING:
+    from shared.device.profile import Profile
+    from tools.drills.street import Street
+
+LINES: Final = 2
+PAUSE_SECONDS: Final = 0.3
+PROFILES: Final = (CLI, NODE_HOST)
+VISIT_SECONDS: Final = 30.0
+
+
+class Newcomers:
+    """Lines of newcomers: in each, one after the other, until `finish`."""
+
+    def __init__(self, street: Street) -> None:
+        self._street = street
+        self._finish = asyncio.Event()
+        self._lines = [asyncio.create_task(self._run()) for _ in range(LINES)]
+
+    async def finish(self) -> None:
+        """Let the last ones in and end."""
+        self._finish.set()
+        await asyncio.gather(*self._lines)
+
+    async def stop(self) -> None:
+        """End at once."""
+        for line in self._lines:
+            line.cancel()
+        await asyncio.gather(*self._lines, return_exceptions=True)
+
+    async def _run(self) -> None:
+        number = 0
+        while not self._finish.is_set():
+            await self._one(PROFILES[number % len(PROFILES)])
+            number += 1
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _one(self, profile: Profile) -> None:
+        device = Device(self._street, profile)
+        async with asyncio.timeout(VISIT_SECONDS):
+            while not device.request_id:
+                await self._visit(device)
+        if await approve(self._street, device):
+            async with asyncio.timeout(VISIT_SECONDS):
+                # A fault may forget it meanwhile, and says so.
+                while self._street.grants.stands(device.id) and not await self._visit(device):
+                    pass
+
+    async def _visit(self, device: Device) -> bool:
+        entered = await device.attempt(self._street.url)
+        if entered is None:
+            await asyncio.sleep(device.pause_seconds())
+            return False
+        await entered[0].close()
+        return True
+
+
+async def approve(street: Street, device: Device) -> bool:
+    """Have two operators approve what a device waits under; say whether either was told so."""
+    now = asyncio.get_running_loop().time
+    request_id = device.request_id
+
+    async def operator() -> bool:
+        status = (await street.desk.approve(request_id)).status
+        street.seen.approvals.append(Approval(device.id, request_id, now(), status))
+        return status == HTTPStatus.OK
+
+    street.grants.grant(device.id, now())
+    told = await asyncio.gather(operator(), operator())
+    if not any(told):
+        street.grants.void(device.id, now())
+    return any(told)

@@ -1,0 +1,41 @@
+"""What a run was made with, and its figures for programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from tools.drills.settings import APPROVALS, BEAT_SECONDS, DRAIN_SECONDS, GATEWAYS, LEASE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tools.drills.table import Row
+
+
+def settings_line() -> str:
+    """Say what runs, and with which shortened settings."""
+    return (
+        f"{GATEWAYS} gateways, {APPROVALS} approvals, HAProxy, a fault proxy before Redis for each "
+        f"of them;\nshortened: LEASE_SECONDS={LEASE_SECONDS:g} BEAT_SECONDS={BEAT_SECONDS:g} "
+        f"DRAIN_SECONDS={DRAIN_SECONDS:g}"
+    )
+
+
+def as_json(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return settings, and each fault with the figures of each time."""
+    return {
+        "lease_seconds": LEASE_SECONDS,
+        "beat_seconds": BEAT_SECONDS,
+        "drain_seconds": DRAIN_SECONDS,
+        "faults": [
+            {
+                "fault": row.fault.name,
+                "hits": row.fault.promise.hits.value,
+                "held": row.held,
+                "disturbed": row.disturbed,
+                "times": [asdict(one) for one in row.verdicts],
+            }
+            for row in rows
+        ],
+    }

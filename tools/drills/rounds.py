@@ -1,0 +1,71 @@
+"""A round: a house and a crowd of its own, and each fault in each of its cases."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from tools.drills.case import drill
+from tools.drills.crowd import Crowd
+from tools.drills.desk import Desk
+from tools.drills.grants import Grants
+from tools.drills.house import House
+from tools.drills.judge import is_disturbed
+from tools.drills.machine import watch_loop, watch_redis
+from tools.drills.observed import Observed
+from tools.drills.settings import ROUND_SECONDS
+from tools.drills.story import story
+from tools.drills.street import Street
+
+AGAIN_LIMIT: Final = 2
+"""How often a case is done again because the machine stalled."""
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tools.drills.table import Row
+
+
+async def play_round(number: int, rows: Sequence[Row], directory: Path) -> None:
+    """Drill every fault once; its verdicts go into the rows, the stories of violations are told."""
+    grants = Grants()
+    async with asyncio.timeout(ROUND_SECONDS), House(directory) as house, Desk(house) as desk:
+        nothing = Observed(fault="", case="", round=number, grants=grants)
+        street = Street(house, desk, grants, nothing)
+        crowd = Crowd(street)
+        watching = [asyncio.create_task(watch(street)) for watch in (watch_loop, watch_redis)]
+        try:
+            await crowd.enter()
+            for row in rows:
+                for case in row.fault.cases:
+                    await _play_case(street, crowd, row, case)
+        finally:
+            await crowd.leave()
+            for watch in watching:
+                watch.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+
+
+async def _play_case(street: Street, crowd: Crowd, row: Row, case: str) -> None:
+    """Do a case, again where the machine disturbed it; tell what came of it."""
+    for again in range(AGAIN_LIMIT, -1, -1):
+        began = time.monotonic()
+        seen, verdict = await drill(street, crowd, row.fault, case)
+        disturbed = verdict.violations and is_disturbed(seen, row.fault, verdict.violations)
+        repeat = bool(disturbed and again)
+        how = "VIOLATED" if verdict.violations else "held"
+        if repeat:
+            stalled = max(seen.redis_stalled, seen.drill_stalled)
+            how = f"the machine stalled for {stalled:.1f} s, again"
+        else:
+            for one in verdict.violations:
+                print(f"\n{story(seen, one)}\n", flush=True)
+        line = f"round {seen.round}: {row.fault.name} {case}".rstrip()
+        print(f"{line} ({time.monotonic() - began:.0f} s): {how}", file=sys.stderr)
+        if not repeat:
+            row.verdicts.append(verdict)
+            return
+        row.disturbed += 1

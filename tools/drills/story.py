@@ -1,0 +1,52 @@
+"""The story of a violated promise: what was promised, of whom, where, and what happened when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tools.drills.judge import Violation
+    from tools.drills.observed import Observed
+
+LINES_LIMIT: Final = 60
+
+
+def story(seen: Observed, violation: Violation) -> str:
+    """Return it as lines of text, times in seconds from the beginning of the fault."""
+    who = f", device {violation.device}" if violation.device else ""
+    where = f", {violation.replica}" if violation.replica else ""
+    of = f" of {seen.case}" if seen.case else ""
+    when = "" if violation.at is None else f", at {violation.at - seen.began:+.2f} s"
+    events = sorted(_events(seen, violation.device))
+    shown = [f"  {at - seen.began:+8.2f}  {text}" for at, text in events[:LINES_LIMIT]]
+    if len(events) > LINES_LIMIT:
+        shown.append(f"  ... and {len(events) - LINES_LIMIT} more")
+    return "\n".join(
+        [
+            f'VIOLATED: "{violation.promise}" in "{seen.fault}"{of}, round {seen.round}',
+            f"  {violation.text}{who}{where}{when}",
+            *shown,
+        ]
+    )
+
+
+def _events(seen: Observed, device: str) -> Iterator[tuple[float, str]]:
+    for mark in seen.marks:
+        yield mark.at, mark.text
+    for one in seen.attempts:
+        if one.device == device:
+            told = f"refused: {one.why}" if one.why else "let in"
+            yield one.at, f"connect begun at {one.began - seen.began:+.2f}: {told} ({one.replica})"
+    for approval in seen.approvals:
+        if approval.device == device:
+            yield approval.at, f"request {approval.request_id} is approved: {approval.status}"
+    of_revoked = seen.revoke.sessions if seen.revoke else []
+    for session in (*seen.sessions, *of_revoked):
+        if session.device == device:
+            yield session.opened, f"session opened ({session.replica})"
+            if session.served:
+                yield session.served, f"served for the last time ({session.replica})"
+            if session.closed is not None:
+                yield session.closed, f"session closed with {session.code} ({session.replica})"

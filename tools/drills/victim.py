@@ -1,0 +1,85 @@
+"""The device that is revoked: a connection at every gateway, each of which asks all the while."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from shared.device.errors import DeviceClientError, NoAnswerError
+from shared.device.profile import CLI
+from tools.drills.device import Device
+from tools.drills.observed import Revoke, Session
+from tools.drills.settings import CASE_SECONDS
+
+if TYPE_CHECKING:
+    from shared.device.client import DeviceClient
+    from tools.drills.street import Street
+
+ASK_SECONDS: Final = 0.1
+
+
+class Victim:
+    """One such device; `revoke` is what is seen of it."""
+
+    def __init__(self, street: Street) -> None:
+        self.device: Final = Device(street, CLI)
+        self.revoke: Final = Revoke(self.device.id, [])
+        self._street = street
+        self._watching: list[asyncio.Task[None]] = []
+
+    async def enter(self) -> None:
+        """Connect to each gateway, past HAProxy; the device is paired already."""
+        for gateway in self._street.house.stack.gateways:
+            entered = None
+            while entered is None:
+                entered = await self.device.attempt(gateway.ws_url)
+                if entered is None:
+                    await asyncio.sleep(self.device.pause_seconds())
+            client, replica = entered
+            name = self._street.house.name_of(replica)
+            session = Session(self.device.id, name, asyncio.get_running_loop().time())
+            self.revoke.sessions.append(session)
+            self._watching.append(asyncio.create_task(_watch(client, session)))
+
+    async def all_closed(self, *, within: float) -> None:
+        """Return once all its connections are closed, or after so many seconds."""
+        await asyncio.wait(self._watching, timeout=within)
+
+    async def leave(self) -> None:
+        """Let go of what is still open."""
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+
+
+async def _watch(client: DeviceClient, session: Session) -> None:
+    """Note when it was served last, and when and how it was closed."""
+    now = asyncio.get_running_loop().time
+    async with client:
+        tasks = [asyncio.create_task(one(client, session)) for one in (_ask, _hear_late_answers)]
+        try:
+            session.code = (await client.closed()).code
+            session.closed = now()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _ask(client: DeviceClient, session: Session) -> None:
+    now = asyncio.get_running_loop().time
+    with contextlib.suppress(DeviceClientError):
+        while True:
+            with contextlib.suppress(NoAnswerError):
+                if (await client.call("health")).ok:
+                    session.served = now()
+            await asyncio.sleep(ASK_SECONDS)
+
+
+async def _hear_late_answers(client: DeviceClient, session: Session) -> None:
+    """Note what is answered when nobody waits for it any more."""
+    with contextlib.suppress(DeviceClientError):
+        while True:
+            if (await client.next_stray(within=CASE_SECONDS)).ok:
+                session.served = asyncio.get_running_loop().time()

@@ -1,0 +1,98 @@
+"""Tell the story of devices with the clients of the protocol, and print what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from tools.interop.cli.part import cli_part
+from tools.interop.doctor.part import doctor_part
+from tools.interop.driver import NODE
+from tools.interop.facts import Unexpected
+from tools.interop.latchkey import RunFailed
+from tools.interop.plan import Part, Plan
+from tools.interop.reference.part import reference_part
+from tools.interop.schema import schema_rows
+from tools.interop.table import table
+from tools.interop.ui.part import ui_part
+
+ROUNDS: Final = 3
+INTERRUPTED: Final = 130
+PARTS: Final[dict[str, Part]] = {
+    "reference": reference_part,
+    "cli": cli_part,
+    "ui": ui_part,
+    "doctor": doctor_part,
+}
+
+
+def main() -> int:
+    """Run it all; return the exit status."""
+    parser = argparse.ArgumentParser(prog="make interop", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each case is told")
+    parser.add_argument("--only", action="append", choices=PARTS, help="a part; may be repeated")
+    parser.add_argument("--picture", type=Path, help="write a screenshot of the dashboard (PNG)")
+    given = parser.parse_args()
+    if not NODE.exists():
+        print(
+            "There is no Node.js in tools/interop/node_modules: `make interop` installs one there, "
+            "on Linux and macOS, x64 and ARM.",
+            file=sys.stderr,
+        )
+        return 1
+    data = Path(tempfile.mkdtemp(prefix="latchkey-interop-"))
+    good, keep = False, False
+    try:
+        picture = given.picture and given.picture.absolute()
+        plan = Plan(given.rounds, data, [], picture)
+        good = asyncio.run(_run(plan, given.only or list(PARTS)))
+        keep = not good
+    except RunFailed as error:
+        print(f"Latchkey does not run.\n{error}", file=sys.stderr)
+        keep = True
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        if keep:
+            print(f"What Latchkey logged is in {data}.", file=sys.stderr)
+        else:
+            shutil.rmtree(data)
+    return 0 if good else 1
+
+
+async def _run(plan: Plan, names: list[str]) -> bool:
+    """Tell every case of these parts, print the table, return whether all is well."""
+    begin = time.monotonic()
+    rows, notes, broken = [], [], False
+    for name in names:
+        if sys.stderr.isatty():
+            print(f"{name} ...", file=sys.stderr)
+        try:
+            report = await PARTS[name](plan)
+        except Unexpected as error:
+            print(f"The part {name} does not run: {error}.", file=sys.stderr)
+            broken = True
+            continue
+        rows += report.rows
+        notes += report.notes
+    rows += schema_rows(plan.heard)
+    told = [row for row in rows if not row.skipped]
+    right, total = sum(row.right for row in told), sum(row.rounds for row in told)
+    print(table(row.cells() for row in rows))
+    print(f"\n{right} of {total} as expected, {time.monotonic() - begin:.0f} s")
+    print(f"{len(plan.heard)} frames held against the schema")
+    for note in dict.fromkeys(notes):
+        print(note)
+    for reason in dict.fromkeys(row.skipped for row in rows if row.skipped):
+        print(f"SKIPPED: {reason}", file=sys.stderr)
+    return right == total and not broken
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""The cases in the order they are told, and what is expected of each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from tools.interop.cases import Case
+from tools.interop.cli.story import CliStory
+
+Cases = tuple[Case[CliStory], ...]
+
+_CLOSED: Final = "closed 4001 device removed"
+_NO_SCOPE: Final = ("exit 1", "missing scope: operator.pairing")
+
+# What is the same for both protocols, wherever the command line stands.
+_LIST: Final = Case(
+    "list",
+    CliStory.listed,
+    ("exit 0", "names the request", "waiting as over HTTP", "paired as over HTTP"),
+)
+_NONE: Final = Case(
+    "approve --latest, of none",
+    CliStory.nothing_to_approve,
+    ("exit 1", "No pending device pairing requests to approve"),
+)
+_APPROVE: Final = Case(
+    "approve ID", CliStory.approved, ("exit 0", "its ids", "its device comes in")
+)
+_REJECT: Final = Case(
+    "reject ID",
+    CliStory.rejected,
+    ("exit 0", "its ids", "another request when it asks again"),
+)
+_ROTATE: Final = Case(
+    "rotate, its device live",
+    CliStory.rotated,
+    ("exit 0", "token withheld", _CLOSED, "comes in again"),
+)
+_REVOKE: Final = Case(
+    "revoke, its device live", CliStory.revoked, ("exit 0", "time", _CLOSED, "it waits")
+)
+_REMOVE: Final = Case(
+    "remove, its device live",
+    CliStory.removed,
+    ("exit 0", "its id", _CLOSED, "unknown when it asks again"),
+)
+_CLEAR: Final = Case(
+    "clear --yes", CliStory.cleared, ("exit 0", "what there was", "nothing paired")
+)
+_CLEAR_ALL: Final = Case(
+    "clear --yes --pending",
+    CliStory.cleared_with_pending,
+    ("exit 0", "what there was", "nothing paired", "nothing waits"),
+)
+
+_MANAGE: Final = (_REJECT, _ROTATE, _REVOKE, _REMOVE)
+
+
+def _unknown(reason: str) -> Case[CliStory]:
+    return Case("approve, unknown ID", CliStory.unknown, ("exit 1", reason))
+
+
+_NO_MATCH: Final = (
+    "No pending device request matches 00000000-0000-4000-8000-000000000000. Run openclaw devices "
+    "list and retry with the current request ID."
+)
+
+# Protocol 4: asks for the least that a command needs, shows before it approves, renames.
+_COMMANDS_4: Final = (
+    _LIST,
+    Case(
+        "approve --latest",
+        CliStory.latest_shown,
+        ("exit 1", "shows it and the command", "it waits"),
+    ),
+    _APPROVE,
+    Case("rename", CliStory.renamed, ("exit 0", "id and label", "named over HTTP too")),
+    *_MANAGE,
+)
+LOCAL_4: Final[Cases] = (_NONE, *_COMMANDS_4, _unknown(_NO_MATCH), _CLEAR_ALL)
+REMOTE_4: Final[Cases] = (
+    Case("list, no device yet", CliStory.without_identity, _NO_SCOPE),
+    Case(
+        "cron list makes a device",
+        CliStory.asked,
+        (
+            "exit 1",
+            "device pairing required (requestId: ID)",
+            "asks for operator.read",
+            "HTTP 200",
+        ),
+    ),
+    # It is let in. What the door does not have, only an admin is told so of.
+    Case("cron list, paired", CliStory.schedule, ("exit 1", "missing scope: operator.admin")),
+    Case(
+        "list needs a scope more",
+        CliStory.asked_for_more,
+        (
+            "exit 1",
+            "scope upgrade pending approval (requestId: ID)",
+            "asks for operator.pairing",
+            "HTTP 200",
+        ),
+    ),
+    _NONE,
+    *_COMMANDS_4,
+    _unknown(
+        "This device can't approve its own scope upgrade. Approve it from the Control UI or another "
+        "authorized device."
+    ),
+    _CLEAR,
+    Case(
+        "list, its own device removed",
+        CliStory.unknown_again,
+        ("exit 1", "device pairing required (requestId: ID)"),
+    ),
+)
+
+# Protocol 3: always brings a device and asks for everything, approves at once.
+_COMMANDS_3: Final = (
+    _NONE,
+    _LIST,
+    _APPROVE,
+    Case(
+        "approve --latest",
+        CliStory.latest_approved,
+        ("exit 0", "its ids", "its device comes in"),
+    ),
+    *_MANAGE,
+    _unknown("[openclaw] Failed to start CLI: GatewayClientRequestError: unknown requestId"),
+)
+LOCAL_3: Final[Cases] = (
+    *_COMMANDS_3,
+    # Each of its connections brings the device anew, the one after its own removal too.
+    replace(_CLEAR_ALL, expected=("exit 0", "what there was", "left: cli silent", "nothing waits")),
+)
+REMOTE_3: Final[Cases] = (
+    Case(
+        "list makes a device",
+        CliStory.asked_for_more,
+        (
+            "exit 1",
+            "[openclaw] Failed to start CLI: Error: gateway closed (1008): pairing required",
+            (
+                "asks for operator.admin operator.read operator.write operator.approvals "
+                "operator.pairing"
+            ),
+            "HTTP 200",
+        ),
+    ),
+    *_COMMANDS_3,
+    _CLEAR,
+    Case(
+        "list, its own device removed",
+        CliStory.unknown_again,
+        (
+            "exit 1",
+            "[openclaw] Failed to start CLI: Error: gateway closed (1008): pairing required",
+        ),
+    ),
+)

@@ -1,0 +1,82 @@
+"""The command line's part: both versions, each as a client of this machine and as a remote one.
+
+A local one is told where the gateways trust clients of their own machine, a remote one where they
+pair all. `clear` forgets every device there, so that one version at a time has each to itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tools.interop.cases import Row, tell
+from tools.interop.cli.cases import LOCAL_3, LOCAL_4, REMOTE_3, REMOTE_4, Cases
+from tools.interop.cli.program import OpenClaw, package, version_of
+from tools.interop.cli.story import CliStory
+from tools.interop.latchkey import running
+from tools.interop.plan import Plan, Report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tools.interop.latchkey import Latchkey
+
+TRUSTING: Final = {"GATEWAY_LOCAL_CLIENTS": "trust"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One version of the command line, and where it stands."""
+
+    protocol: int
+    remote: bool
+    cases: Cases
+
+    def rows(self, rounds: int) -> list[Row]:
+        """Return a row per case."""
+        version = version_of(package(self.protocol))
+        kind = "remote" if self.remote else "local"
+        return [
+            Row("openclaw devices", version, kind, case.name, case.expected, rounds=rounds)
+            for case in self.cases
+        ]
+
+
+# Those of a pair are told at the same time.
+_PAIRS: Final = (
+    (Place(4, remote=True, cases=REMOTE_4), Place(3, remote=False, cases=LOCAL_3)),
+    (Place(3, remote=True, cases=REMOTE_3), Place(4, remote=False, cases=LOCAL_4)),
+)
+
+
+async def cli_part(plan: Plan) -> Report:
+    """Tell every case of both versions, local and remote. Raises RunFailed."""
+    rows = {place: place.rows(plan.rounds) for pair in _PAIRS for place in pair}
+    async with (
+        running(plan.data / "pairing", plan.heard) as pairing,
+        running(plan.data / "trusting", plan.heard, TRUSTING) as trusting,
+    ):
+        for number in range(plan.rounds):
+            for pair in _PAIRS:
+                stories = (
+                    _told(
+                        place,
+                        pairing if place.remote else trusting,
+                        plan.data / f"home-{place.protocol}-{place.remote}-{number}",
+                        rows[place],
+                    )
+                    for place in pair
+                )
+                await asyncio.gather(*stories)
+    return Report([row for place in rows.values() for row in place])
+
+
+async def _told(place: Place, latchkey: Latchkey, home: Path, rows: list[Row]) -> None:
+    openclaw = OpenClaw(place.protocol, home, latchkey, remote=place.remote)
+    async with AsyncExitStack() as ending:
+        story = CliStory(latchkey, openclaw, ending)
+        for row, case in zip(rows, place.cases, strict=True):
+            await tell(row, case, story)
+        await story.leave()

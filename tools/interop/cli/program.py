@@ -1,0 +1,122 @@
+"""`openclaw` as installed from npm, with a home of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from tools.interop.driver import HERE, NODE
+from tools.interop.facts import Unexpected
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tools.interop.latchkey import Latchkey
+
+REMOTE_NAME: Final = "gateway.test"
+NAMES: Final = HERE / "cli" / "names.mjs"
+RUN_SECONDS: Final = 60.0
+_CONNECT_FAILED: Final = "gateway connect failed: "
+_REQUEST_ID: Final = re.compile(r"\(requestId: [0-9a-f-]{36}\)")
+QUIET: Final = {
+    "DO_NOT_TRACK": "1",
+    "NO_COLOR": "1",
+    "OPENCLAW_HIDE_BANNER": "1",
+    "OPENCLAW_NO_AUTO_UPDATE": "1",
+    "OPENCLAW_NO_RESPAWN": "1",
+    "OPENCLAW_TELEMETRY": "0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    errors: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """What it printed, as JSON. Raises Unexpected."""
+        try:
+            printed: dict[str, Any] = json.loads(self.out)
+        except ValueError:
+            raise Unexpected(f"exit {self.status}, no JSON but {self.reason()}") from None
+        return printed
+
+    def reason(self) -> str:
+        """Return the line that says why it failed, with ID for a request's id.
+
+        Protocol 4's JSON says it, else the first line after the one about the connect.
+        """
+        try:
+            said: str = json.loads(self.out)["error"]["message"]
+        except (ValueError, LookupError, TypeError):
+            said = self.errors or self.out
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        if len(lines) > 1 and lines[0].startswith(_CONNECT_FAILED):
+            del lines[0]
+        return _REQUEST_ID.sub("(requestId: ID)", lines[0]) if lines else "nothing"
+
+
+class OpenClaw:
+    """The command line of one version, with one home; `remote`: by a name that is not loopback."""
+
+    def __init__(self, protocol: int, home: Path, latchkey: Latchkey, *, remote: bool) -> None:
+        self._program = package(protocol) / "openclaw.mjs"
+        self._home = home
+        home.mkdir()
+        port = latchkey.gateway.rpartition(":")[2]
+        self._url = f"ws://{REMOTE_NAME if remote else '127.0.0.1'}:{port}"
+        self._token = latchkey.gateway_token
+        self._remote = remote
+
+    async def __call__(self, *command: str) -> Ran:
+        """Run a command with `--json`. Raises Unexpected when it does not end."""
+        process = await asyncio.create_subprocess_exec(
+            *(str(NODE), str(self._program), *command),
+            *("--json", "--url", self._url, "--token", self._token),
+            env=self._environ(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            out, errors = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
+        except TimeoutError:
+            raise Unexpected(f"{' '.join(command)} did not end") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return Ran(process.returncode or 0, out.decode(), errors.decode())
+
+    def _environ(self) -> dict[str, str]:
+        environ = {
+            **QUIET,
+            "PATH": os.environ["PATH"],
+            "HOME": str(self._home),
+            "OPENCLAW_STATE_DIR": str(self._home / "state"),
+            # Node.js keeps compiled code there: each command starts a third faster.
+            "NODE_COMPILE_CACHE": str(self._home.parent / "compiled"),
+        }
+        if self._remote:
+            environ["NODE_OPTIONS"] = f"--import={NAMES.as_uri()}"
+            environ["OPENCLAW_ALLOW_INSECURE_PRIVATE_WS"] = "1"
+        return environ
+
+
+def package(protocol: int) -> Path:
+    """Return where the version that speaks this protocol is installed."""
+    return HERE / f"openclaw-{protocol}" / "node_modules" / "openclaw"
+
+
+def version_of(installed: Path) -> str:
+    """Return the version of a package."""
+    version: str = json.loads((installed / "package.json").read_text())["version"]
+    return version

@@ -1,0 +1,253 @@
+"""What an operator does with `openclaw devices`, told of one home of the command line.
+
+Each method is one case: it returns the facts it saw.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from tools.interop.cli.told import done, failed, left, told
+from tools.interop.facts import Facts, either
+from tools.interop.peer import Peer
+
+if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
+    from tools.interop.cli.program import OpenClaw, Ran
+    from tools.interop.latchkey import Latchkey
+
+UNKNOWN: Final = "00000000-0000-4000-8000-000000000000"
+LABEL: Final = "Kitchen"
+
+
+class CliStory:
+    """One operator, and the devices that others bring. Its cases are told in order."""
+
+    def __init__(self, latchkey: Latchkey, openclaw: OpenClaw, ending: AsyncExitStack) -> None:
+        self._latchkey = latchkey
+        self._openclaw = openclaw
+        self._ending = ending
+        self._peer = Peer(latchkey)
+        self._request_id = ""
+
+    # Coming in.
+
+    async def without_identity(self) -> Facts:
+        """List devices before there is an identity: the gateway token alone has no scope."""
+        return failed(await self._devices("list"))
+
+    async def asked(self) -> Facts:
+        """Run a command that makes an identity, and be told to have it paired."""
+        return await self._paired_after(await self._openclaw("cron", "list"))
+
+    async def asked_for_more(self) -> Facts:
+        """Run one that needs another scope."""
+        return await self._paired_after(await self._devices("list"))
+
+    async def schedule(self) -> Facts:
+        """See what the first command says once its device is paired."""
+        return failed(await self._openclaw("cron", "list"))
+
+    # Reading.
+
+    async def nothing_to_approve(self) -> Facts:
+        """Approve the latest of none."""
+        return failed(await self._devices("approve", "--latest"))
+
+    async def listed(self) -> Facts:
+        """List what waits and what is paired, with one device that asks."""
+        self._request_id = await self._next_peer().ask()
+        given = done(await self._devices("list"))
+        _, waiting = await self._latchkey.call("GET", "/v1/requests")
+        _, paired = await self._latchkey.call("GET", "/v1/devices")
+        named = [one["requestId"] for one in given["pending"]] == [self._request_id]
+        # When a device last asked is told over HTTP alone.
+        asked = [
+            {name: value for name, value in one.items() if name != "lastAskedAtMs"}
+            for one in waiting["pending"]
+        ]
+        return (
+            "exit 0",
+            either(named, "names the request", f"names {given['pending']}"),
+            either(given["pending"] == asked, "waiting as over HTTP", "else waiting"),
+            either(
+                told(given["paired"]) == told(paired["devices"]),
+                "paired as over HTTP",
+                f"paired are {given['paired']}",
+            ),
+        )
+
+    # Deciding.
+
+    async def latest_shown(self) -> Facts:
+        """Approve the latest: protocol 4's command shows it, and how to approve it by its id."""
+        ran = await self._devices("approve", "--latest")
+        shown = ran.json
+        right = (
+            shown["selected"]["requestId"] == self._request_id
+            and shown["approvalState"]["kind"] == "new-pairing"
+            and self._request_id in shown["approveCommand"]
+        )
+        return (
+            f"exit {ran.status}",
+            either(right, "shows it and the command", f"shows {shown}"),
+            await self._waits(),
+        )
+
+    async def latest_approved(self) -> Facts:
+        """Approve the latest: protocol 3's command does so."""
+        self._request_id = await self._next_peer().ask()
+        return await self._approved(await self._devices("approve", "--latest"))
+
+    async def approved(self) -> Facts:
+        """Approve a request by its id, and see its device come in."""
+        return await self._approved(await self._devices("approve", self._request_id))
+
+    async def unknown(self) -> Facts:
+        """Approve what nobody asked for."""
+        return failed(await self._devices("approve", UNKNOWN))
+
+    async def rejected(self) -> Facts:
+        """Reject a request."""
+        peer = self._next_peer()
+        self._request_id = await peer.ask()
+        said = done(await self._devices("reject", self._request_id))
+        ids = {"requestId": self._request_id, "deviceId": peer.device_id}
+        new = await peer.ask() != self._request_id
+        return (
+            "exit 0",
+            either(said == ids, "its ids", f"says {said}"),
+            either(new, "another request when it asks again", "the same request"),
+        )
+
+    # Managing.
+
+    async def renamed(self) -> Facts:
+        """Give a device a name."""
+        peer = await self._paired()
+        said = done(await self._devices("rename", "--device", peer.device_id, "--name", LABEL))
+        _, device = await self._latchkey.call("GET", f"/v1/devices/{peer.device_id}")
+        named = {"deviceId": peer.device_id, "label": LABEL}
+        return (
+            "exit 0",
+            either(said == named, "id and label", f"says {said}"),
+            either(device.get("operatorLabel") == LABEL, "named over HTTP too", f"is {device}"),
+        )
+
+    async def rotated(self) -> Facts:
+        """Replace a device's token while it is connected; the new one is for the device alone."""
+        said, closed = await self._on_live("rotate")
+        # Protocol 3 has no word for it.
+        withheld = said.get("tokenDelivery", "withheld-cross-device") == "withheld-cross-device"
+        secret = withheld and "token" not in said
+        await self._peer.come_in()
+        return (
+            "exit 0",
+            either(secret, "token withheld", f"says {said}"),
+            closed,
+            "comes in again",
+        )
+
+    async def revoked(self) -> Facts:
+        """Take a device's token away while it is connected."""
+        said, closed = await self._on_live("revoke")
+        self._request_id = await self._peer.ask()
+        return (
+            "exit 0",
+            either(isinstance(said.get("revokedAtMs"), int), "time", f"says {said}"),
+            closed,
+            await self._waits(),
+        )
+
+    async def removed(self) -> Facts:
+        """Forget a device while it is connected."""
+        peer = await self._paired()
+        await peer.come_in()
+        said = done(await self._devices("remove", peer.device_id))
+        return (
+            "exit 0",
+            either(said == {"deviceId": peer.device_id}, "its id", f"says {said}"),
+            await peer.closed(),
+            either(await peer.ask() != "", "unknown when it asks again", ""),
+        )
+
+    async def cleared(self) -> Facts:
+        """Forget every device, the command line's own with the rest."""
+        return await self._cleared()
+
+    async def cleared_with_pending(self) -> Facts:
+        """Forget every device and every request."""
+        await self._next_peer().ask()
+        return *await self._cleared("--pending"), await self._waiting()
+
+    async def unknown_again(self) -> Facts:
+        """Be a stranger once its own device is removed."""
+        return failed(await self._devices("list"))
+
+    async def leave(self) -> None:
+        """Have nothing wait that asked in this story."""
+        _, waiting = await self._latchkey.call("GET", "/v1/requests")
+        for request in waiting["pending"]:
+            await self._latchkey.call("POST", f"/v1/requests/{request['requestId']}/reject")
+
+    # What they are made of.
+
+    async def _devices(self, *command: str) -> Ran:
+        return await self._openclaw("devices", *command)
+
+    def _next_peer(self) -> Peer:
+        self._peer = Peer(self._latchkey)
+        self._ending.push_async_exit(self._peer)
+        return self._peer
+
+    async def _paired(self) -> Peer:
+        peer = self._next_peer()
+        await peer.approved()
+        return peer
+
+    async def _on_live(self, command: str) -> tuple[dict[str, Any], str]:
+        """Run it on the token of a connected device; return how that one was closed."""
+        peer = await self._paired()
+        await peer.come_in()
+        on = ("--device", peer.device_id, "--role", "operator")
+        said = done(await self._devices(command, *on))
+        return said, await peer.closed()
+
+    async def _paired_after(self, ran: Ran) -> Facts:
+        """Return why it was refused, with the id replaced, and approve its one request."""
+        _, waiting = await self._latchkey.call("GET", "/v1/requests")
+        request = waiting["pending"][0]
+        request_id: str = request["requestId"]
+        status = await self._latchkey.approve(request_id)
+        return *failed(ran), f"asks for {' '.join(request['scopes'])}", f"HTTP {status}"
+
+    async def _approved(self, ran: Ran) -> Facts:
+        said = done(ran)
+        ids = said.get("requestId"), said.get("device", {}).get("deviceId")
+        right = ids == (self._request_id, self._peer.device_id)
+        await self._peer.come_in()
+        return "exit 0", either(right, "its ids", f"says {said}"), "its device comes in"
+
+    async def _cleared(self, *options: str) -> Facts:
+        _, before = await self._latchkey.call("GET", "/v1/devices")
+        _, asking = await self._latchkey.call("GET", "/v1/requests")
+        said = done(await self._devices("clear", "--yes", *options))
+        _, after = await self._latchkey.call("GET", "/v1/devices")
+        ids = {one["deviceId"] for one in before["devices"]}
+        rejected = {one["requestId"] for one in asking["pending"]} if options else set()
+        right = (set(said["removedDevices"]), set(said["rejectedPending"])) == (ids, rejected)
+        return (
+            "exit 0",
+            either(right, "what there was", f"says {said}"),
+            left(after["devices"]),
+        )
+
+    async def _waits(self) -> str:
+        waiting = await self._latchkey.request_of(self._peer.device_id) or {}
+        same = waiting.get("requestId") == self._request_id
+        return either(same, "it waits", "it does not wait")
+
+    async def _waiting(self) -> str:
+        _, waiting = await self._latchkey.call("GET", "/v1/requests")
+        return either(not waiting["pending"], "nothing waits", "some wait")

@@ -1,0 +1,35 @@
+"""Facts from what a command printed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from tools.interop.facts import Facts, Unexpected
+
+if TYPE_CHECKING:
+    from tools.interop.cli.program import Ran
+
+_COMPARED: Final = ("deviceId", "publicKey", "operatorLabel", "role", "roles", "scopes")
+
+
+def done(ran: Ran) -> dict[str, Any]:
+    """Return what a command printed. Raises Unexpected when it failed."""
+    if ran.status != 0:
+        raise Unexpected(f"exit {ran.status}, {ran.reason()}")
+    return ran.json
+
+
+def failed(ran: Ran) -> Facts:
+    """Return the exit status and the reason."""
+    return f"exit {ran.status}", ran.reason()
+
+
+def left(devices: list[dict[str, Any]]) -> str:
+    """Return what is paired after all was cleared: at most a local command line, anew."""
+    names = [f"{one['clientId']} {one['approvedVia']}" for one in devices]
+    return f"left: {', '.join(names)}" if names else "nothing paired"
+
+
+def told(devices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is compared of devices."""
+    return [{name: one.get(name) for name in _COMPARED} for one in devices]

@@ -1,0 +1,80 @@
+"""The doctor's cases, and what is expected of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tools.interop.cases import Case
+from tools.interop.doctor.story import WELL, DoctorStory
+
+_NOTHING_LEFT: Final = "left: 0 requests, 0 devices"
+
+Cases = tuple[Case[DoctorStory], ...]
+
+_SHARED: Final[Cases] = (
+    Case("one gateway", DoctorStory.one_gateway, (WELL, "processes: 1", _NOTHING_LEFT)),
+    Case(
+        "two replicas",
+        DoctorStory.two_replicas,
+        ("openclaw-separate-lists", "processes: 2", _NOTHING_LEFT),
+    ),
+    Case(
+        "no token, wrong one",
+        DoctorStory.no_token,
+        ("openclaw-token-missing", "openclaw-token-wrong"),
+    ),
+    Case(
+        "a device forgotten",
+        DoctorStory.forgotten_device,
+        (WELL, "openclaw-device-forgotten"),
+    ),
+)
+CASES_4: Final[Cases] = (
+    *_SHARED,
+    Case(
+        "asked to pair, two",
+        DoctorStory.asked,
+        ("openclaw-separate-lists", "2 request ids", _NOTHING_LEFT),
+    ),
+    Case("asked to pair, one", DoctorStory.asked_one, (WELL, "1 request id")),
+    Case(
+        "an own device, cured",
+        DoctorStory.own_device,
+        (
+            "openclaw-pairing-required",
+            "--latest exits 1, then openclaw-pairing-required",
+            WELL,
+        ),
+    ),
+    Case("commands it names", DoctorStory.commands, ("all exist",)),
+    Case(
+        "a proxy not trusted",
+        DoctorStory.untrusted_proxy,
+        ("openclaw-proxy-untrusted", "the log names the proxy", WELL),
+    ),
+    Case(
+        "a page of elsewhere",
+        DoctorStory.foreign_origin,
+        ("openclaw-origin-refused", WELL),
+    ),
+)
+CASES_3: Final[Cases] = (
+    *_SHARED,
+    Case(
+        "asked to pair, two",
+        DoctorStory.asked,
+        ("openclaw-separate-lists", "2 request ids", "left: 2 requests, 0 devices"),
+    ),
+    Case(
+        "an own device, cured",
+        DoctorStory.own_device,
+        ("openclaw-pairing-required", f"--latest exits 0, then {WELL}", WELL),
+    ),
+    Case("asked to pair, one", DoctorStory.asked_one, (WELL, "1 request id")),
+    Case("a proxy not trusted", DoctorStory.untrusted_proxy, (WELL,)),
+    Case(
+        "a page of elsewhere",
+        DoctorStory.foreign_origin,
+        ("openclaw-origin-refused", "wants a restart"),
+    ),
+)

@@ -1,0 +1,144 @@
+"""A browser: `driver.mjs` in a Node.js of its own, its profiles and pages."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tools.interop.driver import WAIT_SECONDS, Driver, Event, driving
+from tools.interop.facts import Unexpected, replica
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PROGRAM: Final = Path(__file__).parent / "driver.mjs"
+NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
+SEE_SECONDS: Final = 10.0
+
+
+class Page:
+    """One page. `admissions` are the replicas that admitted its socket, in order."""
+
+    def __init__(self, driver: Driver, number: int) -> None:
+        self.admissions: Final[list[str]] = []
+        self.closes: Final[list[float]] = []
+        self._driver = driver
+        self._number = number
+        self._more = asyncio.Event()
+
+    def hear(self, event: Event) -> None:
+        """Take what happened to its socket."""
+        if event["event"] == "admitted":
+            self.admissions.append(replica(event["connection"]))
+        else:
+            self.closes.append(time.monotonic())
+        self._more.set()
+
+    async def go(self, url: str) -> None:
+        """Open another address."""
+        await self._driver.ask("go", page=self._number, url=url)
+
+    async def reload(self) -> None:
+        """Load it anew."""
+        await self._driver.ask("reload", page=self._number)
+
+    async def see(
+        self,
+        pattern: str = "",
+        *,
+        selector: str = "",
+        gone: bool = False,
+        seconds: float = SEE_SECONDS,
+    ) -> float:
+        """Wait until a text or title matches; return the seconds it took.
+
+        With a selector: inside such an element, or just such an element; `gone`: until none.
+        Raises Unexpected.
+        """
+        begin = time.monotonic()
+        try:
+            await self._driver.ask(
+                "see",
+                page=self._number,
+                selector=selector,
+                pattern=pattern,
+                gone=gone,
+                seconds=seconds,
+            )
+        except Unexpected:
+            what = " ".join(part for part in (selector, pattern) if part)
+            raise Unexpected(f"{'still' if gone else 'no'} {what} on page {self._number}") from None
+        return time.monotonic() - begin
+
+    async def click(self, selector: str) -> None:
+        """Click on it, once it is there. Raises Unexpected."""
+        await self._driver.ask("click", page=self._number, selector=selector)
+
+    async def fill(self, selector: str, text: str) -> None:
+        """Write a text into it. Raises Unexpected."""
+        await self._driver.ask("fill", page=self._number, selector=selector, text=text)
+
+    async def picture(self, path: Path) -> None:
+        """Write a screenshot (PNG)."""
+        await self._driver.ask("picture", page=self._number, path=str(path))
+
+    async def admitted(self, *, after: int = 0) -> str:
+        """Return the replica that admitted it, the first after so many. Raises Unexpected."""
+        while len(self.admissions) <= after:
+            await self._happening("admitted")
+        return self.admissions[after]
+
+    async def closed(self) -> float:
+        """Return when its socket was closed (monotonic seconds). Raises Unexpected."""
+        while not self.closes:
+            await self._happening("closed")
+        return self.closes[-1]
+
+    async def _happening(self, what: str) -> None:
+        self._more.clear()
+        try:
+            await asyncio.wait_for(self._more.wait(), WAIT_SECONDS)
+        except TimeoutError:
+            raise Unexpected(f"the page's socket was not {what}") from None
+
+
+class Browser:
+    """The running browser. `name` says which."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.name: Final[str] = f"{driver.started['browser']}, {driver.started['driver']}"
+        self._driver = driver
+        self._pages: dict[int, Page] = {}
+        driver.hear = lambda event: self._page(event["page"]).hear(event)
+
+    @asynccontextmanager
+    async def profile(self, url: str) -> AsyncIterator[Page]:
+        """Open a page in a profile of its own, which is forgotten with all it stored."""
+        profile = (await self._driver.ask("profile"))["profile"]
+        try:
+            opened = await self._driver.ask("open", profile=profile, url=url)
+            yield self._page(opened["page"])
+        finally:
+            await self._driver.ask("forget", profile=profile)
+
+    def _page(self, number: int) -> Page:
+        # Something may happen to it before the answer to "open" is here.
+        return self._pages.setdefault(number, Page(self._driver, number))
+
+
+def find_chromium() -> str | None:
+    """Return the browser that CHROMIUM names, or the first on PATH."""
+    named = os.environ.get("CHROMIUM", "").strip()
+    return shutil.which(named) if named else next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@asynccontextmanager
+async def browsing(chromium: str) -> AsyncIterator[Browser]:
+    """Start the browser; end it, and with it all its pages. Raises Unexpected."""
+    async with driving(PROGRAM, {"CHROMIUM": chromium}) as driver:
+        yield Browser(driver)

@@ -1,0 +1,136 @@
+"""`python -m tools.load [SCENARIO] [OPTIONS]`; `--help` says what there is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import replace
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from deploy.local.errors import RunError, file_problem
+from tools.load.approval import Approval, ApprovalError
+from tools.load.command import read_command
+from tools.load.conductor import Stage
+from tools.load.crew import CrewError
+from tools.load.dialling import (
+    Dialler,
+    Unreachable,
+    has_sources,
+    loopback_sources,
+    raise_descriptor_limit,
+)
+from tools.load.display import Display
+from tools.load.ground import NoGround, ground
+from tools.load.options import UsageError
+from tools.load.page import as_page
+from tools.load.pairing import Caller, PairingError, forgotten, pair, strangers
+from tools.load.precheck import require_approval_of
+from tools.load.report import make_report
+from tools.load.scenarios import run
+from tools.load.text import as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tools.load.devices import Identity
+    from tools.load.ground import Ground
+    from tools.load.plan import Plan
+    from tools.load.scenarios import Run
+
+
+class Exit(IntEnum):
+    """How it ended."""
+
+    FINE = 0
+    FAILED = 1
+    NOT_RUN = 2
+    INTERRUPTED = 130
+
+
+SPARE_FILES = 200
+"""Descriptors of a process that are not connections."""
+_NOT_RUN = (
+    UsageError, NoGround, RunError, Unreachable, ApprovalError, PairingError, CrewError, OSError,
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str]) -> Exit:
+    """Run what the command line says, and report."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    display = Display()
+    try:
+        plan = read_command(arguments)
+        for report_file in filter(None, (plan.json_file, plan.html_file)):
+            require_writable(report_file)
+        if not plan.sources_given and not has_sources(plan.sources):
+            plan = replace(plan, sources=1)
+        files = raise_descriptor_limit()
+        if plan.connections / plan.workers > files - SPARE_FILES:
+            raise NoGround(f"a process may open {files} files here: spread them, --workers")
+        with ground(plan, os.environ) as where:
+            recorded = uvloop.run(_on(where, plan, display))
+        report = make_report(plan, where, recorded)
+        print(as_text(report))
+        for file, text in (
+            (plan.json_file, report.as_json),
+            (plan.html_file, lambda: as_page(report)),
+        ):
+            if file is not None:
+                file.write_text(text())
+    except _NOT_RUN as error:
+        display.close()
+        said = file_problem(error) if isinstance(error, OSError) else error
+        print(f"Not run: {said}", file=sys.stderr)
+        return Exit.NOT_RUN
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        display.close()
+        print("Interrupted.", file=sys.stderr)
+        return Exit.INTERRUPTED
+    return Exit.FAILED if report.findings else Exit.FINE
+
+
+def require_writable(file: Path) -> None:
+    """Return where a report can be written: better known before the load than after it."""
+    new = not file.exists()
+    file.open("a").close()
+    if new:
+        file.unlink()
+
+
+async def _on(where: Ground, plan: Plan, display: Display) -> Run:
+    """Pair what is to be paired, run, and leave nothing behind where it is not ours."""
+    new = strangers(plan.devices)
+    async with Approval(where.approval_url, where.admin_token) as approval:
+        stage = Stage(plan, where, display, approval)
+        if where.is_ours:
+            return await run(stage, await _paired(stage, approval, new))
+        await require_approval_of(where.target, approval)
+        async with forgotten(approval, new):
+            return await run(stage, await _paired(stage, approval, new))
+
+
+async def _paired(stage: Stage, approval: Approval, new: Sequence[Identity]) -> Sequence[Identity]:
+    plan, where = stage.plan, stage.ground
+    if not plan.approved:
+        return new
+    sources = loopback_sources(plan.sources) if where.target.is_loopback else []
+    dialler = Dialler(where.target, sources)
+    await dialler.prepare()
+    return await pair(
+        new,
+        caller=Caller(where.target, dialler, plan.timeout),
+        approval=approval,
+        gateway_token=where.gateway_token,
+        shared_token=plan.shared_token,
+        done=lambda count: stage.display.count("devices paired", count, len(new)),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

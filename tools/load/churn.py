@@ -1,0 +1,183 @@
+"""A worker's churn: attempts one after another, closed or open, each closed once it is admitted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from bisect import bisect_left
+from itertools import cycle
+from typing import TYPE_CHECKING, Final
+
+from tools.load.messages import Progress
+from tools.load.session import Session
+from tools.load.tally import Delta
+from tools.load.verdicts import Kind, Outcome
+from tools.load.wire import upgrade_request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tools.load.devices import LoadDevice
+    from tools.load.dialling import Dialler
+    from tools.load.messages import Job, Order
+    from tools.load.plan import Phase
+
+AFTER_FAILURE_SECONDS: Final = 0.05
+"""A closed loop waits so long after a failure, so that a dead target does not make it spin."""
+SWEEP_SECONDS: Final = 0.5
+ROUNDING: Final = 1e-6
+"""Seconds: a start that is due at the very end belongs to what comes after."""
+NOT_STARTED: Final = Outcome(Kind.FAILED, "not started in time: too many in flight")
+
+
+class Churn:
+    """The phases of one worker, one after another."""
+
+    def __init__(self, job: Job, devices: Sequence[LoadDevice], dialler: Dialler) -> None:
+        self.upgrade = upgrade_request(job.target.netloc, job.target.path)
+        self._job = job
+        self._devices = cycle(devices)
+        self._dialler = dialler
+        self._loop = asyncio.get_running_loop()
+        self._live: dict[Session, None] = {}
+        self._deltas: dict[int, Delta] = {}
+        self._late = 0.0
+        self._phase: Phase | None = None
+        self._index = 0
+        self._until = 0.0
+        self._ends: list[float] = []
+        self._next = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._stopped = asyncio.Event()
+
+    async def run(self, begin: float) -> None:
+        """Run all phases from `begin` on, then wait for what is still under way."""
+        sweeping = self._loop.create_task(self._sweep())
+        try:
+            at = begin
+            for index, phase in enumerate(self._job.phases):
+                self._ends.append(at + phase.seconds)
+                await self._until_time(at)
+                self._start(index, phase, at)
+                at += phase.seconds
+                await self._until_time(at)
+                self._finish()
+            if self._live:
+                self._idle.clear()
+                await self._idle.wait()
+        finally:
+            sweeping.cancel()
+
+    def order(self, order: Order) -> None:
+        """Hear the conductor; while churning it can only want an end."""
+        del order
+        self._stopped.set()
+        self._finish()
+        for session in list(self._live):
+            session.give_up("the run is over")
+
+    def progress(self) -> Progress:
+        """Return what happened since the last call."""
+        deltas, self._deltas = list(self._deltas.values()), {}
+        late, self._late = self._late, 0.0
+        return Progress(
+            worker=self._job.worker,
+            at=time.monotonic(),
+            cpu=time.process_time(),
+            in_flight=len(self._live),
+            late=late,
+            deltas=deltas,
+        )
+
+    # Owner of sessions
+
+    def admitted(self, session: Session) -> None:
+        session.leave()
+
+    def ended(self, session: Session) -> None:
+        del self._live[session]
+        if self._delta(session.phase).add(session):
+            lasting = bisect_left(self._ends, session.decided)
+            if lasting < len(self._ends):
+                self._delta(lasting).verdicts += 1
+        if self._phase is not None:
+            if session.decided:
+                self._go_on()
+            else:
+                self._loop.call_later(AFTER_FAILURE_SECONDS, self._go_on)
+        elif not self._live:
+            self._idle.set()
+
+    # Inside
+
+    async def _until_time(self, at: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(at - time.monotonic()):
+                await self._stopped.wait()
+
+    def _start(self, index: int, phase: Phase, at: float) -> None:
+        if self._stopped.is_set():
+            return
+        self._index, self._phase = index, phase
+        self._until = at + phase.seconds
+        # Several workers take turns, so that together they keep an even pace.
+        offset = 0.0 if phase.rate is None else self._job.worker / self._job.workers / phase.rate
+        self._next = at + offset
+        self._go_on()
+
+    def _finish(self) -> None:
+        phase, self._phase = self._phase, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if phase is not None and phase.is_open and phase.rate is not None:
+            missed = math.ceil((self._until - self._next - ROUNDING) * phase.rate)
+            if missed > 0:
+                self._delta(self._index).outcomes[NOT_STARTED] += missed
+
+    def _go_on(self) -> None:
+        """Begin what is due, and see to it that the rest is begun when it is."""
+        phase = self._phase
+        if phase is None:
+            return
+        now = time.monotonic()
+        while len(self._live) < phase.in_flight:
+            if phase.rate is None:
+                self._begin(now)
+            elif self._next >= self._until - ROUNDING:
+                return
+            elif self._next <= now:
+                self._late = max(self._late, now - self._next)
+                self._begin(self._next if phase.is_open else now)
+                self._next = (self._next if phase.is_open else now) + 1 / phase.rate
+            else:
+                if self._timer is None:
+                    self._timer = self._loop.call_later(self._next - now, self._due)
+                return
+
+    def _due(self) -> None:
+        self._timer = None
+        self._go_on()
+
+    def _begin(self, at: float) -> None:
+        session = Session(self, next(self._devices), at, phase=self._index)
+        self._live[session] = None
+        self._dialler.dial(session)
+
+    def _delta(self, phase: int) -> Delta:
+        delta = self._deltas.get(phase)
+        if delta is None:
+            delta = self._deltas[phase] = Delta(phase)
+        return delta
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            before = time.monotonic() - self._job.timeout
+            for session in list(self._live):
+                if session.began > before:
+                    break
+                session.give_up("timed out")

@@ -1,0 +1,133 @@
+"""The command line: what is typed, as a plan."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from shared.running import find_run
+from shared.typed_address import AddressError, approval_address, gateway_address
+from tools.load.ground import secrets_file
+from tools.load.options import REMOTE, RUNNING, SOURCES_MOST, UsageError, make_parser
+from tools.load.plan import (
+    OPEN_IN_FLIGHT_MOST,
+    REFUSAL_DEVICES,
+    Bounds,
+    Drop,
+    Phase,
+    Plan,
+    Scenario,
+    most_in_flight,
+    ramp,
+    sources_for,
+)
+from tools.load.target import BadTarget, read_target
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+
+def read_command(arguments: Sequence[str]) -> Plan:
+    """Turn arguments into a plan; without a scenario it is `closed`. Raises UsageError."""
+    words = list(arguments)
+    if not words or (words[0].startswith("-") and words[0] not in {"-h", "--help"}):
+        words.insert(0, Scenario.CLOSED)
+    given = make_parser().parse_args(words)
+    try:
+        _complete(given, os.environ)
+        return _plan(given)
+    except (BadTarget, AddressError) as error:
+        raise UsageError(str(error)) from error
+
+
+def _complete(given: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Put addresses in place: what is typed, else the environment, else the run that is here."""
+    run = find_run(secrets_file(environ))
+    if given.url == RUNNING:
+        if run is None:
+            raise UsageError("--url: `make run` is not running here; give the gateway's address")
+        given.url = run.gateway_url
+    elif given.url:
+        given.url = gateway_address(given.url)
+    else:
+        return
+    given.approval_url = given.approval_url or environ.get("APPROVAL_URL", "").strip()
+    if given.approval_url:
+        given.approval_url = approval_address(given.approval_url)
+    elif run is not None and run.is_gateway(given.url):
+        given.approval_url = run.approval_url
+
+
+def _plan(given: argparse.Namespace) -> Plan:
+    scenario = Scenario(given.scenario)
+    away = bool(given.url) and not read_target(given.url).is_loopback
+    bounds = Bounds(given.allow_rate, given.allow_seconds, given.allow_connections)
+    in_flight = given.in_flight or (REMOTE.in_flight if away else 64)
+    phases = _phases(given, scenario, in_flight, pace=bounds.rate if away else None)
+    connections = getattr(given, "connections", 0)
+    if away and not given.remote:
+        raise UsageError(
+            f"{given.url} is not on this machine: add --remote if you may put load on it"
+        )
+    plan = Plan(
+        scenario=scenario,
+        phases=phases,
+        connections=connections,
+        seconds=getattr(given, "seconds", 0.0) if connections else 0.0,
+        in_flight=in_flight,
+        drop=Drop(getattr(given, "drop", Drop.CLIENT)),
+        jitter=getattr(given, "jitter", 0.0),
+        pace=bounds.rate if away else None,
+        devices=_devices(given, scenario, connections, away=away),
+        workers=given.workers,
+        sources=given.sources
+        or min(SOURCES_MOST, sources_for(max(in_flight, most_in_flight(phases)))),
+        sources_given=given.sources is not None,
+        timeout=given.timeout,
+        shared_token=given.shared_token,
+        url=given.url,
+        approval_url=given.approval_url,
+        watched=tuple(given.watch_pid),
+        json_file=given.json,
+        html_file=given.html,
+    )
+    if away and (problems := bounds.problems(plan)):
+        raise UsageError(f"{given.url} is not on this machine: {'; '.join(problems)}")
+    if plan.drop is Drop.RESTART and plan.url:
+        raise UsageError(
+            "--drop restart is for a stack of its own; use wait, and restart it yourself"
+        )
+    return plan
+
+
+def _devices(given: argparse.Namespace, scenario: Scenario, connections: int, *, away: bool) -> int:
+    if scenario is Scenario.REVOKE:
+        return connections if given.each else 1
+    if given.devices:
+        return int(given.devices)
+    if scenario is Scenario.REFUSALS:
+        return REFUSAL_DEVICES
+    return REMOTE.devices if away else 256
+
+
+def _phases(
+    given: argparse.Namespace, scenario: Scenario, in_flight: int, *, pace: float | None
+) -> tuple[Phase, ...]:
+    match scenario:
+        case Scenario.CLOSED | Scenario.SOAK | Scenario.REFUSALS:
+            main = Phase(scenario.value, given.seconds, in_flight, rate=pace)
+        case Scenario.OPEN:
+            most = given.in_flight or OPEN_IN_FLIGHT_MOST
+            main = Phase("open", given.seconds, most, rate=given.rate, is_open=True)
+        case Scenario.RAMP:
+            if not given.step:
+                raise UsageError("--step: not 0")
+            most = given.in_flight or OPEN_IN_FLIGHT_MOST
+            return ramp(given.first, given.last, given.step, given.seconds, most)
+        case _:
+            return ()
+    warm_up = Phase(
+        "warm-up", given.warm_up, main.in_flight, main.rate, main.is_open, counted=False
+    )
+    return (warm_up, main) if given.warm_up else (main,)

@@ -1,0 +1,131 @@
+"""Leads a run: starts the workers, says when what begins, samples the servers, shows how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tools.load.crew import Crew
+from tools.load.dialling import loopback_sources
+from tools.load.machine import OtherPrograms
+from tools.load.messages import Go, Job, Progress
+from tools.load.plan import Hold, holds
+from tools.load.processes import Watch
+from tools.load.recording import PhaseRecord, Recording
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from tools.load.approval import Approval
+    from tools.load.devices import Identity
+    from tools.load.display import Display
+    from tools.load.ground import Ground
+    from tools.load.plan import Plan
+
+TICK_SECONDS: Final = 0.5
+BEGIN_IN_SECONDS: Final = 0.3
+POLL_SECONDS: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a run is to do, where, and what it needs for that."""
+
+    plan: Plan
+    ground: Ground
+    display: Display
+    approval: Approval | None = None
+    """Only where it is to revoke, or keeps connections that a soak would count."""
+
+
+class Conductor:
+    """One run on one ground."""
+
+    def __init__(
+        self, stage: Stage, identities: Sequence[Identity], phases: Sequence[PhaseRecord]
+    ) -> None:
+        self.plan = stage.plan
+        self.ground = stage.ground
+        self.recording = Recording(phases, stage.plan.workers)
+        self.watch = Watch(stage.ground.watched)
+        self._display = stage.display
+        self._began = 0.0
+        self._current = self.recording.phases[0]
+        self.crew = Crew(self._jobs(identities), self._heard)
+
+    @contextlib.asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Have the workers begin; while this lasts it is sampled and shown how it goes."""
+        async with self.crew:
+            self._began = time.monotonic() + BEGIN_IN_SECONDS
+            self.crew.order(Go(self._began))
+            await asyncio.sleep(self._began - time.monotonic())
+            others = OtherPrograms(one.pid for one in self.watch.watched)
+            ticking = asyncio.create_task(self._tick())
+            try:
+                yield
+            finally:
+                ticking.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await ticking
+                self._last_tick()
+                self.watch.others_cores = others.cores()
+                self._display.close()
+
+    def begin(self, phase: PhaseRecord) -> None:
+        """Note that a phase begins now, and how the servers stand."""
+        self._current = phase
+        phase.begin = self.watch.take()
+
+    def end(self, phase: PhaseRecord) -> None:
+        """Note that a phase is over."""
+        phase.end = self.watch.take()
+
+    async def until(self, holds: Callable[[], bool], seconds: float) -> bool:
+        """Wait until it holds, at most so long; says whether it does. Raises CrewError."""
+        deadline = time.monotonic() + seconds
+        while not holds() and time.monotonic() < deadline:
+            self.crew.check()
+            await asyncio.sleep(POLL_SECONDS)
+        return holds()
+
+    def _heard(self, progress: Progress) -> None:
+        self.recording.heard(progress)
+
+    async def _tick(self) -> None:
+        while True:
+            at = self.watch.take()
+            point = self.recording.tick(at)
+            if point is not None:
+                name = self._current.name
+                self._display.point(name, at - self._began, point, self.watch.busy_now())
+            await asyncio.sleep(TICK_SECONDS - (time.monotonic() - at))
+
+    def _last_tick(self) -> None:
+        """Keep what came after the last whole stretch, unless it is too short to say a rate."""
+        points = self.recording.points
+        if points and time.monotonic() - points[-1].at > TICK_SECONDS / 2:
+            self.recording.tick(self.watch.take())
+
+    def _jobs(self, identities: Sequence[Identity]) -> list[Job]:
+        plan, target = self.plan, self.ground.target
+        targets = [target, *self.ground.more_targets]
+        sources = loopback_sources(plan.sources) if target.is_loopback else []
+        parts: Sequence[Hold | None] = holds(plan) if plan.connections else [None] * plan.workers
+        return [
+            Job(
+                worker=worker,
+                workers=plan.workers,
+                target=targets[worker % len(targets)],
+                sources=sources,
+                gateway_token=self.ground.gateway_token,
+                identities=list(identities),
+                timeout=plan.timeout,
+                phases=tuple(phase.share(worker, plan.workers) for phase in plan.phases),
+                hold=hold,
+            )
+            for worker, hold in enumerate(parts)
+        ]

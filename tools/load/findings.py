@@ -1,0 +1,85 @@
+"""What of a run may not be: each finding is a sentence, and any of them makes the run a failure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from shared.protocol.closing import CloseCode
+from tools.load.plan import Scenario
+from tools.load.servers import server_uses
+from tools.load.verdicts import Kind
+
+if TYPE_CHECKING:
+    from tools.load.plan import Plan
+    from tools.load.scenarios import Run
+
+GROWTH_PERCENT: Final = 5.0
+"""Memory that grew by so much since the first minute is taken to leak."""
+GROWTH_SECONDS: Final = 300.0
+"""A soak that is shorter says nothing of memory."""
+SERVICES: Final = frozenset({"gateway", "approval"})
+"""Whose memory is judged. That of Redis is small and follows its buffers: it is only shown."""
+
+
+def findings(plan: Plan, run: Run) -> list[str]:
+    """Return what went wrong, most important first; empty where all was as it should be."""
+    record = run.recording
+    found: list[str] = []
+    if count := record.took(Kind.WRONGLY_ADMITTED):
+        found.append(f"{count} admissions of devices that nobody approved")
+    if count := record.took(Kind.WRONGLY_REFUSED):
+        what = "of approved devices" if plan.approved else 'other than "pairing required"'
+        found.append(f"{count} refusals {what}")
+    right = sum(phase.tally.right for phase in record.phases if phase.counted)
+    if not right:
+        found.append(
+            f"nobody was {'admitted' if plan.approved else 'refused'}: nothing was measured"
+        )
+    if run.lost:
+        found.append(f"{run.lost} connections ended that nobody meant to end")
+    opened = record.phases[0].tally.of(Kind.ADMITTED)
+    if plan.connections and opened < plan.connections:
+        found.append(f"{plan.connections - opened} of {plan.connections} connections did not open")
+    if plan.scenario is Scenario.STORM:
+        found += _storm(run, opened)
+    if plan.scenario is Scenario.REVOKE:
+        found += _revoke(run, opened)
+    if plan.scenario is Scenario.SOAK:
+        found += _soak(plan, run)
+    return found
+
+
+def _storm(run: Run, opened: int) -> list[str]:
+    if run.dropped is None:
+        return ["nobody ended the connections: there was no storm"]
+    missing = opened - run.held
+    return [f"{missing} connections did not come back"] if missing > 0 else []
+
+
+def _revoke(run: Run, opened: int) -> list[str]:
+    ended = run.recording.ended[run.lost :]
+    found = []
+    if left := opened - run.lost - len(ended):
+        found.append(f"{left} connections of revoked devices stayed open")
+    if wrong := sum(one.code != CloseCode.DEVICE_REMOVED for one in ended):
+        found.append(f"{wrong} were closed with another code than {CloseCode.DEVICE_REMOVED.value}")
+    return found
+
+
+def _soak(plan: Plan, run: Run) -> list[str]:
+    found = [
+        f"{one.left} {one.what} of {one.role} are left over" for one in run.remains if one.left
+    ]
+    found += [
+        f"{one.what} of {one.role} could not be seen any more after the load"
+        for one in run.remains
+        if one.after is None
+    ]
+    if plan.phases[-1].seconds >= GROWTH_SECONDS:
+        found += [
+            f"memory of {use.role} grew by {use.rss_growth_percent:.1f} % since the first minute, "
+            f"not by less than {GROWTH_PERCENT:g} %"
+            for use in server_uses(run.watch, run.recording.phases[-1])
+            if use.role in SERVICES and use.rss_growth_percent >= GROWTH_PERCENT
+        ]
+    return found

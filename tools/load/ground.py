@@ -1,0 +1,138 @@
+"""What a load is put on: a stack of its own, what `make run` started, or a deployment."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from deploy.local.places import DEFAULT_DATA_DIR
+from deploy.local.services import ADMIN_TOKEN, GATEWAY_TOKEN
+from tools.load.processes import Watched, find_servers, named
+from tools.load.target import Target, is_loopback, read_target
+from tools.support.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tools.load.plan import Plan
+
+DEFAULT_APPROVAL: Final = "http://127.0.0.1:18790"
+NO_LIMIT: Final = 1_000_000
+CONNECTIONS_BESIDE: Final = 1000
+"""A stack of our own allows so many connections more than are to be held."""
+
+
+class NoGround(Exception):
+    """It is not known enough of the target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A gateway, the approval behind it, and what opens both."""
+
+    target: Target
+    approval_url: str
+    gateway_token: str = field(repr=False)
+    admin_token: str = field(repr=False)
+    watched: tuple[Watched, ...] = ()
+    more_targets: tuple[Target, ...] = ()
+    """Further gateways of the same house; workers are spread over all."""
+    restart: Callable[[], Watched] | None = None
+    """Ends the gateway without warning and starts it again; only where it is ours."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it was started for this run, and ends with it."""
+        return self.restart is not None
+
+
+@contextmanager
+def ground(plan: Plan, environ: Mapping[str, str]) -> Iterator[Ground]:
+    """Start a stack, or take what the plan names. Raises NoGround."""
+    if plan.url:
+        yield given(plan, environ)
+        return
+    env = {"GATEWAY_CONNECTION_LIMIT": str(max(20_000, plan.connections + CONNECTIONS_BESIDE))}
+    if plan.sources == 1 and not plan.sources_given:
+        env["GATEWAY_PREAUTH_LIMIT_PER_ADDRESS"] = str(NO_LIMIT)  # there is no other address
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        try:
+            started = stack.enter_context(Stack(directory, gateways=1, gateway_env=env))
+        except AssertionError as error:
+            raise NoGround(f"a stack of its own did not start: {error}") from error
+        yield own(started, plan)
+
+
+def own(stack: Stack, plan: Plan) -> Ground:
+    """Return the ground that a stack of this process is."""
+    gateway, approval = stack.gateways[0], stack.approvals[0]
+
+    def restart() -> Watched:
+        gateway.restart()
+        return Watched("gateway", gateway.pid)
+
+    return Ground(
+        target=read_target(gateway.ws_url),
+        approval_url=approval.url,
+        gateway_token=stack.gateway_token,
+        admin_token=stack.admin_token,
+        watched=(
+            *(Watched("gateway", one.pid) for one in stack.gateways),
+            *(Watched("approval", one.pid) for one in stack.approvals),
+            Watched("redis", stack.redis.pid),
+            *named(plan.watched),
+        ),
+        restart=restart,
+    )
+
+
+def given(plan: Plan, environ: Mapping[str, str]) -> Ground:
+    """Return the ground that a plan names; tokens come from the environment. Raises NoGround.
+
+    For this machine's own, they may be those that `make run` keeps.
+    """
+    target = read_target(plan.url)
+    approval_url = plan.approval_url or (DEFAULT_APPROVAL if target.is_loopback else "")
+    approval = urlsplit(approval_url)
+    if approval.scheme not in {"http", "https"} or not approval.hostname:
+        raise NoGround("give --approval-url (or APPROVAL_URL): where devices are approved")
+    if approval.scheme == "http" and not is_loopback(approval.hostname):
+        raise NoGround(f"{approval_url}: the admin token would travel in the clear; use https://")
+    tokens = {
+        name: environ.get(name, "").partition(",")[0].strip()
+        for name in (GATEWAY_TOKEN, ADMIN_TOKEN)
+    }
+    if target.is_loopback and is_loopback(approval.hostname):
+        kept = _kept(secrets_file(environ))
+        tokens = {name: value or kept.get(name, "") for name, value in tokens.items()}
+    if missing := [name for name, value in tokens.items() if not value]:
+        raise NoGround(f"not set in the environment: {', '.join(missing)}")
+    watched = find_servers(target.port, approval.port) if target.is_loopback else []
+    seen = {one.pid for one in watched}
+    return Ground(
+        target=target,
+        approval_url=approval_url,
+        gateway_token=tokens[GATEWAY_TOKEN],
+        admin_token=tokens[ADMIN_TOKEN],
+        watched=(*watched, *(one for one in named(plan.watched) if one.pid not in seen)),
+    )
+
+
+def secrets_file(environ: Mapping[str, str]) -> Path:
+    """Return where `make run` keeps its secrets."""
+    return Path(environ.get("DATA_DIR", "") or DEFAULT_DATA_DIR) / "secrets.env"
+
+
+def _kept(path: Path) -> dict[str, str]:
+    """Read NAME=value lines; nothing where there is no such file."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return {}
+    pairs = (line.partition("=") for line in lines if not line.startswith("#"))
+    return {name.strip(): value.partition(",")[0].strip() for name, _, value in pairs}

@@ -1,0 +1,42 @@
+"""What to bear in mind when reading a report: no failure, but it colours the figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tools.load.plan import Plan
+    from tools.load.report import WorkerReport
+    from tools.load.scenarios import Run
+
+SATURATED: Final = 0.9
+"""From this share of a core on, a worker is taken to be what limits the load."""
+
+LATE_MS: Final = 20.0
+"""From here on a late start is worth a word."""
+
+
+def notes(plan: Plan, run: Run, workers: Sequence[WorkerReport]) -> list[str]:
+    """Return what to bear in mind; empty where there is nothing."""
+    found = []
+    busiest = max((one.busy for one in workers), default=0.0)
+    if busiest >= SATURATED:
+        found.append(
+            f"load saturated: a worker used {busiest:.0%} of its core, so the load may be the "
+            "limit (--workers)"
+        )
+    late = max((one.late_ms for one in workers), default=0.0)
+    if late >= LATE_MS:
+        found.append(
+            f"starts were up to {late:.0f} ms late: the load did not get its core, and latencies, "
+            "which count from the intended start, show it"
+        )
+    if plan.pace is not None:
+        found.append(f"paced: no more than {plan.pace:g} connections begun a second")
+    if not any(run.watch.samples.values()):
+        found.append("the servers' processes cannot be seen from here: no CPU, no memory")
+    if run.watch.others_cores is None:
+        found.append("it cannot be seen here whether other programs used the machine")
+    return found

@@ -1,0 +1,168 @@
+"""Pairs the devices of a load beforehand, as a person would: asked for, then approved."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from tools.load.approval import ApprovalError
+from tools.load.devices import PROFILE, Identity, LoadDevice
+from tools.load.session import Session
+from tools.load.verdicts import PAIRING_REQUIRED, Kind
+from tools.load.wire import upgrade_request
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from tools.load.approval import Approval
+    from tools.load.dialling import Dialler
+    from tools.load.target import Target
+
+AT_ONCE: Final = 16
+"""Fewer than a gateway allows from one address."""
+TRIES: Final = 5
+TRY_AGAIN_SECONDS: Final = 0.5
+LATE_LOOKS: Final = 5
+LATE_SECONDS: Final = 0.3
+SEED_BYTES: Final = 32
+
+
+class PairingError(Exception):
+    """A device could not be paired."""
+
+
+class Caller:
+    """Connects devices one at a time each, and says how it ended: an owner of sessions."""
+
+    def __init__(self, target: Target, dialler: Dialler, timeout: float) -> None:
+        self.upgrade = upgrade_request(target.netloc, target.path)
+        self._dialler = dialler
+        self._timeout = timeout
+        self._ends: dict[Session, asyncio.Future[None]] = {}
+
+    async def connect(self, device: LoadDevice) -> Session:
+        """Connect, leave again where it was admitted, and return what came of it."""
+        session = Session(self, device, time.monotonic())
+        end = self._ends[session] = asyncio.get_running_loop().create_future()
+        self._dialler.dial(session)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await end
+        except TimeoutError:
+            session.give_up("timed out")
+        finally:
+            self._ends.pop(session, None)
+            if not end.done():
+                session.give_up("broken off")
+        return session
+
+    def admitted(self, session: Session) -> None:
+        session.leave()
+
+    def ended(self, session: Session) -> None:
+        end = self._ends.get(session)
+        if end is not None and not end.done():
+            end.set_result(None)
+
+
+def strangers(count: int, *, approved: bool = False) -> list[Identity]:
+    """Make devices that nobody has heard of; `approved` where that is not asked anyway."""
+    return [Identity(secrets.token_bytes(SEED_BYTES), approved=approved) for _ in range(count)]
+
+
+async def pair(
+    identities: Sequence[Identity],
+    *,
+    caller: Caller,
+    approval: Approval,
+    gateway_token: str,
+    shared_token: bool,
+    done: Callable[[int], None],
+) -> list[Identity]:
+    """Let every device ask, approve it, and fetch its device token. Raises PairingError.
+
+    The first goes alone: where it cannot be approved, no other has asked. `done` hears how many are paired. With `shared_token` they keep the gateway's token.
+    """
+    gate = asyncio.Semaphore(AT_ONCE)
+    count = 0
+
+    async def one(identity: Identity) -> Identity:
+        nonlocal count
+        async with gate:
+            device = LoadDevice(identity, gateway_token, 0)
+            await approval.approve(_asked(await _judged(caller, device)))
+            token = _told(await _judged(caller, device))
+        count += 1
+        done(count)
+        return Identity(identity.seed, "" if shared_token else token)
+
+    first, *others = identities
+    begun = [await one(first)]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(identity)) for identity in others]
+    except* (PairingError, ApprovalError) as errors:
+        raise errors.exceptions[0] from None
+    return [*begun, *(task.result() for task in tasks)]
+
+
+@asynccontextmanager
+async def forgotten(approval: Approval, identities: Sequence[Identity]) -> AsyncIterator[None]:
+    """At the end, remove these devices and reject what they wait for."""
+    ids = {identity.device_id for identity in identities}
+    broke_off = True
+    try:
+        yield
+        broke_off = False
+    finally:
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def remove(device_id: str) -> None:
+            async with gate:
+                await approval.remove(device_id)
+
+        # What was on its way when a start broke off may arrive a little later.
+        for _ in range(LATE_LOOKS if broke_off else 1):
+            if not await approval.reject_all(ids) or not broke_off:
+                break
+            await asyncio.sleep(LATE_SECONDS)
+        await asyncio.gather(*(remove(device_id) for device_id in ids))
+
+
+async def _judged(caller: Caller, device: LoadDevice) -> Session:
+    """Connect until somebody has judged the device, or it was tried often enough."""
+    session = await caller.connect(device)
+    for failed in range(1, TRIES):
+        if session.outcome.kind not in {Kind.UNAVAILABLE, Kind.FAILED}:
+            break
+        await asyncio.sleep(failed * TRY_AGAIN_SECONDS)
+        session = await caller.connect(device)
+    return session
+
+
+def _asked(session: Session) -> str:
+    """Return the id of the request that waits for approval."""
+    error = session.answer.error if session.answer else None
+    if error is None or error.details.code != PAIRING_REQUIRED or not error.details.request_id:
+        raise PairingError(f"a new device was to be told to pair, and was not: {_what(session)}")
+    return error.details.request_id
+
+
+def _told(session: Session) -> str:
+    """Return the device token that came with the admission."""
+    if session.answer is None or session.answer.payload is None:
+        raise PairingError(f"a device just approved was not admitted: {_what(session)}")
+    token = session.answer.payload.auth.device_token
+    if not token:
+        raise PairingError(f"an approved {PROFILE.role} was given no device token")
+    return token
+
+
+def _what(session: Session) -> str:
+    outcome = session.outcome
+    close = f", closed {outcome.close_code} {outcome.close_reason}" if outcome.close_code else ""
+    message = session.answer.error.message if session.answer and session.answer.error else ""
+    return f"{outcome.kind}{f' ({outcome.what})' if outcome.what else ''} {message}{close}".strip()

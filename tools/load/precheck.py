@@ -1,0 +1,54 @@
+"""What is asked before anything is created: whether approval is there, and is this gateway's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+
+from tools.load.approval import ApprovalError
+
+if TYPE_CHECKING:
+    from tools.load.approval import Approval
+    from tools.load.target import Target
+
+READYZ_SECONDS: Final = 5.0
+HEARD_SECONDS: Final = 5.0
+"""A gateway that has just begun is in approval's list after its first beats."""
+AGAIN_SECONDS: Final = 0.5
+
+
+async def require_approval_of(target: Target, approval: Approval) -> None:
+    """Return where approval is the one behind the gateway. Raises ApprovalError.
+
+    A gateway whose `/readyz` is not reached from here says nothing either way: then the first
+    device that asks shows it.
+    """
+    known = await approval.gateways()
+    boot_id = await boot_id_of(target)
+    deadline = time.monotonic() + HEARD_SECONDS
+    while boot_id and boot_id not in known:
+        if time.monotonic() > deadline:
+            raise ApprovalError(
+                f"approval at {approval.url} is not the one behind {target.url}: it does not know "
+                f"that gateway ({boot_id}). Name the right one with --approval-url"
+            )
+        await asyncio.sleep(AGAIN_SECONDS)
+        known = await approval.gateways()
+
+
+async def boot_id_of(target: Target) -> str:
+    """Return the boot id that the gateway's `/readyz` names; empty where it does not answer so."""
+    url = f"{target.http_url}{target.path.partition('?')[0].rstrip('/')}/readyz"
+    timeout = aiohttp.ClientTimeout(total=READYZ_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as http,
+            http.get(url, allow_redirects=False) as answer,
+        ):
+            said: Any = await answer.json(content_type=None)
+            return str(said["bootId"])
+    except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError):
+        return ""

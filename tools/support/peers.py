@@ -1,0 +1,251 @@
+"""The other side of the bus, inside the test: an approval that is a script, a gateway that asks.
+
+They are made of the services' own bus, so they speak as real replicas do; `version` makes them
+speak as those of another release.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from shared.bus.channels import NEWS, ask_channel, inbox_channel, new_boot_id
+from shared.bus.envelope import VERSION, Envelope
+from shared.bus.redis_bus import RedisBus
+from shared.clock import SystemClock
+from shared.rpc.messages import (
+    Admitted,
+    Alive,
+    Answer,
+    AuthorizeDevice,
+    BeatAnswer,
+    BeatQuestion,
+    Changed,
+    NeedsPairing,
+    Position,
+    ReportSecret,
+    SecretAccepted,
+    decode_answer,
+    decode_news,
+    decode_question,
+    encode,
+)
+from shared.rpc.requester import Requester
+from shared.rpc.responder import Responder
+from shared.rpc.responder_pool import ResponderPool
+from tools.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from shared.bus.envelope import Opened
+    from shared.bus.errors import Rejected
+    from shared.rpc.messages import News
+    from shared.rpc.responder import Question, Reply
+
+ALIVE_SECONDS = 1.0
+HEAD = Position(1, "t")
+"""Where the history of a scripted approval stands."""
+DEVICE_TOKEN = "the-device-token-that-approval-derives-1234"
+REQUEST_ID = "220dd984-79b3-4860-a084-c16f321f9dec"
+
+
+async def admit(question: AuthorizeDevice) -> Answer:
+    """Let everybody in."""
+    return Admitted(HEAD, DEVICE_TOKEN, sorted(question.scopes), 1_700_000_000_000)
+
+
+async def want_pairing(_question: AuthorizeDevice) -> Answer:
+    """Let nobody in before a person has approved."""
+    return NeedsPairing(HEAD, "not-paired", REQUEST_ID)
+
+
+class _Peer:
+    """What both have: a boot id, an envelope and a bus; `rejected` is what was not taken."""
+
+    def __init__(
+        self, redis_url: str, bus_secret: str, boot_id: str | None, version: int, own: str
+    ) -> None:
+        self.boot_id = boot_id or new_boot_id()
+        self.envelope = Envelope((bus_secret,), self.boot_id, version)
+        self.rejected: list[Rejected] = []
+        self._subscribed = asyncio.Event()
+        self.bus = RedisBus(
+            redis_url,
+            self.envelope,
+            (own, NEWS),
+            on_message=self._on_message,
+            on_subscribed=self._subscribed.set,
+            on_rejected=self.rejected.append,
+            clock=SystemClock(),
+        )
+
+    def _on_message(self, channel: str, message: Opened) -> None:
+        raise NotImplementedError
+
+    def publish(self, channel: str, body: bytes) -> asyncio.Future[int]:
+        """Publish something sealed by this peer."""
+        return self.bus.publish(channel, self.envelope.seal(channel, body))
+
+    async def _start(self) -> None:
+        await self.bus.start()
+        await until(self._subscribed.is_set, "the subscription is confirmed")
+
+
+class FakeApproval(_Peer):
+    """Announces itself each second and answers by `answer`; `asked` is what came.
+
+    It locks nobody out, and nothing changes unless a test says so.
+    """
+
+    def __init__(
+        self,
+        redis_url: str,
+        bus_secret: str,
+        *,
+        boot_id: str | None = None,
+        version: int = VERSION,
+        base: Position = HEAD,
+    ) -> None:
+        boot_id = boot_id or new_boot_id()
+        super().__init__(redis_url, bus_secret, boot_id, version, ask_channel(boot_id))
+        self.base = base
+        """Where its history begins: the store's head, beside approvals that are real."""
+        self.asked: list[AuthorizeDevice] = []
+        self.knocks: list[ReportSecret] = []
+        self.beats: list[BeatQuestion] = []
+        self.history: list[Changed] = []
+        self.messages = 0
+        """Messages of questions, those of beats left out."""
+        self.routine = 0
+        """What was published without any client: alive news, and beats with their answers."""
+        self.answer: Callable[[AuthorizeDevice], Awaitable[Answer]] = admit
+        self.responder = Responder(self.bus.publish, self.envelope, self._handle)
+        self._announcing: asyncio.Task[None] | None = None
+
+    @property
+    def head(self) -> Position:
+        """Where its history stands."""
+        return self.history[-1].change if self.history else self.base
+
+    async def change(
+        self, device_id: str, closes: Sequence[str] = ("*",), *, tell: bool = True
+    ) -> Changed:
+        """Add to history what closes a device; beats bring it, and news if it is told."""
+        head = self.head
+        at = Position(head.number + 1, secrets.token_hex(4))
+        changed = Changed(at, head.tag, device_id, "removed", 0, list(closes))
+        self.history.append(changed)
+        if tell:
+            await self.tell(changed)
+        return changed
+
+    async def tell(self, news: News) -> None:
+        """Publish news and wait until Redis has it."""
+        await self.publish(NEWS, encode(news))
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        self._announcing = asyncio.create_task(self._announce())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._announcing is not None:
+            self._announcing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._announcing
+        await self.responder.stop()
+        await self.bus.stop()
+
+    async def _announce(self) -> None:
+        while True:
+            self.routine += 1
+            await self.tell(Alive(self.boot_id))
+            await asyncio.sleep(ALIVE_SECONDS)
+
+    def _on_message(self, channel: str, message: Opened) -> None:
+        if channel != NEWS:
+            self.responder.deliver(message)
+
+    async def _handle(self, questions: Sequence[Question]) -> list[Reply]:
+        asked = [decode_question(question.body) for question in questions]
+        if all(isinstance(one, BeatQuestion) for one in asked):
+            self.routine += 2
+        else:
+            self.messages += 1
+        return [await self._reply(one) for one in asked]
+
+    async def _reply(self, asked: AuthorizeDevice | ReportSecret | BeatQuestion) -> Reply:
+        if isinstance(asked, BeatQuestion):
+            self.beats.append(asked)
+            history = [self.base, *(one.change for one in self.history)]
+            known = asked.booted and asked.applied in history
+            missed = [one for one in self.history if one.change.number > asked.applied.number]
+            return encode(
+                BeatAnswer(
+                    asked.beat_id,
+                    self.head,
+                    SystemClock().wall_ms(),
+                    asked.beat_id,
+                    resync=not known,
+                    changes=missed if known else [],
+                )
+            )
+        if isinstance(asked, ReportSecret):
+            self.knocks.append(asked)
+            return encode(SecretAccepted(self.base))
+        self.asked.append(asked)
+        answer = await self.answer(asked)
+        if answer.change == HEAD:
+            answer = msgspec.structs.replace(answer, change=self.base)
+        return encode(answer)
+
+
+class FakeGateway(_Peer):
+    """Asks whichever approval it heard of; `news` is what it was told."""
+
+    def __init__(
+        self,
+        redis_url: str,
+        bus_secret: str,
+        *,
+        boot_id: str | None = None,
+        version: int = VERSION,
+    ) -> None:
+        boot_id = boot_id or new_boot_id()
+        super().__init__(redis_url, bus_secret, boot_id, version, inbox_channel(boot_id))
+        self.news: list[News] = []
+        self.counts: dict[str, int] = {}
+        self.responders = ResponderPool(SystemClock())
+        self.requester = Requester(
+            self.bus.publish, self.envelope, self.responders, SystemClock(), count=self._count
+        )
+
+    async def ask(self, question: AuthorizeDevice) -> Any:
+        """Return the answer; raises Unavailable."""
+        return decode_answer(await self.requester.ask(msgspec.Raw(encode(question))))
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.requester.stop()
+        await self.bus.stop()
+
+    def _count(self, name: str, amount: int = 1, **labels: str) -> None:
+        key = "-".join([name, *labels.values()])
+        self.counts[key] = self.counts.get(key, 0) + amount
+
+    def _on_message(self, channel: str, message: Opened) -> None:
+        if channel != NEWS:
+            self.requester.deliver(message)
+            return
+        news = decode_news(message.body)
+        self.news.append(news)
+        if isinstance(news, Alive):
+            self.responders.seen(news.boot_id)

@@ -1,0 +1,213 @@
+"""Those who meet at a stack: devices that want in, and operators who let them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+
+from shared.device.client import DeviceClient
+from shared.device.handshake import Admitted, Refused
+from shared.device.identity import DeviceKey
+from shared.device.profile import CLI, CONTROL_UI
+from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
+
+if TYPE_CHECKING:
+    from shared.device.profile import Profile
+    from tools.support.service import ServiceProcess
+    from tools.support.stack import Stack
+
+OUTCOME_SECONDS = 15.0
+RECOVERY_SECONDS = 10.0
+"""How long after an outage all works again, at the latest."""
+
+
+@dataclass
+class Visitor:
+    """One device: its key, what it says it is, and the tokens it holds."""
+
+    stack: Stack
+    profile: Profile = CLI
+    key: DeviceKey = field(default_factory=DeviceKey.generate)
+    token: str = ""
+    """The device token, once it was let in."""
+
+    @property
+    def device_id(self) -> str:
+        """Its id."""
+        return self.key.device_id
+
+    def client(self, gateway: ServiceProcess, *, with_gateway_token: bool = True) -> DeviceClient:
+        """Return a connection to be made: with the gateway token, or with the device token alone.
+
+        Dashboards say that they come from the gateway's own page.
+        """
+        return DeviceClient(
+            gateway.ws_url,
+            self.key,
+            self.profile,
+            token=self.stack.gateway_token if with_gateway_token else None,
+            device_token=None if with_gateway_token else self.token,
+            origin=gateway.url if self.profile.client_id == CONTROL_UI.client_id else None,
+        )
+
+    async def refused(self, gateway: ServiceProcess, **how: bool) -> Refused:
+        """Connect, be refused, and return how."""
+        async with self.client(gateway, **how) as client:
+            outcome = await client.connect()
+        assert isinstance(outcome, Refused), outcome
+        return outcome
+
+    async def waits(self, gateway: ServiceProcess) -> str:
+        """Connect, be told to wait for a person, and return the request id."""
+        outcome = await self.refused(gateway)
+        assert outcome.detail_code == "PAIRING_REQUIRED", outcome
+        assert outcome.request_id
+        return outcome.request_id
+
+    async def visits(self, gateway: ServiceProcess, **how: bool) -> Admitted:
+        """Connect, be let in, and leave."""
+        client, admitted = await self.stays(gateway, **how)
+        await client.close()
+        return admitted
+
+    async def comes_back(self, gateway: ServiceProcess, **how: bool) -> Admitted:
+        """Connect after an outage: told to come back for a while, then let in, and leave."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + RECOVERY_SECONDS
+        while True:
+            async with self.client(gateway, **how) as client:
+                outcome = await client.connect()
+            if isinstance(outcome, Admitted):
+                self.token = outcome.device_token
+                return outcome
+            assert outcome.code == "UNAVAILABLE", outcome
+            assert loop.time() < deadline, f"still away after {RECOVERY_SECONDS} s: {outcome}"
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def stays(self, gateway: ServiceProcess, **how: bool) -> tuple[DeviceClient, Admitted]:
+        """Connect, be let in, and stay: whoever asks closes the client."""
+        client = self.client(gateway, **how)
+        try:
+            outcome = await client.connect()
+            assert isinstance(outcome, Admitted), outcome
+        except BaseException:
+            await client.close()
+            raise
+        self.token = outcome.device_token
+        return client, outcome
+
+    def asking(self, *scopes: str) -> Visitor:
+        """Return the same device with a wish for these scopes."""
+        return replace(self, profile=self.profile.asking(*scopes))
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the HTTP API answered."""
+
+    status: int
+    body: Any
+
+    def ok(self) -> Any:
+        """Return the body of a call that was carried out."""
+        assert self.status == 200, self
+        return self.body
+
+
+class Operator:
+    """A person with the admin token, at one approval replica."""
+
+    def __init__(self, stack: Stack, approval: ServiceProcess) -> None:
+        self._url = approval.url
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {stack.admin_token}"},
+            timeout=aiohttp.ClientTimeout(total=OUTCOME_SECONDS),
+        )
+
+    async def call(self, method: str, path: str, body: object = None) -> Reply:
+        """Call the API."""
+        async with self._session.request(method, f"{self._url}/v1/{path}", json=body) as answer:
+            return Reply(answer.status, await answer.json(content_type=None))
+
+    async def approve(self, request_id: str) -> Reply:
+        """Let the device of this request in."""
+        return await self.call("POST", f"requests/{request_id}/approve")
+
+    async def remove(self, device_id: str) -> Reply:
+        """Forget a device."""
+        return await self.call("DELETE", f"devices/{device_id}")
+
+    async def rotate(self, device_id: str, role: str = "operator") -> Reply:
+        """Give a device another token."""
+        return await self.call("POST", f"devices/{device_id}/tokens/{role}/rotate", {})
+
+    async def revoke(self, device_id: str, role: str = "operator") -> Reply:
+        """Take a device its token."""
+        return await self.call("POST", f"devices/{device_id}/tokens/{role}/revoke")
+
+    async def pending(self) -> list[Any]:
+        """Return the requests that wait."""
+        found: list[Any] = (await self.call("GET", "requests")).ok()["pending"]
+        return found
+
+    async def devices(self) -> list[str]:
+        """Return the ids of all paired devices."""
+        return [one["deviceId"] for one in (await self.call("GET", "devices")).ok()["devices"]]
+
+    async def audit(self, device_id: str) -> list[str]:
+        """Return what was ever done to a device, oldest first."""
+        found: list[str] = []
+        after = 0
+        while True:
+            page = (await self.call("GET", f"audit?after={after}&limit=1000")).ok()
+            if not page["entries"]:
+                return found
+            found += [one["action"] for one in page["entries"] if one["deviceId"] == device_id]
+            after = page["next"]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+
+async def pair(stack: Stack, profile: Profile = CLI) -> Visitor:
+    """Return a device that was approved and has been in once."""
+    visitor = Visitor(stack, profile)
+    request_id = await visitor.waits(stack.gateways[0])
+    async with Operator(stack, stack.approvals[0]) as operator:
+        (await operator.approve(request_id)).ok()
+    await visitor.visits(stack.gateways[0])
+    return visitor
+
+
+def lines(service: ServiceProcess, event: str, **having: object) -> list[dict[str, Any]]:
+    """Return the log lines of one kind that have these fields, as far as they are written."""
+    return [
+        line for line in service.logs() if line["event"] == event and having.items() <= line.items()
+    ]
+
+
+async def told(service: ServiceProcess, event: str, **having: object) -> list[dict[str, Any]]:
+    """Return such lines once there is one.
+
+    A service writes its lines at the end of a turn of its loop, when a client may have heard
+    already.
+    """
+    await until(lambda: lines(service, event, **having), f"{service.name} writes {event} {having}")
+    return lines(service, event, **having)
+
+
+async def approvals_heard(gateway: ServiceProcess, reason: str) -> None:
+    """Wait until a gateway says this of the approvals it hears, such as `2 live`."""
+    async with aiohttp.ClientSession() as http, asyncio.timeout(WAIT_SECONDS):
+        while True:
+            async with http.get(f"{gateway.url}/readyz") as answer:
+                said = await answer.json()
+            if said["dependencies"]["approval"]["reason"] == reason:
+                return
+            await asyncio.sleep(POLL_SECONDS)

