@@ -77,7 +77,7 @@ clean: ## Remove what was built or cached; secrets and devices stay
 	rm -rf $(VENV) .data/bin .data/dashboard .data/logs .hypothesis .import_linter_cache .mypy_cache \
 	  .pytest_cache .ruff_cache .schemathesis $(CLIENTS:%=%/node_modules) tests/browser/node_modules \
 	  .railway/node_modules
-	find deploy services shared tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find deploy services shared tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------------- the virtual environment
 

@@ -16,6 +16,7 @@ from services.approval import log_events
 from services.approval.access.authenticator import Authenticator
 from services.approval.api.routes import add_routes
 from services.approval.api.sse import Events
+from services.approval.backup.service import BackupService
 from services.approval.domain.pairing import IdFactory
 from services.approval.domain.tokens import TokenKeys, draw_epoch, draw_request_id, draw_token_id
 from services.approval.metrics import Metrics
@@ -189,6 +190,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     add_routes(
         app,
         registry=registry,
+        backups=BackupService(store, ledger),
         events=events,
         settings=settings,
         ops=ops,

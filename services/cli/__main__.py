@@ -13,8 +13,9 @@ _OURS: Final = frozenset({"services", "shared"})
 def main() -> None:
     """Run the command; never returns."""
     try:
-        from services.cli.commands.completion import COMPLETE_VARIABLE
-        from services.cli.root import latchkey  # noqa: PLC0415 (as above)
+        # Imported here, because what they need may not be installed.
+        from services.cli.commands.completion import COMPLETE_VARIABLE  # noqa: PLC0415
+        from services.cli.root import latchkey  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in _OURS:
             raise

@@ -110,9 +110,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         return bus.status()[0]
 
     requester = Requester(bus.publish, envelope, responders, clock, count=counts, bus_ok=bus_ok)
-    metrics.watch(connections)
-    metrics.watch_beat(beat)
-    metrics.watch_tasks()
+    _watch(metrics, connections, beat)
     beater = Heartbeat(
         beat=beat,
         presence=presence,
@@ -227,3 +225,12 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         beater,
         metrics,
     )
+
+
+def _watch(metrics: Metrics, connections: Hub, replica: Replica) -> None:
+    """Read gauges whenever somebody scrapes."""
+    metrics.lease_left.set_function(lambda: max(0.0, replica.lease_left))
+    metrics.changes_behind.set_function(lambda: replica.behind)
+    metrics.connections.labels("waiting").set_function(lambda: connections.pending)
+    metrics.connections.labels("admitted").set_function(lambda: connections.admitted)
+    metrics.watch_tasks()

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.observability.metrics import unfinished_tasks
-
-if TYPE_CHECKING:
-    from services.gateway.connections.hub import Hub
-    from services.gateway.replication.replica import Replica
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
 
@@ -107,13 +101,3 @@ class Metrics:
     def watch_tasks(self) -> None:
         """Count the tasks of the event loop whenever somebody scrapes."""
         self.tasks.set_function(unfinished_tasks)
-
-    def watch_beat(self, beat: Replica) -> None:
-        """Read the beat's gauges whenever somebody scrapes."""
-        self.lease_left.set_function(lambda: max(0.0, beat.lease_left))
-        self.changes_behind.set_function(lambda: beat.behind)
-
-    def watch(self, connections: Hub) -> None:
-        """Read the gauges of connections whenever somebody scrapes."""
-        self.connections.labels("waiting").set_function(lambda: connections.pending)
-        self.connections.labels("admitted").set_function(lambda: connections.admitted)

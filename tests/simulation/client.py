@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SCRIPTS: Final = {
     **{script(f"{name}.lua"): name for name in ("commit", "beat", "repair", "check")},
     **{
-        files("services.approval").joinpath(f"{name}.lua").read_text(): name
+        files("services.approval.storage").joinpath(f"{name}.lua").read_text(): name
         for name in ("lockout", "refusals")
     },
 }

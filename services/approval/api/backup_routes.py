@@ -18,7 +18,7 @@ from services.approval.problems import BACKUPS, RETRY_AFTER_SECONDS, ProblemErro
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.approval.registry.registry import Registry
+    from services.approval.backup.service import BackupService
 
 BACKUPS_LIMIT: Final = 2
 """Backups that one replica reads at once; it also lets devices in."""
@@ -33,8 +33,8 @@ HEADERS: Final = {
 class BackupViews:
     """Serves the backups of one replica."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, backups: BackupService) -> None:
+        self._backups = backups
         self._serving = 0
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -47,7 +47,7 @@ class BackupViews:
             )
         self._serving += 1
         try:
-            async with contextlib.aclosing(self._registry.keeping.backup(OPERATOR)) as lines:
+            async with contextlib.aclosing(self._backups.backup(OPERATOR)) as lines:
                 first = await anext(lines)  # nothing has been said yet if this fails
                 response = web.StreamResponse(headers=HEADERS)
                 await response.prepare(request)

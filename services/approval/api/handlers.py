@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         RestorePart,
     )
     from services.approval.api.parsing import Call
+    from services.approval.backup.service import BackupService
     from services.approval.registry.registry import Registry
 
 
@@ -42,8 +43,9 @@ def _limit(query: RequestsQuery | DevicesQuery) -> int:
 class Calls:
     """Carries out the operations on devices and replicas."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, backups: BackupService) -> None:
         self._registry = registry
+        self._backups = backups
         self.by_id: Final[Mapping[str, Callable[[Call], Awaitable[msgspec.Struct]]]] = {
             "listRequests": self._list_requests,
             "approveRequest": self._approve,
@@ -170,5 +172,5 @@ class Calls:
     async def _restore(self, call: Call) -> devices.RestoreProgress:
         body: RestorePart = call.body
         part = Part(body.backup_id, body.number, body.total, body.at, body.devices)
-        progress = await self._registry.keeping.restore(OPERATOR, part)
+        progress = await self._backups.restore(OPERATOR, part)
         return devices.RestoreProgress(progress.done, progress.skipped)

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from services.approval import problems
 from services.approval.backup import format as backups
 from services.approval.backup.records import KeptDevice  # noqa: TC001 (msgspec reads it)
-from services.approval.domain import listing
+from services.approval.domain import fields, listing
 from services.approval.domain.audit import AuditEntry
 from services.approval.schemas import devices as objects
 from services.approval.schemas import lockouts
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from services.approval.problems import Kind
 
 PARAMETERS: Final = {
-    "requestId": objects.RequestId,
-    "deviceId": objects.DeviceId,
+    "requestId": fields.RequestId,
+    "deviceId": fields.DeviceId,
     "role": Role,
     "credential": lockouts.Credential,
     "lockedAddress": lockouts.LockedAddress,
@@ -67,7 +67,7 @@ class RejectMany(msgspec.Struct, rename="camel", forbid_unknown_fields=True, fro
     """The requests to reject: the very ones that somebody was shown."""
 
     request_ids: Annotated[
-        list[objects.RequestId], Meta(min_length=1, max_length=REJECT_LIMIT_REQUESTS)
+        list[fields.RequestId], Meta(min_length=1, max_length=REJECT_LIMIT_REQUESTS)
     ]
 
 
@@ -179,7 +179,7 @@ class AuditQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     after: (
         Annotated[
-            objects.ChangeNumber,
+            fields.ChangeNumber,
             Meta(description="The first entries with a higher number; without it, the newest."),
         ]
         | UnsetType
@@ -213,7 +213,7 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     after: (
         Annotated[
-            objects.ChangeNumber,
+            fields.ChangeNumber,
             Meta(description="Begin after this number; the header Last-Event-ID goes before it."),
         ]
         | UnsetType

@@ -11,8 +11,8 @@ from aiohttp.http_exceptions import PayloadEncodingError
 from msgspec import UNSET
 
 from services.approval.api.operations import PARAMETERS
+from services.approval.domain import fields
 from services.approval.problems import IDS, MALFORMED, MEDIA, TOO_LARGE, Ids, ProblemError
-from services.approval.schemas import devices
 
 if TYPE_CHECKING:
     from services.approval.api.operations import EventsQuery, Operation
@@ -40,7 +40,7 @@ def resumed_from(request: web.Request, query: EventsQuery) -> int | None:
     if not any(given):
         return None if query.after is UNSET else query.after
     try:
-        return msgspec.convert(",".join(given), devices.ChangeNumber, strict=False)
+        return msgspec.convert(",".join(given), fields.ChangeNumber, strict=False)
     except msgspec.ValidationError:
         raise ProblemError(MALFORMED, f"{LAST_EVENT_ID}: no number that was given out.") from None
 

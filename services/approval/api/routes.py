@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from services.approval.api.parsing import Call
     from services.approval.api.session_routes import View
     from services.approval.api.sse import Events
+    from services.approval.backup.service import BackupService
     from services.approval.metrics import Metrics
     from services.approval.registry.registry import Registry
     from services.approval.settings import Settings
@@ -65,6 +66,7 @@ def add_routes(
     app: web.Application,
     *,
     registry: Registry,
+    backups: BackupService,
     events: Events,
     settings: Settings,
     ops: OpsViews,
@@ -88,8 +90,8 @@ def add_routes(
     files = page_files()
     routes = [("GET", page.path, views[page.id]) for page in pages]
     routes += [("GET", file.path, page_view(file)) for file in files]
-    calls = Calls(registry).by_id
-    backup_views = BackupViews(registry)
+    calls = Calls(registry, backups).by_id
+    backup_views = BackupViews(backups)
     sessions = SessionViews(door, settings.gateway_public_url).by_id
     for operation in OPERATIONS:
         if operation.streams:

@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+VERSION_CHARACTERS: Final = 16
+"""A stored record begins with a random version of so many hex digits."""
 PAIRED_BY_OWNER: Final = "owner"
 PAIRED_SILENTLY: Final = "silent"
 """By the rule for trusted clients of the gateway's own machine, without a person."""

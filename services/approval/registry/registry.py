@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from services.approval.backup.service import BackupService
 from services.approval.domain import authorization
 from services.approval.domain import pairing as grants
 from services.approval.domain.errors import (
@@ -92,7 +91,6 @@ class Registry(Queries):
         super().__init__(store, ttl_ms=ttl_ms)
         self._ledger = ledger
         self._draws = draws
-        self.keeping: Final = BackupService(store, ledger)
         self.lockouts: Final = LockoutRegistry(store, ledger)
 
     async def approve(self, caller: Caller, request_id: str, *, allow_admin: bool = True) -> Paired:

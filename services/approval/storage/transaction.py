@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from services.approval.domain.audit import AuditEntry
+from services.approval.domain.records import VERSION_CHARACTERS
 from services.approval.storage.keys import COMMIT_KEYS, LEFT_OUT, counter_key
 
 if TYPE_CHECKING:
+    from services.approval.domain.audit import AuditEntry
     from shared.rpc.messages import Changed
 
 CHANGES_KEPT: Final = 10_000
@@ -28,7 +29,6 @@ COUNTED_KEPT_MS: Final = 25 * HOUR_MS
 """How long such a count is kept: a day after its hour, for a summary that comes late."""
 CALLS_KEPT_MS: Final = 600_000
 """How long the answer to a call is kept, longer than any asker waits."""
-VERSION_CHARACTERS: Final = 16
 WRONG_TYPE: Final = "(wrong type)"
 """The version of what is kept where a record should be and is of another type."""
 

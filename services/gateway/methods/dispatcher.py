@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from services.gateway.handshake.session import Session
 from shared.protocol.closing import CloseCode
 from shared.protocol.frames import (
     BrokenFrame,
@@ -23,8 +22,7 @@ from shared.protocol.schema import params_problems, parse
 from shared.protocol.scopes import ADMIN, covers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from services.gateway.handshake.session import Session
     from shared.clock import Clock
     from shared.protocol.methods import Method
 

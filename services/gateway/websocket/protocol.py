@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from services.gateway.websocket.frame_parser import FrameParser
 from shared.protocol.limits import FRAME_LIMIT_BYTES, PREAUTH_FRAME_LIMIT_BYTES
@@ -11,7 +11,6 @@ from shared.protocol.limits import FRAME_LIMIT_BYTES, PREAUTH_FRAME_LIMIT_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.gateway.session.handler import SessionHandler
 
 PREAUTH_BUFFER_LIMIT_BYTES: Final = 2 * PREAUTH_FRAME_LIMIT_BYTES
 """What a socket may send before it is admitted: one full frame, and as much queued behind it."""
@@ -19,32 +18,57 @@ PARSED_PER_TURN_BYTES: Final = 16 * 1024
 """How much of one socket is looked at in one turn of the loop: small frames keep nobody waiting."""
 
 
+class Handler(Protocol):
+    """Whoever serves a WebSocket."""
+
+    @property
+    def is_unauthenticated(self) -> bool:
+        """Whether it is not admitted."""
+        ...
+
+    def on_message(self, opcode: int, payload: bytes) -> None:
+        """Take a message from the peer."""
+        ...
+
+    def on_protocol_error(self, error: Exception) -> None:
+        """Close a peer that breaks the protocol."""
+        ...
+
+    def on_preauth_overflow(self) -> None:
+        """Close a peer that sent too much before it was admitted."""
+        ...
+
+    def on_lost(self) -> None:
+        """Note that the transport is gone."""
+        ...
+
+
 class SocketProtocol(asyncio.Protocol):
-    """Hands messages to a visit, and counts bytes until it is admitted.
+    """Hands messages to a handler, and counts bytes until it is admitted.
 
     The parser's limit holds for the whole life of a WebSocket, and what may be sent grows at
     admission: counting below the parser keeps a stranger from making it buffer.
     """
 
-    __slots__ = ("_feed", "_transport", "_visit", "received")
+    __slots__ = ("_feed", "_handler", "_transport", "received")
 
-    def __init__(self, transport: asyncio.Transport, visit: SessionHandler) -> None:
+    def __init__(self, transport: asyncio.Transport, handler: Handler) -> None:
         self._transport = transport
-        self._visit: SessionHandler | None = visit
+        self._handler: Handler | None = handler
         self._feed: Callable[[bytes], None] | None = FrameParser(
-            visit.on_message, visit.on_protocol_error, message_limit_bytes=FRAME_LIMIT_BYTES
+            handler.on_message, handler.on_protocol_error, message_limit_bytes=FRAME_LIMIT_BYTES
         ).feed
         self.received = 0
         """How many bytes have come."""
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the transport."""
-        visit, feed = self._visit, self._feed
-        if visit is None or feed is None:
+        handler, feed = self._handler, self._feed
+        if handler is None or feed is None:
             return
         self.received += len(data)
-        if self.received > PREAUTH_BUFFER_LIMIT_BYTES and visit.is_unauthenticated:
-            visit.on_preauth_overflow()
+        if self.received > PREAUTH_BUFFER_LIMIT_BYTES and handler.is_unauthenticated:
+            handler.on_preauth_overflow()
             return
         if len(data) <= PARSED_PER_TURN_BYTES:
             feed(data)
@@ -54,9 +78,9 @@ class SocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, _exc: BaseException | None) -> None:
         """Take notice that the transport is gone."""
-        visit, self._visit, self._feed = self._visit, None, None
-        if visit is not None:
-            visit.on_lost()
+        handler, self._handler, self._feed = self._handler, None, None
+        if handler is not None:
+            handler.on_lost()
 
     def _parse(self, data: bytes, start: int) -> None:
         """Parse what may be parsed in this turn, and the rest in the next ones."""

@@ -14,6 +14,7 @@ from aiohttp import web
 from services.approval.access.authenticator import Authenticator
 from services.approval.api.routes import add_routes
 from services.approval.api.sse import Events
+from services.approval.backup.service import BackupService
 from services.approval.domain.authorization import OPERATOR
 from services.approval.domain.pairing import IdFactory
 from services.approval.domain.tokens import TokenKeys, draw_epoch, draw_request_id, draw_token_id
@@ -115,6 +116,7 @@ class Replica:
             metrics=self.metrics,
             places=self.places,
         )
+        self.backups: Final = BackupService(self.store, self.ledger)
         self.methods: Final = Methods(self.registry, self.store, self.keys, self.metrics)
         self.events: Final = Events(self.registry, self.metrics, **(events or {}))
         ops = OpsViews(
@@ -128,6 +130,7 @@ class Replica:
         add_routes(
             self.app,
             registry=self.registry,
+            backups=self.backups,
             events=self.events,
             settings=settings,
             ops=ops,

@@ -136,9 +136,9 @@ class TestBackup:
         device = await here.paired()
         caller = device_token(device, "operator.pairing")
         with pytest.raises(NotAllowed):
-            await anext(here.registry.keeping.backup(caller))
+            await anext(here.backups.backup(caller))
         with pytest.raises(NotAllowed):
-            await here.registry.keeping.restore(caller, Part("0" * 64, 0, 0, 0, []))
+            await here.backups.restore(caller, Part("0" * 64, 0, 0, 0, []))
 
 
 class TestRestore:

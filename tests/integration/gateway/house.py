@@ -159,7 +159,6 @@ class House:
             limit=connection_limit,
             preauth_limit_per_address=preauth_limit,
         )
-        self.metrics.watch(self.connections)
         self.metrics.watch_tasks()
         self.arrivals = PendingSockets(self.clock)
         self.room = connection_limiter(

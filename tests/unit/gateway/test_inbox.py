@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 class _Beater:
-    def heard(self) -> None:
-        """Take notice of an approval."""
+    def on_approval_alive(self) -> None:
+        """Note that an approval replica is alive."""
 
 
 def told(*alive: tuple[str, Alive]) -> list[str]:

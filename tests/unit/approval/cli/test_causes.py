@@ -33,7 +33,7 @@ def test_each_has_its_own_name_and_says_everything() -> None:
 def test_every_one_is_produced_by_a_test_and_found_by_the_doctor(table: ModuleType) -> None:
     declared = {name for name, value in vars(table).items() if isinstance(value, Cause)}
     module = table.__name__.rpartition(".")[2]
-    for files in (PRODUCED, sorted((ROOT / "services/cli/doctor").glob("*.py"))):
+    for files in (PRODUCED, sorted((ROOT / "services/cli/doctor").rglob("*.py"))):
         text = "".join(path.read_text() for path in files)
         assert declared == set(re.findall(rf"\b{module}\.([A-Z_]+)\b", text)) - {"ALL"}
 
