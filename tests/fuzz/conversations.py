@@ -14,7 +14,7 @@ from shared.device.handshake import Credentials, encode
 from shared.device.identity import DeviceKey
 from shared.device.profile import PROFILES
 from shared.rpc.messages import Admitted, Answer, Denied, NeedsPairing, Position, TooManyPending
-from tests.integration.gateway.house import TOKEN
+from tests.integration.gateway.harness import TOKEN
 from tests.support.frames import damaged, first_frames, json_values, odd
 from tests.support.raw_socket import BINARY, CLOSE, CONTINUATION, PING, PONG, frame_bytes
 

@@ -25,7 +25,7 @@ from tests.fuzz.documented import (
     check_refusal,
     echoed,
 )
-from tests.integration.gateway.house import House, socket_of
+from tests.integration.gateway.harness import House, socket_of
 from tests.support.clock import turns
 from tests.support.frames import first_frames
 from tests.support.raw_socket import CLOSE, PING, PONG, TEXT, Gone

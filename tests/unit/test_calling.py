@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.calling import LAUNCHER, latchkey
-from tests.unit.approval.cli.api import DEVICE_ID, paired, pending, run, serving
+from tests.unit.cli.fake_api import DEVICE_ID, paired, pending, run, serving
 
 if TYPE_CHECKING:
     import pytest

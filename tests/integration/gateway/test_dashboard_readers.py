@@ -11,7 +11,7 @@ from services.gateway.dashboard.limits import ResponseLimiter
 from services.gateway.dashboard.sending import PIECE_BYTES
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI
-from tests.integration.gateway.house import TOKEN, House
+from tests.integration.gateway.harness import TOKEN, House
 from tests.support.plain_http import ask
 from tests.support.raw_socket import RawSocket
 from tools.support.waiting import until

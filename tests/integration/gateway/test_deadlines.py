@@ -12,7 +12,7 @@ from services.gateway.connections.close_queue import TOLD_PER_TURN
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST
-from tests.integration.gateway.house import TOKEN, House
+from tests.integration.gateway.harness import TOKEN, House
 from tests.support.raw_socket import PING, PONG, RSV1, TEXT, Frame, RawSocket, frame_bytes
 from tools.support.peers import admit, want_pairing
 from tools.support.waiting import until

@@ -8,7 +8,7 @@ import pytest
 
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI
-from tests.integration.gateway.house import TOKEN, House
+from tests.integration.gateway.harness import TOKEN, House
 from tests.support.raw_socket import PING, PONG, TEXT, RawSocket, frame_bytes, upgrade_bytes
 
 if TYPE_CHECKING:

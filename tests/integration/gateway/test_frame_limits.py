@@ -9,7 +9,7 @@ import pytest
 
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
-from tests.integration.gateway.house import TOKEN, House
+from tests.integration.gateway.harness import TOKEN, House
 from tests.support.raw_socket import (
     BINARY,
     CONTINUATION,

@@ -11,7 +11,7 @@ import pytest
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI, CLI_3, NODE_HOST, NODE_HOST_3
 from shared.protocol.methods import METHODS, Method
-from tests.integration.gateway.house import TOKEN, House
+from tests.integration.gateway.harness import TOKEN, House
 from tests.support.raw_socket import BINARY, TEXT
 
 if TYPE_CHECKING:

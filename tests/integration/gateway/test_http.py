@@ -10,7 +10,7 @@ import pytest
 from yarl import URL
 
 from deploy.local.ports import Reservation
-from tests.integration.gateway.house import House
+from tests.integration.gateway.harness import House
 from tests.integration.gateway.process import BUS_SECRET, gateway_process
 from tests.support.raw_socket import RawSocket
 from tools.support.metrics import metric

@@ -19,7 +19,7 @@ from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from shared.protocol.limits import CLOSING_SECONDS, HANDSHAKE_DEADLINE_SECONDS
 from shared.server.http_protocol import TrackedRequestHandler
-from tests.integration.gateway.house import TOKEN, House
+from tests.integration.gateway.harness import TOKEN, House
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
 from tests.support.raw_socket import RSV1, RawSocket, frame_bytes
 from tools.support.peers import FakeApproval, admit, want_pairing

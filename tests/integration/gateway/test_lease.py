@@ -13,7 +13,7 @@ from shared.bus.errors import Unavailable
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
-from tests.integration.gateway.house import TOKEN, House
+from tests.integration.gateway.harness import TOKEN, House
 from tests.support.clock import turns
 from tests.support.raw_socket import CLOSE, PING, PONG
 from tools.support.waiting import until

@@ -12,7 +12,7 @@ from shared.device.errors import UnreachableError
 from shared.device.handshake import Admitted, Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3
-from tests.integration.gateway.house import TOKEN, House, socket_of
+from tests.integration.gateway.harness import TOKEN, House, socket_of
 from tests.support.raw_socket import CLOSE, PING, frame_bytes
 from tools.support.peers import admit, want_pairing
 from tools.support.waiting import until

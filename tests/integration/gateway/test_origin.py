@@ -11,7 +11,7 @@ import pytest
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, CONTROL_UI_3
-from tests.integration.gateway.house import TOKEN, House
+from tests.integration.gateway.harness import TOKEN, House
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

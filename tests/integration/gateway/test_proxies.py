@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
-from tests.integration.gateway.house import TOKEN, House
+from tests.integration.gateway.harness import TOKEN, House
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

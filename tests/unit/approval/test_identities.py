@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from services.approval.domain import policy
 from services.approval.domain.identities import APPROVED_LIMIT, ASKING_LIMIT, as_seen
 from services.approval.domain.records import Sighting
-from tests.unit.approval.desk import TTL_MS, Desk
-from tests.unit.approval.wishes import CLI, CLIENTS, IOS_APP, NAMES, NODE_HOST, PLATFORMS
+from tests.unit.approval.policy_case import TTL_MS, Desk
+from tests.unit.approval.strategies import CLI, CLIENTS, IOS_APP, NAMES, NODE_HOST, PLATFORMS
 
 READ, ADMIN = "operator.read", "operator.admin"
 MAC_APP, ANDROID_APP = ("openclaw-macos", "ui"), ("openclaw-android", "ui")

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from services.approval.domain import pairing as grants
 from services.approval.domain import policy
 from services.approval.domain.records import Record
-from tests.unit.approval.desk import KEYS, TTL_MS, Desk
+from tests.unit.approval.policy_case import KEYS, TTL_MS, Desk
 
 READ, WRITE, ADMIN, PAIRING = (f"operator.{name}" for name in ("read", "write", "admin", "pairing"))
 

@@ -9,7 +9,7 @@ import pytest
 
 from services.approval.domain import policy
 from shared.protocol.limits import SCOPES_HELD_LIMIT_ITEMS, SCOPES_LIMIT_ITEMS
-from tests.unit.approval.desk import KEYS, TTL_MS, Desk
+from tests.unit.approval.policy_case import KEYS, TTL_MS, Desk
 
 READ = ("operator.read",)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.gateway.beat_case import Case
+from tests.unit.gateway.replication.replica_case import Case
 
 
 @pytest.fixture

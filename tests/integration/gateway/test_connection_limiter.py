@@ -1,0 +1,191 @@
+"""Sockets of plain HTTP and silent ones take no room from devices, health and the bus."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from services.gateway.http.limits import HTTP_ROOM, HTTP_ROOM_PER_ADDRESS
+from shared.device.handshake import Credentials
+from shared.device.profile import CLI
+from shared.server.accept import BulkAcceptor
+from shared.server.connection_limiter import FULL
+from shared.server.sockets import open_sockets
+from tests.integration.gateway.harness import TOKEN, House
+from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
+from tests.support.raw_socket import RawSocket, upgrade_bytes
+from tools.support.peers import FakeApproval
+from tools.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from tools.support.redis import RedisServer
+
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n"
+GOOD = Credentials(token=TOKEN)
+PREAUTH_LIMIT = 4
+OF_ONE_ADDRESS = PREAUTH_LIMIT + HTTP_ROOM_PER_ADDRESS
+DESCRIPTORS = 128
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with House(preauth_limit=PREAUTH_LIMIT, connection_limit=3) as house:
+        yield house
+
+
+async def idle(port: int, stack: ExitStack, source: str | None = None) -> RawSocket:
+    """Return a socket that has asked for a page and keeps its connection."""
+    raw = await RawSocket.tcp(port, source=source)
+    stack.callback(raw.hang_up)
+    await raw.send_bytes(LIVEZ)
+    await raw.upgraded()
+    assert raw.status == 200
+    return raw
+
+
+def turned_away(house: House, limit: str) -> float:
+    labels = {"limit": limit}
+    return (
+        house.metrics.registry.get_sample_value("latchkey_gateway_turned_away_total", labels) or 0.0
+    )
+
+
+class TestPlainHttp:
+    async def test_a_flood_from_one_address_displaces_its_own(
+        self, house: House, stack: ExitStack
+    ) -> None:
+        elsewhere = await idle(house.port, stack, "127.0.0.2")
+        crowd = [await idle(house.port, stack) for _ in range(3 * OF_ONE_ADDRESS)]
+        assert house.arrivals.here == OF_ONE_ADDRESS + 1
+        assert turned_away(house, "idle") == 2 * OF_ONE_ADDRESS
+        raw = await house.raw()
+        assert (await raw.connect(None, CLI, GOOD))["ok"]
+        crowd[0]._buffer.clear()
+        assert await crowd[0].read_to_end() == b""
+        await elsewhere.send_bytes(LIVEZ)
+        elsewhere._buffer.clear()
+        await elsewhere.upgraded()
+        assert elsewhere.status == 200
+
+    async def test_all_sockets_together_are_limited(self, house: House, stack: ExitStack) -> None:
+        per_address = OF_ONE_ADDRESS // 2
+        limit = 3 + HTTP_ROOM
+        for number in range(limit + 10):
+            await idle(house.port, stack, f"127.0.0.{2 + number // per_address}")
+        assert house.arrivals.here == limit
+        assert turned_away(house, "idle") == 10
+        raw = await house.raw(source="127.0.0.99")
+        assert (await raw.connect(None, CLI, GOOD))["ok"]
+        assert house.arrivals.here + len(house.connections) == limit
+
+    async def test_health_is_served_where_websockets_are_full(
+        self, house: House, stack: ExitStack
+    ) -> None:
+        for _ in range(3):
+            assert (await (await house.raw()).connect(None, CLI, GOOD))["ok"]
+        assert (await house.raw()).status == 503
+        await idle(house.port, stack)
+
+    async def test_health_is_served_where_an_address_has_enough(self, stack: ExitStack) -> None:
+        async with House(preauth_limit=PREAUTH_LIMIT) as house:
+            for _ in range(PREAUTH_LIMIT):
+                assert (await house.raw()).status == 101
+            assert (await house.raw()).status == 503
+            await idle(house.port, stack)
+
+    async def test_a_trusted_proxy_is_not_limited_as_one_address(self, stack: ExitStack) -> None:
+        trusted = (ipaddress.ip_network("127.0.0.1"),)
+        async with House(preauth_limit=PREAUTH_LIMIT, trusted_proxies=trusted) as house:
+            for _ in range(2 * OF_ONE_ADDRESS):
+                await idle(house.port, stack)
+            assert house.arrivals.here == 2 * OF_ONE_ADDRESS
+            for _ in range(PREAUTH_LIMIT):
+                assert (await house.raw(headers=[("X-Real-IP", "192.0.2.1")])).status == 101
+            assert (await house.raw(headers=[("X-Real-IP", "192.0.2.1")])).status == 503
+            assert (await house.raw(headers=[("X-Real-IP", "192.0.2.2")])).status == 101
+
+    async def test_who_becomes_a_websocket_later_counts_once(
+        self, house: House, stack: ExitStack
+    ) -> None:
+        raw = await idle(house.port, stack)
+        raw._buffer.clear()
+        await raw.send_bytes(upgrade_bytes(house.port))
+        await raw.upgraded()
+        assert raw.status == 101
+        assert (house.arrivals.here, len(house.connections)) == (0, 1)
+        raw.hang_up()
+        await house.empty()
+        assert house.arrivals.here == 0
+
+
+class TestSilent:
+    async def test_the_longest_silent_is_told_503(self, house: House, stack: ExitStack) -> None:
+        crowd = []
+        for _ in range(OF_ONE_ADDRESS + 1):
+            crowd.append(await RawSocket.tcp(house.port))
+            stack.callback(crowd[-1].hang_up)
+        await until(lambda: turned_away(house, "address") == 1, "one is turned away")
+        await crowd[0].upgraded()
+        assert (crowd[0].status, crowd[0].body) == (503, b"Too many unauthenticated sockets")
+        assert house.arrivals.here == OF_ONE_ADDRESS
+
+    async def test_who_is_turned_away_at_accept_is_told_and_never_connected(
+        self, stack: ExitStack
+    ) -> None:
+        listeners = open_sockets(("127.0.0.1",), 0)
+        made: list[str] = []
+
+        def factory(peer: str) -> asyncio.BaseProtocol:
+            made.append(peer)
+            return asyncio.Protocol()
+
+        acceptor = BulkAcceptor(listeners, factory, lambda _peer: FULL, lambda: None)
+        acceptor.start()
+        stack.callback(acceptor.stop)
+        async with await RawSocket.tcp(listeners[0].getsockname()[1]) as raw:
+            await raw.upgraded()
+            assert (raw.status, raw.body) == (503, b"Too many connections")
+            raw._buffer.clear()
+            assert await raw.read_to_end() == b""
+        assert made == []
+
+
+class TestDescriptors:
+    async def test_are_left_for_the_bus_and_for_devices(
+        self, tmp_path: Path, redis_server: RedisServer, stack: ExitStack
+    ) -> None:
+        gateway = stack.enter_context(
+            gateway_process(tmp_path, redis_server, descriptors=DESCRIPTORS)
+        )
+        async with FakeApproval(redis_server.approval_url, BUS_SECRET):
+            await gateway.until_ready()
+            for _ in range(DESCRIPTORS):
+                await idle(gateway.port, stack)
+            for _ in range(DESCRIPTORS):
+                raw = await RawSocket.tcp(gateway.port)
+                stack.callback(raw.hang_up)
+            await gateway.until_ready()
+            device = await RawSocket.open(gateway.port)
+            stack.callback(device.hang_up)
+            answer = await device.connect(None, CLI, Credentials(token=GATEWAY_TOKEN))
+            assert answer["ok"]
+            async with (
+                aiohttp.ClientSession() as http,
+                http.get(f"{gateway.url}/metrics") as metrics,
+            ):
+                assert "latchkey_gateway_descriptors_exhausted_total 0.0" in await metrics.text()
+            assert not [line for line in gateway.logs() if line["event"] == "descriptors.exhausted"]

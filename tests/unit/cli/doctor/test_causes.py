@@ -1,0 +1,84 @@
+"""The table of causes: complete, distinct, produced for real, and the same in the documentation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.cli.doctor import causes, openclaw_causes
+from services.cli.doctor.cause import Cause
+from tests.unit.cli.fake_api import run
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+ROOT = Path(__file__).parents[4]
+PRODUCED = sorted((ROOT / "tests/e2e").glob("test_doctor*.py"))
+PAGE = (ROOT / "docs/troubleshooting.md").read_text()
+
+
+def test_each_has_its_own_name_and_says_everything() -> None:
+    ids = [cause.id for cause in causes.ALL]
+    assert len(set(ids)) == len(ids) >= 20
+    for cause in causes.ALL:
+        assert all(text.strip() == text and text for text in cause), cause.id
+        assert "|" not in "".join(cause), f"{cause.id} would break the table"
+        assert cause.meaning.endswith(".")
+
+
+@pytest.mark.parametrize("table", [causes, openclaw_causes], ids=lambda table: table.__name__)
+def test_every_one_is_produced_by_a_test_and_found_by_the_doctor(table: ModuleType) -> None:
+    declared = {name for name, value in vars(table).items() if isinstance(value, Cause)}
+    module = table.__name__.rpartition(".")[2]
+    for files in (PRODUCED, sorted((ROOT / "services/cli/doctor").rglob("*.py"))):
+        text = "".join(path.read_text() for path in files)
+        assert declared == set(re.findall(rf"\b{module}\.([A-Z_]+)\b", text)) - {"ALL"}
+
+
+def test_what_openclaw_lacks_is_not_recommended_there() -> None:
+    ours = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", (ROOT / "docs/operations.md").read_text()))
+    theirs = {"OPENCLAW_GATEWAY_TOKEN", "OPENCLAW_GATEWAY_PASSWORD", "OPENCLAW_STATE_DIR"}
+    for cause in openclaw_causes.ALL:
+        named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", cause.cure))
+        assert not named & (ours - theirs), cause.id
+        assert "bin/latchkey" not in cause.cure
+        assert "{latchkey}" not in cause.cure
+
+
+def test_what_only_shows_a_request_is_not_recommended_as_an_approval() -> None:
+    for cause in openclaw_causes.ALL:
+        assert "devices approve --latest" not in cause.cure
+
+
+def test_the_page_holds_the_same_rows() -> None:
+    rows = [
+        tuple(cell.strip() for cell in line.strip("|").split(" | "))
+        for line in PAGE.splitlines()
+        if re.match(r"\| `[a-z-]+` \|", line)
+    ]
+    assert rows == [(f"`{cause.id}`", cause.seen, *cause.filled({})) for cause in causes.ALL]
+
+
+def test_what_they_name_exists() -> None:
+    settings = (ROOT / "docs/operations.md").read_text()
+    for cause in causes.ALL:
+        for name in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", cause.cure.replace("RAILWAY_", "")):
+            known = f"`{name}`" in settings or name in _OF_OTHERS
+            assert known, f"{cause.id} names {name}"
+        for words in re.findall(r"`latchkey ([a-z]+ [a-z]+)", cause.filled({})[1]):
+            assert run(None, *words.split(), "--help").exit_code == 0
+
+
+_OF_OTHERS = {
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+    "DEPLOYMENT_DRAINING_SECONDS",
+    "APPROVAL_URL",
+    "PENDING_LIMIT_PER_ADDRESS",
+    "OPENCLAW_STATE_DIR",
+    "OPENCLAW_GATEWAY_PORT",
+    "OPENCLAW_MAX_PREAUTH_CONNECTIONS_PER_IP",
+}

@@ -1,0 +1,101 @@
+"""A gateway's way to approval over the real bus parts; what approval says is the test's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from services.gateway.approval.client import BusApprovalClient
+from services.gateway.approval.heartbeat import Heartbeat
+from services.gateway.connections.hub import Hub
+from services.gateway.metrics import Metrics
+from services.gateway.replication.presence import Presence
+from services.gateway.replication.recent_refusals import RecentRefusals
+from services.gateway.replication.replica import Replica
+from shared.rpc.codec import Item, ItemAnswer
+from shared.rpc.messages import BeatAnswer, BeatQuestion, Changed, Position, decode_question, encode
+from tests.unit.rpc.fake_bus import Approval, Gateway
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.clock import FakeClock
+
+HEAD: Final = Position(7, "tag")
+LEASE_SECONDS: Final = 10.0
+STORE_AHEAD_MS: Final = 5_000_000
+"""How far the store's clock is ahead of the gateway's."""
+
+
+class WayToApproval:
+    """All approvals answer beats at once, and other questions by `said`, `late_seconds` later."""
+
+    def __init__(self, clock: FakeClock, approvals: int = 1) -> None:
+        self.clock = clock
+        self.gateway = Gateway(clock, approvals)
+        self.late_seconds = 0.0
+        self.head = HEAD
+        self.changes: list[Changed] = []
+        """What beats tell."""
+        presence = Presence()
+        self.beat = Replica(clock, lease_seconds=LEASE_SECONDS)
+        self.beater = Heartbeat(
+            beat=self.beat,
+            presence=presence,
+            refusals=RecentRefusals(),
+            requester=self.gateway.requester,
+            connections=Hub(
+                clock,
+                presence,
+                leased=lambda: self.beat.leased,
+                limit=1,
+                preauth_limit_per_address=1,
+            ),
+            metrics=Metrics(),
+            clock=clock,
+            beat_seconds=1,
+            on_presence=lambda _version: None,
+        )
+        self.approvals = BusApprovalClient(self.gateway.requester, self.beat, self.beater)
+        for approval in self.gateway.approvals:
+            approval.manner = self._answering(approval)
+
+    @property
+    def store_ms(self) -> int:
+        """What the store's clock shows, in milliseconds."""
+        return round(self.clock.monotonic() * 1000) + STORE_AHEAD_MS
+
+    async def first_beat(self) -> None:
+        """Beat, and wait for the answer to count."""
+        self.beater.sync_now()
+        while not self.beat.leased:
+            await self.beater.wait_for_progress()
+
+    def said(self, question: object) -> bytes:
+        """Return what approval says to a question that is no beat, encoded."""
+        raise NotImplementedError
+
+    def _answering(self, approval: Approval) -> Callable[[str, list[Item]], None]:
+        def answering(gateway: str, items: list[Item]) -> None:
+            for item in items:
+                question = decode_question(item.body)
+                if isinstance(question, BeatQuestion):
+                    late, said = 0.0, encode(self._beat_answer(question))
+                else:
+                    late, said = self.late_seconds, self.said(question)
+                reply = [ItemAnswer(item.id, "ok", msgspec.Raw(said))]
+                asyncio.get_running_loop().call_later(late, approval.reply, gateway, reply)
+
+        return answering
+
+    def _beat_answer(self, question: BeatQuestion) -> BeatAnswer:
+        return BeatAnswer(
+            question.beat_id,
+            self.head,
+            self.store_ms,
+            question.beat_id,
+            resync=not question.booted,
+            changes=self.changes,
+        )

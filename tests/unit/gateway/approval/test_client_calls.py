@@ -1,0 +1,176 @@
+"""A call's way over the bus: what it carries, and when its outcome may be told (R11, §11)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from services.gateway.approval.client import WRITTEN_WITHIN_SECONDS
+from shared.bus.errors import Unavailable
+from shared.rpc.messages import (
+    Call,
+    CallerInfo,
+    Changed,
+    Error,
+    Outcome,
+    Position,
+    Result,
+    decode_question,
+    encode,
+)
+from shared.rpc.requester import DEADLINE_SECONDS
+from tests.support.clock import FakeClock, outcome, run_virtual
+from tests.unit.gateway.approval.client_case import HEAD, LEASE_SECONDS, WayToApproval
+from tests.unit.rpc.fake_bus import reasons
+
+if TYPE_CHECKING:
+    from shared.rpc.codec import Item
+
+AHEAD = Position(8, "ahead")
+NONSENSE = msgspec.msgpack.encode(["of a later release"])
+ASKED = Call(
+    "boot:1/1", "device.pair.list", {}, CallerInfo("device-token", "d", "operator", []), 4, 0
+)
+
+
+class House(WayToApproval):
+    """Approvals to which calls are made: `asked` are the calls."""
+
+    def __init__(self, clock: FakeClock, approvals: int = 1) -> None:
+        super().__init__(clock, approvals)
+        self.asked: list[Call] = []
+        self.outcome: Outcome | None = Result(HEAD, b"{}")
+        """What a call leads to; None: what cannot be read."""
+
+    def said(self, question: object) -> bytes:
+        """Return the outcome of a call."""
+        assert isinstance(question, Call)
+        self.asked.append(question)
+        return NONSENSE if self.outcome is None else encode(self.outcome)
+
+
+class TestBeforeTheLease:
+    def test_attack_32_nothing_is_asked(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            refused = await outcome(house.approvals.call(ASKED))
+            assert reasons([refused]) == {("no-lease", "approval"): 1}
+            await house.first_beat()
+            clock.advance(LEASE_SECONDS)
+            refused = await outcome(house.approvals.call(ASKED))
+            assert isinstance(refused, Unavailable)
+            assert house.asked == []
+
+        run_virtual(scenario)
+
+
+class TestCalled:
+    def test_it_is_void_after_a_while_by_the_stores_clock(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            assert await house.approvals.call(ASKED) == house.outcome
+            void_ms = house.store_ms + int(WRITTEN_WITHIN_SECONDS * 1000)
+            assert house.asked == [msgspec.structs.replace(ASKED, not_after_ms=void_ms)]
+
+        run_virtual(scenario)
+
+    def test_every_try_has_the_same_id(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock, approvals=3)
+            await house.first_beat()
+            deaf: list[Call] = []
+
+            def hanging(_gateway: str, items: list[Item]) -> None:
+                for item in items:
+                    question = decode_question(item.body)
+                    if isinstance(question, Call):
+                        deaf.append(question)
+
+            for approval in house.gateway.approvals[:2]:
+                approval.manner = hanging
+            done = await outcome(house.approvals.call(ASKED))
+            assert done == house.outcome or reasons([done]) == {("timeout", "approval"): 1}
+            assert {call.call_id for call in (*deaf, *house.asked)} == {ASKED.call_id}
+
+        run_virtual(scenario)
+
+    @pytest.mark.parametrize("failed", [Error("INVALID_REQUEST", "unknown requestId")])
+    def test_a_failure_is_told_at_once(self, failed: Error) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            house.outcome = failed
+            began = clock.monotonic()
+            assert await house.approvals.call(ASKED) == failed
+            assert clock.monotonic() == began
+
+        run_virtual(scenario)
+
+    def test_attack_31_what_cannot_be_read_is_no_answer(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            house.outcome = None
+            refused = await outcome(house.approvals.call(ASKED))
+            assert reasons([refused]) == {("no-responder", "approval"): 1}
+
+        run_virtual(scenario)
+
+    def test_without_any_answer_it_is_given_up_in_time(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            house.gateway.board.redis_hangs = True
+            began = clock.monotonic()
+            refused = await outcome(house.approvals.call(ASKED))
+            assert reasons([refused]) == {("redis", "redis"): 1}
+            assert clock.monotonic() - began <= DEADLINE_SECONDS
+
+        run_virtual(scenario)
+
+
+class TestApplied:
+    """What a call changed is applied, and told, before its outcome is."""
+
+    def test_the_news_comes_later(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            house.outcome = Result(AHEAD, b"{}")
+            calling = asyncio.create_task(house.approvals.call(ASKED))
+            await asyncio.sleep(0.5)
+            assert not calling.done()
+            house.beater.on_event(Changed(AHEAD, HEAD.tag, "device", "approved", 0))
+            assert await calling == house.outcome
+            assert house.beat.applied == AHEAD
+
+        run_virtual(scenario)
+
+    def test_the_news_is_lost_and_a_beat_brings_it(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            house.outcome = Result(AHEAD, b"{}")
+            house.head = AHEAD
+            house.changes = [Changed(AHEAD, HEAD.tag, "device", "approved", 0)]
+            began = clock.monotonic()
+            assert await house.approvals.call(ASKED) == house.outcome
+            assert house.beat.applied == AHEAD
+            assert clock.monotonic() - began < 0.5, "a beat went out at once"
+
+        run_virtual(scenario)
+
+    def test_the_outcome_is_told_all_the_same_once_that_takes_too_long(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            house = House(clock)
+            await house.first_beat()
+            house.outcome = Result(AHEAD, b"{}")
+            began = clock.monotonic()
+            assert await house.approvals.call(ASKED) == house.outcome
+            assert clock.monotonic() - began == pytest.approx(DEADLINE_SECONDS)
+
+        run_virtual(scenario)

@@ -1,0 +1,101 @@
+"""Rows of contract §5: a device whose id, key, time, nonce or signature is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.gateway.handshake.device_proof import _known
+from shared.protocol.limits import PUBLIC_KEY_LIMIT_CHARACTERS
+from shared.rpc.messages import Denied
+from tests.support.attempts import (
+    KEY,
+    NOW_MS,
+    OTHER_KEY,
+    altered,
+    asked,
+    connect,
+    refused,
+    refused_with,
+    told,
+)
+from tests.unit.gateway.handshake.refusal_rows import NOW, row
+
+
+def device_row(message: str, code: str, reason: str) -> tuple[dict[str, Any], int, str]:
+    return row(message, {"code": code, "reason": reason})
+
+
+ID_MISMATCH = device_row(
+    "device identity mismatch", "DEVICE_AUTH_DEVICE_ID_MISMATCH", "device-id-mismatch"
+)
+
+
+class TestDeviceProof:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"id": OTHER_KEY.device_id},
+            {"id": KEY.device_id.upper()},
+            {"id": "x"},
+            {"publicKey": OTHER_KEY.public_key},
+            {"publicKey": "garbage!"},
+            {"publicKey": "A"},
+            {"publicKey": KEY.public_key + "AA"},
+        ],
+        ids=[
+            "other id",
+            "upper case",
+            "no hash",
+            "other key",
+            "no base64",
+            "too short",
+            "too long",
+        ],
+    )
+    def test_id_is_not_the_hash_of_the_key(self, change: dict[str, str]) -> None:
+        frame = altered(connect(), lambda params: params["device"].update(change))
+        assert told(refused(frame)) == ID_MISMATCH
+
+    def test_a_text_that_is_too_long_for_a_key_is_not_read(self) -> None:
+        longest = KEY.public_key + " " * (PUBLIC_KEY_LIMIT_CHARACTERS - len(KEY.public_key))
+        frame = altered(connect(), lambda params: params["device"].update(publicKey=longest))
+        assert asked(frame).public_key == KEY.public_key
+        known = _known.cache_info().currsize
+        frame = altered(connect(), lambda params: params["device"].update(publicKey=longest + " "))
+        assert told(refused(frame)) == ID_MISMATCH
+        assert _known.cache_info().currsize == known
+
+    def test_another_key_than_the_paired_one(self) -> None:
+        assert told(refused_with(connect(), Denied(NOW, "key-mismatch"))) == ID_MISMATCH
+
+    @pytest.mark.parametrize("skew_ms", [-120_001, 120_001, 10**9])
+    def test_signed_too_long_ago_or_ahead(self, skew_ms: int) -> None:
+        assert told(refused(connect(), now_ms=NOW_MS + skew_ms)) == device_row(
+            "device signature expired", "DEVICE_AUTH_SIGNATURE_EXPIRED", "device-signature-stale"
+        )
+
+    @pytest.mark.parametrize("skew_ms", [-120_000, 0, 120_000])
+    def test_two_minutes_are_allowed(self, skew_ms: int) -> None:
+        assert asked(connect(), now_ms=NOW_MS + skew_ms).device_id == KEY.device_id
+
+    @pytest.mark.parametrize("nonce", [" ", "\t\n", "\u00a0"])
+    def test_blank_nonce(self, nonce: str) -> None:
+        frame = altered(connect(), lambda params: params["device"].update(nonce=nonce))
+        assert told(refused(frame)) == device_row(
+            "device nonce required", "DEVICE_AUTH_NONCE_REQUIRED", "device-nonce-missing"
+        )
+
+    def test_other_nonce(self) -> None:
+        frame = altered(connect(), lambda params: params["device"].update(nonce="other"))
+        assert told(refused(frame)) == device_row(
+            "device nonce mismatch", "DEVICE_AUTH_NONCE_MISMATCH", "device-nonce-mismatch"
+        )
+
+    @pytest.mark.parametrize("signature", ["garbage", "A" * 86, "!", "AAAA", "é"])
+    def test_wrong_signature(self, signature: str) -> None:
+        frame = altered(connect(), lambda params: params["device"].update(signature=signature))
+        assert told(refused(frame)) == device_row(
+            "device signature invalid", "DEVICE_AUTH_SIGNATURE_INVALID", "device-signature"
+        )

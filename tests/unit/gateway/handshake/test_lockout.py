@@ -1,0 +1,80 @@
+"""Rows of contract §5: too many wrong secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shared.device.profile import CLI_3, NODE_HOST
+from shared.protocol.refusals import Refusal
+from shared.rpc.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, LockedOut
+from tests.support.attempts import REMOTE, altered, connect, knocked, refused, refused_with, told
+from tests.unit.gateway.handshake.refusal_rows import HINT_CLI_REMOTE, NOW, missing, unauthorized
+
+
+class TestTooManyFailures:
+    """Right or wrong this time: nobody learns whether a secret is right while locked out."""
+
+    LOCKED = LockedOut(NOW, 299_995)
+
+    def row(self) -> tuple[dict[str, Any], int, str]:
+        error, code, reason = unauthorized(
+            "too many failed authentication attempts (retry later)",
+            "AUTH_RATE_LIMITED",
+            "rate_limited",
+            "wait_then_retry",
+        )
+        return {**error, "retryable": True, "retryAfterMs": 299_995}, code, reason
+
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            connect(),
+            connect(token="wrong"),
+            connect(token=None, device_token="d"),
+            connect(NODE_HOST),
+            connect(CLI_3),
+        ],
+        ids=["right token", "wrong token", "device token", "node", "protocol 3"],
+    )
+    def test_with_device(self, frame: Any) -> None:
+        assert told(refused_with(frame, self.LOCKED)) == self.row()
+
+    @pytest.mark.parametrize(
+        ("frame", "classes", "right"),
+        [
+            (connect(key=None), (SHARED_SECRET,), True),
+            (connect(key=None, token="wrong"), (SHARED_SECRET,), False),
+            (connect(token=None, password="wrong"), (SHARED_SECRET,), False),
+            (connect(token=None, bootstrap_token="b"), (BOOTSTRAP_TOKEN,), False),
+            (connect(NODE_HOST, key=None), (SHARED_SECRET,), True),
+            (
+                connect(token="wrong", bootstrap_token="b"),
+                (SHARED_SECRET, BOOTSTRAP_TOKEN),
+                False,
+            ),
+        ],
+        ids=[
+            "right token",
+            "wrong token",
+            "wrong password",
+            "bootstrap token",
+            "right token of a node",
+            "wrong token beside a bootstrap token",
+        ],
+    )
+    def test_knocks(self, frame: Any, classes: tuple[str, ...], *, right: bool) -> None:
+        outcome = knocked(frame, REMOTE, self.LOCKED, classes=classes, right=right)
+        assert isinstance(outcome, Refusal)
+        assert told(outcome) == self.row()
+
+    @pytest.mark.parametrize("token", [None, ""], ids=["no auth", "empty token"])
+    def test_missing_secrets_are_not_counted(self, token: str | None) -> None:
+        assert told(refused(connect(token=token))) == missing(HINT_CLI_REMOTE)
+
+    def test_nor_is_a_proof_that_is_broken(self) -> None:
+        frame = altered(connect(token="wrong"), lambda p: p["device"].update(signature="bad"))
+        error, _, _ = told(refused(frame))
+        assert error is not None
+        assert error["details"]["code"] == "DEVICE_AUTH_SIGNATURE_INVALID"

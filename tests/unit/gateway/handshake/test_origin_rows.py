@@ -1,0 +1,43 @@
+"""Rows of contract §5: pages from elsewhere, and browsers that name no page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shared.device.profile import CLI, CONTROL_UI, NODE_HOST
+from tests.support.attempts import BROWSER, REMOTE, asked, connect, refused, told
+from tests.unit.gateway.handshake.refusal_rows import row
+
+ORIGIN_MESSAGE = (
+    "origin not allowed (open the Control UI from the gateway host or allow it in "
+    "GATEWAY_ALLOWED_ORIGINS)"
+)
+
+
+def origin_row(reason: str) -> tuple[dict[str, Any], int, str]:
+    return row(ORIGIN_MESSAGE, {"code": "CONTROL_UI_ORIGIN_NOT_ALLOWED", "reason": reason})
+
+
+class TestOrigin:
+    def test_not_allowed(self) -> None:
+        page = replace(REMOTE, origin="https://evil.example")
+        for profile in (CONTROL_UI, CLI, NODE_HOST):
+            assert told(refused(connect(profile), page)) == origin_row("origin not allowed")
+
+    @pytest.mark.parametrize(
+        "client_id", ["openclaw-control-ui", "openclaw-browser-copilot", "webchat", "webchat-ui"]
+    )
+    def test_missing_from_a_browser(self, client_id: str) -> None:
+        frame = connect(replace(CONTROL_UI, client_id=client_id))
+        assert told(refused(frame)) == origin_row("origin missing or invalid")
+
+    @pytest.mark.parametrize("origin", ["null", "", "ok.example", "file://", "https://"])
+    def test_unparsable(self, origin: str) -> None:
+        refusal = refused(connect(CONTROL_UI), replace(REMOTE, origin=origin))
+        assert told(refusal) == origin_row("origin missing or invalid")
+
+    def test_allowed(self) -> None:
+        assert asked(connect(CONTROL_UI), BROWSER).client.id == "openclaw-control-ui"

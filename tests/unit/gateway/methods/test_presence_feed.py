@@ -1,0 +1,205 @@
+"""When the list of who is connected is fetched and told: soon, and never too often."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from typing import TYPE_CHECKING
+
+from services.gateway.methods.presence_feed import (
+    APART_SECONDS,
+    BYTES_PER_SECOND,
+    SHARE_OF_TIME,
+    PresenceFeed,
+)
+from shared.bus.errors import Unavailable
+from shared.rpc.messages import CallerInfo, Error, Position, Result
+from tests.support.clock import FakeClock, run_virtual, turns
+from tests.unit.gateway.fake_connections import Room, closes, texts
+
+if TYPE_CHECKING:
+    from services.gateway.approval.client import Then
+    from services.gateway.connections.connection import Connection
+    from shared.rpc.messages import AuthorizeDevice, Call, Outcome, ReportSecret
+
+READ = "operator.read"
+ENTRIES = b'[{"host":"a","ts":1}]'
+
+
+class TimedApprovals:
+    """Approval whose answers take their time."""
+
+    def __init__(self) -> None:
+        self.asked: list[Call] = []
+        self.outcome: Outcome | Exception = Result(Position(), ENTRIES)
+        self.seconds = 0.0
+
+    def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
+        """Nobody comes in here."""
+        raise AssertionError(question, then)
+
+    async def call(self, call: Call) -> Outcome:
+        """Note the call, and answer when the time has passed."""
+        self.asked.append(call)
+        await asyncio.sleep(self.seconds)
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+    def require_lease(self) -> None:
+        """Nobody comes in here."""
+        raise AssertionError
+
+
+class Hall:
+    """A roster, and who listens to it, in virtual time."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.room = Room()
+        self.approvals = TimedApprovals()
+        self.roster = PresenceFeed("boot", self.approvals, self.room.connections, clock)
+
+    def reader(self) -> Connection:
+        """Let somebody in who may read."""
+        return self.room.enter(READ)
+
+    async def beats(self, version: int, seconds: float = 0.0) -> None:
+        """Tell the roster what beats say, four times a second for so long."""
+        self.roster.on_version(version)
+        await turns()
+        for _ in range(round(seconds / 0.25)):
+            await asyncio.sleep(0.25)
+            self.roster.on_version(version)
+            await turns()
+
+
+def versions(connection: Connection) -> list[int]:
+    """Return the versions of presence that a connection was told."""
+    return [said["stateVersion"]["presence"] for said in texts(connection)]
+
+
+class TestTold:
+    def test_each_new_version_once(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            hall = Hall(clock)
+            one, other = hall.reader(), hall.room.enter("operator.pairing")
+            await hall.beats(5, seconds=10)
+            assert versions(one) == [5]
+            assert texts(one)[0]["payload"] == {"presence": json.loads(ENTRIES)}
+            assert texts(other) == []
+            await hall.beats(6, seconds=3)
+            assert versions(one) == [5, 6]
+
+        run_virtual(scenario)
+
+    def test_the_gateway_asks_for_itself_with_no_more_than_it_needs(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            hall = Hall(clock)
+            hall.reader()
+            await hall.beats(1)
+            await hall.beats(2, seconds=3)
+            first, second = hall.approvals.asked
+            assert first.caller == CallerInfo("gateway", "gateway boot", "operator", [READ])
+            assert (first.method, first.params) == ("system-presence", {})
+            assert first.call_id != second.call_id
+
+        run_virtual(scenario)
+
+    def test_a_long_list_comes_packed(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            hall = Hall(clock)
+            one = hall.reader()
+            hall.approvals.outcome = Result(Position(), zlib.compress(ENTRIES), packed=True)
+            await hall.beats(1)
+            assert texts(one)[0]["payload"] == {"presence": json.loads(ENTRIES)}
+
+        run_virtual(scenario)
+
+    def test_nothing_is_fetched_where_nobody_listens(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            hall = Hall(clock)
+            hall.room.enter("operator.pairing")
+            await hall.beats(1, seconds=5)
+            assert hall.approvals.asked == []
+            one = hall.reader()
+            await hall.beats(1)
+            assert versions(one) == [1], "whoever comes later is told with the next beat"
+
+        run_virtual(scenario)
+
+    def test_an_outage_is_made_up_for(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            hall = Hall(clock)
+            one = hall.reader()
+            for outage in (Unavailable("timeout"), Error("FORBIDDEN", "no")):
+                hall.approvals.outcome = outage
+                await hall.beats(1, seconds=1)
+                assert texts(one) == []
+            hall.approvals.outcome = Result(Position(), ENTRIES)
+            await hall.beats(1)
+            assert versions(one) == [1]
+
+        run_virtual(scenario)
+
+    def test_attack_27_nothing_is_told_without_a_lease(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            hall = Hall(clock)
+            one = hall.reader()
+            hall.room.leased = lambda: False
+            await hall.beats(1, seconds=1)
+            assert (texts(one), closes(one)) == ([], [(1013, "approval unavailable")])
+
+        run_virtual(scenario)
+
+
+class TestPace:
+    def test_at_least_so_far_apart(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            hall = Hall(clock)
+            one = hall.reader()
+            for version in range(1, 41):
+                await hall.beats(version, seconds=0.25)
+            assert len(texts(one)) == 10 / APART_SECONDS + 1
+            assert versions(one) == sorted(set(versions(one)))
+
+        run_virtual(scenario)
+
+    def test_the_longer_and_the_more_listen_the_rarer(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            hall = Hall(clock)
+            listeners = [hall.reader() for _ in range(4)]
+            hall.approvals.outcome = Result(Position(), b'["%s"]' % (b"x" * BYTES_PER_SECOND))
+            for version in range(1, 41):
+                await hall.beats(version, seconds=0.25)
+            assert {len(texts(one)) for one in listeners} == {3}
+
+        run_virtual(scenario)
+
+    def test_a_slow_fetch_is_rarer_and_alone(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            hall = Hall(clock)
+            one = hall.reader()
+            hall.approvals.seconds = 0.5
+            for version in range(1, 81):
+                await hall.beats(version, seconds=0.25)
+            most = 20 * SHARE_OF_TIME / 0.5 + 1
+            assert 2 <= len(hall.approvals.asked) <= most
+            assert len(texts(one)) >= 2
+
+        run_virtual(scenario)
+
+
+class TestStop:
+    def test_gives_up_what_is_under_way(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            hall = Hall(clock)
+            one = hall.reader()
+            hall.approvals.seconds = 60
+            await hall.beats(1)
+            await hall.roster.stop()
+            assert texts(one) == []
+            await Hall(clock).roster.stop()
+
+        run_virtual(scenario)

@@ -1,0 +1,78 @@
+"""The pure beat, rule R6 (docs/architecture.md names it): what an answer is worth."""
+
+from __future__ import annotations
+
+from services.gateway.replication.replica import REMEMBERED_CHANGES, Freshness
+from tests.unit.gateway.replication.replica_case import Case, at, change
+
+
+class TestR6:
+    """An answer counts where nothing newer is known of the device, in one gap-free history."""
+
+    def test_decided_at_what_is_applied(self, case: Case) -> None:
+        assert case.standing(5) is Freshness.COUNTS
+
+    def test_decided_before_a_change_of_another_device(self, case: Case) -> None:
+        case.beat.on_event(change(6, "e"))
+        case.beat.on_event(change(7, "e"))
+        assert case.standing(6) is Freshness.COUNTS
+        assert case.standing(5) is Freshness.COUNTS
+
+    def test_decided_before_a_change_of_this_device(self, case: Case) -> None:
+        case.beat.on_event(change(6))
+        assert case.standing(5) is Freshness.ASK_AGAIN
+        assert case.standing(6) is Freshness.COUNTS
+
+    def test_also_before_one_that_is_only_heard_of(self, case: Case) -> None:
+        case.beat.on_event(change(8))
+        assert case.standing(5) is Freshness.ASK_AGAIN
+
+    def test_also_before_one_that_closes_nobody(self, case: Case) -> None:
+        case.beat.on_event(change(6, closes=()))
+        assert case.standing(5) is Freshness.ASK_AGAIN
+
+    def test_decided_at_what_is_not_applied_yet(self, case: Case) -> None:
+        assert case.standing(6) is Freshness.WAIT
+        case.beat.on_event(change(6, "e"))
+        assert case.standing(6) is Freshness.COUNTS
+
+    def test_decided_in_another_history(self, case: Case) -> None:
+        case.beat.on_event(change(6, "e"))
+        assert case.standing(6, history="b") is Freshness.ASK_AGAIN
+        assert case.standing(5, history="b") is Freshness.ASK_AGAIN
+
+    def test_once_another_history_has_touched_the_device(self, case: Case) -> None:
+        """Its number says nothing here: only a beat tells which of the two is the store's."""
+        case.beat.on_event(change(6, "e"))
+        case.beat.on_event(change(7, "e"))
+        out = case.beat.next_heartbeat()
+        case.beat.on_event(change(6, history="b"))
+        assert case.standing(7) is Freshness.ASK_AGAIN
+        assert case.standing(7, "e") is Freshness.COUNTS
+        case.answer(out, 7)
+        assert case.standing(7) is Freshness.ASK_AGAIN
+        case.exchange(7)
+        assert case.standing(7) is Freshness.COUNTS
+
+    def test_once_news_from_below_what_is_known_has_touched_the_device(self, case: Case) -> None:
+        assert case.beat.on_event(change(3, history="b")) == []
+        assert case.standing(5) is Freshness.ASK_AGAIN
+        case.exchange(5)
+        assert case.standing(5) is Freshness.COUNTS
+
+    def test_decided_below_what_is_remembered(self, case: Case) -> None:
+        assert case.standing(4) is Freshness.ASK_AGAIN
+
+    def test_when_more_has_changed_than_is_remembered_the_floor_rises(self, case: Case) -> None:
+        newest = 6 + REMEMBERED_CHANGES
+        for number in range(6, newest + 1):
+            case.beat.on_event(change(number, f"device {number}"))
+        assert case.beat.applied == at(newest)
+        assert case.standing(newest, "device 6") is Freshness.COUNTS
+        assert case.standing(5, "device 6") is Freshness.ASK_AGAIN
+        assert case.standing(5, "nobody") is Freshness.ASK_AGAIN
+        assert case.standing(newest - 1, f"device {newest}") is Freshness.ASK_AGAIN
+        assert case.standing(newest - REMEMBERED_CHANGES // 2, "nobody") is Freshness.COUNTS
+        assert len(case.beat._memory) <= REMEMBERED_CHANGES
+        assert len(case.beat._touched) <= REMEMBERED_CHANGES
+        assert len(case.beat._history) <= REMEMBERED_CHANGES

@@ -1,0 +1,148 @@
+"""The pure beat, rule by rule (docs/architecture.md names them): how long its lease runs."""
+
+from __future__ import annotations
+
+from services.gateway.replication.replica import (
+    BEATS_OUT_LIMIT,
+    PROGRESSED,
+    SYNC_NOW,
+    AnnounceChange,
+    Freshness,
+    Replica,
+)
+from shared.rpc.messages import BeatAnswer, Position
+from tests.support.clock import FakeClock
+from tests.unit.gateway.replication.replica_case import LEASE, Case, at, change
+
+
+class TestStart:
+    def test_nobody_is_served_before_the_first_answer(self) -> None:
+        beat = Replica(FakeClock(), lease_seconds=LEASE)
+        assert not beat.leased
+        assert beat.freshness(at(0), "d") is Freshness.NO_LEASE
+        assert beat.on_event(change(1)) == []
+        assert beat.applied == Position()
+
+    def test_the_first_answer_tells_where_history_stands_and_closes_nobody(self) -> None:
+        case = Case(applied=0)
+        assert case.beat.booted
+        assert case.beat.leased
+        assert case.beat.applied == at(0)
+        assert case.standing(0) is Freshness.COUNTS
+
+    def test_beats_that_went_before_it_close_nobody(self) -> None:
+        beat = Replica(FakeClock(), lease_seconds=LEASE)
+        first, second = beat.next_heartbeat(), beat.next_heartbeat()
+        assert beat.on_answer(BeatAnswer(first, at(7), 0, first, resync=True)) == [PROGRESSED]
+        assert beat.on_answer(BeatAnswer(second, at(7), 0, second, resync=True)) == []
+        assert beat.leased
+
+    def test_it_takes_over_whatever_the_store_says(self) -> None:
+        beat = Replica(FakeClock(), lease_seconds=LEASE)
+        answer = BeatAnswer(beat.next_heartbeat(), at(70), 0, 0, resync=True)
+        assert beat.on_answer(answer) == [PROGRESSED]
+        assert beat.applied == at(70)
+
+
+class TestR1:
+    """The lease runs from the sending of the beat that was answered, and never moves back."""
+
+    def test_from_the_sending_not_from_the_answer(self, case: Case) -> None:
+        beat_id = case.beat.next_heartbeat()
+        case.clock.advance(3)
+        case.answer(beat_id, 5)
+        assert case.beat.lease_left == LEASE - 3
+
+    def test_a_late_answer_is_not_credited_to_a_newer_beat(self, case: Case) -> None:
+        first = case.beat.next_heartbeat()
+        case.clock.advance(4)
+        second = case.beat.next_heartbeat()
+        case.answer(first, 5)
+        assert case.beat.lease_left == LEASE - 4
+        case.answer(second, 5)
+        assert case.beat.lease_left == LEASE
+
+    def test_an_answer_to_an_older_beat_than_the_newest_answered_is_dropped(
+        self, case: Case
+    ) -> None:
+        first = case.beat.next_heartbeat()
+        case.clock.advance(1)
+        second = case.beat.next_heartbeat()
+        assert case.answer(second, 5) == [PROGRESSED]
+        assert case.answer(first, 6, change(6)) == []
+        assert case.beat.applied == at(5)
+        assert case.beat.lease_left == LEASE
+
+    def test_an_answer_counts_once(self, case: Case) -> None:
+        beat_id = case.beat.next_heartbeat()
+        assert case.answer(beat_id, 5) == [PROGRESSED]
+        assert case.answer(beat_id, 6, change(6)) == []
+        assert case.beat.applied == at(5)
+
+    def test_an_answer_to_a_beat_that_never_went_is_dropped(self, case: Case) -> None:
+        assert case.answer(99, 6, change(6)) == []
+        assert case.answer(0, 6, change(6)) == []
+
+    def test_unanswered_beats_are_not_kept_without_end(self, case: Case) -> None:
+        first = case.beat.next_heartbeat()
+        ids = [case.beat.next_heartbeat() for _ in range(BEATS_OUT_LIMIT)]
+        assert case.answer(first, 5) == []
+        assert case.answer(ids[0], 5) == [PROGRESSED]
+
+    def test_without_an_answer_it_ends(self, case: Case) -> None:
+        case.clock.advance(LEASE - 0.001)
+        case.beat.next_heartbeat()
+        assert case.beat.leased
+        case.clock.advance(0.001)
+        assert not case.beat.leased
+
+
+class TestR4:
+    """An answer renews the lease only if applied then equals its head."""
+
+    def test_a_part_of_what_is_missing_does_not(self, case: Case) -> None:
+        case.clock.advance(2)
+        part = [change(6, closes=()), change(7, closes=())]
+        assert case.exchange(8, *part) == [*map(AnnounceChange, part), PROGRESSED, SYNC_NOW]
+        assert case.beat.applied == at(7)
+        assert case.beat.behind == 1
+        assert case.beat.lease_left == LEASE - 2
+
+    def test_the_rest_does(self, case: Case) -> None:
+        case.clock.advance(2)
+        case.exchange(8, change(6), change(7))
+        rest = change(8, closes=())
+        assert case.exchange(8, rest) == [AnnounceChange(rest), PROGRESSED]
+        assert case.beat.behind == 0
+        assert case.beat.lease_left == LEASE
+
+    def test_a_head_that_is_behind_what_was_told_since_does_not(self, case: Case) -> None:
+        beat_id = case.beat.next_heartbeat()
+        case.clock.advance(1)
+        case.beat.on_event(change(6, closes=()))
+        assert case.answer(beat_id, 5) == [PROGRESSED, SYNC_NOW]
+        assert case.beat.applied == at(6)
+        assert case.beat.lease_left == LEASE - 1
+
+    def test_changes_that_are_known_by_then_are_passed_over(self, case: Case) -> None:
+        beat_id = case.beat.next_heartbeat()
+        case.beat.on_event(change(6, closes=()))
+        assert case.answer(beat_id, 6, change(6)) == [PROGRESSED]
+        assert case.beat.applied == at(6)
+
+
+class TestR7:
+    """Lease and standing are read off the clock; no flag and no timer is trusted."""
+
+    def test_a_process_that_was_stopped_wakes_without_a_lease(self, case: Case) -> None:
+        case.clock.advance(LEASE)
+        assert not case.beat.leased
+        assert case.standing(5) is Freshness.NO_LEASE
+
+    def test_an_answer_to_a_beat_from_before_does_not_give_it_back(self, case: Case) -> None:
+        beat_id = case.beat.next_heartbeat()
+        case.clock.advance(LEASE + 1)
+        case.answer(beat_id, 5)
+        assert not case.beat.leased
+        case.exchange(5)
+        assert case.beat.leased

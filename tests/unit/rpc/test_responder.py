@@ -1,0 +1,178 @@
+"""Answering: one handler call per message, bounded, and no answer rather than a wrong one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from shared.bus import counters
+from shared.bus.channels import inbox_channel
+from shared.bus.envelope import VERSION
+from shared.bus.errors import Unavailable
+from shared.rpc.codec import BODY_LIMIT_BYTES, QUESTIONS_PER_MESSAGE, encode
+from shared.rpc.responder import BUSY, HANDLE_SECONDS, Question, Reply
+from tests.support.clock import FakeClock, run_virtual, turns
+from tests.unit.rpc.answering import Approval
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class TestAnswering:
+    def test_the_handler_gets_all_questions_of_a_message_at_once(self) -> None:
+        async def scenario(_: FakeClock) -> None:
+            approval = Approval()
+            approval.ask("a", "b", "c")
+            await turns()
+            assert [len(questions) for questions in approval.handled] == [3]
+            assert approval.handled[0][1] == Question("gateway", msgspec.Raw(encode("b")))
+            assert approval.answers() == [
+                [(n, "ok", [text, "gateway"]) for n, text in enumerate("abc")]
+            ]
+            assert approval.responder.in_flight == 0
+            assert approval.counts.of[counters.QUESTIONS_TAKEN,] == 3
+            assert approval.counts.of[counters.ANSWERS_SENT,] == 3
+
+        run_virtual(scenario)
+
+    def test_answers_ready_in_one_turn_for_one_gateway_travel_in_one_message(self) -> None:
+        async def scenario(_: FakeClock) -> None:
+            approval = Approval()
+            approval.gate = asyncio.Event()
+            for gateway in ("one", "two", "one"):
+                approval.ask("x", gateway=gateway)
+            await turns()
+            assert approval.board.published == []
+            approval.gate.set()
+            await turns()
+            assert [channel for channel, _ in approval.board.published] == [
+                inbox_channel("one"),
+                inbox_channel("two"),
+            ]
+            assert [len(message) for message in approval.answers("one")] == [2]
+
+        run_virtual(scenario)
+
+    def test_no_more_in_a_message_than_its_limits(self) -> None:
+        async def scenario(_: FakeClock) -> None:
+            approval = Approval()
+            for _n in range(2):
+                approval.ask(*range(QUESTIONS_PER_MESSAGE))
+            await turns()
+            approval.replies = [encode(bytes(700_000))] * 3
+            approval.ask(1, 2, 3, gateway="other")
+            await turns()
+            assert [len(m) for m in approval.inboxes["gateway"]] == [QUESTIONS_PER_MESSAGE] * 2
+            assert len(approval.inboxes["other"]) == 3
+
+        run_virtual(scenario)
+
+    def test_none_is_no_answer_and_busy_is_busy(self) -> None:
+        async def scenario(_: FakeClock) -> None:
+            approval = Approval()
+            approval.replies = [None, BUSY, msgspec.Raw(b"\xc3"), b"\xc2"]
+            approval.ask(*range(4))
+            await turns()
+            assert approval.answers() == [[(1, "busy", None), (2, "ok", True), (3, "ok", False)]]
+            assert approval.counts.of[counters.QUESTIONS_BUSY,] == 1
+            approval.replies = [None]
+            approval.ask(1)
+            await turns()
+            assert len(approval.board.published) == 1
+
+        run_virtual(scenario)
+
+    def test_an_answer_too_large_for_any_message_is_lost_and_counted(self) -> None:
+        async def scenario(_: FakeClock) -> None:
+            approval = Approval()
+            largest = encode(bytes(BODY_LIMIT_BYTES - 5))
+            approval.replies = [largest + b"\0", largest, b"\xc3"]
+            approval.ask(1, 2, 3)
+            await turns()
+            assert [m[0].id for m in approval.inboxes["gateway"]] == [1, 2]
+            assert approval.counts.of[counters.ANSWERS_LOST, "oversized"] == 1
+
+        run_virtual(scenario)
+
+    def test_answers_that_reach_nobody_are_counted_and_do_no_harm(self) -> None:
+        async def scenario(_: FakeClock) -> None:
+            approval = Approval()
+            approval.board.redis_down = True
+            approval.ask(1, 2)
+            await turns()
+            assert approval.counts.of[counters.ANSWERS_LOST, "redis"] == 2
+
+            def full(_channel: str, _data: bytes) -> asyncio.Future[int]:
+                raise Unavailable("redis")
+
+            publish, approval.responder._publish = approval.responder._publish, full
+            approval.ask(3)
+            await turns()
+            assert approval.counts.of[counters.ANSWERS_LOST, "redis"] == 3
+            approval.responder._publish = publish
+            approval.board.redis_down = False
+            approval.board._listeners.clear()
+            approval.ask(4)
+            await turns()
+            assert approval.counts.of[counters.ANSWERS_LOST, "asker-gone"] == 1
+
+        run_virtual(scenario)
+
+
+class TestRollingDeployment:
+    def test_a_gateway_of_the_release_before_is_answered(self) -> None:
+        async def scenario(_: FakeClock) -> None:
+            approval = Approval()
+            approval.ask("first")
+            approval._gateways["gateway"]._version = bytes((VERSION - 1,))
+            approval.ask("second")
+            await turns()
+            assert [len(message) for message in approval.answers()] == [2]
+
+        run_virtual(scenario)
+
+
+class TestHandlersThatFail:
+    @pytest.mark.parametrize(
+        "replies",
+        [RuntimeError("broken"), TimeoutError(), [], [b"\xc3"], [b"\xc3"] * 3, ["text", 1]],
+        ids=str,
+    )
+    def test_they_give_no_answer_and_the_next_message_is_answered(
+        self, replies: Sequence[Reply] | Exception
+    ) -> None:
+        async def scenario(_: FakeClock) -> None:
+            approval = Approval()
+            approval.replies = replies
+            with capture_logs() as logs:
+                approval.ask("secret", 2)
+                await turns()
+            assert approval.board.published == []
+            assert approval.responder.in_flight == 0
+            assert approval.counts.of[counters.HANDLER_FAILURES,] == 1
+            assert [log["event"] for log in logs] == ["bus_handler_failed"]
+            assert "secret" not in str(logs)
+            approval.replies = None
+            approval.ask("next")
+            await turns()
+            assert approval.answers() == [[(0, "ok", ["next", "gateway"])]]
+
+        run_virtual(scenario)
+
+    def test_one_that_never_ends_is_ended(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            approval = Approval()
+            approval.gate = asyncio.Event()
+            started = clock.monotonic()
+            approval.ask(1)
+            await turns()
+            await asyncio.wait(approval.responder._tasks)
+            assert clock.monotonic() - started == pytest.approx(HANDLE_SECONDS)
+            assert approval.board.published == []
+            assert approval.counts.of[counters.HANDLER_FAILURES,] == 1
+
+        run_virtual(scenario)

@@ -1,0 +1,309 @@
+"""The drill can fail: whatever was promised and not held is a violation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.tools.drills.cases import (
+    BEGAN,
+    CHURNER,
+    ENDED,
+    GONE,
+    HOLDER,
+    KEPT,
+    NEWCOMER,
+    OTHERS_KEPT,
+    OVER,
+    PAIRED,
+    REQUEST,
+    REVOKE_ANSWERED,
+    REVOKED,
+    STRANGER,
+    fault,
+    good_case,
+)
+from tools.drills.exits import HELD, VIOLATED, exit_of
+from tools.drills.judge import BOUND_SECONDS, RETURNS, STALL_SECONDS, is_disturbed, judge
+from tools.drills.observed import Approval, Attempt, Entry, Frozen, Session
+from tools.drills.settings import BACK_SECONDS, LEASE_SECONDS
+from tools.drills.story import story
+from tools.drills.table import Row, table
+
+if TYPE_CHECKING:
+    from tools.drills.fault import Promise
+    from tools.drills.judge import Verdict, Violation
+    from tools.drills.observed import Observed
+
+
+def judged(seen: Observed, promise: Promise = KEPT) -> Verdict:
+    """Judge, and check that the exit status says the same."""
+    verdict = judge(seen, promise)
+    row = Row(fault(promise), [verdict])
+    assert exit_of([row]) == (VIOLATED if verdict.violations else HELD)
+    assert row.cells()[-1] == ("NO" if verdict.violations else "yes")
+    return verdict
+
+
+def the_violation(seen: Observed, promise: Promise = KEPT) -> Violation:
+    """Return the only violation, after a look at its story."""
+    (violation,) = judged(seen, promise).violations
+    told = story(seen, violation)
+    for part in (violation.promise, violation.text, violation.device, violation.replica):
+        assert part in told
+    assert '"gateway killed (-9)" of gateway-1, round 1' in told
+    return violation
+
+
+def revoked_session(seen: Observed) -> Session:
+    assert seen.revoke is not None
+    return seen.revoke.sessions[1]
+
+
+class TestHeld:
+    def test_nothing_is_violated(self) -> None:
+        verdict = judged(good_case())
+        assert verdict.violations == []
+        assert (verdict.wrong, verdict.lost, verdict.doubled) == (0, 0, 0)
+        assert verdict.revoke_seconds == pytest.approx(0.02)
+        assert verdict.back_seconds == pytest.approx(1.0), "from the fault's begin"
+        assert (verdict.held, verdict.kept, verdict.to_keep) == (2, 2, 2)
+        assert (verdict.let_in, verdict.turned_away, verdict.approved) == (4, 3, 1)
+
+    def test_a_round_that_broke_off_or_a_fault_that_was_not_done_is_none(self) -> None:
+        row = Row(fault(KEPT), [judge(good_case(), KEPT)])
+        assert exit_of([row], broken=True) == VIOLATED
+        assert exit_of([row, Row(fault(KEPT))]) == VIOLATED
+
+
+class TestNobodyIsLetIn:
+    def test_a_stranger(self) -> None:
+        seen = good_case()
+        seen.attempts.append(Attempt(STRANGER, 101.0, 101.1, "gateway-2"))
+        violation = the_violation(seen)
+        assert (violation.promise, violation.device) == ("nobody is let in", STRANGER)
+        assert violation.replica == "gateway-2"
+        assert judged(seen).wrong == 1
+
+    def test_a_revoked_device_that_comes_after_the_answer(self) -> None:
+        seen = good_case()
+        after = REVOKE_ANSWERED + 0.001
+        seen.attempts.append(Attempt(REVOKED, after, after + 0.1, "gateway-1"))
+        assert the_violation(seen).device == REVOKED
+
+    def test_one_that_was_on_its_way_before_the_answer_may_have_been_quicker(self) -> None:
+        seen = good_case()
+        before = REVOKE_ANSWERED - 0.001
+        seen.attempts.append(Attempt(REVOKED, before, before + 0.1, "gateway-1"))
+        assert judged(seen).violations == []
+
+    def test_after_everything_was_forgotten_who_was_paired_before(self) -> None:
+        seen = good_case()
+        seen.grants.void_all(101.5, 101.6)
+        (violation,) = judge(seen, replace(GONE, forgets=True, within_lease=False)).violations
+        assert (violation.promise, violation.at) == ("nobody is let in", 102.5)
+        seen.grants.grant(CHURNER, 102.0)
+        assert judge(seen, replace(GONE, forgets=True, within_lease=False)).violations == []
+
+
+class TestNothingApprovedIsLost:
+    def test_not_paired_afterwards(self) -> None:
+        seen = good_case()
+        seen.paired = PAIRED - {NEWCOMER}
+        seen.approvals.append(Approval(NEWCOMER, REQUEST, 101.25))
+        assert the_violation(seen).device == NEWCOMER
+        assert judged(seen).lost == 1, "one, though two operators were told"
+
+    def test_where_the_records_could_not_be_read_nobody_says_so(self) -> None:
+        seen = good_case()
+        seen.paired, seen.audit = None, []
+        seen.broken.append("the records cannot be read")
+        assert the_violation(seen).promise == RETURNS
+
+    def test_unless_it_was_removed(self) -> None:
+        seen = good_case()
+        seen.paired = PAIRED - {NEWCOMER}
+        seen.grants.void(NEWCOMER, 104.0)
+        assert judged(seen).violations == []
+
+    def test_not_in_the_audit_log(self) -> None:
+        seen = good_case()
+        seen.audit.pop()
+        assert "audit" in the_violation(seen).text
+
+    def test_what_it_waits_under_is_not_there(self) -> None:
+        seen = good_case()
+        seen.approvals.append(Approval(NEWCOMER, REQUEST, 101.25, 404))
+        assert "404" in the_violation(seen).text
+
+    @pytest.mark.parametrize("why", ["PAIRING_REQUIRED", "AUTH_DEVICE_TOKEN_MISMATCH"])
+    def test_a_paired_device_is_sent_to_pair_anew(self, why: str) -> None:
+        seen = good_case()
+        seen.attempts.append(Attempt(CHURNER, 103.0, 103.1, "gateway-3", why))
+        assert why in the_violation(seen).text
+
+    def test_a_newcomer_is_turned_away_after_the_answer(self) -> None:
+        seen = good_case()
+        seen.attempts.append(Attempt(NEWCOMER, 101.21, 101.3, "gateway-3", "PAIRING_REQUIRED"))
+        assert the_violation(seen).device == NEWCOMER
+
+    def test_it_is_no_figure_where_forgetting_is_the_fault(self) -> None:
+        seen = good_case()
+        seen.paired = frozenset()
+        verdict = judge(seen, replace(KEPT, forgets=True))
+        assert (verdict.lost, verdict.violations) == (None, [])
+        assert " n/a " in table([Row(fault(KEPT), [verdict])])
+
+
+class TestNothingIsDecidedTwice:
+    @pytest.mark.parametrize("action", ["approved", "requested"])
+    def test_twice_in_the_audit_log(self, action: str) -> None:
+        seen = good_case()
+        seen.audit.append(Entry(10, action, NEWCOMER, REQUEST))
+        violation = the_violation(seen)
+        assert REQUEST in violation.text
+        assert violation.device == NEWCOMER
+        assert judged(seen).doubled == 1
+
+    def test_again_what_was_decided_in_a_case_before(self) -> None:
+        seen = good_case()
+        seen.decided_before = frozenset({(REQUEST, "approved")})
+        assert the_violation(seen).device == NEWCOMER
+
+    def test_removed_twice(self) -> None:
+        seen = good_case()
+        seen.audit.append(Entry(10, "removed", REVOKED, ""))
+        assert the_violation(seen).device == REVOKED
+
+
+class TestRevoked:
+    def test_closed_too_late(self) -> None:
+        seen = good_case()
+        revoked_session(seen).closed = REVOKE_ANSWERED + BOUND_SECONDS + 0.1
+        violation = the_violation(seen)
+        assert (violation.device, violation.replica) == (REVOKED, "gateway-2")
+        assert judged(seen).revoke_seconds == pytest.approx(BOUND_SECONDS + 0.1)
+
+    def test_never_closed(self) -> None:
+        seen = good_case()
+        revoked_session(seen).closed = None
+        assert the_violation(seen).text == "never closed"
+
+    def test_served_after_the_lease(self) -> None:
+        seen = good_case()
+        revoked_session(seen).served = REVOKE_ANSWERED + BOUND_SECONDS + 0.1
+        assert "served" in the_violation(seen).text
+
+    def test_served_when_a_stopped_gateway_goes_on(self) -> None:
+        seen = good_case()
+        goes_on = REVOKE_ANSWERED + BOUND_SECONDS + 0.1
+        seen.frozen.append(Frozen("gateway-2", BEGAN, goes_on))
+        session = revoked_session(seen)
+        session.served, session.closed = goes_on + 0.01, goes_on + 0.02
+        assert "served" in the_violation(seen).text
+
+    def test_the_revoke_was_never_answered(self) -> None:
+        seen = good_case()
+        assert seen.revoke is not None
+        seen.revoke.answered = None
+        assert "answered" in the_violation(seen).text
+
+    def test_a_stopped_gateway_closes_once_it_goes_on(self) -> None:
+        seen = good_case()
+        goes_on = REVOKE_ANSWERED + 3 * LEASE_SECONDS
+        seen.frozen.append(Frozen("gateway-2", BEGAN, goes_on))
+        revoked_session(seen).closed = goes_on + 0.1
+        verdict = judged(seen)
+        assert verdict.violations == []
+        assert verdict.revoke_seconds == pytest.approx(0.1)
+        revoked_session(seen).closed = goes_on + LEASE_SECONDS
+        assert the_violation(seen).replica == "gateway-2"
+
+
+class TestTheServiceReturns:
+    def test_a_device_that_comes_and_goes_was_not_let_in_again(self) -> None:
+        seen = good_case()
+        seen.attempts = [one for one in seen.attempts if one.device != CHURNER]
+        assert the_violation(seen).device == CHURNER
+
+    def test_it_took_too_long(self) -> None:
+        seen = good_case()
+        late = OVER + BACK_SECONDS + 1
+        seen.attempts = [one for one in seen.attempts if one.device != CHURNER]
+        seen.attempts.append(Attempt(CHURNER, late - 0.1, late, "gateway-1"))
+        assert the_violation(seen).at == late
+
+    def test_from_the_end_of_the_fault_where_that_was_promised(self) -> None:
+        seen = good_case()
+        for one in seen.sessions:
+            one.closed = OVER
+        assert judged(seen, GONE).back_seconds == pytest.approx(0.5)
+
+    def test_something_did_not_come_back(self) -> None:
+        seen = good_case()
+        seen.broken.append("gateway-2 is ready: not within 30 s")
+        assert the_violation(seen).text == "gateway-2 is ready: not within 30 s"
+
+
+class TestSessions:
+    def test_one_that_was_to_be_kept_is_closed(self) -> None:
+        seen = good_case()
+        seen.sessions[1].closed, seen.sessions[1].code = 101.0, 1012
+        violation = the_violation(seen)
+        assert (violation.device, violation.replica) == (HOLDER, "gateway-2")
+        verdict = judged(seen)
+        assert (verdict.kept, verdict.to_keep) == (1, 2)
+
+    def test_closed_after_the_end_is_kept(self) -> None:
+        seen = good_case()
+        seen.sessions[1].closed = ENDED + 0.1
+        assert judged(seen).kept == 2
+
+    def test_those_of_the_target_are_closed_within_the_lease(self) -> None:
+        seen = good_case()
+        assert the_violation(seen, OTHERS_KEPT).replica == "gateway-1"
+        seen.sessions[0].closed = BEGAN + LEASE_SECONDS
+        assert judged(seen, OTHERS_KEPT).violations == []
+        seen.sessions[0].closed = BEGAN + BOUND_SECONDS + 0.1
+        assert "no lease" in the_violation(seen, OTHERS_KEPT).text
+
+    def test_everybody_is_closed_within_the_lease(self) -> None:
+        seen = good_case()
+        for one in seen.sessions:
+            one.closed = BEGAN + LEASE_SECONDS
+        assert judged(seen, GONE).violations == []
+        seen.sessions[1].closed = None
+        assert the_violation(seen, GONE).replica == "gateway-2"
+
+
+class TestDisturbed:
+    """A machine that stalls may end a session, and excuses nothing else."""
+
+    def seen(
+        self, *, redis_stalled: float = 0.0, drill_stalled: float = 0.0
+    ) -> tuple[Observed, list[Violation]]:
+        seen = good_case()
+        seen.redis_stalled, seen.drill_stalled = redis_stalled, drill_stalled
+        seen.sessions[1].closed = 101.0
+        return seen, judge(seen, KEPT).violations
+
+    def test_a_session_that_ended_while_the_machine_stalled(self) -> None:
+        seen, violations = self.seen(redis_stalled=STALL_SECONDS + 0.1)
+        assert is_disturbed(seen, fault(KEPT), violations)
+        seen, violations = self.seen(drill_stalled=STALL_SECONDS + 0.1)
+        assert is_disturbed(seen, fault(KEPT), violations)
+
+    def test_without_a_stall_it_is_not(self) -> None:
+        seen, violations = self.seen(redis_stalled=STALL_SECONDS - 0.1)
+        assert not is_disturbed(seen, fault(KEPT), violations)
+
+    def test_where_redis_is_harmed_on_purpose_its_silence_is_none(self) -> None:
+        seen, violations = self.seen(redis_stalled=STALL_SECONDS + 0.1)
+        assert not is_disturbed(seen, replace(fault(KEPT), harms_redis=True), violations)
+
+    def test_it_excuses_nobody_who_was_let_in(self) -> None:
+        seen, _ = self.seen(redis_stalled=STALL_SECONDS + 0.1)
+        seen.attempts.append(Attempt(STRANGER, 101.0, 101.1, "gateway-2"))
+        assert not is_disturbed(seen, fault(KEPT), judge(seen, KEPT).violations)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.tools.load.runs import ADMITTED, churned, held, soaked
+from tools.load.findings import findings
+from tools.load.messages import Ended
+from tools.load.plan import Plan, Scenario
+from tools.load.processes import Watched
+from tools.load.remains import Remainder
+from tools.load.verdicts import Kind, Outcome
+
+CLOSED = Plan(scenario=Scenario.CLOSED)
+REFUSALS = Plan(scenario=Scenario.REFUSALS)
+
+
+def removed(slot: int, code: int = 4001) -> Ended:
+    return Ended(slot, 0, 102.0, code, "device removed")
+
+
+class TestChurn:
+    def test_all_fine(self) -> None:
+        assert findings(CLOSED, churned(ADMITTED, ADMITTED)) == []
+        assert findings(REFUSALS, churned(Outcome(Kind.REFUSED))) == []
+
+    @pytest.mark.parametrize("kind", [Kind.WRONGLY_ADMITTED, Kind.WRONGLY_REFUSED])
+    def test_one_wrong_verdict_among_many_fails_the_run(self, kind: Kind) -> None:
+        assert len(findings(CLOSED, churned(*[ADMITTED] * 99, Outcome(kind)))) == 1
+
+    @pytest.mark.parametrize("kind", [Kind.UNAVAILABLE, Kind.FAILED])
+    def test_no_verdict_is_no_wrong_one(self, kind: Kind) -> None:
+        assert findings(CLOSED, churned(ADMITTED, Outcome(kind, "x"))) == []
+
+    def test_a_run_without_a_right_verdict_shows_nothing(self) -> None:
+        assert "nothing was measured" in findings(CLOSED, churned(Outcome(Kind.FAILED)))[0]
+
+    def test_a_wrong_verdict_counts_while_warming_up(self) -> None:
+        run = churned(Outcome(Kind.WRONGLY_ADMITTED), ADMITTED)
+        run.recording.phases[0].counted = False
+        assert "nobody approved" in findings(CLOSED, run)[0]
+
+
+class TestHolding:
+    def test_all_fine(self) -> None:
+        assert findings(*held(Scenario.IDLE, 10)) == []
+
+    def test_those_that_did_not_open(self) -> None:
+        assert findings(*held(Scenario.IDLE, 7)) == ["3 of 10 connections did not open"]
+
+    def test_those_that_ended(self) -> None:
+        plan, run = held(Scenario.IDLE, 10)
+        run.lost = 2
+        assert findings(plan, run) == ["2 connections ended that nobody meant to end"]
+
+
+class TestStorm:
+    def test_all_are_back(self) -> None:
+        plan, run = held(Scenario.STORM, 10)
+        run.dropped = 101.0
+        assert findings(plan, run) == []
+
+    def test_some_stayed_away(self) -> None:
+        plan, run = held(Scenario.STORM, 10)
+        run.dropped, run.held = 101.0, 6
+        assert findings(plan, run) == ["4 connections did not come back"]
+
+    def test_nobody_dropped_them(self) -> None:
+        assert "no storm" in findings(*held(Scenario.STORM, 10))[0]
+
+
+class TestRevoke:
+    def test_all_are_out(self) -> None:
+        assert findings(*held(Scenario.REVOKE, 10, [removed(n) for n in range(10)])) == []
+
+    def test_some_stayed_in(self) -> None:
+        found = findings(*held(Scenario.REVOKE, 10, [removed(n) for n in range(9)]))
+        assert found == ["1 connections of revoked devices stayed open"]
+
+    def test_some_were_closed_with_another_code(self) -> None:
+        ended = [removed(n, 4001 if n else 1013) for n in range(10)]
+        found = findings(*held(Scenario.REVOKE, 10, ended))
+        assert found == ["1 were closed with another code than 4001"]
+
+
+class TestSoak:
+    def test_nothing_is_left_over(self) -> None:
+        assert findings(*soaked()) == []
+
+    @pytest.mark.parametrize("what", ["descriptors", "tasks"])
+    def test_one_left_over_fails_the_run(self, what: str) -> None:
+        plan, run = soaked()
+        run.remains.append(Remainder("approval", what, 20, 21, left=1))
+        assert findings(plan, run) == [f"1 {what} of approval are left over"]
+
+    def test_what_cannot_be_seen_any_more_fails_the_run(self) -> None:
+        plan, run = soaked()
+        run.remains.append(Remainder("approval", "tasks", 6, None, left=0))
+        (found,) = findings(plan, run)
+        assert found == "tasks of approval could not be seen any more after the load"
+
+    @pytest.mark.parametrize(
+        ("megabytes", "fine"),
+        [
+            pytest.param((100, 100, 100, 100, 100, 104.9), True, id="a-little"),
+            pytest.param((100, 100, 100, 100, 100, 105), False, id="five-per-cent"),
+            pytest.param((20, 100, 100, 100, 100, 100), True, id="only-in-the-first-minute"),
+            pytest.param((100, 100, 90, 80, 70, 60), True, id="less"),
+        ],
+    )
+    def test_memory_that_grew_after_the_first_minute(
+        self, megabytes: tuple[float, ...], *, fine: bool
+    ) -> None:
+        found = findings(*soaked(megabytes=megabytes))
+        said = ["memory of gateway grew by 5.0 % since the first minute, not by less than 5 %"]
+        assert found == ([] if fine else said)
+
+    def test_memory_of_redis_is_not_judged(self) -> None:
+        plan, run = soaked(megabytes=(10, 10, 20))
+        run.watch.watched[0] = Watched("redis", 7)
+        assert findings(plan, run) == []
+
+    def test_a_short_run_says_nothing_of_memory(self) -> None:
+        assert findings(*soaked(299, megabytes=(100, 100, 150))) == []

@@ -1,0 +1,100 @@
+"""What other programs used of the machine while something was measured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.unit.tools.load.runs import ADMITTED, GROUND, churned
+from tools.load.machine import (
+    BUSY_CORES,
+    OtherPrograms,
+    Used,
+    busy_text,
+    machine_seconds,
+    others,
+    process_seconds,
+)
+from tools.load.page import as_page
+from tools.load.plan import Plan, Scenario
+from tools.load.report import make_report
+from tools.load.text import as_text
+from tools.support.waiting import wait_until
+
+SPIN = "while True: pass"
+
+
+def test_what_is_neither_idle_nor_ours_is_of_others() -> None:
+    first = Used(at=10.0, machine=100.0, ours=40.0)
+    assert others(first, Used(at=12.0, machine=103.0, ours=41.0)) == 1.0
+    assert others(first, Used(at=12.0, machine=101.0, ours=41.5)) == 0.0
+    assert others(first, first) == 0.0
+
+
+@pytest.mark.parametrize("cores", [None, 0.0, BUSY_CORES - 0.01])
+def test_a_quiet_machine_is_not_spoken_of(cores: float | None) -> None:
+    assert busy_text(cores, 2) == ""
+
+
+def test_a_busy_machine_is_said_with_how_busy_it_was() -> None:
+    assert "other programs used 1.3 of its 2 cores" in busy_text(1.3, 2)
+
+
+@pytest.mark.parametrize(("cores", "said"), [(0.1, False), (0.9, True), (None, False)])
+def test_reports_say_so_where_it_was_too_busy(cores: float | None, *, said: bool) -> None:
+    run = churned(ADMITTED)
+    run.watch.others_cores = cores
+    report = make_report(Plan(scenario=Scenario.CLOSED), GROUND, run)
+    assert report.others_cores == cores
+    assert ("BUSY    the machine was too busy" in as_text(report)) is said
+    assert ('<p class="wrong">The machine was too busy' in as_page(report)) is said
+    assert ('"machineBusy": ""' not in report.as_json()) is said
+    assert any("cannot be seen here" in note for note in report.notes) is (cores is None)
+
+
+def test_our_own_children_are_not_others() -> None:
+    """A child that spins counts as ours: what others use does not grow by what it uses."""
+    before = machine_seconds()
+    assert before is not None
+    counting = OtherPrograms()
+    with subprocess.Popen([sys.executable, "-c", SPIN]) as spinning:
+        try:
+            wait_until(lambda: process_seconds(spinning.pid) > 0.5, "it has used half a second")
+            began = time.monotonic()
+            cores = counting.cores()
+            used = process_seconds(spinning.pid)
+        finally:
+            spinning.kill()
+    assert cores is not None
+    whole = machine_seconds()
+    assert whole is not None
+    # All that the machine did, without what the child used; one tick for each look.
+    assert cores * (began - counting.began) <= whole - before - used + 0.1
+
+
+def test_a_stranger_that_spins_is_another() -> None:
+    stranger = subprocess.Popen(
+        ["/bin/sh", "-c", f'"$0" -c "{SPIN}" & echo $!', sys.executable],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert stranger.stdout is not None
+    pid = int(stranger.stdout.readline())
+    stranger.wait()
+    stranger.stdout.close()
+    try:
+        counting = OtherPrograms()
+        began = process_seconds(pid)
+        wait_until(lambda: process_seconds(pid) > began + 0.5, "it has used half a second")
+        cores = counting.cores()
+        assert cores is not None
+        assert cores * (time.monotonic() - counting.began) > 0.4
+    finally:
+        subprocess.run(["/bin/kill", "-9", str(pid)], check=True)
+
+
+def test_a_process_that_is_gone_has_used_nothing() -> None:
+    assert process_seconds(2**22 + 1) == 0.0

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import os
+import socket
+
+from tests.unit.tools.load.runs import watched
+from tools.load.processes import Watch, Watched, find_servers, sample
+from tools.load.recording import PhaseRecord
+from tools.load.servers import server_points, server_uses
+from tools.load.tally import Tally
+
+
+def test_this_process_can_be_seen() -> None:
+    with socket.socket():
+        found = sample(os.getpid(), 1.0)
+    assert found
+    assert found.rss_bytes > 1 << 20
+    assert found.descriptors > 3
+    assert found.threads >= 1
+
+
+def test_a_process_that_is_gone_is_left_out() -> None:
+    assert sample(2**22 + 1, 1.0) is None
+    watch = Watch([Watched("gateway", 2**22 + 1)])
+    watch.take()
+    assert server_points(watch, 0.0) == []
+
+
+def test_who_listens_and_is_no_service_is_not_taken_for_one() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        assert find_servers(sock.getsockname()[1], None) == []
+
+
+class TestUse:
+    def test_over_time(self) -> None:
+        points = server_points(watched(), 100.0)
+        assert [(one.at, one.busy) for one in points] == [(1, 0.5), (2, 0.5), (3, 0.5)]
+
+    def test_growth_counts_from_when_it_settled(self) -> None:
+        phase = PhaseRecord("soak", begin=100.0, end=103.0, tally=Tally())
+        (use,) = server_uses(watched(), phase)
+        assert (use.rss_growth_bytes, use.descriptors_growth) == (2 << 20, 2)
+
+    def test_a_phase_in_which_nothing_was_seen_has_none(self) -> None:
+        assert server_uses(watched(), PhaseRecord("later", begin=200.0, end=201.0)) == []
+
+
+def test_several_processes_of_a_role_are_one() -> None:
+    watch = watched()
+    watch.add(Watched("gateway", 8))
+    watch.samples[8] = list(watch.samples[7])
+    (use,) = server_uses(watch, PhaseRecord("x", begin=100.0, end=103.0))
+    assert (use.busy, use.threads) == (1.0, 2)
