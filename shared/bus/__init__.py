@@ -1,1 +1,1 @@
-"""The bus: sealed messages between replicas over Redis pub/sub; only `redis.py` does I/O."""
+"""The bus: sealed messages between replicas over Redis pub/sub; only `redis_bus` does I/O."""

@@ -1,10 +1,10 @@
-"""Sealing: whoever does not hold BUS_SECRET reads nothing here and forges nothing (design §3).
+"""Seals messages: without BUS_SECRET, none can be read or forged.
 
     version (1 byte) | nonce (24) | XChaCha20-Poly1305( length (1) | sender | sequence (8) | body )
 
-Version and channel are authenticated with it. This outer form never changes, so that a message of
-another release is told apart from a forged one; the version stands for what is inside. A new form
-takes two releases: the first reads it, the second writes it.
+Version and channel are authenticated as well. This outer form never changes, so that messages of
+another release can be told from forged ones; the version describes the inner form. Changing the
+inner form takes two releases: the first reads it, the second writes it.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ VERSION: Final = 1
 READABLE_VERSIONS: Final = frozenset({VERSION - 1, VERSION})
 
 MESSAGE_LIMIT_BYTES: Final = 4 * 1024 * 1024
-"""Cap on a sealed message, checked before anything is decrypted."""
+"""Maximum size of a sealed message, checked before decryption."""
 OVERHEAD_LIMIT_BYTES: Final = 256
-"""What sealing adds at most."""
+"""Maximum number of bytes that sealing adds."""
 WINDOW_MESSAGES: Final = 1024
-"""How far behind a sender's newest message an older one may still arrive."""
+"""How far behind a sender's newest message an older one is still accepted."""
 SENDERS_LIMIT: Final = 4096
-"""Senders whose windows are remembered; the least recently heard is forgotten."""
+"""Maximum number of senders remembered; the least recently seen is forgotten first."""
 
 _NONCE_BYTES: Final = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
 _SEALED_FROM: Final = 1 + _NONCE_BYTES
@@ -52,7 +52,7 @@ _BOOT_ID: Final = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False):
-    """A message whose seal was right: who sent it, in which version, its number and its body."""
+    """An authenticated message: sender, version, sequence number and body."""
 
     sender: str
     version: int
@@ -61,14 +61,14 @@ class Opened(msgspec.Struct, frozen=True, gc=False):
 
 
 class Envelope:
-    """Seals what this process sends and opens what it receives, each message once.
+    """Seals outgoing messages and opens incoming ones, each at most once.
 
-    The first of `secrets` seals, all of them open, so that BUS_SECRET can be changed without an
-    outage. `version` is what is written: an older release in tests.
+    The first of `secrets` seals and all of them open, so that BUS_SECRET can be changed without an
+    outage. `version` is the version written; tests use it to imitate older releases.
     """
 
     def __init__(self, secrets: Sequence[str], boot_id: str, version: int = VERSION) -> None:
-        """Raise ValueError for no secret, or a boot id that cannot stand in a channel's name."""
+        """Raise ValueError for no secret, or a boot id that is invalid in a channel name."""
         name = boot_id.encode()
         if not _BOOT_ID.fullmatch(name):
             msg = "a boot id is 1 to 64 of A-Z, a-z, 0-9, _ and -"
@@ -100,10 +100,11 @@ class Envelope:
         return self._version + nonce + sealed
 
     def open(self, channel: str, data: bytes) -> Opened:
-        """Open what came in on `channel`; raises Rejected for all that must not be handled.
+        """Open a message from `channel`; raises Rejected for one that must not be handled.
 
-        A process that has just started has seen nothing yet, so whoever holds Redis can play old
-        news to it: news must do no harm when it is old. Our other channels are new with us.
+        A process that has just started has seen no sequence numbers, so an attacker with access to
+        Redis can replay old events to it: events must be harmless when they are old. The other
+        channels are new with each process.
         """
         if len(data) > MESSAGE_LIMIT_BYTES:
             raise Rejected("oversized")
@@ -138,7 +139,7 @@ class Envelope:
         raise Rejected("unsealed")
 
     def _sender(self, name: bytes) -> _Sender:
-        # Our own window is never forgotten: an approval takes its own news as a proof of life.
+        # Always keep our own window: approval treats its own events as a proof of life.
         if name == self._own_name:
             return self._own
         sender = self._senders.get(name)
@@ -154,7 +155,7 @@ class Envelope:
 
 
 class _Sender:
-    """Which sequences of one sender were seen: the newest, and one bit for each before it."""
+    """The sequence numbers seen of one sender: the newest, and a bitmap of earlier ones."""
 
     __slots__ = ("_newest", "_seen", "boot_id")
 
@@ -164,7 +165,7 @@ class _Sender:
         self._seen = 0
 
     def take(self, sequence: int) -> bool:
-        """Whether this sequence is new; from now on it is not."""
+        """Record a sequence number; return whether it is new."""
         ahead = sequence - self._newest
         if ahead > 0:
             shifted = self._seen << ahead if ahead < WINDOW_MESSAGES else 0
@@ -178,7 +179,7 @@ class _Sender:
 
 
 def _derive(secret: str) -> bytes:
-    """Make a key of a secret: BLAKE2b, personalised, so that no other use of it gives this key."""
+    """Derive a key from a secret with BLAKE2b, personalised for this purpose."""
     return blake2b(
         secret.encode(),
         digest_size=crypto_aead_xchacha20poly1305_ietf_KEYBYTES,

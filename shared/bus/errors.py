@@ -1,7 +1,7 @@
-"""Everything the bus raises.
+"""Errors of the bus.
 
 BusError
-├── Unavailable   there is no answer, so nothing is known: neither yes nor no
+├── Unavailable   no answer, so the result is unknown: neither yes nor no
 └── Rejected      a message that is dropped and counted, never handled
 """
 
@@ -15,22 +15,22 @@ Why = Literal["unsealed", "version", "replayed", "oversized", "malformed", "self
 
 
 class BusError(Exception):
-    """Base of all errors of the bus."""
+    """Base class of all bus errors."""
 
 
 class Unavailable(BusError):
-    """No answer could be had; the asker may come back later.
+    """No answer is available; the caller may retry later.
 
-    `reason`: `no-responder` (nobody listens), `timeout` (nobody answered in time), `overloaded`
-    (too many questions in flight, here or there), `redis` (nothing could be published) or
-    `no-lease` (nobody has vouched lately that what is known here is current).
-    `dependency` is what to look at; `detail` is for the log and never holds a secret.
+    `reason`: `no-responder` (no subscriber), `timeout` (no answer in time), `overloaded` (too many
+    questions in flight at either end), `redis` (publishing failed) or `no-lease` (the local state
+    has not been confirmed recently). `dependency` is the component to check; `detail` is for the
+    log and never contains a secret.
     """
 
     def __init__(
         self, reason: Reason, dependency: Dependency | None = None, detail: str = ""
     ) -> None:
-        """Take `dependency` from `reason` unless it is given."""
+        """Derive `dependency` from `reason` unless it is given."""
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason: Reason = reason
         self.dependency: Dependency = dependency or ("redis" if reason == "redis" else "approval")
@@ -40,13 +40,13 @@ class Unavailable(BusError):
 class Rejected(BusError):
     """A message that must not be handled.
 
-    `why`: `unsealed` (not sealed with a secret of ours for this channel), `version` (sealed by us,
-    in a version not read here), `replayed`, `oversized`, `malformed` or `self` (our own message
-    where only others may speak). `sender` is known where the seal was right, else empty.
+    `why`: `unsealed` (not sealed with our secret for this channel), `version` (sealed with our
+    secret, in an unsupported version), `replayed`, `oversized`, `malformed` or `self` (our own
+    message on a channel for messages of others). `sender` is set if the seal was valid, else empty.
     """
 
     def __init__(self, why: Why, sender: str = "") -> None:
-        """Keep both as attributes."""
+        """Store both as attributes."""
         super().__init__(f"{why}, from {sender}" if sender else why)
         self.why: Why = why
         self.sender = sender

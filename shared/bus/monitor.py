@@ -1,4 +1,4 @@
-"""How a connection to Redis fares: why it is away, since when, and when to try again. No I/O."""
+"""State of a Redis connection: why it failed, since when, and when to reconnect. No I/O."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ if TYPE_CHECKING:
 
 BACKOFF_FIRST_SECONDS: Final = 0.05
 BACKOFF_LIMIT_SECONDS: Final = 1.0
-"""The pause before a connection is made anew doubles from the first to the limit, jittered."""
+"""The pause before reconnecting doubles up to this limit, with jitter."""
 
 _DOUBLINGS_LIMIT: Final = 10
 
 
 class SilenceError(Exception):
-    """Nothing came on the subscription for so many seconds."""
+    """No message arrived on the subscription for the given number of seconds."""
 
     def __init__(self, seconds: float) -> None:
-        """Name the seconds."""
+        """Store the number of seconds."""
         super().__init__(f"no message for {seconds:g} s")
 
 
 class ConnectionMonitor:
-    """One of the two connections. An outage is logged once when it begins and once when it ends.
+    """Tracks one of the two connections; logs once when an outage begins and once when it ends.
 
-    `trouble` is why it does not work, empty if it does. `silent`: it was given up for silence, and
-    no message has come since; where nobody speaks that goes on and on, so it is logged once.
+    `trouble` is why the connection does not work, or empty. `silent`: it was closed after silence,
+    and no message has arrived since. If nothing is published, that happens repeatedly, so it is
+    logged once.
     """
 
     def __init__(self, name: str, clock: Clock, log: FilteringBoundLogger, count: Count) -> None:
-        """Be in no outage yet."""
+        """Start without an outage."""
         self._name = name
         self._clock = clock
         self._log = log
@@ -47,14 +48,14 @@ class ConnectionMonitor:
         self.silent = False
 
     def connected(self) -> None:
-        """Note that Redis confirmed it; after a silence, only a message shows that it works."""
+        """Note that Redis confirmed it; after silence, only a message ends the outage."""
         self._failures = 0
         self.trouble = ""
         if not self.silent:
             self.works()
 
     def works(self) -> None:
-        """Note that it works, which ends an outage."""
+        """Note that the connection works, which ends an outage."""
         self._failures = 0
         self.trouble = ""
         self.silent = False
@@ -64,7 +65,7 @@ class ConnectionMonitor:
             self._lost_at = None
 
     def failed(self, error: Exception) -> float:
-        """Note why it failed; returns how many seconds to pause before connecting anew."""
+        """Note why it failed; returns the seconds to wait before reconnecting."""
         self.silent = isinstance(error, SilenceError)
         self.trouble = describe(error)
         why = "silence" if self.silent else "error"
@@ -78,7 +79,7 @@ class ConnectionMonitor:
 
 
 def describe(error: Exception) -> str:
-    """Say what is wrong, for people; redis-py's errors name host and port, never a password."""
+    """Describe an error for people; redis-py's errors name host and port, never a password."""
     if isinstance(error, SilenceError):
         return str(error)
     return f"{type(error).__name__}: {str(error) or 'no answer in time'}"[:200]

@@ -1,4 +1,4 @@
-"""What waits to be published: bounded, in order, taken out many at a time. No I/O here."""
+"""A bounded queue of messages to publish, taken in batches. No I/O."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from typing import Final
 from shared.bus.errors import Unavailable
 
 MESSAGES_LIMIT: Final = 4096
-"""Most messages that wait; above it publishing is refused at once."""
+"""Maximum number of queued messages; beyond it, publishing fails immediately."""
 WAITING_LIMIT_BYTES: Final = 32 * 1024 * 1024
-"""Most bytes that wait."""
+"""Maximum number of queued bytes."""
 ROUND_MESSAGES: Final = 512
-"""Most messages in one round trip."""
+"""Maximum number of messages in one round trip."""
 ROUND_BYTES: Final = 4 * 1024 * 1024
-"""About how much goes out in one round trip; a larger message goes alone."""
+"""Approximate size of one round trip; a larger message is sent alone."""
 
 
 class OutgoingMessage:
-    """One message to publish; the future gets the number of subscribers, or Unavailable."""
+    """One message to publish; the future yields the number of subscribers, or Unavailable."""
 
     __slots__ = ("channel", "data", "published")
 
     def __init__(self, channel: str, data: bytes, published: asyncio.Future[int]) -> None:
-        """Hold the three together."""
+        """Store the values."""
         self.channel = channel
         self.data = data
         self.published = published
 
     def done(self, subscribers: int) -> None:
-        """Tell to how many Redis handed it."""
+        """Report the number of subscribers that received it."""
         if not self.published.done():
             self.published.set_result(subscribers)
 
     def fail(self, detail: str) -> None:
-        """Tell that it was not published, as far as is known."""
+        """Report that, as far as is known, it was not published."""
         if not self.published.done():
             self.published.set_exception(Unavailable("redis", detail=detail))
 
 
 class Outbox:
-    """A queue with one reader. Letters whose sender gave up are dropped, not published."""
+    """A queue with one reader. Messages whose sender gave up are dropped, not published."""
 
     def __init__(self) -> None:
-        """Start empty."""
+        """Create an empty queue."""
         self._waiting: deque[OutgoingMessage] = deque()
         self._bytes = 0
         self._filled = asyncio.Event()
@@ -63,7 +63,7 @@ class Outbox:
         return published
 
     async def take(self) -> list[OutgoingMessage]:
-        """Wait until there is something, then take what fits one round trip; [] when it is over."""
+        """Wait for messages, then return those that fit one round trip; [] when closed."""
         taken: list[OutgoingMessage] = []
         while not taken and not (self._closed and not self._waiting):
             await self._filled.wait()
@@ -82,12 +82,12 @@ class Outbox:
         return taken
 
     def close(self, detail: str) -> None:
-        """Refuse what comes from now on; what waits may still be taken."""
+        """Refuse new messages; those already queued can still be taken."""
         self._closed = detail
         self._filled.set()
 
     def fail(self, detail: str) -> None:
-        """Fail all that waits."""
+        """Fail all queued messages."""
         waiting, self._waiting = self._waiting, deque()
         self._bytes = 0
         for letter in waiting:

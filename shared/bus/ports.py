@@ -1,4 +1,4 @@
-"""What the bus takes from whoever puts it together."""
+"""Interfaces that the bus expects from its caller."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 Publish = Callable[[str, bytes], Awaitable[int]]
-"""Publish sealed data on a channel; how many subscribers Redis handed it to.
+"""Publish sealed data on a channel; returns the number of subscribers.
 
-Raises Unavailable("redis"). Two publishes started one after the other arrive in that order.
+Raises Unavailable("redis"). Publishes arrive in the order in which they were started.
 """
 
 
 class Count(Protocol):
-    """Adds to one of the counters named in `counters`."""
+    """Increments one of the counters named in `counters`."""
 
     def __call__(self, name: str, amount: int = 1, **labels: str) -> None:
         """Add `amount` to counter `name`."""
@@ -21,4 +21,4 @@ class Count(Protocol):
 
 
 def uncounted(name: str, amount: int = 1, **labels: str) -> None:
-    """Count nothing."""
+    """Ignore the count."""

@@ -1,8 +1,8 @@
-"""The only module that speaks to Redis for the bus: one subscription, one publishing connection.
+"""Redis I/O of the bus: one connection that subscribes, one that publishes.
 
-redis-py remakes a lost pub/sub connection without a word and never notices a black-holed one
-(design §3), so the connections here are used directly: each is made once, read by one task, given
-up at the first error or after SILENCE_SECONDS without a message, and made anew.
+redis-py silently recreates a lost pub/sub connection and never notices one whose packets are
+dropped. Therefore the connections are used directly: each is opened once, read by one task, closed
+at the first error or after SILENCE_SECONDS without a message, and then replaced.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ if TYPE_CHECKING:
     from shared.redis.failover import FailoverReset
 
 SILENCE_SECONDS: Final = 3.0
-"""Without any message for this long a subscription is given up: news comes each second (R14)."""
+"""A subscription without messages for this long is closed: events come each second (R14)."""
 PUBLISH_SECONDS: Final = 1.0
-"""How long one round trip of publishing may take."""
+"""Maximum duration of one round trip of publishing."""
 UNHEARD_LIMIT: Final = 3
-"""After so many rounds whose messages for this process reach nobody, both links are renewed."""
+"""Both connections are replaced after so many rounds whose messages to this process got lost."""
 STOP_SECONDS: Final = 1.0
-"""How long stopping waits for what is still to be published."""
+"""How long stopping waits for queued messages to be published."""
 
 
 class RenewedError(Exception):
-    """The connection was given up by ourselves, to be made anew."""
+    """The connection was closed deliberately, to be replaced."""
 
 
 def make_client(
     url: str, *, max_connections: int, timeout_seconds: float, renewal: FailoverReset | None = None
 ) -> Redis:
-    """Make a client for reading and writing keys.
+    """Create a client for reading and writing keys.
 
-    It waits for a free connection instead of raising at once, gives up on a silent Redis after
-    `timeout_seconds`, and never repeats a command by itself: a write that was not confirmed may
-    have been carried out. Where Redis says that it is no master, `renewal` gives up this client's
-    connections, with all others that it holds.
+    It waits for a free connection instead of raising immediately, fails after `timeout_seconds`
+    without a reply, and never repeats a command by itself: an unconfirmed write may have been
+    carried out. If Redis reports that it is not a master, `renewal` closes this client's
+    connections along with all others registered there.
     """
     pool = _make_pool(url, max_connections, timeout_seconds, retry=NoRetry(renewal))
     if renewal is not None:
@@ -77,7 +77,7 @@ def _make_pool(
         "retry": NoRetry(),
         "retry_on_timeout": False,
         "protocol": 2,
-        "driver_info": None,  # else redis-py introduces itself, which no user needs to be allowed
+        "driver_info": None,  # else redis-py sends CLIENT SETINFO, which may not be permitted
         "decode_responses": False,
         **more,
     }
@@ -85,10 +85,11 @@ def _make_pool(
 
 
 class RedisBus:
-    """Publishes sealed messages, and hands on those that come in on a fixed set of channels.
+    """Publishes sealed messages and delivers those received on a fixed set of channels.
 
-    Redis may be away, at the start or later: nothing here ends because of it. `on_subscribed` is
-    called each time all channels are confirmed: what was published before that may be lost.
+    Redis may be unavailable at the start or later: nothing here fails because of it.
+    `on_subscribed` is called each time all channels are confirmed: messages published before may be
+    lost.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class RedisBus:
         silence_seconds: float = SILENCE_SECONDS,
         renewal: FailoverReset | None = None,
     ) -> None:
-        """Connect to nothing yet; raises ValueError for a URL redis-py cannot use."""
+        """Create the bus without connecting; raises ValueError for an invalid URL."""
         if renewal is not None:
             renewal.hold(self._give_up)
         self._pool = _make_pool(
@@ -137,14 +138,14 @@ class RedisBus:
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     async def start(self) -> None:
-        """Begin to connect; returns at once, `on_subscribed` tells when it is done."""
+        """Start connecting and return immediately; `on_subscribed` is called when done."""
         self._tasks = (
             asyncio.create_task(self._listen_for_ever(), name="bus-subscription"),
             asyncio.create_task(self._publish_for_ever(), name="bus-publisher"),
         )
 
     async def stop(self) -> None:
-        """Publish what waits, within STOP_SECONDS, then leave."""
+        """Publish queued messages within STOP_SECONDS, then disconnect."""
         self._outbox.close("the bus is stopped")
         if self._tasks:
             await asyncio.wait(self._tasks[1:], timeout=STOP_SECONDS)
@@ -155,17 +156,17 @@ class RedisBus:
         self._subscription.trouble = "stopped"
 
     def publish(self, channel: str, data: bytes) -> asyncio.Future[int]:
-        """Publish sealed data; how many subscribers got it. Raises Unavailable("redis").
+        """Publish sealed data; the future yields the number of subscribers.
 
-        Everything goes over one connection in the order of the calls. What is called while a
-        round trip is under way goes into the next one.
+        Raises Unavailable("redis"). All messages use one connection, in the order of the calls.
+        Calls during a round trip are combined in the next one.
         """
         return self._outbox.put(channel, data)
 
     def renew(self, why: str) -> None:
-        """Make both connections anew, at most once in RENEW_SECONDS: they may lead elsewhere then.
+        """Replace both connections, at most once in RENEW_SECONDS: they may reach another server.
 
-        What is published before `on_subscribed` is called may be lost, as with any lost connection.
+        As with any lost connection, messages published before `on_subscribed` may be lost.
         """
         now = asyncio.get_running_loop().time()
         if now < self._renew_at:
@@ -180,11 +181,12 @@ class RedisBus:
         self.renew("Redis says that it is no master")
 
     def status(self) -> tuple[bool, str]:
-        """Whether Redis takes and brings messages, and if not, why.
+        """Return whether Redis accepts and delivers messages, and the reason if not.
 
-        Where nobody publishes it is ok: that no approval replica is heard, Responders tell.
+        It is also ok if nothing is published: the responder pool reports missing approval replicas.
         """
-        # Given up for silence, it is made anew at once; only if that fails is Redis to blame.
+        # A connection closed after silence is replaced at once; only if that fails is Redis at
+        # fault.
         subscription = "" if self._subscription.silent else self._subscription.trouble
         trouble = subscription or self._publisher.trouble
         return not trouble, trouble or "subscribed"
@@ -197,7 +199,7 @@ class RedisBus:
                 await asyncio.sleep(self._subscription.failed(error))
 
     async def _listen(self) -> NoReturn:
-        """Take one connection's messages until it fails."""
+        """Deliver one connection's messages until it fails."""
         now = asyncio.get_running_loop().time
         unconfirmed = set(self._names)
         heard_at = now()
@@ -250,7 +252,7 @@ class RedisBus:
             self._log.exception("bus_message_failed", channel=channel, sender=sender)
 
     async def _publish_for_ever(self) -> None:
-        """Publish in rounds; while Redis is away, look by itself whether it is back."""
+        """Publish in rounds; while Redis is unavailable, keep trying to reconnect."""
         try:
             while True:
                 try:
@@ -266,7 +268,7 @@ class RedisBus:
             await self._hang_up()
 
     async def _send(self, letters: list[OutgoingMessage]) -> None:
-        """Publish them or fail them; while Redis is known to be away, at once."""
+        """Publish the messages or fail them; immediately while Redis is known to be unavailable."""
         now = asyncio.get_running_loop().time
         detail = "given up while publishing"
         try:
@@ -287,7 +289,7 @@ class RedisBus:
     async def _publish_round(self, letters: list[OutgoingMessage]) -> None:
         connection = self._publishing
         if connection is None or connection.error is not None:
-            # Redis may have closed it while nothing was to be published.
+            # Redis may have closed the connection while it was idle.
             await self._hang_up()
             connection = self._publishing = await make_connection(self._pool)
         subscribed = not self._subscription.trouble
@@ -305,13 +307,13 @@ class RedisBus:
                     letter.done(reply)
         for reply in call.replies:
             if isinstance(reply, ResponseError):
-                # Not allowed to, or no longer a master: another connection may do better.
+                # No permission, or no longer a master: another connection may work.
                 raise reply
         if subscribed and not self._subscription.trouble:
             self._compare(letters, call.replies)
 
     def _compare(self, letters: list[OutgoingMessage], replies: list[int]) -> None:
-        """Notice that what is published does not reach the subscription to the same channel."""
+        """Detect that published messages do not reach our own subscription to the same channel."""
         told = zip(letters, replies, strict=False)
         reached = [count for letter, count in told if letter.channel in self._own]
         if reached:

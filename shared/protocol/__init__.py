@@ -1,1 +1,1 @@
-"""The OpenClaw gateway wire, protocols 3 and 4: pure values and functions, no I/O."""
+"""The OpenClaw gateway protocol, versions 3 and 4: pure values and functions, no I/O."""

@@ -1,4 +1,4 @@
-"""The `connect` request as typed values (contract §2); unknown fields are ignored."""
+"""The `connect` request as typed values; unknown fields are ignored."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _Texts = Annotated[list[_Text], Meta(max_length=LIST_LIMIT_ITEMS)]
 
 
 class Client(msgspec.Struct, rename="camel", frozen=True):
-    """What the client says it is; nothing in it is trusted before the signature is."""
+    """The client's description of itself; untrusted until the signature is verified."""
 
     id: Literal[
         "webchat-ui",
@@ -83,7 +83,7 @@ class Client(msgspec.Struct, rename="camel", frozen=True):
 
 
 class Device(msgspec.Struct, rename="camel", frozen=True):
-    """The device's proof: key, and a signature over this connection's nonce (contract §3)."""
+    """Proof of the device's identity: its key and a signature over this connection's nonce."""
 
     id: _FreeText
     public_key: _FreeText
@@ -93,7 +93,7 @@ class Device(msgspec.Struct, rename="camel", frozen=True):
 
 
 class Auth(msgspec.Struct, rename="camel", frozen=True):
-    """The secrets a client offers; each may be empty."""
+    """The secrets that a client offers; any of them may be empty."""
 
     token: str | UnsetType = UNSET
     device_token: str | UnsetType = UNSET
@@ -145,9 +145,9 @@ _decode: Final = msgspec.json.Decoder(ConnectFrame).decode
 
 
 def decode_connect(text: bytes) -> ConnectFrame | None:
-    """Decode a first frame that is a sound `connect`, or return None.
+    """Decode a valid `connect` frame, or return None.
 
-    None says only that this quick way did not take it: `schema.first_frame_problem` says why.
+    None means only that the fast path failed: `schema.first_frame_problem` finds the reason.
     """
     try:
         if not text.isascii():
@@ -158,7 +158,7 @@ def decode_connect(text: bytes) -> ConnectFrame | None:
 
 
 def connect_from(frame: dict[str, Any]) -> ConnectFrame:
-    """Convert an already parsed frame whose schema holds (integers may be written as 4.0)."""
+    """Convert a parsed frame that matches the schema (integers may be written as 4.0)."""
     params = _whole(frame["params"], "minProtocol", "maxProtocol")
     if "device" in params:
         params["device"] = _whole(params["device"], "signedAt")

@@ -1,4 +1,4 @@
-"""The events that the gateway sends (contract §2, §11)."""
+"""The events that the gateway sends."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ TICK: Final = "tick"
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """An event for every connection with a scope (None: for all); `payload` is JSON.
+    """An event for all connections that hold `scope` (None: every connection).
 
-    `presence_version` counts the states of presence, in events that tell one.
+    `payload` is JSON. `presence_version` is the version of the presence list, for events that
+    report one.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Broadcast:
     presence_version: int | None = None
 
     def head(self) -> bytes:
-        """Return the frame up to the number that each connection counts by itself."""
+        """Return the frame up to the sequence number, which each connection counts for itself."""
         version = b""
         if self.presence_version is not None:
             version = b'"stateVersion":{"presence":%d,"health":0},' % self.presence_version
@@ -47,30 +48,30 @@ class Broadcast:
 
 
 def numbered(head: bytes, seq: int) -> bytes:
-    """Complete a frame for one connection: `seq` counts what it was told, from 1."""
+    """Complete a frame for one connection; `seq` numbers the events sent to it, from 1."""
     return b"%s%d}" % (head, seq)
 
 
 def events_of(protocol: int) -> Sequence[str]:
-    """Return the names of all events that are sent in a version of the protocol."""
+    """Return the names of all events that exist in a protocol version."""
     later = () if protocol == PROTOCOL_3 else (DEVICE_CHANGED,)
     return sorted((CHALLENGE, DEVICE_REQUESTED, DEVICE_RESOLVED, PRESENCE, SHUTDOWN, TICK, *later))
 
 
 def challenge(nonce: str, wall_ms: int) -> bytes:
-    """Encode `connect.challenge`; the nonce is this connection's, `wall_ms` our clock."""
+    """Encode `connect.challenge` with this connection's nonce and the gateway's wall clock."""
     return (
         f'{{"type":"event","event":"{CHALLENGE}","payload":{{"nonce":"{nonce}","ts":{wall_ms}}}}}'
     ).encode()
 
 
 def tick(wall_ms: int) -> Broadcast:
-    """Return `tick`."""
+    """Return a `tick` event."""
     return Broadcast(TICK, b'{"ts":%d}' % wall_ms)
 
 
 def shutdown(protocol: int) -> Broadcast:
-    """Return `shutdown`, in the words of one version of the protocol."""
+    """Return a `shutdown` event in the form of one protocol version."""
     payload: dict[str, object] = {"reason": "gateway stopping"}
     if protocol == PROTOCOL_3:
         payload["restartExpectedMs"] = None

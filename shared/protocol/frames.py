@@ -1,4 +1,4 @@
-"""Frames after hello, and the encoding of all that the gateway sends (contract §1)."""
+"""Frames after hello, and the encoding of everything the gateway sends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.protocol import schema
 
 
 class RequestFrame(msgspec.Struct, frozen=True):
-    """A request from an admitted client; params stay as sent until a method reads them."""
+    """A request from a connected client; `params` stay undecoded until a method reads them."""
 
     type: Literal["req"]
     id: Annotated[str, Meta(min_length=1)]
@@ -24,7 +24,7 @@ class RequestFrame(msgspec.Struct, frozen=True):
 
 
 class BrokenFrame(Exception):
-    """JSON that is no request: answered, with the id where there is one."""
+    """JSON that is not a valid request; answered with its id if it has one."""
 
     def __init__(self, frame_id: str, problem: str) -> None:
         super().__init__(problem)
@@ -33,11 +33,11 @@ class BrokenFrame(Exception):
 
 
 class NotJson(Exception):
-    """Text that is not JSON: ignored after hello."""
+    """Text that is not JSON; ignored after hello."""
 
 
 class ErrorBody(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
-    """The error of a response: a code for programs, a message for people, details for clients."""
+    """The error in a response: a code for programs, a message for people, details for clients."""
 
     code: str
     message: str
@@ -60,7 +60,7 @@ class _Success(msgspec.Struct, tag_field="type", tag="res", frozen=True):
 
 _decode: Final = msgspec.json.Decoder(RequestFrame).decode
 encode: Final = msgspec.json.Encoder().encode
-"""Encode anything as JSON."""
+"""Encode any value as JSON."""
 
 
 def decode_request(text: bytes) -> RequestFrame:
@@ -91,10 +91,10 @@ def _explained(text: bytes) -> RequestFrame:
 
 
 def failure(frame_id: str, error: ErrorBody) -> bytes:
-    """Encode a response that says no."""
+    """Encode an error response."""
     return encode(_Failure(frame_id, ok=False, error=error))
 
 
 def success(frame_id: str, payload: object) -> bytes:
-    """Encode a response that carries a payload."""
+    """Encode a success response with a payload."""
     return encode(_Success(frame_id, ok=True, payload=payload))

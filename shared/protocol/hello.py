@@ -1,4 +1,4 @@
-"""hello-ok, in the words of protocol 4 and 3 (contract §6, §18)."""
+"""hello-ok, in the forms of protocols 4 and 3."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
-    """What an admitted connection may do, and the token it takes along.
+    """What a connection is authorized to do, and the device token issued to it.
 
-    `scopes` are the live ones, in request order; `token_scopes` those of the device token.
+    `scopes` are those of the connection, in request order; `token_scopes` those of the device
+    token.
     """
 
     method: str
@@ -32,13 +33,13 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
 
 
 class Features(msgspec.Struct, frozen=True):
-    """What this gateway answers and sends."""
+    """The methods and events that this gateway supports."""
 
     methods: Sequence[str]
     events: Sequence[str]
 
     def encoded(self) -> msgspec.Raw:
-        """Encode them, once for all connections."""
+        """Encode the features once for all connections."""
         return msgspec.Raw(encode(self))
 
 
@@ -63,7 +64,7 @@ def hello_ok(
     grant: Grant,
     uptime_ms: int,
 ) -> bytes:
-    """Encode hello-ok; `features` are encoded already."""
+    """Encode hello-ok; `features` are already encoded."""
     payload: dict[str, Any] = {
         "type": "hello-ok",
         "protocol": protocol,

@@ -1,11 +1,11 @@
-"""Every bound of the wire, with its unit (contract §1, §2, §7)."""
+"""Every limit of the protocol, with its unit."""
 
 from __future__ import annotations
 
 from typing import Final
 
 PROTOCOLS: Final = (4, 3)
-"""Served protocols, best first."""
+"""Supported protocol versions, preferred version first."""
 
 PREAUTH_FRAME_LIMIT_BYTES: Final = 65_536
 FRAME_LIMIT_BYTES: Final = 26_214_400
@@ -13,30 +13,30 @@ BUFFERED_LIMIT_BYTES: Final = 52_428_800
 
 HANDSHAKE_DEADLINE_SECONDS: Final = 15.0
 CLOSING_SECONDS: Final = 1.0
-"""How long a peer may take to answer our close frame before its transport is dropped."""
+"""How long to wait for the peer's close frame before dropping the transport."""
 PING_SECONDS: Final = 25.0
 TICK_SECONDS: Final = 30.0
 TICK_INTERVAL_MS: Final = 30_000
 
 QUEUED_FRAMES_LIMIT: Final = 15
-"""Frames a client may send ahead of hello-ok."""
+"""How many frames a client may send before hello-ok."""
 UNAUTHORIZED_CALLS_LIMIT: Final = 10
-"""Consecutive calls outside the caller's role before the socket is closed."""
+"""Consecutive calls outside the caller's role after which the socket is closed."""
 
 SIGNED_AT_SKEW_MS: Final = 120_000
 CLOSE_REASON_LIMIT_BYTES: Final = 120
 DISPLAY_NAME_LIMIT_CHARACTERS: Final = 128
-"""A longer display name is cut, not refused: it is only shown."""
+"""Longer display names are truncated, not refused, because they are only shown."""
 TEXT_LIMIT_CHARACTERS: Final = 256
-"""Cap on each short text of `connect` that the contract leaves open."""
+"""Maximum length of each short text in `connect` for which the protocol sets no limit."""
 LIST_LIMIT_ITEMS: Final = 256
-"""Cap on each list of `connect`, and on its permissions."""
+"""Maximum length of each list in `connect`, and of its permissions."""
 SCOPES_LIMIT_ITEMS: Final = 64
-"""Cap on the scopes that one `connect`, or one request, asks for; clients ask for six."""
+"""Maximum number of scopes in one `connect` or one request; clients ask for six."""
 SCOPE_LIMIT_CHARACTERS: Final = 64
-"""Cap on the length of a scope."""
+"""Maximum length of a scope."""
 SCOPES_HELD_LIMIT_ITEMS: Final = 254
-"""Cap on what is approved for one device: a token adds two that follow from others."""
+"""Maximum number of scopes approved for one device: a token adds two implied scopes."""
 PUBLIC_KEY_LIMIT_CHARACTERS: Final = 1_024
-"""Cap on a public key as text; the longest form of one has some 120."""
+"""Maximum length of a public key as text; the longest valid form has about 120 characters."""
 LABEL_LIMIT_CHARACTERS: Final = 64

@@ -1,4 +1,4 @@
-"""The methods that clients may call after hello: by whom, with what (contract §1, §9, §10, §18)."""
+"""The methods that clients may call after hello, with roles, scopes and parameters."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ EVERYBODY: Final = frozenset({"operator", "node"})
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """Who may call a method: in which roles, with which scope, in which versions of the protocol.
+    """Which roles, scope and protocol versions a method requires.
 
-    `params` is what it takes; None where that is not looked at.
+    `params` is the schema of its parameters; None if they are not checked.
     """
 
     roles: frozenset[str] = OPERATOR
@@ -52,4 +52,4 @@ METHODS: Final[Mapping[str, Method]] = {
     "device.token.rotate": Method(params=_takes("deviceId", "role", scopes=Items(Text()))),
     "device.token.revoke": Method(params=_takes("deviceId", "role")),
 }
-"""Every method that is answered; any other is unknown."""
+"""All supported methods; any other name is unknown."""

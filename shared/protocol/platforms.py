@@ -1,4 +1,4 @@
-"""What a client's platform says: which system it is, apart from that system's version."""
+"""Client platforms: the operating system, separate from its version."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ _APPS: Final = {
     "openclaw-watchos": ("watchos", re.compile(rf"watchos {_RELEASE}")),
     "openclaw-macos": ("macos", re.compile(rf"macos {_RELEASE}")),
 }
-"""By client id of a native app: its system, and how it writes that with its version."""
+"""Per client id of a native app: its system, and the pattern of system and version."""
 
 VERSIONED_CLIENTS: Final = frozenset(_APPS)
-"""Client ids whose platform carries the version of the operating system."""
+"""Client ids whose platform includes the version of the operating system."""
 
 _RUNTIME_NAMES: Final = {"darwin": "macos", "win32": "windows"}
-"""Names by which a runtime knows its system, and what that is called elsewhere."""
+"""Runtime names of operating systems, and their common names."""
 
 FAMILIES: Final = {"macos": "mac", "windows": "windows", "linux": "linux"}
 """Device families of desktop systems, by platform."""
 
 
 def system_of(client_id: str, platform: str) -> str:
-    """Return the system that a native app runs on, without its version; empty if it is no such.
+    """Return the operating system of a native app, without its version; empty for other clients.
 
-    `platform` is normalised, as for signatures.
+    `platform` is normalised as for signatures.
     """
     system, written = _APPS.get(client_id, ("", None))
     return system if written is not None and written.fullmatch(platform) else ""
 
 
 def common_name(platform: str) -> str:
-    """Return a normalised platform under the name that all clients know it by."""
+    """Return the common name of a normalised platform."""
     return _RUNTIME_NAMES.get(platform, platform)

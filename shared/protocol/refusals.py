@@ -1,6 +1,6 @@
-"""Every way a handshake ends without hello-ok: one function a row of contract §5 and §7.2.
+"""Every way a handshake can end without hello-ok.
 
-A Refusal is the whole answer: the error frame (None where only the close happens), the close
+A Refusal is the complete response: the error frame (None if the socket is only closed), the close
 code and its reason. `outcome` is its name in logs and metrics.
 """
 
@@ -20,7 +20,7 @@ PROTOCOL_3 = 3
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """How to turn a connection away."""
+    """How to refuse a connection."""
 
     outcome: str
     close_code: CloseCode
@@ -28,7 +28,7 @@ class Refusal:
     error: ErrorBody | None = None
 
     def with_detail(self, name: str, value: object) -> Refusal:
-        """Return the same refusal with one more detail, where there is a frame to carry it."""
+        """Return the same refusal with one more detail, if it has an error frame."""
         if self.error is None:
             return self
         details = {**(self.error.details or {}), name: value}
@@ -48,7 +48,7 @@ def _policy(
     return Refusal(outcome, CloseCode.POLICY, message, ErrorBody(code, message, details))
 
 
-# Before there is a connect to speak of: no frame, only a close.
+# Before a `connect` was received: the socket is closed without an error frame.
 
 TOO_BIG = Refusal("too-big", CloseCode.TOO_BIG, "")
 NOT_JSON = Refusal("not-json", CloseCode.NORMAL, "")
@@ -57,20 +57,23 @@ WORKER = Refusal("worker", CloseCode.POLICY, "invalid-handshake")
 INVALID_FRAME = Refusal("invalid-frame", CloseCode.POLICY, "invalid request frame")
 TOO_MANY_FRAMES = Refusal("too-many-frames", CloseCode.POLICY, "too many pending handshake frames")
 
-# A connect that is wrong in itself.
+# The `connect` itself is invalid.
 
 NOT_CONNECT = _policy("not-connect", "invalid handshake: first request must be connect")
 INVALID_ROLE = _policy("invalid-role", "invalid role")
 
 
 def invalid_params(problems: Sequence[str], protocol: int) -> Refusal:
-    """Refuse params outside the schema; protocol 3 lists all that is wrong, 4 the first."""
+    """Refuse params that do not match the schema.
+
+    Protocol 3 lists all problems, protocol 4 the first one.
+    """
     said = "; ".join(problems) if protocol == PROTOCOL_3 else problems[0]
     return _policy("invalid-params", f"invalid connect params: {said}")
 
 
 def protocol_mismatch(client_min: int, client_max: int) -> Refusal:
-    """Refuse a client whose versions leave out both of ours."""
+    """Refuse a client that supports neither protocol version."""
     details = {
         "code": "PROTOCOL_MISMATCH",
         "clientMinProtocol": client_min,
@@ -84,7 +87,7 @@ def protocol_mismatch(client_min: int, client_max: int) -> Refusal:
 
 
 def origin_not_allowed(reason: str) -> Refusal:
-    """Refuse a page from elsewhere; reason: `origin not allowed` or `origin missing or invalid`."""
+    """Refuse a foreign origin; reason: `origin not allowed` or `origin missing or invalid`."""
     return _policy(
         "origin",
         "origin not allowed (open the Control UI from the gateway host or allow it in "
@@ -93,7 +96,7 @@ def origin_not_allowed(reason: str) -> Refusal:
     )
 
 
-# The device's proof.
+# The device's proof of identity.
 
 DEVICE_REQUIRED = _policy(
     "device-required",
@@ -128,7 +131,7 @@ SIGNATURE_INVALID = _device(
     "device signature invalid", "DEVICE_AUTH_SIGNATURE_INVALID", "device-signature"
 )
 
-# The secrets.
+# Secrets.
 
 
 def _unauthorized(
@@ -149,7 +152,7 @@ def _unauthorized(
 
 
 def token_hint(client_id: str, client_mode: str, *, missing: bool, local: bool) -> str:
-    """Return what a person should do about the gateway token, for this kind of client."""
+    """Return what the user should do about the gateway token, depending on the client."""
     if client_mode == "cli":
         if local:
             return "use this gateway's gateway.auth.token or pair the device"
@@ -175,7 +178,7 @@ def token_mismatch(hint: str, *, with_device: bool) -> Refusal:
 
 
 def token_missing(hint: str) -> Refusal:
-    """Refuse a device that offers no secret at all."""
+    """Refuse a device that offers no secret."""
     return _unauthorized(
         "token_missing",
         f"gateway token missing ({hint})",
@@ -215,7 +218,7 @@ def bootstrap_token_invalid(protocol: int) -> Refusal:
 
 
 def rate_limited(retry_after_ms: int) -> Refusal:
-    """Refuse whoever has offered too many wrong secrets, right or wrong this time."""
+    """Refuse a client with too many wrong secrets, even if the current one is right."""
     refusal = _unauthorized(
         "rate_limited",
         "too many failed authentication attempts (retry later)",
@@ -256,7 +259,7 @@ _PAIRING = {
 
 @dataclass(frozen=True, slots=True)
 class PairingNeeded:
-    """Why a device has to wait for a person, and under which request id."""
+    """Why a device needs a person's approval, and the id of its request."""
 
     reason: str
     request_id: str
@@ -266,13 +269,13 @@ class PairingNeeded:
     approved_roles: Sequence[str] | None
     approved_scopes: Sequence[str] | None
     waits_itself: bool
-    """The client is a dashboard that retries by itself when it is told to."""
+    """The client is a dashboard that can be told to retry by itself."""
     approval_url: str = ""
-    """Where people reach approval; empty where that is not known."""
+    """Where people reach the approval service; empty if unknown."""
 
 
 def pairing_required(needed: PairingNeeded, protocol: int) -> Refusal:
-    """Refuse a device that is to be approved first."""
+    """Refuse a device that needs approval first."""
     what, hint = _PAIRING[needed.reason]
     if protocol == PROTOCOL_3:
         message = "pairing required"
@@ -311,14 +314,14 @@ def pairing_required(needed: PairingNeeded, protocol: int) -> Refusal:
 
 
 def _hint(hint: str, needed: PairingNeeded) -> str:
-    """Add where that is: `openclaw status` prints the hint."""
+    """Append the approval URL to the hint, which `openclaw status` prints."""
     if not needed.approval_url:
         return hint
     return f"{hint.removesuffix('.')} at {needed.approval_url}/setup"
 
 
 def _where(needed: PairingNeeded) -> dict[str, str]:
-    """Say where a person approves it: a field of our own, which OpenClaw's clients pass over."""
+    """Return the approval URL in an additional field, which OpenClaw's clients ignore."""
     return {"approvalUrl": needed.approval_url} if needed.approval_url else {}
 
 
@@ -326,7 +329,7 @@ def _where(needed: PairingNeeded) -> dict[str, str]:
 
 
 def missing_scope(scope: str, protocol: int) -> ErrorBody:
-    """Say that a method needs a scope that the socket does not hold (contract §1, §18)."""
+    """Return the error for a method that requires a scope the connection does not hold."""
     message = f"missing scope: {scope}"
     if protocol == PROTOCOL_3:
         return ErrorBody("INVALID_REQUEST", message)
@@ -334,11 +337,11 @@ def missing_scope(scope: str, protocol: int) -> ErrorBody:
     return ErrorBody("FORBIDDEN", message, details)
 
 
-# Unknown is never refused: what we depend on is missing, so come back.
+# An unavailable dependency is not a refusal: the client is asked to reconnect.
 
 
 def unavailable(reason: str, dependency: str, retry_after_ms: int) -> Refusal:
-    """Turn a client away for now; `dependency` is what did not answer, `reason` how."""
+    """Close a connection temporarily; `dependency` did not respond, `reason` says how."""
     how = f" ({reason})" if reason != dependency else ""
     error = ErrorBody(
         "UNAVAILABLE",

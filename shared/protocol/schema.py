@@ -1,4 +1,4 @@
-"""What is wrong with a frame, in the words of the original's validator (contract §1, §2, §5)."""
+"""Validates frames and reports problems in the words of OpenClaw's validator."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 _decode: Final = msgspec.json.Decoder().decode
 _NAME_SHOWN_CHARACTERS: Final = 64
-"""How much of a name that a client made up is told back to it."""
+"""Maximum length of a client's unknown property name in an error message."""
 
 
 def parse(text: bytes) -> Any:
-    """Parse JSON; ValueError when it is not JSON, not UTF-8, or nested too deep."""
+    """Parse JSON; raises ValueError for invalid JSON, invalid UTF-8 or too deep nesting."""
     try:
         if not text.isascii():
             text.decode()
@@ -35,10 +35,10 @@ def parse(text: bytes) -> Any:
 
 
 class Check(Protocol):
-    """A rule for one value."""
+    """A validation rule for one value."""
 
     def problems(self, value: object, at: str) -> Iterator[str]:
-        """Yield what is wrong with the value found at this JSON pointer."""
+        """Yield the problems of the value at this JSON pointer."""
         ...
 
 
@@ -48,14 +48,14 @@ def _where(at: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string, its length in characters."""
+    """A string with limits on its length in characters."""
 
     least: int = 1
     most: int | None = TEXT_LIMIT_CHARACTERS
     allowed: tuple[str, ...] = ()
 
     def problems(self, value: object, at: str) -> Iterator[str]:
-        """Yield what is wrong with the value found at this JSON pointer."""
+        """Yield the problems of the value at this JSON pointer."""
         if not isinstance(value, str):
             yield f"{_where(at)}must be string"
         elif self.allowed:
@@ -69,12 +69,12 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Integer:
-    """A whole number, also when written as 4.0."""
+    """A whole number, also written as 4.0."""
 
     least: int
 
     def problems(self, value: object, at: str) -> Iterator[str]:
-        """Yield what is wrong with the value found at this JSON pointer."""
+        """Yield the problems of the value at this JSON pointer."""
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         if isinstance(value, bool) or not whole:
             yield f"{_where(at)}must be integer"
@@ -87,20 +87,20 @@ class Flag:
     """A boolean."""
 
     def problems(self, value: object, at: str) -> Iterator[str]:
-        """Yield what is wrong with the value found at this JSON pointer."""
+        """Yield the problems of the value at this JSON pointer."""
         if not isinstance(value, bool):
             yield f"{_where(at)}must be boolean"
 
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A bounded array."""
+    """An array of limited length."""
 
     of: Check
     most: int = LIST_LIMIT_ITEMS
 
     def problems(self, value: object, at: str) -> Iterator[str]:
-        """Yield what is wrong with the value found at this JSON pointer."""
+        """Yield the problems of the value at this JSON pointer."""
         if not isinstance(value, list):
             yield f"{_where(at)}must be array"
         elif len(value) > self.most:
@@ -112,12 +112,12 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """A bounded object with free names."""
+    """An object of limited size with arbitrary names."""
 
     of: Check
 
     def problems(self, value: object, at: str) -> Iterator[str]:
-        """Yield what is wrong with the value found at this JSON pointer."""
+        """Yield the problems of the value at this JSON pointer."""
         if not isinstance(value, dict):
             yield f"{_where(at)}must be object"
         elif len(value) > LIST_LIMIT_ITEMS:
@@ -129,14 +129,17 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """An object; required names first, in this order, then each value. Unknown names pass."""
+    """An object with known properties; unknown ones are allowed.
+
+    Missing required properties are reported first, in this order, then problems of each value.
+    """
 
     required: Mapping[str, Check]
     optional: Mapping[str, Check]
     closed: bool = False
 
     def problems(self, value: object, at: str) -> Iterator[str]:
-        """Yield what is wrong with the value found at this JSON pointer."""
+        """Yield the problems of the value at this JSON pointer."""
         if not isinstance(value, dict):
             yield f"{_where(at)}must be object"
             return
@@ -220,10 +223,10 @@ _REQUEST: Final = Object(
 
 
 def request_problem(frame: object) -> str | None:
-    """Say what is wrong with a parsed frame as a request, or None."""
+    """Return the first problem of a parsed frame as a request, or None."""
     return next(_REQUEST.problems(frame, ""), None)
 
 
 def params_problems(params: object, check: Check) -> list[str]:
-    """Return all that is wrong with a request's params, in the order of the schema."""
+    """Return all problems of a request's params, in the order of the schema."""
     return list(check.problems(params, ""))

@@ -1,4 +1,4 @@
-"""Scopes: what covers what, and the form tokens keep them in (contract §9)."""
+"""Scopes: which scope covers which, and the normalised form stored with tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COVERED_BY_WRITE: Final = frozenset({READ, "operator.talk"})
 
 
 def covers(granted: Collection[str], requested: str, role: str) -> bool:
-    """Say whether one requested scope lies within the granted ones, for this role."""
+    """Return whether the granted scopes cover one requested scope, for this role."""
     if role != "operator":
         return requested.startswith(f"{role}.") and requested in granted
     if not requested.startswith("operator."):
@@ -29,7 +29,7 @@ def covers(granted: Collection[str], requested: str, role: str) -> bool:
 
 
 def first_uncovered(granted: Collection[str], requested: Iterable[str], role: str) -> str | None:
-    """Return the first requested scope that is not covered, or None when all are."""
+    """Return the first requested scope that is not covered, or None."""
     for scope in requested:
         if not covers(granted, scope, role):
             return scope
@@ -37,12 +37,12 @@ def first_uncovered(granted: Collection[str], requested: Iterable[str], role: st
 
 
 def covers_all(granted: Collection[str], requested: Iterable[str], role: str) -> bool:
-    """Say whether every requested scope is covered; an empty request always is."""
+    """Return whether every requested scope is covered; true for an empty request."""
     return first_uncovered(granted, requested, role) is None
 
 
 def normalised(scopes: Iterable[str]) -> list[str]:
-    """Return scopes as a token keeps them: trimmed, implied ones added, unique, sorted."""
+    """Return scopes as stored with a token: trimmed, with implied scopes, unique and sorted."""
     kept = {trimmed for scope in scopes if (trimmed := scope.strip())}
     if ADMIN in kept:
         kept |= {READ, WRITE}
@@ -52,5 +52,5 @@ def normalised(scopes: Iterable[str]) -> list[str]:
 
 
 def union(*lists: Iterable[str]) -> list[str]:
-    """Join lists in first-seen order, without doubles."""
+    """Merge lists in order of first occurrence, without duplicates."""
     return list(dict.fromkeys(item for items in lists for item in items))

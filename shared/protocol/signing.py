@@ -1,4 +1,4 @@
-"""Device identity: keys, ids, and the payloads that devices sign (contract §3)."""
+"""Device identity: keys, ids and the payloads that devices sign."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NO_AUTH: Final = Auth()
 
 
 def decode_base64(text: str) -> bytes | None:
-    """Decode base64, url-safe or standard, padded or not, trimmed; None if it is neither."""
+    """Decode base64, url-safe or standard, with or without padding; None if invalid."""
     try:
         bare = text.strip().rstrip("=").encode("ascii").translate(_FROM_URL_SAFE)
         return binascii.a2b_base64(bare + b"=" * (-len(bare) % 4), strict_mode=True)
@@ -44,12 +44,12 @@ def encode_base64(data: bytes) -> str:
 
 
 def trimmed(text: str) -> str:
-    """Trim as the clients do: white space in JavaScript is another set than in Python."""
+    """Trim as clients do: JavaScript's set of white space differs from Python's."""
     return text.strip(_WHITE_SPACE)
 
 
 def decode_public_key(text: str) -> bytes | None:
-    """Return the raw 32 bytes of a public key, base64 or PEM (SPKI); None if it is neither."""
+    """Return the raw 32 bytes of a public key in base64 or PEM (SPKI); None if invalid."""
     if "-----BEGIN" in text:
         lines = (line.strip() for line in text.split("\n"))
         body = "".join(line for line in lines if not line.startswith("-----"))
@@ -63,12 +63,12 @@ def decode_public_key(text: str) -> bytes | None:
 
 
 def device_id_of(public_key: bytes) -> str:
-    """Return the device id of a raw public key: lowercase hex SHA-256."""
+    """Return the device id of a raw public key: its SHA-256 in lowercase hex."""
     return hashlib.sha256(public_key).hexdigest()
 
 
 def normalised_metadata(text: str | None) -> str:
-    """Trim and lower ASCII letters only, as signatures and comparisons of metadata want it."""
+    """Trim and lowercase ASCII letters only, as for signatures and comparisons."""
     if not text:
         return ""
     text = trimmed(text)
@@ -76,7 +76,7 @@ def normalised_metadata(text: str | None) -> str:
 
 
 def payload_v2(device: Device, client: Client, role: str, scopes: list[str], token: str) -> str:
-    """Return what the browser dashboard signs."""
+    """Return the payload that the browser dashboard signs."""
     return (
         f"v2|{device.id}|{client.id}|{client.mode}|{role}|{','.join(scopes)}"
         f"|{device.signed_at}|{token}|{trimmed(device.nonce)}"
@@ -84,7 +84,7 @@ def payload_v2(device: Device, client: Client, role: str, scopes: list[str], tok
 
 
 def payload_v3(device: Device, client: Client, role: str, scopes: list[str], token: str) -> str:
-    """Return what every other client signs: version 2 with platform and device family."""
+    """Return the payload that all other clients sign: version 2 plus platform and device family."""
     platform = normalised_metadata(client.platform)
     family = normalised_metadata(client.device_family or None)
     return f"v3{payload_v2(device, client, role, scopes, token)[2:]}|{platform}|{family}"
@@ -93,7 +93,7 @@ def payload_v3(device: Device, client: Client, role: str, scopes: list[str], tok
 def signature_holds(
     params: ConnectParams, device: Device, role: str, scopes: list[str], public_key: bytes
 ) -> bool:
-    """Say whether the device signed this connect, by payload v3 or v2; `public_key` is raw."""
+    """Return whether the device signed this `connect`, as v3 or v2; `public_key` is raw."""
     signature = decode_base64(device.signature)
     if signature is None or len(signature) != SIGNATURE_BYTES:
         return False

@@ -1,1 +1,1 @@
-"""Speaking to Redis where each message passes: replies as they come, no streams, no pool."""
+"""Low-overhead Redis access: no streams, no pool, replies processed as they arrive."""

@@ -1,7 +1,7 @@
-"""One connection to Redis, without a task and without streams: replies are taken as they come.
+"""A Redis connection without tasks and streams: replies are processed as they arrive.
 
-redis-py makes the connection (URL, TLS, login); from then on its transport is read here, because
-redis-py's own way costs several times the work of a message.
+redis-py opens the connection (URL, TLS, login). After that its transport is read here, because
+redis-py's own reading costs several times as much per message.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from redis.asyncio import ConnectionPool
 
 CONNECT_SECONDS: Final = 2.0
-"""How long making a connection may take, with TLS and login."""
+"""Maximum time to connect, including TLS and login."""
 
-_pack: Final[Any] = hiredis.pack_command  # its stub knows commands of one word only
+_pack: Final[Any] = hiredis.pack_command  # its stub allows single-word commands only
 
 
 class _Made(Protocol):
-    """What is used of redis-py's Connection, which is not fully typed."""
+    """The part of redis-py's Connection, which is not fully typed, that is used here."""
 
     _writer: asyncio.StreamWriter | None
 
@@ -41,18 +41,18 @@ def pack(*words: str | bytes) -> bytes:
 
 
 class Call:
-    """Commands that were sent together: the replies so far, errors among them, and the end."""
+    """Commands that were sent together: their replies so far, including errors, and completion."""
 
     __slots__ = ("_most", "ended", "replies")
 
     def __init__(self, most: int, ended: asyncio.Future[None]) -> None:
-        """Expect so many replies."""
+        """Expect `most` replies."""
         self._most = most
         self.replies: list[Any] = []
         self.ended = ended
 
     def take(self, reply: object) -> bool:
-        """Take the next reply; whether it was the last."""
+        """Add the next reply; return whether it was the last."""
         self.replies.append(reply)
         complete = len(self.replies) == self._most
         if complete and not self.ended.done():
@@ -61,13 +61,13 @@ class Call:
 
 
 class Connection(asyncio.Protocol):
-    """Either answers calls in their order, or hands all that comes to `listener`.
+    """Matches replies with calls in order, or passes everything received to `listener`.
 
-    It is lost for good at the first error, and when something comes that nobody asked for.
+    The first error, or an unexpected reply, closes it permanently.
     """
 
     def __init__(self, made: _Made, listener: Callable[[Any], None] | None) -> None:
-        """Take the connection over; `make_connection` does it."""
+        """Take over the connection; use `make_connection`."""
         self._made = made
         self._listener = listener
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
@@ -76,18 +76,18 @@ class Connection(asyncio.Protocol):
         self._transport = cast("Any", made._writer).transport  # noqa: SLF001
         self._transport.set_protocol(self)
         self.error: Exception | None = None
-        """Why it is lost, None while it is not."""
+        """Why it is lost; None while it is connected."""
         self.lost: asyncio.Future[None] = self._loop.create_future()
-        """Done once it is lost."""
+        """Done once the connection is lost."""
         if self._transport.is_closing():
             self._lose(LostError("closed while it was made"))
 
     def send(self, data: bytes) -> None:
-        """Send commands whose replies the listener takes; raises why it is lost, if it is."""
+        """Send commands whose replies go to the listener; raises the error if it is lost."""
         self._write(data)
 
     def call(self, data: bytes, replies: int) -> Call:
-        """Send packed commands and wait for so many replies; raises why it is lost, if it is."""
+        """Send packed commands and expect `replies` replies; raises the error if it is lost."""
         if self.error is not None:
             raise self.error
         self._write(data)
@@ -96,17 +96,17 @@ class Connection(asyncio.Protocol):
         return call
 
     def drop(self, error: Exception) -> None:
-        """Give it up at once, for this reason: calls under way fail with it."""
+        """Close immediately; calls in progress fail with `error`."""
         self._lose(error)
         self._transport.abort()
 
     async def close(self) -> None:
-        """Close it without waiting for anything."""
+        """Close without waiting for replies."""
         self._lose(LostError("closed"))
         await self._made.disconnect(nowait=True)
 
     def data_received(self, data: bytes) -> None:
-        """Take replies from the transport."""
+        """Process replies from the transport."""
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
@@ -116,15 +116,15 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def eof_received(self) -> None:
-        """Be told by the transport that Redis closed it."""
+        """Handle a close by Redis."""
         self._lose(LostError("closed by Redis"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Be told by the transport that it is gone."""
+        """Handle the loss of the transport."""
         self._lose(exc or LostError("closed by Redis"))
 
     def _write(self, data: bytes) -> None:
-        """Write; a transport that is closed already says so only here."""
+        """Write to the transport, which reports an earlier close only here."""
         try:
             self._transport.write(data)
         except (RuntimeError, OSError) as error:
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
 async def make_connection(
     pool: ConnectionPool, listener: Callable[[Any], None] | None = None
 ) -> Connection:
-    """Make a connection with the pool's settings, outside of the pool."""
+    """Open a connection with the pool's settings, outside of the pool."""
     made = cast("_Made", pool.make_connection())  # type: ignore[no-untyped-call]
     try:
         async with asyncio.timeout(CONNECT_SECONDS):

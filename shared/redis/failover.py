@@ -1,6 +1,7 @@
-"""Giving up connections to a Redis that says it is no master: new ones may lead to the master.
+"""Closes connections to a Redis that is not a master, so that new ones can reach the master.
 
-A failover need not cut them: who stays at the old master is refused every write for ever.
+A failover does not always close them: a connection that stays open to the old master would be
+refused every write.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ if TYPE_CHECKING:
     from shared.clock import Clock
 
 RENEW_SECONDS: Final = 5.0
-"""Connections are given up at most so often: where no master is reached, new ones are no better."""
+"""Minimum interval between renewals: if no master is reachable, new connections do not help."""
 
 
 def says_no_master(error: Exception) -> bool:
-    """Whether Redis says that it is a replica and takes no writes; scripts wrap the words."""
+    """Return whether Redis reports that it is a read-only replica; scripts wrap that error."""
     return isinstance(error, ReadOnlyError | MasterDownError) or (
         isinstance(error, ResponseError) and "READONLY" in str(error)
     )
 
 
 class FailoverReset:
-    """All connections of a process, given up together once a replica refuses one of them."""
+    """Closes all connections of a process together once a replica refuses a write."""
 
     def __init__(self, clock: Clock, log: FilteringBoundLogger, event: str) -> None:
-        """Hold nothing yet; `event` is what is logged each time."""
+        """Register no connections yet; `event` is logged each time."""
         self._clock = clock
         self._log = log
         self._event = event
@@ -45,11 +46,11 @@ class FailoverReset:
         self._held: list[Callable[[], Awaitable[None]]] = []
 
     def hold(self, give_up: Callable[[], Awaitable[None]]) -> None:
-        """Have some connections given up this way, too."""
+        """Register a function that closes some connections."""
         self._held.append(give_up)
 
     def hold_pool(self, pool: ConnectionPool) -> None:
-        """Have the connections of a pool given up: those in use once they are back in it."""
+        """Register a pool; connections in use are closed when they return to it."""
 
         async def give_up() -> None:
             await pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
@@ -58,7 +59,7 @@ class FailoverReset:
         self.hold(give_up)
 
     async def report(self, error: Exception) -> None:
-        """Take notice of what Redis answered."""
+        """Handle an error reply of Redis."""
         now = self._clock.monotonic()
         if not says_no_master(error) or now < self._due_at:
             return
@@ -73,19 +74,19 @@ class FailoverReset:
 
 
 class NoRetry(Retry):
-    """Tries each command once, and tells of what Redis refused."""
+    """Executes each command once and reports refused ones."""
 
     def __init__(self, renewal: FailoverReset | None = None) -> None:
-        """Tell `renewal`, if there is one."""
+        """Report errors to `renewal`, if there is one."""
         super().__init__(NoBackoff(), 0)
         self._renewal = renewal
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> NoRetry:
-        """Be the same for all connections of a pool, which copy what they are given."""
+        """Return the same object for all connections of a pool, which copy their arguments."""
         return self
 
     async def call_with_retry(self, *args: Any, **options: Any) -> Any:
-        """Do it once; raises redis-py's ConnectionError for whatever a closed transport raises."""
+        """Execute once; raises redis-py's ConnectionError for the errors of a closed transport."""
         try:
             return await super().call_with_retry(*args, **options)
         except ResponseError as error:

@@ -1,4 +1,4 @@
-"""Which errors say that a connection to Redis is lost."""
+"""Classifies errors of a lost Redis connection."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from redis.exceptions import RedisError
 
 
 def is_lost(error: BaseException | None) -> bool:
-    """Tell the errors of a lost connection from those of a bug.
+    """Distinguish the errors of a lost connection from those of a bug.
 
-    Using a transport that is closed raises RuntimeError: uvloop says "the handler is closed",
-    asyncio "Cannot write to closing transport" or "Cannot call write() after write_eof()".
+    Writing to a closed transport raises RuntimeError: uvloop says "the handler is closed", asyncio
+    "Cannot write to closing transport" or "Cannot call write() after write_eof()".
     """
     if isinstance(error, RedisError | OSError | TimeoutError | EOFError):
         return True

@@ -1,4 +1,4 @@
-"""Opening a client's connections before they are needed, so that none is opened under load."""
+"""Opens a client's connections in advance, so that none has to be opened under load."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 async def open_connections(client: Redis, count: int) -> None:
-    """Open so many; those that cannot be had now are opened when they are needed."""
+    """Open `count` connections; those that fail are opened when they are needed."""
     pool: Any = client.connection_pool
     opened: list[Any] = []
     try:

@@ -1,4 +1,4 @@
-"""Reading keys without a pool: one connection, many reads at a time, each answered in its turn."""
+"""Reads keys over a single connection without a pool, with many reads in flight."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 class Reads:
     """MGET with the settings of a client (`make_client`), at a fraction of its cost.
 
-    Raises what the client would: RedisError, OSError or TimeoutError. Nothing is tried twice; a
-    connection that was lost is made anew by the next read.
+    Raises the client's errors: RedisError, OSError or TimeoutError. Nothing is retried; the next
+    read replaces a lost connection.
     """
 
     def __init__(self, client: Redis, timeout_seconds: float) -> None:
-        """Connect to nothing yet."""
+        """Create a reader without connecting."""
         self._pool = client.connection_pool
         self._timeout_seconds = timeout_seconds
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return the values of these keys, None for those that are not there."""
+        """Return the values of the keys, None for missing ones."""
         connection = self._connection
         if connection is None or connection.error is not None:
             connection = await self._connected()
@@ -41,7 +41,7 @@ class Reads:
             async with asyncio.timeout(self._timeout_seconds):
                 await call.ended
         except TimeoutError:
-            # It hangs, for all that wait; the next read finds out whether a new one does as well.
+            # The connection hangs for all waiting reads; the next read tries a new one.
             await connection.close()
             raise
         values: list[bytes | None] | ResponseError = call.replies[0]
@@ -50,7 +50,7 @@ class Reads:
         return values
 
     async def close(self) -> None:
-        """Close the connection; reads under way fail."""
+        """Close the connection; reads in progress fail."""
         if self._connection is not None:
             await self._connection.close()
 

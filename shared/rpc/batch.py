@@ -1,4 +1,4 @@
-"""What the requester keeps about questions that are under way. Pure."""
+"""State of the requester's open questions. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class OpenQuestion:
-    """One question that waits for its answer, at every try under the same id."""
+    """A question without an answer so far; its id is the same for every attempt."""
 
     __slots__ = ("batch", "body", "future", "id", "size")
 
     def __init__(
         self, number: int, body: msgspec.Raw, size: int, future: asyncio.Future[msgspec.Raw]
     ) -> None:
-        """Belong to no batch yet; `size` is the body's, in bytes."""
+        """Create a question outside of any batch; `size` is that of the body in bytes."""
         self.id = number
         self.body = body
         self.size = size
@@ -29,12 +29,12 @@ class OpenQuestion:
 
 
 class Batch:
-    """Questions that travel together from responder to responder until their deadline.
+    """Questions that are sent together to one responder after another until their deadline.
 
-    `asked`: whose answers count. `excluded`: whom not to choose next; `busy`: whom never again.
-    `attempt` rises with each step, so that what belongs to an earlier one is told apart. `hopeful`:
-    a responder that was asked may still answer. `reason`: why there is no answer so far, None as
-    long as nothing but Redis stood in the way.
+    Answers are accepted from responders in `asked`. Those in `excluded` are not chosen next, those
+    in `busy` never again. `attempt` increases with each step and identifies results of earlier
+    attempts. `hopeful`: a responder that was asked may still answer. `reason`: why there is no
+    answer so far; None as long as only Redis has failed.
     """
 
     __slots__ = (
@@ -55,7 +55,7 @@ class Batch:
     )
 
     def __init__(self, questions: list[OpenQuestion], deadline: float) -> None:
-        """Take the questions over; `deadline` is in seconds of the requester's clock."""
+        """Take over the questions; `deadline` is in seconds of the requester's clock."""
         self.questions = questions
         self.deadline = deadline
         self.left = len(questions)
@@ -74,7 +74,7 @@ class Batch:
             question.batch = self
 
     def split(self, questions: list[OpenQuestion]) -> Batch:
-        """Give some of the questions a batch of their own, with the same past."""
+        """Move some of the questions to a batch of their own with the same history."""
         part = Batch(questions, self.deadline)
         part.asked = list(self.asked)
         part.busy = set(self.busy)
@@ -87,11 +87,11 @@ class Batch:
         return part
 
     def open_questions(self) -> list[OpenQuestion]:
-        """Those of its questions that still wait."""
+        """Return the questions that are still open."""
         return [q for q in self.questions if q.batch is self]
 
     def step(self) -> None:
-        """End the present attempt: its timer, and whatever still comes of it."""
+        """End the current attempt, cancel its timer and invalidate its pending results."""
         self.attempt += 1
         if self.timer is not None:
             self.timer.cancel()

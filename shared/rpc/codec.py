@@ -1,4 +1,4 @@
-"""The bodies of questions and answers: msgpack arrays to which fields may only be appended."""
+"""Encoding of questions and answers: msgpack arrays, extended only by appending fields."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import msgspec
 from shared.bus.envelope import MESSAGE_LIMIT_BYTES, OVERHEAD_LIMIT_BYTES
 
 QUESTIONS_PER_MESSAGE: Final = 256
-"""Most questions, or answers, in one message; checked before the first of them is decoded."""
+"""Maximum number of items in one message, checked before the first one is decoded."""
 BATCH_LIMIT_BYTES: Final = 1024 * 1024
-"""Bodies are put together up to this size; a larger one travels alone."""
+"""Bodies are combined up to this size; a larger one is sent alone."""
 BODY_LIMIT_BYTES: Final = MESSAGE_LIMIT_BYTES - 4 * OVERHEAD_LIMIT_BYTES
-"""Cap on the body of one question or answer."""
+"""Maximum size of the body of one question or answer."""
 
 OK: Final = "ok"
 BUSY: Final = "busy"
@@ -21,7 +21,7 @@ NIL: Final = msgspec.Raw(b"\xc0")
 
 
 class Item(msgspec.Struct, array_like=True, gc=False):
-    """One question; `id` is the asker's, and the same at every try."""
+    """One question; the requester's `id` is the same for every attempt."""
 
     id: int
     body: msgspec.Raw
@@ -34,7 +34,7 @@ class Questions(msgspec.Struct, array_like=True, gc=False):
 
 
 class ItemAnswer(msgspec.Struct, array_like=True, gc=False):
-    """One answer. `status`: `ok`, or `busy`: not looked at, ask another."""
+    """One answer. `status`: `ok`, or `busy` (not processed; ask another replica)."""
 
     id: int
     status: str
@@ -48,7 +48,7 @@ class Answers(msgspec.Struct, array_like=True, gc=False):
 
 
 MALFORMED: Final = (msgspec.MsgspecError, RecursionError)
-"""What the decoders below raise; a bomb of nested arrays ends in the second."""
+"""What the decoders below raise; deeply nested arrays raise RecursionError."""
 
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_questions: Final = msgspec.msgpack.Decoder(Questions).decode

@@ -1,7 +1,7 @@
-"""What gateway and approval say to each other (design §3), as msgpack arrays.
+"""Messages between gateway and approval, encoded as msgpack arrays.
 
-Fields are only ever appended, with defaults: a receiver ignores what it does not know, so replicas
-of two releases understand each other during a rolling deploy.
+Fields are only ever appended, with defaults. A receiver ignores fields it does not know, so
+replicas of two releases understand each other during a rolling deploy.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import msgspec
 
 
 class Position(msgspec.Struct, array_like=True, frozen=True, order=True):
-    """A point in the history of all records: number and random tag; (0, "") before the first."""
+    """A position in the change history: offset and random tag; (0, "") before the first change."""
 
     number: int = 0
     tag: str = ""
 
 
 class ClientInfo(msgspec.Struct, array_like=True, frozen=True):
-    """What a client said about itself; empty texts for what it left out."""
+    """What a client reported about itself; empty strings for what it left out."""
 
     id: str
     mode: str
@@ -30,26 +30,31 @@ class ClientInfo(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Guess(msgspec.Struct, array_like=True, frozen=True):
-    """A wrong secret: its class, and its keyed digest, by which it is known when it comes again."""
+    """A wrong secret: its class, and a keyed digest that identifies repeated guesses."""
 
     credential: str
     digest: str
 
 
 class AuthorizeDevice(msgspec.Struct, tag="admission", array_like=True, frozen=True):
-    """The question: may this device come in, whose key the gateway has proven.
+    """Ask whether a device may connect; the gateway has verified its key.
 
-    `call_id` is the connection's id and stays the same over all tries, so that what a try wrote
-    is found by the next; a question asked anew (ASKED_ANEW) is another call. `method`: `token`
-    (the gateway token was right) or `device-token`; then `candidate` is to be verified, and
-    `candidate_field` says where it stood in `auth` (beside a right gateway token it is told as
-    well, for an address where that one is locked out); `wrong_secret`: a gateway token that came is
-    wrong; `guessed_secret`: and it is not the candidate itself, so it counts even if that one is
-    right. `address` is the client's IP address. After `not_after_ms` (store's clock; 0: not
-    known) nothing is written for this question any more. `trusted`: the client is one of the
-    gateway's own machine, and such are trusted there. `guesses` are keyed digests of the wrong
-    gateway tokens, but for the candidate while it may be right; `candidate_offered`: it came as a
-    gateway token as well.
+    `call_id` is the connection's id. It stays the same over all attempts, so that an attempt finds
+    what an earlier one wrote; a question that is asked anew (ASKED_ANEW) is another call.
+
+    `method` is `token` (the gateway token was right) or `device-token`. For `device-token`,
+    `candidate` is to be verified, and `candidate_field` says where it was in `auth`. A candidate
+    beside a right gateway token is included as well, in case the address is locked out for that
+    token.
+
+    `wrong_secret`: the client sent a wrong gateway token. `guessed_secret`: that token is not the
+    candidate, so it counts even if the candidate is right. `guesses` are keyed digests of the wrong
+    gateway tokens, without the candidate as long as it may be right. `candidate_offered`: the
+    candidate was also sent as a gateway token.
+
+    `address` is the client's IP address. `trusted`: the client is on the gateway's own machine,
+    where local clients are trusted. After `not_after_ms` (the store's clock; 0: unknown) nothing is
+    written for this question.
     """
 
     call_id: str
@@ -72,13 +77,13 @@ class AuthorizeDevice(msgspec.Struct, tag="admission", array_like=True, frozen=T
 
 
 class ReportSecret(msgspec.Struct, tag="knock", array_like=True, frozen=True):
-    """The question of a client that proves no device, or brings no secret that could be right.
+    """Report the secrets of a client without a valid device proof or possibly right secret.
 
-    `classes` are the kinds of secrets it brought; of several locks the first one's is told.
-    `right`: the gateway found the secret in order, which need not be enough to let the client in.
-    Wrong ones are counted; the answer says whether the address is locked out. After
-    `not_after_ms` (store's clock; 0: not known) nothing is counted for it any more. `guesses` are
-    the wrong secrets, which may have come beside a right one.
+    `classes` are the classes of secrets that the client sent; if several are locked, the answer
+    names the first one. `right`: the gateway accepted the secret, which may not be enough to admit
+    the client. Wrong secrets are counted, and the answer says whether the address is locked out.
+    `guesses` are the wrong secrets, which may accompany a right one. After `not_after_ms` (the
+    store's clock; 0: unknown) nothing is counted.
     """
 
     call_id: str
@@ -90,11 +95,11 @@ class ReportSecret(msgspec.Struct, tag="knock", array_like=True, frozen=True):
 
 
 class CallerInfo(msgspec.Struct, array_like=True, frozen=True):
-    """Who calls a method over a socket.
+    """The caller of a method over a socket.
 
     `kind`: `shared-secret`, `device-token`, or `gateway` for the gateway itself. `name` is for the
-    audit log. `scopes` are the live ones of the socket, which the record of `device_id` may only
-    narrow; `epoch` is what `Admitted` said.
+    audit log. `scopes` are those of the connection, which the record of `device_id` may only
+    restrict. `epoch` is the value from `Admitted`.
     """
 
     kind: str
@@ -106,10 +111,10 @@ class CallerInfo(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Call(msgspec.Struct, tag="call", array_like=True, frozen=True):
-    """A call of a method. `params` are sound; `protocol` is the caller's, for words and shapes.
+    """A method call with valid `params`; `protocol` selects the form of the result.
 
-    `call_id` stays the same over all tries, so that what a try did is not done again; nothing is
-    done after `not_after_ms` (store's clock).
+    `call_id` stays the same over all attempts, so that none repeats what an earlier one did. After
+    `not_after_ms` (the store's clock) nothing is written.
     """
 
     call_id: str
@@ -121,7 +126,7 @@ class Call(msgspec.Struct, tag="call", array_like=True, frozen=True):
 
 
 class Present(msgspec.Struct, array_like=True, frozen=True):
-    """One connection of a gateway: its number there, whose it is, and since when."""
+    """One connection of a gateway: its number there, its device, and since when it is open."""
 
     number: int
     device_id: str
@@ -130,11 +135,12 @@ class Present(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Seen(msgspec.Struct, array_like=True, frozen=True):
-    """A device that a gateway has let in, so many milliseconds before it says so.
+    """A device that a gateway has admitted, with the milliseconds since then.
 
-    An age, because the two have no clock in common. `method` as for Admission. `name` is what it
-    calls itself; `app` and `platform` are the client id and the platform of a native app, whose
-    platform carries the version of its operating system. Empty for what it left out.
+    An age instead of a time, because the two services share no clock. `method` as for
+    AuthorizeDevice. `name` is the display name; `app` and `platform` are the client id and the
+    platform (with the version of the operating system) of a native app. Each is empty if the client
+    left it out.
     """
 
     device_id: str
@@ -148,14 +154,15 @@ class Seen(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RefusalReport(msgspec.Struct, array_like=True, frozen=True):
-    """Attempts to connect that a gateway turned away for the same reason, one after another.
+    """Consecutive connection attempts that a gateway refused for the same reason.
 
-    `reason` is a code; `undecided`: nobody could say whether the client may connect. `device_id` is
-    what the client claimed (empty: nothing that could be one), and `proven` whether its signature
-    held. `number` names this run of attempts at this gateway, `count` says how many there were and
-    `confirmed` how many of them an answered beat has told already, so that a report which arrives
-    twice counts once. Ages are in milliseconds before the report, of the last attempt and of the
-    first. `detail` is one more fact, such as the page's origin or the request id.
+    `reason` is a code; `undecided`: whether the client may connect could not be determined.
+    `device_id` is the client's claim (empty: not a valid id), and `proven` tells whether its
+    signature was valid. `number` identifies this series of attempts at this gateway, `count` is the
+    number of attempts and `confirmed` how many of them an acknowledged heartbeat has already
+    reported, so that a report that arrives twice counts once. Ages are in milliseconds before the
+    report, of the last attempt and of the first. `detail` is one more fact, such as the page's
+    origin or the request id.
     """
 
     reason: str
@@ -174,19 +181,18 @@ class RefusalReport(msgspec.Struct, array_like=True, frozen=True):
 
 
 LEASE_MS: Final = 10_000
-"""For how long a gateway's presence is kept that does not say how long its lease is."""
+"""How long to keep the presence of a gateway that does not specify its lease."""
 
 
 class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
-    """A gateway's beat: what has changed since `applied`? And: I am here, with these connections.
+    """A gateway's heartbeat: its connections, and a query for the changes since `applied`.
 
-    `booted` is False until an answer has told where history stands. `builds_on` is the beat whose
-    presence this one's `joined` and `left` change; 0: whatever was known is to be forgotten first.
-    `seen` are those let in since the last answered beat; told twice is the same as told once.
-    `lease_ms`: after so long without an answered beat nobody is connected there any more.
-    `version` is the gateway's release (empty: an older release, which does not say), `uptime_s` how
-    long its process has been running.
-    `refused` are those turned away since the last answered beat.
+    `booted` is False until an answer has given the head of the history. `builds_on` is the
+    heartbeat whose presence is changed by `joined` and `left`; 0 replaces all earlier presence.
+    `seen` are the devices admitted, and `refused` the attempts refused, since the last answered
+    heartbeat; reporting them twice has no effect. `lease_ms`: after this long without an answered
+    heartbeat, the gateway has no connections left. `version` is the gateway's release (empty for
+    older releases, which do not report it), `uptime_s` the age of its process.
     """
 
     beat_id: int
@@ -204,17 +210,18 @@ class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
 
 
 class Leaving(msgspec.Struct, tag="leaving", array_like=True, frozen=True):
-    """A gateway leaves for good: nobody is connected to it any more. The answer is Clear."""
+    """A gateway shuts down and has no connections left. The answer is SecretAccepted."""
 
 
 Question = AuthorizeDevice | ReportSecret | BeatQuestion | Call | Leaving
 
 
 class Admitted(msgspec.Struct, tag="admitted", array_like=True, frozen=True):
-    """Yes, decided at `change`. `token_scopes` are those of the device token, sorted.
+    """Admitted, as decided at `change`. `token_scopes` are those of the device token, sorted.
 
-    `epoch` names the span in which sockets of this device and role stay open: a rotation or a
-    revocation ends it. `method` is what let it in, as for Admission; empty: what was asked with.
+    `epoch` identifies the period during which sockets of this device and role stay open: a rotation
+    or a revocation ends it. `method` is the method that succeeded, as for AuthorizeDevice; empty if
+    it is the requested one.
     """
 
     change: Position
@@ -226,7 +233,7 @@ class Admitted(msgspec.Struct, tag="admitted", array_like=True, frozen=True):
 
 
 class NeedsPairing(msgspec.Struct, tag="needs-pairing", array_like=True, frozen=True):
-    """Not before a person approves `request_id`; approved lists are None without a record."""
+    """A person has to approve `request_id` first; approved lists are None without a record."""
 
     change: Position
     reason: str
@@ -236,7 +243,7 @@ class NeedsPairing(msgspec.Struct, tag="needs-pairing", array_like=True, frozen=
 
 
 class Denied(msgspec.Struct, tag="denied", array_like=True, frozen=True):
-    """No, for good.
+    """Permanently refused.
 
     `why`: `device-token-mismatch`, `scope-mismatch` or `key-mismatch`.
     """
@@ -246,20 +253,20 @@ class Denied(msgspec.Struct, tag="denied", array_like=True, frozen=True):
 
 
 class TooManyPending(msgspec.Struct, tag="overfull", array_like=True, frozen=True):
-    """No pending request could be kept: the limit is reached; the client should come back."""
+    """The limit of pending requests is reached; the client should retry later."""
 
     change: Position
 
 
 class LockedOut(msgspec.Struct, tag="locked", array_like=True, frozen=True):
-    """No: too many wrong secrets came from this address; not before so many milliseconds."""
+    """Refused: too many wrong secrets from this address; retry after this many milliseconds."""
 
     change: Position
     retry_after_ms: int
 
 
 class SecretAccepted(msgspec.Struct, tag="clear", array_like=True, frozen=True):
-    """The knock was taken notice of, and the address is not locked out."""
+    """The report was counted, and the address is not locked out."""
 
     change: Position
 
@@ -268,7 +275,7 @@ Answer = Admitted | NeedsPairing | Denied | TooManyPending | LockedOut | SecretA
 
 
 class Result(msgspec.Struct, tag="returned", array_like=True, frozen=True):
-    """What a call returns: JSON, deflated if `packed`. What it did lies at or below `change`."""
+    """The result of a call: JSON, deflated if `packed`. Its effects lie at or before `change`."""
 
     change: Position
     payload: bytes
@@ -287,18 +294,19 @@ Outcome = Result | Error
 
 
 class Alive(msgspec.Struct, tag="alive", array_like=True, frozen=True):
-    """News: an approval replica. Only a `ready` one takes questions; one that leaves is not."""
+    """Event: an approval replica is alive. One that is not `ready` is shutting down."""
 
     boot_id: str
     ready: bool = True
 
 
 class Changed(msgspec.Struct, tag="changed", array_like=True, frozen=True):
-    """News: one change of a device's record.
+    """Event: one change of a device's record.
 
-    `previous_tag` is that of the change before. `closes` names the roles whose live sockets of
-    this device end (4001), `*` for all; most changes close none. `kind` is the audit log's word.
-    `request` is the request that was made, as JSON for clients; `call_id` the call that did this.
+    `previous_tag` is the tag of the preceding change. `closes` names the roles whose open sockets
+    of this device are closed (4001), `*` for all; most changes close none. `kind` is the type of
+    the audit log entry. `request` is the pairing request as JSON for clients; `call_id` identifies
+    the call that made the change.
     """
 
     change: Position
@@ -314,12 +322,12 @@ class Changed(msgspec.Struct, tag="changed", array_like=True, frozen=True):
 
 
 class BeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen=True):
-    """The answer to a beat, read in one step after the gateway's presence was written.
+    """The answer to a heartbeat, read in one step after the gateway's presence was written.
 
-    `changes` follow the gateway's own newest in order, at most so many that `head` may still be
-    ahead of them. `resync`: the history that the gateway knows is not the store's, or too long ago.
-    `presence_at` is the beat whose presence is held now; `now_ms` the store's clock.
-    `presence_version` rises whenever somebody comes or goes at any gateway.
+    `changes` directly follow the gateway's position, in order; their number is limited, so `head`
+    may be ahead of the last one. `resync`: the gateway's history is not the store's, or is too far
+    behind. `presence_at` is the heartbeat whose presence is now stored; `now_ms` the store's clock.
+    `presence_version` increases whenever a connection joins or leaves at any gateway.
     """
 
     beat_id: int
@@ -335,7 +343,7 @@ News = Alive | Changed
 
 EVERY_ROLE: Final = "*"
 ASKED_ANEW: Final = "#"
-"""Stands in a call id between the connection's id and the how manieth question this is, from 2."""
+"""In a call id, separates the connection's id from the number of the question, from 2."""
 
 SHARED_SECRET: Final = "shared-secret"  # noqa: S105 (the name of a credential class)
 DEVICE_TOKEN: Final = "device-token"  # noqa: S105 (the name of a credential class)
@@ -347,13 +355,13 @@ decode_question: Final = msgspec.msgpack.Decoder(Question).decode
 decode_answer: Final = msgspec.msgpack.Decoder(Answer).decode
 """Decode an answer; raises msgspec.DecodeError."""
 decode_outcome: Final = msgspec.msgpack.Decoder(Outcome).decode
-"""Decode what became of a call; raises msgspec.DecodeError."""
+"""Decode the outcome of a call; raises msgspec.DecodeError."""
 decode_beat_answer: Final = msgspec.msgpack.Decoder(BeatAnswer).decode
-"""Decode the answer to a beat; raises msgspec.DecodeError."""
+"""Decode the answer to a heartbeat; raises msgspec.DecodeError."""
 decode_news: Final = msgspec.msgpack.Decoder(News).decode
-"""Decode news; raises msgspec.DecodeError."""
+"""Decode an event; raises msgspec.DecodeError."""
 
 
 def encode(message: Question | Answer | Outcome | BeatAnswer | News) -> bytes:
-    """Encode a question, an answer or news."""
+    """Encode a question, an answer or an event."""
     return _encode(message)

@@ -1,4 +1,4 @@
-"""Asking: many questions, few messages, one answer each or Unavailable (design §3)."""
+"""Sends questions in batches; each gets one answer or fails with Unavailable."""
 
 from __future__ import annotations
 
@@ -32,20 +32,21 @@ if TYPE_CHECKING:
     from shared.rpc.responder_pool import ResponderPool
 
 TRY_SECONDS: Final = 0.5
-"""How long one responder has for its answers before another is asked."""
+"""How long to wait for one responder before asking another."""
 DEADLINE_SECONDS: Final = 2.0
-"""How long a question may take over all tries."""
+"""Maximum time for a question over all attempts."""
 QUESTIONS_IN_FLIGHT_LIMIT: Final = 1024
-"""More are refused at once."""
+"""Maximum number of open questions; further ones are refused immediately."""
 
 
 class Requester:
-    """Asks approval replicas. Questions raised in one turn of the loop travel in one message.
+    """Asks approval replicas, combining the questions of one loop iteration into one message.
 
-    So do those that are raised while a message is on its way to Redis: they could not leave before
-    it has arrived, and many in one message cost little more than one.
-    There is no task and no timer for a question. An answer counts if its question is open and was
-    put to that responder, be it by an earlier try; all others are dropped and counted.
+    Questions that are submitted while a message is on its way to Redis are combined as well: they
+    could not be sent earlier, and a message with many questions costs little more than one with a
+    single question. Questions have no tasks or timers of their own. An answer counts if its
+    question is open and was sent to that responder in any attempt; all other answers are dropped
+    and counted.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Requester:
         deadline_seconds: float = DEADLINE_SECONDS,
         in_flight_limit: int = QUESTIONS_IN_FLIGHT_LIMIT,
     ) -> None:
-        """Ask nothing yet. `bus_ok` says whether Redis is to blame when nobody is heard."""
+        """Create a requester. `bus_ok` tells whether Redis is the cause when no replica is seen."""
         self._responders = responders
         self._clock = clock
         self._loop = loop
@@ -72,9 +73,9 @@ class Requester:
         self._open: dict[int, OpenQuestion] = {}
         self._raised: list[OpenQuestion] = []
         self._raised_at = 0.0
-        """Since when the first of them waits."""
+        """When the oldest of them was submitted."""
         self._leaving = 0
-        """How many messages are on their way to Redis."""
+        """Number of messages on their way to Redis."""
         self._last_id = 0
         self._stopped = False
         self._tries = RetryPolicy(
@@ -91,12 +92,12 @@ class Requester:
 
     @property
     def in_flight(self) -> int:
-        """Questions without an answer so far."""
+        """Number of questions without an answer."""
         return len(self._open)
 
     @property
     def trouble(self) -> Reason | None:
-        """Why nobody can be asked right now; None where somebody can."""
+        """Why no replica can be asked at the moment; None if one can."""
         return self._tries.trouble
 
     async def ask(self, question: bytes | msgspec.Raw) -> msgspec.Raw:
@@ -113,9 +114,9 @@ class Requester:
     def submit(
         self, question: bytes | msgspec.Raw, *, urgent: bool = False
     ) -> asyncio.Future[msgspec.Raw]:
-        """As `ask`, without a coroutine: Unavailable comes now (overloaded) or from the future.
+        """Like `ask`, without a coroutine: Unavailable is raised or set on the future.
 
-        An `urgent` one goes out however many are in flight.
+        `urgent` questions are exempt from the limit on open questions.
         """
         if self._stopped:
             raise Unavailable("no-responder", detail="stopped")
@@ -138,7 +139,7 @@ class Requester:
         return future
 
     def deliver(self, message: Opened) -> None:
-        """Take a message of answers from our inbox; what fits no open question is dropped."""
+        """Process a message of answers from the inbox, dropping those without an open question."""
         try:
             items = decode_answers(message.body).items
         except MALFORMED:
@@ -168,7 +169,7 @@ class Requester:
                 self._tries.refused(batch, still_open, sender)
 
     def stop(self) -> None:
-        """Give up everything that is open, and whatever is asked from now on."""
+        """Fail all open and all future questions."""
         self._stopped = True
         raised, self._raised = self._raised, []
         batches = {q.batch for q in self._open.values() if q.batch is not None}
@@ -178,7 +179,7 @@ class Requester:
             self._tries.fail(batch)
 
     def _flush(self) -> None:
-        """Send what was raised, unless a message is still on its way."""
+        """Send what was submitted, unless a message is still on its way."""
         if self._leaving:
             return
         raised, self._raised = self._raised, []
@@ -204,7 +205,7 @@ class Requester:
             batch.publishing.add_done_callback(self._left)
 
     def _left(self, _publishing: asyncio.Future[int]) -> None:
-        """Take notice that a message has arrived at Redis, or is given up."""
+        """Note that a publish has completed or failed."""
         self._leaving -= 1
         if self._raised:
             self._flush()

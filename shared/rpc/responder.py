@@ -1,4 +1,4 @@
-"""Answering: one handler call per message of questions, bounded, and never an answer by mistake."""
+"""Answers questions: one bounded handler call per message; errors give no answer."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from shared.rpc.codec import Item
 
 QUESTIONS_IN_FLIGHT_LIMIT: Final = 4096
-"""Questions under way here; a message that would exceed it is answered busy as a whole."""
+"""Maximum questions in progress; a message that would exceed it is answered busy as a whole."""
 HANDLE_SECONDS: Final = 5.0
-"""How long a handler may take. Its asker has long given up by then."""
+"""Maximum duration of a handler call; the requester has given up long before."""
 STOP_SECONDS: Final = 5.0
-"""How long stopping waits for what is under way, unless told otherwise."""
+"""How long stopping waits for questions in progress by default."""
 LEAVE_SECONDS: Final = 1.0
 """How long stopping waits for the last answers to be published."""
 
@@ -46,33 +46,33 @@ _log: Final = structlog.get_logger(__name__)
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
-    """One question: the asking gateway's boot id, and what it asks, encoded."""
+    """One encoded question, and the boot id of the gateway that asks."""
 
     sender: str
     body: msgspec.Raw
 
 
 class Busy(enum.Enum):
-    """The one value a handler returns for a question another replica should answer."""
+    """Returned by a handler for a question that another replica should answer."""
 
     BUSY = "busy"
 
 
 BUSY: Final = Busy.BUSY
 Reply = bytes | msgspec.Raw | Busy | None
-"""An encoded answer; BUSY; or None for no answer, which the asker takes as unknown."""
+"""An encoded answer, BUSY, or None for no answer, which the requester treats as unknown."""
 Handle = Callable[[list[Question]], Awaitable[Sequence["Reply | asyncio.Future[Reply]"]]]
-"""Replies to the questions of one message, in their order.
+"""Replies to the questions of one message, in order.
 
-A future stands for a reply that takes longer; those that are there do not wait for it.
+A future stands for a reply that takes longer; available replies do not wait for it.
 """
 
 
 class Responder:
-    """Takes messages of questions and publishes what the handler replies.
+    """Passes messages of questions to the handler and publishes its replies.
 
-    Answers for the same gateway travel in one message that are ready in the same turn of the loop,
-    or while a message is on its way to Redis.
+    Answers for the same gateway are combined into one message if they become ready in the same loop
+    iteration or while a message is on its way to Redis.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Responder:
         in_flight_limit: int = QUESTIONS_IN_FLIGHT_LIMIT,
         handle_seconds: float = HANDLE_SECONDS,
     ) -> None:
-        """Answer nothing yet."""
+        """Create a responder."""
         self._publish = publish
         self._envelope = envelope
         self._handle = handle
@@ -103,11 +103,11 @@ class Responder:
 
     @property
     def in_flight(self) -> int:
-        """Questions the handler has not replied to so far."""
+        """Number of questions that the handler has not answered yet."""
         return self._in_flight
 
     def deliver(self, message: Opened) -> None:
-        """Take a message of questions from our ask channel."""
+        """Process a message of questions from this replica's channel."""
         if self._stopped:
             self._count(counters.QUESTIONS_DROPPED, why="stopped")
             return
@@ -127,9 +127,9 @@ class Responder:
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self, grace_seconds: float = STOP_SECONDS) -> None:
-        """Answer busy to what comes, finish what is under way, publish it, and take no more.
+        """Answer new questions with busy, finish those in progress, publish and stop.
 
-        What is not finished after `grace_seconds` is cancelled and gets no answer.
+        Questions that are not finished after `grace_seconds` are cancelled and get no answer.
         """
         self._stopping = True
         if self._tasks:
@@ -196,7 +196,7 @@ class Responder:
         self._ready.setdefault(sender, []).extend(answers)
 
     def _flush(self) -> None:
-        """Publish what is ready, unless a message is still on its way."""
+        """Publish the available answers, unless a message is still on its way."""
         if not self._leaving:
             self._publish_ready()
 

@@ -1,4 +1,4 @@
-"""Who can be asked: the approval replicas heard of lately, in turn. Pure."""
+"""The approval replicas seen recently, in round-robin order. Pure."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
     from shared.clock import Clock
 
 HEARD_SECONDS: Final = 3.0
-"""How long a replica counts as live after it was last heard; it announces itself each second."""
+"""How long a replica counts as live after it was last seen; it sends an event each second."""
 DOUBT_SECONDS: Final = 10.0
-"""How long at most a replica stays at the end of the line, where it may never be asked again."""
+"""Maximum time at the end of the queue, where a replica may never be asked again."""
 RESPONDERS_LIMIT: Final = 256
 UNREACHED_LIMIT: Final = 3
-"""A replica that is heard anew and yet not reached, so often in a row, listens somewhere else."""
+"""After so many failed attempts to reach a replica whose events arrive, it must be elsewhere."""
 
 
 class ResponderPool:
-    """The line of live responders. Who is chosen goes to its end.
+    """A round-robin queue of live responders.
 
-    A responder that let a try time out is chosen only if there is no other, until it answers
-    something or DOUBT_SECONDS have passed: a stopped process still has its subscribers.
+    A responder that timed out is chosen only if there is no other, until it answers or
+    DOUBT_SECONDS have passed: a stopped process is still subscribed to its channel.
     """
 
     def __init__(self, clock: Clock, on_astray: Callable[[], None] = lambda: None) -> None:
-        """Start with nobody. `on_astray` is called when one is heard but cannot be reached."""
+        """Create an empty pool. `on_astray` is called for a seen but unreachable replica."""
         self._clock = clock
         self._on_astray = on_astray
         self._unreached: dict[str, int] = {}
@@ -35,7 +35,7 @@ class ResponderPool:
         self._doubted: dict[str, float] = {}
 
     def seen(self, boot_id: str) -> None:
-        """Note that a replica announced itself just now."""
+        """Note that a replica has just announced itself."""
         now = self._clock.monotonic()
         self._gone.pop(boot_id, None)
         if boot_id not in self._heard and len(self._heard) >= RESPONDERS_LIMIT:
@@ -52,23 +52,23 @@ class ResponderPool:
             self._heard[boot_id] = self._clock.monotonic()
 
     def timed_out(self, boot_id: str) -> None:
-        """Put a replica that did not answer in time to the end of the line."""
+        """Move a replica that did not answer in time to the end of the queue."""
         if boot_id in self._heard:
             self._doubted[boot_id] = self._clock.monotonic()
             self._to_end(boot_id)
 
     def gone(self, boot_id: str) -> None:
-        """Take a replica nobody listens for out of the line, until it is heard again."""
+        """Remove a replica without subscribers until it is seen again."""
         heard = self._heard.pop(boot_id, None)
         self._doubted.pop(boot_id, None)
         if heard is not None:
             self._gone[boot_id] = heard
 
     def no_responders(self, boot_id: str) -> None:
-        """Note that nobody listened where a replica was asked.
+        """Note that nothing was subscribed to the channel of a replica.
 
-        If it is heard all the same, again and again, its news comes here from another server, and
-        what is published here does not go there: a failover moved it and not us.
+        If the replica's events keep arriving, the two Redis connections lead to different servers
+        after a failover: events come from one, and publishing goes to another.
         """
         if boot_id in self._heard:
             count = self._unreached.get(boot_id, 0) + 1
@@ -78,7 +78,7 @@ class ResponderPool:
         self.gone(boot_id)
 
     def choose(self, exclude: Container[str] = ()) -> str | None:
-        """Take the next in line that is not in `exclude`; None if there is nobody."""
+        """Return the next replica that is not in `exclude`; None if there is none."""
         now = self._clock.monotonic()
         self._forget_silent(now)
         last_resort = None
@@ -92,12 +92,12 @@ class ResponderPool:
         return self._to_end(last_resort) if last_resort is not None else None
 
     def live(self) -> list[str]:
-        """List all that were heard lately, the next in line first."""
+        """Return all replicas seen recently, the next one first."""
         self._forget_silent(self._clock.monotonic())
         return list(self._heard)
 
     def expected(self) -> bool:
-        """Whether one that was heard lately is gone: it may be back, or another in its place."""
+        """Return whether a replica disappeared recently: it, or its replacement, may return."""
         self._forget_silent(self._clock.monotonic())
         return bool(self._gone)
 

@@ -1,4 +1,4 @@
-"""Trying: from responder to responder until there is an answer, or nobody left, or no time."""
+"""Retries questions at other responders until an answer, the last responder or the deadline."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from shared.rpc.responder_pool import ResponderPool
 
 REDIS_FAILURES_LIMIT: Final = 4
-"""How often publishing may fail before the questions are given up."""
+"""How many publishes may fail before the questions fail."""
 PAUSE_SECONDS: Final = 0.1
-"""Pause after a failed publish, or where nobody is left: as long as a lost connection needs."""
+"""Pause after a failed publish or without responders: about the time to reconnect."""
 
 _log: Final = structlog.get_logger(__name__)
 
 
 class RetryPolicy:
-    """Carries batches of questions to responders, one timer for each batch.
+    """Sends batches of questions to responders, with one timer for each batch.
 
-    A batch whose responder is slow goes to the next one; when all were asked, once more to those
-    that were not busy; after that, late answers are waited for until the deadline. Where nobody
-    listens the next one is asked at once. If nobody is left, one that was heard a moment ago is
-    waited for: it lost its connection, or another takes its place. Where all are busy, or nobody
-    was heard, the batch fails at once.
+    When a responder is slow, the batch goes to the next one; when all have been asked, once more to
+    those that were not busy; after that, late answers are awaited until the deadline. If nothing is
+    subscribed to a responder's channel, the next one is asked immediately. If no responder is left,
+    the batch waits for one that was seen recently, which may reconnect or be replaced. If all are
+    busy, or none was ever seen, the batch fails immediately.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class RetryPolicy:
         try_seconds: float,
         close: Callable[[OpenQuestion], None],
     ) -> None:
-        """Carry nothing yet. `close` takes a question out of the open ones and of its batch."""
+        """Create the policy. `close` removes a question from the open ones and from its batch."""
         self._publish = publish
         self._envelope = envelope
         self._responders = responders
@@ -67,13 +67,13 @@ class RetryPolicy:
 
     @property
     def trouble(self) -> Reason | None:
-        """Why nobody can be asked right now; None where somebody can."""
+        """Why no replica can be asked at the moment; None if one can."""
         if not self._bus_ok():
             return "redis"
         return None if self._responders.live() else "no-responder"
 
     def advance(self, batch: Batch) -> None:
-        """Ask the next responder; wait for late answers, or give up, if there is none."""
+        """Ask the next responder; if there is none, wait for late answers or fail."""
         batch.step()
         remaining = batch.deadline - self._clock.monotonic()
         if remaining <= 0:
@@ -94,7 +94,7 @@ class RetryPolicy:
             self.fail(batch)
 
     def refused(self, batch: Batch, questions: list[OpenQuestion], responder: str) -> None:
-        """Ask another what this responder was too busy for."""
+        """Ask another responder after this one was busy."""
         self._count(counters.TRIES_FAILED, why="busy")
         part = batch.split(questions)
         if not batch.left:
@@ -104,7 +104,7 @@ class RetryPolicy:
         self.advance(part)
 
     def fail(self, batch: Batch) -> None:
-        """Give up what is still open of a batch."""
+        """Fail the open questions of a batch."""
         batch.step()
         reason = batch.reason
         if reason is None:
@@ -186,7 +186,7 @@ class RetryPolicy:
             self.advance(batch)
 
     def _redis_failed(self, batch: Batch) -> None:
-        """Pause, then go on; the responder is not to blame and may be asked again."""
+        """Pause, then continue; the responder is not at fault and may be asked again."""
         self._count(counters.TRIES_FAILED, why="redis")
         batch.step()
         batch.redis_failures += 1
