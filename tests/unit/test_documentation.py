@@ -81,7 +81,8 @@ def test_every_exit_code_of_the_command_is_documented_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
+    "page",
+    sorted(str(p.relative_to(ROOT)) for p in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))),
 )
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
@@ -98,7 +99,7 @@ def test_the_readme_tree_names_what_there_is() -> None:
 
 def test_make_targets_in_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for page in ("README.md", "CHANGELOG.md"):
+    for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
         for target in re.findall(r"(?m)(?:`|^    )make ([a-z]+)", (ROOT / page).read_text()):
             assert f"\n{target}:" in makefile, f"{page} names make {target}"
 
