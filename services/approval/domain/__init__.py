@@ -1,1 +1,1 @@
-"""The rules of pairing, as pure values and functions."""
+"""Pairing rules as pure values and functions."""

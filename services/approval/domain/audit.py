@@ -1,4 +1,4 @@
-"""An entry of the audit log."""
+"""Audit log entry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class AuditEntry(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
-    """Who did what, when; `id` is the change number, and where to go on reading."""
+    """Who did what, and when. `id` is the change number; reading continues after it."""
 
     action: str
     device_id: str

@@ -1,4 +1,4 @@
-"""Who may do what to whom (contract §10). Pure: each function returns, or raises NotAllowed."""
+"""Authorization rules. Pure: each `require_` function returns or raises NotAllowed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Kind = Literal["operator", "gateway", "shared-secret", "device-token"]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever calls the registry.
+    """The caller of a registry method.
 
-    `operator`: holds the admin token. `gateway`: a gateway on its own behalf. `shared-secret`,
-    `device-token`: a socket, by how it was authenticated; `device_id` is the caller's own, `scopes`
-    its live ones. `name` is for the audit log. A socket's call has an id and a time after which it
-    does nothing (ms, store's clock).
+    `kind` is `operator` (holder of the admin token), `gateway` (a gateway on its own behalf), or
+    how a socket authenticated: `shared-secret` or `device-token`. `device_id` and `scopes` are the
+    socket's own, `name` appears in the audit log. A call from a socket has a `call_id` and expires
+    at `not_after_ms` (store's clock).
     """
 
     kind: Kind
@@ -34,34 +34,35 @@ class Caller:
     call_id: str = ""
     not_after_ms: int = 0
     version: str = ""
-    """Of the caller's own record, as it was judged by."""
+    """Version of the caller's own record that `scopes` was checked against."""
 
     @property
     def has_record(self) -> bool:
-        """Whether the caller stands or falls with a record of its own."""
+        """Whether the caller's rights depend on a device record of its own."""
         return self.kind == "device-token" or (
             self.kind == "shared-secret" and self.device_id != ""
         )
 
     @property
     def is_admin(self) -> bool:
-        """Whether every operator's right is held."""
+        """Whether the caller holds operator.admin."""
         return ADMIN in self.scopes
 
     @property
     def confined(self) -> bool:
-        """Whether the caller may only touch the device it is."""
+        """Whether the caller may only access its own device."""
         return self.kind == "device-token" and not self.is_admin
 
 
 OPERATOR: Final = Caller("operator", "operator", (ADMIN,))
-"""Whoever holds APPROVAL_ADMIN_TOKEN."""
+"""A holder of APPROVAL_ADMIN_TOKEN."""
 
 
 def restrict(caller: Caller, version: str, record: Record | None) -> Caller:
-    """Return a caller with the scopes that its own record bears out, and no more (R12).
+    """Return the caller with only the scopes that its own record grants (R12).
 
-    What the gateway says of it may be old. A socket that its record has closed holds nothing.
+    The gateway's view of the caller may be stale. A socket whose token generation is over holds
+    no scopes.
     """
     pairing = record.pairing if record else None
     token = pairing.tokens.get("operator") if pairing else None
@@ -72,26 +73,26 @@ def restrict(caller: Caller, version: str, record: Record | None) -> Caller:
 
 
 def require_read(caller: Caller) -> None:
-    """Let pass who may see who is connected."""
+    """Require the right to see which devices are connected."""
     if not covers(caller.scopes, READ, "operator"):
         raise MissingScope(READ)
 
 
 def require_pairing(caller: Caller) -> None:
-    """Let pass who may use the device methods at all."""
+    """Require the right to call device methods."""
     if not covers(caller.scopes, PAIRING, "operator"):
         raise MissingScope(PAIRING)
 
 
 def can_see(caller: Caller, device_id: str) -> bool:
-    """Say whether a device is in this caller's lists."""
+    """Return whether a device appears in this caller's lists."""
     return not caller.confined or caller.device_id == device_id
 
 
 def require_approve(
     caller: Caller, device_id: str, pending: Pending, to_hold: Iterable[str]
 ) -> None:
-    """Let pass who may approve this request; `to_hold` are the scopes it would grant."""
+    """Require the right to approve this request; `to_hold` are the scopes it would grant."""
     if caller.is_admin:
         return
     if caller.confined and device_id != caller.device_id:
@@ -104,13 +105,13 @@ def require_approve(
 
 
 def require_reject(caller: Caller, device_id: str) -> None:
-    """Let pass who may reject a request of this device."""
+    """Require the right to reject a request of this device."""
     if not can_see(caller, device_id):
         raise NotAllowed
 
 
 def require_manage(caller: Caller, device_id: str, pairing: Pairing | None) -> None:
-    """Let pass who may remove or rename this device; without a pairing only the id is judged."""
+    """Require the right to remove or rename this device; without a pairing, check only the id."""
     if not caller.confined:
         return
     if device_id != caller.device_id:
@@ -122,7 +123,7 @@ def require_manage(caller: Caller, device_id: str, pairing: Pairing | None) -> N
 def require_token(
     caller: Caller, device_id: str, role: str, held: Sequence[str], wanted: Iterable[str]
 ) -> None:
-    """Let pass who may rotate or revoke a token of these scopes, into the wanted ones."""
+    """Require the right to rotate a token from `held` to `wanted` scopes, or to revoke it."""
     if caller.is_admin:
         return
     if role != "operator" or not can_see(caller, device_id):

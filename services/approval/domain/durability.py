@@ -1,4 +1,4 @@
-"""What Redis says of itself that may lose or evict records: warnings for operators."""
+"""Warnings about Redis settings that may lose or evict records."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 def durability_warnings(info: Mapping[str, Any], appendfsync: str | None) -> tuple[str, ...]:
-    """Return what is less than Latchkey promises, each with what to do.
+    """Return a warning, with its remedy, for each setting that weakens durability.
 
-    `info` is INFO's answer; `appendfsync` is the setting, None where it may not be read.
+    `info` is the reply to INFO; `appendfsync` is None if CONFIG GET is not permitted.
     """
     warnings = []
     if not info.get("aof_enabled"):

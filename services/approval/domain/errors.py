@@ -1,28 +1,28 @@
-"""What can be wrong with a call to the registry. The API and the socket each say it in their words.
+"""Errors of the registry. The HTTP API and the socket methods each map them to their own texts.
 
 RegistryError
 ├── NotAllowed            the caller may not do this
 │   └── MissingScope      ... because it does not hold `scope`
-├── UnknownRequest        no such request id, now or in the last day
+├── UnknownRequest        the request id is neither pending nor ended within the last day
 ├── RequestOver           the request has ended: `state` says how, `successor` what replaced it
-├── GrantsAdmin           approving would give operator.admin, and that was not agreed to
-├── UnknownLockout        no lock-out of that kind of secret runs for that address
-├── UnknownDevice         no paired device of that id
-├── UnknownRole           the device holds no token of that role
-├── InvalidLabel          a label that is blank or too long
-├── NotEmpty              devices are paired already: nothing is restored over them
-├── OtherRestore          another restore was begun, or this one elsewhere
-├── UnsoundDevice         what a backup says of a device cannot be so
+├── GrantsAdmin           approving would grant operator.admin without the caller's consent
+├── UnknownLockout        no active lock-out of that credential class for that address
+├── UnknownDevice         no paired device with that id
+├── UnknownRole           the device holds no token for that role
+├── InvalidLabel          the label is blank or too long
+├── NotEmpty              devices are already paired, and a restore does not overwrite them
+├── OtherRestore          a different restore is in progress, or this part is out of order
+├── UnsoundDevice         the backup's entry for a device is inconsistent
 ├── InvalidScope          `scope` belongs to none of the requested roles, or was never approved
-└── StoreUnavailable      Redis did not answer, or not in time: the outcome is not known
-    └── UnreadableRecord  ... because what is kept under `key` cannot be decoded
+└── StoreUnavailable      Redis did not answer in time: the outcome is unknown
+    └── UnreadableRecord  ... because the value under `key` cannot be decoded
 """
 
 from __future__ import annotations
 
 
 class RegistryError(Exception):
-    """Base of all errors of the registry."""
+    """Base class of all registry errors."""
 
 
 class NotAllowed(RegistryError):
@@ -30,7 +30,7 @@ class NotAllowed(RegistryError):
 
 
 class MissingScope(NotAllowed):
-    """The caller does not hold a scope that this needs."""
+    """The caller lacks a required scope."""
 
     def __init__(self, scope: str) -> None:
         super().__init__(f"missing scope: {scope}")
@@ -38,11 +38,11 @@ class MissingScope(NotAllowed):
 
 
 class UnknownRequest(RegistryError):
-    """No request of that id waits, or has ended within the last day."""
+    """No request with that id is pending or ended within the last day."""
 
 
 class RequestOver(RegistryError):
-    """The request has ended already."""
+    """The request has already ended."""
 
     def __init__(self, state: str, successor: str = "") -> None:
         super().__init__(f"the request is {state}")
@@ -51,27 +51,27 @@ class RequestOver(RegistryError):
 
 
 class GrantsAdmin(RegistryError):
-    """Approving the request would give operator.admin, which the caller did not agree to."""
+    """Approving the request would grant operator.admin, to which the caller did not consent."""
 
 
 class UnknownLockout(RegistryError):
-    """No lock-out of that kind of secret runs for that address."""
+    """No lock-out of that credential class is active for that address."""
 
 
 class UnknownDevice(RegistryError):
-    """No device of that id is paired."""
+    """No device with that id is paired."""
 
 
 class UnknownRole(RegistryError):
-    """The device holds no such token, or it was revoked."""
+    """The device holds no token for that role, or it was revoked."""
 
 
 class InvalidLabel(RegistryError):
-    """A label that is blank or longer than 64 characters."""
+    """The label is blank or longer than 64 characters."""
 
 
 class InvalidScope(RegistryError):
-    """A scope that cannot be granted here."""
+    """The scope cannot be granted here."""
 
     def __init__(self, scope: str) -> None:
         super().__init__(f"invalid scope: {scope}")
@@ -79,23 +79,23 @@ class InvalidScope(RegistryError):
 
 
 class NotEmpty(RegistryError):
-    """Devices are paired already."""
+    """Devices are already paired."""
 
 
 class OtherRestore(RegistryError):
-    """The part does not go on from where a restore stands."""
+    """The part does not continue the restore in progress."""
 
 
 class UnsoundDevice(RegistryError):
-    """What a backup says of a device cannot be so; the message says what."""
+    """A backup's entry for a device is inconsistent; the message says how."""
 
 
 class StoreUnavailable(RegistryError):
-    """Redis did not answer: what was asked may or may not have been done."""
+    """Redis did not answer: the operation may or may not have been done."""
 
 
 class UnreadableRecord(StoreUnavailable):
-    """What Redis keeps under a key cannot be decoded: nothing is known of what it is about."""
+    """The value of a Redis key cannot be decoded, so the state it holds is unknown."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"{key} cannot be read")

@@ -1,4 +1,4 @@
-"""Types of single fields in JSON and in backups, with what is valid in them."""
+"""Field types with their constraints, for JSON and backups."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a device claims to be, and whether that is what was shown or approved. Pure.
+"""Compares the identity a device claims with those shown or approved before. Pure.
 
-The key proves who asks; a claimed identity only describes it: client, name, platform and family.
-Requests and pairings hold one identity for each client that uses the key, as the command line and
+The key authenticates the device; an identity only describes it: client, name, platform and family.
+Requests and pairings hold one identity per client that uses the key, because the command line and
 the node host of one installation share a key.
 """
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from shared.rpc.messages import AuthorizeDevice
 
 ASKING_LIMIT: Final = 4
-"""How many identities one request shows. A further one no longer changes the request."""
+"""Max. identities of one request. Further ones do not change the request."""
 APPROVED_LIMIT: Final = 8
-"""How many identities a pairing holds; those approved longest ago go first."""
+"""Max. identities of a pairing; the oldest approvals are dropped first."""
 
 _MAC_APP: Final = "openclaw-macos"
 _NODE_HOST: Final = ("node-host", "node")
 
 
 def claimed(question: AuthorizeDevice) -> Identity:
-    """Return the identity that a question claims."""
+    """Return the identity claimed in a request for authorization."""
     client = question.client
     return Identity(
         question.role,
@@ -44,29 +44,29 @@ def claimed(question: AuthorizeDevice) -> Identity:
 
 
 def is_shown(shown: Sequence[Identity], one: Identity) -> bool:
-    """Say whether an identity shows nothing that these do not: then it needs no new request.
+    """Return whether `shown` already covers an identity, so that no new request is needed.
 
-    A moved version of the operating system, or a name left out, is nothing new.
+    A changed version of the operating system, or an omitted name, is nothing new.
     """
     return any(_shows(known, one) for known in shown)
 
 
 def as_shown(shown: Sequence[Identity], one: Identity) -> Identity:
-    """Return the identity that shows this one already; itself if none does."""
+    """Return the identity in `shown` that covers this one, or this one if none does."""
     return next((known for known in shown if _shows(known, one)), one)
 
 
 def added(shown: Sequence[Identity], one: Identity) -> tuple[Identity, ...]:
-    """Return which of the identities shown go on beside a new one, newest first."""
+    """Return the identities that stay in a request beside a new one, newest first."""
     kept = [known for known in shown if known != one]
     return tuple(kept[: ASKING_LIMIT - 1])
 
 
 def is_approved(pairing: Pairing, one: Identity) -> bool:
-    """Say whether a device is still what was approved.
+    """Return whether a device still matches what was approved.
 
-    An identity is held against those of the same role and client; else against those of the same
-    role; else against all.
+    Compare with the identities of the same role and client; if there are none, with those of the
+    same role; if there are none, with all.
     """
     known = pairing.identities
     of_role = [other for other in known if other.role == one.role] or known
@@ -75,10 +75,10 @@ def is_approved(pairing: Pairing, one: Identity) -> bool:
 
 
 def merged(pending: Pending, before: Pairing | None) -> tuple[Identity, ...]:
-    """Return the identities of an approved request and of the pairing before, newest first.
+    """Merge the identities of an approved request into those of the pairing, newest first.
 
-    What was approved for a client in a role stands in the place of what was before. Of those that
-    differ in their name alone the newest is kept.
+    An identity replaces earlier ones of the same client and role. Of identities that differ only
+    in name, the newest is kept.
     """
     asked = pending.identities
     replaced = {(one.role, one.client_id, one.client_mode) for one in asked}
@@ -91,9 +91,9 @@ def merged(pending: Pending, before: Pairing | None) -> tuple[Identity, ...]:
 
 
 def as_seen(pairing: Pairing, seen: Sighting | None) -> Metadata:
-    """Return what a paired device says of itself: as approved, with what it has changed since.
+    """Return a paired device's metadata: as approved, with later changes applied.
 
-    It may change its name, and the version of its operating system, without a person.
+    A device may change its name and operating system version without approval.
     """
     about = pairing.metadata
     if seen is None:
@@ -124,7 +124,7 @@ def _shows(known: Identity, one: Identity) -> bool:
 
 
 def _fits(known: Identity, one: Identity) -> bool:
-    """Say whether a claim fits an approved identity; what was left out there fits all."""
+    """Return whether a claim matches an approved identity; fields omitted there match anything."""
     family = normalised_metadata(known.device_family)
     if family and family != _family(one):
         return False
@@ -139,13 +139,13 @@ def _fits(known: Identity, one: Identity) -> bool:
             common_name(now) == "macos" and bool(system_of(_MAC_APP, platform))
         )
     if not family and common != platform:
-        # A client from before families were sent calls its system by its runtime's name.
+        # Clients that predate the family field use the runtime's name for their system.
         return now == common and _family(one) == FAMILIES[common]
     return _version_moved(known, one)
 
 
 def _version_moved(known: Identity, one: Identity) -> bool:
-    """Say whether the same app claims the same system, in whatever version."""
+    """Return whether the same app claims the same system, in any version."""
     if known.client_id != one.client_id:
         return False
     system = system_of(one.client_id, normalised_metadata(one.platform))
@@ -163,7 +163,7 @@ def _platform(one: Identity) -> str:
 
 
 def _family(one: Identity) -> str:
-    """Return the family; a node host that leaves it out has that of its system."""
+    """Return the family; for a node host that omits it, derive it from the platform."""
     family = normalised_metadata(one.device_family)
     if family or not _is_node_host(one):
         return family

@@ -1,4 +1,4 @@
-"""Parts of long lists: where a part begins, what a search finds, who asks often. Pure."""
+"""Pagination and search of long lists, and addresses with many requests. Pure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from services.approval.domain.records import Identity, Pairing, Pending
 
 PART_LIMIT: Final = 200
-"""Entries of one part of a list at most."""
+"""Max. entries per page of a list."""
 SEVERAL_REQUESTS: Final = 6
-"""An address with so many requests or more is named in the list of requests."""
+"""Addresses with at least this many requests are named in the list of requests."""
 ADDRESSES_LIMIT: Final = 10
-"""Addresses named in the list of requests at most, those with the most requests first."""
+"""Max. addresses named in the list of requests, those with the most requests first."""
 
 
 class PageCursor(NamedTuple):
-    """Where an entry stands in a list that is sorted by time and then by id, newest first.
+    """Position of an entry in a list sorted by time and then by id, newest first.
 
-    It names the entry itself and not its rank, so a list that changes meanwhile repeats nothing
-    and leaves nothing out.
+    It identifies the entry rather than its rank, so paging through a list that changes neither
+    repeats nor skips entries.
     """
 
     at_ms: int
@@ -32,7 +32,7 @@ class PageCursor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which part of a list: `limit` entries after a position, of those that the search finds."""
+    """A page of a list: `limit` entries after a cursor, among those that match the search."""
 
     limit: int
     after: PageCursor | None = None
@@ -41,10 +41,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class WantedRequests(Wanted):
-    """Which requests. `address`: of this address only (by the key that limits count by).
+    """A page of requests.
 
-    `per_address`: at most so many of each address, its newest. `keep`: ids that are listed in any
-    case while they wait.
+    `address`: only requests counted against this limit key. `per_address`: at most this many of
+    each address, newest first; 0 means all. `keep`: ids listed in any case while pending.
     """
 
     address: str = ""
@@ -54,9 +54,9 @@ class WantedRequests(Wanted):
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """A part of the requests that wait; each is known by its place among those that were given.
+    """A page of pending requests, as indexes into the requests given.
 
-    `total` counts all that the search finds, `following` is the position to go on from.
+    `total` counts all matches; `following` is the cursor of the next page.
     """
 
     places: list[int]
@@ -66,12 +66,12 @@ class Requests:
 
 
 def write_position(position: PageCursor) -> str:
-    """Return a position as clients send it back."""
+    """Encode a cursor for clients."""
     return f"{position.at_ms}.{position.id}"
 
 
 def read_position(text: str) -> PageCursor:
-    """Read a position; raises ValueError for one that was not given out."""
+    """Decode a cursor; raise ValueError if it is malformed."""
     at_ms, separator, entry_id = text.partition(".")
     if not separator or not at_ms.isascii() or not at_ms.isdigit() or not entry_id:
         message = "not a position that was given out"
@@ -80,7 +80,7 @@ def read_position(text: str) -> PageCursor:
 
 
 def finds_device(search: str, device_id: str, pairing: Pairing, address: str = "") -> bool:
-    """Say whether a search finds a paired device; `address` is where it was last seen."""
+    """Return whether a search matches a paired device; `address` is where it was last seen."""
     return _finds(
         search,
         device_id,
@@ -95,7 +95,7 @@ def finds_device(search: str, device_id: str, pairing: Pairing, address: str = "
 
 
 def finds_request(search: str, device_id: str, pending: Pending, label: str) -> bool:
-    """Say whether a search finds a request; `label` is the operators' name of its device."""
+    """Return whether a search matches a request; `label` is the operator's name for its device."""
     return _finds(
         search,
         pending.request_id,
@@ -110,7 +110,7 @@ def finds_request(search: str, device_id: str, pending: Pending, label: str) -> 
 
 
 def part_of_requests(found: Sequence[tuple[str, Pending, str]], wanted: WantedRequests) -> Requests:
-    """Return the wanted part of requests, given as device id, request and label of each."""
+    """Return the wanted page; `found` holds device id, request and label of each request."""
     counted = Counter(pending.limit_key for _device_id, pending, _label in found)
     matching = {
         place
@@ -157,7 +157,7 @@ def _of_identities(identities: Iterable[Identity]) -> Iterator[str]:
 
 
 def _finds(search: str, *texts: str) -> bool:
-    """Say whether each word of a search stands in one of these texts, whatever its case."""
+    """Return whether every word of the search occurs in one of the texts, ignoring case."""
     folded = [text.casefold() for text in texts]
     return all(any(word in text for text in folded) for word in _words(search))
 

@@ -1,4 +1,4 @@
-"""What is approved without a person: wishes of trusted local operators (contract §7.1). Pure."""
+"""Automatic approval of requests from trusted local operators. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _NATIVE_APPS: Final = frozenset(
 
 
 def approves(reason: str, question: AuthorizeDevice) -> bool:
-    """Say whether a request for this reason needs no person.
+    """Return whether a request for this reason is approved without a person.
 
-    Only of operators on the gateway's own machine, who proved the gateway token, and only scopes
-    of their role. That an app changed is taken from native apps alone.
+    Requires an operator on the gateway's own machine who proved the gateway token and asks only
+    for operator scopes. Changed metadata is accepted from native apps only.
     """
     if not question.trusted or question.role != "operator" or question.method != "token":
         return False

@@ -1,7 +1,7 @@
-"""Lock-out after wrong secrets: one count for all replicas, of distinct wrong values. Pure.
+"""Lock-out after wrong secrets: distinct wrong values, counted across all replicas. Pure.
 
-Each address has one guard in Redis, read with the records that a batch needs, so no replica keeps a
-count or a lock of its own, and a message that is lost on the way locks or unlocks nobody.
+Redis holds one set of failure counts per address, read together with the records of a batch. No
+replica keeps its own counts or locks, so a lost message neither locks nor unlocks an address.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 ADMIN_TOKEN: Final = "admin-token"  # noqa: S105 (the name of a credential class)
 WINDOW_MS: Final = 60_000
 FAILURES_LIMIT: Final = 10
-"""So many distinct wrong values within the window lock the address out."""
+"""This many distinct wrong values within the window lock the address out."""
 LOCK_MS: Final = 300_000
 REMEMBERED_MS: Final = 600_000
-"""For how long after it came last a wrong value is remembered; brought again, it is no guess."""
+"""How long after its last use a wrong value is remembered; repeating it does not count again."""
 REMEMBERED_LIMIT_VALUES: Final = 128
-"""Wrong values of one class that are remembered for an address; the one unused longest goes."""
+"""Max. wrong values remembered per address and class; the least recently used is dropped."""
 
 KNOWN_LIMIT_VALUES: Final = 4_096
-"""Wrong values that one replica knows without asking Redis."""
+"""Max. wrong values that one replica caches to avoid asking Redis."""
 
 _decode: Final = msgspec.msgpack.Decoder(dict[str, tuple[int, float, float]]).decode
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -40,18 +40,18 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Lockout:
-    """A lock that runs: of which class of secret, for which address (an IPv6 one's /64)."""
+    """An active lock-out of an address (for IPv6, its /64) for one credential class."""
 
     credential: str
     address: str
     failures: int
-    """Distinct wrong values that led to it."""
+    """Distinct wrong values that triggered it."""
     since_ms: int
     until_ms: int
 
 
 class FailureCounts:
-    """What is held against one address: per class, failures, since when, locked until when."""
+    """Failures of one address: per class the count, since when, and locked until when."""
 
     __slots__ = ("_entries",)
 
@@ -59,19 +59,18 @@ class FailureCounts:
         self._entries = _decode(value) if value else {}
 
     def locked_ms(self, classes: Sequence[str], now_ms: int) -> int:
-        """Return how long attempts with these classes are still locked out; 0: they are not.
+        """Return for how many ms attempts with these classes are still locked out; 0 if not.
 
-        The first that is locked counts: another secret that is wrong as well must not change what
-        is told.
+        The first locked class decides, so that a second wrong secret does not change the answer.
         """
         return next(filter(None, (self._left_ms(one, now_ms) for one in classes)), 0)
 
     def counts_for(self, classes: Iterable[str], now_ms: int) -> bool:
-        """Say whether a failure of one of these classes would count: not all are locked out."""
+        """Return whether a failure would count, that is, not all of these classes are locked."""
         return any(not self._left_ms(one, now_ms) for one in classes)
 
     def lockout(self, credential: str, address: str, now_ms: int) -> Lockout | None:
-        """Return the lock of one class, if it runs."""
+        """Return the lock-out of one class if it is active."""
         entry = self._entries.get(credential)
         if entry is None or entry[2] <= now_ms:
             return None
@@ -79,17 +78,17 @@ class FailureCounts:
         return Lockout(credential, address, failures, int(since_ms), int(until_ms))
 
     def without(self, credential: str) -> bytes:
-        """Return what is left to be stored without one class; empty: nothing."""
+        """Encode the counts without one class; empty if nothing remains."""
         left = {name: entry for name, entry in self._entries.items() if name != credential}
         return _encode(left) if left else b""
 
     def kept_ms(self, now_ms: int) -> int:
-        """Return for how long what is held is to be kept, in ms."""
+        """Return how long the counts must be kept, in ms."""
         ends = (max(since + WINDOW_MS, until) for _, since, until in self._entries.values())
         return max(1, int(max(ends, default=now_ms) - now_ms))
 
     def holds(self, classes: Sequence[str]) -> bool:
-        """Say whether there is something that a success would clear."""
+        """Return whether a success would clear anything."""
         return bool(self._entries) and any(one in self._entries for one in classes)
 
     def _left_ms(self, one: str, now_ms: int) -> int:
@@ -98,21 +97,21 @@ class FailureCounts:
 
 
 NOTHING_HELD: Final = FailureCounts(None)
-"""The guard of an address that did nothing wrong lately, as nearly all."""
+"""Counts of an address without recent failures."""
 
 
 class KnownValues:
-    """Wrong values that Redis has remembered within the last minute, for this replica alone.
+    """Cache, per replica, of wrong values that Redis recorded within the last minute.
 
-    A client that brings one again and again costs no more than one that is locked out. Nothing
-    depends on it: what is not in here is looked up in Redis.
+    It makes a client that repeats a wrong value as cheap as one that is locked out. Correctness
+    does not depend on it: values that are not cached are looked up in Redis.
     """
 
     def __init__(self) -> None:
         self._until_ms: dict[tuple[str, str, str], float] = {}
 
     def hold(self, limit_key: str, wrong: Mapping[str, Sequence[str]], now_ms: float) -> bool:
-        """Say whether all of these are known."""
+        """Return whether all of these values are cached."""
         return all(
             self._until_ms.get((limit_key, name, value), 0.0) > now_ms
             for name, values in wrong.items()
@@ -120,7 +119,7 @@ class KnownValues:
         )
 
     def add(self, limit_key: str, wrong: Mapping[str, Sequence[str]], now_ms: float) -> None:
-        """Take note of values that Redis remembers as of now."""
+        """Cache values that Redis has just recorded."""
         for name, values in wrong.items():
             for value in values:
                 self._until_ms.pop((limit_key, name, value), None)
@@ -129,12 +128,12 @@ class KnownValues:
             del self._until_ms[next(iter(self._until_ms))]
 
     def clear(self) -> None:
-        """Forget them all."""
+        """Drop all cached values."""
         self._until_ms.clear()
 
 
 def read_guard(value: bytes | None) -> FailureCounts:
-    """Decode what is held against an address; what cannot be read holds nothing."""
+    """Decode the failure counts of an address; treat unreadable data as no failures."""
     if not value:
         return NOTHING_HELD
     try:
@@ -145,54 +144,54 @@ def read_guard(value: bytes | None) -> FailureCounts:
 
 @dataclass(frozen=True, slots=True)
 class WrongValues:
-    """The wrong values of one address, as they are stored: a version, and what it is of."""
+    """The stored wrong values of one address: a version followed by the values."""
 
     stored: bytes
 
     @property
     def version(self) -> str:
-        """Return what a commit can expect; empty where nothing is stored."""
+        """Return the version for a commit to expect; empty if nothing is stored."""
         return self.stored[:VERSION_CHARACTERS].decode(errors="replace")
 
     def under_another_version(self, now_ms: int) -> bytes:
-        """Return the same values under the next version, to be stored."""
+        """Return the same values with the next version, ready to store."""
         known = self.version.isascii() and self.version.isdigit()
         following = int(self.version) + 1 if known else now_ms * 1000
         return b"%016d" % following + (self.stored[VERSION_CHARACTERS:] or _encode({}))
 
 
 def index_member(credential: str, address: str) -> str:
-    """Return how a lock stands in the index of lock-outs."""
+    """Return the member of the lock-out index for a lock-out."""
     return f"{credential} {address}"
 
 
 def parse_member(member: str) -> tuple[str, str]:
-    """Return class and address of a lock in the index."""
+    """Return credential class and address of a member of the index."""
     credential, _, address = member.partition(" ")
     return credential, address
 
 
 def attempt_of(question: AuthorizeDevice) -> str:
-    """Return the connection that asks: however often its question is asked anew, it failed once."""
+    """Return an id of the connection's attempt; retries of its request count as one failure."""
     return question.call_id.partition(ASKED_ANEW)[0]
 
 
 def succeeded_with(question: AuthorizeDevice) -> list[str]:
-    """Return the class that an admitted attempt would have failed with: its lock keeps it out."""
+    """Return the credential class the attempt rests on; a lock-out of it rejects the attempt."""
     if question.method == "token" or question.candidate_field == "token":
         return [SHARED_SECRET]
     return [DEVICE_TOKEN]
 
 
 def proven_with(question: AuthorizeDevice) -> list[str]:
-    """Return the class of the secret that an admitted attempt has proven: that one is cleared."""
+    """Return the class of the secret an admitted attempt has proven; its failures are cleared."""
     return [SHARED_SECRET] if question.method == "token" else [DEVICE_TOKEN]
 
 
 def failed_with(question: AuthorizeDevice) -> list[str]:
-    """Return the classes of all secrets that a failed attempt has guessed.
+    """Return the classes of all secrets that a failed attempt guessed.
 
-    The one that it would have rested on goes first, and so does its lock.
+    The class the attempt rests on comes first, so its lock-out takes precedence.
     """
     guessed = succeeded_with(question)
     if question.wrong_secret and SHARED_SECRET not in guessed:
@@ -205,8 +204,8 @@ def guessed_with(
 ) -> dict[str, list[str]]:
     """Return the wrong values to count, by class. `denied`: the device token is wrong, too.
 
-    A device token is a guess at one device's token of one role, a gateway token the same guess
-    whoever brings it.
+    A wrong device token is a guess at one device's token for one role; a wrong gateway token is
+    the same guess from any device.
     """
     if question.trusted:
         return {}
@@ -227,7 +226,7 @@ def guessed_with(
 
 
 def guessed_without_device(knock: ReportSecret) -> dict[str, list[str]]:
-    """Return the wrong values of a client without a device token, by class."""
+    """Return the wrong values that a client without a device token sent, by class."""
     guessed: dict[str, list[str]] = {}
     for guess in knock.guesses:
         guessed.setdefault(guess.credential, []).append(guess.digest)
@@ -239,10 +238,10 @@ def guessed_without_device(knock: ReportSecret) -> dict[str, list[str]]:
 def without_locked_secret(
     question: AuthorizeDevice, guard: FailureCounts, now_ms: int
 ) -> AuthorizeDevice:
-    """Return the question to judge: a gateway token that is locked out counts as a wrong one.
+    """Return the request with a locked-out gateway token treated as wrong.
 
-    Then a right token beside a device token is treated just as a wrong one, and nobody learns
-    during a lock-out which of the two it was.
+    A correct token beside a device token is then handled like a wrong one, so the response does
+    not reveal during a lock-out which it was.
     """
     right = question.method == "token" and question.candidate
     if not right or not guard.locked_ms([SHARED_SECRET], now_ms):

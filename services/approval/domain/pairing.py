@@ -1,6 +1,6 @@
-"""What approving, renaming, rotating and revoking make of a record. Pure (contract §7.4, §8).
+"""Approval, renaming, rotation and revocation as functions on records. Pure.
 
-Nothing here reads a clock or draws a random id: both come as arguments.
+Times and random ids are passed as arguments.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class IdFactory:
-    """Where new ids come from."""
+    """Sources of new random ids."""
 
     request_id: Callable[[], str]
     token_id: Callable[[], str]
@@ -30,7 +30,8 @@ class IdFactory:
 def scope_outside_roles(pending: Pending) -> str | None:
     """Return the first requested scope that belongs to none of the requested roles, or None.
 
-    One with blanks around it belongs to none: tokens keep scopes trimmed, and it would not match.
+    A scope with surrounding blanks belongs to none, because tokens hold trimmed scopes and it
+    would not match.
     """
     prefixes = tuple(f"{role}." for role in pending.roles)
     return next(
@@ -44,11 +45,11 @@ def scope_outside_roles(pending: Pending) -> str | None:
 
 
 def scopes_to_hold(record: Record, pending: Pending) -> list[str]:
-    """Return the operator scopes that whoever approves has to hold (contract §7.4).
+    """Return the operator scopes that the approver has to hold.
 
-    They are those that the approval lets the device use: the ones it asks for and, unless it may
-    use them already, all that were approved for it before. A role that was revoked, or a device
-    that changed, comes back with everything it had.
+    These are all scopes that the approval enables: the requested ones and, unless the device can
+    use them already, all that were approved before. Approving a revoked role or a changed device
+    restores all of its earlier scopes.
     """
     if "operator" not in pending.roles:
         return []
@@ -69,7 +70,7 @@ def _of_operator(scopes: Iterable[str]) -> list[str]:
 def approved(
     record: Record, pending: Pending, *, now_ms: int, draws: IdFactory, via: str = PAIRED_BY_OWNER
 ) -> Record:
-    """Return the record after a request was approved (contract §7.4); `via`: by whom."""
+    """Return the record with a request approved; `via` says by whom."""
     before = record.pairing
     tokens = dict(before.tokens) if before else {}
     for role in pending.roles:
@@ -111,12 +112,12 @@ def _minted(
 
 
 def without_pending(record: Record) -> Record | None:
-    """Return the record without its request; None when nothing is left to keep."""
+    """Return the record without its request; None if nothing else is left."""
     return replace(record, pending=None) if record.pairing else None
 
 
 def renamed(record: Record, pairing: Pairing, label: str) -> Record:
-    """Return the record under a new operator's label."""
+    """Return the record with a new operator label."""
     return replace(record, pairing=replace(pairing, operator_label=label))
 
 
@@ -129,7 +130,7 @@ def rotated(
     now_ms: int,
     draws: IdFactory,
 ) -> Record:
-    """Return the record with a new token for a role; `scopes` replace its scopes when given."""
+    """Return the record with a new token for a role; `scopes`, if given, replace its scopes."""
     token = pairing.tokens[role]
     token = replace(
         token,
@@ -142,6 +143,6 @@ def rotated(
 
 
 def revoked(record: Record, pairing: Pairing, role: str, *, now_ms: int) -> Record:
-    """Return the record with a role's token revoked; its id is dropped, so it never comes back."""
+    """Return the record with a role's token revoked and its id dropped for good."""
     token = replace(pairing.tokens[role], token_id="", revoked_at_ms=now_ms, epoch="")
     return replace(record, pairing=replace(pairing, tokens={**pairing.tokens, role: token}))

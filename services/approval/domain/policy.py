@@ -1,6 +1,6 @@
-"""The rules: (record, event, now) → (verdict, new record). Pure (contract §7, §8).
+"""Authorization of devices: (record, request, now) → (decision, new record). Pure.
 
-Nothing here reads a clock or draws a random id: both come as arguments.
+Times and random ids are passed as arguments.
 """
 
 from __future__ import annotations
@@ -31,26 +31,27 @@ if TYPE_CHECKING:
     from shared.rpc.messages import AuthorizeDevice
 
 REFRESH_LEAST_MS: Final = 10_000
-"""A pending request is refreshed at most this often, so that a retry storm writes nothing."""
+"""Min. time between refreshes of a pending request, so that a retry storm writes nothing."""
 
 _DEVICE_TOKEN_METHOD: Final = "device-token"  # noqa: S105 (the name of a method)
 
 
 class Admit(msgspec.Struct, frozen=True):
-    """The device comes in with this token; `changed` holds the record to commit, if any."""
+    """The device is admitted with this token; `changed` holds the record to commit, if any."""
 
     token: Token
     changed: Record | None
     kind: str
-    """What the change is called in the audit log."""
+    """The change's action in the audit log."""
     silent: Pending | None = None
-    """The request that was approved on the way in, without a person."""
+    """The request that was approved automatically."""
 
 
 class Ask(msgspec.Struct, frozen=True):
     """A person has to decide; `changed` holds the record to commit, if any.
 
-    `superseded` is the request that the new one replaces. A refresh has no `kind`: it is no change.
+    `superseded` is the request that the new one replaces. `kind` is empty for a refresh, which is
+    not a change.
     """
 
     reason: str
@@ -62,7 +63,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Deny(msgspec.Struct, frozen=True):
-    """No: `device-token-mismatch`, `scope-mismatch` or `key-mismatch`."""
+    """The device is refused: `device-token-mismatch`, `scope-mismatch` or `key-mismatch`."""
 
     why: str
 
@@ -79,7 +80,7 @@ def judge(
     keys: TokenKeys,
     draws: IdFactory,
 ) -> Verdict:
-    """Decide whether a device whose key is proven may come in."""
+    """Decide whether to admit a device whose key is proven."""
     if record is not None and record.public_key != question.public_key:
         return Deny("key-mismatch")
     pairing = record.pairing if record else None
@@ -103,7 +104,7 @@ def judge(
 def _let_in(
     record: Record | None, question: AuthorizeDevice, reason: str, *, now_ms: int, draws: IdFactory
 ) -> Admit:
-    """Approve what a trusted client asks for now, and no more, and let it in with that."""
+    """Approve exactly what a trusted client asks for, and admit it."""
     pending = _pending(question, identities.claimed(question), reason, now_ms, draws)
     before = record or Record(question.device_id, question.public_key)
     after = approved(before, pending, now_ms=now_ms, draws=draws, via=PAIRED_SILENTLY)
@@ -130,7 +131,7 @@ def _token_problem(
 
 
 def _pairing_problem(pairing: Pairing | None, question: AuthorizeDevice) -> str | None:
-    """Return why a person has to decide, in the order of contract §7.1."""
+    """Return the first reason why a person has to decide, in this fixed order, or None."""
     if pairing is None:
         return "not-paired"
     if not _is_same_device(pairing, question):
@@ -143,7 +144,7 @@ def _pairing_problem(pairing: Pairing | None, question: AuthorizeDevice) -> str 
 
 
 def _is_same_device(pairing: Pairing, question: AuthorizeDevice) -> bool:
-    """Say whether a device claims to be what was approved; most claim it word for word."""
+    """Return whether a device's claim matches an approved one; exact matches take a fast path."""
     known, client = pairing.metadata, question.client
     if known.platform == client.platform and known.device_family == client.device_family:
         is_newest = pairing.role == question.role and known.client_id == client.id
@@ -219,7 +220,7 @@ def _pending(
 
 
 def _asks_too_much(record: Record | None, question: AuthorizeDevice) -> bool:
-    """Say whether more would be approved for one device than a record may hold."""
+    """Return whether approval would exceed the number of scopes a record may hold."""
     pairing = record.pairing if record else None
     waiting = record.pending if record else None
     scopes = union(
@@ -229,16 +230,16 @@ def _asks_too_much(record: Record | None, question: AuthorizeDevice) -> bool:
 
 
 def _within(question: AuthorizeDevice, waiting: Pending) -> bool:
-    """Say whether a question asks for no more than the request that waits already."""
+    """Return whether the pending request already covers the role and scopes asked for."""
     asked = set(question.scopes).difference(waiting.scopes)
     return question.role in waiting.roles and covers_all(waiting.scopes, asked, question.role)
 
 
 def _shown(claimed: Identity, waiting: Pending) -> bool:
-    """Say whether a request can stand for a claimed identity as it is shown.
+    """Return whether a pending request covers a claimed identity as it stands.
 
-    One that shows as many as it may is not changed any more by a device that calls itself
-    something else each time: it can be approved, for what it shows.
+    A request that already shows ASKING_LIMIT identities no longer changes. Otherwise a device that
+    changes its description each time would keep its request from being approved.
     """
     shown = waiting.identities
     return len(shown) >= identities.ASKING_LIMIT or identities.is_shown(shown, claimed)

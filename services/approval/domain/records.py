@@ -1,4 +1,4 @@
-"""What is kept of a device (design §5). Pure values, encoded as msgpack maps."""
+"""Device records: pure values, stored as msgpack maps."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Final
 import msgspec
 
 VERSION_CHARACTERS: Final = 16
-"""A stored record begins with a random version of so many hex digits."""
+"""A stored record begins with a random version of this many hex digits."""
 PAIRED_BY_OWNER: Final = "owner"
 PAIRED_SILENTLY: Final = "silent"
-"""By the rule for trusted clients of the gateway's own machine, without a person."""
+"""Approved automatically, by the rule for trusted clients on the gateway's own machine."""
 
 
 class Token(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A device token of one role: its id and what it allows, never the token itself.
+    """A device token for one role: its id and scopes, never the token itself.
 
-    `epoch` outlives a token that is replaced on the way in; a rotation or revocation ends it.
+    `epoch` is the token's generation. It survives the reissue of a token during admission; rotation
+    and revocation end it.
     """
 
     token_id: str
@@ -28,17 +29,17 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def active(self) -> bool:
-        """Whether it was not revoked."""
+        """Whether the token is not revoked."""
         return not self.revoked_at_ms
 
     @property
     def issued_at_ms(self) -> int:
-        """When this token id was drawn."""
+        """When this token id was generated."""
         return self.rotated_at_ms or self.created_at_ms
 
 
 class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a device said about itself; platform and family stand as sent."""
+    """A device's description of itself; platform and family are stored as sent."""
 
     client_id: str
     client_mode: str
@@ -46,11 +47,11 @@ class Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
     device_family: str = ""
     display_name: str = ""
     address: str = ""
-    """Where it came from; empty for this machine."""
+    """Client address; empty for loopback."""
 
 
 class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a device says that it is when one of its clients connects in a role."""
+    """The identity a device claims when one of its clients connects in a role."""
 
     role: str
     client_id: str
@@ -61,7 +62,7 @@ class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Pending(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A request that waits for a person. Its id never comes to stand for more than it did."""
+    """A request that waits for a person. Anything added to it gives it a new id."""
 
     request_id: str
     reason: str
@@ -70,30 +71,30 @@ class Pending(msgspec.Struct, frozen=True, omit_defaults=True):
     scopes: tuple[str, ...]
     metadata: Metadata
     limit_key: str
-    """What the per-address limit counts it by."""
+    """Key under which the per-address limit counts the request."""
     created_at_ms: int
     refreshed_at_ms: int
     others: tuple[Identity, ...] = ()
-    """Under what else the device asked, newest first: approved together with `metadata`."""
+    """Further identities of the device, newest first; approved together with `metadata`."""
 
     @property
     def identities(self) -> tuple[Identity, ...]:
-        """All that it stands for, newest first; none is added to it under the same id."""
+        """All identities that approval would accept, newest first."""
         return (_identity(self.role, self.metadata), *self.others)
 
     def expired(self, now_ms: int, ttl_ms: int) -> bool:
-        """Whether nobody has asked again for so long that it is void."""
+        """Return whether the request has not been refreshed within its TTL."""
         return now_ms >= self.refreshed_at_ms + ttl_ms
 
 
 class Pairing(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a person approved."""
+    """The approved state of a device."""
 
     metadata: Metadata
     role: str
     roles: tuple[str, ...]
     scopes: tuple[str, ...]
-    """Approved ones, in first-seen order, not expanded."""
+    """Approved scopes in the order first seen; implied scopes are not listed."""
     tokens: dict[str, Token]
     """By role."""
     created_at_ms: int
@@ -101,26 +102,26 @@ class Pairing(msgspec.Struct, frozen=True, omit_defaults=True):
     approved_via: str = PAIRED_BY_OWNER
     operator_label: str = ""
     others: tuple[Identity, ...] = ()
-    """Identities that were approved beside `metadata`, newest first."""
+    """Further approved identities, newest first."""
 
     @property
     def identities(self) -> tuple[Identity, ...]:
-        """All identities that were approved, newest first."""
+        """All approved identities, newest first."""
         return (_identity(self.role, self.metadata), *self.others)
 
     @property
     def effective_roles(self) -> tuple[str, ...]:
-        """Approved roles that hold a token which was not revoked."""
+        """Approved roles that hold an active token."""
         return tuple(role for role in self.roles if self.holds(role))
 
     def holds(self, role: str) -> bool:
-        """Say whether a role is approved and its token was not revoked."""
+        """Return whether a role is approved and holds an active token."""
         token = self.tokens.get(role)
         return token is not None and token.active and role in self.roles
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One device: who it is, what was approved, and at most one request."""
+    """One device: its id and key, its approved state, and at most one request."""
 
     device_id: str
     public_key: str
@@ -129,22 +130,22 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Sighting(msgspec.Struct, frozen=True, omit_defaults=True):
-    """When a device was last let in, why that counts, from where; `used`: its tokens, by role."""
+    """A device's last admission: when, why, from where. `used`: last use of its tokens, by role."""
 
     at: int
     why: str
     address: str = ""
     used: dict[str, int] = {}
     name: str = ""
-    """What it called itself last, at `named_at`; empty if it never gave a name."""
+    """Display name last sent, at `named_at`; empty if none was ever sent."""
     named_at: int = 0
     platforms: dict[str, str] = {}
-    """By client id of a native app, its platform with the version of the operating system."""
+    """Platform with operating system version, by client id of the native app."""
     versioned_at: int = 0
 
 
 class RequestNote(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of a request id; kept for a day after its end.
+    """State of a request id, kept for a day after the request ends.
 
     `state`: pending, approved, rejected, superseded, expired or displaced (by newer requests from
     the same address). `successor` is the request that superseded it.
@@ -181,5 +182,5 @@ decode_note: Final = msgspec.msgpack.Decoder(RequestNote).decode
 
 
 def encode(value: Record | RequestNote) -> bytes:
-    """Encode for the store."""
+    """Encode a value for the store."""
     return _encode(value)

@@ -1,8 +1,7 @@
-"""Why a client was turned away: what each code means, and what to do about it. Pure.
+"""Reasons for refusals: what each code means and what to do about it. Pure.
 
-The codes are those of the gateway's log and metrics, so that one word finds all of it. The HTTP
-API, the page and the command show these words. `cause` names the row of docs/troubleshooting.md
-that says more, where there is one.
+The codes equal those in the gateway's log and metrics. The HTTP API, the page and the command show
+these texts. `cause` names the row of docs/troubleshooting.md with details, if there is one.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Final, NamedTuple
 
 
 class Reason(NamedTuple):
-    """One reason: its code, what it means, what an operator can do, and where more is said."""
+    """A reason for refusals: its code, meaning, remedy and doctor cause."""
 
     code: str
     title: str
@@ -20,7 +19,7 @@ class Reason(NamedTuple):
 
 
 _REASONS: Final = (
-    # Approval said no.
+    # Decisions of approval.
     Reason(
         "not-paired",
         "it waits for approval",
@@ -66,7 +65,7 @@ _REASONS: Final = (
         "This should not happen. Look at approval's log (`device.key-mismatch`); remove the"
         " device if you do not know why.",
     ),
-    # The secrets.
+    # Secrets.
     Reason(
         "token-mismatch",
         "it brings a wrong gateway token",
@@ -95,7 +94,7 @@ _REASONS: Final = (
         " gateways, set `TRUSTED_PROXIES`: else all clients count as one address.",
         "locked-out",
     ),
-    # The device's proof.
+    # Device proof.
     Reason(
         "device-required",
         "it brings no device identity",
@@ -142,7 +141,7 @@ _REASONS: Final = (
         " stored device identity, so that it makes a new one, and approve that.",
         "proof-refused",
     ),
-    # A connect that is wrong in itself.
+    # Invalid connect requests.
     Reason(
         "origin",
         "its page is not allowed to connect",
@@ -196,7 +195,7 @@ _REASONS: Final = (
         "it sends too much before it is admitted",
         "Update the client: it has to wait for the answer to its request to connect.",
     ),
-    # Nobody could say.
+    # No decision was possible.
     Reason(
         "no-responder",
         "no approval service was there to ask",
@@ -249,7 +248,7 @@ _UNKNOWN_UNDECIDED: Final = _UNKNOWN_REFUSED._replace(title="something was missi
 
 
 def reason_of(code: str, *, undecided: bool) -> Reason:
-    """Return what a code means; a gateway of another release may know more of them."""
+    """Return the reason for a code; a gateway of another release may send unknown ones."""
     known = REASONS.get(code)
     if known is not None:
         return known

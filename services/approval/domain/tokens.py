@@ -1,4 +1,4 @@
-"""Device tokens: derived from a random id, never stored (design §5). Pure."""
+"""Device tokens, derived from a random id and never stored. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from shared.settings import Secrets
 
 TOKENS_REMEMBERED: Final = 2_048
-"""How many derived tokens are kept, for devices that come again and again."""
+"""Max. derived tokens cached for devices that reconnect."""
 
 _RANDOM_BYTES: Final = 16
 
 
 def draw_token_id() -> str:
-    """Return a new token id: 128 random bits. A dropped id never comes back, nor does its token."""
+    """Return a new token id: 128 random bits, so neither an id nor its token ever recurs."""
     return secrets.token_hex(_RANDOM_BYTES)
 
 
@@ -31,7 +31,7 @@ def draw_request_id() -> str:
 
 
 def draw_epoch() -> str:
-    """Return a new epoch: 64 random bits, no secret, never met twice by one device."""
+    """Return a new token generation: 64 random bits, not secret, unique per device."""
     return secrets.token_hex(8)
 
 
@@ -39,7 +39,7 @@ class TokenKeys:
     """Derives and verifies device tokens with TOKEN_SECRET."""
 
     def __init__(self, token_secrets: Secrets) -> None:
-        # An HMAC that has taken its key in is copied for each token: half the work of a new one.
+        # Copying an HMAC that is already keyed costs half as much as creating one per token.
         self._keys = tuple(
             hmac.new(secret.encode(), digestmod=hashlib.sha256) for secret in token_secrets
         )
@@ -49,7 +49,7 @@ class TokenKeys:
         return _derived(self._keys[0], device_id, role, token_id)
 
     def verify(self, candidate: str, device_id: str, role: str, token_id: str) -> bool:
-        """Say whether the candidate is that token under any of the secrets."""
+        """Return whether the candidate is that token under any of the secrets."""
         given = candidate.encode()
         found = False
         for key in self._keys:

@@ -1,1 +1,1 @@
-"""The registry: the one way to read and change device records."""
+"""The registry: the only access path to device records."""

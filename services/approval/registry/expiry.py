@@ -1,4 +1,4 @@
-"""Ends requests that nobody asked for any more: a task of its own, which holds up nothing else."""
+"""Background task that ends expired requests."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from shared.clock import Clock
 
 ROUNDS_APART_SECONDS: Final = 5.0
-"""How long nothing is done between two rounds."""
+"""Pause between two rounds."""
 EXPIRED_PER_ROUND: Final = 100
-"""How many requests a round ends at most."""
+"""Max. requests that one round ends."""
 ROUND_SECONDS: Final = 2.0
-"""After so long a round begins no further commit, however slow Redis is."""
+"""After this time a round starts no further commit, however slow Redis is."""
 STOP_SECONDS: Final = 2.0
-"""How long stopping waits for a commit under way."""
+"""How long `stop` waits for a commit in progress."""
 
 
 class Expiry:
-    """Ends void requests in rounds, one commit after the other.
+    """Ends expired requests in rounds, one commit after another.
 
-    `ready` says whether this replica may answer, and so knows Redis's time: else a round does
-    nothing. Each round takes void requests in random order, as every replica reads the same list.
+    Rounds do nothing unless `ready()`: a replica that is not ready may not know Redis's time. All
+    replicas read the same list, so each processes it in random order to reduce conflicts.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Expiry:
         self._leaving = False
 
     async def run(self) -> None:
-        """End void requests until told to stop; replicas that start together begin apart."""
+        """End expired requests until stopped; a random delay spreads replicas started together."""
         await asyncio.sleep(self._chance.uniform(0, ROUNDS_APART_SECONDS))
         while not self._leaving:
             if self._ready():
@@ -66,15 +66,15 @@ class Expiry:
                 try:
                     await self.end_void(EXPIRED_PER_ROUND)
                 except StoreUnavailable:
-                    pass  # the announcer says so, once
-                except Exception:  # noqa: BLE001 (whatever it was, the next round comes)
+                    pass  # LivenessPublisher logs this, once
+                except Exception:  # noqa: BLE001 (the next round tries again)
                     self._log.exception("expiry failed")
                 self._working = False
             if not self._leaving:
                 await asyncio.sleep(ROUNDS_APART_SECONDS)
 
     async def stop(self, task: asyncio.Task[None]) -> None:
-        """End the task that runs, once the commit under way is done."""
+        """End the running task once the commit in progress is done."""
         self._leaving = True
         if self._working:
             await asyncio.wait([task], timeout=STOP_SECONDS)
@@ -82,7 +82,7 @@ class Expiry:
         await asyncio.gather(task, return_exceptions=True)
 
     async def end_void(self, most: int) -> int:
-        """End so many void requests at most, within ROUND_SECONDS; returns how many.
+        """End at most `most` expired requests within ROUND_SECONDS; return how many.
 
         Raises StoreUnavailable.
         """
@@ -100,7 +100,7 @@ class Expiry:
         return ended
 
     async def _ended(self, device_id: str, held: VersionedRecord) -> bool:
-        """End a device's request, unless it was asked for again or somebody else was quicker."""
+        """End a device's request unless it was refreshed or changed concurrently."""
         entry = Transaction("expiry", self._store.now_ms())
         pending = held.record.pending if held.record else None
         if held.record is None or pending is None:

@@ -1,6 +1,6 @@
-"""Looks every few seconds whether what Redis keeps still fits together, and has it repaired.
+"""Periodic consistency check of the data in Redis, with repairs.
 
-It also writes what is due in the audit log: summaries of entries that were left out.
+It also writes summaries of audit log entries that were left out.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from services.approval.storage.transaction_log import TransactionLog
 
 LOOK_SECONDS: Final = 2.0
-"""How long nothing is looked at between two looks."""
+"""Pause between two checks."""
 
 
 class Integrity:
-    """A recurring task, and what it found for readiness.
+    """Recurring check whose findings appear in readiness.
 
-    Commits and beats repair what they meet by themselves; this finds the rest.
+    Commits and heartbeats repair the keys they use; this task finds all other damage.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Integrity:
         store.repairs.on_repair = lambda what: metrics.repairs.labels(what).inc()
 
     def health(self) -> Health:
-        """Say whether the records can be worked with, and what was lost lately."""
+        """Return whether records can be changed, with a warning if history was lost recently."""
         if trouble := self._store.repairs.trouble:
             return Health(ok=False, reason=trouble)
         advice = self._store.repairs.advice
@@ -59,7 +59,7 @@ class Integrity:
         return Health(ok=True, reason="head, logs and indexes agree", warnings=warnings)
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         while True:
             for work in (self.look, self._summarise):
                 if not self._ready():
@@ -67,16 +67,16 @@ class Integrity:
                 try:
                     await work()
                 except StoreUnavailable:
-                    pass  # either Redis is away, which the announcer says, or `trouble` tells it
-                except Exception:  # noqa: BLE001 (whatever it was, the next look comes)
-                    self._log.exception("looking at the records failed")
+                    pass  # reported by LivenessPublisher if Redis is away, else by `trouble`
+                except Exception:  # noqa: BLE001 (the next check tries again)
+                    self._log.exception("integrity check failed")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _summarise(self) -> None:
         await summaries.write_due(self._store, self._ledger)
 
     async def look(self) -> None:
-        """Look once, and repair what was found. Raises StoreUnavailable."""
+        """Check once and repair what was found. Raises StoreUnavailable."""
         repairs = self._store.repairs
         state = await repairs.look()
         self._warnings = _lost(state.lost)
@@ -97,7 +97,7 @@ def _lost(mark: str) -> tuple[str, ...]:
         return ()
     when = datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%d %H:%M:%S")
     warning = (
-        f"history was lost at {when} UTC ({key} disagreed) and begun anew: all devices were judged "
-        "again. See whether Redis evicts, was restored or was written to by others"
+        f"history was lost at {when} UTC ({key} was inconsistent) and restarted: all connections "
+        "were re-evaluated. Check whether Redis evicts keys, was restored or has other writers"
     )
     return (warning,)

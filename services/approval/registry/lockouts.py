@@ -1,4 +1,4 @@
-"""Lists the lock-outs that run, and lifts them; for operators only."""
+"""Lists and lifts active lock-outs; for operators only."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
     from services.approval.storage.transaction_log import TransactionLog
 
 LISTED_LIMIT: Final = 1_000
-"""Lock-outs that are listed at most, those that end last first."""
+"""Max. lock-outs listed; those that end last come first."""
 LIFTED: Final = "lockout-lifted"
-"""What it is called in the audit log."""
+"""Action in the audit log."""
 TRIES_LIMIT: Final = 32
-"""How often a commit is tried again because something was counted for the address meanwhile."""
+"""Max. attempts at a commit that conflicts with failures counted concurrently."""
 
 
 class LockoutRegistry:
-    """Every method may raise RegistryError."""
+    """Active lock-outs. Every method may raise RegistryError."""
 
     def __init__(self, store: Store, ledger: TransactionLog) -> None:
         self._store = store
         self._ledger = ledger
 
     async def running(self, caller: Caller) -> list[Lockout]:
-        """Return the lock-outs that run."""
+        """Return the active lock-outs."""
         if not caller.is_admin:
             raise NotAllowed
         return await self._store.lockouts.running(self._store.now_ms(), LISTED_LIMIT)
 
     async def lift(self, caller: Caller, credential: str, address: str) -> Lockout:
-        """End a lock-out at every replica; raises UnknownLockout. Returns what it was.
+        """End a lock-out at every replica and return it; raises UnknownLockout.
 
-        `address` is any address that it concerns. Counting begins anew, but values that were told
-        wrong stay remembered: the clients that caused it do not cause it again.
+        `address` may be any address that the lock-out covers. Counting restarts, but known wrong
+        values stay remembered, so the clients that caused the lock-out do not cause it again.
         """
         if not caller.is_admin:
             raise NotAllowed
@@ -53,11 +53,11 @@ class LockoutRegistry:
             lifted = await self._lifted(caller, credential, limit_key)
             if lifted is not None:
                 return lifted
-        message = "failures were counted again and again while the lock-out was being lifted"
+        message = "the lock-out could not be lifted: new failures kept being counted"
         raise StoreUnavailable(message)
 
     async def _lifted(self, caller: Caller, credential: str, limit_key: str) -> Lockout | None:
-        """Try once; None when something else was counted meanwhile."""
+        """Try once; return None on a conflict with a concurrent count."""
         guard, wrong = await self._store.lockouts.guarded(limit_key)
         now_ms = self._store.now_ms()
         lockout = guard.lockout(credential, limit_key, now_ms)

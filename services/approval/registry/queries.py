@@ -1,4 +1,4 @@
-"""What can be read of the records through the one door: by whom, and as of now."""
+"""Read access to device records, with authorization."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 SEARCHED_AT_ONCE: Final = 250
-"""How many devices a search reads at a time."""
+"""Devices that a search reads per batch."""
 
 
 class Paired(msgspec.Struct, frozen=True):
-    """A paired device; `standing` is None where nobody asked where it is."""
+    """A paired device; `standing` is None if presence was not requested."""
 
     device_id: str
     public_key: str
@@ -47,9 +47,10 @@ class Paired(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """The replicas that live; `presence` counts how often somebody came to one or left it.
+    """The live replicas.
 
-    `refusals` counts how often gateways reported refusals. Both are 0 where nobody asked for them.
+    `presence` is a counter of connects and disconnects, `refusals` one of reports of refusals, so
+    that clients can detect changes. Both are 0 if not requested.
     """
 
     gateways: list[GatewayReplica]
@@ -60,9 +61,9 @@ class Replicas:
 
 @dataclass(frozen=True, slots=True)
 class PendingDevice:
-    """A device whose request waits; `is_repair`: it is paired already.
+    """A device with a pending request; `is_repair`: it is already paired.
 
-    `grants_admin`: approving it gives the device operator.admin, or gives it back.
+    `grants_admin`: approval grants or restores operator.admin.
     """
 
     device_id: str
@@ -74,7 +75,7 @@ class PendingDevice:
 
 @dataclass(frozen=True, slots=True)
 class WaitingPart:
-    """A part of the requests that wait, newest first; the rest as in `listing.Requests`."""
+    """A page of pending requests, newest first; the other fields are as in `listing.Requests`."""
 
     waiting: list[PendingDevice]
     total: int
@@ -84,10 +85,10 @@ class WaitingPart:
 
 @dataclass(frozen=True, slots=True)
 class PairedPart:
-    """A part of the paired devices, the latest approved first.
+    """A page of paired devices, most recently approved first.
 
-    `total` counts all that the search finds, `following` is the position to go on from;
-    `unreadable` are devices whose records cannot be read, which no search finds.
+    `total` counts all matches; `following` is the cursor of the next page. `unreadable` lists
+    devices whose records cannot be read; searches do not find them.
     """
 
     devices: list[Paired]
@@ -98,7 +99,7 @@ class PairedPart:
 
 @dataclass(frozen=True, slots=True)
 class WantedRefusals:
-    """Which refusals: of one device if it is given, or only of clients that are not known."""
+    """Filter for refusals: of one device if given, or only of unknown clients."""
 
     limit: int
     device_id: str = ""
@@ -107,26 +108,26 @@ class WantedRefusals:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Attempts that were turned away, and when their device was last admitted."""
+    """Refused attempts, and when their device was last admitted."""
 
     entry: RefusalEntry
     seen: Sighting | None
 
 
 class Queries:
-    """Reads the records of devices. Every method may raise RegistryError."""
+    """Reads device records. Every method may raise RegistryError."""
 
     def __init__(self, store: Store, *, ttl_ms: int) -> None:
         self._store = store
         self._ttl_ms = ttl_ms
 
     async def pending(self, caller: Caller) -> list[PendingDevice]:
-        """Return the requests that wait, newest first."""
+        """Return the pending requests, newest first."""
         found = [_waiting(record, pending) for record, pending in await self._pending(caller)]
         return sorted(found, key=lambda one: -one.pending.created_at_ms)
 
     async def pending_part(self, caller: Caller, wanted: WantedRequests) -> WaitingPart:
-        """Return a part of the requests that wait, newest first."""
+        """Return a page of pending requests, newest first."""
         found = await self._pending(caller)
         part = part_of_requests(
             [
@@ -139,11 +140,11 @@ class Queries:
         return WaitingPart(waiting, part.total, part.following, part.addresses)
 
     async def devices(self, caller: Caller) -> list[Paired]:
-        """Return the paired devices, the latest approved first."""
+        """Return the paired devices, most recently approved first."""
         return (await self.devices_all(caller)).devices
 
     async def devices_all(self, caller: Caller) -> PairedPart:
-        """Return all paired devices as one part."""
+        """Return all paired devices as one page."""
         caller = await self._narrowed(caller)
         authorization.require_pairing(caller)
         found = await self._store.paired()
@@ -159,7 +160,7 @@ class Queries:
         return PairedPart(devices, len(devices), None, unreadable)
 
     async def devices_part(self, caller: Caller, wanted: Wanted) -> PairedPart:
-        """Return a part of the paired devices; without a search, no more than that is read."""
+        """Return a page of paired devices; without a search, only that page is read."""
         caller = await self._narrowed(caller)
         authorization.require_pairing(caller)
         if wanted.search or caller.confined:
@@ -176,7 +177,7 @@ class Queries:
         return PairedPart(devices, total, listed[-1] if more else None, unreadable)
 
     async def devices_named(self, caller: Caller, device_ids: Sequence[str]) -> PairedPart:
-        """Return those of these devices that are paired, in this order."""
+        """Return the given devices that are paired, in the given order."""
         caller = await self._narrowed(caller)
         authorization.require_pairing(caller)
         visible = [one for one in device_ids if authorization.can_see(caller, one)]
@@ -185,7 +186,7 @@ class Queries:
         return PairedPart(devices, len(devices), None, found.unreadable)
 
     async def _unreadable_requests(self, but: Sequence[str]) -> list[str]:
-        """Return the devices among those with a request whose records cannot be read."""
+        """Return further devices with unreadable records, from the index of requests."""
         found = (await self._store.pending()).unreadable
         return [one for one in found if one not in but]
 
@@ -209,7 +210,7 @@ class Queries:
         return [one for one in devices if one.standing and one.standing.replicas], gateways
 
     async def nodes(self, caller: Caller) -> list[Paired]:
-        """Return the paired devices with the role node, those that are connected first."""
+        """Return the paired devices with the role node, connected ones first."""
         caller = await self._narrowed(caller)
         authorization.require_read(caller)
         records = [
@@ -227,36 +228,36 @@ class Queries:
         )
 
     async def replicas(self, caller: Caller) -> Replicas:
-        """Return the replicas that live; for operators only."""
+        """Return the live replicas; for operators only."""
         if not caller.is_admin:
             raise NotAllowed
         presence = self._store.presence
-        version = await presence.version()  # before what it stands for, so that it is never newer
+        version = await presence.version()  # read first, so it is never newer than the data
         refusals = await self._store.refusals.version()
         gateways = await presence.gateways(await self.head())
         return Replicas(gateways, await presence.approvals(), version, refusals)
 
     async def present(self, caller: Caller) -> Position:
-        """Return the newest change, to follow history from there; for operators only."""
+        """Return the position of the newest change, to follow from; for operators only."""
         if not caller.is_admin:
             raise NotAllowed
         return await self.head()
 
     async def head(self) -> Position:
-        """Return the newest change, which tells nothing of what it is."""
+        """Return the position of the newest change; it reveals nothing about the change."""
         head, _held = await self._store.load([])
         return head
 
     async def follow(self, caller: Caller, place: Position, most: int) -> Followed:
-        """Return the audit entries after a place in history; for operators only."""
+        """Return the audit entries after a position; for operators only."""
         if not caller.is_admin:
             raise NotAllowed
         return await self._store.audit_log.follow(place, most)
 
     async def audit(self, caller: Caller, after: int | None, limit: int) -> list[AuditEntry]:
-        """Return the first audit entries above a number, else the newest; for operators only.
+        """Return the first audit entries after a number, or the newest if it is None.
 
-        Both oldest first.
+        Oldest first; for operators only.
         """
         if not caller.is_admin:
             raise NotAllowed
@@ -265,7 +266,7 @@ class Queries:
         return await self._store.audit_log.read(after, limit)
 
     async def refusals(self, caller: Caller, wanted: WantedRefusals) -> list[Refused]:
-        """Return who was turned away lately, newest first; for operators only."""
+        """Return recent refusals, newest first; for operators only."""
         if not caller.is_admin:
             raise NotAllowed
         kept = self._store.refusals
@@ -280,14 +281,14 @@ class Queries:
     async def refusals_of(
         self, caller: Caller, device_ids: Sequence[str]
     ) -> dict[str, RefusedDevice]:
-        """Return what was refused of these devices lately; for operators only."""
+        """Return the recent refusals of each of these devices; for operators only."""
         if not caller.is_admin:
             raise NotAllowed
         found = await self._store.refusals.of_devices(device_ids)
         return dict(zip(device_ids, found, strict=True))
 
     async def _pending(self, caller: Caller) -> list[tuple[Record, Pending]]:
-        """Return the records whose request waits and is visible to the caller, with the request."""
+        """Return records with a pending request visible to the caller, with that request."""
         caller = await self._narrowed(caller)
         authorization.require_pairing(caller)
         now_ms = self._store.now_ms()
@@ -300,7 +301,7 @@ class Queries:
         ]
 
     async def _searched(self, caller: Caller, wanted: Wanted) -> PairedPart:
-        """Look through all paired devices, some at a time so that nothing else is held up."""
+        """Search all paired devices, in batches so that the event loop is not blocked."""
         after: PageCursor | None = None
         found: list[Record] = []
         following: PageCursor | None = None
@@ -332,7 +333,7 @@ class Queries:
         return PairedPart(await self._standing(found), total, following)
 
     async def _narrowed(self, caller: Caller) -> Caller:
-        """Judge a socket's caller by its own record, not by what the gateway last heard (R12)."""
+        """Restrict a socket's caller to its own record, not the gateway's last view of it (R12)."""
         if not caller.has_record:
             return caller
         held = await self._held(caller.device_id)
@@ -372,7 +373,7 @@ def _waiting(record: Record, pending: Pending) -> PendingDevice:
 def paired(record: Record, standing: Standing | None = None) -> Paired:
     """Return a record as a paired device; raises UnknownDevice.
 
-    With its standing, the device bears the name and the platform that it was last seen with.
+    Given its standing, the device has the name and platform it was last seen with.
     """
     pairing = record.pairing
     if pairing is None:

@@ -1,7 +1,7 @@
-"""The one door to the records: whoever wants something of them comes through here.
+"""The only access path to device records: every operation checks the caller's rights.
 
-The API, the page, the command and the socket all call these methods with a Caller, and the rights
-are checked here, so that no way in can forget them. Rules are in `policy`, rights in `authority`.
+The HTTP API and the socket methods call these methods with a Caller, so no interface can bypass
+authorization. Rules are in `domain.policy` and `domain.pairing`, rights in `domain.authorization`.
 """
 
 from __future__ import annotations
@@ -47,25 +47,25 @@ if TYPE_CHECKING:
     from services.approval.storage.transaction import Source
 
 CONFLICTS_LIMIT: Final = 32
-"""How often a commit is tried again because somebody else was quicker."""
+"""Max. attempts at a commit that conflicts with others."""
 CONFLICT_PAUSE_SECONDS: Final = 0.004
-"""Most of the random pause before it is."""
+"""Max. random pause between those attempts."""
 
 UNKNOWN: Final = "unknown"
-"""Stands for the end of a request of which nothing is known, now or in the last day."""
+"""State of a request id that is neither pending nor ended within the last day."""
 
 _Result = TypeVar("_Result")
 
 
 class RejectedRequest(msgspec.Struct, frozen=True):
-    """A request that is rejected, now or before, and its device."""
+    """A request that is rejected, by this call or earlier, and its device."""
 
     request_id: str
     device_id: str
 
 
 class EndedRequest(msgspec.Struct, frozen=True):
-    """A request that had ended before, and how: `state` is UNKNOWN if nothing is known of it."""
+    """A request that had already ended, and how: `state` is UNKNOWN if the id is not known."""
 
     request_id: str
     state: str
@@ -73,16 +73,16 @@ class EndedRequest(msgspec.Struct, frozen=True):
 
 
 class Rejections(msgspec.Struct, frozen=True):
-    """What became of requests that were to be rejected together."""
+    """Result of rejecting several requests."""
 
     rejected: list[RejectedRequest]
     ended: list[EndedRequest]
 
 
 class Registry(Queries):
-    """Changes the records of devices, and reads them. Every method may raise RegistryError.
+    """Reads and changes device records. Every method may raise RegistryError.
 
-    What a socket calls is done once for its call id, however often it is tried.
+    Calls with a call id are carried out once, however often they are retried.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class Registry(Queries):
         self.lockouts: Final = LockoutRegistry(store, ledger)
 
     async def approve(self, caller: Caller, request_id: str, *, allow_admin: bool = True) -> Paired:
-        """Approve a request; by an operator again: the same device, and nothing is done.
+        """Approve a request (idempotent for operators) and return the device.
 
-        Without `allow_admin`, one that would give operator.admin is refused: what whoever approves
-        was shown may have become more since, such as after a revocation.
+        Without `allow_admin`, raise GrantsAdmin if approval would grant operator.admin: the request
+        may have come to grant more than the approver was shown, for instance after a revocation.
         """
 
         async def once(caller: Caller) -> Paired | None:
@@ -125,9 +125,9 @@ class Registry(Queries):
         return await self._settled(caller, once, Paired)
 
     async def reject(self, caller: Caller, request_id: str) -> str:
-        """Reject a request; returns its device id. Again, or once its device is removed: the same.
+        """Reject a request (idempotent, even if its device is removed); return its device id.
 
-        Who is confined to one device is not told how a request of it ended.
+        Callers confined to their own device do not learn how a request ended.
         """
 
         async def once(caller: Caller) -> str | None:
@@ -146,9 +146,9 @@ class Registry(Queries):
         return await self._settled(caller, once, str)
 
     async def reject_all(self, caller: Caller, request_ids: Sequence[str]) -> Rejections:
-        """Reject these requests in one commit, and say of those that have ended how they did.
+        """Reject requests in one commit (idempotent); report how the others had ended.
 
-        Again: the same. For callers who see every device.
+        For callers that can see every device.
         """
         wanted = list(dict.fromkeys(request_ids))
 
@@ -169,7 +169,7 @@ class Registry(Queries):
                 try:
                     record, pending = self._open(request_id, note, held)
                 except UnreadableRecord:
-                    continue  # it neither ended nor is rejected: its device is to be removed
+                    continue  # neither ended nor rejected: its device has to be removed
                 except RequestOver as over:
                     result.ended.append(EndedRequest(request_id, over.state, over.successor))
                     continue
@@ -185,7 +185,7 @@ class Registry(Queries):
         return await self._settled(caller, once, Rejections)
 
     async def remove(self, caller: Caller, device_id: str) -> None:
-        """Forget a paired device, with whatever it asked for; its live sockets are closed."""
+        """Remove a paired device and its request; close its connections."""
 
         async def once(caller: Caller) -> bool | None:
             authorization.require_manage(caller, device_id, None)
@@ -211,7 +211,7 @@ class Registry(Queries):
     async def _unreadable_removed(
         self, caller: Caller, held: VersionedRecord, device_id: str
     ) -> bool | None:
-        """Remove a record that cannot be read: what it allowed is not known, so all of it ends."""
+        """Remove an unreadable record; its rights are unknown, so close all its connections."""
         entry = self._entry(caller)
         entry.replace(held, None, device_id)
         entry.forget_request(device_id)
@@ -219,7 +219,7 @@ class Registry(Queries):
         return await self._committed(caller, entry, result=True)
 
     async def rename(self, caller: Caller, device_id: str, label: str) -> str:
-        """Give a paired device a label; returns it trimmed."""
+        """Set the label of a paired device; return it trimmed."""
         trimmed = label.strip()
 
         async def once(caller: Caller) -> str | None:
@@ -240,7 +240,7 @@ class Registry(Queries):
     async def rotate(
         self, caller: Caller, device_id: str, role: str, scopes: Sequence[str] | None = None
     ) -> Token:
-        """Draw a new token for a role, in other scopes if given; the old one is void at once."""
+        """Issue a new token for a role, with new scopes if given; invalidate the old one."""
 
         async def once(caller: Caller) -> Token | None:
             authorization.require_manage(caller, device_id, None)
@@ -270,7 +270,7 @@ class Registry(Queries):
         return await self._settled(caller, once, Token)
 
     async def revoke(self, caller: Caller, device_id: str, role: str) -> Token:
-        """Revoke the token of a role; again: the same, and nothing is done."""
+        """Revoke the token of a role (idempotent)."""
 
         async def once(caller: Caller) -> Token | None:
             authorization.require_manage(caller, device_id, None)
@@ -303,9 +303,10 @@ class Registry(Queries):
         return entry
 
     async def _read(self, request_id: str, *, hidden: bool) -> tuple[RequestNote, VersionedRecord]:
-        """Read what is known of a request, and the record of its device.
+        """Read the state of a request and the record of its device.
 
-        A request that ended between the two reads is looked up again: the note is never older.
+        If the request ended between the two reads, read its note again, so that the note is never
+        older than the record.
         """
         note = await self._note(request_id, hidden=hidden)
         held = await self._held(note.device_id)
@@ -316,7 +317,7 @@ class Registry(Queries):
     async def _read_all(
         self, request_ids: Sequence[str]
     ) -> list[tuple[str, RequestNote | None, VersionedRecord]]:
-        """Read as `_read` does, of many requests, in three round trips at most."""
+        """Do what `_read` does for many requests, in at most three round trips."""
         notes = await self._store.notes(request_ids)
         _head, held = await self._store.load([one.device_id for one in notes if one])
         records = {one.device_id: its for one, its in zip(filter(None, notes), held, strict=True)}
@@ -333,7 +334,7 @@ class Registry(Queries):
         ]
 
     async def _note(self, request_id: str, *, hidden: bool) -> RequestNote:
-        """Read what is known of a request; `hidden`: the caller may not learn there is none."""
+        """Read the note on a request; `hidden`: do not reveal that there is none."""
         note = await self._store.note(request_id)
         if note is None:
             raise NotAllowed if hidden else UnknownRequest
@@ -342,7 +343,7 @@ class Registry(Queries):
     def _open(
         self, request_id: str, note: RequestNote, held: VersionedRecord
     ) -> tuple[Record, Pending]:
-        """Return the record and the request it still holds; raises RequestOver."""
+        """Return the record and its request if that is still pending; else raise RequestOver."""
         if held.unreadable and note.state == PENDING:
             raise UnreadableRecord(device_key(note.device_id))
         pending = held.record.pending if held.record else None
@@ -362,7 +363,7 @@ class Registry(Queries):
     async def _committed(
         self, caller: Caller, entry: Transaction, result: _Result
     ) -> _Result | None:
-        """Commit; None when somebody else was quicker and all must be looked at anew."""
+        """Commit; return None on a conflict, after which everything must be read again."""
         if caller.call_id:
             entry.plan.not_after_ms = caller.not_after_ms
             entry.plan.once(call_key(caller.call_id), msgspec.msgpack.encode(result))
@@ -377,7 +378,7 @@ class Registry(Queries):
     async def _left_as_it_is(
         self, caller: Caller, held: VersionedRecord, device_id: str, result: _Result
     ) -> _Result | None:
-        """Keep for a call that there was nothing to do, so that a late try does nothing (R11)."""
+        """Record that a call had nothing to do, so that a late retry does nothing (R11)."""
         if not caller.call_id:
             return await self._confirmed(caller, held, device_id, result)
         return await self._committed(caller, self._as_it_is(caller, held, device_id), result)
@@ -385,7 +386,7 @@ class Registry(Queries):
     async def _confirmed(
         self, caller: Caller, held: VersionedRecord, device_id: str, result: _Result
     ) -> _Result | None:
-        """Return what was done before; with Redis replicas, once one of them has it."""
+        """Return an earlier result; with Redis replicas, wait until one of them has it."""
         if not self._store.has_replicas:
             return result
         return await self._committed(caller, self._as_it_is(caller, held, device_id), result)
@@ -401,7 +402,7 @@ class Registry(Queries):
         once: Callable[[Caller], Awaitable[_Result | None]],
         kind: type[_Result],
     ) -> _Result:
-        """Try until a commit meets the records as they were read."""
+        """Retry until a commit finds the records unchanged since they were read."""
         try:
             for _ in range(CONFLICTS_LIMIT):
                 narrowed = await self._narrowed(caller)
@@ -413,12 +414,12 @@ class Registry(Queries):
         except StoreUnavailable:
             raise
         except RegistryError:
-            # An earlier try of the same call may have done it, and changed what was judged by.
+            # An earlier attempt of this call may have succeeded and changed the record.
             first = await self._store.answered(caller.call_id)
             if first is None:
                 raise
             return _kept_answer(first, kind)
-        message = "the record changed again and again while it was being changed"
+        message = "the record could not be changed: it kept changing concurrently"
         raise StoreUnavailable(message)
 
 
@@ -428,16 +429,16 @@ def _holds(held: VersionedRecord, request_id: str) -> bool:
 
 
 def _kept_answer(value: bytes, kind: type[_Result]) -> _Result:
-    """Decode what an earlier try of a call was told; raises StoreUnavailable."""
+    """Decode the result of an earlier attempt of a call; raises StoreUnavailable."""
     try:
         return msgspec.msgpack.decode(value, type=kind)
     except (msgspec.MsgspecError, ValueError):
-        message = "what an earlier try of this call was told cannot be read"
+        message = "the result of an earlier attempt of this call cannot be read"
         raise StoreUnavailable(message) from None
 
 
 def _source(caller: Caller, device_id: str) -> Source | None:
-    """Return the source of what a device does to itself; None: a decision about another."""
+    """Return the source of a device's change to itself; None for a decision about another."""
     own = caller.has_record and caller.device_id == device_id
     return device_source(device_id) if own else None
 

@@ -1,4 +1,4 @@
-"""Summarises in the audit log what one source did above its limit of entries in an hour."""
+"""Writes audit log summaries of entries above a source's hourly limit."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from services.approval.storage.transaction_log import TransactionLog
 
 SUMMARISED: Final = "left-out"
-"""The action of such an entry."""
+"""Action of a summary in the audit log."""
 SUMMARIES_PER_ROUND: Final = 50
-"""How many are written at once; the rest has time."""
+"""Max. summaries written per round; the rest waits for the next."""
 
 
 async def write_due(store: Store, ledger: TransactionLog) -> int:
-    """Write a summary for each hour and source that is over; returns how many.
+    """Write a summary for each source and hour that is over; return how many.
 
-    Each is written once, whichever replica comes first. Raises StoreUnavailable.
+    Each is written once, by whichever replica is first. Raises StoreUnavailable.
     """
     written = 0
     for member in await store.left_out(store.now_ms(), SUMMARIES_PER_ROUND):
