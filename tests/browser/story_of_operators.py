@@ -110,7 +110,7 @@ async def test_the_approval_restarts_while_the_page_is_open(browser: Browser, ho
         await expect(one.page.locator("#trouble")).to_be_empty(timeout=SEE_MS)
 
 
-async def test_attack_13_and_44_a_hostile_name_is_text(browser: Browser, house: Stack) -> None:
+async def test_a_hostile_name_is_shown_as_text(browser: Browser, house: Stack) -> None:
     visitor = Visitor(house, replace(CLI, display_name=HOSTILE, device_family="</li><script>"))
     async with screen(browser, house, viewport=PHONE) as one:
         await one.come_in()

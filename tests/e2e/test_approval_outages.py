@@ -108,7 +108,7 @@ class TestOneOfTwo:
 
 class TestNoneLeft:
     @pytest.mark.parametrize("how", ["killed", "stopped"])
-    async def test_attack_32_nobody_is_let_in_or_told_to_pair_and_who_is_in_stays(
+    async def test_nobody_is_let_in_or_told_to_pair_and_who_is_in_stays(
         self, house: Stack, callers: Callers, paired: list[Visitor], how: str
     ) -> None:
         strangers = [Visitor(house, profile) for profile in (CLI, CLI_3, NODE_HOST)]
@@ -159,9 +159,7 @@ class TestNoneLeft:
             retries.append(refused.retry_after_ms)
         return retries
 
-    async def test_attack_32_a_client_without_a_device_is_not_let_in_either(
-        self, house: Stack
-    ) -> None:
+    async def test_a_client_without_a_device_is_not_let_in_either(self, house: Stack) -> None:
         async def visit() -> Admitted | Refused:
             visitor = Visitor(house)
             client = visitor.client(house.gateways[0])
@@ -189,10 +187,8 @@ class TestNoneLeft:
         assert line["device"] == visitor.device_id
 
 
-class TestAttack36:
-    async def test_attack_36_a_crowd_while_approvals_hang_is_answered_and_bounded(
-        self, house: Stack
-    ) -> None:
+class TestCrowdsWhileApprovalsHang:
+    async def test_a_crowd_while_approvals_hang_is_answered_and_bounded(self, house: Stack) -> None:
         gateway = house.gateways[0]
         credentials = Credentials(token=house.gateway_token)
         async with AsyncExitStack() as sockets:

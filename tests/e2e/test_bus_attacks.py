@@ -53,8 +53,8 @@ async def intruder(house: Stack, request: pytest.FixtureRequest) -> AsyncIterato
     await one.aclose()
 
 
-class TestAttack31:
-    async def test_attack_31_what_is_not_sealed_by_us_is_dropped_and_counted(
+class TestForgedBusMessages:
+    async def test_what_is_not_sealed_by_us_is_dropped_and_counted(
         self, house: Stack, intruder: Intruder
     ) -> None:
         stranger = Envelope(("another secret of 32 characters.",), new_boot_id())
@@ -87,7 +87,7 @@ class TestAttack31:
             assert (await client.call("health")).ok
         await self.goes_on(house, victim)
 
-    async def test_attack_31_ten_megabytes_are_not_even_opened(
+    async def test_ten_megabytes_are_not_even_opened(
         self, house: Stack, intruder: Intruder
     ) -> None:
         victim = await pair(house)
@@ -98,7 +98,7 @@ class TestAttack31:
         await counts.until(4)
         await self.goes_on(house, victim)
 
-    async def test_attack_31_what_was_captured_is_worth_nothing_anywhere(
+    async def test_what_was_captured_is_worth_nothing_anywhere(
         self, house: Stack, intruder: Intruder
     ) -> None:
         victim = await pair(house)
@@ -140,9 +140,7 @@ class TestAttack31:
             assert (await client.call("health")).ok
         await self.goes_on(house, victim)
 
-    async def test_attack_31_no_forged_answer_lets_anybody_in(
-        self, house: Stack, intruder: Intruder
-    ) -> None:
+    async def test_no_forged_answer_lets_anybody_in(self, house: Stack, intruder: Intruder) -> None:
         """While a question is open: the right ids, and the wrong seal or the wrong replica."""
         gateway = house.gateways[0]
         inbox = inbox_channel(gateway.boot_id)
@@ -162,7 +160,7 @@ class TestAttack31:
         assert (await knocking).code == "UNAVAILABLE"
         assert await counted(gateway, "answers_dropped-stranger") > 0
 
-    async def test_attack_31_a_members_nonsense_ends_no_service(self, house: Stack) -> None:
+    async def test_a_members_nonsense_ends_no_service(self, house: Stack) -> None:
         """What is sealed with the right secret and is still no message of ours."""
         victim = await pair(house)
         member = Envelope((house.bus_secret,), new_boot_id())
@@ -205,8 +203,8 @@ def is_sound(decode: Callable[[bytes], object], body: bytes) -> bool:
     return True
 
 
-class TestAttack38:
-    async def test_attack_38_each_replica_has_its_channel_to_itself(self, house: Stack) -> None:
+class TestReplicasKeepTheirOwnChannels:
+    async def test_each_replica_has_its_channel_to_itself(self, house: Stack) -> None:
         assert len({service.boot_id for service in house.services}) == len(house.services)
         assert all(re.fullmatch("[0-9a-f]{32}", one.boot_id) for one in house.services)
         client = redis_client(house.redis.admin_url)
@@ -216,7 +214,7 @@ class TestAttack38:
         assert [count for _channel, count in listening] == [1] * len(house.services)
         assert [count for _channel, count in everybody] == [len(house.services)]
 
-    async def test_attack_38_answers_find_the_gateway_that_asked(self, house: Stack) -> None:
+    async def test_answers_find_the_gateway_that_asked(self, house: Stack) -> None:
         visitors = [await pair(house) for _ in range(3)]
         unknown = await Counts(house.gateways, "answers_dropped-unknown").start()
         strangers = await Counts(house.gateways, "answers_dropped-stranger").start()

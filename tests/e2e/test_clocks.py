@@ -58,7 +58,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.mark.parametrize(("at", "skew_ms"), [(0, SKEW_MS), (1, -SKEW_MS)])
-async def test_attack_37_the_clocks_are_apart(house: Stack, at: int, skew_ms: int) -> None:
+async def test_the_clocks_are_apart(house: Stack, at: int, skew_ms: int) -> None:
     """What the other tests rest on: each gateway's challenge tells its own time."""
     async with Visitor(house).client(house.gateways[at]) as client:
         challenge = await client.challenge()
@@ -70,7 +70,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def test_attack_37_devices_pair_come_in_and_are_revoked_in_time(house: Stack) -> None:
+async def test_devices_pair_come_in_and_are_revoked_in_time(house: Stack) -> None:
     for number, profile in enumerate((CLI, CLI_3, NODE_HOST)):
         visitor = await pair(house, profile)
         clients = [(await visitor.stays(gateway))[0] for gateway in house.gateways]
@@ -80,7 +80,7 @@ async def test_attack_37_devices_pair_come_in_and_are_revoked_in_time(house: Sta
                 assert (await client.closed()).code == 4001
 
 
-async def test_attack_37_leases_hold_as_long_as_beats_are_answered_and_no_longer(
+async def test_leases_hold_as_long_as_heartbeats_are_answered_and_no_longer(
     house: Stack,
 ) -> None:
     visitor = await pair(house)
@@ -105,7 +105,7 @@ async def test_attack_37_leases_hold_as_long_as_beats_are_answered_and_no_longer
     await visitor.comes_back(house.gateways[0], with_gateway_token=False)
 
 
-async def test_attack_37_a_request_lives_as_long_as_it_is_asked_for(house: Stack) -> None:
+async def test_a_request_lives_as_long_as_it_is_asked_for(house: Stack) -> None:
     """Its time is the store's: neither approval ends it early, nor keeps it longer."""
     visitor = Visitor(house)
     request_id = await visitor.waits(house.gateways[0])

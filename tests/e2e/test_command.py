@@ -69,7 +69,7 @@ async def test_the_story(house: Stack, terminal: Terminal) -> None:
     assert actions == ["requested", "approved", "renamed", "removed"]
 
 
-async def test_attack_17_the_one_that_was_seen_is_approved_and_the_newcomer_waits(
+async def test_the_one_that_was_seen_is_approved_and_the_newcomer_waits(
     house: Stack, terminal: Terminal, operator: Operator
 ) -> None:
     seen, newcomer = Visitor(house), Visitor(house)

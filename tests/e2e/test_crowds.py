@@ -115,9 +115,9 @@ class Crowd:
         return seen
 
 
-class TestAttack9:
+class TestGuessesAreCountedAcrossGateways:
     @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a device token"])
-    async def test_attack_09_a_thousand_wrong_tokens_at_three_gateways(
+    async def test_a_thousand_wrong_tokens_at_three_gateways(
         self, house: Stack, *, beside: bool
     ) -> None:
         """Locked out after ten in all, not after ten at each."""
@@ -131,7 +131,7 @@ class TestAttack9:
         for _gateway in house.gateways:
             assert await Crowd(house, "198.51.100.1").attempt() == "admitted"
 
-    async def test_attack_09_a_right_device_token_is_no_way_around_it(self, house: Stack) -> None:
+    async def test_a_right_device_token_is_no_way_around_it(self, house: Stack) -> None:
         visitor = await pair(house)
         crowd = Crowd(house, "192.0.2.12")
         for number in range(2 * FAILURES_LIMIT):
@@ -141,8 +141,8 @@ class TestAttack9:
         assert await crowd.attempt() == "AUTH_RATE_LIMITED"
 
 
-class TestAttack14:
-    async def test_attack_14_a_flood_displaces_only_its_own(self, house: Stack) -> None:
+class TestRequestFloods:
+    async def test_a_flood_displaces_only_its_own(self, house: Stack) -> None:
         victim = DeviceKey.generate()
         assert await Crowd(house, "198.51.100.1").attempt(key=victim) == "PAIRING_REQUIRED"
         async with Operator(house, house.approvals[0]) as operator:

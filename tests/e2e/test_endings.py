@@ -39,10 +39,10 @@ def house(start_stack: StartStack) -> Stack:
     return start_stack(approvals=2, gateways=3)
 
 
-class TestAttack26:
+class TestEndedDevicesAreClosed:
     @both_protocols
     @pytest.mark.parametrize("ending", ENDINGS)
-    async def test_attack_26_closes_the_devices_sockets_on_every_gateway_and_no_others(
+    async def test_closes_the_devices_sockets_on_every_gateway_and_no_others(
         self, house: Stack, callers: Callers, second: Operator, profile: Profile, ending: str
     ) -> None:
         end = ENDINGS[ending]
@@ -62,7 +62,7 @@ class TestAttack26:
             assert line["closed"] == 2
 
     @both_protocols
-    async def test_attack_29_after_a_remove_the_old_token_stays_dead(
+    async def test_after_a_remove_the_old_token_stays_dead(
         self, house: Stack, first: Operator, profile: Profile
     ) -> None:
         device = await pair(house, profile)
@@ -78,7 +78,7 @@ class TestAttack26:
         await self.refuses_old_token(house, device, old)
 
     @both_protocols
-    async def test_attack_29_after_a_rotate_only_the_new_token_is_good(
+    async def test_after_a_rotate_only_the_new_token_is_good(
         self, house: Stack, first: Operator, profile: Profile
     ) -> None:
         device = await pair(house, profile)
@@ -91,7 +91,7 @@ class TestAttack26:
         await device.visits(house.gateways[2], with_gateway_token=False)
 
     @both_protocols
-    async def test_attack_29_after_a_revoke_a_person_has_to_decide_again(
+    async def test_after_a_revoke_a_person_has_to_decide_again(
         self, house: Stack, first: Operator, profile: Profile
     ) -> None:
         device = await pair(house, profile)

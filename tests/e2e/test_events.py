@@ -173,7 +173,7 @@ class TestPairing:
             assert (await listener.next()).payload["requestId"] == request_id
         await audience.end(house)
 
-    async def test_attack_16_superseded_is_resolved_as_rejected_and_then_requested(
+    async def test_superseded_is_resolved_as_rejected_and_then_requested(
         self, house: Stack, audience: Audience
     ) -> None:
         visitor = Visitor(house)

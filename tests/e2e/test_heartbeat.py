@@ -82,7 +82,7 @@ async def closed_within(raw: RawSocket, seconds: float) -> Close:
 
 
 class TestLostNews:
-    async def test_attack_26_news_closes_live_sockets_on_every_replica(
+    async def test_news_closes_live_sockets_on_every_replica(
         self, house: Stack, sockets: list[RawSocket]
     ) -> None:
         visitor = await pair(house)
@@ -95,7 +95,7 @@ class TestLostNews:
             assert await raw.rest() == [], "whatever is asked then is not answered"
 
     @pytest.mark.parametrize("turn", range(4))
-    async def test_attack_26_the_connections_are_killed_at_the_moment_of_a_revoke(
+    async def test_the_connections_are_killed_at_the_moment_of_a_revoke(
         self, house: Stack, turn: int
     ) -> None:
         visitor = await pair(house, (CLI, NODE_HOST)[turn % 2])
@@ -111,9 +111,7 @@ class TestLostNews:
             close = await closed_within(raw, 2 * BEAT_SECONDS + RECONNECT_SECONDS)
             assert close.code == 4001
 
-    async def test_attack_27_the_news_is_lost_and_the_beat_makes_up_for_it(
-        self, house: Stack
-    ) -> None:
+    async def test_the_news_is_lost_and_the_beat_makes_up_for_it(self, house: Stack) -> None:
         visitor, other = await pair(house), await pair(house)
         gateway = house.gateways[0]
         boot_id = gateway.boot_id
@@ -135,7 +133,7 @@ class TestLostNews:
 
 
 class TestRedis:
-    async def test_attack_27_black_holed_live_sockets_end_with_the_lease(
+    async def test_black_holed_live_sockets_end_with_the_lease(
         self, house: Stack, sockets: list[RawSocket]
     ) -> None:
         visitors = [await pair(house, profile) for profile in (CLI, NODE_HOST)]
@@ -177,7 +175,7 @@ class TestRedis:
         for raw in sockets:
             assert (await closed_within(raw, 2 * BEAT_SECONDS)).code == 4001
 
-    async def test_attack_34_emptied_everybody_is_closed_and_judged_anew(
+    async def test_emptied_everybody_is_closed_and_judged_anew(
         self, house: Stack, sockets: list[RawSocket]
     ) -> None:
         visitors = [await pair(house, profile) for profile in (CLI, NODE_HOST)]
@@ -194,7 +192,7 @@ class TestRedis:
                 refused = await visitor.refused(gateway, with_gateway_token=False)
                 assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
 
-    async def test_attack_34_what_connects_meanwhile_is_never_let_in(self, house: Stack) -> None:
+    async def test_what_connects_meanwhile_is_never_let_in(self, house: Stack) -> None:
         visitor = await pair(house)
         house.redis.call("FLUSHALL")
         for _ in range(20):
@@ -204,9 +202,7 @@ class TestRedis:
 
 
 class TestStoppedGateway:
-    async def test_attack_27_nothing_is_served_to_who_was_revoked_meanwhile(
-        self, house: Stack
-    ) -> None:
+    async def test_nothing_is_served_to_who_was_revoked_meanwhile(self, house: Stack) -> None:
         """Not one queued frame: it wakes to old sockets before any of its timers runs."""
         visitor = await pair(house)
         gateway, other = house.gateways
@@ -237,7 +233,7 @@ class TestStoppedGateway:
 
 class TestApprovals:
     @pytest.mark.parametrize("how", ["killed", "stopped"])
-    async def test_attack_32_all_away_live_sockets_end_with_the_lease(
+    async def test_all_away_live_sockets_end_with_the_lease(
         self, house: Stack, sockets: list[RawSocket], how: str
     ) -> None:
         visitor = await pair(house)

@@ -159,8 +159,8 @@ class TestConnectionLine:
                 assert line["service"] in {"gateway", "approval"}
 
 
-class TestAttack45:
-    async def test_attack_45_no_secret_is_in_any_log_metric_or_answer(self, house: Stack) -> None:
+class TestSecretsAreNowhereInOutput:
+    async def test_no_secret_is_in_any_log_metric_or_answer(self, house: Stack) -> None:
         (gateway,) = house.gateways
         seen: list[str] = []
         secrets = dict(house._secrets)

@@ -187,7 +187,7 @@ class TestList:
         assert asked == sorted(asked, reverse=True)
         assert approved == sorted(approved, reverse=True)
 
-    async def test_attack_19_with_a_device_token_only_its_own(
+    async def test_a_device_token_lists_only_its_own_device(
         self, house: Stack, callers: Callers
     ) -> None:
         caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
@@ -300,7 +300,7 @@ class TestWhoIsThere:
             assert error == invalid("unknown nodeId")
 
     @pytest.mark.parametrize("method", READ_METHODS)
-    async def test_attack_39_need_the_read_scope(
+    async def test_read_methods_need_the_read_scope(
         self, house: Stack, callers: Callers, method: str
     ) -> None:
         caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI, PAIRING)
@@ -362,7 +362,7 @@ class TestProtocol3:
         error = await caller.fails("device.pair.rename", deviceId=caller.device_id, label=LABEL)
         assert error == invalid(message)
 
-    async def test_attack_18_who_approves_holds_the_scopes(
+    async def test_approving_requires_holding_the_scopes(
         self, house: Stack, callers: Callers
     ) -> None:
         caller = await callers.enter(SHARED_SECRET, house.gateways[0], CLI_3)
@@ -379,9 +379,7 @@ class TestProtocol3:
         error = await caller.fails("device.pair.remove", deviceId=NOBODY)
         assert error == invalid("unknown deviceId")
 
-    async def test_attack_19_a_device_learns_of_no_other(
-        self, house: Stack, callers: Callers
-    ) -> None:
+    async def test_a_device_learns_of_no_other(self, house: Stack, callers: Callers) -> None:
         caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3)
         other = await pair(house)
         for device_id in (NOBODY, other.device_id):
@@ -391,7 +389,7 @@ class TestProtocol3:
                 )
                 assert error == invalid(f"device token {word} denied")
 
-    async def test_attack_39_a_scope_that_is_missing(self, house: Stack, callers: Callers) -> None:
+    async def test_a_missing_scope_is_named(self, house: Stack, callers: Callers) -> None:
         caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3, READ)
         for method, method_row in METHODS.items():
             if method_row.scope == PAIRING and 3 in method_row.protocols:

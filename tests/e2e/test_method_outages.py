@@ -79,9 +79,9 @@ async def done_to(house: Stack, device_id: str) -> list[str]:
         return await operator.audit(device_id)
 
 
-class TestAttack32:
+class TestApprovalsUnavailable:
     @both_protocols
-    async def test_attack_32_all_approvals_hang(
+    async def test_calls_are_unavailable_while_all_approvals_hang(
         self, house: Stack, callers: Callers, profile: Profile
     ) -> None:
         caller = await callers.enter(ADMINISTRATOR, house.gateways[0], profile)
@@ -104,9 +104,7 @@ class TestAttack32:
         await works_again(caller)
         assert (await done_to(house, waiting.device_id)).count("approved") <= 1
 
-    async def test_attack_36_more_calls_than_may_be_in_flight(
-        self, house: Stack, callers: Callers
-    ) -> None:
+    async def test_more_calls_than_may_be_in_flight(self, house: Stack, callers: Callers) -> None:
         caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
         other = await callers.enter(ADMINISTRATOR, house.gateways[0])
         for approval in house.approvals:
@@ -169,10 +167,8 @@ class TestAttack32:
         assert all(call.result().ok for call in first)
 
 
-class TestAttack10:
-    async def test_attack_10_forged_headers_give_nobody_without_a_device_a_method(
-        self, house: Stack
-    ) -> None:
+class TestForgedForwardingHeaders:
+    async def test_forged_headers_give_nobody_without_a_device_a_method(self, house: Stack) -> None:
         for headers in ({name: value} for name, value in FORGED.items()):
             client = DeviceClient(
                 house.gateways[0].ws_url,

@@ -230,7 +230,7 @@ ROWS: Final = [
 
 class TestAuthorisation:
     @pytest.mark.parametrize(("method", "situation", "kind", "said"), ROWS)
-    async def test_attack_18_19_20_the_error_of_contract_10(
+    async def test_each_caller_class_gets_its_documented_error(
         self,
         house: Stack,
         callers: Callers,
@@ -260,7 +260,7 @@ class TestLabels:
             error = await caller.fails(RENAME, deviceId=caller.device_id, label=label)
             assert error == {"code": "INVALID_REQUEST", "message": "label required"}
 
-    async def test_attack_19_not_even_a_blank_one_for_another(
+    async def test_a_blank_label_for_another_device_is_denied_too(
         self, house: Stack, callers: Callers
     ) -> None:
         caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
@@ -270,7 +270,7 @@ class TestLabels:
 
 class TestScope:
     @pytest.mark.parametrize("kind", [DEVICE_TOKEN, SHARED_SECRET])
-    async def test_attack_39_without_pairing_there_is_no_device_method(
+    async def test_without_pairing_there_is_no_device_method(
         self, house: Stack, callers: Callers, kind: str
     ) -> None:
         caller = await callers.enter(kind, house.gateways[0], CLI, READ, WRITE)
@@ -285,7 +285,9 @@ class TestScope:
                 },
             }
 
-    async def test_attack_39_a_node_has_none(self, house: Stack, callers: Callers) -> None:
+    async def test_a_node_may_call_no_method_but_health(
+        self, house: Stack, callers: Callers
+    ) -> None:
         node = await callers.stay(await pair(house, NODE_HOST), house.gateways[0])
         for method in (name for name in METHODS if name != "health"):
             error = await node.fails(method)

@@ -144,7 +144,7 @@ def check_pairing_required(refused: Refused, visitor: Visitor) -> None:
 
 
 class TestTwoOperators:
-    async def test_attack_22_at_once_on_two_approvals_have_one_effect(
+    async def test_at_once_on_two_approvals_have_one_effect(
         self, house: Stack, first: Operator, second: Operator
     ) -> None:
         for _ in range(5):
@@ -159,7 +159,7 @@ class TestTwoOperators:
             await visitor.visits(house.gateways[1])
             await visitor.visits(house.gateways[2], with_gateway_token=False)
 
-    async def test_attack_22_approve_and_reject_at_once_leave_one_of_them(
+    async def test_approve_and_reject_at_once_leave_one_of_them(
         self, house: Stack, first: Operator, second: Operator
     ) -> None:
         for _ in range(5):
@@ -179,8 +179,8 @@ class TestTwoOperators:
                 await visitor.waits(house.gateways[1])
 
 
-class TestAttack23:
-    async def test_attack_23_approved_between_two_replicas_it_is_let_in_at_the_next(
+class TestApprovedWhileRetrying:
+    async def test_a_device_approved_between_two_attempts_is_admitted_at_the_next_replica(
         self, house: Stack, first: Operator, second: Operator
     ) -> None:
         visitor = Visitor(house)
@@ -189,7 +189,7 @@ class TestAttack23:
         await visitor.visits(house.gateways[1])
         assert visitor.device_id not in {one["deviceId"] for one in await second.pending()}
 
-    async def test_attack_23_approved_while_it_knocks_everywhere(
+    async def test_a_device_approved_while_it_retries_everywhere_is_admitted(
         self, house: Stack, first: Operator, second: Operator
     ) -> None:
         visitor = Visitor(house)
@@ -219,8 +219,8 @@ class TestAttack23:
         assert await first.audit(visitor.device_id) == ["requested", "approved"]
 
 
-class TestAttack15:
-    async def test_attack_15_a_storm_of_retries_is_one_request_and_writes_nothing(
+class TestRetryStorms:
+    async def test_a_storm_of_retries_is_one_request_and_writes_nothing(
         self, house: Stack, first: Operator
     ) -> None:
         visitor = Visitor(house)
@@ -236,7 +236,7 @@ class TestAttack15:
         assert [one["requestId"] for one in mine] == [request_id]
         assert await first.audit(visitor.device_id) == ["requested"]
 
-    async def test_attack_15_a_storm_that_begins_all_at_once_is_one_request_too(
+    async def test_a_storm_that_begins_all_at_once_is_one_request_too(
         self, house: Stack, first: Operator
     ) -> None:
         visitor = Visitor(house)
@@ -268,9 +268,9 @@ async def commits(house: Stack) -> int:
             return asked - answered
 
 
-class TestAttack4:
+class TestReplayedConnects:
     @both_protocols
-    async def test_attack_4_a_captured_connect_is_worth_nothing_on_another_socket(
+    async def test_a_captured_connect_is_worth_nothing_on_another_socket(
         self, house: Stack, first: Operator, profile: Profile
     ) -> None:
         visitor = await pair(house, profile)

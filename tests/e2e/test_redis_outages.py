@@ -174,7 +174,7 @@ class TestAnonymous:
 
 
 class TestForgotten:
-    async def test_attack_34_after_flushall_nobody_is_let_in(self, house: Stack) -> None:
+    async def test_after_flushall_nobody_is_let_in(self, house: Stack) -> None:
         visitors = [await pair(house, profile) for profile in (CLI, NODE_HOST)]
         house.redis.call("FLUSHALL")
         for gateway in house.gateways:

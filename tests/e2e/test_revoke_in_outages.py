@@ -61,8 +61,10 @@ async def closed_in_time(client: DeviceClient, since: float) -> Close:
     return close
 
 
-class TestAttack27:
-    async def test_attack_27_the_link_of_one_replica_is_black_holed(self, house: Stack) -> None:
+class TestRevokedDuringAnOutage:
+    async def test_a_replica_whose_link_is_black_holed_closes_when_its_lease_ends(
+        self, house: Stack
+    ) -> None:
         """The others close at once; it hears nothing, and closes when its lease has ended."""
         visitor, stranger = await pair(house), await pair(house)
         async with FaultProxy(house.redis.port) as relay:
@@ -85,7 +87,9 @@ class TestAttack27:
                 gateway.kill9()
 
     @pytest.mark.parametrize("turn", range(ROUNDS))
-    async def test_attack_27_redis_restarts(self, house: Stack, turn: int) -> None:
+    async def test_a_revoke_is_effective_although_redis_restarts(
+        self, house: Stack, turn: int
+    ) -> None:
         """Killed the moment the revoke is answered: it is on disk, and its news may be lost."""
         visitor = await pair(house)
         clients = [(await visitor.stays(gateway))[0] for gateway in house.gateways[:2]]
@@ -100,7 +104,7 @@ class TestAttack27:
             await gateway.until_ready()
             assert (await visitor.refused(gateway)).code in {"NOT_PAIRED", "UNAVAILABLE"}
 
-    async def test_attack_27_approvals_are_down(self, house: Stack) -> None:
+    async def test_a_revoke_is_effective_although_approvals_go_down(self, house: Stack) -> None:
         """It misses the news, and nobody is left who could answer its beat."""
         visitor = await pair(house)
         gateway = house.gateways[0]
@@ -118,9 +122,9 @@ class TestAttack27:
         assert (await visitor.refused(gateway)).code == "UNAVAILABLE"
 
 
-class TestAttack35:
+class TestRevokedWhileSubscriptionsAreCut:
     @pytest.mark.parametrize("turn", range(ROUNDS))
-    async def test_attack_35_subscriptions_are_cut_for_their_output_buffer(
+    async def test_subscriptions_are_cut_for_their_output_buffer(
         self, house: Stack, turn: int
     ) -> None:
         """They come back by themselves, a beat goes out at once, and a revoke is not missed."""

@@ -58,8 +58,8 @@ async def get(url: str) -> tuple[int, Any]:
         return answer.status, await answer.json()
 
 
-class TestAttack33:
-    async def test_attack_33_without_redis_both_are_up_say_why_and_let_nobody_in(
+class TestStartWithoutRedis:
+    async def test_without_redis_both_are_up_say_why_and_let_nobody_in(
         self, unstarted: Stack
     ) -> None:
         (approval,), (gateway,) = unstarted.approvals, unstarted.gateways

@@ -55,7 +55,7 @@ async def test_the_local_command_line_lists_and_approves_a_node(house: Stack) ->
         *("X-Envoy-External-Address", "X-Request-Start", "Tailscale-User-Login"),
     ],
 )
-async def test_attack_10_who_came_through_a_proxy_is_not_local_and_has_no_method(
+async def test_who_came_through_a_proxy_is_not_local_and_has_no_method(
     house: Stack, name: str
 ) -> None:
     client = DeviceClient(

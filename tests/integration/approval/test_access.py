@@ -68,7 +68,7 @@ async def nowhere() -> AsyncIterator[Operator]:
         yield operator
 
 
-class TestAttack42:
+class TestEveryRouteRequiresAuthentication:
     async def test_every_route_is_public_on_purpose_or_closed(
         self, here: Replica, nowhere: Operator
     ) -> None:
@@ -90,7 +90,7 @@ class TestAttack42:
         assert reply.headers["WWW-Authenticate"] == 'Bearer realm="latchkey"'
 
     @pytest.mark.parametrize("headers", WRONG.values(), ids=WRONG.keys())
-    async def test_attack_42_while_nothing_can_be_counted_wrong_is_told_like_right(
+    async def test_while_nothing_can_be_counted_wrong_is_told_like_right(
         self, nowhere: Operator, headers: dict[str, str]
     ) -> None:
         for method, path in (("GET", "/v1/requests"), ("POST", "/v1/requests/%0a/approve")):
@@ -103,7 +103,7 @@ class TestAttack42:
         reply = await nowhere.call("GET", "/v1/requests")
         assert reply.problem(503, "store-unavailable") == {}
 
-    async def test_attack_42_a_lock_out_that_cannot_be_read_tells_nothing(
+    async def test_a_lock_out_that_cannot_be_read_tells_nothing(
         self, operator: Operator, redis_server: RedisServer
     ) -> None:
         wrong = {"Authorization": "Bearer " + "x" * 40}
@@ -137,7 +137,7 @@ class TestAttack42:
             reply = await nowhere.call("GET", f"/v1/requests?{name}={ADMIN_TOKEN}", headers={})
             assert reply.problem(401, "unauthorized") == {}
 
-    async def test_attack_25_whoever_guesses_is_locked_out_at_every_replica(
+    async def test_whoever_guesses_is_locked_out_at_every_replica(
         self, here: Replica, there: Replica, operator: Operator
     ) -> None:
         """Ten wrong tokens in all; then a right one is not told apart, and nothing is looked up."""
@@ -164,7 +164,7 @@ class TestAttack42:
         (listed,) = await here.registry.pending(OPERATOR)
         assert listed.pending.request_id == waiting.request_id, "it still waits"
 
-    async def test_attack_25_others_are_not_locked_out_and_a_right_token_clears_the_count(
+    async def test_others_are_not_locked_out_and_a_right_token_clears_the_count(
         self, redis_server: RedisServer
     ) -> None:
         url = redis_server.approval_url
@@ -230,7 +230,7 @@ class TestAttack42:
         reply = await operator.call("GET", "/v1/requests", headers=basic)
         assert reply.problem(401, "unauthorized") == {}
 
-    async def test_attack_25_guessing_ids_tells_strangers_nothing(
+    async def test_guessing_ids_reveals_nothing_to_unauthenticated_clients(
         self, here: Replica, operator: Operator, nowhere: Operator
     ) -> None:
         """A right id and a wrong one get the same answer, and there are too many to guess."""
@@ -286,7 +286,7 @@ class TestOpsPort:
             assert "/metrics" not in (await op.get("/openapi.json")).ok()["paths"]
 
 
-class TestAttack45:
+class TestSecretsAreNowhereInOutput:
     """Secrets are in no log, no metric, no error, and not in Redis."""
 
     async def test_nothing_secret_is_found_anywhere(

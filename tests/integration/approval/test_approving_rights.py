@@ -18,9 +18,11 @@ ADMIN = "operator.admin"
 PAIRING = "operator.pairing"
 
 
-class TestAttack18:
+class TestApproversGrantOnlyWhatTheyHold:
     @pytest.mark.parametrize("missing", [ADMIN, "operator.write", "operator.approvals"])
-    async def test_attack_18_a_scope_the_caller_lacks(self, here: Replica, missing: str) -> None:
+    async def test_a_scope_the_caller_lacks_cannot_be_approved(
+        self, here: Replica, missing: str
+    ) -> None:
         asked = await here.request(Device.new().asks((*READ, missing)))
         for caller in (shared_secret(*READ), shared_secret()):
             with pytest.raises(MissingScope) as error:
@@ -29,14 +31,14 @@ class TestAttack18:
         assert not await here.registry.audit(OPERATOR, asked.change.number, 10)
         assert await here.registry.pending(OPERATOR)
 
-    async def test_attack_18_what_the_caller_holds(self, here: Replica) -> None:
+    async def test_scopes_the_caller_holds_can_be_approved(self, here: Replica) -> None:
         device = Device.new()
         asked = await here.request(device.asks((*READ, PAIRING)))
         await here.registry.approve(shared_secret("operator.write"), asked.request_id)
         await here.admit(device.asks(READ))
 
     @pytest.mark.parametrize("scopes", [(), ("operator.read",), ("operator.write",)])
-    async def test_attack_18_without_pairing_nothing(
+    async def test_without_the_pairing_scope_every_call_is_refused(
         self, here: Replica, scopes: tuple[str, ...]
     ) -> None:
         device = await here.paired()
@@ -63,7 +65,7 @@ class TestAttack18:
     @pytest.mark.parametrize(
         "roles", [("node",), ("node", "operator"), ("operator", "node")], ids=str
     )
-    async def test_attack_18_a_request_with_another_role(
+    async def test_a_request_for_another_role_cannot_be_approved(
         self, here: Replica, roles: tuple[str, ...]
     ) -> None:
         device = Device.new()
@@ -73,7 +75,7 @@ class TestAttack18:
                 await here.registry.approve(caller, asked.request_id)
         await here.registry.approve(shared_secret(ADMIN), asked.request_id)
 
-    async def test_attack_18_a_role_that_was_revoked_with_all_it_had(self, here: Replica) -> None:
+    async def test_restoring_a_revoked_role_requires_all_its_scopes(self, here: Replica) -> None:
         """The request is modest, and its approval would bring back an administrator."""
         device = await here.paired(ADMIN)
         await here.registry.revoke(OPERATOR, device.device_id, "operator")
@@ -83,14 +85,16 @@ class TestAttack18:
         assert error.value.scope == ADMIN
         await here.registry.approve(OPERATOR, asked.request_id)
 
-    async def test_attack_18_an_administrator_that_changed(self, here: Replica) -> None:
+    async def test_approving_a_changed_administrator_requires_its_scopes(
+        self, here: Replica
+    ) -> None:
         device = await here.paired(ADMIN)
         asked = await here.request(device.asks(READ, platform="windows"))
         with pytest.raises(MissingScope) as error:
             await here.registry.approve(shared_secret(*READ), asked.request_id)
         assert error.value.scope == ADMIN
 
-    async def test_attack_18_asking_for_no_scopes_inherits_them(self, here: Replica) -> None:
+    async def test_asking_for_no_scopes_inherits_them(self, here: Replica) -> None:
         device = await here.paired(ADMIN)
         await here.registry.revoke(OPERATOR, device.device_id, "operator")
         asked = await here.request(device.asks(()))
@@ -98,7 +102,7 @@ class TestAttack18:
             await here.registry.approve(shared_secret(*READ), asked.request_id)
         assert error.value.scope == ADMIN
 
-    async def test_attack_18_more_for_who_has_much_already(self, here: Replica) -> None:
+    async def test_an_upgrade_requires_only_the_added_scopes(self, here: Replica) -> None:
         """What the device may use anyway is not asked of whoever approves a little more."""
         device = await here.paired("operator.approvals")
         asked = await here.request(device.asks(READ))

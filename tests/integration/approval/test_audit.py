@@ -105,7 +105,7 @@ class TestReading:
         assert reply.ok() == {"entries": [], "next": last}
 
 
-class TestAttack13:
+class TestHostileNames:
     """Hostile names are data: they come back as they were sent, and reach no key."""
 
     async def test_a_name(
@@ -132,7 +132,7 @@ class TestAttack13:
         assert "\n" not in reply.text
 
 
-class TestAttack48:
+class TestLineBreaksInNames:
     """A line break in a name forges no line of the audit log."""
 
     async def test_one_line_an_entry(self, here: Replica, operator: Operator) -> None:

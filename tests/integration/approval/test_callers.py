@@ -27,10 +27,10 @@ PAIRING = "operator.pairing"
 NOBODY = "0" * 64
 
 
-class TestAttack19:
+class TestDeviceTokensReachOnlyTheirDevice:
     """Who came with a device token sees and touches only the device it is."""
 
-    async def test_attack_19_lists(self, here: Replica) -> None:
+    async def test_lists_contain_only_its_own_device(self, here: Replica) -> None:
         own, other = await here.paired(ADMIN), await here.paired()
         mine = await here.request(own.asks(("node.run",)))
         theirs = await here.request(other.asks(("operator.write",)))
@@ -43,7 +43,7 @@ class TestAttack19:
             assert {one.pending.request_id for one in await door.pending(sees_all)} == everybody
             assert len(await door.devices(sees_all)) == 2
 
-    async def test_attack_19_other_devices(self, here: Replica) -> None:
+    async def test_calls_on_other_devices_are_refused(self, here: Replica) -> None:
         own, other = await here.paired(*READ, PAIRING), await here.paired()
         asked = await here.request(other.asks((PAIRING,)))
         caller, door = await here.socket(own, *READ), here.registry
@@ -61,7 +61,7 @@ class TestAttack19:
         assert not await here.registry.audit(OPERATOR, asked.change.number, 10)
 
     @pytest.mark.parametrize("ended", ["approved", "rejected", "superseded", "unknown"])
-    async def test_attack_19_not_even_how_another_request_ended(
+    async def test_how_another_devices_request_ended_is_not_revealed(
         self, here: Replica, ended: str
     ) -> None:
         own, other = await here.paired(*READ, PAIRING), Device.new()
@@ -78,7 +78,7 @@ class TestAttack19:
             with pytest.raises(NotAllowed):
                 await act(await here.socket(own, *READ), request_id)
 
-    async def test_attack_19_which_devices_there_are(self, here: Replica) -> None:
+    async def test_which_devices_exist_is_not_revealed(self, here: Replica) -> None:
         own = await here.paired(*READ, PAIRING)
         caller, door = await here.socket(own, *READ), here.registry
         for call in (
@@ -151,10 +151,10 @@ class TestSharedSecret:
             await door.approve(OPERATOR, "unknown")
 
 
-class TestAttack20:
+class TestTokensNeverExceedTheApproval:
     """A token never gets wider than what was approved, nor than its giver."""
 
-    async def test_attack_20_wider_than_approved(self, here: Replica) -> None:
+    async def test_a_token_wider_than_approved_is_refused(self, here: Replica) -> None:
         device = await here.paired(*READ, PAIRING)
         for caller in (OPERATOR, shared_secret(ADMIN), await here.socket(device, *READ)):
             with pytest.raises((InvalidScope, MissingScope)):
@@ -162,14 +162,16 @@ class TestAttack20:
         (one,) = await here.registry.devices(OPERATOR)
         assert set(one.pairing.tokens["operator"].scopes) == {*READ, PAIRING}
 
-    async def test_attack_20_a_role_that_was_not_approved(self, here: Replica) -> None:
+    async def test_a_token_for_an_unapproved_role_is_refused(self, here: Replica) -> None:
         device = await here.paired(ADMIN)
         sockets = [await here.socket(device, *scopes) for scopes in ([ADMIN], READ)]
         for caller in (OPERATOR, *sockets):
             with pytest.raises((NotAllowed, UnknownRole)):
                 await here.registry.rotate(caller, device.device_id, "node", [])
 
-    async def test_attack_20_a_token_of_somebody_greater(self, here: Replica) -> None:
+    async def test_the_token_of_a_device_with_more_scopes_is_not_rotated(
+        self, here: Replica
+    ) -> None:
         device = await here.paired(ADMIN)
         for scopes in (None, READ, [ADMIN]):
             with pytest.raises(MissingScope) as error:
@@ -181,7 +183,7 @@ class TestAttack20:
             await here.registry.revoke(shared_secret(*READ), device.device_id, "operator")
         await here.admit(device.asks((ADMIN,)))
 
-    async def test_attack_20_wider_than_the_caller(self, here: Replica) -> None:
+    async def test_a_token_wider_than_the_callers_scopes_is_refused(self, here: Replica) -> None:
         device = await here.paired("operator.write", PAIRING)
         await here.registry.rotate(OPERATOR, device.device_id, "operator", READ)
         caller, door = await here.socket(device, *READ), here.registry

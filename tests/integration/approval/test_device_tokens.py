@@ -35,7 +35,7 @@ class TestTokens:
         assert await is_refused(here, device, old)
         await here.admit(device.asks(token=fresh.device_token))
 
-    async def test_attack_29_the_old_token_is_void_once_rotated(
+    async def test_the_old_token_is_void_once_rotated(
         self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:
         device = Device.new()
@@ -64,7 +64,7 @@ class TestTokens:
         assert (await operator.post(rotate, {"scopes": []})).ok()["scopes"] == []
 
     @pytest.mark.parametrize("scope", ["operator.admin", "node.run", "", " operator.read"])
-    async def test_attack_20_never_wider_than_approved(
+    async def test_a_token_is_never_wider_than_approved(
         self, here: Replica, operator: Operator, scope: str
     ) -> None:
         device = Device.new()

@@ -44,7 +44,7 @@ async def flood(here: Replica, clock: FakeClock, address: str, count: int) -> li
     return ids
 
 
-async def test_attack_14_the_oldest_of_the_same_address_goes(
+async def test_a_flood_displaces_the_oldest_request_of_its_own_address(
     here: Replica, operator: Operator, clock: FakeClock
 ) -> None:
     victim = await here.request(Device.new().asks(address=VICTIM))
@@ -59,7 +59,7 @@ async def test_attack_14_the_oldest_of_the_same_address_goes(
     "addresses",
     [("2001:db8::1", "2001:db8::ffff", "2001:db8:0:0:7::"), ("::ffff:203.0.113.9", FLOOD, FLOOD)],
 )
-async def test_attack_14_addresses_that_are_one(
+async def test_addresses_of_one_network_count_as_one(
     here: Replica, operator: Operator, clock: FakeClock, addresses: tuple[str, ...]
 ) -> None:
     """One IPv6 network is one client."""
@@ -80,7 +80,7 @@ async def test_who_was_displaced_gets_a_new_request(
     (await operator.approve(new.request_id)).ok()
 
 
-async def test_attack_14_full_for_those_who_have_none_yet(
+async def test_when_the_list_is_full_new_devices_are_refused(
     here: Replica, operator: Operator, clock: FakeClock
 ) -> None:
     devices = [Device.new() for _ in range(MOST)]
@@ -112,7 +112,7 @@ async def test_a_paired_device_needs_no_room(
     assert isinstance(await here.answer(device.asks(("operator.admin",))), TooManyPending)
 
 
-async def test_attack_14_memory_stays_flat(
+async def test_memory_stays_flat_during_a_flood(
     here: Replica, clock: FakeClock, redis_server: RedisServer
 ) -> None:
     """Records and indexes do not grow; of each id a note stays for a day, of each act a line."""

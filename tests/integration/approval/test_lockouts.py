@@ -370,8 +370,8 @@ TWICE: Final[dict[str, Any]] = {"wrong_secret": True, "candidate_offered": True}
 """The device token once more, as the reference client sends it (contract §16)."""
 
 
-class TestAttack9:
-    async def test_attack_09_wrong_tokens_spread_over_replicas_lock_after_ten_in_all(
+class TestGuessesAreCountedAcrossReplicas:
+    async def test_wrong_tokens_spread_over_replicas_lock_after_ten_in_all(
         self, house: House
     ) -> None:
         answers = [await house.knock(right=False) for _ in range(40)]
@@ -379,11 +379,11 @@ class TestAttack9:
             LockedOut
         ] * 30
 
-    async def test_attack_09_all_at_once(self, house: House) -> None:
+    async def test_simultaneous_guesses_lock_after_ten_in_all(self, house: House) -> None:
         answers = await asyncio.gather(*(house.knock(right=False) for _ in range(200)))
         assert sum(isinstance(one, SecretAccepted) for one in answers) == FAILURES_LIMIT
 
-    async def test_attack_09_with_any_device_token_beside_it(
+    async def test_guesses_sent_with_a_device_token_are_counted(
         self, house: House, here: Replica
     ) -> None:
         device = Device.new()
@@ -394,7 +394,7 @@ class TestAttack9:
         assert [type(one) for one in answers] == [Denied] * FAILURES_LIMIT + [LockedOut] * 20
         assert isinstance(await house.knock(right=True), LockedOut), "both secrets were guessed"
 
-    async def test_attack_09_a_right_secret_is_not_told_apart_while_locked_out(
+    async def test_a_right_secret_is_not_told_apart_while_locked_out(
         self, house: House, here: Replica
     ) -> None:
         paired = Device.new()
@@ -560,7 +560,7 @@ class TestBesideARightDeviceToken:
     async def token(self, here: Replica, device: Device) -> str:
         return (await here.admit(device.asks(READ))).device_token
 
-    async def test_attack_09_ten_lock_the_gateway_token_out_and_not_the_device(
+    async def test_ten_lock_the_gateway_token_out_and_not_the_device(
         self, house: House, device: Device, token: str
     ) -> None:
         for number in range(2 * FAILURES_LIMIT):
@@ -611,7 +611,7 @@ class TestBesideARightDeviceToken:
         assert isinstance(await house.ask(question), Admitted)
         assert list(await counter.held()) == [SHARED_SECRET]
 
-    async def test_attack_09_during_a_lock_out_a_right_gateway_token_is_like_a_wrong_one(
+    async def test_during_a_lock_out_a_right_gateway_token_is_like_a_wrong_one(
         self, house: House, device: Device, token: str
     ) -> None:
         """Else whoever holds a device token could go on guessing while it lasts."""

@@ -176,7 +176,7 @@ async def way(here: Replica) -> Way:
 
 @pytest.mark.parametrize("one", [SHARED_SECRET, DEVICE_TOKEN])
 @pytest.mark.parametrize("others_ms", [0, SHORT_MS, LOCK_MS], ids=["alone", "shorter", "longer"])
-async def test_attack_09_while_locked_out_right_and_wrong_are_answered_alike(
+async def test_while_locked_out_right_and_wrong_are_answered_alike(
     way: Way, one: str, others_ms: int
 ) -> None:
     """Also in when they may come back, though other locks last for another time."""
@@ -194,7 +194,7 @@ async def test_attack_09_while_locked_out_right_and_wrong_are_answered_alike(
 
 @pytest.mark.parametrize("one", [SHARED_SECRET, DEVICE_TOKEN])
 @pytest.mark.parametrize("locked", [False, True], ids=["no lock", "others locked"])
-async def test_attack_09_a_wrong_one_that_is_told_apart_is_counted(
+async def test_a_wrong_one_that_is_told_apart_is_counted(
     way: Way, one: str, *, locked: bool
 ) -> None:
     """Whatever other class of secret locks the address out meanwhile."""
@@ -214,7 +214,7 @@ async def test_attack_09_a_wrong_one_that_is_told_apart_is_counted(
 @pytest.mark.parametrize("profile", [CLI, CONTROL_UI, REFERENCE], ids=["cli", "page", "program"])
 @pytest.mark.parametrize("key", [KEY, None], ids=["device", "no device"])
 @pytest.mark.parametrize("device_token", ["right", "wrong", "none"])
-async def test_attack_09_no_attempt_tells_of_more_guesses_than_are_left(
+async def test_no_attempt_tells_of_more_guesses_than_are_left(
     way: Way, profile: Profile, key: DeviceKey | None, device_token: str
 ) -> None:
     """One guess is left and two come: whether one of them is right is not told."""

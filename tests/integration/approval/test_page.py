@@ -47,7 +47,7 @@ class TestFile:
         for name, value in {**HARDENING, "Cache-Control": kept}.items():
             assert headers[name] == value
 
-    async def test_attack_44_nobody_frames_it_and_nothing_of_others_runs(
+    async def test_nobody_frames_it_and_nothing_of_others_runs(
         self, operator: Operator, path: str
     ) -> None:
         _, headers, _ = await fetch(operator, path)
@@ -89,13 +89,13 @@ class TestFile:
         *("/setup/main.js/", "/setup/main.js%20", "/setup/%2fetc/passwd", "/setup;a=b"),
     ],
 )
-async def test_attack_47_nothing_else_is_there(operator: Operator, path: str) -> None:
+async def test_no_other_path_is_served(operator: Operator, path: str) -> None:
     status, _, body = await fetch(operator, path)
     assert status in {400, 404}
     assert b"<html" not in body
 
 
-class TestAttack44:
+class TestDeviceTextIsNeverMarkup:
     """What devices say only ever becomes text."""
 
     @pytest.mark.parametrize("path", SCRIPTS)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ADMIN = ("operator.admin",)
 
 
-class TestAttack16:
+class TestRequestChangedWhileShown:
     """The device asks for something else while the page shows the old request."""
 
     @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ class TestAttack16:
         assert await operator.pending_ids() == [new.request_id]
         assert isinstance(await here.answer(device.asks()), NeedsPairing)
 
-    async def test_attack_21_with_another_key_a_paired_device_is_refused_and_somebody_told(
+    async def test_with_another_key_a_paired_device_is_refused_and_somebody_told(
         self, here: Replica, operator: Operator
     ) -> None:
         device, thief = Device.new(), Device.new()
@@ -64,7 +64,7 @@ class TestAttack16:
         assert (await operator.call("GET", f"/v1/devices/{device.device_id}")).ok() == before
         await here.admit(device.asks())
 
-    async def test_attack_21_with_another_key_it_is_refused_and_the_old_one_stands(
+    async def test_with_another_key_it_is_refused_and_the_old_one_stands(
         self, here: Replica, operator: Operator
     ) -> None:
         device = Device.new()
@@ -76,7 +76,7 @@ class TestAttack16:
         assert approved["device"]["publicKey"] == device.public_key
 
 
-class TestAttack15:
+class TestRepeatedRequestsStayOne:
     """A device that asks every five seconds keeps one request, and writes next to nothing."""
 
     async def test_one_request_stays(

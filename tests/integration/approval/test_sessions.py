@@ -97,7 +97,7 @@ class TestSigningIn:
         ):
             assert (await operator.get("/v1/session")).ok() == {"gatewayUrl": "wss://gw.example"}
 
-    async def test_attack_42_guesses_are_counted_with_all_others(
+    async def test_guesses_are_counted_with_all_others(
         self, operator: Operator, elsewhere: Operator
     ) -> None:
         """One budget for signing in, for every call, and for every replica."""
@@ -220,7 +220,7 @@ class TestEnd:
             assert await response.content.read() == b""
 
 
-class TestAttack43:
+class TestCrossSiteRequests:
     """Another site makes the browser call: it sends the cookie, and nothing happens."""
 
     @pytest.mark.parametrize("but", FORGED.values(), ids=FORGED.keys())
@@ -268,7 +268,7 @@ class TestAttack43:
         (await operator.call("POST", path, headers=headers)).ok()
 
 
-class TestAttack17:
+class TestApprovalIsByRequestId:
     async def test_what_was_shown_is_what_is_approved(
         self, browser: Browser, here: Replica
     ) -> None:
@@ -284,7 +284,7 @@ class TestAttack17:
         assert sorted(waiting) == sorted([newcomer.request_id, wider.request_id])
 
 
-class TestAttack45:
+class TestSessionsAndTokensAreNotLogged:
     async def test_no_session_and_no_token_is_told_anywhere(
         self, browser: Browser, redis_server: RedisServer
     ) -> None:
@@ -309,7 +309,7 @@ class TestAttack45:
         assert told == ["endSession", "openSession"]
 
 
-class TestAttack48:
+class TestLineBreaksInLabels:
     async def test_a_label_with_a_line_break_is_one_entry(
         self, browser: Browser, here: Replica
     ) -> None:

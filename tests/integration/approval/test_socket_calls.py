@@ -158,12 +158,12 @@ ENDINGS: Final[dict[str, Callable[[Replica, Device], Awaitable[object]]]] = {
 }
 
 
-class TestAttack26:
+class TestCallersWhoseAccessEnded:
     """R12: who was ended does nothing any more, though its gateway has not heard of it."""
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("ending", ENDINGS)
-    async def test_attack_26_denied_and_nothing_is_written(
+    async def test_the_call_is_denied_and_nothing_is_written(
         self, here: Replica, there: Replica, ending: str, kind: str
     ) -> None:
         device, target = await here.paired(ADMIN), await here.paired(*MAY)
@@ -188,7 +188,7 @@ class TestAttack26:
         assert await history(here) == before
 
     @pytest.mark.parametrize("ending", ["revoked", "rotated"])
-    async def test_attack_26_nor_once_it_was_approved_anew(
+    async def test_the_old_socket_stays_denied_after_a_new_approval(
         self, here: Replica, ending: str
     ) -> None:
         """The old socket is dead for good; only a new one has the new span."""
@@ -202,7 +202,7 @@ class TestAttack26:
         fresh = await socket(here, device, *MAY)
         assert payload(await outcome(here, call(fresh, "device.pair.list")))["paired"]
 
-    async def test_attack_26_a_device_removed_and_paired_anew(self, here: Replica) -> None:
+    async def test_the_old_socket_of_a_device_paired_anew_is_denied(self, here: Replica) -> None:
         device = await here.paired(*MAY)
         stale = await socket(here, device, *MAY)
         await ENDINGS["removed"](here, device)
@@ -217,11 +217,13 @@ class TestAttack26:
         assert payload(await outcome(here, call(caller, "device.pair.list")))["paired"]
 
 
-class TestAttack18:
+class TestReportedScopesOnlyNarrow:
     """R12: the scopes a gateway reports may only narrow what the record bears out."""
 
     @pytest.mark.parametrize("kind", KINDS)
-    async def test_attack_18_inflated_scopes(self, here: Replica, kind: str) -> None:
+    async def test_scopes_reported_beyond_the_record_grant_nothing(
+        self, here: Replica, kind: str
+    ) -> None:
         device, target = await here.paired(*MAY), await here.paired(ADMIN)
         inflated = await socket(here, device, ADMIN, WRITE, *MAY, kind=kind)
         before = await history(here)
@@ -251,7 +253,7 @@ class TestAttack18:
         assert done == ["requested", "requested"]
 
     @pytest.mark.parametrize("scopes", [(), READ, (WRITE,)])
-    async def test_attack_39_a_device_without_pairing(
+    async def test_a_device_without_the_pairing_scope_is_denied(
         self, here: Replica, scopes: tuple[str, ...]
     ) -> None:
         device = await here.paired(*scopes or READ)
@@ -260,13 +262,15 @@ class TestAttack18:
         assert error(told) == NO_PAIRING
 
     @pytest.mark.parametrize("epoch", ["", "another"])
-    async def test_attack_18_another_span(self, here: Replica, epoch: str) -> None:
+    async def test_a_caller_of_another_token_generation_is_denied(
+        self, here: Replica, epoch: str
+    ) -> None:
         device = await here.paired(ADMIN)
         caller = msgspec.structs.replace(await socket(here, device, ADMIN), epoch=epoch)
         told = await outcome(here, call(caller, "device.pair.list"))
         assert error(told) == NO_PAIRING
 
-    async def test_attack_18_the_span_of_another_role(self, here: Replica) -> None:
+    async def test_a_token_generation_of_another_role_is_denied(self, here: Replica) -> None:
         device = await here.paired(ADMIN)
         await here.pair(device, "node.run", role="node")
         caller = await socket(here, device, ADMIN, role="node")
@@ -274,14 +278,14 @@ class TestAttack18:
         assert error(told) == NO_PAIRING
 
     @pytest.mark.parametrize("kind", ["device-token", "operator", "of a later release"])
-    async def test_attack_18_who_comes_with_no_device_and_no_secret(
+    async def test_a_caller_with_neither_device_nor_secret_is_denied(
         self, here: Replica, kind: str
     ) -> None:
         caller = CallerInfo(kind, "somebody", "operator", [ADMIN])
         told = await outcome(here, call(caller, "device.pair.list"))
         assert error(told) == NO_PAIRING
 
-    async def test_attack_18_a_gateway_is_no_admin(self, here: Replica) -> None:
+    async def test_a_gateway_is_no_admin(self, here: Replica) -> None:
         caller = CallerInfo("gateway", "a gateway", "operator", [ADMIN])
         asked = await here.request(Device.new().asks((ADMIN,)))
         told = await outcome(here, call(caller, APPROVE, requestId=asked.request_id))
@@ -293,7 +297,7 @@ class TestRaces:
 
     @pytest.mark.parametrize("method", CHANGING)
     @pytest.mark.parametrize("ending", ENDINGS)
-    async def test_attack_26_ended_after_it_was_judged_and_before_it_is_done(
+    async def test_ended_after_it_was_judged_and_before_it_is_done(
         self,
         here: Replica,
         there: Replica,
@@ -318,7 +322,7 @@ class TestRaces:
         assert [one.action for one in (await history(here))[before:]] == [ending]
 
     @pytest.mark.parametrize("ending", ENDINGS)
-    async def test_attack_26_approves_while_it_is_ended(
+    async def test_an_approval_racing_the_callers_end_is_serialized(
         self, here: Replica, there: Replica, ending: str
     ) -> None:
         for number in range(ROUNDS):
@@ -341,7 +345,9 @@ class TestRaces:
                 assert done == [ending]
                 assert (await here.request(target.asks())).request_id == asked.request_id
 
-    async def test_attack_26_two_revoke_each_other(self, here: Replica, there: Replica) -> None:
+    async def test_of_two_devices_revoking_each_other_one_succeeds(
+        self, here: Replica, there: Replica
+    ) -> None:
         for _ in range(ROUNDS):
             first, second = await here.paired(ADMIN), await here.paired(ADMIN)
             before = len(await history(here))
@@ -358,7 +364,7 @@ class TestRaces:
             assert sorted(isinstance(one, Result) for one in told) == [False, True]
             assert [one.action for one in (await history(here))[before:]] == ["revoked"]
 
-    async def test_attack_22_sockets_and_operator_approve_at_once(
+    async def test_sockets_and_operator_approve_at_once(
         self, here: Replica, there: Replica
     ) -> None:
         device = await here.paired(ADMIN)

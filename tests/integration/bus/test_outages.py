@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 class TestLostConnections:
-    async def test_attack_33_absent_at_the_start(self, redis_server: RedisServer) -> None:
+    async def test_redis_absent_at_the_start_is_reported_and_recovered_from(
+        self, redis_server: RedisServer
+    ) -> None:
         redis_server.stop()
         with capture_logs() as logs:
             async with Member(redis_server.member_url).running() as one:
@@ -92,7 +94,7 @@ class TestLostConnections:
             assert one.subscribed == 3
             assert one.ok
 
-    async def test_attack_35_cut_off_for_a_full_output_buffer(
+    async def test_a_subscription_cut_for_its_output_buffer_recovers(
         self, redis_server: RedisServer, admin: Redis
     ) -> None:
         limit: Any = await admin.config_get("client-output-buffer-limit")

@@ -74,7 +74,7 @@ class TestPublishing:
 
 
 class TestTheReaderLives:
-    async def test_attack_31_garbage_on_its_channels(
+    async def test_garbage_on_its_channels_is_dropped(
         self, redis_server: RedisServer, admin: Redis
     ) -> None:
         async with member(redis_server.member_url) as one:

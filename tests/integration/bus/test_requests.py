@@ -71,9 +71,7 @@ async def keep_asking(
 
 
 class TestQuestions:
-    async def test_attack_38_each_gateway_gets_its_own_answers(
-        self, redis_server: RedisServer
-    ) -> None:
+    async def test_each_gateway_gets_its_own_answers(self, redis_server: RedisServer) -> None:
         async with bus_of(redis_server, gateways=3, approvals=2) as (gateways, approvals):
             results = await keep_asking(gateways, lambda _: None, rounds=10)
             assert not [result for result in results if isinstance(result, Unavailable)]
@@ -102,9 +100,7 @@ class TestQuestions:
             results = await keep_asking(gateways, lambda _: None, rounds=4)
             assert {result[1] for result in results} == {approvals[1].boot_id}
 
-    async def test_attack_36_slow_approvals_and_a_thousand_askers(
-        self, redis_server: RedisServer
-    ) -> None:
+    async def test_slow_approvals_and_a_thousand_askers(self, redis_server: RedisServer) -> None:
         async with bus_of(redis_server, gateways=1, approvals=2) as (gateways, approvals):
             for approval in approvals:
                 approval.seconds = 3.0
@@ -134,7 +130,7 @@ class TestFaults:
             after = await keep_asking(gateways, lambda _: None, rounds=2)
             assert not [result for result in after if isinstance(result, Unavailable)]
 
-    async def test_attack_32_redis_gone_is_unavailable_and_names_redis(
+    async def test_redis_gone_is_unavailable_and_names_redis(
         self, redis_server: RedisServer
     ) -> None:
         async with bus_of(redis_server, gateways=2, approvals=1) as (gateways, _):
@@ -146,7 +142,7 @@ class TestFaults:
             results = await keep_asking(gateways, lambda _: None, rounds=2)
             assert not [result for result in results if isinstance(result, Unavailable)]
 
-    async def test_attack_32_no_approval_is_unavailable_and_names_approval(
+    async def test_no_approval_is_unavailable_and_names_approval(
         self, redis_server: RedisServer
     ) -> None:
         async with bus_of(redis_server, gateways=1, approvals=0) as (gateways, _):

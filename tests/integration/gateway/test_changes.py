@@ -98,8 +98,8 @@ async def bus_events(gateway: ServiceProcess, event: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-class TestAttack28:
-    async def test_attack_28_decided_before_a_revoke_and_delivered_after_it(
+class TestDecisionsThatAChangeOvertakes:
+    async def test_decided_before_a_revoke_and_delivered_after_it(
         self, gateway: ServiceProcess, approval: FakeApproval
     ) -> None:
         key = DeviceKey.generate()
@@ -113,7 +113,7 @@ class TestAttack28:
         first, again = approval.asked
         assert again.call_id != first.call_id, "another question, not a retry of the first"
 
-    async def test_attack_28_a_change_of_another_device_is_no_hindrance(
+    async def test_a_change_of_another_device_does_not_delay_it(
         self, gateway: ServiceProcess, approval: FakeApproval
     ) -> None:
         overtaken = Overtaken(approval)
@@ -124,7 +124,7 @@ class TestAttack28:
             assert (await raw.receive_text())["ok"]
         assert len(approval.asked) == 1
 
-    async def test_attack_28_the_news_was_lost_and_the_answer_shows_that_there_is_more(
+    async def test_an_answer_reveals_a_lost_event(
         self, gateway: ServiceProcess, approval: FakeApproval
     ) -> None:
         """What is decided at a change that is not known here waits for a beat, and not long."""
@@ -136,7 +136,7 @@ class TestAttack28:
             assert (await raw.receive_text())["ok"]
         assert len(approval.beats) > beats
 
-    async def test_attack_28_who_came_in_before_a_lost_revoke_goes_with_the_next_beat(
+    async def test_a_device_admitted_before_a_lost_revoke_is_closed_at_the_next_heartbeat(
         self, gateway: ServiceProcess, approval: FakeApproval
     ) -> None:
         key = DeviceKey.generate()
@@ -191,8 +191,8 @@ class Listener:
                 self.bodies.append(self._envelope.open(channel, data).body)
 
 
-class TestAttack30:
-    async def test_attack_30_old_decisions_let_nobody_in(
+class TestReplayedMessages:
+    async def test_replayed_decisions_admit_nobody(
         self, gateway: ServiceProcess, approval: FakeApproval, redis_server: RedisServer
     ) -> None:
         key = DeviceKey.generate()
@@ -210,7 +210,7 @@ class TestAttack30:
             assert answer["error"]["code"] == "NOT_PAIRED"
             await self._rejected(gateway, before + repeated)
 
-    async def test_attack_30_old_news_closes_nobody(
+    async def test_replayed_events_close_nobody(
         self, gateway: ServiceProcess, approval: FakeApproval, redis_server: RedisServer
     ) -> None:
         key = DeviceKey.generate()

@@ -58,7 +58,7 @@ class TestHandshakeDeadline:
             await house.pass_time(STEP)
             assert await raw.closed() == (1000, "")
 
-    async def test_attack_3_pings_and_single_bytes_do_not_extend_it(self, house: House) -> None:
+    async def test_pings_and_single_bytes_do_not_extend_it(self, house: House) -> None:
         frame = frame_bytes(b"x" * 100)
         async with await house.raw() as raw:
             await raw.challenge()
@@ -128,7 +128,7 @@ class TestCloseDeadline:
             assert await raw_rest_after(house, raw) == []
         await house.empty()
 
-    async def test_attack_40_a_peer_that_does_not_read(self, house: House) -> None:
+    async def test_a_peer_that_does_not_read_is_closed(self, house: House) -> None:
         raw, connection = await house.admitted(receive_buffer=SMALL_BUFFER_BYTES)
         async with raw:
             await fill(raw, connection)
@@ -200,7 +200,7 @@ async def fill(raw: RawSocket, connection: Connection) -> None:
 
 
 class TestSlowReader:
-    async def test_attack_40_no_more_than_promised_is_kept_for_it(self, house: House) -> None:
+    async def test_no_more_than_promised_is_kept_for_it(self, house: House) -> None:
         most = 0
         raw, connection = await house.admitted(receive_buffer=SMALL_BUFFER_BYTES)
         async with raw:
@@ -217,7 +217,7 @@ class TestSlowReader:
             await house.pass_time(CLOSING_SECONDS + STEP)
             await house.empty()
 
-    async def test_attack_40_pings_are_not_answered_without_end(self, house: House) -> None:
+    async def test_pings_are_not_answered_without_end(self, house: House) -> None:
         raw, connection = await house.admitted(receive_buffer=SMALL_BUFFER_BYTES)
         async with raw:
             await raw.send(request("x" * 20_000_000))

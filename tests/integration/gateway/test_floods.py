@@ -138,7 +138,7 @@ class TestMemory:
     @pytest.mark.parametrize(
         "kind", ["one huge frame", "huge after the limit", "endless fragments"]
     )
-    async def test_attack_2_what_strangers_send_is_not_kept(
+    async def test_memory_stays_flat_whatever_unauthenticated_clients_send(
         self, gateway: tuple[ServiceProcess, FakeApproval], kind: str
     ) -> None:
         service, _ = gateway
@@ -165,7 +165,7 @@ class TestMemory:
         assert most_memory(service.pid) - before < MORE_MEMORY_BYTES
         assert (await asyncio.to_thread(service.ready_answer)) is not None
 
-    async def test_attack_40_what_nobody_reads_is_not_kept_without_end(
+    async def test_memory_for_unread_answers_is_bounded(
         self, gateway: tuple[ServiceProcess, FakeApproval]
     ) -> None:
         service, _ = gateway
@@ -186,7 +186,7 @@ class TestMemory:
         # 50 MiB may wait, and a frame is in memory a few times while it is served.
         assert most_memory(service.pid) - before < 200 * MEGABYTE
 
-    async def test_attack_40_the_largest_frames_one_after_another(
+    async def test_memory_stays_flat_for_consecutive_largest_frames(
         self, gateway: tuple[ServiceProcess, FakeApproval]
     ) -> None:
         service, _ = gateway
@@ -208,7 +208,7 @@ class TestCrowd:
     """What a hundred do that are in; what they may all keep waiting is far below the bound."""
 
     @pytest.mark.parametrize("kind", FLOODS)
-    async def test_attack_40_a_hundred_at_once(
+    async def test_memory_is_bounded_for_a_hundred_simultaneous_clients(
         self, gateway: tuple[ServiceProcess, FakeApproval], kind: str
     ) -> None:
         service, _ = gateway
@@ -225,7 +225,7 @@ class TestCrowd:
                 assert (await another.connect(None, CLI, GOOD))["ok"], "it serves others meanwhile"
             assert most_memory(service.pid) - before < CROWD_MEMORY_BYTES
 
-    async def test_attack_40_compression_that_was_not_agreed_on(
+    async def test_frames_with_unnegotiated_compression_are_refused(
         self, gateway: tuple[ServiceProcess, FakeApproval]
     ) -> None:
         """A bomb: it would be 10 MB, and is not even looked at."""
@@ -239,7 +239,7 @@ class TestCrowd:
 
 
 class TestBusTraffic:
-    async def test_attack_2_nonsense_asks_nothing_of_redis(
+    async def test_invalid_frames_cause_no_redis_commands(
         self, gateway: tuple[ServiceProcess, FakeApproval], redis_process: RedisServer
     ) -> None:
         service, approval = gateway

@@ -62,9 +62,7 @@ class TestBeforeHello:
             answer = await raw.receive_text()
             assert answer["payload"]["type"] == "hello-ok"
 
-    async def test_attack_2_one_byte_more_is_closed_with_1009_and_no_frame(
-        self, house: House
-    ) -> None:
+    async def test_one_byte_more_is_closed_with_1009_and_no_frame(self, house: House) -> None:
         async with await house.raw() as raw:
             await raw.send(await padded_connect(raw, PREAUTH_FRAME_LIMIT_BYTES + 1))
             assert await raw.closed() == (1009, "")
@@ -93,13 +91,13 @@ class TestBeforeHello:
         assert house.approvals.asked == []
 
     @pytest.mark.parametrize("opcode", [PING, PONG])
-    async def test_attack_40_a_flood_of_pings_is_cut_off(self, house: House, opcode: int) -> None:
+    async def test_a_flood_of_pings_is_cut_off(self, house: House, opcode: int) -> None:
         async with await house.raw() as raw:
             await raw.challenge()
             await raw.send_bytes(frame_bytes(b"x" * 125, opcode) * 2_000)
             assert await raw.closed() == (1009, "")
 
-    async def test_attack_2_a_binary_frame_is_no_first_frame(self, house: House) -> None:
+    async def test_a_binary_first_frame_is_refused(self, house: House) -> None:
         async with await house.raw() as raw:
             await raw.challenge()
             frame = raw.connect_frame(DeviceKey.generate(), credentials=Credentials(token=TOKEN))
@@ -148,9 +146,7 @@ class TestAfterHello:
             pytest.param(frame_bytes(b"x" * 126, PING), id="long ping"),
         ],
     )
-    async def test_attack_40_a_broken_frame_is_closed_with_1002(
-        self, house: House, broken: bytes
-    ) -> None:
+    async def test_a_broken_frame_is_closed_with_1002(self, house: House, broken: bytes) -> None:
         raw, connection = await house.admitted()
         async with raw:
             await raw.send_bytes(broken)

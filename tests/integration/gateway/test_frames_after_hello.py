@@ -146,9 +146,7 @@ class TestBrokenFrames:
         assert await said_to(raw, request("health"), BINARY) is None
 
     @both
-    async def test_attack_12_of_two_equal_keys_the_last_counts(
-        self, house: House, profile: Profile
-    ) -> None:
+    async def test_of_two_equal_keys_the_last_counts(self, house: House, profile: Profile) -> None:
         raw, _ = await house.admitted(profile)
         text = b'{"type":"req","id":"1","method":"nope","id":"2","method":"health"}'
         answer = await said_to(raw, text)
@@ -157,7 +155,7 @@ class TestBrokenFrames:
 
 class TestSecondConnect:
     @both
-    async def test_attack_11_is_an_error_and_changes_nothing(
+    async def test_a_second_connect_is_an_error_and_changes_nothing(
         self, house: House, profile: Profile
     ) -> None:
         raw, connection = await house.admitted(profile)
@@ -185,7 +183,7 @@ class TestUnknownMethod:
     @pytest.mark.parametrize(
         "profile", [LIMITED, PAIRING, NOTHING], ids=["read", "pairing", "none"]
     )
-    async def test_attack_39_needs_admin(self, house: House, profile: Profile) -> None:
+    async def test_needs_admin(self, house: House, profile: Profile) -> None:
         raw, _ = await house.admitted(profile)
         assert await said_to(raw, request("nope.method")) == {
             "type": "res",
@@ -205,9 +203,7 @@ class TestUnknownMethod:
     @pytest.mark.parametrize(
         "profile", [LIMITED_3, PAIRING_3, NOTHING_3], ids=["read", "pairing", "none"]
     )
-    async def test_attack_39_needs_admin_in_protocol_3(
-        self, house: House, profile: Profile
-    ) -> None:
+    async def test_needs_admin_in_protocol_3(self, house: House, profile: Profile) -> None:
         raw, _ = await house.admitted(profile)
         expected = invalid("missing scope: operator.admin")
         assert await said_to(raw, request("nope.method")) == expected
@@ -222,7 +218,7 @@ class TestMissingScope:
         monkeypatch.setitem(cast("dict[str, Method]", METHODS), "test.node", one)
 
     @pytest.mark.parametrize("profile", [LIMITED, NOTHING], ids=["read", "none"])
-    async def test_attack_39_is_forbidden(self, house: House, profile: Profile) -> None:
+    async def test_is_forbidden(self, house: House, profile: Profile) -> None:
         raw, _ = await house.admitted(profile)
         answer = await said_to(raw, request("device.pair.list"))
         assert answer["error"] == {
@@ -235,7 +231,7 @@ class TestMissingScope:
             },
         }
 
-    async def test_attack_39_is_invalid_in_protocol_3(self, house: House) -> None:
+    async def test_is_invalid_in_protocol_3(self, house: House) -> None:
         raw, _ = await house.admitted(LIMITED_3)
         expected = invalid("missing scope: operator.pairing")
         assert await said_to(raw, request("device.pair.list")) == expected
@@ -252,9 +248,7 @@ class TestMissingScope:
         expected = invalid("unauthorized role: operator")
         assert await said_to(raw, request("test.node")) == expected
 
-    async def test_attack_39_without_a_device_nothing_but_health_is_served(
-        self, house: House
-    ) -> None:
+    async def test_without_a_device_nothing_but_health_is_served(self, house: House) -> None:
         raw = await house.raw()
         hello = await raw.connect(None, ADMIN, Credentials(token=TOKEN))
         assert hello["payload"]["auth"]["scopes"] == []

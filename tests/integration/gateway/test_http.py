@@ -84,7 +84,7 @@ class TestPages:
             assert "https://approve.example" in await answer.text()
 
     @pytest.mark.parametrize("path", ["/setup", "/setup?token=secret"])
-    async def test_attack_45_setup_leads_to_approval_and_passes_nothing_on(
+    async def test_setup_leads_to_approval_and_passes_nothing_on(
         self, house: House, http: aiohttp.ClientSession, path: str
     ) -> None:
         async with http.get(house.url + path, allow_redirects=False) as answer:
@@ -104,7 +104,7 @@ class TestPages:
         "path",
         ["//setup", "/setup/", "/./setup", "/x/../setup", "/%2e/setup", "/setup%2f", "/SETUP"],
     )
-    async def test_attack_47_only_setup_is_setup(
+    async def test_only_the_exact_setup_path_redirects(
         self, house: House, http: aiohttp.ClientSession, path: str
     ) -> None:
         url = URL(str(house.url) + path, encoded=True)

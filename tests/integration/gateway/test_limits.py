@@ -35,9 +35,7 @@ async def house() -> AsyncIterator[House]:
 
 
 class TestUnauthenticatedSockets:
-    async def test_attack_3_the_33rd_of_an_address_gets_503_and_nobody_else(
-        self, house: House
-    ) -> None:
+    async def test_the_33rd_of_an_address_gets_503_and_nobody_else(self, house: House) -> None:
         for _ in range(32):
             assert (await house.raw()).status == 101
         refused = await house.raw()
@@ -46,7 +44,7 @@ class TestUnauthenticatedSockets:
         elsewhere = await house.raw(source="127.0.0.2")
         assert (await elsewhere.connect(None, CLI, Credentials(token=TOKEN)))["ok"]
 
-    async def test_attack_3_also_when_they_come_all_at_once(self, house: House) -> None:
+    async def test_the_limit_holds_for_simultaneous_connections(self, house: House) -> None:
         raws = await asyncio.gather(*(house.raw() for _ in range(1_000)))
         assert sorted(raw.status for raw in raws) == [101] * 32 + [503] * 968
         assert house.connections.pending == 32

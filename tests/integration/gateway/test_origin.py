@@ -57,7 +57,7 @@ def reason(answer: Any) -> str:
     return str(error["details"]["reason"])
 
 
-class TestAttack1:
+class TestPagesOfOtherOrigins:
     @pytest.mark.parametrize("profile", [CONTROL_UI, CONTROL_UI_3, CLI])
     @pytest.mark.parametrize(
         ("origin", "why"),
@@ -76,7 +76,7 @@ class TestAttack1:
             ("ok.example", MISSING),
         ],
     )
-    async def test_attack_1_a_page_from_elsewhere_is_refused_and_nothing_is_asked(
+    async def test_a_page_from_elsewhere_is_refused_and_nothing_is_asked(
         self, house: House, profile: Profile, origin: str, why: str
     ) -> None:
         answer = await answer_to(house, profile, ("Origin", origin))
@@ -87,15 +87,13 @@ class TestAttack1:
         )
         assert counted == 1
 
-    async def test_attack_1_two_origins_are_not_better_than_one(self, house: House) -> None:
+    async def test_a_request_with_two_origins_is_refused(self, house: House) -> None:
         answer = await answer_to(
             house, CONTROL_UI, ("Origin", "https://evil.example"), ("Origin", ALLOWED)
         )
         assert reason(answer) == NOT_ALLOWED
 
-    async def test_attack_1_without_one_a_program_is_judged_by_its_proof(
-        self, house: House
-    ) -> None:
+    async def test_a_program_without_an_origin_is_admitted_by_its_proof(self, house: House) -> None:
         assert (await answer_to(house, CLI))["ok"]
         assert len(house.approvals.asked) == 1
 
@@ -110,7 +108,7 @@ class TestAttack1:
         ],
         ids=lambda one: f"{one.client_id} {one.max_protocol}",
     )
-    async def test_attack_1_without_one_a_page_is_refused(
+    async def test_a_browser_client_without_an_origin_is_refused(
         self, house: House, profile: Profile
     ) -> None:
         assert reason(await answer_to(house, profile)) == MISSING
@@ -170,7 +168,7 @@ class TestAllowed:
         assert reason(answer) == NOT_ALLOWED
 
 
-class TestAttack10:
+class TestHeadersMakeNoClientLocal:
     """Nothing that a client writes into its headers makes it local."""
 
     @pytest.mark.parametrize(
@@ -184,13 +182,13 @@ class TestAttack10:
         ],
         ids=lambda header: header[0],
     )
-    async def test_attack_10_a_forwarded_client_has_no_local_pages(
+    async def test_a_forwarded_client_has_no_local_pages(
         self, house: House, header: tuple[str, str]
     ) -> None:
         page = ("Origin", "http://localhost:9999")
         assert reason(await answer_to(house, CONTROL_UI, page, header)) == NOT_ALLOWED
 
-    async def test_attack_10_host_localhost_does_not_make_a_page_local(self) -> None:
+    async def test_host_localhost_does_not_make_a_page_local(self) -> None:
         trusted = (ipaddress.ip_network("127.0.0.0/8"),)
         async with House(trusted_proxies=trusted) as house:
             answer = await answer_to(

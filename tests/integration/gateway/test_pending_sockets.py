@@ -29,7 +29,7 @@ async def house() -> AsyncIterator[House]:
 
 
 class TestBeforeTheUpgrade:
-    async def test_attack_03_a_thousand_that_never_ask_keep_nobody_out(self, house: House) -> None:
+    async def test_a_thousand_silent_connections_do_not_block_others(self, house: House) -> None:
         silent = [await RawSocket.tcp(house.port) for _ in range(STRANGERS // 2)]
         slow = [await RawSocket.tcp(house.port) for _ in range(STRANGERS // 2)]
         await asyncio.gather(*(raw.send_bytes(BEGUN) for raw in slow))
@@ -40,13 +40,13 @@ class TestBeforeTheUpgrade:
         for raw in (*silent, *slow):
             raw.hang_up()
 
-    async def test_attack_03_a_request_that_does_not_end_is_cut_off(self, house: House) -> None:
+    async def test_a_request_that_does_not_end_is_cut_off(self, house: House) -> None:
         house.keepalive_seconds = 0.5
         async with await RawSocket.tcp(house.port) as slow:
             await slow.send_bytes(BEGUN.replace(b"GET", b"POST"))
             assert await slow.read_to_end() == b""
 
-    async def test_attack_03_nobody_has_longer_than_for_a_handshake(self, house: House) -> None:
+    async def test_no_connection_outlasts_the_handshake_deadline(self, house: House) -> None:
         """Neither the silent nor those that send their request byte by byte."""
         raws = [await RawSocket.tcp(house.port) for _ in range(10)]
         await until(lambda: len(house.arrivals) == len(raws), "all have come")
@@ -61,7 +61,9 @@ class TestBeforeTheUpgrade:
             raw.hang_up()
         assert len(house.arrivals) == 0
 
-    async def test_attack_03_whoever_has_asked_is_waited_for_no_more(self, house: House) -> None:
+    async def test_a_connection_with_a_complete_request_is_no_longer_pending(
+        self, house: House
+    ) -> None:
         waiting = await house.raw()
         async with await RawSocket.tcp(house.port) as page, await RawSocket.tcp(house.port) as gone:
             await until(lambda: len(house.arrivals) == 2, "two have not asked yet")
@@ -76,7 +78,7 @@ class TestBeforeTheUpgrade:
             assert (await page.read_to_end()).count(b"HTTP/1.1 200 ") == 2
         assert (await waiting.connect(None, CLI, GOOD))["ok"]
 
-    async def test_attack_03_nor_is_one_after_an_answer(self, house: House) -> None:
+    async def test_an_incomplete_later_request_is_cut_off_too(self, house: House) -> None:
         house.keepalive_seconds = 0.5
         async with await RawSocket.tcp(house.port) as raw:
             await raw.send_bytes(b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n" + BEGUN)
@@ -84,7 +86,7 @@ class TestBeforeTheUpgrade:
         assert said.startswith(b"HTTP/1.1 200 ")
         assert said.count(b"HTTP/1.1") == 1
 
-    async def test_attack_03_headers_are_not_kept_without_end(self, house: House) -> None:
+    async def test_headers_are_not_kept_without_end(self, house: House) -> None:
         async with await RawSocket.tcp(house.port) as raw:
             await raw.send_bytes(BEGUN + b"x" * 100_000)
             assert b" 431 " in await raw.read_to_end()

@@ -86,12 +86,12 @@ class TestUntrusted:
         ],
         ids=lambda header: header[0],
     )
-    async def test_attack_10_its_header_counts_for_nothing(
+    async def test_the_header_of_an_untrusted_peer_is_ignored(
         self, house: House, header: tuple[str, str]
     ) -> None:
         assert await address_of(house, "127.0.0.5", header) == "127.0.0.5"
 
-    async def test_attack_10_the_limiters_key_is_the_peer(self) -> None:
+    async def test_the_limiters_key_is_the_peer(self) -> None:
         async with House(trusted_proxies=TRUSTED, preauth_limit=2) as house:
             statuses = [
                 (await house.raw(headers=[("X-Real-IP", f"203.0.113.{number}")])).status

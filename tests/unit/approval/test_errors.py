@@ -75,7 +75,7 @@ class TestDenied:
 @both_protocols
 class TestRequests:
     @pytest.mark.parametrize("error", [UnknownRequest(), RequestOver("approved")])
-    def test_attack_19_who_may_know_hears_that_there_is_none(
+    def test_who_may_know_hears_that_there_is_none(
         self, error: RegistryError, protocol: int
     ) -> None:
         for caller in (ADMIN, DEVICE_ADMIN):
@@ -121,7 +121,7 @@ class TestMissingScope:
     """The scope of the method itself, which a caller's own record no longer bears out."""
 
     @pytest.mark.parametrize("method", [name for name, one in METHODS.items() if one.scope])
-    def test_attack_39_is_forbidden(self, method: str) -> None:
+    def test_a_missing_scope_is_forbidden(self, method: str) -> None:
         scope = METHODS[method].scope
         assert scope in {PAIRING, READ}
         assert failed(method, MissingScope(scope), CONFINED, 4) == Error(

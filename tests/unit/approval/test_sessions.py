@@ -61,7 +61,7 @@ def why(method: str = "POST", *, https: bool = False, public: str = PUBLIC, **he
     return check(method, sent, public, https=https)
 
 
-class TestAttack43:
+class TestCrossSiteRequests:
     @pytest.mark.parametrize("origin", [f"https://{HOST}", f"http://{HOST}", PUBLIC])
     def test_our_own_page(self, origin: str) -> None:
         for method in ("POST", "PATCH", "DELETE"):

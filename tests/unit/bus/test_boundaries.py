@@ -30,7 +30,7 @@ class TestModules:
 
 
 class TestChannels:
-    def test_attack_38_boot_ids_are_random_and_keep_channels_apart(self) -> None:
+    def test_boot_ids_are_random_and_keep_channels_apart(self) -> None:
         boot_ids = {new_boot_id() for _ in range(1000)}
         assert len(boot_ids) == 1000
         assert all(re.fullmatch(r"[0-9a-f]{32}", boot_id) for boot_id in boot_ids)

@@ -92,38 +92,38 @@ class TestSealing:
             Envelope((), "gateway")
 
 
-class TestAttack31ForgedMessages:
+class TestForgedMessages:
     @given(st.binary(max_size=600))
     @example(b"")
     @example(bytes((VERSION,)) * 41)
-    def test_attack_31_random_bytes_never_open(self, data: bytes) -> None:
+    def test_random_bytes_never_open(self, data: bytes) -> None:
         assert why(gateway(), data) == "unsealed"
 
     @given(st.binary(min_size=40, max_size=600))
-    def test_attack_31_random_bytes_behind_a_right_version_never_open(self, data: bytes) -> None:
+    def test_random_bytes_behind_a_right_version_never_open(self, data: bytes) -> None:
         assert why(gateway(), bytes((VERSION,)) + data) == "unsealed"
 
     @given(st.data())
-    def test_attack_31_one_changed_bit_is_enough(self, data: st.DataObject) -> None:
+    def test_one_changed_bit_is_detected(self, data: st.DataObject) -> None:
         sealed = bytearray(approval().seal(CHANNEL, b"admitted"))
         at = data.draw(st.integers(0, len(sealed) * 8 - 1))
         sealed[at // 8] ^= 1 << at % 8
         assert why(gateway(), bytes(sealed)) == "unsealed"
 
     @given(st.integers(0, 80), st.integers(1, 80))
-    def test_attack_31_cut_or_lengthened(self, cut: int, more: int) -> None:
+    def test_a_truncated_or_extended_message_never_opens(self, cut: int, more: int) -> None:
         sealed = approval().seal(CHANNEL, b"admitted")
         assert why(gateway(), sealed[: -1 - cut]) == "unsealed"
         assert why(gateway(), sealed + b"\0" * more) == "unsealed"
 
-    def test_attack_31_another_secret(self) -> None:
+    def test_a_message_sealed_with_another_secret_never_opens(self) -> None:
         assert why(gateway(), approval(OTHER).seal(CHANNEL, b"admitted")) == "unsealed"
 
-    def test_attack_31_another_channel(self) -> None:
+    def test_a_message_for_another_channel_never_opens(self) -> None:
         for channel in (NEWS, ask_channel("gateway"), inbox_channel("gateway2")):
             assert why(gateway(), approval().seal(channel, b"admitted")) == "unsealed"
 
-    def test_attack_31_twice(self) -> None:
+    def test_a_message_opens_only_once(self) -> None:
         receiver = gateway()
         data = approval().seal(CHANNEL, b"admitted")
         receiver.open(CHANNEL, data)
@@ -131,7 +131,7 @@ class TestAttack31ForgedMessages:
             receiver.open(CHANNEL, data)
         assert (caught.value.why, caught.value.sender) == ("replayed", "approval")
 
-    def test_attack_31_ten_megabytes_are_dropped_before_decryption(
+    def test_ten_megabytes_are_dropped_before_decryption(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def never(*_: object) -> bytes:
@@ -141,7 +141,7 @@ class TestAttack31ForgedMessages:
         assert why(gateway(), bytes(10 * 1024 * 1024)) == "oversized"
         assert why(gateway(), bytes(MESSAGE_LIMIT_BYTES + 1)) == "oversized"
 
-    def test_attack_31_our_own_message_played_back_into_our_inbox(self) -> None:
+    def test_our_own_message_played_back_into_our_inbox(self) -> None:
         receiver = gateway()
         assert why(receiver, receiver.seal(CHANNEL, b"admitted")) == "self"
 

@@ -33,21 +33,21 @@ def api() -> Iterator[Api]:
         yield api
 
 
-class TestAttack17:
-    def test_attack_17_latest_with_yes_is_refused_with_the_reason(self, api: Api) -> None:
+class TestApprovingTheLatestRequest:
+    def test_latest_with_yes_is_refused_with_the_reason(self, api: Api) -> None:
         result = run(api, "devices", "approve", "--latest", "--yes")
         assert result.exit_code == 2
         assert "somebody else's request may be newer than yours" in result.stderr
         assert not api.asked
 
-    def test_attack_17_latest_approves_nothing_where_nobody_can_be_asked(self, api: Api) -> None:
+    def test_latest_approves_nothing_where_nobody_can_be_asked(self, api: Api) -> None:
         result = run(api, "devices", "approve", "--latest")
         assert result.exit_code == 6
         assert "Kitchen Mac" in result.stdout
         assert f"latchkey devices approve {REQUEST_ID} --yes" in result.stderr
         assert not api.changed
 
-    def test_attack_17_a_beginning_of_an_id_is_not_enough_for_yes(self, api: Api) -> None:
+    def test_a_beginning_of_an_id_is_not_enough_for_yes(self, api: Api) -> None:
         result = run(api, "devices", "approve", REQUEST_ID[:8], "--yes")
         assert result.exit_code == 2
         assert not api.changed

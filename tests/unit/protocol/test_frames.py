@@ -51,7 +51,7 @@ class TestSoundRequests:
             b'{"type":"req","id":"1","method":"m","params":{"a":0},"params":{"a":1}}',
         ],
     )
-    def test_attack_12_the_last_of_two_equal_keys_wins(self, text: bytes) -> None:
+    def test_the_last_of_two_equal_keys_wins(self, text: bytes) -> None:
         frame = decode_request(text)
         assert (frame.id, frame.method) == ("1", "m")
         assert msgspec.json.decode(frame.params) == {"a": 1}
@@ -147,7 +147,7 @@ class TestNotJson:
         ],
         ids=["overlong", "surrogate bytes", "no UTF-8", "deep params", "deep and cut off"],
     )
-    def test_attack_12_not_utf8_or_too_deep(self, text: bytes) -> None:
+    def test_frames_that_are_not_utf8_or_too_deep_are_invalid(self, text: bytes) -> None:
         with pytest.raises(NotJson):
             decode_request(text)
 

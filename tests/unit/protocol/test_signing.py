@@ -200,7 +200,7 @@ class TestSignatures:
             broken[bit // 8] ^= 1 << bit % 8
             assert not holds(PAYLOADS[0], encode_base64(bytes(broken)))
 
-    def test_attack_05_malleable_signature(self) -> None:
+    def test_a_malleable_signature_is_refused(self) -> None:
         """S and S plus the group's order are the same to a careless verifier."""
         sound = decode_base64(PAYLOADS[0]["v3"]["signature"])
         assert sound is not None
@@ -220,7 +220,7 @@ class TestSignatures:
             "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
         ],
     )
-    def test_attack_05_low_order_key(self, point: str) -> None:
+    def test_a_low_order_key_is_refused(self, point: str) -> None:
         """With such a key one signature fits every message."""
         raw = bytes.fromhex(point)
         for signature in (bytes(64), raw + bytes(32), b"\x01" + bytes(63)):

@@ -40,8 +40,8 @@ async def refused(gateway: Gateway, task: asyncio.Task[object]) -> None:
     assert await task == ["may I come in", approval.boot_id]
 
 
-class TestAttack31ForgedAnswers:
-    def test_attack_31_the_right_id_from_a_replica_that_was_not_asked(self) -> None:
+class TestForgedAnswers:
+    def test_an_answer_from_a_replica_that_was_not_asked_is_dropped(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
             task, item = await waiting_question(gateway)
@@ -53,7 +53,7 @@ class TestAttack31ForgedAnswers:
 
         run_virtual(scenario)
 
-    def test_attack_31_the_wrong_seal_or_channel_never_reaches_the_requester(self) -> None:
+    def test_the_wrong_seal_or_channel_never_reaches_the_requester(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
             task, item = await waiting_question(gateway)
@@ -74,7 +74,7 @@ class TestAttack31ForgedAnswers:
 
         run_virtual(scenario)
 
-    def test_attack_31_twice(self) -> None:
+    def test_only_the_first_of_two_answers_counts(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
             task, item = await waiting_question(gateway)
@@ -88,7 +88,7 @@ class TestAttack31ForgedAnswers:
 
         run_virtual(scenario)
 
-    def test_attack_31_after_the_deadline(self) -> None:
+    def test_an_answer_after_the_deadline_is_dropped(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
             task, item = await waiting_question(gateway)
@@ -100,7 +100,7 @@ class TestAttack31ForgedAnswers:
         run_virtual(scenario)
 
     @pytest.mark.parametrize("number", [0, -1, 2, 2**63 - 1])
-    def test_attack_31_an_id_nobody_asked(self, number: int) -> None:
+    def test_an_answer_with_an_unknown_id_is_dropped(self, number: int) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
             task, _ = await waiting_question(gateway)
@@ -134,7 +134,7 @@ class TestAttack31ForgedAnswers:
         ],
         ids=range(18),
     )
-    def test_attack_31_msgpack_bombs_and_types_that_do_not_belong(self, body: bytes) -> None:
+    def test_msgpack_bombs_and_wrong_types_are_dropped(self, body: bytes) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
             task, _ = await waiting_question(gateway)
@@ -146,7 +146,7 @@ class TestAttack31ForgedAnswers:
 
     @settings(max_examples=200)
     @given(st.binary(max_size=200))
-    def test_attack_31_no_body_whatever_makes_the_requester_raise(self, body: bytes) -> None:
+    def test_no_message_body_makes_the_requester_raise(self, body: bytes) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
             task, _ = await waiting_question(gateway)
@@ -178,8 +178,8 @@ class TestAttack31ForgedAnswers:
         run_virtual(scenario)
 
 
-class TestAttack38TheSameReplicaId:
-    def test_attack_38_two_gateways_of_one_platform_id_never_get_each_others_answers(self) -> None:
+class TestGatewaysWithTheSameReplicaId:
+    def test_two_gateways_of_one_platform_id_never_get_each_others_answers(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             one, two = Gateway(clock), Gateway(clock)
             two.board = one.board

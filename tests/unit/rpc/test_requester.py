@@ -88,8 +88,8 @@ class TestQuestionsOfOneTurnTravelTogether:
         run_virtual(scenario)
 
 
-class TestAttack36SlowApprovals:
-    def test_attack_36_questions_in_flight_are_bounded_and_the_rest_is_refused_early(self) -> None:
+class TestSlowApprovals:
+    def test_questions_in_flight_are_bounded_and_the_rest_is_refused_early(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
             gateway.hear_all()
@@ -112,7 +112,7 @@ class TestAttack36SlowApprovals:
 
         run_virtual(scenario)
 
-    def test_attack_36_once_it_is_quick_again_it_takes_new_ones(self) -> None:
+    def test_once_it_is_quick_again_it_takes_new_ones(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, in_flight_limit=4)
             gateway.approvals[0].slow(0.2)

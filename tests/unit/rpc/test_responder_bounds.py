@@ -16,7 +16,7 @@ from tests.unit.rpc.answering import Approval
 
 
 class TestBounds:
-    def test_attack_36_a_message_over_the_limit_is_busy_at_once_as_a_whole(self) -> None:
+    def test_a_message_over_the_limit_is_busy_at_once_as_a_whole(self) -> None:
         async def scenario(_: FakeClock) -> None:
             approval = Approval(in_flight_limit=10)
             approval.gate = asyncio.Event()
@@ -53,7 +53,7 @@ class TestBounds:
         ],
         ids=range(8),
     )
-    def test_attack_31_bombs_and_nonsense_are_dropped_and_counted(self, body: bytes) -> None:
+    def test_bombs_and_nonsense_are_dropped_and_counted(self, body: bytes) -> None:
         async def scenario(_: FakeClock) -> None:
             approval = Approval()
             approval.take(body)
@@ -66,7 +66,7 @@ class TestBounds:
 
     @settings(max_examples=200)
     @given(st.binary(max_size=200))
-    def test_attack_31_no_body_whatever_makes_the_responder_raise(self, body: bytes) -> None:
+    def test_no_body_whatever_makes_the_responder_raise(self, body: bytes) -> None:
         async def scenario(_: FakeClock) -> None:
             approval = Approval()
             approval.replies = []

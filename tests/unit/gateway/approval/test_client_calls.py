@@ -53,7 +53,7 @@ class House(WayToApproval):
 
 
 class TestBeforeTheLease:
-    def test_attack_32_nothing_is_asked(self) -> None:
+    def test_without_a_lease_nothing_is_sent(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             house = House(clock)
             refused = await outcome(house.approvals.call(ASKED))
@@ -110,7 +110,7 @@ class TestCalled:
 
         run_virtual(scenario)
 
-    def test_attack_31_what_cannot_be_read_is_no_answer(self) -> None:
+    def test_an_unreadable_answer_counts_as_none(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             house = House(clock)
             await house.first_beat()

@@ -72,7 +72,7 @@ async def test_who_holds_pairing_is_told_of_a_change(shell: Shell) -> None:
     assert [said["event"] for said in texts(one)] == ["device.pair.changed"]
 
 
-async def test_attack_27_after_the_lease_nobody_is_told_anything(shell: Shell) -> None:
+async def test_after_the_lease_nobody_is_told_anything(shell: Shell) -> None:
     """A process that was stopped takes the news it slept through before its timers."""
     one = shell.room.enter(PAIRING)
     shell.room.clock.advance(LEASE_SECONDS + 1)

@@ -35,9 +35,7 @@ class TestBroadcast:
         ]
 
     @pytest.mark.parametrize("scopes", [(), (READ,), (WRITE,), ("node.pairing",)])
-    def test_attack_39_who_does_not_hold_it_does_not(
-        self, room: Room, scopes: tuple[str, ...]
-    ) -> None:
+    def test_who_does_not_hold_it_does_not(self, room: Room, scopes: tuple[str, ...]) -> None:
         one = room.enter(*scopes)
         room.connections.broadcast(NEWS)
         assert texts(one) == []
@@ -122,7 +120,7 @@ class TestBroadcast:
 
 
 class TestDrain:
-    def test_attack_27_without_a_lease_nobody_is_told(self, room: Room) -> None:
+    def test_without_a_lease_nobody_is_told(self, room: Room) -> None:
         """A process that slept over its lease may be told to leave as it wakes."""
         one = room.enter(READ)
         room.leased = lambda: False

@@ -127,7 +127,7 @@ class TestPlaces:
             *("/.env", "/.git/config", "/chat/.hidden", "/%2eenv"),
         ],
     )
-    def test_attack_47_a_path_that_climbs_hides_or_doubles_is_nothing(self, path: str) -> None:
+    def test_a_path_that_climbs_hides_or_doubles_is_nothing(self, path: str) -> None:
         assert place_of(path, FILES) == NOWHERE
 
     @pytest.mark.parametrize(

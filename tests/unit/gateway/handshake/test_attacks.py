@@ -77,7 +77,7 @@ class TestOrigin:
         ],
     )
     @pytest.mark.parametrize("profile", [CONTROL_UI, CLI], ids=["page", "cli"])
-    def test_attack_01_foreign_origin(self, origin: str, profile: Profile) -> None:
+    def test_a_foreign_origin_is_refused(self, origin: str, profile: Profile) -> None:
         """Refused with a frame and 1008, before anything is asked, whoever it claims to be."""
         refusal = refused(connect(profile), replace(REMOTE, origin=origin))
         assert detail_code(refusal) == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
@@ -91,17 +91,17 @@ class TestOrigin:
             ("http://[::1]:18789", "[::1]:18789"),
         ],
     )
-    def test_attack_01_loopback_pages_are_for_local_clients(self, origin: str, host: str) -> None:
+    def test_loopback_pages_are_for_local_clients(self, origin: str, host: str) -> None:
         frame = connect(CONTROL_UI)
         assert asked(frame, replace(LOCAL, origin=origin, host=host)).address == "127.0.0.1"
         refusal = refused(frame, replace(REMOTE, origin=origin, host=host))
         assert detail_code(refusal) == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
 
-    def test_attack_01_no_origin_is_judged_by_its_proof_alone(self) -> None:
+    def test_no_origin_is_judged_by_its_proof_alone(self) -> None:
         assert asked(connect()).device_id == KEY.device_id
 
     @pytest.mark.parametrize("origin", ["https://ok.example", "https://OK.example:443"])
-    def test_attack_01_the_allowed_page_itself(self, origin: str) -> None:
+    def test_the_allowed_page_is_admitted(self, origin: str) -> None:
         question = asked(connect(CONTROL_UI), replace(REMOTE, origin=origin))
         assert question.client.id == "openclaw-control-ui"
 
@@ -125,7 +125,7 @@ class TestFirstFrame:
             b"",
         ],
     )
-    def test_attack_02_anything_but_connect(self, frame: Any) -> None:
+    def test_any_first_frame_but_connect_is_refused(self, frame: Any) -> None:
         effect = judged(frame)
         assert isinstance(effect, Refusal)
         assert effect.close_code in {1000, 1008}
@@ -133,7 +133,7 @@ class TestFirstFrame:
 
 class TestReplay:
     @pytest.mark.parametrize("connection_id", ["boot:8", "other:1"], ids=["same", "other replica"])
-    def test_attack_04_captured_connect_on_another_socket(self, connection_id: str) -> None:
+    def test_a_captured_connect_fails_on_another_socket(self, connection_id: str) -> None:
         captured = encoded(connect())
         assert isinstance(new_handshake().on_frame(captured, now_ms=NOW_MS), AuthorizeDevice)
 
@@ -144,7 +144,7 @@ class TestReplay:
         assert isinstance(effect, Refusal)
         assert detail_code(effect) == "DEVICE_AUTH_NONCE_MISMATCH"
 
-    def test_attack_04_with_the_new_nonce_put_in(self) -> None:
+    def test_a_captured_connect_with_the_new_nonce_fails(self) -> None:
         other = new_handshake(nonce="0d2a5c1e-0000-4000-8000-000000000000")
         frame = altered(connect(), lambda p: p["device"].update(nonce=other.nonce))
         effect = other.on_frame(encoded(frame), now_ms=NOW_MS)
@@ -245,7 +245,7 @@ class TestProof:
             "key in DER",
         ],
     )
-    def test_attack_05_broken_proof(self, frame: Any, code: str) -> None:
+    def test_a_broken_proof_is_refused(self, frame: Any, code: str) -> None:
         """Each has its own code, and approval never hears of it."""
         refusal = refused(frame)
         assert detail_code(refusal) == code
@@ -275,24 +275,24 @@ TWO_SCOPES = CLI.asking("operator.read", "operator.pairing")
 
 class TestAlteredAfterSigning:
     @pytest.mark.parametrize("name", [*ALTERATIONS, *NOT_IN_VERSION_2])
-    def test_attack_06_version_3(self, name: str) -> None:
+    def test_an_altered_version_3_connect_is_refused(self, name: str) -> None:
         frame = altered(connect(TWO_SCOPES), (ALTERATIONS | NOT_IN_VERSION_2)[name])
         assert detail_code(refused(frame)) == "DEVICE_AUTH_SIGNATURE_INVALID"
 
     @pytest.mark.parametrize("name", ALTERATIONS)
-    def test_attack_06_version_2(self, name: str) -> None:
+    def test_an_altered_version_2_connect_is_refused(self, name: str) -> None:
         profile = replace(TWO_SCOPES, signature_version=2)
         frame = altered(connect(profile), ALTERATIONS[name])
         assert detail_code(refused(frame)) == "DEVICE_AUTH_SIGNATURE_INVALID"
 
     @pytest.mark.parametrize("name", NOT_IN_VERSION_2)
-    def test_attack_06_version_2_does_not_cover_the_platform(self, name: str) -> None:
+    def test_version_2_does_not_cover_the_platform(self, name: str) -> None:
         """As in the original: browsers sign version 2, so what they run on is only a claim."""
         profile = replace(TWO_SCOPES, signature_version=2)
         question = asked(altered(connect(profile), NOT_IN_VERSION_2[name]))
         assert question.device_id == KEY.device_id
 
-    def test_attack_06_a_device_token_put_beside_the_signed_token(self) -> None:
+    def test_a_device_token_added_beside_the_signed_token_is_ignored(self) -> None:
         """Only the first token present is signed, and it is the one that lets in."""
         frame = altered(connect(), lambda p: p["auth"].update(deviceToken="stolen"))
         question = asked(frame)
@@ -315,25 +315,25 @@ class TestWithoutDevice:
         ids=["cut", "longer", "upper case", "space", "both of the list", "no ASCII", "long", "NUL"],
     )
     @pytest.mark.parametrize("field", ["token", "password"])
-    def test_attack_07_wrong_token(self, token: str, field: str) -> None:
+    def test_with_a_wrong_token_the_client_is_refused(self, token: str, field: str) -> None:
         frame = altered(connect(key=None), lambda p: p.update(auth={field: token}))
         assert detail_code(wrong(frame)) == "AUTH_TOKEN_MISMATCH"
 
     @pytest.mark.parametrize("auth", [{}, {"token": ""}, {"password": ""}, {"deviceToken": "d"}])
-    def test_attack_07_no_token(self, auth: dict[str, str]) -> None:
+    def test_without_a_token_the_client_is_refused(self, auth: dict[str, str]) -> None:
         frame = altered(connect(key=None), lambda p: p.update(auth=auth))
         assert detail_code(refused(frame)) == "DEVICE_IDENTITY_REQUIRED"
 
     @pytest.mark.parametrize("peer", [REMOTE, LOCAL, BROWSER], ids=["remote", "local", "page"])
     @pytest.mark.parametrize("client_id", ["cli", "gateway-client", "openclaw-probe", "test"])
     @pytest.mark.parametrize("mode", ["cli", "ui", "backend", "probe", "test"])
-    def test_attack_08_right_token_gets_no_scope(
+    def test_the_right_token_alone_grants_no_scope(
         self, peer: RequestInfo, client_id: str, mode: str
     ) -> None:
         profile = replace(CLI, client_id=client_id, mode=mode).asking("operator.admin")
         assert welcomed(connect(profile, key=None), peer).grant.scopes == ()
 
-    def test_attack_08_nor_the_role_of_a_node(self) -> None:
+    def test_the_right_token_alone_grants_no_node_role(self) -> None:
         refusal = knocked(connect(NODE_HOST, key=None), right=True)
         assert isinstance(refusal, Refusal)
         assert detail_code(refusal) == "DEVICE_IDENTITY_REQUIRED"
@@ -364,7 +364,7 @@ def peer_of(
 
 class TestForgedHeaders:
     @pytest.mark.parametrize("headers", FORGED, ids=str)
-    def test_attack_10_from_an_untrusted_peer(self, headers: dict[str, str]) -> None:
+    def test_headers_of_an_untrusted_peer_are_ignored(self, headers: dict[str, str]) -> None:
         peer, key = peer_of("203.0.113.7", CIMultiDict(headers))
         assert (peer.address, peer.direct_loopback, key) == ("203.0.113.7", False, "203.0.113.7")
         local_page = replace(peer, origin="http://localhost:18789", host="localhost:18789")
@@ -373,7 +373,7 @@ class TestForgedHeaders:
         assert asked(connect(), peer).address == "203.0.113.7"
 
     @pytest.mark.parametrize("headers", FORGED[:5], ids=str)
-    def test_attack_10_a_proxy_on_this_machine_ends_locality(self, headers: dict[str, str]) -> None:
+    def test_a_proxy_on_this_machine_ends_locality(self, headers: dict[str, str]) -> None:
         peer, _ = peer_of("127.0.0.1", CIMultiDict(headers))
         assert not peer.direct_loopback
 
@@ -391,13 +391,13 @@ class TestForgedHeaders:
             ([("X-Forwarded-For", "198.51.100.1, junk")], "10.9.0.1"),
         ],
     )
-    def test_attack_10_through_a_trusted_proxy_the_client_cannot_choose(
+    def test_through_a_trusted_proxy_the_client_cannot_choose(
         self, headers: list[tuple[str, str]], address: str
     ) -> None:
         peer, key = peer_of("10.9.0.1", CIMultiDict(headers))
         assert (peer.address, key, peer.direct_loopback) == (address, address, False)
 
-    def test_attack_10_loopback_named_by_a_trusted_proxy_is_not_direct(self) -> None:
+    def test_loopback_named_by_a_trusted_proxy_is_not_direct(self) -> None:
         peer, _ = peer_of("10.9.0.1", CIMultiDict({"X-Real-IP": "127.0.0.1"}))
         assert not peer.direct_loopback
 
@@ -411,7 +411,7 @@ class StillClock:
 
 
 class TestTwice:
-    def test_attack_11_second_connect_after_hello(self) -> None:
+    def test_a_second_connect_after_hello_is_an_error(self) -> None:
         session = Session("boot:7", 4, "operator", ["operator.read"], KEY.device_id, "token")
         second = connect(CLI.asking("operator.admin"), key=OTHER_KEY)
         turn = Dispatcher(StillClock()).on_frame(session, encoded(second))

@@ -105,7 +105,7 @@ class TestWithDevice:
         assert asked(connect(REFERENCE, token=None, device_token="x" * 43)).trusted
 
 
-class TestAttack10:
+class TestForwardedClientsAreNotLocal:
     """A forwarding header of any kind ends the trust."""
 
     @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ class TestAttack10:
             "True-Client-IP",
         ],
     )
-    def test_attack_10_is_not_local(self, header: str) -> None:
+    def test_a_forwarded_client_is_not_local(self, header: str) -> None:
         headers = CIMultiDict({"Host": "localhost", header: "127.0.0.1"})
         assert not client_address("127.0.0.1", headers, ()).direct_loopback
 
-    def test_attack_10_host_says_nothing(self) -> None:
+    def test_the_host_header_is_not_considered(self) -> None:
         assert not client_address("203.0.113.7", CIMultiDict(Host="localhost"), ()).direct_loopback
         assert client_address("127.0.0.1", CIMultiDict(Host="evil.example"), ()).direct_loopback

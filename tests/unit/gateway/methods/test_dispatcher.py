@@ -73,7 +73,7 @@ class TestSound:
         params = {**SOUND[ROTATE], "scopes": ["operator.read"]}
         assert turn(ROTATE, json.dumps(params).encode()).call == MethodCall("1", ROTATE, params)
 
-    def test_attack_12_of_two_equal_names_the_last_counts(self) -> None:
+    def test_of_two_equal_names_the_last_counts(self) -> None:
         done = turn(APPROVE, b'{"requestId":"shown","requestId":"meant"}')
         assert done.call == MethodCall("1", APPROVE, {"requestId": "meant"})
 
@@ -156,10 +156,10 @@ class TestParams:
         ],
         ids=["surrogate", "not UTF-8", "number", "unclosed", "deep"],
     )
-    def test_attack_12_what_is_not_json_is_ignored(self, params: bytes) -> None:
+    def test_what_is_not_json_is_ignored(self, params: bytes) -> None:
         assert turn(APPROVE, params) == Reply()
 
-    def test_attack_39_the_scope_is_judged_before_the_params(self) -> None:
+    def test_the_scope_is_judged_before_the_params(self) -> None:
         done = turn(APPROVE, b'{"x":1}', session("operator.read"))
         assert done.frame is not None
         assert json.loads(done.frame)["error"]["code"] == "FORBIDDEN"

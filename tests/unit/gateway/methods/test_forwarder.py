@@ -148,7 +148,7 @@ class TestAnswered:
         ]
         assert desk.counted("failed") == 2
 
-    async def test_attack_32_nobody_answered(self, desk: Desk) -> None:
+    async def test_a_call_without_an_answer_is_unavailable(self, desk: Desk) -> None:
         one = desk.room.enter(PAIRING)
         await desk.start(one)
         await desk.end(0, Unavailable("timeout"))
@@ -160,7 +160,7 @@ class TestAnswered:
         assert closes(one) == []
         assert desk.counted("unavailable") == 1
 
-    async def test_attack_27_without_a_lease_nothing_is_told(self, desk: Desk) -> None:
+    async def test_without_a_lease_no_result_is_sent(self, desk: Desk) -> None:
         one = desk.room.enter(PAIRING)
         await desk.start(one)
         desk.room.leased = lambda: False
@@ -177,10 +177,8 @@ class TestAnswered:
         assert one.calls == set()
 
 
-class TestAttack36:
-    async def test_attack_36_more_than_may_be_under_way_are_refused_at_once(
-        self, desk: Desk
-    ) -> None:
+class TestCallsInFlightAreLimited:
+    async def test_calls_beyond_the_limit_are_refused_at_once(self, desk: Desk) -> None:
         one, other = desk.room.enter(PAIRING), desk.room.enter(PAIRING)
         for number in range(IN_FLIGHT_LIMIT + 4):
             await desk.start(one, f"n{number}")
@@ -197,8 +195,8 @@ class TestAttack36:
         assert desk.counted("unavailable") == 4
 
 
-class TestAttack26:
-    async def test_attack_26_who_ended_itself_hears_that_and_no_more(self, desk: Desk) -> None:
+class TestCallersClosedDuringACall:
+    async def test_a_client_that_ended_itself_receives_that_result_only(self, desk: Desk) -> None:
         one = desk.room.enter(PAIRING)
         await desk.start(one, "the end")
         await desk.start(one, "another")
@@ -209,7 +207,7 @@ class TestAttack26:
         assert [said["id"] for said in texts(one)] == ["the end"]
         assert closes(one) == [(4001, "device removed")]
 
-    async def test_attack_26_who_was_ended_by_another_hears_nothing(self, desk: Desk) -> None:
+    async def test_a_client_ended_by_another_receives_no_result(self, desk: Desk) -> None:
         one = desk.room.enter(PAIRING)
         await desk.start(one)
         desk.room.connections.close_device(DEVICE_ID, ["*"], "boot:9/1")
