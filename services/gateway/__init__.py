@@ -1,1 +1,1 @@
-"""The gateway: owns sockets, proves who is there, asks approval. It keeps no state."""
+"""The gateway: owns WebSockets, authenticates clients and asks approval. It stores no state."""

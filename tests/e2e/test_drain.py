@@ -78,7 +78,7 @@ async def test_it_is_not_ready_and_takes_nobody_while_it_leaves(house: Stack) ->
         async with http.get(f"{leaving.url}/readyz") as answer:
             assert answer.status == 503
             said = await answer.json()
-        assert said["dependencies"]["process"]["reason"] == "this replica is leaving"
+        assert said["dependencies"]["process"]["reason"] == "this replica is draining"
         with pytest.raises(OSError, match="Connect"):
             await asyncio.open_connection("127.0.0.1", leaving.port)
         newcomer = Visitor(house, CLI)

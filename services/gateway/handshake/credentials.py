@@ -1,4 +1,4 @@
-"""What a client brings along, and what follows from it (contract §4, steps 9 to 12). Pure."""
+"""Evaluation of a client's device proof and credentials. Pure."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NO_AUTH: Final = Auth()
 
 
 class Credentials:
-    """One client's claim: a sound connect in a version and a role that are served.
+    """The credentials in a valid `connect` whose protocol version and role are supported.
 
-    `if_clear` is what becomes of the client once approval has taken notice of a Knock; `proven`:
-    the device's signature holds.
+    `if_clear` is the outcome to apply once approval answers a ReportSecret with SecretAccepted.
+    `proven` says whether the device's signature is valid.
     """
 
     __slots__ = (
@@ -63,7 +63,10 @@ class Credentials:
         self.proven = False
 
     def evaluate(self, nonce: str, now_ms: int) -> Effect:
-        """Say what is to be done; `now_ms` is the wall clock, for the age of the signature."""
+        """Return the next step of the handshake.
+
+        `now_ms` is wall-clock time; the age of the signature is checked against it.
+        """
         params, role = self._params, self._role
         auth = params.auth or _NO_AUTH
         offered = self._offered(auth)
@@ -107,10 +110,10 @@ class Credentials:
         )
 
     def _without_candidate(self, auth: Auth, wrong: list[str]) -> ReportSecret | Refusal:
-        """Turn away who brought nothing that approval could find in order.
+        """Refuse a client that sent no credential that approval could accept.
 
-        A wrong gateway token counts beside a bootstrap token too, and its lock goes first: a right
-        one would have been asked about alone.
+        A wrong gateway token sent with a bootstrap token is reported too, and its lockout takes
+        precedence.
         """
         classes = [SHARED_SECRET] if wrong else []
         guesses = self._gateway_token_guesses(wrong)
@@ -124,9 +127,9 @@ class Credentials:
         return self._knock(classes, refusal, guesses, right=False)
 
     def _offered(self, auth: Auth) -> list[str]:
-        """Return the gateway tokens that a client brought, each once.
+        """Return the distinct gateway tokens that a client sent.
 
-        Protocol 3 knows one field for them. Two different ones are two guesses.
+        Protocol 3 has one field for them. Two different tokens count as two guesses.
         """
         offered = [auth.token] if auth.token else []
         password = None if self._protocol == refusals.PROTOCOL_3 else auth.password
@@ -140,7 +143,7 @@ class Credentials:
     def _without_device(
         self, wrong: list[str], *, secret_is_right: bool
     ) -> ReportSecret | Accepted | Refusal:
-        """Judge a client that proves no device (contract §4.1): it keeps its scopes if trusted."""
+        """Evaluate a client without a device proof; it keeps its scopes only if it is trusted."""
         params = self._params
         if params.client.id in CONTROL_UI_CLIENT_IDS:
             return refusals.CONTROL_UI_DEVICE_REQUIRED
@@ -156,7 +159,7 @@ class Credentials:
         return self._without_pairing(params.scopes or () if kept else (), wrong)
 
     def _is_own_backend(self) -> bool:
-        """Say whether this is a program of this machine that needs no pairing."""
+        """Return whether this is a trusted local backend, which needs no pairing."""
         client = self._params.client
         return self._trusted and (client.id, client.mode) == ("gateway-client", "backend")
 
@@ -165,7 +168,7 @@ class Credentials:
         return (client.id, client.mode) == ("cli", "cli")
 
     def _without_pairing(self, scopes: Sequence[str], wrong: list[str]) -> ReportSecret | Accepted:
-        """Let in on the gateway token alone, with these scopes and no device token."""
+        """Admit a client on the gateway token alone, with these scopes and no device token."""
         grant = Grant(method="token", role=self._role, scopes=scopes)
         welcome = Accepted(
             self._frame_id, self._protocol, grant, "", client_info(self._params), None
@@ -186,10 +189,10 @@ class Credentials:
     def _knock(
         self, classes: list[str], if_clear: Accepted | Refusal, guesses: list[Guess], *, right: bool
     ) -> Effect:
-        """Have approval take notice of what was offered before the client hears of it.
+        """Report the offered secret to approval before the client gets the outcome.
 
-        `right` says what the secret was, whatever becomes of the client. A trusted client is not
-        counted, and never locked out.
+        `right` says whether the secret was correct, whatever the outcome. Attempts of a trusted
+        client are not counted, so it is never locked out.
         """
         if self._trusted:
             return if_clear
@@ -203,7 +206,7 @@ class Credentials:
         )
 
     def token_mismatch(self, *, with_device: bool) -> Refusal:
-        """Refuse a wrong gateway token."""
+        """Return the refusal for a wrong gateway token."""
         return refusals.token_mismatch(self._hint(missing=False), with_device=with_device)
 
     def _hint(self, *, missing: bool) -> str:
@@ -216,7 +219,7 @@ class Credentials:
 
 
 def _device_token_candidate(auth: Auth, *, secret_is_right: bool) -> tuple[str, str]:
-    """Return the text that may be a device token, and the field of `auth` it stood in."""
+    """Return the possible device token, and the field of `auth` that held it."""
     if auth.device_token:
         return auth.device_token, "deviceToken"
     if auth.token and not secret_is_right:

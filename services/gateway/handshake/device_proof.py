@@ -1,4 +1,4 @@
-"""The device's proof: that it holds the key its id names, and signed this connection. Pure."""
+"""Verification of a device's signature over the connection's nonce. Pure."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def verify_device(
     nonce: str,
     now_ms: int,
 ) -> str | Refusal:
-    """Check a device's proof in the order of contract §4.11.
+    """Verify that a device holds the key its id names and has signed this connection.
 
-    Returns the public key in canonical form, or why the proof does not hold.
+    Returns the public key in canonical form, or the refusal for the first check that fails.
     """
     readable = len(device.public_key) <= PUBLIC_KEY_LIMIT_CHARACTERS
     known = _known(device.public_key) if readable else None
@@ -52,7 +52,7 @@ def verify_device(
 
 
 class _Known(NamedTuple):
-    """A public key: its 32 bytes, its canonical form, and the id of its device."""
+    """A decoded public key: its 32 bytes, its canonical form and the id of its device."""
 
     raw: bytes
     canonical: str
@@ -61,6 +61,6 @@ class _Known(NamedTuple):
 
 @lru_cache(_KEYS_REMEMBERED)
 def _known(public_key: str) -> _Known | None:
-    """Read a public key, which says nothing of who holds it; most devices come again and again."""
+    """Decode a public key; cached, because most devices reconnect often."""
     raw = decode_public_key(public_key)
     return None if raw is None else _Known(raw, encode_base64(raw), device_id_of(raw))

@@ -1,7 +1,7 @@
-"""The handshake, from challenge to verdict: frames and answers in, what to do next out. Pure.
+"""The state machine of the handshake, from challenge to outcome. Pure.
 
-The shell sends the challenge, hands the first frame to `on_frame`, and does what comes back: ask
-approval and hand the answer to `on_answer`, let the client in, or turn it away.
+The session handler sends the challenge, passes the first frame to `on_frame` and carries out the
+returned effect: ask approval and pass the answer to `on_answer`, admit the client, or refuse it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _QUESTIONS: Final = (AuthorizeDevice, ReportSecret)
 
 
 class State(Enum):
-    """Where a handshake stands; it only moves down."""
+    """The state of a handshake; it only advances."""
 
     CHALLENGED = auto()
     ASKING = auto()
@@ -51,7 +51,7 @@ class State(Enum):
 
 
 def new_nonce() -> str:
-    """Draw a nonce: a random UUID (RFC 9562, version 4), as clients of the original expect."""
+    """Return a random UUID (RFC 9562, version 4), the nonce format that OpenClaw clients expect."""
     drawn = os.urandom(16).hex()
     variant = "89ab"[int(drawn[16], 16) & 3]
     return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"
@@ -78,7 +78,7 @@ class Handshake:
     ) -> None:
         self.connection_id = connection_id
         self.frame_id = ""
-        """The id of the client's request, to answer under; empty where it had none."""
+        """The id of the client's request, for the response; empty if it had none."""
         self.nonce = nonce
         self.state = State.CHALLENGED
         self.protocol = PROTOCOLS[0]
@@ -90,31 +90,31 @@ class Handshake:
 
     @property
     def question(self) -> AuthorizeDevice | None:
-        """What approval was asked, once it was."""
+        """The question sent to approval, if any."""
         return self._question
 
     @property
     def client(self) -> ClientInfo | None:
-        """What the client says it is, once it said so in a sound frame."""
+        """The client as it describes itself; None until a valid `connect` has arrived."""
         if self._question is not None:
             return self._question.client
         return client_info(self._frame.params) if self._frame else None
 
     @property
     def device_id(self) -> str:
-        """The device id that the client claims; empty without one."""
+        """The device id that the client claims, or ""."""
         device = self._frame.params.device if self._frame else None
         return device.id if device else ""
 
     @property
     def proven(self) -> bool:
-        """Whether the client has proven that it is the device whose id it claims."""
+        """Whether the client has proved that it holds the key of the device it claims to be."""
         return self._question is not None or (self._claim is not None and self._claim.proven)
 
     def on_frame(self, text: bytes, *, now_ms: int) -> Effect:
-        """Judge the first frame; returns what to do.
+        """Evaluate the first frame; return the next step.
 
-        `now_ms` is the wall clock, for the age of the signature.
+        `now_ms` is wall-clock time; the age of the signature is checked against it.
         """
         frame = decode_connect(text)
         if frame is None:
@@ -135,14 +135,14 @@ class Handshake:
         return effect
 
     def on_answer(self, answer: Answer) -> Accepted | Refusal:
-        """Turn approval's answer into what the client is told."""
+        """Turn approval's answer into the outcome of the handshake."""
         if isinstance(answer, LockedOut):
             return self._refused(refusals.rate_limited(answer.retry_after_ms))
         claim, question = self._claim, self._question
         if isinstance(answer, SecretAccepted) and claim is not None and claim.if_clear is not None:
             return self._settled(claim.if_clear)
         if question is None or claim is None:
-            message = "an answer that fits no question"
+            message = "the answer does not match the question"
             raise RuntimeError(message)
         if isinstance(answer, Admitted):
             self.state = State.DONE
@@ -181,7 +181,7 @@ class Handshake:
         return self.on_unavailable("pending-limit", "approval", retry_after_ms=10_000)
 
     def on_unavailable(self, reason: str, dependency: str, *, retry_after_ms: int) -> Refusal:
-        """Turn the client away for now, because something we depend on did not answer."""
+        """Refuse the client with a retryable error because a dependency did not answer."""
         return self._refused(refusals.unavailable(reason, dependency, retry_after_ms))
 
     def _settled(self, outcome: Accepted | Refusal) -> Accepted | Refusal:
@@ -195,7 +195,7 @@ class Handshake:
         return refusal.with_detail("connectionId", self.connection_id)
 
     def _judged(self, frame: ConnectFrame, now_ms: int) -> Effect:
-        """Go through contract §4, steps 3 and 6 to 12."""
+        """Check version, role and origin in protocol order, then evaluate the credentials."""
         params = frame.params
         version = validation.common_version(params.min_protocol, params.max_protocol)
         role = params.role or "operator"

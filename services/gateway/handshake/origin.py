@@ -1,4 +1,4 @@
-"""Which web pages may open a socket: origins as browsers write them, and who allows them. Pure."""
+"""Web origins: parsing, the allowlist, and the check on connect. Pure."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 NOT_ALLOWED: Final = "origin not allowed"
 MISSING_OR_INVALID: Final = "origin missing or invalid"
 ANY: Final = "*"
-"""The entry of the setting that allows every origin."""
+"""The entry of GATEWAY_ALLOWED_ORIGINS that allows every origin."""
 
 _LOCAL_SUFFIXES: Final = (".local", ".ts.net")
 _ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._~-]+|\[[0-9a-f:.]+\])(:[0-9]+)?/?")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _NOT_OF_PAGES: Final = frozenset({"file", "ws", "wss"})
-"""Schemes that stand in no Origin: pages of files send `null`, and a socket is no page."""
+"""Schemes that never occur in an Origin: `file:` pages send `null`, and sockets are not pages."""
 _PORT_MAX: Final = 65_535
 _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 def canonical_origin(text: str) -> str | None:
-    """Return an origin as browsers write it, or None where it is none.
+    """Return an origin in the form that browsers send, or None if it is not an origin.
 
-    Any scheme may be served to pages (`tauri://localhost`, `chrome-extension://<id>`). `null`,
-    files, and whatever is more or less than scheme, host and port are no origins.
+    Any scheme may serve pages (`tauri://localhost`, `chrome-extension://<id>`). `null`, `file:`
+    and anything other than scheme, host and optional port are rejected.
     """
     found = _ORIGIN.fullmatch(text.strip().lower())
     if found is None:
@@ -48,7 +48,7 @@ def canonical_origin(text: str) -> str | None:
 
 
 def _canonical_host(host: str, *, is_web: bool) -> str:
-    """Return a host as browsers write it; raises ValueError for a broken IP address."""
+    """Return a host in the form that browsers send. Raises ValueError for an invalid IP address."""
     if host.startswith("["):
         return f"[{ipaddress.IPv6Address(host[1:-1])}]"
     last_label = host.rstrip(".").rpartition(".")[2]
@@ -58,9 +58,9 @@ def _canonical_host(host: str, *, is_web: bool) -> str:
 
 
 def allowed_origins(text: str) -> tuple[frozenset[str], list[str]]:
-    """Read a comma list of origins, or `*`: returns them, and what is wrong with which entry.
+    """Parse a comma-separated list of origins or `*`; return them and the invalid entries.
 
-    An entry that no Origin can ever equal is a mistake of whoever wrote it.
+    An entry that no Origin header can ever equal is reported as a mistake.
     """
     found: set[str] = set()
     problems: list[str] = []
@@ -75,7 +75,7 @@ def allowed_origins(text: str) -> tuple[frozenset[str], list[str]]:
 
 
 def _entry_problem(value: str) -> str:
-    """Say why no Origin can equal this entry, or return an empty text."""
+    """Return why no Origin header can equal this entry, or ""."""
     origin = canonical_origin(value)
     if origin is not None:
         return "" if origin == value else f"browsers write this origin as {origin}"
@@ -88,12 +88,12 @@ def _entry_problem(value: str) -> str:
     hint = _suggestion(value)
     such = f", such as {hint}" if hint else ""
     if value.startswith(("ws://", "wss://")):
-        return f"is a socket's address; the page's origin is wanted{such}"
-    return f"is no origin; write scheme://host[:port] with no path{such}"
+        return f"is the address of a socket; give the origin of the page{such}"
+    return f"is not an origin; write scheme://host[:port] without a path{such}"
 
 
 def _suggestion(value: str) -> str | None:
-    """Return the origin that an entry most likely means."""
+    """Return the origin that an invalid entry most likely means."""
     try:
         parts = urlsplit(value)
     except ValueError:
@@ -105,10 +105,10 @@ def _suggestion(value: str) -> str | None:
 def origin_problem(
     origin: str | None, host: str, allowed: Container[str], *, direct_loopback: bool
 ) -> str | None:
-    """Say why a page of this origin may not connect, or None when it may.
+    """Return why a page of this origin may not connect, or None if it may.
 
-    `host` is the Host header; `direct_loopback`: the client is on this machine with no proxy
-    between. Called when an Origin was sent, or the client is one that runs in a browser.
+    `host` is the Host header; `direct_loopback` means that the client is on this machine with no
+    proxy in between. Call it when an Origin was sent or the client runs in a browser.
     """
     if origin is None:
         return MISSING_OR_INVALID

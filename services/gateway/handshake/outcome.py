@@ -1,4 +1,4 @@
-"""Who knocks, by which rules it is judged, and what may come of it. Pure values."""
+"""Inputs and outcomes of the handshake. Pure values."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RequestInfo:
-    """What is known of a client before its first frame.
+    """What the upgrade request says about a client.
 
-    `address` is the client's own, behind whatever proxy. `host` and `origin` are HTTP headers.
+    `address` is the client's own address, as reported by trusted proxies. `host` and `origin` are
+    the HTTP headers.
     """
 
     address: str
@@ -33,19 +34,19 @@ class RequestInfo:
 
 @dataclass(frozen=True, slots=True)
 class AuthConfig:
-    """What the gateway's settings say about who may try."""
+    """The settings that authentication depends on."""
 
     gateway_tokens: Secrets
     allowed_origins: frozenset[str]
     digests: SecretDigests
     trusts_local: bool = False
-    """Whether clients of this machine itself are trusted (contract §4.1, §7.1)."""
+    """Whether direct loopback clients are trusted: they keep scopes and are never locked out."""
     approval_url: str = ""
-    """Where people reach approval, for those who wait for it; empty where that is not known."""
+    """The approval service's public URL, for clients that need pairing; "" if not configured."""
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """The client is admitted: what to tell it, and what its connection may do."""
+    """The client is admitted: its grant, and the data for `hello-ok`."""
 
     frame_id: str
     protocol: int
@@ -53,14 +54,14 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     device_id: str
     client: ClientInfo
     answer: Admitted | None
-    """What approval said; None where there was no device to ask about."""
+    """Approval's answer; None if there was no device to ask about."""
 
 
 Effect = AuthorizeDevice | ReportSecret | Accepted | Refusal
 
 
 def client_info(params: ConnectParams) -> ClientInfo:
-    """Return what a client says it is; a display name is cut to what is shown."""
+    """Return a client's description of itself; the display name is cut to its limit."""
     client = params.client
     return ClientInfo(
         id=client.id,

@@ -1,4 +1,4 @@
-"""What an admitted connection is."""
+"""The session of an admitted connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Session:
-    """What an admitted connection is: who, in which role, with which live scopes."""
+    """An admitted client: its identity, role and granted scopes."""
 
     connection_id: str
     protocol: int
@@ -20,8 +20,8 @@ class Session:
     device_id: str
     method: str
     address: str = ""
-    """Where it comes from, behind whatever proxy."""
+    """The client's own address, as reported by trusted proxies."""
     epoch: str = ""
-    """The span of its device's token that it was let in under; empty without a device."""
+    """The generation of the device token it was admitted with; "" without a device."""
     unauthorized_calls: int = 0
-    """Calls outside its role, one after another."""
+    """The number of consecutive calls outside its role."""

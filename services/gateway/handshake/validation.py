@@ -1,7 +1,4 @@
-"""The first frame: what is wrong with one that is no sound `connect`, in the order of contract §4.
-
-Pure.
-"""
+"""Diagnosis of a first frame that is not a valid `connect`. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +16,11 @@ _NUMBERS: Final = (int, float)
 
 
 def explained(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
-    """Say what is wrong with a first frame that is no sound connect, in the order of §4."""
+    """Return the frame id and the refusal for a first frame that the fast decoder rejected.
+
+    Clients depend on the order of the checks. If the frame passes them all, it is returned as a
+    `connect`.
+    """
     try:
         value = schema.parse(text)
     except ValueError:
@@ -43,14 +44,14 @@ def explained(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
 
 
 def is_worker(client_id: object, mode: object, role: object, version: int | None) -> bool:
-    """Say whether somebody claims to be a worker; protocol 3 knows no such role."""
+    """Return whether a client claims to be a worker; protocol 3 has no such client id or mode."""
     if role == "worker":
         return version != refusals.PROTOCOL_3
     return mode == "worker" or client_id == "openclaw-worker"
 
 
 def common_version(least: object, most: object) -> int | None:
-    """Return the best version that both sides speak, or None."""
+    """Return the highest protocol version that both sides support, or None."""
     if not isinstance(least, _NUMBERS) or not isinstance(most, _NUMBERS):
         return None
     return next((version for version in PROTOCOLS if least <= version <= most), None)

@@ -1,1 +1,1 @@
-"""The gateway's HTTP: first bytes, upgrade requests, limits and plain routes."""
+"""HTTP in the gateway: WebSocket upgrades, connection limits and plain routes."""

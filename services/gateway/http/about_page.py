@@ -1,4 +1,4 @@
-"""The gateway's own page, where there is no dashboard: what this is, and where to approve. Pure."""
+"""The page served at `/` when no dashboard is configured. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TEXT: Final = """\
 This is a Latchkey gateway. It speaks the OpenClaw gateway protocol over WebSocket, on any path:
 {address}
 
-A device that is refused with "pairing required" waits for a person to approve it at
+A device that is refused with "pairing required" must be approved by an operator at
 {approval}
 
 To serve OpenClaw's dashboard here, start the gateway with CONTROL_UI_DIR set to
@@ -51,10 +51,10 @@ _HTML: Final = """\
 <dt>Connect to</dt>
 <dd>{address}</dd>
 <dt>Refused with “pairing required”?</dt>
-<dd>The device waits for a person to approve it at {approval}</dd>
+<dd>An operator must approve the device at {approval}</dd>
 <dt>Looking for the dashboard?</dt>
 <dd>Start the gateway with <code>CONTROL_UI_DIR</code> set to
-<code>&lt;npm package openclaw&gt;/dist/control-ui</code>, and it is here.</dd>
+<code>&lt;npm package openclaw&gt;/dist/control-ui</code> to serve it here.</dd>
 </dl>
 </main>
 </body>
@@ -66,15 +66,15 @@ _NO_APPROVAL: Final = "the approval service (APPROVAL_PUBLIC_URL is not set)"
 
 
 NO_DEVICES_PAGE: Final = """\
-Devices are approved on the approval service, and this gateway does not know where that is:
-start it with APPROVAL_PUBLIC_URL set to the address where people reach the approval service.
-The page is at /setup there.
+Devices are approved on the approval service, but this gateway does not know its address.
+Set APPROVAL_PUBLIC_URL to the public address of the approval service and restart the gateway.
+Devices are then managed at <APPROVAL_PUBLIC_URL>/setup.
 """
-"""What `/setup` says where it cannot lead on."""
+"""The response of `/setup` when the approval service's address is not configured."""
 
 
 def devices_page(approval_url: str) -> str:
-    """Return where operators manage devices; empty where that is not known."""
+    """Return the URL where operators manage devices, or "" if it is not configured."""
     return f"{approval_url}/setup" if approval_url else ""
 
 

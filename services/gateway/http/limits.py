@@ -1,4 +1,4 @@
-"""How many sockets of whatever kind this replica takes, beyond its limits of WebSockets."""
+"""Limits on all sockets of this replica, WebSocket or plain HTTP."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from shared.settings import Network
 
 HTTP_ROOM: Final = 64
-"""Sockets beyond the connection limit, for health checks and pages; of the spare descriptors."""
+"""Sockets allowed beyond the connection limit, for health checks and pages.
+
+They use the spare file descriptors.
+"""
 HTTP_ROOM_PER_ADDRESS: Final = 8
-"""The same for one address beyond its limit; and who asks for too much can be told so."""
+"""Sockets allowed per address beyond its limit, so that an excess request still gets a 503."""
 
 
 def connection_limiter(
@@ -27,7 +30,7 @@ def connection_limiter(
     preauth_limit_per_address: int,
     trusted_proxies: tuple[Network, ...],
 ) -> ConnectionLimiter:
-    """Return the room of a gateway: arrivals and WebSockets count together."""
+    """Return the gateway's limiter, which counts pending sockets and WebSockets together."""
     return ConnectionLimiter(
         arrivals,
         limit=limit + HTTP_ROOM,

@@ -1,4 +1,4 @@
-"""What the gateway depends on, and how each is doing."""
+"""Readiness checks of the gateway's dependencies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def readiness_of(
     sockets: Upgrader,
     connections: Hub,
 ) -> Readiness:
-    """Return the gateway's readiness."""
+    """Return the readiness checks that `/readyz` reports."""
 
     def redis() -> Health:
         ok, reason = bus.status()
@@ -33,17 +33,17 @@ def readiness_of(
         live = len(responders.live())
         if live:
             return Health(ok=True, reason=f"{live} live")
-        return Health(ok=False, reason="no approval replica was heard in the last 3 s")
+        return Health(ok=False, reason="no approval replica was seen in the last 3 s")
 
     def lease() -> Health:
         if beat.leased:
-            return Health(ok=True, reason="beats are answered")
-        return Health(ok=False, reason="no beat was answered for the length of the lease")
+            return Health(ok=True, reason="heartbeats are answered")
+        return Health(ok=False, reason="no heartbeat was answered within the lease")
 
     def process() -> Health:
         if connections.draining:
-            return Health(ok=False, reason="this replica is leaving")
-        return Health(ok=True, reason="takes connections")
+            return Health(ok=False, reason="this replica is draining")
+        return Health(ok=True, reason="accepting connections")
 
     return Readiness(
         boot_id,

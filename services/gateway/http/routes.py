@@ -1,4 +1,4 @@
-"""The gateway's HTTP: a WebSocket on any path, and a few pages beside it (contract §13)."""
+"""Routing of HTTP requests: WebSocket upgrades on any path, and a few pages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _READ: Final = ("GET", "HEAD")
 
 
 class Views:
-    """Sends each request to its view."""
+    """Dispatches each request to its view."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Views:
         }
 
     async def dispatch(self, request: web.Request) -> web.StreamResponse:
-        """Serve a request: an upgrade on any path, a page by its exact path."""
+        """Serve a request: upgrades on any path, pages only on their exact path."""
         if isinstance(request.protocol, TrackedRequestHandler):
             request.protocol.request_started()
         if wants_upgrade(request.headers):
@@ -91,7 +91,7 @@ class Views:
         )
 
     async def _setup(self, _request: web.Request) -> web.Response:
-        """Lead operators to where devices are approved; nothing of the request goes with them."""
+        """Redirect to the page where devices are approved, dropping the query."""
         headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
         if self._devices_page:
             return web.Response(status=302, headers={**headers, "Location": self._devices_page})
@@ -103,6 +103,6 @@ async def _nothing(_request: web.Request) -> web.Response:
 
 
 def add_routes(app: web.Application, views: Views) -> None:
-    """Send everything to the views."""
+    """Route every request to the views."""
     app.on_response_prepare.append(name_server)
     app.router.add_route("*", "/{path:.*}", views.dispatch)

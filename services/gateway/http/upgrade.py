@@ -1,4 +1,4 @@
-"""A socket until its first request is here: then it is a WebSocket, or aiohttp serves it."""
+"""The protocol of a new socket: upgrades it to a WebSocket or hands it to aiohttp."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 _METHOD: Final = b"GET "
 _END: Final = b"\r\n\r\n"
 _HEAD_LIMIT_BYTES: Final = 32 * 1024
-"""How much of a head is waited for here; aiohttp refuses the rest."""
+"""Cap on the head that is buffered here; aiohttp rejects longer ones."""
 _LINE_LIMIT_BYTES: Final = 8190
-"""Cap on the request line and on each header, as aiohttp has it for all other requests."""
+"""Cap on the request line and on each header; equals aiohttp's default."""
 _BODY_BUFFER_BYTES: Final = 2**16
-"""The parser's buffer for a body: what asks for a WebSocket has none."""
+"""The parser's body buffer; unused, because an upgrade request has no body."""
 
 
 class UpgradeProtocol(asyncio.Protocol):
-    """Collects the head of the first request. It counts among the arrivals from the start.
+    """Buffers the head of the first request; counts as a pending socket from the start.
 
-    `key` is what the limit of its address counts by; `plain` makes what serves it, by that key.
+    `key` is the address key for limits. `plain` makes the aiohttp handler for a plain request.
     """
 
     __slots__ = (
@@ -61,17 +61,17 @@ class UpgradeProtocol(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether its transport is there."""
+        """Whether the transport is connected."""
         return self._transport is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take notice that the socket is open."""
+        """Abort at once if the socket was already evicted from the pending sockets."""
         self._transport = cast("asyncio.Transport", transport)
         if self not in self._arrivals:
             self.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the transport."""
+        """Buffer bytes until the head is complete, then dispatch the request."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -84,23 +84,23 @@ class UpgradeProtocol(asyncio.Protocol):
             self._serve_plain(transport, head)
 
     def connection_lost(self, _exc: BaseException | None) -> None:
-        """Take notice that the socket is gone."""
+        """Remove the socket from the pending sockets."""
         self._arrivals.remove(self)
         self._transport = None
 
     def abort(self) -> None:
-        """End the socket."""
+        """Close the socket without a response."""
         if self._transport is not None:
             self._transport.abort()
 
     def reject(self, answer: bytes) -> None:
-        """End the socket with an answer."""
+        """Send a response and close the socket."""
         if self._transport is not None:
             self._transport.write(answer)
             self._transport.close()
 
     def _try_upgrade(self, transport: asyncio.Transport, head: bytes) -> bool:
-        """Make it a WebSocket, if that is what it asks for and can have."""
+        """Upgrade to a WebSocket; return False if the request must be served as plain HTTP."""
         if _END not in head or b"websocket" not in head.lower():
             return False
         end = head.find(_END) + len(_END)
@@ -112,7 +112,7 @@ class UpgradeProtocol(asyncio.Protocol):
             max_field_size=_LINE_LIMIT_BYTES,
         )
         try:
-            # Never a body: whoever sends one with an upgrade is served, and refused, by aiohttp.
+            # Only the head is parsed: aiohttp rejects an upgrade request that has a body.
             messages, upgraded, _ = parser.feed_data(head[:end])
             if not upgraded or len(messages) != 1:
                 return False
@@ -130,7 +130,7 @@ class UpgradeProtocol(asyncio.Protocol):
         return True
 
     def _serve_plain(self, transport: asyncio.Transport, head: bytes) -> None:
-        """Leave the rest to aiohttp; its time is short until the request is complete."""
+        """Hand the socket to aiohttp; it stays pending until its request is complete."""
         plain = self._plain(self._key)
         plain.take_place(self._arrivals, self)
         transport.set_protocol(plain)
@@ -139,7 +139,7 @@ class UpgradeProtocol(asyncio.Protocol):
 
 
 def _may_become_head(begun: bytes) -> bool:
-    """Say whether this may yet become the head of a request, or is refused as it stands."""
+    """Return whether more bytes could complete a valid head; if not, aiohttp rejects it now."""
     if not begun.startswith(_METHOD):
         return False
     if b"\n" not in begun:

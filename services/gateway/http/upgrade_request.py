@@ -1,7 +1,4 @@
-"""The WebSocket upgrade (RFC 6455 §4.2): what is wrong with a request, the answer to a sound one.
-
-Pure.
-"""
+"""Validation of WebSocket upgrade requests and the 101 response (RFC 6455 §4.2). Pure."""
 
 from __future__ import annotations
 
@@ -21,16 +18,16 @@ _HTTP_VERSION_MIN: Final = (1, 1)
 
 
 class UpgradeRequest(Protocol):
-    """The head of a request."""
+    """The head of an HTTP request."""
 
     @property
     def method(self) -> str:
-        """GET and its like."""
+        """The HTTP method."""
         ...
 
     @property
     def version(self) -> tuple[int, int]:
-        """The version of HTTP."""
+        """The HTTP version as (major, minor)."""
         ...
 
     @property
@@ -40,36 +37,36 @@ class UpgradeRequest(Protocol):
 
 
 class UpgradeProblem(NamedTuple):
-    """Why a request for a WebSocket cannot be met, and the HTTP status that says so."""
+    """Why an upgrade request is invalid, with the HTTP status of the response."""
 
     text: str
     status: int = 400
     headers: tuple[tuple[str, str], ...] = ()
 
 
-NOT_GET: Final = UpgradeProblem("A WebSocket is asked for with GET")
+NOT_GET: Final = UpgradeProblem("A WebSocket upgrade must be a GET request")
 OLD_HTTP: Final = UpgradeProblem(
-    "A WebSocket needs HTTP/1.1; a proxy may be set to HTTP/1.0 (nginx: proxy_http_version 1.1)"
+    "A WebSocket needs HTTP/1.1; a proxy may use HTTP/1.0 (nginx: set proxy_http_version 1.1)"
 )
-WITH_BODY: Final = UpgradeProblem("A request for a WebSocket has no body")
-NOT_ASKED: Final = UpgradeProblem("A WebSocket is asked for with the header Connection: Upgrade")
-NO_VERSION: Final = UpgradeProblem("Sec-WebSocket-Version is to be there once")
+WITH_BODY: Final = UpgradeProblem("A WebSocket upgrade must not have a body")
+NOT_ASKED: Final = UpgradeProblem("A WebSocket upgrade needs the header Connection: Upgrade")
+NO_VERSION: Final = UpgradeProblem("Sec-WebSocket-Version must be sent exactly once")
 OTHER_VERSION: Final = UpgradeProblem(
-    f"Only version {_VERSION} of the WebSocket protocol is spoken here",
+    f"Only version {_VERSION} of the WebSocket protocol is supported",
     426,
     (("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", _VERSION)),
 )
-NO_KEY: Final = UpgradeProblem("Sec-WebSocket-Key is to be there once: 16 bytes in base64")
+NO_KEY: Final = UpgradeProblem("Sec-WebSocket-Key must be sent exactly once: 16 bytes in base64")
 
 
 def wants_upgrade(headers: Headers) -> bool:
-    """Say whether a request asks for a WebSocket, soundly or not."""
+    """Return whether a request asks for a WebSocket, valid or not."""
     named = headers.get("Upgrade", "").strip()
     return named.isascii() and named.lower() == "websocket"
 
 
 def upgrade_problem(request: UpgradeRequest) -> UpgradeProblem | None:
-    """Say why a request for a WebSocket can't be met, or None."""
+    """Return what makes an upgrade request invalid, or None."""
     headers = request.headers
     if request.method != "GET":
         return NOT_GET
@@ -87,7 +84,7 @@ def upgrade_problem(request: UpgradeRequest) -> UpgradeProblem | None:
 
 
 def _connection_upgrades(headers: Headers) -> bool:
-    """Say whether `upgrade` is one of the options of Connection."""
+    """Return whether `upgrade` is one of the Connection options."""
     given = headers.getall("Connection", ())
     if len(given) == 1 and given[0] == "Upgrade":
         return True
@@ -102,7 +99,7 @@ def _is_key(text: str) -> bool:
 
 
 def switching_protocols(headers: Headers) -> bytes:
-    """Return the response to a sound request for a WebSocket: 101, without any extension."""
+    """Return the 101 response to a valid upgrade request, without extensions."""
     key = headers["Sec-WebSocket-Key"].encode()
     digest = sha1(key + _GUID, usedforsecurity=False).digest()
     accept = binascii.b2a_base64(digest, newline=False)

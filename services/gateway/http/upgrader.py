@@ -1,4 +1,4 @@
-"""Takes in WebSockets, from the first bytes of a connection or later on from aiohttp."""
+"""Upgrades requests to WebSockets, directly from a new socket or through aiohttp."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Upgrader:
-    """Turns upgrades into visits."""
+    """Starts a session handler for each upgrade request."""
 
     def __init__(
         self, host: SessionContext, *, trusted_proxies: tuple[Network, ...], metrics: Metrics
@@ -46,9 +46,10 @@ class Upgrader:
     def upgrade(
         self, transport: asyncio.Transport, peer: str, request: UpgradeRequest
     ) -> SocketProtocol | None:
-        """Answer a sound upgrade and return who serves it; None: not sound, or no room.
+        """Upgrade a socket and return its protocol; None if the request must be rejected.
 
-        `peer` is the IP address of the other end.
+        That is when it is invalid or a limit is reached; `serve` sends the error response. `peer`
+        is the IP address of the remote end of the socket.
         """
         where = self.clients.address(peer, request.headers)
         if self._host.connections.limit_reached(where.address.limit_key) is not None:
@@ -58,7 +59,7 @@ class Upgrader:
         return self._begin(transport, request.headers, where)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Serve an upgrade that is no connection's first request, or say why it can't be met."""
+        """Serve an upgrade that aiohttp parsed, or respond with why it is rejected."""
         problem = WITH_BODY if request.body_exists else upgrade_problem(request)
         if problem is not None:
             answer = web.Response(

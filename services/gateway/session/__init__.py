@@ -1,1 +1,1 @@
-"""One WebSocket's life: its handler, its context and its access log."""
+"""One WebSocket session: its handler, its context and its access log."""

@@ -1,4 +1,4 @@
-"""One line per connection attempt: how it ended, for whom, and what a person can do about it."""
+"""The access log: one line per connection attempt, with its outcome and advice for operators."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shared.clock import Clock
 
 LOCAL_ADVICE: Final = (
-    "without a device it holds no scope; GATEWAY_LOCAL_CLIENTS=trust lets clients of this machine "
+    "without a device it has no scopes; with GATEWAY_LOCAL_CLIENTS=trust, clients on this machine "
     "keep theirs"
 )
 ORIGIN_ADVICE: Final = (
@@ -33,11 +33,11 @@ _OUTCOME_OF_CLOSE: Final[dict[int, str]] = {
     CloseCode.NORMAL: "silent",
     CloseCode.TOO_BIG: "too-big",
 }
-"""How an attempt ended that was closed before there was a verdict."""
+"""The outcome of an attempt that was closed before the handshake completed, by close code."""
 
 
 class AccessLogger:
-    """Logs and counts connection attempts, and notes for operators who was turned away."""
+    """Logs and counts connection attempts, and records refusals for operators."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class AccessLogger:
         self._clock = clock
         self._approval_public_url = approval_public_url
         self._counts: dict[str, Counter] = {}
-        self._log = structlog.get_logger("gateway").bind()  # asked anew for each line otherwise
+        self._log = structlog.get_logger("gateway").bind()  # bound once, not for each line
 
     def log(
         self,
@@ -62,9 +62,10 @@ class AccessLogger:
         *,
         closed_with: tuple[int, str] | None,
     ) -> None:
-        """Tell how an attempt ended that began at this point in monotonic time.
+        """Log the outcome of an attempt; `began` is its start in monotonic seconds.
 
-        Without a verdict the client left, or was closed with this code and reason before one.
+        A `verdict` of None means that the handshake did not complete: the client left, or the
+        gateway closed the connection with the code and reason in `closed_with`.
         """
         now = self._clock.monotonic()
         took = now - began
@@ -106,7 +107,7 @@ class AccessLogger:
         self._log.info(log_events.CONNECTION.name, outcome=outcome, **line)
 
     def _fields(self, refusal: Refusal) -> dict[str, object]:
-        """Return what a person needs to act on this refusal."""
+        """Return the extra fields that let an operator act on a refusal."""
         details = (refusal.error.details if refusal.error else None) or {}
         if refusal.outcome == "pairing-required":
             return {
@@ -114,7 +115,7 @@ class AccessLogger:
                 "why": details["reason"],
                 "request_id": details["requestId"],
                 "approve_at": self._approval_public_url
-                or "the approval service: set APPROVAL_PUBLIC_URL to have its address here",
+                or "the approval service (set APPROVAL_PUBLIC_URL to log its address here)",
             }
         if refusal.outcome == "unavailable":
             return {"dependency": details["dependency"], "why": details["reason"]}

@@ -1,4 +1,4 @@
-"""What every visit to this replica finds here."""
+"""The dependencies that all sessions of this replica share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaIdentity:
-    """What this replica calls itself, and where people approve devices."""
+    """The identity of this replica, and the approval service's public URL."""
 
     boot_id: str
     version: str
@@ -36,7 +36,7 @@ class ReplicaIdentity:
 
 
 class SessionContext:
-    """The parts of the gateway that serve its visits."""
+    """The collaborators that a session handler uses."""
 
     def __init__(
         self,
@@ -64,11 +64,11 @@ class SessionContext:
         self._started = clock.monotonic()
 
     def uptime_ms(self) -> int:
-        """Return for how long this replica has been up."""
+        """Return how long this replica has been running."""
         return int((self.clock.monotonic() - self._started) * 1000)
 
 
 def _features(protocol: int) -> msgspec.Raw:
-    """Return what there is in a version of the protocol, encoded."""
+    """Return the methods and events of a protocol version, encoded."""
     methods = sorted(name for name, one in METHODS.items() if protocol in one.protocols)
     return Features(methods=methods, events=events_of(protocol)).encoded()

@@ -1,6 +1,7 @@
-"""A socket's life: challenge, verdict, frames, close. The handshake decides, this does it.
+"""The life of a socket: challenge, handshake, frames, close.
 
-All of it happens in callbacks: a socket has no task and no timer of its own.
+The pure handshake decides; this module does the I/O. Everything runs in callbacks: a socket has no
+task and no timer of its own.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
 
 RETRY_LEAST_MS: Final = 500
 RETRY_MOST_MS: Final = 5_000
-"""Bounds of the jittered `retryAfterMs` of UNAVAILABLE: clients come back spread over them."""
+"""Bounds of the random `retryAfterMs` of UNAVAILABLE; the spread avoids a reconnect storm."""
 
 _QUESTIONS: Final = (AuthorizeDevice, ReportSecret)
 
 
 class SessionHandler:
-    """One socket, from upgrade until its transport is gone."""
+    """Serves one socket from the upgrade until its transport is closed."""
 
     __slots__ = ("_asked", "_began", "_connection", "_handshake", "_host", "_peer", "_queued")
 
@@ -54,7 +55,7 @@ class SessionHandler:
 
     @property
     def is_unauthenticated(self) -> bool:
-        """Whether it is not admitted."""
+        """Whether the client is not admitted."""
         return self._connection.session is None
 
     def send_challenge(self, upgraded: bytes) -> None:
@@ -64,7 +65,7 @@ class SessionHandler:
             self._connection.transport.write(upgraded + text_frame(sent))
 
     def on_message(self, opcode: int, payload: bytes) -> None:
-        """Take a message from the peer."""
+        """Handle a message from the peer."""
         host, connection = self._host, self._connection
         connection.pinged = False
         host.connections.close_if_slow(connection)
@@ -77,9 +78,10 @@ class SessionHandler:
             host.connections.reply_close(connection, answer_to_close(close_code(payload)))
 
     def on_protocol_error(self, error: Exception) -> None:
-        """Close a peer that breaks the protocol; nothing more of it is read.
+        """Close a connection whose peer violated the protocol; nothing more is read from it.
 
-        The transport stays for a while: a peer that still sends would not see the close frame.
+        The transport stays open for a moment: closing it while the peer still sends would reset the
+        connection, and the peer might not receive the close frame.
         """
         if isinstance(error, BrokenFrame):
             self._host.connections.close(self._connection, error.code, "")
@@ -88,11 +90,11 @@ class SessionHandler:
             self._host.connections.close(self._connection, CloseCode.TRY_AGAIN, "")
 
     def on_preauth_overflow(self) -> None:
-        """Close a stranger that sent too much."""
+        """Close an unauthenticated connection that sent too many bytes."""
         self._host.connections.close(self._connection, CloseCode.TOO_BIG, "")
 
     def on_lost(self) -> None:
-        """Take notice that the transport is gone."""
+        """Log the end of the session and remove the connection from the hub."""
         connection = self._connection
         if self._handshake is not None and not self._asked:
             self._log_outcome(self._handshake, None)
@@ -105,7 +107,7 @@ class SessionHandler:
         if session is not None:
             self._serve(session, opcode, payload)
         elif self._asked:
-            # More than the limit is not kept: one too many says all.
+            # One frame over the limit is kept, so that `_finish` sees the overflow.
             if len(self._queued) <= QUEUED_FRAMES_LIMIT:
                 self._queued.append((opcode, payload))
         elif self._handshake is not None and not self._connection.closing:
@@ -136,7 +138,7 @@ class SessionHandler:
             self._finish(handshake, handshake.on_answer(answer))
 
     def _finish(self, handshake: Handshake, verdict: Accepted | Refusal) -> None:
-        """Do what was decided, as long as it may still be done."""
+        """Admit or refuse the client, unless the connection has closed in the meantime."""
         connection, queued = self._connection, self._queued
         self._asked, self._queued = False, []
         if isinstance(verdict, Refusal):
@@ -167,7 +169,7 @@ class SessionHandler:
         )
 
     def _log_outcome(self, handshake: Handshake, verdict: Accepted | Refusal | None) -> None:
-        """Say how the attempt ended, before the client hears of it."""
+        """Log the outcome; called before the response is sent to the client."""
         self._handshake = None
         self._host.attempts.log(
             handshake, self._peer, self._began, verdict, closed_with=self._connection.closed_with
@@ -200,7 +202,7 @@ class SessionHandler:
         return session
 
     def _serve(self, session: Session, opcode: int, payload: bytes) -> None:
-        """Serve a frame of somebody who is in."""
+        """Serve a frame of an admitted client."""
         host, connection = self._host, self._connection
         if opcode != TEXT or not host.connections.serves(connection):
             return
@@ -213,7 +215,7 @@ class SessionHandler:
             host.connections.close(connection, *turn.close)
 
     def _log_close(self, session: Session) -> None:
-        """Log why somebody who was in was closed, unless they left."""
+        """Log why an admitted connection was closed, unless the client closed it normally."""
         closed_with = self._connection.closed_with
         if closed_with is not None and closed_with[0] != CloseCode.NORMAL:
             code, reason = closed_with

@@ -66,7 +66,7 @@ class TestUpgrade:
             await raw.upgraded()
             assert (raw.status, raw.body) == (
                 426,
-                b"Only version 13 of the WebSocket protocol is spoken here",
+                b"Only version 13 of the WebSocket protocol is supported",
             )
             raw._buffer.clear()
             await raw.send_bytes(upgrade_bytes(house.port))
