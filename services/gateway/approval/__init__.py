@@ -1,1 +1,1 @@
-"""The gateway's side of approval: questions, heartbeats and the messages that come in."""
+"""The gateway's client of approval: requests, heartbeats and incoming messages."""

@@ -1,7 +1,7 @@
-"""The port to approval: everything the gateway asks of it, and the way over the bus.
+"""The client of the approval service: its interface, and the implementation over the bus.
 
-An answer counts only where this gateway knows of nothing newer about the device, and only while the
-lease runs (R6, R7): otherwise it is waited for, or asked for anew. All of this has one deadline.
+An answer is used only if this gateway knows of no newer change of the device, and only while the
+lease runs (R6, R7). Otherwise the client waits or asks again, all within one deadline.
 """
 
 from __future__ import annotations
@@ -38,39 +38,40 @@ if TYPE_CHECKING:
     Then = Callable[[Answer | Unavailable], object]
 
 WRITTEN_WITHIN_SECONDS: Final = 2 * DEADLINE_SECONDS
-"""A question writes nothing later than this after it was asked (R11).
+"""A question may write to the store until this long after it was asked (R11).
 
-Longer than anybody waits for the answer: the store's clock is known only as exactly as a beat is
-quick.
+Longer than the deadline of the answer, because the estimate of the store's clock is off by up to
+the round-trip time of a heartbeat.
 """
 ASKED_LIMIT: Final = 8
-"""How often one connection's question is asked anew because something changed meanwhile."""
+"""How often one question is asked at most, if changes keep making its answers stale."""
 
 
 class ApprovalClient(Protocol):
-    """Who decides whether a device may come in."""
+    """The interface to approval, which decides whether a device is admitted."""
 
     def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
-        """Get the verdict, or Unavailable when nobody gives one in time.
+        """Ask a question; `then` gets the answer, or Unavailable if none arrives in time.
 
-        An admission counts in the turn of the loop in which `then` hears of it, and no longer.
+        An admission is valid only in the turn of the event loop in which `then` is called.
         """
         ...
 
     async def call(self, call: Call) -> Outcome:
-        """Have a method carried out, and return what came of it; raises Unavailable.
+        """Call a method and return its outcome. Raises Unavailable.
 
-        By then this gateway has applied what the call changed, unless that takes too long.
+        Before it returns, this gateway has applied the changes of the call, unless the deadline
+        passes first.
         """
         ...
 
     def require_lease(self) -> None:
-        """Return if somebody may come in whom nobody is asked about; else raise Unavailable."""
+        """Raise Unavailable without a lease; for clients that are admitted without a question."""
         ...
 
 
 class BusApprovalClient:
-    """Asks whichever approval replica is alive, over the bus."""
+    """Asks any live approval replica over the bus."""
 
     def __init__(self, requester: Requester, beat: Replica, beater: Heartbeat) -> None:
         self._requester = requester
@@ -79,7 +80,7 @@ class BusApprovalClient:
         self._asking: set[asyncio.Task[None]] = set()
 
     def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
-        """Get the verdict, or Unavailable when nobody gives one in time."""
+        """Ask a question; `then` gets the answer, or Unavailable if none arrives in time."""
         not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
         if not_after_ms is None:
             then(Unavailable(self._requester.trouble or "no-lease"))
@@ -94,13 +95,13 @@ class BusApprovalClient:
         asked.add_done_callback(partial(self._answered, question, deadline, then))
 
     async def stop(self) -> None:
-        """Give up what is asked anew."""
+        """Cancel the questions that are being asked again."""
         for task in self._asking:
             task.cancel()
         await asyncio.gather(*self._asking, return_exceptions=True)
 
     async def call(self, call: Call) -> Outcome:
-        """Have a method carried out, and return what came of it; raises Unavailable."""
+        """Call a method and return its outcome. Raises Unavailable."""
         if not self._beat.leased:
             raise Unavailable(self._requester.trouble or "no-lease")
         not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
@@ -113,7 +114,7 @@ class BusApprovalClient:
         try:
             outcome: Outcome = decode_outcome(raw)
         except (msgspec.MsgspecError, RecursionError):
-            raise Unavailable("no-responder", detail="an answer that cannot be read") from None
+            raise Unavailable("no-responder", detail="the answer is malformed") from None
         if isinstance(outcome, Result):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline):
@@ -123,7 +124,7 @@ class BusApprovalClient:
         return outcome
 
     def require_lease(self) -> None:
-        """Return if somebody may come in whom nobody is asked about; else raise Unavailable."""
+        """Raise Unavailable without a lease; for clients that are admitted without a question."""
         if not self._beat.leased:
             raise Unavailable("no-lease")
 
@@ -134,7 +135,7 @@ class BusApprovalClient:
         then: Then,
         asked: asyncio.Future[msgspec.Raw],
     ) -> None:
-        """Take the first answer; most count at once."""
+        """Handle the first answer; it is usually current, so that no task is needed."""
         try:
             answer = _read(asked.result())
         except Unavailable as missing:
@@ -144,7 +145,7 @@ class BusApprovalClient:
             return
         loop = asyncio.get_running_loop()
         if loop.time() > deadline:
-            then(Unavailable("timeout", detail="the answer came too late"))
+            then(Unavailable("timeout", detail="the answer arrived too late"))
         elif self._beat.freshness(answer.change, question.device_id) is Freshness.COUNTS:
             then(answer)
         else:
@@ -178,7 +179,7 @@ class BusApprovalClient:
                 await self._beater.wait_for_progress()
                 continue
             if asked > 1:
-                # Asking alone did not help: the history known here may not be the store's any more.
+                # Asking again did not help: the local history may differ from the store's.
                 self._beater.sync_now()
                 await self._beater.wait_for_progress()
             asked += 1
@@ -196,5 +197,5 @@ def _read(raw: msgspec.Raw) -> Answer | Unavailable:
     try:
         answer: Answer = decode_answer(raw)
     except (msgspec.MsgspecError, RecursionError):
-        return Unavailable("no-responder", detail="an answer that cannot be read")
+        return Unavailable("no-responder", detail="the answer is malformed")
     return answer

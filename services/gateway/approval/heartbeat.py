@@ -1,4 +1,4 @@
-"""The beat's shell: sends one every second, and does what comes of news and answers."""
+"""Sends heartbeats to approval, and carries out the effects of events and answers."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from shared.rpc.requester import Requester
 
 EXTRA_BEAT_SECONDS: Final = 0.05
-"""Beats beyond the regular ones are at least so far apart."""
+"""The minimum interval between extra heartbeats."""
 
 
 class Heartbeat:
-    """Keeps the beat going."""
+    """The I/O around Replica: sends heartbeats and applies its effects to the hub."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Heartbeat:
         self._started_at = clock.monotonic()
 
     async def run(self) -> None:
-        """Beat until cancelled, whether or not earlier beats were answered."""
+        """Send heartbeats until cancelled, whether or not earlier ones were answered."""
         try:
             while not self._leaving:
                 self._send()
@@ -81,34 +81,34 @@ class Heartbeat:
                 self._extra.cancel()
 
     async def withdraw(self) -> None:
-        """Beat no more, and have approval forget this gateway."""
+        """Stop sending heartbeats, and tell approval that this gateway is leaving."""
         self._leaving = True
         with contextlib.suppress(Unavailable):
             await self._requester.submit(encode(Leaving()), urgent=True)
 
     def sync_now(self) -> None:
-        """Beat soon, beyond the regular ones: something is missing."""
+        """Schedule an extra heartbeat to fetch missing changes."""
         if self._extra is None:
             loop = asyncio.get_running_loop()
             self._extra = loop.call_later(EXTRA_BEAT_SECONDS, self._send_extra)
 
     def on_approval_alive(self) -> None:
-        """Take notice that an approval replica is alive: without a lease that is good news."""
+        """Send a heartbeat soon if there is no lease: this approval replica can renew it."""
         if not self._beat.leased:
             self.sync_now()
 
     def on_event(self, news: Changed) -> None:
-        """Take a change that was told."""
+        """Handle a change event from the bus."""
         self._carry_out(self._beat.on_event(news))
 
     def store_ms(self, *, in_seconds: float) -> int | None:
-        """Return what the store's clock will say in so many seconds; None before it is known."""
+        """Return the store's time in `in_seconds` seconds, or None before the first answer."""
         if self._store_offset_ms is None:
             return None
         return int((self._clock.monotonic() + in_seconds) * 1000 + self._store_offset_ms)
 
     async def wait_for_progress(self) -> None:
-        """Return once the applied change or the lease has moved."""
+        """Wait until the applied position or the lease has progressed."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._moved.append(future)
         await future
@@ -163,7 +163,7 @@ class Heartbeat:
         self._on_presence(told.presence_version)
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
-        """Do what is to be done: first close, then tell whoever is left."""
+        """Carry out effects; connections are closed before any broadcast is sent."""
         for effect in effects:
             if isinstance(effect, CloseDevice):
                 self._close_device(effect.change)

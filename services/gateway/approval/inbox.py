@@ -1,4 +1,4 @@
-"""What comes to the gateway over the bus: answers for its requester, news for its beat."""
+"""Dispatches messages from the bus: answers to the requester, events to the heartbeat."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Inbox:
-    """Hands each message to whom it concerns."""
+    """Dispatches each message to its recipient."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Inbox:
         self._metrics = metrics
 
     def on_message(self, channel: str, message: Opened) -> None:
-        """Take one opened message."""
+        """Handle one message whose envelope was opened and verified."""
         if channel != NEWS:
             self._requester.deliver(message)
             return

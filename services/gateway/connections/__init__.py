@@ -1,1 +1,1 @@
-"""The connections of one replica: the hub, pending handshakes, presence and closing."""
+"""The connections of one replica: the hub, pending handshakes, sweeps and closing."""

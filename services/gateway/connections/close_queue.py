@@ -1,4 +1,4 @@
-"""Closes many connections without holding up the loop, and serves none of them meanwhile."""
+"""Closes many connections in small batches, so that the event loop is never blocked."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     Close = Callable[[Connection, int, str], None]
 
 TOLD_PER_TURN: Final = 256
-"""How many are told in one turn of the loop that they are closed."""
+"""How many close frames are sent in one turn of the event loop."""
 ENDED_PER_TURN: Final = 64
-"""How many sockets are ended in one turn: their peers' answers are read, or there are none."""
+"""How many sockets are ended in one turn, by reading the peer's close frame or by aborting."""
 
 
 class CloseQueue:
-    """Connections that are condemned: nothing is served any more, the close frame is to come.
+    """Connections that are to be closed: they are no longer served and await their close frame.
 
-    Reading a peer's answer and ending its socket takes longer than telling it. Where many are told,
-    none is read until all have been, so that the last one hears soon. Those who never answer come
-    last.
+    Reading a peer's reply and ending its socket takes longer than sending the close frame. In a
+    large batch, reading pauses until every close frame is sent, so that the last peer is not
+    delayed. Sockets of peers that never reply are aborted last.
     """
 
     def __init__(self, close: Close) -> None:
-        """Have nobody to close yet; `close` sends the frame."""
+        """Create an empty queue; `close` sends the close frame."""
         self._close = close
         self._next: dict[Connection, tuple[int, str]] = {}
         self._unread: deque[Connection] = deque()
@@ -40,9 +40,9 @@ class CloseQueue:
         self._spread_until = 0.0
 
     def close_now(self, connections: Iterable[Connection], code: int, reason: str) -> int:
-        """Close them in this turn of the loop and the next ones.
+        """Close connections in this turn of the event loop and the following ones.
 
-        Returns how many were not to be closed by an earlier call.
+        Returns how many were newly queued.
         """
         busy = self._busy
         before = len(self._next)
@@ -57,7 +57,7 @@ class CloseQueue:
         return begun
 
     def abort(self, connections: Iterable[Connection]) -> None:
-        """End the sockets of peers that did not answer, in this turn of the loop and the next."""
+        """Abort the sockets of peers that did not reply, in this turn and the following ones."""
         busy = self._busy
         self._silent.extend(connections)
         if not busy:
@@ -66,20 +66,20 @@ class CloseQueue:
     def schedule(
         self, connections: Iterable[Connection], code: int, reason: str, *, until: float
     ) -> None:
-        """Close them evenly over the sweeps up to then, a point in monotonic time."""
+        """Close connections evenly over the sweeps until `until` (monotonic seconds)."""
         for connection in connections:
             connection.condemned = True
             self._spread.append((connection, code, reason))
         self._spread_until = until
 
     def sweep(self, now: float) -> None:
-        """Close the share of those spread over time that is due."""
+        """Close the scheduled connections that are due in this sweep."""
         for _ in range(share_due(len(self._spread), now, self._spread_until)):
             self._send_close(*self._spread.popleft())
 
     @property
     def _busy(self) -> bool:
-        """Whether there is more to do, and a turn of the loop to do it in is on its way."""
+        """Whether work is left, so that a callback for the next turn is already scheduled."""
         return bool(self._next or self._unread or self._silent)
 
     def _continue(self) -> None:
@@ -101,7 +101,7 @@ class CloseQueue:
                 self._unread.append(connection)
 
     def _send_close(self, connection: Connection, code: int, reason: str) -> None:
-        """Close a connection, unless its peer is gone meanwhile: then it was let go of already."""
+        """Close a connection unless its transport has closed in the meantime."""
         if not connection.transport.is_closing():
             self._close(connection, code, reason)
 

@@ -1,4 +1,4 @@
-"""One socket, from upgrade until its transport is gone, and what it is owed."""
+"""The state of one connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """One socket, from upgrade until its transport is gone."""
+    """One socket, from the upgrade until its transport is closed."""
 
     __slots__ = (
         "called",
@@ -42,30 +42,30 @@ class Connection:
         self.called = 0
         self.pinged = False
         self.condemned = False
-        """Whether nothing is served any more, though the close frame is still to come."""
+        """Whether the connection is no longer served, although no close frame is sent yet."""
         self.closed_with: tuple[int, str] | None = None
-        """Code and reason that we closed with; None while we did not."""
+        """The code and reason of our close frame; None until it is sent."""
         self.calls: set[str] = set()
-        """Ids of its calls that approval has not answered yet."""
+        """The ids of calls that approval has not answered yet."""
         self.ended_by = ""
-        """The id of its own call that ended it; its response is the last that it hears."""
+        """The id of its own call that revoked its device; that response is the last frame sent."""
 
     @property
     def closing(self) -> bool:
-        """Whether nothing more is to be sent or served."""
+        """Whether the connection must not be served or sent to any more."""
         return self.condemned or self.closed_with is not None or self.transport.is_closing()
 
     def send(self, payload: bytes) -> None:
-        """Send one text frame, if the socket still takes it."""
+        """Send one text frame unless the connection is closing."""
         if not self.closing:
             self.transport.write(text_frame(payload))
 
     def next_call(self, connection_id: str) -> str:
-        """Return an id for one more call."""
+        """Return the id of the next call."""
         self.called += 1
         return f"{connection_id}/{self.called}"
 
     def next_sequence(self) -> int:
-        """Count one broadcast delivered to this connection, from 1."""
+        """Return the sequence number of the next broadcast to this connection, starting at 1."""
         self.sequence += 1
         return self.sequence

@@ -1,4 +1,4 @@
-"""What is due in a sweep: deadlines that have passed, and shares of what is spread over time."""
+"""Calculates what is due in a sweep. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from services.gateway.connections.connection import Connection
 
 SWEEP_SECONDS: Final = 0.25
-"""From one sweep to the next."""
+"""The interval between sweeps."""
 
 
 def due(queue: Iterable[Connection], now: float) -> list[Connection]:
-    """Return those at the head of a queue whose deadline has passed; the queue stays as it is.
+    """Return the connections whose deadline has passed, without removing them.
 
-    The queue is in the order of deadlines.
+    The queue must be sorted by deadline.
     """
     return list(takewhile(lambda connection: connection.deadline <= now, queue))
 
 
 def share_due(count: int, now: float, until: float) -> int:
-    """Return how many of `count` are due in this sweep, if all are to be by then."""
+    """Return how many of `count` are due in this sweep if all must be done at `until`."""
     return ceil(count / max(1, int((until - now) / SWEEP_SECONDS)))

@@ -1,6 +1,6 @@
-"""The connections of this replica: who waits, who is in, who is being closed.
+"""The connections of this replica: unauthenticated, admitted and closing ones.
 
-One sweep serves all deadlines: no connection has a task or a timer of its own.
+One sweep handles all deadlines: no connection has a task or a timer of its own.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from shared.rpc.messages import ClientInfo
 
 REMOVED_REASON: Final = "device removed"
-"""Why connections are closed whose device was removed, rotated or revoked (4001)."""
+"""Close reason (4001) for connections whose device was removed, rotated or revoked."""
 RESTART_REASON: Final = "service restart"
-"""Why connections are closed when this replica leaves (1012)."""
+"""Close reason (1012) when this replica drains."""
 HISTORY_LOST_REASON: Final = "history lost"
-"""Why connections are closed whose device may have been revoked unheard (1012)."""
+"""Close reason (1012) when a revocation may have been missed because history was lost."""
 LEASE_LOST_REASON: Final = "approval unavailable"
-"""Why connections are closed when the lease ends (1013): nobody could say who was revoked."""
+"""Close reason (1013) when the lease ends: revocations could go unnoticed from then on."""
 _PING_BUCKETS: Final = int(PING_SECONDS / SWEEP_SECONDS)
 _TICK_BUCKETS: Final = int(TICK_SECONDS / SWEEP_SECONDS)
 
@@ -50,7 +50,7 @@ _TICK_BUCKETS: Final = int(TICK_SECONDS / SWEEP_SECONDS)
 class Hub:
     """All connections of this replica.
 
-    Whoever is in is served, and told anything, only while the lease runs (R7): `leased` says so.
+    Admitted connections are served and sent to only while `leased` returns True (R7).
     """
 
     def __init__(
@@ -84,25 +84,25 @@ class Hub:
 
     @property
     def now(self) -> float:
-        """The time that deadlines are held against: monotonic seconds."""
+        """The current time that deadlines are compared with, in monotonic seconds."""
         return self._clock.monotonic()
 
     @property
     def pending(self) -> int:
-        """How many are not admitted yet."""
+        """The number of unauthenticated connections."""
         return len(self._strangers)
 
     def pending_of(self, limit_key: str) -> int:
-        """Return how many of an address are not admitted yet."""
+        """Return the number of unauthenticated connections from an address."""
         return self._strangers.count(limit_key)
 
     @property
     def admitted(self) -> int:
-        """How many are in."""
+        """The number of admitted connections."""
         return sum(len(bucket) for bucket in self._pings)
 
     def limit_reached(self, limit_key: str) -> str | None:
-        """Say why no further socket from this address is taken, or None."""
+        """Return why another connection from this address is rejected, or None if it is not."""
         if self._strangers.is_full(limit_key):
             return "Too many unauthenticated sockets"
         if len(self._all) >= self._limit:
@@ -110,7 +110,7 @@ class Hub:
         return None
 
     def open(self, transport: asyncio.Transport, limit_key: str) -> Connection:
-        """Take in a socket that was just upgraded; its handshake deadline runs from now."""
+        """Register a socket that was just upgraded, and start its handshake deadline."""
         self._opened += 1
         deadline = self._clock.monotonic() + HANDSHAKE_DEADLINE_SECONDS
         connection = Connection(self._opened, transport, limit_key, deadline)
@@ -119,7 +119,7 @@ class Hub:
         return connection
 
     def admit(self, connection: Connection, session: Session, client: ClientInfo) -> None:
-        """Count a connection among those that are in; `client` is what it says that it is."""
+        """Mark a connection as admitted; `client` is the client's own description."""
         self._strangers.discard(connection)
         connection.session = session
         if session.device_id:
@@ -136,9 +136,10 @@ class Hub:
                     audience.add(connection)
 
     def close(self, connection: Connection, code: int, reason: str, *, told: bytes = b"") -> None:
-        """Send a close frame; a second later the transport is gone, whatever the peer does.
+        """Send a close frame; the sweep ends the transport if the peer does not.
 
-        `told` are frames to go with it, in the same write.
+        The peer has CLOSING_SECONDS to reply. `told` holds frames to send before the close frame,
+        in the same write.
         """
         if connection.closed_with is not None:
             return
@@ -148,12 +149,12 @@ class Hub:
         self._leave(connection)
 
     def reply_close(self, connection: Connection, code: int) -> None:
-        """Answer the peer's close frame, unless ours went first, and end the transport."""
+        """Reply to the peer's close frame unless ours was sent first, then close the transport."""
         self.close(connection, code, "")
         connection.transport.close()
 
     def serves(self, connection: Connection) -> bool:
-        """Say whether a socket is served; without a lease, one that is in is closed instead."""
+        """Return whether to serve a connection; close an admitted one if the lease has ended."""
         if connection.closing:
             return False
         if connection.session is not None and not self._leased():
@@ -162,12 +163,12 @@ class Hub:
         return True
 
     def close_if_slow(self, connection: Connection) -> None:
-        """Close a peer that asks for more than it reads."""
+        """Close a connection whose peer reads too slowly."""
         if connection.transport.get_write_buffer_size() > BUFFERED_LIMIT_BYTES:
             self.close(connection, CloseCode.TRY_AGAIN, "slow consumer")
 
     def lost(self, connection: Connection) -> None:
-        """Forget a connection whose transport is gone."""
+        """Remove a connection whose transport is closed."""
         if connection not in self._closing:
             self._leave(connection)
         self._closing.pop(connection, None)
@@ -176,7 +177,7 @@ class Hub:
             self._emptied.set_result(None)
 
     def respond(self, connection: Connection, call_id: str, response: bytes) -> None:
-        """Send what came of a call; one that ended its own connection hears that, and no more."""
+        """Send the response of a call; then close the connection if the call revoked its device."""
         if not self._leased():
             self.close(connection, CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
             return
@@ -186,11 +187,11 @@ class Hub:
         self.close(connection, CloseCode.DEVICE_REMOVED, REMOVED_REASON, told=text_frame(response))
 
     def audience(self, scope: str) -> int:
-        """Return how many hear what is told to this scope."""
+        """Return how many connections receive broadcasts for a scope."""
         return len(self._audiences[scope])
 
     def broadcast(self, told: Broadcast) -> None:
-        """Tell every connection that may hear it, each with its own number."""
+        """Send a broadcast to all permitted connections, each with its own sequence number."""
         if not self._leased():
             self.close_admitted(CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
             return
@@ -207,9 +208,10 @@ class Hub:
                 connection.send(numbered(head, connection.next_sequence()))
 
     def close_device(self, device_id: str, roles: Collection[str], by_call: str) -> int:
-        """Close what a device has open in these roles (`*`: any) with 4001; returns how many.
+        """Close a device's connections in these roles (`*`: any) with 4001; return their number.
 
-        A connection whose own call did this is served no more, and closed once that is answered.
+        The connection that made the call `by_call` is no longer served, and is closed once the
+        response to that call is sent.
         """
         found, callers = [], 0
         for connection in self._by_device.get(device_id, ()):
@@ -224,13 +226,13 @@ class Hub:
 
     @property
     def draining(self) -> bool:
-        """Whether this replica leaves."""
+        """Whether this replica is draining."""
         return self._drained_at is not None
 
     def drain(self, until: float) -> None:
-        """Tell everybody who is in that this replica leaves, and close them, spread until then.
+        """Broadcast the shutdown, and close all connections evenly until `until`.
 
-        `until` is a point in monotonic time. Whoever is served meanwhile is served as always.
+        `until` is in monotonic seconds. A connection is served as usual until it is closed.
         """
         for protocol in PROTOCOLS:
             self.broadcast(shutdown(protocol))
@@ -238,13 +240,13 @@ class Hub:
         self._close_drained(self._clock.monotonic())
 
     def close_admitted(self, code: int, reason: str) -> int:
-        """Close every connection that is in; returns how many."""
+        """Close every admitted connection; return how many were newly queued."""
         return self._departures.close_now(self._admitted(), code, reason)
 
     def mark_closing(self, until: float) -> None:
-        """Serve nobody any more who is in by now; close them spread over the time until then.
+        """Stop serving all admitted connections, and close them evenly until `until`.
 
-        `until` is a point in monotonic time.
+        `until` is in monotonic seconds.
         """
         self._departures.schedule(
             self._admitted(), CloseCode.RESTART, HISTORY_LOST_REASON, until=until
@@ -257,7 +259,7 @@ class Hub:
             await self._emptied
 
     def sweep(self) -> None:
-        """Do what is due, four times a second: deadlines, pings, ticks."""
+        """Process deadlines, pings and ticks; called four times a second."""
         now = self._clock.monotonic()
         for connection in self._strangers.due(now):
             self.close(connection, CloseCode.NORMAL, "")
@@ -281,7 +283,7 @@ class Hub:
         return [connection for bucket in self._pings for connection in bucket]
 
     def _close_drained(self, now: float) -> None:
-        """Close the share of those who are in that is due; at the end, the strangers as well."""
+        """Close the admitted connections that are due; at the end, close all that remain."""
         if self._drained_at is None:
             return
         if now >= self._drained_at:
@@ -305,7 +307,7 @@ class Hub:
             connection.send(numbered(head, connection.next_sequence()))
 
     def _leave(self, connection: Connection) -> None:
-        """Take a connection out of all but the closing queue, and put it there."""
+        """Move a connection to the closing connections, with a deadline for the peer's reply."""
         self._strangers.discard(connection)
         session = connection.session
         if session is not None and session.device_id in self._by_device:

@@ -1,4 +1,4 @@
-"""Connections that are not admitted yet: how many each address has, and whose time is up."""
+"""Unauthenticated connections: their number per address, and their deadlines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class PendingHandshakes:
-    """Those who wait for a verdict, in the order of their deadlines."""
+    """Unauthenticated connections, in the order of their deadlines."""
 
     def __init__(self, *, limit_per_address: int) -> None:
         self._limit_per_address = limit_per_address
@@ -23,20 +23,20 @@ class PendingHandshakes:
         return len(self._waiting)
 
     def is_full(self, limit_key: str) -> bool:
-        """Say whether an address has as many as it may have."""
+        """Return whether an address has reached its limit."""
         return self.count(limit_key) >= self._limit_per_address
 
     def count(self, limit_key: str) -> int:
-        """Return how many an address has."""
+        """Return the number of unauthenticated connections from an address."""
         return self._by_address[limit_key]
 
     def add(self, connection: Connection) -> None:
-        """Take one in; none that came before has a later deadline."""
+        """Add a connection; its deadline must not be earlier than any already here."""
         self._waiting[connection] = None
         self._by_address[connection.limit_key] += 1
 
     def discard(self, connection: Connection) -> None:
-        """Let one go, if it is here."""
+        """Remove a connection if present."""
         if connection not in self._waiting:
             return
         del self._waiting[connection]
@@ -47,5 +47,5 @@ class PendingHandshakes:
             del self._by_address[connection.limit_key]
 
     def due(self, now: float) -> list[Connection]:
-        """Return whose deadline has passed."""
+        """Return the connections whose deadline has passed."""
         return due(self._waiting, now)

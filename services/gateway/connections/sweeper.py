@@ -1,4 +1,4 @@
-"""The one recurring task of the gateway: the sweep over its connections."""
+"""The recurring sweep over all connections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Upkeep:
-    """Sweeps the connections four times a second, and notices how late the loop is."""
+    """Sweeps the connections four times a second, and measures the delay of the event loop."""
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class Upkeep:
                 self._hold_to_the_lease()
                 self._connections.sweep()
                 self._arrivals.sweep()
-            except Exception:  # noqa: BLE001 (whatever it was, the next sweep comes)
+            except Exception:  # noqa: BLE001 (one failure must not stop later sweeps)
                 self._log.exception("sweep failed")
             due = max(due + SWEEP_SECONDS, self._clock.monotonic())
 
     def _hold_to_the_lease(self) -> None:
-        """Close whoever is in before the lease ends: a revoke may have gone unheard."""
+        """Close admitted connections before the lease ends, since revocations may be missed."""
         if self._beat.lease_left > SWEEP_SECONDS:
             return
         closed = self._connections.close_admitted(CloseCode.TRY_AGAIN, LEASE_LOST_REASON)

@@ -71,7 +71,7 @@ class Forwarder:
             response, outcome = await self._response(called, call)
         except Exception:  # noqa: BLE001 (a bug: the caller hears that the outcome is not known)
             self._log.exception("call failed", call=call.call_id, method=called.method)
-            unknown = Unavailable("no-responder", detail="an answer that cannot be read")
+            unknown = Unavailable("no-responder", detail="the answer is malformed")
             response, outcome = _unavailable(called, unknown), "unavailable"
         finally:
             connection.calls.discard(call.call_id)

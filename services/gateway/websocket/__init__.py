@@ -1,1 +1,1 @@
-"""The transport's end of a WebSocket: frames in, frames out."""
+"""The WebSocket wire format: parsing and building frames."""

@@ -1,8 +1,8 @@
-"""The frames of a WebSocket client, from bytes to messages (RFC 6455 §5). No I/O.
+"""A parser for the frames that a WebSocket client sends (RFC 6455 §5). No I/O.
 
-Whatever the RFC forbids ends in BrokenFrame with the close code it asks for, before a payload is
-buffered. Text is not checked here: what is no UTF-8 is no JSON either, and whoever decodes it says
-so. Unmasking is aiohttp's, in C.
+A protocol violation raises BrokenFrame with the close code that the RFC requires; a header is
+checked before its payload is buffered. UTF-8 is not checked here: the JSON decoder rejects invalid
+text. Unmasking uses aiohttp's C implementation.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ _OPCODES: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 _HEADER_BYTES: Final = 2
 _KEY_BYTES: Final = 4
 _SHORT_MAX_BYTES: Final = 125
-"""The longest payload whose length stands in the header itself, and of any control frame."""
+"""The longest payload with a 7-bit length, and the longest of any control frame."""
 _MEDIUM: Final = 126
 _MEDIUM_MAX_BYTES: Final = 0xFFFF
 _MEDIUM_LENGTH: Final = Struct("!H")
 _LONG_LENGTH: Final = Struct("!Q")
 _LONG_MAX_BYTES: Final = 2**63 - 1
-"""The first bit of a length of eight bytes must be 0."""
+"""The most significant bit of a 64-bit length must be 0."""
 _CODE_BYTES: Final = 2
 
 
 class BrokenFrame(Exception):
-    """A peer sent what no client may send; `code` is what its connection is closed with."""
+    """The peer violated the protocol; `code` is the close code to send."""
 
     def __init__(self, why: str, code: CloseCode = CloseCode.PROTOCOL_MISMATCH) -> None:
         super().__init__(why)
@@ -55,11 +55,11 @@ class BrokenFrame(Exception):
 
 
 class FrameParser:
-    """Takes a client's bytes in pieces of any size, and hands on each message once it is whole.
+    """Parses a client's bytes, in chunks of any size, into complete messages.
 
-    `on_message` gets the opcode and the payload: of a text or binary message all its fragments, of
-    a close frame its code and reason, which are valid. `on_broken` gets BrokenFrame, or whatever
-    `on_message` raised. After it, and after a close frame, nothing is read any more.
+    `on_message` gets the opcode and the payload. Fragments are joined; a close frame's payload is
+    valid. `on_broken` gets a BrokenFrame, or any exception that `on_message` raised. After an error
+    or a close frame, all further bytes are ignored.
     """
 
     __slots__ = (
@@ -88,26 +88,26 @@ class FrameParser:
         self._on_broken = on_broken
         self._limit_bytes = message_limit_bytes
         self._left_bytes = message_limit_bytes
-        """How much of its limit the message under way has left."""
+        """How many more bytes the current message may have."""
         self._ended = False
         self._header = b""
-        """The beginning of a header whose end is to come."""
+        """The received part of an incomplete header."""
         self._first = 0
         self._key = b""
         self._payload: bytearray | None = None
-        """The beginning of a payload of which `_missing_bytes` are to come, still masked."""
+        """The received part of an incomplete payload, still masked; `_missing_bytes` are left."""
         self._missing_bytes = 0
         self._kind = CONTINUATION
         self._message: bytearray | None = None
-        """The fragments of a message that is not complete."""
+        """The fragments of an incomplete message."""
 
     def feed(self, data: bytes) -> None:
-        """Take bytes."""
+        """Parse a chunk of bytes."""
         if self._ended:
             return
         try:
             self._parse(data)
-        except Exception as error:  # noqa: BLE001 (whatever it was, this connection ends with it)
+        except Exception as error:  # noqa: BLE001 (any error ends this connection only)
             self._ended = True
             self._header, self._payload, self._message = b"", None, None
             self._on_broken(error)
@@ -124,14 +124,14 @@ class FrameParser:
             start = self._take(data, start, end)
 
     def _take(self, data: bytes, start: int, end: int) -> int:
-        """Take the frame that begins at `start`; returns where the next one begins, or `end`."""
+        """Parse the frame at `start`; return the start of the next frame, or `end`."""
         if end - start < _HEADER_BYTES:
             return self._wait(data, start)
         first, second = data[start], data[start + 1]
         if first != _WHOLE_TEXT or self._message is not None:
             self._check(first, second)
         if second < _MASKED:
-            raise BrokenFrame("a frame of a client is not masked")
+            raise BrokenFrame("a client frame is not masked")
         length = second - _MASKED
         body = start + _HEADER_BYTES + _KEY_BYTES
         if length > _SHORT_MAX_BYTES:
@@ -157,12 +157,12 @@ class FrameParser:
         return stop
 
     def _wait(self, data: bytes, start: int) -> int:
-        """Keep the beginning of a header until the rest of it is here."""
+        """Keep an incomplete header until more bytes arrive."""
         self._header = data[start:]
         return len(data)
 
     def _go_on(self, payload: bytearray, data: bytes) -> int:
-        """Add to a payload that is incomplete; returns how much of the data belonged to it."""
+        """Extend an incomplete payload; return how many bytes of `data` it consumed."""
         missing = self._missing_bytes
         if len(data) < missing:
             payload += data
@@ -175,10 +175,10 @@ class FrameParser:
         return missing
 
     def _check(self, first: int, second: int) -> None:
-        """Check a header that may be another than that of a whole text message."""
+        """Validate a header that is not that of an unfragmented text message."""
         opcode = first & _OPCODE
         if first & _RESERVED:
-            raise BrokenFrame("a reserved bit is set, and no extension was agreed on")
+            raise BrokenFrame("a reserved bit is set although no extension was negotiated")
         if opcode not in _OPCODES:
             raise BrokenFrame("the opcode is reserved")
         if opcode & _CONTROL:
@@ -188,13 +188,13 @@ class FrameParser:
                 raise BrokenFrame("a control frame is longer than 125 bytes")
         elif (opcode == CONTINUATION) is (self._message is None):
             raise BrokenFrame(
-                "a fragment continues no message"
+                "a continuation frame does not continue a message"
                 if opcode == CONTINUATION
-                else "a message begins before the one before it is complete"
+                else "a message begins before the previous one is complete"
             )
 
     def _complete(self, first: int, payload: bytearray) -> None:
-        """Take a whole frame."""
+        """Process a complete frame."""
         opcode = first & _OPCODE
         if opcode & _CONTROL:
             if opcode == CLOSE:
@@ -217,7 +217,7 @@ class FrameParser:
 
 
 def _long_length(kind: int, data: bytes, at: int) -> int:
-    """Return a length of two or eight bytes; the shortest way to write it is the only valid one."""
+    """Return a 16-bit or 64-bit length. Raises BrokenFrame unless its encoding is minimal."""
     if kind == _MEDIUM:
         length: int = _MEDIUM_LENGTH.unpack_from(data, at)[0]
         shorter = _SHORT_MAX_BYTES
@@ -225,7 +225,7 @@ def _long_length(kind: int, data: bytes, at: int) -> int:
         length = _LONG_LENGTH.unpack_from(data, at)[0]
         shorter = _MEDIUM_MAX_BYTES
     if not shorter < length <= _LONG_MAX_BYTES:
-        raise BrokenFrame("a length is not written as it must be")
+        raise BrokenFrame("a payload length is not encoded minimally")
     return length
 
 
@@ -237,9 +237,9 @@ def _check_close(payload: bytearray) -> None:
     try:
         payload[_CODE_BYTES:].decode()
     except UnicodeDecodeError:
-        raise BrokenFrame("the reason of a close is no UTF-8", CloseCode.INVALID_TEXT) from None
+        raise BrokenFrame("a close reason is not valid UTF-8", CloseCode.INVALID_TEXT) from None
 
 
 def close_code(payload: bytes | bytearray) -> int:
-    """Return the code of a close frame, 0 for one without."""
+    """Return the code in a close frame's payload, or 0 if it is empty."""
     return int.from_bytes(payload[:_CODE_BYTES], "big")

@@ -1,4 +1,4 @@
-"""WebSocket frames as bytes, to write straight to a transport: never masked or split. Pure."""
+"""Builds server frames as bytes: unmasked and unfragmented. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PING: Final = b"\x89\x00"
 
 
 def text_frame(payload: bytes) -> bytes:
-    """Frame a UTF-8 text."""
+    """Return a text frame; `payload` is UTF-8."""
     length = len(payload)
     if length < _SHORT_LENGTH_BYTES:
         return _short(_TEXT, length) + payload
@@ -36,11 +36,11 @@ def text_frame(payload: bytes) -> bytes:
 
 @lru_cache(_REASONS_REMEMBERED)
 def close_frame(code: int, reason: str) -> bytes:
-    """Frame a close; the reason is cut to what fits."""
+    """Return a close frame; the reason is truncated to fit a control frame."""
     payload = _code(code) + cut_reason(reason).encode()
     return _short(_CLOSE, len(payload)) + payload
 
 
 def pong_frame(payload: bytes) -> bytes:
-    """Frame the answer to a ping (at most 125 bytes)."""
+    """Return the pong for a ping with this payload (at most 125 bytes)."""
     return _short(_PONG, len(payload)) + payload

@@ -1,4 +1,4 @@
-"""The transport's end of a WebSocket, with a cap for strangers."""
+"""The asyncio protocol of a WebSocket, with a byte limit for unauthenticated clients."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ if TYPE_CHECKING:
 
 
 PREAUTH_BUFFER_LIMIT_BYTES: Final = 2 * PREAUTH_FRAME_LIMIT_BYTES
-"""What a socket may send before it is admitted: one full frame, and as much queued behind it."""
+"""What a client may send before it is admitted: one full frame and as much queued behind it."""
 PARSED_PER_TURN_BYTES: Final = 16 * 1024
-"""How much of one socket is looked at in one turn of the loop: small frames keep nobody waiting."""
+"""How much of one socket is parsed per turn of the event loop, so that others are not delayed."""
 
 
 class Handler(Protocol):
-    """Whoever serves a WebSocket."""
+    """The handler of a WebSocket's messages and events."""
 
     @property
     def is_unauthenticated(self) -> bool:
-        """Whether it is not admitted."""
+        """Whether the client is not admitted."""
         ...
 
     def on_message(self, opcode: int, payload: bytes) -> None:
-        """Take a message from the peer."""
+        """Handle a message from the peer."""
         ...
 
     def on_protocol_error(self, error: Exception) -> None:
-        """Close a peer that breaks the protocol."""
+        """Close a connection whose peer violated the protocol."""
         ...
 
     def on_preauth_overflow(self) -> None:
-        """Close a peer that sent too much before it was admitted."""
+        """Close a connection that sent too many bytes before it was admitted."""
         ...
 
     def on_lost(self) -> None:
-        """Note that the transport is gone."""
+        """Clean up after the transport has closed."""
         ...
 
 
 class SocketProtocol(asyncio.Protocol):
-    """Hands messages to a handler, and counts bytes until it is admitted.
+    """Parses messages for a handler, and limits bytes until the client is admitted.
 
-    The parser's limit holds for the whole life of a WebSocket, and what may be sent grows at
-    admission: counting below the parser keeps a stranger from making it buffer.
+    The parser's message limit is that of an admitted client. Counting bytes before they reach the
+    parser keeps an unauthenticated client from filling its buffer.
     """
 
     __slots__ = ("_feed", "_handler", "_transport", "received")
@@ -59,10 +59,10 @@ class SocketProtocol(asyncio.Protocol):
             handler.on_message, handler.on_protocol_error, message_limit_bytes=FRAME_LIMIT_BYTES
         ).feed
         self.received = 0
-        """How many bytes have come."""
+        """The number of bytes received."""
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the transport."""
+        """Parse received bytes, large chunks over several turns of the event loop."""
         handler, feed = self._handler, self._feed
         if handler is None or feed is None:
             return
@@ -77,13 +77,13 @@ class SocketProtocol(asyncio.Protocol):
             self._parse(data, 0)
 
     def connection_lost(self, _exc: BaseException | None) -> None:
-        """Take notice that the transport is gone."""
+        """Notify the handler, once."""
         handler, self._handler, self._feed = self._handler, None, None
         if handler is not None:
             handler.on_lost()
 
     def _parse(self, data: bytes, start: int) -> None:
-        """Parse what may be parsed in this turn, and the rest in the next ones."""
+        """Parse one slice of the data and schedule the rest."""
         if self._feed is None or self._transport.is_closing():
             return
         end = start + PARSED_PER_TURN_BYTES
@@ -95,18 +95,18 @@ class SocketProtocol(asyncio.Protocol):
 
 
 class SocketParser:
-    """What aiohttp's protocol feeds, where it keeps the transport: the same for its own calls."""
+    """Adapts SocketProtocol to the parser interface of aiohttp, which keeps the transport."""
 
     def __init__(self, protocol: SocketProtocol, on_end: Callable[[], object]) -> None:
         self._protocol = protocol
         self._on_end = on_end
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Take bytes from the transport; it never has enough of them."""
+        """Pass on received bytes; never report the end of a message."""
         self._protocol.data_received(data)
         return False, b""
 
     def feed_eof(self) -> None:
-        """Take notice that the transport is gone."""
+        """Pass on the end of the connection."""
         self._protocol.connection_lost(None)
         self._on_end()
