@@ -1,1 +1,1 @@
-"""What both services build on: the wire, the bus, what they say to each other, logs and health."""
+"""Code that both services use: protocol, bus, RPC, server, settings and observability."""

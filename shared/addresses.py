@@ -1,4 +1,4 @@
-"""Client addresses: who is really there behind a proxy, and the key that limits count by."""
+"""Client addresses: the real client behind a proxy, and the key that limits count by."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ FORWARDING_HEADERS: Final = (
     "Forwarded",
     "Tailscale-User-Login",
 )
-"""Any of these says that a proxy stands between the client and us."""
+"""Any of these headers shows that the request came through a proxy."""
 _PROXY_PREFIXES: Final = ("x-forwarded-", "x-railway-", "x-envoy-", "tailscale-", "cf-", "fly-")
 _PROXY_NAMES: Final = frozenset(
     {"via", "x-request-start", "x-client-ip", "true-client-ip", "x-cluster-client-ip"}
 )
-"""What else proxies add: it says nothing of the client that counts, but that it is not here."""
+"""Other headers that proxies add: they only show that the client is not local."""
 
 _IPV6_LIMIT_PREFIX_BITS: Final = 64
 _REMEMBERED_ADDRESSES: Final = 4096
@@ -40,11 +40,11 @@ class Headers(Protocol):
     """The part of a multidict that is used here."""
 
     def __contains__(self, name: object, /) -> bool:
-        """Say whether the header was sent."""
+        """Return whether the header was sent."""
         ...
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the names of the headers."""
+        """Iterate over the header names."""
         ...
 
     def getall(self, name: str, default: list[str], /) -> Sequence[str]:
@@ -54,7 +54,7 @@ class Headers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One address: as text, as the key of per-address limits, and whether it is this machine."""
+    """An address: its text, its key for per-address limits, and whether it is loopback."""
 
     text: str
     limit_key: str
@@ -62,11 +62,11 @@ class Address:
 
 
 class ClientAddress(msgspec.Struct, frozen=True, gc=False):
-    """Where a client comes from.
+    """The origin of a connection.
 
-    `direct_loopback`: this machine, with no proxy between. `untrusted_proxy`: a forwarding header
-    came from a peer outside TRUSTED_PROXIES and was ignored. `unreadable`: the header of a trusted
-    proxy that names no address, so that the proxy itself stands for its client.
+    `direct_loopback`: this machine, without a proxy. `untrusted_proxy`: a peer outside
+    TRUSTED_PROXIES sent a forwarding header, which was ignored. `unreadable`: the header of a
+    trusted proxy without a valid address; then the proxy itself counts as the client.
     """
 
     address: Address
@@ -77,7 +77,7 @@ class ClientAddress(msgspec.Struct, frozen=True, gc=False):
 
 @lru_cache(_REMEMBERED_ADDRESSES)
 def parse_address(text: str) -> Address | None:
-    """Parse an IP address; IPv4 inside IPv6 counts as IPv4. None if it is none."""
+    """Parse an IP address, treating IPv4-mapped IPv6 as IPv4; None if invalid."""
     try:
         parsed = ipaddress.ip_address(text.strip().split("%", 1)[0])
     except ValueError:
@@ -94,7 +94,7 @@ def parse_address(text: str) -> Address | None:
 
 @lru_cache(_REMEMBERED_ADDRESSES)
 def is_trusted(text: str, trusted: tuple[Network, ...]) -> bool:
-    """Say whether an address lies in one of the ranges."""
+    """Return whether an address lies in one of the trusted ranges."""
     address = ipaddress.ip_address(text)
     return any(address in network for network in trusted)
 
@@ -103,23 +103,23 @@ _UNKNOWN: Final = Address("unknown", "unknown", loopback=False)
 
 
 def limit_key(address: str) -> str:
-    """Return the key that per-address limits count a client by: an IPv6 client by its /64."""
+    """Return the key that per-address limits count a client by: IPv6 clients by their /64."""
     parsed = parse_address(address)
     return parsed.limit_key if parsed else _UNKNOWN.limit_key
 
 
 def is_loopback(address: str) -> bool:
-    """Say whether an address is this machine's own."""
+    """Return whether an address is a loopback address."""
     parsed = parse_address(address)
     return parsed is not None and parsed.loopback
 
 
 def client_address(peer: str, headers: Headers, trusted: tuple[Network, ...]) -> ClientAddress:
-    """Say where a client comes from, given the TCP peer and the request's headers.
+    """Determine a client's address from the TCP peer and the request's headers.
 
-    From a trusted peer, one sound X-Real-IP counts, else the last address of X-Forwarded-For that
-    is not itself trusted; Forwarded, by the same rule, where neither of them was sent. From anybody
-    else, headers count for nothing but ending loopback trust.
+    From a trusted peer, a single valid X-Real-IP is used, else the last untrusted address in
+    X-Forwarded-For; if neither header was sent, Forwarded by the same rule. From any other peer,
+    the headers only show that the client is not local.
     """
     address = parse_address(peer) or _UNKNOWN
     if not any(map(headers.__contains__, FORWARDING_HEADERS)):
@@ -134,9 +134,9 @@ def client_address(peer: str, headers: Headers, trusted: tuple[Network, ...]) ->
 
 
 def over_https(peer: str, headers: Headers, trusted: tuple[Network, ...]) -> bool:
-    """Say whether a trusted proxy tells that its client came over https.
+    """Return whether a trusted proxy reports that its client uses https.
 
-    X-Forwarded-Proto says so, or `proto` of Forwarded where that is the only header.
+    X-Forwarded-Proto reports it, or `proto` of Forwarded if that is the only header.
     """
     address = parse_address(peer)
     if address is None or not is_trusted(address.text, trusted):
@@ -152,10 +152,11 @@ def over_https(peer: str, headers: Headers, trusted: tuple[Network, ...]) -> boo
 
 
 def _named_client(headers: Headers, trusted: tuple[Network, ...]) -> tuple[Address | None, str]:
-    """Return the client that a trusted proxy names; else None, and which header can't be read.
+    """Return the client that a trusted proxy names; else None and the unreadable header.
 
-    What stands left of the last address that is not trusted may be the client's own words: it is
-    never read. Nor is Forwarded beside the other two, which proxies that set those pass through.
+    Anything left of the last untrusted address may have been written by the client, so it is never
+    read. Forwarded is ignored beside the other two headers, because proxies that set those pass it
+    through.
     """
     real = _sent(headers, "X-Real-IP")
     if len(real) == 1 and (found := _hop(real[0])):
@@ -174,7 +175,7 @@ def _named_client(headers: Headers, trusted: tuple[Network, ...]) -> tuple[Addre
 
 
 def _sent(headers: Headers, name: str) -> list[str]:
-    """Return the values of a header that say anything."""
+    """Return the non-empty values of a header."""
     return [value for value in headers.getall(name, []) if value.strip(" \t,")]
 
 

@@ -1,4 +1,4 @@
-"""How the command `latchkey` is called from here, for hints that are to be pasted."""
+"""The command line that runs `latchkey` from here, for hints to paste into a shell."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 NAME: Final = "latchkey"
 CALLED_AS: Final = "LATCHKEY_COMMAND"
-"""The variable in which the launcher says how it was called."""
+"""Set by the launcher to the name under which it was called."""
 LAUNCHER: Final = Path(__file__).resolve().parents[1] / "bin" / NAME
 
 
 def latchkey(environ: Mapping[str, str] | None = None, launcher: Path = LAUNCHER) -> str:
-    """Return its name where PATH leads to it, else how it was called, else where it is."""
+    """Return the name if PATH finds it, else the launcher's name or path."""
     environ = os.environ if environ is None else environ
     found = shutil.which(NAME, path=environ.get("PATH", ""))
     if found is not None and (Path(found).resolve() == launcher or not launcher.exists()):

@@ -1,4 +1,4 @@
-"""Time as an argument: whoever needs the time takes a Clock."""
+"""Clocks as arguments: code that needs the time takes a Clock."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ _CLOCK_ID: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
-    """The two clocks the services use."""
+    """The two clocks that the services use."""
 
     def monotonic(self) -> float:
-        """Seconds that only move forward, also while the machine is suspended."""
+        """Return seconds that never go back and include time suspended."""
         ...
 
     def wall_ms(self) -> int:
-        """Milliseconds since 1970, as clients write them into signatures."""
+        """Return milliseconds since 1970, as clients use in signatures."""
         ...
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The clocks of this machine."""
 
     def monotonic(self) -> float:
-        """Seconds since boot (CLOCK_BOOTTIME where there is one)."""
+        """Return seconds since boot (CLOCK_BOOTTIME if available)."""
         return time.clock_gettime(_CLOCK_ID)
 
     def wall_ms(self) -> int:
-        """Milliseconds since 1970."""
+        """Return milliseconds since 1970."""
         return time.time_ns() // 1_000_000

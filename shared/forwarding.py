@@ -1,6 +1,6 @@
-"""How proxies write the addresses of their clients: X-Forwarded-For, X-Real-IP, Forwarded. Pure.
+"""Parses X-Forwarded-For, X-Real-IP and Forwarded. Pure.
 
-Nothing here decides whom to believe; `shared.addresses` does.
+Which peers to trust is decided in `shared.addresses`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _PORT: Final = re.compile(r":[0-9]{1,5}|:_[A-Za-z0-9._-]+")
-"""A port, or what a proxy writes in its place to hide it (RFC 7239 §6.2)."""
+"""A port, or an obfuscated one (RFC 7239 §6.3)."""
 _PAIR: Final = re.compile(
     r"""([!#$%&'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s",;=]+)""", re.DOTALL
 )
@@ -21,10 +21,10 @@ _BLANK: Final = " \t"
 
 
 def host_of(node: str) -> str:
-    """Return what names a hop without its port, brackets and quotes; empty where it is malformed.
+    """Return the host of a hop without port, brackets and quotes; empty if malformed.
 
-    `203.0.113.6:43462`, `[2001:db8::5]:443`, `"[2001:db8::5]"` and `2001:db8::5` are all written.
-    Whether the rest is an address is not looked at: it may be `unknown`, or `_hidden`.
+    `203.0.113.6:43462`, `[2001:db8::5]:443`, `"[2001:db8::5]"` and `2001:db8::5` are all in use.
+    The result need not be an address: it may be `unknown` or `_hidden`.
     """
     node = node.strip(_BLANK)
     if len(node) > 1 and node[0] == node[-1] == '"':
@@ -39,7 +39,7 @@ def host_of(node: str) -> str:
 
 
 def from_the_right(lines: Sequence[str]) -> Iterator[str]:
-    """Go through the elements of a list that stands in one header line or several; last first."""
+    """Iterate over the elements of a list in one or several header lines, last first."""
     for line in reversed(lines):
         for element in reversed(line.split(",")):
             if element := element.strip(_BLANK):
@@ -47,9 +47,10 @@ def from_the_right(lines: Sequence[str]) -> Iterator[str]:
 
 
 def forwarded_from_the_right(lines: Sequence[str]) -> Iterator[Mapping[str, str] | None]:
-    """Go through the elements of Forwarded (RFC 7239), last first: parameters by lower-case name.
+    """Iterate over the elements of Forwarded (RFC 7239), last first, as parameters by name.
 
-    None, and then no more, where a line is malformed: which of it a proxy wrote is not known.
+    Names are in lower case. At a malformed line it yields None and stops, because the part added by
+    a trusted proxy cannot be determined.
     """
     for line in reversed(lines):
         elements = _elements(line)

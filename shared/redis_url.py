@@ -1,6 +1,6 @@
-"""Checks a Redis URL at start, so that a wrong one is a message and not an error at each connect.
+"""Validates a Redis URL at start, so that an error is reported once and not at each connect.
 
-No message quotes any part of the URL that may belong to a password.
+No message quotes a part of the URL that may belong to a password.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CERTIFICATE_CHECKS: Final = ("required", "optional", "none")
 TLS_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 TLS_OPTIONS: Final = ("ssl_cert_reqs", "ssl_check_hostname", *TLS_FILES)
 OPTIONS: Final = ("db", *TLS_OPTIONS)
-"""What may stand after the question mark; all else is set by Latchkey itself."""
+"""Options allowed after the question mark; Latchkey sets all others itself."""
 
 ENCODE: Final = "percent-encode it there (%23 for #, %2F for /, %3F for ?, %5B for [, %5D for ])"
 
@@ -32,7 +32,7 @@ _OPTION_NAME: Final = re.compile(r"[A-Za-z_]{1,40}")
 
 
 def redis_url_problems(url: str) -> list[str]:
-    """Return everything that is wrong with a Redis URL, as sentences that follow its name."""
+    """Return all problems of a Redis URL, as phrases to follow the setting's name."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES:
         unix = ": a Unix socket is not supported" if scheme == "unix" else ""
@@ -47,7 +47,7 @@ def redis_url_problems(url: str) -> list[str]:
 
 
 def _character_problem(rest: str) -> str:
-    """Find a character that would cut the URL where it was not meant to be cut."""
+    """Find a character that would split the URL in the wrong place."""
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     user = authority.rpartition("@")[0]
     if not rest.isprintable() or " " in rest:
@@ -100,7 +100,7 @@ def _database_problems(parts: SplitResult) -> Iterator[str]:
 
 
 def _option_problems(parts: SplitResult) -> Iterator[str]:
-    """Check the options; the same option twice is refused, for one of the two would be ignored."""
+    """Check the options; duplicates are refused because one of them would be ignored."""
     given: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         allowed = OPTIONS if parts.scheme == "rediss" else ("db",)
@@ -134,7 +134,7 @@ def _value_problem(name: str, value: str) -> str:
 
 
 def _file_problems(given: Mapping[str, str]) -> Iterator[str]:
-    """Load the files as a connection would: a broken one would only show at each connect."""
+    """Load the TLS files at start; broken ones would otherwise fail at each connect."""
     context = ssl.create_default_context()
     try:
         if path := given.get("ssl_ca_certs"):
@@ -152,6 +152,6 @@ def _file_problems(given: Mapping[str, str]) -> Iterator[str]:
 
 
 def _no_password() -> str:
-    """Refuse to ask at a terminal for the password of a key."""
+    """Raise instead of prompting for a key's password on the terminal."""
     message = "the key has a password"
     raise ValueError(message)

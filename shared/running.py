@@ -1,7 +1,7 @@
-"""Where the services that `make run` started are, as `run.env` in its data directory says.
+"""Finds the services that `make run` started, through `run.env` in its data directory.
 
-The runner holds a lock on that file for as long as it runs. So a file that can be locked is left
-over from a run that was killed, and counts for nothing.
+The runner holds a lock on that file while it runs. A file that can be locked was left by a run that
+was killed, and is ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RUN_FILE: Final = "run.env"
 SECRETS_FILE: Final = Path(".data/secrets.env")
-"""Where `make run` keeps its secrets unless DATA_DIR names another directory."""
+"""Where `make run` stores its secrets unless DATA_DIR names another directory."""
 INSTALLATION: Final = Path(__file__).resolve().parents[1]
 _PORTS: Final = {"ws": 80, "wss": 443, "http": 80, "https": 443}
 _SAME: Final = {"ws": "http", "wss": "https"}
@@ -25,7 +25,7 @@ _SAME: Final = {"ws": "http", "wss": "https"}
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The addresses of a run: its gateways, approval's API, and where people find approval."""
+    """The addresses of a run: its gateways, approval's API and the approval page."""
 
     gateway_url: str
     approval_url: str
@@ -33,16 +33,16 @@ class Running:
 
     @property
     def approval_page(self) -> str:
-        """Where people approve devices."""
+        """The page on which people approve devices."""
         return f"{self.approval_public_url}/setup"
 
     def is_gateway(self, url: str) -> bool:
-        """Say whether an address is that of the run's gateways."""
+        """Return whether an address belongs to the run's gateways."""
         return _endpoint(url) == _endpoint(self.gateway_url)
 
 
 def default_secrets_file(environ: Mapping[str, str]) -> Path:
-    """Return where the secrets of a run are expected: here, else in this installation."""
+    """Return the expected secrets file of a run: here, else in this installation."""
     data = environ.get("DATA_DIR", "").strip()
     if data:
         return Path(data) / SECRETS_FILE.name
@@ -51,7 +51,7 @@ def default_secrets_file(environ: Mapping[str, str]) -> Path:
 
 
 def find_run(secrets_file: Path) -> Running | None:
-    """Return the run whose secrets are in this file; None where none runs."""
+    """Return the run whose secrets are in this file; None if it is not running."""
     try:
         with secrets_file.with_name(RUN_FILE).open() as file:
             if _is_left_over(file.fileno()):
@@ -69,7 +69,7 @@ def find_run(secrets_file: Path) -> Running | None:
 
 
 def _is_left_over(descriptor: int) -> bool:
-    """Say whether nobody holds the lock. A shared one is tried, so that readers never collide."""
+    """Return whether the lock is free. A shared lock is tried, so readers do not collide."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -83,7 +83,7 @@ def _lines(text: str) -> list[tuple[str, str]]:
 
 
 def _endpoint(url: str) -> tuple[str, str, int] | None:
-    """Return scheme (of HTTP), host and port; None for what is no address."""
+    """Return scheme (as for HTTP), host and port; None for an invalid address."""
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme)

@@ -1,8 +1,8 @@
-"""Keyed digests of wrong secrets: equal values are recognised, and no value is kept. Pure.
+"""Keyed digests of wrong secrets: equal values are recognised, but not stored. Pure.
 
-Lock-outs count distinct wrong values, so a value has to be recognised when it comes again. A plain
-hash would let anybody with a copy of Redis try out short secrets at leisure; without BUS_SECRET,
-which is not in Redis, nothing can be tried against these.
+Lockouts count distinct wrong values, so a repeated value must be recognised. With a plain hash, an
+attacker with a copy of Redis could test short secrets offline; these digests are useless without
+BUS_SECRET, which is not in Redis.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ DIGEST_BYTES: Final = 16
 
 
 class SecretDigests:
-    """Makes digests under a key that is derived from the first BUS_SECRET.
+    """Computes digests under a key derived from the first BUS_SECRET.
 
-    Replicas that are not told yet of a new first value make other digests: until all are restarted,
-    one wrong value may count twice.
+    While the first value is being changed, replicas that are not restarted yet compute other
+    digests, so one wrong value may count twice.
     """
 
     __slots__ = ("_key",)
@@ -29,10 +29,10 @@ class SecretDigests:
         first = next(iter(bus_secrets))
         self._key = blake2b(
             first.encode(), digest_size=32, person=b"latchkey.wrong.1"
-        ).digest()  # the person tells this key from the one that seals messages
+        ).digest()  # personalised: differs from the key that seals messages
 
     def of(self, secret: str, *bound_to: str) -> str:
-        """Return the digest of a secret; `bound_to`: what it would be the secret of."""
+        """Return the digest of a secret; `bound_to` is what the secret would belong to."""
         digest = blake2b(digest_size=DIGEST_BYTES, key=self._key)
         for part in (*bound_to, secret):
             data = part.encode(errors="surrogatepass")

@@ -1,4 +1,4 @@
-"""Settings from the environment: every problem is collected, and told in one message."""
+"""Settings from the environment: all problems are collected and reported in one message."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SECRET_LEAST_CHARACTERS: Final = 32
 PORT_MOST: Final = 65_535
 _BARE_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/{2,}")
 SHOWN_MAX_CHARACTERS: Final = 200
-"""How much of a wrong value a message shows."""
+"""Maximum length of an invalid value shown in a message."""
 
 
 class SettingsError(Exception):
-    """All that is wrong with the settings, one line each, each with what to do."""
+    """All problems of the settings, one line each, with the remedy."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -52,7 +52,7 @@ class Secrets:
         return self._values[0]
 
     def accepts(self, candidate: str) -> bool:
-        """Say whether the candidate is one of the values, in constant time for its length."""
+        """Return whether the candidate equals a value, in constant time for its length."""
         given = candidate.encode()
         found = False
         for value in self._encoded:
@@ -61,7 +61,7 @@ class Secrets:
 
 
 class SettingsReader:
-    """Reads typed settings from a mapping and remembers every problem until `finish`."""
+    """Reads typed settings from a mapping and collects problems until `finish`."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -69,9 +69,9 @@ class SettingsReader:
         self.warnings: list[str] = []
 
     def text(self, name: str, default: str = "") -> str:
-        """Return a setting as it stands; empty counts as not set.
+        """Return a setting unchanged; an empty value counts as not set.
 
-        So does a bare scheme, alone or in a comma list: it is warned of.
+        A bare scheme, alone or in a comma list, counts as not set too and causes a warning.
         """
         given = self._environ.get(name, "").strip()
         if not _is_text(given):
@@ -121,11 +121,11 @@ class SettingsReader:
         return Secrets(values)
 
     def integer(self, name: str, default: int, *, least: int, most: int) -> int:
-        """Return a whole number within bounds."""
+        """Return a whole number within the limits."""
         return int(self._number(name, default, (least, most), int, "a whole number"))
 
     def seconds(self, name: str, default: float, *, least: float, most: float) -> float:
-        """Return a length of time in seconds within bounds."""
+        """Return a duration in seconds within the limits."""
         return self._number(name, default, (least, most), float, "a number of seconds")
 
     def _number(
@@ -169,7 +169,7 @@ class SettingsReader:
         return hosts
 
     def redis_url(self, name: str) -> str:
-        """Return the required URL of a Redis."""
+        """Return the required URL of a Redis server."""
         value = self.text(name)
         if value:
             self.problems.extend(f"{name}: {problem}" for problem in redis_url_problems(value))
@@ -180,7 +180,7 @@ class SettingsReader:
         return value
 
     def url(self, name: str, schemes: Sequence[str]) -> str:
-        """Return an absolute URL of one of the schemes, or an empty text."""
+        """Return an absolute URL with one of the schemes, or an empty string."""
         value = self.text(name)
         if not value:
             return ""
@@ -196,7 +196,7 @@ class SettingsReader:
         return value
 
     def public_url(self, name: str, schemes: Sequence[str]) -> str:
-        """Return an address that is shown to people and led to: no secret can stand in it."""
+        """Return an address that is shown to people and therefore must not contain secrets."""
         value = self.url(name, schemes)
         if any(mark in value for mark in "@?#{}") or not value.isprintable():
             self.problems.append(f"{name}: must hold no user, password, query, fragment or brace")
@@ -214,28 +214,28 @@ class SettingsReader:
         return tuple(found)
 
     def finish(self) -> None:
-        """Raise SettingsError when anything was wrong."""
+        """Raise SettingsError if there was any problem."""
         if self.problems:
             raise SettingsError(self.problems)
 
 
 def is_bare_scheme(value: str) -> bool:
-    """Say whether an address ends where its host should begin: `https://`.
+    """Return whether an address ends before its host: `https://`.
 
-    A platform's variable that is still empty, as at a first deployment, leaves that behind.
+    Platforms substitute variables that are still empty, as at a first deployment.
     """
     return _BARE_SCHEME.fullmatch(value.strip()) is not None
 
 
 def shown(value: str) -> str:
-    """Return a wrong value for a message: on one line, and not the whole of a long one."""
+    """Return an invalid value for a message: on one line and truncated."""
     safe = "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in value)
     most = SHOWN_MAX_CHARACTERS
     return safe if len(safe) <= most else f"{safe[:most]}…"
 
 
 def _is_text(value: str) -> bool:
-    """Tell bytes that are not UTF-8, which the environment hands on as lone surrogates."""
+    """Return False for bytes that are not UTF-8, which appear as lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -244,7 +244,7 @@ def _is_text(value: str) -> bool:
 
 
 def path_of(url: str) -> str:
-    """Return the path of a public address: the prefix below which proxies serve it, or nothing."""
+    """Return the path of a public address: the prefix under which proxies serve it, or empty."""
     return urlsplit(url).path.rstrip("/")
 
 
@@ -264,7 +264,7 @@ def origin_of(url: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class CommonSettings:
-    """What both services are told."""
+    """The settings common to both services."""
 
     redis_url: str
     bus_secrets: Secrets
@@ -278,7 +278,7 @@ class CommonSettings:
 
 
 def read_common(reader: SettingsReader, *, default_port: int) -> CommonSettings:
-    """Read what both services are told."""
+    """Read the settings common to both services."""
     return CommonSettings(
         redis_url=reader.redis_url("REDIS_URL"),
         bus_secrets=reader.secrets("BUS_SECRET"),

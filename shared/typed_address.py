@@ -1,4 +1,4 @@
-"""Addresses that people type: taken as they are meant, or refused with one sentence. Pure."""
+"""Addresses typed by people: normalised, or refused with one sentence. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 WEB: Final = ("https", "http")
 SOCKET: Final = ("wss", "ws")
 PAGE: Final = "/setup"
-"""The operators' page of approval: people copy its address from the browser."""
+"""Approval's page for operators, which people copy along with the address."""
 PORT_MOST: Final = 65_535
 _SOCKET_OF: Final = {"http": "ws", "https": "wss"}
 
 
 class AddressError(ValueError):
-    """What is wrong with an address, as a sentence without its full stop."""
+    """The problem of an address, as a sentence without its full stop."""
 
 
 def approval_address(text: str) -> str:
-    """Return approval's address without a slash at its end. Raises AddressError."""
+    """Return approval's address without a trailing slash; raises AddressError."""
     parts = _taken_apart(text.strip(), WEB)
     path = parts.path.rstrip("/")
     if path.endswith(PAGE):
@@ -34,14 +34,14 @@ def approval_address(text: str) -> str:
 
 
 def gateway_address(text: str) -> str:
-    """Return a gateway's WebSocket address; https:// is taken for wss://. Raises AddressError."""
+    """Return a gateway's WebSocket address; https:// becomes wss://. Raises AddressError."""
     parts = _taken_apart(text.strip(), (*SOCKET, *WEB))
     scheme = _SOCKET_OF.get(parts.scheme, parts.scheme)
     return parts._replace(scheme=scheme, path=parts.path.rstrip("/"), fragment="").geturl()
 
 
 def is_this_machine(url: str) -> bool:
-    """Say whether an address is this machine's own, without asking anybody."""
+    """Return whether an address is loopback, without a DNS lookup."""
     try:
         host = urlsplit(url).hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback

@@ -1,3 +1,3 @@
-"""The release."""
+"""The version of this release."""
 
 VERSION = "0.1.0"

@@ -1,1 +1,1 @@
-"""The client's side of the handshake: identity, profiles, frames (pure), and a socket client."""
+"""The client's side of the handshake: identity, profiles, frames (pure) and a socket client."""

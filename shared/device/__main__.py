@@ -45,7 +45,7 @@ TOKEN_NAME: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105 (the name of a settin
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command and return its exit code."""
     given = read_arguments(arguments)
     try:
         state = load(given.state)
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line; what it leaves open is taken from the run that is here."""
+    """Parse the command line; defaults come from the run on this machine."""
     given = _parser().parse_args(arguments)
     given.default_secrets = running.default_secrets_file(os.environ)
     given.secrets = given.secrets or given.default_secrets
@@ -79,7 +79,7 @@ async def _connect(given: argparse.Namespace, state: DeviceState) -> int:
         ("device", state.key.device_id),
         ("", f"fingerprint {report.fingerprint(state.key.device_id)}"),
         ("key", f"{given.state}"),
-        ("came with", offered),
+        ("offered", offered),
         ("origin", origin or ""),
     ]
     async with DeviceClient(
@@ -110,8 +110,8 @@ async def _hold(device: DeviceClient) -> None:
     began = time.monotonic()
     try:
         close = await device.closed()
-    except asyncio.CancelledError:  # Ctrl-C: the way to end this, so it is no failure
-        _say(f"\nClosed by you after {time.monotonic() - began:.1f} s.\n")
+    except asyncio.CancelledError:  # Ctrl-C is the normal way to end, so it is no failure
+        _say(f"\nClosed by Ctrl-C after {time.monotonic() - began:.1f} s.\n")
         return
     _say("\n" + report.ended(close, time.monotonic() - began))
 
@@ -133,7 +133,7 @@ def _profile(given: argparse.Namespace) -> Profile:
 def _credentials(
     given: argparse.Namespace, state: DeviceState, role: str
 ) -> tuple[Credentials, str]:
-    """Return what to offer and how to call it: the gateway token, else a stored device token."""
+    """Return the credentials and their description: the gateway token, else a device token."""
     if not given.device_token:
         name = given.token_env
         token = first_of(os.environ.get(name, ""))
@@ -149,10 +149,10 @@ def _credentials(
 
 
 def approval_of(given: argparse.Namespace, outcome: Refused) -> report.Approval:
-    """Return where to approve, with a command that works as it is printed.
+    """Return where to approve, with a command that works as printed.
 
-    What the environment says wins, then the run that the gateway belongs to, then what the gateway
-    says of itself.
+    The environment takes precedence, then the run that the gateway belongs to, then the gateway's
+    own information.
     """
     command = f"{calling.latchkey()} devices approve"
     if given.secrets != given.default_secrets:
@@ -168,14 +168,14 @@ def approval_of(given: argparse.Namespace, outcome: Refused) -> report.Approval:
     if not url:
         return report.Approval(command=f"{APPROVAL_URL_NAME}=... {command}")
     if url != (run.approval_url if run else DEFAULT_APPROVAL_URL):
-        # The admin token goes where this says, so not in the clear over a network.
+        # The admin token is sent to this address, so it must not be unencrypted over a network.
         safe = url.startswith("https://") or is_this_machine(url)
         command = f"{APPROVAL_URL_NAME}={shlex.quote(url) if safe else '...'} {command}"
     return report.Approval(f"{url}/setup", command)
 
 
 def _address(text: str) -> str:
-    """Return approval's address; empty for what is none."""
+    """Return approval's address; empty if invalid."""
     try:
         return approval_address(text)
     except AddressError:
@@ -183,7 +183,7 @@ def _address(text: str) -> str:
 
 
 def _own_origin(url: str) -> str:
-    """Return the origin of a page that the gateway itself serves."""
+    """Return the origin of pages that the gateway itself serves."""
     parts = urlsplit(url)
     return f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}"
 
@@ -198,7 +198,7 @@ def _gateway_url(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m shared.device",
-        description="Connect a device to a gateway and say what comes of it.",
+        description="Connect a device to a gateway and report the outcome.",
         epilog="Exit code: 0 admitted, 1 refused, 2 no gateway reached.",
     )
     add = parser.add_argument
@@ -212,38 +212,38 @@ def _parser() -> argparse.ArgumentParser:
         "--token-env",
         metavar="NAME",
         default=TOKEN_NAME,
-        help=f"where the gateway token stands in the environment (default {TOKEN_NAME})",
+        help=f"environment variable with the gateway token (default {TOKEN_NAME})",
     )
     add(
         "--secrets",
         metavar="FILE",
         type=Path,
-        help="where it stands otherwise (default .data/secrets.env, which `make run` writes); "
-        "the run with these secrets is the one that is meant",
+        help="secrets file to read it from otherwise (default .data/secrets.env, written by "
+        "`make run`); also selects the run with these secrets",
     )
     add(
         "--device-token",
         action="store_true",
-        help="come with the stored device token alone, without the gateway token",
+        help="use only the stored device token, not the gateway token",
     )
     add(
         "--state",
         metavar="FILE",
         type=Path,
         default=Path(".data/device.json"),
-        help="where the device's key and tokens are kept (default .data/device.json)",
+        help="file for the device's key and tokens (default .data/device.json)",
     )
     add(
         "--profile",
         choices=sorted({name for name, _ in PROFILES}),
         default="cli",
-        help="which client to connect like (default cli)",
+        help="client to imitate (default cli)",
     )
     add("--protocol", type=int, choices=(4, 3), default=4, help="default 4")
-    add("--scope", action="append", metavar="SCOPE", help="ask for this scope; may be repeated")
-    add("--name", metavar="TEXT", help="the name to show to whoever approves")
-    add("--origin", metavar="URL", help="the Origin header to send, as a browser does")
-    add("--hold", action="store_true", help="keep the connection open and say how it ends")
+    add("--scope", action="append", metavar="SCOPE", help="request this scope; may be repeated")
+    add("--name", metavar="TEXT", help="display name to show during approval")
+    add("--origin", metavar="URL", help="Origin header to send, as a browser does")
+    add("--hold", action="store_true", help="keep the connection open and report how it ends")
     return parser
 
 

@@ -5,8 +5,8 @@
         if isinstance(outcome, Admitted):
             response = await device.call("device.pair.list")
 
-Every wait is bounded by `Timeouts`. Proxies and netrc of the environment are ignored, cookies are
-neither kept nor sent. `send_text`, `send_bytes` and `handshake` let a test send anything at all.
+Every wait is limited by `Timeouts`. Proxies and netrc of the environment are ignored, cookies are
+neither stored nor sent. `send_text`, `send_bytes` and `handshake` let a test send arbitrary data.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ if TYPE_CHECKING:
 NO_CLOSE_CODE: Final = 1005
 NO_CLOSE_FRAME: Final = 1006
 KEPT_FRAMES_LIMIT: Final = 10_000
-"""Events, and responses that no call awaits, that are kept unread; the oldest go first."""
+"""Maximum number of unread events and stray responses; the oldest are dropped first."""
 
 
 class DeviceClient:
     """One connection of one device.
 
-    Without a key the client comes as a device-less one. `credentials` stands in for `token` and
-    `device_token`; after admission it also holds the device token that was issued, for the next
-    time. A `session` that is given is shared and stays open.
+    Without a key, the client connects without a device. `credentials` replaces `token` and
+    `device_token`; after admission it also holds the device token that was issued. A `session`
+    passed in is shared and stays open.
     """
 
     def __init__(
@@ -107,12 +107,12 @@ class DeviceClient:
     ) -> None:
         await self.close()
 
-    # The handshake.
+    # Handshake.
 
     async def connect(self) -> Outcome:
-        """Open the socket, answer the challenge, return what came of it.
+        """Open the socket, answer the challenge and return the outcome.
 
-        A refusal comes with the close that followed. Raises UnreachableError, NoAnswerError, or
+        A refusal includes the close that followed. Raises UnreachableError, NoAnswerError, or
         BrokenPeerError.
         """
         challenge = await self.challenge()
@@ -123,7 +123,7 @@ class DeviceClient:
         )
 
     async def open(self) -> None:
-        """Open the socket and say nothing; raises UnreachableError. Again: does nothing."""
+        """Open the socket without sending anything (idempotent); raises UnreachableError."""
         if self._ended.done():
             raise DisconnectedError(self._ended.result())
         if self._socket is not None:
@@ -139,7 +139,7 @@ class DeviceClient:
         self._reader = asyncio.create_task(self._read(self._socket), name="device-client-reader")
 
     async def challenge(self) -> Challenge | Close:
-        """Open the socket if need be and return the challenge, or the close that came instead."""
+        """Open the socket if necessary; return the challenge, or the close received instead."""
         await self.open()
         try:
             first = await self.next_event(within=self.timeouts.challenge)
@@ -150,7 +150,7 @@ class DeviceClient:
         return read_challenge(first)
 
     async def handshake(self, frame: Frame) -> Outcome:
-        """Send this `connect`, altered or not, and return what came of it."""
+        """Send this `connect`, possibly altered, and return the outcome."""
         try:
             response = await self._exchange(frame, "answer to connect", self.timeouts.outcome)
         except DisconnectedError as error:
@@ -165,20 +165,23 @@ class DeviceClient:
         except NoAnswerError:
             return outcome
 
-    # After it.
+    # After the handshake.
 
     async def call(
         self, method: str, params: object = None, *, within: float | None = None
     ) -> Response:
-        """Ask for something; raises NoAnswerError or DisconnectedError. A no is a response too."""
+        """Call a method; raises NoAnswerError or DisconnectedError.
+
+        An error response is returned, not raised.
+        """
         return await self._exchange(
             request(method, params), f"answer to {method}", within or self.timeouts.call
         )
 
     async def next_event(self, name: str | None = None, *, within: float | None = None) -> Event:
-        """Return the next event, or the next of this name and drop those before it.
+        """Return the next event, or the next one of this name, dropping earlier ones.
 
-        Raises NoAnswerError, or DisconnectedError when the socket closed and none is left.
+        Raises NoAnswerError, or DisconnectedError when the socket is closed and none is left.
         """
         seconds = within or self.timeouts.call
         async with _bounded(f"event {name or ''}".rstrip(), seconds):
@@ -202,33 +205,33 @@ class DeviceClient:
             return await self._strays.get()
 
     async def send(self, frame: Frame) -> None:
-        """Send a frame of any shape as JSON text."""
+        """Send a frame of any form as JSON text."""
         await self.send_text(encode(frame))
 
     async def send_text(self, text: str) -> None:
-        """Send any text frame; DisconnectedError when the socket is gone."""
+        """Send any text frame; DisconnectedError if the socket is closed."""
         await self._send(text.encode(), aiohttp.WSMsgType.TEXT)
 
     async def send_bytes(self, data: bytes, *, binary: bool = True) -> None:
-        """Send a binary frame, or the bytes as a text frame whether they are UTF-8 or not."""
+        """Send a binary frame, or the bytes as a text frame even if they are not UTF-8."""
         await self._send(data, aiohttp.WSMsgType.BINARY if binary else aiohttp.WSMsgType.TEXT)
 
     @property
     def is_open(self) -> bool:
-        """Whether the socket was opened and has not closed."""
+        """Whether the socket was opened and has not been closed."""
         return self._socket is not None and not self._ended.done()
 
     async def closed(self, *, within: float | None = None) -> Close:
-        """Wait for the end: for ever, or NoAnswerError when it takes longer than `within`."""
+        """Wait for the close; raises NoAnswerError after `within` seconds, if given."""
         if within is None:
             return await asyncio.shield(self._ended)
         async with _bounded("close", within):
             return await asyncio.shield(self._ended)
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the socket and end; again: does nothing.
+        """Close the socket (idempotent).
 
-        `closed` then says what we said, unless the gateway had closed before.
+        `closed` then returns this close, unless the gateway had closed before.
         """
         socket, self._socket = self._socket, None
         if socket is not None:
@@ -241,7 +244,7 @@ class DeviceClient:
         if session is not None:
             await session.close()
 
-    # Inside.
+    # Internals.
 
     def _own_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -294,7 +297,7 @@ class DeviceClient:
             self._broken = error
             await socket.close(code=aiohttp.WSCloseCode.PROTOCOL_ERROR)
         finally:
-            # When it is we who close, close() knows how that went.
+            # If this side closes, close() records the result.
             if self._socket is not None:
                 self._end(Close(NO_CLOSE_FRAME))
 

@@ -1,10 +1,10 @@
-"""What can go wrong with a connection, apart from being refused (which is an outcome).
+"""Connection errors, apart from refusals, which are outcomes.
 
 DeviceClientError
-├── UnreachableError    no WebSocket came about
-├── NoAnswerError       the gateway took longer than we wait
+├── UnreachableError    no WebSocket could be opened
+├── NoAnswerError       the gateway took too long
 ├── DisconnectedError   the socket closed while something was awaited
-└── BrokenPeerError     what came was not the gateway's protocol
+└── BrokenPeerError     the peer violates the gateway's protocol
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class DeviceClientError(Exception):
-    """The root of what this package raises."""
+    """Base class of this package's errors."""
 
 
 class UnreachableError(DeviceClientError):
-    """No WebSocket came about; `status` where HTTP answered something else."""
+    """No WebSocket could be opened; `status` is the HTTP status, if there was one."""
 
     def __init__(self, url: str, why: str, status: int | None = None) -> None:
         super().__init__(f"{url}: {why}")
@@ -30,7 +30,7 @@ class UnreachableError(DeviceClientError):
 
 
 class NoAnswerError(DeviceClientError):
-    """Nothing came in time; `awaited` names it, `seconds` is how long we waited."""
+    """No answer in time; `awaited` names what was expected, `seconds` how long."""
 
     def __init__(self, awaited: str, seconds: float) -> None:
         super().__init__(f"no {awaited} within {seconds:g} s")
@@ -39,7 +39,7 @@ class NoAnswerError(DeviceClientError):
 
 
 class DisconnectedError(DeviceClientError):
-    """The socket closed first; `close` says how."""
+    """The socket closed first; `close` tells how."""
 
     def __init__(self, close: Close) -> None:
         super().__init__(f"closed: {close.code} {close.reason}".rstrip())

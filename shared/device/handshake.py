@@ -1,7 +1,6 @@
-"""The client's side of the handshake, without I/O: challenge in, connect out, outcome back.
+"""The client's side of the handshake, without I/O: challenge, connect, outcome.
 
-Requests are plain dicts, so that a test can alter one after it was signed; what comes back is
-typed. Source: contract §2, §3, §6, §7.2.
+Requests are plain dicts, so that a test can alter one after signing; responses are typed.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _decode: Final = msgspec.json.Decoder(Frame).decode
 
 
 class Close(NamedTuple):
-    """How a socket ended. 1005: a close frame without a code; 1006: no close frame at all."""
+    """How a socket closed. 1005: a close frame without a code; 1006: no close frame at all."""
 
     code: int
     reason: str = ""
@@ -51,7 +50,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """The secrets to offer; None is left out, an empty text is sent."""
+    """The secrets to offer; None is left out, an empty string is sent."""
 
     token: str | None = field(default=None, repr=False)
     device_token: str | None = field(default=None, repr=False)
@@ -61,7 +60,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """hello-ok came. `device_token` is empty when none was issued."""
+    """hello-ok was received. `device_token` is empty when none was issued."""
 
     hello: Frame = field(repr=False)
     connection_id: str
@@ -79,7 +78,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No hello-ok: the error frame's error (None where only the close happened), and the close.
+    """No hello-ok: the error of the error frame (None if only closed), and the close.
 
     `close` is None while the gateway has not closed the socket.
     """
@@ -94,33 +93,33 @@ class Refused:
 
     @property
     def message(self) -> str:
-        """What the error says to people; empty without a frame."""
+        """The error's message for people; empty without a frame."""
         return _text(self.error, "message")
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """The part that programs read."""
+        """The error's details for programs."""
         details = self.error.get("details") if self.error else None
         return details if isinstance(details, dict) else {}
 
     @property
     def detail_code(self) -> str:
-        """The precise code, such as PAIRING_REQUIRED."""
+        """The detailed code, such as PAIRING_REQUIRED."""
         return _text(self.details, "code")
 
     @property
     def request_id(self) -> str:
-        """The pairing request that waits for a person."""
+        """The id of the pairing request that awaits approval."""
         return _text(self.details, "requestId")
 
     @property
     def connection_id(self) -> str:
-        """Where this gateway logged the attempt."""
+        """The connection id under which the gateway logged the attempt."""
         return _text(self.details, "connectionId")
 
     @property
     def retry_after_ms(self) -> int | None:
-        """When to come back, where the gateway says so."""
+        """When to retry, if the gateway says so."""
         value = self.error.get("retryAfterMs") if self.error else None
         return value if isinstance(value, int) else None
 
@@ -130,7 +129,7 @@ Outcome = Admitted | Refused
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer to a call: payload where `ok`, else error."""
+    """A response to a call: payload if `ok`, else error."""
 
     id: str
     ok: bool
@@ -140,7 +139,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What the gateway says unasked; `seq` counts broadcasts, None for targeted ones."""
+    """An event from the gateway; `seq` numbers broadcasts, None for targeted events."""
 
     name: str
     payload: Any = None
@@ -163,7 +162,7 @@ def encode(frame: Mapping[str, Any]) -> str:
 
 
 def read_frame(text: str | bytes) -> Event | Response:
-    """Decode what the gateway sent; raises BrokenPeerError."""
+    """Decode a frame from the gateway; raises BrokenPeerError."""
     try:
         frame = _decode(text)
         match frame:
@@ -179,7 +178,7 @@ def read_frame(text: str | bytes) -> Event | Response:
 
 
 def read_challenge(event: Event | Response) -> Challenge:
-    """Return the challenge of the first frame; BrokenPeerError when it is none, or has no clock."""
+    """Return the challenge in the first frame; BrokenPeerError if invalid."""
     match event:
         case Event("connect.challenge", {"nonce": str(nonce), "ts": int(ts)}) if (
             nonce.strip() and ts >= 0 and not isinstance(ts, bool)
@@ -189,9 +188,9 @@ def read_challenge(event: Event | Response) -> Challenge:
 
 
 def read_outcome(response: Response) -> Outcome:
-    """Turn the response to `connect` into an outcome; BrokenPeerError when hello-ok is not one.
+    """Return the outcome of the response to `connect`; BrokenPeerError if hello-ok is invalid.
 
-    Protocol 3 leaves `auth` out for a client without a device.
+    Protocol 3 omits `auth` for a client without a device.
     """
     if not response.ok:
         return Refused(response.error)
@@ -215,7 +214,7 @@ def read_outcome(response: Response) -> Outcome:
 
 
 def request(method: str, params: object = None, request_id: str | None = None) -> Frame:
-    """Make a request frame; params None are left out."""
+    """Create a request frame; params None are left out."""
     frame: Frame = {"type": "req", "id": request_id or str(uuid.uuid4()), "method": method}
     if params is not None:
         frame["params"] = params
@@ -229,7 +228,7 @@ def connect_request(
     credentials: Credentials | None = None,
     request_id: str | None = None,
 ) -> Frame:
-    """Make the signed `connect` for a challenge; without a key it carries no device."""
+    """Create the signed `connect` for a challenge; without a key it has no device."""
     params = connect_params(challenge, key, profile, credentials or Credentials())
     return request("connect", msgspec.to_builtins(params), request_id)
 
@@ -237,7 +236,7 @@ def connect_request(
 def connect_params(
     challenge: Challenge, key: DeviceKey | None, profile: Profile, credentials: Credentials
 ) -> ConnectParams:
-    """Make the params of `connect`; the profile is not checked, so that a test can lie."""
+    """Create the params of `connect`; the profile is not validated, so that tests can lie."""
     client = Client(
         id=cast("Any", profile.client_id),
         version=profile.version,

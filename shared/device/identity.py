@@ -1,4 +1,4 @@
-"""A device's Ed25519 key: what it is known by, and what it signs with (contract §3)."""
+"""A device's Ed25519 key, which identifies it and signs its handshakes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class DeviceKey:
     """A key pair.
 
     `device_id` is the lowercase hex SHA-256 of the raw public key, `public_key` that key as
-    base64url without padding. The seed is the secret: 32 bytes that never print.
+    base64url without padding. The seed is secret: 32 bytes that are never printed.
     """
 
     __slots__ = ("_secret", "device_id", "public_key", "seed")
@@ -31,7 +31,7 @@ class DeviceKey:
 
     @classmethod
     def generate(cls) -> DeviceKey:
-        """Make a new key from the system's randomness."""
+        """Generate a new key from the system's randomness."""
         return cls(secrets.token_bytes(SEED_BYTES))
 
     @classmethod
@@ -40,7 +40,7 @@ class DeviceKey:
         return cls(seed)
 
     def sign(self, payload: str) -> str:
-        """Sign the UTF-8 bytes of a payload; base64url without padding."""
+        """Sign the UTF-8 bytes of a payload; returns base64url without padding."""
         return encode_base64(crypto_sign(payload.encode(), self._secret)[:SIGNATURE_BYTES])
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""A bounded queue that can end: what came before the end is still handed out."""
+"""A bounded queue that can end; items from before the end are still delivered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """Keeps the newest `limit` items; `dropped` counts those that were pushed out unread."""
+    """Keeps the newest `limit` items; `dropped` counts unread items that were displaced."""
 
     def __init__(self, limit: int) -> None:
         self.dropped = 0
@@ -19,19 +19,19 @@ class Mailbox(Generic[T]):
         self._error: Exception | None = None
 
     def put(self, item: T) -> None:
-        """Add an item and wake who waits."""
+        """Add an item and wake the reader."""
         if len(self._items) == self._items.maxlen:
             self.dropped += 1
         self._items.append(item)
         self._wake()
 
     def end(self, error: Exception) -> None:
-        """Say that nothing more comes: from now on an empty mailbox raises this error."""
+        """End the queue: from now on, an empty mailbox raises this error."""
         self._error = error
         self._wake()
 
     async def get(self) -> T:
-        """Take the oldest item, waiting for one if need be."""
+        """Return the oldest item, waiting for one if necessary."""
         while not self._items:
             if self._error is not None:
                 raise self._error

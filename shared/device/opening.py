@@ -1,4 +1,4 @@
-"""From an address to an open WebSocket, or the few words that say why there is none (aiohttp)."""
+"""Opens a WebSocket, or reports in a few words why that failed (aiohttp)."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long each wait may take, in seconds."""
+    """Maximum duration of each wait, in seconds."""
 
     open: float = 5.0
     """TCP, TLS and the upgrade."""
     challenge: float = 5.0
     outcome: float = 20.0
-    """From `connect` to its answer; longer than the gateway's own deadline of 15 s."""
+    """From `connect` to its response; longer than the gateway's own deadline of 15 s."""
     call: float = 10.0
     close: float = 5.0
-    """From a refusal to the close frame, and for closing ourselves."""
+    """From a refusal to the close frame, and for closing from this side."""
     send: float = 5.0
 
 
 def new_session(tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
-    """Return a session for any number of clients: no cookies, nothing from the environment.
+    """Create a session for any number of clients: no cookies, no environment.
 
-    `tls` says whom to trust; without it, whom this machine trusts.
+    `tls` selects the trusted CAs; the default is those of this machine.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=tls or True),

@@ -1,4 +1,4 @@
-"""What a client says it is; the ready-made ones speak like the real clients (contract §2, §14)."""
+"""Client descriptions; the predefined ones match the real clients."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final, Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Who connects, for what, and in which words.
+    """A client's identity, requested access and signature form.
 
     `signature_version` is the payload that is signed: 2 by the browser dashboard, 3 by all others.
-    None leaves a field out of the frame.
+    None omits a field from the frame.
     """
 
     client_id: str
@@ -43,7 +43,7 @@ _USER_AGENT: Final = (
 )
 
 CLI: Final = Profile(client_id="cli", mode="cli", version=_VERSION_4, scopes=("operator.read",))
-"""The command line of protocol 4: asks for the least that its command needs."""
+"""The command line of protocol 4, which requests only what its command needs."""
 
 CLI_3: Final = replace(
     CLI,
@@ -59,7 +59,7 @@ CLI_3: Final = replace(
     min_protocol=3,
     max_protocol=3,
 )
-"""The command line of protocol 3: asks for everything."""
+"""The command line of protocol 3, which requests all scopes."""
 
 CONTROL_UI: Final = Profile(
     client_id="openclaw-control-ui",
@@ -145,4 +145,4 @@ PROFILES: Final = {
     ("reference", 4): REFERENCE,
     ("reference", 3): REFERENCE_3,
 }
-"""The ready-made clients by name and protocol."""
+"""The predefined clients by name and protocol."""

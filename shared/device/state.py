@@ -1,4 +1,4 @@
-"""What the command keeps between runs: the device's key and tokens, in one file of mode 600."""
+"""The command's persistent state: the device's key and tokens, in one file of mode 600."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _VERSION: Final = 1
 
 
 class StateError(Exception):
-    """A state file that is none, or cannot be written; the message says what to do."""
+    """A state file that is invalid or cannot be written; the message says what to do."""
 
 
 class _Stored(msgspec.Struct, rename="camel"):
@@ -31,7 +31,7 @@ class _Stored(msgspec.Struct, rename="camel"):
 
 @dataclass(slots=True)
 class DeviceState:
-    """A key, and the newest device token of each gateway address and role."""
+    """A key, and the newest device token for each gateway address and role."""
 
     key: DeviceKey
     _tokens: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
@@ -41,14 +41,14 @@ class DeviceState:
         return self._tokens.get(url, {}).get(role)
 
     def keep_token(self, url: str, role: str, token: str) -> None:
-        """Remember the newest device token; an empty one forgets what was kept."""
+        """Store the newest device token; an empty one deletes the stored one."""
         tokens = self._tokens.setdefault(url, {})
         tokens.pop(role, None)
         if token:
             tokens[role] = token
 
     def save(self, path: Path) -> None:
-        """Write the file, readable by its owner alone; raises StateError."""
+        """Write the file, readable by its owner only; raises StateError."""
         stored = _Stored(
             version=_VERSION,
             device_id=self.key.device_id,
@@ -67,13 +67,12 @@ class DeviceState:
             new.replace(path)
         except OSError as error:
             raise StateError(
-                f"cannot keep the device in {path} ({error.strerror}): "
-                "name a file that can be written with --state"
+                f"cannot write {path} ({error.strerror}): name a writable file with --state"
             ) from error
 
 
 def load(path: Path) -> DeviceState:
-    """Read the file, or make a new device and write it; raises StateError."""
+    """Read the file, or create a device and write it; raises StateError."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -95,7 +94,7 @@ def load(path: Path) -> DeviceState:
 
 
 def secret_from(path: Path, name: str) -> str | None:
-    """Return the first value of a secret from a file of `NAME=value` lines; None without one."""
+    """Return the first value of a secret from a file of `NAME=value` lines; None if missing."""
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError):

@@ -1,1 +1,1 @@
-"""How the services are watched: logs, metrics, health."""
+"""Monitoring of the services: logs, metrics and health."""

@@ -1,4 +1,4 @@
-"""Readiness: what a service depends on, each named with the reason when it is missing."""
+"""Readiness: the dependencies of a service, each with a reason when it is unavailable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How one dependency is doing; `reason` says what is seen either way."""
+    """The health of one dependency; `reason` describes it in either case."""
 
     ok: bool
     reason: str
@@ -19,20 +19,20 @@ class Health:
 
 
 class Readiness:
-    """Asks every dependency how it is doing, whenever somebody wants to know."""
+    """Checks every dependency on request."""
 
     def __init__(self, boot_id: str, checks: Mapping[str, Callable[[], Health]]) -> None:
         self._boot_id = boot_id
         self._checks = dict(checks)
 
     def ready(self) -> bool:
-        """Say whether all dependencies are there."""
+        """Return whether all dependencies are available."""
         return all(check().ok for check in self._checks.values())
 
     def report(
         self, *, uptime_ms: int, loop_delay_ms: float, detailed: bool
     ) -> tuple[int, dict[str, Any]]:
-        """Return HTTP status and body of `/readyz`; without detail it says only yes or no."""
+        """Return HTTP status and body of `/readyz`; without `detailed` only the overall result."""
         health = {name: check() for name, check in self._checks.items()}
         failing = [name for name, seen in health.items() if not seen.ok]
         body: dict[str, Any] = {"ready": not failing, "bootId": self._boot_id}

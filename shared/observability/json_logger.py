@@ -1,4 +1,4 @@
-"""One JSON object a line: made in one go, because both services write a line per admission."""
+"""One JSON object per line, written in a single step: each admission logs a line."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def printable(text: str) -> str:
-    """Return a text with everything unprintable (ANSI, newlines, direction marks) escaped."""
+    """Return text with unprintable characters escaped (ANSI, newlines, direction marks)."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
 
 
 class Timestamp:
-    """Writes times as ISO 8601 in UTC, to the microsecond; the second is kept for the next line."""
+    """Formats times as ISO 8601 in UTC with microseconds; the text of the second is cached."""
 
     def __init__(self) -> None:
         self._second = -1
         self._text = ""
 
     def of(self, ns: int) -> str:
-        """Return nanoseconds since 1970 as text."""
+        """Format nanoseconds since 1970."""
         second, rest = divmod(ns, _NS_PER_SECOND)
         if second != self._second:
             self._second = second
@@ -39,9 +39,9 @@ class Timestamp:
 
 
 def make_json_logger(service: str, boot_id: str, level: int) -> type[FilteringBoundLogger]:
-    """Return structlog's filtering logger with one step instead of a chain of processors.
+    """Return structlog's filtering logger with one step instead of a processor chain.
 
-    Its wrapped logger is one that takes a finished line: `put(bytes)`.
+    The wrapped logger accepts a finished line: `put(bytes)`.
     """
     base: Any = structlog.make_filtering_bound_logger(level)
     timestamp = Timestamp()
@@ -67,9 +67,9 @@ def make_json_logger(service: str, boot_id: str, level: int) -> type[FilteringBo
 
 
 def _encoded(line: EventDict) -> bytes:
-    """Encode a line, with what is unprintable in its texts escaped; a trace keeps its ends of line.
+    """Encode a line and escape unprintable characters, except line ends in tracebacks.
 
-    Most lines are plain ASCII without anything JSON had to escape, which is quick to see.
+    Most lines are plain ASCII without JSON escapes, which is quick to check.
     """
     data = _encode(line)
     if data.isascii() and b"\\" not in data and b"\x7f" not in data:

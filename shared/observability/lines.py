@@ -1,4 +1,4 @@
-"""Where log lines go: those of one turn of the event loop leave in one write, each whole."""
+"""Log output: the lines of one loop iteration are written together, each in one piece."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from structlog.typing import WrappedLogger
 
 WAITING_LIMIT_LINES: Final = 256
-"""When so many wait they are written at once, in the middle of a turn."""
+"""Maximum number of buffered lines before they are written at once."""
 
 
 class Lines:
-    """Collects lines and writes them to a file descriptor, in their order.
+    """Buffers lines and writes them to a file descriptor in order.
 
-    They are written at the end of the turn of the loop, and at once where no loop runs. Call
-    `flush` before the process ends. What nobody reads any more (a broken pipe) is dropped.
+    They are written at the end of the loop iteration, or immediately if no loop is running. Call
+    `flush` before the process ends. Lines to a broken pipe are dropped.
     """
 
     def __init__(self, fd: int) -> None:
@@ -29,19 +29,19 @@ class Lines:
         self._flushing = threading.Lock()
 
     def put(self, line: bytes) -> None:
-        """Take a line without its end, from any thread."""
+        """Add a line without its line end, from any thread."""
         self._waiting.append(line)
         soon = self._flushed_by
         if len(self._waiting) >= WAITING_LIMIT_LINES:
             self.flush()
         elif soon is None or not soon.is_running():
-            # Asking which loop runs costs a system call, so it is not asked for each line.
+            # Finding the running loop costs a system call, so it is not done for every line.
             self._flush_soon()
 
     def flush(self) -> None:
-        """Write what waits; whoever is writing already writes this as well.
+        """Write buffered lines; a flush in progress writes these as well.
 
-        Nobody waits here: a finalizer that logs may run in the midst of a flush.
+        It never blocks on a lock: a finalizer that logs may run during a flush.
         """
         self._flushed_by = None
         while self._waiting and self._flushing.acquire(blocking=False):
@@ -62,12 +62,12 @@ class Lines:
             loop.call_soon(self.flush)
 
     def __call__(self, *_name: object) -> WrappedLogger:
-        """Be the logger that structlog makes, whatever it is called."""
+        """Act as structlog's logger factory."""
         return self
 
 
 def _write(fd: int, data: bytes) -> None:
-    """Write all of it, however slowly it is read; also where the descriptor does not block."""
+    """Write all data, even to slow readers and non-blocking descriptors."""
     rest = memoryview(data)
     try:
         while rest:

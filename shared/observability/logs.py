@@ -1,4 +1,4 @@
-"""Structured logs: for people on a terminal, one JSON object a line otherwise."""
+"""Structured logs: for people on a terminal, otherwise one JSON object per line."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 class LogEvent(NamedTuple):
-    """A line that a service writes: its name, and what it tells."""
+    """A log event of a service: its name and meaning."""
 
     name: str
     meaning: str
 
 
-LIBRARY: Final = LogEvent("library", "What a library we use logged, with its logger's name.")
+LIBRARY: Final = LogEvent("library", "A message from a library, with its logger's name.")
 MALFORMED_HTTP: Final = LogEvent(
-    "http.malformed", "What came was no HTTP, or none that is served. With the kind of error only."
+    "http.malformed", "Data that is not HTTP, or not supported. Only the type of error is logged."
 )
 UNTRUSTED_PROXY: Final = LogEvent(
     "proxy.untrusted",
-    "A peer outside TRUSTED_PROXIES sent forwarding headers; they are ignored. Once a peer.",
+    "A peer outside TRUSTED_PROXIES sent forwarding headers; they are ignored. Once per peer.",
 )
 UNREADABLE_PROXY: Final = LogEvent(
     "proxy.unreadable",
-    "A trusted proxy named its client in a way that gives no address. Once a peer.",
+    "A trusted proxy's forwarding header contains no valid address. Once per peer.",
 )
 ALL: Final = (LIBRARY, MALFORMED_HTTP, UNTRUSTED_PROXY, UNREADABLE_PROXY)
 
@@ -54,13 +54,13 @@ def _escape(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
 
 
 class _ToStructlog(logging.Handler):
-    """Takes what libraries log through the standard library."""
+    """Forwards records of the standard library's logging to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger("library")
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
-            # What was sent may hold a secret, so only the kind of error is told.
+            # The request may contain a secret, so only the type of error is logged.
             log.info(MALFORMED_HTTP.name, error=type(error).__name__, message=record.getMessage())
             return
         log.log(
@@ -73,9 +73,9 @@ class _ToStructlog(logging.Handler):
 
 
 def configure_logs(*, service: str, boot_id: str, level: str, log_format: str) -> None:
-    """Set up logging for this process; every line carries the service and its boot id.
+    """Set up logging for this process; every line names the service and its boot id.
 
-    `log_format`: `console`, `json`, or `auto`: console on a terminal.
+    `log_format`: `console`, `json`, or `auto` (console on a terminal).
     """
     if log_format == "console" or (log_format == "auto" and sys.stdout.isatty()):
         _configure_console(service, boot_id, _LEVELS[level])

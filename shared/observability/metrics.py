@@ -1,4 +1,4 @@
-"""Prometheus metrics of what both services share."""
+"""Prometheus metrics common to both services."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def unfinished_tasks() -> int:
-    """Return how many tasks of the running event loop have not ended; call it in that loop."""
+    """Return the number of unfinished tasks of the running loop; call it in that loop."""
     return len(asyncio.all_tasks())
 
 
 class Children:
-    """The children of one counter by the values of its labels, found once each.
+    """Caches a counter's children by label values.
 
-    The library takes longer to find a child than to add to it.
+    The library takes longer to find a child than to increment it.
     """
 
     def __init__(self, counter: Counter) -> None:
@@ -27,7 +27,7 @@ class Children:
         self._found: dict[tuple[str, ...], Counter] = {}
 
     def labels(self, *values: str) -> Counter:
-        """Return the child for these values."""
+        """Return the child for these label values."""
         child = self._found.get(values)
         if child is None:
             child = self._found[values] = self._counter.labels(*values)
@@ -35,9 +35,9 @@ class Children:
 
 
 class BusCounts:
-    """Turns what the bus counts (`shared.bus.counters`) into one metric with an `event` label.
+    """Exports the counters of the bus (`shared.bus.counters`) as one metric with an `event` label.
 
-    The event is the counter's name and what its labels say, such as `tries_failed-timeout`.
+    The event is the counter's name and its label values, such as `tries_failed-timeout`.
     """
 
     def __init__(self, counter: Counter) -> None:
@@ -45,7 +45,7 @@ class BusCounts:
         self._found: dict[tuple[str, ...], Counter] = {}
 
     def __call__(self, name: str, amount: int = 1, **labels: str) -> None:
-        """Add to a counter."""
+        """Increment a counter."""
         key = (name, *labels.values())
         child = self._found.get(key)
         if child is None:
@@ -54,5 +54,5 @@ class BusCounts:
         child.inc(amount)
 
     def rejected(self, why: Rejected) -> None:
-        """Count a message that was dropped."""
+        """Count a rejected message."""
         self("rejected", 1, why=why.why)

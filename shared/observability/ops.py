@@ -1,4 +1,4 @@
-"""What operators' tools read from each service: liveness, readiness, metrics."""
+"""Views for operators' tools: liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class LoopDelay(Protocol):
-    """Who knows how late the event loop runs."""
+    """Reports the delay of the event loop."""
 
     @property
     def milliseconds(self) -> float:
-        """How late the last regular task of the loop was."""
+        """How late the last periodic task of the loop was."""
         ...
 
 
 class OpsViews:
-    """The views that both services share.
+    """The operations views of both services.
 
-    With a separate ops port the public `/readyz` says yes or no, and `/metrics` is not public.
+    With a separate ops port, the public `/readyz` reports only the overall result, and `/metrics`
+    is not public.
     """
 
     def __init__(
@@ -51,15 +52,15 @@ class OpsViews:
         self._own_port = own_port
 
     async def livez(self, _request: web.Request) -> web.Response:
-        """Say that the process serves."""
+        """Report that the process is running."""
         return json_response({"ok": True, "status": "live"})
 
     async def public_readyz(self, _request: web.Request) -> web.Response:
-        """Say whether all dependencies are there, with reasons unless there is an ops port."""
+        """Report readiness, with reasons unless there is an ops port."""
         return self._readyz(detailed=not self._own_port)
 
     async def ops_readyz(self, _request: web.Request) -> web.Response:
-        """Say whether all dependencies are there, with reasons."""
+        """Report readiness with reasons."""
         return self._readyz(detailed=True)
 
     async def metrics(self, _request: web.Request) -> web.Response:
@@ -69,7 +70,7 @@ class OpsViews:
         )
 
     def ops_app(self) -> web.Application:
-        """Return the application for the ops port."""
+        """Create the application for the ops port."""
         app = web.Application()
         app.on_response_prepare.append(name_server)
         app.router.add_get("/livez", self.livez)
@@ -87,7 +88,7 @@ class OpsViews:
 
 
 def json_response(body: object, *, status: int = 200) -> web.Response:
-    """Return JSON that no cache keeps."""
+    """Return JSON that must not be cached."""
     return web.Response(
         body=_encode(body),
         status=status,

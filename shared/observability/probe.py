@@ -1,6 +1,7 @@
-"""`python -m shared.observability.probe`: a container's health check.
+"""Container health check: `python -m shared.observability.probe`.
 
-Asks `/readyz` at PORT on this machine. Exits with 0 when it is ready, else with 1 and the answer.
+Requests `/readyz` at PORT on this machine. Exits with 0 if ready, else prints the answer and exits
+with 1.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ READY: Final = 200
 
 
 def probe(port: int) -> str:
-    """Return why the service on this port of 127.0.0.1 is not ready, empty when it is."""
+    """Return why the service on this port of 127.0.0.1 is not ready; empty if it is."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", "/readyz")
@@ -29,7 +30,7 @@ def probe(port: int) -> str:
 
 
 def main() -> int:
-    """Probe, and return the exit status."""
+    """Run the health check and return the exit status."""
     port = os.environ.get("PORT", "")
     trouble = probe(int(port)) if port.isdecimal() else "PORT is not set"
     if trouble:

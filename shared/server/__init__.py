@@ -1,1 +1,1 @@
-"""How both services take in connections: accept, limits, sockets and plain HTTP."""
+"""Connection handling of both services: accept, limits, sockets and plain HTTP."""

@@ -1,7 +1,7 @@
-"""Bulk accept: many sockets a turn of the loop, so that what they ask travels together.
+"""Bulk accept: many sockets per loop iteration, so that their questions are batched.
 
-uvloop's own servers accept one connection a turn; then no two handshakes ever meet in a turn and
-nothing can be batched (docs/decisions/0002-bulk-accept.md).
+uvloop's own servers accept one connection per iteration; then no two handshakes run in the same
+iteration and nothing can be batched (docs/decisions/0002-bulk-accept.md).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 ACCEPTED_PER_TURN: Final = 64
 EXHAUSTED_PAUSE_SECONDS: Final = 1.0
 SPARE_DESCRIPTORS: Final = 256
-"""Descriptors kept for everything that is not a client's socket."""
+"""Descriptors reserved for everything except client sockets."""
 
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOBODY_THERE: Final = (BlockingIOError, InterruptedError, ConnectionAbortedError)
 
 
 def raise_descriptor_limit(wanted: int) -> int:
-    """Raise the soft descriptor limit towards `wanted`; returns what is in force."""
+    """Raise the soft descriptor limit towards `wanted`; returns the limit in effect."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     target = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < target:
@@ -38,10 +38,11 @@ def raise_descriptor_limit(wanted: int) -> int:
 
 
 class BulkAcceptor:
-    """Accepts from listening sockets, up to 64 a turn, and hands each to a new protocol.
+    """Accepts up to 64 sockets per loop iteration and passes each one to a new protocol.
 
-    `refusal` gets the peer's IP address and returns the answer to one that is turned away, or None;
-    `factory` gets that address too. What it makes counts from here on, before it is connected.
+    `refusal` takes the peer's IP address and returns the response to a rejected socket, or None to
+    accept it; `factory` takes that address too. The protocol it creates counts from then on, before
+    it is connected.
     """
 
     def __init__(
@@ -61,14 +62,14 @@ class BulkAcceptor:
         self._accepting = False
 
     def start(self) -> None:
-        """Begin to accept."""
+        """Start accepting."""
         self._accepting = True
         for listener in self._listeners:
             listener.setblocking(False)
             self._loop.add_reader(listener, self._accept, listener)
 
     def stop(self) -> None:
-        """Accept nobody any more and close the listening sockets."""
+        """Stop accepting and close the listening sockets."""
         self._accepting = False
         if self._resume is not None:
             self._resume.cancel()
@@ -99,10 +100,10 @@ class BulkAcceptor:
     def _connected(self, task: asyncio.Task[object]) -> None:
         self._connecting.discard(task)
         if not task.cancelled():
-            task.exception()  # a client that is gone already is no event
+            task.exception()  # the client may already be gone
 
     def _pause(self) -> None:
-        """Out of descriptors: look away for a second, else the loop spins on the same error."""
+        """Stop accepting for a second when out of descriptors, to avoid a busy loop."""
         self._on_exhausted()
         for listener in self._listeners:
             self._loop.remove_reader(listener)
@@ -120,7 +121,7 @@ def _itself(protocol: asyncio.BaseProtocol) -> asyncio.BaseProtocol:
 
 
 def _turn_away(sock: socket.socket, answer: bytes) -> None:
-    """Answer without having read and let go at once; a peer far away may see a reset instead."""
+    """Respond without reading and close at once; a distant peer may see a reset instead."""
     with contextlib.suppress(OSError):
         sock.send(answer, MSG_DONTWAIT)
     sock.close()

@@ -1,4 +1,4 @@
-"""Where clients come from, and which proxies say so in a way that does not count."""
+"""Client addresses, and proxies whose forwarding headers are not usable."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from shared.settings import Network
 
 REMEMBERED_PEERS: Final = 64
-"""How many proxies of each kind are remembered, and logged."""
+"""Maximum number of proxies of each kind that are remembered and logged."""
 _SHOWN_CHARACTERS: Final = 100
 
 
 class Clients:
-    """Finds out the address of clients; remembers proxies that are not trusted or not understood.
+    """Determines client addresses; remembers untrusted proxies and unreadable headers.
 
-    `on_unreadable` hears of each request whose trusted proxy named no address.
+    `on_unreadable` is called for each request whose trusted proxy sent no valid address.
     """
 
     def __init__(
@@ -39,16 +39,16 @@ class Clients:
 
     @property
     def untrusted(self) -> frozenset[str]:
-        """Peers whose forwarding headers were ignored; TRUSTED_PROXIES would mend it."""
+        """Peers whose forwarding headers were ignored because they are not in TRUSTED_PROXIES."""
         return frozenset(self._untrusted)
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """Trusted peers whose last word on a client could not be read, and in which header."""
+        """Trusted peers whose latest forwarding header was unreadable, and which header it was."""
         return dict(self._unreadable)
 
     def address(self, peer: str, headers: Headers) -> ClientAddress:
-        """Say where a client comes from; `peer` is the IP address of the other end."""
+        """Return the address of a client; `peer` is the IP address of the other end."""
         where = client_address(peer, headers, self._trusted)
         if where.untrusted_proxy:
             self._note_untrusted(peer)
@@ -59,7 +59,7 @@ class Clients:
         return where
 
     def health(self) -> Health:
-        """Say which proxies are not believed, or not understood."""
+        """Report proxies that are not trusted or not understood."""
         untrusted = (
             f"{peer} sends forwarding headers but is not in TRUSTED_PROXIES"
             for peer in sorted(self._untrusted)

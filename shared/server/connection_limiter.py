@@ -1,7 +1,7 @@
-"""Whether there is room for one more socket, before anything is known of it but where it is from.
+"""Limits open sockets before anything but their address is known.
 
-The limits of WebSockets are looked at again when one is asked for. Here every socket counts, so
-those who only ask for pages, or for nothing, leave descriptors for the bus, metrics and health.
+WebSocket limits are checked again at the upgrade. Here every socket counts, so that clients that
+only request pages, or nothing at all, leave descriptors for the bus, metrics and health.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.settings import Network
 
 TRUSTED: Final = ""
-"""The key of all trusted proxies: nobody knows yet whom they speak for."""
+"""The key of all trusted proxies: the clients behind them are not known yet."""
 
 
 def _answer(text: str) -> bytes:
@@ -32,12 +32,12 @@ FULL: Final = _answer("Too many connections")
 
 
 class ConnectionLimiter:
-    """The limits of all sockets together, and of those of one address that are not let in.
+    """Limits all sockets together, and the unauthenticated sockets of each address.
 
-    `others` and `others_of` say how many sockets count that are no arrivals: in all, and of an
-    address. Who is not being served makes room for who comes, so that a flood displaces its own.
-    `count` hears of each that had to go: `idle`, or by which limit it was turned away, `address` or
-    `all`.
+    `others` and `others_of` return how many other sockets count: in total, and for an address. When
+    a limit is reached, the oldest idle socket is closed to make room, so that a flood displaces its
+    own sockets. `count` is called for each closed socket: `idle`, or the limit that rejected it,
+    `address` or `all`.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class ConnectionLimiter:
         self._others_of = others_of
 
     def key(self, peer: str) -> str:
-        """Return what a peer's sockets count under; a trusted proxy has no limit of its own."""
+        """Return the key by which a peer's sockets are counted; trusted proxies share a key."""
         if self._trusted_proxies and is_trusted(peer, self._trusted_proxies):
             return TRUSTED
         return limit_key(peer)
 
     def refusal(self, peer: str) -> bytes | None:
-        """Return the answer to a socket that is turned away, or None: it may come in."""
+        """Return the response to a socket that is rejected, or None if it is accepted."""
         arrivals = self._arrivals
         key = self.key(peer)
         if key != TRUSTED and arrivals.count(key) + self._others_of(key) >= self._limit_per_address:

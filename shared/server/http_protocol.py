@@ -1,4 +1,4 @@
-"""A socket that aiohttp serves, and what it tells of itself."""
+"""aiohttp's request handler, extended to report the state of its socket."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ if TYPE_CHECKING:
     from shared.server.pending_sockets import PendingSocket, PendingSockets
 
 KEEPALIVE_SECONDS: Final = 20.0
-"""How long a connection of plain HTTP may stay idle: longer than clients keep it that use it again
-in 15 s, such as aiohttp's and scrapes."""
+"""Idle timeout of plain HTTP connections.
+
+Longer than clients that reuse connections for 15 s keep them, such as aiohttp and Prometheus.
+"""
 PROXY_KEEPALIVE_SECONDS: Final = 75.0
-"""The same for a trusted proxy: longer than proxies keep what they may use again."""
+"""Idle timeout for a trusted proxy: longer than proxies keep connections for reuse."""
 MALFORMED: Final = "The request is malformed, or not served here\n"
-"""The body of every answer to what could not be parsed: nothing of it is sent back."""
+"""The body of every response to an unparsable request, none of which is echoed."""
 
 
 def keepalive_seconds(key: str) -> float:
-    """Return how long a socket may stay idle, by the key that it counts under."""
+    """Return the idle timeout of a socket, by the key under which it is counted."""
     return PROXY_KEEPALIVE_SECONDS if key == TRUSTED else KEEPALIVE_SECONDS
 
 
 class TrackedRequestHandler(web.RequestHandler):
-    """aiohttp's own protocol, which says when it is asked, and when it has answered."""
+    """aiohttp's request handler, which reports the start and the end of each request."""
 
     __slots__ = ("_arrivals", "_place")
 
@@ -44,39 +46,39 @@ class TrackedRequestHandler(web.RequestHandler):
         self._place: PendingSocket = self
 
     def take_place(self, arrivals: PendingSockets, place: PendingSocket) -> None:
-        """Tell `arrivals` what becomes of this socket, which they know as `place`."""
+        """Report the socket's state to `arrivals`, which knows it as `place`."""
         self._arrivals = arrivals
         self._place = place
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take notice that the socket is open; it may have lost its place meanwhile."""
+        """Handle an open socket, which may have been evicted meanwhile."""
         super().connection_made(transport)
         if self._arrivals is not None and self._place not in self._arrivals:
             self.abort()
 
     def request_started(self) -> None:
-        """Take notice that a request is complete."""
+        """Note that a complete request was received."""
         if self._arrivals is not None:
             self._arrivals.request_started(self._place)
 
     def left(self) -> None:
-        """Take notice that this is a WebSocket now, or gone."""
+        """Note that the socket was upgraded to a WebSocket or closed."""
         arrivals, self._arrivals = self._arrivals, None
         if arrivals is not None:
             arrivals.remove(self._place)
 
     @property
     def is_open(self) -> bool:
-        """Whether its transport is there."""
+        """Whether the transport is open."""
         return self.transport is not None
 
     def abort(self) -> None:
-        """End the socket."""
+        """Abort the socket."""
         if self.transport is not None:
             self.transport.abort()
 
     def reject(self, answer: bytes) -> None:
-        """End the socket with an answer."""
+        """Send a response and close the socket."""
         if self.transport is not None:
             self.transport.write(answer)
             self.transport.close()
@@ -88,7 +90,7 @@ class TrackedRequestHandler(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what could not be parsed, or what a handler failed at, and close."""
+        """Respond to an unparsable request or a failed handler, and close the connection."""
         if isinstance(exc, HttpProcessingError):
             status, message = status_of(exc), MALFORMED
         response = super().handle_error(request, status, exc, message)
@@ -96,14 +98,14 @@ class TrackedRequestHandler(web.RequestHandler):
         return response
 
     async def finish_response(self, *args: Any, **kwargs: Any) -> tuple[web.StreamResponse, bool]:
-        """Take notice that a request is answered."""
+        """Note that a request has been answered."""
         finished = await super().finish_response(*args, **kwargs)
         if self._arrivals is not None:
             self._arrivals.request_finished(self._place)
         return finished
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Take notice that the transport is gone."""
+        """Handle the loss of the transport."""
         self.left()
         super().connection_lost(exc)
 
@@ -112,21 +114,24 @@ class TrackedRequestHandler(web.RequestHandler):
 async def notice_asked(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Tell the socket that a request is here."""
+    """Notify the socket of a request (middleware)."""
     if isinstance(request.protocol, TrackedRequestHandler):
         request.protocol.request_started()
     return await handler(request)
 
 
 async def name_server(_request: web.Request, response: web.StreamResponse) -> None:
-    """Say who serves, in place of aiohttp and its version (a signal of on_response_prepare)."""
+    """Set the Server header without aiohttp's name and version (signal on_response_prepare)."""
     response.headers["Server"] = SERVER_NAME
 
 
 async def serve_plainly(
     runner: web.AppRunner, listeners: Iterable[socket.socket]
 ) -> list[asyncio.Server]:
-    """Serve an application on these sockets; the runner is set up. Close what is returned."""
+    """Serve an application on these sockets.
+
+    The runner must be set up, and the caller closes the returned servers.
+    """
     loop = asyncio.get_running_loop()
     server = runner.server
     if server is None:

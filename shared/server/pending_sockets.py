@@ -1,4 +1,4 @@
-"""Sockets that are no WebSocket: who has not asked yet, who is served plain HTTP, who is idle."""
+"""Sockets that are not WebSockets: waiting for a request, serving plain HTTP, or idle."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ if TYPE_CHECKING:
 
 
 class PendingSocket(Protocol):
-    """A socket's protocol."""
+    """The protocol of a socket."""
 
     @property
     def is_open(self) -> bool:
-        """Whether its transport is there: it is made a little after accept."""
+        """Whether the transport is open: it is created shortly after accept."""
         ...
 
     def abort(self) -> None:
-        """End the socket."""
+        """Abort the socket."""
         ...
 
     def reject(self, answer: bytes) -> None:
-        """End a socket that nothing was sent to, with an answer."""
+        """Send a response on a socket to which nothing was sent, and close it."""
         ...
 
 
 class PendingSockets:
-    """All sockets that are no WebSocket, from accept until they become one or are gone.
+    """All sockets that are not WebSockets, from accept until they are upgraded or closed.
 
-    They have as long for their first HTTP request as a WebSocket has for its handshake, whether
-    they are silent or slow. The length is how many have not completed it.
+    The time limit for the first HTTP request is that of the WebSocket handshake, for silent and
+    slow clients alike. The length is the number of sockets without a complete request.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -49,23 +49,23 @@ class PendingSockets:
 
     @property
     def here(self) -> int:
-        """How many there are, whatever they have asked for so far."""
+        """The number of sockets, whatever they have requested so far."""
         return len(self._keys)
 
     def count(self, key: str) -> int:
-        """Return how many of them count under a key."""
+        """Return the number of sockets counted under a key."""
         return len(self._by_key.get(key, ()))
 
     def is_idle(self, one: PendingSocket) -> bool:
-        """Say whether one has been answered and has not asked again."""
+        """Return whether a socket has been answered and has sent no further request."""
         return one in self._idle
 
     def evictable(self, key: str | None = None) -> PendingSocket | None:
-        """Return the one that is missed least, or None where all are being served.
+        """Return the best socket to close, or None while all of them are being served.
 
-        Of all: who is idle for longest, else who has kept its first request back for longest. Of
-        those under a key: who came first. Not one that was accepted just now, which would hold its
-        descriptor for some turns of the loop more.
+        Without a key: the one idle for longest, else the one that has delayed its first request for
+        longest. With a key: the oldest socket under it. A socket accepted just now is never chosen,
+        as it would keep its descriptor for some loop iterations more.
         """
         if key is None:
             oldest = next(iter(self._idle or self._deadlines), None)
@@ -76,7 +76,7 @@ class PendingSockets:
         return None
 
     def add(self, one: PendingSocket, key: str) -> None:
-        """Note that a socket was accepted; `key` is what the limit of its address counts by."""
+        """Add an accepted socket; `key` is the one its address limit counts by."""
         self._deadlines[one] = self._clock.monotonic() + HANDSHAKE_DEADLINE_SECONDS
         self._keys[one] = key
         same = self._by_key.get(key)
@@ -86,17 +86,17 @@ class PendingSockets:
             same[one] = None
 
     def request_started(self, one: PendingSocket) -> None:
-        """Note that a request of it is here: it is served."""
+        """Note that a request is being served."""
         self._deadlines.pop(one, None)
         self._idle.pop(one, None)
 
     def request_finished(self, one: PendingSocket) -> None:
-        """Note that nothing of it is served any more: it may ask again."""
+        """Note that no request is being served; the client may send another."""
         if one in self._keys:
             self._idle[one] = None
 
     def remove(self, one: PendingSocket) -> None:
-        """Note that it is a WebSocket now, or no more."""
+        """Remove a socket that was upgraded or closed."""
         if one not in self._keys:
             return
         self.request_started(one)
@@ -107,17 +107,17 @@ class PendingSockets:
             del self._by_key[key]
 
     def end(self, one: PendingSocket) -> None:
-        """End one."""
+        """Close one socket."""
         self.remove(one)
         one.abort()
 
     def end_silent(self) -> None:
-        """End all whose first request is not here: this replica leaves."""
+        """Close all sockets without a complete request, when this replica shuts down."""
         for one in list(self._deadlines):
             self.end(one)
 
     def sweep(self) -> None:
-        """End those who took too long."""
+        """Close sockets that took too long."""
         now = self._clock.monotonic()
         late = []
         for one, deadline in self._deadlines.items():

@@ -1,4 +1,4 @@
-"""What running a service as a process takes: the loop, the signals, the exit codes."""
+"""Runs a service as a process: event loop, signals and exit codes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
 EXIT_SETTINGS: Final = 78
-"""EX_CONFIG: the environment is wrong, and starting again will not help."""
+"""EX_CONFIG: the environment is invalid, and a restart will not help."""
 GARBAGE_THRESHOLDS: Final = (20_000, 20, 50)
-"""A connection makes hundreds of short-lived objects: the default 700 would collect at each few."""
+"""A connection creates hundreds of short-lived objects; the default of 700 collects too often."""
 
 _Settings = TypeVar("_Settings")
 
@@ -30,9 +30,9 @@ def run_service(
     read_settings: Callable[[Mapping[str, str]], _Settings],
     serve: Callable[[_Settings, asyncio.Event], Coroutine[object, object, None]],
 ) -> None:
-    """Run a service until SIGTERM or SIGINT sets the event it was given.
+    """Run a service until SIGTERM or SIGINT sets the event passed to `serve`.
 
-    Exits with 78 and all that is wrong in one message, when settings or addresses are wrong.
+    If settings or addresses are invalid, exits with 78 and one message that lists every problem.
     """
     try:
         settings = read_settings(os.environ)
@@ -54,7 +54,7 @@ async def _served(
 
 
 def settle_memory() -> None:
-    """Call once everything is put together: what is there by now is never looked at again."""
+    """Freeze existing objects for the garbage collector; call it once everything is set up."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)

@@ -1,4 +1,4 @@
-"""Listening sockets: handed over by whoever started us (LISTEN_FDS), or opened here."""
+"""Listening sockets: inherited from the parent process (LISTEN_FDS) or opened here."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SHOWN_CHARACTERS: Final = 60
 
 
 class ListenError(Exception):
-    """An address cannot be listened on."""
+    """An address on which listening is not possible."""
 
 
 def inherited_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
-    """Return the listening sockets handed to this process, by systemd's convention.
+    """Return the listening sockets passed to this process, by systemd's convention.
 
-    Raises ListenError where what was handed over is not that.
+    Raises ListenError if the inherited descriptors are not sockets.
     """
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return []
@@ -39,10 +39,10 @@ def inherited_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
 
 
 def open_sockets(hosts: Sequence[str], port: int) -> list[socket.socket]:
-    """Listen on a port of several hosts; raises ListenError that says what is in the way.
+    """Listen on a port of several hosts; raises ListenError with the reason.
 
-    Port 0 takes a free port, the same for all hosts. A host whose address family this machine
-    lacks is passed over, as long as one is left.
+    Port 0 selects a free port, the same for all hosts. A host whose address family this machine
+    lacks is skipped if others remain.
     """
     opened: list[socket.socket] = []
     missing: list[str] = []

@@ -1,7 +1,7 @@
-"""What HTTP asks for beyond what aiohttp's parser refuses, the same for both services.
+"""HTTP rules beyond those of aiohttp's parser, the same for both services.
 
-aiohttp parses. This looks at what it found: versions other than 1.0 and 1.1, a Host that is none,
-message framing of HTTP/1.0, targets and transfer codings that are not served (RFC 9110, RFC 9112).
+aiohttp parses; this module checks the result: versions other than 1.0 and 1.1, an invalid Host,
+message framing of HTTP/1.0, and unsupported targets and transfer codings (RFC 9110, RFC 9112).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aiohttp.http import HttpRequestParser, RawRequestMessage
 
 SERVER_NAME: Final = "latchkey"
-"""What the header Server says; versions are nobody's business."""
+"""The Server header, without a version."""
 
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _HOST: Final = re.compile(
@@ -28,7 +28,7 @@ _HOST: Final = re.compile(
 )
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 _LINE_MAX_BYTES: Final = 8190
-"""The longest request line that aiohttp reads."""
+"""The longest request line that aiohttp accepts."""
 _NAMED_VERSION: Final = b" HTTP/"
 _OTHER_PROTOCOLS: Final = (b" RTSP/", b" ICE/")
 _REMEMBERED_HOSTS: Final = 256
@@ -39,11 +39,11 @@ class VersionNotSupported(BadHttpMessage):
 
 
 class NotImplementedHere(BadHttpMessage):
-    """A method or transfer coding that no server of ours knows."""
+    """A method or transfer coding that is not implemented."""
 
 
 def status_of(error: Exception) -> int:
-    """Return the status that answers a request which could not be parsed."""
+    """Return the response status for a request that could not be parsed."""
     if isinstance(error, VersionNotSupported):
         return 505
     if isinstance(error, NotImplementedHere):
@@ -56,7 +56,7 @@ def status_of(error: Exception) -> int:
 
 
 class StrictParser:
-    """aiohttp's request parser, which refuses more; everything else of it is as it was."""
+    """aiohttp's request parser with stricter checks."""
 
     __slots__ = ("_first_line", "_parser")
 
@@ -69,7 +69,7 @@ class StrictParser:
         return getattr(self._parser, name)
 
     def feed_data(self, data: bytes) -> tuple[Any, bool, bytes]:
-        """Take bytes; raises HttpProcessingError for what is to be refused."""
+        """Parse bytes; raises HttpProcessingError for requests to refuse."""
         if self._first_line is not None:
             self._look_at_first_line(self._first_line + data)
         messages, upgraded, tail = self._parser.feed_data(data)
@@ -78,7 +78,7 @@ class StrictParser:
         return messages, upgraded, tail
 
     def _look_at_first_line(self, seen: bytes) -> None:
-        """Refuse HTTP/0.9, whose request is one line: the parser would wait for more of it."""
+        """Refuse HTTP/0.9, whose request is a single line: the parser would wait for more."""
         lines = seen.lstrip(b"\r\n")
         if b"\n" not in lines:
             self._first_line = None if len(lines) > _LINE_MAX_BYTES else lines
@@ -89,9 +89,9 @@ class StrictParser:
 
 
 def is_other_version(head: bytes) -> bool:
-    """Say whether a head, whose first line is complete, is of HTTP/0.9 or of no HTTP at all.
+    """Return whether a request with a complete first line is HTTP/0.9 or another protocol.
 
-    aiohttp's parser takes RTSP and ICE for HTTP.
+    aiohttp's parser accepts RTSP and ICE as HTTP.
     """
     line = head.partition(b"\n")[0]
     named = line.upper()
@@ -106,9 +106,9 @@ def _is_host(text: str) -> bool:
 
 
 def checked(message: RawRequestMessage) -> RawRequestMessage:
-    """Return a request as it is to be served; raises BadHttpMessage where it is not.
+    """Validate and normalise a request; raises BadHttpMessage.
 
-    The target of a request that names its host in absolute form goes before the header Host.
+    A target in absolute form takes precedence over the Host header.
     """
     if message.version not in _VERSIONS:
         raise VersionNotSupported("Only HTTP/1.0 and HTTP/1.1 are spoken here")

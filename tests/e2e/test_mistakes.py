@@ -143,7 +143,7 @@ class TestFilesOfTheOtherTools:
     def test_a_devices_key_that_cannot_be_kept(self, a_directory: Path, name: str) -> None:
         state = a_directory / name
         ended = run([*DEVICE, NOWHERE, "--state", str(state)], a_directory)
-        says_in_one_sentence(ended, f"cannot keep the device in {state}", "--state")
+        says_in_one_sentence(ended, f"cannot write {state}", "--state")
 
     def test_a_devices_key_below_a_file(self, a_file: Path) -> None:
         ended = run([*DEVICE, NOWHERE, "--state", str(a_file / "device.json")])

@@ -81,7 +81,7 @@ class TestAdmitted:
         assert ended.out.startswith("Admitted by replica boot\n")
         for row in ("role        operator", "scopes      operator.read", "connection  boot:7"):
             assert row in ended.out
-        assert "let in by   the gateway token" in ended.out
+        assert "method      the gateway token" in ended.out
         device_id = load(state).key.device_id
         assert device_id in ended.out
         assert "fingerprint " + " ".join(re.findall("....", device_id[:16])) in ended.out
@@ -258,7 +258,7 @@ class TestRefused:
             ended = await run(url, state=state)
             assert load(state).token(url, "operator") is None
         assert ended.code == 1
-        assert "came with  the stored device token" in ended.out
+        assert "offered  the stored device token" in ended.out
 
 
 class TestUnreachable:
@@ -266,7 +266,7 @@ class TestUnreachable:
         ended = await run(f"http://127.0.0.1:{unused_tcp_port}", state=state)
         assert ended.code == 2
         assert ended.out.startswith("Unreachable: the connection was refused\n")
-        assert f"gateway    ws://127.0.0.1:{unused_tcp_port}" in ended.out
+        assert f"gateway  ws://127.0.0.1:{unused_tcp_port}" in ended.out
         assert "What to do: Is a gateway running there?" in ended.out
 
     @pytest.mark.parametrize(
@@ -274,8 +274,11 @@ class TestUnreachable:
         [
             (UnreachableError("ws://x", "the connection was refused"), "Is a gateway running"),
             (UnreachableError("ws://x", "HTTP 200 instead of a WebSocket", 200), "does not speak"),
-            (UnreachableError("ws://x", "HTTP 503 instead of a WebSocket", 503), "no room"),
-            (NoAnswerError("challenge", 5), "stays silent"),
+            (
+                UnreachableError("ws://x", "HTTP 503 instead of a WebSocket", 503),
+                "Too many unauthenticated sockets",
+            ),
+            (NoAnswerError("challenge", 5), "there is no answer"),
             (BrokenPeerError("not a JSON object"), "does not speak"),
         ],
     )
@@ -323,7 +326,7 @@ class TestHold:
         assert ended.code == 0
         assert "Holding the connection; Ctrl-C ends it.\n" in ended.out
         assert " s: 4001 device removed\n" in ended.out
-        assert "What to do: Somebody removed this device" in ended.out
+        assert "What to do: This device was removed" in ended.out
 
     async def test_ctrl_c_ends_it_well(self, state: Path) -> None:
         closes: list[Any] = []
@@ -340,7 +343,7 @@ class TestHold:
             process.send_signal(signal.SIGINT)
             out, err = await process.communicate()
         assert (process.returncode, err) == (0, b"")
-        assert b"Closed by you after " in out
+        assert b"Closed by Ctrl-C after " in out
         assert closes == [1000]
 
 
@@ -367,7 +370,7 @@ class TestAdvice:
             ),
             (
                 {"code": "INVALID_REQUEST", "details": {"code": "DEVICE_AUTH_SIGNATURE_INVALID"}},
-                "proof did not hold",
+                "proof is invalid",
             ),
             (
                 {"code": "INVALID_REQUEST", "details": {"code": "DEVICE_AUTH_SIGNATURE_EXPIRED"}},
@@ -380,7 +383,7 @@ class TestAdvice:
                     "retryAfterMs": 2_000,
                     "details": {"code": "UNAVAILABLE", "dependency": "approval"},
                 },
-                "the gateway misses approval. Try again in 2 s",
+                "the gateway lacks approval. Try again in 2 s",
             ),
         ],
     )
@@ -394,5 +397,5 @@ class TestAdvice:
 
     def test_an_outage_never_speaks_of_pairing(self) -> None:
         error = {"code": "UNAVAILABLE", "details": {"code": "UNAVAILABLE"}}
-        assert "nobody has to approve" in report.advice(Refused(error, Close(1013)))
+        assert "needs no approval" in report.advice(Refused(error, Close(1013)))
         assert "Approve request" not in report.advice(Refused(error, Close(1013)))
