@@ -1,1 +1,1 @@
-"""What Redis keeps: records, the change log, presence and sessions."""
+"""Storage in Redis: records, change log, audit log, presence, lock-outs, refusals, sessions."""

@@ -1,7 +1,7 @@
-"""The audit log as it is read: the stream of all entries and the decisions that are kept longer.
+"""Reads the audit log, which consists of a stream of all entries and a set of decisions.
 
-Each commit appends its entries to the stream, which keeps the newest; those for what people decided
-also go into a sorted set that nothing else displaces. Read together, by number, they are one log.
+Each commit appends its entries to the stream, which keeps the newest. Decisions of people are also
+added to a sorted set, so that other entries cannot displace them. Readers merge both by number.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from shared.rpc.messages import Position
 
 PAGE_ENTRIES: Final = 1_000
-"""How many entries are read at once where a Redis user may not read a stream from its end."""
+"""Entries read per command if the Redis user has no permission for XREVRANGE."""
 
 
 class AuditLog:
     """Reads the audit log. Every method raises StoreUnavailable."""
 
     def __init__(self, client: Redis) -> None:
-        self._client: Any = client  # its types cover bytes and text, ours are bytes
+        self._client: Any = client  # its types allow bytes and str; all values here are bytes
 
     async def read(self, after: int, limit: int) -> list[AuditEntry]:
         """Return the first entries with numbers above `after`, oldest first."""
@@ -56,10 +56,10 @@ class AuditLog:
         return [one.entry for one in merged[-limit:]]
 
     async def follow(self, place: Position, most: int) -> Followed:
-        """Return at most so many entries after a place in history, and the place reached.
+        """Return at most `most` entries after a position, and the position reached.
 
-        A place without a tag is taken at its number; one with a tag is told from one of the same
-        number in a history that was lost.
+        A position with a tag is distinguished from one with the same number in a lost history. A
+        position without a tag is matched by its number alone.
         """
         async with reaching_redis():
             head = decode_head(await self._client.get(HEAD))
@@ -86,10 +86,10 @@ class AuditLog:
         return [decision_of(member) for member in members]
 
     async def _from_end(self, limit: int) -> list[Any]:
-        """Read the newest of the stream, from its beginning where its end is not allowed."""
+        """Read the newest entries; without permission for XREVRANGE, scan the whole stream."""
         try:
             found: list[Any] = await self._client.xrevrange(AUDIT, max="+", min="-", count=limit)
-        except NoPermissionError:  # a Redis user as earlier releases wanted it
+        except NoPermissionError:  # a Redis user with the rights that earlier releases needed
             found, after = [], "-"
             while page := await self._client.xrange(AUDIT, min=after, max="+", count=PAGE_ENTRIES):
                 found = [*found, *page][-limit:]
@@ -102,6 +102,6 @@ def _audited(found: Iterable[Any]) -> list[Audited]:
 
 
 def _merged(stream: Iterable[Audited], decisions: Iterable[Audited]) -> list[Audited]:
-    """Return both by number; what stands in both is told once."""
+    """Merge both by number, without duplicates."""
     by_number = {one.change.number: one for one in (*decisions, *stream)}
     return [by_number[number] for number in sorted(by_number)]

@@ -1,24 +1,26 @@
--- One beat of a gateway, answered in one step: its presence is written first, so that a Redis that
--- may no longer be written to answers nothing; then head and changes are read. Where head and change
--- log disagree there is no answer before that is repaired; presence that holds what is not ours is
--- begun anew, for no beat may fail because of it.
+-- Process a gateway's heartbeat atomically. Presence is written first, so that a Redis that no
+-- longer accepts writes cannot renew a lease; then head and changes are read. If head and change
+-- log are inconsistent, the script returns `broken` and the caller repairs them. Presence keys of a
+-- wrong type are recreated, so that they never make a heartbeat fail.
 --
 -- KEYS  1 the gateway's presence (hash)  2 gateways (sorted set)  3 head  4 change log
---       5 paired devices (sorted set)  6 how often presence changed  7.. for each device that was
---       seen, what is known of that
--- ARGV  1 boot id  2 beat id  3 the beat it builds on  4 connections  5 presence ttl, ms
---       6 applied number  7 applied tag  8 booted (1 or 0)  9 most changes
---       10 how many joined  11 how many left  12 the gateway's release (empty: not reported)
---       13 its uptime, s  14.. number, entry and device of each that joined, the numbers of those
---       that left, then in one argument, packed, of each device that was seen: its id, how long ago
---       in ms, why, its address, the role whose token it used, if it did, its name, and the client
---       id and platform of a native app; empty for what is not known
+--       5 paired devices (sorted set)  6 presence version (counter)
+--       7.. last-seen key of each device in the seen list
+-- ARGV  1 boot id  2 heartbeat id  3 id of the heartbeat this one builds on (0: full presence)
+--       4 connections  5 presence TTL, ms  6 applied number  7 applied tag  8 booted (1 or 0)
+--       9 max. changes to return  10 number of joins  11 number of leaves
+--       12 the gateway's release (empty: not reported)  13 its uptime, s
+--       14.. number, entry and device id of each connection that joined; then the numbers of those
+--       that left; then the seen list, packed: for each device its id, age in ms, reason, address,
+--       role of the token used, display name, and client id and platform of a native app (empty
+--       where not known)
 --
--- The presence hash holds: at (the beat it is from), count, seen (when, ms), applied (a number),
--- version and uptime (s) where reported; for each connection its number with its entry; `device:<id>` with how many that device has.
+-- Fields of the presence hash: at (heartbeat id it reflects), count, seen (ms), applied (number),
+-- version and uptime (s) where reported; an entry per connection, by its number; `device:<id>` with
+-- the device's number of connections.
 --
--- Returns {head, now ms, presence at, resync, changes as XRANGE gives them, presence version};
--- {"broken", key, tag at the head} where head and change log disagree
+-- Returns {head, now ms, presence at, resync, changes as XRANGE returns them, presence version}, or
+-- {"broken", key} if head and change log are inconsistent.
 
 local number, tag = read_history(KEYS[3], KEYS[4])
 if not number then return {'broken', tag} end
@@ -26,7 +28,7 @@ if not number then return {'broken', tag} end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local beat, base = tonumber(ARGV[2]), tonumber(ARGV[3])
-local FIXED = 13 -- the arguments after these are of changing number
+local FIXED = 13 -- number of fixed arguments
 local joined, left = tonumber(ARGV[10]), tonumber(ARGV[11])
 local moved = false
 local at = redis.pcall('HGET', KEYS[1], 'at')
@@ -36,10 +38,10 @@ if failed(at) then
 end
 at = tonumber(at or '0') or 0
 
--- Commands are told of many things at once: one at a time, a full beat would hold Redis up.
+-- Commands are batched: one command per item would block Redis for the time of a full heartbeat.
 local MOST = 2000
 
--- Run a command on words, MOST at a time; `call` gets a part and returns what Redis said to it.
+-- Run a command on words in batches of MOST; `call` gets a range and returns the reply.
 local function in_parts(words, call)
   local said = {}
   for from = 1, #words, MOST do
@@ -51,13 +53,13 @@ local function in_parts(words, call)
   return said
 end
 
--- Return the table that was packed; nil where it is none.
+-- Unpack a msgpack table; nil if the value is not one.
 local function unpacked(value)
   local ok, table_ = pcall(cmsgpack.unpack, value)
   if ok and type(table_) == 'table' then return table_ end
 end
 
--- Whether this is what is kept of a device that was seen.
+-- Whether a table is a valid last-seen record.
 local function sound(one)
   return type(one.at) == 'number' and type(one.used or {}) == 'table'
     and type(one.named_at or 0) == 'number' and type(one.versioned_at or 0) == 'number'
@@ -70,7 +72,7 @@ local function of_presence(command, words)
   end)
 end
 
--- Change how many connections each device has.
+-- Update the number of connections of each device.
 local function count(changes)
   local devices = {}
   for device in pairs(changes) do devices[#devices + 1] = device end
@@ -133,7 +135,7 @@ else
   version = redis.pcall('GET', KEYS[6])
   if type(version) ~= 'table' then version = tonumber(version or '0') end
 end
-if type(version) ~= 'number' then -- what is there is none: one that nobody was told of goes on
+if type(version) ~= 'number' then -- invalid: continue with a value that was never returned before
   redis.call('SET', KEYS[6], string.format('%.0f', now))
   version = now
 end
@@ -147,7 +149,7 @@ if #KEYS > 6 then
   end
   local paired = in_parts(devices, function(from, to)
     local found = redis.pcall('ZMSCORE', KEYS[5], unpack(devices, from, to))
-    return failed(found) and {} or found -- an index that is none keeps nothing but sightings back
+    return failed(found) and {} or found -- with a broken index, only last-seen records are skipped
   end)
   local held = in_parts(keys, function(from, to)
     return redis.call('MGET', unpack(keys, from, to))
@@ -191,7 +193,7 @@ local applied, resync = tonumber(ARGV[6]), 0
 if ARGV[8] == '0' or applied > number then
   resync = 1
 elseif applied > 0 and applied == number then
-  if tag ~= ARGV[7] then resync = 1 end -- the log keeps the head's own entry, as was seen above
+  if tag ~= ARGV[7] then resync = 1 end -- read_history has checked that the log ends at the head
 elseif applied > 0 then
   local known = redis.call('XRANGE', KEYS[4], ARGV[6] .. '-0', ARGV[6] .. '-0')[1]
   if not known or known[2][2] ~= ARGV[7] then resync = 1 end

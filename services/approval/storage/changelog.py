@@ -1,4 +1,4 @@
-"""History as Redis keeps it: its head, its change log and its audit log, decoded. Pure."""
+"""Decodes the history in Redis: head, change log and audit log. Pure."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 _HEAD: Final = re.compile(rb"[0-9]{1,16}:[ -~]*")
 UNREADABLE_ENTRY: Final = "unreadable"
-"""The action of an entry of the audit log that cannot be decoded."""
+"""Action of an audit log entry that cannot be decoded."""
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, KeyError, RecursionError)
 _decode_changed: Final = msgspec.msgpack.Decoder(Changed).decode
 _decode_entry: Final = msgspec.json.Decoder(AuditEntry).decode
 
 
 class UnreadableLog(Exception):
-    """The change log holds what is no entry of it."""
+    """The change log contains an invalid entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What came after a place in history, oldest first, and the place reached.
+    """Audit entries after a position, oldest first, and the position reached.
 
-    `lost`: it cannot be told, because history went back or no longer reaches so far; then `at` is
-    the present.
+    `lost`: the entries are not available, because history was lost or no longer reaches back that
+    far; then `at` is the head.
     """
 
     entries: list[AuditEntry]
@@ -44,16 +44,16 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """An entry of the audit log, and the change that it is about."""
+    """An audit log entry and the position of its change."""
 
     change: Position
     entry: AuditEntry
 
 
 def decode_head(head: bytes | None) -> Position:
-    """Return the newest change; the one before all others where there is none.
+    """Return the position of the newest change; Position() if there are no changes.
 
-    Raises StoreUnavailable for what is no head.
+    Raises StoreUnavailable for an invalid head.
     """
     if head is None:
         return Position()
@@ -65,14 +65,14 @@ def decode_head(head: bytes | None) -> Position:
 
 
 def is_head(head: bytes | None) -> bool:
-    """Say whether this names a change, or none is there yet."""
+    """Return whether a head is valid; None (no changes yet) is."""
     return head is None or _HEAD.fullmatch(head) is not None
 
 
 def decode_change(entry_id: bytes, fields: Sequence[bytes]) -> Changed:
-    """Return an entry of the change log as the beat's script gives it: names and values in turn.
+    """Decode a change log entry as returned by beat.lua: names and values alternate.
 
-    Raises UnreadableLog for what is no entry of it.
+    Raises UnreadableLog for an invalid entry.
     """
     try:
         values = dict(zip(fields[::2], fields[1::2], strict=True))
@@ -88,7 +88,7 @@ def decode_change(entry_id: bytes, fields: Sequence[bytes]) -> Changed:
 def decode_changes(
     found: Iterable[tuple[bytes, Sequence[bytes]]], most_bytes: int
 ) -> list[Changed]:
-    """Return the first entries of the change log that are no larger together; always the first."""
+    """Return the first entries, up to a total size of `most_bytes` but at least one."""
     changes: list[Changed] = []
     size = 0
     for entry_id, fields in found:
@@ -100,13 +100,13 @@ def decode_changes(
 
 
 def entry_of(entry_id: bytes, fields: dict[bytes, bytes]) -> Audited:
-    """Return an entry of the audit log's stream; one that cannot be read says so."""
+    """Decode an entry of the audit stream; an unreadable one gets the action `unreadable`."""
     change = _place(entry_id, fields)
     return Audited(change, _entry(fields.get(b"entry", b""), change.number))
 
 
 def decision_of(member: bytes) -> Audited:
-    """Return an entry as it is kept among the decisions: number, tag and the entry itself."""
+    """Decode a member of the set of decisions: number, tag and entry."""
     place, _, entry = member.partition(b"\n")
     number, _, tag = place.decode(errors="replace").partition(":")
     change = Position(int(number) if number.isdecimal() else 0, tag)
@@ -121,10 +121,10 @@ def _entry(value: bytes, number: int) -> AuditEntry:
 
 
 def changed_after(place: Position, found: Sequence[Entry]) -> tuple[Position, list[str]]:
-    """Return whose records changed after a place, each once, and the place reached.
+    """Return the devices whose records changed after a position, and the position reached.
 
-    `found` is the change log from the place on. Raises StoreUnavailable where it does not hold
-    the place.
+    `found` is the change log starting at the position. Raises StoreUnavailable if it does not
+    contain the position.
     """
     first = 0
     if place.number:
@@ -133,7 +133,7 @@ def changed_after(place: Position, found: Sequence[Entry]) -> tuple[Position, li
     else:
         known = not found or _place(*found[0]).number == 1
     if not known:
-        message = "history was lost, or the change log no longer reaches so far"
+        message = "history was lost, or the change log no longer reaches back that far"
         raise StoreUnavailable(message)
     after = found[first:]
     try:
@@ -147,11 +147,11 @@ def changed_after(place: Position, found: Sequence[Entry]) -> tuple[Position, li
 def followed(
     place: Position, head: Position, merged: Sequence[Audited], *, oldest: int | None, most: int
 ) -> Followed:
-    """Return what came after a place, `most` entries at most.
+    """Return at most `most` entries after a position.
 
-    `merged` is the audit log from the place on, with the decisions after it; `oldest` the number of
-    the first entry that its stream still holds. Not every change has an entry: what one source does
-    too often is summarised later.
+    `merged` is the audit log from the position on, with the decisions after it; `oldest` is the
+    number of the first entry that the stream still holds. Not every change has an entry: entries
+    above a source's limit are summarised later.
     """
     known = place.number <= head.number and oldest is not None and oldest <= place.number + 1
     same = next((one.change for one in merged if one.change.number == place.number), None)

@@ -1,13 +1,15 @@
--- Looks at the keys that everything rests on, and at the index of paired devices.
+-- Check the history keys, the sorted sets and the index of paired devices.
 --
--- KEYS  1 head  2 change log  3 audit log  4 decisions  5 paired devices  6 how many are paired
---       7 mark: the index is incomplete  8 mark: when history was lost, and why
+-- KEYS  1 head  2 change log  3 audit log  4 decisions  5 paired devices  6 count of paired devices
+--       7 marker: index incomplete  8 marker: time and cause of a lost history
 --       9.. further sorted sets
--- ARGV  1 empty to look; `begin`: the index is to be made anew; `indexed`: it was  2 who does that: if
---       the index is lost meanwhile, the mark is another by then, and it is done once more
+-- ARGV  1 empty to check; `begin`: a rebuild of the index starts; `indexed`: it has finished
+--       2 token of the rebuild: if the index is lost again meanwhile, the marker has another value
+--       and the index is rebuilt once more
 --
--- Returns {head's trouble: a key or '', its tag, the audit log's trouble: 1 or 0, the mark of lost
--- history or '', whether the index is incomplete: 1 or 0, names of sorted sets that are none ...}
+-- Returns {key inconsistent with the history or '', tag of the head, whether the audit log is
+-- inconsistent: 1 or 0, marker of a lost history or '', whether the index is incomplete: 1 or 0,
+-- keys of sorted sets with a wrong type ...}
 
 local number, tag = read_history(KEYS[1], KEYS[2])
 local sets, trouble = {4, 5}, {}

@@ -1,28 +1,28 @@
--- One commit: all of it or nothing. Everything that could fail is looked at before the first write,
--- since Redis takes nothing back of what a script has done when one of its commands fails.
+-- Carry out one commit, all or nothing. Everything that could fail is checked before the first
+-- write, because Redis does not roll back a script when one of its commands fails.
 --
 -- KEYS  1 head  2 change log  3 audit log  4 decisions (sorted set)  5 paired devices (sorted set)
---       6 how many are paired  7 mark: the index of paired devices is incomplete
---       8.. the keys that the plan names by their place here
--- ARGV  1 the plan, a msgpack map; 2.. bytes that the plan names by their place here
---   call        {key, answer, ttl ms} or nil: a call id that was seen gets its first answer back
---   not_after   ms on this server's clock, 0 for never: what comes later is not done
---   anew        the change log is emptied first and numbers go on above `beyond`: a new history
+--       6 count of paired devices  7 marker: index of paired devices incomplete
+--       8.. keys that the plan refers to by index
+-- ARGV  1 the plan, a msgpack map; 2.. byte strings that the plan refers to by index
+--   call        {key, answer, ttl ms} or nil: a call id seen before gets its first answer again
+--   not_after   deadline in ms on this server's clock (0: none); after it nothing is done
+--   anew        empty the change log first and number on above `beyond`: a new history
 --   expects     list of {key, version}: what each record must begin with ("" for absent); a number
---               stands for the bytes in that place
+--               refers to a byte string
 --   limits      list of {key, most, member}: sorted sets that must not grow beyond `most`
---   writes      list of {command, key, {argument ...}}; a number stands for the bytes in that place;
---               SET and DEL, which no key's type can make fail, ZADD and ZREM
---   changes     list of {tag, body, audit, decision, counted}: what is numbered, logged and told;
---               `decision`: a person decided it; `counted`: {counter, most, ttl ms, due, member,
---               score} or false: of all that one source does only `most` get an entry, until the
---               counter expires; the first that gets none puts `member` into the sorted set `due`
---   kept        {changes, audit entries, decisions}: how much of the logs is kept
---   unreadable  what a record of another type counts as beginning with
+--   writes      list of {command, key, {argument ...}}; a number refers to a byte string. Commands
+--               are SET and DEL, which succeed for keys of any type, ZADD and ZREM
+--   changes     list of {tag, body, audit, decision, counted}: changes to number and log;
+--               `decision`: made by a person; `counted`: {counter, most, ttl ms, due, member,
+--               score} or false: a source gets only `most` audit entries until the counter expires;
+--               the first change without an entry adds `member` to the sorted set `due`
+--   kept        {changes, audit entries, decisions}: maximum lengths of the logs
+--   unreadable  version that a record of a wrong type counts as
 --
 -- Returns {outcome, number, tag, answer, tag before}. Outcomes: done, seen, late, conflict, full;
--- `broken` and `unreadable`, with the key in the place of the answer, where nothing could be done.
--- Number and tag are those of the newest change after all this.
+-- `broken` and `unreadable`, with the key in place of the answer, if nothing could be done.
+-- Number and tag are those of the newest change after the commit.
 
 local plan = cmsgpack.unpack(ARGV[1])
 
@@ -60,7 +60,7 @@ for _, expected in ipairs(plan.expects) do
   end
 end
 
--- How many members each sorted set has that the plan touches; each is looked at once.
+-- Sizes of the sorted sets that the plan uses, each read once.
 local members = {}
 local function no_sorted_set(key)
   if members[key] then return false end
@@ -98,8 +98,8 @@ for i, change in ipairs(plan.changes) do
   end
 end
 
--- From here on it is done, unless the audit log takes no entry of this number: its entries go first,
--- and only the first of them can fail.
+-- From here on the commit succeeds, unless the audit log rejects the number of the first entry.
+-- Audit entries are written first, and only the first of them can fail.
 
 local first = math.max(number, plan.beyond)
 for i, change in ipairs(plan.changes) do
@@ -127,14 +127,14 @@ for i, change in ipairs(plan.changes) do
   local entry = {KEYS[2], 'MAXLEN', plan.kept[1], string.format('%.0f-0', first + i),
     'tag', change[1], 'previous', tag, 'body', ARGV[change[2]]}
   if failed(redis.pcall('XADD', unpack(entry))) then
-    -- Entries above the head were there and were deleted. An emptied log makes gateways start over.
+    -- The log once held entries above the head, since deleted. Emptying it makes gateways resync.
     redis.call('DEL', KEYS[2])
     redis.call('XADD', unpack(entry))
   end
   tag = change[1]
 end
 
-local paired = 0 -- how many more devices are in the index than before
+local paired = 0 -- change in the number of indexed devices
 for _, write in ipairs(plan.writes) do
   local key = KEYS[write[2]]
   local command = {write[1], key}
@@ -163,8 +163,8 @@ if #plan.changes > 0 then
   redis.call('SET', KEYS[1], string.format('%.0f:%s', number, tag))
 end
 
--- Others than commits take nothing out of the index: a count that does not agree means that it was
--- lost, as by an eviction, and is to be made anew from the records.
+-- Only commits change the index. If its size differs from the count, the index was lost, for
+-- instance by eviction, and has to be rebuilt from the records.
 if paired ~= 0 then
   local counted = redis.pcall('GET', KEYS[6])
   if counted and counted ~= string.format('%.0f', members[KEYS[5]]) then

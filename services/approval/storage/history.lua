@@ -1,10 +1,10 @@
--- What commit.lua, beat.lua, repair.lua and check.lua share; each stands below this in one script.
+-- Functions shared by commit.lua, beat.lua, repair.lua and check.lua; prepended to each of them.
 
--- Whether a reply is an error, such as that of a key of another type.
+-- Whether a reply is an error, for instance because the key has a wrong type.
 local function failed(reply) return type(reply) == 'table' and reply.err ~= nil end
 
--- Return number and tag of the newest change, or nil and the key that does not agree. The change log
--- always keeps the head's own entry, as its last: anything else is history that was lost.
+-- Return number and tag of the newest change, or nil and the inconsistent key. The last entry of
+-- the change log must be the head's own; otherwise history was lost.
 local function read_history(head_key, log_key)
   local head = redis.pcall('GET', head_key)
   if failed(head) then return nil, head_key end

@@ -1,4 +1,4 @@
-"""Makes the indexes of devices anew from their records, after they were lost."""
+"""Rebuilds lost device indexes from the records."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from services.approval.storage.store import Store, VersionedRecord
 
 INDEXED_AT_ONCE: Final = 100
-"""How many records one commit puts into the indexes."""
+"""Records that one commit adds to the indexes."""
 NOT_APPROVED_AT_MS: Final = 0
-"""Where a record that cannot be read stands among the paired devices: listed, as the last."""
+"""Score of an unreadable record among the paired devices, so that it is listed last."""
 
 
 async def rebuild(store: Store, ttl_ms: int) -> int:
-    """Put every record where it belongs; returns how many were looked at.
+    """Add every record to its indexes; return the number of records scanned.
 
-    Each is put there only if it is still the record that was read. Raises StoreUnavailable.
+    A record that changes after it was read is skipped or read again. Raises StoreUnavailable.
     """
     count = 0
     token = await store.repairs.begin_index()
@@ -32,14 +32,14 @@ async def rebuild(store: Store, ttl_ms: int) -> int:
 
 
 async def _put(store: Store, device_ids: list[str], ttl_ms: int) -> None:
-    """Put some records; where one changed meanwhile, one after the other."""
+    """Add some records to the indexes; on a conflict, add them one by one."""
     _head, held = await store.load_surely(device_ids)
     plan = TransactionPlan()
     for device_id, one in zip(device_ids, held, strict=True):
         _add(plan, device_id, one, ttl_ms)
     committed = await store.commit(plan)
     if committed.outcome != "conflict" or len(device_ids) == 1:
-        return  # whoever changed the last one has put it into the indexes
+        return  # on a conflict of one record, the other commit has indexed it
     for device_id in device_ids:
         await _put(store, [device_id], ttl_ms)
 

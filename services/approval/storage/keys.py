@@ -1,4 +1,4 @@
-"""The names of what the registry keeps in Redis. Pure."""
+"""Names of the registry's Redis keys. Pure."""
 
 from __future__ import annotations
 
@@ -7,72 +7,72 @@ from typing import Final
 HEAD: Final = "latchkey:head"
 CHANGES: Final = "latchkey:changes"
 AUDIT: Final = "latchkey:audit"
-"""Stream: who did what; an entry's id is the number of its change."""
+"""Stream: the audit log; the id of an entry is the number of its change."""
 DECISIONS: Final = "latchkey:audit:decisions"
-"""Sorted set: the entries of the audit log for what people decided, by number, kept longer."""
+"""Sorted set: audit log entries of people's decisions by number; kept longer than the stream."""
 LEFT_OUT: Final = "latchkey:audit:left-out"
-"""Sorted set: sources that did more than gets entries of its own, by when that is summarised."""
+"""Sorted set: sources above their hourly limit of audit entries, by when a summary is due."""
 PAIRED: Final = "latchkey:paired"
-"""Sorted set: paired device ids by the time of their approval."""
+"""Sorted set: paired device ids by approval time."""
 PAIRED_COUNT: Final = "latchkey:paired-count"
-"""How many members PAIRED has: it was lost where the two disagree."""
+"""Expected size of PAIRED; a difference shows that the index was lost."""
 REINDEX: Final = "latchkey:reindex"
-"""Mark: PAIRED is incomplete, and is to be made anew from the records."""
+"""Marker: PAIRED is incomplete and has to be rebuilt from the records."""
 HISTORY_LOST: Final = "latchkey:history-lost"
-"""Mark: when (s) history was lost, and which key disagreed; it expires."""
+"""Marker, with TTL: when (s) history was lost, and which key was inconsistent."""
 COMMIT_KEYS: Final = (HEAD, CHANGES, AUDIT, DECISIONS, PAIRED, PAIRED_COUNT, REINDEX)
-"""The keys that each commit looks at, in the order in which commit.lua knows them."""
+"""Keys used by every commit, in the order that commit.lua expects."""
 PENDING: Final = "latchkey:pending"
-"""Sorted set: device ids with a request, by the time it expires."""
+"""Sorted set: device ids with a request, by its expiry."""
 REFUSED: Final = "latchkey:refused"
-"""Sorted set: ids of known devices of which something was refused, by when that was last, ms."""
+"""Sorted set: ids of known devices with refusals, by the time of the last one, ms."""
 RESTORE: Final = "latchkey:restore"
-"""Which backup was restored, and how much of it."""
+"""Which backup was restored, and how far."""
 CONFIRMED: Final = "latchkey:confirmed"
-"""Always empty: written so that a Redis replica can confirm all that was written before it."""
+"""Always empty; written so that WAIT confirms all earlier writes on the connection."""
 LOCKOUTS: Final = "latchkey:lockouts"
-"""Sorted set: `<credential class> <address>` of each lock-out, by the time it ends."""
+"""Sorted set: `<credential class> <address>` of each lock-out, by its end."""
 
 
 DEVICE_KEYS: Final = "latchkey:device:"
-"""How the keys of all records begin."""
+"""Prefix of the keys of all records."""
 
 
 def device_key(device_id: str) -> str:
-    """Name the key of a device's record."""
+    """Return the key of a device's record."""
     return f"{DEVICE_KEYS}{device_id}"
 
 
 def refused_key(device_id: str) -> str:
-    """Name the key of what was refused of a device that is paired or waits."""
+    """Return the key of the refusals of a paired or pending device."""
     return f"latchkey:refused:device:{device_id}"
 
 
 def request_key(request_id: str) -> str:
-    """Name the key of the note on a request id."""
+    """Return the key of a request's note."""
     return f"latchkey:request:{request_id}"
 
 
 def address_key(limit_key: str) -> str:
-    """Name the sorted set of device ids with a request from one address, by creation."""
+    """Return the sorted set of device ids with a request from an address, by creation."""
     return f"latchkey:pending:address:{limit_key}"
 
 
 def counter_key(source: str, hour: int) -> str:
-    """Name the counter of what one source did in an hour: an address or a device."""
+    """Return the counter of a source's (address's or device's) audit entries in an hour."""
     return f"latchkey:audited:{source}:{hour}"
 
 
 def guard_key(limit_key: str) -> str:
-    """Name the key of what is held against one address after wrong secrets."""
+    """Return the key of an address's failure counts."""
     return f"latchkey:guard:{limit_key}"
 
 
 def wrong_values_key(limit_key: str) -> str:
-    """Name the key of the wrong values that came from one address, as keyed digests."""
+    """Return the key of the wrong values sent from an address, as keyed digests."""
     return f"latchkey:wrong:{limit_key}"
 
 
 def call_key(call_id: str) -> str:
-    """Name the key of the answer to a call."""
+    """Return the key of the answer to a call."""
     return f"latchkey:call:{call_id}"

@@ -1,21 +1,23 @@
--- Counts what an attempt to log in guessed wrong, or forgets failures after a success.
+-- Count the wrong secrets of an attempt, or clear failures after a success.
 --
--- KEYS  1 the guard of one address  2 the wrong values that came from it  3 the index of lock-outs
--- ARGV  1 `fail` or `clear`  2 window ms  3 failures that lock  4 lock ms
---       5 for how many ms a wrong value is remembered  6 how many of a class are remembered
---       7 not after (ms on this server's clock, 0 for never: later, nothing is written)
---       8 the address, as it stands in the index  9 1 if a right secret came beside the wrong ones
---       10.. for each class: its name, how many values, and the digests of these
+-- KEYS  1 failure counts of the address  2 wrong values sent from it  3 index of lock-outs
+-- ARGV  1 `fail` or `clear`  2 window, ms  3 failures that lock out  4 duration of a lock-out, ms
+--       5 how long a wrong value is remembered, ms  6 max. values remembered per class
+--       7 deadline in ms on this server's clock (0: none); after it nothing is written
+--       8 the address as in the index  9 1 if the attempt also sent a correct secret
+--       10.. for each class: its name, the number of values, and their digests
 --
--- The guard is a msgpack map: class -> {failures, since ms, locked until ms}. The wrong values are
--- 16 digits, other ones after each change of the guard, then a msgpack map: class -> digest -> when
--- it came last. A value that is still
--- remembered is no failure: whoever brings it has been told already that it is wrong. All new values
--- of an attempt must fit in what is left before the lock; if they do not, the attempt is answered by
--- the lock, none of them is remembered, and a right one beside them is not told apart. A class that
--- is locked is left alone; its lock keeps no other from being counted.
--- Returns for how many ms the first of these classes is locked for this attempt; 0: none is;
--- -1: the attempt came too late.
+-- Failure counts are a msgpack map: class -> {failures, since ms, locked until ms}. Wrong values
+-- are a version of 16 digits, increased with each change of the counts, followed by a msgpack map:
+-- class -> digest -> last use, ms.
+--
+-- A remembered value is not counted: the client has already learned that it is wrong. All new
+-- values of an attempt must fit within the failures left before the lock-out. If they do not, the
+-- address is locked out, none of them is remembered, and a correct secret beside them gets the same
+-- answer. Classes that are locked are skipped; the others are counted.
+--
+-- Returns for how many ms the first locked class is locked for this attempt (0: none is locked), or
+-- -1 if the deadline has passed.
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -23,13 +25,13 @@ local window, most, lock = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4
 local remembered, capacity = tonumber(ARGV[5]), tonumber(ARGV[6])
 local not_after, beside = tonumber(ARGV[7]), tonumber(ARGV[9])
 
--- Return what is stored under a key; nothing for another type, which holds nothing of ours.
+-- Return the value of a key; false if it has a wrong type.
 local function read(key)
   local value = redis.pcall('GET', key)
   return type(value) == 'string' and value
 end
 
--- Return the table that was packed; nothing for what is none.
+-- Unpack a msgpack table; false if the value is not one.
 local function unpacked(value)
   local ok, found = pcall(cmsgpack.unpack, value)
   return ok and type(found) == 'table' and found

@@ -1,7 +1,6 @@
-"""What Redis keeps of wrong secrets: counts and locks, the values told wrong, and which locks run.
+"""Storage of wrong secrets: failure counts, known wrong values and the index of lock-outs.
 
-All of it is in Redis and read for each attempt, so a lock, and the end of one, holds at every
-replica at once.
+All state is in Redis and read for each attempt, so lock-outs start and end at all replicas at once.
 """
 
 from __future__ import annotations
@@ -37,16 +36,16 @@ _SCRIPT: Final = files("services.approval.storage").joinpath("lockout.lua").read
 
 
 class LockoutStore:
-    """Counts wrong secrets and reads locks. Every method raises StoreUnavailable."""
+    """Counts wrong secrets and reads lock-outs. Every method may raise StoreUnavailable."""
 
     def __init__(self, client: Redis, clock: Clock) -> None:
-        self._client: Any = client  # its types cover bytes and text, ours are bytes
+        self._client: Any = client  # its types allow bytes and str; all values here are bytes
         self._clock = clock
         self.known: Final = KnownValues()
         self._script = client.register_script(_SCRIPT)
 
     def knows(self, limit_key: str, wrong: Mapping[str, Sequence[str]]) -> bool:
-        """Say whether all of these were told wrong lately, so that there is nothing to count."""
+        """Return whether all of these values are known to be wrong, so none needs counting."""
         return self.known.hold(limit_key, wrong, self._clock.monotonic() * 1000)
 
     async def count(
@@ -57,11 +56,11 @@ class LockoutStore:
         right_beside: bool = False,
         not_after_ms: int = 0,
     ) -> int:
-        """Count wrong values: digests by class. Returns ms for which the attempt is locked out.
+        """Count wrong values (digests by class); return for how many ms the attempt is locked out.
 
-        Values that are remembered count for nothing. `right_beside`: the attempt brings a right
-        secret, too, which has to fit before the lock like another guess. Nothing is counted after
-        `not_after_ms` (Redis's clock; 0: never too late): that raises StoreUnavailable.
+        Remembered values are not counted. `right_beside`: the attempt also sent a correct secret,
+        which must fit before the lock-out like another guess. After `not_after_ms` (Redis's clock;
+        0: no deadline) nothing is counted and StoreUnavailable is raised.
         """
         began_ms = self._clock.monotonic() * 1000
         left = await self._run("fail", limit_key, wrong, right_beside, not_after_ms)
@@ -73,14 +72,14 @@ class LockoutStore:
         return left
 
     async def clear(self, limit_key: str, classes: Iterable[str]) -> None:
-        """Forget the failures of these classes, unless they are locked.
+        """Clear the failures of these classes, except of locked ones.
 
-        Values that were told wrong stay remembered.
+        Known wrong values stay remembered.
         """
         await self._run("clear", limit_key, dict.fromkeys(classes, ()), False, 0)
 
     async def guarded(self, limit_key: str) -> tuple[FailureCounts, WrongValues]:
-        """Return what is held against an address, and the wrong values that came from it."""
+        """Return the failure counts of an address and the wrong values sent from it."""
         async with reaching_redis():
             value, wrong = await self._client.mget(
                 [guard_key(limit_key), wrong_values_key(limit_key)]
@@ -88,7 +87,7 @@ class LockoutStore:
         return read_guard(value), WrongValues(wrong or b"")
 
     async def running(self, now_ms: int, most: int) -> list[Lockout]:
-        """Return the locks that run, at most so many; those that end last come first."""
+        """Return at most `most` active lock-outs; those that end last come first."""
         async with reaching_redis():
             members = await self._client.zrange(LOCKOUTS, 0, most - 1, desc=True)
         named = [parse_member(member.decode(errors="replace")) for member in members]
@@ -110,7 +109,7 @@ class LockoutStore:
         what: str,
         limit_key: str,
         wrong: Mapping[str, Sequence[str]],
-        right_beside: bool,  # noqa: FBT001 (for the two methods above alone)
+        right_beside: bool,  # noqa: FBT001 (called only by the two methods above)
         not_after_ms: int,
     ) -> int:
         attempts: list[str | int] = []

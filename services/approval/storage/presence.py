@@ -1,7 +1,7 @@
-"""Who is connected where, who was seen when, and which replicas live: as beats wrote it down.
+"""Presence as written by heartbeats: connected devices, last admissions and live replicas.
 
-None of this is a change: it has no number and no audit entry, and is gone with the device or with
-the gateway that said it.
+Presence is not part of history: it has no change numbers and no audit entries. It is removed with
+the device or with the gateway that reported it.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ if TYPE_CHECKING:
     from shared.rpc.messages import BeatQuestion, Position, Seen
 
 GATEWAYS: Final = "latchkey:gateways"
-"""Sorted set: boot ids of gateways by when their presence vanishes, ms."""
+"""Sorted set: boot ids of gateways by when their presence expires, ms."""
 APPROVALS: Final = "latchkey:approvals"
-"""Sorted set: boot ids of approval replicas by when each last wrote that it is alive, ms."""
+"""Sorted set: boot ids of approval replicas by when each last reported to be alive, ms."""
 PRESENCE_VERSION: Final = "latchkey:presence-version"
-"""How often somebody has come or gone at any gateway."""
+"""Counter of connects and disconnects at all gateways."""
 ALIVE_KEPT_MS: Final = 5_000
-"""After so long without a word an approval replica is no longer listed."""
+"""An approval replica silent for this long is no longer listed."""
 PRESENCE_KEPT_MOST_MS: Final = 600_000
-"""Presence is kept for as long as the gateway's lease, but no longer than this."""
+"""Presence is kept for the length of the gateway's lease, but no longer than this."""
 CONNECT: Final = "connect"
-"""Why a device counts as seen: it was let in (contract §8: so, too, when by its device token)."""
+"""Reason of a sighting: the device was admitted, by whichever credential."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 def presence_key(boot_id: str) -> str:
-    """Name the hash of who is connected to a gateway; beat.lua says what is in it."""
+    """Return the key of a gateway's presence hash; beat.lua documents its fields."""
     return f"latchkey:presence:{boot_id}"
 
 
 def approval_key(boot_id: str) -> str:
-    """Name the key of an approval replica's release and uptime; it expires like its place."""
+    """Return the key of an approval replica's release and uptime; it expires with its listing."""
     return f"latchkey:approval:{boot_id}"
 
 
 def seen_key(device_id: str) -> str:
-    """Name the key of when a paired device was last seen; it goes with the record."""
+    """Return the key of a paired device's last admission; deleted with its record."""
     return f"latchkey:seen:{device_id}"
 
 
@@ -63,14 +63,14 @@ _decode_sighting: Final = msgspec.msgpack.Decoder(Sighting).decode
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a device is connected right now (boot ids of gateways), and when it was last seen."""
+    """Where a device is connected (boot ids of gateways), and when it was last seen."""
 
     replicas: tuple[str, ...]
     seen: Sighting | None
 
 
 class ReplicaProcess(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The process of a replica: its release, and how many seconds it has been running.
+    """A replica's release and uptime.
 
     Both are empty for a replica of a release that does not report them.
     """
@@ -85,7 +85,7 @@ _UNREPORTED: Final = ReplicaProcess()
 
 @dataclass(frozen=True, slots=True)
 class GatewayReplica:
-    """A live gateway; `behind` is None until it has learned where history stands."""
+    """A live gateway; `behind` (in changes) is None until the gateway has learned the head."""
 
     boot_id: str
     connections: int
@@ -104,13 +104,13 @@ class ApprovalReplica:
 
 
 class Presence:
-    """Reads what beats have told. Every method raises StoreUnavailable."""
+    """Reads presence. Every method may raise StoreUnavailable."""
 
     def __init__(self, client: Redis) -> None:
-        self._client: Any = client  # its types cover bytes and text, ours are bytes
+        self._client: Any = client  # its types allow bytes and str; all values here are bytes
 
     async def standings(self, device_ids: Sequence[str]) -> list[Standing]:
-        """Say of these devices where they are: two round trips, whatever their number."""
+        """Return where these devices are connected, in two round trips for any number of them."""
         if not device_ids:
             return []
         async with reaching_redis():
@@ -130,7 +130,7 @@ class Presence:
         ]
 
     async def sightings(self, device_ids: Sequence[str]) -> list[Sighting | None]:
-        """Say of these devices when they were last seen, in one round trip."""
+        """Return when these devices were last seen, in one round trip."""
         if not device_ids:
             return []
         async with reaching_redis():
@@ -138,7 +138,7 @@ class Presence:
         return [_sighting(value) for value in found]
 
     async def withdraw(self, gateway: str) -> None:
-        """Forget a gateway that leaves, and whoever was connected to it."""
+        """Remove the presence of a gateway that shuts down."""
         async with reaching_redis():
             pipeline = self._client.pipeline(transaction=False)
             pipeline.delete(presence_key(gateway))
@@ -147,7 +147,7 @@ class Presence:
             await pipeline.execute()
 
     async def gateways(self, head: Position) -> list[GatewayReplica]:
-        """Return the live gateways, the most connections first; `head` is the newest change."""
+        """Return the live gateways, most connections first; `head` is the newest change."""
         async with reaching_redis():
             pipeline = self._client.pipeline(transaction=False)
             pipeline.time()
@@ -162,7 +162,7 @@ class Presence:
         return sorted(live, key=lambda one: (-one.connections, one.boot_id))
 
     async def version(self) -> int:
-        """Return how often somebody has come or gone."""
+        """Return the counter of connects and disconnects."""
         async with reaching_redis():
             value = await self._client.get(PRESENCE_VERSION) or b"0"
         return int(value) if value.isdigit() else 0
@@ -186,7 +186,7 @@ class Presence:
     async def _of_each(
         self, gateways: Sequence[bytes], fields: Sequence[str]
     ) -> list[list[bytes | None]]:
-        """Read these fields of each gateway's presence; all None where it has vanished."""
+        """Read these fields of each gateway's presence; all None if it has expired."""
         if not gateways:
             return []
         pipeline = self._client.pipeline(transaction=False)
@@ -200,7 +200,7 @@ class Presence:
 def _gateway(
     name: bytes, fields: Sequence[bytes | None], now: int, head: Position
 ) -> GatewayReplica | None:
-    """Return a gateway as its presence tells it; None where it has vanished or cannot be read."""
+    """Decode a gateway's presence; None if it has expired or cannot be read."""
     count, seen, applied, version, uptime = fields
     if count is None or seen is None:
         return None
@@ -219,7 +219,7 @@ def _gateway(
 
 
 def _sighting(value: bytes | None) -> Sighting | None:
-    """Decode when a device was last seen; what cannot be read counts as never."""
+    """Decode a sighting; an unreadable one counts as never seen."""
     try:
         return _decode_sighting(value) if value else None
     except (msgspec.MsgspecError, ValueError):
@@ -234,7 +234,7 @@ def _process(value: bytes | None) -> ReplicaProcess:
 
 
 def encode_sighting(sighting: Sighting) -> bytes:
-    """Encode for the store, as beat.lua does."""
+    """Encode a sighting for the store, as beat.lua does."""
     return _encode(sighting)
 
 
@@ -244,7 +244,7 @@ def encode_process(uptime_s: int) -> bytes:
 
 
 def beat_arguments(beat: BeatQuestion) -> list[str | int | bytes]:
-    """Return what beat.lua wants to know of a gateway's presence and of those it saw."""
+    """Return the arguments of beat.lua about presence and sightings."""
     return [
         len(beat.joined),
         len(beat.left),

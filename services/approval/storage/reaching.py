@@ -1,4 +1,4 @@
-"""The one way of saying that Redis could not be reached."""
+"""Maps lost connections and failures of Redis to StoreUnavailable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class _Reaching:
-    """Made once and used for all: it keeps nothing between its beginning and its end."""
+    """Stateless context manager, shared by all callers."""
 
     async def __aenter__(self) -> None:
         pass
@@ -31,5 +31,5 @@ _REACHING = _Reaching()
 
 
 def reaching_redis() -> _Reaching:
-    """Raise StoreUnavailable for whatever goes wrong with Redis."""
+    """Raise StoreUnavailable if Redis fails inside the context."""
     return _REACHING

@@ -1,17 +1,18 @@
--- Write what a gateway reported of clients that were turned away, beside the records: none of it is a
--- change. A device that is paired or waits for approval has a key of its own, with one entry for
--- attempts that proved to be the device and one for those that only claimed it. Everybody else has
--- a row in the list of their address, so that whoever invents device ids displaces only their own.
+-- Write a gateway's reports of refused clients. Refusals are not part of history. A device that is
+-- paired or pending has its own key, with one entry for attempts that proved possession of its key
+-- and one for attempts that only claimed its id. All other clients get a row in the list of their
+-- address, so that a client that invents device ids displaces only rows of its own address.
 --
--- KEYS  1 paired devices  2 devices with a request  3 refused devices by when (sorted sets)
---       4 addresses by when (sorted set)  5 rows of each address (hash)  6 version
---       7.. for each report, the key of its device; 5 again where it names none
--- ARGV  1 boot id of the gateway  2 when its beat was written, ms  3 how long all is kept, ms
---       4 after so many ms without an attempt a run of attempts is over
---       5 rows of an address at most  6 addresses at most
---       7.. each report, as services/approval/storage/refusals.py packs it
+-- KEYS  1 paired devices  2 devices with a request  3 refused devices by time (sorted sets)
+--       4 addresses by time (sorted set)  5 rows of each address (hash)  6 version (counter)
+--       7.. for each report, the key of its device; KEYS[5] if it names none
+-- ARGV  1 boot id of the gateway  2 time its heartbeat was written, ms  3 retention, ms
+--       4 pause between attempts that starts a new run, ms
+--       5 max. rows of an address  6 max. addresses
+--       7.. each report, as packed by services/approval/storage/refusals.py
 --
--- Entries and rows are maps; the names of their fields are in services/approval/storage/refusals.py.
+-- Entries and rows are maps; the names of their fields are in
+-- services/approval/storage/refusals.py.
 
 local gateway, now = ARGV[1], tonumber(ARGV[2])
 local kept, apart = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -25,19 +26,19 @@ end
 
 local function failed(reply) return type(reply) == 'table' and reply.err ~= nil end
 
--- Return the table that was packed; nothing for what is none.
+-- Unpack a msgpack table; false if the value is not one.
 local function unpacked(value)
   local ok, found = pcall(cmsgpack.unpack, value)
   return ok and type(found) == 'table' and found
 end
 
--- Whether this can be an entry or a row.
+-- Whether a value is a valid entry or row.
 local function sound(one)
   return type(one) == 'table' and type(one.at) == 'number' and type(one.first) == 'number'
     and type(one.count) == 'number' and type(one.told) == 'number'
 end
 
--- What holds another type is not ours, and is begun anew; nothing that is kept here must be.
+-- Keys of a wrong type are recreated; nothing stored here is indispensable.
 local function scores(key)
   local found = redis.pcall('ZMSCORE', key, unpack(devices))
   return failed(found) and {} or found
@@ -62,8 +63,8 @@ local function fresh(one)
   }
 end
 
--- Bring what is held and what is reported together. The same run of the same gateway counts once,
--- however often it is reported.
+-- Merge a report into a stored entry. A run of attempts at one gateway counts once, however often
+-- it is reported.
 local function merged(held, one)
   local new = fresh(one)
   if not held then return new end
@@ -84,7 +85,7 @@ local function merged(held, one)
   return new
 end
 
--- The rows of each address that reports name are read once and written once.
+-- The rows of each address in the reports are read and written once.
 local rows_of, sources = {}, {}
 
 for i, one in ipairs(reports) do

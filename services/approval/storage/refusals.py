@@ -1,8 +1,8 @@
-"""Who was turned away lately, as gateways report it with their beats: bounded, and kept for a day.
+"""Recent refusals, as gateways report them with their heartbeats: bounded and kept for a day.
 
-None of it is a change: it has no number and no audit entry. A device that is paired or waits has at
-most two entries: what its own attempts met, and what those met that only claimed to be it. For
-everybody else each address has a short list, so that a flood displaces only its own.
+Refusals are not part of history: they have no change numbers and no audit entries. A paired or
+pending device has at most two entries: one for its own attempts, one for attempts that only claimed
+its id. For all other clients each address has a short list, so a flood displaces only its own rows.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
     from shared.rpc.messages import RefusalReport
 
 REFUSED_ADDRESSES: Final = "latchkey:refused:addresses"
-"""Sorted set: addresses of refused clients that are no known device, by when they came last, ms."""
+"""Sorted set: addresses of refused unknown clients, by their last attempt, ms."""
 REFUSED_ROWS: Final = "latchkey:refused:rows"
-"""Hash: the rows of each of these addresses, the newest first."""
+"""Hash: the rows of each of these addresses, newest first."""
 REFUSALS_VERSION: Final = "latchkey:refused:version"
-"""How often gateways have reported refusals."""
+"""Counter of reports of refusals."""
 
 KEPT_MS: Final = 86_400_000
-"""How long a refusal is remembered after the last attempt."""
+"""How long a refusal is kept after the last attempt."""
 APART_MS: Final = 600_000
-"""Attempts with more time than this between them are counted anew."""
+"""A pause longer than this between attempts restarts the count."""
 ROWS_PER_ADDRESS: Final = 8
-"""Rows of one address (IPv6: one /64); a newer one displaces its own oldest."""
+"""Max. rows of an address (IPv6: a /64); a new row displaces the oldest."""
 ADDRESSES_LIMIT: Final = 250
-"""Addresses with such rows; beyond, the one that was refused longest ago is forgotten."""
+"""Max. addresses with rows; the one refused longest ago is dropped."""
 REPORTS_LIMIT: Final = 50
-"""Reports of one beat that are read; a gateway sends no more."""
+"""Max. reports read per heartbeat; gateways send no more."""
 
 _SCRIPT: Final = files("services.approval.storage").joinpath("refusals.lua").read_text()
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """Attempts that were turned away for the same reason, one after another.
+    """A run of attempts refused for the same reason.
 
-    `at` and `first` are Redis's time in ms. `device` is empty where the client named none;
-    `proven`: its signature held. `replica` is the gateway that saw the last attempt, `number` its
-    run there, and `told` how many of that run are in `count`.
+    `at` and `first` are Redis's time in ms. `device` is empty if the client named none; `proven`:
+    its signature was valid. `replica` is the gateway that saw the last attempt, `number` the run
+    there, and `told` how many attempts of that run are included in `count`.
     """
 
     device: str
@@ -70,7 +70,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class OfDevice(msgspec.Struct, frozen=True):
-    """What was refused of one device: its own attempts, and those that only claimed to be it."""
+    """Refusals of one device: of its own attempts, and of attempts that only claimed its id."""
 
     proven: Entry | None = None
     claimed: Entry | None = None
@@ -82,20 +82,20 @@ _decode_rows: Final = msgspec.msgpack.Decoder(list[Entry]).decode
 
 
 class Refusals:
-    """Writes and reads refusals. Every method raises StoreUnavailable.
+    """Writes and reads refusals. Every method may raise StoreUnavailable.
 
-    What beats report goes over the connections of `lease`.
+    Reports from heartbeats use the connections of `lease`.
     """
 
     def __init__(self, client: Redis, lease: Redis | None = None) -> None:
-        self._client: Any = client  # its types cover bytes and text, ours are bytes
+        self._client: Any = client  # its types allow bytes and str; all values here are bytes
         self._script = (lease or client).register_script(_SCRIPT)
 
     async def write(self, gateway: str, reports: Sequence[RefusalReport], now_ms: int) -> None:
-        """Write what a gateway's beat reports, in one step.
+        """Write the reports of a gateway's heartbeat, atomically.
 
-        `now_ms` is Redis's time at which the beat was written: so what was refused and who was
-        admitted, as one beat tells it, stay in order.
+        `now_ms` is Redis's time when the heartbeat was written, which keeps the heartbeat's
+        refusals and admissions in order.
         """
         reports = reports[:REPORTS_LIMIT]
         async with reaching_redis():
@@ -124,7 +124,7 @@ class Refusals:
             )
 
     async def of_devices(self, device_ids: Sequence[str]) -> list[OfDevice]:
-        """Say what was refused of these devices, if they are paired or wait: one round trip."""
+        """Return the refusals of these paired or pending devices, in one round trip."""
         if not device_ids:
             return []
         async with reaching_redis():
@@ -132,16 +132,16 @@ class Refusals:
         return [_of_device(value) for value in found]
 
     async def of_device(self, device_id: str, limit: int) -> list[Entry]:
-        """Return what was refused of one device, known or not, newest first."""
+        """Return the refusals of a device, known or not, newest first."""
         (known,) = await self.of_devices([device_id])
         rows = [one for one in await self._rows(ADDRESSES_LIMIT) if one.device == device_id]
         return _newest([*_entries(known), *rows], limit)
 
     async def recent(self, limit: int, *, only_unknown: bool = False) -> list[Entry]:
-        """Return the newest refusals, of everybody or of who is neither paired nor waits."""
+        """Return the newest refusals; `only_unknown`: without paired and pending devices."""
         if only_unknown:
             found = await self._unknown(await self._rows(2 * limit))
-            if len(found) < limit < ADDRESSES_LIMIT / 2:  # most of them have become known since
+            if len(found) < limit < ADDRESSES_LIMIT / 2:  # most have become known since
                 found = await self._unknown(await self._rows(ADDRESSES_LIMIT))
             return found[:limit]
         async with reaching_redis():
@@ -151,13 +151,13 @@ class Refusals:
         return _newest([*entries, *await self._rows(limit)], limit)
 
     async def version(self) -> int:
-        """Return how often gateways have reported refusals."""
+        """Return the counter of reports."""
         async with reaching_redis():
             value = await self._client.get(REFUSALS_VERSION) or b"0"
         return int(value) if value.isdigit() else 0
 
     async def _unknown(self, rows: list[Entry]) -> list[Entry]:
-        """Return the newest of these rows, without those whose device has become known since."""
+        """Return the newest of these rows, without devices that have become known since."""
         newest = _newest(rows, len(rows))
         named = sorted({one.device for one in newest if one.device})
         if not named:
@@ -175,7 +175,7 @@ class Refusals:
         return [one for one in newest if one.device not in known]
 
     async def _rows(self, addresses: int) -> list[Entry]:
-        """Return the rows of so many addresses, those that were refused last."""
+        """Return the rows of the `addresses` most recently refused addresses."""
         async with reaching_redis():
             members = await self._client.zrange(REFUSED_ADDRESSES, 0, addresses - 1, desc=True)
             fields = [member.decode(errors="replace") for member in members]
@@ -184,7 +184,7 @@ class Refusals:
 
 
 def _of_device(value: bytes | None) -> OfDevice:
-    """Decode what was refused of a device; what cannot be read says nothing of others."""
+    """Decode the refusals of a device; treat unreadable data as none."""
     try:
         return _decode_device(value) if value else NOTHING_REFUSED
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -226,7 +226,7 @@ def _entries(one: OfDevice) -> list[Entry]:
 
 
 def _newest(entries: Sequence[Entry], limit: int) -> list[Entry]:
-    """Return the newest first; of a device that was unknown before, only what is newer."""
+    """Sort newest first; keep only the newest of a device's entry and its rows from before."""
     found: dict[tuple[object, ...], Entry] = {}
     for one in sorted(entries, key=lambda one: one.at):
         key = (one.device, one.proven) if one.device else (one.address, one.reason)

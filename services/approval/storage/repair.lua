@@ -1,15 +1,15 @@
--- Begins a new history where head and logs disagree, or drops one key that holds what is not ours:
--- another type, or no number. Whoever else was quicker leaves nothing to do.
+-- Start a new history if head and logs are inconsistent, or delete a key of a wrong type or without
+-- a number. Does nothing if another replica has already repaired it.
 --
--- KEYS  1 head  2 change log  3 audit log  4 decisions  5 mark: when history was lost, and why
---       6 mark: the index of paired devices is incomplete  7 the key that was found in trouble
--- ARGV  1 what kind the key should be: history, zset, number; `ahead`: an audit log
---       that takes no entry of the next number; `unreadable`: a change log with
---       entries that are none  2 the tag that was found at the head
---       3 how far apart histories begin  4 the tag of the first change  5 its body  6 its audit entry
---       7 audit entries kept  8 ttl of the mark, ms  9 the key's name for the mark
+-- KEYS  1 head  2 change log  3 audit log  4 decisions  5 marker: time and cause of a lost history
+--       6 marker: index of paired devices incomplete  7 the damaged key
+-- ARGV  1 expected kind of the key (history, zset, number) or damage: `ahead` (audit log that
+--       rejects the next number), `unreadable` (change log with invalid entries)
+--       2 tag found at the head  3 distance between the starts of histories
+--       4 tag of the first change  5 its body  6 its audit entry  7 audit entries kept
+--       8 TTL of the marker, ms  9 name of the key for the marker
 --
--- Returns {what was done: nothing, dropped, begun or stuck; the number of the first change}
+-- Returns {what was done: nothing, dropped, begun or stuck; number of the first change}
 
 local kind, key = ARGV[1], KEYS[7]
 

@@ -1,8 +1,8 @@
-"""Repairs of what Redis lost or somebody overwrote: history, indexes, and keys that are not ours.
+"""Repairs of data that Redis lost or others overwrote: history, indexes and keys of a wrong type.
 
-A key of ours that holds another type holds nothing of ours any more, so it is dropped. Where head
-and logs disagree, a new history begins: every gateway starts over and judges its connections anew.
-Records of devices are never dropped here: only a person removes one that cannot be read.
+A key of a wrong type is deleted. If head and logs are inconsistent, a new history starts: every
+gateway resyncs and re-evaluates its connections. Device records are never deleted here; a person
+has to remove an unreadable one.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 HISTORIES_APART: Final = 1_000_000
-"""A history that begins anew goes on above the next multiple of this."""
+"""A new history is numbered from above the next multiple of this."""
 LOST_SHOWN_MS: Final = 86_400_000
-"""For how long readiness warns that history was lost."""
+"""How long readiness warns that history was lost."""
 SCAN_KEYS: Final = 1_000
-"""How many keys one step of a scan looks at."""
+"""Keys examined per step of a scan."""
 HISTORY_BEGUN: Final = "history-lost"
-"""The action in the audit log, and the kind of the change, with which a new history begins."""
+"""Audit action and kind of the change with which a new history starts."""
 
 _LOGS: Final = (HEAD, CHANGES, AUDIT)
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -57,42 +57,42 @@ _encode_json: Final = msgspec.json.Encoder().encode
 
 
 def script(name: str) -> str:
-    """Return the text of a script, with what all of them share above it."""
+    """Return the source of a script, with history.lua prepended."""
     ours = files("services.approval.storage")
     return ours.joinpath("history.lua").read_text() + ours.joinpath(name).read_text()
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a look at the keys found: a repair is due, or an operator has to be told."""
+    """Result of a check: repairs that are due, and warnings for operators."""
 
     broken: tuple[str, ...] = ()
-    """Keys to be repaired."""
+    """Keys that need repair."""
     tag: str = ""
-    """The tag at the head, where it can be read."""
+    """Tag of the head, if it can be read."""
     incomplete_index: bool = False
     lost: str = ""
-    """When history was lost, and the key that disagreed: `seconds:key`. Empty: not lately."""
+    """When history was lost, and the inconsistent key: `seconds:key`. Empty if not recently."""
 
 
 class Repairs:
-    """Looks at the keys and repairs them. Every method may raise StoreUnavailable."""
+    """Checks and repairs keys. Every method may raise StoreUnavailable."""
 
     def __init__(self, client: Redis, now_ms: Callable[[], int]) -> None:
-        self._client: Any = client  # its types cover bytes and text, ours are bytes
+        self._client: Any = client  # its types allow bytes and str; all values here are bytes
         self._now_ms = now_ms
         self._repair = client.register_script(script("repair.lua"))
         self._check = client.register_script(script("check.lua"))
         self._log = structlog.get_logger("approval")
         self.on_repair: Callable[[str], None] = lambda _what: None
-        """Told `history`, `key` or `index` for each repair."""
+        """Called with `history`, `key` or `index` for each repair."""
         self.trouble = ""
-        """Why nothing can be changed until an operator acts, and what to do. Else empty."""
+        """Why no changes are possible until an operator acts, and the remedy. Empty if none."""
         self.advice = ""
-        """What an operator should put right, though all devices are served. Else empty."""
+        """What an operator should fix although all devices are served. Empty if nothing."""
 
     async def look(self) -> State:
-        """Look at the keys that everything rests on."""
+        """Check the keys of history and the indexes."""
         async with reaching_redis():
             found = await self._check(
                 keys=[*COMMIT_KEYS, HISTORY_LOST, PENDING, LEFT_OUT], args=["", ""]
@@ -107,15 +107,15 @@ class Repairs:
         )
 
     async def repair(self, key: str, tag: str = "", why: str = "") -> None:
-        """Repair a key that a script could not work with; `tag` is the one it found at the head.
+        """Repair a key that a script found damaged; `tag` is the tag it found at the head.
 
-        `why`: `unreadable` for a change log with entries that are none, `ahead` for an audit log
-        that takes no entry of the next number. Returns when it is worth trying again.
+        `why`: `unreadable` for a change log with invalid entries, `ahead` for an audit log that
+        rejects the next number. When this returns, the operation can be retried.
         """
         entry_tag = secrets.token_hex(8)
         now_ms = self._now_ms()
         change = Changed(Position(), "", "", HISTORY_BEGUN, now_ms)
-        entry = AuditEntry(HISTORY_BEGUN, "", "approval", now_ms, label=f"{key} disagreed")
+        entry = AuditEntry(HISTORY_BEGUN, "", "approval", now_ms, label=f"{key} was inconsistent")
         async with reaching_redis():
             done, number = await self._repair(
                 keys=[HEAD, CHANGES, AUDIT, DECISIONS, HISTORY_LOST, REINDEX, key],
@@ -133,8 +133,8 @@ class Repairs:
             )
         if done == b"stuck":
             self.trouble = (
-                f"{key} takes no more entries: keep a copy of it if you need one, then delete it "
-                f"in Redis (DEL {key})"
+                f"{key} accepts no more entries: back it up if you need it, then delete it in "
+                f"Redis (DEL {key})"
             )
             raise StoreUnavailable(self.trouble)
         if done == b"begun":
@@ -146,7 +146,7 @@ class Repairs:
         self.trouble = ""
 
     async def records(self) -> AsyncIterator[list[str]]:
-        """Yield the ids of all devices that have a record, some at a time, in no order."""
+        """Yield the ids of all devices with a record, in batches, in no particular order."""
         cursor = 0
         while True:
             async with reaching_redis():
@@ -156,8 +156,8 @@ class Repairs:
                     )
                 except NoPermissionError:
                     self.advice = (
-                        f"{PAIRED} is incomplete, and the Redis user may not SCAN to make it anew: "
-                        "give it the rights in deploy/users.acl"
+                        f"{PAIRED} is incomplete, and the Redis user may not SCAN to rebuild it: "
+                        "grant it the rights in deploy/users.acl"
                     )
                     raise
             yield [key.decode().removeprefix(DEVICE_KEYS) for key in keys]
@@ -165,14 +165,14 @@ class Repairs:
                 return
 
     async def begin_index(self) -> str:
-        """Note that the index of paired devices is being made anew; returns by whom."""
+        """Mark the index of paired devices as being rebuilt; return the rebuild's token."""
         token = secrets.token_hex(8)
         async with reaching_redis():
             await self._check(keys=[*COMMIT_KEYS, HISTORY_LOST], args=["begin", token])
         return token
 
     async def indexed(self, token: str) -> None:
-        """Note that the index is complete again, unless it was lost once more meanwhile."""
+        """Mark the index as complete, unless it was lost again meanwhile."""
         async with reaching_redis():
             found = await self._check(keys=[*COMMIT_KEYS, HISTORY_LOST], args=["indexed", token])
         if found[4]:

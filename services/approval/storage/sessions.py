@@ -1,7 +1,6 @@
-"""Which sessions of operators are open, for all replicas: a key each in Redis, which expires.
+"""Open operator sessions, shared by all replicas: one expiring Redis key per session.
 
-No key, no session: signing out deletes it, and a Redis that has forgotten everything lets nobody
-go on.
+A session without its key is over, whether the operator signed out or Redis lost its data.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ if TYPE_CHECKING:
 
 
 def session_key(session_id: str) -> str:
-    """Name the key of an open session."""
+    """Return the key of an open session."""
     return f"latchkey:session:{session_id}"
 
 
 class SessionStore:
-    """Opens and ends sessions. Every method raises StoreUnavailable."""
+    """Opens and ends sessions. Every method may raise StoreUnavailable."""
 
     def __init__(self, client: Redis) -> None:
-        self._client: Any = client  # its types cover bytes and text, ours are bytes
+        self._client: Any = client  # its types allow bytes and str; all values here are bytes
 
     async def open(self, session_id: str, life_ms: int) -> None:
-        """Keep a session for so long."""
+        """Open a session that expires after `life_ms`."""
         async with reaching_redis():
             await self._client.set(session_key(session_id), b"1", px=life_ms)
 
     async def is_open(self, session_id: str) -> bool:
-        """Say whether a session was opened and not ended since."""
+        """Return whether a session is open."""
         async with reaching_redis():
             return bool(await self._client.exists(session_key(session_id)))
 

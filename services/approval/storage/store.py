@@ -1,4 +1,4 @@
-"""The registry's store: one record a device in Redis, and one script that changes things."""
+"""The registry's store in Redis: one record per device, changed by a single commit script."""
 
 from __future__ import annotations
 
@@ -73,24 +73,24 @@ if TYPE_CHECKING:
     from shared.rpc.messages import BeatQuestion
 
 WAIT_MS: Final = 1_000
-"""How long a commit waits for a Redis replica to have it, where there are replicas."""
+"""How long a commit waits for a Redis replica's confirmation, if there are replicas."""
 
 BEAT_CHANGES_LIMIT: Final = 256
-"""How many changes one answer to a beat tells at most (R4)."""
+"""Max. changes in one answer to a heartbeat (R4)."""
 BEAT_LIMIT_BYTES: Final = 1024 * 1024
-"""How large these changes may be together: many answers fit a message, and one always does."""
+"""Max. total size of these changes, so that many answers fit into one message."""
 
 RECORDS_REMEMBERED: Final = 2_048
-"""How many records are kept decoded, by the bytes they were stored as."""
+"""Size of the cache of decoded records, keyed by their stored bytes."""
 
 REPAIRS_LIMIT: Final = 3
-"""How many keys one commit or beat repairs at most before it gives up."""
+"""Max. keys that one commit or heartbeat repairs before it fails."""
 
 
 class VersionedRecord(msgspec.Struct, frozen=True):
-    """A device's record as it was read, with its version; both empty where there is none.
+    """A device's record with the version that was read; both are empty if there is none.
 
-    `unreadable`: there is one that cannot be decoded, so nothing is known of the device.
+    `unreadable`: the record exists but cannot be decoded.
     """
 
     version: str | bytes
@@ -100,7 +100,7 @@ class VersionedRecord(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The records that an index names, and the ids of those that cannot be read."""
+    """The records listed in an index, and the ids of those that cannot be read."""
 
     records: list[Record]
     unreadable: list[str]
@@ -108,9 +108,9 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What became of a plan: `done`, `seen`, `late`, `conflict` or `full`; and the newest change.
+    """Outcome of a plan (`done`, `seen`, `late`, `conflict` or `full`) and the newest change.
 
-    `answer` is what an earlier try of the same call was told (`seen`).
+    `answer` is the result of an earlier attempt of the same call (`seen`).
     """
 
     outcome: str
@@ -123,10 +123,10 @@ ReadKeys = Callable[[list[str]], Awaitable[list[bytes | None]]]
 
 
 class Store:
-    """Reads and changes what Redis keeps. Every method raises StoreUnavailable.
+    """Reads and changes the data in Redis. Every method may raise StoreUnavailable.
 
-    `mget` reads many keys at once, if there is a quicker way than the client's. What leases live on
-    (beats, and that this replica is alive) goes over the connections of `lease`, if it is given.
+    `mget` replaces the client's MGET by a faster implementation. Operations that leases depend on
+    (heartbeats and this replica's liveness) use the connections of `lease`, if given.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Store:
         mget: ReadKeys | None = None,
         lease: Redis | None = None,
     ) -> None:
-        self._client: Any = client  # its types cover bytes and text, ours are bytes
+        self._client: Any = client  # its types allow bytes and str; all values here are bytes
         self._lease: Any = lease or client
         self._mget = mget or cast("ReadKeys", client.mget)
         self._clock = clock
@@ -152,13 +152,13 @@ class Store:
         self.repairs: Final = Repairs(client, self.now_ms)
 
     def now_ms(self) -> int:
-        """Return Redis's time, as last learned: one clock for all approval replicas."""
+        """Return Redis's time as last learned; it is the common clock of all approval replicas."""
         if self._offset_ms is None:
             return self._clock.wall_ms()
         return int(self._clock.monotonic() * 1000 + self._offset_ms)
 
     async def write_alive(self, boot_id: str, *, uptime_s: int = 0) -> None:
-        """Write that this replica is alive, and learn Redis's time on the way."""
+        """Record that this replica is alive, and learn Redis's time."""
         if self._offset_ms is None:
             await self._learn_time()
         now_ms = self.now_ms()
@@ -172,13 +172,13 @@ class Store:
             try:
                 *_written, time = await pipeline.execute()
             except ResponseError as error:
-                if "WRONGTYPE" in str(error):  # nothing of ours is in it: begun anew next time
+                if "WRONGTYPE" in str(error):  # the next call recreates it
                     await self._lease.delete(APPROVALS)
                 raise
         self._learned(time, began)
 
     async def write_gone(self, boot_id: str) -> None:
-        """Write that this replica leaves."""
+        """Record that this replica shuts down."""
         async with reaching_redis():
             await self._lease.zrem(APPROVALS, boot_id)
 
@@ -194,17 +194,17 @@ class Store:
         self._offset_ms = seconds * 1000 + microseconds / 1000 - middle * 1000
 
     async def info(self) -> dict[str, Any]:
-        """Return Redis's own account of itself."""
+        """Return the reply to INFO."""
         async with reaching_redis():
             found: dict[str, Any] = await self._client.info("everything")
         return found
 
     async def appendfsync(self) -> str | None:
-        """Return how often Redis puts what was written on disk; None where it does not tell."""
+        """Return the setting `appendfsync` of Redis; None if it cannot be read."""
         async with reaching_redis():
             try:
                 found: dict[str, str] = await self._client.config_get("appendfsync")
-            except ResponseError:  # not allowed, or not known: managed ones often have no CONFIG
+            except ResponseError:  # no permission or unknown: managed services often lack CONFIG
                 return None
         return found.get("appendfsync")
 
@@ -214,7 +214,7 @@ class Store:
         return head, [_held(value) for value in values]
 
     async def _with_head(self, keys: Sequence[str]) -> tuple[Position, list[bytes | None]]:
-        """Read the newest change and these keys; a head that is none is repaired first."""
+        """Read the newest change and these keys; repair an invalid head first."""
         async with reaching_redis():
             head, *values = await self._mget([HEAD, *keys])
         if not is_head(head):
@@ -226,9 +226,9 @@ class Store:
     async def load_surely(
         self, device_ids: Sequence[str]
     ) -> tuple[Position, list[VersionedRecord]]:
-        """As `load`, and tell records that are not there from keys of another type.
+        """Do what `load` does, and distinguish absent records from keys of a wrong type.
 
-        MGET reads both as nothing. One more round trip, where there is something to tell apart.
+        MGET returns nil for both, so absent records cost a further round trip.
         """
         head, held = await self.load(device_ids)
         absent = [one for one, read in zip(device_ids, held, strict=True) if read is NOT_HELD]
@@ -241,12 +241,12 @@ class Store:
         return head, held
 
     async def is_unreadable(self, device_id: str) -> bool:
-        """Say whether there is something where this device's record should be that is none."""
+        """Return whether the key of this device holds anything but a valid record."""
         _head, (held,) = await self.load_surely([device_id])
         return held.unreadable
 
     async def _of_other_type(self, device_ids: Sequence[str]) -> set[str]:
-        """Return those under whose key something is that is no record; one made just now is one."""
+        """Return those whose key has a wrong type, but not records created just now."""
         if not device_ids:
             return set()
         keys = [device_key(one) for one in device_ids]
@@ -266,7 +266,7 @@ class Store:
     async def load_guarded(
         self, device_ids: Sequence[str], limit_keys: Sequence[str]
     ) -> tuple[Position, list[VersionedRecord], dict[str, FailureCounts]]:
-        """As `load`, with the guards of these addresses, still in one round trip."""
+        """Do what `load` does, with these addresses' failure counts, still in one round trip."""
         head, values = await self._with_head(
             [
                 *(device_key(device_id) for device_id in device_ids),
@@ -282,10 +282,10 @@ class Store:
         )
 
     async def answered(self, call_id: str) -> bytes | None:
-        """Return what an earlier try of a call was told, if one was carried out.
+        """Return the result of an earlier attempt of a call, if one was carried out.
 
-        With Redis replicas, only once one of them has what this rests on: also where there is no
-        such call, or none with an id (empty), for somebody else's may have been carried out.
+        With Redis replicas, wait until one of them has the state that was read. This also applies
+        if there is no such call or no call id: the caller's answer may rest on another's commit.
         """
         key = call_key(call_id)
         async with reaching_redis():
@@ -298,19 +298,19 @@ class Store:
         return value.partition(b"\n")[2] if value else None
 
     async def note(self, request_id: str) -> RequestNote | None:
-        """Read what is known of a request id."""
+        """Read the note on a request id."""
         (note,) = await self.notes([request_id])
         return note
 
     async def notes(self, request_ids: Sequence[str]) -> list[RequestNote | None]:
-        """Read what is known of these request ids, in one round trip."""
+        """Read the notes on these request ids, in one round trip."""
         if not request_ids:
             return []
         async with reaching_redis():
             keys = [request_key(one) for one in request_ids]
             found = await self._client.mget(keys)
             absent = [key for key, value in zip(keys, found, strict=True) if value is None]
-            # MGET reads a key of another type as nothing, which would mean that it never was.
+            # MGET returns nil for a key of a wrong type, as if the request never existed.
             if absent and await self._client.exists(*absent):
                 pipeline = self._client.pipeline(transaction=False)
                 for key in keys:
@@ -322,7 +322,7 @@ class Store:
         ]
 
     async def _note(self, request_id: str, value: bytes | Exception) -> RequestNote:
-        """Decode a note; one that cannot be read is made anew from the request it is about."""
+        """Decode a note; rebuild an unreadable one from its pending request."""
         if not isinstance(value, Exception):
             try:
                 return decode_note(value)
@@ -331,7 +331,7 @@ class Store:
         return await self._note_of_pending(request_id)
 
     async def _note_of_pending(self, request_id: str) -> RequestNote:
-        """Make a note that cannot be read anew, from the request that it is about."""
+        """Rebuild an unreadable note from its pending request."""
         for record in (await self.pending()).records:
             pending = record.pending
             if pending is not None and pending.request_id == request_id:
@@ -339,11 +339,11 @@ class Store:
         raise UnreadableRecord(request_key(request_id))
 
     async def paired(self) -> Listed:
-        """Read all paired devices, the latest approved first."""
+        """Read all paired devices, most recently approved first."""
         return await self._listed(PAIRED, newest_first=True)
 
     async def paired_after(self, after: PageCursor | None, most: int) -> list[PageCursor]:
-        """Return positions of paired devices after one of them, the latest approved first."""
+        """Return cursors of the paired devices after a cursor, most recently approved first."""
         found: list[PageCursor] = []
         offset = 0
         while len(found) < most:
@@ -366,7 +366,7 @@ class Store:
         return found[:most]
 
     async def records(self, device_ids: Sequence[str]) -> Listed:
-        """Read the records of these devices, without those that have none."""
+        """Read the records of these devices, skipping devices without one."""
         if not device_ids:
             return Listed([], [])
         _head, held = await self.load_surely(device_ids)
@@ -376,18 +376,18 @@ class Store:
         )
 
     async def paired_ids(self) -> list[str]:
-        """Return the ids of all paired devices, the earliest approved first."""
+        """Return the ids of all paired devices, earliest approved first."""
         async with reaching_redis():
             found = await self._client.zrange(PAIRED, 0, -1)
         return [member.decode() for member in found]
 
     async def count_paired(self) -> int:
-        """Return how many devices are paired."""
+        """Return the number of paired devices."""
         async with reaching_redis():
             return int(await self._client.zcard(PAIRED))
 
     async def restore_mark(self) -> str:
-        """Return what is kept of the last restore; empty where nothing is."""
+        """Return the mark of the last restore; empty if there is none."""
         async with reaching_redis():
             try:
                 value = await self._client.get(RESTORE)
@@ -398,9 +398,9 @@ class Store:
         return (value or b"").decode(errors="replace")
 
     async def changed_after(self, place: Position, most: int) -> tuple[Position, list[str]]:
-        """Return whose records changed after a place, each once, and the place reached.
+        """Return the devices whose records changed after a position, and the position reached.
 
-        Raises StoreUnavailable where the change log no longer holds the place.
+        Raises StoreUnavailable if the change log no longer contains the position.
         """
         async with reaching_redis():
             found = await self._client.xrange(
@@ -413,38 +413,38 @@ class Store:
             raise StoreUnavailable(message) from None
 
     async def pending(self) -> Listed:
-        """Read all devices with a request, in no order that matters."""
+        """Read all devices with a request, in no particular order."""
         return await self._listed(PENDING, newest_first=False)
 
     async def expired(self, now_ms: int, most: int) -> list[str]:
-        """Return device ids whose request is void by now."""
+        """Return the ids of devices whose request has expired."""
         async with reaching_redis():
             found = await self._client.zrangebyscore(PENDING, "-inf", now_ms, start=0, num=most)
         return [member.decode() for member in found]
 
     async def left_out(self, now_ms: int, most: int) -> list[str]:
-        """Return sources with entries to summarise, each with its hour, that is over by now."""
+        """Return sources, with their hour, for which a summary of audit entries is due."""
         async with reaching_redis():
             found = await self._client.zrangebyscore(LEFT_OUT, "-inf", now_ms, start=0, num=most)
         return [member.decode(errors="replace") for member in found]
 
     async def counted(self, key: str) -> str:
-        """Return what a counter of entries stands at; empty where there is none."""
+        """Return the value of a counter of audit entries; empty if there is none."""
         async with reaching_redis():
             value = await self._client.get(key)
         return value.decode(errors="replace") if value else ""
 
     async def oldest_from(self, limit_key: str, but: str) -> str | None:
-        """Return the device with the oldest request from one address, `but` this one."""
+        """Return the device with the oldest request from an address, except for `but`."""
         async with reaching_redis():
             found = await self._client.zrange(address_key(limit_key), 0, 1)
         return next((m.decode() for m in found if m.decode() != but), None)
 
     async def commit(self, plan: TransactionPlan) -> Committed:
-        """Carry out a plan. With Redis replicas it is done only once one of them has it.
+        """Carry out a plan. With Redis replicas, wait until one of them has it.
 
-        Keys that it cannot work with are repaired first. Raises UnreadableRecord for those that
-        only a person may put right.
+        Damaged keys are repaired first. Raises UnreadableRecord for damage that a person has to
+        repair.
         """
         key = b""
         for _ in range(REPAIRS_LIMIT):
@@ -477,9 +477,9 @@ class Store:
         )
 
     async def beat(self, gateway: str, beat: BeatQuestion) -> BeatAnswer:
-        """Write a gateway's presence and read what it has missed, in one step.
+        """Write a gateway's presence and read the changes it has missed, atomically.
 
-        Where head and change log disagree, a new history begins, and the answer tells of that.
+        If head and change log are inconsistent, a new history starts, which the answer reflects.
         """
         for _ in range(REPAIRS_LIMIT):
             told = await self._beaten(gateway, beat)
@@ -502,7 +502,7 @@ class Store:
                 changes=changes,
                 presence_version=version,
             )
-        message = "head and change log disagree, and a repair did not help"
+        message = "head and change log are inconsistent, and a repair did not help"
         raise StoreUnavailable(message)
 
     async def _beaten(self, gateway: str, beat: BeatQuestion) -> list[Any]:
@@ -533,10 +533,10 @@ class Store:
         return found
 
     async def _confirmed(self, pipeline: Any) -> list[Any]:
-        """Send these commands; return their replies once a Redis replica has what they saw.
+        """Send these commands; return their replies once a Redis replica has the state they saw.
 
-        WAIT waits for what was written on its own connection. A commit that was done before writes
-        nothing, so something always is.
+        WAIT covers only writes on its own connection. A retry of an earlier commit writes nothing,
+        so CONFIRMED is always written.
         """
         pipeline.set(CONFIRMED, b"")
         pipeline.wait(1, WAIT_MS)
@@ -559,7 +559,7 @@ def _held(value: bytes | None) -> VersionedRecord:
 
 @lru_cache(RECORDS_REMEMBERED)
 def _decoded(value: bytes) -> VersionedRecord:
-    """Decode a record; records are values, so the same bytes may be the same object."""
+    """Decode a record; records are immutable, so equal bytes can share one object."""
     version = value[:VERSION_CHARACTERS]
     try:
         return VersionedRecord(version.decode(), decode_record(value[VERSION_CHARACTERS:]))

@@ -1,4 +1,4 @@
-"""What one commit does, put together before it goes to Redis. Pure."""
+"""Plan of one commit, built before it is sent to Redis. Pure."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ if TYPE_CHECKING:
     from shared.rpc.messages import Changed
 
 CHANGES_KEPT: Final = 10_000
-"""Entries of the change log: a gateway further behind than this starts over."""
+"""Length of the change log; a gateway further behind than this resyncs."""
 AUDIT_KEPT: Final = 100_000
-"""Entries of the audit log."""
+"""Length of the audit log's stream."""
 DECISIONS_KEPT: Final = 100_000
-"""Entries for what people decided; nothing else displaces them."""
+"""Number of decisions kept; other entries do not displace them."""
 HOUR_MS: Final = 3_600_000
 ADDRESS_ENTRIES_PER_HOUR: Final = 600
-"""Entries that requests from one address get in an hour; further ones are only counted."""
+"""Max. audit entries per hour for requests from one address; further ones are only counted."""
 DEVICE_ENTRIES_PER_HOUR: Final = 60
-"""Entries that one device gets in an hour for what it does to itself; as above."""
+"""Max. audit entries per hour for a device's changes to itself; further ones are only counted."""
 COUNTED_KEPT_MS: Final = 25 * HOUR_MS
-"""How long such a count is kept: a day after its hour, for a summary that comes late."""
+"""How long such a count is kept: a day beyond its hour, for late summaries."""
 CALLS_KEPT_MS: Final = 600_000
-"""How long the answer to a call is kept, longer than any asker waits."""
+"""How long the answer to a call is kept; longer than any caller waits."""
 WRONG_TYPE: Final = "(wrong type)"
-"""The version of what is kept where a record should be and is of another type."""
+"""Version of a record key that has a wrong type."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _encode_json: Final = msgspec.json.Encoder().encode
 
 
 class Source(msgspec.Struct, frozen=True):
-    """What causes a change without a person's decision; its entries are limited per hour."""
+    """Cause of a change without a person's decision; its audit entries are limited per hour."""
 
     name: str
     entries_per_hour: int
 
 
 def address_source(limit_key: str) -> Source:
-    """Return the source of what one client address causes."""
+    """Return the source for changes caused by a client address."""
     return Source(f"address:{limit_key}", ADDRESS_ENTRIES_PER_HOUR)
 
 
 def device_source(device_id: str) -> Source:
-    """Return the source of what one paired device does to itself."""
+    """Return the source for a paired device's changes to itself."""
     return Source(f"device:{device_id}", DEVICE_ENTRIES_PER_HOUR)
 
 
@@ -57,7 +57,7 @@ _Counted = tuple[int, int, int, int, str, int]
 
 
 class TransactionPlan:
-    """Collects what one commit does; keys are named once and referred to by their place."""
+    """Collects the operations of one commit, in which keys are referred to by index."""
 
     def __init__(self) -> None:
         self._keys = list(COMMIT_KEYS)
@@ -71,22 +71,22 @@ class TransactionPlan:
         self.changes: list[Changed] = []
         self.not_after_ms = 0
         self.beyond = 0
-        """The changes are numbered above this, wherever history stands."""
+        """Changes are numbered above this, even if the head is lower."""
         self.anew = False
-        """The change log is emptied first: a new history begins."""
+        """Empty the change log first, to start a new history."""
 
     @property
     def keys(self) -> list[str]:
-        """All keys, in the order the script finds them."""
+        """All keys, in the order of the script's KEYS."""
         return self._keys
 
     def expect(self, key: str, version: str | bytes) -> None:
-        """Demand that a record still has this version; empty: that there is none."""
+        """Require that a record still has this version (empty: that there is none)."""
         said = self._blob(version) if isinstance(version, bytes) else version
         self._expects.append((self._place(key), said))
 
     def limit(self, key: str, most: int, member: str) -> None:
-        """Demand room in a sorted set, unless the member is in it."""
+        """Require that a sorted set has fewer than `most` members or contains the member."""
         self._limits.append((self._place(key), most, member))
 
     def write(self, command: str, key: str, *arguments: str | bytes | int) -> None:
@@ -99,9 +99,9 @@ class TransactionPlan:
         self.write("SET", key, secrets.token_hex(VERSION_CHARACTERS // 2).encode() + value)
 
     def change(self, change: Changed, entry: AuditEntry, source: Source | None = None) -> None:
-        """Add a change to number, log and tell; the commit sets its number and tags.
+        """Add a change to log and publish; the commit sets its number and tags.
 
-        Without a `source` its entry counts as a person's decision.
+        Without a `source`, its entry counts as a person's decision.
         """
         tag = secrets.token_hex(8)
         self.changes.append(change)
@@ -110,7 +110,7 @@ class TransactionPlan:
         self._changes.append((tag, body, told, source is None, counted))
 
     def note(self, change: Changed, entry: AuditEntry) -> None:
-        """Add a change that is no decision and always gets its entry."""
+        """Add a change that is not a decision but always gets an audit entry."""
         tag = secrets.token_hex(8)
         self.changes.append(change)
         body, told = self._blob(_encode(change)), self._blob(_encode_json(entry))
@@ -128,7 +128,7 @@ class TransactionPlan:
         )
 
     def once(self, key: str, answer: bytes) -> None:
-        """Do this at most once for a call id, and keep its answer."""
+        """Carry out the plan at most once for a call id, and store its answer."""
         self._call = (self._place(key), self._blob(answer), CALLS_KEPT_MS)
 
     @property
@@ -137,7 +137,7 @@ class TransactionPlan:
         return [change[0] for change in self._changes]
 
     def arguments(self) -> list[bytes]:
-        """Return what the script reads: the plan, and the bytes it refers to by their place."""
+        """Return the script's arguments: the plan, and the byte strings it refers to."""
         plan: dict[str, Any] = {
             "not_after": self.not_after_ms,
             "beyond": self.beyond,
@@ -154,7 +154,7 @@ class TransactionPlan:
         return [_encode(plan), *self._blobs]
 
     def _blob(self, data: bytes) -> int:
-        """Return the place of these bytes among the script's arguments."""
+        """Add a byte string; return its index among the script's arguments."""
         self._blobs.append(data)
         return len(self._blobs) + 1
 

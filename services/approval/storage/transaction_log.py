@@ -1,4 +1,4 @@
-"""Every change goes through here: committed once, then told to everybody."""
+"""Commits changes once, then publishes them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from services.approval.storage.store import Committed, Store, VersionedRecord
 
 REQUEST_KEPT_MS: Final = 86_400_000
-"""How long it is remembered what became of a request id."""
+"""How long the outcome of a request is kept."""
 
 
 class Transaction:
-    """One commit in the making, in the registry's words."""
+    """A commit under construction, in terms of records and requests."""
 
     def __init__(self, actor: str, now_ms: int, *, call_id: str = "") -> None:
         self.plan = TransactionPlan()
@@ -35,11 +35,11 @@ class Transaction:
         self._call_id = call_id
 
     def require(self, device_id: str, version: str | bytes) -> None:
-        """Demand that a record which this rests on is still the one that was read."""
+        """Require that a record is unchanged since it was read."""
         self.plan.expect(device_key(device_id), version)
 
     def replace(self, held: VersionedRecord, record: Record | None, device_id: str) -> None:
-        """Put a record in the place of the one that was read; None removes it."""
+        """Replace the record that was read; None deletes it."""
         key = device_key(device_id)
         self.plan.expect(key, held.version)
         if record is None:
@@ -54,7 +54,7 @@ class Transaction:
             self.plan.write("ZREM", PAIRED_INDEX, device_id)
 
     def keep_request(self, device_id: str, pending: Pending, ttl_ms: int) -> None:
-        """Keep a request in the indexes until it expires."""
+        """Add a request to the indexes until it expires."""
         expires = pending.refreshed_at_ms + ttl_ms
         self.plan.write("ZADD", PENDING_INDEX, expires, device_id)
         self.plan.write("ZADD", address_key(pending.limit_key), pending.created_at_ms, device_id)
@@ -63,17 +63,17 @@ class Transaction:
     def end_request(
         self, device_id: str, pending: Pending, state: str, successor: str = ""
     ) -> None:
-        """Take a request out of the indexes, and remember for a day what became of it."""
+        """Remove a request from the indexes, and keep its outcome for a day."""
         self.plan.write("ZREM", PENDING_INDEX, device_id)
         self.plan.write("ZREM", address_key(pending.limit_key), device_id)
         self._note(device_id, pending.request_id, state, successor, REQUEST_KEPT_MS)
 
     def forget_request(self, device_id: str) -> None:
-        """Take a device out of the list of requests; which one was its is not known."""
+        """Remove a device from the index of requests without knowing its request."""
         self.plan.write("ZREM", PENDING_INDEX, device_id)
 
     def forget_of_address(self, limit_key: str, device_id: str) -> None:
-        """Take a device that asks for nothing out of the requests of an address."""
+        """Remove a device without a request from an address's index of requests."""
         self.plan.write("ZREM", address_key(limit_key), device_id)
 
     def change(
@@ -90,9 +90,9 @@ class Transaction:
         request: bytes = b"",
         source: Source | None = None,
     ) -> None:
-        """Add a numbered change of a device, for the audit log and for everybody.
+        """Add a change of a device, to log and publish.
 
-        `request` is the request that was made, as JSON for clients. Without a `source` it is a
+        `request` is the new request, as JSON for clients. Without a `source` the change is a
         person's decision.
         """
         request_id = pending.request_id if pending else ""
@@ -133,14 +133,14 @@ class Transaction:
 
 
 class TransactionLog:
-    """Commits entries and tells the news of them."""
+    """Commits transactions and publishes their changes."""
 
     def __init__(self, store: Store, tell: Callable[[Changed], None]) -> None:
         self._store = store
         self._tell = tell
 
     async def commit(self, entry: Transaction) -> Committed:
-        """Commit; news of its changes goes out before this returns. Raises StoreUnavailable."""
+        """Commit, and publish the changes before returning. Raises StoreUnavailable."""
         committed = await self._store.commit(entry.plan)
         if committed.outcome == "done":
             self._publish_all(entry.plan, committed)
