@@ -1,1 +1,1 @@
-"""The approval service: decides who may come in. All of its state is in Redis."""
+"""The approval service: decides which devices are admitted. All of its state is in Redis."""

@@ -1,4 +1,4 @@
-"""`python -m services.approval`: run one approval replica until it is told to stop."""
+"""`python -m services.approval`: run one approval replica until it is stopped."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from shared.server.run import run_service, settle_memory
 from shared.server.sockets import addresses, inherited_sockets, open_sockets
 
 HANDLERS_SECONDS: Final = 2.5
-"""How long calls under way may take once the service is told to stop: longer than Redis may.
+"""Grace period for calls in progress at shutdown; longer than the timeout of Redis.
 
-aiohttp waits as long again for those that it then breaks off.
+aiohttp waits for the same time again after cancelling them.
 """
 STOP_SECONDS: Final = 9.0
-"""After so long the process ends, whatever clients and Redis do."""
+"""Max. duration of a shutdown, whatever clients and Redis do."""
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until told to stop."""
+    """Serve until `stop` is set."""
     boot_id = new_boot_id()
     common = settings.common
     clock = SystemClock()

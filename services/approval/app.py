@@ -1,4 +1,4 @@
-"""The composition root of the approval service: the one place that names concrete classes."""
+"""Composition root of the approval service."""
 
 from __future__ import annotations
 
@@ -57,18 +57,18 @@ if TYPE_CHECKING:
     from shared.rpc.messages import News
 
 STORE_CONNECTIONS_LIMIT = 8
-"""Connections to Redis for questions (at most PLACES of them at once), HTTP and expiry."""
+"""Connections to Redis for requests (at most PLACES of them at once), HTTP and expiry."""
 LEASE_CONNECTIONS_LIMIT = 4
-"""Connections for beats and for the announcement of life, which nothing else may take."""
+"""Connections reserved for heartbeats and liveness."""
 STORE_TIMEOUT_SECONDS = 2.0
 _DRAWS = IdFactory(request_id=draw_request_id, token_id=draw_token_id, epoch=draw_epoch)
 ANSWER_SECONDS = 2.0
-"""How long questions under way may take at the end: nobody waits longer for their answers."""
+"""Grace period for requests in progress at shutdown; gateways do not wait longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The approval service, put together: its two applications, and what running them takes."""
+    """The assembled approval service: its two applications and what is needed to run them."""
 
     app: web.Application
     ops_app: web.Application
@@ -77,7 +77,7 @@ class Approval:
 
 
 def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approval:
-    """Put the service together; nothing runs before the application starts."""
+    """Assemble the service; nothing runs before the application starts."""
     common = settings.common
     metrics = Metrics()
     metrics.watch_tasks()
@@ -202,7 +202,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
 
 
 def _advise(settings: Settings) -> None:
-    """Log which settings work, but could be better."""
+    """Log recommendations for settings."""
     for advice in settings.warnings:
         structlog.get_logger("approval").warning(log_events.SETTING.name, advice=advice)
 
@@ -210,7 +210,7 @@ def _advise(settings: Settings) -> None:
 def _questions(
     settings: Settings, store: Store, ledger: TransactionLog, registry: Registry, metrics: Metrics
 ) -> RequestDispatcher:
-    """Put together what answers gateways."""
+    """Assemble the dispatcher for requests from gateways."""
     keys = TokenKeys(settings.token_secrets)
     places = WriteLimiter()
     admissions = Admissions(
@@ -232,9 +232,9 @@ def _questions(
 
 
 def _clients(redis_url: str, clock: Clock) -> tuple[Redis, Redis, Reads, FailoverReset]:
-    """Return a client for all commands, one for leases, a quicker way to read for questions.
+    """Return a client for all commands, one for leases, and a fast reader for authorizations.
 
-    And what gives up all their connections once Redis says that it is no master.
+    The fourth value reopens all their connections when Redis reports that it is not a master.
     """
     renewal = FailoverReset(clock, structlog.get_logger("approval"), log_events.DEMOTED.name)
     client, lease = (

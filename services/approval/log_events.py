@@ -1,4 +1,4 @@
-"""The lines that the approval service logs (docs/operations.md lists them)."""
+"""Log events of the approval service (listed in docs/operations.md)."""
 
 from __future__ import annotations
 
@@ -6,54 +6,54 @@ from typing import Final
 
 from shared.observability.logs import LogEvent
 
-STARTED: Final = LogEvent("approval.started", "The service listens; with its addresses.")
-STOPPED: Final = LogEvent("approval.stopped", "The service has answered what it had and leaves.")
-SETTING: Final = LogEvent("setting.advice", "A setting works, but a better value is advised.")
+STARTED: Final = LogEvent("approval.started", "The service listens on these addresses.")
+STOPPED: Final = LogEvent("approval.stopped", "The service has answered its requests and exits.")
+SETTING: Final = LogEvent("setting.advice", "A setting works, but another value is recommended.")
 EXHAUSTED: Final = LogEvent(
-    "descriptors.exhausted", "No descriptor was left for a new socket; accepting pauses."
+    "descriptors.exhausted", "No file descriptor was left for a new socket; accepting pauses."
 )
 QUESTION: Final = LogEvent(
     "question",
-    "One line per admission question: the gateway's connection id, the verdict, the request id.",
+    "One line per authorization: the gateway's connection id, the decision, the request id.",
 )
-CHANGED: Final = LogEvent("device.changed", "A record changed: what, by whom, under which number.")
+CHANGED: Final = LogEvent("device.changed", "A record changed: kind, device, number of the change.")
 STORE_UNAVAILABLE: Final = LogEvent(
-    "store.unavailable", "Redis did not answer: questions stay unanswered, nobody is let in."
+    "store.unavailable", "Redis did not answer: requests stay unanswered, no device is admitted."
 )
 HISTORY_BEGUN: Final = LogEvent(
     "history.begun",
-    "The newest change and the logs in Redis disagreed: a new history began, and every connection "
-    "is judged anew. `key` is the one that disagreed.",
+    "Head and logs in Redis were inconsistent (at `key`): a new history was started, and every "
+    "connection is re-evaluated.",
 )
 KEY_DROPPED: Final = LogEvent(
     "store.key-dropped",
-    "A key of ours held a value of another type, which no release of Latchkey writes: it was "
-    "dropped, and is made anew.",
+    "A key held a value of a wrong type, which no release of Latchkey writes: it was deleted and "
+    "will be recreated.",
 )
 INDEX_REBUILT: Final = LogEvent(
-    "store.index-rebuilt", "The index of paired devices was lost and is made anew from the records."
+    "store.index-rebuilt", "The index of paired devices was lost and rebuilt from the records."
 )
 UNREADABLE: Final = LogEvent(
     "store.unreadable",
-    "A value in Redis cannot be decoded: `key` says which. Only what rests on it is not served.",
+    "The value of `key` in Redis cannot be decoded. Only what depends on it is not served.",
 )
 DEMOTED: Final = LogEvent(
     "redis.demoted",
-    "Redis says that it is no master: all connections to it are given up and made anew.",
+    "Redis reports that it is not a master: all connections to it are closed and reopened.",
 )
 KEY_MISMATCH: Final = LogEvent(
     "device.key-mismatch",
-    "A device id came with another public key than the one on record: refused. Look into it.",
+    "A device id came with a public key other than the one on record and was refused. Investigate.",
 )
 CALL: Final = LogEvent(
     "operator.call",
-    "A call of the HTTP API that changes something: operation, status, ids, address, how long.",
+    "An HTTP API call that changes something: operation, status, ids, address, duration.",
 )
 CALL_FAILED: Final = LogEvent(
-    "operator.call-failed", "A call of the HTTP API met an error nobody foresaw: a bug."
+    "operator.call-failed", "An HTTP API call failed with an unexpected error: a bug."
 )
 BACKUP_BROKEN_OFF: Final = LogEvent(
-    "backup.broken-off", "A backup was broken off before its end: Redis failed, or nobody took it."
+    "backup.broken-off", "A backup was aborted: Redis failed, or the client stopped reading."
 )
 
 ALL: Final = (

@@ -1,4 +1,4 @@
-"""What the approval service counts, declared once with its meaning; one registry an app."""
+"""Metrics of the approval service, each declared once with its meaning; one registry per app."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.questions = Counter(
             "latchkey_approval_questions",
-            "Admission questions, by verdict; `malformed` and `unreadable` ones get no answer.",
+            "Requests from gateways to authorize a device or to report a secret, by decision; "
+            "`malformed` and `unreadable` ones get no answer.",
             ["verdict"],
             registry=self.registry,
         )
         self.beats = Counter(
             "latchkey_approval_beats",
-            "Beats of gateways that were answered.",
+            "Heartbeats of gateways that were answered.",
             registry=self.registry,
         )
         self.changes = Counter(
@@ -33,35 +34,35 @@ class Metrics:
         )
         self.calls = Counter(
             "latchkey_approval_http_calls",
-            "Calls of the HTTP API, by operation and status.",
+            "HTTP API calls, by operation and status.",
             ["operation", "status"],
             registry=self.registry,
         )
         self.repairs = Counter(
             "latchkey_approval_repairs",
-            "Repairs of what Redis lost or others overwrote: `history` begun anew, `key` dropped, "
-            "`index` made anew.",
+            "Repairs of data that Redis lost or others overwrote: `history` restarted, `key` "
+            "deleted, `index` rebuilt.",
             ["what"],
             registry=self.registry,
         )
         for what in ("history", "key", "index"):
-            self.repairs.labels(what)  # there from the beginning, so that the first one is a rise
+            self.repairs.labels(what)  # present from the start, so that the first one is a rise
         self.questions.labels("unreadable")
         self.call_seconds = Histogram(
             "latchkey_approval_http_seconds",
-            "Time that calls of the HTTP API took.",
+            "Duration of HTTP API calls.",
             ["operation"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.unreadable_proxies = Counter(
             "latchkey_approval_unreadable_proxies",
-            "Calls whose trusted proxy named no address: the proxy counts as their client.",
+            "Calls whose trusted proxy sent no valid address: the proxy counts as their client.",
             registry=self.registry,
         )
         self.turned_away = Counter(
             "latchkey_approval_turned_away",
-            "Sockets told 503, by limit: of an address, of all; and `idle` ones that made room.",
+            "Sockets rejected with 503, by limit (one address, all); `idle`: closed to make room.",
             ["limit"],
             registry=self.registry,
         )
@@ -72,13 +73,13 @@ class Metrics:
         )
         self.methods = Counter(
             "latchkey_approval_methods",
-            "Calls of methods that came from sockets, by method and outcome.",
+            "Method calls from sockets, by method and outcome.",
             ["method", "outcome"],
             registry=self.registry,
         )
         self.bus = Counter(
             "latchkey_approval_bus",
-            "What happened on the bus, by event: busy, lost answers, dropped messages and why.",
+            "Bus events: busy, lost answers, dropped messages by reason.",
             ["event"],
             registry=self.registry,
         )
@@ -89,25 +90,25 @@ class Metrics:
         )
         self.listeners = Gauge(
             "latchkey_approval_listeners",
-            "Who reads the audit log live at this replica right now.",
+            "Clients that follow the audit log at this replica.",
             registry=self.registry,
         )
         self.listeners_dropped = Counter(
             "latchkey_approval_listeners_dropped",
-            "Listeners that were dropped because they took nothing any more.",
+            "Listeners that were dropped because they stopped reading.",
             registry=self.registry,
         )
         self.loop_delay = Gauge(
             "latchkey_approval_loop_delay_seconds",
-            "How late the last regular task of the event loop was.",
+            "Delay of the last periodic task of the event loop.",
             registry=self.registry,
         )
         self.tasks = Gauge(
             "latchkey_approval_tasks",
-            "Tasks of the event loop that have not ended.",
+            "Unfinished tasks of the event loop.",
             registry=self.registry,
         )
 
     def watch_tasks(self) -> None:
-        """Count the tasks of the event loop whenever somebody scrapes."""
+        """Count the tasks of the event loop at each scrape."""
         self.tasks.set_function(unfinished_tasks)

@@ -1,4 +1,4 @@
-"""What is wrong with a call of the API, as `application/problem+json` (RFC 9457)."""
+"""Errors of API calls as `application/problem+json` (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -25,90 +25,93 @@ RETRY_AFTER_SECONDS: Final = 2
 
 
 class Kind(NamedTuple):
-    """One kind of problem: the last part of its `type`, its status, and its title."""
+    """A kind of problem: the last part of its `type`, its status and its title."""
 
     name: str
     status: int
     title: str
 
 
-MALFORMED: Final = Kind("malformed", 400, "The call is malformed")
+MALFORMED: Final = Kind("malformed", 400, "The request is malformed")
 UNAUTHORIZED: Final = Kind("unauthorized", 401, "The admin token is missing or wrong")
-CROSS_SITE: Final = Kind("cross-site", 403, "The call does not come from the operators' page")
+CROSS_SITE: Final = Kind("cross-site", 403, "The request does not come from the operators' page")
 NOT_ALLOWED: Final = Kind("not-allowed", 403, "The caller may not do this")
 INVALID_SCOPE: Final = Kind("invalid-scope", 403, "A scope cannot be granted here")
-NOT_FOUND: Final = Kind("not-found", 404, "Nothing is at this path")
+NOT_FOUND: Final = Kind("not-found", 404, "Nothing exists at this path")
 UNKNOWN_REQUEST: Final = Kind("unknown-request", 404, "No such request")
 UNKNOWN_DEVICE: Final = Kind("unknown-device", 404, "No such device is paired")
-UNKNOWN_ROLE: Final = Kind("unknown-role", 404, "The device holds no token of this role")
-UNKNOWN_LOCKOUT: Final = Kind("unknown-lockout", 404, "No such lock-out runs")
+UNKNOWN_ROLE: Final = Kind("unknown-role", 404, "The device holds no token for this role")
+UNKNOWN_LOCKOUT: Final = Kind("unknown-lockout", 404, "No such lock-out is active")
 METHOD: Final = Kind("method-not-allowed", 405, "The method is not served at this path")
-APPROVED: Final = Kind("request-approved", 409, "The request was approved before")
-REJECTED: Final = Kind("request-rejected", 409, "The request was rejected before")
-SUPERSEDED: Final = Kind("request-superseded", 409, "The device has asked for something else since")
+APPROVED: Final = Kind("request-approved", 409, "The request was already approved")
+REJECTED: Final = Kind("request-rejected", 409, "The request was already rejected")
+SUPERSEDED: Final = Kind("request-superseded", 409, "The device has since made another request")
 DISPLACED: Final = Kind("request-displaced", 409, "Newer requests have displaced this one")
-GRANTS_ADMIN: Final = Kind("grants-admin", 409, "Approving gives the device operator.admin")
-NOT_EMPTY: Final = Kind("not-empty", 409, "Devices are paired here already")
-OTHER_RESTORE: Final = Kind("other-restore", 409, "The restore does not stand where this goes on")
-UNSOUND: Final = Kind("unsound-device", 409, "A device of the backup contradicts itself")
+GRANTS_ADMIN: Final = Kind("grants-admin", 409, "Approval would grant the device operator.admin")
+NOT_EMPTY: Final = Kind("not-empty", 409, "Devices are already paired here")
+OTHER_RESTORE: Final = Kind("other-restore", 409, "This does not continue the restore in progress")
+UNSOUND: Final = Kind("unsound-device", 409, "A device in the backup is inconsistent")
 EXPIRED: Final = Kind("request-expired", 410, "The request has expired")
 TOO_LARGE: Final = Kind("too-large", 413, "The body is too large")
 MEDIA: Final = Kind("media-type", 415, "The body is not application/json")
-LOCKED_OUT: Final = Kind("locked-out", 429, "Too many wrong admin tokens came from this address")
-INTERNAL: Final = Kind("internal", 500, "The service failed")
-LISTENERS: Final = Kind("too-many-listeners", 503, "Too many listen at this replica already")
-BACKUPS: Final = Kind("too-many-backups", 503, "Backups are being read at this replica already")
-UNREADABLE: Final = Kind("unreadable-record", 503, "What is kept of it cannot be read")
+LOCKED_OUT: Final = Kind("locked-out", 429, "Too many wrong admin tokens from this address")
+INTERNAL: Final = Kind("internal", 500, "Internal error")
+LISTENERS: Final = Kind("too-many-listeners", 503, "This replica has too many event listeners")
+BACKUPS: Final = Kind("too-many-backups", 503, "This replica already serves other backups")
+UNREADABLE: Final = Kind("unreadable-record", 503, "The stored record cannot be read")
 UNAVAILABLE: Final = Kind("store-unavailable", 503, "Redis did not answer; the outcome is unknown")
 
 _ENDED: Final[Mapping[str, tuple[Kind, str]]] = {
-    "approved": (APPROVED, "If the device is no longer paired, it has to ask again."),
-    "rejected": (REJECTED, "If the device is to come in after all, let it connect again."),
+    "approved": (APPROVED, "If the device is no longer paired, it has to connect again."),
+    "rejected": (REJECTED, "To approve the device after all, let it connect again."),
     "superseded": (
         SUPERSEDED,
-        "Look at successorRequestId, and approve that one if it is what you want.",
+        "Review the request in successorRequestId and approve that one instead.",
     ),
     "displaced": (
         DISPLACED,
-        "Too many requests came from its address. Let the device connect again.",
+        "Too many requests came from the device's address. Let it connect again.",
     ),
-    "expired": (EXPIRED, "The device stopped asking. Let it connect again."),
+    "expired": (EXPIRED, "The device has not connected for too long. Let it connect again."),
 }
 
 
 _WRONG: Final[Mapping[type[errors.RegistryError], tuple[Kind, str]]] = {
-    errors.NotAllowed: (NOT_ALLOWED, "The caller's rights do not reach so far."),
+    errors.NotAllowed: (NOT_ALLOWED, "The caller's rights are not sufficient."),
     errors.MissingScope: (NOT_ALLOWED, "The caller does not hold this scope itself."),
-    errors.UnknownRequest: (UNKNOWN_REQUEST, "It never was, or it ended more than a day ago."),
-    errors.UnknownDevice: (UNKNOWN_DEVICE, "It never was paired, or it was removed."),
+    errors.UnknownRequest: (
+        UNKNOWN_REQUEST,
+        "It does not exist, or it ended more than a day ago.",
+    ),
+    errors.UnknownDevice: (UNKNOWN_DEVICE, "It was never paired, or it was removed."),
     errors.UnknownRole: (UNKNOWN_ROLE, "It never had one, or it was revoked."),
-    errors.UnknownLockout: (UNKNOWN_LOCKOUT, "It has ended by itself, or was lifted."),
-    errors.InvalidLabel: (MALFORMED, "label: 1 to 64 characters, not all of them blank."),
+    errors.UnknownLockout: (UNKNOWN_LOCKOUT, "It has expired, or it was lifted."),
+    errors.InvalidLabel: (MALFORMED, "label: 1 to 64 characters, not all blank."),
     errors.GrantsAdmin: (
         GRANTS_ADMIN,
-        "operator.admin is full control. If that is meant, approve with allowAdmin true.",
+        "operator.admin is full control. If that is intended, approve with allowAdmin true.",
     ),
     errors.InvalidScope: (
         INVALID_SCOPE,
         "It was never approved for this device, or belongs to none of the requested roles.",
     ),
-    errors.NotEmpty: (NOT_EMPTY, "Nothing is restored over them: restore into an empty Redis."),
-    errors.OtherRestore: (OTHER_RESTORE, "Begin it anew, in an empty Redis."),
-    errors.UnsoundDevice: (UNSOUND, "Its id, its key or its roles do not belong together."),
+    errors.NotEmpty: (NOT_EMPTY, "A restore does not overwrite devices: use an empty Redis."),
+    errors.OtherRestore: (OTHER_RESTORE, "Start the restore again in an empty Redis."),
+    errors.UnsoundDevice: (UNSOUND, "Its id, key and roles do not match."),
     errors.UnreadableRecord: (
         UNREADABLE,
-        "Nobody gets in with it. Remove the device, and let it ask again.",
+        "The device is not admitted. Remove it, and let it connect again.",
     ),
     errors.StoreUnavailable: (
         UNAVAILABLE,
-        "What was asked may or may not have been done. Asking again is safe.",
+        "The operation may or may not have been done. It is safe to repeat it.",
     ),
 }
-_BUG: Final = (INTERNAL, "The service's log has the reason.")
+_BUG: Final = (INTERNAL, "See the service's log for the cause.")
 
 
 class Problem(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """What went wrong; `type` is for programs, `title` and `detail` are for people."""
+    """Body of an error response; `type` is for programs, `title` and `detail` are for people."""
 
     type: str
     title: str
@@ -122,7 +125,7 @@ class Problem(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, k
 
 
 class ProblemError(Exception):
-    """A call ends with this problem."""
+    """Ends a call with a problem."""
 
     def __init__(
         self,
@@ -142,7 +145,7 @@ class ProblemError(Exception):
 
 
 class Ids(msgspec.Struct, rename="camel", frozen=True):
-    """What a call is about, once its path is read: it stands in its problems and its log line."""
+    """Ids from a call's path, included in its problems and its log line."""
 
     request_id: str = ""
     device_id: str = ""
@@ -158,7 +161,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error of a call with a problem."""
+    """Turn every error of a call into a problem response."""
     try:
         return await handler(request)
     except ProblemError as error:
@@ -167,7 +170,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         refused = _by_registry(error)
     except web.HTTPException as error:
         refused = _by_aiohttp(error)
-    except Exception:  # noqa: BLE001 (the last line of defence: nothing of it goes out)
+    except Exception:  # noqa: BLE001 (last resort: details must not reach the client)
         structlog.get_logger("approval").exception(log_events.CALL_FAILED.name)
         refused = ProblemError(*_BUG)
     return _response(request, refused)
@@ -188,12 +191,12 @@ def _by_registry(error: errors.RegistryError) -> ProblemError:
 
 
 def _by_aiohttp(error: web.HTTPException) -> ProblemError:
-    """Say in our form what aiohttp itself found wrong."""
+    """Convert aiohttp's own errors into problems."""
     if isinstance(error, web.HTTPNotFound):
-        return ProblemError(NOT_FOUND, "GET /openapi.json says what there is.")
+        return ProblemError(NOT_FOUND, "GET /openapi.json lists all paths.")
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
-        return ProblemError(METHOD, f"Served here: {allowed}.", {"Allow": allowed})
+        return ProblemError(METHOD, f"Allowed here: {allowed}.", {"Allow": allowed})
     status = HTTPStatus(error.status)
     return ProblemError(
         Kind(f"http-{error.status}", error.status, status.phrase), status.description

@@ -1,4 +1,4 @@
-"""What the approval service is told by its environment."""
+"""Settings of the approval service, read from the environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_PORT: Final = 18790
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The approval service's settings, checked."""
+    """Validated settings of the approval service."""
 
     common: CommonSettings
     admin_tokens: Secrets
@@ -28,12 +28,12 @@ class Settings:
 
     @property
     def pending_ttl_ms(self) -> int:
-        """How long a request waits after it was last asked for, in milliseconds."""
+        """Lifetime of a request after its last refresh, in milliseconds."""
         return int(self.pending_ttl_seconds * 1000)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """Read all settings; raises SettingsError with every problem."""
+    """Read all settings; raise SettingsError listing every problem."""
     reader = SettingsReader(environ)
     common = read_common(reader, default_port=DEFAULT_PORT)
     settings = Settings(

@@ -1,4 +1,4 @@
-"""Answers the gateways' questions: one read for a whole batch, a commit only where one is due."""
+"""Answers requests to authorize devices: one read per batch, a commit only if needed."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ if TYPE_CHECKING:
     from shared.secret_digests import SecretDigests
 
 TRIES_LIMIT: Final = 8
-"""How often a commit is tried again because somebody else was quicker."""
+"""Max. attempts at a commit that conflicts with others."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingLimits:
-    """How many requests may wait, and for how long."""
+    """Limits on the number of pending requests and their lifetime."""
 
     ttl_ms: int
     most: int
@@ -69,7 +69,7 @@ class PendingLimits:
 
 
 class Admissions:
-    """Judges admission questions."""
+    """Authorizes devices on behalf of gateways."""
 
     def __init__(
         self,
@@ -91,14 +91,15 @@ class Admissions:
         self._draws = draws
         self._limits = limits
         self._verdicts = Children(metrics.questions)
-        self._log = structlog.get_logger("approval").bind()  # asked anew for each line otherwise
+        self._log = structlog.get_logger("approval").bind()  # unbound, it is set up for each line
 
     async def handle_batch(
         self, questions: Sequence[AuthorizeDevice]
     ) -> list[Reply | asyncio.Future[Reply]]:
-        """Answer questions that came together; None where the outcome is not known.
+        """Answer a batch of requests; None where the outcome is unknown.
 
-        What needs a commit is answered later, so that nobody waits for another's write, or is BUSY.
+        A request that needs a write is answered by a future, so that the others do not wait for
+        it, or with BUSY.
         """
         addresses = [limit_key(question.address) for question in questions]
         try:
@@ -126,7 +127,7 @@ class Admissions:
         guard: FailureCounts,
         now_ms: int,
     ) -> Reply | asyncio.Future[Reply]:
-        """Judge by what was read; what has to be written waits for a place."""
+        """Decide from what was read; pass necessary writes to the write limiter."""
         decided = self._decided(question, head, held, guard, now_ms)
         return decided if isinstance(decided, bytes) else self._places.reply(decided)
 
@@ -138,7 +139,7 @@ class Admissions:
         guard: FailureCounts,
         now_ms: int,
     ) -> bytes | Callable[[], Awaitable[Reply]]:
-        """Return the answer, or what has to be done for one."""
+        """Return the answer, or the work that leads to it."""
         if question.trusted:
             guard = NOTHING_HELD
         question = without_locked_secret(question, guard, now_ms)
@@ -165,7 +166,7 @@ class Admissions:
         return partial(self._written, question, head, held)
 
     def _note_unreadable(self, question: AuthorizeDevice) -> None:
-        """Count a question without an answer: what is not known is not refused."""
+        """Record a request left unanswered because of an unreadable record."""
         self._verdicts.labels("unreadable").inc()
         self._log.error(
             log_events.UNREADABLE.name,
@@ -180,7 +181,7 @@ class Admissions:
         answer: LockedOut | Denied,
         held: VersionedRecord,
     ) -> Reply:
-        """Count wrong secrets before the client hears of them: the answer, unless locked out."""
+        """Count wrong secrets before answering; the answer may become LockedOut."""
         try:
             if held.record is None and await self._store.is_unreadable(question.device_id):
                 self._note_unreadable(question)
@@ -200,10 +201,10 @@ class Admissions:
         held: VersionedRecord,
         guessed: dict[str, list[str]],
     ) -> Reply:
-        """Count gateway tokens that were only guessed, clear what was proven, then go on.
+        """Count wrong gateway tokens, clear failures of the proven secret, then proceed.
 
-        A right gateway token that came with more guesses than were left is judged once more: by
-        now it is locked out, and treated like a wrong one.
+        If the guesses lock out a correct gateway token, decide again: the token is then treated
+        like a wrong one.
         """
         address = limit_key(question.address)
         try:
@@ -246,7 +247,7 @@ class Admissions:
     async def _answer(
         self, question: AuthorizeDevice, head: Position, held: VersionedRecord
     ) -> Answer | None:
-        """Judge and commit, anew as long as somebody else is quicker; None: not known."""
+        """Decide and commit, retrying on conflicts; None if the outcome is unknown."""
         for _ in range(TRIES_LIMIT):
             now_ms = self._store.now_ms()
             verdict = self._judged(question, held, now_ms)
@@ -367,7 +368,7 @@ class Admissions:
         verdict: policy.Admit | policy.Ask,
         answer: Answer,
     ) -> Answer | None:
-        """Commit and return what to answer; None when all must be judged anew."""
+        """Commit and return the answer; None if the decision has to be made again."""
         plan = entry.plan
         plan.not_after_ms = question.not_after_ms
         plan.once(call_key(question.call_id), encode(_kept(answer, verdict)))
@@ -389,7 +390,7 @@ class Admissions:
         try:
             answer: Answer = decode_answer(kept)
         except msgspec.MsgspecError:
-            message = "what an earlier try was told cannot be read"
+            message = "the answer to an earlier attempt cannot be read"
             raise StoreUnavailable(message) from None
         if isinstance(answer, Admitted):
             token = self._keys.derive(question.device_id, question.role, answer.device_token)
@@ -397,7 +398,7 @@ class Admissions:
         return answer
 
     async def _displace_oldest(self, question: AuthorizeDevice, counted_by: str) -> bool:
-        """End the oldest request from the same address: a flood displaces only its own."""
+        """End the oldest request of the same address, so a flood only displaces itself."""
         oldest = await self._store.oldest_from(counted_by, but=question.device_id)
         if oldest is None:
             return False
@@ -417,7 +418,7 @@ class Admissions:
         return True
 
     def _record(self, question: AuthorizeDevice, answer: Answer) -> None:
-        """Write the line that stands beside the gateway's for the same connection."""
+        """Log and count the decision, under the connection id that the gateway logs."""
         verdict = _told_as(answer)
         self._verdicts.labels(verdict).inc()
         more = {"request_id": answer.request_id} if isinstance(answer, NeedsPairing) else {}
@@ -439,7 +440,7 @@ class Admissions:
 
 
 def _told_as(answer: Answer) -> str:
-    """Return the word for an answer in log and metrics."""
+    """Return the name of an answer in log and metrics."""
     if isinstance(answer, Admitted):
         return "admitted"
     if isinstance(answer, NeedsPairing):
@@ -450,12 +451,12 @@ def _told_as(answer: Answer) -> str:
 
 
 def _at(answer: Answer, change: Position) -> Answer:
-    """Return the answer as decided at this change."""
+    """Return the answer with the change it was decided at."""
     return msgspec.structs.replace(answer, change=change)
 
 
 def _kept(answer: Answer, verdict: policy.Admit | policy.Ask) -> Answer:
-    """Return the answer as it is kept for another try: no token is stored, only its id."""
+    """Return the answer as stored for retries, with the token's id instead of the token."""
     if isinstance(answer, Admitted) and isinstance(verdict, policy.Admit):
         answer = msgspec.structs.replace(answer, device_token=verdict.token.token_id)
     return _at(answer, Position())

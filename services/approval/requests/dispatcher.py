@@ -1,4 +1,4 @@
-"""What gateways ask, sorted: admissions are judged together, each beat is answered by itself."""
+"""Dispatches requests from gateways: authorizations in batches, all others individually."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class RequestDispatcher:
-    """Answers one message of questions at a time; beats wait for none of those that write."""
+    """Answers the requests of one message; heartbeats never wait for the write limiter."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class RequestDispatcher:
         self._log = structlog.get_logger("approval")
 
     async def dispatch(self, questions: Sequence[Question]) -> list[Reply | asyncio.Future[Reply]]:
-        """Answer a message; a reply is None where the outcome is not known."""
+        """Answer the requests of a message; None where the outcome is unknown."""
         replies: list[Reply | asyncio.Future[Reply]] = [None] * len(questions)
         admissions: dict[int, AuthorizeDevice] = {}
         for place, question in enumerate(questions):
@@ -105,14 +105,14 @@ class RequestDispatcher:
         return encode(answer)
 
     async def _note_refused(self, gateway: str, reports: list[RefusalReport], now_ms: int) -> None:
-        """Write what a beat reports; the beat is answered whether or not that can be done."""
+        """Store the refusals reported by a heartbeat; failure does not affect its answer."""
         try:
             await self._store.refusals.write(gateway, reports, now_ms)
         except StoreUnavailable as missing:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
 
     async def _count_secret(self, knock: ReportSecret) -> Answer:
-        """Count wrong secrets, clear failures after a right one; say whether it is locked out."""
+        """Count wrong secrets or clear failures after a correct one; answer if locked out."""
         address = limit_key(knock.address)
         head, _held, guards = await self._store.load_guarded([], [address])
         guard, now_ms = guards[address], self._store.now_ms()

@@ -1,6 +1,6 @@
-"""What a socket is told when its call fails, in its protocol's words (contract §10, §18). Pure.
+"""Maps registry errors to error responses for sockets, in the texts of OpenClaw's protocol. Pure.
 
-Denials do not tell what there is from what there is not to a caller who may not know.
+Denials do not reveal whether an object exists to callers that may not know.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TOKEN_METHODS: Final = frozenset({"device.token.rotate", "device.token.revoke"}
 
 
 def failed(method: str, error: RegistryError, caller: Caller, protocol: int) -> Error:
-    """Say why a call fails; not for StoreUnavailable, whose outcome is not known."""
+    """Return the error response of a call; not for StoreUnavailable, whose outcome is unknown."""
     if isinstance(error, MissingScope) and error.scope == METHODS[method].scope:
         told = missing_scope(error.scope, protocol)
         return Error(told.code, told.message, told.details)

@@ -1,4 +1,4 @@
-"""Says each second that this replica takes questions, as long as Redis takes its writes."""
+"""Announces every second that this replica accepts requests, while its writes to Redis succeed."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 ALIVE_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 3.0
-"""After so long without a write that came through, this replica takes no questions."""
+"""After this time without a successful write, this replica accepts no requests."""
 LOOK_SECONDS: Final = 5.0
-"""How long nothing is asked between two looks at how durable Redis is."""
+"""Pause between two checks of Redis's durability settings."""
 LEAVE_SECONDS: Final = 0.25
-"""How long it takes until gateways have heard that this replica leaves, and ask others."""
+"""Time for gateways to learn that this replica shuts down and to use others."""
 GONE_SECONDS: Final = 0.5
-"""How long writing that it is gone may take."""
+"""Timeout for recording the shutdown in Redis."""
 
 
 class LivenessPublisher:
-    """Two recurring tasks: `run` announces, and waits for nothing else; `watch` looks at Redis."""
+    """Two recurring tasks: `run` announces liveness and does nothing else; `watch` checks Redis."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class LivenessPublisher:
         self._log = structlog.get_logger("approval")
         self._written_at = float("-inf")
         self._heard_at = float("-inf")
-        self._trouble = "nothing was written yet"
+        self._trouble = "nothing has been written yet"
         self._failing = False
         self._leaving = False
         self._started_at = clock.monotonic()
@@ -60,18 +60,18 @@ class LivenessPublisher:
         self.milliseconds = 0.0
 
     def health(self) -> Health:
-        """Say how Redis does as a store; whoever leaves is not ready."""
+        """Return whether the store works; a replica that shuts down is not ready."""
         if self._leaving:
-            return Health(ok=False, reason="this replica is told to stop")
+            return Health(ok=False, reason="this replica is shutting down")
         if not self._writes:
-            return Health(ok=False, reason=self._trouble or "no write came through for 3 s")
+            return Health(ok=False, reason=self._trouble or "no write has succeeded for 3 s")
         if not self._hears:
-            return Health(ok=False, reason="its own news has not come back for 3 s")
-        return Health(ok=True, reason="writes come through", warnings=self._warnings)
+            return Health(ok=False, reason="its own events have not come back for 3 s")
+        return Health(ok=True, reason="writes succeed", warnings=self._warnings)
 
     @property
     def fresh(self) -> bool:
-        """Whether own writes and own news came through lately; else nothing is answered (R3)."""
+        """Whether own writes and own events came through recently; required to answer (R3)."""
         return self._writes and self._hears
 
     @property
@@ -83,23 +83,23 @@ class LivenessPublisher:
         return self._clock.monotonic() - self._heard_at <= SILENCE_SECONDS
 
     def on_own_event(self) -> None:
-        """Take notice that this replica's own news came back."""
+        """Record that an event of this replica came back over the bus."""
         was_fresh = self.fresh
         self._heard_at = self._clock.monotonic()
         if self.fresh and not was_fresh and not self._leaving:
             self._tell(Alive(self._boot_id, ready=True))
 
     async def leave(self) -> None:
-        """Say that this replica takes no more questions, and wait until gateways have heard it.
+        """Announce that this replica accepts no more requests, and wait until gateways know.
 
-        It goes on answering those that come.
+        Requests that still arrive are answered.
         """
         self._leaving = True
         self._tell(Alive(self._boot_id, ready=False))
         await asyncio.sleep(LEAVE_SECONDS)
 
     async def stop(self, *tasks: asyncio.Task[None]) -> None:
-        """End the recurring tasks, and write down that this replica is there no more."""
+        """End the recurring tasks, and record in Redis that this replica is gone."""
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -118,21 +118,21 @@ class LivenessPublisher:
                 await self._round()
             except RegistryError as error:
                 self._failed(str(error))
-            except Exception:  # noqa: BLE001 (whatever it was, the next round comes)
-                self._log.exception("announcing failed")
+            except Exception:  # noqa: BLE001 (the next round tries again)
+                self._log.exception("announcement failed")
             due = max(due + ALIVE_SECONDS, self._clock.monotonic())
             await asyncio.sleep(due - self._clock.monotonic())
 
     async def watch(self) -> None:
-        """Look at Redis until cancelled; while it is away, `run` says so, and this does not."""
+        """Check Redis until cancelled. Failures are not logged here: `run` logs an outage."""
         while True:
             seconds = LOOK_SECONDS
             try:
                 await self._look_at_redis()
             except RegistryError:
                 seconds = ALIVE_SECONDS
-            except Exception:  # noqa: BLE001 (whatever it was, the next look comes)
-                self._log.exception("looking at Redis failed")
+            except Exception:  # noqa: BLE001 (the next check tries again)
+                self._log.exception("check of Redis failed")
             await asyncio.sleep(seconds)
 
     async def _round(self) -> None:
@@ -150,7 +150,7 @@ class LivenessPublisher:
         self._trouble = why
 
     async def _look_at_redis(self) -> None:
-        """Notice how durable Redis is."""
+        """Check the durability settings of Redis, and whether it has replicas."""
         info = await self._store.info()
         self._store.has_replicas = info.get("connected_slaves", 0) > 0
         self._warnings = durability_warnings(info, await self._store.appendfsync())

@@ -1,4 +1,4 @@
-"""The methods of sockets that approval answers: calls of the registry, in contract §10's words."""
+"""Socket methods served by approval, mapped to calls of the registry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from shared.rpc.responder import Reply
 
 PACKED_FROM_BYTES: Final = 65_536
-"""A longer result travels deflated: a list of many devices has to fit into one message."""
+"""Results above this size are compressed, so a long device list fits into one message."""
 
 _CHANGING: Final = frozenset(
     {
@@ -45,7 +45,7 @@ _encode_json: Final = msgspec.json.Encoder().encode
 
 
 class Methods:
-    """Answers the calls of sockets, and of gateways for themselves."""
+    """Answers method calls from sockets, and from gateways on their own behalf."""
 
     def __init__(self, registry: Registry, store: Store, keys: TokenKeys, metrics: Metrics) -> None:
         self._registry = registry
@@ -68,11 +68,11 @@ class Methods:
         }
 
     async def answered(self, call: Call) -> Reply:
-        """Carry out a call; None where the outcome is not known."""
+        """Carry out a call; None if the outcome is unknown."""
         caller = _caller(call)
         method = self._table.get(call.method)
         if method is None:
-            # The gateway is newer than this replica: let it ask another.
+            # The gateway is newer than this replica; it can try another one.
             return None
         outcome: Result | Error
         try:
@@ -146,7 +146,7 @@ class Methods:
 
 
 def _caller(call: Call) -> Caller:
-    """Return who calls. A kind that is not known here has no rights beyond its own device."""
+    """Return the caller. An unknown kind gets no rights beyond its own device."""
     told = call.caller
     kind = told.kind if told.kind in {"gateway", "shared-secret"} else "device-token"
     scopes: list[Any] = told.scopes

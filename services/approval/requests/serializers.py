@@ -1,7 +1,7 @@
-"""The JSON that clients get over their sockets, in the shapes of protocol 4 and 3.
+"""JSON for clients on sockets, for protocol versions 4 and 3.
 
-Device objects are those of the HTTP API (contract §10), but for what only operators' tools know;
-protocol 3 knows less of a device (contract §18). Nodes and presence entries are the original's.
+Device objects are those of the HTTP API without fields for operators' tools; protocol 3 has fewer
+fields. Nodes and presence entries have OpenClaw's format.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ GATEWAY_MODE = "gateway"
 
 
 class DeviceList(msgspec.Struct, frozen=True):
-    """What `device.pair.list` returns."""
+    """Result of `device.pair.list`."""
 
     pending: list[PendingRequest]
     paired: list[PairedDevice]
 
 
 class RotatedToken(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """What `device.token.rotate` returns; the token only to the device whose it is."""
+    """Result of `device.token.rotate`; the token is included only for the device that owns it."""
 
     device_id: str
     role: str
@@ -52,7 +52,7 @@ class RotatedToken(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tr
 
 
 class Status(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
-    """How all replicas together do; `connectedDevices`: paired ones, each counted once."""
+    """Status of all replicas; `connectedDevices` counts each paired device once."""
 
     ts: int
     runtime_version: str
@@ -63,7 +63,7 @@ class Status(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
 
 
 class PresenceEntry(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """One that is connected: a device at some gateways, or a gateway itself; `ts`: last seen."""
+    """A connected device or a gateway; `ts` is when it was last seen."""
 
     host: str
     ip: str | UnsetType = UNSET
@@ -79,7 +79,7 @@ class PresenceEntry(msgspec.Struct, rename="camel", omit_defaults=True, frozen=T
 
 
 class Node(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """A paired node. Nothing is invoked on it from here: it has no capabilities and no commands."""
+    """A paired node. Nothing is invoked on nodes here, so it has no capabilities or commands."""
 
     node_id: str
     display_name: str | UnsetType = UNSET
@@ -98,27 +98,27 @@ class Node(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_o
 
 
 class NodeList(msgspec.Struct, frozen=True):
-    """What `node.list` returns."""
+    """Result of `node.list`."""
 
     ts: int
     nodes: list[Node]
 
 
 class DescribedNode(Node, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """What `node.describe` returns."""
+    """Result of `node.describe`."""
 
     ts: int
 
 
 def device_list(pending: list[PendingDevice], paired: list[Paired], protocol: int) -> DeviceList:
-    """Return both lists."""
+    """Return the result of `device.pair.list`."""
     return DeviceList(
         [pending_object(one) for one in pending], [device(one, protocol) for one in paired]
     )
 
 
 def device(paired: Paired, protocol: int) -> PairedDevice:
-    """Return a paired device as its protocol knows it."""
+    """Return a paired device with the fields of a protocol version."""
     known = replace(paired_object(paired), replicas=UNSET, identities=UNSET)
     if protocol != PROTOCOL_3:
         return known
@@ -133,7 +133,7 @@ def device(paired: Paired, protocol: int) -> PairedDevice:
 
 
 def rotated(device_id: str, role: str, fresh: Token, token: str, protocol: int) -> RotatedToken:
-    """Return what a rotation led to; `token` is empty for all but the device itself."""
+    """Return the result of a rotation; `token` is empty unless the caller is the device itself."""
     delivery: Literal["in-band", "withheld-cross-device"] | UnsetType = UNSET
     if protocol != PROTOCOL_3:
         delivery = "in-band" if token else "withheld-cross-device"
@@ -153,7 +153,7 @@ def status(
     approvals: list[ApprovalReplica],
     now_ms: int,
 ) -> Status:
-    """Return how all replicas together do."""
+    """Return the status of all replicas."""
     replicas = replicas_object(Replicas(gateways, approvals))
     return Status(
         ts=now_ms,
@@ -168,7 +168,7 @@ def status(
 def presence(
     connected: list[Paired], gateways: list[GatewayReplica], now_ms: int
 ) -> list[PresenceEntry]:
-    """Return who is connected anywhere: the gateways, then the devices."""
+    """Return the gateways and all connected devices."""
     return [
         PresenceEntry(
             host=one.boot_id,
@@ -223,5 +223,5 @@ def node(paired: Paired) -> Node:
 
 
 def described(paired: Paired, now_ms: int) -> DescribedNode:
-    """Return a paired node, and when it was so."""
+    """Return the result of `node.describe`."""
     return DescribedNode(ts=now_ms, **msgspec.structs.asdict(node(paired)))

@@ -1,4 +1,4 @@
-"""What questions write, so much of it at a time: who would wait too long is told at once."""
+"""Limits concurrent store writes; rejects with BUSY if the wait would be too long."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from shared.rpc.responder import Reply
 
 PLACES: Final = 6
-"""How many questions use the store's connections at once, besides the read of each message."""
+"""Max. requests that use the store's connections at once, besides the read for each message."""
 WAIT_SECONDS: Final = 0.5
-"""Who would wait longer for a place is answered busy: after that, askers ask another replica."""
+"""Max. wait for a slot. After that the answer is BUSY, and gateways try another replica."""
 _SMOOTHING: Final = 8
-"""Over about so many pieces of work it is averaged how long one takes."""
+"""Number of recent jobs over which their duration is averaged, approximately."""
 
 
 class WriteLimiter:
-    """Carries out work for questions, in the order it came; BUSY for what it has no time for."""
+    """Runs work in order of arrival with limited concurrency; answers BUSY when overloaded."""
 
     def __init__(self, places: int = PLACES, wait_seconds: float = WAIT_SECONDS) -> None:
         self._places = places
@@ -32,11 +32,11 @@ class WriteLimiter:
 
     @property
     def under_way(self) -> int:
-        """How much work was taken and has not ended."""
+        """Number of jobs accepted and not yet finished."""
         return self._under_way
 
     def reply(self, work: Callable[[], Awaitable[Reply]]) -> Reply | asyncio.Future[Reply]:
-        """Begin work as soon as there is a place; BUSY at once where that would take too long."""
+        """Start work once a slot is free; return BUSY at once if that would take too long."""
         if self._under_way >= self._places and self._expected_seconds > self._wait_seconds:
             return BUSY
         self._under_way += 1
@@ -46,7 +46,7 @@ class WriteLimiter:
 
     @property
     def _expected_seconds(self) -> float:
-        """How long it takes until all that was taken has ended."""
+        """Expected time until all accepted jobs have finished."""
         return self._under_way * self._usual_seconds / self._places
 
     async def _carried_out(self, work: Callable[[], Awaitable[Reply]]) -> Reply:
