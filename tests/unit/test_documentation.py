@@ -112,7 +112,7 @@ def test_what_make_prints_fits_a_terminal() -> None:
 
 
 def test_the_page_on_capacity_quotes_what_the_command_prints() -> None:
-    page = (ROOT / "docs/capacity.md").read_text()
+    page = (ROOT / "docs/results/capacity.md").read_text()
     quoted = [block.split("```")[0].strip("\n") for block in page.split("```text\n")[1:]]
     assert quoted == [sizes_table(MEASURED), storms_table(MEASURED)]
 
@@ -130,7 +130,7 @@ def test_the_page_on_capacity_names_every_cost() -> None:
 
 
 def test_the_quoted_drill_has_every_fault_and_no_other() -> None:
-    text = (ROOT / "docs/reliability.md").read_text().split("\n## What was measured\n")[1]
+    text = (ROOT / "docs/results/drill.md").read_text()
     table = [
         tuple(cell.strip() for cell in line.strip("|").split("|"))
         for line in text.split("\n## ")[0].splitlines()

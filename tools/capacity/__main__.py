@@ -13,7 +13,7 @@ from tools.capacity.tables import sizes_table, storms_table
 
 
 def main() -> None:
-    """Print the tables that docs/capacity.md quotes, or measure."""
+    """Print the tables that docs/results/capacity.md quotes, or measure."""
     parser = argparse.ArgumentParser(prog="make capacity", description=__doc__)
     parser.add_argument("--measure", action="store_true", help="measure the costs, ~1 min")
     if parser.parse_args().measure:

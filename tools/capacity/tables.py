@@ -1,4 +1,4 @@
-"""The tables that docs/capacity.md quotes, as text. Pure."""
+"""The tables that docs/results/capacity.md quotes, as text. Pure."""
 
 from __future__ import annotations
 
