@@ -1,1 +1,1 @@
-"""What an admitted connection may call, and how calls reach approval."""
+"""Protocol methods that an admitted client may call, and the presence feed."""

@@ -1,4 +1,4 @@
-"""What an admitted connection may call (contract §1, §9). Pure: a frame in, what to do out."""
+"""Dispatches the request frames of an admitted client. Pure: a frame in, a reply out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MethodCall:
-    """A sound call of a method that approval answers."""
+    """A valid call of a method that approval answers."""
 
     frame_id: str
     method: str
@@ -38,7 +38,7 @@ class MethodCall:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one frame leads to: a frame to send, a close to follow, or a call to pass on."""
+    """The result of one frame: a frame to send, a close after it, or a call to forward."""
 
     frame: bytes | None = None
     close: tuple[CloseCode, str] | None = None
@@ -49,13 +49,13 @@ _IGNORED: Final = Reply()
 
 
 class Dispatcher:
-    """The methods this gateway answers, by itself or through approval."""
+    """Checks role, scope and parameters of a request, then answers or forwards it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
     def on_frame(self, session: Session, text: bytes) -> Reply:
-        """Serve one frame."""
+        """Return the reply to one request frame; frames that are not JSON are ignored."""
         try:
             request = decode_request(text)
         except NotJson:

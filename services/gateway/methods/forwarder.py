@@ -1,4 +1,4 @@
-"""Calls on their way: from a socket to approval, and what came of them back to the socket."""
+"""Forwards method calls from a socket to approval, and responses back to the socket."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from services.gateway.metrics import Metrics
 
 IN_FLIGHT_LIMIT: Final = 16
-"""Calls of one connection that may be under way; more are refused, to be retried."""
+"""The most concurrent calls of one connection; further ones get a retryable error."""
 RETRY_LEAST_MS: Final = 500
 RETRY_MOST_MS: Final = 2_000
-"""Bounds of the jittered `retryAfterMs`."""
+"""Bounds of the random `retryAfterMs`."""
 
 
 class Forwarder:
-    """Carries calls to approval. A call is one task, and the socket serves others meanwhile."""
+    """Forwards calls to approval, one task per call, without blocking the socket."""
 
     def __init__(self, approvals: ApprovalClient, connections: Hub, metrics: Metrics) -> None:
         self._approvals = approvals
@@ -41,7 +41,7 @@ class Forwarder:
         self._log = structlog.get_logger("gateway")
 
     def start(self, connection: Connection, session: Session, called: MethodCall) -> None:
-        """Begin a call; its response goes out when it is there."""
+        """Start a call; the response is sent when it arrives."""
         if len(connection.calls) >= IN_FLIGHT_LIMIT:
             self._metrics.calls.labels(called.method, "unavailable").inc()
             connection.send(_unavailable(called, Unavailable("overloaded")))
@@ -61,7 +61,7 @@ class Forwarder:
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Give up what is under way."""
+        """Cancel all calls in progress."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -69,7 +69,7 @@ class Forwarder:
     async def _forward(self, connection: Connection, called: MethodCall, call: Call) -> None:
         try:
             response, outcome = await self._response(called, call)
-        except Exception:  # noqa: BLE001 (a bug: the caller hears that the outcome is not known)
+        except Exception:  # noqa: BLE001 (a bug: report the outcome as unknown)
             self._log.exception("call failed", call=call.call_id, method=called.method)
             unknown = Unavailable("no-responder", detail="the answer is malformed")
             response, outcome = _unavailable(called, unknown), "unavailable"

@@ -1,7 +1,7 @@
-"""Tells those with the read scope who is connected, whichever gateway they are at.
+"""Broadcasts the presence list of all gateways to clients with the read scope.
 
-Beats say that somebody came or went; the list is fetched then, where somebody listens, but so
-seldom that fetching and telling it stays a small part of what this replica does.
+Heartbeat answers carry a presence version. When it changes and this replica has listeners, the list
+is fetched from approval and broadcast, at a rate that keeps the cost small.
 """
 
 from __future__ import annotations
@@ -24,16 +24,15 @@ if TYPE_CHECKING:
     from shared.clock import Clock
 
 APART_SECONDS: Final = 1.0
-"""Lists are told at least so far apart."""
+"""The minimum interval between two broadcasts."""
 BYTES_PER_SECOND: Final = 1_000_000
-"""How much is told to all listeners together: a longer list, or more of them, is told less often.
-"""
+"""The target rate over all listeners: longer lists and more listeners mean fewer broadcasts."""
 SHARE_OF_TIME: Final = 0.05
-"""The part of the time that fetching lists may take."""
+"""The fraction of time that fetching lists may take."""
 
 
 class PresenceFeed:
-    """Watches the version of presence, and tells each new one."""
+    """Watches the presence version, and broadcasts each new list."""
 
     def __init__(
         self, boot_id: str, approvals: ApprovalClient, connections: Hub, clock: Clock
@@ -49,7 +48,7 @@ class PresenceFeed:
         self._log = structlog.get_logger("gateway")
 
     def on_version(self, version: int) -> None:
-        """Take from a beat how often presence has changed."""
+        """Handle the presence version from a heartbeat answer."""
         if version == self._told or self._task is not None:
             return
         if not self._connections.audience(READ) or self._clock.monotonic() < self._not_before:
@@ -58,7 +57,7 @@ class PresenceFeed:
         self._task.add_done_callback(self._done)
 
     async def stop(self) -> None:
-        """Give up what is under way."""
+        """Cancel a fetch in progress."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -1,1 +1,1 @@
-"""What a gateway knows of the store and reports to it: changes, presence, refusals. Pure."""
+"""The gateway's replicated state and its reports: changes, presence, refusals. Pure."""

@@ -1,4 +1,4 @@
-"""Which events a change of a record becomes for those who may see it (contract §11, §18). Pure."""
+"""Converts record changes into protocol events. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def broadcasts(change: Changed) -> list[Broadcast]:
-    """Return what is told of a change that was applied, in order; most changes tell nothing."""
+    """Return the broadcasts for an applied change, in order; most changes have none."""
     if change.kind == "renamed":
         return [Broadcast(DEVICE_CHANGED, b"{}", PAIRING, protocols=(4,))]
     told = []

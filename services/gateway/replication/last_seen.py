@@ -1,6 +1,6 @@
-"""Which devices were let in since the last answered beat: told with the next one. Pure.
+"""Devices admitted since the last answered heartbeat, to report with the next one. Pure.
 
-Nothing is forgotten before a beat that told it was answered; what is told twice does no harm.
+An entry is kept until a heartbeat that reported it is answered. Reports are idempotent.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from shared.rpc.messages import ClientInfo
 
 SEEN_PER_BEAT: Final = 500
-"""How many devices one beat tells of at most; the rest wait for the next."""
+"""The most devices that one heartbeat reports; the rest wait for the next one."""
 SEEN_LIMIT: Final = 20_000
-"""How many devices wait to be told of at most; the oldest go first."""
+"""The most devices that are kept until reported; beyond it, the oldest is dropped."""
 TOLD_LIMIT: Final = 64
-"""How many beats are remembered with what they told."""
+"""How many heartbeats are remembered with what they reported."""
 
 _Key = tuple[str, str, str]
 
@@ -35,7 +35,7 @@ class _Sighting:
 
 
 class LastSeen:
-    """The last time each device was let in, as far as approval does not know it yet."""
+    """The last admission of each device that approval does not know of yet."""
 
     def __init__(self, *, seen_per_beat: int = SEEN_PER_BEAT, limit: int = SEEN_LIMIT) -> None:
         self._most = seen_per_beat
@@ -48,11 +48,11 @@ class LastSeen:
 
     @property
     def behind(self) -> bool:
-        """Whether more is to be told than one beat takes."""
+        """Whether more is unreported than fits in one heartbeat."""
         return len(self._untold) > self._most
 
     def record(self, session: Session, client: ClientInfo, at: float) -> None:
-        """Note that a device was let in; `at` is a point in monotonic time."""
+        """Record that a device was admitted; `at` is in monotonic seconds."""
         key = (session.device_id, session.role, session.method)
         self._untold.pop(key, None)
         self._untold[key] = _Sighting(at, session.address, client)
@@ -60,7 +60,7 @@ class LastSeen:
             del self._untold[next(iter(self._untold))]
 
     def take_unsent(self, beat_id: int, now: float) -> list[Seen]:
-        """Return what this beat tells, the oldest first."""
+        """Return what this heartbeat reports, oldest first."""
         told = list(islice(self._untold.items(), self._most))
         if told:
             self._told[beat_id] = told
@@ -69,7 +69,7 @@ class LastSeen:
         return [_seen(key, one, now) for key, one in told]
 
     def acknowledge(self, beat_id: int) -> None:
-        """Forget what an answered beat told, unless the device came again meanwhile."""
+        """Drop what an answered heartbeat reported, except devices admitted again since."""
         for key, one in self._told.pop(beat_id, ()):
             if self._untold.get(key) is one:
                 del self._untold[key]

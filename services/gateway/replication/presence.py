@@ -1,7 +1,7 @@
-"""Who is connected here, as beats tell it: only what changed since one that arrived. Pure.
+"""Presence of devices on this gateway, reported to approval as deltas in heartbeats. Pure.
 
-A delta names the beat it builds on; approval applies it only on exactly that one (R13). When the
-two do not meet, everything is told anew, in parts.
+A delta names the heartbeat it builds on, and approval applies it to exactly that state (R13). If
+the two sides disagree, the full state is sent again, in parts.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from shared.rpc.messages import Present
 
 JOINED_PER_BEAT: Final = 1000
-"""How many connections one beat tells of that joined, at most; the rest wait for the next."""
+"""The most joined connections that one heartbeat reports; the rest wait for the next one."""
 LEFT_PER_BEAT: Final = 2000
-"""How many it tells of that left."""
+"""The most closed connections that one heartbeat reports."""
 TOLD_LIMIT: Final = 64
-"""How many beats are remembered; should an older one count, everything is told anew."""
+"""How many heartbeats are remembered; if approval holds an older one, all is sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class _Told:
 
 
 class Presence:
-    """The difference between who is here and who approval knows to be here.
+    """The difference between the connections here and those that approval knows of.
 
-    What approval holds after a beat follows from the beat alone: what it told, on top of what was
-    held at the beat it builds on. So a beat counts here only if it builds on the one that counted
-    before, or on none.
+    Approval's state after a heartbeat is that heartbeat's delta applied to the state it builds on.
+    So an acknowledged heartbeat is accepted here only if it builds on the last accepted one, or on
+    none.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Presence:
         self._most_joined = joined_per_beat
         self._most_left = left_per_beat
         self.sightings: Final = LastSeen()
-        """Who was let in lately, whether or not they are still here."""
+        """Recently admitted devices, whether or not they are still connected."""
         self._here: dict[int, Present] = {}
         self._joining: dict[int, Present] = {}
         self._leaving: set[int] = set()
@@ -57,22 +57,22 @@ class Presence:
 
     @property
     def behind(self) -> bool:
-        """Whether more is to be told than one beat takes."""
+        """Whether more is unreported than fits in one heartbeat."""
         return len(self._joining) > self._most_joined or len(self._leaving) > self._most_left
 
     def add(self, one: Present) -> None:
-        """Note that a connection is here."""
+        """Record an admitted connection."""
         self._here[one.number] = self._joining[one.number] = one
 
     def remove(self, number: int) -> None:
-        """Note that a connection is gone."""
+        """Record that a connection has closed."""
         if self._here.pop(number, None) is None:
             return
         if self._joining.pop(number, None) is None:
             self._leaving.add(number)
 
     def delta(self, beat_id: int) -> tuple[int, list[Present], list[int]]:
-        """Return what this beat tells: the beat it builds on, who joined and who left."""
+        """Return a heartbeat's delta: the heartbeat it builds on, joined and left connections."""
         joined = list(islice(self._joining.values(), self._most_joined))
         left = list(islice(self._leaving, self._most_left))
         self._told[beat_id] = _Told(self._builds_on, joined, left)
@@ -81,9 +81,9 @@ class Presence:
         return self._builds_on, joined, left
 
     def acknowledge(self, beat_id: int, presence_at: int) -> None:
-        """Take from the answer to a beat which beat's presence approval holds.
+        """Process an answered heartbeat; approval holds the presence as of `presence_at`.
 
-        An answer to a beat older than the newest answered one says nothing any more (R1).
+        An answer to a heartbeat older than the newest answered one is ignored (R1).
         """
         if beat_id < self._newest_answered:
             return

@@ -1,11 +1,10 @@
-"""Who was turned away lately, and why: bounded, and reported with the beat. Pure.
+"""Recently refused clients and the reasons, bounded and reported with the heartbeat. Pure.
 
-Operators read it as the answer to "why can it not connect?". A client that proves its device has an
-entry apart from those that only claim to be that device, so nobody can overwrite what a device's
-own attempts met. A client without a device has one entry for each reason.
+They tell operators why a device cannot connect. A client with a valid device proof has its own
+entry, separate from clients that only claim the device id, so that others cannot overwrite the
+refusals of the real device. Clients without a device share one entry per address and reason.
 
-Nothing is forgotten before a beat that reported it was answered; what is reported twice is the same
-as reported once.
+An entry is kept until a heartbeat that reported it is answered. Reports are idempotent.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ if TYPE_CHECKING:
     from shared.protocol.refusals import Refusal
 
 REFUSALS_LIMIT_ENTRIES: Final = 2_000
-"""Entries that wait to be reported; beyond, the address with the most loses its oldest."""
+"""The most unreported entries; beyond it, the address with the most loses its oldest."""
 REFUSALS_PER_ADDRESS_ENTRIES: Final = 32
-"""Entries of one address (IPv6: one /64); beyond, it displaces its own oldest."""
+"""The most entries of one address (IPv6: one /64); beyond it, its oldest is dropped."""
 REFUSALS_PER_BEAT_ENTRIES: Final = 50
-"""Entries that one beat reports; the rest waits for the next regular beat."""
+"""The most entries that one heartbeat reports; the rest wait for the next regular one."""
 REPORTED_LIMIT_BEATS: Final = 64
-"""How many beats are remembered with what they reported."""
+"""How many heartbeats are remembered with what they reported."""
 DETAIL_LIMIT_CHARACTERS: Final = 128
 NAME_LIMIT_CHARACTERS: Final = 64
 
@@ -41,7 +40,7 @@ _Key = tuple[str, bool | None]
 
 
 class _Entry:
-    """Attempts that were turned away for the same reason, one after another."""
+    """Consecutive attempts of one client that were refused for the same reason."""
 
     __slots__ = (
         "address",
@@ -69,7 +68,7 @@ class _Entry:
         self.first_at = at
         self.count = 0
         self.confirmed = 0
-        """How many of them an answered beat has reported."""
+        """How many of these attempts an answered heartbeat has reported."""
         self.undecided = False
         self.at = at
         self.address = ""
@@ -78,7 +77,7 @@ class _Entry:
         self.detail = ""
 
     def report(self, now: float) -> RefusalReport:
-        """Return what a beat says of it."""
+        """Return the entry as reported in a heartbeat."""
         return RefusalReport(
             reason=self.reason,
             undecided=self.undecided,
@@ -97,7 +96,7 @@ class _Entry:
 
 
 class RecentRefusals:
-    """The refusals that approval does not know of yet."""
+    """Refusals that approval does not know of yet."""
 
     def __init__(
         self,
@@ -112,16 +111,16 @@ class RecentRefusals:
         self._numbers = count(1)
         self._size = 0
         self._entries: dict[str, dict[_Key, _Entry]] = {}
-        """By address; the entries of each in the order of their last attempts."""
+        """By address; the entries of each are in the order of their last attempts."""
         self._holders: list[dict[str, None]] = [{} for _ in range(per_address + 1)]
-        """The addresses that hold so many entries."""
+        """The addresses by their number of entries: index n holds those with n entries."""
         self._reported: dict[int, list[tuple[str, _Key, _Entry, int]]] = {}
 
     def __len__(self) -> int:
         return self._size
 
     def note(self, handshake: Handshake, peer: RequestInfo, refusal: Refusal, at: float) -> None:
-        """Note that a client was turned away; `at` is a point in monotonic time."""
+        """Record that a client was refused; `at` is in monotonic seconds."""
         device_id = handshake.device_id
         if device_id and not _DEVICE_ID.fullmatch(device_id):
             device_id = ""
@@ -148,7 +147,7 @@ class RecentRefusals:
             self._grown(address, held)
 
     def report(self, beat_id: int, now: float) -> list[RefusalReport]:
-        """Return what this beat reports: of each address in turn, the oldest first."""
+        """Return what this heartbeat reports, round-robin over addresses, each oldest first."""
         chosen = [
             (address, key, entry, entry.count)
             for address, key, entry in islice(self._in_turn(), self._per_beat)
@@ -160,7 +159,7 @@ class RecentRefusals:
         return [entry.report(now) for _address, _key, entry, _count in chosen]
 
     def answered(self, beat_id: int) -> None:
-        """Forget what an answered beat reported, unless there were more attempts meanwhile."""
+        """Drop what an answered heartbeat reported, except entries with newer attempts."""
         for address, key, entry, told in self._reported.pop(beat_id, ()):
             entry.confirmed = max(entry.confirmed, told)
             held = self._entries.get(address)
@@ -186,7 +185,7 @@ class RecentRefusals:
             rows = left
 
     def _grown(self, address: str, held: dict[_Key, _Entry]) -> None:
-        """Count one entry more of an address, and displace one where that is too many."""
+        """Account for a new entry of an address, and evict an entry if a limit is exceeded."""
         if len(held) > self._per_address:
             del held[next(iter(held))]
             return
@@ -201,7 +200,7 @@ class RecentRefusals:
             self._shrunk(largest, entries)
 
     def _shrunk(self, address: str, held: dict[_Key, _Entry]) -> None:
-        """Count one entry less of an address."""
+        """Account for a removed entry of an address."""
         self._size -= 1
         self._holders[len(held) + 1].pop(address, None)
         if held:
@@ -211,7 +210,7 @@ class RecentRefusals:
 
 
 def _reason(refusal: Refusal, peer: RequestInfo, *, proven: bool) -> tuple[str, str]:
-    """Return the code of a refusal, and one more fact that helps to find its cause."""
+    """Return the reason code of a refusal and a detail that helps to find its cause."""
     outcome = refusal.outcome
     details = (refusal.error.details if refusal.error else None) or {}
     if outcome == "pairing-required":

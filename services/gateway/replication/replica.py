@@ -1,8 +1,8 @@
-"""The beat: numbers, lease and gaps. Pure: messages and the clock in, effects out.
+"""The replication state machine: change numbers, gaps and the lease. Pure.
 
-One object a gateway. It knows up to which change everything has been applied, what it recently
-learned about devices, and until when the lease runs. The rules R1 to R12 that it keeps are told,
-with what each prevents, in docs/architecture.md.
+Messages and the clock go in, effects come out. Each gateway has one Replica. It tracks the last
+applied change, recent changes per device and the end of the lease. The rules R1 to R12 that it
+implements are explained in docs/replication.md.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ if TYPE_CHECKING:
     from shared.rpc.messages import BeatAnswer, Changed
 
 REMEMBERED_CHANGES: Final = 4096
-"""How many changes are remembered; an answer decided before all of them is asked for anew."""
+"""How many changes are remembered; an answer older than all of them must be asked for again."""
 BEATS_OUT_LIMIT: Final = 64
-"""How many unanswered beats are remembered; an answer to an older one is dropped."""
+"""How many unanswered heartbeats are remembered; answers to older ones are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class CloseDevice:
-    """Close what a device has open in these roles: it was removed, rotated or revoked (R9)."""
+    """Close a device's connections in the change's roles: remove, rotate or revoke (R9)."""
 
     change: Changed
 
 
 @dataclass(frozen=True, slots=True)
 class AnnounceChange:
-    """A change was applied: tell those who may hear of it. Each comes once, in order."""
+    """Broadcast an applied change; each is announced once, in order."""
 
     change: Changed
 
 
 @dataclass(frozen=True, slots=True)
 class CloseEverybody:
-    """History was lost: nobody is served any more, and all are closed until then (R8).
+    """History was lost: stop serving all connections, and close them by `until` (R8).
 
-    `until` is a point in monotonic time: the end of the lease that they were admitted under.
+    `until` is in monotonic seconds: the end of the lease that they were admitted under.
     """
 
     until: float
 
 
 class SyncNow(Enum):
-    """Send a beat at once: something is missing."""
+    """Send a heartbeat soon, to fetch missing changes."""
 
     SYNC_NOW = auto()
 
 
 class Progressed(Enum):
-    """The applied change or the lease moved: whoever waits for that may look again."""
+    """The applied position or the lease has progressed; waiting requests should check again."""
 
     PROGRESSED = auto()
 
@@ -66,19 +66,19 @@ Effect = CloseDevice | AnnounceChange | CloseEverybody | SyncNow | Progressed
 
 
 class Freshness(Enum):
-    """What an answer to a question is worth now."""
+    """Whether an answer from approval is current."""
 
     COUNTS = auto()
     WAIT = auto()
-    """It was decided at a change that is not applied here yet: beat, and look again."""
+    """The answer depends on a change that is not applied here yet: sync, then check again."""
     ASK_AGAIN = auto()
-    """Something newer touches the device, or it comes from another history."""
+    """A newer change concerns the device, or the answer comes from another history."""
     NO_LEASE = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """A remembered change: whose, and as the how manieth it was heard."""
+    """A remembered change: its device, and its place in the order of receipt."""
 
     device_id: str
     order: int
@@ -86,23 +86,23 @@ class _Heard:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A beat that is out: when it went, and how many changes had been heard by then."""
+    """An unanswered heartbeat: when it was sent, and how many changes were received before."""
 
     at: float
     heard: int
 
 
 class Replica:
-    """What one gateway knows of the history of all records, and for how long it may rely on it."""
+    """One gateway's position in the history of all records, and its lease."""
 
     def __init__(self, clock: Clock, *, lease_seconds: float) -> None:
         self._clock = clock
         self._lease_seconds = lease_seconds
         self.applied = Position()
         self.booted = False
-        """Whether an answer has ever told where history stands."""
+        """Whether any answer has set the initial position."""
         self.head_seen = 0
-        """The highest change number heard of: what lies above `applied` is still missing."""
+        """The highest change number seen; changes between `applied` and it are missing."""
         self._floor = Position()
         self._memory: dict[Position, _Heard] = {}
         self._heard = 0
@@ -115,26 +115,26 @@ class Replica:
 
     @property
     def lease_ms(self) -> int:
-        """How long a lease is."""
+        """The length of the lease in milliseconds."""
         return round(self._lease_seconds * 1000)
 
     @property
     def lease_left(self) -> float:
-        """Seconds until the lease ends; negative once it has (R7: read off the clock)."""
+        """Seconds until the lease ends; negative afterwards. Computed from the clock (R7)."""
         return self._leased_from + self._lease_seconds - self._clock.monotonic()
 
     @property
     def behind(self) -> int:
-        """How many changes have been heard of and not applied."""
+        """The number of changes that are seen but not applied."""
         return self.head_seen - self.applied.number
 
     @property
     def leased(self) -> bool:
-        """Whether anybody may be admitted or served right now."""
+        """Whether clients may be admitted and served now."""
         return self.lease_left > 0
 
     def next_heartbeat(self) -> int:
-        """Note that a beat goes out now; returns its id. The lease runs from here (R1)."""
+        """Register a heartbeat sent now and return its id; its lease starts at this time (R1)."""
         self._last_id += 1
         self._sent[self._last_id] = _Sent(self._clock.monotonic(), self._heard)
         if len(self._sent) > BEATS_OUT_LIMIT:
@@ -142,7 +142,7 @@ class Replica:
         return self._last_id
 
     def on_event(self, news: Changed) -> list[Effect]:
-        """Take a change that was told; out of order or not (R5)."""
+        """Handle a change event, in order or not (R5)."""
         if not self.booted:
             return []
         if news.change.number <= self.applied.number:
@@ -158,7 +158,7 @@ class Replica:
         return [*_closing(news), SYNC_NOW]
 
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
-        """Take the answer to a beat (R1, R4, R5, R8, R10)."""
+        """Handle the answer to a heartbeat (R1, R4, R5, R8, R10)."""
         sent = self._sent.pop(answer.beat_id, None)
         if sent is None or answer.beat_id < self._newest_answered:
             return []
@@ -180,7 +180,7 @@ class Replica:
         return [*effects, PROGRESSED]
 
     def freshness(self, decided_at: Position, device_id: str) -> Freshness:
-        """Say what an answer is worth that was decided at a change (R6, R7)."""
+        """Return whether an answer decided at a position is current for a device (R6, R7)."""
         if not self.leased:
             return Freshness.NO_LEASE
         number = decided_at.number
@@ -192,7 +192,7 @@ class Replica:
         return Freshness.COUNTS if known == decided_at.tag else Freshness.ASK_AGAIN
 
     def has_applied(self, change: Position) -> bool:
-        """Say whether a change has been applied; one of another history has not (R5)."""
+        """Return whether a change is applied; a change of another history is not (R5)."""
         known = self._tag_at(change.number)
         return change.number <= self.applied.number and known in {None, change.tag}
 
@@ -221,7 +221,7 @@ class Replica:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        """Drop an eighth of what is remembered and applied; the floor rises."""
+        """Drop the oldest applied changes, an eighth of the memory, and raise the floor."""
         applied = sorted(c for c in self._memory if c.number <= self.applied.number)
         for change in applied[: REMEMBERED_CHANGES // 8]:
             del self._memory[change]
@@ -236,14 +236,14 @@ class Replica:
         self.booted = True
         self.applied = self._floor = answer.head
         self._history.clear()
-        self._sent.clear()  # those beats told of the old place, and are answered for it
+        self._sent.clear()  # those heartbeats reported the old position
         for change in [c for c in self._memory if c.number <= answer.head.number]:
             del self._memory[change]
         self._index()
         return [] if first else [CloseEverybody(until)]
 
     def _forget(self, sent: _Sent) -> None:
-        """Drop news of a forgotten history (R10): heard before the beat went, and not in this."""
+        """Drop changes of a lost history (R10): received before `sent`, but not in this history."""
         gone = [
             change
             for change, one in self._memory.items()
@@ -260,9 +260,10 @@ class Replica:
             self._touch(change, one.device_id)
 
     def _touch(self, change: Position, device_id: str) -> None:
-        """Have answers asked for anew that were decided before a change (R6).
+        """Make answers about a device stale if they were decided before a change (R6).
 
-        One that is not above, and not in this history, may be in the store's: all answers are.
+        A change that is not newer than `applied` and not in the local history may be in the
+        store's history, so every answer about the device must be asked for again.
         """
         number = change.number
         foreign = number <= self.applied.number and self._tag_at(number) != change.tag
