@@ -1,4 +1,4 @@
-"""`python -m services.gateway`: run one gateway until it is told to stop."""
+"""`python -m services.gateway`: run one gateway until it receives a stop signal."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from shared.server.run import run_service, settle_memory
 from shared.server.sockets import addresses, inherited_sockets, open_sockets
 
 HANDLERS_SECONDS: Final = 2.0
-"""How long handlers may take once all sockets are closed."""
+"""How long HTTP handlers may run after all sockets are closed."""
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until told to stop."""
+    """Serve until `stop` is set."""
     boot_id = new_boot_id()
     common = settings.common
     configure_logs(
@@ -41,7 +41,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         log.warning(
             log_events.SETTING.name,
             advice=f"GATEWAY_CONNECTION_LIMIT={settings.connection_limit} is lowered to {room}: "
-            f"this process may open {descriptors} descriptors (`ulimit -n`)",
+            f"this process may open {descriptors} file descriptors (`ulimit -n`)",
         )
         settings = replace(settings, connection_limit=room)
     listeners = inherited_sockets(os.environ) or open_sockets(common.hosts, common.port)

@@ -1,4 +1,4 @@
-"""The composition root of the gateway: the one place that names concrete classes."""
+"""The composition root of the gateway: the only module that wires concrete classes."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ if TYPE_CHECKING:
     from shared.clock import Clock
     from shared.server.connection_limiter import ConnectionLimiter
 
-ASTRAY = "approval is heard but not reached: it is at another Redis than this gateway"
+ASTRAY = "approval is seen but cannot be reached: it uses another Redis than this gateway"
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The gateway, put together: its two applications and what the process needs to run them."""
+    """The assembled gateway: its two applications and what the process needs to run them."""
 
     app: web.Application
     ops_app: web.Application
@@ -67,7 +67,7 @@ class Gateway:
 
 
 def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
-    """Put the gateway together; nothing runs before the application starts."""
+    """Assemble the gateway; nothing runs before the application starts."""
     common = settings.common
     metrics = Metrics()
     presence = Presence()
@@ -228,7 +228,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
 
 
 def _watch(metrics: Metrics, connections: Hub, replica: Replica) -> None:
-    """Read gauges whenever somebody scrapes."""
+    """Register gauges that are computed on each scrape."""
     metrics.lease_left.set_function(lambda: max(0.0, replica.lease_left))
     metrics.changes_behind.set_function(lambda: replica.behind)
     metrics.connections.labels("waiting").set_function(lambda: connections.pending)

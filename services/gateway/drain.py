@@ -1,4 +1,4 @@
-"""How a gateway leaves: everybody is told, closed a few at a time, and approval hears of it."""
+"""Graceful shutdown: broadcasts it, closes connections gradually and notifies approval."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from services.gateway.connections.hub import Hub
 
 WITHDRAW_SECONDS: Final = 1.0
-"""How long approval may take to hear that nobody is here any more."""
+"""How long the message to approval that this gateway is leaving may take."""
 
 
 async def drain(connections: Hub, beater: Heartbeat, drain_seconds: float) -> None:
-    """Close all connections within `drain_seconds`, whatever the peers do, and say so.
+    """Close all connections within about `drain_seconds`, then notify approval.
 
-    A peer gets the time it has to answer a close frame beyond that; the sweep ends the rest.
+    Close frames leave time for the replies; the sweep aborts peers that do not reply in time.
     """
     now = asyncio.get_running_loop().time
     last_close = max(0.0, drain_seconds - CLOSING_SECONDS - SWEEP_SECONDS)

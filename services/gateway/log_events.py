@@ -1,4 +1,4 @@
-"""The lines that the gateway logs (docs/operations.md lists them)."""
+"""The log events of the gateway, also listed in docs/operations.md."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Final
 
 from shared.observability.logs import LogEvent
 
-STARTED: Final = LogEvent("gateway.started", "The gateway listens; with its addresses.")
-STOPPED: Final = LogEvent("gateway.stopped", "The gateway has closed everything and leaves.")
-SETTING: Final = LogEvent("setting.advice", "A setting works, but a better value is advised.")
+STARTED: Final = LogEvent("gateway.started", "The gateway is listening; with its addresses.")
+STOPPED: Final = LogEvent("gateway.stopped", "The gateway has closed all connections and exits.")
+SETTING: Final = LogEvent("setting.advice", "A setting is valid, but another value is recommended.")
 CONNECTION: Final = LogEvent(
     "connection",
     "One line per connection attempt: outcome, client, device, close code and reason.",
@@ -17,22 +17,22 @@ DISCONNECTED: Final = LogEvent(
     "connection.closed", "The gateway closed an admitted connection; with code and reason."
 )
 EXHAUSTED: Final = LogEvent(
-    "descriptors.exhausted", "No descriptor was left for a new socket; accepting pauses."
+    "descriptors.exhausted", "No file descriptor was left for a new socket; accepting pauses."
 )
 CHANGED: Final = LogEvent(
-    "device.changed", "News of a change that closes live connections; with how many it closed."
+    "device.changed", "A record change closed live connections; with their number."
 )
 LEASE_LOST: Final = LogEvent(
     "lease.lost",
-    "No beat was answered for the length of the lease: everybody is closed with 1013.",
+    "No heartbeat was answered within the lease: all connections are closed with 1013.",
 )
 RESYNC: Final = LogEvent(
     "history.lost",
-    "The store's history is not the one known here: everybody is closed and judged anew.",
+    "The store's history differs from the local one: all clients must authenticate again.",
 )
 DASHBOARD_CHANGED: Final = LogEvent(
     "dashboard.changed",
-    "A file of the dashboard is not as it was at start, and no longer served. Once.",
+    "A file of the dashboard changed after startup and is no longer served. Logged once.",
 )
 
 ALL: Final = (

@@ -1,4 +1,4 @@
-"""What the gateway counts, declared once with its meaning; one registry an app."""
+"""The metrics of the gateway; each instance has its own registry."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.handshakes = Counter(
             "latchkey_gateway_handshakes",
-            "Handshakes ended, by outcome: admitted, a reason of refusal, or gone.",
+            "Completed connection attempts, by outcome: admitted, a refusal reason, or gone.",
             ["outcome"],
             registry=self.registry,
         )
         self.handshake_seconds = Histogram(
             "latchkey_gateway_handshake_seconds",
-            "Time from the challenge to the verdict.",
+            "Time from the challenge to the outcome.",
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.turned_away = Counter(
             "latchkey_gateway_turned_away",
-            "Sockets told 503, by limit: of an address, of all; and `idle` ones that made room.",
+            "Sockets rejected with 503, by limit (address, all), and `idle` ones evicted.",
             ["limit"],
             registry=self.registry,
         )
         self.unreadable_proxies = Counter(
             "latchkey_gateway_unreadable_proxies",
-            "Upgrades whose trusted proxy named no address: the proxy counts as their client.",
+            "Upgrades whose trusted proxy sent no valid address: the proxy counts as the client.",
             registry=self.registry,
         )
         self.calls = Counter(
@@ -50,54 +50,54 @@ class Metrics:
         )
         self.lease_left = Gauge(
             "latchkey_gateway_lease_left_seconds",
-            "Seconds until this replica turns everybody away, unless a beat is answered.",
+            "Seconds until this replica stops serving, unless a heartbeat is answered.",
             registry=self.registry,
         )
         self.changes_behind = Gauge(
             "latchkey_gateway_changes_behind",
-            "Changes of records heard of and not applied yet.",
+            "Record changes seen but not applied yet.",
             registry=self.registry,
         )
         self.beats = Counter(
             "latchkey_gateway_beats",
-            "Beats, by what came of them: answered, unanswered, malformed, resync.",
+            "Heartbeats, by outcome: answered, unanswered, malformed, resync.",
             ["outcome"],
             registry=self.registry,
         )
         self.beat_seconds = Histogram(
             "latchkey_gateway_beat_seconds",
-            "Time from a beat to its answer.",
+            "Time from a heartbeat to its answer.",
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.descriptors_exhausted = Counter(
             "latchkey_gateway_descriptors_exhausted",
-            "Times that accepting paused for a second because descriptors ran out.",
+            "Times that accepting paused for a second because file descriptors ran out.",
             registry=self.registry,
         )
         self.bus = Counter(
             "latchkey_gateway_bus",
-            "What happened on the bus, by event: retries, timeouts, dropped messages and why.",
+            "Bus events: retries, timeouts, and dropped messages by reason.",
             ["event"],
             registry=self.registry,
         )
         self.connections = Gauge(
             "latchkey_gateway_connections",
-            "Open connections: waiting for a verdict, or admitted.",
+            "Open connections: waiting (unauthenticated) or admitted.",
             ["state"],
             registry=self.registry,
         )
         self.loop_delay = Gauge(
             "latchkey_gateway_loop_delay_seconds",
-            "How late the last sweep of the event loop was.",
+            "Delay of the last sweep, in seconds.",
             registry=self.registry,
         )
         self.tasks = Gauge(
             "latchkey_gateway_tasks",
-            "Tasks of the event loop that have not ended.",
+            "Unfinished tasks of the event loop.",
             registry=self.registry,
         )
 
     def watch_tasks(self) -> None:
-        """Count the tasks of the event loop whenever somebody scrapes."""
+        """Count the tasks of the event loop on each scrape."""
         self.tasks.set_function(unfinished_tasks)

@@ -1,4 +1,4 @@
-"""What the gateway is told by its environment."""
+"""The gateway's settings, read from environment variables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GATEWAY_TOKEN_ADVISED_CHARACTERS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The gateway's settings, checked."""
+    """The gateway's validated settings."""
 
     common: CommonSettings
     gateway_tokens: Secrets
@@ -41,7 +41,7 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """Read all settings; raises SettingsError with every problem."""
+    """Read all settings. Raises SettingsError with all problems."""
     reader = SettingsReader(environ)
     common = read_common(reader, default_port=DEFAULT_PORT)
     gateway_tokens = reader.secrets(
@@ -56,7 +56,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     if control_ui_dir is not None and not _may_connect_from(public_url, allowed_origins):
         reader.warnings.append(
             f"GATEWAY_ALLOWED_ORIGINS lacks the dashboard's own origin, {_web_origin(public_url)}: "
-            "browsers that open it there are refused"
+            "browsers that open the dashboard there are refused"
         )
     preauth_limit = reader.integer("GATEWAY_PREAUTH_LIMIT_PER_ADDRESS", 32, least=1, most=1_000_000)
     connection_limit = reader.integer("GATEWAY_CONNECTION_LIMIT", 20_000, least=1, most=1_000_000)
@@ -66,7 +66,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     if lease_seconds < LEASE_LEAST_BEATS * beat_seconds:
         reader.problems.append(
             f"LEASE_SECONDS={lease_seconds:g}: must be at least {LEASE_LEAST_BEATS} times "
-            f"BEAT_SECONDS ({beat_seconds:g}), or one lost message would end it"
+            f"BEAT_SECONDS ({beat_seconds:g}), or one lost message would end the lease"
         )
     local_clients = reader.choice("GATEWAY_LOCAL_CLIENTS", "pair", ("pair", "trust"))
     reader.finish()
@@ -87,19 +87,19 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def _control_ui_dir(reader: SettingsReader) -> Path | None:
-    """Return where the dashboard's files are; None when there shall be none."""
+    """Return the directory of the dashboard's files, or None if no dashboard is served."""
     given = reader.text("CONTROL_UI_DIR")
     if not given:
         return None
     directory = Path(given)
     try:
         wrong = _wrong_with_ui(directory)
-    except OSError as error:  # a name too long, a parent that may not be entered
-        wrong = f"cannot be looked at ({error.strerror})"
+    except OSError as error:  # the name is too long, or a parent directory is not accessible
+        wrong = f"cannot be read ({error.strerror})"
     if not wrong:
         return directory
     reader.problems.append(
-        f"CONTROL_UI_DIR={shown(given)}: {wrong}; give the directory of the dashboard's files, "
+        f"CONTROL_UI_DIR={shown(given)}: {wrong}; set it to the dashboard's directory, "
         "<npm package openclaw>/dist/control-ui"
     )
     return None
@@ -107,21 +107,21 @@ def _control_ui_dir(reader: SettingsReader) -> Path | None:
 
 def _wrong_with_ui(directory: Path) -> str:
     if not directory.is_dir():
-        return "is no directory"
+        return "is not a directory"
     if not os.access(directory, os.R_OK | os.X_OK):
-        return "may not be read by this user"
+        return "is not readable by this user"
     if not (directory / "index.html").is_file():
-        return "holds no index.html"
+        return "contains no index.html"
     return ""
 
 
 def _web_origin(public_url: str) -> str | None:
-    """Return the origin of pages at the gateway's own public address."""
+    """Return the origin of pages at the gateway's public URL."""
     return origin_of(re.sub("^ws", "http", public_url))
 
 
 def _may_connect_from(public_url: str, allowed_origins: frozenset[str]) -> bool:
-    """Say whether a page at the gateway's own public address may connect, as far as is known."""
+    """Return whether a page at the gateway's public URL may connect; True if it is unknown."""
     origin = _web_origin(public_url)
     if origin is None:
         return True

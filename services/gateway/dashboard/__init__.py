@@ -1,1 +1,1 @@
-"""OpenClaw's dashboard, served from a directory."""
+"""Serving OpenClaw's dashboard from a directory."""

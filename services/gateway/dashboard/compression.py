@@ -1,4 +1,4 @@
-"""Files that came without compressed forms, compressed here: once each, and kept."""
+"""On-demand gzip compression of files, cached in memory."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from services.gateway.dashboard.files import Stored, read_piece
 from services.gateway.dashboard.paths import compressible
 
 COMPRESSED_LEAST_BYTES: Final = 1_024
-"""A smaller file is not worth it."""
+"""Smaller files are sent uncompressed: the gain is negligible."""
 COMPRESSED_MOST_BYTES: Final = 8 * 1024 * 1024
-"""A larger file is sent as it is: it would be in memory at once."""
+"""Larger files are sent uncompressed: compression loads the whole file into memory."""
 KEPT_LIMIT_BYTES: Final = 32 * 1024 * 1024
-"""What all compressed forms may take; a file that finds no room is sent as it is."""
+"""Cap on the whole cache; a file that does not fit is sent uncompressed."""
 
 
 class Compressed:
-    """The compressed forms, each made when it is first asked for."""
+    """A cache of compressed files, each compressed on its first request."""
 
     def __init__(self, limit_bytes: int = KEPT_LIMIT_BYTES) -> None:
         self._kept: dict[str, bytes | None] = {}
@@ -26,7 +26,7 @@ class Compressed:
         self._one_at_a_time = asyncio.Lock()
 
     async def gzip_of(self, path: str, stored: Stored) -> bytes | None:
-        """Return a file as gzip; None where there is none. Raises ChangedSinceStartError."""
+        """Return a file as gzip, or None to send it uncompressed. Raises ChangedSinceStartError."""
         if not compressible(path) or not (
             COMPRESSED_LEAST_BYTES <= stored.size <= COMPRESSED_MOST_BYTES
         ):

@@ -1,6 +1,7 @@
-"""What the dashboard reads about its gateway before it connects (contract §13). Pure.
+"""The configuration that the dashboard fetches before it connects. Pure.
 
-Nothing in it is secret, so nobody is checked: docs/decisions/0011-no-secret-no-check.md.
+It contains no secret, so requests are not authenticated; see
+docs/decisions/0011-no-secret-no-check.md.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ UNAUTHORIZED: Final = {"error": {"message": "Unauthorized", "type": "unauthorize
 
 
 def configuration(version: str) -> dict[str, Any]:
-    """Return the document: what this gateway has, in the dashboard's own words."""
+    """Return the configuration document, with the field names that the dashboard expects."""
     return {
         "basePath": "",
         "assistantName": "Assistant",
@@ -28,6 +29,6 @@ def configuration(version: str) -> dict[str, Any]:
 
 
 def names_a_bearer(authorization: str) -> bool:
-    """Say whether an Authorization header brings any bearer token."""
+    """Return whether an Authorization header has a bearer token, whatever its value."""
     scheme, _, token = authorization.strip().partition(" ")
     return scheme.lower() == "bearer" and bool(token.strip())

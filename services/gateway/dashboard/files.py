@@ -1,4 +1,4 @@
-"""The dashboard's files as they were at start: listed once, read piece by piece."""
+"""The dashboard's files: listed once at startup, read in chunks."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ if TYPE_CHECKING:
 FILES_LIMIT: Final = 20_000
 DIGEST_CHARACTERS: Final = 32
 SIBLINGS: Final = {"br": ".br", "gzip": ".gz"}
-"""What is added to a file's name for its compressed forms."""
+"""The file name suffixes of precompressed forms."""
 _SETTING: Final = "CONTROL_UI_DIR"
 
 
 class ChangedSinceStartError(Exception):
-    """A file is not there any more, or not the one that was there at start."""
+    """A file was removed or modified after startup."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One file on disk, as it was at start."""
+    """One file on disk, as it was at startup."""
 
     name: Path
     size: int
     identity: tuple[int, int, int, int]
-    """Device, inode, size in bytes, time of change in ns."""
+    """Device, inode, size in bytes, modification time in ns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file of the dashboard, with those of its compressed forms that came with it."""
+    """A file of the dashboard and its precompressed forms."""
 
     plain: Stored
     digest: str
-    """Of what is in it: the same at every replica."""
+    """A digest of the content, so that all replicas send the same ETag."""
     coded: dict[str, Stored]
 
 
 def list_files(directory: Path) -> dict[str, Entry]:
-    """Return all files by their path below the directory, as `/assets/app.js`.
+    """Return all files by their path below the directory, such as `/assets/app.js`.
 
-    Symbolic links and names that begin with a dot are passed over. Compressed forms belong to their
+    Symbolic links and names that begin with a dot are skipped. Precompressed forms belong to their
     file and have no path of their own. Raises SettingsError.
     """
     try:
@@ -84,8 +84,8 @@ def _walk(directory: Path) -> Iterator[tuple[str, Stored]]:
                 continue
             count += 1
             if count > FILES_LIMIT:
-                too_many = f"{_SETTING}={directory}: holds more than {FILES_LIMIT} files"
-                raise SettingsError([f"{too_many}; give the dashboard's own directory"])
+                too_many = f"{_SETTING}={directory}: contains more than {FILES_LIMIT} files"
+                raise SettingsError([f"{too_many}; use the dashboard's own directory"])
             yield (
                 f"/{file.relative_to(directory).as_posix()}",
                 Stored(file, status.st_size, _identity(status)),
@@ -97,7 +97,7 @@ def _raise(error: OSError) -> None:
 
 
 def digest_of(data: bytes) -> str:
-    """Return what an ETag is made of."""
+    """Return the digest of some content, for its ETag."""
     return hashlib.sha256(data).hexdigest()[:DIGEST_CHARACTERS]
 
 
@@ -113,7 +113,7 @@ def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
 def read_piece(stored: Stored, start: int, size: int) -> bytes:
     """Return up to `size` bytes of a file. Raises ChangedSinceStartError.
 
-    The file is opened anew for each piece, so that a slow reader holds no descriptor.
+    The file is opened for each chunk, so that a slow client does not hold a descriptor.
     """
     try:
         descriptor = os.open(stored.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""The dashboard of OpenClaw, served from a directory (contract §13 and §14)."""
+"""The request handler for OpenClaw's dashboard."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _NO_AVATAR: Final = {"avatarUrl": None}
 
 
 class Dashboard:
-    """Serves the dashboard's files as they were when the gateway started."""
+    """Serves the dashboard's files as they were at startup."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Dashboard:
     ) -> None:
         self._files = list_files(directory)
         if INDEX not in self._files:
-            raise SettingsError([f"CONTROL_UI_DIR={directory}: index.html is no plain file"])
+            raise SettingsError([f"CONTROL_UI_DIR={directory}: index.html is not a regular file"])
         try:
             script = files("services.gateway").joinpath("pages/dashboard.js").read_text("utf-8")
             page = page_of(self._files[INDEX].plain.name.read_bytes(), script)
@@ -83,7 +83,7 @@ class Dashboard:
         self._told_of_change = False
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request for a path that the gateway does not serve itself."""
+        """Serve a request for a path that is not one of the gateway's own."""
         reads = request.method in _READ
         path = request.rel_url.raw_path
         if reads and self._prefix and path == self._prefix:
@@ -108,7 +108,7 @@ class Dashboard:
                 return await self._serve_file(request, path, depth)
         except TimeoutError:
             return web.Response(
-                status=503, text="Too many requests are under way", headers={"Retry-After": "1"}
+                status=503, text="Too many concurrent requests", headers={"Retry-After": "1"}
             )
 
     async def _serve_file(self, request: web.Request, path: str, depth: int) -> web.StreamResponse:
@@ -134,7 +134,7 @@ class Dashboard:
         return response
 
     async def _form(self, path: str, depth: int, accept_encoding: str) -> tuple[Form, str]:
-        """Return what is sent, and the digest of what is in it."""
+        """Return the form of a file to send, and the digest of its content."""
         takes_gzip = best_coding(accept_encoding, ("gzip",)) is not None
         if path == INDEX:
             return self._page_form(depth, "gzip" if takes_gzip else None)
@@ -157,5 +157,5 @@ class Dashboard:
 
 
 def not_found() -> web.Response:
-    """Say that there is nothing."""
+    """Return a 404 response."""
     return web.Response(status=404, text="Not Found")

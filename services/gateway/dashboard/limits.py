@@ -1,4 +1,4 @@
-"""How many of the dashboard's answers may be under way; who comes beyond that waits its turn."""
+"""Limits on concurrent dashboard responses; requests beyond them wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TURN_SECONDS: Final = 10.0
 
 
 class ResponseLimiter:
-    """Places for answers: so many in all, so many for one address."""
+    """Limits concurrent responses, in total and per address."""
 
     def __init__(
         self,
@@ -33,12 +33,12 @@ class ResponseLimiter:
 
     @property
     def asked_for(self) -> int:
-        """How many places are held or waited for."""
+        """The number of responses in progress or waiting."""
         return self._there.total()
 
     @asynccontextmanager
     async def place(self, address: str) -> AsyncIterator[None]:
-        """Hold a place for an address. Raises TimeoutError when none becomes free."""
+        """Hold a slot for a response to an address. Raises TimeoutError if none becomes free."""
         own = self._by_address.setdefault(address, asyncio.Semaphore(self._limit_per_address))
         self._there[address] += 1
         try:

@@ -1,4 +1,4 @@
-"""What a client takes, and whether it holds that already (RFC 9110). Pure."""
+"""Content negotiation and conditional requests (RFC 9110). Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 PREFERRED: Final = ("br", "gzip")
-"""Best first."""
+"""Content codings, best first."""
 
 
 def weights(header: str) -> dict[str, float]:
@@ -17,9 +17,9 @@ def weights(header: str) -> dict[str, float]:
 
 
 def best_coding(accept_encoding: str, there: Collection[str]) -> str | None:
-    """Return the best coding of those that are there and the client takes; None for the plain form.
+    """Return the best available coding that the client accepts, or None for no coding.
 
-    `accept_encoding`: the header's value, empty where it was not sent.
+    `accept_encoding` is the header's value, or "" if it was not sent.
     """
     given = weights(accept_encoding)
     for coding in PREFERRED:
@@ -29,12 +29,12 @@ def best_coding(accept_encoding: str, there: Collection[str]) -> str | None:
 
 
 def wants_html(accept: str) -> bool:
-    """Say whether an Accept header asks for HTML by its name, as browsers do."""
+    """Return whether an Accept header names `text/html`, as browsers do."""
     return weights(accept).get("text/html", 0.0) > 0
 
 
 def is_held(etag: str, if_none_match: str) -> bool:
-    """Say whether a client that sent If-None-Match holds the form with this ETag."""
+    """Return whether If-None-Match lists this ETag, so that the response is 304."""
     held = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
     return etag in held or held == ["*"]
 

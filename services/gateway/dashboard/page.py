@@ -1,4 +1,4 @@
-"""The dashboard's page as it is served, and what a browser lets it do (contract §13). Pure."""
+"""The dashboard's index page with the gateway's script, and its security policy. Pure."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from html.parser import HTMLParser
 from typing import Final
 
 DEPTH_LIMIT: Final = 16
-"""A path with more slashes is served the page of this depth: the dashboard has none so deep."""
+"""Deeper paths get the page of this depth; the dashboard has no path this deep."""
 _HEAD: Final = re.compile(r"<head(?:\s[^>]*)?>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The page, cut where our own script begins, and its Content-Security-Policy."""
+    """The page, split where the gateway's script begins, and its Content-Security-Policy."""
 
     before: str
     after: str
     policy: str
 
     def body(self, depth: int) -> bytes:
-        """Return the page for a path with so many slashes; 0 for the root."""
+        """Return the page for a path with `depth` slashes; 0 for the root."""
         if not self.after:
             return self.before.encode()
         return f'{self.before}<script data-depth="{depth}">{self.after}'.encode()
 
 
 def page_of(index_html: bytes, script: str) -> Page:
-    """Return the page made of the UI's index.html, with our script before its own.
+    """Return the dashboard's index.html with the gateway's script before its own scripts.
 
-    What it loads stays relative to the page. Raises UnicodeDecodeError.
+    URLs in the page stay relative. Raises UnicodeDecodeError.
     """
     text = index_html.decode().replace("\r\n", "\n").replace("\r", "\n")
     head = _HEAD.search(text)
@@ -43,12 +43,12 @@ def page_of(index_html: bytes, script: str) -> Page:
 
 
 def depth_of(path: str) -> int:
-    """Return the depth of a path below the prefix: its slashes, 0 for the root."""
+    """Return the depth of a path below the prefix: its number of slashes, 0 for the root."""
     return 0 if path == "/" else min(path.count("/"), DEPTH_LIMIT)
 
 
 def policy_for(html: str) -> str:
-    """Return the policy: nothing from elsewhere, and no inline script but the page's own."""
+    """Return the policy: same origin only, and no inline scripts except the page's own."""
     scripts = " ".join(["'self'", *(f"'sha256-{digest(each)}'" for each in inline_scripts(html))])
     return "; ".join(
         (
@@ -70,12 +70,12 @@ def policy_for(html: str) -> str:
 
 
 def digest(text: str) -> str:
-    """Return a SHA-256 as a policy names it."""
+    """Return a SHA-256 digest in base64, as used in a Content-Security-Policy."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def inline_scripts(html: str) -> list[str]:
-    """Return the texts of all scripts that stand in the page itself."""
+    """Return the texts of all inline scripts in a page."""
     reader = _Scripts()
     reader.feed(html)
     reader.close()

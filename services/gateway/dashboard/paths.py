@@ -1,7 +1,7 @@
-"""What a request path of the dashboard means (contract §13). Pure.
+"""Routing of the dashboard's request paths. Pure.
 
-A path is judged as it came, and files are looked up by name among those that were there at start:
-no path is ever put together into a name on disk.
+Raw paths are decoded here and looked up among the files listed at startup. A request path is never
+joined to a directory, so path traversal is impossible.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ INDEX: Final = "/index.html"
 _CONFIG_NAME: Final = "control-ui-config.json"
 _OPEN_CONFIG_PATH: Final = f"/__openclaw/{_CONFIG_NAME}"
 PREFIX_LIMIT_SEGMENTS: Final = 16
-"""How many segments before a file's own path are passed over."""
+"""How many leading segments are skipped at most to find a file's path."""
 _NO_PAGES_BELOW: Final = frozenset({"api", "assets", "metrics", "v1"})
-"""First segments that never lead to the page: who asks there wants data."""
+"""First segments that never lead to the page: requests below them expect data."""
 _HASHED: Final = re.compile(r"/assets/(?:[^/]+/)*[^/]+-[\w-]{8}\.[^/]+")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -59,19 +59,19 @@ _COMPRESSIBLE: Final = frozenset(
 
 
 class Kind(Enum):
-    """What is to be found at a path."""
+    """What a path leads to."""
 
     PAGE = auto()
     FILE = auto()
     CONFIG = auto()
     OPEN_CONFIG = auto()
-    """The configuration where protocol 3 looks for it: without a bearer."""
+    """The configuration at the path that protocol 3 uses, which needs no bearer token."""
     AVATAR = auto()
     NOTHING = auto()
 
 
 class Place(NamedTuple):
-    """Where a path leads; `path` is the file's, such as `/assets/app.js`."""
+    """The target of a path; `path` is the file's, such as `/assets/app.js`."""
 
     kind: Kind
     path: str = ""
@@ -81,9 +81,9 @@ NOWHERE: Final = Place(Kind.NOTHING)
 
 
 def place_of(raw_path: str, files: Container[str]) -> Place:
-    """Say what a raw path (percent-encoded, without its query) leads to.
+    """Return the target of a raw path (percent-encoded, without the query).
 
-    `files`: decoded paths of all files, each with a leading slash.
+    `files` holds the decoded paths of all files, each with a leading slash.
     """
     path = _decoded(raw_path)
     if path is None:
@@ -100,16 +100,17 @@ def place_of(raw_path: str, files: Container[str]) -> Place:
 
 
 def below(path: str, prefix: str) -> str:
-    """Return what a path is below the gateway's own prefix, such as `/openclaw`, if it is there."""
+    """Return a path without the gateway's own prefix, such as `/openclaw`, if it has it."""
     if prefix and path.startswith(f"{prefix}/"):
         return path[len(prefix) :]
     return path
 
 
 def _file_or_page(path: str, files: Container[str]) -> Place:
-    """Return the file that a path ends with, else the page if the path has no extension.
+    """Return the file that a path ends with, or the page if the path has no extension.
 
-    The page names its files relative to itself, and may itself be deep, or below a prefix.
+    The page refers to its files by relative URLs, and may itself be at a deep path or below a
+    prefix.
     """
     at = 0
     for _ in range(PREFIX_LIMIT_SEGMENTS):
@@ -123,7 +124,7 @@ def _file_or_page(path: str, files: Container[str]) -> Place:
 
 
 def _decoded(raw_path: str) -> str | None:
-    """Decode each segment once; None for a path that could mean two things, or a hidden file."""
+    """Decode each segment once; return None for ambiguous paths and hidden files."""
     if not raw_path.startswith("/"):
         return None
     segments = []
@@ -141,17 +142,17 @@ def _decoded(raw_path: str) -> str | None:
 
 
 def content_type(path: str) -> str:
-    """Return the type of a file by its name, whatever this machine's own table says."""
+    """Return a file's media type by its extension, independent of the system's table."""
     return _TYPES.get(_extension(path), _UNKNOWN_TYPE)
 
 
 def compressible(path: str) -> bool:
-    """Say whether a file gets smaller by compressing."""
+    """Return whether a file type benefits from compression."""
     return _extension(path) in _COMPRESSIBLE
 
 
 def cache_control(path: str) -> str:
-    """Return how long a file may be kept: one with a hash in its name never changes."""
+    """Return the Cache-Control of a file; one with a hash in its name never changes."""
     return FOR_EVER if _HASHED.fullmatch(path) else REVALIDATE
 
 

@@ -1,4 +1,4 @@
-"""How a file goes out: piece by piece, as fast as the client takes it."""
+"""Sends files in chunks, at the speed of the client."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 PIECE_BYTES: Final = 64 * 1024
-"""What is read and written at once: a slow reader holds one or two pieces."""
+"""The size of a chunk; a slow client keeps one or two in memory."""
 STALL_SECONDS: Final = 30.0
-"""How long a client may take for a piece; after that it is cut off."""
+"""How long a client may take for one chunk before its connection is aborted."""
 
 
 class Form(NamedTuple):
-    """What is sent for a file: its bytes, or where they are, and how they are coded."""
+    """The body of a response, in memory or on disk, and its content coding."""
 
     body: bytes | Stored
     coding: str | None = None
 
     @property
     def size(self) -> int:
-        """How many bytes it has."""
+        """The size in bytes."""
         return self.body.size if isinstance(self.body, Stored) else len(self.body)
 
     async def piece(self, start: int) -> bytes:
-        """Return some bytes, without holding up the loop. Raises ChangedSinceStartError."""
+        """Return the chunk at `start` without blocking the loop. Raises ChangedSinceStartError."""
         if isinstance(self.body, Stored):
             return await asyncio.to_thread(read_piece, self.body, start, PIECE_BYTES)
         return self.body[start : start + PIECE_BYTES]
@@ -43,14 +43,14 @@ async def send(
     *,
     stall_seconds: float,
 ) -> None:
-    """Send a response with a form as its body; `first` is the form's first piece.
+    """Send a response with a form as its body; `first` is the form's first chunk.
 
-    The connection is cut when the client takes nothing for too long, or the file changes.
+    The connection is aborted if the client stops reading for too long or the file changes.
     """
     transport = request.transport
     if transport is None:
         return
-    # With no room in the transport, a write ends only once the system has taken all of it.
+    # Without a write buffer, a write completes only when the kernel has taken all bytes.
     transport.set_write_buffer_limits(high=0)
     try:
         await response.prepare(request)

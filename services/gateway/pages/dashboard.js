@@ -1,13 +1,13 @@
 // Runs in OpenClaw's dashboard before the dashboard's own scripts.
 //
-// The dashboard may stand below a path such as /openclaw/ that a proxy takes away before the gateway
-// sees it. `data-depth` of this script's element says how many slashes the path had at the gateway, 0
-// for "/" itself. What the browser's path has before those is the prefix.
+// The dashboard may be served below a path such as /openclaw/ that a proxy strips before the gateway
+// sees it. The `data-depth` attribute of this script element is the number of slashes in the path at
+// the gateway, 0 for "/". The part of the browser's path before those is the prefix.
 (() => {
   const depth = Number(document.currentScript.dataset.depth);
   const { pathname, search, hash, origin } = location;
   if (depth === 0 && !pathname.endsWith("/")) {
-    // Below "/openclaw", "./assets" would mean "/assets"; below "/openclaw/" it does not.
+    // Relative to "/openclaw", "./assets" resolves to "/assets"; "/openclaw/" needs the slash.
     location.replace(`${pathname}/${search}${hash}`);
     return;
   }
@@ -19,7 +19,7 @@
 
   const own = origin.replace(/^http/, "ws");
 
-  /** Where this page's gateway listens: the dashboard asks at /openclaw, proxies route /openclaw/. */
+  /** Add the slash that proxies need: the dashboard connects to /openclaw, not /openclaw/. */
   function socketAddress(given) {
     if (!URL.canParse(given, location.href)) return given;
     const url = new URL(given, location.href);
@@ -27,7 +27,7 @@
     return url.href;
   }
 
-  /** Say where a person approves this browser: the dashboard's own words do not. */
+  /** Show where to approve this browser; the dashboard's own message does not say. */
   function follow(socket) {
     const hear = ({ data }) => {
       const frame = typeof data === "string" && data.startsWith("{") ? JSON.parse(data) : {};
@@ -55,7 +55,7 @@
       "position:fixed;z-index:2147483647;left:0;right:0;bottom:0;margin:0;padding:.75rem 1rem;" +
       "background:#1c2430;color:#fff;font:14px/1.5 system-ui,sans-serif;text-align:center;" +
       "overflow-wrap:anywhere";
-    notice.replaceChildren("This gateway's devices are approved at ", link, `. Request ${requestId}`);
+    notice.replaceChildren("Approve this gateway's devices at ", link, `. Request ${requestId}`);
     document.body.append(notice);
   }
 

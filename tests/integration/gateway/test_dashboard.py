@@ -325,7 +325,7 @@ class TestWithout:
     ) -> None:
         with gateway_process(tmp_path, redis_process, CONTROL_UI_DIR=str(tmp_path)) as gateway:
             assert await gateway.until_ended() == 78
-            assert f"CONTROL_UI_DIR={tmp_path}: holds no index.html" in gateway.log_text()
+            assert f"CONTROL_UI_DIR={tmp_path}: contains no index.html" in gateway.log_text()
             assert "Traceback" not in gateway.log_text()
 
     async def test_nor_may_its_index_be_a_link(
@@ -337,5 +337,5 @@ class TestWithout:
         ui = str(tmp_path / "ui")
         with gateway_process(tmp_path, redis_process, CONTROL_UI_DIR=ui) as gateway:
             assert await gateway.until_ended() == 78
-            assert "index.html is no plain file" in gateway.log_text()
+            assert "index.html is not a regular file" in gateway.log_text()
             assert "Traceback" not in gateway.log_text()

@@ -44,9 +44,9 @@ class TestControlUiDir:
     def test_anything_else_is_told_with_what_to_give(self, ui: Path) -> None:
         (ui / "empty").mkdir()
         for name, wrong in (
-            ("gone", "is no directory"),
-            ("index.html", "is no directory"),
-            ("empty", "holds no index.html"),
+            ("gone", "is not a directory"),
+            ("index.html", "is not a directory"),
+            ("empty", "contains no index.html"),
         ):
             with pytest.raises(SettingsError) as raised:
                 read(CONTROL_UI_DIR=str(ui / name))
@@ -58,7 +58,7 @@ class TestControlUiDir:
         self, ui: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("os.access", lambda *_: False)
-        with pytest.raises(SettingsError, match="may not be read"):
+        with pytest.raises(SettingsError, match="is not readable"):
             read(CONTROL_UI_DIR=str(ui))
 
 
