@@ -1,7 +1,7 @@
-"""Why a device does not get in: what one sees, what it means, what to do. Pure.
+"""Causes of failed connections: symptoms, meaning and remedy. Pure.
 
-`docs/troubleshooting.md` holds the same rows, in this order. What stands in braces is filled in by
-the doctor. The rows that apply to plain OpenClaw only are in `openclaw_causes`.
+`docs/troubleshooting.md` has the same rows in the same order. The doctor fills in the names in
+braces. Rows that apply only to plain OpenClaw are in `openclaw_causes`.
 """
 
 from __future__ import annotations
@@ -11,147 +11,150 @@ from typing import Final
 from services.cli.doctor import openclaw_causes
 from services.cli.doctor.cause import Cause
 
-# The way to the address.
+# Network: name, TCP and TLS.
 
 NAME_UNKNOWN: Final = Cause(
     "name-unknown",
     "`ENOTFOUND`, `Could not resolve host`; the dashboard does not load",
-    "No address is known for this name.",
-    "Check the spelling. For a domain of your own, add the DNS record that your host asks for, and"
-    " wait until it has spread: `dig {name}`.",
+    "DNS has no address for this name.",
+    "Check the spelling. For your own domain, add the DNS record that your host requires and wait"
+    " for it to propagate: `dig {name}`.",
 )
 TCP_REFUSED: Final = Cause(
     "tcp-refused",
     "`ECONNREFUSED`, `Gateway not reachable`",
-    "The machine is there, and nothing listens on this port.",
-    "Start the gateway and check its port. In a container it has to listen on all addresses:"
+    "The host responds, but nothing is listening on this port.",
+    "Start the gateway and check its port. In a container it must listen on all addresses:"
     " `HOST=0.0.0.0,::` with Latchkey, `gateway.bind` `lan` with OpenClaw.",
 )
 TCP_SILENT: Final = Cause(
     "tcp-silent",
-    "`ETIMEDOUT`; the dashboard loads for ever",
-    "Nothing comes back from this address: a firewall, or a private address seen from outside.",
+    "`ETIMEDOUT`; the dashboard never finishes loading",
+    "This address does not respond: a firewall drops the traffic, or the address is private and"
+    " you are outside its network.",
     "Open port {port_number} in the firewall, or use the public address.",
 )
 TLS_UNTRUSTED: Final = Cause(
     "tls-untrusted",
     "`self-signed certificate`, `unable to get local issuer certificate`; the browser warns",
-    "Nobody whom this machine trusts vouches for the certificate.",
-    "Use a certificate of a public authority, with its whole chain; or let clients trust your own:"
-    " `NODE_EXTRA_CA_CERTS=ca.pem` for OpenClaw, `SSL_CERT_FILE=ca.pem` for this command.",
+    "The certificate is not signed by a trusted CA.",
+    "Use a certificate from a public CA and serve its full chain, or make clients trust your own"
+    " CA: `NODE_EXTRA_CA_CERTS=ca.pem` for OpenClaw, `SSL_CERT_FILE=ca.pem` for this command.",
 )
 TLS_EXPIRED: Final = Cause(
     "tls-expired",
     "`certificate has expired`; the browser warns",
-    "The certificate is not valid today, or the clock of this machine is wrong.",
-    "Renew the certificate at the proxy and reload it; check this machine's clock: `date`.",
+    "The certificate has expired or is not valid yet, or this machine's clock is wrong.",
+    "Renew the certificate and reload the proxy; check this machine's clock: `date`.",
 )
 TLS_ENDS_SOON: Final = Cause(
     "tls-ends-soon",
-    "nothing yet",
-    "The certificate ends within two weeks, and has not been renewed.",
-    "Look at what renews it; after that day nobody gets in.",
+    "no symptoms yet",
+    "The certificate expires within two weeks and has not been renewed.",
+    "Check the automatic renewal. Once the certificate has expired, no client can connect.",
 )
 TLS_OTHER_NAME: Final = Cause(
     "tls-other-name",
     "`Hostname/IP does not match certificate's altnames`; the browser warns",
-    "The certificate is for another name.",
-    "Use the name that the certificate is for, or get one for {name}.",
+    "The certificate was issued for a different name.",
+    "Connect to the name on the certificate, or get a certificate for {name}.",
 )
 TLS_NOT_SPOKEN: Final = Cause(
     "tls-not-spoken",
     "`wrong version number`, `EPROTO`, `ERR_SSL_PROTOCOL_ERROR`",
-    "This port does not speak TLS: the gateway itself never does, a proxy before it has to.",
-    "Ask the proxy's port, mostly 443; on the gateway's own machine use {plain_url}.",
+    "This port does not use TLS. The gateway never does; a proxy in front of it has to terminate"
+    " TLS.",
+    "Connect to the proxy's port, usually 443; on the gateway's own machine use {plain_url}.",
 )
 TLS_WANTED: Final = Cause(
     "tls-wanted",
     "`socket hang up`, `400 The plain HTTP request was sent to HTTPS port`",
-    "This port speaks TLS, and was spoken to in the clear.",
+    "This port requires TLS, and the connection was unencrypted.",
     "Use {tls_url}.",
 )
 
-# HTTP and the proxy.
+# HTTP and proxies.
 
 NOT_HTTP: Final = Cause(
     "not-http",
     "`socket hang up`, `Parse Error`, `ERR_INVALID_HTTP_RESPONSE`",
-    "Something listens there that does not speak HTTP: a database, another service, a TCP proxy"
-    " to the wrong port.",
-    "Check host and port. A proxy has to lead to the gateway's port: `PORT` with Latchkey,"
+    "The service on this port does not speak HTTP: it is a database, another service, or a TCP"
+    " proxy to the wrong port.",
+    "Check host and port. A proxy must forward to the gateway's port: `PORT` with Latchkey,"
     " `OPENCLAW_GATEWAY_PORT` with OpenClaw.",
 )
 HTTP_SILENT: Final = Cause(
     "http-silent",
-    "the dashboard loads for ever; `504` after a minute",
-    "The connection stands, and no answer comes: the process behind it hangs or is stopped.",
-    "Look at the gateway's log and its processor; restart it if it says nothing more.",
+    "the dashboard never finishes loading; `504` after a minute",
+    "The connection opens but no response arrives: the process behind it hangs or is suspended.",
+    "Check the gateway's log and CPU usage; restart it if it has stopped logging.",
 )
 REDIRECTED: Final = Cause(
     "redirected",
     "`Unexpected server response: 301`, `302`, `308`",
-    "This address sends everybody elsewhere, and WebSocket clients do not follow.",
-    "Use the address it leads to: {location}",
+    "This address redirects, and WebSocket clients do not follow redirects.",
+    "Use the target of the redirect: {location}",
 )
 PROXY_ALONE: Final = Cause(
     "proxy-alone",
     "`502 Bad Gateway`, `503`, `504`, `Application failed to respond`",
-    "A proxy answers, and reaches no gateway behind it.",
-    "Is a gateway running and ready (`/readyz`)? Does the proxy lead to its port (`PORT` with"
-    " Latchkey, `OPENCLAW_GATEWAY_PORT` with OpenClaw)? Does it listen on all addresses"
+    "A proxy answers but cannot reach a gateway behind it.",
+    "Is a gateway running and ready (`/readyz`)? Does the proxy forward to its port (`PORT` with"
+    " Latchkey, `OPENCLAW_GATEWAY_PORT` with OpenClaw)? Does the gateway listen on all addresses"
     " (`HOST=0.0.0.0,::`; with OpenClaw `gateway.bind` `lan`)?",
 )
 LOGIN_REQUIRED: Final = Cause(
     "login-required",
-    "`401 Unauthorized`, `407`; the browser asks for a user name and a password, or is sent to a"
-    " login page",
-    "A proxy in front of the gateway asks for a login of its own, which WebSocket clients do not"
-    " have.",
-    "Switch the proxy's login off for this host: the gateway does its own checks. nginx:"
+    "`401 Unauthorized`, `407`; the browser asks for a user name and password, or is redirected"
+    " to a login page",
+    "A proxy in front of the gateway requires a login of its own, which WebSocket clients cannot"
+    " provide.",
+    "Disable the proxy's login for this host: the gateway authenticates clients itself. nginx:"
     " `auth_basic off;`.",
 )
 FORBIDDEN: Final = Cause(
     "forbidden",
     "`403` or `429` instead of a WebSocket; a challenge page for browsers",
-    "A firewall or a protection against robots in front of the gateway refuses the request; it did"
-    " not reach the gateway.",
-    "Let WebSocket upgrades pass, at least for this host; on Railway switch Under Attack Mode off,"
-    " which blocks everything but browsers; on Cloudflare add a rule that skips the challenge.",
+    "A firewall or bot protection in front of the gateway rejected the request; it did not reach"
+    " the gateway.",
+    "Allow WebSocket upgrades, at least for this host. On Railway, turn off Under Attack Mode,"
+    " which blocks all clients except browsers; on Cloudflare, add a rule that skips the"
+    " challenge.",
 )
 ANOTHER_SERVER: Final = Cause(
     "another-server",
     "`404`, or a page that is not the gateway's; `Unexpected server response: 200`",
-    "HTTP works, but what answers is neither Latchkey nor OpenClaw.",
-    "Check host, port and path. Behind a proxy, check which service this host and path lead to; on"
-    " Railway `404 Application not found` means that no service has this domain.",
+    "HTTP works, but the server is neither Latchkey nor OpenClaw.",
+    "Check host, port and path. Behind a proxy, check which service this host and path are routed"
+    " to; on Railway, `404 Application not found` means that no service has this domain.",
 )
 APPROVAL_ADDRESS: Final = Cause(
     "approval-address",
     "`Unexpected server response: 401` or `404`; a page for operators",
-    "This is the approval service, where people approve; devices connect to a gateway.",
+    "This is the approval service, where operators approve devices; devices connect to a gateway.",
     "Use the gateway's address (`GATEWAY_PUBLIC_URL`); `make run` starts gateways on"
     " ws://127.0.0.1:18789.",
 )
 UPGRADE_DROPPED: Final = Cause(
     "upgrade-dropped",
     "`Unexpected server response: 200`, `400` or `426`; the dashboard loads and stays offline",
-    "Requests come through, and the upgrade to a WebSocket does not: the proxy drops the header"
-    " `Upgrade`, or speaks HTTP/2 to the gateway.",
-    "Let the proxy pass WebSockets over HTTP/1.1; nginx: `proxy_http_version 1.1;"
+    "HTTP requests succeed, but the WebSocket upgrade does not: the proxy drops the `Upgrade`"
+    " header, or uses HTTP/2 to the gateway.",
+    "Configure the proxy to pass WebSockets over HTTP/1.1; nginx: `proxy_http_version 1.1;"
     ' proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";`.',
 )
 TOO_MANY_SOCKETS: Final = Cause(
     "too-many-sockets",
     "`503 Too many unauthenticated sockets`",
-    "So many sockets from this address have not been let in yet that no more are taken: a client"
-    " that retries in a loop, or many clients behind one address.",
-    "Wait 15 s. Behind a proxy set `TRUSTED_PROXIES`, or all clients count as one; else stop the"
-    " client that loops, or raise `GATEWAY_PREAUTH_LIMIT_PER_ADDRESS`.",
+    "Too many connections from this address are not authenticated yet: a client retries in a"
+    " loop, or many clients share one address.",
+    "Wait 15 s. Behind a proxy, set `TRUSTED_PROXIES`; otherwise all clients count as one"
+    " address. Stop a client that loops, or raise `GATEWAY_PREAUTH_LIMIT_PER_ADDRESS`.",
 )
 FULL: Final = Cause(
     "full",
     "`503 Too many connections`",
-    "This replica holds as many connections as it may.",
+    "This replica has reached its connection limit.",
     "Add a replica, or raise `GATEWAY_CONNECTION_LIMIT` and `ulimit -n`.",
 )
 
@@ -159,43 +162,44 @@ FULL: Final = Cause(
 
 NO_CHALLENGE: Final = Cause(
     "no-challenge",
-    "`connect challenge timeout`; the dashboard says Connecting for ever",
-    "The WebSocket opens, and the gateway's first frame does not arrive: a proxy that holds frames"
-    " back, or a server that is no gateway.",
-    "Switch buffering off for this host at the proxy (nginx: `proxy_buffering off;`); check that a"
+    "`connect challenge timeout`; the dashboard stays at Connecting",
+    "The WebSocket opens, but the gateway's first frame does not arrive: a proxy buffers frames,"
+    " or the server is not a gateway.",
+    "Disable buffering for this host at the proxy (nginx: `proxy_buffering off;`); check that a"
     " gateway is behind it.",
 )
 NOT_A_GATEWAY: Final = Cause(
     "not-a-gateway",
     "`invalid connect.challenge`, close code 1002",
-    "A WebSocket server answers that does not speak the gateway's protocol.",
-    "Check host, port and path; behind a proxy, check to which service they lead.",
+    "The server accepts WebSockets but does not speak the gateway's protocol.",
+    "Check host, port and path; behind a proxy, check which service they are routed to.",
 )
 CUT: Final = Cause(
     "cut",
-    "close code 1006; `socket hang up` in the middle",
-    "The connection was cut without a word: by a proxy, the network, or a process that ended.",
-    "Run this again. If it stays, look at the proxy's log at this moment, and at the gateway's for"
-    " a restart or too little memory.",
+    "close code 1006; `socket hang up` during a session",
+    "The connection was dropped without a close frame: by a proxy, the network, or a process that"
+    " ended.",
+    "Run this again. If it persists, check the proxy's log for this moment, and the gateway's log"
+    " for a restart or a lack of memory.",
 )
 PINGS_SWALLOWED: Final = Cause(
     "pings-swallowed",
-    "connections that end after 25 to 60 s, close code 1006 or 4000 `tick timeout`",
-    "WebSocket pings are not answered through this way: a proxy takes the control frames away, so"
-    " that both ends think the other is gone.",
-    "Let the proxy pass WebSocket frames untouched (a plain tunnel after the upgrade); switch off"
-    " what inspects them.",
+    "connections end after 25 to 60 s, close code 1006 or 4000 `tick timeout`",
+    "WebSocket pings get no reply: a proxy drops control frames, so each end concludes that the"
+    " other is gone.",
+    "Configure the proxy to pass WebSocket frames unmodified (a plain tunnel after the upgrade);"
+    " disable anything that inspects them.",
 )
 CLOCK_DIFFERS: Final = Cause(
     "clock-differs",
     "`device signature expired`, from clients that sign with their own clock",
-    "The clocks of this machine and of the gateway differ by more than the two minutes that a"
-    " signature may be old.",
-    "Set the clock that is wrong: `timedatectl set-ntp true`; in a virtual machine after a sleep,"
-    " restart it.",
+    "The clocks of this machine and the gateway differ by more than two minutes, the maximum age"
+    " of a signature.",
+    "Correct the clock that is wrong: `timedatectl set-ntp true`; restart a virtual machine that"
+    " was suspended.",
 )
 
-# Who may connect.
+# Authentication and pairing.
 
 PROTOCOL_MISMATCH: Final = Cause(
     "protocol-mismatch",
@@ -207,175 +211,178 @@ PROTOCOL_MISMATCH: Final = Cause(
 ORIGIN_REFUSED: Final = Cause(
     "origin-refused",
     "close code 1008 `origin not allowed (open the Control UI from the gateway host …)`",
-    "The gateway does not let pages of this address connect.",
-    "Set at the gateways `GATEWAY_ALLOWED_ORIGINS={origin}`, exactly as the browser's address bar"
-    " has it, and restart them.",
+    "The gateway does not allow pages from this origin to connect.",
+    "Set `GATEWAY_ALLOWED_ORIGINS={origin}` on the gateways, exactly as in the browser's address"
+    " bar, and restart them.",
 )
 INSECURE_PAGE: Final = Cause(
     "insecure-page",
     "`control ui requires device identity (use HTTPS or localhost secure context)`",
-    "The dashboard came without a device: browsers give a page a key only over https or on"
-    " localhost.",
-    "Open the dashboard over https, or through a tunnel: `ssh -L 18789:127.0.0.1:18789 HOST`, then"
-    " http://localhost:18789.",
+    "The dashboard connected without a device identity: browsers let a page create a key only"
+    " over https or on localhost.",
+    "Open the dashboard over https, or through a tunnel: `ssh -L 18789:127.0.0.1:18789 HOST`,"
+    " then http://localhost:18789.",
 )
 TOKEN_MISSING: Final = Cause(
     "token-missing",
     "close code 1008 `unauthorized: gateway token missing`; `This Gateway expects its token`",
-    "The client brings no gateway token, and no device token either.",
-    "Give it the gateway's `OPENCLAW_GATEWAY_TOKEN`: in the dashboard's settings, as `--token`, or"
-    " in the environment. This command takes it from the environment or from .data/secrets.env.",
+    "The client sends neither a gateway token nor a device token.",
+    "Give it the gateway's `OPENCLAW_GATEWAY_TOKEN`: in the dashboard's settings, as `--token`,"
+    " or in the environment. This command reads it from the environment or from"
+    " .data/secrets.env.",
 )
 TOKEN_WRONG: Final = Cause(
     "token-wrong",
     "close code 1008 `unauthorized: gateway token mismatch`",
-    "The client brings another token than the gateways have.",
-    "Take the first value of the gateways' `OPENCLAW_GATEWAY_TOKEN`, without quotes and blanks; if"
-    " only some connects fail, the replicas have different values: give all the same one.",
+    "The client's token differs from the gateways' token.",
+    "Use the first value of the gateways' `OPENCLAW_GATEWAY_TOKEN`, without quotes or spaces. If"
+    " only some connections fail, the replicas have different values: set the same one on all of"
+    " them.",
 )
 LOCKED_OUT: Final = Cause(
     "locked-out",
     "`unauthorized: too many failed authentication attempts (retry later)`",
     "Ten different wrong secrets came from this address within a minute, so it is locked out for"
-    " five: a right one does not count either.",
-    "Stop the clients that come with old tokens, and wait {wait}, or lift it: `{latchkey} lockouts"
-    " lift ADDRESS`. Behind a proxy set `TRUSTED_PROXIES`, or all clients count as one.",
+    " five minutes. Correct secrets are rejected too.",
+    "Stop the clients that use old tokens, then wait {wait} or lift the lock-out: `{latchkey}"
+    " lockouts lift ADDRESS`. Behind a proxy, set `TRUSTED_PROXIES`; otherwise all clients count"
+    " as one address.",
 )
 PROOF_REFUSED: Final = Cause(
     "proof-refused",
     "`device identity mismatch`, `device nonce mismatch`, `device signature invalid`",
-    "The device's proof does not hold: its key file is damaged, belongs to another device, or"
-    " something on the way changes frames.",
-    "Remove the client's stored device identity, so that it makes a new one, and approve that;"
-    " switch off what rewrites frames on the way.",
+    "The device's signature is invalid: its key file is damaged or belongs to another device, or"
+    " something between client and gateway alters frames.",
+    "Delete the client's stored device identity, so that it creates a new one, and approve that;"
+    " disable anything that alters frames.",
 )
 SIGNATURE_STALE: Final = Cause(
     "signature-stale",
     "`device signature expired`",
-    "More than two minutes lie between a signature and the gateway's clock.",
-    "Set the clocks of the client and of the gateway (`timedatectl set-ntp true`); look for a proxy"
-    " that holds frames back.",
+    "The time of the signature differs from the gateway's clock by more than two minutes.",
+    "Synchronize the clocks of the client and the gateway (`timedatectl set-ntp true`); check for"
+    " a proxy that delays frames.",
 )
 DEVICE_TOKEN_VOID: Final = Cause(
     "device-token-void",
     "`unauthorized: device token mismatch (rotate/reissue device token)`",
     "The device's own token was rotated or revoked, or the device was removed.",
-    "Let it connect with the gateway token once more; it gets a new token, or asks for approval.",
+    "Connect once with the gateway token: the device gets a new token or requests approval.",
 )
 PAIRING_REQUIRED: Final = Cause(
     "pairing-required",
     "close code 1008 `pairing required: device is not approved yet`; `Approve this browser`",
-    "Everything works, and a person has to say yes to this device, once for all replicas.",
-    "`{latchkey} devices approve {request_id}`, or Manage Devices (`/setup` of the approval"
-    " service). Protocol 4's dashboard then connects by itself, protocol 3's has to be loaded anew;"
+    "Everything works. An operator has to approve this device, once for all replicas.",
+    "`{latchkey} devices approve {request_id}`, or Manage Devices (`/setup` on the approval"
+    " service). A protocol 4 dashboard then connects by itself. Reload a protocol 3 dashboard;"
     " run a command again.",
 )
 SCOPES_PENDING: Final = Cause(
     "scopes-pending",
     "`pairing required: device is asking for more scopes than currently approved`",
-    "The device is paired, and now asks to be allowed more.",
-    "Look at what it asks for, and approve it: `{latchkey} devices approve {request_id}`; or let it"
-    " ask for less.",
+    "The device is paired and now requests more scopes.",
+    "Review the request and approve it: `{latchkey} devices approve {request_id}`; or let the"
+    " device request less.",
 )
 ROLE_PENDING: Final = Cause(
     "role-pending",
     "`pairing required: device is asking for a higher role than currently approved`",
-    "The device is paired, but not in this role, or the role's token was revoked.",
-    "Look at what it asks for, and approve it: `{latchkey} devices approve {request_id}`.",
+    "The device is paired, but not for this role, or the role's token was revoked.",
+    "Review the request and approve it: `{latchkey} devices approve {request_id}`.",
 )
 DETAILS_PENDING: Final = Cause(
     "details-pending",
     "`pairing required: device identity changed and must be re-approved`",
-    "The device is paired as one of another platform: its system changed, or its key was copied.",
-    "If you know why, approve it again: `{latchkey} devices approve {request_id}`; if not, remove"
-    " it: `{latchkey} devices remove {device_id}`.",
+    "The device was paired with a different platform: its system changed, or its key was copied.",
+    "If the change is expected, approve it again: `{latchkey} devices approve {request_id}`;"
+    " otherwise remove the device: `{latchkey} devices remove {device_id}`.",
 )
 PENDING_FULL: Final = Cause(
     "pending-full",
     "close code 1013 `approval unavailable`, reason `pending-limit`",
-    "Too many requests wait already, in all or from this address, so that no new one is kept.",
-    "Approve or reject what waits (`{latchkey} devices list`), or raise `PENDING_LIMIT` and"
+    "Too many requests are pending, in total or from this address, so new ones are rejected.",
+    "Approve or reject pending requests (`{latchkey} devices list`), or raise `PENDING_LIMIT` and"
     " `PENDING_LIMIT_PER_ADDRESS`.",
 )
 
-# What is behind the gateway.
+# Behind the gateway.
 
 REDIS_AWAY: Final = Cause(
     "redis-away",
     "close code 1013 `redis unavailable`; `/readyz` 503 with `redis` in `failing`",
-    "The gateway does not reach Redis. Nobody has to approve anything again.",
+    "The gateway cannot reach Redis. Devices do not have to be approved again.",
     "Is Redis running? Check the gateways' `REDIS_URL`: host, port, password and user; the log"
     " event `bus_lost` has the reason.",
 )
 APPROVAL_AWAY: Final = Cause(
     "approval-away",
     "close code 1013 `approval unavailable`; `/readyz` 503 with `approval` in `failing`",
-    "The gateway hears no approval service. Nobody has to approve anything again.",
-    "Start the approval service and look at its `/readyz`; it has to use the same Redis as the"
+    "The gateway gets no response from an approval service. Devices do not have to be approved"
+    " again.",
+    "Start the approval service and check its `/readyz`; it must use the same Redis as the"
     " gateways.",
 )
 BUS_SECRETS_DIFFER: Final = Cause(
     "bus-secrets-differ",
     "close code 1013 `approval unavailable`, while approval's `/readyz` is 200",
-    "Gateway and approval are both well and do not hear each other.",
+    "Gateway and approval are both healthy but cannot exchange messages.",
     "Give all of them the same `BUS_SECRET` and the same Redis in `REDIS_URL`, and restart those"
-    " that had another.",
+    " you changed.",
 )
 NOT_READY: Final = Cause(
     "not-ready",
     "close code 1013; `/readyz` 503",
-    "The gateway misses something it depends on: {failing}.",
-    "Look at `/readyz` on its `OPS_PORT` for the reason; it comes back by itself once that"
-    " is there.",
+    "A dependency of the gateway is unavailable: {failing}.",
+    "Read the reason at `/readyz` on its `OPS_PORT`; the gateway recovers by itself once the"
+    " dependency is back.",
 )
 NO_ANSWER: Final = Cause(
     "no-answer",
-    "close code 1013 `approval unavailable`, now and then",
-    "Approval did not answer this one question in time, or has too much to do.",
-    "Run this again. If it happens often, add an approval replica, and look at"
-    " `latchkey_gateway_beat_seconds` and at Redis.",
+    "close code 1013 `approval unavailable`, occasionally",
+    "Approval did not answer this request in time, or is overloaded.",
+    "Run this again. If it happens often, add an approval replica, and check"
+    " `latchkey_gateway_beat_seconds` and Redis.",
 )
 REPLICAS_DISAGREE: Final = Cause(
     "replicas-disagree",
-    "every other connect fails",
-    "Some connections are answered otherwise than the others: a replica is down, old, or has other"
-    " settings, and the proxy still leads to it.",
+    "every other connection fails",
+    "Some connections get a different answer: a replica is down, outdated or configured"
+    " differently, and the proxy still routes to it.",
     "Compare `/readyz`, release and settings of all gateway replicas; restart those that differ;"
-    " let the proxy ask `/readyz`.",
+    " configure the proxy to check `/readyz`.",
 )
 PROXY_UNTRUSTED: Final = Cause(
     "proxy-untrusted",
-    "all devices show the proxy's address; lock-outs hit everybody at once",
-    "A proxy tells the gateway where its clients come from, and is not believed.",
-    "If {peer} is your proxy, set at the gateways and at approval `TRUSTED_PROXIES={peer}`; a range"
-    " such as `10.0.0.0/8` holds when its address changes.",
+    "all devices show the proxy's address; lock-outs affect all clients at once",
+    "A proxy forwards its clients' addresses, but the gateway does not trust it.",
+    "If {peer} is your proxy, set `TRUSTED_PROXIES={peer}` on the gateways and on approval; use a"
+    " range such as `10.0.0.0/8` if its address changes.",
 )
 PROXY_UNREADABLE: Final = Cause(
     "proxy-unreadable",
     "all devices show the proxy's address, though it is in `TRUSTED_PROXIES`",
-    "A trusted proxy names its clients, but not by an address, so that all of them count as the"
-    " proxy.",
-    "Let {peer} send the address of its client in `X-Forwarded-For` or `X-Real-IP`; the log event"
-    " `proxy.unreadable` shows what it sends.",
+    "A trusted proxy sends no valid address for its clients, so all of them count as the proxy.",
+    "Configure {peer} to send the client's address in `X-Forwarded-For` or `X-Real-IP`; the log"
+    " event `proxy.unreadable` shows what it sends.",
 )
 APPROVAL_UNREACHABLE: Final = Cause(
     "approval-unreachable",
     "`approval does not answer`, exit code 3 of this command",
-    "The approval service that `APPROVAL_URL` names is not reached from here.",
-    "Set `APPROVAL_URL` to its address, and check that it runs: `curl $APPROVAL_URL/readyz`.",
+    "The approval service at `APPROVAL_URL` cannot be reached from here.",
+    "Set `APPROVAL_URL` to its address, and check that it is running: `curl $APPROVAL_URL/readyz`.",
 )
 ADMIN_TOKEN_WRONG: Final = Cause(
     "admin-token-wrong",
     "401 or 429 of the HTTP API, exit code 4 of this command",
-    "Approval does not take the `APPROVAL_ADMIN_TOKEN` of this shell, or takes none from here now.",
-    "Use the value that the approval service runs with; after ten wrong ones wait five minutes.",
+    "Approval rejects this shell's `APPROVAL_ADMIN_TOKEN`, or this address is locked out.",
+    "Use the value that the approval service runs with. After ten wrong values, wait five minutes.",
 )
 APPROVAL_NOT_READY: Final = Cause(
     "approval-not-ready",
     "approval's `/readyz` 503",
-    "The approval service does not reach Redis, or may not write to it: {failing}.",
-    "Check its `REDIS_URL`, that Redis runs, and that its disk is not full; the user needs the"
-    " rights in deploy/users-6.acl.",
+    "The approval service cannot reach Redis, or may not write to it: {failing}.",
+    "Check its `REDIS_URL`, that Redis is running, and that its disk is not full; its Redis user"
+    " needs the rights in deploy/users-6.acl.",
 )
 APPENDONLY_OFF: Final = Cause(
     "appendonly-off",
@@ -386,21 +393,21 @@ APPENDONLY_OFF: Final = Cause(
 WRITES_LATE: Final = Cause(
     "writes-late",
     "the last second's approvals are gone after a power cut",
-    "Redis answers before what it was told is on the disk.",
-    "Set `appendfsync always` in Redis, in its file and now: `redis-cli CONFIG SET appendfsync"
-    " always`.",
+    "Redis answers before a write is on disk.",
+    "Set `appendfsync always` in Redis, in its configuration file and at runtime: `redis-cli"
+    " CONFIG SET appendfsync always`.",
 )
 MEMORY_EVICTS: Final = Cause(
     "memory-evicts",
-    "single devices have to be approved again, at random",
-    "Redis throws records away when its memory is full.",
+    "individual devices have to be approved again, at random",
+    "Redis evicts records when its memory is full.",
     "Set `maxmemory-policy noeviction` in Redis: `redis-cli CONFIG SET maxmemory-policy"
     " noeviction`.",
 )
 DRAINING_OFF: Final = Cause(
     "draining-off",
-    "close code 1006 at every deploy, all at once",
-    "Railway kills the old replicas before they have told their clients to come back.",
+    "close code 1006 at every deploy, for all clients at once",
+    "Railway kills the old replicas before they have asked their clients to reconnect.",
     "Set the service variable `RAILWAY_DEPLOYMENT_DRAINING_SECONDS={seconds}`.",
 )
 
