@@ -1,1 +1,1 @@
-"""The command `latchkey`: what a person does at a terminal, over approval's HTTP API alone."""
+"""The command `latchkey`: a client of approval's HTTP API for operators at a terminal."""

@@ -11,9 +11,9 @@ _OURS: Final = frozenset({"services", "shared"})
 
 
 def main() -> None:
-    """Run the command; never returns."""
+    """Run the command and exit."""
     try:
-        # Imported here, because what they need may not be installed.
+        # Imported here because third-party packages may be missing.
         from services.cli.commands.completion import COMPLETE_VARIABLE  # noqa: PLC0415
         from services.cli.root import latchkey  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -21,7 +21,7 @@ def main() -> None:
             raise
         sys.exit(
             f"Latchkey is not installed here yet (no module {error.name}).\n"
-            f"In {calling.LAUNCHER.parents[1]} run once: make run (or make secrets)"
+            f"In {calling.LAUNCHER.parents[1]}, run `make run` or `make secrets` once."
         )
     latchkey(prog_name=calling.latchkey(), complete_var=COMPLETE_VARIABLE)
 

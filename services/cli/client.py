@@ -1,6 +1,6 @@
-"""Approval's HTTP API from the outside (aiohttp): one method a call, typed results, our errors.
+"""Client of approval's HTTP API: one method per operation, typed results, CommandError subclasses.
 
-No redirect is followed: the admin token goes nowhere but where it was meant to go.
+Redirects are not followed, so the admin token never reaches another server.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CALL_SECONDS: Final = 10.0
 OK: Final = 200
 URL_NEEDED: Final = (
-    "must be the address of the approval service, http:// or https://, with no user, password, "
+    "must be the approval service's address, http:// or https://, without user, password, "
     "query or fragment"
 )
 _EVENTS: Final = "text/event-stream"
@@ -44,9 +44,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class ApprovalClient:
-    """Calls one approval service. Raises Unreachable, NotAuthorised, Refused, OutcomeUnknown.
+    """Client of one approval service.
 
-    Made with an address or a token that cannot be one, it raises Misused.
+    Methods raise Unreachable, NotAuthorised, ApiError or OutcomeUnknown; the constructor raises
+    Misused for an invalid address or token.
     """
 
     def __init__(self, url: str, token: str | None, surroundings: Config) -> None:
@@ -54,7 +55,7 @@ class ApprovalClient:
             raise Misused("wrong-setting", f"APPROVAL_URL: {URL_NEEDED}")
         if token is not None and not _fits_a_header(token):
             raise Misused(
-                "wrong-setting", "APPROVAL_ADMIN_TOKEN holds a character that no token can hold"
+                "wrong-setting", "APPROVAL_ADMIN_TOKEN contains a character that is not allowed"
             )
         self.url = url
         self._token = token
@@ -78,11 +79,11 @@ class ApprovalClient:
         await self._session.close()
 
     async def pending(self) -> list[objects.WaitingRequest]:
-        """Return the requests that wait, newest first."""
+        """Return the pending requests, newest first."""
         return (await self._call("GET", "/v1/requests", objects.PendingRequests)).pending
 
     async def approve(self, request_id: str, *, allow_admin: bool = True) -> objects.Approved:
-        """Approve a request; refused if it would give operator.admin and that is not allowed."""
+        """Approve a request; `allow_admin` False refuses one that would grant operator.admin."""
         path = f"/v1/requests/{request_id}/approve"
         body = None if allow_admin else {"allowAdmin": False}
         return await self._call("POST", path, objects.Approved, body)
@@ -92,23 +93,23 @@ class ApprovalClient:
         return await self._call("POST", f"/v1/requests/{request_id}/reject", objects.Rejected)
 
     async def pending_from(self, address: str) -> objects.PendingRequests:
-        """Return the newest requests from one address, as many as can be rejected together."""
+        """Return the newest requests from an address, up to the limit of one `reject_all` call."""
         query = {"address": address, "limit": str(REJECT_LIMIT_REQUESTS)}
         return await self._call("GET", "/v1/requests", objects.PendingRequests, query=query)
 
     async def reject_all(self, request_ids: list[str]) -> objects.RejectedMany:
-        """Reject these requests in one step."""
+        """Reject these requests in one call."""
         body = {"requestIds": request_ids}
         return await self._call("POST", "/v1/requests/reject", objects.RejectedMany, body)
 
     async def devices(self, search: str = "") -> list[objects.PairedDevice]:
-        """Return the paired devices, or those that a search finds."""
+        """Return the paired devices, or those that match `search`."""
         return (await self.listed_devices(search)).devices
 
     async def listed_devices(self, search: str = "") -> objects.PairedDevices:
-        """Return the paired devices, read part by part, and those whose records cannot be read.
+        """Return all pages of the paired devices, and the devices whose records are unreadable.
 
-        A search finds none of the latter.
+        `search` never matches unreadable records.
         """
         query = {"limit": str(PART_LIMIT), **({"q": search} if search else {})}
         devices: list[objects.PairedDevice] = []
@@ -122,7 +123,7 @@ class ApprovalClient:
             query["after"] = part.next
 
     async def device(self, device_id: str) -> objects.PairedDevice | None:
-        """Return a paired device; None where there is none of this id."""
+        """Return a paired device, or None if the id is unknown."""
         try:
             return await self._call("GET", f"/v1/devices/{device_id}", objects.PairedDevice)
         except ApiError as refused:
@@ -131,27 +132,27 @@ class ApprovalClient:
             raise
 
     async def rename(self, device_id: str, label: str) -> objects.Renamed:
-        """Give a device a label."""
+        """Set a device's label."""
         body = {"label": label}
         return await self._call("PATCH", f"/v1/devices/{device_id}", objects.Renamed, body)
 
     async def remove(self, device_id: str) -> objects.Removed:
-        """Forget a device."""
+        """Remove a paired device."""
         return await self._call("DELETE", f"/v1/devices/{device_id}", objects.Removed)
 
     async def rotate(self, device_id: str, role: str, scopes: list[str] | None) -> objects.Rotated:
-        """Draw a new token for a role; `scopes` None keeps them."""
+        """Issue a new token for a role; `scopes` None keeps the current scopes."""
         path = f"/v1/devices/{device_id}/tokens/{role}/rotate"
         body = {} if scopes is None else {"scopes": scopes}
         return await self._call("POST", path, objects.Rotated, body)
 
     async def revoke(self, device_id: str, role: str) -> objects.Revoked:
-        """Void a role's token."""
+        """Revoke a role's token."""
         path = f"/v1/devices/{device_id}/tokens/{role}/revoke"
         return await self._call("POST", path, objects.Revoked)
 
     async def lockouts(self) -> list[LockoutObject]:
-        """Return the lock-outs that run, those that end last first."""
+        """Return the active lock-outs, those that end last first."""
         return (await self._call("GET", "/v1/lockouts", Lockouts)).lockouts
 
     async def lift_lockout(self, credential: str, address: str) -> LockoutObject:
@@ -160,22 +161,22 @@ class ApprovalClient:
         return (await self._call("DELETE", path, LiftedLockout)).lifted
 
     async def replicas(self) -> objects.LiveReplicas:
-        """Return the replicas that live."""
+        """Return the live replicas."""
         return await self._call("GET", "/v1/replicas", objects.LiveReplicas)
 
     async def refusals(self, device_id: str = "", *, limit: int) -> list[objects.Refusal]:
-        """Return who was turned away lately, newest first; of one device if it is given."""
+        """Return recent refusals, newest first, optionally of one device."""
         query = {"limit": str(limit), **({"deviceId": device_id} if device_id else {})}
         found = await self._call("GET", "/v1/refusals", objects.RecentRefusals, query=query)
         return found.refusals
 
     async def audit(self, after: int | None, limit: int) -> objects.AuditPage:
-        """Return the first entries after a number, else the newest; both oldest first."""
+        """Return the first entries after `after`, or the newest if None; oldest first."""
         query = {**({} if after is None else {"after": str(after)}), "limit": str(limit)}
         return await self._call("GET", "/v1/audit", objects.AuditPage, query=query)
 
     async def backup(self) -> AsyncIterator[bytes]:
-        """Yield the bytes of a backup as they come."""
+        """Stream a backup."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=60.0)
         try:
             async with self._session.get(
@@ -192,11 +193,11 @@ class ApprovalClient:
             raise self._unreachable(error) from error
 
     async def restore(self, part: RestorePart) -> objects.RestoreProgress:
-        """Restore some devices of a backup."""
+        """Restore one part of a backup."""
         return await self._call("POST", "/v1/restore", objects.RestoreProgress, part)
 
     async def ready(self) -> Ready:
-        """Return what `/readyz` says; it wants no token."""
+        """Return `/readyz`, which requires no token."""
         try:
             async with self._session.get(f"{self.url}/readyz", allow_redirects=False) as response:
                 return msgspec.json.decode(await response.read(), type=Ready)
@@ -206,7 +207,7 @@ class ApprovalClient:
             raise self._unreachable(error) from error
 
     async def events(self, after: int | None) -> AsyncIterator[tuple[int, str, bytes]]:
-        """Yield events as (number, name, JSON) until the stream ends; the first has no name."""
+        """Yield events as (id, name, JSON) until the stream ends; the first has no name."""
         query = {} if after is None else {"after": str(after)}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=60.0)
         try:
@@ -275,7 +276,7 @@ class ApprovalClient:
         if name == "unauthorized":
             return NotAuthorised(
                 name,
-                f"approval at {self.url} does not take this admin token",
+                f"approval at {self.url} rejects this admin token",
                 "Use the value of APPROVAL_ADMIN_TOKEN that the approval service runs with.",
             )
         if name == "locked-out":
@@ -286,13 +287,13 @@ class ApprovalClient:
         if status >= 500:  # noqa: PLR2004 (server errors)
             return OutcomeUnknown(name, problem.title, problem.detail)
         successor = problem.successor_request_id
-        again = "Look at what it asks for now: " + typed(f"devices approve {successor}")
+        again = "Review its current request: " + typed(f"devices approve {successor}")
         return ApiError(name, problem.title, again if successor else problem.detail)
 
     def _another(self, status: int = OK) -> Unreachable:
         return Unreachable(
             "not-approval",
-            f"what answers at {self.url} is not Latchkey's approval service (HTTP {status})",
+            f"{self.url} is not Latchkey's approval service (HTTP {status})",
             "Set APPROVAL_URL to the approval service's address.",
         )
 
@@ -327,12 +328,12 @@ def _fits_a_header(token: str) -> bool:
 
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return "no response in time"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "no address is known for this name"
+        return "DNS has no address for this name"
     if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, ssl.SSLError):
         if isinstance(error.os_error, ConnectionRefusedError):
-            return "the connection is refused"
+            return "connection refused"
         return error.os_error.strerror or str(error)
     return str(error) or type(error).__name__
 
@@ -347,45 +348,45 @@ def _problem(response: aiohttp.ClientResponse, text: bytes) -> Problem | None:
 
 
 def where(surroundings: Config) -> tuple[str, ...]:
-    """Say where approval may be found from here."""
+    """Return advice on where to find approval."""
     if surroundings.is_of_gateway:
         return not_here(surroundings)
     known = surroundings.public_url
     return (
         "Set APPROVAL_URL to the approval service's address"
-        + (f"; people reach it at {known}/setup" if known else "")
-        + ". `make run` starts one here, and says where.",
+        + (f" (operators use {known}/setup)" if known else "")
+        + ". `make run` starts one on this machine and prints its address.",
     )
 
 
 def not_here(surroundings: Config) -> tuple[str, ...]:
-    """Say what to use in the shell of a gateway, which holds no admin token on purpose."""
+    """Return advice for a gateway's shell, which has no admin token by design."""
     known = surroundings.public_url
     return (
-        "This is a gateway's shell: it holds no admin token, and may not approve anybody.",
+        "This is a gateway's shell. It has no admin token, so it cannot approve devices.",
         f"Open {known}/setup in a browser, or"
         if known
-        else "Its APPROVAL_PUBLIC_URL is not set, so it cannot say where approval is.",
+        else "APPROVAL_PUBLIC_URL is not set, so approval's address is unknown here:",
         "run latchkey in the approval service's shell. On Railway:",
         "railway ssh --service approval -- latchkey devices list",
     )
 
 
 def no_token(url: str, surroundings: Config) -> NotAuthorised:
-    """Say that there is no admin token, and where it could come from."""
+    """Return the error for a missing admin token, with advice on where to get it."""
     if surroundings.is_of_gateway:
         return NotAuthorised(
-            "gateway-shell", "devices are not approved here", *not_here(surroundings)
+            "gateway-shell", "devices cannot be approved from here", *not_here(surroundings)
         )
     return NotAuthorised(
         "no-admin-token",
-        "there is no admin token here",
-        f"Put the APPROVAL_ADMIN_TOKEN of the approval service at {url} into the environment,",
+        "no admin token was found",
+        f"Set APPROVAL_ADMIN_TOKEN to the value used by the approval service at {url},",
         _where_secrets_are(url, surroundings),
     )
 
 
 def _where_secrets_are(url: str, surroundings: Config) -> str:
     if surroundings.given_secrets_file is None and not is_this_machine(url):
-        return "or name the file that holds it: --secrets FILE."
-    return f"or run this where `make run` has written {surroundings.secrets_file}."
+        return "or name the file that contains it: --secrets FILE."
+    return f"or run this command where `make run` has written {surroundings.secrets_file}."

@@ -1,4 +1,4 @@
-"""What every command is given, and the options that all of them have."""
+"""Context and options shared by all commands."""
 
 from __future__ import annotations
 
@@ -26,35 +26,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where a command works: its surroundings and its output."""
+    """The configuration and output of one command."""
 
     surroundings: Config
     output: Output
 
     def approval(self) -> ApprovalClient:
-        """Return the API, to be entered; a missing admin token is told at the first call."""
+        """Return the API client as a context manager; its first call checks for a token."""
         surroundings = self.surroundings
         return ApprovalClient(surroundings.approval_url, surroundings.admin_token, surroundings)
 
     def confirm(self, question: str, *, yes: bool, how: str) -> None:
-        """Return when somebody said yes; `how` is the command that says so without being asked."""
+        """Ask for confirmation unless `yes`; `how` is the command that needs none.
+
+        Raises NotConfirmed.
+        """
         if yes:
             return
         if not self.output.asks:
-            raise NotConfirmed("not-confirmed", "Nobody is here to say yes.", f"Say it with: {how}")
+            raise NotConfirmed(
+                "not-confirmed",
+                "Not a terminal, so confirmation is not possible.",
+                f"To confirm, run: {how}",
+            )
         if not click.confirm(question, err=True):
-            raise NotConfirmed("not-confirmed", "Nothing was done.")
+            raise NotConfirmed("not-confirmed", "Nothing was changed.")
 
 
 def at_desk(function: _Function) -> _Callback:
-    """Make a click callback of a coroutine whose first argument is the desk."""
+    """Make a click callback from a coroutine whose first argument is a Context."""
     return at_desk_with()(function)
 
 
 def at_desk_with(
     *, json_help: str = "Print one JSON document.", approval: bool = True
 ) -> Callable[[_Function], _Callback]:
-    """Do as `at_desk`, with another help of --json, or without the options for approval."""
+    """Like `at_desk`, with a different help for --json, or without the options for approval."""
 
     def decorate(function: _Function) -> _Callback:
         @click.option("--json", "as_json", is_flag=True, help=json_help)
@@ -101,13 +108,13 @@ def _no_options(run: _Callback) -> _Callback:
 _APPROVAL_URL = click.option(
     "--approval-url",
     metavar="URL",
-    help="The approval service; default: APPROVAL_URL, else what `make run` started here, else "
-    "http://127.0.0.1:18790.",
+    help="Address of the approval service. Default: APPROVAL_URL, else the one `make run` started "
+    "on this machine, else http://127.0.0.1:18790.",
 )
 _SECRETS = click.option(
     "--secrets",
     "secrets_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Where secrets stand that the environment does not have; default: .data/secrets.env.",
+    help="File with secrets that are not in the environment. Default: .data/secrets.env.",
 )

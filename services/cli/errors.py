@@ -1,12 +1,12 @@
-"""What can end a command early.
+"""Errors that end a command.
 
 CommandError
-├── Refused          approval said no, or knows nothing of it
-├── Misused          the arguments make no sense together
-├── Unreachable      nobody answers, or somebody who is not approval
-├── NotAuthorised    no admin token, a wrong one, or too many wrong ones
-├── OutcomeUnknown   approval itself could not carry it out
-└── NotConfirmed     a person said no, or there was nobody to ask
+├── ApiError         refused by approval, or not found
+├── Misused          invalid arguments or settings
+├── Unreachable      no response, or not from an approval service
+├── NotAuthorised    the admin token is missing, wrong or locked out
+├── OutcomeUnknown   approval could not complete the operation
+└── NotConfirmed     the operator declined or could not be asked
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from services.cli.exits import Exit
 
 
 class CommandError(Exception):
-    """`name` is for programs, the message for people; `advice` says what to do, line by line."""
+    """Base class: `name` for programs, `message` for people, `advice` as lines on what to do."""
 
     exit: ClassVar[Exit] = Exit.REFUSED
 
@@ -29,17 +29,17 @@ class CommandError(Exception):
 
 
 class ApiError(CommandError):
-    """Approval said no, or knows nothing of it."""
+    """Approval refused the operation, or did not find its object."""
 
 
 class Misused(CommandError):
-    """The arguments make no sense together."""
+    """Invalid arguments or settings."""
 
     exit = Exit.USAGE
 
 
 class Unreachable(CommandError):
-    """Nobody answers there, or somebody else."""
+    """No response, or not from an approval service."""
 
     exit = Exit.UNREACHABLE
 
@@ -51,12 +51,12 @@ class NotAuthorised(CommandError):
 
 
 class OutcomeUnknown(CommandError):
-    """Approval answered that it cannot say."""
+    """Approval could not complete the operation; its outcome is unknown."""
 
     exit = Exit.UNKNOWN
 
 
 class NotConfirmed(CommandError):
-    """Nobody said yes."""
+    """The operator declined, or could not be asked."""
 
     exit = Exit.NOT_CONFIRMED

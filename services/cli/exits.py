@@ -1,4 +1,4 @@
-"""How the command ends: its exit codes, which scripts may rely on. Pure."""
+"""Exit codes, which scripts may rely on. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit codes; `meaning` says when."""
+    """Exit codes of the command."""
 
     OK = 0
     REFUSED = 1
@@ -19,17 +19,17 @@ class Exit(IntEnum):
 
     @property
     def meaning(self) -> str:
-        """When the command ends like this."""
+        """When the command exits with this code."""
         return _MEANINGS[self]
 
 
 _MEANINGS = {
-    Exit.OK: "done; for `doctor`: nothing is wrong",
-    Exit.REFUSED: "refused, or not found; for `doctor`: something is wrong",
-    Exit.USAGE: "the command was called in a way that makes no sense",
-    Exit.UNREACHABLE: "no approval service answers at `APPROVAL_URL`",
+    Exit.OK: "success; for `doctor`: no problem found",
+    Exit.REFUSED: "refused or not found; for `doctor`: a problem was found",
+    Exit.USAGE: "invalid arguments or settings",
+    Exit.UNREACHABLE: "no approval service responds at `APPROVAL_URL`",
     Exit.NOT_AUTHORISED: "the admin token is missing or wrong, or this address is locked out",
-    Exit.UNKNOWN: "approval cannot say whether it was done; asking again is safe",
-    Exit.NOT_CONFIRMED: "nobody said yes, so nothing was done",
+    Exit.UNKNOWN: "approval cannot tell whether the operation was completed; retrying is safe",
+    Exit.NOT_CONFIRMED: "not confirmed, so nothing was changed",
     Exit.INTERRUPTED: "Ctrl-C",
 }

@@ -1,4 +1,4 @@
-"""Commands of ours as one types them here: what a hint or an example prints can be pasted."""
+"""Commands as they must be typed here, so that hints and examples can be pasted."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _ALONG: Final = {"approval_url": "--approval-url", "secrets_file": "--secrets"}
-"""Options without which the next command would talk to somebody else, or without a token."""
+"""Options that the next command needs too, to reach the same approval service."""
 _EXAMPLE: Final = re.compile(rf"(?m)^( +){NAME} ")
 
 
 def command_name() -> str:
-    """Return how the command was called."""
+    """Return the name the command was called by."""
     context = click.get_current_context(silent=True)
     return NAME if context is None else _called(context)
 
 
 def typed(arguments: str) -> str:
-    """Return a command of ours, with the options given here that say where approval is."""
+    """Return a `latchkey` command line, with this call's options that locate approval."""
     context = click.get_current_context(silent=True)
     if context is None:
         return f"{NAME} {arguments}"
@@ -40,20 +40,20 @@ def typed(arguments: str) -> str:
 
 
 class Command(click.Command):
-    """A command whose examples are called as it was."""
+    """A command whose help shows the name it was called by."""
 
     def get_help(self, ctx: click.Context) -> str:
-        """Return the help."""
+        """Return the help text."""
         return _as_called(super().get_help(ctx), ctx)
 
 
 class Group(click.Group):
-    """A group whose examples are called as it was; it knows where a command is that it has not."""
+    """A group that suggests the right command for one it does not have."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that was typed; raises UsageError with the one that may be meant."""
+        """Return the command that was typed; raises UsageError with suggestions."""
         name, *more = args
         if ctx.resilient_parsing or name.startswith("-") or self.get_command(ctx, name):
             return super().resolve_command(ctx, args)
@@ -68,12 +68,12 @@ class Group(click.Group):
         raise click.UsageError(f"There is no command `{ctx.command_path} {name}`.{meant}", ctx)
 
     def get_help(self, ctx: click.Context) -> str:
-        """Return the help."""
+        """Return the help text."""
         return _as_called(super().get_help(ctx), ctx)
 
 
 def _paths(context: click.Context) -> list[tuple[str, ...]]:
-    """Return every command of ours by the words that lead to it."""
+    """Return the path of every command and group."""
 
     def below(group: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         if isinstance(group, click.Group):

@@ -1,6 +1,6 @@
-"""What the command prints: tables and blocks for people, one JSON document for programs.
+"""Output of the command: tables and blocks for people, one JSON document for programs.
 
-Everything from elsewhere goes through `safe`, and nothing is read as markup. JSON is plain ASCII.
+Text from clients goes through `safe`, and nothing is interpreted as markup. JSON is plain ASCII.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from services.cli.errors import CommandError
 
 WIDTH_IN_PIPES: Final = 100_000
-"""Columns where the output is no terminal: nothing is wrapped there."""
+"""Columns if the output is not a terminal: nothing is wrapped there."""
 
 Row = tuple[str, str]
 
 
 class Output:
-    """Prints the results of one command; results to stdout, everything else to stderr."""
+    """Prints the results of one command to stdout and everything else to stderr."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
@@ -41,23 +41,23 @@ class Output:
 
     @property
     def asks(self) -> bool:
-        """Whether a person can be asked something."""
+        """Whether the operator can be asked for confirmation."""
         return not self.as_json and sys.stdin.isatty() and sys.stderr.isatty()
 
     def document(self, document: Any) -> None:
-        """Print the one JSON document of a command, or one line of a stream."""
+        """Print the JSON document of a command, or one line of a stream."""
         sys.stdout.write(json.dumps(msgspec.to_builtins(document)) + "\n")
         sys.stdout.flush()
 
     def line(self, text: str = "", style: str = "") -> None:
-        """Print a line of ours; what stands in it of others has to be `safe` already.
+        """Print a line; text from clients in it must already be `safe`.
 
-        What is indented is to be pasted, so it is not broken.
+        Indented lines are commands to paste, so they are not wrapped.
         """
         _print(self._out, Text(text, style=style), whole=text.startswith("  "))
 
     def entry(self, head: str, told: str) -> None:
-        """Print what is one line where it fits, else with what is told of it wrapped below."""
+        """Print head and details on one line if they fit, else the details wrapped below."""
         whole = Text(f"{head}  {told}".rstrip())
         if len(whole) <= self._out.width:
             _print(self._out, whole)
@@ -66,12 +66,12 @@ class Output:
         self._out.print(Padding(Text(told, style="dim", overflow="fold"), (0, 0, 0, 8)))
 
     def aside(self, text: str = "", style: str = "") -> None:
-        """Print a line that is no result."""
+        """Print a line that is not a result, to stderr; nothing with --json."""
         if not self.as_json:
             _print(self._err, Text(text, style=style))
 
     def step(self, mark: str, name: str, text: str, style: str = "") -> None:
-        """Print one line of a walk: a mark, what was tried, and what was found, wrapped below."""
+        """Print one step of the doctor: a mark, the step, and its finding, wrapped."""
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(width=2, style=style)
         grid.add_column(width=10, no_wrap=True)
@@ -80,7 +80,7 @@ class Output:
         _print(self._out, grid)
 
     def block(self, title: str, rows: Iterable[Row], *, aside: bool = False) -> None:
-        """Print a title and named values below it; empty values are left out."""
+        """Print a title and named values below it; empty values are omitted."""
         console = self._err if aside else self._out
         known = [(name, value) for name, value in rows if value]
         width = max((len(name) for name, _ in known), default=0)
@@ -93,17 +93,17 @@ class Output:
         _print(console, grid)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table; every cell is made safe here."""
+        """Print a table; every cell is escaped here."""
         _print(self._out, Text(title, style="bold"))
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for number, column in enumerate(columns):
-            table.add_column(column, overflow="fold", no_wrap=number == 0)  # an id stays whole
+            table.add_column(column, overflow="fold", no_wrap=number == 0)  # an id is not wrapped
         for row in rows:
             table.add_row(*(Text("\n".join(map(safe, cell.split("\n")))) for cell in row))
         _print(self._out, table)
 
     def fail(self, error: CommandError) -> None:
-        """Say why the command ended early."""
+        """Print an error and its advice."""
         if self.as_json:
             said = {"name": error.name, "message": error.message, "advice": list(error.advice)}
             self.document({"error": {"exitCode": int(error.exit), **said}})
@@ -115,7 +115,7 @@ class Output:
 
 
 def _print(console: Console, said: Text | Table, *, whole: bool = False) -> None:
-    """Print; where no terminal wants them, without the blanks that fill up columns."""
+    """Print; if not to a terminal, without trailing padding."""
     if console.is_terminal:
         console.print(said, soft_wrap=whole)
         return

@@ -1,4 +1,4 @@
-"""Refusals in words and rows for people. Pure; whatever a client says of itself is made safe."""
+"""Refusals as text and rows for people. Pure; all text from clients is escaped."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 _PAGE: Final = "docs/troubleshooting.md"
 _WAITING: Final = frozenset({"not-paired", "scope-upgrade", "role-upgrade", "metadata-upgrade"})
-"""Reasons that say no more of a request than that it waits."""
+"""Reasons that say nothing more than that the request is pending."""
 
 
 def names_of(one: WaitingRequest | PairedDevice | Refusal) -> set[str]:
-    """Return the names that something goes by, in lower case."""
+    """Return its label and display name, in lower case."""
     given = (getattr(one, "operator_label", UNSET), one.display_name)
     return {name.strip().lower() for name in given if isinstance(name, str)}
 
 
 def note(one: WaitingRequest | PairedDevice, now_ms: int) -> str:
-    """Say in a few words what was refused of a device since it was last admitted; often nothing."""
+    """Summarize the refusals of a device since it was last admitted; empty if there are none."""
     said = []
     for refusal, whose in ((one.last_refusal, ""), (one.last_refused_claim, "claimed: ")):
         if refusal is not UNSET and not refusal.past and refusal.reason not in _WAITING:
@@ -35,12 +35,12 @@ def note(one: WaitingRequest | PairedDevice, now_ms: int) -> str:
 
 
 def heading(one: Refusal, now_ms: int) -> str:
-    """Say what happened to whom, when, and why."""
+    """Return one line: the client, the outcome, when, and why."""
     return f"{_who(one)}: {_what(one)} {_when(one, now_ms)}: {one.title}"
 
 
 def rows(one: Refusal, now_ms: int) -> Iterable[Row]:
-    """Return all that is known of a refusal, and what to do."""
+    """Return all details of a refusal, and what to do."""
     if one.device_id is not UNSET:
         yield "device", one.device_id
     if one.count > 1:
@@ -58,7 +58,7 @@ def rows(one: Refusal, now_ms: int) -> Iterable[Row]:
 
 
 def row(one: Refusal, now_ms: int) -> list[str]:
-    """Return the cells of a refusal in a list."""
+    """Return the cells of a refusal in a table."""
     past = " (admitted since)" if one.past else ""
     times = f" ({one.count} times)" if one.count > 1 else ""
     return [

@@ -1,6 +1,6 @@
-"""From what a person typed to the one thing that is meant: ids, and beginnings of ids.
+"""Resolve what an operator typed, an id or an id prefix, to one object.
 
-Only ids count: names and labels are text that devices choose.
+Names are not accepted, because devices choose them.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 def request_named(given: str, pending: Sequence[WaitingRequest]) -> WaitingRequest | None:
-    """Return the waiting request of this id or beginning of an id; None where none is.
+    """Return the pending request with this id or id prefix, or None.
 
-    Raises Misused for what is no id, Refused where several begin so.
+    Raises Misused if it is not an id, ApiError if the prefix is ambiguous.
     """
     if not _REQUEST_ID.fullmatch(given):
-        raise Misused("no-request-id", "that is no request id", _see())
+        raise Misused("no-request-id", "that is not a request id", _see())
     found = [one for one in pending if is_meant(given, one.request_id)]
     if len(found) > 1:
-        raise ApiError("ambiguous", "several requests begin like this", _see())
+        raise ApiError("ambiguous", "several request ids start with this", _see())
     return found[0] if found else None
 
 
 def device_named(given: str, devices: Sequence[PairedDevice]) -> PairedDevice:
-    """Return the paired device of this id or beginning of an id; raises Refused."""
+    """Return the paired device with this id or id prefix; raises ApiError."""
     found = [one for one in devices if is_meant(given.lower(), one.device_id)]
     if len(found) > 1:
-        raise ApiError("ambiguous", "several devices begin like this", _see())
+        raise ApiError("ambiguous", "several device ids start with this", _see())
     if not found:
         raise ApiError("unknown-device", "no paired device has this id", _see())
     return found[0]
 
 
 def limit_key_typed(address: str) -> str:
-    """Return how limits count an address, given that or as an IPv6 network; raises ValueError."""
+    """Return the limit key of an address or IPv6 network; raises ValueError."""
     parsed = parse_address(address.partition("/")[0])
     if parsed is None:
         message = "not an IP address"
@@ -54,19 +54,19 @@ def limit_key_typed(address: str) -> str:
 
 
 def role_of(device: PairedDevice, given: str | None) -> str:
-    """Return the role whose token is meant: the given one, else the only one; raises Misused."""
+    """Return the given role, else the device's only role; raises Misused."""
     if given:
         return given
     if len(device.roles) == 1:
         return device.roles[0]
     roles = " or ".join(f"--role {role}" for role in device.roles)
-    raise Misused("which-role", "the device has several roles", f"Say which: {roles}")
+    raise Misused("which-role", "the device has several roles", f"Choose one: {roles}")
 
 
 def _see() -> str:
-    return f"`{typed('devices list')}` shows what there is."
+    return f"`{typed('devices list')}` lists requests and devices."
 
 
 def is_meant(given: str, full: str) -> bool:
-    """Say whether an id, or the beginning of one, names this one."""
+    """Return whether `given` is this id or a long enough prefix of it."""
     return given == full or (len(given) >= PREFIX_LEAST_CHARACTERS and full.startswith(given))

@@ -1,4 +1,4 @@
-"""The command `latchkey` with all that it can do."""
+"""The command `latchkey` with its subcommands."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from services.cli.exits import Exit
 from services.cli.invocation import Group
 from shared.version import VERSION
 
-_HELP = """Let devices in, keep others out, and find out what is wrong.
+_HELP = """Approve and manage devices, and diagnose connections.
 
 \b
-  latchkey devices list                 who waits, and who is in
-  latchkey devices approve --latest     look at the newest, and approve it
-  latchkey devices why                  who was turned away lately, why, and what to do
-  latchkey doctor wss://my-gateway      why does a device not get in?
+  latchkey devices list                 list pending requests and paired devices
+  latchkey devices approve --latest     review the newest request and approve it
+  latchkey devices why                  list recent refusals, with reasons and remedies
+  latchkey doctor wss://my-gateway      find out why a device cannot connect
 
-Talks to the approval service at APPROVAL_URL with APPROVAL_ADMIN_TOKEN, both from the
-environment; `make run` keeps the token in .data/secrets.env, which is read too.
+Uses the approval service at APPROVAL_URL with APPROVAL_ADMIN_TOKEN, both from the environment.
+The token that `make run` stores in .data/secrets.env is used too.
 """
 _EPILOG = "\b\nExit codes:\n" + "\n".join(
     f"  {code:<4} {code.meaning.replace('`', '')}" for code in Exit
@@ -40,7 +40,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(
 )
 @click.version_option(VERSION, prog_name="latchkey")
 def latchkey() -> None:
-    """Let devices in, keep others out, and find out what is wrong."""
+    """Approve and manage devices, and diagnose connections."""
 
 
 for _command in (devices, lockouts, replicas, audit, backup, restore, secrets, doctor, completion):

@@ -1,4 +1,4 @@
-"""Requests and devices as rows for people. Pure; whatever a device says of itself is made safe."""
+"""Requests and devices as rows for people. Pure; all text from devices is escaped."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from services.cli.output import Row
 
 ID_CHARACTERS: Final = 16
-"""How much of a device's id people are shown."""
+"""Characters of a device id that are shown."""
 MARK: Final = "!"
-MARKED: Final = f"{MARK} gives power over other devices, or over the machine behind the gateway."
+MARKED: Final = f"{MARK} gives control over other devices, or over the machine behind the gateway."
 ADMIN: Final = (
-    "It gets full control (operator.admin): it can approve, remove and rename every device, give "
-    "any right to any of them, change every setting of the gateway, and have commands run on the "
-    "machines behind it. Approve it only if this device is yours."
+    "This gives full control (operator.admin): the device can approve, remove and rename every "
+    "device, grant any scope to any device, change every setting of the gateway, and run commands "
+    "on the machines behind it. Approve it only if it is your device."
 )
 _THIS_MACHINE: Final = "this machine, or a proxy on it"
-_NODE: Final = "node: runs commands that the gateway sends it"
+_NODE: Final = "node: runs commands that the gateway sends"
 
 
 def name_of(about: WaitingRequest | PairedDevice | ClaimedIdentity) -> str:
-    """Return what to call a device: a person's label, else its own name, else its kind."""
+    """Return a device's name: the operator's label, else its own name, else its kind."""
     label = getattr(about, "operator_label", UNSET)
     for name in (label, about.display_name):
         if name is not UNSET and name.strip():
@@ -40,10 +40,10 @@ def name_of(about: WaitingRequest | PairedDevice | ClaimedIdentity) -> str:
 def request_rows(
     request: WaitingRequest, known: PairedDevice | None, *, now_ms: int
 ) -> Iterable[Row]:
-    """Return all that a person should see before saying yes."""
+    """Return everything an operator should see before approving."""
     held = _held(known) if known else set()
     name = words.safe(request.display_name) if request.display_name is not UNSET else ""
-    yield "name", f"{name} (its own words)" if name else "none"
+    yield "name", f"{name} (chosen by the device)" if name else "none"
     yield "kind", words.kind_of(request.client_id, request.client_mode)
     yield "platform", words.safe(_joined(request.platform, request.device_family))
     others = "\n".join(map(_identity_line, _others(request)))
@@ -60,7 +60,7 @@ def request_rows(
 
 
 def _held(device: PairedDevice) -> set[str]:
-    """Return the scopes that a device has: not those of tokens that were revoked."""
+    """Return a device's scopes, without those of revoked tokens."""
     if not device.tokens:
         return set(device.scopes)
     live = (one.scopes for one in device.tokens if one.revoked_at_ms is UNSET)
@@ -68,22 +68,22 @@ def _held(device: PairedDevice) -> set[str]:
 
 
 def needs_care(request: WaitingRequest) -> bool:
-    """Say whether something in a request is marked."""
+    """Return whether a request has a marked scope."""
     return any(map(words.is_powerful, request.scopes))
 
 
 def gives_admin(request: WaitingRequest) -> bool:
-    """Say whether approving a request gives full control, or gives it back."""
+    """Return whether approving a request grants or restores full control."""
     return request.grants_admin or ADMIN_SCOPE in request.scopes
 
 
 def pending_row(request: WaitingRequest, now_ms: int) -> list[str]:
-    """Return the cells of a waiting request."""
+    """Return the cells of a pending request."""
     return [
         request.request_id,
         "\n".join(
             [
-                name_of(request) + (" (paired already)" if request.is_repair else ""),
+                name_of(request) + (" (already paired)" if request.is_repair else ""),
                 *(f"also {name_of(one)}" for one in _others(request)),
             ]
         ),
@@ -104,7 +104,7 @@ def device_row(device: PairedDevice, now_ms: int) -> list[str]:
 
 
 def standing(device: PairedDevice, now_ms: int) -> str:
-    """Say whether a device is connected, and where, or when it was last; and what is revoked."""
+    """Return where a device is connected or when it was last seen, and its revoked roles."""
     revoked = [one.role for one in device.tokens or () if one.revoked_at_ms is not UNSET]
     return "\n".join([_presence(device, now_ms), *(f"revoked: {role}" for role in revoked)])
 
@@ -118,7 +118,7 @@ def _presence(device: PairedDevice, now_ms: int) -> str:
 
 
 def _others(request: WaitingRequest) -> tuple[ClaimedIdentity, ...]:
-    """Return what else the device says that it is, apart from what stands on top."""
+    """Return the other identities that the device claims."""
     return () if request.identities is UNSET else request.identities[1:]
 
 

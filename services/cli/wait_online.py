@@ -1,4 +1,4 @@
-"""After an approval: wait, for so long and no longer, until the device is there."""
+"""Wait for a device to connect after its approval."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ WAIT_SECONDS: Final = 30.0
 
 
 class Online(msgspec.Struct, rename="camel", frozen=True):
-    """The device came back so long after its approval.
+    """A device that connected, and how long after its approval.
 
-    `replica`: the gateway it is at, or null when it has left again.
+    `replica` is the gateway it is connected to, or null if it has disconnected again.
     """
 
     replica: str | None
@@ -32,16 +32,16 @@ class Online(msgspec.Struct, rename="camel", frozen=True):
 async def until_online(
     approval: ApprovalClient, device_id: str, before: PairedDevice | None, seconds: float
 ) -> Online | None:
-    """Return how the device came back; None when it did not in time.
+    """Wait for a device to connect; return None after `seconds`.
 
-    `before` is the device before its approval: only a later visit counts.
+    `before` is the device before its approval: only a later session counts.
     """
     began = time.monotonic()
     while True:
         try:
             device = await approval.device(device_id)
         except (Unreachable, OutcomeUnknown):
-            device = None  # the approval stands; what is not known now may be a moment later
+            device = None  # the approval is done; try again
         passed = time.monotonic() - began
         if device is not None and _came_since(device, before):
             replica = device.replicas[-1] if device.connected and device.replicas else None
@@ -52,7 +52,7 @@ async def until_online(
 
 
 async def asks_again(approval: ApprovalClient, device_id: str) -> WaitingRequest | None:
-    """Return what the device asks for now, if it asks for something else than was approved."""
+    """Return the device's new request, if it requests more than was approved."""
     waiting = await approval.pending()
     return next((one for one in waiting if one.device_id == device_id), None)
 

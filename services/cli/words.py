@@ -1,4 +1,4 @@
-"""What people read: scopes, kinds of clients, times and fingerprints in words. Pure."""
+"""Scopes, client kinds, times and fingerprints as text for people. Pure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from datetime import UTC, datetime
 from typing import Final
 
 SHOWN_CHARACTERS: Final = 128
-"""How much of a text from elsewhere is shown at most."""
+"""Maximum length at which text from clients is shown."""
 
 SCOPES: Final = {
-    "operator.admin": "everything, approving other devices included",
-    "operator.read": "see what goes on",
+    "operator.admin": "everything, including approving other devices",
+    "operator.read": "view activity",
     "operator.write": "send messages and start work",
-    "operator.approvals": "allow commands that agents want to run",
-    "operator.questions": "answer what agents ask",
+    "operator.approvals": "approve commands that agents want to run",
+    "operator.questions": "answer questions from agents",
     "operator.pairing": "approve, rename and remove other devices",
     "operator.talk": "speak and listen",
-    "operator.talk.secrets": "read the keys of the voice services",
+    "operator.talk.secrets": "read the API keys of voice services",
 }
-UNKNOWN_SCOPE: Final = "unknown here: find out what it opens before you approve it"
+UNKNOWN_SCOPE: Final = "unknown to Latchkey: find out what it allows before you approve it"
 POWERFUL: Final = frozenset(
     {"operator.admin", "operator.approvals", "operator.pairing", "operator.talk.secrets"}
 )
@@ -48,22 +48,22 @@ _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def escaped(text: str) -> str:
-    """Escape what could move the cursor, colour the terminal or turn the writing round."""
+    """Escape control characters, escape sequences and right-to-left text."""
     return "".join(c if _harmless(c) else f"\\u{ord(c):04x}" for c in text)
 
 
 def show_whole(*, whole: bool) -> None:
-    """Set whether texts are shown whole from here on: programs read them, in a pipe or a file."""
+    """Set whether text is shown in full, as for programs that read a pipe or file."""
     _whole.set(whole)
 
 
 def beginning(text: str, characters: int) -> str:
-    """Return a text from elsewhere, of which people need no more than so much."""
+    """Return the beginning of a client's text, escaped; all of it if shown in full."""
     return safe(text if _whole.get() else text[:characters])
 
 
 def safe(text: str) -> str:
-    """Escape a text from elsewhere, and cut it unless all of it is to be shown."""
+    """Escape text from a client, and truncate it unless shown in full."""
     if _whole.get():
         return escaped(text)
     shown = escaped(text[:SHOWN_CHARACTERS])
@@ -75,32 +75,32 @@ def _harmless(character: str) -> bool:
 
 
 def scope_in_words(scope: str) -> str:
-    """Say what a scope allows."""
+    """Return a description of what a scope allows."""
     return SCOPES.get(scope, UNKNOWN_SCOPE)
 
 
 def is_powerful(scope: str) -> bool:
-    """Say whether a scope gives power over other devices or the machine, or may do so."""
+    """Return whether a scope gives control over other devices or the machine, or may."""
     return scope in POWERFUL or scope not in SCOPES
 
 
 def kind_of(client_id: str, client_mode: str) -> str:
-    """Say what sort of client this is, with its own words behind."""
+    """Return a description of a client's kind, followed by its id and mode."""
     return f"{_KINDS.get(client_id, 'client')} ({safe(client_id)}, {safe(client_mode)})"
 
 
 def replica_name(boot_id: str) -> str:
-    """Return a boot id, cut to what tells replicas apart."""
+    """Return a boot id, shortened to what distinguishes replicas."""
     return beginning(boot_id, 12)
 
 
 def fingerprint(device_id: str) -> str:
-    """Return the first 64 bits of a device id, to compare by eye."""
+    """Return the first 64 bits of a device id, for visual comparison."""
     return " ".join(safe(device_id[at : at + 4]) for at in range(0, 16, 4))
 
 
 def length(milliseconds: int) -> str:
-    """Say how long something takes or took."""
+    """Format a duration."""
     seconds = max(0, milliseconds) // 1000
     for size, unit in _UNITS:
         if seconds >= size:
@@ -109,10 +109,10 @@ def length(milliseconds: int) -> str:
 
 
 def ago(at_ms: int, now_ms: int) -> str:
-    """Say how long ago something was."""
+    """Format how long ago something was."""
     return f"{length(now_ms - at_ms)} ago"
 
 
 def moment(at_ms: int) -> str:
-    """Say when something was, in UTC."""
+    """Format a time in UTC."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

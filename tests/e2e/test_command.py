@@ -124,7 +124,7 @@ async def test_a_person_is_shown_the_request_and_asked(house: Stack, terminal: T
     screen = await terminal.typing("n", "devices", "approve", "--latest")
     assert f"Request {request_id}" in screen.text
     assert "Approve this device? [y/N]" in screen.text
-    assert "Nothing was done." in screen.text
+    assert "Nothing was changed." in screen.text
     assert "Error" not in screen.text
     assert screen.code == 6
     assert await visitor.waits(house.gateways[0]) == request_id

@@ -172,7 +172,7 @@ class TestPasting:
             assert paste(f"{approve} --yes --no-wait").returncode == 0
             assert paste(connect).returncode == 0
             latest = printed(run.output, "bin/latchkey devices approve --latest")
-            assert "no request waits" in paste(latest).stderr
+            assert "no request is pending" in paste(latest).stderr
             doctor = paste(latest.replace("devices approve --latest", "doctor"))
             assert doctor.returncode == 0, doctor
             assert f"ws://127.0.0.1:{run.gateway_port}" in doctor.stdout + doctor.stderr

@@ -1,1 +1,1 @@
-"""The commands of `latchkey`, one module each."""
+"""The subcommands of `latchkey`."""

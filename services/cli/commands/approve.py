@@ -1,4 +1,4 @@
-"""`latchkey devices approve` and `reject`: what is shown is what is approved, by its id."""
+"""`latchkey devices approve` and `reject`: the request shown is approved by its id."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from services.cli.client import ApprovalClient
 
 NOT_BLINDLY: Final = (
-    "--latest --yes would approve unseen: somebody else's request may be newer than yours"
+    "--latest --yes would approve a request unseen; another request may be newer than yours"
 )
 
 
 class Preview(msgspec.Struct, rename="camel", frozen=True):
-    """What would be approved, and the command that does it."""
+    """A request, and the command that approves it."""
 
     selected: devices.WaitingRequest
     approve_command: str
 
 
 class Done(msgspec.Struct, rename="camel", frozen=True):
-    """What was approved; `online` is null when the device was not waited for or did not come."""
+    """An approval; `online` is null if the device was not awaited or did not connect."""
 
     request_id: str
     device: devices.PairedDevice
@@ -47,19 +47,19 @@ class Done(msgspec.Struct, rename="camel", frozen=True):
     cls=Command,
     epilog="""\b
 Examples:
-  latchkey devices approve --latest           show the newest request, and ask
-  latchkey devices approve 220dd984           the same for one request
+  latchkey devices approve --latest           show the newest request and ask
+  latchkey devices approve 220dd984           show this request and ask
   latchkey devices approve 220dd984-79b3-4860-a084-c16f321f9dec --yes
 """,
 )
 @click.argument("request_id", metavar="[REQUEST-ID]", required=False)
-@click.option("--latest", is_flag=True, help="Take the newest request; it is shown first.")
+@click.option("--latest", is_flag=True, help="Select the newest request and show it first.")
 @click.option(
     "--yes",
     is_flag=True,
-    help="Do not ask, not even before giving full control (operator.admin); wants a REQUEST-ID.",
+    help="Do not ask, even to grant full control (operator.admin). Requires a full REQUEST-ID.",
 )
-@click.option("--no-wait", is_flag=True, help="Do not wait for the device to come back.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for the device to connect.")
 @click.option(
     "--wait",
     "seconds",
@@ -73,23 +73,23 @@ Examples:
 async def approve(
     desk: Context, *, request_id: str | None, latest: bool, yes: bool, no_wait: bool, seconds: float
 ) -> int:
-    """Let a device in with what it asks for.
+    """Approve a pairing request.
 
-    Shows the request and asks; before it gives full control (operator.admin), or gives that back,
-    it asks a second time. Without --yes, the first eight characters of a REQUEST-ID will do.
+    Shows the request and asks for confirmation, and asks again before granting or restoring full
+    control (operator.admin). Without --yes, the first eight characters of a REQUEST-ID suffice.
     """
     if latest and yes:
         how = typed("devices approve REQUEST-ID --yes")
-        raise Misused("latest-is-not-a-name", NOT_BLINDLY, f"Name the request that you saw: {how}")
+        raise Misused("latest-is-not-a-name", NOT_BLINDLY, f"Name the request you reviewed: {how}")
     if latest == (request_id is not None):
-        shows = f"{typed('devices list')} shows them."
-        raise Misused("which-request", "name a request, or say --latest", shows)
+        shows = f"`{typed('devices list')}` lists the pending requests."
+        raise Misused("which-request", "name a request or use --latest", shows)
     async with desk.approval() as approval:
         selected, known = await _selected(approval, request_id)
         if selected is None:
             return await _approve_again(desk, approval, request_id or "")
         if yes and request_id != selected.request_id:
-            raise Misused("whole-id", "--yes wants the whole request id", selected.request_id)
+            raise Misused("whole-id", "--yes requires the full request id", selected.request_id)
         seconds = 0 if no_wait else seconds
         return await _approve(desk, approval, selected, known, yes=yes, seconds=seconds)
 
@@ -103,7 +103,7 @@ async def _approve(
     yes: bool,
     seconds: float,
 ) -> int:
-    """Show the request, have it confirmed, approve it by its id, and wait for the device."""
+    """Show the request, ask for confirmation, approve it, and wait for the device."""
     output = desk.output
     command = typed(f"devices approve {selected.request_id} --yes")
     if output.as_json and not yes:
@@ -129,7 +129,7 @@ async def _approve(
     online = None
     if seconds:
         output.aside(
-            f"Waiting up to {seconds:g} s: run its command again, if it does not come itself ...",
+            f"Waiting up to {seconds:g} s. If it does not reconnect, run its command again ...",
             "dim",
         )
         online = await until_online(approval, selected.device_id, known, seconds)
@@ -153,29 +153,29 @@ async def _say_whether_online(
         say(f"Online at {where} {online.after_ms / 1000:.0f} s after approval.", "green")
         return
     if online is not None:
-        say(f"It came in {online.after_ms / 1000:.0f} s after approval, and has left again.")
+        say(f"Connected {online.after_ms / 1000:.0f} s after approval, and disconnected again.")
         return
     try:
         again = await asks_again(approval, request.device_id)
     except CommandError:
         again = None
     if again is not None:
-        say("It asks for something else now. Look at it:")
+        say("The device has sent a different request. Review it:")
         say("  " + typed(f"devices approve {again.request_id}"))
         return
-    say(f"It has not connected within {seconds:g} s. It is approved all the same:")
-    say("press Connect in its dashboard, or run its command again.")
+    say(f"The device is approved but has not connected within {seconds:g} s.")
+    say("Press Connect in its dashboard, or run its command again.")
 
 
 async def _selected(
     approval: ApprovalClient, request_id: str | None
 ) -> tuple[devices.WaitingRequest | None, devices.PairedDevice | None]:
-    """Return the request that is meant (None: it does not wait), and its device if paired."""
+    """Return the selected request, None if it is not pending, and its device if paired."""
     pending = await approval.pending()
     if request_id is not None:
         selected = request_named(request_id, pending)
     elif not pending:
-        raise ApiError("nothing-waits", "no request waits", "Let the device connect once more.")
+        raise ApiError("nothing-waits", "no request is pending", "Have the device connect again.")
     else:
         selected = pending[0]
     if selected is None:
@@ -184,7 +184,7 @@ async def _selected(
 
 
 async def _approve_again(desk: Context, approval: ApprovalClient, request_id: str) -> int:
-    """Approve what does not wait: approval says what became of it."""
+    """Approve a request that is not pending; approval tells whether it was already approved."""
     try:
         approved = await approval.approve(request_id)
     except ApiError as refused:
@@ -192,7 +192,7 @@ async def _approve_again(desk: Context, approval: ApprovalClient, request_id: st
     if desk.output.as_json:
         desk.output.document(Done(approved.request_id, approved.device, None))
     else:
-        desk.output.line(f"{showing.name_of(approved.device)} was approved before.", "green")
+        desk.output.line(f"{showing.name_of(approved.device)} was already approved.", "green")
     return Exit.OK
 
 
@@ -201,15 +201,19 @@ async def _approve_again(desk: Context, approval: ApprovalClient, request_id: st
     epilog="""\b
 Examples:
   latchkey devices reject 220dd984
-  latchkey devices reject --from 203.0.113.9     show all from one address, and ask
+  latchkey devices reject --from 203.0.113.9     show all from one address and ask
 """,
 )
 @click.argument("request_id", metavar="[REQUEST-ID]", required=False)
-@click.option("--from", "address", metavar="ADDRESS", help="All from this address (IPv6: its /64).")
-@click.option("--yes", is_flag=True, help="Do not ask; a single request is never asked about.")
+@click.option(
+    "--from", "address", metavar="ADDRESS", help="All requests from this address (IPv6: its /64)."
+)
+@click.option(
+    "--yes", is_flag=True, help="Do not ask. A single request is rejected without asking."
+)
 @at_desk
 async def reject(desk: Context, *, request_id: str | None, address: str | None, yes: bool) -> None:
-    """Refuse a request, or all from one address that wait now; their devices may ask again."""
+    """Reject a request, or all pending requests from an address. Devices may ask again."""
     if (request_id is None) == (address is None):
         raise Misused("which-request", "name a request, or an address with --from", _shows())
     async with desk.approval() as approval:
@@ -229,56 +233,58 @@ async def reject(desk: Context, *, request_id: str | None, address: str | None, 
 
 
 async def _reject_all(desk: Context, approval: ApprovalClient, address: str, *, yes: bool) -> None:
-    """Show what waits from an address, have it confirmed, and reject exactly that."""
+    """Show the pending requests from an address, ask, and reject exactly those."""
     output = desk.output
     try:
         found = await approval.pending_from(limit_key_typed(address))
     except ValueError:
-        raise Misused("no-address", "that is no IP address", _shows()) from None
+        raise Misused("no-address", "that is not an IP address", _shows()) from None
     if not found.pending:
-        raise ApiError("nothing-waits", f"no request waits from {address}", _shows())
+        raise ApiError("nothing-waits", f"no request from {address} is pending", _shows())
     count = len(found.pending)
     many = f"{count} request{'' if count == 1 else 's'}"
     if not output.as_json:
         columns = ("request", "device", "asks for", "from", "asked")
         rows = [showing.pending_row(one, _now_ms()) for one in found.pending]
-        output.table(f"Waiting from {address} ({count})", columns, rows)
+        output.table(f"Pending from {address} ({count})", columns, rows)
         if found.total is not UNSET and found.total > count:
-            output.aside(f"These are the newest of {found.total}; the others wait on.", "yellow")
+            output.aside(
+                f"These are the newest of {found.total}; the others stay pending.", "yellow"
+            )
     how = typed(f"devices reject --from {shlex.quote(address)} --yes")
     desk.confirm(f"Reject {'this' if count == 1 else 'these'} {many}?", yes=yes, how=how)
     done = await approval.reject_all([one.request_id for one in found.pending])
     if output.as_json:
         output.document(done)
         return
-    left = f" {len(done.ended)} had ended before." if done.ended else ""
+    left = f" {len(done.ended)} were no longer pending." if done.ended else ""
     output.line(f"Rejected {len(done.rejected)} of {many} from {address}.{left}")
 
 
 def _shows() -> str:
-    return f"`{typed('devices list')}` shows what waits."
+    return f"`{typed('devices list')}` lists the pending requests."
 
 
 def _more_than_shown(refused: ApiError, request_id: str) -> ApiError:
-    """Say of a request that has come to give full control since it was shown what to do."""
+    """Explain that the request grants full control now but did not when it was shown."""
     if refused.name != "grants-admin":
         return refused
     return ApiError(
         refused.name,
-        "approving it gives full control now, which it did not when it was shown",
-        "Nothing was done. Look at it again: " + typed(f"devices approve {request_id}"),
+        "the request now includes full control, which it did not when it was shown",
+        "Nothing was changed. Review it again: " + typed(f"devices approve {request_id}"),
     )
 
 
 def _known(refused: ApiError) -> ApiError:
-    """Say of a request that is not known where those that wait are to be seen."""
+    """Explain an unknown request id."""
     if refused.name != "unknown-request":
         return refused
     return ApiError(
         refused.name,
-        "no request of this id waits",
-        f"`{typed('devices list')}` shows those that do; a device's own id is another. A request"
-        " ends after an hour without a retry.",
+        "no pending request has this id",
+        f"`{typed('devices list')}` lists the pending requests. Device ids are different."
+        " Requests expire after an hour without a retry.",
     )
 
 

@@ -1,4 +1,4 @@
-"""`latchkey audit`: who did what, when."""
+"""`latchkey audit`: show the audit log."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ PAGE_ENTRIES: Final = 1000
     epilog="""\b
 Examples:
   latchkey audit                              the last 20 entries
-  latchkey audit --after 41 --limit 100       what came after number 41
+  latchkey audit --after 41 --limit 100       the entries after number 41
   latchkey audit --device eb62a6715dee
 """,
 )
-@click.option("--after", type=click.IntRange(0), help="Entries after this number, oldest first.")
-@click.option("--device", "device_id", help="Only of this device: its id, or how it begins.")
+@click.option("--after", type=click.IntRange(0), help="Show the first entries after this number.")
+@click.option("--device", "device_id", help="Only this device: its id or the beginning of it.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @at_desk
 async def audit(desk: Context, *, after: int | None, device_id: str | None, limit: int) -> None:
-    """Show who did what, when: the last entries, or those after a number."""
+    """Show the audit log: the latest entries, or those after a number, oldest first."""
     async with desk.approval() as approval:
         page = await _read(approval, after, (device_id or "").lower(), limit)
     if desk.output.as_json:
@@ -42,15 +42,15 @@ async def audit(desk: Context, *, after: int | None, device_id: str | None, limi
     for entry in page.entries:
         desk.output.entry(*entry_parts(entry))
     if not page.entries:
-        desk.output.line("Nothing is recorded.")
+        desk.output.line("No entries.")
 
 
 async def _read(
     approval: ApprovalClient, after: int | None, begins: str, limit: int
 ) -> devices.AuditPage:
-    """Read page after page; keep the first entries after a number, else the last of all.
+    """Return the first entries after `after`, or the latest if it is None.
 
-    Where nothing is to be left out, the service itself gives the last ones.
+    Filtering by device reads all pages; without a filter, approval selects the entries.
     """
     if not begins:
         return await approval.audit(after, limit)
@@ -69,7 +69,7 @@ async def _read(
 
 
 def entry_parts(entry: AuditEntry) -> tuple[str, str]:
-    """Return one entry as who did what, when; and what else is known of it."""
+    """Return an entry's main line and its details."""
     role = entry.role or ",".join(entry.roles)
     of_role = bool(entry.scopes) and all(one.startswith(f"{role}.") for one in entry.scopes)
     about = [
@@ -87,7 +87,7 @@ def entry_parts(entry: AuditEntry) -> tuple[str, str]:
 
 
 def _actor(entry: AuditEntry) -> str:
-    """Return who did it; a device by the beginning of its id, as everywhere in these lines."""
+    """Return the actor; a device by the beginning of its id."""
     kind, _, device_id = entry.actor.partition(" ")
     if kind != "device" or not device_id:
         return safe(entry.actor)

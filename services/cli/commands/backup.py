@@ -1,4 +1,4 @@
-"""`latchkey backup`, `latchkey restore`: all paired devices in a file, and back."""
+"""`latchkey backup` and `latchkey restore`: save paired devices to a file and restore them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from services.cli.client import ApprovalClient
 
 PART_LIMIT_BYTES: Final = 49_152
-"""Devices sent in one call, as JSON; approval takes a little more."""
+"""Maximum JSON size of the devices in one call; approval accepts slightly more."""
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 
 
 class BackedUp(msgspec.Struct, rename="camel", frozen=True):
-    """What a backup holds, and as of which change."""
+    """The contents of a backup; `number` is the last change it includes."""
 
     file: str
     made_at_ms: int
@@ -42,7 +42,7 @@ class BackedUp(msgspec.Struct, rename="camel", frozen=True):
 
 
 class Restored(msgspec.Struct, frozen=True):
-    """How many devices of a backup were restored, and how many left as they had become."""
+    """How many devices were restored, and how many were skipped because they were paired again."""
 
     file: str
     restored: int
@@ -58,13 +58,13 @@ Examples:
 """,
 )
 @click.argument("file", type=_FILE)
-@click.option("--replace", is_flag=True, help="Write over FILE if it is there.")
+@click.option("--replace", is_flag=True, help="Overwrite FILE if it exists.")
 @at_desk
 async def backup(desk: Context, *, file: Path, replace: bool) -> None:
-    """Write all paired devices and the audit log to FILE, as of one moment.
+    """Write a consistent snapshot of all paired devices and the audit log to FILE.
 
-    FILE is whole or not there, and readable by its owner alone. No secret is in it: keep the value
-    of TOKEN_SECRET elsewhere, because without it the devices' tokens do not count after a restore.
+    FILE is written atomically and readable only by its owner. It contains no secrets: keep
+    TOKEN_SECRET elsewhere, because device tokens are invalid after a restore without it.
     """
     _require_free(file, replace=replace)
     async with desk.approval() as approval:
@@ -91,34 +91,34 @@ Examples:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @at_desk
 async def restore(desk: Context, *, file: Path, yes: bool) -> None:
-    """Bring the devices of FILE back where none is paired; they come in with their old tokens.
+    """Restore the devices in FILE to an approval service without paired devices.
 
-    For that approval must run with the TOKEN_SECRET that it had. What devices ask for and the audit
-    log are not restored. If it breaks off, run it again: it goes on from where it was.
+    Devices keep their tokens if approval runs with the same TOKEN_SECRET as before. Pending
+    requests and the audit log are not restored. If interrupted, run it again: it resumes.
     """
     found = _read(file)
     made = datetime.fromtimestamp(found.made_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     async with desk.approval() as approval:
-        about = f"{len(found.devices)} devices, as they were at {made} (change {found.number})"
-        question = f"Restore {about}, at {approval.url}?"
+        about = f"{len(found.devices)} devices as of {made} (change {found.number})"
+        question = f"Restore {about} to {approval.url}?"
         desk.confirm(question, yes=yes, how=typed(f"restore {shlex.quote(str(file))} --yes"))
         skipped = await _restored(approval, found)
     done = Restored(str(file), len(found.devices) - skipped, skipped)
     if desk.output.as_json:
         desk.output.document(done)
         return
-    desk.output.line(f"Restored {done.restored} devices of {file}.")
+    desk.output.line(f"Restored {done.restored} devices from {file}.")
     if skipped:
-        desk.output.line(f"{skipped} were paired anew meanwhile, and left as they are.")
+        desk.output.line(f"Skipped {skipped} devices that have been paired again since.")
 
 
 def _require_free(file: Path, *, replace: bool) -> None:
     if file.exists() and not replace:
-        raise ApiError("file-exists", f"{file} is there already.", "Write over it with --replace.")
+        raise ApiError("file-exists", f"{file} already exists.", "Overwrite it with --replace.")
 
 
 async def _written(coming: AsyncIterator[bytes], file: Path) -> Backup:
-    """Write what comes to a file that takes its name once it is whole; raises Refused."""
+    """Write a backup to a temporary file and rename it once complete; raises ApiError."""
     new = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         new.unlink(missing_ok=True)
@@ -140,7 +140,7 @@ async def _written(coming: AsyncIterator[bytes], file: Path) -> Backup:
 
 
 def _settle(directory: Path) -> None:
-    """Have the directory on disk too, where that can be asked for."""
+    """Sync the directory, where the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -150,7 +150,7 @@ def _settle(directory: Path) -> None:
 
 
 def _read(file: Path) -> Backup:
-    """Read a whole backup; raises Refused."""
+    """Read and check a backup; raises ApiError."""
     try:
         with file.open("rb") as lines:
             return backups.read(lines)
@@ -158,12 +158,12 @@ def _read(file: Path) -> Backup:
         raise ApiError("not-read", f"cannot read {file}: {error.strerror}") from error
     except backups.BrokenBackup as error:
         raise ApiError(
-            "broken-backup", f"{file} is no whole backup: {error}", "Nothing was done with it."
+            "broken-backup", f"{file} is not a complete backup: {error}", "Nothing was changed."
         ) from error
 
 
 async def _restored(approval: ApprovalClient, found: Backup) -> int:
-    """Restore part after part; returns how many devices were left as they had become."""
+    """Restore part by part; return how many devices were skipped."""
     devices = list(found.devices.values())
     at = skipped = 0
     while True:
@@ -181,7 +181,7 @@ def _part(devices: Sequence[KeptDevice], at: int) -> list[KeptDevice]:
 
 
 def _fitting(devices: Sequence[KeptDevice]) -> Iterator[KeptDevice]:
-    """Yield the first devices that fit into one call, at least one."""
+    """Yield the first devices that fit into one call, but at least one."""
     size = 0
     for device in devices:
         length = len(msgspec.json.encode(device))

@@ -1,4 +1,4 @@
-"""`latchkey completion`: what a shell needs to complete commands, options and choices."""
+"""`latchkey completion`: print a shell completion script."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.cli.invocation import Command
 from shared.calling import LAUNCHER, NAME
 
 COMPLETE_VARIABLE: Final = "_LATCHKEY_COMPLETE"
-"""How a shell asks the command for completions, whatever path it was called by."""
+"""The variable in which a shell asks for completions."""
 _KINDS: Final[dict[str, type[ShellComplete]]] = {
     "bash": BashComplete,
     "zsh": ZshComplete,
@@ -31,15 +31,15 @@ Examples:
 )
 @click.argument("shell", type=click.Choice([*_KINDS]))
 def completion(shell: str) -> None:
-    """Print what makes a shell complete this command.
+    """Print a shell completion script.
 
-    It completes `latchkey`, whether PATH leads to it or it is called by a path.
+    It completes `latchkey`, whether found on PATH or called by its path.
     """
     click.echo(script(shell))
 
 
 def script(shell: str) -> str:
-    """Return the script. It asks this very installation, also where PATH leads to no `latchkey`."""
+    """Return the script. It calls this installation, even if `latchkey` is not on PATH."""
     about = _KINDS[shell](click.Command(NAME), {}, NAME, COMPLETE_VARIABLE)
     text = about.source_template % about.source_vars()
     launcher = shlex.quote(str(LAUNCHER)) if LAUNCHER.exists() else NAME

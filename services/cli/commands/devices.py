@@ -1,4 +1,4 @@
-"""`latchkey devices`: list, rename, remove, rotate, revoke; others have modules of their own."""
+"""`latchkey devices`: list, rename, remove, rotate, revoke; the others have their own modules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ROLES = click.Choice(["operator", "node"])
 
 
 class Listed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything that waits, newest first, everything that is paired, and what cannot be read."""
+    """Pending requests, newest first, paired devices, and devices with unreadable records."""
 
     pending: list[objects.WaitingRequest]
     devices: list[objects.PairedDevice]
@@ -36,7 +36,7 @@ class Listed(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @click.group(cls=Group)
 def devices() -> None:
-    """Approve devices, and look after those that are in."""
+    """Approve and manage devices."""
 
 
 @click.command(
@@ -44,7 +44,7 @@ def devices() -> None:
 )
 @at_desk
 async def list_devices(desk: Context) -> None:
-    """Show who waits and who is paired."""
+    """List pending requests and paired devices."""
     async with desk.approval() as approval:
         pending, found = await approval.pending(), await approval.listed_devices()
     listed = Listed(pending, found.devices, found.unreadable)
@@ -54,27 +54,27 @@ async def list_devices(desk: Context) -> None:
         return
     if listed.pending:
         output.table(
-            f"Waiting for a person ({len(listed.pending)})",
+            f"Waiting for approval ({len(listed.pending)})",
             ("request", "device", "asks for", "from", "asked"),
             [rows.pending_row(one, now_ms) for one in listed.pending],
         )
         output.line("Approve one:", "dim")
         output.line("  " + typed("devices approve REQUEST-ID"), "dim")
     else:
-        output.line("Nobody waits.")
+        output.line("No requests are pending.")
     output.line()
     if listed.devices:
         output.table(
             f"Paired ({len(listed.devices)})",
-            ("device", "name", "may", "where"),
+            ("device", "name", "access", "status"),
             [rows.device_row(one, now_ms) for one in listed.devices],
         )
     else:
-        output.line("No device is paired.")
+        output.line("No devices are paired.")
     if listed.unreadable:
         output.line()
         output.table(
-            f"Cannot be read ({len(listed.unreadable)})",
+            f"Unreadable records ({len(listed.unreadable)})",
             ("device", "what to do"),
             [
                 [safe(one.device_id), typed(f"devices remove {one.device_id[:16]}")]
@@ -90,13 +90,13 @@ async def list_devices(desk: Context) -> None:
 @click.argument("label")
 @at_desk
 async def rename(desk: Context, *, device_id: str, label: str) -> None:
-    """Give a paired device a label. DEVICE is its id, or the first eight characters or more."""
+    """Set a paired device's label. DEVICE is its id or at least the first eight characters."""
     if not 0 < len(label.strip()) <= LABEL_LIMIT_CHARACTERS:
-        length = f"it has {len(label.strip())} characters" if label.strip() else "it is empty"
+        length = f"this one has {len(label.strip())}" if label.strip() else "this one is empty"
         raise Misused(
             "label",
-            f"a name has 1 to {LABEL_LIMIT_CHARACTERS} characters, and {length}",
-            "Say what operators are to call the device:",
+            f"a label must have 1 to {LABEL_LIMIT_CHARACTERS} characters; {length}",
+            "Name the device, for example:",
             "  " + typed(f"devices rename {shlex.quote(device_id)} 'Kitchen Mac'"),
         )
     async with desk.approval() as approval:
@@ -110,13 +110,13 @@ async def rename(desk: Context, *, device_id: str, label: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @at_desk
 async def remove(desk: Context, *, device_id: str, yes: bool) -> None:
-    """Forget a paired device and close its connections, at every replica."""
+    """Remove a paired device and close its connections on every replica."""
     async with desk.approval() as approval:
         found = await approval.listed_devices()
         broken = [one for one in found.unreadable if is_meant(device_id.lower(), one.device_id)]
         if len(broken) == 1:
             full_id = broken[0].device_id
-            called = f"{safe(full_id[:16])}, whose record cannot be read"
+            called = f"{safe(full_id[:16])}, whose record is unreadable"
         else:
             device = device_named(device_id, found.devices)
             full_id, called = device.device_id, _called(device)
@@ -124,7 +124,7 @@ async def remove(desk: Context, *, device_id: str, yes: bool) -> None:
             f"Remove {called}?", yes=yes, how=typed(f"devices remove {safe(full_id)} --yes")
         )
         removed = await approval.remove(full_id)
-    _tell(desk, removed, f"Removed {called}. It has to be approved again to come in.")
+    _tell(desk, removed, f"Removed {called}. It needs approval to connect again.")
 
 
 @click.command(
@@ -132,16 +132,21 @@ async def remove(desk: Context, *, device_id: str, yes: bool) -> None:
     epilog="\b\nExample:\n  latchkey devices rotate eb62a6715dee --role operator --yes\n",
 )
 @click.argument("device_id", metavar="DEVICE")
-@click.option("--role", type=_ROLES, help="Whose token; default: the device's only role.")
-@click.option("--scope", "scopes", multiple=True, help="What the new token allows; repeatable.")
+@click.option("--role", type=_ROLES, help="Role of the token. Default: the device's only role.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    help="Scope of the new token; repeatable. Default: unchanged.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @at_desk
 async def rotate(
     desk: Context, *, device_id: str, role: str | None, scopes: tuple[str, ...], yes: bool
 ) -> None:
-    """Draw a new device token and close its connections; the device gets it with the next connect.
+    """Issue a new device token and close the device's connections.
 
-    For that the device comes with the gateway token.
+    The device receives the token when it next connects with the gateway token.
     """
     async with desk.approval() as approval:
         device = device_named(device_id, await approval.devices(device_id))
@@ -156,11 +161,11 @@ async def rotate(
     cls=Command, epilog="\b\nExample:\n  latchkey devices revoke eb62a6715dee --role node --yes\n"
 )
 @click.argument("device_id", metavar="DEVICE")
-@click.option("--role", type=_ROLES, help="Whose token; default: the device's only role.")
+@click.option("--role", type=_ROLES, help="Role of the token. Default: the device's only role.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @at_desk
 async def revoke(desk: Context, *, device_id: str, role: str | None, yes: bool) -> None:
-    """Void a device token and close its connections; the role has to be approved anew."""
+    """Revoke a device token and close its connections; the role needs approval again."""
     async with desk.approval() as approval:
         device = device_named(device_id, await approval.devices(device_id))
         of = role_of(device, role)

@@ -1,4 +1,4 @@
-"""`latchkey lockouts`: which addresses are locked out, and lifting that."""
+"""`latchkey lockouts`: list and lift lock-outs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECRETS: Final = {
 
 @click.group(cls=Group)
 def lockouts() -> None:
-    """See which addresses are locked out after too many wrong secrets, and lift that."""
+    """List and lift lock-outs after too many wrong secrets."""
 
 
 @click.command(
@@ -38,14 +38,14 @@ def lockouts() -> None:
 )
 @at_desk
 async def list_lockouts(desk: Context) -> None:
-    """Show which addresses are locked out, for which secret, and until when."""
+    """List locked-out addresses with secret and time left."""
     async with desk.approval() as approval:
         found = await approval.lockouts()
     if desk.output.as_json:
         desk.output.document(Lockouts(found))
         return
     if not found:
-        desk.output.line("No address is locked out.")
+        desk.output.line("No addresses are locked out.")
         return
     now_ms = time.time_ns() // 1_000_000
     rows = [
@@ -73,14 +73,16 @@ Examples:
 """,
 )
 @click.argument("address")
-@click.option("--secret", type=click.Choice([*SECRETS]), help="Only of this kind; default: all.")
+@click.option(
+    "--secret", type=click.Choice([*SECRETS]), help="Only lock-outs for this secret. Default: all."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @at_desk
 async def lift(desk: Context, *, address: str, secret: str | None, yes: bool) -> None:
-    """Lift the lock-outs of ADDRESS, at every replica at once.
+    """Lift the lock-outs of ADDRESS on every replica.
 
-    The wrong values that led to them stay known: clients that go on with the same ones do not cause
-    another lock-out. An IPv6 address stands for its whole /64.
+    Wrong values already counted are not counted again, so clients that keep sending them do not
+    cause another lock-out. An IPv6 address stands for its whole /64.
     """
     async with desk.approval() as approval:
         found = [
@@ -92,7 +94,7 @@ async def lift(desk: Context, *, address: str, secret: str | None, yes: bool) ->
             raise ApiError(
                 "unknown-lockout",
                 "this address is not locked out",
-                f"`{typed('lockouts list')}` shows which are.",
+                f"`{typed('lockouts list')}` lists those that are.",
             )
         narrowed = f" --secret {secret}" if secret else ""
         how = typed(f"lockouts lift {found[0].address}{narrowed} --yes")
@@ -106,7 +108,7 @@ async def lift(desk: Context, *, address: str, secret: str | None, yes: bool) ->
 
 
 def _concerns(lockout: LockoutObject, typed_address: str) -> bool:
-    """Say whether a lock-out is of this address, which may be written as its network, too."""
+    """Return whether a lock-out applies to this address or network."""
     if typed_address in {lockout.address, lockout.network}:
         return True
     try:
@@ -117,7 +119,7 @@ def _concerns(lockout: LockoutObject, typed_address: str) -> bool:
                 typed_address
             ) == ipaddress.ip_network(lockout.network)
         except ValueError:
-            raise Misused("no-address", "that is no address", _see()) from None
+            raise Misused("no-address", "that is not an IP address or network", _see()) from None
     if lockout.network is not UNSET:
         return given in ipaddress.ip_network(lockout.network)
     mapped = given.ipv4_mapped if isinstance(given, ipaddress.IPv6Address) else None
@@ -125,7 +127,7 @@ def _concerns(lockout: LockoutObject, typed_address: str) -> bool:
 
 
 def _see() -> str:
-    return f"`{typed('lockouts list')}` shows which addresses are locked out."
+    return f"`{typed('lockouts list')}` lists the locked-out addresses."
 
 
 def _shown(lockout: LockoutObject) -> str:

@@ -1,4 +1,4 @@
-"""`latchkey secrets`: a good value for every secret setting."""
+"""`latchkey secrets`: generate values for the secret settings."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from services.cli.invocation import Command
 
 SECRET_BYTES: Final = 32
 MEANINGS: Final = {
-    "OPENCLAW_GATEWAY_TOKEN": "gateway: the shared token that devices bring along",
+    "OPENCLAW_GATEWAY_TOKEN": "gateway: the token shared by all devices",
     "APPROVAL_ADMIN_TOKEN": "approval: the operators' token",
-    "BUS_SECRET": "both, the same value: seals what travels over Redis",
-    "TOKEN_SECRET": "approval: device tokens are derived with it",
+    "BUS_SECRET": "both, same value: encrypts and authenticates messages sent through Redis",
+    "TOKEN_SECRET": "approval: key from which device tokens are derived",
 }
 
 
@@ -24,13 +24,13 @@ MEANINGS: Final = {
     epilog="""\b
 Examples:
   latchkey secrets > .env && chmod 600 .env
-  latchkey secrets BUS_SECRET                 one new value, to rotate it
+  latchkey secrets BUS_SECRET                 a new value, to rotate it
 """,
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", type=click.Choice(list(MEANINGS)))
 @at_desk_with(approval=False)
 async def secrets(desk: Context, *, names: tuple[str, ...]) -> None:
-    """Make new secrets and print them as NAME=value lines. Nothing is stored."""
+    """Generate secrets and print them as NAME=value lines. Nothing is stored."""
     made = {name: randomness.token_hex(SECRET_BYTES) for name in names or MEANINGS}
     if desk.output.as_json:
         desk.output.document(made)

@@ -1,4 +1,4 @@
-"""`latchkey replicas`: which gateways and approvals live."""
+"""`latchkey replicas`: list the live replicas."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 )
 @at_desk
 async def replicas(desk: Context) -> None:
-    """Show the live gateways with their connections, the live approvals, and each one's release."""
+    """List live gateways and approvals with connections, release and uptime."""
     async with desk.approval() as approval:
         live = await approval.replicas()
     if desk.output.as_json:
@@ -36,7 +36,7 @@ async def replicas(desk: Context) -> None:
         ]
         for one in live.gateways
     ]
-    columns = ("replica", "connections", "last beat", "changes behind", "release", "running for")
+    columns = ("replica", "connections", "last heartbeat", "changes behind", "release", "uptime")
     desk.output.table(f"Gateways ({len(rows)})", columns, rows)
     desk.output.line()
     alive = [
@@ -44,12 +44,12 @@ async def replicas(desk: Context) -> None:
         for one in live.approvals
     ]
     desk.output.table(
-        f"Approvals ({len(alive)})", ("replica", "last alive", "release", "running for"), alive
+        f"Approvals ({len(alive)})", ("replica", "last seen", "release", "uptime"), alive
     )
 
 
 def _process(one: devices.GatewayAlive | devices.ApprovalAlive) -> list[str]:
-    """Return the release and the uptime; a replica of an older release does not tell them."""
+    """Return release and uptime, which older releases do not report."""
     if one.version is UNSET or one.uptime_seconds is UNSET:
-        return ["not told", "not told"]
+        return ["unknown", "unknown"]
     return [one.version, length(one.uptime_seconds * 1000)]

@@ -1,4 +1,4 @@
-"""`latchkey devices watch`: who does what, live; it goes on at whichever replica answers."""
+"""`latchkey devices watch`: follow the audit log; reconnects to any replica."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Examples:
   latchkey devices watch --json --count 1     wait for one event
 """,
 )
-@click.option("--after", type=click.IntRange(0), help="Begin after this number of the audit log.")
-@click.option("--count", type=click.IntRange(1), help="End after so many events.")
-@at_desk_with(json_help="Print JSON: one object a line.")
+@click.option("--after", type=click.IntRange(0), help="Start after this number of the audit log.")
+@click.option("--count", type=click.IntRange(1), help="Exit after this many events.")
+@at_desk_with(json_help="Print JSON, one object per line.")
 async def watch(desk: Context, *, after: int | None, count: int | None) -> None:
-    """Print what happens as it happens."""
+    """Print events as they happen."""
     place, left, reached = after, count, False
-    desk.output.aside("Watching; Ctrl-C ends it.", "dim")
+    desk.output.aside("Watching; press Ctrl-C to stop.", "dim")
     async with desk.approval() as approval:
         while True:
             try:
@@ -48,12 +48,12 @@ async def watch(desk: Context, *, after: int | None, count: int | None) -> None:
             except (Unreachable, OutcomeUnknown):
                 if not reached:
                     raise
-                desk.output.aside("The connection was lost; trying again ...", "dim")
+                desk.output.aside("Connection lost; reconnecting ...", "dim")
             await asyncio.sleep(COME_BACK_SECONDS)
 
 
 async def _waits(approval: ApprovalClient, request_id: str) -> bool:
-    """Say whether a request is known to wait still: what is told may be long ago."""
+    """Return whether a request is still pending; the event may be old."""
     try:
         return any(one.request_id == request_id for one in await approval.pending())
     except CommandError:
@@ -65,7 +65,7 @@ async def _tell(
 ) -> None:
     if name == "reset":
         anew = typed("devices list")
-        lost = f"What happened before cannot be told: read `{anew}` anew."
+        lost = f"Some events were missed. For the current state, run: {anew}"
         if desk.output.as_json:
             desk.output.document({"action": "reset", "id": number})
         else:

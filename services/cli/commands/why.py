@@ -1,4 +1,4 @@
-"""`latchkey devices why`: who was turned away lately, why, and what to do."""
+"""`latchkey devices why`: list recent refusals, with reasons and remedies."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from services.approval.schemas import devices as objects
 
 LIMIT_MOST: Final = 200
-"""Refusals that one call of the API returns at most."""
+"""Maximum number of refusals that one API call returns."""
 
 
 class Why(msgspec.Struct, frozen=True):
-    """The requests and paired devices that are meant, and what was refused, newest first."""
+    """The matching requests and paired devices, and their refusals, newest first."""
 
     pending: list[objects.WaitingRequest]
     devices: list[objects.PairedDevice]
@@ -33,7 +33,7 @@ class Why(msgspec.Struct, frozen=True):
     cls=Command,
     epilog="""\b
 Examples:
-  latchkey devices why                    who was turned away in the last day
+  latchkey devices why                    all refusals of the last day
   latchkey devices why eb62a6715dee
   latchkey devices why "Kitchen Mac"
   latchkey devices why 203.0.113.7
@@ -43,10 +43,10 @@ Examples:
 @click.option("--limit", type=click.IntRange(1, LIMIT_MOST), default=20, show_default=True)
 @at_desk
 async def why(desk: Context, *, who: str | None, limit: int) -> None:
-    """Show why a device cannot connect: what refused it in the last day, and what to do.
+    """Show why a device cannot connect: its refusals of the last day, and what to do.
 
-    A device is named by its id or the first eight characters of it, by the id of its request, by
-    its name, or by its address. Several may have one name: all of them are shown.
+    Name a device by its id or the first eight characters of it, its request id, its name or its
+    address. If several devices match, all of them are shown.
     """
     async with desk.approval() as approval:
         found = Why(await approval.pending(), await approval.devices(), [])
@@ -68,7 +68,7 @@ async def why(desk: Context, *, who: str | None, limit: int) -> None:
 
 
 def _meant(who: str, found: Why, recent: list[objects.Refusal]) -> Why:
-    """Return what is meant: by id, else by address, else by name."""
+    """Return the matches: by id, else by address, else by name."""
     lower = who.lower()
     for matches in (
         lambda one: is_meant(lower, one.device_id or "") or is_meant(who, _request_id(one)),
@@ -86,9 +86,9 @@ def _meant(who: str, found: Why, recent: list[objects.Refusal]) -> Why:
             return meant
     raise ApiError(
         "not-refused",
-        "no device, request or refusal of the last day goes by this",
-        "If it tries to connect right now, look again in a few seconds; if it stays unknown, its",
-        "attempts reach no gateway: run `" + typed("doctor WSS-URL") + "`.",
+        "no device, request or refusal of the last day matches this",
+        "If it is trying to connect now, run this again in a few seconds. If it stays unknown, its",
+        "attempts do not reach a gateway: run `" + typed("doctor WSS-URL") + "`.",
     )
 
 
@@ -103,11 +103,11 @@ def _request_id(one: objects.WaitingRequest | objects.PairedDevice | objects.Ref
 def _list(desk: Context, refusals: list[objects.Refusal]) -> None:
     output, now_ms = desk.output, time.time_ns() // 1_000_000
     if not refusals:
-        output.line("Nobody was turned away in the last day.")
+        output.line("No refusals in the last day.")
         return
     output.table(
-        "Turned away in the last day, newest first",
-        ("device", "who", "why", "from", "when"),
+        "Refused in the last day, newest first",
+        ("device", "client", "reason", "from", "when"),
         [refusal_words.row(one, now_ms) for one in refusals],
     )
     output.line("What to do:", "dim")
@@ -117,7 +117,7 @@ def _list(desk: Context, refusals: list[objects.Refusal]) -> None:
 def _explain(desk: Context, found: Why) -> None:
     output, now_ms = desk.output, time.time_ns() // 1_000_000
     for request in found.pending:
-        output.line(f"{rows.name_of(request)}: it waits for approval. Approve it:")
+        output.line(f"{rows.name_of(request)}: waiting for approval. To approve it:")
         output.line("  " + typed(f"devices approve {request.request_id}"))
     for device in found.devices:
         standing = rows.standing(device, now_ms).replace("\n", ", ")
@@ -126,6 +126,8 @@ def _explain(desk: Context, found: Why) -> None:
         output.line()
         output.block(refusal_words.heading(refusal, now_ms), refusal_words.rows(refusal, now_ms))
     if not found.refusals:
-        output.line("No gateway turned it away in the last day. If it cannot connect, its attempts")
-        output.line("reach no gateway:")
+        output.line(
+            "No gateway refused it in the last day. If it cannot connect, its attempts do not"
+        )
+        output.line("reach a gateway:")
         output.line("  " + typed("doctor WSS-URL"))

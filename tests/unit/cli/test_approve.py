@@ -37,7 +37,7 @@ class TestApprovingTheLatestRequest:
     def test_latest_with_yes_is_refused_with_the_reason(self, api: Api) -> None:
         result = run(api, "devices", "approve", "--latest", "--yes")
         assert result.exit_code == 2
-        assert "somebody else's request may be newer than yours" in result.stderr
+        assert "another request may be newer than yours" in result.stderr
         assert not api.asked
 
     def test_latest_approves_nothing_where_nobody_can_be_asked(self, api: Api) -> None:
@@ -71,7 +71,7 @@ class TestShowing:
         shown = self.shown(api)
         for what in ("Kitchen Mac", "command line (cli, cli)", "darwin", "203.0.113.9"):
             assert what in shown
-        assert "operator.read: see what goes on" in shown
+        assert "operator.read: view activity" in shown
         assert "eb62 a671 5dee 6fc0" in shown
         assert "!" not in shown
 
@@ -81,7 +81,7 @@ class TestShowing:
     def test_what_gives_power_is_marked(self, api: Api, scope: str) -> None:
         shown = self.shown(api, scopes=["operator.read", scope])
         assert f"! {scope}" in shown
-        assert "! gives power over other devices" in shown
+        assert "! gives control over other devices" in shown
         assert "! operator.read" not in shown
 
     def test_all_that_a_device_says_it_is_is_shown(self, api: Api) -> None:
@@ -100,7 +100,7 @@ class TestShowing:
         shown = run(api, "devices", "approve", REQUEST_ID).stdout
         assert "paired as" in shown
         assert "Mine" in shown
-        assert "operator.read: see what goes on (has it)" in shown
+        assert "operator.read: view activity (has it)" in shown
         assert "operator.write: send messages and start work (new)" in shown
 
     def test_what_was_revoked_is_not_held(self, api: Api) -> None:
@@ -159,7 +159,7 @@ class TestApproving:
         self.comes_back(api, before=SEEN, after=SEEN)
         result = run(api, "devices", "approve", REQUEST_ID, "--yes", "--wait", "0.1")
         assert result.exit_code == 0
-        assert "It has not connected within 0.1 s" in result.stdout
+        assert "has not connected within 0.1 s" in result.stdout
 
     def comes_back(self, api: Api, *, before: object, after: object) -> None:
         path = f"/v1/devices/{DEVICE_ID}"
@@ -175,7 +175,7 @@ class TestApproving:
     def test_a_device_that_asks_for_something_else_is_told(self, api: Api) -> None:
         result = run(api, "devices", "approve", REQUEST_ID, "--yes", "--wait", "0.1")
         assert result.exit_code == 0
-        assert "It asks for something else now" in result.stdout
+        assert "The device has sent a different request" in result.stdout
 
     def test_json_of_an_approval(self, api: Api) -> None:
         result = run(api, "devices", "approve", REQUEST_ID, "--yes", "--no-wait", "--json")
@@ -195,20 +195,20 @@ class TestApproving:
         api.problem("POST", f"/v1/requests/{OTHER_ID}/approve", 404, "unknown-request")
         result = run(api, "devices", "approve", OTHER_ID)
         assert result.exit_code == 1
-        assert "no request of this id waits" in result.stderr
+        assert "no pending request has this id" in result.stderr
 
     def test_rejecting_an_unknown_one_says_the_same(self, api: Api) -> None:
         api.problem("POST", f"/v1/requests/{DEVICE_ID[:8]}/reject", 404, "unknown-request")
         result = run(api, "devices", "reject", DEVICE_ID[:8])
         assert result.exit_code == 1
-        assert "no request of this id waits" in result.stderr
+        assert "no pending request has this id" in result.stderr
         assert "latchkey devices list" in result.stderr
 
     def test_two_that_begin_alike_are_told_apart(self, api: Api) -> None:
         api.wait_with(pending(), pending(requestId=REQUEST_ID[:-1] + "0"))
         result = run(api, "devices", "approve", REQUEST_ID[:8])
         assert result.exit_code == 1
-        assert "several requests begin like this" in result.stderr
+        assert "several request ids start with this" in result.stderr
 
     def test_nothing_waits(self, api: Api) -> None:
         api.wait_with()

@@ -77,7 +77,7 @@ class TestExitCodes:
             pass
         result = run(gone, "devices", "list")
         assert result.exit_code == 3
-        assert f"does not answer at {gone.url}: the connection is refused\n" in result.stderr
+        assert f"does not answer at {gone.url}: connection refused\n" in result.stderr
         assert "Set APPROVAL_URL" in result.stderr
 
     @pytest.mark.parametrize("status", [200, 302, 404, 502])
@@ -223,13 +223,13 @@ class TestPrinting:
         api.say("GET", "/v1/devices", {"devices": [], "unreadable": [{"deviceId": DEVICE_ID}]})
         api.say("DELETE", f"/v1/devices/{DEVICE_ID}", {"deviceId": DEVICE_ID})
         listed = run(api, "devices", "list").stdout
-        assert "Cannot be read (1)" in listed
+        assert "Unreadable records (1)" in listed
         assert DEVICE_ID in listed
         document = json.loads(run(api, "devices", "list", "--json").stdout)
         assert document["unreadable"] == [{"deviceId": DEVICE_ID}]
         removed = run(api, "devices", "remove", DEVICE_ID[:12], "--yes")
         assert removed.exit_code == 0
-        assert "whose record cannot be read" in removed.stdout
+        assert "whose record is unreadable" in removed.stdout
 
 
 class TestLines:
@@ -305,7 +305,7 @@ class TestOptions:
         assert "--secrets" not in said
 
     def test_a_stream_is_said_to_be_one(self) -> None:
-        assert "one object a line" in run(None, "devices", "watch", "--help").stdout
+        assert "one object per line" in run(None, "devices", "watch", "--help").stdout
 
     @pytest.mark.parametrize(
         ("url", "hint"),

@@ -72,7 +72,7 @@ class TestNames:
     ) -> None:
         result = run(api, "devices", "rename", DEVICE_ID, label)
         assert result.exit_code == 2
-        assert "a name has 1 to 64 characters" in result.stderr
+        assert "a label must have 1 to 64 characters" in result.stderr
         assert f"latchkey devices rename {DEVICE_ID} 'Kitchen Mac'" in result.stderr
         assert api.asked == []
 
@@ -95,7 +95,7 @@ class TestFullControl:
 
     def test_help_says_what_yes_means(self) -> None:
         said = " ".join(run(None, "devices", "approve", "--help").stdout.split())
-        assert "not even before giving full control (operator.admin)" in said
+        assert "even to grant full control (operator.admin)" in said
 
 
 class TestRejectingAllOfAnAddress:
@@ -136,7 +136,7 @@ class TestRejectingAllOfAnAddress:
         for given in ("2001:db8::1", "2001:db8::/64"):
             result = run(api, "devices", "reject", "--from", given)
             assert result.exit_code == 1
-            assert f"no request waits from {given}" in result.stderr
+            assert f"no request from {given}" in result.stderr
 
 
 def launched(

@@ -48,7 +48,7 @@ class TestList:
 
     def test_none(self, api: Api) -> None:
         api.say("GET", "/v1/lockouts", {"lockouts": []})
-        assert run(api, "lockouts", "list").stdout == "No address is locked out.\n"
+        assert run(api, "lockouts", "list").stdout == "No addresses are locked out.\n"
 
     def test_for_programs(self, api: Api) -> None:
         listed = json.loads(run(api, "lockouts", "list", "--json").stdout)["lockouts"]

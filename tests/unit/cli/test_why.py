@@ -100,7 +100,7 @@ def test_nothing_was_refused_it(api: Api) -> None:
     api.say("GET", f"{ALL}&deviceId={DEVICE_ID}", {"refusals": []})
     said = run(api, "devices", "why", DEVICE_ID)
     assert said.exit_code == 0
-    assert "No gateway turned it away in the last day." in said.stdout
+    assert "No gateway refused it in the last day." in said.stdout
     assert "latchkey doctor WSS-URL" in said.stdout
 
 
@@ -113,7 +113,7 @@ def test_older_refusals_of_a_known_device_are_asked_for(api: Api) -> None:
 def test_nobody_goes_by_this(api: Api) -> None:
     said = run(api, "devices", "why", "nobody")
     assert said.exit_code == 1
-    assert "no device, request or refusal of the last day goes by this" in said.stderr
+    assert "no device, request or refusal of the last day matches this" in said.stderr
 
 
 def test_all_of_the_last_day(api: Api) -> None:
@@ -128,7 +128,7 @@ def test_all_of_the_last_day(api: Api) -> None:
     api.say("GET", ALL, {"refusals": [claim]})
     assert "claims: Kitchen Mac" in run(api, "devices", "why").stdout
     api.say("GET", ALL, {"refusals": []})
-    assert "Nobody was turned away" in run(api, "devices", "why").stdout
+    assert "No refusals" in run(api, "devices", "why").stdout
 
 
 def test_json(api: Api) -> None:
