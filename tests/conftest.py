@@ -1,4 +1,4 @@
-"""What many tests start: a Redis for each worker, a whole stack for each module that asks."""
+"""Shared fixtures: a Redis for each worker, and a whole stack for each module that asks for one."""
 
 from __future__ import annotations
 

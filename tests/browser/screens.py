@@ -1,4 +1,4 @@
-"""What a person does and sees on the operators' page."""
+"""Page objects for the operators' page: what a person does and sees there."""
 
 from __future__ import annotations
 

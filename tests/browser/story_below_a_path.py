@@ -1,4 +1,4 @@
-"""OpenClaw's dashboard and the operators' page below a path of nginx, as people set it up."""
+"""OpenClaw's dashboard and the operators' page behind an nginx path prefix."""
 
 from __future__ import annotations
 

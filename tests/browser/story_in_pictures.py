@@ -1,4 +1,4 @@
-"""The page as people see it, for docs/; and what axe finds wrong with it, which is nothing."""
+"""Take the screenshots for docs/, and check that axe finds no accessibility problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device is refused, appears on the open page, is approved with a click, and comes in."""
+"""A refused device appears on the open page, is approved with a click, and connects."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ async def test_a_paired_device_wants_more(browser: Browser, house: Stack) -> Non
 
 
 async def test_what_was_shown_is_what_is_approved(browser: Browser, house: Stack) -> None:
-    """Attacks 16 and 17: who comes just before the click stays, and so does who wants more since."""
+    """A request that arrives just before the click stays pending, as does one for more scopes."""
     gateway = house.gateways[0]
     visitor, newcomer = Visitor(house, KITCHEN), Visitor(house, KITCHEN)
     async with screen(browser, house) as one:

@@ -1,4 +1,4 @@
-"""The page that `make churn ARGS="--html FILE"` writes, on a phone and on a desk."""
+"""The report of `make churn ARGS="--html FILE"`, on a phone and on a desktop."""
 
 from __future__ import annotations
 

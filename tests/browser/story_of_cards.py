@@ -1,4 +1,4 @@
-"""Every card follows what is so now: who left, what was decided elsewhere, what an approval gives."""
+"""Cards on the page stay current when requests are withdrawn or decided elsewhere."""
 
 from __future__ import annotations
 

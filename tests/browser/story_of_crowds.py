@@ -1,4 +1,4 @@
-"""Many devices and many requests: pages, searches, and a flood from one address."""
+"""Many devices and many requests: paging, search, and a flood from one address."""
 
 from __future__ import annotations
 

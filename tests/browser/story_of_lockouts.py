@@ -1,4 +1,4 @@
-"""An address is locked out: the page says so, and an operator lifts it."""
+"""The page shows that an address is locked out, and an operator lifts the lock-out."""
 
 from __future__ import annotations
 

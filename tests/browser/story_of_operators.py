@@ -1,4 +1,4 @@
-"""Several operators, outages, ends of sessions, and what devices say that is meant to harm."""
+"""Several operators, outages, expired sessions and hostile device names."""
 
 from __future__ import annotations
 

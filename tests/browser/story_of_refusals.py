@@ -1,4 +1,4 @@
-"""A device cannot connect: the page says why, and what to do."""
+"""The page explains why a device cannot connect and what to do about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Those who call methods over a socket, in the classes of contract §10."""
+"""Callers of methods over a socket, one for each class of authorization."""
 
 from __future__ import annotations
 

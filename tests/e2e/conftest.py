@@ -1,4 +1,4 @@
-"""What many modules ask of their own `house`: callers, and how it is left by each test."""
+"""Fixtures for modules with a stack of their own: callers, and cleanup after each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever holds the Redis URLs of a house, without being one of its services."""
+"""An attacker that holds the Redis URLs of a stack without being one of its services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the services count, read from their own pages."""
+"""Read the services' metrics from their own endpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an administrator of a house's Redis can do and see."""
+"""An administrator's connection to the Redis of a stack."""
 
 from __future__ import annotations
 

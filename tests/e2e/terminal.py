@@ -1,4 +1,4 @@
-"""The command `latchkey`, run as an operator does."""
+"""The command `latchkey`, run in a terminal as an operator runs it."""
 
 from __future__ import annotations
 

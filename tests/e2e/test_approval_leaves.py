@@ -1,4 +1,4 @@
-"""An approval that is told to stop answers what it has, then leaves in a bounded time."""
+"""An approval that is stopped answers pending requests and exits within a bounded time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Approvals that die, hang and come back (design §2, §3; attacks 32 and 36)."""
+"""Approval replicas that crash, hang and return."""
 
 from __future__ import annotations
 

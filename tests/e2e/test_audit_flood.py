@@ -1,4 +1,4 @@
-"""A client that holds the gateway token and floods: what people decided stays in the audit log."""
+"""A flood by a client with the gateway token does not displace decisions from the audit log."""
 
 from __future__ import annotations
 

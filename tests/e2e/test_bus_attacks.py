@@ -1,4 +1,4 @@
-"""Whoever holds the Redis URL, and replicas that take each other for another (attacks 30, 31, 38)."""
+"""Attackers that hold the Redis URL, and replicas that share a replica id."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class TestForgedBusMessages:
                 await intruder.publish(NEWS, data)
             await replayed.until(len(news))
             assert await operator.audit(victim.device_id) == audit
-            # Attack 30: that it was removed is among what was played again.
+            # The removal is among the replayed messages.
             assert (await client.call("health")).ok
         await self.goes_on(house, victim)
 

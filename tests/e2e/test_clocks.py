@@ -1,4 +1,4 @@
-"""Replicas whose clocks are ten minutes apart (attack 37)."""
+"""Replicas whose clocks are ten minutes apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `latchkey` at a real stack: the story as a person at a terminal tells it."""
+"""The command `latchkey` against a real stack, from the first request to revocation."""
 
 from __future__ import annotations
 

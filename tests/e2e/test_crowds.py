@@ -1,4 +1,4 @@
-"""Many attempts from one address, spread over replicas (contract §12, design §5; attacks 9, 14)."""
+"""Many attempts from one address, spread over replicas: guesses and pairing requests."""
 
 from __future__ import annotations
 

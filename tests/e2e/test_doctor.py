@@ -1,4 +1,4 @@
-"""The doctor at a real stack: each cause is produced for real, and cured or undone."""
+"""The doctor against a real stack: each cause is produced, then cured or undone."""
 
 from __future__ import annotations
 

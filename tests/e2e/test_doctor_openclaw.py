@@ -1,6 +1,6 @@
-"""The doctor at plain OpenClaw gateways, which are replayed from recordings of real ones.
+"""The doctor against plain OpenClaw gateways, replayed from recordings of real ones.
 
-`make interop` holds the same against real ones.
+`make interop` runs the same checks against real ones.
 """
 
 from __future__ import annotations

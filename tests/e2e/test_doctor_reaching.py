@@ -1,4 +1,4 @@
-"""The doctor at addresses where no gateway is: each cause is produced for real."""
+"""The doctor at addresses without a gateway: each cause is produced for real."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor at WebSocket servers that are no sound gateway: each cause is produced for real."""
+"""The doctor against WebSocket servers that misbehave: each cause is produced for real."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gateway that leaves: told, closed a few at a time, and nothing of it is left behind."""
+"""A draining gateway says so, closes connections a few at a time, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Removed, revoked, rotated: which sockets close, and which tokens are dead (attacks 26, 29)."""
+"""Remove, revoke, rotate: which sockets close, and which tokens become invalid."""
 
 from __future__ import annotations
 

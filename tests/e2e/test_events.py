@@ -1,4 +1,4 @@
-"""What is told to whom, in which order, wherever it happened (contract §11, §18)."""
+"""Which client receives which event, in which order, at every gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another Redis becomes the master, and no connection to the old one is cut (design §5)."""
+"""Another Redis becomes the master while connections to the old one stay open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A first deployment, at which the platform has drawn no public addresses yet."""
+"""A first deployment, before the platform has assigned public addresses."""
 
 from __future__ import annotations
 

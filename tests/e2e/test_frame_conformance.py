@@ -1,4 +1,4 @@
-"""What RFC 6455 forbids a client to send ends its connection as the RFC says, at a real gateway."""
+"""Frames that RFC 6455 forbids are closed with the code that the RFC names, at a real gateway."""
 
 from __future__ import annotations
 

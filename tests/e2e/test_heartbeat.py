@@ -1,4 +1,4 @@
-"""The beat, the lease and the resync with real processes (design §4; attacks 26, 27, 32 and 34)."""
+"""Heartbeat, lease and resynchronization with real processes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What HTTP and RFC 6455 ask of a server, at every port of real processes.
+"""What HTTP and RFC 6455 require of a server, at every port of real processes.
 
-Each answer is one, names no software but ours, sends nothing back, and costs one short log line at
-the most.
+Each request gets one answer, which names no other software and echoes nothing, and causes at most
+one short log line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a device says of itself: what changes it, who has to approve that, and what is shown."""
+"""What a device reports about itself: what changes it, who approves that, and what is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The load tool as people start it: what it reports, and that its exit status says what it found."""
+"""The load tool as people start it: its report, and an exit status that reflects its findings."""
 
 from __future__ import annotations
 

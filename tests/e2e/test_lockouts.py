@@ -1,4 +1,4 @@
-"""Lock-outs and those who share an address with stale clients, in both protocols."""
+"""Lock-outs, and devices that share an address with misconfigured clients, in both protocols."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines that tell of every attempt, and the secrets that stand in none (style 8; attack 45)."""
+"""Every attempt is logged, and no secret appears in any log, metric or answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys in Redis that are deleted or overwritten, seen from the outside."""
+"""Redis keys that are deleted or overwritten, seen from the outside."""
 
 from __future__ import annotations
 

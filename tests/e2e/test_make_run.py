@@ -1,4 +1,4 @@
-"""What `make run` starts, as a person would: the real runner, services and Redis, nothing left."""
+"""`make run` with the real runner, services and Redis, from start to complete shutdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The objects of the methods that read, in both protocols, and what hello-ok says there is (§10, §18)."""
+"""Result objects of the read methods in both protocols, and the methods that hello-ok lists."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def reference(visitor: Visitor) -> dict[str, object]:
 
 class TestList:
     @every_class
-    async def test_the_objects_of_the_contract(
+    async def test_the_objects_are_as_documented(
         self, house: Stack, callers: Callers, kind: str
     ) -> None:
         caller = await callers.enter(kind, house.gateways[0], REFERENCE)
@@ -136,7 +136,7 @@ class TestList:
         assert one["lastSeenReason"] in {"connect", "device-token-auth"}
 
     @pytest.mark.parametrize("kind", [DEVICE_TOKEN, SHARED_SECRET])
-    async def test_the_request_of_the_contract(
+    async def test_the_request_is_as_documented(
         self, house: Stack, callers: Callers, kind: str
     ) -> None:
         caller = await callers.enter(kind, house.gateways[0], REFERENCE)
@@ -309,7 +309,7 @@ class TestWhoIsThere:
 
 
 class TestProtocol3:
-    """The same rules in the older words and shapes (contract §18)."""
+    """The same rules in the wording and shapes of protocol 3."""
 
     async def test_shapes(self, house: Stack, callers: Callers) -> None:
         caller = await callers.enter(ADMINISTRATOR, house.gateways[0], CLI_3)

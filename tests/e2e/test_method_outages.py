@@ -1,4 +1,4 @@
-"""Calls while approvals hang or die: told to come back, and nothing is done twice (attack 32)."""
+"""Calls while approvals hang or crash: clients may retry, and nothing is done twice."""
 
 from __future__ import annotations
 

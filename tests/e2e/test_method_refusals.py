@@ -1,4 +1,4 @@
-"""Every error of the device methods, to each class of callers, over a socket (contract §10)."""
+"""Every error of the device methods, for each class of callers, over a socket."""
 
 from __future__ import annotations
 

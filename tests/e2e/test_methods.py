@@ -1,4 +1,4 @@
-"""The device methods over a socket, results and order, with caller and target apart (§10, §11)."""
+"""The device methods over a socket: results and order, across replicas."""
 
 from __future__ import annotations
 

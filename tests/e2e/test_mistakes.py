@@ -1,4 +1,4 @@
-"""Files that cannot be used and addresses that are none: one sentence each, and no traceback."""
+"""Unusable files and invalid addresses: one sentence each, without a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Apps with a scheme of their own connect to a real gateway; entries that match nobody stop it."""
+"""Apps with their own URL scheme connect to a real gateway; entries that match nothing stop it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replicas of the release before and of a later one, beside those of this (design §3)."""
+"""Replicas of the previous and of a later release beside the current one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The story: refused, approved at one replica, admitted at another."""
+"""The main story: a device is refused, approved at one replica, and admitted at another."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class TestStory:
 
 
 def check_pairing_required(refused: Refused, visitor: Visitor) -> None:
-    """Check frame and close against contract §7.2 and §18."""
+    """Check the error frame and the close."""
     profile = visitor.profile
     role = profile.role
     assert refused.code == "NOT_PAIRED"

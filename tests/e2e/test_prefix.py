@@ -1,4 +1,4 @@
-"""The dashboard and the operators' page below a path: a proxy takes it away, or leaves it."""
+"""The dashboard and the operators' page under a path prefix that the proxy strips or keeps."""
 
 from __future__ import annotations
 

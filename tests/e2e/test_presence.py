@@ -1,4 +1,4 @@
-"""Who is connected where, and what happens, as an operator sees it at any approval replica."""
+"""Connected devices and events, as an operator sees them at any approval replica."""
 
 from __future__ import annotations
 

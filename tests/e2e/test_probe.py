@@ -1,4 +1,4 @@
-"""The health check of a container tells a ready service from one that is not."""
+"""The container health check distinguishes a ready service from one that is not ready."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Behind a trusted proxy each client counts for itself, however the proxy writes its address."""
+"""Behind a trusted proxy each client is counted separately, whatever format the proxy uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis that ends, dies, hangs or forgets (design §5; attacks 32, 33 and 34)."""
+"""Redis that stops, crashes, hangs or loses its data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The services do all they do as the users of Redis that `make run` gives them, on each Redis."""
+"""The services work with the restricted Redis users of `make run`, on each Redis version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why can it not connect? Every kind of refusal is there for operators within two beats."""
+"""Every kind of refusal reaches operators within two heartbeats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Revoked while something fails: out within the lease, whatever it is (attacks 27 and 35)."""
+"""Revocation during an outage takes effect within the lease, whatever fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a gateway's address to the operators' page, and what of it stands in logs (attack 45)."""
+"""The redirect from a gateway's address to the operators' page, and what is logged of it."""
 
 from __future__ import annotations
 

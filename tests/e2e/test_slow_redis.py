@@ -1,4 +1,4 @@
-"""A slow Redis and many newcomers: who is in stays in, and who is not let in is told why."""
+"""A slow Redis and many new devices: sessions stay open, and refused clients learn the reason."""
 
 from __future__ import annotations
 

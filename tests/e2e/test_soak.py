@@ -1,4 +1,4 @@
-"""The soak of the load tool: it says what is left over, and fails where something is."""
+"""The soak of the load tool reports what is left over, and fails if anything is."""
 
 from __future__ import annotations
 

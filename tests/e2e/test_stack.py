@@ -1,4 +1,4 @@
-"""The stack the other tests stand on: real processes that can be harmed and brought back."""
+"""The stack that other tests use: real processes that can be harmed and restored."""
 
 from __future__ import annotations
 

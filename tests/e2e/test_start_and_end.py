@@ -1,4 +1,4 @@
-"""How services start, with what is missing or wrong, and how they end (attack 33; design §6)."""
+"""How services start with missing or wrong settings, and how they stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stack whose gateways trust the clients of their own machine (contract §4.1, §7.1)."""
+"""A stack whose gateways trust local clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A service started with a wrong setting: exit code 78, one message, no traceback, no secret."""
+"""A service with a wrong setting exits with code 78 and one message: no traceback, no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients send to a gateway and approval says to it, for hypothesis: anything at all."""
+"""Hypothesis strategies for what clients send to a gateway and what approval answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hooks for schemathesis: calls that mean well are about requests and devices that there are."""
+"""Hooks for schemathesis that fill in requests and devices that exist."""
 
 from __future__ import annotations
 

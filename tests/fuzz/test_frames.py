@@ -1,7 +1,7 @@
-"""No frames, however formed, get anything but a documented answer (contract §1, §5, §7.2).
+"""Any frames, however malformed, get a documented answer.
 
-Hypothesis speaks to a gateway on a real socket; approval is a script that says anything it may.
-After each conversation the gateway lets a good client in.
+Hypothesis talks to a gateway on a real socket, with a scripted approval that gives any valid
+answer. After each conversation the gateway must admit a well-behaved client.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The API does what its description says, whatever it is sent (`GET /openapi.json`).
+"""The API does what its OpenAPI description says, whatever it receives (`GET /openapi.json`).
 
-`GET /v1/events` is left out, because it has no end: what comes on it is held to the description in
-tests/integration/approval/test_events.py.
+`GET /v1/events` is excluded because it does not end: its events are checked against the description
+in tests/integration/approval/test_events.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs the simulation from the command line: one seed with its story, or as many as asked for.
+"""Run the simulation from the command line: one seed with its story, or as many as asked for.
 
 python -m tests.simulation --seed 17
 python -m tests.simulation --runs 100000 --jobs 2

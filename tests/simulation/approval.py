@@ -1,4 +1,4 @@
-"""An approval replica put together as `services.approval.app` does, on simulated lines."""
+"""An approval replica assembled as `services.approval.app` does, on simulated connections."""
 
 from __future__ import annotations
 

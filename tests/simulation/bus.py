@@ -1,7 +1,7 @@
-"""The bus as a process sees it: what `RedisBus` is to the services, over simulated lines.
+"""The bus of a process: the interface of `RedisBus` over simulated connections.
 
-One line publishes, one is subscribed. A subscription that is lost loudly is made anew at once; one
-that is lost silently only after SILENCE_SECONDS without a message (R14).
+One connection publishes, one is subscribed. A subscription that ends with an error is renewed at
+once; one that is lost silently only after SILENCE_SECONDS without a message (R14).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""I6: whoever changes something by a call has the right to it, by its own record, at that moment.
+"""I6: a caller that changes something has the right to it, by its own record, at that moment.
 
-What is judged by is the record of the caller in the history that the commit goes into, right before
-it, and what the oracle saw of the caller's admission: not what a gateway reports.
+The check uses the caller's record in the history of the commit, as of just before it, and the
+oracle's own observation of the caller's admission, never what a gateway reports.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Callers:
 def _needed(
     session: Session, change: Changed, before: Record | None, after: Record | None
 ) -> set[str]:
-    """Return the scopes without which nobody may make this change (contract §10)."""
+    """Return the scopes that this change requires."""
     needed = {PAIRING}
     was = before.pairing if before else None
     now = after.pairing if after else None

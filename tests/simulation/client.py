@@ -1,4 +1,4 @@
-"""The part of redis-py's client that the store uses, over a simulated line to a simulated server."""
+"""The part of redis-py's client that the store uses, over a simulated connection."""
 
 from __future__ import annotations
 

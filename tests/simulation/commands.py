@@ -1,4 +1,4 @@
-"""Redis's commands as the store uses them: each returns what the server is to do, replies as bytes."""
+"""Redis's commands as the store uses them, with replies as bytes."""
 
 from __future__ import annotations
 

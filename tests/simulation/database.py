@@ -1,7 +1,8 @@
-"""What Redis keeps, in memory: the few kinds of values and commands that the store uses.
+"""The data of Redis in memory: the few kinds of values and commands that the store uses.
 
-Time is given, in milliseconds, so that a write log can be replayed: a replica that was promoted is
-the same writes, up to where it had them. `tests/simulation/test_contract.py` holds it to Redis.
+Time is passed in, in milliseconds, so that a write log can be replayed: a promoted replica executes
+the same writes, as far as it had received them. `tests/simulation/test_contract.py` compares it
+with Redis.
 """
 
 from __future__ import annotations

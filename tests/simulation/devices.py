@@ -1,4 +1,4 @@
-"""The devices at the other ends of the sockets: they connect, call, and hear what they are told."""
+"""The devices at the other ends of the sockets: they connect, call, and record what arrives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong: each fault begins at some moment, lasts a while, and is over in good time."""
+"""Faults: each begins at some moment, lasts a while, and ends in good time."""
 
 from __future__ import annotations
 

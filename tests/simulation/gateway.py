@@ -1,4 +1,4 @@
-"""A gateway replica put together as `services.gateway.app` does, on simulated lines and sockets."""
+"""A gateway replica assembled as `services.gateway.app` does, on simulated connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The histories that a store has had: one a server, each with what its log held and when."""
+"""The histories that a store has had: one for each server, with its log over time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of approval, of its store's scripts and of the bus without a rule (tests only)."""
+"""Parts of approval, of its store's scripts and of the bus with a rule removed (tests only)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of a gateway without a rule, or without a part of one (tests only)."""
+"""Parts of a gateway with a rule, or part of one, removed (tests only)."""
 
 from __future__ import annotations
 

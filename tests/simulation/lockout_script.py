@@ -1,4 +1,4 @@
-"""lockout.lua in Python, over the database in memory."""
+"""lockout.lua in Python, over the in-memory database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the services log while they are simulated: nothing but exceptions nobody expected."""
+"""Logs of the simulated services: only unexpected exceptions are recorded."""
 
 from __future__ import annotations
 

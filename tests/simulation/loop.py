@@ -1,7 +1,7 @@
 """The event loop of one simulated process: it takes a turn when the world says so, never by itself.
 
-The order within a turn is asyncio's: what was ready, then what came in, then the timers that are
-due. A process that was stopped and wakes therefore handles old messages before its timers (R7).
+The order within a turn is asyncio's: ready callbacks, then input, then the timers that are due.
+A process that was stopped and wakes therefore handles old messages before its timers (R7).
 Contexts are left out, as no service uses context variables.
 """
 

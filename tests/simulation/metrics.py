@@ -1,4 +1,4 @@
-"""Metrics that count nothing: whatever is done to them, they are still there."""
+"""Metrics that record nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections to Redis and what can become of what goes over them: each direction by itself."""
+"""Connections to Redis and what can happen to data on them, for each direction separately."""
 
 from __future__ import annotations
 

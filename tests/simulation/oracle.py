@@ -1,4 +1,4 @@
-"""What is true, kept apart from what the services believe, and the invariants held against it.
+"""The truth, kept apart from what the services believe, and the invariants checked against it.
 
 I1  nobody is served longer than the lease after the right to it ended in the store; who ended it by
     a call of its own hears what came of that call, and nothing else

@@ -1,4 +1,4 @@
-"""What can go wrong with Redis: another server takes its place, or it loses what it had."""
+"""Faults of Redis: another server takes its place, or it loses its data."""
 
 from __future__ import annotations
 

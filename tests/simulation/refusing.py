@@ -1,4 +1,4 @@
-"""refusals.lua in Python, line by line, over the database in memory."""
+"""refusals.lua in Python, line by line, over the in-memory database."""
 
 from __future__ import annotations
 

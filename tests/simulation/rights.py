@@ -1,7 +1,7 @@
-"""Who may be served, and since when: read off the store's records at every commit.
+"""Who may be served, and since when, derived from the store's records at every commit.
 
-A right to serve a device in a role, for a session that was decided at some change, holds while the
-record has that role with a live token, and no change since has closed the role's sockets.
+The right to serve a device in a role, for a session admitted at some change, lasts while the record
+has that role with a valid token and no later change has closed the role's sockets.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The rules of the beat by number, and the services without one of them (tests only).
+"""The replication rules by number, and the services with one of them removed (tests only).
 
-`WITHOUT` names, for each part of a rule, the services without it. `test_rules.py` has a scenario for
+For each part of a rule, `WITHOUT` has the services without it. `test_rules.py` has a scenario for
 each in which an invariant breaks.
 """
 

@@ -1,4 +1,4 @@
-"""One run: a seed in; what happened, or the violation, out."""
+"""One run: takes a seed; returns what happened, or the violation."""
 
 from __future__ import annotations
 

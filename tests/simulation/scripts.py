@@ -1,6 +1,6 @@
-"""The scripts that Redis runs, in Python, over the database in memory.
+"""The scripts that Redis runs, in Python, over the in-memory database.
 
-Keys of another type are left out: nobody writes any here.
+Keys of other types are not modelled: nothing writes any here.
 """
 
 from __future__ import annotations

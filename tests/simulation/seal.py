@@ -1,4 +1,4 @@
-"""Messages on the simulated bus: told apart as sealed ones are, without the cryptography."""
+"""Envelopes on the simulated bus: accepted and rejected like sealed ones, without cryptography."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Redis server: its data, what it has written so far, and who is subscribed."""
+"""A Redis server: its data, its write log, and its subscribers."""
 
 from __future__ import annotations
 

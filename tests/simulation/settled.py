@@ -1,4 +1,4 @@
-"""What must hold once all faults are over and three beats have passed (I3, I4, progress).
+"""What must hold once all faults are over and three heartbeats have passed (I3, I4, progress).
 
 I4  every gateway has applied exactly the store's history, remembers nothing above it, and what the
     store says of its connections is what it has; whoever is in may be in

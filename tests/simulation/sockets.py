@@ -1,4 +1,4 @@
-"""A client's socket, as the gateway sees it: messages in, frames out past the oracle."""
+"""A client's socket as the gateway sees it: messages in, frames out past the oracle."""
 
 from __future__ import annotations
 

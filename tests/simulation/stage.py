@@ -1,4 +1,4 @@
-"""A small cluster for directed scenarios, and what a scenario does with it."""
+"""A small cluster for directed scenarios, and the operations a scenario performs on it."""
 
 from __future__ import annotations
 

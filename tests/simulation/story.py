@@ -1,4 +1,4 @@
-"""What happened in a run, told so that a person can follow it: when, who, what, in words."""
+"""A readable account of a run: time, participant and event."""
 
 from __future__ import annotations
 

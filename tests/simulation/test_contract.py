@@ -1,4 +1,4 @@
-"""The store over Redis and over the Redis in memory: the same cases, the same outcomes."""
+"""The store gives the same results over Redis and over the simulated Redis."""
 
 from __future__ import annotations
 

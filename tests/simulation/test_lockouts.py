@@ -1,6 +1,6 @@
-"""Lock-outs: what an attacker can try, for any sequence of attempts.
+"""Lock-outs limit what an attacker can try, for any sequence of attempts.
 
-The rule in Python is held to the one in Lua by the last test.
+The last test compares the rule in Python with the one in Lua.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Random runs: new seeds each time, and a few that stay. A failure names its seed and tells its story."""
+"""Random runs: new seeds each time, and a few fixed ones. A failure prints its seed and story."""
 
 from __future__ import annotations
 

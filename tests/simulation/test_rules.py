@@ -1,4 +1,4 @@
-"""Each rule is needed: its scenario passes with the real parts, and breaks without the rule."""
+"""Each rule is needed: its scenario passes with the real parts and fails without the rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulated envelope takes and refuses what the real one does."""
+"""The simulated envelope accepts and rejects what the real one does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real parts of the services, which also tell the oracle what they ask, hear and judge by."""
+"""The real parts of the services, instrumented to report to the oracle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people and devices do while faults happen: drawn by the seed, one thing after another."""
+"""What people and devices do while faults happen, drawn from the seed."""
 
 from __future__ import annotations
 

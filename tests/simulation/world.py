@@ -1,4 +1,4 @@
-"""Virtual time, and the processes that live in it: one thread, one seed, one order of events."""
+"""Virtual time and the processes that live in it: one thread, one seed, one order of events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builders for attempts at the pure handshake: who connects, from where, with what."""
+"""Builders for attempts at the pure handshake: client, address and credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What RFC 6455 forbids a client to send, and the code that its connection is closed with."""
+"""Frames that RFC 6455 forbids a client to send, and the close code for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time that only moves when a test says so, and an event loop that lives in it."""
+"""Time that moves only when a test says so, and an event loop that runs on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading server-sent events as a browser does: fields, comments, and the place to resume from."""
+"""A reader for server-sent events as in a browser: fields, comments and Last-Event-ID."""
 
 from __future__ import annotations
 

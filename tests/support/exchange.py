@@ -1,4 +1,4 @@
-"""Sends bytes to a server, and returns what it says until it ends the connection."""
+"""Send bytes to a server and return what it sends until it closes the connection."""
 
 from __future__ import annotations
 

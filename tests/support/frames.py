@@ -1,4 +1,4 @@
-"""First frames of every kind, for hypothesis: sound ones, damaged ones, and noise."""
+"""Hypothesis strategies for first frames: valid, damaged, and random ones."""
 
 from __future__ import annotations
 

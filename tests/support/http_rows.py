@@ -1,4 +1,4 @@
-"""Requests as raw bytes, and the status that HTTP (RFC 9110, 9112) and RFC 6455 ask for."""
+"""Requests as raw bytes, and the status that HTTP (RFC 9110, 9112) and RFC 6455 require."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reverse proxy that serves services below paths of one address, as people set them up."""
+"""A reverse proxy that serves services under path prefixes of one address."""
 
 from __future__ import annotations
 

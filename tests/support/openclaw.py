@@ -1,6 +1,6 @@
-"""Replays what real OpenClaw gateways said; `python -m tools.interop.doctor.record` recorded it.
+"""Replays recordings of real OpenClaw gateways (`python -m tools.interop.doctor.record`).
 
-What is judged here is no more than what the doctor's tests need: which recorded answer fits.
+It decides only what the doctor's tests need: which recorded answer fits a request.
 """
 
 from __future__ import annotations

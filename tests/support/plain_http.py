@@ -1,4 +1,4 @@
-"""An HTTP client that sends a request's target as it is told to, and takes answers as they come."""
+"""An HTTP client that sends a request target verbatim and returns answers unprocessed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A WebSocket client that does what it is told: also what no client should, and nothing unasked.
+"""A WebSocket client under full control: it may also send what no client should.
 
-It reads only when it is asked to read, answers no ping and no close, and masks with zeros.
+It reads only on request, answers neither pings nor closes, and masks with zeros.
 """
 
 from __future__ import annotations

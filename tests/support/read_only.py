@@ -1,4 +1,4 @@
-"""Runs a command to whom a directory is read-only, whoever runs the tests (root may write anywhere)."""
+"""Run a command for which a directory is read-only, even as root."""
 
 from __future__ import annotations
 

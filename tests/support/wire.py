@@ -1,4 +1,4 @@
-"""What was recorded from the original: test vectors and transcripts (tests/data/wire)."""
+"""Test vectors and transcripts recorded from the original (tests/data/wire)."""
 
 from __future__ import annotations
 

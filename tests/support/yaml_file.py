@@ -1,4 +1,4 @@
-"""Reading YAML in tests."""
+"""Read YAML in tests."""
 
 from __future__ import annotations
 

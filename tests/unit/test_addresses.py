@@ -1,4 +1,4 @@
-"""Who a client is: every form in which proxies write an address, and whom nobody can forge."""
+"""Client addresses: every form in which proxies write them, and which cannot be forged."""
 
 from __future__ import annotations
 

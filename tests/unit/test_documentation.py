@@ -1,4 +1,4 @@
-"""The documentation names what there is, and nothing that is not there."""
+"""The documentation names what exists, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log line: what stands in it, when it is written, and that it is written whole."""
+"""Log lines: their fields, when they are written, and that they are written whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted comes under the name and labels it was counted by."""
+"""Counters appear under the name and labels they were counted with."""
 
 from __future__ import annotations
 

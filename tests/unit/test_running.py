@@ -1,4 +1,4 @@
-"""Tools find what `make run` started through the file that it keeps."""
+"""Tools find what `make run` started through the file it writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that both services read in the same way."""
+"""Settings that both services read the same way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings fed with garbage: every problem is a message, never another exception or a secret."""
+"""Settings with invalid values: every problem is a message, never another exception or a secret."""
 
 from __future__ import annotations
 

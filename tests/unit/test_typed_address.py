@@ -1,4 +1,4 @@
-"""Addresses that people type."""
+"""Addresses typed by people."""
 
 from __future__ import annotations
 

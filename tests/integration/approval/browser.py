@@ -1,4 +1,4 @@
-"""A browser's part in a session: it keeps the cookie, and says where it comes from."""
+"""A browser's part in a session: it stores the cookie and sends Origin headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A replica of approval, and a client of its API that holds the admin token."""
+"""Fixtures: a replica of approval, and an API client that holds the admin token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An operator who calls the HTTP API, and looks closely at every answer."""
+"""An operator that calls the HTTP API and validates every answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans for commits that are about nothing in particular."""
+"""Minimal transaction plans for tests of commits."""
 
 from __future__ import annotations
 

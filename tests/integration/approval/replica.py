@@ -1,4 +1,4 @@
-"""An approval replica in this process: registry, admissions and API over a real Redis, no bus."""
+"""An approval replica in this process: registry, dispatcher and API over a real Redis, no bus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls as gateways pass them on from their sockets."""
+"""Calls as gateways forward them from their sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attack 18: nobody approves what he does not hold himself (contract §7.4, §10)."""
+"""Callers can approve only scopes that they hold themselves."""
 
 from __future__ import annotations
 

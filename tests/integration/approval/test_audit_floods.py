@@ -1,4 +1,4 @@
-"""What devices do fills the audit log only so far, and displaces nothing that a person decided."""
+"""Entries caused by devices are limited and displace no operator's decision."""
 
 from __future__ import annotations
 

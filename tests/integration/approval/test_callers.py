@@ -1,4 +1,4 @@
-"""Who may do what at the registry's door, by whichever way they come to it (contract §10)."""
+"""What each class of callers may do at the registry."""
 
 from __future__ import annotations
 

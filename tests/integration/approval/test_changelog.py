@@ -1,4 +1,4 @@
-"""Every change has a number, a tag, and its predecessor's tag; the logs hold them (design §4)."""
+"""Every change has a number, a tag, and its predecessor's tag; the logs contain them."""
 
 from __future__ import annotations
 

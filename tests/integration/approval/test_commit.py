@@ -1,4 +1,4 @@
-"""commit.lua and the plans it carries out: all of it or nothing (design §5)."""
+"""commit.lua and the plans it carries out: all or nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections of approval: a deadline for the first request, and only so many of them."""
+"""Connections of approval: a deadline for the first request, and a limit on their number."""
 
 from __future__ import annotations
 

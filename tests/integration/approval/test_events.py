@@ -1,4 +1,4 @@
-"""The audit log live: nothing twice, nothing left out, whoever is resumed from."""
+"""The live audit log: no duplicates and no gaps, wherever a client resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What leases live on waits for nobody: not for admissions, not for HTTP."""
+"""Heartbeats do not wait for admissions or HTTP requests."""
 
 from __future__ import annotations
 

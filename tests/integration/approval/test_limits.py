@@ -1,4 +1,4 @@
-"""Attack 14: a flood of requests displaces only its own, and memory stays flat."""
+"""A flood of requests displaces only its own, and memory stays flat."""
 
 from __future__ import annotations
 

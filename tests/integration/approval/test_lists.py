@@ -1,4 +1,4 @@
-"""Lists of many requests and devices over the API: parts, searches, and what has to be listed."""
+"""Lists of many requests and devices over the API: paging, search and order."""
 
 from __future__ import annotations
 

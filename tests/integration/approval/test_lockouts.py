@@ -1,4 +1,4 @@
-"""Lock-out after wrong secrets, one count for all replicas (contract §12, design §5; attack 9)."""
+"""Lock-out after wrong secrets, counted across all replicas."""
 
 from __future__ import annotations
 
@@ -367,7 +367,7 @@ def asks(device: Device, number: int, *, token: str = "", **beside: Any) -> Auth
 GUESSED: Final[dict[str, Any]] = {"wrong_secret": True, "guessed_secret": True}
 """A wrong gateway token beside a device token: another one for each number."""
 TWICE: Final[dict[str, Any]] = {"wrong_secret": True, "candidate_offered": True}
-"""The device token once more, as the reference client sends it (contract §16)."""
+"""The device token repeated as the gateway token, as the reference client sends it."""
 
 
 class TestGuessesAreCountedAcrossReplicas:
@@ -550,7 +550,7 @@ class TestKnownValues:
 
 
 class TestBesideARightDeviceToken:
-    """A wrong gateway token counts there too; the device comes in all the same (contract §8)."""
+    """A wrong gateway token counts there too; the device is admitted nevertheless."""
 
     @pytest.fixture
     async def device(self, here: Replica) -> Device:

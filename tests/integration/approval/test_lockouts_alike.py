@@ -1,6 +1,6 @@
-"""No secret is told from a wrong one for nothing, whatever comes with it (contract §12; attack 9).
+"""Right and wrong secrets are indistinguishable without a counted failure.
 
-The whole way: the gateway's handshake, then approval over Redis.
+Tested end to end: the gateway's handshake, then approval over Redis.
 """
 
 from __future__ import annotations

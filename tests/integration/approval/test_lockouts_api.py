@@ -1,4 +1,4 @@
-"""Lock-outs over the HTTP API: which run, and lifting one at every replica."""
+"""Lock-outs over the HTTP API: listing them, and lifting one at every replica."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys of ours that were deleted, emptied or overwritten: nothing half done, and repaired."""
+"""Keys that were deleted, emptied or overwritten: nothing is half done, and they are repaired."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operators' page: what is served, and what a browser may do with it (attacks 44, 47)."""
+"""The operators' page: what is served, and what a browser may do with it."""
 
 from __future__ import annotations
 

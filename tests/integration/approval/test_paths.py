@@ -1,4 +1,4 @@
-"""Attack 47: no way of writing a path leads to another route, or around the token."""
+"""No spelling of a path leads to another route or bypasses the token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is connected where and who was seen when, as gateways' beats wrote it; live replicas."""
+"""Connected devices and last-seen times from gateways' heartbeats; live replicas."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class TestBodies:
     async def test_the_last_of_two_equal_fields_wins(
         self, here: Replica, operator: Operator
     ) -> None:
-        """As everywhere else in the project (design: JSON is parsed once)."""
+        """As everywhere else in the project: JSON is parsed once."""
         device = Device.new()
         await here.pair(device)
         body = b'{"label":"a","label":"b"}'

@@ -1,4 +1,4 @@
-"""With Redis replicas a change is done once one of them has it; until then it is unknown."""
+"""With Redis replicas a change is confirmed once one of them has it; until then it is unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who was turned away lately, as gateways' beats reported it: what is kept, for whom, how much."""
+"""Recent refusals from gateways' heartbeats: what is stored, for whom, and how much."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rejecting many requests in one step: exactly those that were named, each told how it ended."""
+"""Rejecting many requests in one call: exactly those named, each with its outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a request when its device asks again (contract §7.3)."""
+"""What happens to a request when its device asks again."""
 
 from __future__ import annotations
 

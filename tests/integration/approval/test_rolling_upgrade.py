@@ -1,4 +1,4 @@
-"""An approval of the release before commits beside ours: one history, one audit log."""
+"""An approval of the previous release commits beside ours: one history, one audit log."""
 
 from __future__ import annotations
 

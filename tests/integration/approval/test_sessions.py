@@ -1,4 +1,4 @@
-"""Signing in and out of the operators' page: cookie, expiry, replicas, other sites."""
+"""Signing in to and out of the operators' page: cookie, expiry, replicas, other sites."""
 
 from __future__ import annotations
 

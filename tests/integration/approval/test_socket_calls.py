@@ -1,4 +1,4 @@
-"""Calls of sockets at two replicas: done once, by who still may, whatever the gateway says (R12)."""
+"""Calls from sockets at two replicas run once, and only with a current right (R12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attack 22: whatever two operators do at once on two replicas, there is one effect."""
+"""Whatever two operators do at once on two replicas has one effect."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_one_approves_and_one_rejects(
 async def test_one_approves_while_the_device_asks_for_more(
     here: Replica, there: Replica, operator: Operator
 ) -> None:
-    """Attack 17, 18: only what was shown is approved."""
+    """Only what was shown is approved."""
     for _ in ROUNDS:
         device = Device.new()
         old = await here.request(device.asks())

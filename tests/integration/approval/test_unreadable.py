@@ -1,4 +1,4 @@
-"""One value that cannot be read: everything else is served, and what it is about is unknown."""
+"""One unreadable value: everything else is served, and its subject is reported as unknown."""
 
 from __future__ import annotations
 

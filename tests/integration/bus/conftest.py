@@ -1,4 +1,4 @@
-"""What the tests of the bus share."""
+"""Fixtures shared by the tests of the bus."""
 
 from __future__ import annotations
 

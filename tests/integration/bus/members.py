@@ -1,4 +1,4 @@
-"""Members of a real bus: each with its own connections, secret and boot id, as in the services."""
+"""Members of a real bus, each with its own connections, secret and boot id, as in the services."""
 
 from __future__ import annotations
 

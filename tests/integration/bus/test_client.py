@@ -1,4 +1,4 @@
-"""make_client: bounded, patient for a connection, impatient with Redis, and it never repeats."""
+"""make_client: bounded, patient while connecting, impatient with Redis, and it never retries."""
 
 from __future__ import annotations
 

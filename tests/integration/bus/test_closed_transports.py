@@ -1,4 +1,4 @@
-"""A transport that was closed without a word: what uvloop raises counts as a lost connection."""
+"""A transport closed without notice: what uvloop raises counts as a lost connection."""
 
 from __future__ import annotations
 

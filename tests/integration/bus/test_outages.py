@@ -1,4 +1,4 @@
-"""RedisBus while Redis is away, hangs, or cuts it off."""
+"""RedisBus while Redis is down, hangs, or cuts it off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads: what a batch of questions needs, over one connection that is made anew when it is lost."""
+"""Reads of a batch of requests over one connection, which is reopened when it is lost."""
 
 from __future__ import annotations
 

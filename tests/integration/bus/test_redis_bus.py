@@ -1,4 +1,4 @@
-"""RedisBus on a real Redis: what it publishes, what it takes, how it leaves."""
+"""RedisBus on a real Redis: what it publishes, accepts and leaves behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions and answers over a real Redis, through every fault it has."""
+"""Requests and answers over a real Redis, through every kind of fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""rediss://, with the certificate checked."""
+"""rediss:// with certificate verification."""
 
 from __future__ import annotations
 

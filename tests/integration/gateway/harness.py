@@ -1,7 +1,7 @@
-"""A gateway inside the test: its own parts on a real socket, with an approval that is a script.
+"""A gateway inside the test: its own parts on a real socket, with a scripted approval.
 
-Time is a FakeClock unless a test wants the real one: `pass_time` moves it and sweeps, as the
-gateway's own task would.
+Time is a FakeClock unless a test asks for the real one: `pass_time` advances it and runs the
+sweeper, as the gateway's own task would.
 """
 
 from __future__ import annotations

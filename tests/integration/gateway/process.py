@@ -1,4 +1,4 @@
-"""One gateway as a process of its own, on the Redis of the test, with no approval beside it."""
+"""One gateway process on the test's Redis, without an approval."""
 
 from __future__ import annotations
 

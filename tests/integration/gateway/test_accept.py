@@ -1,4 +1,4 @@
-"""Accepting when descriptors run out (design §8): it pauses, says so, and goes on by itself."""
+"""When file descriptors run out, accepting pauses, is reported, and resumes by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decisions that a change overtook, and messages that somebody repeats (attacks 28 and 30)."""
+"""Decisions that a change overtook, and replayed messages."""
 
 from __future__ import annotations
 

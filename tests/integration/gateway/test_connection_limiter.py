@@ -1,4 +1,4 @@
-"""Sockets of plain HTTP and silent ones take no room from devices, health and the bus."""
+"""Plain HTTP and silent sockets take no capacity from devices, health checks and the bus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dashboard on the gateway's own address (contract §13, §14): a real gateway process."""
+"""The dashboard on the gateway's own address, served by a real gateway process."""
 
 from __future__ import annotations
 

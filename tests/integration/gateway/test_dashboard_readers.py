@@ -1,4 +1,4 @@
-"""Who reads the dashboard slowly, or too much at once."""
+"""Clients that read the dashboard slowly, or too much at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is silent, who does not answer, who does not read (contract §1, §11; attacks 3 and 40)."""
+"""Clients that stay silent, do not answer, or do not read."""
 
 from __future__ import annotations
 

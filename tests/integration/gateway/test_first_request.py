@@ -1,4 +1,4 @@
-"""The first request of a connection, however it comes: as a WebSocket, or for aiohttp."""
+"""The first request of a connection, as a WebSocket upgrade or for aiohttp."""
 
 from __future__ import annotations
 

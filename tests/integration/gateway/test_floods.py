@@ -1,4 +1,4 @@
-"""Floods against a gateway process: its memory stays flat, and Redis hears nothing of them."""
+"""Floods against a gateway process: memory stays flat, and no Redis command results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a socket may send, before and after hello-ok (contract §1, §5; attacks 2 and 40)."""
+"""How much a socket may send before and after hello-ok."""
 
 from __future__ import annotations
 

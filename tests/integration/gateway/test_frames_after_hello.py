@@ -1,4 +1,4 @@
-"""Every row of contract §1's table of frames after hello-ok, in both protocols."""
+"""Every kind of frame after hello-ok, in both protocols."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gateway says over plain HTTP (contract §13, design §6)."""
+"""The gateway's plain HTTP endpoints."""
 
 from __future__ import annotations
 

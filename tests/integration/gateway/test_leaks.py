@@ -1,4 +1,4 @@
-"""After hundreds of connects that end in every way there is, nothing of them is left."""
+"""After hundreds of connects that end in every possible way, nothing of them is left."""
 
 from __future__ import annotations
 

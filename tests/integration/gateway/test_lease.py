@@ -1,4 +1,4 @@
-"""What a gateway serves, and whom it lets in, when its lease or its history is gone (R7, R8)."""
+"""What a gateway serves, and whom it admits, when its lease or its history is gone (R7, R8)."""
 
 from __future__ import annotations
 

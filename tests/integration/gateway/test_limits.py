@@ -1,4 +1,4 @@
-"""How many sockets, and how many frames ahead of hello-ok (contract §1, §4; attack 3)."""
+"""Limits on sockets, and on frames sent ahead of hello-ok."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def metric(house: House, name: str, **labels: str) -> float:
 
 
 class TestFramesAheadOfHello:
-    """Contract §4: those that a client pipelines before hello-ok are queued, 15 at most."""
+    """Frames that a client pipelines before hello-ok are queued, 15 at most."""
 
     @pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["protocol 4", "protocol 3"])
     async def test_15_are_served_after_hello_in_their_order(

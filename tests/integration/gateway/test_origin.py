@@ -1,4 +1,4 @@
-"""Which pages may connect, over the wire (contract §4.2, §5; attacks 1 and 10)."""
+"""Which pages may connect, over the wire."""
 
 from __future__ import annotations
 

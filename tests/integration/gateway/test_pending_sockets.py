@@ -1,4 +1,4 @@
-"""Who never gets as far as a WebSocket (attack 3)."""
+"""Connections that never complete a WebSocket upgrade."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who a client is behind a proxy (design §5, §6; attack 10)."""
+"""The client's address behind a proxy."""
 
 from __future__ import annotations
 

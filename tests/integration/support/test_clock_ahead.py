@@ -1,4 +1,4 @@
-"""Services whose wall clocks are wrong, and nothing else."""
+"""Services whose wall clocks, and only those, are wrong."""
 
 from __future__ import annotations
 

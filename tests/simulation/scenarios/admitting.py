@@ -1,4 +1,4 @@
-"""Admitting (R6, R7): answers that something has overtaken, and clocks that went on."""
+"""Admission (R6, R7): answers that a change has overtaken, and clocks that kept running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Applying changes (R5, R8 to R10): histories that are lost, and what concerns a connection."""
+"""Applying changes (R5, R8 to R10): lost histories, and which connections a change concerns."""
 
 from __future__ import annotations
 

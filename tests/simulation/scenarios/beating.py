@@ -1,4 +1,4 @@
-"""Beating (R1 to R4, R14): what an answer to a beat is worth, and who may give one."""
+"""Heartbeats (R1 to R4, R14): what an answer proves, and which approval may give one."""
 
 from __future__ import annotations
 

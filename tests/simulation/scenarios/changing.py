@@ -1,4 +1,4 @@
-"""Changing things (R11 to R13): what is written once, in time, by whom, and on what it was built."""
+"""Making changes (R11 to R13): what is written once, in time, by whom, and on which state."""
 
 from __future__ import annotations
 

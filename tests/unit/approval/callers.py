@@ -1,4 +1,4 @@
-"""The classes of callers of contract §10, each with the rights a test gives it."""
+"""The classes of callers, each with the rights a test gives it."""
 
 from __future__ import annotations
 

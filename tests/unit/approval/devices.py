@@ -1,4 +1,4 @@
-"""Devices as gateways report them: what each asks, its proof already checked."""
+"""Devices as gateways report them: what each requests, its proof already verified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One record and the rules, without a store: what happens to it is a plain function."""
+"""One device record and the policy, without a store: every operation is a plain function call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What devices may ask for in tests of the rules, and what scopes reach, apart from the code."""
+"""Strategies for requests in policy tests, and scope coverage stated independently of the code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMPLIED: Final = {
     "operator.admin": ALL_OF_OPERATOR,
     "operator.write": frozenset({"operator.read", "operator.talk"}),
 }
-"""What a scope covers beside itself, written down apart from the code (contract §9)."""
+"""What a scope covers besides itself, stated independently of the code."""
 
 CLI: Final = ("cli", "cli")
 NODE_HOST: Final = ("node-host", "node")

@@ -1,4 +1,4 @@
-"""Contract §10's table of who may do what, as the pure functions have it."""
+"""The table of who may do what, as the pure functions implement it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backup file is read whole or not at all."""
+"""A backup file is read completely or not at all."""
 
 from __future__ import annotations
 

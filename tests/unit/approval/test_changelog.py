@@ -1,4 +1,4 @@
-"""Places in history: what came after one, and when that can't be told (R5)."""
+"""Positions in history: what came after one, and when that is unknown (R5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What approval warns of where Redis may lose or evict records."""
+"""What approval warns about where Redis may lose or evict records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each error is called to each class of callers, in both protocols (contract §10, §18)."""
+"""The error that each class of callers receives, in both protocols."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Void requests are ended beside everything else, a bounded number in a bounded time."""
+"""Expired requests are ended in the background, a bounded number in a bounded time."""
 
 from __future__ import annotations
 

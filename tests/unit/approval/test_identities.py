@@ -1,4 +1,4 @@
-"""What a device may change about itself without a person, and what a request shows of it."""
+"""What a device may change about itself without approval, and what a request shows of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which part of the waiting requests is listed, and what a search finds."""
+"""Which page of the pending requests is listed, and what a search finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the announcer says when Redis takes no writes (R3)."""
+"""What the liveness publisher announces when Redis accepts no writes (R3)."""
 
 from __future__ import annotations
 

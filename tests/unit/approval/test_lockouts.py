@@ -1,4 +1,4 @@
-"""What is held against an address after wrong secrets, as it is read (contract §12)."""
+"""How the failures counted against an address are evaluated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The description of the API says what the code has, and nothing else."""
+"""The OpenAPI description matches the code."""
 
 from __future__ import annotations
 

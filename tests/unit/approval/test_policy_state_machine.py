@@ -1,4 +1,4 @@
-"""Whatever a device asks and an operator does, in whatever order, the rules hold."""
+"""The policy's invariants hold for any sequence of device requests and operator actions."""
 
 from __future__ import annotations
 

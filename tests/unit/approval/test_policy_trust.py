@@ -1,4 +1,4 @@
-"""Trusted local operators are approved on the way in, and nobody else (contract §7.1)."""
+"""Trusted local operators are approved automatically, and no other clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every reason for which a gateway turns a client away has its words, and they lead somewhere."""
+"""Every refusal reason has a description, and its links resolve."""
 
 from __future__ import annotations
 

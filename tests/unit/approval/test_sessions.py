@@ -1,4 +1,4 @@
-"""What a cookie has to be, and whose call it may be (attack 43)."""
+"""What makes a session cookie valid, and which cross-site calls are refused."""
 
 from __future__ import annotations
 

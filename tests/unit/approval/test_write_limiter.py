@@ -1,4 +1,4 @@
-"""Who would wait too long for a place among those that write is told so at once."""
+"""Writes that would wait too long are rejected at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines drawn through the bus."""
+"""Module boundaries of the bus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sealed with our secret opens once, where it was meant to; nothing else ever does."""
+"""A message sealed with our secret opens once, on its own channel; nothing else opens."""
 
 from __future__ import annotations
 

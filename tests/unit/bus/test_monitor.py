@@ -1,4 +1,4 @@
-"""Outages: when to connect anew, and what is said about them."""
+"""Outages: when to reconnect, and what is logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits to be published: in order, bounded, in as few round trips as possible."""
+"""Messages waiting to be published: in order, bounded, in as few round trips as possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An approval service that answers what a test tells it, for the command's own tests."""
+"""A scripted approval API for the command's own tests."""
 
 from __future__ import annotations
 

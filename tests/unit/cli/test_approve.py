@@ -1,4 +1,4 @@
-"""`latchkey devices approve`: what is shown, what has to be said, what is approved (attack 17)."""
+"""`latchkey devices approve`: what is shown, what must be confirmed, and what is approved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`latchkey backup` and `restore` at an approval that answers what a test tells it."""
+"""`latchkey backup` and `restore` against a scripted approval API."""
 
 from __future__ import annotations
 

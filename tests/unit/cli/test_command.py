@@ -1,4 +1,4 @@
-"""The command as a whole: where it looks, how it ends, what it prints."""
+"""The command as a whole: configuration, exit codes and output."""
 
 from __future__ import annotations
 

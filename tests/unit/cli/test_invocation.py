@@ -1,4 +1,4 @@
-"""What is typed by mistake, in another place, or with a shell's help."""
+"""Mistyped commands, other working directories, and shell completion."""
 
 from __future__ import annotations
 

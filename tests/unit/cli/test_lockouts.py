@@ -1,4 +1,4 @@
-"""`latchkey lockouts`: what is listed, what is lifted, and what has to be said for it."""
+"""`latchkey lockouts`: what is listed, what is lifted, and what must be confirmed."""
 
 from __future__ import annotations
 

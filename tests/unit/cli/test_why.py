@@ -1,4 +1,4 @@
-"""`latchkey devices why`: who is meant, what is said of a refusal, and what never is."""
+"""`latchkey devices why`: which client is meant, what is said about a refusal, and what is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docker-compose.yml and the proxy's configuration promise."""
+"""Guarantees of docker-compose.yml and of the proxy's configuration."""
 
 from __future__ import annotations
 

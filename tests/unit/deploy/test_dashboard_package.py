@@ -1,4 +1,4 @@
-"""`make dashboard`: one pinned package, verified, and nothing but the dashboard's files unpacked."""
+"""`make dashboard` unpacks only the dashboard's files from one pinned, verified package."""
 
 from __future__ import annotations
 

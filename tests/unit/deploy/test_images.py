@@ -1,4 +1,4 @@
-"""What the images promise, and what a container of Redis does at its start."""
+"""Guarantees of the container images, and the start of the Redis container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts and dashboard ask for metrics that there are, and each alert says what to do."""
+"""Alerts and dashboards use existing metrics, and each alert says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What .railway/railway.ts sets, and that its page says the same."""
+"""What .railway/railway.ts sets, and that its documentation says the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server the tests lean on does what it says."""
+"""The Redis server used by the tests behaves as documented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""REDIS_URL where nobody answers is told at once, and without its password."""
+"""An unreachable REDIS_URL is reported at once, without its password."""
 
 from __future__ import annotations
 

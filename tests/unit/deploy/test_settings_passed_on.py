@@ -1,4 +1,4 @@
-"""The deployments hand each service every setting that docs/operations.md says it takes."""
+"""The deployments pass on every setting that docs/operations.md documents for each service."""
 
 from __future__ import annotations
 

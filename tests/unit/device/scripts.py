@@ -1,4 +1,4 @@
-"""What the tests of the client share: its key, short timeouts, and a gateway that refuses."""
+"""Shared by the client's tests: its key, short timeouts, and a gateway that refuses."""
 
 from __future__ import annotations
 

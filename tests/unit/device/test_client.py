@@ -1,4 +1,4 @@
-"""The client comes in, or is refused, on a real socket, against a gateway that follows a script."""
+"""The client is admitted or refused on a real socket, against a scripted gateway."""
 
 from __future__ import annotations
 

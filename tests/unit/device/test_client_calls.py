@@ -1,4 +1,4 @@
-"""Calls, answers and events over a real socket, against a gateway that follows a script."""
+"""Calls, answers and events over a real socket, against a scripted gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client where a gateway is away, silent, or none."""
+"""The client when a gateway is absent, silent, or not a gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the client does to its socket: raw frames, headers, pings, closing, and nothing left."""
+"""How the client handles its socket: raw frames, headers, pings, closing, and no leaks."""
 
 from __future__ import annotations
 

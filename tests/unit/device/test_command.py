@@ -1,4 +1,4 @@
-"""`python -m shared.device`: what it prints, what it keeps, how it ends."""
+"""`python -m shared.device`: its output, its state and its exit codes."""
 
 from __future__ import annotations
 

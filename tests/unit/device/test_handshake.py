@@ -1,4 +1,4 @@
-"""The client's pure part: what it sends, and what it makes of the answer."""
+"""The client's pure part: what it sends, and how it interprets the answer."""
 
 from __future__ import annotations
 

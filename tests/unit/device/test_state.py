@@ -1,4 +1,4 @@
-"""The file that keeps the command's device."""
+"""The file that stores the command's device."""
 
 from __future__ import annotations
 

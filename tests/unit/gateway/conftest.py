@@ -1,4 +1,4 @@
-"""What several modules ask for by name."""
+"""Fixtures shared by several modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections without sockets: what is written to each is decoded on the spot."""
+"""Connections without sockets: what is written to each is decoded at once."""
 
 from __future__ import annotations
 

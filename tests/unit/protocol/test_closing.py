@@ -1,4 +1,4 @@
-"""Close reasons are cut to 120 UTF-8 bytes, at a character (contract §0.9)."""
+"""Close reasons are cut to 120 UTF-8 bytes at a character boundary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames after hello-ok (contract §1), and the shapes of what we send."""
+"""Frames after hello-ok, and the shapes of outgoing frames."""
 
 from __future__ import annotations
 

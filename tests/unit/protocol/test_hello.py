@@ -1,4 +1,4 @@
-"""hello-ok in both protocols (contract §6, §18)."""
+"""hello-ok in both protocols."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON that two parsers could read differently is read once, and this is how (attack 12)."""
+"""JSON that two parsers could read differently is read in one defined way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quick typed way and the explaining way agree on what a sound connect is (contract §2)."""
+"""The fast typed decoder and the explaining validator agree on which connects are valid."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ class TestBothWaysAgree:
 
 
 class TestTexts:
-    """What is wrong is said in the original's words (contract §5)."""
+    """Errors use the original's wording, which clients parse."""
 
     @pytest.mark.parametrize(
         ("params", "problem"),

@@ -1,4 +1,4 @@
-"""What covers what (contract §9)."""
+"""Which scope covers which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys, payloads and signatures against what the original computed (contract §3)."""
+"""Keys, payloads and signatures match those computed by the original."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every recorded connect is read and verified, and our refusals are the recorded ones."""
+"""Every recorded connect is read and verified, and our refusals equal the recorded ones."""
 
 from __future__ import annotations
 

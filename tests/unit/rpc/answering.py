@@ -1,4 +1,4 @@
-"""A responder whose handler does what a test says."""
+"""A responder with a scripted handler."""
 
 from __future__ import annotations
 

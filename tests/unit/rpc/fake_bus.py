@@ -1,4 +1,4 @@
-"""An in-process stand-in for Redis pub/sub, and approval replicas with manners of all kinds."""
+"""An in-process replacement for Redis pub/sub, with approval replicas that may misbehave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks 31 and 38: answers that must not be taken, however right they look."""
+"""Forged answers are not accepted, however plausible they look."""
 
 from __future__ import annotations
 

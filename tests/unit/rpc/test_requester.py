@@ -1,4 +1,4 @@
-"""Asking: how questions travel, how many, and what becomes of those nobody waits for."""
+"""Requester: how requests travel, how many, and what happens to those whose caller left."""
 
 from __future__ import annotations
 

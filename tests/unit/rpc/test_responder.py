@@ -1,4 +1,4 @@
-"""Answering: one handler call per message, bounded, and no answer rather than a wrong one."""
+"""Responder: one handler call per message, bounded, and no answer rather than a wrong one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a responder takes, and how it ends."""
+"""Limits of a responder, and its shutdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is asked next."""
+"""Which responder is asked next."""
 
 from __future__ import annotations
 

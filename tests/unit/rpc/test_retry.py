@@ -1,4 +1,4 @@
-"""Who is asked when a responder is away, slow or busy, or when Redis fails."""
+"""Which responder is asked when another is away, slow or busy, or when Redis fails."""
 
 from __future__ import annotations
 

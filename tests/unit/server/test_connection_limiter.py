@@ -1,4 +1,4 @@
-"""Who counts, who makes room for whom, and who is turned away."""
+"""Which sockets count, which are evicted, and which are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused beyond aiohttp's parser, and which Host counts; the rest is on real sockets."""
+"""What is refused beyond aiohttp's parser, and which Host applies, without sockets."""
 
 from __future__ import annotations
 

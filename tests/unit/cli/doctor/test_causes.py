@@ -1,4 +1,4 @@
-"""The table of causes: complete, distinct, produced for real, and the same in the documentation."""
+"""The table of causes: complete, distinct, reproduced by tests, and equal to the documentation."""
 
 from __future__ import annotations
 

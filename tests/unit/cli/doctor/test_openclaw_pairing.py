@@ -1,4 +1,4 @@
-"""Which hosts OpenClaw takes for remote ones."""
+"""Which hosts OpenClaw treats as remote."""
 
 from __future__ import annotations
 

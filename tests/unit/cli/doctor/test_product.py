@@ -1,4 +1,4 @@
-"""Which product answers, by what real ones say."""
+"""Which product answers, determined from recorded answers of real ones."""
 
 from __future__ import annotations
 

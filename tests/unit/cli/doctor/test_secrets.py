@@ -1,4 +1,4 @@
-"""Which gateway gets which token."""
+"""Which gateway receives which token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gateway's way to approval over the real bus parts; what approval says is the test's."""
+"""An approval client over the real bus parts, with answers scripted by the test."""
 
 from __future__ import annotations
 

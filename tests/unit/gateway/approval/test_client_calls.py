@@ -1,4 +1,4 @@
-"""A call's way over the bus: what it carries, and when its outcome may be told (R11, §11)."""
+"""Calls over the bus: what they carry, and when their outcome may be sent (R11)."""
 
 from __future__ import annotations
 

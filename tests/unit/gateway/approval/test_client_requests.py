@@ -1,4 +1,4 @@
-"""What is asked of approval, when it is not, and how long an answer may take."""
+"""Which requests are sent to approval, and how long an answer may take."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class TestWhenAnAnswerCounts:
 
 
 class TestDeadline:
-    """All that a question may lead to has one deadline (design §3)."""
+    """One deadline covers everything that a request leads to."""
 
     @pytest.mark.parametrize(
         "decided_at",

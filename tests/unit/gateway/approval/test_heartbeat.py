@@ -1,4 +1,4 @@
-"""What the beat's shell tells, and to whom, when it carries out what the beat says."""
+"""What Heartbeat sends, and to whom, when it carries out the replica's effects."""
 
 from __future__ import annotations
 

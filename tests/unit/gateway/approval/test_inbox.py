@@ -1,4 +1,4 @@
-"""What the gateway makes of an approval that says whether it takes questions."""
+"""How the gateway handles announcements of approvals that accept or decline requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many are closed at once: none is served from then on, and the loop is not held up (§8)."""
+"""Closing many connections serves none of them any more and does not block the event loop."""
 
 from __future__ import annotations
 

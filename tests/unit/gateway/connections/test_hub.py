@@ -1,4 +1,4 @@
-"""Who hears what, each with its own numbers, and what ends a device's connections (§1, §11)."""
+"""Events and sequence numbers of each connection, and what closes a device's connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request path of the dashboard means (contract §13)."""
+"""How a request path of the dashboard is interpreted."""
 
 from __future__ import annotations
 

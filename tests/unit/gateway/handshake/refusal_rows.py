@@ -1,7 +1,7 @@
-"""What a refused client is to hear: the errors of contract §5 and §7.2, and the closes.
+"""Expected refusals: error objects and close codes.
 
-Each error also carries `details.connectionId`. Where design decisions override the contract, the
-tests stand in test_handshake_choices.
+Each error also carries `details.connectionId`. Deliberate differences from OpenClaw are tested in
+test_order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Attacks 1, 2, 4 to 8, 10 and 11, on the pure handshake."""
+"""Attacks on the pure handshake."""
 
 from __future__ import annotations
 

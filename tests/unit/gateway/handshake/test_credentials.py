@@ -1,4 +1,4 @@
-"""Rows of contract §5: gateway tokens, no device, device tokens, bootstrap tokens."""
+"""Refusals for gateway tokens, missing devices, device tokens and bootstrap tokens."""
 
 from __future__ import annotations
 

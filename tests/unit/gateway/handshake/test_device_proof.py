@@ -1,4 +1,4 @@
-"""Rows of contract §5: a device whose id, key, time, nonce or signature is wrong."""
+"""Refusals for a device with a wrong id, key, time, nonce or signature."""
 
 from __future__ import annotations
 

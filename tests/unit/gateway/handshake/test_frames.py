@@ -1,4 +1,4 @@
-"""Rows of contract §5: a first frame that is no connect, or whose params are wrong."""
+"""Refusals for a first frame that is not a connect, or has invalid params."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No first frame, however formed, gets anything but a documented answer."""
+"""Any first frame, however malformed, gets a documented answer."""
 
 from __future__ import annotations
 

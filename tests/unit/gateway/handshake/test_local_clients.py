@@ -1,4 +1,4 @@
-"""GATEWAY_LOCAL_CLIENTS=trust: what clients of this machine itself are spared (contract §4.1)."""
+"""GATEWAY_LOCAL_CLIENTS=trust: which checks local clients skip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of contract §5: too many wrong secrets."""
+"""Refusals after too many wrong secrets."""
 
 from __future__ import annotations
 

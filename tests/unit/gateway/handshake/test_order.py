@@ -1,4 +1,4 @@
-"""Where the design overrides the contract, and what the rows of §5 do not say: the order, the yes."""
+"""Where Latchkey differs from OpenClaw: the order of checks, and the conditions for admission."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class TestLoopback:
 
 
 class TestOrder:
-    """What is wrong twice is refused for what comes first in contract §4."""
+    """A connect with two faults is refused for the one that is checked first."""
 
     @pytest.mark.parametrize(
         ("frame", "peer", "first"),
@@ -223,7 +223,7 @@ class TestQuestion:
 
 
 class TestGuessedSecret:
-    """A wrong gateway token beside a device token counts, even where that one is right (§12)."""
+    """A wrong gateway token beside a device token counts, even if that one is right."""
 
     @pytest.mark.parametrize(
         ("secrets", "wrong", "guessed"),

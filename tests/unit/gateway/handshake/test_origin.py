@@ -1,4 +1,4 @@
-"""Origins as browsers and app shells write them, and which entries of the setting make sense."""
+"""Origins as browsers and apps write them, and which entries of the setting are valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of contract §5: pages from elsewhere, and browsers that name no page."""
+"""Refusals for foreign pages, and for browsers that send no Origin."""
 
 from __future__ import annotations
 

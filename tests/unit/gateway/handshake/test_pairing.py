@@ -1,4 +1,4 @@
-"""Rows of contract §5 and §7.2: not paired, and what keeps approval from saying so."""
+"""Refusals for unpaired devices, and failures of approval."""
 
 from __future__ import annotations
 

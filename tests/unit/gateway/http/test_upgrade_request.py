@@ -1,4 +1,4 @@
-"""The upgrade: which requests can be met, and the answer of RFC 6455's own example."""
+"""Which upgrade requests are accepted, and the answer of RFC 6455's own example."""
 
 from __future__ import annotations
 

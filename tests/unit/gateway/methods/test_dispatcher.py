@@ -1,4 +1,4 @@
-"""What a frame of an admitted client leads to: params and who may call (contract §1, §10)."""
+"""How a request frame of an admitted client is handled: params and authorization."""
 
 from __future__ import annotations
 

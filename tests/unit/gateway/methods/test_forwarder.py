@@ -1,4 +1,4 @@
-"""A call from its socket to approval and back, and how many may be under way."""
+"""A call from its socket to approval and back, and the limit on calls in flight."""
 
 from __future__ import annotations
 

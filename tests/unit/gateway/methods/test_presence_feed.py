@@ -1,4 +1,4 @@
-"""When the list of who is connected is fetched and told: soon, and never too often."""
+"""When the list of connected devices is fetched and sent: soon, and never too often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A beat in a time of its own, and changes of histories that have names."""
+"""A Replica with its own clock, and changes of named histories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which events a change becomes, and what none is told of (contract §11, §18)."""
+"""Which events a change produces, and which changes produce none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who was let in is told with beats until one that told it was answered."""
+"""Admissions are reported with heartbeats until one of them is answered."""
 
 from __future__ import annotations
 

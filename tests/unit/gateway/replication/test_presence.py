@@ -1,4 +1,4 @@
-"""Presence as beats tell it: whatever is lost, doubled or overtaken, the two sides meet."""
+"""Presence in heartbeats converges, whatever is lost, duplicated or reordered."""
 
 from __future__ import annotations
 

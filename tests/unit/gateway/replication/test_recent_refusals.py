@@ -1,4 +1,4 @@
-"""Who was turned away is kept within bounds, and reported until a beat that did so is answered."""
+"""Refusals are kept within limits and reported until a heartbeat with them is answered."""
 
 from __future__ import annotations
 

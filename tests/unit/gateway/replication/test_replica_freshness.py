@@ -1,4 +1,4 @@
-"""The pure beat, rule R6 (docs/architecture.md names it): what an answer is worth."""
+"""Replica, rule R6 (see docs/replication.md): how current an answer is."""
 
 from __future__ import annotations
 

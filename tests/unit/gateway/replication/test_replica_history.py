@@ -1,4 +1,4 @@
-"""The pure beat, rule by rule (docs/architecture.md names them): what moves it, and takes effect."""
+"""Replica, rule by rule (see docs/replication.md): which changes advance it and take effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pure beat, rule by rule (docs/architecture.md names them): how long its lease runs."""
+"""Replica, rule by rule (see docs/replication.md): how long its lease lasts."""
 
 from __future__ import annotations
 

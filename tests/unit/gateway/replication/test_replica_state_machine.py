@@ -1,7 +1,7 @@
-"""The beat under whatever comes: news and answers lost, doubled, late, and of forgotten histories.
+"""Replica with events and answers lost, duplicated, late, and from forgotten histories.
 
-A store commits changes, forgets some of them (a failover) and trims its log; the test draws in
-which order what was sent is delivered, if at all. The oracle knows the store, the beat does not.
+A store commits changes, forgets some of them (a failover) and trims its log; the test draws whether
+and in which order messages are delivered. The oracle sees the store; the replica does not.
 """
 
 from __future__ import annotations

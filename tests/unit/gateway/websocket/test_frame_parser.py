@@ -1,4 +1,4 @@
-"""From bytes to messages: what is valid, what is not, and that it does not matter how bytes come."""
+"""From bytes to messages: valid and invalid frames, independent of how the bytes are split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark says below each table when other programs used the machine meanwhile."""
+"""The benchmark notes below each table when other programs used the machine meanwhile."""
 
 from __future__ import annotations
 

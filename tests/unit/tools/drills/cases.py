@@ -1,4 +1,4 @@
-"""What was seen in a case in which every promise was held; tests spoil one thing each."""
+"""Observations of a case in which every promise held; tests spoil one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drill can fail: whatever was promised and not held is a violation."""
+"""The drill can fail: every broken promise is a violation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builders for recorded runs: what workers would have reported."""
+"""Builders for recorded runs, as workers would have reported them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker's churn against a stub gateway, on the loop it runs on."""
+"""A worker's churn against a stub gateway, on the worker's event loop."""
 
 from __future__ import annotations
 

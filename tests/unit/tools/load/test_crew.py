@@ -1,4 +1,4 @@
-"""Workers come and go: those that are done may go first, none may go before it is done."""
+"""Workers start and stop: those that are done may stop first, and none stops before it is done."""
 
 from __future__ import annotations
 

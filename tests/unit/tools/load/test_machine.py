@@ -1,4 +1,4 @@
-"""What other programs used of the machine while something was measured."""
+"""What other programs used of the machine during a measurement."""
 
 from __future__ import annotations
 
