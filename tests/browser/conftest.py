@@ -31,7 +31,7 @@ def pytest_sessionstart() -> None:
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways, for the whole module."""
     return start_stack(approvals=2, gateways=2, env={"GATEWAY_PUBLIC_URL": GATEWAY_URL})
 

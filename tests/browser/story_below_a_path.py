@@ -56,7 +56,7 @@ PREFIXES: Final = {
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Start two gateways that serve the dashboard; the second knows its prefix."""
     assert Package().is_fetched, "run: make dashboard"
     stack = start_stack(
@@ -73,12 +73,12 @@ def house(start_stack: StartStack) -> Stack:
 
 
 @pytest.fixture(scope="module")
-def site(house: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def site(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve all of it by nginx; returns its address."""
     if shutil.which("nginx") is None:
         pytest.fail("this story needs nginx: apt install nginx")
     directory = tmp_path_factory.mktemp("nginx")
-    plain, knowing = house.gateways
+    plain, knowing = stack.gateways
     with (
         Reservation() as port,
         nginx(
@@ -88,7 +88,7 @@ def site(house: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
                 port=port.port,
                 plain=plain.url,
                 knowing=knowing.url,
-                approval=house.approvals[0].url,
+                approval=stack.approvals[0].url,
             ),
         ),
     ):
@@ -131,17 +131,17 @@ async def visit(browser: Browser) -> AsyncIterator[Visit]:
 
 @pytest.mark.parametrize("how", PREFIXES)
 async def test_a_browser_is_refused_told_where_to_approve_and_comes_in_by_itself(
-    house: Stack, site: str, visit: Visit, how: str
+    stack: Stack, site: str, visit: Visit, how: str
 ) -> None:
     page = visit.page
-    await page.goto(f"{site}{PREFIXES[how]}#token={house.gateway_token}")
+    await page.goto(f"{site}{PREFIXES[how]}#token={stack.gateway_token}")
     notice = page.locator("#latchkey-approval")
     await expect(notice).to_contain_text("https://people.example/approve/setup", timeout=SEE_MS)
     await expect(page.get_by_text("Approve this browser")).to_be_visible(timeout=SEE_MS)
     text = await notice.inner_text()
     request_id = re.search(r"Request (\S+)", text)
     assert request_id is not None
-    async with Operator(house, house.approvals[0]) as operator:
+    async with Operator(stack, stack.approvals[0]) as operator:
         await operator.approve(request_id[1])
     await expect(notice).to_have_count(0, timeout=SEE_MS)
     await expect(page.get_by_text("Approve this browser")).to_have_count(0, timeout=SEE_MS)
@@ -155,16 +155,16 @@ async def test_a_browser_is_refused_told_where_to_approve_and_comes_in_by_itself
 
 
 async def test_a_path_without_its_slash_leads_to_the_dashboard(
-    house: Stack, site: str, visit: Visit
+    stack: Stack, site: str, visit: Visit
 ) -> None:
-    await visit.page.goto(f"{site}/openclaw#token={house.gateway_token}")
+    await visit.page.goto(f"{site}/openclaw#token={stack.gateway_token}")
     await expect(visit.page.locator("#latchkey-approval")).to_be_visible(timeout=SEE_MS)
 
 
 async def test_an_operator_signs_in_below_a_path_and_sees_who_waits(
-    browser: Browser, house: Stack, site: str
+    browser: Browser, stack: Stack, site: str
 ) -> None:
-    async with screen(browser, house) as one:
+    async with screen(browser, stack) as one:
         await one.page.goto(f"{site}/approve/setup")
         await one.sign_in()
         await one.is_live()

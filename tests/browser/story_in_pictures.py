@@ -34,16 +34,16 @@ def named(profile: Profile, name: str, *scopes: str) -> Profile:
     return replace(profile, display_name=name, scopes=scopes or profile.scopes)
 
 
-async def furnish(house: Stack) -> Visitor:
+async def furnish(stack: Stack) -> Visitor:
     """Let two devices be paired, and two wait; return the one that is to stay connected."""
-    gateway = house.gateways[0]
-    stays = Visitor(house, named(NODE_HOST, "Garage Pi"))
-    away = Visitor(house, named(CLI, "Office laptop", "operator.read", "operator.write"))
-    async with Operator(house, house.approvals[0]) as operator:
+    gateway = stack.gateways[0]
+    stays = Visitor(stack, named(NODE_HOST, "Garage Pi"))
+    away = Visitor(stack, named(CLI, "Office laptop", "operator.read", "operator.write"))
+    async with Operator(stack, stack.approvals[0]) as operator:
         for one in (stays, away):
             (await operator.approve(await one.waits(gateway))).ok()
     await away.visits(gateway)
-    await Visitor(house, named(CONTROL_UI, "Browser on the tablet")).waits(gateway)
+    await Visitor(stack, named(CONTROL_UI, "Browser on the tablet")).waits(gateway)
     await away.asking("operator.read", "operator.write", "operator.pairing").waits(gateway)
     return stays
 
@@ -64,13 +64,13 @@ async def no_wider_than_the_window(one: Screen) -> None:
 
 @pytest.mark.timeout(180)
 async def test_looks(
-    browser: Browser, house: Stack, tmp_path: Path, pytestconfig: pytest.Config
+    browser: Browser, stack: Stack, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     to = DOCS if pytestconfig.getoption("--pictures") else tmp_path
-    client, _ = await (await furnish(house)).stays(house.gateways[1])
+    client, _ = await (await furnish(stack)).stays(stack.gateways[1])
     async with client:
         for name, look in LOOKS.items():
-            async with screen(browser, house, **look) as one:
+            async with screen(browser, stack, **look) as one:
                 await one.page.add_init_script(path=AXE)
                 await one.open()
                 await one.page.get_by_label("Admin token").focus()

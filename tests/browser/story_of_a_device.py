@@ -24,10 +24,10 @@ KITCHEN = replace(CLI, display_name="Kitchen laptop")
 ONLINE = re.compile(r"Online at [0-9a-f]{8}, \d+ seconds? after approval\.")
 
 
-async def test_from_refused_to_online_to_revoked(browser: Browser, house: Stack) -> None:
-    gateway = house.gateways[0]
-    visitor = Visitor(house, KITCHEN)
-    async with screen(browser, house) as one:
+async def test_from_refused_to_online_to_revoked(browser: Browser, stack: Stack) -> None:
+    gateway = stack.gateways[0]
+    visitor = Visitor(stack, KITCHEN)
+    async with screen(browser, stack) as one:
         await one.come_in()
         await one.sees(one.page.locator("#nothing-waits"), GATEWAY_URL)
 
@@ -83,49 +83,49 @@ async def test_from_refused_to_online_to_revoked(browser: Browser, house: Stack)
         await expect(device).to_have_count(0, timeout=SEE_MS)
 
 
-async def test_a_dashboard_may_come_back_by_itself(browser: Browser, house: Stack) -> None:
-    visitor = Visitor(house, replace(CONTROL_UI, display_name="Tablet"))
-    async with screen(browser, house) as one:
+async def test_a_dashboard_may_come_back_by_itself(browser: Browser, stack: Stack) -> None:
+    visitor = Visitor(stack, replace(CONTROL_UI, display_name="Tablet"))
+    async with screen(browser, stack) as one:
         await one.come_in()
-        card = one.request(await visitor.waits(house.gateways[0]))
+        card = one.request(await visitor.waits(stack.gateways[0]))
         await card.get_by_role("button", name="Approve").click()
         await one.confirm("Approve with full control")
         await one.sees(card, "A dashboard of protocol 4 does so by itself; one of protocol 3 has")
 
 
 async def test_all_clients_of_one_key_are_shown_before_they_are_approved(
-    browser: Browser, house: Stack
+    browser: Browser, stack: Stack
 ) -> None:
-    visitor = Visitor(house, KITCHEN)
+    visitor = Visitor(stack, KITCHEN)
     node = replace(visitor, profile=replace(NODE_HOST, display_name="box", platform="darwin"))
-    async with screen(browser, house) as one:
+    async with screen(browser, stack) as one:
         await one.come_in()
-        old = one.request(await visitor.waits(house.gateways[0]))
+        old = one.request(await visitor.waits(stack.gateways[0]))
         await one.sees(old, "It asks to come in")
-        card = one.request(await node.waits(house.gateways[1]))
+        card = one.request(await node.waits(stack.gateways[1]))
         await one.sees(old, "The device has asked for something else since")
         for text in ("box", "Node host", "darwin", "As node", "As operator"):
             await one.sees(card, text)
         await one.sees(card, "It also asks as")
         await one.sees(card.locator(".others"), "Kitchen laptop · Command line · linux")
-        assert await visitor.waits(house.gateways[1]) == await node.waits(house.gateways[0])
+        assert await visitor.waits(stack.gateways[1]) == await node.waits(stack.gateways[0])
         await card.get_by_role("button", name="Approve").click()
         await one.sees(card, "Approved.")
-        await visitor.visits(house.gateways[1])
-        await node.visits(house.gateways[0])
+        await visitor.visits(stack.gateways[1])
+        await node.visits(stack.gateways[0])
         visitor.profile = replace(KITCHEN, display_name="Hall laptop")
-        await visitor.visits(house.gateways[0])
+        await visitor.visits(stack.gateways[0])
         heading = one.device(visitor.device_id).get_by_role("heading", level=3)
         await one.sees(heading, "Hall laptop")
 
 
-async def test_devices_of_one_name_are_told_apart(browser: Browser, house: Stack) -> None:
+async def test_devices_of_one_name_are_told_apart(browser: Browser, stack: Stack) -> None:
     """By the names of their buttons, which some people hear without the card around them."""
-    twins = [Visitor(house, replace(CLI, display_name="Twin")) for _ in range(2)]
-    async with screen(browser, house) as one:
+    twins = [Visitor(stack, replace(CLI, display_name="Twin")) for _ in range(2)]
+    async with screen(browser, stack) as one:
         await one.come_in()
         for twin in twins:
-            request_id = await twin.waits(house.gateways[0])
+            request_id = await twin.waits(stack.gateways[0])
             request = f"Twin, request {request_id[:8]}"
             reject = one.page.get_by_role("button", name=f"Reject {request}")
             approve = one.page.get_by_role("button", name=f"Approve {request}")
@@ -140,10 +140,10 @@ async def test_devices_of_one_name_are_told_apart(browser: Browser, house: Stack
             await expect(remove).to_have_count(1)
 
 
-async def test_a_paired_device_wants_more(browser: Browser, house: Stack) -> None:
-    gateway = house.gateways[1]
-    visitor = Visitor(house, replace(CLI, display_name="Reader"))
-    async with screen(browser, house) as one:
+async def test_a_paired_device_wants_more(browser: Browser, stack: Stack) -> None:
+    gateway = stack.gateways[1]
+    visitor = Visitor(stack, replace(CLI, display_name="Reader"))
+    async with screen(browser, stack) as one:
         await one.come_in()
         first = one.request(await visitor.waits(gateway))
         await first.get_by_role("button", name="Approve").click()
@@ -165,11 +165,11 @@ async def test_a_paired_device_wants_more(browser: Browser, house: Stack) -> Non
         await one.sees(one.page.get_by_role("dialog"), "It asks for operator.admin.")
         await one.confirm("Approve with full control")
         await one.sees(card, "Approved.")
-        client, admitted = await wants.stays(house.gateways[0])
+        client, admitted = await wants.stays(stack.gateways[0])
         async with client:
             assert "operator.admin" in admitted.scopes
             await one.sees(card, ONLINE)
-            row = one.page.locator("#gateways tr", has_text=house.gateways[0].boot_id[:8])
+            row = one.page.locator("#gateways tr", has_text=stack.gateways[0].boot_id[:8])
             await one.sees(row, re.compile("1.*Well"))
 
             await one.act(visitor.device_id, "New token")
@@ -177,15 +177,15 @@ async def test_a_paired_device_wants_more(browser: Browser, house: Stack) -> Non
             await one.confirm("Give a new token")
             assert (await client.closed(within=10)).code == 4001
             await one.sees(one.page.locator("#audit"), "was given a new token by an operator")
-        assert (await wants.refused(house.gateways[0], with_gateway_token=False)).code
-        await wants.visits(house.gateways[0])
+        assert (await wants.refused(stack.gateways[0], with_gateway_token=False)).code
+        await wants.visits(stack.gateways[0])
 
 
-async def test_what_was_shown_is_what_is_approved(browser: Browser, house: Stack) -> None:
+async def test_what_was_shown_is_what_is_approved(browser: Browser, stack: Stack) -> None:
     """A request that arrives just before the click stays pending, as does one for more scopes."""
-    gateway = house.gateways[0]
-    visitor, newcomer = Visitor(house, KITCHEN), Visitor(house, KITCHEN)
-    async with screen(browser, house) as one:
+    gateway = stack.gateways[0]
+    visitor, newcomer = Visitor(stack, KITCHEN), Visitor(stack, KITCHEN)
+    async with screen(browser, stack) as one:
         await one.come_in()
         shown = await visitor.waits(gateway)
         approve = one.request(shown).get_by_role("button", name="Approve")

@@ -22,35 +22,35 @@ ADMIN = ("operator.read", "operator.admin")
 
 
 async def test_a_card_says_that_its_device_has_left_and_was_removed(
-    browser: Browser, house: Stack
+    browser: Browser, stack: Stack
 ) -> None:
-    visitor = Visitor(house, replace(CLI, display_name="Leaver"))
-    async with screen(browser, house) as one:
+    visitor = Visitor(stack, replace(CLI, display_name="Leaver"))
+    async with screen(browser, stack) as one:
         await one.come_in()
-        card = one.request(await visitor.waits(house.gateways[0]))
+        card = one.request(await visitor.waits(stack.gateways[0]))
         await card.get_by_role("button", name="Approve").click()
         await one.sees(card, "Approved.")
         for _ in range(2):
-            client, _ = await visitor.stays(house.gateways[0])
+            client, _ = await visitor.stays(stack.gateways[0])
             await one.sees(card, "Online at")
             await one.sees(one.device(visitor.device_id), "Online at")
             await client.close()
             await one.sees(card, re.compile("It came in .* after approval, and has left again"))
             await expect(card).not_to_contain_text("Online")
             await one.sees(one.device(visitor.device_id), "Offline")
-        async with Operator(house, house.approvals[1]) as operator:
+        async with Operator(stack, stack.approvals[1]) as operator:
             (await operator.remove(visitor.device_id)).ok()
         await one.sees(card, "It was approved, and has been removed since.")
         await expect(one.device(visitor.device_id)).to_have_count(0)
 
 
-async def test_a_card_says_that_its_access_was_revoked(browser: Browser, house: Stack) -> None:
-    visitor = Visitor(house, replace(CLI, display_name="Barred"))
-    async with screen(browser, house) as one:
+async def test_a_card_says_that_its_access_was_revoked(browser: Browser, stack: Stack) -> None:
+    visitor = Visitor(stack, replace(CLI, display_name="Barred"))
+    async with screen(browser, stack) as one:
         await one.come_in()
-        card = one.request(await visitor.waits(house.gateways[0]))
+        card = one.request(await visitor.waits(stack.gateways[0]))
         await card.get_by_role("button", name="Approve").click()
-        client, _ = await visitor.stays(house.gateways[1])
+        client, _ = await visitor.stays(stack.gateways[1])
         async with client:
             await one.sees(card, "Online at")
             await one.act(visitor.device_id, "Revoke")
@@ -58,10 +58,10 @@ async def test_a_card_says_that_its_access_was_revoked(browser: Browser, house: 
         await one.sees(card, "its access has been revoked since")
 
 
-async def test_the_newest_is_first(browser: Browser, house: Stack) -> None:
-    async with screen(browser, house) as one:
+async def test_the_newest_is_first(browser: Browser, stack: Stack) -> None:
+    async with screen(browser, stack) as one:
         await one.come_in()
-        ids = [await Visitor(house).waits(house.gateways[0]) for _ in range(3)]
+        ids = [await Visitor(stack).waits(stack.gateways[0]) for _ in range(3)]
         await expect(one.request(ids[-1])).to_be_visible(timeout=SEE_MS)
         shown = await one.page.locator("[data-request]").evaluate_all(
             "all => all.map(one => one.dataset.request)"
@@ -73,12 +73,12 @@ class TestAdmin:
     """Full control is confirmed a second time, in words."""
 
     async def test_it_is_given_only_after_a_second_yes(
-        self, browser: Browser, house: Stack
+        self, browser: Browser, stack: Stack
     ) -> None:
-        visitor = Visitor(house, replace(CLI, display_name="Root")).asking(*ADMIN)
-        async with screen(browser, house) as one:
+        visitor = Visitor(stack, replace(CLI, display_name="Root")).asking(*ADMIN)
+        async with screen(browser, stack) as one:
             await one.come_in()
-            card = one.request(await visitor.waits(house.gateways[0]))
+            card = one.request(await visitor.waits(stack.gateways[0]))
             approve = card.get_by_role("button", name="Approve")
             await approve.click()
             dialog = one.page.get_by_role("dialog")
@@ -88,23 +88,23 @@ class TestAdmin:
             await one.page.keyboard.press("Escape")
             await expect(approve).to_be_visible()
             await expect(approve).to_be_focused()
-            assert (await visitor.refused(house.gateways[0])).detail_code == "PAIRING_REQUIRED"
+            assert (await visitor.refused(stack.gateways[0])).detail_code == "PAIRING_REQUIRED"
             await one.page.keyboard.press("Enter")
             await one.confirm("Approve with full control")
             await one.sees(card, "Approved.")
-            assert "operator.admin" in (await visitor.visits(house.gateways[0])).scopes
+            assert "operator.admin" in (await visitor.visits(stack.gateways[0])).scopes
 
     async def test_so_it_is_when_an_approval_would_give_it_back(
-        self, browser: Browser, house: Stack
+        self, browser: Browser, stack: Stack
     ) -> None:
-        visitor = Visitor(house, replace(CLI, display_name="Once root")).asking(*ADMIN)
-        async with Operator(house, house.approvals[0]) as operator, screen(browser, house) as one:
-            (await operator.approve(await visitor.waits(house.gateways[0]))).ok()
-            await visitor.visits(house.gateways[0])
+        visitor = Visitor(stack, replace(CLI, display_name="Once root")).asking(*ADMIN)
+        async with Operator(stack, stack.approvals[0]) as operator, screen(browser, stack) as one:
+            (await operator.approve(await visitor.waits(stack.gateways[0]))).ok()
+            await visitor.visits(stack.gateways[0])
             (await operator.revoke(visitor.device_id, "operator")).ok()
             reader = visitor.asking("operator.read")
             await one.come_in()
-            card = one.request(await reader.waits(house.gateways[0]))
+            card = one.request(await reader.waits(stack.gateways[0]))
             await card.get_by_role("button", name="Approve").click()
             await one.sees(one.page.get_by_role("dialog"), "gives back the operator.admin")
             await one.confirm("Approve with full control")
@@ -115,29 +115,29 @@ class TestDialogs:
     """What a dialog is about may end while it is open."""
 
     async def test_a_request_that_is_superseded_can_no_longer_be_approved(
-        self, browser: Browser, house: Stack
+        self, browser: Browser, stack: Stack
     ) -> None:
-        visitor = Visitor(house, replace(CLI, display_name="Changing")).asking("operator.admin")
-        async with screen(browser, house) as one:
+        visitor = Visitor(stack, replace(CLI, display_name="Changing")).asking("operator.admin")
+        async with screen(browser, stack) as one:
             await one.come_in()
-            card = one.request(await visitor.waits(house.gateways[0]))
+            card = one.request(await visitor.waits(stack.gateways[0]))
             await card.get_by_role("button", name="Approve").click()
             dialog = one.page.get_by_role("dialog")
             yes = dialog.get_by_role("button", name="Approve with full control")
             await expect(yes).to_be_visible()
             node = replace(visitor, profile=NODE_HOST)
-            wider = await node.waits(house.gateways[0])
+            wider = await node.waits(stack.gateways[0])
             await one.sees(dialog, "The device has asked for something else since")
             await expect(yes).to_have_count(0)
             await dialog.get_by_role("button", name="Close").click()
             await expect(one.request(wider).get_by_role("button", name="Approve")).to_be_visible()
 
     async def test_a_device_that_was_removed_elsewhere_can_no_longer_be_renamed(
-        self, browser: Browser, house: Stack
+        self, browser: Browser, stack: Stack
     ) -> None:
-        visitor = Visitor(house, replace(CLI, display_name="Gone"))
-        async with Operator(house, house.approvals[1]) as operator, screen(browser, house) as one:
-            (await operator.approve(await visitor.waits(house.gateways[0]))).ok()
+        visitor = Visitor(stack, replace(CLI, display_name="Gone"))
+        async with Operator(stack, stack.approvals[1]) as operator, screen(browser, stack) as one:
+            (await operator.approve(await visitor.waits(stack.gateways[0]))).ok()
             await one.come_in()
             await one.act(visitor.device_id, "Rename")
             dialog = one.page.get_by_role("dialog")
@@ -145,10 +145,10 @@ class TestDialogs:
             await one.sees(dialog, "This device is not paired any more.")
             await expect(dialog.get_by_role("button", name="Rename")).to_have_count(0)
 
-    async def test_a_blank_name_is_refused_in_words(self, browser: Browser, house: Stack) -> None:
-        visitor = Visitor(house, replace(CLI, display_name="Named"))
-        async with Operator(house, house.approvals[0]) as operator, screen(browser, house) as one:
-            (await operator.approve(await visitor.waits(house.gateways[0]))).ok()
+    async def test_a_blank_name_is_refused_in_words(self, browser: Browser, stack: Stack) -> None:
+        visitor = Visitor(stack, replace(CLI, display_name="Named"))
+        async with Operator(stack, stack.approvals[0]) as operator, screen(browser, stack) as one:
+            (await operator.approve(await visitor.waits(stack.gateways[0]))).ok()
             await one.come_in()
             await one.act(visitor.device_id, "Rename")
             dialog = one.page.get_by_role("dialog")
@@ -162,28 +162,28 @@ class TestDialogs:
 
 
 @pytest.mark.timeout(120)
-async def test_in_an_outage_no_card_claims_to_know(browser: Browser, house: Stack) -> None:
-    visitor = Visitor(house, replace(CLI, display_name="Stays through"))
-    async with Operator(house, house.approvals[0]) as operator:
-        (await operator.approve(await visitor.waits(house.gateways[0]))).ok()
-    client, _ = await visitor.stays(house.gateways[0])
-    async with client, screen(browser, house) as one:
+async def test_in_an_outage_no_card_claims_to_know(browser: Browser, stack: Stack) -> None:
+    visitor = Visitor(stack, replace(CLI, display_name="Stays through"))
+    async with Operator(stack, stack.approvals[0]) as operator:
+        (await operator.approve(await visitor.waits(stack.gateways[0]))).ok()
+    client, _ = await visitor.stays(stack.gateways[0])
+    async with client, screen(browser, stack) as one:
         await one.come_in()
         device = one.device(visitor.device_id)
         await one.sees(device, "Online at")
-        house.approvals[0].kill9()
+        stack.approvals[0].kill9()
         await one.sees(device, re.compile(r"Online at .*, as of \d\d:\d\d:\d\d"))
-        house.approvals[0].start()
+        stack.approvals[0].start()
         await one.is_live()
         await expect(device).not_to_contain_text("as of", timeout=SEE_MS)
         await one.sees(device, "Online at")
-    await house.approvals[0].until_ready()
+    await stack.approvals[0].until_ready()
 
 
 async def test_each_replica_tells_its_release_and_how_long_it_has_been_running(
-    browser: Browser, house: Stack
+    browser: Browser, stack: Stack
 ) -> None:
-    async with Operator(house, house.approvals[0]) as operator, screen(browser, house) as one:
+    async with Operator(stack, stack.approvals[0]) as operator, screen(browser, stack) as one:
         live = (await operator.call("GET", "replicas")).ok()
         await one.come_in()
         for kind in ("gateways", "approvals"):

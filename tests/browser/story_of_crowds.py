@@ -31,15 +31,15 @@ LISTED_OF_ADDRESS: Final = 5
 
 
 @pytest.fixture
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """One approval and one gateway, for each story: nothing else waits there."""
     return start_stack(approvals=1, gateways=1)
 
 
 @asynccontextmanager
-async def asking(house: Stack) -> AsyncIterator[FakeGateway]:
+async def asking(stack: Stack) -> AsyncIterator[FakeGateway]:
     """Return a gateway that asks for devices of any address."""
-    async with FakeGateway(house.redis.gateway_url, house.bus_secret) as gateway:
+    async with FakeGateway(stack.redis.gateway_url, stack.bus_secret) as gateway:
         await until(gateway.responders.live, "approval is heard")
         yield gateway
 
@@ -52,9 +52,9 @@ async def request(gateway: FakeGateway, name: str, address: str) -> str:
 
 
 async def test_a_flood_is_rejected_as_it_was_shown_and_hides_nobody(
-    browser: Browser, house: Stack
+    browser: Browser, stack: Stack
 ) -> None:
-    async with asking(house) as gateway, screen(browser, house) as one:
+    async with asking(stack) as gateway, screen(browser, stack) as one:
         honest = await request(gateway, "Kitchen", HONEST)
         flood = [await request(gateway, f"Flood {n}", FLOODER) for n in range(FLOOD)]
         await one.come_in()
@@ -84,16 +84,16 @@ async def test_a_flood_is_rejected_as_it_was_shown_and_hides_nobody(
         for left in (honest, late):
             await expect(one.request(left)).to_be_visible()
         await expect(crowd).to_be_hidden()
-        async with Operator(house, house.approvals[0]) as operator:
+        async with Operator(stack, stack.approvals[0]) as operator:
             entries = (await operator.call("GET", "audit?limit=1000")).ok()["entries"]
         rejected = [entry["requestId"] for entry in entries if entry["action"] == "rejected"]
         assert sorted(rejected) == sorted(flood)
 
 
 async def test_requests_in_pages_and_found_by_what_the_device_prints(
-    browser: Browser, house: Stack
+    browser: Browser, stack: Stack
 ) -> None:
-    async with asking(house) as gateway, screen(browser, house) as one:
+    async with asking(stack) as gateway, screen(browser, stack) as one:
         ids = [await request(gateway, f"Device {n}", f"192.0.2.{n}") for n in range(23)]
         await one.come_in()
         pager = one.page.get_by_role("navigation", name="More requests")
@@ -118,11 +118,11 @@ async def test_requests_in_pages_and_found_by_what_the_device_prints(
         await one.sees(pager, "of 24")
 
 
-async def test_devices_in_pages_and_found_anywhere(browser: Browser, house: Stack) -> None:
+async def test_devices_in_pages_and_found_anywhere(browser: Browser, stack: Stack) -> None:
     async with (
-        asking(house) as gateway,
-        Operator(house, house.approvals[0]) as operator,
-        screen(browser, house) as one,
+        asking(stack) as gateway,
+        Operator(stack, stack.approvals[0]) as operator,
+        screen(browser, stack) as one,
     ):
         for n in range(30):
             request_id = await request(gateway, f"Device {n}", f"192.0.2.{n}")
@@ -149,11 +149,11 @@ async def test_devices_in_pages_and_found_anywhere(browser: Browser, house: Stac
         await cards.last.locator("summary").click()
         opened = await cards.last.get_attribute("data-device")
         assert opened
-        visitor = Visitor(house)
-        (await operator.approve(await visitor.waits(house.gateways[0]))).ok()
+        visitor = Visitor(stack)
+        (await operator.approve(await visitor.waits(stack.gateways[0]))).ok()
         await expect(one.device(visitor.device_id)).to_be_visible(timeout=SEE_MS)
         await expect(one.device(opened)).to_be_visible()
-        client, _ = await visitor.stays(house.gateways[0])
+        client, _ = await visitor.stays(stack.gateways[0])
         async with client:
             await one.sees(one.device(visitor.device_id), "Online at")
         await one.sees(one.device(visitor.device_id), re.compile("Offline"))

@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 HERE = "shared-secret 127.0.0.1"
 
 
-async def comes(house: Stack, number: int, token: str) -> Admitted | Refused:
+async def comes(stack: Stack, number: int, token: str) -> Admitted | Refused:
     """Connect to one of the gateways with this gateway token and no device."""
-    gateway = house.gateways[number % len(house.gateways)]
+    gateway = stack.gateways[number % len(stack.gateways)]
     async with DeviceClient(gateway.ws_url, None, CLI, token=token) as client:
         return await client.connect()
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
 async def test_a_lock_out_is_shown_and_lifted(
-    browser: Browser, house: Stack, tmp_path: Path, look: str
+    browser: Browser, stack: Stack, tmp_path: Path, look: str
 ) -> None:
     viewport = PHONE if look == "phone" else DESKTOP
     scheme = "dark" if look == "dark" else "light"
-    async with screen(browser, house, viewport=viewport, color_scheme=scheme) as one:
+    async with screen(browser, stack, viewport=viewport, color_scheme=scheme) as one:
         await one.page.add_init_script(path=AXE)
         await one.come_in()
         section = one.page.locator("#lockouts-section")
         await expect(section).to_be_hidden()
         for number in range(FAILURES_LIMIT):
-            await comes(house, number, f"a stale token, {look} {number}")
-        refused = await comes(house, 0, house.gateway_token)
+            await comes(stack, number, f"a stale token, {look} {number}")
+        refused = await comes(stack, 0, stack.gateway_token)
         assert isinstance(refused, Refused)
         assert refused.detail_code == "AUTH_RATE_LIMITED"
         card = one.page.locator(f'[data-lockout="{HERE}"]')
@@ -62,5 +62,5 @@ async def test_a_lock_out_is_shown_and_lifted(
         await one.confirm("Lift lock-out")
         await expect(section).to_be_hidden(timeout=SEE_MS)
         await one.sees(one.page.locator("#audit li").first, "A lock-out was lifted by an operator")
-        for number in range(len(house.gateways)):
-            assert isinstance(await comes(house, number, house.gateway_token), Admitted)
+        for number in range(len(stack.gateways)):
+            assert isinstance(await comes(stack, number, stack.gateway_token), Admitted)

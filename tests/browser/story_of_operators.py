@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 HOSTILE = "<img src=x onerror=document.title='owned'> \u202egnp.exe \x1b[31mred\x1b[0m\nsecond line"
 
 
-async def test_two_operators_at_two_replicas(browser: Browser, house: Stack) -> None:
+async def test_two_operators_at_two_replicas(browser: Browser, stack: Stack) -> None:
     """Nobody has to reload: what one decides, the other sees, and no approval counts twice."""
-    visitor = Visitor(house, replace(CLI, display_name="Shared tablet"))
-    east, west = house.approvals
-    async with screen(browser, house, east) as one, screen(browser, house, west) as other:
+    visitor = Visitor(stack, replace(CLI, display_name="Shared tablet"))
+    east, west = stack.approvals
+    async with screen(browser, stack, east) as one, screen(browser, stack, west) as other:
         await one.come_in()
         await other.come_in()
-        request_id = await visitor.waits(house.gateways[0])
+        request_id = await visitor.waits(stack.gateways[0])
         await expect(other.request(request_id)).to_be_visible(timeout=SEE_MS)
         await one.request(request_id).get_by_role("button", name="Approve").click()
         await one.sees(one.request(request_id), "Approved.")
@@ -40,22 +40,22 @@ async def test_two_operators_at_two_replicas(browser: Browser, house: Stack) -> 
         await expect(other.request(request_id).get_by_role("button", name="Approve")).to_have_count(
             0
         )
-        client, _ = await visitor.stays(house.gateways[1])
+        client, _ = await visitor.stays(stack.gateways[1])
         async with client:
             for each in (one, other):
                 await each.sees(each.request(request_id), "after approval.")
                 await each.sees(each.device(visitor.device_id), "Online at")
         for each in (one, other):
             await each.sees(each.device(visitor.device_id), "Offline")
-    async with Operator(house, east) as operator:
+    async with Operator(stack, east) as operator:
         assert (await operator.audit(visitor.device_id)).count("approved") == 1
 
 
 async def test_a_session_holds_at_every_replica_and_ends_at_every_replica(
-    browser: Browser, house: Stack
+    browser: Browser, stack: Stack
 ) -> None:
-    east, west = house.approvals
-    async with screen(browser, house, east) as one:
+    east, west = stack.approvals
+    async with screen(browser, stack, east) as one:
         await one.come_in()
         (cookie,) = await one.page.context.cookies(f"{east.url}/v1/session")
         assert (cookie["name"], cookie["path"]) == (COOKIE, "/v1")
@@ -69,52 +69,52 @@ async def test_a_session_holds_at_every_replica_and_ends_at_every_replica(
         await one.sees(tab.locator("#sign-in"), "Your session has ended.")
 
 
-async def test_a_wrong_token(browser: Browser, house: Stack) -> None:
-    async with screen(browser, house) as one:
+async def test_a_wrong_token(browser: Browser, stack: Stack) -> None:
+    async with screen(browser, stack) as one:
         await one.open()
         await one.sign_in("this is no token, and ü is not even ASCII")
         await one.sees(one.page.locator("#token-problem"), "That is not the admin token.")
         await one.sign_in()
         await one.is_live()
-        assert house.admin_token not in one.page.url
+        assert stack.admin_token not in one.page.url
         assert await one.page.locator("#token").input_value() == ""
 
 
 @pytest.mark.timeout(120)
-async def test_redis_restarts_while_the_page_is_open(browser: Browser, house: Stack) -> None:
-    visitor = Visitor(house, replace(CLI, display_name="After the storm"))
-    async with screen(browser, house) as one:
+async def test_redis_restarts_while_the_page_is_open(browser: Browser, stack: Stack) -> None:
+    visitor = Visitor(stack, replace(CLI, display_name="After the storm"))
+    async with screen(browser, stack) as one:
         await one.come_in()
-        house.redis.kill9()
+        stack.redis.kill9()
         await one.sees(one.page.get_by_role("alert").first, "Redis does not answer")
-        house.redis.start()
+        stack.redis.start()
         await one.is_live()
         await expect(one.page.locator("#trouble")).to_be_empty(timeout=SEE_MS)
-        for service in house.services:
+        for service in stack.services:
             await service.until_ready()
-        request_id = await visitor.waits(house.gateways[0])
+        request_id = await visitor.waits(stack.gateways[0])
         await expect(one.request(request_id)).to_be_visible(timeout=SEE_MS)
 
 
 @pytest.mark.timeout(120)
-async def test_the_approval_restarts_while_the_page_is_open(browser: Browser, house: Stack) -> None:
-    visitor = Visitor(house, replace(CLI, display_name="After the restart"))
-    async with screen(browser, house) as one:
+async def test_the_approval_restarts_while_the_page_is_open(browser: Browser, stack: Stack) -> None:
+    visitor = Visitor(stack, replace(CLI, display_name="After the restart"))
+    async with screen(browser, stack) as one:
         await one.come_in()
-        house.approvals[0].kill9()
+        stack.approvals[0].kill9()
         await one.sees(one.page.get_by_role("alert").first, "The approval service does not answer")
-        request_id = await visitor.waits(house.gateways[0])
-        house.approvals[0].start()
+        request_id = await visitor.waits(stack.gateways[0])
+        stack.approvals[0].start()
         await one.is_live()
         await expect(one.request(request_id)).to_be_visible(timeout=SEE_MS)
         await expect(one.page.locator("#trouble")).to_be_empty(timeout=SEE_MS)
 
 
-async def test_a_hostile_name_is_shown_as_text(browser: Browser, house: Stack) -> None:
-    visitor = Visitor(house, replace(CLI, display_name=HOSTILE, device_family="</li><script>"))
-    async with screen(browser, house, viewport=PHONE) as one:
+async def test_a_hostile_name_is_shown_as_text(browser: Browser, stack: Stack) -> None:
+    visitor = Visitor(stack, replace(CLI, display_name=HOSTILE, device_family="</li><script>"))
+    async with screen(browser, stack, viewport=PHONE) as one:
         await one.come_in()
-        card = one.request(await visitor.waits(house.gateways[0]))
+        card = one.request(await visitor.waits(stack.gateways[0]))
         await one.sees(card, "<img src=x onerror=")
         await one.sees(card, r"\u202egnp.exe \u001b[31mred")
         await one.sees(card, "</li><script>")
@@ -127,16 +127,16 @@ async def test_a_hostile_name_is_shown_as_text(browser: Browser, house: Stack) -
         assert await one.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-async def test_no_device_chooses_what_history_calls_it(browser: Browser, house: Stack) -> None:
+async def test_no_device_chooses_what_history_calls_it(browser: Browser, stack: Stack) -> None:
     """Its entries are about its id, what it calls itself is beside it: whoever asks once more, too."""
-    visitor = Visitor(house, replace(CLI, display_name="The old name"))
+    visitor = Visitor(stack, replace(CLI, display_name="The old name"))
     feigned = f"{'0' * 8} was approved by an operator"
-    async with screen(browser, house) as one:
+    async with screen(browser, stack) as one:
         await one.come_in()
-        await visitor.waits(house.gateways[0])
+        await visitor.waits(stack.gateways[0])
         wider = CLI.asking("operator.read", "operator.write")
         visitor.profile = replace(wider, display_name=feigned)
-        await visitor.waits(house.gateways[0])
+        await visitor.waits(stack.gateways[0])
         log = one.page.locator("#audit li", has_text=visitor.device_id[:8])
         await one.sees(log.first, f"{visitor.device_id[:8]} “{feigned}” asked to come in")
         await expect(log).to_have_count(2)
@@ -145,18 +145,18 @@ async def test_no_device_chooses_what_history_calls_it(browser: Browser, house: 
             await expect(entry.locator(".called")).to_have_text(f"“{feigned}”")
 
 
-async def test_the_keyboard_is_enough(browser: Browser, house: Stack) -> None:
-    visitor = Visitor(house, replace(CLI, display_name="By keyboard"))
-    async with screen(browser, house) as one:
+async def test_the_keyboard_is_enough(browser: Browser, stack: Stack) -> None:
+    visitor = Visitor(stack, replace(CLI, display_name="By keyboard"))
+    async with screen(browser, stack) as one:
         await one.open()
-        await one.page.get_by_label("Admin token").press_sequentially(house.admin_token)
+        await one.page.get_by_label("Admin token").press_sequentially(stack.admin_token)
         await one.page.keyboard.press("Enter")
         await one.is_live()
-        card = one.request(await visitor.waits(house.gateways[0]))
+        card = one.request(await visitor.waits(stack.gateways[0]))
         approve = card.get_by_role("button", name="Approve")
         await expect(approve).to_be_visible(timeout=SEE_MS)
         await approve.focus()
-        await Visitor(house, CLI).waits(house.gateways[0])
+        await Visitor(stack, CLI).waits(stack.gateways[0])
         await one.sees(one.page.locator("#news"), "New device waits")
         await expect(approve).to_be_focused()
         await one.page.keyboard.press("Enter")
@@ -168,31 +168,31 @@ async def test_the_keyboard_is_enough(browser: Browser, house: Stack) -> None:
         await expect(one.page.locator("#waiting-heading")).to_be_focused()
 
 
-async def _listeners(house: Stack, wanted: int) -> None:
+async def _listeners(stack: Stack, wanted: int) -> None:
     """Wait until so many listen at the first approval."""
     text = f"\nlatchkey_approval_listeners {wanted}.0\n"
     async with aiohttp.ClientSession() as http, asyncio.timeout(WAIT_SECONDS):
         while True:
-            async with http.get(f"{house.approvals[0].url}/metrics") as answer:
+            async with http.get(f"{stack.approvals[0].url}/metrics") as answer:
                 if text in await answer.text():
                     return
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def test_a_page_that_nobody_looks_at_listens_no_more(browser: Browser, house: Stack) -> None:
-    visitor = Visitor(house, replace(CLI, display_name="While away"))
+async def test_a_page_that_nobody_looks_at_listens_no_more(browser: Browser, stack: Stack) -> None:
+    visitor = Visitor(stack, replace(CLI, display_name="While away"))
     turn = (
         "hidden => { Object.defineProperty(document, 'hidden', {configurable: true, value: hidden});"
         "document.dispatchEvent(new Event('visibilitychange')); }"
     )
-    async with screen(browser, house) as one:
+    async with screen(browser, stack) as one:
         await one.page.clock.install()
         await one.come_in()
-        await _listeners(house, 1)
+        await _listeners(stack, 1)
         await one.page.evaluate(turn, arg=True)
         await one.page.clock.fast_forward(31_000)
-        await _listeners(house, 0)
-        request_id = await visitor.waits(house.gateways[0])
+        await _listeners(stack, 0)
+        request_id = await visitor.waits(stack.gateways[0])
         await one.page.evaluate(turn, arg=False)
         await expect(one.request(request_id)).to_be_visible(timeout=SEE_MS)
         said = f"{visitor.device_id[:8]} “While away” asked to come in"

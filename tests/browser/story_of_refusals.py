@@ -35,16 +35,16 @@ async def turned_away(gateway: ServiceProcess, frame: Callable[[Challenge], obje
         await client.closed(within=10)
 
 
-async def rotated(house: Stack, device_id: str) -> None:
-    async with Operator(house, house.approvals[0]) as operator:
+async def rotated(stack: Stack, device_id: str) -> None:
+    async with Operator(stack, stack.approvals[0]) as operator:
         (await operator.rotate(device_id)).ok()
 
 
-async def test_the_card_of_a_device_says_why_and_what_to_do(browser: Browser, house: Stack) -> None:
-    gateway = house.gateways[1]
-    visitor = await pair(house, replace(CLI, display_name=MARKUP))
-    await rotated(house, visitor.device_id)
-    async with screen(browser, house) as one:
+async def test_the_card_of_a_device_says_why_and_what_to_do(browser: Browser, stack: Stack) -> None:
+    gateway = stack.gateways[1]
+    visitor = await pair(stack, replace(CLI, display_name=MARKUP))
+    await rotated(stack, visitor.device_id)
+    async with screen(browser, stack) as one:
         await one.come_in()
         card = one.device(visitor.device_id)
         await expect(card).to_be_visible()
@@ -76,21 +76,21 @@ async def test_the_card_of_a_device_says_why_and_what_to_do(browser: Browser, ho
         await one.sees(claimed, "What to do, if it is yours")
         await one.sees(own, "its device token is not valid")
 
-        await visitor.visits(house.gateways[0])
+        await visitor.visits(stack.gateways[0])
         await one.sees(own, "before it was last admitted: its device token is not valid")
         await expect(own.get_by_text("What to do")).to_have_count(0)
 
 
-async def test_the_card_of_a_request(browser: Browser, house: Stack) -> None:
-    visitor = Visitor(house, replace(CLI, display_name="Hall computer"))
-    async with screen(browser, house) as one:
+async def test_the_card_of_a_request(browser: Browser, stack: Stack) -> None:
+    visitor = Visitor(stack, replace(CLI, display_name="Hall computer"))
+    async with screen(browser, stack) as one:
         await one.come_in()
-        card = one.request(await visitor.waits(house.gateways[0]))
+        card = one.request(await visitor.waits(stack.gateways[0]))
         own = card.locator(".refused:not(.claim)")
         await one.sees(own, "it waits for approval")
         await expect(own.get_by_text("What to do")).to_have_count(0)
         await turned_away(
-            house.gateways[0],
+            stack.gateways[0],
             lambda challenge: connect(
                 visitor.profile, key=visitor.key, token=None, challenge=challenge
             ),
@@ -101,7 +101,7 @@ async def test_the_card_of_a_request(browser: Browser, house: Stack) -> None:
         await expect(own).to_be_hidden()
 
 
-async def test_clients_without_a_card(browser: Browser, house: Stack) -> None:
+async def test_clients_without_a_card(browser: Browser, stack: Stack) -> None:
     stranger = DeviceKey.generate()
     profile = replace(CLI, display_name=MARKUP)
     for sent in ({"key": None, "token": "wrong"}, {"key": stranger, "token": None}):
@@ -110,9 +110,9 @@ async def test_clients_without_a_card(browser: Browser, house: Stack) -> None:
         def frame(challenge: Challenge, given: dict[str, Any] = given) -> object:
             return connect(profile, challenge=challenge, **given)
 
-        await turned_away(house.gateways[0], frame)
+        await turned_away(stack.gateways[0], frame)
     for viewport in (DESKTOP, SMALL):
-        async with screen(browser, house, viewport=viewport) as one:
+        async with screen(browser, stack, viewport=viewport) as one:
             await one.come_in()
             rows = one.page.locator("#refusals li")
             without = rows.filter(has_text="No device").filter(has_text="a wrong gateway token")

@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def mended(house: Stack) -> Iterator[None]:
+def mended(stack: Stack) -> Iterator[None]:
     """Bring everything back, whatever the test did to it."""
     yield
-    house.bring_back()
+    stack.bring_back()
 
 
 @pytest.fixture
-def unlocked(house: Stack) -> None:
+def unlocked(stack: Stack) -> None:
     """Forget the wrong secrets of the test before: all devices here have one address."""
-    house.redis.call("DEL", guard_key("127.0.0.1"), wrong_values_key("127.0.0.1"))
+    stack.redis.call("DEL", guard_key("127.0.0.1"), wrong_values_key("127.0.0.1"))
 
 
 @pytest.fixture
-def unharmed(house: Stack) -> Iterator[None]:
+def unharmed(stack: Stack) -> Iterator[None]:
     """Look, after the test, whether the services took any harm."""
     yield
-    for approval in house.approvals:
+    for approval in stack.approvals:
         approval.resume()
-    for service in house.services:
+    for service in stack.services:
         service.wait_ready()
         for line in service.logs():
             assert line["event"] not in {"bus_message_failed", "bus_handler_failed"}, line
@@ -44,21 +44,21 @@ def unharmed(house: Stack) -> Iterator[None]:
 
 
 @pytest.fixture
-async def first(house: Stack) -> AsyncIterator[Operator]:
+async def first(stack: Stack) -> AsyncIterator[Operator]:
     """Return an operator at the first approval."""
-    async with Operator(house, house.approvals[0]) as operator:
+    async with Operator(stack, stack.approvals[0]) as operator:
         yield operator
 
 
 @pytest.fixture
-async def second(house: Stack) -> AsyncIterator[Operator]:
+async def second(stack: Stack) -> AsyncIterator[Operator]:
     """Return an operator at the second approval."""
-    async with Operator(house, house.approvals[1]) as operator:
+    async with Operator(stack, stack.approvals[1]) as operator:
         yield operator
 
 
 @pytest.fixture
-async def callers(house: Stack) -> AsyncIterator[Callers]:
-    """Let callers into the house; all leave at the end."""
-    async with Callers(house) as callers:
+async def callers(stack: Stack) -> AsyncIterator[Callers]:
+    """Let callers into the stack; all leave at the end."""
+    async with Callers(stack) as callers:
         yield callers

@@ -46,10 +46,10 @@ class Intruder:
 
 
 @contextlib.asynccontextmanager
-async def captured(house: Stack) -> AsyncIterator[list[tuple[str, bytes]]]:
+async def captured(stack: Stack) -> AsyncIterator[list[tuple[str, bytes]]]:
     """Collect everything that is published meanwhile, as an administrator of Redis can."""
     messages: list[tuple[str, bytes]] = []
-    client = redis_client(house.redis.admin_url)
+    client = redis_client(stack.redis.admin_url)
     pubsub: Any = client.pubsub()
     await pubsub.psubscribe("latchkey:*")
     await until_subscribed(pubsub)
@@ -79,9 +79,9 @@ async def until_subscribed(pubsub: Any) -> None:
             pass
 
 
-def channels(house: Stack) -> dict[str, ServiceProcess]:
+def channels(stack: Stack) -> dict[str, ServiceProcess]:
     """Return the channel that each service alone listens on."""
     return {
-        **{ask_channel(one.boot_id): one for one in house.approvals},
-        **{inbox_channel(one.boot_id): one for one in house.gateways},
+        **{ask_channel(one.boot_id): one for one in stack.approvals},
+        **{inbox_channel(one.boot_id): one for one in stack.gateways},
     }

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from tools.support.stack import Stack
 
 
-def admin(house: Stack) -> Any:
+def admin(stack: Stack) -> Any:
     """Return a client of Redis that may do everything."""
-    return redis_py.Redis.from_url(house.redis.admin_url)
+    return redis_py.Redis.from_url(stack.redis.admin_url)
 
 
-def cut(house: Stack, gateway_boot_id: str) -> int:
+def cut(stack: Stack, gateway_boot_id: str) -> int:
     """Kill every connection that a gateway has to Redis; returns how many."""
-    with admin(house) as client:
+    with admin(stack) as client:
         name = f"latchkey-{gateway_boot_id[:8]}"
         ids = [one["id"] for one in client.client_list() if one["name"] == name]
         for number in ids:
@@ -25,8 +25,8 @@ def cut(house: Stack, gateway_boot_id: str) -> int:
         return len(ids)
 
 
-def subscribers(house: Stack, channel: str) -> int:
+def subscribers(stack: Stack, channel: str) -> int:
     """Return how many are subscribed to a channel."""
-    with admin(house) as client:
+    with admin(stack) as client:
         ((_, number),) = client.pubsub_numsub(channel)
         return int(number)

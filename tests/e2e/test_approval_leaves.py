@@ -25,7 +25,7 @@ READ_SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways, for the whole module."""
     room = {"PENDING_LIMIT": "100000", "PENDING_LIMIT_PER_ADDRESS": "100000"}
     return start_stack(approvals=2, gateways=2, approval_env=room)
@@ -42,29 +42,29 @@ async def come_and_go(
     return outcomes
 
 
-async def new_ones(house: Stack, gateway: ServiceProcess, over: asyncio.Event) -> list[Visitor]:
+async def new_ones(stack: Stack, gateway: ServiceProcess, over: asyncio.Event) -> list[Visitor]:
     """Let one new device after the other ask; each must be told to wait."""
     strangers = []
     while not over.is_set():
-        stranger = Visitor(house)
+        stranger = Visitor(stack)
         await stranger.waits(gateway)
         strangers.append(stranger)
     return strangers
 
 
 async def test_one_after_the_other_no_admission_fails_and_nothing_is_done_twice(
-    house: Stack,
+    stack: Stack,
 ) -> None:
-    visitors = [await pair(house, profile) for profile in (CLI, CLI_3, NODE_HOST)]
+    visitors = [await pair(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]
     over = asyncio.Event()
     coming = [
         asyncio.create_task(come_and_go(visitor, gateway, over))
         for visitor in visitors
-        for gateway in house.gateways
+        for gateway in stack.gateways
     ]
-    asking = [asyncio.create_task(new_ones(house, gateway, over)) for gateway in house.gateways]
+    asking = [asyncio.create_task(new_ones(stack, gateway, over)) for gateway in stack.gateways]
     for _ in range(ROUNDS):
-        for approval in house.approvals:
+        for approval in stack.approvals:
             approval.terminate()
             assert await approval.until_ended() == 0
             assert lines(approval, "approval.stopped")
@@ -75,15 +75,15 @@ async def test_one_after_the_other_no_admission_fails_and_nothing_is_done_twice(
         assert len(outcomes) > 10 * ROUNDS
         assert [one for one in outcomes if not isinstance(one, Admitted)] == []
     strangers = [one.device_id for some in await asyncio.gather(*asking) for one in some]
-    done = await what_was_done(house)
+    done = await what_was_done(stack)
     assert [done[device_id] for device_id in strangers] == [["requested"]] * len(strangers)
 
 
-async def what_was_done(house: Stack) -> dict[str, list[str]]:
+async def what_was_done(stack: Stack) -> dict[str, list[str]]:
     """Return what the audit log says of each device."""
     done: dict[str, list[str]] = {}
     after = 0
-    async with Operator(house, house.approvals[0]) as operator:
+    async with Operator(stack, stack.approvals[0]) as operator:
         while entries := (await operator.call("GET", f"audit?after={after}&limit=1000")).ok()[
             "entries"
         ]:
@@ -112,10 +112,10 @@ async def half_a_head(approval: ServiceProcess) -> asyncio.StreamWriter:
     return writer
 
 
-async def test_it_leaves_in_time_whatever_clients_do(house: Stack) -> None:
-    leaving, staying = house.approvals
-    visitor = await pair(house)
-    bearer = {"Authorization": f"Bearer {house.admin_token}"}
+async def test_it_leaves_in_time_whatever_clients_do(stack: Stack) -> None:
+    leaving, staying = stack.approvals
+    visitor = await pair(stack)
+    bearer = {"Authorization": f"Bearer {stack.admin_token}"}
     async with AsyncExitStack() as open_now:
         http = await open_now.enter_async_context(
             aiohttp.ClientSession(headers=bearer, timeout=aiohttp.ClientTimeout(total=READ_SECONDS))
@@ -125,7 +125,7 @@ async def test_it_leaves_in_time_whatever_clients_do(house: Stack) -> None:
         idle = await open_now.enter_async_context(http.get(f"{leaving.url}/readyz"))
         await idle.read()
         for writer in (
-            await half_a_call(leaving, house.admin_token),
+            await half_a_call(leaving, stack.admin_token),
             await half_a_head(leaving),
         ):
             open_now.callback(writer.close)
@@ -135,37 +135,37 @@ async def test_it_leaves_in_time_whatever_clients_do(house: Stack) -> None:
         assert rest.endswith(b"\n\n"), "the stream ends with a whole event, and its end is told"
         assert await leaving.until_ended(seconds=STOP_SECONDS + 1) == 0
         assert time.monotonic() - began < STOP_SECONDS + 1
-        for gateway in house.gateways:
+        for gateway in stack.gateways:
             await visitor.visits(gateway, with_gateway_token=False)
-        async with Operator(house, staying) as operator:
+        async with Operator(stack, staying) as operator:
             replicas: dict[str, Any] = (await operator.call("GET", "replicas")).ok()
         assert [one["bootId"] for one in replicas["approvals"]] == [staying.boot_id]
     leaving.start()
     await leaving.until_ready()
 
 
-async def test_without_redis_it_leaves_in_time_too(house: Stack) -> None:
-    leaving, _ = house.approvals
-    house.redis.pause()
+async def test_without_redis_it_leaves_in_time_too(stack: Stack) -> None:
+    leaving, _ = stack.approvals
+    stack.redis.pause()
     try:
         began = time.monotonic()
         leaving.terminate()
         assert await leaving.until_ended(seconds=STOP_SECONDS + 1) == 0
         assert time.monotonic() - began < STOP_SECONDS + 1
     finally:
-        house.redis.resume()
+        stack.redis.resume()
     leaving.start()
-    for service in house.services:
+    for service in stack.services:
         await service.until_ready()
 
 
-async def test_a_call_under_way_is_answered(house: Stack) -> None:
+async def test_a_call_under_way_is_answered(stack: Stack) -> None:
     """It waits for Redis when the replica is told to stop."""
-    leaving, _ = house.approvals
-    visitor = Visitor(house)
-    request_id = await visitor.waits(house.gateways[0])
-    async with Operator(house, leaving) as operator, aiohttp.ClientSession() as http:
-        house.redis.pause()
+    leaving, _ = stack.approvals
+    visitor = Visitor(stack)
+    request_id = await visitor.waits(stack.gateways[0])
+    async with Operator(stack, leaving) as operator, aiohttp.ClientSession() as http:
+        stack.redis.pause()
         try:
             approving = asyncio.create_task(operator.approve(request_id))
             async with http.get(f"{leaving.url}/livez") as answer:
@@ -173,9 +173,9 @@ async def test_a_call_under_way_is_answered(house: Stack) -> None:
             leaving.terminate()
             await leaving.until_not_ready()
         finally:
-            house.redis.resume()
+            stack.redis.resume()
         (await approving).ok()
     assert await leaving.until_ended(seconds=STOP_SECONDS + 1) == 0
-    await visitor.visits(house.gateways[1])
+    await visitor.visits(stack.gateways[1])
     leaving.start()
     await leaving.until_ready()

@@ -36,15 +36,15 @@ pytestmark = pytest.mark.usefixtures("mended")
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways, for the whole module."""
     return start_stack(approvals=2, gateways=2, gateway_env={"LEASE_SECONDS": str(LEASE_SECONDS)})
 
 
 @pytest.fixture
-async def paired(house: Stack) -> list[Visitor]:
+async def paired(stack: Stack) -> list[Visitor]:
     """Return devices that were let in while all was well."""
-    return [await pair(house, profile) for profile in (CLI, CLI_3, NODE_HOST)]
+    return [await pair(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]
 
 
 def check_unavailable(refused: Refused, dependency: str, reasons: set[str]) -> None:
@@ -61,126 +61,126 @@ def check_unavailable(refused: Refused, dependency: str, reasons: set[str]) -> N
 
 class TestOneOfTwo:
     async def test_killed_the_next_connects_are_answered_by_the_other(
-        self, house: Stack, paired: list[Visitor]
+        self, stack: Stack, paired: list[Visitor]
     ) -> None:
-        house.approvals[0].kill9()
-        for gateway in house.gateways:
+        stack.approvals[0].kill9()
+        for gateway in stack.gateways:
             for visitor in paired * 2:
                 await visitor.visits(gateway)
                 await visitor.visits(gateway, with_gateway_token=False)
 
     async def test_stopped_the_next_connects_are_answered_by_the_other(
-        self, house: Stack, paired: list[Visitor]
+        self, stack: Stack, paired: list[Visitor]
     ) -> None:
-        house.approvals[1].pause()
-        for gateway in house.gateways:
+        stack.approvals[1].pause()
+        for gateway in stack.gateways:
             for visitor in paired * 2:
                 await visitor.visits(gateway)
-        house.approvals[1].resume()
-        house.approvals[1].wait_ready()
-        for gateway in house.gateways:
+        stack.approvals[1].resume()
+        stack.approvals[1].wait_ready()
+        for gateway in stack.gateways:
             for visitor in paired:
                 await visitor.visits(gateway)
 
-    async def test_killed_what_is_new_is_still_asked_and_approved(self, house: Stack) -> None:
-        house.approvals[0].kill9()
-        visitor = Visitor(house)
-        request_id = await visitor.waits(house.gateways[0])
-        assert await visitor.waits(house.gateways[1]) == request_id
-        async with Operator(house, house.approvals[1]) as operator:
+    async def test_killed_what_is_new_is_still_asked_and_approved(self, stack: Stack) -> None:
+        stack.approvals[0].kill9()
+        visitor = Visitor(stack)
+        request_id = await visitor.waits(stack.gateways[0])
+        assert await visitor.waits(stack.gateways[1]) == request_id
+        async with Operator(stack, stack.approvals[1]) as operator:
             (await operator.approve(request_id)).ok()
-        await visitor.visits(house.gateways[1])
+        await visitor.visits(stack.gateways[1])
 
     async def test_killed_again_and_again_a_question_that_writes_is_carried_out_once(
-        self, house: Stack
+        self, stack: Stack
     ) -> None:
         """What a try that got no answer has done, the retry finds (R11)."""
-        for approval in (*house.approvals, *house.approvals):
-            visitor = Visitor(house)
-            knocks = [asyncio.create_task(visitor.waits(gateway)) for gateway in house.gateways * 4]
+        for approval in (*stack.approvals, *stack.approvals):
+            visitor = Visitor(stack)
+            knocks = [asyncio.create_task(visitor.waits(gateway)) for gateway in stack.gateways * 4]
             approval.kill9()
             assert len(set(await asyncio.gather(*knocks))) == 1
             approval.start()
             await approval.until_ready()
-            async with Operator(house, approval) as operator:
+            async with Operator(stack, approval) as operator:
                 assert await operator.audit(visitor.device_id) == ["requested"]
 
 
 class TestNoneLeft:
     @pytest.mark.parametrize("how", ["killed", "stopped"])
     async def test_nobody_is_let_in_or_told_to_pair_and_who_is_in_stays(
-        self, house: Stack, callers: Callers, paired: list[Visitor], how: str
+        self, stack: Stack, callers: Callers, paired: list[Visitor], how: str
     ) -> None:
-        strangers = [Visitor(house, profile) for profile in (CLI, CLI_3, NODE_HOST)]
+        strangers = [Visitor(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]
         inside = [
             (await callers.stay(visitor, gateway)).client
-            for gateway in house.gateways
+            for gateway in stack.gateways
             for visitor in paired
         ]
-        await self._all_away(house, [*paired, *strangers], how)
+        await self._all_away(stack, [*paired, *strangers], how)
         assert [(await client.call("health")).ok for client in inside] == [True] * 6
-        for approval in house.approvals:
+        for approval in stack.approvals:
             approval.start() if how == "killed" else approval.resume()
-        for service in house.services:
+        for service in stack.services:
             await service.until_ready()
-        await self._all_well(house, paired, strangers)
+        await self._all_well(stack, paired, strangers)
         assert [(await client.call("health")).ok for client in inside] == [True] * 6
 
-    async def _all_away(self, house: Stack, visitors: list[Visitor], how: str) -> None:
+    async def _all_away(self, stack: Stack, visitors: list[Visitor], how: str) -> None:
         """Take the approvals away; nobody may come in, before or after the gateways notice."""
-        for approval in house.approvals:
+        for approval in stack.approvals:
             approval.kill9() if how == "killed" else approval.pause()
-        retries = await self._all_unavailable(house, visitors)
-        for gateway in house.gateways:
+        retries = await self._all_unavailable(stack, visitors)
+        for gateway in stack.gateways:
             await gateway.until_not_ready()
-        retries += await self._all_unavailable(house, visitors)
+        retries += await self._all_unavailable(stack, visitors)
         assert len(set(retries)) > len(retries) // 2, "clients come back spread over time"
 
     async def _all_well(
-        self, house: Stack, paired: list[Visitor], strangers: list[Visitor]
+        self, stack: Stack, paired: list[Visitor], strangers: list[Visitor]
     ) -> None:
         """Check that nothing came of the questions that nobody answered."""
-        async with Operator(house, house.approvals[0]) as operator:
+        async with Operator(stack, stack.approvals[0]) as operator:
             pending = {one["deviceId"] for one in await operator.pending()}
         assert pending.isdisjoint({visitor.device_id for visitor in strangers})
-        for gateway in house.gateways:
+        for gateway in stack.gateways:
             for visitor in paired:
                 await visitor.visits(gateway, with_gateway_token=False)
         for stranger in strangers:
-            await stranger.waits(house.gateways[0])
+            await stranger.waits(stack.gateways[0])
 
-    async def _all_unavailable(self, house: Stack, visitors: list[Visitor]) -> list[int | None]:
+    async def _all_unavailable(self, stack: Stack, visitors: list[Visitor]) -> list[int | None]:
         retries = []
         refusals = await asyncio.gather(
-            *(visitor.refused(gateway) for gateway in house.gateways for visitor in visitors)
+            *(visitor.refused(gateway) for gateway in stack.gateways for visitor in visitors)
         )
         for refused in refusals:
             check_unavailable(refused, "approval", {"timeout", "no-responder"})
             retries.append(refused.retry_after_ms)
         return retries
 
-    async def test_a_client_without_a_device_is_not_let_in_either(self, house: Stack) -> None:
+    async def test_a_client_without_a_device_is_not_let_in_either(self, stack: Stack) -> None:
         async def visit() -> Admitted | Refused:
-            visitor = Visitor(house)
-            client = visitor.client(house.gateways[0])
+            visitor = Visitor(stack)
+            client = visitor.client(stack.gateways[0])
             client.key = None
             async with client:
                 return await client.connect()
 
         assert isinstance(await visit(), Admitted)
-        for approval in house.approvals:
+        for approval in stack.approvals:
             approval.kill9()
-        await house.gateways[0].until_not_ready()
+        await stack.gateways[0].until_not_ready()
         outcome = await visit()
         assert not isinstance(outcome, Admitted)
         check_unavailable(outcome, "approval", {"no-responder"})
 
-    async def test_the_log_line_names_what_is_missing(self, house: Stack) -> None:
-        for approval in house.approvals:
+    async def test_the_log_line_names_what_is_missing(self, stack: Stack) -> None:
+        for approval in stack.approvals:
             approval.kill9()
-        visitor = Visitor(house)
-        refused = await visitor.refused(house.gateways[1])
-        (line,) = await told(house.gateways[1], "connection", connection=refused.connection_id)
+        visitor = Visitor(stack)
+        refused = await visitor.refused(stack.gateways[1])
+        (line,) = await told(stack.gateways[1], "connection", connection=refused.connection_id)
         assert (line["outcome"], line["code"]) == ("unavailable", 1013)
         assert line["dependency"] == "approval"
         assert line["why"] in {"no-responder", "timeout"}
@@ -188,9 +188,9 @@ class TestNoneLeft:
 
 
 class TestCrowdsWhileApprovalsHang:
-    async def test_a_crowd_while_approvals_hang_is_answered_and_bounded(self, house: Stack) -> None:
-        gateway = house.gateways[0]
-        credentials = Credentials(token=house.gateway_token)
+    async def test_a_crowd_while_approvals_hang_is_answered_and_bounded(self, stack: Stack) -> None:
+        gateway = stack.gateways[0]
+        credentials = Credentials(token=stack.gateway_token)
         async with AsyncExitStack() as sockets:
             crowd = []
             for number in range(CROWD):
@@ -203,7 +203,7 @@ class TestCrowdsWhileApprovalsHang:
                 frame = raw.connect_frame(DeviceKey.generate(), CLI, credentials)
                 crowd.append((raw, frame_bytes(encode(frame).encode())))
             await gateway.until_ready()
-            for approval in house.approvals:
+            for approval in stack.approvals:
                 approval.pause()
             began = time.monotonic()
             for raw, connect in crowd:
@@ -228,9 +228,9 @@ class TestCrowdsWhileApprovalsHang:
 
 class TestHeard:
     async def test_who_is_silent_is_not_asked_and_who_comes_back_is(
-        self, house: Stack, paired: list[Visitor]
+        self, stack: Stack, paired: list[Visitor]
     ) -> None:
-        silent, gateway, visitor = house.approvals[0], house.gateways[0], paired[0]
+        silent, gateway, visitor = stack.approvals[0], stack.gateways[0], paired[0]
 
         def asked() -> int:
             return len(lines(silent, "question", device=visitor.device_id))

@@ -17,17 +17,17 @@ ABOVE: Final = 20
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """One approval and one gateway, with a small list of requests."""
     return start_stack(approvals=1, gateways=1, env={"PENDING_LIMIT_PER_ADDRESS": "5"})
 
 
-async def test_a_flood_of_requests_fills_the_audit_log_only_so_far(house: Stack) -> None:
-    device = await pair(house)
+async def test_a_flood_of_requests_fills_the_audit_log_only_so_far(stack: Stack) -> None:
+    device = await pair(stack)
     strangers = ADDRESS_ENTRIES_PER_HOUR // 2 + ABOVE  # each asks, and displaces another
     for _ in range(strangers):
-        await Visitor(house).waits(house.gateways[0])
-    async with Operator(house, house.approvals[0]) as operator:
+        await Visitor(stack).waits(stack.gateways[0])
+    async with Operator(stack, stack.approvals[0]) as operator:
         entries, after = [], 0
         while page := (await operator.call("GET", f"audit?after={after}&limit=1000")).ok()[
             "entries"

@@ -25,26 +25,26 @@ SECONDS = 20
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways that let many in at once, for the whole module."""
     return start_stack(approvals=2, gateways=2)
 
 
 @pytest.fixture
-def terminal(house: Stack) -> Terminal:
-    return Terminal(house)
+def terminal(stack: Stack) -> Terminal:
+    return Terminal(stack)
 
 
 @pytest.fixture(autouse=True)
-async def _emptied(house: Stack) -> None:
+async def _emptied(stack: Stack) -> None:
     """Begin with nobody paired, and with gateways that know it."""
-    house.redis.call("FLUSHALL")
-    for service in house.services:
+    stack.redis.call("FLUSHALL")
+    for service in stack.services:
         await service.until_ready()
 
 
-async def paired_of_each_kind(house: Stack) -> list[Visitor]:
-    return [await pair(house, profile) for profile in (CLI, CLI_3, NODE_HOST)]
+async def paired_of_each_kind(stack: Stack) -> list[Visitor]:
+    return [await pair(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]
 
 
 async def backed_up(terminal: Terminal, directory: Path) -> Path:
@@ -74,9 +74,9 @@ def names_in(directory: Path) -> list[str]:
     return [file.name for file in directory.iterdir()]
 
 
-async def come_back_with_old_tokens(house: Stack, visitors: list[Visitor]) -> None:
+async def come_back_with_old_tokens(stack: Stack, visitors: list[Visitor]) -> None:
     """Let each in at each gateway with nothing but the device token it had before."""
-    for gateway in house.gateways:
+    for gateway in stack.gateways:
         for visitor in visitors:
             token = visitor.token
             admitted = await visitor.comes_back(gateway, with_gateway_token=False)
@@ -85,73 +85,73 @@ async def come_back_with_old_tokens(house: Stack, visitors: list[Visitor]) -> No
 
 
 async def test_into_a_new_redis_devices_come_in_with_their_old_tokens(
-    house: Stack, terminal: Terminal, tmp_path: Path
+    stack: Stack, terminal: Terminal, tmp_path: Path
 ) -> None:
-    visitors = await paired_of_each_kind(house)
-    waiting = Visitor(house)
-    await waiting.waits(house.gateways[0])
+    visitors = await paired_of_each_kind(stack)
+    waiting = Visitor(stack)
+    await waiting.waits(stack.gateways[0])
     file = await backed_up(terminal, tmp_path)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert names_in(tmp_path) == ["backup.jsonl"]
     text = file.read_text()
-    for secret in (house.admin_token, house.gateway_token, *(one.token for one in visitors)):
+    for secret in (stack.admin_token, stack.gateway_token, *(one.token for one in visitors)):
         assert secret not in text
 
-    house.redis.call("FLUSHALL")
+    stack.redis.call("FLUSHALL")
     for visitor in visitors:
-        await visitor.waits(house.gateways[0])
+        await visitor.waits(stack.gateways[0])
     said = (await restored(terminal, file, "--json")).json
     assert said == {"file": str(file), "restored": 3, "skipped": 0}
-    await come_back_with_old_tokens(house, visitors)
-    async with Operator(house, house.approvals[1]) as operator:
+    await come_back_with_old_tokens(stack, visitors)
+    async with Operator(stack, stack.approvals[1]) as operator:
         assert set(await operator.devices()) == {one.device_id for one in visitors}
         assert await operator.pending() == []
-    assert house.redis.call("ACL", "LOG") == "0"
+    assert stack.redis.call("ACL", "LOG") == "0"
 
 
 async def test_open_sockets_are_judged_anew_and_come_back(
-    house: Stack, callers: Callers, terminal: Terminal, tmp_path: Path
+    stack: Stack, callers: Callers, terminal: Terminal, tmp_path: Path
 ) -> None:
-    visitors = await paired_of_each_kind(house)
+    visitors = await paired_of_each_kind(stack)
     file = await backed_up(terminal, tmp_path)
-    late = await pair(house)
+    late = await pair(stack)
     inside = [
         await callers.stay(visitor, gateway)
         for visitor in (*visitors, late)
-        for gateway in house.gateways
+        for gateway in stack.gateways
     ]
-    house.redis.call("FLUSHALL")
+    stack.redis.call("FLUSHALL")
     await restored(terminal, file)
     closes = await asyncio.gather(*(one.client.closed(within=SECONDS) for one in inside))
     assert {close.code for close in closes} == {1012}
-    for gateway in house.gateways:
+    for gateway in stack.gateways:
         await told(gateway, "history.lost")
-    await come_back_with_old_tokens(house, visitors)
-    refused = await late.refused(house.gateways[0], with_gateway_token=False)
+    await come_back_with_old_tokens(stack, visitors)
+    refused = await late.refused(stack.gateways[0], with_gateway_token=False)
     assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
-    client, _ = await visitors[0].stays(house.gateways[0])
-    async with client, Operator(house, house.approvals[0]) as operator:
+    client, _ = await visitors[0].stays(stack.gateways[0])
+    async with client, Operator(stack, stack.approvals[0]) as operator:
         (await operator.remove(visitors[0].device_id)).ok()
         assert (await client.closed()).code == 4001
 
 
 async def test_while_devices_come_and_go_a_backup_is_whole(
-    house: Stack, terminal: Terminal, tmp_path: Path
+    stack: Stack, terminal: Terminal, tmp_path: Path
 ) -> None:
-    visitors = await paired_of_each_kind(house)
+    visitors = await paired_of_each_kind(stack)
     over = asyncio.Event()
 
     async def come_and_go(visitor: Visitor) -> list[object]:
         seen: list[object] = []
         while not over.is_set():
-            async with visitor.client(house.gateways[0]) as client:
+            async with visitor.client(stack.gateways[0]) as client:
                 seen.append(await client.connect())
         return seen
 
     async def pair_more() -> list[Visitor]:
         more = []
         while not over.is_set():
-            more.append(await pair(house))
+            more.append(await pair(stack))
         return more
 
     coming = [asyncio.create_task(come_and_go(visitor)) for visitor in visitors]
@@ -164,16 +164,16 @@ async def test_while_devices_come_and_go_a_backup_is_whole(
     for task in coming:
         assert all(isinstance(outcome, Admitted) for outcome in await task)
     more = await pairing
-    house.redis.call("FLUSHALL")
+    stack.redis.call("FLUSHALL")
     count = (await restored(terminal, file, "--json")).json["restored"]
     assert 3 <= count <= 3 + len(more)
-    await come_back_with_old_tokens(house, [*visitors, *more][:count])
+    await come_back_with_old_tokens(stack, [*visitors, *more][:count])
 
 
 async def test_with_another_token_secret_the_old_tokens_do_not_count(
-    house: Stack, terminal: Terminal, tmp_path: Path
+    stack: Stack, terminal: Terminal, tmp_path: Path
 ) -> None:
-    visitor = await pair(house)
+    visitor = await pair(stack)
     file = await backed_up(terminal, tmp_path)
     with Stack(tmp_path / "elsewhere", approvals=1, gateways=1) as elsewhere:
         await restored(Terminal(elsewhere), file)
@@ -187,9 +187,9 @@ async def test_with_another_token_secret_the_old_tokens_do_not_count(
 
 
 async def test_what_is_refused_changes_nothing(
-    house: Stack, terminal: Terminal, tmp_path: Path
+    stack: Stack, terminal: Terminal, tmp_path: Path
 ) -> None:
-    visitors = await paired_of_each_kind(house)
+    visitors = await paired_of_each_kind(stack)
     file = await backed_up(terminal, tmp_path)
     again = await terminal.run("backup", str(file))
     assert again.code == 1
@@ -199,25 +199,25 @@ async def test_what_is_refused_changes_nothing(
     unasked = await terminal.run("restore", str(file))
     assert unasked.code == 6
 
-    house.redis.call("FLUSHALL")
+    stack.redis.call("FLUSHALL")
     whole = file.read_bytes()
     for broken in (whole[:-1], whole[: len(whole) // 2], whole.replace(b"cli", b"CLI", 1), b""):
         file.write_bytes(broken)
         assert await not_restored(terminal, file) == "broken-backup"
     missing = await terminal.run("restore", str(tmp_path / "nowhere"), "--yes", "--json")
     assert missing.json["error"]["name"] == "not-read"
-    async with Operator(house, house.approvals[0]) as operator:
+    async with Operator(stack, stack.approvals[0]) as operator:
         assert await operator.devices() == []
         assert (await operator.call("GET", "audit")).ok()["entries"] == []
     file.write_bytes(whole)
     await restored(terminal, file)
-    await come_back_with_old_tokens(house, visitors)
+    await come_back_with_old_tokens(stack, visitors)
 
 
 async def test_a_backup_that_cannot_be_read_leaves_no_file(
-    house: Stack, terminal: Terminal, tmp_path: Path
+    stack: Stack, terminal: Terminal, tmp_path: Path
 ) -> None:
-    terminal.env["APPROVAL_URL"] = house.gateways[0].url
+    terminal.env["APPROVAL_URL"] = stack.gateways[0].url
     ended = await terminal.run("backup", str(tmp_path / "backup.jsonl"))
     assert ended.code == 3
     assert names_in(tmp_path) == []

@@ -38,15 +38,15 @@ pytestmark = pytest.mark.usefixtures("unharmed")
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways that the platform calls by one name, for the whole module."""
     return start_stack(approvals=2, gateways=2, env={"RAILWAY_REPLICA_ID": "the-same-for-all"})
 
 
 @pytest.fixture(params=["with the services' rights", "with all rights"])
-async def intruder(house: Stack, request: pytest.FixtureRequest) -> AsyncIterator[Intruder]:
+async def intruder(stack: Stack, request: pytest.FixtureRequest) -> AsyncIterator[Intruder]:
     """Somebody who holds every Redis URL, and no BUS_SECRET."""
-    redis = house.redis
+    redis = stack.redis
     urls = (redis.gateway_url, redis.approval_url)
     one = Intruder(*urls) if "services" in request.param else Intruder(*[redis.admin_url] * 2)
     yield one
@@ -55,10 +55,10 @@ async def intruder(house: Stack, request: pytest.FixtureRequest) -> AsyncIterato
 
 class TestForgedBusMessages:
     async def test_what_is_not_sealed_by_us_is_dropped_and_counted(
-        self, house: Stack, intruder: Intruder
+        self, stack: Stack, intruder: Intruder
     ) -> None:
         stranger = Envelope(("another secret of 32 characters.",), new_boot_id())
-        victim = await pair(house)
+        victim = await pair(stack)
         question = encode(Device.new().asks())
         removed = Changed(Position(10**6, "x"), "", victim.device_id, "removed", 1, ["*"])
         forgeries = {
@@ -68,11 +68,11 @@ class TestForgedBusMessages:
             ),
             "news": encode(removed),
         }
-        counts = await Counts(house.services, "rejected-unsealed").start()
-        client, _ = await victim.stays(house.gateways[0])
+        counts = await Counts(stack.services, "rejected-unsealed").start()
+        client, _ = await victim.stays(stack.gateways[0])
         async with client:
             sent = 0
-            for channel in (*channels(house), NEWS):
+            for channel in (*channels(stack), NEWS):
                 forged = forgeries[channel.split(":")[1]]
                 sealed = stranger.seal(channel, forged)
                 for data in (
@@ -80,46 +80,46 @@ class TestForgedBusMessages:
                     *(sealed, sealed[:-1], b"\x00" + sealed[1:], b"\xff" + sealed[1:]),
                 ):
                     assert await intruder.publish(channel, data) == (
-                        len(house.services) if channel == NEWS else 1
+                        len(stack.services) if channel == NEWS else 1
                     )
                     sent += channel == NEWS
             await counts.until(sent * 2)
             assert (await client.call("health")).ok
-        await self.goes_on(house, victim)
+        await self.goes_on(stack, victim)
 
     async def test_ten_megabytes_are_not_even_opened(
-        self, house: Stack, intruder: Intruder
+        self, stack: Stack, intruder: Intruder
     ) -> None:
-        victim = await pair(house)
-        counts = await Counts(house.services, "rejected-oversized").start()
-        for channel in (*channels(house), NEWS):
+        victim = await pair(stack)
+        counts = await Counts(stack.services, "rejected-oversized").start()
+        for channel in (*channels(stack), NEWS):
             await intruder.publish(channel, os.urandom(10_000_000))
             await intruder.publish(channel, bytes(MESSAGE_LIMIT_BYTES + 1))
         await counts.until(4)
-        await self.goes_on(house, victim)
+        await self.goes_on(stack, victim)
 
     async def test_what_was_captured_is_worth_nothing_anywhere(
-        self, house: Stack, intruder: Intruder
+        self, stack: Stack, intruder: Intruder
     ) -> None:
-        victim = await pair(house)
-        async with captured(house) as messages:
-            client, _ = await victim.stays(house.gateways[0])
-            await victim.visits(house.gateways[1], with_gateway_token=False)
-            async with client, Operator(house, house.approvals[0]) as operator:
+        victim = await pair(stack)
+        async with captured(stack) as messages:
+            client, _ = await victim.stays(stack.gateways[0])
+            await victim.visits(stack.gateways[1], with_gateway_token=False)
+            async with client, Operator(stack, stack.approvals[0]) as operator:
                 (await operator.remove(victim.device_id)).ok()
                 await client.closed(within=5)
-                (await operator.approve(await victim.waits(house.gateways[0]))).ok()
-            own = channels(house)
+                (await operator.approve(await victim.waits(stack.gateways[0]))).ok()
+            own = channels(stack)
             await until(
                 lambda: own.keys() <= {channel for channel, _ in messages}, "each is told something"
             )
         news = [data for channel, data in messages if channel == NEWS]
         assert set(own) | {NEWS} == {channel for channel, _ in messages}
 
-        client, _ = await victim.stays(house.gateways[1])
-        async with client, Operator(house, house.approvals[1]) as operator:
+        client, _ = await victim.stays(stack.gateways[1])
+        async with client, Operator(stack, stack.approvals[1]) as operator:
             audit = await operator.audit(victim.device_id)
-            for service in house.services:
+            for service in stack.services:
                 replays = [data for channel, data in messages if own.get(channel) is service]
                 replayed = await Counts([service], "rejected-replayed").start()
                 unsealed = await Counts([service], "rejected-unsealed").start()
@@ -131,27 +131,27 @@ class TestForgedBusMessages:
                 for data in elsewhere:
                     await intruder.publish(channel, data)
                 await unsealed.until(len(elsewhere))
-            replayed = await Counts(house.services, "rejected-replayed").start()
+            replayed = await Counts(stack.services, "rejected-replayed").start()
             for data in news:
                 await intruder.publish(NEWS, data)
             await replayed.until(len(news))
             assert await operator.audit(victim.device_id) == audit
             # The removal is among the replayed messages.
             assert (await client.call("health")).ok
-        await self.goes_on(house, victim)
+        await self.goes_on(stack, victim)
 
-    async def test_no_forged_answer_lets_anybody_in(self, house: Stack, intruder: Intruder) -> None:
+    async def test_no_forged_answer_lets_anybody_in(self, stack: Stack, intruder: Intruder) -> None:
         """While a question is open: the right ids, and the wrong seal or the wrong replica."""
-        gateway = house.gateways[0]
+        gateway = stack.gateways[0]
         inbox = inbox_channel(gateway.boot_id)
         answers = encode_items(
             Answers([ItemAnswer(number, "ok", msgspec.Raw(YES)) for number in FORGED_IDS])
         )
-        outsider = Envelope(("another secret of 32 characters.",), house.approvals[0].boot_id)
-        member = Envelope((house.bus_secret,), new_boot_id())
-        for approval in house.approvals:
+        outsider = Envelope(("another secret of 32 characters.",), stack.approvals[0].boot_id)
+        member = Envelope((stack.bus_secret,), new_boot_id())
+        for approval in stack.approvals:
             approval.pause()
-        visitor = Visitor(house)
+        visitor = Visitor(stack)
         knocking = asyncio.create_task(visitor.refused(gateway))
         while not knocking.done():
             await intruder.publish(inbox, outsider.seal(inbox, answers))
@@ -160,35 +160,35 @@ class TestForgedBusMessages:
         assert (await knocking).code == "UNAVAILABLE"
         assert await counted(gateway, "answers_dropped-stranger") > 0
 
-    async def test_a_members_nonsense_ends_no_service(self, house: Stack) -> None:
+    async def test_a_members_nonsense_ends_no_service(self, stack: Stack) -> None:
         """What is sealed with the right secret and is still no message of ours."""
-        victim = await pair(house)
-        member = Envelope((house.bus_secret,), new_boot_id())
+        victim = await pair(stack)
+        member = Envelope((stack.bus_secret,), new_boot_id())
         bodies = [
             *(b"", b"\xc1", BOMB, HUGE_MAP, EXTENSION, b"\x90", b"\xc0", os.urandom(500)),
             msgspec.msgpack.encode([[[1, {"a": 2}]]]),
             msgspec.msgpack.encode([[[1, "ok", {"tag": "none"}]] * 300]),
             msgspec.msgpack.encode(["weather", "fine"]),
         ]
-        client = Intruder(house.redis.gateway_url, house.redis.approval_url)
+        client = Intruder(stack.redis.gateway_url, stack.redis.approval_url)
         async with contextlib.aclosing(client):
-            asks = await Counts(house.approvals, "questions_dropped-malformed").start()
-            inboxes = await Counts(house.gateways, "answers_dropped-malformed").start()
-            news = await Counts(house.gateways, "malformed-news").start()
-            for channel in (*channels(house), NEWS):
+            asks = await Counts(stack.approvals, "questions_dropped-malformed").start()
+            inboxes = await Counts(stack.gateways, "answers_dropped-malformed").start()
+            news = await Counts(stack.gateways, "malformed-news").start()
+            for channel in (*channels(stack), NEWS):
                 for body in bodies:
                     await client.publish(channel, member.seal(channel, body))
             await news.until(len(bodies))
             await asks.until(sum(not is_sound(decode_questions, body) for body in bodies))
             await inboxes.until(sum(not is_sound(decode_answers, body) for body in bodies))
-        await self.goes_on(house, victim)
+        await self.goes_on(stack, victim)
 
-    async def goes_on(self, house: Stack, victim: Visitor) -> None:
+    async def goes_on(self, stack: Stack, victim: Visitor) -> None:
         """Check that all is as it was: who is paired comes in, who is not waits."""
-        for gateway in house.gateways:
+        for gateway in stack.gateways:
             for _ in range(2):
                 await victim.visits(gateway)
-            await Visitor(house).waits(gateway)
+            await Visitor(stack).waits(gateway)
 
 
 YES: Final = encode(Admitted(Position(1, "t"), "forged token", ["operator.admin"], 1))
@@ -204,26 +204,26 @@ def is_sound(decode: Callable[[bytes], object], body: bytes) -> bool:
 
 
 class TestReplicasKeepTheirOwnChannels:
-    async def test_each_replica_has_its_channel_to_itself(self, house: Stack) -> None:
-        assert len({service.boot_id for service in house.services}) == len(house.services)
-        assert all(re.fullmatch("[0-9a-f]{32}", one.boot_id) for one in house.services)
-        client = redis_client(house.redis.admin_url)
+    async def test_each_replica_has_its_channel_to_itself(self, stack: Stack) -> None:
+        assert len({service.boot_id for service in stack.services}) == len(stack.services)
+        assert all(re.fullmatch("[0-9a-f]{32}", one.boot_id) for one in stack.services)
+        client = redis_client(stack.redis.admin_url)
         async with contextlib.aclosing(client):
-            listening = await client.pubsub_numsub(*channels(house))
+            listening = await client.pubsub_numsub(*channels(stack))
             everybody = await client.pubsub_numsub(NEWS)
-        assert [count for _channel, count in listening] == [1] * len(house.services)
-        assert [count for _channel, count in everybody] == [len(house.services)]
+        assert [count for _channel, count in listening] == [1] * len(stack.services)
+        assert [count for _channel, count in everybody] == [len(stack.services)]
 
-    async def test_answers_find_the_gateway_that_asked(self, house: Stack) -> None:
-        visitors = [await pair(house) for _ in range(3)]
-        unknown = await Counts(house.gateways, "answers_dropped-unknown").start()
-        strangers = await Counts(house.gateways, "answers_dropped-stranger").start()
+    async def test_answers_find_the_gateway_that_asked(self, stack: Stack) -> None:
+        visitors = [await pair(stack) for _ in range(3)]
+        unknown = await Counts(stack.gateways, "answers_dropped-unknown").start()
+        strangers = await Counts(stack.gateways, "answers_dropped-stranger").start()
         outcomes = await asyncio.gather(
             *(
                 visitor.visits(gateway)
                 for _ in range(10)
                 for visitor in visitors
-                for gateway in house.gateways
+                for gateway in stack.gateways
             )
         )
         tokens = {outcome.device_token for outcome in outcomes}

@@ -36,7 +36,7 @@ time.time_ns = lambda: _time_ns() + _skew_ms * 1_000_000
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two approvals and two gateways, of each one ten minutes ahead and one behind."""
     directory = tmp_path_factory.mktemp("stack")
     (directory / "sitecustomize.py").write_text(SITE)
@@ -58,9 +58,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.mark.parametrize(("at", "skew_ms"), [(0, SKEW_MS), (1, -SKEW_MS)])
-async def test_the_clocks_are_apart(house: Stack, at: int, skew_ms: int) -> None:
+async def test_the_clocks_are_apart(stack: Stack, at: int, skew_ms: int) -> None:
     """What the other tests rest on: each gateway's challenge tells its own time."""
-    async with Visitor(house).client(house.gateways[at]) as client:
+    async with Visitor(stack).client(stack.gateways[at]) as client:
         challenge = await client.challenge()
     assert isinstance(challenge, Challenge)
     assert abs(challenge.ts - now_ms() - skew_ms) < CLOSE_MS
@@ -70,27 +70,27 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def test_devices_pair_come_in_and_are_revoked_in_time(house: Stack) -> None:
+async def test_devices_pair_come_in_and_are_revoked_in_time(stack: Stack) -> None:
     for number, profile in enumerate((CLI, CLI_3, NODE_HOST)):
-        visitor = await pair(house, profile)
-        clients = [(await visitor.stays(gateway))[0] for gateway in house.gateways]
-        async with clients[0], clients[1], Operator(house, house.approvals[number % 2]) as operator:
+        visitor = await pair(stack, profile)
+        clients = [(await visitor.stays(gateway))[0] for gateway in stack.gateways]
+        async with clients[0], clients[1], Operator(stack, stack.approvals[number % 2]) as operator:
             (await operator.remove(visitor.device_id)).ok()
             for client in clients:
                 assert (await client.closed()).code == 4001
 
 
 async def test_leases_hold_as_long_as_heartbeats_are_answered_and_no_longer(
-    house: Stack,
+    stack: Stack,
 ) -> None:
-    visitor = await pair(house)
-    clients = [(await visitor.stays(gateway))[0] for gateway in house.gateways]
+    visitor = await pair(stack)
+    clients = [(await visitor.stays(gateway))[0] for gateway in stack.gateways]
     async with clients[0], clients[1]:
         began = time.monotonic()
         while time.monotonic() - began < 2 * LEASE_SECONDS:
             for client in clients:
                 assert (await client.call("health")).ok
-        house.redis.pause()
+        stack.redis.pause()
         try:
             began = time.monotonic()
             closes = await asyncio.gather(
@@ -98,35 +98,35 @@ async def test_leases_hold_as_long_as_heartbeats_are_answered_and_no_longer(
             )
             assert time.monotonic() - began < LEASE_SECONDS + MARGIN_SECONDS
         finally:
-            house.redis.resume()
+            stack.redis.resume()
     assert {close.code for close in closes} == {1013}
-    for service in house.services:
+    for service in stack.services:
         await service.until_ready()
-    await visitor.comes_back(house.gateways[0], with_gateway_token=False)
+    await visitor.comes_back(stack.gateways[0], with_gateway_token=False)
 
 
-async def test_a_request_lives_as_long_as_it_is_asked_for(house: Stack) -> None:
+async def test_a_request_lives_as_long_as_it_is_asked_for(stack: Stack) -> None:
     """Its time is the store's: neither approval ends it early, nor keeps it longer."""
-    visitor = Visitor(house)
-    request_id = await visitor.waits(house.gateways[0])
+    visitor = Visitor(stack)
+    request_id = await visitor.waits(stack.gateways[0])
     asked_at_ms = 0
-    for gateway, approval in zip(house.gateways, house.approvals, strict=True):
+    for gateway, approval in zip(stack.gateways, stack.approvals, strict=True):
         assert await visitor.waits(gateway) == request_id
-        async with Operator(house, approval) as operator:
+        async with Operator(stack, approval) as operator:
             (listed,) = [one for one in await operator.pending() if one["requestId"] == request_id]
         assert abs(listed["ts"] - now_ms()) < CLOSE_MS
         asked_at_ms = listed["lastAskedAtMs"]
-    refused_from_ms = await ended(house, request_id)
+    refused_from_ms = await ended(stack, request_id)
     assert refused_from_ms - asked_at_ms >= PENDING_TTL_SECONDS * 1000
-    for approval in house.approvals:
-        async with Operator(house, approval) as operator:
+    for approval in stack.approvals:
+        async with Operator(stack, approval) as operator:
             assert (await operator.approve(request_id)).status == 410
 
 
-async def ended(house: Stack, request_id: str) -> int:
+async def ended(stack: Stack, request_id: str) -> int:
     """Wait until no approval lists a request any more; returns when, ms."""
-    for approval in house.approvals:
-        async with asyncio.timeout(PENDING_TTL_SECONDS + 10), Operator(house, approval) as operator:
+    for approval in stack.approvals:
+        async with asyncio.timeout(PENDING_TTL_SECONDS + 10), Operator(stack, approval) as operator:
             while True:
                 if request_id not in [one["requestId"] for one in await operator.pending()]:
                     break

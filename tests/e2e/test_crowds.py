@@ -33,7 +33,7 @@ MORE_MEMORY_BYTES: Final = 32_000_000
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and three gateways, behind a proxy that tells where clients come from."""
     return start_stack(
         approvals=2,
@@ -59,8 +59,8 @@ def most_memory(services: Iterable[ServiceProcess]) -> dict[str, int]:
 class Crowd:
     """Connects from one address, each time at the next gateway."""
 
-    def __init__(self, house: Stack, address: str) -> None:
-        self._house = house
+    def __init__(self, stack: Stack, address: str) -> None:
+        self._house = stack
         self._address = address
         self._attempts = 0
 
@@ -118,22 +118,22 @@ class Crowd:
 class TestGuessesAreCountedAcrossGateways:
     @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a device token"])
     async def test_a_thousand_wrong_tokens_at_three_gateways(
-        self, house: Stack, *, beside: bool
+        self, stack: Stack, *, beside: bool
     ) -> None:
         """Locked out after ten in all, not after ten at each."""
-        crowd = Crowd(house, f"192.0.2.{10 + beside}")
+        crowd = Crowd(stack, f"192.0.2.{10 + beside}")
         key = DeviceKey.generate() if beside else None
         seen = await crowd.guesses(GUESSES, key, beside=beside)
         wrong = "AUTH_DEVICE_TOKEN_MISMATCH" if beside else "AUTH_TOKEN_MISMATCH"
         assert seen == {wrong: FAILURES_LIMIT, "AUTH_RATE_LIMITED": GUESSES - FAILURES_LIMIT}
-        for _gateway in house.gateways:
+        for _gateway in stack.gateways:
             assert await crowd.attempt() == "AUTH_RATE_LIMITED", "a right one is not told apart"
-        for _gateway in house.gateways:
-            assert await Crowd(house, "198.51.100.1").attempt() == "admitted"
+        for _gateway in stack.gateways:
+            assert await Crowd(stack, "198.51.100.1").attempt() == "admitted"
 
-    async def test_a_right_device_token_is_no_way_around_it(self, house: Stack) -> None:
-        visitor = await pair(house)
-        crowd = Crowd(house, "192.0.2.12")
+    async def test_a_right_device_token_is_no_way_around_it(self, stack: Stack) -> None:
+        visitor = await pair(stack)
+        crowd = Crowd(stack, "192.0.2.12")
         for number in range(2 * FAILURES_LIMIT):
             token = f"guess {number}"
             came = await crowd.attempt(key=visitor.key, token=token, device_token=visitor.token)
@@ -142,28 +142,28 @@ class TestGuessesAreCountedAcrossGateways:
 
 
 class TestRequestFloods:
-    async def test_a_flood_displaces_only_its_own(self, house: Stack) -> None:
+    async def test_a_flood_displaces_only_its_own(self, stack: Stack) -> None:
         victim = DeviceKey.generate()
-        assert await Crowd(house, "198.51.100.1").attempt(key=victim) == "PAIRING_REQUIRED"
-        async with Operator(house, house.approvals[0]) as operator:
+        assert await Crowd(stack, "198.51.100.1").attempt(key=victim) == "PAIRING_REQUIRED"
+        async with Operator(stack, stack.approvals[0]) as operator:
             (shown,) = await operator.pending()
-            await Crowd(house, "203.0.113.1").strangers(FLOOD // 3)  # what a process needs at all
-            before = most_memory(house.services)
-            seen = await Crowd(house, "203.0.113.9").strangers(FLOOD)
+            await Crowd(stack, "203.0.113.1").strangers(FLOOD // 3)  # what a process needs at all
+            before = most_memory(stack.services)
+            seen = await Crowd(stack, "203.0.113.9").strangers(FLOOD)
             assert seen.keys() <= {"PAIRING_REQUIRED", "UNAVAILABLE"}
             for last in range(2, 6):
-                await Crowd(house, f"203.0.113.{last}").strangers(PER_ADDRESS)
-            grown = {name: now - before[name] for name, now in most_memory(house.services).items()}
+                await Crowd(stack, f"203.0.113.{last}").strangers(PER_ADDRESS)
+            grown = {name: now - before[name] for name, now in most_memory(stack.services).items()}
             assert max(grown.values()) < MORE_MEMORY_BYTES, grown
             pending = await operator.pending()
             assert len(pending) <= PENDING_LIMIT
             assert shown["requestId"] in {one["requestId"] for one in pending}
             addresses = Counter(one["remoteIp"] for one in pending)
             assert max(addresses.values()) <= PER_ADDRESS
-            assert self._records(house) == len(pending) + len(await operator.devices())
+            assert self._records(stack) == len(pending) + len(await operator.devices())
             (await operator.approve(shown["requestId"])).ok()
-        assert await Crowd(house, "198.51.100.1").attempt(key=victim) == "admitted"
+        assert await Crowd(stack, "198.51.100.1").attempt(key=victim) == "admitted"
 
-    def _records(self, house: Stack) -> int:
-        with redis_py.Redis.from_url(house.redis.admin_url) as client:
+    def _records(self, stack: Stack) -> int:
+        with redis_py.Redis.from_url(stack.redis.admin_url) as client:
             return len(list(client.scan_iter("latchkey:device:*", count=1_000)))

@@ -48,33 +48,33 @@ pytestmark = pytest.mark.usefixtures("unlocked")
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     return start_stack(gateways=2)
 
 
 @pytest.fixture
-def url(house: Stack) -> str:
-    return house.gateways[0].ws_url
+def url(stack: Stack) -> str:
+    return stack.gateways[0].ws_url
 
 
 @pytest.fixture
-def env(house: Stack) -> dict[str, str]:
+def env(stack: Stack) -> dict[str, str]:
     """Return the environment of an operator."""
     return {
-        "APPROVAL_URL": house.approvals[0].url,
-        "APPROVAL_ADMIN_TOKEN": house.admin_token,
-        "OPENCLAW_GATEWAY_TOKEN": house.gateway_token,
+        "APPROVAL_URL": stack.approvals[0].url,
+        "APPROVAL_ADMIN_TOKEN": stack.admin_token,
+        "OPENCLAW_GATEWAY_TOKEN": stack.gateway_token,
     }
 
 
 @pytest.fixture
-async def operator(house: Stack) -> AsyncIterator[Operator]:
-    async with Operator(house, house.approvals[0]) as operator:
+async def operator(stack: Stack) -> AsyncIterator[Operator]:
+    async with Operator(stack, stack.approvals[0]) as operator:
         yield operator
 
 
 class TestWell:
-    async def test_all_steps_are_taken(self, url: str, env: dict[str, str], house: Stack) -> None:
+    async def test_all_steps_are_taken(self, url: str, env: dict[str, str], stack: Stack) -> None:
         findings = await findings_of(url, env=env)
         assert [one.step for one in findings if one.state is State.OK] == [
             *("name", "tcp", "http", "upgrade", "challenge", "ping", "origin", "token", "device"),
@@ -82,7 +82,7 @@ class TestWell:
         ]
         assert all(one.cause is None for one in findings)
         survey = next(one.found for one in findings if one.step == "replicas")
-        assert f"{house.gateways[0].boot_id[:12]} (8)" in survey
+        assert f"{stack.gateways[0].boot_id[:12]} (8)" in survey
 
     @pytest.mark.parametrize("token", ["right", "wrong"])
     async def test_it_leaves_no_device_no_request_and_no_line_in_the_audit_log(
@@ -118,9 +118,9 @@ class TestWell:
         assert (row["displayName"], row["reason"]) == (NAME, "token-missing")
 
     async def test_it_is_not_paired_where_local_clients_are_trusted(
-        self, env: dict[str, str], house: Stack, operator: Operator
+        self, env: dict[str, str], stack: Stack, operator: Operator
     ) -> None:
-        gateway = house.add_gateway(GATEWAY_LOCAL_CLIENTS="trust")
+        gateway = stack.add_gateway(GATEWAY_LOCAL_CLIENTS="trust")
         before = await everything(operator)
         findings = await findings_of(gateway.ws_url, env=env)
         assert all(one.cause is None for one in findings)
@@ -128,9 +128,9 @@ class TestWell:
         gateway.kill9()
 
     async def test_a_paired_device_is_let_in(
-        self, url: str, env: dict[str, str], house: Stack, operator: Operator, tmp_path: Path
+        self, url: str, env: dict[str, str], stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
-        file = await saved(Visitor(house), tmp_path, operator)
+        file = await saved(Visitor(stack), tmp_path, operator)
         findings = await findings_of(url, env=env, state_file=file)
         assert all(one.cause is None for one in findings)
         assert "operator.read" in next(one.found for one in findings if one.step == "scopes")
@@ -139,36 +139,36 @@ class TestWell:
         assert "the device token is right" in [one.found for one in findings]
 
     async def test_the_replicas_behind_a_proxy_are_found(
-        self, env: dict[str, str], house: Stack
+        self, env: dict[str, str], stack: Stack
     ) -> None:
-        async with AsyncExitStack() as stack:
-            first = await stack.enter_async_context(proxy(house.gateways[0].url, Faults()))
+        async with AsyncExitStack() as resources:
+            first = await resources.enter_async_context(proxy(stack.gateways[0].url, Faults()))
             findings = await findings_of(first, env=env)
             assert all(one.state is not State.WRONG for one in findings)
 
 
 class TestAddress:
-    async def test_the_approval_service(self, house: Stack) -> None:
-        await stopped_by(house.approvals[0].ws_url, causes.APPROVAL_ADDRESS)
+    async def test_the_approval_service(self, stack: Stack) -> None:
+        await stopped_by(stack.approvals[0].ws_url, causes.APPROVAL_ADDRESS)
 
-    async def test_the_approval_service_that_hides_its_reasons(self, house: Stack) -> None:
-        with_ops = house.add_approval(OPS_PORT="0")
+    async def test_the_approval_service_that_hides_its_reasons(self, stack: Stack) -> None:
+        with_ops = stack.add_approval(OPS_PORT="0")
         await stopped_by(with_ops.ws_url, causes.APPROVAL_ADDRESS)
         with_ops.kill9()
 
 
 class TestProxies:
-    async def test_that_drops_the_upgrade(self, env: dict[str, str], house: Stack) -> None:
-        async with proxy(house.gateways[0].url, Faults(drops_upgrade=True)) as url:
+    async def test_that_drops_the_upgrade(self, env: dict[str, str], stack: Stack) -> None:
+        async with proxy(stack.gateways[0].url, Faults(drops_upgrade=True)) as url:
             found = await stopped_by(url, causes.UPGRADE_DROPPED, env=env)
             assert "proxy_set_header Upgrade" in found.cure
 
-    async def test_that_eats_pings(self, env: dict[str, str], house: Stack) -> None:
-        async with proxy(house.gateways[0].url, Faults(eats_pings=True)) as url:
+    async def test_that_eats_pings(self, env: dict[str, str], stack: Stack) -> None:
+        async with proxy(stack.gateways[0].url, Faults(eats_pings=True)) as url:
             await stopped_by(url, causes.PINGS_SWALLOWED, env=env, timeouts=HASTY)
 
-    async def test_that_is_not_trusted(self, env: dict[str, str], house: Stack) -> None:
-        gateway = house.add_gateway()
+    async def test_that_is_not_trusted(self, env: dict[str, str], stack: Stack) -> None:
+        gateway = stack.add_gateway()
         faults = Faults(headers={"X-Forwarded-For": "203.0.113.9"})
         async with proxy(gateway.url, faults) as url:
             found = await warned_of(url, causes.PROXY_UNTRUSTED, env=env)
@@ -180,9 +180,9 @@ class TestProxies:
         gateway.kill9()
 
     async def test_that_names_its_clients_unreadably(
-        self, env: dict[str, str], house: Stack
+        self, env: dict[str, str], stack: Stack
     ) -> None:
-        gateway = house.add_gateway(TRUSTED_PROXIES="127.0.0.1")
+        gateway = stack.add_gateway(TRUSTED_PROXIES="127.0.0.1")
         async with proxy(gateway.url, Faults(headers={"X-Forwarded-For": "unknown"})) as url:
             found = await warned_of(url, causes.PROXY_UNREADABLE, env=env)
             assert "Let 127.0.0.1 send" in found.cure
@@ -192,20 +192,20 @@ class TestProxies:
             assert causes.PROXY_UNREADABLE not in {one.cause for one in findings}
         gateway.kill9()
 
-    async def test_that_changes_frames(self, env: dict[str, str], house: Stack) -> None:
+    async def test_that_changes_frames(self, env: dict[str, str], stack: Stack) -> None:
         changed = Faults(up=lambda text: text.replace('"linux"', '"darwin"'))
-        async with proxy(house.gateways[0].url, changed) as url:
+        async with proxy(stack.gateways[0].url, changed) as url:
             await stopped_by(url, causes.PROOF_REFUSED, env=env)
 
-    async def test_that_shows_an_old_clock(self, env: dict[str, str], house: Stack) -> None:
+    async def test_that_shows_an_old_clock(self, env: dict[str, str], stack: Stack) -> None:
         old = Faults(down=lambda text: re.sub(r'"ts":\d+', '"ts":1000', text))
-        async with proxy(house.gateways[0].url, old) as url:
+        async with proxy(stack.gateways[0].url, old) as url:
             await stopped_by(url, causes.SIGNATURE_STALE, env=env)
 
     async def test_that_still_leads_to_a_dead_replica(
-        self, env: dict[str, str], house: Stack
+        self, env: dict[str, str], stack: Stack
     ) -> None:
-        async with proxy(house.gateways[0].url, Faults(dead_after=4)) as url:
+        async with proxy(stack.gateways[0].url, Faults(dead_after=4)) as url:
             found = await stopped_by(url, causes.REPLICAS_DISAGREE, env=env)
             assert "4 of 8 connections failed (proxy-alone" in found.found
 
@@ -226,9 +226,9 @@ class TestSecrets:
         assert "wait 4 min" in found.cure
 
     async def test_a_device_token_that_was_revoked(
-        self, url: str, house: Stack, operator: Operator, tmp_path: Path
+        self, url: str, stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
-        visitor = Visitor(house)
+        visitor = Visitor(stack)
         file = await saved(visitor, tmp_path, operator)
         (await operator.call("DELETE", f"devices/{visitor.device_id}")).ok()
         await stopped_by(url, causes.DEVICE_TOKEN_VOID, state_file=file)
@@ -258,31 +258,31 @@ class TestPairing:
         assert all(one.cause is None for one in findings)
 
     async def test_more_scopes(
-        self, url: str, env: dict[str, str], house: Stack, operator: Operator, tmp_path: Path
+        self, url: str, env: dict[str, str], stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
-        file = await saved(Visitor(house), tmp_path, operator)
+        file = await saved(Visitor(stack), tmp_path, operator)
         more = ("operator.read", "operator.admin")
         await stopped_by(url, causes.SCOPES_PENDING, env=env, state_file=file, scopes=more)
 
     async def test_another_role(
-        self, url: str, env: dict[str, str], house: Stack, operator: Operator, tmp_path: Path
+        self, url: str, env: dict[str, str], stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
-        file = await saved(Visitor(house), tmp_path, operator)
+        file = await saved(Visitor(stack), tmp_path, operator)
         node = {"role": "node", "scopes": ()}
         await stopped_by(url, causes.ROLE_PENDING, env=env, state_file=file, **node)
 
     async def test_another_platform(
-        self, url: str, env: dict[str, str], house: Stack, operator: Operator, tmp_path: Path
+        self, url: str, env: dict[str, str], stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
-        visitor = Visitor(house, replace(CLI, platform="darwin"))
+        visitor = Visitor(stack, replace(CLI, platform="darwin"))
         file = await saved(visitor, tmp_path, operator)
         found = await stopped_by(url, causes.DETAILS_PENDING, env=env, state_file=file)
         assert visitor.device_id in found.cure
 
 
 class TestLimits:
-    async def test_too_many_strangers(self, env: dict[str, str], house: Stack) -> None:
-        gateway = house.add_gateway(GATEWAY_PREAUTH_LIMIT_PER_ADDRESS="33")
+    async def test_too_many_strangers(self, env: dict[str, str], stack: Stack) -> None:
+        gateway = stack.add_gateway(GATEWAY_PREAUTH_LIMIT_PER_ADDRESS="33")
         async with AsyncExitStack() as crowd:
             for _ in range(33):
                 client = DeviceClient(gateway.ws_url, None)
@@ -290,8 +290,8 @@ class TestLimits:
             await stopped_by(gateway.ws_url, causes.TOO_MANY_SOCKETS, env=env)
         gateway.kill9()
 
-    async def test_no_room(self, env: dict[str, str], house: Stack) -> None:
-        gateway = house.add_gateway(GATEWAY_CONNECTION_LIMIT="1")
+    async def test_no_room(self, env: dict[str, str], stack: Stack) -> None:
+        gateway = stack.add_gateway(GATEWAY_CONNECTION_LIMIT="1")
         async with DeviceClient(gateway.ws_url, None) as client:
             await client.open()
             await stopped_by(gateway.ws_url, causes.FULL, env=env)
@@ -316,13 +316,13 @@ class TestApproval:
             found = await stopped_by(url, causes.APPROVAL_NOT_READY, env=env | there)
             assert "store" in found.meaning
 
-    async def test_how_redis_is_set_up(self, url: str, env: dict[str, str], house: Stack) -> None:
+    async def test_how_redis_is_set_up(self, url: str, env: dict[str, str], stack: Stack) -> None:
         def set_up(**settings: str) -> None:
             for name, value in settings.items():
-                house.redis.call("CONFIG", "SET", name.replace("_", "-"), value)
+                stack.redis.call("CONFIG", "SET", name.replace("_", "-"), value)
 
         set_up(appendonly="no", maxmemory="100mb", maxmemory_policy="allkeys-lru")
-        approval = house.approvals[0]
+        approval = stack.approvals[0]
         await until(lambda: said_of_store(approval), "approval has seen it")
         await warned_of(url, causes.APPENDONLY_OFF, env=env)
         await warned_of(url, causes.MEMORY_EVICTS, env=env)
@@ -335,26 +335,26 @@ class TestApproval:
         set_up(appendfsync="always")
         await until(lambda: not said_of_store(approval), "approval has seen it")
 
-    async def test_another_bus_secret(self, env: dict[str, str], house: Stack) -> None:
-        gateway = house._new_gateway({"BUS_SECRET": WRONG})
+    async def test_another_bus_secret(self, env: dict[str, str], stack: Stack) -> None:
+        gateway = stack._new_gateway({"BUS_SECRET": WRONG})
         gateway.start()
         gateway.wait_not_ready()
         await stopped_by(gateway.ws_url, causes.BUS_SECRETS_DIFFER, env=env)
         gateway.kill9()
 
-    async def test_approval_is_away(self, url: str, env: dict[str, str], house: Stack) -> None:
-        house.approvals[0].kill9()
-        house.gateways[0].wait_not_ready()
+    async def test_approval_is_away(self, url: str, env: dict[str, str], stack: Stack) -> None:
+        stack.approvals[0].kill9()
+        stack.gateways[0].wait_not_ready()
         await stopped_by(url, causes.APPROVAL_AWAY, env=env)
-        house.approvals[0].restart()
-        house.gateways[0].wait_ready()
+        stack.approvals[0].restart()
+        stack.gateways[0].wait_ready()
 
-    async def test_redis_is_away(self, url: str, env: dict[str, str], house: Stack) -> None:
-        house.redis.stop()
-        house.gateways[0].wait_not_ready()
+    async def test_redis_is_away(self, url: str, env: dict[str, str], stack: Stack) -> None:
+        stack.redis.stop()
+        stack.gateways[0].wait_not_ready()
         await stopped_by(url, causes.REDIS_AWAY, env=env)
-        house.redis.start()
-        for service in house.services:
+        stack.redis.start()
+        for service in stack.services:
             if service.status is None:
                 service.wait_ready()
 

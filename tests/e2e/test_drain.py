@@ -23,7 +23,7 @@ SOCKETS = 12
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two gateways that take their time to leave."""
     return start_stack(gateways=2, env={"DRAIN_SECONDS": str(DRAIN_SECONDS)})
 
@@ -33,17 +33,17 @@ async def gateways_listed(operator: Operator) -> int:
     return len((await operator.call("GET", "replicas")).ok()["gateways"])
 
 
-async def test_closes_are_spread_and_the_rest_is_served_meanwhile(house: Stack) -> None:
-    leaving, staying = house.gateways
-    visitor = await pair(house, CLI)
+async def test_closes_are_spread_and_the_rest_is_served_meanwhile(stack: Stack) -> None:
+    leaving, staying = stack.gateways
+    visitor = await pair(stack, CLI)
     now = asyncio.get_running_loop().time
-    async with AsyncExitStack() as stack:
-        operator = await stack.enter_async_context(Operator(house, house.approvals[0]))
+    async with AsyncExitStack() as resources:
+        operator = await resources.enter_async_context(Operator(stack, stack.approvals[0]))
         assert await gateways_listed(operator) == 2
         clients = [(await visitor.stays(leaving))[0] for _ in range(SOCKETS)]
         for client in clients:
-            stack.push_async_callback(client.close)
-        silent = await stack.enter_async_context(await RawSocket.open(leaving.port))
+            resources.push_async_callback(client.close)
+        silent = await resources.enter_async_context(await RawSocket.open(leaving.port))
         assert (await silent.receive_text())["event"] == "connect.challenge"
         leaving.terminate()
         began = now()
@@ -64,15 +64,15 @@ async def test_closes_are_spread_and_the_rest_is_served_meanwhile(house: Stack) 
     await leaving.until_ready()
 
 
-async def test_it_is_not_ready_and_takes_nobody_while_it_leaves(house: Stack) -> None:
-    leaving = house.gateways[0]
-    visitor = await pair(house, CLI)
-    async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(aiohttp.ClientSession())
+async def test_it_is_not_ready_and_takes_nobody_while_it_leaves(stack: Stack) -> None:
+    leaving = stack.gateways[0]
+    visitor = await pair(stack, CLI)
+    async with AsyncExitStack() as resources:
+        http = await resources.enter_async_context(aiohttp.ClientSession())
         async with http.get(f"{leaving.url}/readyz") as answer:  # a connection that is kept
             assert answer.status == 200
         client, _ = await visitor.stays(leaving)
-        stack.push_async_callback(client.close)
+        resources.push_async_callback(client.close)
         leaving.terminate()
         await client.next_event("shutdown", within=WAIT_SECONDS)
         async with http.get(f"{leaving.url}/readyz") as answer:
@@ -81,8 +81,8 @@ async def test_it_is_not_ready_and_takes_nobody_while_it_leaves(house: Stack) ->
         assert said["dependencies"]["process"]["reason"] == "this replica is draining"
         with pytest.raises(OSError, match="Connect"):
             await asyncio.open_connection("127.0.0.1", leaving.port)
-        newcomer = Visitor(house, CLI)
-        await newcomer.waits(house.gateways[1])
+        newcomer = Visitor(stack, CLI)
+        await newcomer.waits(stack.gateways[1])
         assert await leaving.until_ended() == 0
     leaving.start()
     await leaving.until_ready()

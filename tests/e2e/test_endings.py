@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("unlocked")
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and three gateways, for the whole module."""
     return start_stack(approvals=2, gateways=3)
 
@@ -43,13 +43,13 @@ class TestEndedDevicesAreClosed:
     @both_protocols
     @pytest.mark.parametrize("ending", ENDINGS)
     async def test_closes_the_devices_sockets_on_every_gateway_and_no_others(
-        self, house: Stack, callers: Callers, second: Operator, profile: Profile, ending: str
+        self, stack: Stack, callers: Callers, second: Operator, profile: Profile, ending: str
     ) -> None:
         end = ENDINGS[ending]
-        device, other = await pair(house, profile), await pair(house, profile)
+        device, other = await pair(stack, profile), await pair(stack, profile)
         inside: list[DeviceClient] = []
         outside: list[DeviceClient] = []
-        for gateway in house.gateways:
+        for gateway in stack.gateways:
             for visitor, kept in ((device, inside), (device, inside), (other, outside)):
                 kept.append((await callers.stay(visitor, gateway)).client)
         (await end(second, device.device_id)).ok()
@@ -57,59 +57,59 @@ class TestEndedDevicesAreClosed:
         assert closes == [(4001, "device removed")] * 6
         for client in outside:
             assert (await client.call("health")).ok
-        for gateway in house.gateways:
+        for gateway in stack.gateways:
             (line,) = await told(gateway, "device.changed", device=device.device_id, kind=ending)
             assert line["closed"] == 2
 
     @both_protocols
     async def test_after_a_remove_the_old_token_stays_dead(
-        self, house: Stack, first: Operator, profile: Profile
+        self, stack: Stack, first: Operator, profile: Profile
     ) -> None:
-        device = await pair(house, profile)
+        device = await pair(stack, profile)
         old = device.token
         (await first.remove(device.device_id)).ok()
-        await self.refuses_old_token(house, device, old)
-        request_id = await device.waits(house.gateways[1])
+        await self.refuses_old_token(stack, device, old)
+        request_id = await device.waits(stack.gateways[1])
         (await first.approve(request_id)).ok()
-        await self.refuses_old_token(house, device, old)
-        await device.visits(house.gateways[2])
+        await self.refuses_old_token(stack, device, old)
+        await device.visits(stack.gateways[2])
         assert device.token != old
-        await device.visits(house.gateways[0], with_gateway_token=False)
-        await self.refuses_old_token(house, device, old)
+        await device.visits(stack.gateways[0], with_gateway_token=False)
+        await self.refuses_old_token(stack, device, old)
 
     @both_protocols
     async def test_after_a_rotate_only_the_new_token_is_good(
-        self, house: Stack, first: Operator, profile: Profile
+        self, stack: Stack, first: Operator, profile: Profile
     ) -> None:
-        device = await pair(house, profile)
+        device = await pair(stack, profile)
         old = device.token
         rotated = (await first.rotate(device.device_id)).ok()
         assert rotated["tokenDelivery"] == "withheld-cross-device"
-        await self.refuses_old_token(house, device, old)
-        await device.visits(house.gateways[1])
+        await self.refuses_old_token(stack, device, old)
+        await device.visits(stack.gateways[1])
         assert device.token != old
-        await device.visits(house.gateways[2], with_gateway_token=False)
+        await device.visits(stack.gateways[2], with_gateway_token=False)
 
     @both_protocols
     async def test_after_a_revoke_a_person_has_to_decide_again(
-        self, house: Stack, first: Operator, profile: Profile
+        self, stack: Stack, first: Operator, profile: Profile
     ) -> None:
-        device = await pair(house, profile)
+        device = await pair(stack, profile)
         old = device.token
         (await first.revoke(device.device_id)).ok()
-        await self.refuses_old_token(house, device, old)
-        refused = await device.refused(house.gateways[1])
+        await self.refuses_old_token(stack, device, old)
+        refused = await device.refused(stack.gateways[1])
         assert refused.detail_code == "PAIRING_REQUIRED"
         assert refused.details["reason"] == "role-upgrade"
         (await first.approve(refused.request_id)).ok()
-        await device.visits(house.gateways[2])
+        await device.visits(stack.gateways[2])
         assert device.token != old
-        await self.refuses_old_token(house, device, old)
+        await self.refuses_old_token(stack, device, old)
 
-    async def refuses_old_token(self, house: Stack, device: Visitor, old: str) -> None:
+    async def refuses_old_token(self, stack: Stack, device: Visitor, old: str) -> None:
         """Check that the old token is refused at every gateway, and costs the device nothing."""
-        came_with = Visitor(house, device.profile, device.key, old)
-        for gateway in house.gateways:
+        came_with = Visitor(stack, device.profile, device.key, old)
+        for gateway in stack.gateways:
             refused = await came_with.refused(gateway, with_gateway_token=False)
             assert refused.code == "INVALID_REQUEST"
             assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
@@ -117,30 +117,30 @@ class TestEndedDevicesAreClosed:
             assert refused.close == (1008, message)
 
     async def test_a_role_that_is_revoked_takes_only_its_own_sockets_along(
-        self, house: Stack, callers: Callers, first: Operator
+        self, stack: Stack, callers: Callers, first: Operator
     ) -> None:
-        operator = await pair(house, CLI)
-        node = Visitor(house, NODE_HOST, operator.key)
-        (await first.approve(await node.waits(house.gateways[0]))).ok()
-        stays = (await callers.stay(operator, house.gateways[1])).client
-        goes = (await callers.stay(node, house.gateways[1])).client
+        operator = await pair(stack, CLI)
+        node = Visitor(stack, NODE_HOST, operator.key)
+        (await first.approve(await node.waits(stack.gateways[0]))).ok()
+        stays = (await callers.stay(operator, stack.gateways[1])).client
+        goes = (await callers.stay(node, stack.gateways[1])).client
         (await first.revoke(operator.device_id, "node")).ok()
         assert await goes.closed(within=CLOSED_SECONDS) == (4001, "device removed")
         assert (await stays.call("health")).ok
 
     async def test_what_changes_nothing_for_it_closes_nothing(
-        self, house: Stack, first: Operator
+        self, stack: Stack, first: Operator
     ) -> None:
-        device, last = await pair(house), await pair(house)
-        client, _ = await device.stays(house.gateways[2])
-        ending, _ = await last.stays(house.gateways[2])
+        device, last = await pair(stack), await pair(stack)
+        client, _ = await device.stays(stack.gateways[2])
+        ending, _ = await last.stays(stack.gateways[2])
         async with client, ending:
             path = f"devices/{device.device_id}"
             (await first.call("PATCH", path, {"label": "Kitchen"})).ok()
             wider = device.asking("operator.admin")
-            request_id = await wider.waits(house.gateways[0])
+            request_id = await wider.waits(stack.gateways[0])
             (await first.approve(request_id)).ok()
-            await wider.visits(house.gateways[0])
+            await wider.visits(stack.gateways[0])
             (await first.remove(last.device_id)).ok()
             await ending.closed(within=CLOSED_SECONDS)  # what came before is heard as well
             assert (await client.call("health")).ok

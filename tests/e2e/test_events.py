@@ -33,7 +33,7 @@ REQUESTED, RESOLVED, CHANGED = (
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and three gateways, for the whole module."""
     return start_stack(approvals=2, gateways=3, gateway_env={"BEAT_SECONDS": str(BEAT_SECONDS)})
 
@@ -99,25 +99,25 @@ class Audience:
         """All who may hear of pairing."""
         return [*self.newer, *self.older]
 
-    async def gather(self, callers: Callers, house: Stack) -> None:
+    async def gather(self, callers: Callers, stack: Stack) -> None:
         """Let everybody in."""
-        newer = await pair(house, CLI.asking(PAIRING))
-        older = await pair(house, CLI_3.asking(PAIRING))
+        newer = await pair(stack, CLI.asking(PAIRING))
+        older = await pair(stack, CLI_3.asking(PAIRING))
         outside = [
-            await pair(house),
-            await pair(house, CLI_3.asking(READ)),
-            await pair(house, NODE_HOST),
+            await pair(stack),
+            await pair(stack, CLI_3.asking(READ)),
+            await pair(stack, NODE_HOST),
         ]
-        for gateway in house.gateways:
+        for gateway in stack.gateways:
             self.newer.append(Listener(await callers.stay(newer, gateway)))
             self.older.append(Listener(await callers.stay(older, gateway)))
             for visitor in outside:
                 self.outside.append(Listener(await callers.stay(visitor, gateway)))
 
-    async def end(self, house: Stack) -> None:
+    async def end(self, stack: Stack) -> None:
         """Check that nothing was told beyond what was heard, and nothing to those outside."""
-        last = Visitor(house)
-        request_id = await last.waits(house.gateways[0])
+        last = Visitor(stack)
+        request_id = await last.waits(stack.gateways[0])
         for listener in self.everybody:
             event = await listener.next()
             assert (event.name, event.payload["requestId"]) == (REQUESTED, request_id)
@@ -126,9 +126,9 @@ class Audience:
 
 
 @pytest.fixture
-async def audience(house: Stack, callers: Callers) -> Audience:
+async def audience(stack: Stack, callers: Callers) -> Audience:
     audience = Audience()
-    await audience.gather(callers, house)
+    await audience.gather(callers, stack)
     return audience
 
 
@@ -136,21 +136,21 @@ class TestPairing:
     @pytest.mark.parametrize("decision", ["approved", "rejected"])
     @pytest.mark.parametrize("way", ["socket", "http"])
     async def test_requested_and_resolved_reach_all_who_hold_pairing(
-        self, house: Stack, callers: Callers, audience: Audience, decision: str, way: str
+        self, stack: Stack, callers: Callers, audience: Audience, decision: str, way: str
     ) -> None:
-        admin = await callers.enter(ADMINISTRATOR, house.gateways[2])
+        admin = await callers.enter(ADMINISTRATOR, stack.gateways[2])
         for listener in audience.everybody:
             await listener.next()
             await listener.next()
-        visitor = Visitor(house, replace(CLI, display_name="A name"))
-        request_id = await visitor.waits(house.gateways[1])
+        visitor = Visitor(stack, replace(CLI, display_name="A name"))
+        request_id = await visitor.waits(stack.gateways[1])
         listed = (await admin.call("device.pair.list"))["pending"]
         (pending,) = [one for one in listed if one["requestId"] == request_id]
         verb = {"approved": "approve", "rejected": "reject"}[decision]
         if way == "socket":
             await admin.call(f"device.pair.{verb}", requestId=request_id)
         else:
-            async with Operator(house, house.approvals[0]) as operator:
+            async with Operator(stack, stack.approvals[0]) as operator:
                 (await operator.call("POST", f"requests/{request_id}/{verb}")).ok()
         times = set()
         for listener in audience.everybody:
@@ -162,23 +162,23 @@ class TestPairing:
             )
         (ts,) = times
         assert abs(time.time() * 1000 - ts) < 60_000
-        await audience.end(house)
+        await audience.end(stack)
 
-    async def test_asking_again_tells_nothing(self, house: Stack, audience: Audience) -> None:
-        visitor = Visitor(house)
-        request_id = await visitor.waits(house.gateways[0])
-        for gateway in house.gateways:
+    async def test_asking_again_tells_nothing(self, stack: Stack, audience: Audience) -> None:
+        visitor = Visitor(stack)
+        request_id = await visitor.waits(stack.gateways[0])
+        for gateway in stack.gateways:
             assert await visitor.waits(gateway) == request_id
         for listener in audience.everybody:
             assert (await listener.next()).payload["requestId"] == request_id
-        await audience.end(house)
+        await audience.end(stack)
 
     async def test_superseded_is_resolved_as_rejected_and_then_requested(
-        self, house: Stack, audience: Audience
+        self, stack: Stack, audience: Audience
     ) -> None:
-        visitor = Visitor(house)
-        old = await visitor.waits(house.gateways[0])
-        new = await visitor.asking(READ, WRITE).waits(house.gateways[1])
+        visitor = Visitor(stack)
+        old = await visitor.waits(stack.gateways[0])
+        new = await visitor.asking(READ, WRITE).waits(stack.gateways[1])
         for listener in audience.everybody:
             assert (await listener.next()).payload["requestId"] == old
         for listener in audience.newer:
@@ -189,30 +189,30 @@ class TestPairing:
             event = await listener.next()
             assert (event.name, event.payload["requestId"]) == (REQUESTED, new)
             assert event.payload["scopes"] == [READ, WRITE]
-        await audience.end(house)
+        await audience.end(stack)
 
     async def test_a_rename_tells_the_newer_that_something_changed(
-        self, house: Stack, callers: Callers, audience: Audience
+        self, stack: Stack, callers: Callers, audience: Audience
     ) -> None:
         device_id = audience.newer[0].caller.device_id
         await audience.newer[0].caller.call("device.pair.rename", deviceId=device_id, label="new")
         for listener in audience.newer:
             await listener.hears((CHANGED, {}))
         await audience.newer[0].caller.call("device.pair.rename", deviceId=device_id, label="new")
-        await audience.end(house)
+        await audience.end(stack)
 
     @pytest.mark.parametrize("ending", ["remove", "rotate", "revoke"])
     async def test_what_ends_a_device_tells_nothing(
-        self, house: Stack, callers: Callers, ending: str
+        self, stack: Stack, callers: Callers, ending: str
     ) -> None:
-        visitor = await pair(house)
+        visitor = await pair(stack)
         audience = Audience()
-        await audience.gather(callers, house)
-        inside = await callers.stay(visitor, house.gateways[1])
-        async with Operator(house, house.approvals[1]) as operator:
+        await audience.gather(callers, stack)
+        inside = await callers.stay(visitor, stack.gateways[1])
+        async with Operator(stack, stack.approvals[1]) as operator:
             (await getattr(operator, ending)(visitor.device_id)).ok()
         await inside.client.closed(within=SOON_SECONDS)
-        await audience.end(house)
+        await audience.end(stack)
 
     async def test_a_request_that_expires_tells_nothing(self, start_stack: StartStack) -> None:
         brief = start_stack(gateways=1, approval_env={"PENDING_TTL_SECONDS": "1"})
@@ -232,10 +232,10 @@ class TestPairing:
             assert (event.name, event.payload["requestId"]) == (REQUESTED, last)
 
 
-async def approved_at_once(house: Stack, profile: Profile) -> Visitor:
+async def approved_at_once(stack: Stack, profile: Profile) -> Visitor:
     """Return a device that was approved before its request expired."""
-    visitor = Visitor(house, profile)
-    await approve(house, await visitor.waits(house.gateways[0]))
+    visitor = Visitor(stack, profile)
+    await approve(stack, await visitor.waits(stack.gateways[0]))
     return visitor
 
 
@@ -255,11 +255,11 @@ async def presence(raw: RawSocket) -> tuple[int, dict[str, Any]]:
 class TestPresence:
     @both_protocols
     async def test_who_comes_and_goes_elsewhere_is_told_soon(
-        self, house: Stack, callers: Callers, profile: Profile
+        self, stack: Stack, callers: Callers, profile: Profile
     ) -> None:
-        reader = await pair(house, profile.asking(READ))
-        visitor = await pair(house, profile.asking(PAIRING))
-        raw = await callers.raw(reader, house.gateways[0])
+        reader = await pair(stack, profile.asking(READ))
+        visitor = await pair(stack, profile.asking(PAIRING))
+        raw = await callers.raw(reader, stack.gateways[0])
         versions = []
 
         async def told(*, there: bool) -> dict[str, Any]:
@@ -275,22 +275,22 @@ class TestPresence:
                         return devices
 
         await told(there=False)  # it was there when it was paired, and may have been told so
-        stay = await callers.stay(visitor, house.gateways[1])
+        stay = await callers.stay(visitor, stack.gateways[1])
         devices = await told(there=True)
-        assert devices[visitor.device_id]["tags"] == [f"gateway:{house.gateways[1].boot_id}"]
+        assert devices[visitor.device_id]["tags"] == [f"gateway:{stack.gateways[1].boot_id}"]
         await stay.client.close()
         await told(there=False)
         assert versions == sorted(set(versions)), "rising, and each told once"
 
-    async def test_is_told_to_who_may_read_alone(self, house: Stack, callers: Callers) -> None:
-        gateway = house.gateways[0]
-        reader = await callers.raw(await pair(house, CLI.asking(READ)), gateway)
+    async def test_is_told_to_who_may_read_alone(self, stack: Stack, callers: Callers) -> None:
+        gateway = stack.gateways[0]
+        reader = await callers.raw(await pair(stack, CLI.asking(READ)), gateway)
         others = [
-            await callers.stay(await pair(house, profile), gateway)
+            await callers.stay(await pair(stack, profile), gateway)
             for profile in (CLI.asking(PAIRING), NODE_HOST)
         ]
-        newcomer = await pair(house, CLI.asking(PAIRING))
-        await callers.stay(newcomer, house.gateways[1])
+        newcomer = await pair(stack, CLI.asking(PAIRING))
+        await callers.stay(newcomer, stack.gateways[1])
         while newcomer.device_id not in (await presence(reader))[1]:
             pass
         for other in others:
@@ -301,13 +301,13 @@ class TestPresence:
 class TestShutdown:
     @both_protocols
     async def test_is_told_before_the_close(
-        self, house: Stack, callers: Callers, profile: Profile
+        self, stack: Stack, callers: Callers, profile: Profile
     ) -> None:
-        leaving = house.gateways[2]
+        leaving = stack.gateways[2]
         visitors = [
-            await pair(house, profile.asking(PAIRING)),
+            await pair(stack, profile.asking(PAIRING)),
             await pair(
-                house,
+                stack,
                 replace(
                     NODE_HOST, min_protocol=profile.min_protocol, max_protocol=profile.max_protocol
                 ),
@@ -337,13 +337,13 @@ class TestShutdown:
 class TestLostNews:
     """What a gateway did not hear is made up for by its beat, in order, and told once."""
 
-    async def story(self, house: Stack, deaf: ServiceProcess) -> list[tuple[str, str, str]]:
+    async def story(self, stack: Stack, deaf: ServiceProcess) -> list[tuple[str, str, str]]:
         """Let things happen at the other gateways; return what is to be told of them."""
-        others = [one for one in house.gateways if one is not deaf]
+        others = [one for one in stack.gateways if one is not deaf]
         told = []
-        async with Operator(house, house.approvals[0]) as operator:
+        async with Operator(stack, stack.approvals[0]) as operator:
             for turn in range(4):
-                visitor = Visitor(house)
+                visitor = Visitor(stack)
                 request_id = await visitor.waits(others[turn % 2])
                 told.append((REQUESTED, request_id, ""))
                 verb = ("approve", "reject")[turn % 2]
@@ -359,33 +359,33 @@ class TestLostNews:
         ]
 
     async def test_while_it_hung_and_its_subscription_was_lost(
-        self, house: Stack, callers: Callers
+        self, stack: Stack, callers: Callers
     ) -> None:
-        deaf = house.gateways[0]
+        deaf = stack.gateways[0]
         boot_id = deaf.boot_id
-        visitor = await pair(house, CLI.asking(PAIRING))
-        listeners = [Listener(await callers.stay(visitor, one)) for one in house.gateways]
+        visitor = await pair(stack, CLI.asking(PAIRING))
+        listeners = [Listener(await callers.stay(visitor, one)) for one in stack.gateways]
         deaf.pause()
-        assert await asyncio.to_thread(cut, house, boot_id) >= 1
-        told = await self.story(house, deaf)
+        assert await asyncio.to_thread(cut, stack, boot_id) >= 1
+        told = await self.story(stack, deaf)
         deaf.resume()
         for listener in listeners:
             assert await self.heard(listener, len(told)) == told
-        last = await Visitor(house).waits(house.gateways[1])
+        last = await Visitor(stack).waits(stack.gateways[1])
         for listener in listeners:
             assert await self.heard(listener, 1) == [(REQUESTED, last, "")]
 
     @pytest.mark.parametrize("turn", range(3))
     async def test_cut_at_the_moment_of_an_approval(
-        self, house: Stack, callers: Callers, turn: int
+        self, stack: Stack, callers: Callers, turn: int
     ) -> None:
-        deaf = house.gateways[turn]
+        deaf = stack.gateways[turn]
         boot_id = deaf.boot_id
-        visitor = await pair(house, CLI.asking(PAIRING))
+        visitor = await pair(stack, CLI.asking(PAIRING))
         listener = Listener(await callers.stay(visitor, deaf))
-        story = asyncio.create_task(self.story(house, deaf))
-        assert await asyncio.to_thread(cut, house, boot_id) >= 1
+        story = asyncio.create_task(self.story(stack, deaf))
+        assert await asyncio.to_thread(cut, stack, boot_id) >= 1
         told = await story
         assert await self.heard(listener, len(told)) == told
-        last = await Visitor(house).waits(house.gateways[turn - 1])
+        last = await Visitor(stack).waits(stack.gateways[turn - 1])
         assert await self.heard(listener, 1) == [(REQUESTED, last, "")]

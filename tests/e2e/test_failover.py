@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Stack]:
+def stack(tmp_path: Path) -> Iterator[Stack]:
     """Return an approval and a gateway that do not run yet, and their Redis, which does."""
     stack = Stack(tmp_path, approvals=1, gateways=1)
     try:
@@ -32,13 +32,13 @@ def house(tmp_path: Path) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def other(house: Stack, tmp_path: Path) -> Iterator[RedisServer]:
+def other(stack: Stack, tmp_path: Path) -> Iterator[RedisServer]:
     """Return another Redis, which lets the same users in, and follows the first."""
     directory = tmp_path / "other"
     directory.mkdir()
     with RedisServer(directory) as server:
-        server.take_users(house.redis)
-        server.follow(house.redis)
+        server.take_users(stack.redis)
+        server.follow(stack.redis)
         yield server
 
 
@@ -46,22 +46,22 @@ def events(service: ServiceProcess, name: str) -> list[object]:
     return [line for line in service.logs() if line.get("event") == name]
 
 
-async def start(house: Stack, way: FaultProxy) -> None:
+async def start(stack: Stack, way: FaultProxy) -> None:
     """Start the services, whose Redis is at the end of this way."""
     for kind, url in (
-        (house.approvals, house.redis.approval_url),
-        (house.gateways, house.redis.gateway_url),
+        (stack.approvals, stack.redis.approval_url),
+        (stack.gateways, stack.redis.gateway_url),
     ):
         for service in kind:
-            service.start(REDIS_URL=url.replace(str(house.redis.port), str(way.port)))
-    for service in house.services:
+            service.start(REDIS_URL=url.replace(str(stack.redis.port), str(way.port)))
+    for service in stack.services:
         await service.until_ready()
 
 
-def fail_over(house: Stack, new: RedisServer, way: FaultProxy) -> None:
+def fail_over(stack: Stack, new: RedisServer, way: FaultProxy) -> None:
     """Make the other one the master that new connections reach."""
     new.lead()
-    house.redis.follow(new)
+    stack.redis.follow(new)
     way.lead_to(new.port)
 
 
@@ -70,51 +70,51 @@ def nobody_is_left(server: RedisServer) -> bool:
     return {server.call("CLIENT", "KILL", "TYPE", kind) for kind in ("normal", "pubsub")} == {"0"}
 
 
-async def a_device_is_approved(house: Stack) -> None:
-    visitor = Visitor(house, CLI)
-    request_id = await visitor.waits(house.gateways[0])
-    async with Operator(house, house.approvals[0]) as operator:
+async def a_device_is_approved(stack: Stack) -> None:
+    visitor = Visitor(stack, CLI)
+    request_id = await visitor.waits(stack.gateways[0])
+    async with Operator(stack, stack.approvals[0]) as operator:
         (await operator.approve(request_id)).ok()
-    await visitor.visits(house.gateways[0])
+    await visitor.visits(stack.gateways[0])
 
 
-async def test_both_services_go_over_to_the_new_master(house: Stack, other: RedisServer) -> None:
-    (approval,), (gateway,) = house.approvals, house.gateways
-    async with FaultProxy(house.redis.port) as way:
-        await start(house, way)
-        fail_over(house, other, way)
+async def test_both_services_go_over_to_the_new_master(stack: Stack, other: RedisServer) -> None:
+    (approval,), (gateway,) = stack.approvals, stack.gateways
+    async with FaultProxy(stack.redis.port) as way:
+        await start(stack, way)
+        fail_over(stack, other, way)
         await until(lambda: events(approval, "redis.demoted"), "approval has noticed")
         await until(lambda: events(gateway, "bus_renewed"), "the gateway has noticed")
-        for service in house.services:
+        for service in stack.services:
             await service.until_ready()
-        await a_device_is_approved(house)
+        await a_device_is_approved(stack)
         assert not events(gateway, "lease.lost")
-        assert nobody_is_left(house.redis)
+        assert nobody_is_left(stack.redis)
 
 
 async def test_a_gateway_finds_an_approval_that_is_new_at_the_new_master(
-    house: Stack, other: RedisServer
+    stack: Stack, other: RedisServer
 ) -> None:
-    (approval,), (gateway,) = house.approvals, house.gateways
-    async with FaultProxy(house.redis.port) as way:
-        await start(house, way)
+    (approval,), (gateway,) = stack.approvals, stack.gateways
+    async with FaultProxy(stack.redis.port) as way:
+        await start(stack, way)
         approval.kill9()
-        fail_over(house, other, way)
+        fail_over(stack, other, way)
         approval.start()
         await until(lambda: events(gateway, "bus_renewed"), "the gateway has noticed")
-        for service in house.services:
+        for service in stack.services:
             await service.until_ready()
-        await a_device_is_approved(house)
+        await a_device_is_approved(stack)
         assert len(events(gateway, "bus_renewed")) == 1
-        assert nobody_is_left(house.redis)
+        assert nobody_is_left(stack.redis)
 
 
 async def test_a_gateway_does_not_renew_its_connections_because_approval_ended(
-    house: Stack,
+    stack: Stack,
 ) -> None:
-    (approval,), (gateway,) = house.approvals, house.gateways
-    async with FaultProxy(house.redis.port) as way:
-        await start(house, way)
+    (approval,), (gateway,) = stack.approvals, stack.gateways
+    async with FaultProxy(stack.redis.port) as way:
+        await start(stack, way)
         approval.kill9()
         await gateway.until_not_ready()
         assert not events(gateway, "bus_renewed")

@@ -32,22 +32,22 @@ HEALTH = b'{"type":"req","id":"1","method":"health"}'
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """One approval and one gateway, for the whole module."""
     return start_stack(approvals=1, gateways=1)
 
 
 @pytest.fixture
-def gateway(house: Stack) -> ServiceProcess:
-    (gateway,) = house.gateways
+def gateway(stack: Stack) -> ServiceProcess:
+    (gateway,) = stack.gateways
     return gateway
 
 
-async def admitted(house: Stack, profile: Profile = CLI) -> RawSocket:
+async def admitted(stack: Stack, profile: Profile = CLI) -> RawSocket:
     """Return a socket that was let in with the gateway token, and whose line is in the log."""
-    (gateway,) = house.gateways
+    (gateway,) = stack.gateways
     raw = await RawSocket.open(gateway.port)
-    answer = await raw.connect(None, profile, Credentials(token=house.gateway_token))
+    answer = await raw.connect(None, profile, Credentials(token=stack.gateway_token))
     assert answer["ok"], answer
     connection = answer["payload"]["server"]["connId"]
     await until(lambda: connection in gateway.log_text(), "its line is in the log")
@@ -90,9 +90,9 @@ class TestBrokenFrames:
 
     @pytest.mark.parametrize("row", BROKEN, ids=lambda row: row.name)
     async def test_close_a_connection_after_admission(
-        self, house: Stack, gateway: ServiceProcess, row: Broken
+        self, stack: Stack, gateway: ServiceProcess, row: Broken
     ) -> None:
-        async with await admitted(house) as raw:
+        async with await admitted(stack) as raw:
             log = Log(gateway)
             await raw.send_bytes(row.sent)
             assert await raw.closed() == (row.code, "")
@@ -101,9 +101,9 @@ class TestBrokenFrames:
 
     @pytest.mark.parametrize("row", BROKEN, ids=lambda row: row.name)
     async def test_come_after_what_was_sent_before_them_in_any_pieces(
-        self, house: Stack, row: Broken
+        self, stack: Stack, row: Broken
     ) -> None:
-        async with await admitted(house, CLI_3) as raw:
+        async with await admitted(stack, CLI_3) as raw:
             sent = frame_bytes(HEALTH, key=b"mask") + row.sent
             try:
                 for at in range(0, min(len(sent), 300), 7):
@@ -116,8 +116,8 @@ class TestBrokenFrames:
 
 
 class TestValidFrames:
-    async def test_of_every_shape_are_served(self, house: Stack) -> None:
-        async with await admitted(house) as raw:
+    async def test_of_every_shape_are_served(self, stack: Stack) -> None:
+        async with await admitted(stack) as raw:
             long = HEALTH[:-1] + b',"params":{"x":"' + b"x" * 70_000 + b'"}}'
             medium = HEALTH[:-1] + b',"params":{"x":"' + b"x" * 200 + b'"}}'
             for text in (HEALTH, medium, long):
@@ -125,8 +125,8 @@ class TestValidFrames:
                     await raw.send_bytes(frame_bytes(text, key=key))
                     assert (await raw.receive_text())["ok"]
 
-    async def test_fragments_may_be_empty_and_pings_between_them(self, house: Stack) -> None:
-        async with await admitted(house) as raw:
+    async def test_fragments_may_be_empty_and_pings_between_them(self, stack: Stack) -> None:
+        async with await admitted(stack) as raw:
             await raw.send(b"", fin=False)
             await raw.send(b"p", PING)
             await raw.send(HEALTH[:9], CONTINUATION, fin=False)
@@ -136,21 +136,21 @@ class TestValidFrames:
             assert await raw.receive() == (PONG, b"p")
             assert (await raw.receive_text())["ok"]
 
-    async def test_text_that_is_no_utf8_is_no_json(self, house: Stack) -> None:
+    async def test_text_that_is_no_utf8_is_no_json(self, stack: Stack) -> None:
         """Before admission that ends the handshake, after it the frame is ignored."""
-        async with await RawSocket.open(house.gateways[0].port) as raw:
+        async with await RawSocket.open(stack.gateways[0].port) as raw:
             await raw.challenge()
             await raw.send(b"\xff")
             assert await raw.closed() == (1000, "")
-        async with await admitted(house) as raw:
+        async with await admitted(stack) as raw:
             await raw.send(b'{"type":"req","id":"\xff","method":"health"}')
             await raw.send(b"\x00", BINARY)
             await raw.send(HEALTH, TEXT)
             assert (await raw.receive_text())["id"] == "1"
 
-    async def test_a_close_is_answered_with_its_code(self, house: Stack) -> None:
+    async def test_a_close_is_answered_with_its_code(self, stack: Stack) -> None:
         for code in (1000, 1001, 3000, 4999):
-            async with await admitted(house) as raw:
+            async with await admitted(stack) as raw:
                 await raw.send_close(code)
                 assert await raw.closed() == (code, "")
                 assert await raw.rest() == []

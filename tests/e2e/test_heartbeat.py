@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("mended")
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways with a short lease, for the whole module."""
     beat = {"BEAT_SECONDS": str(BEAT_SECONDS), "LEASE_SECONDS": str(LEASE_SECONDS)}
     return start_stack(approvals=2, gateways=2, gateway_env=beat)
@@ -83,11 +83,11 @@ async def closed_within(raw: RawSocket, seconds: float) -> Close:
 
 class TestLostNews:
     async def test_news_closes_live_sockets_on_every_replica(
-        self, house: Stack, sockets: list[RawSocket]
+        self, stack: Stack, sockets: list[RawSocket]
     ) -> None:
-        visitor = await pair(house)
-        sockets += [await enters(visitor, gateway) for gateway in house.gateways]
-        async with Operator(house, house.approvals[0]) as operator:
+        visitor = await pair(stack)
+        sockets += [await enters(visitor, gateway) for gateway in stack.gateways]
+        async with Operator(stack, stack.approvals[0]) as operator:
             (await operator.remove(visitor.device_id)).ok()
         for raw in sockets:
             assert await closed_within(raw, 2 * BEAT_SECONDS) == (4001, "device removed")
@@ -96,35 +96,35 @@ class TestLostNews:
 
     @pytest.mark.parametrize("turn", range(4))
     async def test_the_connections_are_killed_at_the_moment_of_a_revoke(
-        self, house: Stack, turn: int
+        self, stack: Stack, turn: int
     ) -> None:
-        visitor = await pair(house, (CLI, NODE_HOST)[turn % 2])
-        gateway = house.gateways[turn % 2]
+        visitor = await pair(stack, (CLI, NODE_HOST)[turn % 2])
+        gateway = stack.gateways[turn % 2]
         boot_id = gateway.boot_id
         async with (
             await enters(visitor, gateway) as raw,
-            Operator(house, house.approvals[turn // 2]) as operator,
+            Operator(stack, stack.approvals[turn // 2]) as operator,
         ):
             revoking = asyncio.create_task(operator.remove(visitor.device_id))
-            assert await asyncio.to_thread(cut, house, boot_id) >= 1
+            assert await asyncio.to_thread(cut, stack, boot_id) >= 1
             (await revoking).ok()
             close = await closed_within(raw, 2 * BEAT_SECONDS + RECONNECT_SECONDS)
             assert close.code == 4001
 
-    async def test_the_news_is_lost_and_the_beat_makes_up_for_it(self, house: Stack) -> None:
-        visitor, other = await pair(house), await pair(house)
-        gateway = house.gateways[0]
+    async def test_the_news_is_lost_and_the_beat_makes_up_for_it(self, stack: Stack) -> None:
+        visitor, other = await pair(stack), await pair(stack)
+        gateway = stack.gateways[0]
         boot_id = gateway.boot_id
         async with (
             await enters(visitor, gateway) as raw,
             await enters(other, gateway) as unconcerned,
-            Operator(house, house.approvals[0]) as operator,
+            Operator(stack, stack.approvals[0]) as operator,
         ):
-            listening = subscribers(house, NEWS)
+            listening = subscribers(stack, NEWS)
             gateway.pause()
-            await asyncio.to_thread(cut, house, boot_id)
-            assert subscribers(house, inbox_channel(boot_id)) == 0
-            assert subscribers(house, NEWS) == listening - 1
+            await asyncio.to_thread(cut, stack, boot_id)
+            assert subscribers(stack, inbox_channel(boot_id)) == 0
+            assert subscribers(stack, NEWS) == listening - 1
             (await operator.remove(visitor.device_id)).ok()
             gateway.resume()
             close = await closed_within(raw, 2 * BEAT_SECONDS + RECONNECT_SECONDS)
@@ -134,82 +134,82 @@ class TestLostNews:
 
 class TestRedis:
     async def test_black_holed_live_sockets_end_with_the_lease(
-        self, house: Stack, sockets: list[RawSocket]
+        self, stack: Stack, sockets: list[RawSocket]
     ) -> None:
-        visitors = [await pair(house, profile) for profile in (CLI, NODE_HOST)]
+        visitors = [await pair(stack, profile) for profile in (CLI, NODE_HOST)]
         sockets += [
-            await enters(visitor, gateway) for visitor in visitors for gateway in house.gateways
+            await enters(visitor, gateway) for visitor in visitors for gateway in stack.gateways
         ]
-        house.redis.pause()
+        stack.redis.pause()
         closes = await asyncio.gather(*(closed_within(raw, LEASE_SECONDS) for raw in sockets))
         assert set(closes) == {LEASE_LOST}
-        for gateway in house.gateways:
+        for gateway in stack.gateways:
             await told(gateway, "lease.lost")
             refused = await visitors[0].refused(gateway)
             assert refused.code == "UNAVAILABLE"
             assert refused.close is not None
             assert refused.close.code == 1013
             await gateway.until_not_ready()
-        house.redis.resume()
-        for service in house.services:
+        stack.redis.resume()
+        for service in stack.services:
             await service.until_ready(seconds=RECOVERY_SECONDS)
-        for gateway in house.gateways:
+        for gateway in stack.gateways:
             for visitor in visitors:
                 await visitor.comes_back(gateway, with_gateway_token=False)
 
     async def test_killed_and_started_whose_lease_held_stay_and_work(
-        self, house: Stack, sockets: list[RawSocket]
+        self, stack: Stack, sockets: list[RawSocket]
     ) -> None:
-        visitor = await pair(house)
-        sockets += [await enters(visitor, gateway) for gateway in house.gateways]
-        losts = [len(lines(gateway, "history.lost")) for gateway in house.gateways]
-        house.redis.kill9()
+        visitor = await pair(stack)
+        sockets += [await enters(visitor, gateway) for gateway in stack.gateways]
+        losts = [len(lines(gateway, "history.lost")) for gateway in stack.gateways]
+        stack.redis.kill9()
         assert [await health(raw) for raw in sockets] == [True, True]
-        house.redis.start()
-        for service in house.services:
+        stack.redis.start()
+        for service in stack.services:
             await service.until_ready(seconds=RECOVERY_SECONDS)
         assert [await health(raw) for raw in sockets] == [True, True]
-        assert losts == [len(lines(gateway, "history.lost")) for gateway in house.gateways]
-        async with Operator(house, house.approvals[0]) as operator:
+        assert losts == [len(lines(gateway, "history.lost")) for gateway in stack.gateways]
+        async with Operator(stack, stack.approvals[0]) as operator:
             (await operator.remove(visitor.device_id)).ok()
         for raw in sockets:
             assert (await closed_within(raw, 2 * BEAT_SECONDS)).code == 4001
 
     async def test_emptied_everybody_is_closed_and_judged_anew(
-        self, house: Stack, sockets: list[RawSocket]
+        self, stack: Stack, sockets: list[RawSocket]
     ) -> None:
-        visitors = [await pair(house, profile) for profile in (CLI, NODE_HOST)]
+        visitors = [await pair(stack, profile) for profile in (CLI, NODE_HOST)]
         sockets += [
-            await enters(visitor, gateway) for visitor in visitors for gateway in house.gateways
+            await enters(visitor, gateway) for visitor in visitors for gateway in stack.gateways
         ]
-        house.redis.call("FLUSHALL")
+        stack.redis.call("FLUSHALL")
         for raw in sockets:
             assert await closed_within(raw, LEASE_SECONDS) == (1012, "history lost")
-        for gateway in house.gateways:
+        for gateway in stack.gateways:
             await told(gateway, "history.lost")
             for visitor in visitors:
                 await visitor.waits(gateway)
                 refused = await visitor.refused(gateway, with_gateway_token=False)
                 assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
 
-    async def test_what_connects_meanwhile_is_never_let_in(self, house: Stack) -> None:
-        visitor = await pair(house)
-        house.redis.call("FLUSHALL")
+    async def test_what_connects_meanwhile_is_never_let_in(self, stack: Stack) -> None:
+        visitor = await pair(stack)
+        stack.redis.call("FLUSHALL")
         for _ in range(20):
-            for gateway in house.gateways:
+            for gateway in stack.gateways:
                 refused = await visitor.refused(gateway)
                 assert refused.code in {"NOT_PAIRED", "UNAVAILABLE"}
 
 
 class TestStoppedGateway:
-    async def test_nothing_is_served_to_who_was_revoked_meanwhile(self, house: Stack) -> None:
+    async def test_nothing_is_served_to_who_was_revoked_meanwhile(self, stack: Stack) -> None:
         """Not one queued frame: it wakes to old sockets before any of its timers runs."""
-        visitor = await pair(house)
-        gateway, other = house.gateways
+        visitor = await pair(stack)
+        gateway, other = stack.gateways
         async with (
             await enters(visitor, gateway) as raw,
             await enters(visitor, other) as elsewhere,
-            Operator(house, house.approvals[0]) as operator,
+            Operator(stack, stack.approvals[0]) as operator,
         ):
             assert await health(raw)
             gateway.pause()
@@ -234,35 +234,35 @@ class TestStoppedGateway:
 class TestApprovals:
     @pytest.mark.parametrize("how", ["killed", "stopped"])
     async def test_all_away_live_sockets_end_with_the_lease(
-        self, house: Stack, sockets: list[RawSocket], how: str
+        self, stack: Stack, sockets: list[RawSocket], how: str
     ) -> None:
-        visitor = await pair(house)
-        sockets += [await enters(visitor, gateway) for gateway in house.gateways]
-        for approval in house.approvals:
+        visitor = await pair(stack)
+        sockets += [await enters(visitor, gateway) for gateway in stack.gateways]
+        for approval in stack.approvals:
             approval.kill9() if how == "killed" else approval.pause()
         assert [await health(raw) for raw in sockets] == [True, True], "the lease still runs"
-        refusals = await asyncio.gather(*(visitor.refused(one) for one in house.gateways))
+        refusals = await asyncio.gather(*(visitor.refused(one) for one in stack.gateways))
         assert {refused.code for refused in refusals} == {"UNAVAILABLE"}
         closes = await asyncio.gather(*(closed_within(raw, LEASE_SECONDS) for raw in sockets))
         assert set(closes) == {LEASE_LOST}
-        for approval in house.approvals:
+        for approval in stack.approvals:
             approval.start() if how == "killed" else approval.resume()
-        for service in house.services:
+        for service in stack.services:
             await service.until_ready(seconds=RECOVERY_SECONDS)
-        for gateway in house.gateways:
+        for gateway in stack.gateways:
             await visitor.comes_back(gateway, with_gateway_token=False)
 
     @pytest.mark.parametrize("which", [0, 1])
     async def test_one_stopped_the_lease_goes_on(
-        self, house: Stack, sockets: list[RawSocket], which: int
+        self, stack: Stack, sockets: list[RawSocket], which: int
     ) -> None:
-        visitor = await pair(house)
-        sockets += [await enters(visitor, gateway) for gateway in house.gateways]
-        house.approvals[which].pause()
+        visitor = await pair(stack)
+        sockets += [await enters(visitor, gateway) for gateway in stack.gateways]
+        stack.approvals[which].pause()
         began = time.monotonic()
         left: list[float] = []
         while time.monotonic() - began < 2 * LEASE_SECONDS:
-            left += [await metric(one, LEASE_LEFT) for one in house.gateways]
+            left += [await metric(one, LEASE_LEFT) for one in stack.gateways]
             assert [await health(raw) for raw in sockets] == [True, True]
             await asyncio.sleep(POLL_SECONDS)
         assert min(left) > LEASE_SECONDS / 4

@@ -44,17 +44,17 @@ class Target(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """One approval and one gateway, for the whole module."""
     return start_stack(approvals=1, gateways=1)
 
 
 @pytest.fixture(scope="module")
-def targets(house: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
+def targets(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
     """Every kind of port there is."""
-    (approval,), (gateway,) = house.approvals, house.gateways
+    (approval,), (gateway,) = stack.approvals, stack.gateways
     directory: Path = tmp_path_factory.mktemp("ops")
-    redis: RedisServer = house.redis
+    redis: RedisServer = stack.redis
     with (
         Reservation() as ops,
         gateway_process(directory, redis, OPS_PORT=str(ops.port)) as with_ops,
@@ -185,11 +185,11 @@ class TestServerHeader:
         reply = await ask(targets[port].port, path, method)
         assert reply.headers["server"] == SERVER_NAME
 
-    async def test_so_do_streams(self, house: Stack) -> None:
-        headers: dict[str, Any] = {"Authorization": f"Bearer {house.admin_token}"}
+    async def test_so_do_streams(self, stack: Stack) -> None:
+        headers: dict[str, Any] = {"Authorization": f"Bearer {stack.admin_token}"}
         async with (
             aiohttp.ClientSession(headers=headers) as http,
-            http.get(f"{house.approvals[0].url}/v1/events") as answer,
+            http.get(f"{stack.approvals[0].url}/v1/events") as answer,
         ):
             assert answer.status == 200
             assert answer.headers["Server"] == SERVER_NAME

@@ -35,7 +35,7 @@ each_installation = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways, for the whole module."""
     return start_stack(approvals=2, gateways=2)
 
@@ -44,11 +44,11 @@ def speaking(profile: Profile, protocol: int) -> Profile:
     return replace(profile, min_protocol=protocol, max_protocol=protocol)
 
 
-def state(house: Stack, device_id: str) -> tuple[Any, Any]:
+def state(stack: Stack, device_id: str) -> tuple[Any, Any]:
     """Return what every commit about a device changes: the newest change, and its record."""
-    record = house.redis.call("GET", device_key(device_id))
+    record = stack.redis.call("GET", device_key(device_id))
     assert record, "it is paired"
-    return house.redis.call("GET", HEAD), record
+    return stack.redis.call("GET", HEAD), record
 
 
 async def waiting(operator: Operator, device_id: str) -> dict[str, Any]:
@@ -57,16 +57,16 @@ async def waiting(operator: Operator, device_id: str) -> dict[str, Any]:
     return request
 
 
-async def approved_by(way: str, house: Stack, operator: Operator, request_id: str) -> None:
+async def approved_by(way: str, stack: Stack, operator: Operator, request_id: str) -> None:
     """Approve in one of the ways there are."""
     if way == "http":
         (await operator.approve(request_id)).ok()
     elif way == "command":
-        ended = await Terminal(house).run("devices", "approve", request_id, "--yes", "--no-wait")
+        ended = await Terminal(stack).run("devices", "approve", request_id, "--yes", "--no-wait")
         assert ended.code == 0, ended.err
     else:
-        async with Callers(house) as callers:
-            caller = await callers.enter(ADMINISTRATOR, house.gateways[1])
+        async with Callers(stack) as callers:
+            caller = await callers.enter(ADMINISTRATOR, stack.gateways[1])
             await caller.call("device.pair.approve", requestId=request_id)
 
 
@@ -74,14 +74,14 @@ class TestOneKeyForTwoClients:
     @each_installation
     @pytest.mark.parametrize("way", ["http", "command", "socket"])
     async def test_a_request_for_both_roles_keeps_its_id_until_it_is_approved(
-        self, house: Stack, first: Operator, clients: tuple[Profile, Profile], way: str
+        self, stack: Stack, first: Operator, clients: tuple[Profile, Profile], way: str
     ) -> None:
-        cli, node = Visitor(house, clients[0]), Visitor(house, clients[1])
+        cli, node = Visitor(stack, clients[0]), Visitor(stack, clients[1])
         node.key = cli.key
-        await cli.waits(house.gateways[0])
-        request_id = await node.waits(house.gateways[1])
+        await cli.waits(stack.gateways[0])
+        request_id = await node.waits(stack.gateways[1])
         for _ in range(2):
-            for gateway in house.gateways:
+            for gateway in stack.gateways:
                 assert await cli.waits(gateway) == request_id
                 assert await node.waits(gateway) == request_id
 
@@ -92,47 +92,47 @@ class TestOneKeyForTwoClients:
         assert shown == [("node", "node-host"), ("operator", "cli")]
         assert request["identities"][0]["displayName"] == request["displayName"] == "box"
 
-        await approved_by(way, house, first, request_id)
-        for gateway in house.gateways:
+        await approved_by(way, stack, first, request_id)
+        for gateway in stack.gateways:
             await cli.visits(gateway)
             await node.visits(gateway)
         assert await first.audit(cli.device_id) == ["requested", "requested", "approved"]
 
     @each_installation
     async def test_an_upgrade_of_a_paired_device_keeps_its_id(
-        self, house: Stack, first: Operator, clients: tuple[Profile, Profile]
+        self, stack: Stack, first: Operator, clients: tuple[Profile, Profile]
     ) -> None:
-        cli = await pair(house, clients[0].asking("operator.read"))
+        cli = await pair(stack, clients[0].asking("operator.read"))
         node = replace(cli, profile=clients[1])
         wider = cli.asking("operator.read", "operator.approvals")
-        await node.waits(house.gateways[0])
-        request_id = await wider.waits(house.gateways[1])
-        for gateway in house.gateways:
+        await node.waits(stack.gateways[0])
+        request_id = await wider.waits(stack.gateways[1])
+        for gateway in stack.gateways:
             assert await node.waits(gateway) == request_id
             assert await wider.waits(gateway) == request_id
             await cli.visits(gateway)
         (await first.approve(request_id)).ok()
-        await node.visits(house.gateways[0])
-        await wider.visits(house.gateways[1])
+        await node.visits(stack.gateways[0])
+        await wider.visits(stack.gateways[1])
 
 
 class TestUpdates:
     @pytest.mark.parametrize("protocol", [4, 3])
     async def test_a_new_version_of_its_system_needs_no_approval_and_is_shown(
-        self, house: Stack, callers: Callers, protocol: int
+        self, stack: Stack, callers: Callers, protocol: int
     ) -> None:
-        phone = await pair(house, speaking(PHONE, protocol))
-        before = state(house, phone.device_id)
+        phone = await pair(stack, speaking(PHONE, protocol))
+        before = state(stack, phone.device_id)
         phone.profile = replace(phone.profile, platform="iOS 26.5.0")
-        await phone.visits(house.gateways[1])
-        await phone.visits(house.gateways[0], with_gateway_token=False)
-        assert state(house, phone.device_id) == before, "it is no change"
-        caller = await callers.enter(ADMINISTRATOR, house.gateways[1])
+        await phone.visits(stack.gateways[1])
+        await phone.visits(stack.gateways[0], with_gateway_token=False)
+        assert state(stack, phone.device_id) == before, "it is no change"
+        caller = await callers.enter(ADMINISTRATOR, stack.gateways[1])
         shown = await listed_so(
             caller, phone.device_id, lambda one: one["platform"] == "iOS 26.5.0", "its version"
         )
         assert (shown["clientId"], shown["deviceFamily"]) == ("openclaw-ios", "iPhone")
-        async with Operator(house, house.approvals[1]) as second:
+        async with Operator(stack, stack.approvals[1]) as second:
             one = (await second.call("GET", f"devices/{phone.device_id}")).ok()
         assert one["platform"] == "iOS 26.5.0"
 
@@ -147,36 +147,36 @@ class TestUpdates:
         ids=["family", "system", "cli"],
     )
     async def test_another_system_or_family_does(
-        self, house: Stack, before: Profile, now: Profile, protocol: int
+        self, stack: Stack, before: Profile, now: Profile, protocol: int
     ) -> None:
-        visitor = await pair(house, speaking(before, protocol))
+        visitor = await pair(stack, speaking(before, protocol))
         visitor.profile = speaking(now, protocol)
-        refused = await visitor.refused(house.gateways[1])
+        refused = await visitor.refused(stack.gateways[1])
         assert refused.details["reason"] == "metadata-upgrade"
 
     @pytest.mark.parametrize(("before", "after"), [("darwin", "macos"), ("windows", "win32")])
     @pytest.mark.parametrize("profile", [NODE_HOST, NODE_HOST_3], ids="43")
     async def test_names_of_one_runtime_are_the_same(
-        self, house: Stack, profile: Profile, before: str, after: str
+        self, stack: Stack, profile: Profile, before: str, after: str
     ) -> None:
         named = replace(profile, platform=before, device_family=None)
-        node = await pair(house, named)
+        node = await pair(stack, named)
         node.profile = replace(named, platform=after)
-        await node.visits(house.gateways[1])
+        await node.visits(stack.gateways[1])
 
 
 class TestWhatWasShown:
     @both_protocols
     async def test_a_request_that_shows_something_else_has_another_id(
-        self, house: Stack, first: Operator, profile: Profile
+        self, stack: Stack, first: Operator, profile: Profile
     ) -> None:
-        visitor = Visitor(house, replace(profile, display_name="Kitchen Mac"))
-        old = await visitor.waits(house.gateways[0])
+        visitor = Visitor(stack, replace(profile, display_name="Kitchen Mac"))
+        old = await visitor.waits(stack.gateways[0])
         shown = await waiting(first, visitor.device_id)
         visitor.profile = replace(
             visitor.profile, display_name="Other", platform="darwin", client_id="openclaw-tui"
         )
-        new = await visitor.waits(house.gateways[1])
+        new = await visitor.waits(stack.gateways[1])
         assert new != old == shown["requestId"]
         reply = await first.approve(old)
         assert (reply.status, reply.body["successorRequestId"]) == (409, new)
@@ -186,41 +186,41 @@ class TestWhatWasShown:
         assert approved["identities"] == again["identities"]
 
     async def test_a_device_that_flips_its_name_can_be_approved_and_fills_no_log(
-        self, house: Stack, first: Operator
+        self, stack: Stack, first: Operator
     ) -> None:
-        visitor = Visitor(house)
+        visitor = Visitor(stack)
         ids = []
         for number in range(12):
             visitor.profile = replace(CLI, display_name=f"name {number}")
-            ids.append(await visitor.waits(house.gateways[number % 2]))
+            ids.append(await visitor.waits(stack.gateways[number % 2]))
         assert ids[3:] == [ids[-1]] * 9
         assert await first.audit(visitor.device_id) == ["requested"] * 4
         shown = await waiting(first, visitor.device_id)
         assert shown["requestId"] == ids[-1]
         device = (await first.approve(ids[-1])).ok()["device"]
         assert device["displayName"] == shown["displayName"] == "name 3"
-        await visitor.visits(house.gateways[0])
+        await visitor.visits(stack.gateways[0])
 
 
 class TestNames:
     @both_protocols
     async def test_a_name_that_changes_at_each_connect_commits_nothing_and_is_shown(
-        self, house: Stack, first: Operator, callers: Callers, profile: Profile
+        self, stack: Stack, first: Operator, callers: Callers, profile: Profile
     ) -> None:
-        visitor = await pair(house, replace(profile, display_name="name 0"))
-        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
-        before = state(house, visitor.device_id)
+        visitor = await pair(stack, replace(profile, display_name="name 0"))
+        caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
+        before = state(stack, visitor.device_id)
         audit = await first.audit(visitor.device_id)
         for number in range(1, 7):
             visitor.profile = replace(profile, display_name=f"name {number}")
             how = {"with_gateway_token": number % 3 > 0}
-            await visitor.visits(house.gateways[number % 2], **how)
+            await visitor.visits(stack.gateways[number % 2], **how)
         await listed_so(
             caller, visitor.device_id, lambda one: one["displayName"] == "name 6", "its last name"
         )
-        assert state(house, visitor.device_id) == before
+        assert state(stack, visitor.device_id) == before
         assert await first.audit(visitor.device_id) == audit
         one = (await first.call("GET", f"devices/{visitor.device_id}")).ok()
         assert one["displayName"] == "name 6"
-        listed = await Terminal(house).run("devices", "list")
+        listed = await Terminal(stack).run("devices", "list")
         assert "name 6" in listed.out

@@ -30,7 +30,7 @@ _addresses: Final = (f"192.0.2.{number}" for number in itertools.count(1))
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways, behind a proxy that tells where clients come from."""
     return start_stack(approvals=2, gateways=2, env={"TRUSTED_PROXIES": "127.0.0.1"})
 
@@ -45,14 +45,14 @@ def profile(request: pytest.FixtureRequest) -> Profile:
 class Office:
     """Everybody at one address; each connects to the next gateway."""
 
-    house: Stack
+    stack: Stack
     profile: Profile
     address: str = field(default_factory=lambda: next(_addresses))
     _attempts: int = 0
 
     async def comes(self, key: DeviceKey | None = None, **secrets: str) -> str:
         """Connect once with these secrets; return what came of it."""
-        gateways = self.house.gateways
+        gateways = self.stack.gateways
         gateway = gateways[self._attempts % len(gateways)]
         self._attempts += 1
         async with DeviceClient(
@@ -75,35 +75,35 @@ class Office:
 
     async def comes_with_the_right_token(self) -> Counter[str]:
         """Connect to both gateways with the gateway token."""
-        token = self.house.gateway_token
+        token = self.stack.gateway_token
         return Counter([await self.comes(token=token), await self.comes(token=token)])
 
 
 @pytest.fixture
-def office(house: Stack, profile: Profile) -> Office:
-    return Office(house, profile)
+def office(stack: Stack, profile: Profile) -> Office:
+    return Office(stack, profile)
 
 
-async def devices(house: Stack, profile: Profile, count: int) -> list[Visitor]:
+async def devices(stack: Stack, profile: Profile, count: int) -> list[Visitor]:
     """Return paired devices."""
-    return list(await asyncio.gather(*(pair(house, profile) for _ in range(count))))
+    return list(await asyncio.gather(*(pair(stack, profile) for _ in range(count))))
 
 
 class TestStaleClients:
     async def test_an_outdated_gateway_token_beside_device_tokens_locks_nobody_out(
-        self, house: Stack, office: Office
+        self, stack: Stack, office: Office
     ) -> None:
         """The gateway token was changed: many devices still bring the old one."""
-        for visitor in await devices(house, office.profile, DEVICES):
+        for visitor in await devices(stack, office.profile, DEVICES):
             for _ in range(2):
                 came = await office.comes(visitor.key, token="outdated", device_token=visitor.token)
                 assert came == "admitted"
         assert await office.comes_with_the_right_token() == {"admitted": 2}
-        stranger = await office.comes(DeviceKey.generate(), token=house.gateway_token)
+        stranger = await office.comes(DeviceKey.generate(), token=stack.gateway_token)
         assert stranger == "PAIRING_REQUIRED"
 
     async def test_nor_does_one_that_devices_bring_alone(
-        self, house: Stack, office: Office
+        self, stack: Stack, office: Office
     ) -> None:
         for _ in range(DEVICES):
             came = await office.comes(DeviceKey.generate(), token="outdated")
@@ -111,9 +111,9 @@ class TestStaleClients:
         assert await office.comes_with_the_right_token() == {"admitted": 2}
 
     async def test_a_stale_device_token_locks_no_other_device_out(
-        self, house: Stack, office: Office
+        self, stack: Stack, office: Office
     ) -> None:
-        stale, other = await devices(house, office.profile, 2)
+        stale, other = await devices(stack, office.profile, 2)
         for _ in range(3 * FAILURES_LIMIT):
             came = await office.comes(stale.key, device_token="stale")
             assert came == "AUTH_DEVICE_TOKEN_MISMATCH"
@@ -121,10 +121,10 @@ class TestStaleClients:
         assert await office.comes(stale.key, device_token=stale.token) == "admitted"
 
     async def test_one_that_is_sent_in_both_fields_locks_neither_out(
-        self, house: Stack, office: Office
+        self, stack: Stack, office: Office
     ) -> None:
         """As the reference client does."""
-        stale, other = await devices(house, office.profile, 2)
+        stale, other = await devices(stack, office.profile, 2)
         for _ in range(3 * FAILURES_LIMIT):
             came = await office.comes(stale.key, token="stale", device_token="stale")
             assert came == "AUTH_DEVICE_TOKEN_MISMATCH"
@@ -132,14 +132,14 @@ class TestStaleClients:
         assert await office.comes_with_the_right_token() == {"admitted": 2}
 
     async def test_many_stale_device_tokens_lock_their_address_out_once_at_most(
-        self, house: Stack, office: Office
+        self, stack: Stack, office: Office
     ) -> None:
         """Fourteen are more than ten guesses; once known, they count no more."""
-        *stale, other = await devices(house, office.profile, DEVICES + 1)
+        *stale, other = await devices(stack, office.profile, DEVICES + 1)
         seen = Counter([await office.comes(one.key, device_token="stale") for one in stale])
         wrong = "AUTH_DEVICE_TOKEN_MISMATCH"
         assert seen == {wrong: FAILURES_LIMIT, LOCKED_OUT: DEVICES - FAILURES_LIMIT}
-        async with Operator(house, house.approvals[0]) as operator:
+        async with Operator(stack, stack.approvals[0]) as operator:
             path = f"lockouts/device-token/{office.address}"
             (await operator.call("DELETE", path)).ok()
         for _ in range(3):
@@ -154,23 +154,23 @@ class TestGuesses:
         assert await office.comes_with_the_right_token() == {LOCKED_OUT: 2}
 
     async def test_ten_device_tokens_of_one_device_lock_out(
-        self, house: Stack, office: Office
+        self, stack: Stack, office: Office
     ) -> None:
-        device, other = await devices(house, office.profile, 2)
+        device, other = await devices(stack, office.profile, 2)
         for number in range(FAILURES_LIMIT):
             came = await office.comes(device.key, device_token=f"guess {number}")
             assert came == "AUTH_DEVICE_TOKEN_MISMATCH"
         assert await office.comes(device.key, device_token=device.token) == LOCKED_OUT
         assert await office.comes(other.key, device_token=other.token) == LOCKED_OUT
 
-    async def test_a_token_and_a_password_are_two(self, house: Stack, profile: Profile) -> None:
+    async def test_a_token_and_a_password_are_two(self, stack: Stack, profile: Profile) -> None:
         """Protocol 3 knows no password, so there it is no guess."""
         for key in (None, DeviceKey.generate()):
-            office = Office(house, profile)
+            office = Office(stack, profile)
             for number in range(FAILURES_LIMIT // 2):
                 came = await office.comes(key, token=f"a {number}", password=f"b {number}")
                 assert came == "AUTH_TOKEN_MISMATCH"
-            came = await office.comes(key, token=house.gateway_token)
+            came = await office.comes(key, token=stack.gateway_token)
             if profile is CLI:
                 assert came == LOCKED_OUT
             else:
@@ -184,11 +184,11 @@ class TestGuesses:
 
 class TestLifting:
     async def test_it_holds_at_every_gateway_at_once_and_ends_no_connection(
-        self, house: Stack, office: Office
+        self, stack: Stack, office: Office
     ) -> None:
-        visitor = await pair(house, office.profile)
-        client, _ = await visitor.stays(house.gateways[0])
-        async with client, Operator(house, house.approvals[1]) as operator:
+        visitor = await pair(stack, office.profile)
+        client, _ = await visitor.stays(stack.gateways[0])
+        async with client, Operator(stack, stack.approvals[1]) as operator:
             await office.guess()
             assert await office.comes_with_the_right_token() == {LOCKED_OUT: 2}
             listed = (await operator.call("GET", "lockouts")).ok()["lockouts"]
@@ -199,10 +199,10 @@ class TestLifting:
             assert await office.comes_with_the_right_token() == {"admitted": 2}
             assert (await operator.call("DELETE", path)).status == 404
             assert (await client.call("health")).ok
-            await visitor.visits(house.gateways[1])
+            await visitor.visits(stack.gateways[1])
 
-    async def test_from_a_terminal(self, house: Stack, office: Office) -> None:
-        terminal = Terminal(house)
+    async def test_from_a_terminal(self, stack: Stack, office: Office) -> None:
+        terminal = Terminal(stack)
         await office.guess()
         listed = await terminal.run("lockouts", "list")
         assert office.address in listed.out
@@ -219,16 +219,16 @@ class TestLifting:
 
 class TestAdminToken:
     async def test_a_header_of_another_scheme_counts_for_nothing_at_any_replica(
-        self, house: Stack
+        self, stack: Stack
     ) -> None:
         address = {"X-Real-IP": next(_addresses)}
         async with aiohttp.ClientSession(headers=address) as http:
             for number in range(2 * FAILURES_LIMIT):
-                url = f"{house.approvals[number % 2].url}/v1/requests"
+                url = f"{stack.approvals[number % 2].url}/v1/requests"
                 basic = {"Authorization": aiohttp.encode_basic_auth("me", f"{number}")}
                 async with http.get(url, headers=basic) as answer:
                     assert answer.status == 401
-            for approval in house.approvals:
-                bearer = {"Authorization": f"Bearer {house.admin_token}"}
+            for approval in stack.approvals:
+                bearer = {"Authorization": f"Bearer {stack.admin_token}"}
                 async with http.get(f"{approval.url}/v1/requests", headers=bearer) as answer:
                     assert answer.status == 200

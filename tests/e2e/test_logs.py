@@ -29,7 +29,7 @@ REQUIRED = {"timestamp", "level", "event", "service", "replica"}
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and one gateway that tell all they can, for the whole module."""
     return start_stack(
         approvals=2,
@@ -47,10 +47,10 @@ async def line_of(service: ServiceProcess, event: str, **having: object) -> dict
 class TestConnectionLine:
     @pytest.mark.parametrize("profile", [CLI, CLI_3, CONTROL_UI, NODE_HOST])
     async def test_a_refused_one_says_what_to_do_and_approval_says_the_same(
-        self, house: Stack, profile: Profile
+        self, stack: Stack, profile: Profile
     ) -> None:
-        (gateway,) = house.gateways
-        visitor = Visitor(house, profile)
+        (gateway,) = stack.gateways
+        visitor = Visitor(stack, profile)
         refused = await visitor.refused(gateway)
         line = await line_of(gateway, "connection", connection=refused.connection_id)
         assert (line["code"], line["reason"]) == (1008, "pairing required")
@@ -68,7 +68,7 @@ class TestConnectionLine:
         def asked() -> list[dict[str, Any]]:
             return [
                 question
-                for approval in house.approvals
+                for approval in stack.approvals
                 for question in lines(approval, "question", connection=refused.connection_id)
             ]
 
@@ -78,9 +78,9 @@ class TestConnectionLine:
         assert (question["device"], question["verdict"]) == (visitor.device_id, "not-paired")
         assert question["role"] == (profile.role or "operator")
 
-    async def test_an_admitted_one_says_who_and_how(self, house: Stack) -> None:
-        (gateway,) = house.gateways
-        visitor = await pair(house)
+    async def test_an_admitted_one_says_who_and_how(self, stack: Stack) -> None:
+        (gateway,) = stack.gateways
+        visitor = await pair(stack)
         for how, method in ((True, "token"), (False, "device-token")):
             admitted = await visitor.visits(gateway, with_gateway_token=how)
             line = await line_of(gateway, "connection", connection=admitted.connection_id)
@@ -89,14 +89,14 @@ class TestConnectionLine:
             assert line["device"] == visitor.device_id
             assert "reason" not in line
 
-    async def test_each_attempt_has_one_line_however_it_ended(self, house: Stack) -> None:
-        (gateway,) = house.gateways
+    async def test_each_attempt_has_one_line_however_it_ended(self, stack: Stack) -> None:
+        (gateway,) = stack.gateways
         before = Counter(line["outcome"] for line in lines(gateway, "connection"))
-        paired = await pair(house)
+        paired = await pair(stack)
         expected = Counter({"pairing-required": 1, "admitted": 1})  # what pairing took
         for _ in range(3):
             await paired.visits(gateway)
-            await Visitor(house).waits(gateway)
+            await Visitor(stack).waits(gateway)
             await self._send(gateway, b"nonsense")
             await self._send(gateway, b"[]")
             await self._send(gateway, b"x" * 70_000)
@@ -134,12 +134,12 @@ class TestConnectionLine:
         async with DeviceClient(gateway.ws_url, key, credentials=credentials) as client:
             assert not isinstance(await client.connect(), Admitted)
 
-    async def test_what_a_client_says_of_itself_forges_no_line(self, house: Stack) -> None:
-        (gateway,) = house.gateways
+    async def test_what_a_client_says_of_itself_forges_no_line(self, stack: Stack) -> None:
+        (gateway,) = stack.gateways
         async with await RawSocket.open(gateway.port) as raw:
             await raw.challenge()
             frame = raw.connect_frame(
-                DeviceKey.generate(), CLI, Credentials(token=house.gateway_token)
+                DeviceKey.generate(), CLI, Credentials(token=stack.gateway_token)
             )
             forged = '\n{"event":"connection","outcome":"admitted"}\x1b[2J\u202e'
             frame["params"]["device"]["id"] = forged
@@ -152,25 +152,25 @@ class TestConnectionLine:
         for raw_line in gateway.log.read_text().splitlines():
             assert raw_line.isprintable()
 
-    async def test_every_line_has_what_a_search_needs(self, house: Stack) -> None:
-        for service in house.services:
+    async def test_every_line_has_what_a_search_needs(self, stack: Stack) -> None:
+        for service in stack.services:
             for line in service.logs():
                 assert line.keys() >= REQUIRED
                 assert line["service"] in {"gateway", "approval"}
 
 
 class TestSecretsAreNowhereInOutput:
-    async def test_no_secret_is_in_any_log_metric_or_answer(self, house: Stack) -> None:
-        (gateway,) = house.gateways
+    async def test_no_secret_is_in_any_log_metric_or_answer(self, stack: Stack) -> None:
+        (gateway,) = stack.gateways
         seen: list[str] = []
-        secrets = dict(house._secrets)
-        visitors = [await pair(house, profile) for profile in (CLI, CLI_3, NODE_HOST, CONTROL_UI)]
+        secrets = dict(stack._secrets)
+        visitors = [await pair(stack, profile) for profile in (CLI, CLI_3, NODE_HOST, CONTROL_UI)]
         for visitor in visitors:
             secrets[f"device token of {visitor.profile.client_id}"] = visitor.token
             await visitor.visits(gateway, with_gateway_token=False)
-        await self._misuse(house, visitors[0], seen)
-        house.redis.call("DEL", guard_key("127.0.0.1"))  # so much misuse has locked it out
-        async with Operator(house, house.approvals[0]) as operator:
+        await self._misuse(stack, visitors[0], seen)
+        stack.redis.call("DEL", guard_key("127.0.0.1"))  # so much misuse has locked it out
+        async with Operator(stack, stack.approvals[0]) as operator:
             device_id = visitors[0].device_id
             seen.append(str((await operator.rotate(device_id)).body))
             await visitors[0].visits(gateway)
@@ -181,12 +181,12 @@ class TestSecretsAreNowhereInOutput:
             ]
             seen.append(str((await operator.revoke(device_id)).body))
             seen.append(str((await operator.remove(device_id)).body))
-        for approval in house.approvals:
+        for approval in stack.approvals:
             approval.terminate()
-        await asyncio.gather(*(approval.until_ended() for approval in house.approvals))
+        await asyncio.gather(*(approval.until_ended() for approval in stack.approvals))
         refused = await visitors[1].refused(gateway)
         assert refused.code == "UNAVAILABLE"
-        house.redis.kill9()
+        stack.redis.kill9()
         await gateway.until_not_ready()
         await visitors[1].refused(gateway, with_gateway_token=False)
         async with aiohttp.ClientSession() as http:
@@ -195,7 +195,7 @@ class TestSecretsAreNowhereInOutput:
                     seen.append(await answer.text())
         gateway.terminate()
         assert await gateway.until_ended() == 0
-        seen += [service.log_text() for service in house.services]
+        seen += [service.log_text() for service in stack.services]
         assert all(secrets.values())
         everything = "\n".join(seen)
         assert len(everything) > 10_000
@@ -203,10 +203,10 @@ class TestSecretsAreNowhereInOutput:
         for name, secret in secrets.items():
             assert secret not in everything, name
 
-    async def _misuse(self, house: Stack, visitor: Visitor, seen: list[str]) -> None:
+    async def _misuse(self, stack: Stack, visitor: Visitor, seen: list[str]) -> None:
         """Put secrets where they do not belong, and keep what is answered."""
-        (gateway,) = house.gateways
-        token, admin = house.gateway_token, house.admin_token
+        (gateway,) = stack.gateways
+        token, admin = stack.gateway_token, stack.admin_token
         for credentials in (
             Credentials(device_token=token),
             Credentials(token="wrong", device_token=visitor.token),
@@ -221,7 +221,7 @@ class TestSecretsAreNowhereInOutput:
                     if not isinstance(outcome, Admitted):
                         seen.append(f"{outcome.error} {outcome.close}")
         async with aiohttp.ClientSession() as http:
-            for service, secret in ((gateway, token), *((one, admin) for one in house.approvals)):
+            for service, secret in ((gateway, token), *((one, admin) for one in stack.approvals)):
                 for call in (
                     http.get(f"{service.url}/?token={secret}"),
                     http.get(f"{service.url}/{secret}"),
@@ -231,7 +231,7 @@ class TestSecretsAreNowhereInOutput:
                 ):
                     async with call as answer:
                         seen.append(f"{answer.headers} {await answer.text()}")
-        for service, secret in ((gateway, token), (house.approvals[0], admin)):
+        for service, secret in ((gateway, token), (stack.approvals[0], admin)):
             async with await RawSocket.tcp(service.port) as raw:
                 await raw.send_bytes(f"GET /{secret} HTTP/9\r\nX: {secret}\r\n\r\n".encode())
                 # What is no HTTP is shown to its own sender again, and to nobody else.

@@ -23,17 +23,17 @@ CLOSED_TO_BE_JUDGED_ANEW: Final = 1012
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways with a short lease, for the whole module."""
     beat = {"BEAT_SECONDS": "0.3", "LEASE_SECONDS": str(LEASE_SECONDS)}
     return start_stack(approvals=2, gateways=2, gateway_env=beat)
 
 
-async def warnings_of(house: Stack) -> list[list[str]]:
+async def warnings_of(stack: Stack) -> list[list[str]]:
     """Return what each approval's readiness warns of in the records."""
     found = []
     async with aiohttp.ClientSession() as session:
-        for approval in house.approvals:
+        for approval in stack.approvals:
             async with session.get(f"{approval.url}/readyz") as answer:
                 records = (await answer.json())["dependencies"]["records"]
             found.append(records.get("warnings", []))
@@ -43,50 +43,50 @@ async def warnings_of(house: Stack) -> list[list[str]]:
 @pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["protocol 4", "protocol 3"])
 @pytest.mark.parametrize("key", [HEAD, CHANGES])
 async def test_a_device_removed_after_a_key_was_lost_is_out_and_everybody_is_judged_anew(
-    house: Stack, profile: Any, key: str
+    stack: Stack, profile: Any, key: str
 ) -> None:
-    removed, stays = await pair(house, profile), await pair(house, profile)
-    first, _ = await removed.stays(house.gateways[0])
-    second, _ = await stays.stays(house.gateways[1])
-    async with first, second, Operator(house, house.approvals[0]) as operator:
-        await asyncio.to_thread(house.redis.call, "DEL", key)
+    removed, stays = await pair(stack, profile), await pair(stack, profile)
+    first, _ = await removed.stays(stack.gateways[0])
+    second, _ = await stays.stays(stack.gateways[1])
+    async with first, second, Operator(stack, stack.approvals[0]) as operator:
+        await asyncio.to_thread(stack.redis.call, "DEL", key)
         (await operator.remove(removed.device_id)).ok()
         close = await first.closed(within=LEASE_SECONDS + MARGIN_SECONDS)
         assert close.code in {CLOSED_BY_REVOKE, CLOSED_TO_BE_JUDGED_ANEW}
         close = await second.closed(within=LEASE_SECONDS + MARGIN_SECONDS)
         assert close.code == CLOSED_TO_BE_JUDGED_ANEW
-        await stays.comes_back(house.gateways[0])
-        assert (await removed.refused(house.gateways[1])).detail_code == "PAIRING_REQUIRED"
+        await stays.comes_back(stack.gateways[0])
+        assert (await removed.refused(stack.gateways[1])).detail_code == "PAIRING_REQUIRED"
         assert (await operator.audit(removed.device_id)).count("removed") == 1
     async with asyncio.timeout(20):
-        while not all(key in str(one) for one in await warnings_of(house)):  # noqa: ASYNC110
+        while not all(key in str(one) for one in await warnings_of(stack)):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
 
 
 async def test_an_unreadable_record_is_unknown_and_everybody_else_is_served(
-    house: Stack,
+    stack: Stack,
 ) -> None:
-    broken, well = await pair(house), await pair(house)
-    await asyncio.to_thread(house.redis.call, "SET", device_key(broken.device_id), "cut short")
-    refused = await broken.refused(house.gateways[0])
+    broken, well = await pair(stack), await pair(stack)
+    await asyncio.to_thread(stack.redis.call, "SET", device_key(broken.device_id), "cut short")
+    refused = await broken.refused(stack.gateways[0])
     assert refused.code == "UNAVAILABLE"
     assert refused.error is not None
     assert refused.error["retryable"] is True
-    inside, _ = await well.stays(house.gateways[0])
-    async with inside, Operator(house, house.approvals[0]) as operator:
+    inside, _ = await well.stays(stack.gateways[0])
+    async with inside, Operator(stack, stack.approvals[0]) as operator:
         listed = (await operator.call("GET", "devices")).ok()
         assert listed["unreadable"] == [{"deviceId": broken.device_id}]
         assert well.device_id in {one["deviceId"] for one in listed["devices"]}
         (await operator.remove(broken.device_id)).ok()
-    assert (await broken.refused(house.gateways[0])).detail_code == "PAIRING_REQUIRED"
+    assert (await broken.refused(stack.gateways[0])).detail_code == "PAIRING_REQUIRED"
 
 
-async def test_a_lost_index_comes_back_by_itself(house: Stack) -> None:
-    device = await pair(house)
-    await asyncio.to_thread(house.redis.call, "DEL", PAIRED)
+async def test_a_lost_index_comes_back_by_itself(stack: Stack) -> None:
+    device = await pair(stack)
+    await asyncio.to_thread(stack.redis.call, "DEL", PAIRED)
 
     async def listed() -> bool:
-        async with Operator(house, house.approvals[1]) as operator:
+        async with Operator(stack, stack.approvals[1]) as operator:
             return device.device_id in await operator.devices()
 
     async with asyncio.timeout(20):

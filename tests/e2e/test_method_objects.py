@@ -49,7 +49,7 @@ LABEL: Final = "Kitchen Mac 2"
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and three gateways, for the whole module."""
     return start_stack(approvals=2, gateways=3, gateway_env={"BEAT_SECONDS": "0.3"})
 
@@ -58,9 +58,9 @@ class TestHello:
     """hello-ok lists exactly what is answered and sent."""
 
     @both_protocols
-    async def test_methods(self, house: Stack, callers: Callers, profile: Profile) -> None:
-        visitor = await pair(house, profile.asking(ADMIN))
-        client, admitted = await visitor.stays(house.gateways[0])
+    async def test_methods(self, stack: Stack, callers: Callers, profile: Profile) -> None:
+        visitor = await pair(stack, profile.asking(ADMIN))
+        client, admitted = await visitor.stays(stack.gateways[0])
         async with client:
             features = admitted.hello["features"]
             every = {name for name in METHODS if profile is CLI or name != "device.pair.rename"}
@@ -74,9 +74,9 @@ class TestHello:
                 assert response.error == invalid(f"unknown method: {method}")
 
     @both_protocols
-    async def test_events(self, house: Stack, profile: Profile) -> None:
-        visitor = await pair(house, profile.asking(ADMIN))
-        hello = (await visitor.visits(house.gateways[0])).hello
+    async def test_events(self, stack: Stack, profile: Profile) -> None:
+        visitor = await pair(stack, profile.asking(ADMIN))
+        hello = (await visitor.visits(stack.gateways[0])).hello
         known = {
             *("connect.challenge", "device.pair.requested", "device.pair.resolved"),
             *("presence", "shutdown", "tick"),
@@ -104,9 +104,9 @@ def reference(visitor: Visitor) -> dict[str, object]:
 class TestList:
     @every_class
     async def test_the_objects_are_as_documented(
-        self, house: Stack, callers: Callers, kind: str
+        self, stack: Stack, callers: Callers, kind: str
     ) -> None:
-        caller = await callers.enter(kind, house.gateways[0], REFERENCE)
+        caller = await callers.enter(kind, stack.gateways[0], REFERENCE)
         own = caller.visitor
         by_device_token = not CLASSES[kind].with_gateway_token
 
@@ -137,11 +137,11 @@ class TestList:
 
     @pytest.mark.parametrize("kind", [DEVICE_TOKEN, SHARED_SECRET])
     async def test_the_request_is_as_documented(
-        self, house: Stack, callers: Callers, kind: str
+        self, stack: Stack, callers: Callers, kind: str
     ) -> None:
-        caller = await callers.enter(kind, house.gateways[0], REFERENCE)
+        caller = await callers.enter(kind, stack.gateways[0], REFERENCE)
         own = caller.visitor
-        request_id = await own.asking(WRITE).waits(house.gateways[1])
+        request_id = await own.asking(WRITE).waits(stack.gateways[1])
         pending = found((await caller.call("device.pair.list"))["pending"], own.device_id)
         assert pending == {
             "requestId": request_id,
@@ -153,10 +153,10 @@ class TestList:
         }
         assert recent(pending["ts"])
 
-    async def test_what_is_not_known_is_left_out(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
-        nameless = Visitor(house, replace(CLI, device_family=None))
-        await nameless.waits(house.gateways[1])
+    async def test_what_is_not_known_is_left_out(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
+        nameless = Visitor(stack, replace(CLI, device_family=None))
+        await nameless.waits(stack.gateways[1])
         lists = await caller.call("device.pair.list")
         pending = found(lists["pending"], nameless.device_id)
         assert pending.keys() & {"displayName", "deviceFamily", "remoteIp"} == set()
@@ -166,21 +166,21 @@ class TestList:
         assert not [one for one in lists["paired"] if "replicas" in one]
 
     async def test_a_device_that_is_away_is_listed_as_such(
-        self, house: Stack, callers: Callers
+        self, stack: Stack, callers: Callers
     ) -> None:
-        caller = await callers.enter(SHARED_SECRET, house.gateways[0])
-        away = await pair(house)
+        caller = await callers.enter(SHARED_SECRET, stack.gateways[0])
+        away = await pair(stack)
         await listed_so(caller, away.device_id, lambda one: not one["connected"], "away")
-        client, _ = await away.stays(house.gateways[2])
+        client, _ = await away.stays(stack.gateways[2])
         await listed_so(caller, away.device_id, lambda one: one["connected"], "connected")
         await client.close()
         await listed_so(caller, away.device_id, lambda one: not one["connected"], "away again")
 
-    async def test_newest_first(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
+    async def test_newest_first(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
         for _ in range(3):
-            await pair(house)
-            await Visitor(house).waits(house.gateways[1])
+            await pair(stack)
+            await Visitor(stack).waits(stack.gateways[1])
         lists = await caller.call("device.pair.list")
         asked = [one["ts"] for one in lists["pending"]]
         approved = [one["approvedAtMs"] for one in lists["paired"]]
@@ -188,18 +188,18 @@ class TestList:
         assert approved == sorted(approved, reverse=True)
 
     async def test_a_device_token_lists_only_its_own_device(
-        self, house: Stack, callers: Callers
+        self, stack: Stack, callers: Callers
     ) -> None:
-        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
-        await pair(house)
-        await Visitor(house).waits(house.gateways[1])
+        caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0])
+        await pair(stack)
+        await Visitor(stack).waits(stack.gateways[1])
         lists = await caller.call("device.pair.list")
         assert [one["deviceId"] for one in lists["paired"]] == [caller.device_id]
         assert lists["pending"] == []
         assert lists.keys() == {"pending", "paired"}
 
-    async def test_params_may_be_left_out(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
+    async def test_params_may_be_left_out(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0])
         listed = (await caller.client.call("device.pair.list")).payload
         assert [one["deviceId"] for one in listed["paired"]] == [caller.device_id]
 
@@ -215,9 +215,9 @@ READ_METHODS: Final = {
 class TestWhoIsThere:
     """The methods that read: what all replicas together are, and who is connected anywhere."""
 
-    async def test_status(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI, READ)
-        await callers.enter(DEVICE_TOKEN, house.gateways[1])
+    async def test_status(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0], CLI, READ)
+        await callers.enter(DEVICE_TOKEN, stack.gateways[1])
         until = time.monotonic() + WAIT_SECONDS
         while (said := await caller.call("status"))["connections"] < 2:
             assert time.monotonic() < until, said
@@ -228,14 +228,14 @@ class TestWhoIsThere:
         }
         assert recent(said["ts"])
         gateways = {one["bootId"] for one in said["gateways"]}
-        assert gateways == {gateway.boot_id for gateway in house.gateways}
+        assert gateways == {gateway.boot_id for gateway in stack.gateways}
         approvals = {one["bootId"] for one in said["approvals"]}
-        assert approvals == {approval.boot_id for approval in house.approvals}
+        assert approvals == {approval.boot_id for approval in stack.approvals}
 
-    async def test_presence(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(SHARED_SECRET, house.gateways[0], CLI, READ)
-        target = await callers.enter(DEVICE_TOKEN, house.gateways[1], REFERENCE)
-        tags = [f"gateway:{house.gateways[1].boot_id}"]
+    async def test_presence(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(SHARED_SECRET, stack.gateways[0], CLI, READ)
+        target = await callers.enter(DEVICE_TOKEN, stack.gateways[1], REFERENCE)
+        tags = [f"gateway:{stack.gateways[1].boot_id}"]
         until = time.monotonic() + WAIT_SECONDS
         while True:
             entries = await caller.call("system-presence")
@@ -258,13 +258,13 @@ class TestWhoIsThere:
             "tags": tags,
         }
         gateways = {one["host"] for one in entries if one["mode"] == "gateway"}
-        assert gateways == {gateway.boot_id for gateway in house.gateways}
+        assert gateways == {gateway.boot_id for gateway in stack.gateways}
 
     @pytest.mark.parametrize("profile", [NODE_HOST, NODE_HOST_3], ids=["4", "3"])
-    async def test_nodes(self, house: Stack, callers: Callers, profile: Profile) -> None:
-        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI, READ)
-        node = await pair(house, profile)
-        await callers.stay(node, house.gateways[1])
+    async def test_nodes(self, stack: Stack, callers: Callers, profile: Profile) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0], CLI, READ)
+        node = await pair(stack, profile)
+        await callers.stay(node, stack.gateways[1])
         until = time.monotonic() + WAIT_SECONDS
         while True:
             listed = await caller.call("node.list")
@@ -293,17 +293,17 @@ class TestWhoIsThere:
         operators = [one for one in listed["nodes"] if one["nodeId"] == caller.device_id]
         assert operators == []
 
-    async def test_a_node_that_is_not_there(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
+    async def test_a_node_that_is_not_there(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0])
         for node_id in (NOBODY, caller.device_id):
             error = await caller.fails("node.describe", nodeId=node_id)
             assert error == invalid("unknown nodeId")
 
     @pytest.mark.parametrize("method", READ_METHODS)
     async def test_read_methods_need_the_read_scope(
-        self, house: Stack, callers: Callers, method: str
+        self, stack: Stack, callers: Callers, method: str
     ) -> None:
-        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI, PAIRING)
+        caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0], CLI, PAIRING)
         error = await caller.fails(method, **READ_METHODS[method])
         assert error == forbidden(READ)
 
@@ -311,14 +311,14 @@ class TestWhoIsThere:
 class TestProtocol3:
     """The same rules in the wording and shapes of protocol 3."""
 
-    async def test_shapes(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(ADMINISTRATOR, house.gateways[0], CLI_3)
-        newer = await callers.enter(ADMINISTRATOR, house.gateways[1])
-        target = Visitor(house, CLI_3)
-        request_id = await target.waits(house.gateways[1])
+    async def test_shapes(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, stack.gateways[0], CLI_3)
+        newer = await callers.enter(ADMINISTRATOR, stack.gateways[1])
+        target = Visitor(stack, CLI_3)
+        request_id = await target.waits(stack.gateways[1])
         approved = await caller.call("device.pair.approve", requestId=request_id)
         await newer.call("device.pair.rename", deviceId=target.device_id, label=LABEL)
-        await callers.stay(target, house.gateways[2])
+        await callers.stay(target, stack.gateways[2])
         full = await listed_so(
             newer,
             target.device_id,
@@ -334,15 +334,15 @@ class TestProtocol3:
         assert listed == {name: value for name, value in full.items() if name not in later}
         assert approved["device"].keys() & later == set()
 
-    async def test_rotate(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3)
+    async def test_rotate(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0], CLI_3)
         rotated = await caller.call(
             "device.token.rotate", deviceId=caller.device_id, role="operator"
         )
         assert rotated.keys() == {"deviceId", "role", "token", "scopes", "rotatedAtMs"}
         caller.visitor.token = rotated["token"]
-        await caller.visitor.visits(house.gateways[1], with_gateway_token=False)
-        other = await callers.enter(ADMINISTRATOR, house.gateways[0], CLI_3)
+        await caller.visitor.visits(stack.gateways[1], with_gateway_token=False)
+        other = await callers.enter(ADMINISTRATOR, stack.gateways[0], CLI_3)
         rotated = await other.call(
             "device.token.rotate", deviceId=caller.device_id, role="operator"
         )
@@ -356,32 +356,32 @@ class TestProtocol3:
         ],
     )
     async def test_there_is_no_rename(
-        self, house: Stack, callers: Callers, scopes: tuple[str, ...], message: str
+        self, stack: Stack, callers: Callers, scopes: tuple[str, ...], message: str
     ) -> None:
-        caller = await callers.enter(SHARED_SECRET, house.gateways[0], CLI_3, *scopes)
+        caller = await callers.enter(SHARED_SECRET, stack.gateways[0], CLI_3, *scopes)
         error = await caller.fails("device.pair.rename", deviceId=caller.device_id, label=LABEL)
         assert error == invalid(message)
 
     async def test_approving_requires_holding_the_scopes(
-        self, house: Stack, callers: Callers
+        self, stack: Stack, callers: Callers
     ) -> None:
-        caller = await callers.enter(SHARED_SECRET, house.gateways[0], CLI_3)
-        request_id = await Visitor(house, CLI.asking(WRITE)).waits(house.gateways[1])
+        caller = await callers.enter(SHARED_SECRET, stack.gateways[0], CLI_3)
+        request_id = await Visitor(stack, CLI.asking(WRITE)).waits(stack.gateways[1])
         error = await caller.fails("device.pair.approve", requestId=request_id)
         assert error == invalid("missing scope: operator.write")
 
     @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
-    async def test_what_is_unknown(self, house: Stack, callers: Callers, kind: str) -> None:
-        caller = await callers.enter(kind, house.gateways[0], CLI_3)
+    async def test_what_is_unknown(self, stack: Stack, callers: Callers, kind: str) -> None:
+        caller = await callers.enter(kind, stack.gateways[0], CLI_3)
         for method in ("device.token.revoke", "device.token.rotate"):
             error = await caller.fails(method, deviceId=NOBODY, role="operator")
             assert error == invalid("unknown deviceId/role")
         error = await caller.fails("device.pair.remove", deviceId=NOBODY)
         assert error == invalid("unknown deviceId")
 
-    async def test_a_device_learns_of_no_other(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3)
-        other = await pair(house)
+    async def test_a_device_learns_of_no_other(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0], CLI_3)
+        other = await pair(stack)
         for device_id in (NOBODY, other.device_id):
             for method, word in (("rotate", "rotation"), ("revoke", "revocation")):
                 error = await caller.fails(
@@ -389,25 +389,25 @@ class TestProtocol3:
                 )
                 assert error == invalid(f"device token {word} denied")
 
-    async def test_a_missing_scope_is_named(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3, READ)
+    async def test_a_missing_scope_is_named(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0], CLI_3, READ)
         for method, method_row in METHODS.items():
             if method_row.scope == PAIRING and 3 in method_row.protocols:
                 error = await caller.fails(method)
                 assert error == invalid("missing scope: operator.pairing")
-        only = await callers.enter(DEVICE_TOKEN, house.gateways[0], CLI_3, PAIRING)
+        only = await callers.enter(DEVICE_TOKEN, stack.gateways[0], CLI_3, PAIRING)
         assert await only.fails("status") == invalid("missing scope: operator.read")
 
 
 class TestManyDevices:
     """A list longer than a message of the bus likes to be travels packed, and arrives whole."""
 
-    async def test_are_listed_whole(self, house: Stack, callers: Callers) -> None:
+    async def test_are_listed_whole(self, stack: Stack, callers: Callers) -> None:
         askers = [
-            await callers.enter(ADMINISTRATOR, house.gateways[0], profile)
+            await callers.enter(ADMINISTRATOR, stack.gateways[0], profile)
             for profile in (CLI, CLI_3)
         ]
-        async with replica(house.redis.approval_url, SystemClock()) as beside:
+        async with replica(stack.redis.approval_url, SystemClock()) as beside:
             many = {device.device_id: device for device in (Device.new() for _ in range(110))}
             for device_id, device in many.items():
                 await beside.pair(device, name=2 * device_id)

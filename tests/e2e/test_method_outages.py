@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("mended")
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways whose lease outlives every outage here."""
     return start_stack(
         approvals=2,
@@ -73,21 +73,21 @@ def check_unavailable(response: Response, reason: str | None = None) -> None:
         assert error["details"]["reason"] == reason
 
 
-async def done_to(house: Stack, device_id: str) -> list[str]:
+async def done_to(stack: Stack, device_id: str) -> list[str]:
     """Return what was ever done to a device."""
-    async with Operator(house, house.approvals[1]) as operator:
+    async with Operator(stack, stack.approvals[1]) as operator:
         return await operator.audit(device_id)
 
 
 class TestApprovalsUnavailable:
     @both_protocols
     async def test_calls_are_unavailable_while_all_approvals_hang(
-        self, house: Stack, callers: Callers, profile: Profile
+        self, stack: Stack, callers: Callers, profile: Profile
     ) -> None:
-        caller = await callers.enter(ADMINISTRATOR, house.gateways[0], profile)
-        waiting = Visitor(house)
-        request_id = await waiting.waits(house.gateways[1])
-        for approval in house.approvals:
+        caller = await callers.enter(ADMINISTRATOR, stack.gateways[0], profile)
+        waiting = Visitor(stack)
+        request_id = await waiting.waits(stack.gateways[1])
+        for approval in stack.approvals:
             approval.pause()
         calls: list[tuple[str, dict[str, Any]]] = [
             ("device.pair.list", {}),
@@ -99,15 +99,15 @@ class TestApprovalsUnavailable:
             check_unavailable(await caller.client.call(method, params))
             assert time.monotonic() - began < DEADLINE_SECONDS + MARGIN_SECONDS
         assert (await caller.client.call("health")).ok
-        for approval in house.approvals:
+        for approval in stack.approvals:
             approval.resume()
         await works_again(caller)
-        assert (await done_to(house, waiting.device_id)).count("approved") <= 1
+        assert (await done_to(stack, waiting.device_id)).count("approved") <= 1
 
-    async def test_more_calls_than_may_be_in_flight(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
-        other = await callers.enter(ADMINISTRATOR, house.gateways[0])
-        for approval in house.approvals:
+    async def test_more_calls_than_may_be_in_flight(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
+        other = await callers.enter(ADMINISTRATOR, stack.gateways[0])
+        for approval in stack.approvals:
             approval.pause()
         calls = [
             asyncio.create_task(caller.client.call("device.pair.list"))
@@ -121,7 +121,7 @@ class TestApprovalsUnavailable:
             check_unavailable(one.result(), "overloaded")
         assert (await caller.client.call("health")).ok, "what needs no approval is served"
         theirs = asyncio.create_task(other.client.call("device.pair.list"))
-        for approval in house.approvals:
+        for approval in stack.approvals:
             approval.resume()
         await asyncio.gather(*calls, theirs)
         for response in (theirs.result(), *(one.result() for one in calls[:IN_FLIGHT])):
@@ -130,25 +130,25 @@ class TestApprovalsUnavailable:
 
     @pytest.mark.parametrize("which", [0, 1])
     async def test_one_hangs_and_the_other_does_it_once(
-        self, house: Stack, callers: Callers, which: int
+        self, stack: Stack, callers: Callers, which: int
     ) -> None:
-        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
-        waiting = [Visitor(house) for _ in range(6)]
-        requests = [await visitor.waits(house.gateways[1]) for visitor in waiting]
-        house.approvals[which].pause()
+        caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
+        waiting = [Visitor(stack) for _ in range(6)]
+        requests = [await visitor.waits(stack.gateways[1]) for visitor in waiting]
+        stack.approvals[which].pause()
         for visitor, request_id in zip(waiting, requests, strict=True):
             approved = await caller.call("device.pair.approve", requestId=request_id)
             assert approved["device"]["deviceId"] == visitor.device_id
-        house.approvals[which].resume()
+        stack.approvals[which].resume()
         await works_again(caller)
         for visitor in waiting:
-            assert await done_to(house, visitor.device_id) == ["requested", "approved"]
+            assert await done_to(stack, visitor.device_id) == ["requested", "approved"]
 
-    async def test_one_dies_in_the_midst(self, house: Stack, callers: Callers) -> None:
+    async def test_one_dies_in_the_midst(self, stack: Stack, callers: Callers) -> None:
         """Whatever a call was told, it was done once or, if it was told to come back, at most."""
-        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
-        waiting = [Visitor(house) for _ in range(12)]
-        requests = [await visitor.waits(house.gateways[1]) for visitor in waiting]
+        caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
+        waiting = [Visitor(stack) for _ in range(12)]
+        requests = [await visitor.waits(stack.gateways[1]) for visitor in waiting]
         calls = [
             asyncio.create_task(
                 caller.client.call("device.pair.approve", {"requestId": request_id})
@@ -156,9 +156,9 @@ class TestApprovalsUnavailable:
             for request_id in requests
         ]
         first, _others = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-        house.approvals[0].kill9()
+        stack.approvals[0].kill9()
         for visitor, response in zip(waiting, await asyncio.gather(*calls), strict=True):
-            done = (await done_to(house, visitor.device_id)).count("approved")
+            done = (await done_to(stack, visitor.device_id)).count("approved")
             if response.ok:
                 assert done == 1
             else:
@@ -168,13 +168,13 @@ class TestApprovalsUnavailable:
 
 
 class TestForgedForwardingHeaders:
-    async def test_forged_headers_give_nobody_without_a_device_a_method(self, house: Stack) -> None:
+    async def test_forged_headers_give_nobody_without_a_device_a_method(self, stack: Stack) -> None:
         for headers in ({name: value} for name, value in FORGED.items()):
             client = DeviceClient(
-                house.gateways[0].ws_url,
+                stack.gateways[0].ws_url,
                 None,
                 CLI.asking(ADMIN, PAIRING, READ),
-                token=house.gateway_token,
+                token=stack.gateway_token,
                 headers=headers,
             )
             async with client:

@@ -50,7 +50,7 @@ FOREIGN_SCOPE: Final = "invalid scope for requested roles: node.run"
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and three gateways, for the whole module."""
     return start_stack(approvals=2, gateways=3)
 
@@ -232,7 +232,7 @@ class TestAuthorisation:
     @pytest.mark.parametrize(("method", "situation", "kind", "said"), ROWS)
     async def test_each_caller_class_gets_its_documented_error(
         self,
-        house: Stack,
+        stack: Stack,
         callers: Callers,
         *,
         method: str,
@@ -240,11 +240,11 @@ class TestAuthorisation:
         kind: str,
         said: str,
     ) -> None:
-        caller = await callers.enter(kind, house.gateways[0])
+        caller = await callers.enter(kind, stack.gateways[0])
         params = await situation(caller)
         if method == RENAME:
             params["label"] = "a label"
-        async with Operator(house, house.approvals[1]) as operator:
+        async with Operator(stack, stack.approvals[1]) as operator:
             before = await operator.audit(params.get("deviceId", caller.device_id))
             error = await caller.fails(method, **params)
             message = DENIED[method] if said == "denied" else said
@@ -254,16 +254,16 @@ class TestAuthorisation:
 
 class TestLabels:
     @every_class
-    async def test_a_blank_one(self, house: Stack, callers: Callers, kind: str) -> None:
-        caller = await callers.enter(kind, house.gateways[0])
+    async def test_a_blank_one(self, stack: Stack, callers: Callers, kind: str) -> None:
+        caller = await callers.enter(kind, stack.gateways[0])
         for label in (" ", "\t\n"):
             error = await caller.fails(RENAME, deviceId=caller.device_id, label=label)
             assert error == {"code": "INVALID_REQUEST", "message": "label required"}
 
     async def test_a_blank_label_for_another_device_is_denied_too(
-        self, house: Stack, callers: Callers
+        self, stack: Stack, callers: Callers
     ) -> None:
-        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
+        caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0])
         error = await caller.fails(RENAME, deviceId=NOBODY, label=" ")
         assert error == {"code": "INVALID_REQUEST", "message": DENIED[RENAME]}
 
@@ -271,9 +271,9 @@ class TestLabels:
 class TestScope:
     @pytest.mark.parametrize("kind", [DEVICE_TOKEN, SHARED_SECRET])
     async def test_without_pairing_there_is_no_device_method(
-        self, house: Stack, callers: Callers, kind: str
+        self, stack: Stack, callers: Callers, kind: str
     ) -> None:
-        caller = await callers.enter(kind, house.gateways[0], CLI, READ, WRITE)
+        caller = await callers.enter(kind, stack.gateways[0], CLI, READ, WRITE)
         for method in (name for name, one in METHODS.items() if one.scope == PAIRING):
             assert await caller.fails(method) == {
                 "code": "FORBIDDEN",
@@ -286,9 +286,9 @@ class TestScope:
             }
 
     async def test_a_node_may_call_no_method_but_health(
-        self, house: Stack, callers: Callers
+        self, stack: Stack, callers: Callers
     ) -> None:
-        node = await callers.stay(await pair(house, NODE_HOST), house.gateways[0])
+        node = await callers.stay(await pair(stack, NODE_HOST), stack.gateways[0])
         for method in (name for name in METHODS if name != "health"):
             error = await node.fails(method)
             assert error == {"code": "INVALID_REQUEST", "message": "unauthorized role: node"}
@@ -311,9 +311,9 @@ class TestParams:
         ],
     )
     async def test_are_named(
-        self, house: Stack, callers: Callers, method: str, params: dict[str, Any], problem: str
+        self, stack: Stack, callers: Callers, method: str, params: dict[str, Any], problem: str
     ) -> None:
-        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
+        caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0])
         assert await caller.fails(method, **params) == {
             "code": "INVALID_REQUEST",
             "message": f"invalid {method} params: {problem}",

@@ -40,7 +40,7 @@ LABEL: Final = "Kitchen Mac 2"
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and three gateways, for the whole module."""
     return start_stack(approvals=2, gateways=3, gateway_env={"BEAT_SECONDS": "0.3"})
 
@@ -48,11 +48,11 @@ def house(start_stack: StartStack) -> Stack:
 class TestApprove:
     @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR, "device-token admin"])
     async def test_lets_a_device_in_that_asked_elsewhere(
-        self, house: Stack, callers: Callers, kind: str
+        self, stack: Stack, callers: Callers, kind: str
     ) -> None:
-        caller = await callers.enter(kind, house.gateways[0])
-        target = Visitor(house)
-        request_id = await target.waits(house.gateways[1])
+        caller = await callers.enter(kind, stack.gateways[0])
+        target = Visitor(stack)
+        request_id = await target.waits(stack.gateways[1])
         approved = await caller.call("device.pair.approve", requestId=request_id)
         device = approved["device"]
         assert approved == {
@@ -80,59 +80,59 @@ class TestApprove:
             },
         }
         assert recent(device["approvedAtMs"])
-        await target.visits(house.gateways[2])
+        await target.visits(stack.gateways[2])
         lists = await caller.call("device.pair.list")
         assert target.device_id not in [one["deviceId"] for one in lists["pending"]]
 
     async def test_of_its_own_request_by_a_device_that_holds_all_of_it(
-        self, house: Stack, callers: Callers
+        self, stack: Stack, callers: Callers
     ) -> None:
         """It came with other metadata, and asks for nothing that it may not use already."""
-        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
+        caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0])
         changed = replace(
             caller.visitor, profile=replace(caller.visitor.profile, platform="another")
         )
-        request_id = await changed.waits(house.gateways[1])
+        request_id = await changed.waits(stack.gateways[1])
         approved = await caller.call("device.pair.approve", requestId=request_id)
         assert approved["device"]["platform"] == "another"
-        await changed.visits(house.gateways[2])
+        await changed.visits(stack.gateways[2])
 
 
 class TestReject:
     @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
-    async def test_ends_a_request(self, house: Stack, callers: Callers, kind: str) -> None:
-        caller = await callers.enter(kind, house.gateways[0])
-        target = Visitor(house, NODE_HOST)
-        request_id = await target.waits(house.gateways[1])
+    async def test_ends_a_request(self, stack: Stack, callers: Callers, kind: str) -> None:
+        caller = await callers.enter(kind, stack.gateways[0])
+        target = Visitor(stack, NODE_HOST)
+        request_id = await target.waits(stack.gateways[1])
         rejected = await caller.call("device.pair.reject", requestId=request_id)
         assert rejected == {"requestId": request_id, "deviceId": target.device_id}
-        assert await target.waits(house.gateways[2]) != request_id
+        assert await target.waits(stack.gateways[2]) != request_id
 
-    async def test_its_own(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(DEVICE_TOKEN, house.gateways[0])
-        request_id = await caller.visitor.asking(WRITE).waits(house.gateways[1])
+    async def test_its_own(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0])
+        request_id = await caller.visitor.asking(WRITE).waits(stack.gateways[1])
         rejected = await caller.call("device.pair.reject", requestId=request_id)
         assert rejected == {"requestId": request_id, "deviceId": caller.device_id}
 
 
 class TestRename:
     @every_class
-    async def test_is_seen_everywhere(self, house: Stack, callers: Callers, kind: str) -> None:
-        caller = await callers.enter(kind, house.gateways[0])
-        target = caller.visitor if kind == DEVICE_TOKEN else await pair(house)
+    async def test_is_seen_everywhere(self, stack: Stack, callers: Callers, kind: str) -> None:
+        caller = await callers.enter(kind, stack.gateways[0])
+        target = caller.visitor if kind == DEVICE_TOKEN else await pair(stack)
         renamed = await caller.call(
             "device.pair.rename", deviceId=target.device_id, label=f"  {LABEL}\n"
         )
         assert renamed == {"deviceId": target.device_id, "label": LABEL}
-        again = await callers.stay(caller.visitor, house.gateways[2])
+        again = await callers.stay(caller.visitor, stack.gateways[2])
         listed = (await again.call("device.pair.list"))["paired"]
         assert found(listed, target.device_id)["operatorLabel"] == LABEL
 
-    async def test_the_label_survives_a_new_approval(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
-        target = await pair(house)
+    async def test_the_label_survives_a_new_approval(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
+        target = await pair(stack)
         await caller.call("device.pair.rename", deviceId=target.device_id, label="x" * 64)
-        request_id = await target.asking(WRITE).waits(house.gateways[1])
+        request_id = await target.asking(WRITE).waits(stack.gateways[1])
         approved = await caller.call("device.pair.approve", requestId=request_id)
         assert approved["device"]["operatorLabel"] == "x" * 64
 
@@ -141,27 +141,27 @@ class TestRemove:
     @both_protocols
     @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
     async def test_closes_its_sockets_on_every_gateway(
-        self, house: Stack, callers: Callers, kind: str, profile: Profile
+        self, stack: Stack, callers: Callers, kind: str, profile: Profile
     ) -> None:
-        caller = await callers.enter(kind, house.gateways[0], profile)
-        target = await pair(house)
-        inside = [await callers.stay(target, gateway) for gateway in house.gateways]
+        caller = await callers.enter(kind, stack.gateways[0], profile)
+        target = await pair(stack)
+        inside = [await callers.stay(target, gateway) for gateway in stack.gateways]
         removed = await caller.call("device.pair.remove", deviceId=target.device_id)
         assert removed == {"deviceId": target.device_id}
         assert {await one.client.closed(within=CLOSED_SECONDS) for one in inside} == {REMOVED}
-        refused = await target.refused(house.gateways[1], with_gateway_token=False)
+        refused = await target.refused(stack.gateways[1], with_gateway_token=False)
         assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
-        await target.waits(house.gateways[2])
+        await target.waits(stack.gateways[2])
 
 
 class TestRotate:
     @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR, "device-token admin"])
     async def test_of_another_withholds_the_token(
-        self, house: Stack, callers: Callers, kind: str
+        self, stack: Stack, callers: Callers, kind: str
     ) -> None:
-        caller = await callers.enter(kind, house.gateways[0])
-        target = await pair(house, CLI.asking(READ, PAIRING))
-        inside = [await callers.stay(target, gateway) for gateway in house.gateways]
+        caller = await callers.enter(kind, stack.gateways[0])
+        target = await pair(stack, CLI.asking(READ, PAIRING))
+        inside = [await callers.stay(target, gateway) for gateway in stack.gateways]
         rotated = await caller.call(
             "device.token.rotate", deviceId=target.device_id, role="operator"
         )
@@ -176,15 +176,15 @@ class TestRotate:
         assert {await one.client.closed(within=CLOSED_SECONDS) for one in inside} == {REMOVED}
         listed = found((await caller.call("device.pair.list"))["paired"], target.device_id)
         assert listed["tokens"][0]["rotatedAtMs"] == rotated["rotatedAtMs"]
-        refused = await target.refused(house.gateways[1], with_gateway_token=False)
+        refused = await target.refused(stack.gateways[1], with_gateway_token=False)
         assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
-        await target.visits(house.gateways[2])
+        await target.visits(stack.gateways[2])
 
     @pytest.mark.parametrize("kind", [DEVICE_TOKEN, "device-token admin"])
     async def test_of_itself_gives_the_token_which_opens(
-        self, house: Stack, callers: Callers, kind: str
+        self, stack: Stack, callers: Callers, kind: str
     ) -> None:
-        caller = await callers.enter(kind, house.gateways[0])
+        caller = await callers.enter(kind, stack.gateways[0])
         visitor, old = caller.visitor, caller.visitor.token
         rotated = await caller.call(
             "device.token.rotate", deviceId=visitor.device_id, role="operator", scopes=[READ]
@@ -199,29 +199,29 @@ class TestRotate:
         }
         assert len(rotated["token"]) == len(old) == 43
         assert await caller.client.closed(within=CLOSED_SECONDS) == REMOVED
-        refused = await visitor.refused(house.gateways[1], with_gateway_token=False)
+        refused = await visitor.refused(stack.gateways[1], with_gateway_token=False)
         assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
         visitor.token = rotated["token"]
-        refused = await visitor.refused(house.gateways[1], with_gateway_token=False)
+        refused = await visitor.refused(stack.gateways[1], with_gateway_token=False)
         assert refused.detail_code == "AUTH_SCOPE_MISMATCH", "it may only read now"
         narrow = visitor.asking(READ)
-        admitted = await narrow.visits(house.gateways[2], with_gateway_token=False)
+        admitted = await narrow.visits(stack.gateways[2], with_gateway_token=False)
         assert admitted.device_token == rotated["token"]
 
     async def test_of_itself_with_the_gateway_token_withholds_it(
-        self, house: Stack, callers: Callers
+        self, stack: Stack, callers: Callers
     ) -> None:
-        caller = await callers.enter(SHARED_SECRET, house.gateways[0])
+        caller = await callers.enter(SHARED_SECRET, stack.gateways[0])
         rotated = await caller.call(
             "device.token.rotate", deviceId=caller.device_id, role="operator"
         )
         assert "token" not in rotated
         assert rotated["tokenDelivery"] == "withheld-cross-device"
 
-    async def test_of_a_node_by_an_admin(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
-        node = await pair(house, NODE_HOST)
-        inside = await callers.stay(node, house.gateways[1])
+    async def test_of_a_node_by_an_admin(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
+        node = await pair(stack, NODE_HOST)
+        inside = await callers.stay(node, stack.gateways[1])
         rotated = await caller.call("device.token.rotate", deviceId=node.device_id, role="node")
         assert rotated["scopes"] == []
         assert await inside.client.closed(within=CLOSED_SECONDS) == REMOVED
@@ -230,11 +230,11 @@ class TestRotate:
 class TestRevoke:
     @pytest.mark.parametrize("kind", [SHARED_SECRET, ADMINISTRATOR])
     async def test_closes_and_asks_a_person_anew(
-        self, house: Stack, callers: Callers, kind: str
+        self, stack: Stack, callers: Callers, kind: str
     ) -> None:
-        caller = await callers.enter(kind, house.gateways[0])
-        target = await pair(house)
-        inside = [await callers.stay(target, gateway) for gateway in house.gateways]
+        caller = await callers.enter(kind, stack.gateways[0])
+        target = await pair(stack)
+        inside = [await callers.stay(target, gateway) for gateway in stack.gateways]
         revoked = await caller.call(
             "device.token.revoke", deviceId=target.device_id, role="operator"
         )
@@ -245,17 +245,17 @@ class TestRevoke:
         }
         assert recent(revoked["revokedAtMs"])
         assert {await one.client.closed(within=CLOSED_SECONDS) for one in inside} == {REMOVED}
-        refused = await target.refused(house.gateways[1])
+        refused = await target.refused(stack.gateways[1])
         assert refused.details["reason"] == "role-upgrade"
         listed = found((await caller.call("device.pair.list"))["paired"], target.device_id)
         assert listed["tokens"][0]["revokedAtMs"] == revoked["revokedAtMs"]
 
-    async def test_of_one_role_leaves_the_other(self, house: Stack, callers: Callers) -> None:
-        caller = await callers.enter(ADMINISTRATOR, house.gateways[0])
-        target = await pair(house)
+    async def test_of_one_role_leaves_the_other(self, stack: Stack, callers: Callers) -> None:
+        caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
+        target = await pair(stack)
         await add_role(target, NODE_HOST)
-        node = await callers.stay(replace(target, profile=NODE_HOST), house.gateways[1])
-        operator = await callers.stay(target, house.gateways[1])
+        node = await callers.stay(replace(target, profile=NODE_HOST), stack.gateways[1])
+        operator = await callers.stay(target, stack.gateways[1])
         await caller.call("device.token.revoke", deviceId=target.device_id, role="node")
         assert await node.client.closed(within=CLOSED_SECONDS) == REMOVED
         assert (await operator.client.call("health")).ok
@@ -272,12 +272,12 @@ class TestOrder:
     @both_protocols
     @pytest.mark.parametrize("method", ["device.pair.approve", "device.pair.reject"])
     async def test_who_decides_hears_that_it_is_resolved_before_the_response(
-        self, house: Stack, callers: Callers, profile: Profile, method: str
+        self, stack: Stack, callers: Callers, profile: Profile, method: str
     ) -> None:
-        raw = await callers.raw(await pair(house, profile.asking(ADMIN)), house.gateways[0])
+        raw = await callers.raw(await pair(stack, profile.asking(ADMIN)), stack.gateways[0])
         for _ in range(5):
-            target = Visitor(house)
-            request_id = await target.waits(house.gateways[1])
+            target = Visitor(stack)
+            request_id = await target.waits(stack.gateways[1])
             while (asked := await raw.receive_text())["event"] != "device.pair.requested":
                 pass
             assert asked["payload"]["requestId"] == request_id
@@ -292,16 +292,16 @@ class TestOrder:
     @pytest.mark.parametrize("ending", ENDINGS)
     async def test_who_ends_itself_hears_the_response_and_then_the_close(
         self,
-        house: Stack,
+        stack: Stack,
         callers: Callers,
         profile: Profile,
         ending: str,
         *,
         with_gateway_token: bool,
     ) -> None:
-        visitor = await pair(house, profile.asking(READ, PAIRING))
-        raw = await callers.raw(visitor, house.gateways[0], with_gateway_token=with_gateway_token)
-        others = [await callers.stay(visitor, gateway) for gateway in house.gateways]
+        visitor = await pair(stack, profile.asking(READ, PAIRING))
+        raw = await callers.raw(visitor, stack.gateways[0], with_gateway_token=with_gateway_token)
+        others = [await callers.stay(visitor, gateway) for gateway in stack.gateways]
         method, more = ENDINGS[ending]
         await raw.send_json(request(method, {"deviceId": visitor.device_id, **more}, "the end"))
         (response,), close = await said_until_close(raw)
@@ -310,10 +310,10 @@ class TestOrder:
         assert {await one.client.closed(within=CLOSED_SECONDS) for one in others} == {REMOVED}
 
     async def test_what_else_it_asked_is_not_answered_any_more(
-        self, house: Stack, callers: Callers
+        self, stack: Stack, callers: Callers
     ) -> None:
-        visitor = await pair(house, CLI.asking(PAIRING))
-        raw = await callers.raw(visitor, house.gateways[0])
+        visitor = await pair(stack, CLI.asking(PAIRING))
+        raw = await callers.raw(visitor, stack.gateways[0])
         for number in range(3):
             await raw.send_json(request("device.pair.list", {}, f"before {number}"))
         await raw.send_json(

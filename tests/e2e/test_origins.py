@@ -31,7 +31,7 @@ NEVER = ["null", "file://", "file:///index.html"]
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two gateways: the first allows what is listed, the second everybody."""
     stack = start_stack(
         approvals=1, gateways=1, gateway_env={"GATEWAY_ALLOWED_ORIGINS": ",".join(LISTED)}
@@ -41,11 +41,11 @@ def house(start_stack: StartStack) -> Stack:
 
 
 async def error_of(
-    house: Stack, gateway: ServiceProcess, profile: Profile, origin: str
+    stack: Stack, gateway: ServiceProcess, profile: Profile, origin: str
 ) -> dict[str, Any]:
     """Connect as an unknown device from this origin; return the refusal, which is always one."""
     async with await RawSocket.open(gateway.port, headers=[("Origin", origin)]) as raw:
-        credentials = Credentials(token=house.gateway_token)
+        credentials = Credentials(token=stack.gateway_token)
         answer = await raw.connect(DeviceKey.generate(), profile, credentials)
         assert not answer["ok"], answer
         error: dict[str, Any] = answer["error"]
@@ -60,21 +60,21 @@ async def error_of(
 )
 class TestOrigins:
     async def test_that_are_listed_or_all_allowed_get_as_far_as_pairing(
-        self, house: Stack, profile: Profile
+        self, stack: Stack, profile: Profile
     ) -> None:
-        listing, open_to_all = house.gateways
+        listing, open_to_all = stack.gateways
         for origin in LISTED:
             for gateway in (listing, open_to_all):
-                error = await error_of(house, gateway, profile, origin)
+                error = await error_of(stack, gateway, profile, origin)
                 assert error["details"]["code"] == "PAIRING_REQUIRED"
 
     async def test_that_are_not_are_refused_in_the_name_of_our_setting(
-        self, house: Stack, profile: Profile
+        self, stack: Stack, profile: Profile
     ) -> None:
-        listing, open_to_all = house.gateways
+        listing, open_to_all = stack.gateways
         refused = [(listing, origin) for origin in (*OTHERS, *NEVER)]
         for gateway, origin in (*refused, *((open_to_all, origin) for origin in NEVER)):
-            error = await error_of(house, gateway, profile, origin)
+            error = await error_of(stack, gateway, profile, origin)
             assert error["details"]["code"] == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
             assert "GATEWAY_ALLOWED_ORIGINS" in error["message"]
             assert "gateway.controlUi" not in error["message"]

@@ -30,14 +30,14 @@ pytestmark = pytest.mark.usefixtures("unharmed")
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways, for the whole module."""
     return start_stack(approvals=2, gateways=2)
 
 
-async def head_of(house: Stack) -> Position:
+async def head_of(stack: Stack) -> Position:
     """Return where the store's history stands."""
-    async with contextlib.aclosing(redis_client(house.redis.admin_url)) as client:
+    async with contextlib.aclosing(redis_client(stack.redis.admin_url)) as client:
         found = await client.get("latchkey:head")
     if found is None:
         return Position()
@@ -65,12 +65,12 @@ class TestOtherReleases:
 
     @pytest.mark.parametrize("version", [VERSION, VERSION - 1])
     async def test_an_older_gateway_is_answered_and_hears_the_news(
-        self, house: Stack, version: int
+        self, stack: Stack, version: int
     ) -> None:
         device = Device.new()
         async with (
-            FakeGateway(house.redis.gateway_url, house.bus_secret, version=version) as older,
-            Operator(house, house.approvals[0]) as operator,
+            FakeGateway(stack.redis.gateway_url, stack.bus_secret, version=version) as older,
+            Operator(stack, stack.approvals[0]) as operator,
         ):
             await until(lambda: len(older.responders.live()) == 2, "both approvals are heard")
             answers = [await older.ask(device.asks(address=ADDRESS)) for _ in range(4)]
@@ -85,11 +85,11 @@ class TestOtherReleases:
                 ),
                 "the approval is told",
             )
-        for approval in house.approvals:
+        for approval in stack.approvals:
             await told(approval, "question", device=device.device_id)
 
-    async def test_a_newer_gateway_is_answered(self, house: Stack) -> None:
-        async with FakeGateway(house.redis.gateway_url, house.bus_secret) as newer:
+    async def test_a_newer_gateway_is_answered(self, stack: Stack) -> None:
+        async with FakeGateway(stack.redis.gateway_url, stack.bus_secret) as newer:
             await until(lambda: len(newer.responders.live()) == 2, "both approvals are heard")
             for _ in range(4):
                 question = with_more(encode(Device.new().asks(address=ADDRESS)))
@@ -102,17 +102,17 @@ class TestOtherReleases:
         ids=["older", "newer"],
     )
     async def test_an_approval_of_another_release_is_asked_and_believed(
-        self, house: Stack, kind: type[FakeApproval], version: int
+        self, stack: Stack, kind: type[FakeApproval], version: int
     ) -> None:
-        (gateway, *_) = house.gateways
-        visitor = Visitor(house)
-        base = await head_of(house)
+        (gateway, *_) = stack.gateways
+        visitor = Visitor(stack)
+        base = await head_of(stack)
         async with (
-            kind(house.redis.approval_url, house.bus_secret, version=version, base=base) as other,
+            kind(stack.redis.approval_url, stack.bus_secret, version=version, base=base) as other,
             AsyncExitStack() as sockets,
         ):
             await approvals_heard(gateway, "3 live")
-            for approval in house.approvals:
+            for approval in stack.approvals:
                 approval.pause()
             client, admitted = await visitor.stays(gateway)
             sockets.push_async_callback(client.close)

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("unlocked")
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and three gateways, for the whole module."""
     return start_stack(
         approvals=2,
@@ -54,10 +54,10 @@ both_protocols = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=named)
 class TestStory:
     @every_client
     async def test_refused_approved_and_admitted_each_at_another_replica(
-        self, house: Stack, second: Operator, profile: Profile
+        self, stack: Stack, second: Operator, profile: Profile
     ) -> None:
-        one, two, three = house.gateways
-        visitor = Visitor(house, profile)
+        one, two, three = stack.gateways
+        visitor = Visitor(stack, profile)
 
         refused = await visitor.refused(one)
         check_pairing_required(refused, visitor)
@@ -85,23 +85,23 @@ class TestStory:
         assert request_id not in {one["requestId"] for one in await second.pending()}
         assert await second.audit(visitor.device_id) == ["requested", "approved"]
 
-    async def test_the_questions_of_retries_land_on_either_approval(self, house: Stack) -> None:
-        visitor = Visitor(house)
-        request_ids = {await visitor.waits(gateway) for _ in range(4) for gateway in house.gateways}
+    async def test_the_questions_of_retries_land_on_either_approval(self, stack: Stack) -> None:
+        visitor = Visitor(stack)
+        request_ids = {await visitor.waits(gateway) for _ in range(4) for gateway in stack.gateways}
         assert len(request_ids) == 1
-        for approval in house.approvals:
+        for approval in stack.approvals:
             (request_id,) = request_ids
             await told(approval, "question", device=visitor.device_id, request_id=request_id)
 
     @every_client
     async def test_a_rejected_one_asks_anew(
-        self, house: Stack, first: Operator, profile: Profile
+        self, stack: Stack, first: Operator, profile: Profile
     ) -> None:
-        visitor = Visitor(house, profile)
-        request_id = await visitor.waits(house.gateways[0])
+        visitor = Visitor(stack, profile)
+        request_id = await visitor.waits(stack.gateways[0])
         (await first.call("POST", f"requests/{request_id}/reject")).ok()
         assert (await first.approve(request_id)).status == 409
-        assert await visitor.waits(house.gateways[1]) != request_id
+        assert await visitor.waits(stack.gateways[1]) != request_id
 
 
 def check_pairing_required(refused: Refused, visitor: Visitor) -> None:
@@ -145,26 +145,26 @@ def check_pairing_required(refused: Refused, visitor: Visitor) -> None:
 
 class TestTwoOperators:
     async def test_at_once_on_two_approvals_have_one_effect(
-        self, house: Stack, first: Operator, second: Operator
+        self, stack: Stack, first: Operator, second: Operator
     ) -> None:
         for _ in range(5):
-            visitor = Visitor(house)
-            request_id = await visitor.waits(house.gateways[0])
+            visitor = Visitor(stack)
+            request_id = await visitor.waits(stack.gateways[0])
             replies = await asyncio.gather(
                 *(operator.approve(request_id) for operator in (first, second) * 3)
             )
             devices = [reply.ok()["device"] for reply in replies]
             assert all(device == devices[0] for device in devices)
             assert await first.audit(visitor.device_id) == ["requested", "approved"]
-            await visitor.visits(house.gateways[1])
-            await visitor.visits(house.gateways[2], with_gateway_token=False)
+            await visitor.visits(stack.gateways[1])
+            await visitor.visits(stack.gateways[2], with_gateway_token=False)
 
     async def test_approve_and_reject_at_once_leave_one_of_them(
-        self, house: Stack, first: Operator, second: Operator
+        self, stack: Stack, first: Operator, second: Operator
     ) -> None:
         for _ in range(5):
-            visitor = Visitor(house)
-            request_id = await visitor.waits(house.gateways[0])
+            visitor = Visitor(stack)
+            request_id = await visitor.waits(stack.gateways[0])
             approved, rejected = await asyncio.gather(
                 first.approve(request_id),
                 second.call("POST", f"requests/{request_id}/reject"),
@@ -173,27 +173,27 @@ class TestTwoOperators:
             audit = await first.audit(visitor.device_id)
             if approved.status == 200:
                 assert audit == ["requested", "approved"]
-                await visitor.visits(house.gateways[1])
+                await visitor.visits(stack.gateways[1])
             else:
                 assert audit == ["requested", "rejected"]
-                await visitor.waits(house.gateways[1])
+                await visitor.waits(stack.gateways[1])
 
 
 class TestApprovedWhileRetrying:
     async def test_a_device_approved_between_two_attempts_is_admitted_at_the_next_replica(
-        self, house: Stack, first: Operator, second: Operator
+        self, stack: Stack, first: Operator, second: Operator
     ) -> None:
-        visitor = Visitor(house)
-        request_id = await visitor.waits(house.gateways[0])
+        visitor = Visitor(stack)
+        request_id = await visitor.waits(stack.gateways[0])
         (await first.approve(request_id)).ok()
-        await visitor.visits(house.gateways[1])
+        await visitor.visits(stack.gateways[1])
         assert visitor.device_id not in {one["deviceId"] for one in await second.pending()}
 
     async def test_a_device_approved_while_it_retries_everywhere_is_admitted(
-        self, house: Stack, first: Operator, second: Operator
+        self, stack: Stack, first: Operator, second: Operator
     ) -> None:
-        visitor = Visitor(house)
-        request_id = await visitor.waits(house.gateways[0])
+        visitor = Visitor(stack)
+        request_id = await visitor.waits(stack.gateways[0])
         answered = asyncio.Event()
 
         async def knock(at: int) -> list[tuple[bool, Admitted | Refused]]:
@@ -201,7 +201,7 @@ class TestApprovedWhileRetrying:
             async with asyncio.timeout(WAIT_SECONDS):
                 while not seen or isinstance(seen[-1][1], Refused):
                     known = answered.is_set()
-                    async with visitor.client(house.gateways[at]) as client:
+                    async with visitor.client(stack.gateways[at]) as client:
                         seen.append((known, await client.connect()))
             return seen
 
@@ -221,61 +221,61 @@ class TestApprovedWhileRetrying:
 
 class TestRetryStorms:
     async def test_a_storm_of_retries_is_one_request_and_writes_nothing(
-        self, house: Stack, first: Operator
+        self, stack: Stack, first: Operator
     ) -> None:
-        visitor = Visitor(house)
-        request_id = await visitor.waits(house.gateways[0])
-        before = await commits(house)
+        visitor = Visitor(stack)
+        request_id = await visitor.waits(stack.gateways[0])
+        before = await commits(stack)
         for _ in range(10):
             seen = await asyncio.gather(
-                *(visitor.waits(house.gateways[at % 3]) for at in range(20))
+                *(visitor.waits(stack.gateways[at % 3]) for at in range(20))
             )
             assert set(seen) == {request_id}
-        assert await commits(house) - before <= 1, "a request is refreshed once in ten seconds"
+        assert await commits(stack) - before <= 1, "a request is refreshed once in ten seconds"
         mine = [one for one in await first.pending() if one["deviceId"] == visitor.device_id]
         assert [one["requestId"] for one in mine] == [request_id]
         assert await first.audit(visitor.device_id) == ["requested"]
 
     async def test_a_storm_that_begins_all_at_once_is_one_request_too(
-        self, house: Stack, first: Operator
+        self, stack: Stack, first: Operator
     ) -> None:
-        visitor = Visitor(house)
-        seen = await asyncio.gather(*(visitor.waits(house.gateways[at % 3]) for at in range(30)))
+        visitor = Visitor(stack)
+        seen = await asyncio.gather(*(visitor.waits(stack.gateways[at % 3]) for at in range(30)))
         assert len(set(seen)) == 1
         assert await first.audit(visitor.device_id) == ["requested"]
 
 
-def scripts(house: Stack) -> int:
+def scripts(stack: Stack) -> int:
     """Return how many scripts Redis was ever asked for: commits are scripts, and so are beats."""
-    with admin(house) as client:
+    with admin(stack) as client:
         stats: dict[str, Any] = client.info("commandstats")
     return sum(
         int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in ("eval", "evalsha")
     )
 
 
-async def beats(house: Stack) -> int:
+async def beats(stack: Stack) -> int:
     """Return how many beats were ever answered."""
-    return sum([int(await metric(one, "latchkey_approval_beats_total")) for one in house.approvals])
+    return sum([int(await metric(one, "latchkey_approval_beats_total")) for one in stack.approvals])
 
 
-async def commits(house: Stack) -> int:
+async def commits(stack: Stack) -> int:
     """Return how many scripts were no beats, counted between two beats."""
     while True:
-        answered = await beats(house)
-        asked = await asyncio.to_thread(scripts, house)
-        if await beats(house) == answered:
+        answered = await beats(stack)
+        asked = await asyncio.to_thread(scripts, stack)
+        if await beats(stack) == answered:
             return asked - answered
 
 
 class TestReplayedConnects:
     @both_protocols
     async def test_a_captured_connect_is_worth_nothing_on_another_socket(
-        self, house: Stack, first: Operator, profile: Profile
+        self, stack: Stack, first: Operator, profile: Profile
     ) -> None:
-        visitor = await pair(house, profile)
-        credentials = Credentials(token=house.gateway_token)
-        one, two, _three = house.gateways
+        visitor = await pair(stack, profile)
+        credentials = Credentials(token=stack.gateway_token)
+        one, two, _three = stack.gateways
         async with await RawSocket.open(one.port) as raw:
             await raw.challenge()
             captured = encode(raw.connect_frame(visitor.key, profile, credentials)).encode()
@@ -295,7 +295,7 @@ class TestReplayedConnects:
                     assert line["outcome"] == "device-nonce-mismatch"
                 asked = [
                     question
-                    for approval in house.approvals
+                    for approval in stack.approvals
                     for question in lines(
                         approval, "question", connection=error["details"]["connectionId"]
                     )

@@ -49,7 +49,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack, ui: Path) -> Stack:
+def stack(start_stack: StartStack, ui: Path) -> Stack:
     """Start a gateway and an approval that know nothing of a prefix, and one of each that do."""
     stack = start_stack(approvals=0, gateways=0, gateway_env={"CONTROL_UI_DIR": str(ui)})
     stack.add_approval()
@@ -60,9 +60,9 @@ def house(start_stack: StartStack, ui: Path) -> Stack:
 
 
 @pytest.fixture
-async def sites(house: Stack) -> AsyncIterator[dict[str, Site]]:
+async def sites(stack: Stack) -> AsyncIterator[dict[str, Site]]:
     """Every way in which the prefix can be treated."""
-    (plain, knowing), (plain_approval, knowing_approval) = house.gateways, house.approvals
+    (plain, knowing), (plain_approval, knowing_approval) = stack.gateways, stack.approvals
     async with (
         mounted(Mount(PREFIX, plain.url), Mount(APPROVE, plain_approval.url)) as taken,
         mounted(
@@ -142,7 +142,7 @@ async def test_the_gateways_own_pages_are_below_the_prefix_too(
 
 @pytest.mark.parametrize("how", WITH_APPROVAL)
 async def test_the_operators_page_works_below_a_prefix(
-    house: Stack, sites: dict[str, Site], how: str
+    stack: Stack, sites: dict[str, Site], how: str
 ) -> None:
     base = sites[how].approval
     page = f"{base}/setup"
@@ -153,11 +153,11 @@ async def test_the_operators_page_works_below_a_prefix(
 
     parts = urlsplit(base)
     own = {"Origin": f"{parts.scheme}://{parts.netloc}", PAGE_HEADER: "1"}
-    visitor = Visitor(house)
-    request_id = await visitor.waits(house.gateways[0])
+    visitor = Visitor(stack)
+    request_id = await visitor.waits(stack.gateways[0])
     jar = aiohttp.CookieJar(unsafe=True)
     async with aiohttp.ClientSession(cookie_jar=jar, headers=own) as http:
-        bearer = {"Authorization": f"Bearer {house.admin_token}"}
+        bearer = {"Authorization": f"Bearer {stack.admin_token}"}
         async with http.post(f"{base}/v1/session", headers=bearer) as answer:
             assert answer.status == 200
         (cookie,) = jar
@@ -167,7 +167,7 @@ async def test_the_operators_page_works_below_a_prefix(
         async with http.delete(f"{base}/v1/session") as answer:
             assert await answer.json() == {"ended": True}
         assert len(jar) == 0
-    await visitor.visits(house.gateways[0])
+    await visitor.visits(stack.gateways[0])
 
 
 async def test_below_a_prefix_every_call_wants_an_operator_as_well(sites: dict[str, Site]) -> None:

@@ -60,20 +60,20 @@ FORMS = [
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """One approval and one gateway that trust a proxy on this machine, for the whole module."""
     return start_stack(approvals=1, gateways=1, env={"TRUSTED_PROXIES": PEER})
 
 
 @pytest.fixture
-def gateway(house: Stack) -> ServiceProcess:
-    (gateway,) = house.gateways
+def gateway(stack: Stack) -> ServiceProcess:
+    (gateway,) = stack.gateways
     return gateway
 
 
 @pytest.fixture
-def approval(house: Stack) -> ServiceProcess:
-    (approval,) = house.approvals
+def approval(stack: Stack) -> ServiceProcess:
+    (approval,) = stack.approvals
     return approval
 
 
@@ -105,7 +105,7 @@ class TestGateway:
     @pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["protocol 4", "protocol 3"])
     @pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.header}: {form.value}")
     async def test_a_client_that_guesses_locks_out_itself_alone(
-        self, house: Stack, gateway: ServiceProcess, profile: Profile, form: Form
+        self, stack: Stack, gateway: ServiceProcess, profile: Profile, form: Form
     ) -> None:
         guesser, other = (0, 1) if profile is CLI else (2, 3)
         errors = [
@@ -119,16 +119,16 @@ class TestGateway:
         wrong = await refusal(gateway, form.sent(other), "wrong", profile)
         assert wrong["details"]["code"] == MISMATCH
         assert await address_of(gateway, wrong) == form.named(other)
-        right = await refusal(gateway, form.sent(other, 2), house.gateway_token, profile)
+        right = await refusal(gateway, form.sent(other, 2), stack.gateway_token, profile)
         assert right["details"]["code"] == "PAIRING_REQUIRED"
         assert await proxies(gateway) == []
 
     async def test_an_unreadable_address_is_the_proxys_and_is_reported(
-        self, house: Stack, gateway: ServiceProcess
+        self, stack: Stack, gateway: ServiceProcess
     ) -> None:
         for value in ("unknown", "203.0.113.6, _hidden"):
             header = ("X-Forwarded-For", value)
-            error = await refusal(gateway, header, house.gateway_token, CLI)
+            error = await refusal(gateway, header, stack.gateway_token, CLI)
             assert await address_of(gateway, error) == PEER
         (line,) = await told(gateway, "proxy.unreadable")
         assert (line["peer"], line["header"], line["value"]) == (PEER, "X-Forwarded-For", "unknown")
@@ -141,7 +141,7 @@ class TestGateway:
         assert counted is not None
         assert counted >= 2
 
-        error = await refusal(gateway, FORMS[0].sent(0), house.gateway_token, CLI)
+        error = await refusal(gateway, FORMS[0].sent(0), stack.gateway_token, CLI)
         assert await address_of(gateway, error) == FORMS[0].named(0)
         assert await proxies(gateway) == []
 
@@ -149,7 +149,7 @@ class TestGateway:
 class TestApproval:
     @pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.header}: {form.value}")
     async def test_an_operator_that_guesses_locks_out_itself_alone(
-        self, house: Stack, approval: ServiceProcess, form: Form
+        self, stack: Stack, approval: ServiceProcess, form: Form
     ) -> None:
         async def status(client: int, token: str, port: int = 1) -> int:
             name, value = form.sent(client, port)
@@ -159,14 +159,14 @@ class TestApproval:
         statuses = [await status(0, f"wrong {guess}", guess) for guess in range(WRONG_TOKENS)]
         assert statuses[0] == 401
         assert statuses[-1] == 429
-        assert await status(0, house.admin_token) == 429
-        assert await status(1, house.admin_token) == 200
+        assert await status(0, stack.admin_token) == 429
+        assert await status(1, stack.admin_token) == 200
         assert await proxies(approval) == []
 
     async def test_an_unreadable_address_is_the_proxys_and_is_reported(
-        self, house: Stack, approval: ServiceProcess
+        self, stack: Stack, approval: ServiceProcess
     ) -> None:
-        headers = {"Forwarded": "for=unknown", "Authorization": f"Bearer {house.admin_token}"}
+        headers = {"Forwarded": "for=unknown", "Authorization": f"Bearer {stack.admin_token}"}
         for _ in range(2):
             assert (await ask(approval.port, "/v1/requests", headers=headers)).status == 200
         (line,) = await told(approval, "proxy.unreadable")
@@ -191,12 +191,12 @@ class TestApproval:
     )
     async def test_a_session_over_https_has_a_secure_cookie(
         self,
-        house: Stack,
+        stack: Stack,
         approval: ServiceProcess,
         headers: dict[str, str],
         secure: bool,  # noqa: FBT001 (a column of the table)
     ) -> None:
-        bearer = {"Authorization": f"Bearer {house.admin_token}"}
+        bearer = {"Authorization": f"Bearer {stack.admin_token}"}
         async with (
             aiohttp.ClientSession() as http,
             http.post(f"{approval.url}/v1/session", headers={**headers, **bearer}) as answer,
@@ -204,11 +204,11 @@ class TestApproval:
             assert answer.status == 200, await answer.text()
             assert ("Secure" in answer.headers["Set-Cookie"]) is secure
 
-    async def test_a_proxy_that_is_not_trusted_is_named(self, house: Stack) -> None:
-        approval = house.add_approval(TRUSTED_PROXIES="10.0.0.0/8")
+    async def test_a_proxy_that_is_not_trusted_is_named(self, stack: Stack) -> None:
+        approval = stack.add_approval(TRUSTED_PROXIES="10.0.0.0/8")
         headers = {
             "X-Forwarded-For": "203.0.113.6",
-            "Authorization": f"Bearer {house.admin_token}",
+            "Authorization": f"Bearer {stack.admin_token}",
         }
         assert (await ask(approval.port, "/v1/requests", headers=headers)).status == 200
         (line,) = await told(approval, "proxy.untrusted")

@@ -27,23 +27,23 @@ pytestmark = pytest.mark.usefixtures("mended")
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways, for the whole module."""
     return start_stack(approvals=2, gateways=2, gateway_env={"LEASE_SECONDS": str(LEASE_SECONDS)})
 
 
-async def until_all_ready(house: Stack) -> None:
-    for service in house.services:
+async def until_all_ready(stack: Stack) -> None:
+    for service in stack.services:
         await service.until_ready()
 
 
-def bring_back(house: Stack, how: str) -> None:
+def bring_back(stack: Stack, how: str) -> None:
     """End Redis this way, if it runs, and start it again."""
     if how == "stopped":
-        house.redis.stop()
+        stack.redis.stop()
     else:
-        house.redis.kill9()
-    house.redis.start()
+        stack.redis.kill9()
+    stack.redis.start()
 
 
 both_ends = pytest.mark.parametrize("how", ["stopped", "killed"])
@@ -52,49 +52,49 @@ both_ends = pytest.mark.parametrize("how", ["stopped", "killed"])
 class TestRestart:
     @both_ends
     async def test_nothing_approved_is_lost_and_nobody_unapproved_gets_in(
-        self, house: Stack, how: str
+        self, stack: Stack, how: str
     ) -> None:
-        paired = [await pair(house, profile) for profile in (CLI, CLI_3, NODE_HOST)]
-        waiting = Visitor(house)
-        request_id = await waiting.waits(house.gateways[0])
-        stranger = Visitor(house)
-        bring_back(house, how)
-        await until_all_ready(house)
-        for gateway in house.gateways:
+        paired = [await pair(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]
+        waiting = Visitor(stack)
+        request_id = await waiting.waits(stack.gateways[0])
+        stranger = Visitor(stack)
+        bring_back(stack, how)
+        await until_all_ready(stack)
+        for gateway in stack.gateways:
             for visitor in paired:
                 await visitor.comes_back(gateway, with_gateway_token=False)
             assert await waiting.waits(gateway) == request_id
             await stranger.waits(gateway)
-        async with Operator(house, house.approvals[0]) as operator:
+        async with Operator(stack, stack.approvals[0]) as operator:
             devices = await operator.devices()
             assert {visitor.device_id for visitor in paired} <= set(devices)
             assert not {waiting.device_id, stranger.device_id} & set(devices)
             (await operator.approve(request_id)).ok()
-        await waiting.comes_back(house.gateways[1])
+        await waiting.comes_back(stack.gateways[1])
 
     @both_ends
     async def test_whoever_comes_meanwhile_is_told_to_come_back_and_who_is_in_stays(
-        self, house: Stack, callers: Callers, how: str
+        self, stack: Stack, callers: Callers, how: str
     ) -> None:
-        visitor, stranger = await pair(house), Visitor(house)
-        inside = [(await callers.stay(visitor, gateway)).client for gateway in house.gateways]
+        visitor, stranger = await pair(stack), Visitor(stack)
+        inside = [(await callers.stay(visitor, gateway)).client for gateway in stack.gateways]
         if how == "stopped":
-            house.redis.stop()
+            stack.redis.stop()
         else:
-            house.redis.kill9()
-        for gateway in house.gateways:
+            stack.redis.kill9()
+        for gateway in stack.gateways:
             for one in (visitor, stranger):
                 self._check_unavailable(await one.refused(gateway))
                 if one.token:
                     refused = await one.refused(gateway, with_gateway_token=False)
                     self._check_unavailable(refused)
         assert [(await client.call("health")).ok for client in inside] == [True, True]
-        for service in house.services:
+        for service in stack.services:
             await service.until_not_ready()
-        house.redis.start()
-        await until_all_ready(house)
-        await visitor.comes_back(house.gateways[0], with_gateway_token=False)
-        await stranger.waits(house.gateways[1])
+        stack.redis.start()
+        await until_all_ready(stack)
+        await visitor.comes_back(stack.gateways[0], with_gateway_token=False)
+        await stranger.waits(stack.gateways[1])
         assert [(await client.call("health")).ok for client in inside] == [True, True]
 
     def _check_unavailable(self, refused: Refused) -> None:
@@ -103,108 +103,108 @@ class TestRestart:
         assert refused.close is not None
         assert refused.close.code == 1013
 
-    async def test_it_hangs_and_goes_on(self, house: Stack) -> None:
-        visitor = await pair(house)
-        house.redis.pause()
-        self._check_unavailable(await visitor.refused(house.gateways[0]))
-        house.redis.resume()
-        await until_all_ready(house)
-        await visitor.comes_back(house.gateways[0])
+    async def test_it_hangs_and_goes_on(self, stack: Stack) -> None:
+        visitor = await pair(stack)
+        stack.redis.pause()
+        self._check_unavailable(await visitor.refused(stack.gateways[0]))
+        stack.redis.resume()
+        await until_all_ready(stack)
+        await visitor.comes_back(stack.gateways[0])
 
-    async def test_the_log_names_redis(self, house: Stack) -> None:
-        house.redis.kill9()
-        gateway = house.gateways[1]
+    async def test_the_log_names_redis(self, stack: Stack) -> None:
+        stack.redis.kill9()
+        gateway = stack.gateways[1]
         await gateway.until_not_ready()
-        refused = await Visitor(house).refused(gateway)
+        refused = await Visitor(stack).refused(gateway)
         (line,) = await told(gateway, "connection", connection=refused.connection_id)
         assert (line["code"], line["dependency"]) == (1013, "redis")
         assert (line["outcome"], line["why"]) == ("unavailable", "redis")
 
 
 class TestPowerCut:
-    async def test_what_was_answered_is_on_disk(self, house: Stack) -> None:
+    async def test_what_was_answered_is_on_disk(self, stack: Stack) -> None:
         for cut in range(POWER_CUTS):
-            visitor = Visitor(house, (CLI, NODE_HOST)[cut % 2])
-            request_id = await visitor.waits(house.gateways[cut % 2])
-            async with Operator(house, house.approvals[cut % 2]) as operator:
+            visitor = Visitor(stack, (CLI, NODE_HOST)[cut % 2])
+            request_id = await visitor.waits(stack.gateways[cut % 2])
+            async with Operator(stack, stack.approvals[cut % 2]) as operator:
                 (await operator.approve(request_id)).ok()
-                house.redis.kill9()
-                house.redis.start()
-                await until_all_ready(house)
+                stack.redis.kill9()
+                stack.redis.start()
+                await until_all_ready(stack)
                 assert visitor.device_id in await operator.devices()
                 assert await operator.audit(visitor.device_id) == ["requested", "approved"]
-            await visitor.comes_back(house.gateways[1 - cut % 2])
+            await visitor.comes_back(stack.gateways[1 - cut % 2])
 
-    async def test_a_removed_one_stays_removed(self, house: Stack) -> None:
-        visitor = await pair(house)
-        async with Operator(house, house.approvals[0]) as operator:
+    async def test_a_removed_one_stays_removed(self, stack: Stack) -> None:
+        visitor = await pair(stack)
+        async with Operator(stack, stack.approvals[0]) as operator:
             (await operator.remove(visitor.device_id)).ok()
-            house.redis.kill9()
-            house.redis.start()
-            await until_all_ready(house)
-        refused = await visitor.refused(house.gateways[0], with_gateway_token=False)
+            stack.redis.kill9()
+            stack.redis.start()
+            await until_all_ready(stack)
+        refused = await visitor.refused(stack.gateways[0], with_gateway_token=False)
         assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
-        await visitor.waits(house.gateways[1])
+        await visitor.waits(stack.gateways[1])
 
-    async def test_an_approve_that_gets_no_answer_may_be_repeated(self, house: Stack) -> None:
-        visitor = Visitor(house)
-        request_id = await visitor.waits(house.gateways[0])
-        async with Operator(house, house.approvals[0]) as operator:
-            house.redis.pause()
+    async def test_an_approve_that_gets_no_answer_may_be_repeated(self, stack: Stack) -> None:
+        visitor = Visitor(stack)
+        request_id = await visitor.waits(stack.gateways[0])
+        async with Operator(stack, stack.approvals[0]) as operator:
+            stack.redis.pause()
             reply = await operator.approve(request_id)
             assert reply.status == 503
             assert reply.body["type"].endswith(":store-unavailable")
-            house.redis.resume()
-            await until_all_ready(house)
+            stack.redis.resume()
+            await until_all_ready(stack)
             (await operator.approve(request_id)).ok()
             assert await operator.audit(visitor.device_id) == ["requested", "approved"]
-        await visitor.comes_back(house.gateways[0])
+        await visitor.comes_back(stack.gateways[0])
 
 
 class TestAnonymous:
     """The default user may write, for the sake of the append-only file; nobody can be it."""
 
     @pytest.mark.parametrize("password", [None, "", "default"])
-    def test_nobody_comes_in_as_the_default_user(self, house: Stack, password: str | None) -> None:
+    def test_nobody_comes_in_as_the_default_user(self, stack: Stack, password: str | None) -> None:
         once = Retry(NoBackoff(), 0)
-        with redis_py.Redis(port=house.redis.port, password=password, retry=once) as client:
+        with redis_py.Redis(port=stack.redis.port, password=password, retry=once) as client:
             for call in (client.ping, lambda: client.set("latchkey:x", "1"), client.dbsize):
                 with pytest.raises(redis_py.AuthenticationError):
                     call()
 
 
 class TestForgotten:
-    async def test_after_flushall_nobody_is_let_in(self, house: Stack) -> None:
-        visitors = [await pair(house, profile) for profile in (CLI, NODE_HOST)]
-        house.redis.call("FLUSHALL")
-        for gateway in house.gateways:
+    async def test_after_flushall_nobody_is_let_in(self, stack: Stack) -> None:
+        visitors = [await pair(stack, profile) for profile in (CLI, NODE_HOST)]
+        stack.redis.call("FLUSHALL")
+        for gateway in stack.gateways:
             for visitor in visitors:
                 refused = await visitor.refused(gateway, with_gateway_token=False)
                 assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
                 await visitor.waits(gateway)
         for visitor in visitors:
-            request_id = await visitor.waits(house.gateways[0])
-            async with Operator(house, house.approvals[1]) as operator:
+            request_id = await visitor.waits(stack.gateways[0])
+            async with Operator(stack, stack.approvals[1]) as operator:
                 (await operator.approve(request_id)).ok()
-            await visitor.comes_back(house.gateways[1])
+            await visitor.comes_back(stack.gateways[1])
 
 
 class TestManyCuts:
-    async def test_knocking_all_the_while_nobody_unapproved_gets_in(self, house: Stack) -> None:
-        visitor, stranger = await pair(house), Visitor(house)
+    async def test_knocking_all_the_while_nobody_unapproved_gets_in(self, stack: Stack) -> None:
+        visitor, stranger = await pair(stack), Visitor(stack)
         over = asyncio.Event()
 
         async def knock(at: int) -> list[Refused]:
             refusals = []
             while not over.is_set():
-                refusals.append(await stranger.refused(house.gateways[at]))
+                refusals.append(await stranger.refused(stack.gateways[at]))
             return refusals
 
         knocks = [asyncio.create_task(knock(at)) for at in (0, 1)]
         for how in ("killed", "stopped"):
-            await asyncio.to_thread(bring_back, house, how)
-            await until_all_ready(house)
-            await visitor.comes_back(house.gateways[0], with_gateway_token=False)
+            await asyncio.to_thread(bring_back, stack, how)
+            await until_all_ready(stack)
+            await visitor.comes_back(stack.gateways[0], with_gateway_token=False)
         over.set()
         seen = [refused for task in knocks for refused in await task]
         assert {refused.code for refused in seen} <= {"UNAVAILABLE", "NOT_PAIRED"}

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("unharmed")
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two of each, behind a proxy on this machine."""
     return start_stack(
         approvals=2,
@@ -81,20 +81,20 @@ async def turned_away(
         await client.closed(within=10)
 
 
-async def listed(house: Stack, query: str = "") -> list[dict[str, Any]]:
+async def listed(stack: Stack, query: str = "") -> list[dict[str, Any]]:
     """Return the refusals as the second approval shows them."""
-    async with Operator(house, house.approvals[1]) as operator:
+    async with Operator(stack, stack.approvals[1]) as operator:
         found: list[dict[str, Any]] = (
             await operator.call("GET", f"refusals?limit=200{query}")
         ).ok()["refusals"]
         return found
 
 
-async def shown(house: Stack, reason: str, **having: object) -> dict[str, Any]:
+async def shown(stack: Stack, reason: str, **having: object) -> dict[str, Any]:
     """Return the newest refusal with these fields, once it has this reason."""
     deadline = time.monotonic() + SOON_SECONDS
     while True:
-        found = [one for one in await listed(house) if having.items() <= one.items()]
+        found = [one for one in await listed(stack) if having.items() <= one.items()]
         if found and found[0]["reason"] == reason:
             return found[0]
         assert time.monotonic() < deadline, (reason, having, found)
@@ -142,23 +142,23 @@ class TestEveryKind:
     @PROTOCOLS
     @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.reason}-{case.proven}")
     async def test_is_shown_with_its_reason(
-        self, house: Stack, addresses: Iterator[str], case: Case, protocol: int
+        self, stack: Stack, addresses: Iterator[str], case: Case, protocol: int
     ) -> None:
-        gateway, address, key = house.gateways[0], next(addresses), DeviceKey.generate()
+        gateway, address, key = stack.gateways[0], next(addresses), DeviceKey.generate()
 
         def frame(challenge: Challenge) -> object:
             if case.text is not None:
                 return case.text
-            sent = {"key": key, "token": house.gateway_token, **case.sent}
+            sent = {"key": key, "token": stack.gateway_token, **case.sent}
             made = connect(profile_of(protocol), challenge=challenge, **sent)
             return altered(made, case.change) if case.change else made
 
         await turned_away(gateway, address, frame)
         await turned_away(gateway, address, frame)
         reason = case.reason
-        one = await shown(house, reason, remoteIp=address)
+        one = await shown(stack, reason, remoteIp=address)
         while one["count"] < 2:
-            one = await shown(house, reason, remoteIp=address)
+            one = await shown(stack, reason, remoteIp=address)
         assert one["count"] == 2
         assert one["replica"] == gateway.boot_id
         assert (one["undecided"], one["past"]) == (False, False)
@@ -169,62 +169,62 @@ class TestEveryKind:
             assert "deviceId" not in one
         else:
             assert (one["deviceId"], one["proven"]) == (named, case.proven)
-            assert await listed(house, f"&deviceId={named}") == [one]
+            assert await listed(stack, f"&deviceId={named}") == [one]
         if reason == "protocol-mismatch":
             assert one["detail"] == "9 to 11"
 
     @PROTOCOLS
     async def test_a_page_from_elsewhere(
-        self, house: Stack, addresses: Iterator[str], protocol: int
+        self, stack: Stack, addresses: Iterator[str], protocol: int
     ) -> None:
         address, origin = next(addresses), "https://other.example"
         profile = profile_of(protocol, CONTROL_UI, CONTROL_UI_3)
         await turned_away(
-            house.gateways[1],
+            stack.gateways[1],
             address,
             lambda challenge: connect(profile, challenge=challenge),
             origin=origin,
         )
-        one = await shown(house, "origin", remoteIp=address)
+        one = await shown(stack, "origin", remoteIp=address)
         assert (one["proven"], one["detail"], one["clientId"]) == (False, origin, profile.client_id)
 
     @PROTOCOLS
-    async def test_a_lock_out(self, house: Stack, addresses: Iterator[str], protocol: int) -> None:
+    async def test_a_lock_out(self, stack: Stack, addresses: Iterator[str], protocol: int) -> None:
         address, profile = next(addresses), profile_of(protocol, NODE_HOST, NODE_HOST_3)
         for number in range(11):
             wrong = signed(profile, key=None, token=f"wrong {number}")
-            await turned_away(house.gateways[number % 2], address, wrong)
-        one = await shown(house, "rate-limited", remoteIp=address)
+            await turned_away(stack.gateways[number % 2], address, wrong)
+        one = await shown(stack, "rate-limited", remoteIp=address)
         assert one["cause"] == "locked-out"
 
 
 class TestOfADevice:
     @PROTOCOLS
     async def test_a_device_token_that_was_rotated_then_it_comes_back(
-        self, house: Stack, first: Operator, protocol: int
+        self, stack: Stack, first: Operator, protocol: int
     ) -> None:
-        visitor = await pair(house, profile_of(protocol))
+        visitor = await pair(stack, profile_of(protocol))
         (await first.rotate(visitor.device_id)).ok()
-        refused = await visitor.refused(house.gateways[1], with_gateway_token=False)
+        refused = await visitor.refused(stack.gateways[1], with_gateway_token=False)
         assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
-        await shown(house, "device-token-mismatch", deviceId=visitor.device_id, past=False)
+        await shown(stack, "device-token-mismatch", deviceId=visitor.device_id, past=False)
         path = f"devices/{visitor.device_id}"
         card = (await first.call("GET", path)).ok()
         assert card["lastRefusal"]["reason"] == "device-token-mismatch"
-        assert card["lastRefusal"]["replica"] == house.gateways[1].boot_id
-        await visitor.visits(house.gateways[0])
-        await shown(house, "device-token-mismatch", deviceId=visitor.device_id, past=True)
+        assert card["lastRefusal"]["replica"] == stack.gateways[1].boot_id
+        await visitor.visits(stack.gateways[0])
+        await shown(stack, "device-token-mismatch", deviceId=visitor.device_id, past=True)
         assert (await first.call("GET", path)).ok()["lastRefusal"]["past"]
 
     @PROTOCOLS
     async def test_somebody_without_its_key_leaves_its_own_reason_alone(
-        self, house: Stack, first: Operator, addresses: Iterator[str], protocol: int
+        self, stack: Stack, first: Operator, addresses: Iterator[str], protocol: int
     ) -> None:
-        visitor = await pair(house, profile_of(protocol))
+        visitor = await pair(stack, profile_of(protocol))
         (await first.rotate(visitor.device_id)).ok()
-        await visitor.refused(house.gateways[0], with_gateway_token=False)
+        await visitor.refused(stack.gateways[0], with_gateway_token=False)
         thief, address = DeviceKey.generate(), next(addresses)
-        for gateway in house.gateways * 3:
+        for gateway in stack.gateways * 3:
             await turned_away(
                 gateway,
                 address,
@@ -233,26 +233,26 @@ class TestOfADevice:
                     device(id=visitor.device_id),
                 ),
             )
-        claim = await shown(house, "device-id-mismatch", deviceId=visitor.device_id, proven=False)
+        claim = await shown(stack, "device-id-mismatch", deviceId=visitor.device_id, proven=False)
         assert claim["remoteIp"] == address
-        await shown(house, "device-token-mismatch", deviceId=visitor.device_id, proven=True)
+        await shown(stack, "device-token-mismatch", deviceId=visitor.device_id, proven=True)
         card = (await first.call("GET", f"devices/{visitor.device_id}")).ok()
         assert card["lastRefusal"]["reason"] == "device-token-mismatch"
         assert card["lastRefusedClaim"]["reason"] == "device-id-mismatch"
 
     @PROTOCOLS
     async def test_more_rights_another_role_or_platform(
-        self, house: Stack, first: Operator, protocol: int
+        self, stack: Stack, first: Operator, protocol: int
     ) -> None:
-        visitor = await pair(house, profile_of(protocol).asking("operator.read"))
+        visitor = await pair(stack, profile_of(protocol).asking("operator.read"))
         profile = visitor.profile
         for reason, wish in (
             ("scope-upgrade", profile.asking("operator.admin")),
             ("role-upgrade", replace(profile, role="node", scopes=())),
             ("metadata-upgrade", replace(profile, platform="another")),
         ):
-            request_id = await replace(visitor, profile=wish).waits(house.gateways[0])
-            one = await shown(house, reason, deviceId=visitor.device_id)
+            request_id = await replace(visitor, profile=wish).waits(stack.gateways[0])
+            one = await shown(stack, reason, deviceId=visitor.device_id)
             assert one["detail"] == request_id
             waiting = [
                 request["lastRefusal"]["reason"]
@@ -261,60 +261,60 @@ class TestOfADevice:
             ]
             assert waiting == [reason]
         held = replace(visitor, profile=profile.asking("operator.admin"))
-        await held.refused(house.gateways[0], with_gateway_token=False)
-        await shown(house, "scope-mismatch", deviceId=visitor.device_id)
+        await held.refused(stack.gateways[0], with_gateway_token=False)
+        await shown(stack, "scope-mismatch", deviceId=visitor.device_id)
 
     @pytest.mark.usefixtures("mended")
     @PROTOCOLS
     async def test_what_nobody_could_decide_is_shown_as_that(
-        self, house: Stack, protocol: int
+        self, stack: Stack, protocol: int
     ) -> None:
-        visitor = await pair(house, profile_of(protocol))
-        for approval in house.approvals:
+        visitor = await pair(stack, profile_of(protocol))
+        for approval in stack.approvals:
             approval.pause()
-        refused = await visitor.refused(house.gateways[0])
+        refused = await visitor.refused(stack.gateways[0])
         assert refused.code == "UNAVAILABLE"
-        for approval in house.approvals:
+        for approval in stack.approvals:
             approval.resume()
         deadline = time.monotonic() + 15
         found: list[dict[str, Any]] = []
         while not found:
             assert time.monotonic() < deadline
-            found = await listed(house, f"&deviceId={visitor.device_id}")
+            found = await listed(stack, f"&deviceId={visitor.device_id}")
             found = [one for one in found if one["undecided"]]
         assert found[0]["reason"] == refused.details["reason"]
         assert found[0]["proven"]
 
-    async def test_the_command_says_why_and_what_to_do(self, house: Stack, first: Operator) -> None:
-        visitor = await pair(house, replace(CLI, display_name="Kitchen Mac"))
+    async def test_the_command_says_why_and_what_to_do(self, stack: Stack, first: Operator) -> None:
+        visitor = await pair(stack, replace(CLI, display_name="Kitchen Mac"))
         (await first.rotate(visitor.device_id)).ok()
-        await visitor.refused(house.gateways[1], with_gateway_token=False)
-        await shown(house, "device-token-mismatch", deviceId=visitor.device_id)
-        terminal = Terminal(house)
+        await visitor.refused(stack.gateways[1], with_gateway_token=False)
+        await shown(stack, "device-token-mismatch", deviceId=visitor.device_id)
+        terminal = Terminal(stack)
         for who in (visitor.device_id[:12], "kitchen mac"):
             said = await terminal.run("devices", "why", who)
             assert said.code == 0
             assert "its device token is not valid" in said.out
             assert REASONS["device-token-mismatch"].remedy in said.out
-            assert house.gateways[1].boot_id[:12] in said.out
+            assert stack.gateways[1].boot_id[:12] in said.out
         listed = await terminal.run("devices", "list")
         assert "ago: its device token is not valid" in listed.out
 
-    async def test_it_is_in_no_audit_log(self, house: Stack, first: Operator) -> None:
-        visitor = await pair(house)
+    async def test_it_is_in_no_audit_log(self, stack: Stack, first: Operator) -> None:
+        visitor = await pair(stack)
         before = await first.audit(visitor.device_id)
         (await first.revoke(visitor.device_id)).ok()
-        await visitor.refused(house.gateways[0], with_gateway_token=False)
-        await shown(house, "device-token-mismatch", deviceId=visitor.device_id)
+        await visitor.refused(stack.gateways[0], with_gateway_token=False)
+        await shown(stack, "device-token-mismatch", deviceId=visitor.device_id)
         assert await first.audit(visitor.device_id) == [*before, "revoked"]
 
 
 class TestAFlood:
     async def test_of_invented_devices_leaves_the_others_to_be_seen(
-        self, house: Stack, addresses: Iterator[str]
+        self, stack: Stack, addresses: Iterator[str]
     ) -> None:
-        gateway, flood, honest = house.gateways[0], next(addresses), next(addresses)
-        visitor = Visitor(house)
+        gateway, flood, honest = stack.gateways[0], next(addresses), next(addresses)
+        visitor = Visitor(stack)
         keys = [DeviceKey.generate() for _ in range(4 * REFUSALS_PER_ADDRESS_ENTRIES)]
 
         async def stream(share: list[DeviceKey]) -> None:
@@ -325,7 +325,7 @@ class TestAFlood:
             *(stream(keys[number::8]) for number in range(8)),
             turned_away(gateway, honest, signed(CLI, key=visitor.key, token=None)),
         )
-        await shown(house, "token-missing", remoteIp=honest, deviceId=visitor.device_id)
-        await shown(house, "token-missing", remoteIp=flood)
-        found = await listed(house)
+        await shown(stack, "token-missing", remoteIp=honest, deviceId=visitor.device_id)
+        await shown(stack, "token-missing", remoteIp=flood)
+        found = await listed(stack)
         assert sum(one.get("remoteIp") == flood for one in found) <= ROWS_PER_ADDRESS

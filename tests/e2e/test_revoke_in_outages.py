@@ -35,18 +35,18 @@ BUFFER_BYTES: Final = 262_144
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways with a short lease, for the whole module."""
     beat = {"BEAT_SECONDS": str(BEAT_SECONDS), "LEASE_SECONDS": str(LEASE_SECONDS)}
     return start_stack(approvals=2, gateways=2, gateway_env=beat)
 
 
 @pytest.fixture(autouse=True)
-def _mended(house: Stack) -> Iterator[None]:
+def _mended(stack: Stack) -> Iterator[None]:
     """Bring back all but what a test has added."""
     yield
-    services = [*house.approvals, *house.gateways[:2]]
-    house.redis.bring_back()
+    services = [*stack.approvals, *stack.gateways[:2]]
+    stack.redis.bring_back()
     for service in services:
         service.bring_back()
     for service in services:
@@ -63,17 +63,17 @@ async def closed_in_time(client: DeviceClient, since: float) -> Close:
 
 class TestRevokedDuringAnOutage:
     async def test_a_replica_whose_link_is_black_holed_closes_when_its_lease_ends(
-        self, house: Stack
+        self, stack: Stack
     ) -> None:
         """The others close at once; it hears nothing, and closes when its lease has ended."""
-        visitor, stranger = await pair(house), await pair(house)
-        async with FaultProxy(house.redis.port) as relay:
-            url = house.redis.gateway_url.replace(f":{house.redis.port}/", f":{relay.port}/")
-            gateway = await asyncio.to_thread(house.add_gateway, REDIS_URL=url)
+        visitor, stranger = await pair(stack), await pair(stack)
+        async with FaultProxy(stack.redis.port) as relay:
+            url = stack.redis.gateway_url.replace(f":{stack.redis.port}/", f":{relay.port}/")
+            gateway = await asyncio.to_thread(stack.add_gateway, REDIS_URL=url)
             try:
                 cut_off, _ = await visitor.stays(gateway)
-                elsewhere, _ = await visitor.stays(house.gateways[0])
-                async with cut_off, elsewhere, Operator(house, house.approvals[0]) as operator:
+                elsewhere, _ = await visitor.stays(stack.gateways[0])
+                async with cut_off, elsewhere, Operator(stack, stack.approvals[0]) as operator:
                     relay.hold()
                     since = time.monotonic()
                     (await operator.revoke(visitor.device_id)).ok()
@@ -88,34 +88,34 @@ class TestRevokedDuringAnOutage:
 
     @pytest.mark.parametrize("turn", range(ROUNDS))
     async def test_a_revoke_is_effective_although_redis_restarts(
-        self, house: Stack, turn: int
+        self, stack: Stack, turn: int
     ) -> None:
         """Killed the moment the revoke is answered: it is on disk, and its news may be lost."""
-        visitor = await pair(house)
-        clients = [(await visitor.stays(gateway))[0] for gateway in house.gateways[:2]]
-        async with clients[0], clients[1], Operator(house, house.approvals[turn % 2]) as operator:
+        visitor = await pair(stack)
+        clients = [(await visitor.stays(gateway))[0] for gateway in stack.gateways[:2]]
+        async with clients[0], clients[1], Operator(stack, stack.approvals[turn % 2]) as operator:
             since = time.monotonic()
             (await operator.revoke(visitor.device_id)).ok()
-            house.redis.kill9()
-            await asyncio.to_thread(house.redis.start)
+            stack.redis.kill9()
+            await asyncio.to_thread(stack.redis.start)
             closes = [await closed_in_time(client, since) for client in clients]
         assert {close.code for close in closes} <= {REVOKED, 1013}
-        for gateway in house.gateways[:2]:
+        for gateway in stack.gateways[:2]:
             await gateway.until_ready()
             assert (await visitor.refused(gateway)).code in {"NOT_PAIRED", "UNAVAILABLE"}
 
-    async def test_a_revoke_is_effective_although_approvals_go_down(self, house: Stack) -> None:
+    async def test_a_revoke_is_effective_although_approvals_go_down(self, stack: Stack) -> None:
         """It misses the news, and nobody is left who could answer its beat."""
-        visitor = await pair(house)
-        gateway = house.gateways[0]
+        visitor = await pair(stack)
+        gateway = stack.gateways[0]
         boot_id = gateway.boot_id
         client, _ = await visitor.stays(gateway)
-        async with client, Operator(house, house.approvals[0]) as operator:
+        async with client, Operator(stack, stack.approvals[0]) as operator:
             gateway.pause()
-            await asyncio.to_thread(cut, house, boot_id)
+            await asyncio.to_thread(cut, stack, boot_id)
             since = time.monotonic()
             (await operator.revoke(visitor.device_id)).ok()
-            for approval in house.approvals:
+            for approval in stack.approvals:
                 approval.kill9()
             gateway.resume()
             assert await closed_in_time(client, since) == LEASE_LOST
@@ -125,11 +125,11 @@ class TestRevokedDuringAnOutage:
 class TestRevokedWhileSubscriptionsAreCut:
     @pytest.mark.parametrize("turn", range(ROUNDS))
     async def test_subscriptions_are_cut_for_their_output_buffer(
-        self, house: Stack, turn: int
+        self, stack: Stack, turn: int
     ) -> None:
         """They come back by themselves, a beat goes out at once, and a revoke is not missed."""
-        visitor, other = await pair(house), await pair(house)
-        gateway = house.gateways[turn % 2]
+        visitor, other = await pair(stack), await pair(stack)
+        gateway = stack.gateways[turn % 2]
         boot_id = gateway.boot_id
         client, _ = await visitor.stays(gateway)
         stays, _ = await other.stays(gateway)
@@ -138,8 +138,8 @@ class TestRevokedWhileSubscriptionsAreCut:
         async with (
             client,
             stays,
-            Operator(house, house.approvals[turn // 2]) as operator,
-            Redis.from_url(house.redis.admin_url, decode_responses=True) as admin,
+            Operator(stack, stack.approvals[turn // 2]) as operator,
+            Redis.from_url(stack.redis.admin_url, decode_responses=True) as admin,
         ):
             before: Any = await admin.config_get(LIMIT)
             await admin.config_set(LIMIT, "pubsub 1kb 1kb 1")
@@ -156,10 +156,10 @@ class TestRevokedWhileSubscriptionsAreCut:
                 await until(lambda: len(lines(gateway, "bus_lost")) > lost, "it was cut off")
             finally:
                 await admin.config_set(LIMIT, before[LIMIT])
-            for service in (*house.approvals, *house.gateways[:2]):
+            for service in (*stack.approvals, *stack.gateways[:2]):
                 await service.until_ready()
             assert (await stays.call("health")).ok, "who was not revoked is still in"
         assert len(lines(gateway, "history.lost")) == resyncs, "no history was lost"
-        for one in house.gateways[:2]:
+        for one in stack.gateways[:2]:
             await other.comes_back(one, with_gateway_token=False)
             assert (await visitor.refused(one)).code == "NOT_PAIRED"

@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals, and a gateway that knows where the first is."""
     stack = start_stack(approvals=2, gateways=0)
     stack.add_gateway(APPROVAL_PUBLIC_URL=stack.approvals[0].url)
     return stack
 
 
-async def test_a_device_is_approved_in_a_session_from_another_replica(house: Stack) -> None:
-    east, west = house.approvals
-    (gateway,) = house.gateways
-    visitor = Visitor(house)
+async def test_a_device_is_approved_in_a_session_from_another_replica(stack: Stack) -> None:
+    east, west = stack.approvals
+    (gateway,) = stack.gateways
+    visitor = Visitor(stack)
     request_id = await visitor.waits(gateway)
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
-        async with http.get(f"{gateway.url}/setup?token={house.admin_token}") as page:
+        async with http.get(f"{gateway.url}/setup?token={stack.admin_token}") as page:
             assert str(page.url) == f"{east.url}/setup"
             assert "Manage Devices" in await page.text()
-        bearer = {"Authorization": f"Bearer {house.admin_token}"}
+        bearer = {"Authorization": f"Bearer {stack.admin_token}"}
         async with http.post(f"{east.url}/v1/session", headers=bearer) as answer:
             cookie = answer.cookies[COOKIE].value
         headers = {"Cookie": f"{COOKIE}={cookie}", "Origin": west.url, PAGE_HEADER: "1"}
@@ -50,6 +50,6 @@ async def test_a_device_is_approved_in_a_session_from_another_replica(house: Sta
             assert answer.status == 401
     await told(east, "operator.call", operation="openSession", status=200)
     await told(west, "operator.call", operation="endSession", status=200)
-    for service in house.services:
-        for secret in (cookie, cookie.split(".")[2], house.admin_token):
+    for service in stack.services:
+        for secret in (cookie, cookie.split(".")[2], stack.admin_token):
             assert secret not in service.log_text()

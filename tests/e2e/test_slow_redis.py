@@ -32,7 +32,7 @@ LEASE_SECONDS: Final = 5
 @pytest.mark.timeout(150)
 async def test_newcomers_cost_nobody_the_lease(start_stack: StartStack) -> None:
     flood = {"PENDING_LIMIT": "5000", "PENDING_LIMIT_PER_ADDRESS": "5000"}
-    house = start_stack(
+    stack = start_stack(
         approvals=1,
         gateways=1,
         approval_env=flood,
@@ -41,24 +41,24 @@ async def test_newcomers_cost_nobody_the_lease(start_stack: StartStack) -> None:
             "GATEWAY_PREAUTH_LIMIT_PER_ADDRESS": "1000",
         },
     )
-    (approval,), (gateway,) = house.approvals, house.gateways
+    (approval,), (gateway,) = stack.approvals, stack.gateways
     outcomes: Counter[str] = Counter()
     over = asyncio.Event()
 
     async def knock() -> None:
         while not over.is_set():
             async with DeviceClient(
-                gateway.ws_url, DeviceKey.generate(), CLI, token=house.gateway_token
+                gateway.ws_url, DeviceKey.generate(), CLI, token=stack.gateway_token
             ) as newcomer:
                 told = await newcomer.connect()
                 assert isinstance(told, Refused)
                 outcomes[told.code] += 1
 
-    async with FaultProxy(house.redis.port) as relay:
-        url = house.redis.approval_url.replace(f":{house.redis.port}/", f":{relay.port}/")
+    async with FaultProxy(stack.redis.port) as relay:
+        url = stack.redis.approval_url.replace(f":{stack.redis.port}/", f":{relay.port}/")
         await asyncio.to_thread(approval.restart, REDIS_URL=url)
         await gateway.until_ready()
-        inside, _ = await (await pair(house)).stays(gateway)
+        inside, _ = await (await pair(stack)).stays(gateway)
         async with inside:
             relay.delay(DELAY_SECONDS)
             knocking = [asyncio.create_task(knock()) for _ in range(NEWCOMERS)]

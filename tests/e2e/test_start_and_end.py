@@ -40,7 +40,7 @@ SECONDS = 30
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two approvals and two gateways, for the whole module."""
     return start_stack(approvals=2, gateways=2)
 
@@ -184,11 +184,11 @@ class TestSettings:
         for secret in (SECRET, "tiny-token", "tiny-secret", "tiny-key", "short"):
             assert secret not in ended.stdout + ended.stderr
 
-    def test_a_port_that_is_taken_is_named(self, house: Stack) -> None:
-        taken = house.gateways[0].port
+    def test_a_port_that_is_taken_is_named(self, stack: Stack) -> None:
+        taken = stack.gateways[0].port
         ended = run_service(
             "gateway",
-            REDIS_URL=house.redis.gateway_url,
+            REDIS_URL=stack.redis.gateway_url,
             BUS_SECRET=SECRET,
             OPENCLAW_GATEWAY_TOKEN=SECRET,
             HOST=ports.HOST,
@@ -200,9 +200,9 @@ class TestSettings:
 
 
 class TestShutdown:
-    async def test_a_gateway_closes_with_1012_says_so_and_exits_0(self, house: Stack) -> None:
-        leaving, staying = house.gateways
-        four, three = await pair(house, CLI), await pair(house, CLI_3)
+    async def test_a_gateway_closes_with_1012_says_so_and_exits_0(self, stack: Stack) -> None:
+        leaving, staying = stack.gateways
+        four, three = await pair(stack, CLI), await pair(stack, CLI_3)
         async with AsyncExitStack() as sockets:
             inside = [(await visitor.stays(leaving))[0] for visitor in (four, three) * 3]
             elsewhere, _ = await four.stays(staying)
@@ -223,10 +223,10 @@ class TestShutdown:
         await leaving.until_ready()
         await four.visits(leaving, with_gateway_token=False)
 
-    async def test_a_gateway_does_not_wait_for_who_never_answers(self, house: Stack) -> None:
-        leaving = house.gateways[0]
+    async def test_a_gateway_does_not_wait_for_who_never_answers(self, stack: Stack) -> None:
+        leaving = stack.gateways[0]
         async with await RawSocket.open(leaving.port) as raw:
-            answer = await raw.connect(None, CLI, Credentials(token=house.gateway_token))
+            answer = await raw.connect(None, CLI, Credentials(token=stack.gateway_token))
             assert answer["ok"]
             leaving.terminate()
             assert await leaving.until_ended() == 0
@@ -235,24 +235,24 @@ class TestShutdown:
         leaving.start()
         await leaving.until_ready()
 
-    async def test_an_approval_exits_0_and_the_other_goes_on(self, house: Stack) -> None:
-        leaving, staying = house.approvals
-        visitor = await pair(house)
+    async def test_an_approval_exits_0_and_the_other_goes_on(self, stack: Stack) -> None:
+        leaving, staying = stack.approvals
+        visitor = await pair(stack)
         leaving.terminate()
         assert await leaving.until_ended() == 0
         assert lines(leaving, "approval.stopped")
-        for gateway in house.gateways:
+        for gateway in stack.gateways:
             for _ in range(3):
                 await visitor.visits(gateway)
-        async with Operator(house, staying) as operator:
-            (await operator.approve(await Visitor(house).waits(house.gateways[0]))).ok()
+        async with Operator(stack, staying) as operator:
+            (await operator.approve(await Visitor(stack).waits(stack.gateways[0]))).ok()
         leaving.start()
         await leaving.until_ready()
 
     async def test_approvals_that_restart_one_after_the_other_are_no_outage(
-        self, house: Stack
+        self, stack: Stack
     ) -> None:
-        visitor = await pair(house)
+        visitor = await pair(stack)
         over = asyncio.Event()
 
         async def knock(gateway: ServiceProcess) -> list[Admitted | Refused]:
@@ -262,8 +262,8 @@ class TestShutdown:
                     seen.append(await client.connect())
             return seen
 
-        knocking = [asyncio.create_task(knock(gateway)) for gateway in house.gateways]
-        for approval in house.approvals:
+        knocking = [asyncio.create_task(knock(gateway)) for gateway in stack.gateways]
+        for approval in stack.approvals:
             approval.terminate()
             assert await approval.until_ended() == 0
             approval.start()
@@ -276,18 +276,18 @@ class TestShutdown:
 
 class TestInheritedSocket:
     async def test_two_gateways_on_one_socket_both_get_connections(
-        self, house: Stack, tmp_path: Path
+        self, stack: Stack, tmp_path: Path
     ) -> None:
         listener = ports.listen(0, "a port of this test")
         port = listener.getsockname()[1]
-        secrets = house._secrets
+        secrets = stack._secrets
         with Processes() as processes:
             for name in ("one", "two"):
                 program = gateway_program(
                     {"LOG_FORMAT": "json"},
                     secrets,
                     name=name,
-                    redis_url=house.redis.gateway_url,
+                    redis_url=stack.redis.gateway_url,
                     port=0,
                     log=tmp_path / f"{name}.log",
                     listen=listener,
@@ -304,7 +304,7 @@ class TestInheritedSocket:
 
             async def connect() -> None:
                 async with DeviceClient(
-                    url, DeviceKey.generate(), token=house.gateway_token
+                    url, DeviceKey.generate(), token=stack.gateway_token
                 ) as one:
                     outcome = await one.connect()
                     assert isinstance(outcome, Refused)

@@ -23,29 +23,29 @@ WRONG_TOKENS = 12
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack) -> Stack:
+def stack(start_stack: StartStack) -> Stack:
     """Two gateways that trust local clients."""
     return start_stack(gateways=2, env={"GATEWAY_LOCAL_CLIENTS": "trust"})
 
 
-def without_device(house: Stack, profile: Profile, token: str) -> DeviceClient:
+def without_device(stack: Stack, profile: Profile, token: str) -> DeviceClient:
     """Return a client that brings nothing but a gateway token."""
     return DeviceClient(
-        house.gateways[0].ws_url, None, profile, credentials=Credentials(token=token)
+        stack.gateways[0].ws_url, None, profile, credentials=Credentials(token=token)
     )
 
 
-async def test_the_local_command_line_lists_and_approves_a_node(house: Stack) -> None:
-    newcomer = Visitor(house, NODE_HOST)
-    request_id = await newcomer.waits(house.gateways[1])
-    async with without_device(house, CLI.asking("operator.admin"), house.gateway_token) as client:
+async def test_the_local_command_line_lists_and_approves_a_node(stack: Stack) -> None:
+    newcomer = Visitor(stack, NODE_HOST)
+    request_id = await newcomer.waits(stack.gateways[1])
+    async with without_device(stack, CLI.asking("operator.admin"), stack.gateway_token) as client:
         outcome = await client.connect()
         assert isinstance(outcome, Admitted), outcome
         assert list(outcome.scopes) == ["operator.admin"]
         listed: Any = (await client.call("device.pair.list")).payload
         assert request_id in [one["requestId"] for one in listed["pending"]]
         assert (await client.call("device.pair.approve", {"requestId": request_id})).ok
-    await newcomer.visits(house.gateways[0])
+    await newcomer.visits(stack.gateways[0])
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ async def test_the_local_command_line_lists_and_approves_a_node(house: Stack) ->
     ],
 )
 async def test_who_came_through_a_proxy_is_not_local_and_has_no_method(
-    house: Stack, name: str
+    stack: Stack, name: str
 ) -> None:
     client = DeviceClient(
-        house.gateways[0].ws_url,
+        stack.gateways[0].ws_url,
         None,
         CLI.asking("operator.admin"),
-        credentials=Credentials(token=house.gateway_token),
+        credentials=Credentials(token=stack.gateway_token),
         headers={name: "127.0.0.1"},
     )
     async with client:
@@ -75,23 +75,23 @@ async def test_who_came_through_a_proxy_is_not_local_and_has_no_method(
             assert response.error["code"] == "FORBIDDEN"
 
 
-async def test_wrong_tokens_lock_no_local_client_out(house: Stack) -> None:
+async def test_wrong_tokens_lock_no_local_client_out(stack: Stack) -> None:
     for _ in range(WRONG_TOKENS):
-        async with without_device(house, CLI, "not the gateway token") as client:
+        async with without_device(stack, CLI, "not the gateway token") as client:
             outcome = await client.connect()
         assert isinstance(outcome, Refused), outcome
         assert outcome.detail_code == "AUTH_TOKEN_MISMATCH"
-    async with without_device(house, CLI, house.gateway_token) as client:
+    async with without_device(stack, CLI, stack.gateway_token) as client:
         assert isinstance(await client.connect(), Admitted)
 
 
 @pytest.mark.parametrize("profile", [CLI_3, CLI], ids=["protocol 3", "protocol 4"])
-async def test_a_local_device_pairs_silently(house: Stack, profile: Profile) -> None:
-    async with AsyncExitStack() as stack:
-        operator = await stack.enter_async_context(Operator(house, house.approvals[0]))
-        device = Visitor(house, profile.asking("operator.read"))
-        await device.visits(house.gateways[0])
-        await device.asking(PAIRING).visits(house.gateways[1])
+async def test_a_local_device_pairs_silently(stack: Stack, profile: Profile) -> None:
+    async with AsyncExitStack() as resources:
+        operator = await resources.enter_async_context(Operator(stack, stack.approvals[0]))
+        device = Visitor(stack, profile.asking("operator.read"))
+        await device.visits(stack.gateways[0])
+        await device.asking(PAIRING).visits(stack.gateways[1])
         assert await operator.audit(device.key.device_id) == ["approved", "approved"]
         (found,) = [
             one

@@ -25,7 +25,7 @@ from tests.fuzz.documented import (
     check_refusal,
     echoed,
 )
-from tests.integration.gateway.harness import House, socket_of
+from tests.integration.gateway.harness import GatewayHarness, socket_of
 from tests.support.clock import turns
 from tests.support.frames import first_frames
 from tests.support.raw_socket import CLOSE, PING, PONG, TEXT, Gone
@@ -60,13 +60,13 @@ class Bench:
 
     def __init__(self) -> None:
         self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        self.house = self.runner.run(self._open())
+        self.harness = self.runner.run(self._open())
 
-    async def _open(self) -> House:
-        return await House(preauth_limit=1_000).__aenter__()
+    async def _open(self) -> GatewayHarness:
+        return await GatewayHarness(preauth_limit=1_000).__aenter__()
 
     def close(self) -> None:
-        self.runner.run(self.house.__aexit__(None, None, None))
+        self.runner.run(self.harness.__aexit__(None, None, None))
         self.runner.close()
 
 
@@ -99,16 +99,16 @@ async def taken(protocol: SocketProtocol, arrived: int, connection: Connection) 
     await turns()
 
 
-async def good_client(house: House) -> None:
+async def good_client(harness: GatewayHarness) -> None:
     """Check that the gateway still lets a good client in, and keeps nothing of the others."""
-    house.approvals.answer = admit
-    async with await house.raw() as raw:
+    harness.approvals.answer = admit
+    async with await harness.raw() as raw:
         assert (await raw.connect(KEY, CLI, GOOD))["ok"]
         await raw.send_close()
         await raw.rest()
-    await house.empty()
-    house.protocols.clear()
-    house._raws.clear()
+    await harness.empty()
+    harness.protocols.clear()
+    harness._raws.clear()
 
 
 def script(answer: Answer | Unavailable) -> Any:
@@ -124,32 +124,32 @@ class TestBeforeHello:
     @relaxed
     @given(scene=scenes)
     def test_every_conversation_ends_as_documented(self, bench: Bench, scene: Scene) -> None:
-        bench.runner.run(self._conversation(bench.house, scene))
+        bench.runner.run(self._conversation(bench.harness, scene))
 
-    async def _conversation(self, house: House, scene: Scene) -> None:
-        house.approvals.answer = script(scene.answer)
+    async def _conversation(self, harness: GatewayHarness, scene: Scene) -> None:
+        harness.approvals.answer = script(scene.answer)
         headers = [("Origin", scene.origin)] if scene.origin else []
-        async with await house.raw(headers=headers) as raw:
-            connection = house.open_connections[-1]
+        async with await harness.raw(headers=headers) as raw:
+            connection = harness.open_connections[-1]
             protocol = socket_of(connection)
             await raw.challenge()
             before = protocol.received
             sent = await converse(raw, scene.items, at_once=scene.at_once)
             await taken(protocol, before + len(sent), connection)
             # Whoever is still there is shown the door: strangers by their deadline, others here.
-            await house.pass_time(HANDSHAKE_DEADLINE_SECONDS)
-            house.connections.close(connection, 1000, "")
-            await house.pass_time(CLOSING_SECONDS + 0.5)
+            await harness.pass_time(HANDSHAKE_DEADLINE_SECONDS)
+            harness.connections.close(connection, 1000, "")
+            await harness.pass_time(CLOSING_SECONDS + 0.5)
             check_before(await raw.rest(), echoed(sent))
-        await good_client(house)
+        await good_client(harness)
 
     @relaxed
     @given(first=first_frames)
     def test_a_stranger_never_gets_in_and_is_always_told_or_closed(
         self, bench: Bench, first: bytes
     ) -> None:
-        async def conversation(house: House) -> None:
-            async with await house.raw() as raw:
+        async def conversation(harness: GatewayHarness) -> None:
+            async with await harness.raw() as raw:
                 await raw.challenge()
                 await raw.send(first)
                 said = await raw.receive()
@@ -158,11 +158,11 @@ class TestBeforeHello:
                 else:
                     assert tuple(said.close) in INVALID_FRAME_CLOSES
                 raw.hang_up()
-            await house.empty()
-            assert house.approvals.asked == asked
+            await harness.empty()
+            assert harness.approvals.asked == asked
 
-        asked = list(bench.house.approvals.asked)
-        bench.runner.run(conversation(bench.house))
+        asked = list(bench.harness.approvals.asked)
+        bench.runner.run(conversation(bench.harness))
 
 
 class TestAfterHello:
@@ -179,8 +179,8 @@ class TestAfterHello:
         profile: Profile,
         at_once: bool,  # noqa: FBT001 (hypothesis gives it by name)
     ) -> None:
-        async def conversation(house: House) -> None:
-            raw = await admitted(house, profile)
+        async def conversation(harness: GatewayHarness) -> None:
+            raw = await admitted(harness, profile)
             async with raw:
                 await converse(raw, [*items], at_once=at_once)
                 await raw.send(OVER, PING)
@@ -191,9 +191,9 @@ class TestAfterHello:
                 assert frame.opcode == PONG, frame
                 await raw.send_close()
                 await raw.rest()
-            await good_client(house)
+            await good_client(harness)
 
-        bench.runner.run(conversation(bench.house))
+        bench.runner.run(conversation(bench.harness))
 
     @relaxed
     @given(items=st.lists(strange, max_size=6), at_once=st.booleans())
@@ -203,26 +203,26 @@ class TestAfterHello:
         items: list[bytes],
         at_once: bool,  # noqa: FBT001 (hypothesis gives it by name)
     ) -> None:
-        async def conversation(house: House) -> None:
-            raw = await admitted(house, CLI)
+        async def conversation(harness: GatewayHarness) -> None:
+            raw = await admitted(harness, CLI)
             async with raw:
-                connection = house.open_connections[-1]
+                connection = harness.open_connections[-1]
                 protocol = socket_of(connection)
                 before = protocol.received
                 sent = await converse(raw, [*items], at_once=at_once)
                 await taken(protocol, before + len(sent), connection)
-                house.connections.close(connection, 1000, "")
-                await house.pass_time(CLOSING_SECONDS + 0.5)
+                harness.connections.close(connection, 1000, "")
+                await harness.pass_time(CLOSING_SECONDS + 0.5)
                 check_after(await raw.rest(), echoed(sent))
-            await good_client(house)
+            await good_client(harness)
 
-        bench.runner.run(conversation(bench.house))
+        bench.runner.run(conversation(bench.harness))
 
 
-async def admitted(house: House, profile: Profile) -> RawSocket:
+async def admitted(harness: GatewayHarness, profile: Profile) -> RawSocket:
     """Let one in; pages say that they are local."""
-    house.approvals.answer = admit
+    harness.approvals.answer = admit
     page = profile.client_id == CONTROL_UI.client_id
-    raw = await house.raw(headers=[("Origin", "http://localhost")] if page else [])
+    raw = await harness.raw(headers=[("Origin", "http://localhost")] if page else [])
     assert (await raw.connect(KEY, profile, GOOD))["ok"]
     return raw

@@ -33,7 +33,7 @@ LIMIT: Final = 3
 ASKING: Final = b"GET %s HTTP/1.1\r\nHost: approval\r\n\r\n"
 
 
-class House:
+class LimitedServer:
     """Room for three connections, with a page and a stream that does not end by itself."""
 
     def __init__(self, trusted_proxies: tuple[Network, ...] = ()) -> None:
@@ -113,60 +113,60 @@ class House:
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
-    async with House() as house:
-        yield house
+async def limited() -> AsyncIterator[LimitedServer]:
+    async with LimitedServer() as limited:
+        yield limited
 
 
 class TestFirstRequest:
-    async def test_who_is_silent_or_slow_is_ended(self, house: House) -> None:
-        silent, slow, idle = await house.tcp(), await house.tcp(), await house.idle()
+    async def test_who_is_silent_or_slow_is_ended(self, limited: LimitedServer) -> None:
+        silent, slow, idle = await limited.tcp(), await limited.tcp(), await limited.idle()
         await slow.send_bytes(b"GET /page HTTP/1.1\r\nHost: ")
-        house.clock.advance(HANDSHAKE_DEADLINE_SECONDS)
+        limited.clock.advance(HANDSHAKE_DEADLINE_SECONDS)
         assert [await raw.read_to_end() for raw in (silent, slow)] == [b"", b""]
         await idle.send_bytes(ASKING % b"/page")
         await idle.upgraded()
         assert idle.status == 200
 
-    async def test_nobody_is_ended_who_is_served(self, house: House) -> None:
-        stream, silent = await house.listening(), await house.tcp()
-        house.clock.advance(2 * HANDSHAKE_DEADLINE_SECONDS)
+    async def test_nobody_is_ended_who_is_served(self, limited: LimitedServer) -> None:
+        stream, silent = await limited.listening(), await limited.tcp()
+        limited.clock.advance(2 * HANDSHAKE_DEADLINE_SECONDS)
         assert await silent.read_to_end() == b""
-        house.ended.set()
+        limited.ended.set()
         await stream.upgraded()
         assert (stream.status, stream.body) == (200, b"12")
 
 
 class TestLimit:
-    async def test_who_is_idle_makes_room(self, house: House) -> None:
-        idle, stream = await house.idle(), await house.listening()
-        await house.listening()
-        await house.idle()
+    async def test_who_is_idle_makes_room(self, limited: LimitedServer) -> None:
+        idle, stream = await limited.idle(), await limited.listening()
+        await limited.listening()
+        await limited.idle()
         assert await idle.read_to_end() == b""
-        assert house.turned_away("idle") == 1
-        house.ended.set()
+        assert limited.turned_away("idle") == 1
+        limited.ended.set()
         await stream.upgraded()
         assert stream.body == b"12"
 
-    async def test_who_is_silent_makes_room(self, house: House) -> None:
-        silent = [await house.tcp() for _ in range(LIMIT)]
-        await house.idle()
+    async def test_who_is_silent_makes_room(self, limited: LimitedServer) -> None:
+        silent = [await limited.tcp() for _ in range(LIMIT)]
+        await limited.idle()
         await silent[0].upgraded()
         assert (silent[0].status, silent[0].body) == (503, b"Too many connections")
 
-    async def test_streams_are_not_displaced(self, house: House) -> None:
+    async def test_streams_are_not_displaced(self, limited: LimitedServer) -> None:
         for _ in range(LIMIT):
-            await house.listening()
-        late = await house.tcp()
+            await limited.listening()
+        late = await limited.tcp()
         await late.upgraded()
         assert (late.status, late.body) == (503, b"Too many connections")
-        assert house.turned_away("all") == 1
+        assert limited.turned_away("all") == 1
 
     async def test_holds_for_a_proxy(self) -> None:
-        async with House((ipaddress.ip_network("127.0.0.1"),)) as house:
+        async with LimitedServer((ipaddress.ip_network("127.0.0.1"),)) as limited:
             for _ in range(LIMIT + 2):
-                await house.idle()
-            assert house.turned_away("idle") == 2
+                await limited.idle()
+            assert limited.turned_away("idle") == 2
 
 
 class TestReplica:

@@ -314,7 +314,7 @@ class TestScript:
         assert found == [f"{SHARED_SECRET} {one}".encode() for one in (ADDRESS, "203.0.113.8")]
 
 
-class House:
+class Dispatchers:
     """Two replicas, asked over what the bus would bring."""
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
@@ -347,10 +347,10 @@ class House:
 
 
 @pytest.fixture
-async def house(here: Replica, there: Replica) -> House:
+async def dispatchers(here: Replica, there: Replica) -> Dispatchers:
     for one in (here, there):
         await one.store.write_alive("replica")
-    return House([here, there])
+    return Dispatchers([here, there])
 
 
 def asks(device: Device, number: int, *, token: str = "", **beside: Any) -> AuthorizeDevice:
@@ -372,118 +372,134 @@ TWICE: Final[dict[str, Any]] = {"wrong_secret": True, "candidate_offered": True}
 
 class TestGuessesAreCountedAcrossReplicas:
     async def test_wrong_tokens_spread_over_replicas_lock_after_ten_in_all(
-        self, house: House
+        self, dispatchers: Dispatchers
     ) -> None:
-        answers = [await house.knock(right=False) for _ in range(40)]
+        answers = [await dispatchers.knock(right=False) for _ in range(40)]
         assert [type(one) for one in answers] == [SecretAccepted] * FAILURES_LIMIT + [
             LockedOut
         ] * 30
 
-    async def test_simultaneous_guesses_lock_after_ten_in_all(self, house: House) -> None:
-        answers = await asyncio.gather(*(house.knock(right=False) for _ in range(200)))
+    async def test_simultaneous_guesses_lock_after_ten_in_all(
+        self, dispatchers: Dispatchers
+    ) -> None:
+        answers = await asyncio.gather(*(dispatchers.knock(right=False) for _ in range(200)))
         assert sum(isinstance(one, SecretAccepted) for one in answers) == FAILURES_LIMIT
 
     async def test_guesses_sent_with_a_device_token_are_counted(
-        self, house: House, here: Replica
+        self, dispatchers: Dispatchers, here: Replica
     ) -> None:
         device = Device.new()
         answers = [
-            await house.ask(asks(device, number, token=f"guess {number}", **TWICE))
+            await dispatchers.ask(asks(device, number, token=f"guess {number}", **TWICE))
             for number in range(30)
         ]
         assert [type(one) for one in answers] == [Denied] * FAILURES_LIMIT + [LockedOut] * 20
-        assert isinstance(await house.knock(right=True), LockedOut), "both secrets were guessed"
+        assert isinstance(await dispatchers.knock(right=True), LockedOut), (
+            "both secrets were guessed"
+        )
 
     async def test_a_right_secret_is_not_told_apart_while_locked_out(
-        self, house: House, here: Replica
+        self, dispatchers: Dispatchers, here: Replica
     ) -> None:
         paired = Device.new()
         await here.pair(paired)
         for _ in range(FAILURES_LIMIT):
-            await house.knock(right=False)
-        assert isinstance(await house.knock(right=True), LockedOut)
-        assert isinstance(await house.ask(asks(paired, 1)), LockedOut)
-        assert isinstance(await house.ask(asks(Device.new(), 2)), LockedOut)
+            await dispatchers.knock(right=False)
+        assert isinstance(await dispatchers.knock(right=True), LockedOut)
+        assert isinstance(await dispatchers.ask(asks(paired, 1)), LockedOut)
+        assert isinstance(await dispatchers.ask(asks(Device.new(), 2)), LockedOut)
 
     async def test_who_is_elsewhere_or_has_another_secret_comes_in(
-        self, house: House, here: Replica
+        self, dispatchers: Dispatchers, here: Replica
     ) -> None:
         device = Device.new()
         token = (await here.pair(device)).device_token
         for _ in range(FAILURES_LIMIT):
-            await house.knock(right=False)
-        assert isinstance(await house.knock(right=True, address="198.51.100.1"), SecretAccepted)
-        assert isinstance(await house.ask(asks(device, 1, token=token)), Admitted)
+            await dispatchers.knock(right=False)
+        assert isinstance(
+            await dispatchers.knock(right=True, address="198.51.100.1"), SecretAccepted
+        )
+        assert isinstance(await dispatchers.ask(asks(device, 1, token=token)), Admitted)
 
-    async def test_a_whole_64_is_one_address(self, house: House) -> None:
+    async def test_a_whole_64_is_one_address(self, dispatchers: Dispatchers) -> None:
         for number in range(FAILURES_LIMIT):
-            await house.knock(right=False, address=f"2001:db8:0:7::{number + 1:x}")
-        assert isinstance(await house.knock(right=False, address="2001:db8:0:7:ffff::1"), LockedOut)
-        assert isinstance(await house.knock(right=False, address="2001:db8:0:8::1"), SecretAccepted)
+            await dispatchers.knock(right=False, address=f"2001:db8:0:7::{number + 1:x}")
+        assert isinstance(
+            await dispatchers.knock(right=False, address="2001:db8:0:7:ffff::1"), LockedOut
+        )
+        assert isinstance(
+            await dispatchers.knock(right=False, address="2001:db8:0:8::1"), SecretAccepted
+        )
 
     async def test_how_long_it_lasts_counts_down_from_five_minutes(
         self, redis_server: RedisServer
     ) -> None:
         async with replica(redis_server.approval_url, SystemClock()) as one:
             await one.store.write_alive("replica")
-            await self._counts_down(House([one]))
+            await self._counts_down(Dispatchers([one]))
 
-    async def _counts_down(self, house: House) -> None:
+    async def _counts_down(self, dispatchers: Dispatchers) -> None:
         began = time.monotonic()
         for _ in range(FAILURES_LIMIT):
-            await house.knock(right=False)
+            await dispatchers.knock(right=False)
         lefts = []
         for _ in range(3):
-            answer = await house.knock(right=False)
+            answer = await dispatchers.knock(right=False)
             assert isinstance(answer, LockedOut)
             lefts.append(answer.retry_after_ms)
         took_ms = (time.monotonic() - began) * 1000
         assert lefts == sorted(lefts, reverse=True)
         assert LOCK_MS - took_ms - 100 <= lefts[-1] <= lefts[0] <= LOCK_MS
 
-    async def test_a_success_in_time_clears_the_count(self, house: House, here: Replica) -> None:
+    async def test_a_success_in_time_clears_the_count(
+        self, dispatchers: Dispatchers, here: Replica
+    ) -> None:
         device = Device.new()
         await here.pair(device)
         for _ in range(FAILURES_LIMIT - 1):
-            await house.knock(right=False)
-        assert isinstance(await house.ask(asks(device, 1)), Admitted)
+            await dispatchers.knock(right=False)
+        assert isinstance(await dispatchers.ask(asks(device, 1)), Admitted)
         for _ in range(FAILURES_LIMIT - 1):
-            await house.knock(right=False)
-        assert isinstance(await house.knock(right=True), SecretAccepted)
+            await dispatchers.knock(right=False)
+        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
         for _ in range(FAILURES_LIMIT - 1):
-            assert isinstance(await house.knock(right=False), SecretAccepted)
+            assert isinstance(await dispatchers.knock(right=False), SecretAccepted)
 
-    async def test_a_person_still_has_to_approve(self, house: House) -> None:
-        await house.knock(right=False)
-        assert isinstance(await house.ask(asks(Device.new(), 1)), NeedsPairing)
+    async def test_a_person_still_has_to_approve(self, dispatchers: Dispatchers) -> None:
+        await dispatchers.knock(right=False)
+        assert isinstance(await dispatchers.ask(asks(Device.new(), 1)), NeedsPairing)
 
-    async def test_nor_does_a_question_that_is_asked_anew_count_again(self, house: House) -> None:
+    async def test_nor_does_a_question_that_is_asked_anew_count_again(
+        self, dispatchers: Dispatchers
+    ) -> None:
         """What changed meanwhile made the gateway ask once more: it is still one attempt."""
         device = Device.new()
         for again in range(2, 2 + 2 * FAILURES_LIMIT):
             question = asks(device, 1, token="guess", **TWICE)
             anew = msgspec.structs.replace(question, call_id=f"{call(1)}{ASKED_ANEW}{again}")
-            assert isinstance(await house.ask(anew), Denied)
-        assert isinstance(await house.knock(right=True), SecretAccepted)
+            assert isinstance(await dispatchers.ask(anew), Denied)
+        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
 
     async def test_a_gateway_that_sends_no_digests_yet_counts_by_connection(
-        self, house: House, here: Replica
+        self, dispatchers: Dispatchers, here: Replica
     ) -> None:
         """During a rolling deploy: each attempt is taken for another guess, as it was before."""
         device = Device.new()
         for number in range(FAILURES_LIMIT // 2):
             knock = ReportSecret(f"old:{number}", ADDRESS, [SHARED_SECRET], right=False)
-            assert isinstance(await house.ask(knock), SecretAccepted)
+            assert isinstance(await dispatchers.ask(knock), SecretAccepted)
             question = asks(device, number, token="d", wrong_secret=True, guessed_secret=True)
             question = msgspec.structs.replace(question, guesses=[])
-            assert isinstance(await house.ask(question), Denied)
-        assert isinstance(await house.knock(right=True), LockedOut)
+            assert isinstance(await dispatchers.ask(question), Denied)
+        assert isinstance(await dispatchers.knock(right=True), LockedOut)
 
-    async def test_a_retry_of_the_same_connection_counts_once(self, house: House) -> None:
+    async def test_a_retry_of_the_same_connection_counts_once(
+        self, dispatchers: Dispatchers
+    ) -> None:
         knock = ReportSecret("one connection", ADDRESS, [SHARED_SECRET], right=False)
         for _ in range(2 * FAILURES_LIMIT):
-            assert isinstance(await house.ask(knock), SecretAccepted)
-        assert isinstance(await house.knock(right=False), SecretAccepted)
+            assert isinstance(await dispatchers.ask(knock), SecretAccepted)
+        assert isinstance(await dispatchers.knock(right=False), SecretAccepted)
 
 
 class TestKnownValues:
@@ -496,32 +512,32 @@ class TestKnownValues:
 
     async def test_it_is_refused_as_before(self, here: Replica) -> None:
         await here.store.write_alive("here")
-        house = House([here])
+        dispatchers = Dispatchers([here])
         device = await here.paired()
         stale = [asks(device, number, token="stale", **TWICE) for number in range(20)]
-        assert isinstance(await house.ask(stale[0]), Denied)
-        assert isinstance(await house.knock(right=False, value="stale"), SecretAccepted)
+        assert isinstance(await dispatchers.ask(stale[0]), Denied)
+        assert isinstance(await dispatchers.knock(right=False, value="stale"), SecretAccepted)
         before = await self.scripts(here)
         for question in stale:
-            assert isinstance(await house.ask(question), Denied)
-            assert isinstance(await house.knock(right=False, value="stale"), SecretAccepted)
+            assert isinstance(await dispatchers.ask(question), Denied)
+            assert isinstance(await dispatchers.knock(right=False, value="stale"), SecretAccepted)
         assert await self.scripts(here) == before
 
     async def test_a_lock_out_is_told_all_the_same(self, here: Replica) -> None:
         await here.store.write_alive("here")
-        house = House([here])
-        assert isinstance(await house.knock(right=False, value="stale"), SecretAccepted)
+        dispatchers = Dispatchers([here])
+        assert isinstance(await dispatchers.knock(right=False, value="stale"), SecretAccepted)
         await Counter(here).fail(times=FAILURES_LIMIT)
-        assert isinstance(await house.knock(right=False, value="stale"), LockedOut)
+        assert isinstance(await dispatchers.knock(right=False, value="stale"), LockedOut)
 
     async def test_a_wrong_device_token_that_is_known_clears_no_failures(
         self, here: Replica
     ) -> None:
         await here.store.write_alive("here")
-        house = House([here])
+        dispatchers = Dispatchers([here])
         device = await here.paired()
         for number in range(3):
-            assert isinstance(await house.ask(asks(device, number, token="stale")), Denied)
+            assert isinstance(await dispatchers.ask(asks(device, number, token="stale")), Denied)
         assert (await Counter(here).held())[DEVICE_TOKEN][0] == 1
 
     async def test_after_a_minute_it_is_noted_anew(self, here: Replica) -> None:
@@ -561,85 +577,85 @@ class TestBesideARightDeviceToken:
         return (await here.admit(device.asks(READ))).device_token
 
     async def test_ten_lock_the_gateway_token_out_and_not_the_device(
-        self, house: House, device: Device, token: str
+        self, dispatchers: Dispatchers, device: Device, token: str
     ) -> None:
         for number in range(2 * FAILURES_LIMIT):
-            answer = await house.ask(asks(device, number, token=token, **GUESSED))
+            answer = await dispatchers.ask(asks(device, number, token=token, **GUESSED))
             assert isinstance(answer, Admitted)
-        assert isinstance(await house.knock(right=True), LockedOut)
-        assert isinstance(await house.ask(asks(device, 99)), LockedOut)
-        assert isinstance(await house.ask(asks(device, 100, token=token)), Admitted)
+        assert isinstance(await dispatchers.knock(right=True), LockedOut)
+        assert isinstance(await dispatchers.ask(asks(device, 99)), LockedOut)
+        assert isinstance(await dispatchers.ask(asks(device, 100, token=token)), Admitted)
 
-    async def test_nine_do_not(self, house: House, device: Device, token: str) -> None:
+    async def test_nine_do_not(self, dispatchers: Dispatchers, device: Device, token: str) -> None:
         for number in range(FAILURES_LIMIT - 1):
-            await house.ask(asks(device, number, token=token, **GUESSED))
-        assert isinstance(await house.knock(right=True), SecretAccepted)
+            await dispatchers.ask(asks(device, number, token=token, **GUESSED))
+        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
 
     async def test_one_that_needs_a_person_is_counted_too(
-        self, house: House, device: Device, token: str
+        self, dispatchers: Dispatchers, device: Device, token: str
     ) -> None:
         for number in range(FAILURES_LIMIT):
             question = asks(device, number, token=token, **GUESSED)
             other = msgspec.structs.replace(question.client, platform="windows")
-            answer = await house.ask(msgspec.structs.replace(question, client=other))
+            answer = await dispatchers.ask(msgspec.structs.replace(question, client=other))
             assert isinstance(answer, NeedsPairing)
-        assert isinstance(await house.knock(right=True), LockedOut)
+        assert isinstance(await dispatchers.knock(right=True), LockedOut)
 
     async def test_a_retry_of_the_same_connection_counts_once(
-        self, house: House, device: Device, token: str
+        self, dispatchers: Dispatchers, device: Device, token: str
     ) -> None:
         for _ in range(2 * FAILURES_LIMIT):
-            await house.ask(asks(device, 1, token=token, **GUESSED))
-        assert isinstance(await house.knock(right=True), SecretAccepted)
+            await dispatchers.ask(asks(device, 1, token=token, **GUESSED))
+        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
 
     async def test_the_device_token_in_both_fields_never_counts(
-        self, house: House, device: Device, token: str
+        self, dispatchers: Dispatchers, device: Device, token: str
     ) -> None:
         for number in range(2 * FAILURES_LIMIT):
-            await house.ask(asks(device, number, token=token, **TWICE))
-        assert isinstance(await house.knock(right=True), SecretAccepted)
+            await dispatchers.ask(asks(device, number, token=token, **TWICE))
+        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
 
     @pytest.mark.parametrize("field", ["token", "deviceToken"])
     async def test_success_clears_what_was_proven_and_no_other(
-        self, house: House, here: Replica, device: Device, token: str, field: str
+        self, dispatchers: Dispatchers, here: Replica, device: Device, token: str, field: str
     ) -> None:
         """Else whoever holds a device token could guess the gateway token for ever."""
         counter = Counter(here)
         await counter.fail(SHARED_SECRET, DEVICE_TOKEN, times=FAILURES_LIMIT - 1)
         question = asks(device, 1, token=token, **TWICE)
         question = msgspec.structs.replace(question, candidate_field=field)
-        assert isinstance(await house.ask(question), Admitted)
+        assert isinstance(await dispatchers.ask(question), Admitted)
         assert list(await counter.held()) == [SHARED_SECRET]
 
     async def test_during_a_lock_out_a_right_gateway_token_is_like_a_wrong_one(
-        self, house: House, device: Device, token: str
+        self, dispatchers: Dispatchers, device: Device, token: str
     ) -> None:
         """Else whoever holds a device token could go on guessing while it lasts."""
         right: dict[str, Any] = {"method": "token"}
-        first = await house.ask(asks(device, 1, token=token, **right))
+        first = await dispatchers.ask(asks(device, 1, token=token, **right))
         assert isinstance(first, Admitted)
         assert first.method == "token"
         for _ in range(FAILURES_LIMIT):
-            await house.knock(right=False)
+            await dispatchers.knock(right=False)
         for number, secret in enumerate([right, GUESSED], start=2):
-            answer = await house.ask(asks(device, number, token=token, **secret))
+            answer = await dispatchers.ask(asks(device, number, token=token, **secret))
             assert isinstance(answer, Admitted)
             assert answer.method == "device-token"
         for number, secret in enumerate([right, GUESSED], start=4):
-            answer = await house.ask(asks(device, number, token="guess", **secret))
+            answer = await dispatchers.ask(asks(device, number, token="guess", **secret))
             assert isinstance(answer, LockedOut)
 
 
 class TestNotAfter:
     """What comes too late is not counted: its client heard long ago that nobody answered (R11)."""
 
-    async def test_a_wrong_secret(self, house: House, here: Replica) -> None:
+    async def test_a_wrong_secret(self, dispatchers: Dispatchers, here: Replica) -> None:
         knock = ReportSecret("k:1", ADDRESS, [SHARED_SECRET], right=False, not_after_ms=1)
-        assert await house.answered(knock) is None
+        assert await dispatchers.answered(knock) is None
         assert await Counter(here).held() == {}
 
-    async def test_one_beside_a_device_token(self, house: House, here: Replica) -> None:
+    async def test_one_beside_a_device_token(self, dispatchers: Dispatchers, here: Replica) -> None:
         device = await here.paired()
         guessed = asks(device, 1, token="guess", **TWICE, not_after_ms=1)
-        assert await house.answered(guessed) is None
+        assert await dispatchers.answered(guessed) is None
         assert await Counter(here).held() == {}

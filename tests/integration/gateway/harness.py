@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 HOST: Final = "127.0.0.1"
 TOKEN: Final = "the gateway token of these tests"
-BOOT_ID: Final = "house"
+BOOT_ID: Final = "harness"
 HANDLERS_SECONDS: Final = 2.0
 
 
@@ -133,7 +133,7 @@ class _Upkeep:
     milliseconds = 0.0
 
 
-class House:
+class GatewayHarness:
     """One gateway on a port of its own. `protocols` are all that aiohttp ever served."""
 
     def __init__(

@@ -16,7 +16,7 @@ from shared.device.profile import CLI
 from shared.server.accept import BulkAcceptor
 from shared.server.connection_limiter import FULL
 from shared.server.sockets import open_sockets
-from tests.integration.gateway.harness import TOKEN, House
+from tests.integration.gateway.harness import TOKEN, GatewayHarness
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
 from tests.support.raw_socket import RawSocket, upgrade_bytes
 from tools.support.peers import FakeApproval
@@ -42,9 +42,9 @@ def stack() -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
-    async with House(preauth_limit=PREAUTH_LIMIT, connection_limit=3) as house:
-        yield house
+async def harness() -> AsyncIterator[GatewayHarness]:
+    async with GatewayHarness(preauth_limit=PREAUTH_LIMIT, connection_limit=3) as harness:
+        yield harness
 
 
 async def idle(port: int, stack: ExitStack, source: str | None = None) -> RawSocket:
@@ -57,22 +57,23 @@ async def idle(port: int, stack: ExitStack, source: str | None = None) -> RawSoc
     return raw
 
 
-def turned_away(house: House, limit: str) -> float:
+def turned_away(harness: GatewayHarness, limit: str) -> float:
     labels = {"limit": limit}
     return (
-        house.metrics.registry.get_sample_value("latchkey_gateway_turned_away_total", labels) or 0.0
+        harness.metrics.registry.get_sample_value("latchkey_gateway_turned_away_total", labels)
+        or 0.0
     )
 
 
 class TestPlainHttp:
     async def test_a_flood_from_one_address_displaces_its_own(
-        self, house: House, stack: ExitStack
+        self, harness: GatewayHarness, stack: ExitStack
     ) -> None:
-        elsewhere = await idle(house.port, stack, "127.0.0.2")
-        crowd = [await idle(house.port, stack) for _ in range(3 * OF_ONE_ADDRESS)]
-        assert house.arrivals.here == OF_ONE_ADDRESS + 1
-        assert turned_away(house, "idle") == 2 * OF_ONE_ADDRESS
-        raw = await house.raw()
+        elsewhere = await idle(harness.port, stack, "127.0.0.2")
+        crowd = [await idle(harness.port, stack) for _ in range(3 * OF_ONE_ADDRESS)]
+        assert harness.arrivals.here == OF_ONE_ADDRESS + 1
+        assert turned_away(harness, "idle") == 2 * OF_ONE_ADDRESS
+        raw = await harness.raw()
         assert (await raw.connect(None, CLI, GOOD))["ok"]
         crowd[0]._buffer.clear()
         assert await crowd[0].read_to_end() == b""
@@ -81,67 +82,71 @@ class TestPlainHttp:
         await elsewhere.upgraded()
         assert elsewhere.status == 200
 
-    async def test_all_sockets_together_are_limited(self, house: House, stack: ExitStack) -> None:
+    async def test_all_sockets_together_are_limited(
+        self, harness: GatewayHarness, stack: ExitStack
+    ) -> None:
         per_address = OF_ONE_ADDRESS // 2
         limit = 3 + HTTP_ROOM
         for number in range(limit + 10):
-            await idle(house.port, stack, f"127.0.0.{2 + number // per_address}")
-        assert house.arrivals.here == limit
-        assert turned_away(house, "idle") == 10
-        raw = await house.raw(source="127.0.0.99")
+            await idle(harness.port, stack, f"127.0.0.{2 + number // per_address}")
+        assert harness.arrivals.here == limit
+        assert turned_away(harness, "idle") == 10
+        raw = await harness.raw(source="127.0.0.99")
         assert (await raw.connect(None, CLI, GOOD))["ok"]
-        assert house.arrivals.here + len(house.connections) == limit
+        assert harness.arrivals.here + len(harness.connections) == limit
 
     async def test_health_is_served_where_websockets_are_full(
-        self, house: House, stack: ExitStack
+        self, harness: GatewayHarness, stack: ExitStack
     ) -> None:
         for _ in range(3):
-            assert (await (await house.raw()).connect(None, CLI, GOOD))["ok"]
-        assert (await house.raw()).status == 503
-        await idle(house.port, stack)
+            assert (await (await harness.raw()).connect(None, CLI, GOOD))["ok"]
+        assert (await harness.raw()).status == 503
+        await idle(harness.port, stack)
 
     async def test_health_is_served_where_an_address_has_enough(self, stack: ExitStack) -> None:
-        async with House(preauth_limit=PREAUTH_LIMIT) as house:
+        async with GatewayHarness(preauth_limit=PREAUTH_LIMIT) as harness:
             for _ in range(PREAUTH_LIMIT):
-                assert (await house.raw()).status == 101
-            assert (await house.raw()).status == 503
-            await idle(house.port, stack)
+                assert (await harness.raw()).status == 101
+            assert (await harness.raw()).status == 503
+            await idle(harness.port, stack)
 
     async def test_a_trusted_proxy_is_not_limited_as_one_address(self, stack: ExitStack) -> None:
         trusted = (ipaddress.ip_network("127.0.0.1"),)
-        async with House(preauth_limit=PREAUTH_LIMIT, trusted_proxies=trusted) as house:
+        async with GatewayHarness(preauth_limit=PREAUTH_LIMIT, trusted_proxies=trusted) as harness:
             for _ in range(2 * OF_ONE_ADDRESS):
-                await idle(house.port, stack)
-            assert house.arrivals.here == 2 * OF_ONE_ADDRESS
+                await idle(harness.port, stack)
+            assert harness.arrivals.here == 2 * OF_ONE_ADDRESS
             for _ in range(PREAUTH_LIMIT):
-                assert (await house.raw(headers=[("X-Real-IP", "192.0.2.1")])).status == 101
-            assert (await house.raw(headers=[("X-Real-IP", "192.0.2.1")])).status == 503
-            assert (await house.raw(headers=[("X-Real-IP", "192.0.2.2")])).status == 101
+                assert (await harness.raw(headers=[("X-Real-IP", "192.0.2.1")])).status == 101
+            assert (await harness.raw(headers=[("X-Real-IP", "192.0.2.1")])).status == 503
+            assert (await harness.raw(headers=[("X-Real-IP", "192.0.2.2")])).status == 101
 
     async def test_who_becomes_a_websocket_later_counts_once(
-        self, house: House, stack: ExitStack
+        self, harness: GatewayHarness, stack: ExitStack
     ) -> None:
-        raw = await idle(house.port, stack)
+        raw = await idle(harness.port, stack)
         raw._buffer.clear()
-        await raw.send_bytes(upgrade_bytes(house.port))
+        await raw.send_bytes(upgrade_bytes(harness.port))
         await raw.upgraded()
         assert raw.status == 101
-        assert (house.arrivals.here, len(house.connections)) == (0, 1)
+        assert (harness.arrivals.here, len(harness.connections)) == (0, 1)
         raw.hang_up()
-        await house.empty()
-        assert house.arrivals.here == 0
+        await harness.empty()
+        assert harness.arrivals.here == 0
 
 
 class TestSilent:
-    async def test_the_longest_silent_is_told_503(self, house: House, stack: ExitStack) -> None:
+    async def test_the_longest_silent_is_told_503(
+        self, harness: GatewayHarness, stack: ExitStack
+    ) -> None:
         crowd = []
         for _ in range(OF_ONE_ADDRESS + 1):
-            crowd.append(await RawSocket.tcp(house.port))
+            crowd.append(await RawSocket.tcp(harness.port))
             stack.callback(crowd[-1].hang_up)
-        await until(lambda: turned_away(house, "address") == 1, "one is turned away")
+        await until(lambda: turned_away(harness, "address") == 1, "one is turned away")
         await crowd[0].upgraded()
         assert (crowd[0].status, crowd[0].body) == (503, b"Too many unauthenticated sockets")
-        assert house.arrivals.here == OF_ONE_ADDRESS
+        assert harness.arrivals.here == OF_ONE_ADDRESS
 
     async def test_who_is_turned_away_at_accept_is_told_and_never_connected(
         self, stack: ExitStack

@@ -12,7 +12,7 @@ from services.gateway.connections.close_queue import TOLD_PER_TURN
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST
-from tests.integration.gateway.harness import TOKEN, House
+from tests.integration.gateway.harness import TOKEN, GatewayHarness
 from tests.support.raw_socket import PING, PONG, RSV1, TEXT, Frame, RawSocket, frame_bytes
 from tools.support.peers import admit, want_pairing
 from tools.support.waiting import until
@@ -34,9 +34,9 @@ SMALL_BUFFER_BYTES = 4096
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
-    async with House() as house:
-        yield house
+async def harness() -> AsyncIterator[GatewayHarness]:
+    async with GatewayHarness() as harness:
+        yield harness
 
 
 def request(request_id: str, method: str = "health") -> bytes:
@@ -50,145 +50,153 @@ async def sent_nothing_else(raw: RawSocket) -> None:
 
 
 class TestHandshakeDeadline:
-    async def test_a_silent_socket_is_closed_with_1000_and_no_frame(self, house: House) -> None:
-        async with await house.raw() as raw:
+    async def test_a_silent_socket_is_closed_with_1000_and_no_frame(
+        self, harness: GatewayHarness
+    ) -> None:
+        async with await harness.raw() as raw:
             await raw.challenge()
-            await house.pass_time(HANDSHAKE_DEADLINE_SECONDS - STEP)
+            await harness.pass_time(HANDSHAKE_DEADLINE_SECONDS - STEP)
             await sent_nothing_else(raw)
-            await house.pass_time(STEP)
+            await harness.pass_time(STEP)
             assert await raw.closed() == (1000, "")
 
-    async def test_pings_and_single_bytes_do_not_extend_it(self, house: House) -> None:
+    async def test_pings_and_single_bytes_do_not_extend_it(self, harness: GatewayHarness) -> None:
         frame = frame_bytes(b"x" * 100)
-        async with await house.raw() as raw:
+        async with await harness.raw() as raw:
             await raw.challenge()
             for at in range(int(HANDSHAKE_DEADLINE_SECONDS)):
                 await raw.send_bytes(frame_bytes(b"", PING) if at < 7 else frame[at : at + 1])
-                await house.pass_time(1)
+                await harness.pass_time(1)
             assert [await raw.receive() for _ in range(7)] == [(PONG, b"")] * 7
             assert await raw.closed() == (1000, "")
-        assert house.approvals.asked == []
+        assert harness.approvals.asked == []
 
-    async def test_it_also_ends_while_approval_decides(self, house: House) -> None:
+    async def test_it_also_ends_while_approval_decides(self, harness: GatewayHarness) -> None:
         decided = asyncio.Event()
 
         async def late(question: AuthorizeDevice) -> Answer:
             await decided.wait()
             return await admit(question)
 
-        house.approvals.answer = late
-        async with await house.raw() as raw:
+        harness.approvals.answer = late
+        async with await harness.raw() as raw:
             await raw.challenge()
             await raw.send_json(
                 raw.connect_frame(DeviceKey.generate(), CLI, Credentials(token=TOKEN))
             )
-            await until(lambda: house.approvals.asked, "approval is asked")
-            await house.pass_time(HANDSHAKE_DEADLINE_SECONDS)
+            await until(lambda: harness.approvals.asked, "approval is asked")
+            await harness.pass_time(HANDSHAKE_DEADLINE_SECONDS)
             decided.set()
             assert await raw.closed() == (1000, "")
-            assert await raw_rest_after(house, raw) == []
-        assert house.connections.admitted == 0
+            assert await raw_rest_after(harness, raw) == []
+        assert harness.connections.admitted == 0
 
-    async def test_who_is_in_has_met_it(self, house: House) -> None:
-        raw, connection = await house.admitted()
+    async def test_who_is_in_has_met_it(self, harness: GatewayHarness) -> None:
+        raw, connection = await harness.admitted()
         async with raw:
-            await house.pass_time(HANDSHAKE_DEADLINE_SECONDS + 1)
+            await harness.pass_time(HANDSHAKE_DEADLINE_SECONDS + 1)
             assert not connection.closing
 
 
-async def raw_rest_after(house: House, raw: RawSocket) -> list[object]:
+async def raw_rest_after(harness: GatewayHarness, raw: RawSocket) -> list[object]:
     """Return what still came on a closed socket, once the gateway has dropped it."""
-    await house.pass_time(CLOSING_SECONDS + STEP)
+    await harness.pass_time(CLOSING_SECONDS + STEP)
     return list(await raw.rest())
 
 
 class TestCloseDeadline:
     """A second after our close frame the transport is gone, whatever the peer does."""
 
-    async def test_a_peer_that_never_answers_it(self, house: House) -> None:
-        house.approvals.answer = want_pairing
-        async with await house.raw() as raw:
+    async def test_a_peer_that_never_answers_it(self, harness: GatewayHarness) -> None:
+        harness.approvals.answer = want_pairing
+        async with await harness.raw() as raw:
             answer = await raw.connect(DeviceKey.generate(), CLI, Credentials(token=TOKEN))
             assert answer["error"]["code"] == "NOT_PAIRED"
             assert (await raw.closed()).code == 1008
-            (connection,) = house.open_connections
-            await house.pass_time(CLOSING_SECONDS - STEP)
+            (connection,) = harness.open_connections
+            await harness.pass_time(CLOSING_SECONDS - STEP)
             assert not connection.transport.is_closing()
-            await house.pass_time(STEP)
+            await harness.pass_time(STEP)
             assert await raw.rest() == []
-        await house.empty()
+        await harness.empty()
 
-    async def test_a_peer_that_goes_on_talking(self, house: House) -> None:
-        raw, connection = await house.admitted()
+    async def test_a_peer_that_goes_on_talking(self, harness: GatewayHarness) -> None:
+        raw, connection = await harness.admitted()
         async with raw:
-            house.connections.close(connection, 4001, "device removed")
+            harness.connections.close(connection, 4001, "device removed")
             for _ in range(4):
                 await raw.send(request("late"))
             assert await raw.closed() == (4001, "device removed")
-            assert await raw_rest_after(house, raw) == []
-        await house.empty()
+            assert await raw_rest_after(harness, raw) == []
+        await harness.empty()
 
-    async def test_a_peer_that_does_not_read_is_closed(self, house: House) -> None:
-        raw, connection = await house.admitted(receive_buffer=SMALL_BUFFER_BYTES)
+    async def test_a_peer_that_does_not_read_is_closed(self, harness: GatewayHarness) -> None:
+        raw, connection = await harness.admitted(receive_buffer=SMALL_BUFFER_BYTES)
         async with raw:
             await fill(raw, connection)
             device_id = connection.session.device_id if connection.session else ""
-            assert house.connections.close_device(device_id, ["*"], "device removed") == 1
-            await house.pass_time(CLOSING_SECONDS + STEP)
-            await house.empty()
+            assert harness.connections.close_device(device_id, ["*"], "device removed") == 1
+            await harness.pass_time(CLOSING_SECONDS + STEP)
+            await harness.empty()
 
-    async def test_a_peer_that_closes_but_does_not_read(self, house: House) -> None:
-        raw, connection = await house.admitted(receive_buffer=SMALL_BUFFER_BYTES)
+    async def test_a_peer_that_closes_but_does_not_read(self, harness: GatewayHarness) -> None:
+        raw, connection = await harness.admitted(receive_buffer=SMALL_BUFFER_BYTES)
         async with raw:
             await fill(raw, connection)
             await raw.send_close()
             await until(lambda: connection.closing, "the close is taken")
-            assert len(house.connections) == 1
-            await house.pass_time(CLOSING_SECONDS + STEP)
-            await house.empty()
+            assert len(harness.connections) == 1
+            await harness.pass_time(CLOSING_SECONDS + STEP)
+            await harness.empty()
 
-    async def test_a_peer_that_breaks_the_protocol_and_does_not_read(self, house: House) -> None:
-        raw, connection = await house.admitted(receive_buffer=SMALL_BUFFER_BYTES)
+    async def test_a_peer_that_breaks_the_protocol_and_does_not_read(
+        self, harness: GatewayHarness
+    ) -> None:
+        raw, connection = await harness.admitted(receive_buffer=SMALL_BUFFER_BYTES)
         async with raw:
             await fill(raw, connection)
             await raw.send_bytes(frame_bytes(b"x", rsv=RSV1))
-            await until(lambda: not house.connections.admitted, "the break is seen")
-            assert len(house.connections) == 1
-            await house.pass_time(CLOSING_SECONDS + STEP)
-            await house.empty()
+            await until(lambda: not harness.connections.admitted, "the break is seen")
+            assert len(harness.connections) == 1
+            await harness.pass_time(CLOSING_SECONDS + STEP)
+            await harness.empty()
 
-    async def test_a_good_end_is_at_once(self, house: House) -> None:
-        raw, _ = await house.admitted()
+    async def test_a_good_end_is_at_once(self, harness: GatewayHarness) -> None:
+        raw, _ = await harness.admitted()
         async with raw:
             await raw.send_close(1001)
             assert (await raw.closed()).code == 1001
             assert await raw.rest() == []
-        await house.empty()
+        await harness.empty()
 
-    async def test_a_crowd_that_answers_ends_in_order_as_well(self, house: House) -> None:
+    async def test_a_crowd_that_answers_ends_in_order_as_well(
+        self, harness: GatewayHarness
+    ) -> None:
         """Their answers are read late, and read all the same: no deadline passes here."""
-        raws = [(await house.admitted())[0] for _ in range(TOLD_PER_TURN + 44)]
-        assert house.connections.close_admitted(1013, "approval unavailable") == len(raws)
+        raws = [(await harness.admitted())[0] for _ in range(TOLD_PER_TURN + 44)]
+        assert harness.connections.close_admitted(1013, "approval unavailable") == len(raws)
         for raw in raws:
             assert await raw.closed() == (1013, "approval unavailable")
             await raw.send_close(1013)
         for raw in raws:
             assert await raw.rest() == []
-        await house.empty()
+        await harness.empty()
 
     @pytest.mark.parametrize("code", [5000, 65_535, 1100, 999])
-    async def test_no_code_is_echoed_that_may_not_be_sent(self, house: House, code: int) -> None:
-        raw, _ = await house.admitted()
+    async def test_no_code_is_echoed_that_may_not_be_sent(
+        self, harness: GatewayHarness, code: int
+    ) -> None:
+        raw, _ = await harness.admitted()
         async with raw:
             await raw.send_close(code)
             assert (await raw.closed()).code in {1000, 1002}
 
-    async def test_a_close_without_a_code_is_answered(self, house: House) -> None:
-        raw, _ = await house.admitted()
+    async def test_a_close_without_a_code_is_answered(self, harness: GatewayHarness) -> None:
+        raw, _ = await harness.admitted()
         async with raw:
             await raw.send(b"", 8)
             assert (await raw.closed()).code in {1000, 1005}
-        await house.empty()
+        await harness.empty()
 
 
 async def fill(raw: RawSocket, connection: Connection) -> None:
@@ -200,9 +208,9 @@ async def fill(raw: RawSocket, connection: Connection) -> None:
 
 
 class TestSlowReader:
-    async def test_no_more_than_promised_is_kept_for_it(self, house: House) -> None:
+    async def test_no_more_than_promised_is_kept_for_it(self, harness: GatewayHarness) -> None:
         most = 0
-        raw, connection = await house.admitted(receive_buffer=SMALL_BUFFER_BYTES)
+        raw, connection = await harness.admitted(receive_buffer=SMALL_BUFFER_BYTES)
         async with raw:
             long_id = "x" * 8_000_000
             for _ in range(20):
@@ -214,11 +222,11 @@ class TestSlowReader:
             await until(lambda: connection.closing, "it is closed")
             assert connection.closed_with == (1013, "slow consumer")
             assert most < BUFFERED_LIMIT_BYTES + 3 * len(long_id)
-            await house.pass_time(CLOSING_SECONDS + STEP)
-            await house.empty()
+            await harness.pass_time(CLOSING_SECONDS + STEP)
+            await harness.empty()
 
-    async def test_pings_are_not_answered_without_end(self, house: House) -> None:
-        raw, connection = await house.admitted(receive_buffer=SMALL_BUFFER_BYTES)
+    async def test_pings_are_not_answered_without_end(self, harness: GatewayHarness) -> None:
+        raw, connection = await harness.admitted(receive_buffer=SMALL_BUFFER_BYTES)
         async with raw:
             await raw.send(request("x" * 20_000_000))
             await raw.send(request("x" * 20_000_000))
@@ -233,8 +241,8 @@ class TestSlowReader:
             await raw.send(b"", PING)
             await until(lambda: connection.closed_with == (1013, "slow consumer"), "it is closed")
 
-    async def test_who_reads_may_ask_for_more_in_all(self, house: House) -> None:
-        raw, connection = await house.admitted()
+    async def test_who_reads_may_ask_for_more_in_all(self, harness: GatewayHarness) -> None:
+        raw, connection = await harness.admitted()
         async with raw:
             long_id = "x" * 6_000_000
             for _ in range(12):
@@ -249,11 +257,11 @@ class TestKeepalive:
         [CLI, CLI_3, NODE_HOST, CONTROL_UI],
         ids=lambda one: f"{one.client_id}-{one.max_protocol}",
     )
-    async def test_a_ping_every_25_seconds(self, house: House, profile: Profile) -> None:
-        raw, connection = await admitted_as(house, profile)
+    async def test_a_ping_every_25_seconds(self, harness: GatewayHarness, profile: Profile) -> None:
+        raw, connection = await admitted_as(harness, profile)
         async with raw:
             for _ in range(4):
-                await house.pass_time(PING_SECONDS)
+                await harness.pass_time(PING_SECONDS)
                 assert connection.pinged
                 await raw.send(b"", PONG)
                 await until(lambda: not connection.pinged, "the pong is taken")
@@ -263,12 +271,14 @@ class TestKeepalive:
                 frames.append(frame)
         assert frames.count(Frame(PING, b"")) == 4
 
-    async def test_a_tick_every_30_seconds_counted_for_each_connection(self, house: House) -> None:
-        early, _ = await house.admitted(CLI.asking())
-        late = await self._later(house, early)
+    async def test_a_tick_every_30_seconds_counted_for_each_connection(
+        self, harness: GatewayHarness
+    ) -> None:
+        early, _ = await harness.admitted(CLI.asking())
+        late = await self._later(harness, early)
         ticks: dict[RawSocket, list[Any]] = {early: [], late: []}
         for _ in range(3):
-            await self._half_minute(house, [early, late])
+            await self._half_minute(harness, [early, late])
         for raw, seen in ticks.items():
             await raw.send(b"end", PING)
             while (frame := await raw.receive()) != (PONG, b"end"):
@@ -283,51 +293,51 @@ class TestKeepalive:
         stamps = [tick["payload"]["ts"] for tick in ticks[early]]
         assert {after - before for before, after in pairwise(stamps)} == {30_000}
 
-    async def _later(self, house: House, early: RawSocket) -> RawSocket:
+    async def _later(self, harness: GatewayHarness, early: RawSocket) -> RawSocket:
         """Let one more in after the first had its first tick."""
-        await self._half_minute(house, [early])
-        late, _ = await house.admitted(CLI.asking())
+        await self._half_minute(harness, [early])
+        late, _ = await harness.admitted(CLI.asking())
         return late
 
-    async def _half_minute(self, house: House, sockets: list[RawSocket]) -> None:
+    async def _half_minute(self, harness: GatewayHarness, sockets: list[RawSocket]) -> None:
         for _ in range(2):
-            await house.pass_time(TICK_SECONDS / 2)
+            await harness.pass_time(TICK_SECONDS / 2)
             for raw in sockets:
                 await raw.send(b"", PONG)
             await until(
-                lambda: not any(one.pinged for one in house.open_connections), "pongs are taken"
+                lambda: not any(one.pinged for one in harness.open_connections), "pongs are taken"
             )
 
-    async def test_who_does_not_pong_is_dropped(self, house: House) -> None:
-        raw, connection = await house.admitted()
+    async def test_who_does_not_pong_is_dropped(self, harness: GatewayHarness) -> None:
+        raw, connection = await harness.admitted()
         async with raw:
-            await house.pass_time(PING_SECONDS)
+            await harness.pass_time(PING_SECONDS)
             assert not connection.transport.is_closing()
-            await house.pass_time(PING_SECONDS)
+            await harness.pass_time(PING_SECONDS)
             frames = await raw.rest()
             assert [frame.opcode for frame in frames if frame.opcode != TEXT] == [PING]
-        await house.empty()
+        await harness.empty()
 
-    async def test_any_frame_is_a_sign_of_life(self, house: House) -> None:
-        raw, connection = await house.admitted()
+    async def test_any_frame_is_a_sign_of_life(self, harness: GatewayHarness) -> None:
+        raw, connection = await harness.admitted()
         async with raw:
             for number in range(3):
-                await house.pass_time(PING_SECONDS)
+                await harness.pass_time(PING_SECONDS)
                 await raw.send(request(str(number)))
                 await until(lambda: not connection.pinged, "the request is served")
             assert not connection.closing
 
-    async def test_who_waits_for_a_verdict_gets_neither(self, house: House) -> None:
-        async with await house.raw() as raw:
+    async def test_who_waits_for_a_verdict_gets_neither(self, harness: GatewayHarness) -> None:
+        async with await harness.raw() as raw:
             await raw.challenge()
-            await house.pass_time(HANDSHAKE_DEADLINE_SECONDS - STEP)
+            await harness.pass_time(HANDSHAKE_DEADLINE_SECONDS - STEP)
             await sent_nothing_else(raw)
 
 
-async def admitted_as(house: House, profile: Profile) -> tuple[RawSocket, Connection]:
+async def admitted_as(harness: GatewayHarness, profile: Profile) -> tuple[RawSocket, Connection]:
     """Let one in; pages have to say where they come from."""
-    headers = [("Origin", house.url)] if profile is CONTROL_UI else []
-    raw = await house.raw(headers=headers)
+    headers = [("Origin", harness.url)] if profile is CONTROL_UI else []
+    raw = await harness.raw(headers=headers)
     answer = await raw.connect(DeviceKey.generate(), profile, Credentials(token=TOKEN))
     assert answer["ok"], answer
-    return raw, house.open_connections[-1]
+    return raw, harness.open_connections[-1]

@@ -11,7 +11,7 @@ import pytest
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI, CLI_3, NODE_HOST, NODE_HOST_3
 from shared.protocol.methods import METHODS, Method
-from tests.integration.gateway.harness import TOKEN, House
+from tests.integration.gateway.harness import TOKEN, GatewayHarness
 from tests.support.raw_socket import BINARY, TEXT
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ PROTOCOLS = ["protocol 4", "protocol 3"]
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
-    async with House() as house:
-        yield house
+async def harness() -> AsyncIterator[GatewayHarness]:
+    async with GatewayHarness() as harness:
+        yield harness
 
 
 async def said_to(raw: RawSocket, frame: object, opcode: int = TEXT) -> Any:
@@ -106,9 +106,14 @@ class TestBrokenFrames:
         ],
     )
     async def test_are_answered_and_the_connection_stays(
-        self, house: House, profile: Profile, frame: object, answered_as: str, problem: str
+        self,
+        harness: GatewayHarness,
+        profile: Profile,
+        frame: object,
+        answered_as: str,
+        problem: str,
     ) -> None:
-        raw, _ = await house.admitted(profile)
+        raw, _ = await harness.admitted(profile)
         expected = invalid(f"invalid request frame: {problem}", answered_as)
         assert await said_to(raw, frame) == expected
 
@@ -135,19 +140,23 @@ class TestBrokenFrames:
         ],
     )
     async def test_what_is_not_json_is_ignored(
-        self, house: House, profile: Profile, text: bytes
+        self, harness: GatewayHarness, profile: Profile, text: bytes
     ) -> None:
-        raw, _ = await house.admitted(profile)
+        raw, _ = await harness.admitted(profile)
         assert await said_to(raw, text) is None
 
     @both
-    async def test_a_binary_frame_is_ignored(self, house: House, profile: Profile) -> None:
-        raw, _ = await house.admitted(profile)
+    async def test_a_binary_frame_is_ignored(
+        self, harness: GatewayHarness, profile: Profile
+    ) -> None:
+        raw, _ = await harness.admitted(profile)
         assert await said_to(raw, request("health"), BINARY) is None
 
     @both
-    async def test_of_two_equal_keys_the_last_counts(self, house: House, profile: Profile) -> None:
-        raw, _ = await house.admitted(profile)
+    async def test_of_two_equal_keys_the_last_counts(
+        self, harness: GatewayHarness, profile: Profile
+    ) -> None:
+        raw, _ = await harness.admitted(profile)
         text = b'{"type":"req","id":"1","method":"nope","id":"2","method":"health"}'
         answer = await said_to(raw, text)
         assert (answer["id"], answer["ok"]) == ("2", True)
@@ -156,9 +165,9 @@ class TestBrokenFrames:
 class TestSecondConnect:
     @both
     async def test_a_second_connect_is_an_error_and_changes_nothing(
-        self, house: House, profile: Profile
+        self, harness: GatewayHarness, profile: Profile
     ) -> None:
-        raw, connection = await house.admitted(profile)
+        raw, connection = await harness.admitted(profile)
         session = connection.session
         assert session is not None
         before = (session.role, list(session.scopes), session.device_id, session.method)
@@ -170,21 +179,23 @@ class TestSecondConnect:
             assert answer == invalid("connect is only valid as the first request", "again")
         assert connection.session is session
         assert (session.role, list(session.scopes), session.device_id, session.method) == before
-        assert len(house.approvals.asked) == 1
-        assert house.connections.close_device(session.device_id, ["*"], by_call="") == 1
+        assert len(harness.approvals.asked) == 1
+        assert harness.connections.close_device(session.device_id, ["*"], by_call="") == 1
 
 
 class TestUnknownMethod:
     @pytest.mark.parametrize("profile", [ADMIN, ADMIN_3], ids=PROTOCOLS)
-    async def test_is_named_to_an_administrator(self, house: House, profile: Profile) -> None:
-        raw, _ = await house.admitted(profile)
+    async def test_is_named_to_an_administrator(
+        self, harness: GatewayHarness, profile: Profile
+    ) -> None:
+        raw, _ = await harness.admitted(profile)
         assert await said_to(raw, request("nope.method")) == invalid("unknown method: nope.method")
 
     @pytest.mark.parametrize(
         "profile", [LIMITED, PAIRING, NOTHING], ids=["read", "pairing", "none"]
     )
-    async def test_needs_admin(self, house: House, profile: Profile) -> None:
-        raw, _ = await house.admitted(profile)
+    async def test_needs_admin(self, harness: GatewayHarness, profile: Profile) -> None:
+        raw, _ = await harness.admitted(profile)
         assert await said_to(raw, request("nope.method")) == {
             "type": "res",
             "id": "1",
@@ -203,8 +214,10 @@ class TestUnknownMethod:
     @pytest.mark.parametrize(
         "profile", [LIMITED_3, PAIRING_3, NOTHING_3], ids=["read", "pairing", "none"]
     )
-    async def test_needs_admin_in_protocol_3(self, house: House, profile: Profile) -> None:
-        raw, _ = await house.admitted(profile)
+    async def test_needs_admin_in_protocol_3(
+        self, harness: GatewayHarness, profile: Profile
+    ) -> None:
+        raw, _ = await harness.admitted(profile)
         expected = invalid("missing scope: operator.admin")
         assert await said_to(raw, request("nope.method")) == expected
 
@@ -218,8 +231,8 @@ class TestMissingScope:
         monkeypatch.setitem(cast("dict[str, Method]", METHODS), "test.node", one)
 
     @pytest.mark.parametrize("profile", [LIMITED, NOTHING], ids=["read", "none"])
-    async def test_is_forbidden(self, house: House, profile: Profile) -> None:
-        raw, _ = await house.admitted(profile)
+    async def test_is_forbidden(self, harness: GatewayHarness, profile: Profile) -> None:
+        raw, _ = await harness.admitted(profile)
         answer = await said_to(raw, request("device.pair.list"))
         assert answer["error"] == {
             "code": "FORBIDDEN",
@@ -231,25 +244,29 @@ class TestMissingScope:
             },
         }
 
-    async def test_is_invalid_in_protocol_3(self, house: House) -> None:
-        raw, _ = await house.admitted(LIMITED_3)
+    async def test_is_invalid_in_protocol_3(self, harness: GatewayHarness) -> None:
+        raw, _ = await harness.admitted(LIMITED_3)
         expected = invalid("missing scope: operator.pairing")
         assert await said_to(raw, request("device.pair.list")) == expected
 
     @pytest.mark.parametrize("profile", [PAIRING, PAIRING_3, ADMIN, ADMIN_3])
-    async def test_who_holds_it_or_admin_is_served(self, house: House, profile: Profile) -> None:
-        raw, _ = await house.admitted(profile)
+    async def test_who_holds_it_or_admin_is_served(
+        self, harness: GatewayHarness, profile: Profile
+    ) -> None:
+        raw, _ = await harness.admitted(profile)
         answer = await said_to(raw, request("device.pair.list"))
         assert (answer["ok"], answer["payload"]) == (True, {"done": True})
 
     @both
-    async def test_a_method_of_nodes(self, house: House, profile: Profile) -> None:
-        raw, _ = await house.admitted(profile)
+    async def test_a_method_of_nodes(self, harness: GatewayHarness, profile: Profile) -> None:
+        raw, _ = await harness.admitted(profile)
         expected = invalid("unauthorized role: operator")
         assert await said_to(raw, request("test.node")) == expected
 
-    async def test_without_a_device_nothing_but_health_is_served(self, house: House) -> None:
-        raw = await house.raw()
+    async def test_without_a_device_nothing_but_health_is_served(
+        self, harness: GatewayHarness
+    ) -> None:
+        raw = await harness.raw()
         hello = await raw.connect(None, ADMIN, Credentials(token=TOKEN))
         assert hello["payload"]["auth"]["scopes"] == []
         answer = await said_to(raw, request("device.pair.list"))
@@ -259,17 +276,17 @@ class TestMissingScope:
 class TestRoles:
     @pytest.mark.parametrize("profile", [NODE_HOST, NODE_HOST_3], ids=PROTOCOLS)
     async def test_a_node_may_not_call_what_is_for_operators(
-        self, house: House, profile: Profile
+        self, harness: GatewayHarness, profile: Profile
     ) -> None:
-        raw, _ = await house.admitted(profile)
+        raw, _ = await harness.admitted(profile)
         expected = invalid("unauthorized role: node")
         assert await said_to(raw, request("nope.method")) == expected
 
     @pytest.mark.parametrize("profile", [NODE_HOST, NODE_HOST_3], ids=PROTOCOLS)
     async def test_after_more_than_10_in_a_row_it_is_closed(
-        self, house: House, profile: Profile
+        self, harness: GatewayHarness, profile: Profile
     ) -> None:
-        raw, _ = await house.admitted(profile)
+        raw, _ = await harness.admitted(profile)
         for _ in range(UNAUTHORIZED_CALLS_LIMIT):
             await raw.send_json(request("nope.method"))
             assert await raw.receive_text() == invalid("unauthorized role: node")
@@ -277,8 +294,10 @@ class TestRoles:
         assert await raw.receive_text() == invalid("unauthorized role: node")
         assert await raw.closed() == (1008, "repeated unauthorized calls")
 
-    async def test_a_good_call_in_between_begins_the_count_anew(self, house: House) -> None:
-        raw, connection = await house.admitted(NODE_HOST)
+    async def test_a_good_call_in_between_begins_the_count_anew(
+        self, harness: GatewayHarness
+    ) -> None:
+        raw, connection = await harness.admitted(NODE_HOST)
         for _ in range(3):
             for _ in range(UNAUTHORIZED_CALLS_LIMIT):
                 await raw.send_json(request("nope.method"))
@@ -290,8 +309,8 @@ class TestRoles:
     @pytest.mark.parametrize(
         "profile", [NOTHING, NOTHING_3, LIMITED, NODE_HOST, NODE_HOST_3, ADMIN]
     )
-    async def test_health_needs_no_scope(self, house: House, profile: Profile) -> None:
-        raw, _ = await house.admitted(profile)
+    async def test_health_needs_no_scope(self, harness: GatewayHarness, profile: Profile) -> None:
+        raw, _ = await harness.admitted(profile)
         for frame in (request("health"), request("health", params={})):
             answer = await said_to(raw, frame)
             assert answer["ok"]
@@ -300,17 +319,17 @@ class TestRoles:
 
 
 class TestManyAtOnce:
-    async def test_each_request_gets_its_own_answer(self, house: House) -> None:
-        raw, _ = await house.admitted(LIMITED)
+    async def test_each_request_gets_its_own_answer(self, harness: GatewayHarness) -> None:
+        raw, _ = await harness.admitted(LIMITED)
         for number in range(200):
             await raw.send_json({"type": "req", "id": f"n{number}", "method": "health"})
         answers = [await raw.receive_text() for _ in range(200)]
         assert [answer["id"] for answer in answers] == [f"n{number}" for number in range(200)]
 
-    async def test_nothing_is_served_after_our_close(self, house: House) -> None:
-        raw, connection = await house.admitted(LIMITED)
-        house.connections.close(connection, 4001, "device removed")
+    async def test_nothing_is_served_after_our_close(self, harness: GatewayHarness) -> None:
+        raw, connection = await harness.admitted(LIMITED)
+        harness.connections.close(connection, 4001, "device removed")
         await raw.send_json(request("health"))
         assert await raw.closed() == (4001, "device removed")
-        await house.pass_time(2)
+        await harness.pass_time(2)
         assert await raw.rest() == []

@@ -10,7 +10,7 @@ import pytest
 from yarl import URL
 
 from deploy.local.ports import Reservation
-from tests.integration.gateway.harness import House
+from tests.integration.gateway.harness import GatewayHarness
 from tests.integration.gateway.process import BUS_SECRET, gateway_process
 from tests.support.raw_socket import RawSocket
 from tools.support.metrics import metric
@@ -29,9 +29,9 @@ PAGES = ["/", "/livez", "/healthz", "/health", "/readyz", "/ready", "/metrics"]
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
-    async with House(approval_public_url="https://approve.example") as house:
-        yield house
+async def harness() -> AsyncIterator[GatewayHarness]:
+    async with GatewayHarness(approval_public_url="https://approve.example") as harness:
+        yield harness
 
 
 @pytest.fixture
@@ -42,17 +42,19 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 class TestPages:
     @pytest.mark.parametrize("path", ["/health", "/healthz", "/livez"])
-    async def test_live(self, house: House, http: aiohttp.ClientSession, path: str) -> None:
-        async with http.get(house.url + path) as answer:
+    async def test_live(
+        self, harness: GatewayHarness, http: aiohttp.ClientSession, path: str
+    ) -> None:
+        async with http.get(harness.url + path) as answer:
             assert answer.status == 200
             assert answer.content_type == "application/json"
             assert await answer.json() == LIVE
 
     @pytest.mark.parametrize("path", PAGES)
     async def test_head_is_get_without_the_body(
-        self, house: House, http: aiohttp.ClientSession, path: str
+        self, harness: GatewayHarness, http: aiohttp.ClientSession, path: str
     ) -> None:
-        async with http.get(house.url + path) as got, http.head(house.url + path) as answer:
+        async with http.get(harness.url + path) as got, http.head(harness.url + path) as answer:
             assert answer.status == got.status == 200
             assert answer.headers["Content-Type"] == got.headers["Content-Type"]
             assert await got.read()
@@ -61,33 +63,33 @@ class TestPages:
     @pytest.mark.parametrize("path", PAGES)
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
     async def test_other_methods_are_405(
-        self, house: House, http: aiohttp.ClientSession, path: str, method: str
+        self, harness: GatewayHarness, http: aiohttp.ClientSession, path: str, method: str
     ) -> None:
-        async with http.request(method, house.url + path) as answer:
+        async with http.request(method, harness.url + path) as answer:
             assert answer.status == 405
             assert answer.headers["Allow"] == "GET,HEAD"
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
     @pytest.mark.parametrize("path", ["/nothing", "/v1/devices", "/healthz/", "/metrics/x"])
     async def test_anything_else_is_404(
-        self, house: House, http: aiohttp.ClientSession, path: str, method: str
+        self, harness: GatewayHarness, http: aiohttp.ClientSession, path: str, method: str
     ) -> None:
-        async with http.request(method, house.url + path) as answer:
+        async with http.request(method, harness.url + path) as answer:
             assert answer.status == 404
             assert answer.content_type == "text/plain"
             assert await answer.text() == ("" if method == "HEAD" else "Not Found")
 
     async def test_the_front_page_says_where_to_approve(
-        self, house: House, http: aiohttp.ClientSession
+        self, harness: GatewayHarness, http: aiohttp.ClientSession
     ) -> None:
-        async with http.get(house.url) as answer:
+        async with http.get(harness.url) as answer:
             assert "https://approve.example" in await answer.text()
 
     @pytest.mark.parametrize("path", ["/setup", "/setup?token=secret"])
     async def test_setup_leads_to_approval_and_passes_nothing_on(
-        self, house: House, http: aiohttp.ClientSession, path: str
+        self, harness: GatewayHarness, http: aiohttp.ClientSession, path: str
     ) -> None:
-        async with http.get(house.url + path, allow_redirects=False) as answer:
+        async with http.get(harness.url + path, allow_redirects=False) as answer:
             assert answer.status == 302
             assert answer.headers["Location"] == "https://approve.example/setup"
             assert answer.headers["Referrer-Policy"] == "no-referrer"
@@ -95,7 +97,7 @@ class TestPages:
             assert "secret" not in f"{answer.headers} {await answer.text()}"
 
     async def test_setup_says_which_setting_is_missing(self, http: aiohttp.ClientSession) -> None:
-        async with House() as house, http.get(house.url + "/setup") as answer:
+        async with GatewayHarness() as harness, http.get(harness.url + "/setup") as answer:
             assert answer.status == 404
             assert "APPROVAL_PUBLIC_URL" in await answer.text()
             assert "Location" not in answer.headers
@@ -105,27 +107,29 @@ class TestPages:
         ["//setup", "/setup/", "/./setup", "/x/../setup", "/%2e/setup", "/setup%2f", "/SETUP"],
     )
     async def test_only_the_exact_setup_path_redirects(
-        self, house: House, http: aiohttp.ClientSession, path: str
+        self, harness: GatewayHarness, http: aiohttp.ClientSession, path: str
     ) -> None:
-        url = URL(str(house.url) + path, encoded=True)
+        url = URL(str(harness.url) + path, encoded=True)
         async with http.get(url, allow_redirects=False) as answer:
             assert answer.status == 404
 
     async def test_no_page_is_kept_by_a_cache(
-        self, house: House, http: aiohttp.ClientSession
+        self, harness: GatewayHarness, http: aiohttp.ClientSession
     ) -> None:
         for path in ("/healthz", "/readyz"):
-            async with http.get(house.url + path) as answer:
+            async with http.get(harness.url + path) as answer:
                 assert answer.headers["Cache-Control"] == "no-store"
 
     @pytest.mark.parametrize("path", ["/", "/foo", "/ws", "/chat", "/?x=1", "/healthz", "/a/b/c"])
-    async def test_a_websocket_is_taken_on_any_path(self, house: House, path: str) -> None:
-        async with await house.raw(path=path) as raw:
+    async def test_a_websocket_is_taken_on_any_path(
+        self, harness: GatewayHarness, path: str
+    ) -> None:
+        async with await harness.raw(path=path) as raw:
             assert raw.status == 101
             await raw.challenge()
 
     async def test_a_bad_upgrade_is_refused_and_leaves_nothing(
-        self, house: House, http: aiohttp.ClientSession
+        self, harness: GatewayHarness, http: aiohttp.ClientSession
     ) -> None:
         asked = {"Upgrade": "websocket", "Connection": "Upgrade"}
         for headers, status in (
@@ -134,35 +138,37 @@ class TestPages:
             (asked | {"Sec-WebSocket-Version": "13"}, 400),
             (asked | {"Sec-WebSocket-Version": "6"}, 426),
         ):
-            async with http.get(house.url, headers=headers) as answer:
+            async with http.get(harness.url, headers=headers) as answer:
                 assert answer.status == status
-        assert len(house.connections) == 0
+        assert len(harness.connections) == 0
 
-    async def test_nonsense_is_answered_and_closed(self, house: House) -> None:
-        async with await RawSocket.tcp(house.port) as raw:
+    async def test_nonsense_is_answered_and_closed(self, harness: GatewayHarness) -> None:
+        async with await RawSocket.tcp(harness.port) as raw:
             await raw.send_bytes(b"\x16\x03\x01 this is no HTTP \r\n\r\n")
             assert (await raw.read_to_end()).startswith(b"HTTP/1.0 400 ")
-        async with await house.raw() as raw:
+        async with await harness.raw() as raw:
             assert raw.status == 101
 
 
 class TestMetrics:
     async def test_every_metric_has_its_meaning(
-        self, house: House, http: aiohttp.ClientSession
+        self, harness: GatewayHarness, http: aiohttp.ClientSession
     ) -> None:
-        async with await house.raw(), http.get(house.url + "/metrics") as answer:
+        async with await harness.raw(), http.get(harness.url + "/metrics") as answer:
             assert answer.headers["Content-Type"].startswith("text/plain; version=")
             text = await answer.text()
         assert 'latchkey_gateway_connections{state="waiting"} 1.0' in text
         assert 'latchkey_gateway_connections{state="admitted"} 0.0' in text
-        for family in house.metrics.registry.collect():
+        for family in harness.metrics.registry.collect():
             assert family.name.startswith("latchkey_gateway_")
             assert family.documentation.endswith(".")
             assert f"# HELP {family.name}" in text
 
-    async def test_tasks_of_the_event_loop(self, house: House, http: aiohttp.ClientSession) -> None:
+    async def test_tasks_of_the_event_loop(
+        self, harness: GatewayHarness, http: aiohttp.ClientSession
+    ) -> None:
         async def tasks() -> float:
-            async with http.get(house.url + "/metrics") as answer:
+            async with http.get(harness.url + "/metrics") as answer:
                 found = metric(await answer.text(), "latchkey_gateway_tasks")
             assert found is not None
             return found
@@ -178,12 +184,12 @@ class TestMetrics:
 
     async def test_with_an_ops_port_they_are_not_public(self, http: aiohttp.ClientSession) -> None:
         async with (
-            House(own_ops_port=True) as house,
-            http.get(house.url + "/metrics") as metrics,
-            http.get(house.url + "/readyz") as ready,
+            GatewayHarness(own_ops_port=True) as harness,
+            http.get(harness.url + "/metrics") as metrics,
+            http.get(harness.url + "/readyz") as ready,
         ):
             assert metrics.status == 404
-            assert await ready.json() == {"ready": True, "bootId": "house"}
+            assert await ready.json() == {"ready": True, "bootId": "harness"}
 
 
 async def json_of(http: aiohttp.ClientSession, url: str) -> tuple[int, Any]:

@@ -19,7 +19,7 @@ from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from shared.protocol.limits import CLOSING_SECONDS, HANDSHAKE_DEADLINE_SECONDS
 from shared.server.http_protocol import TrackedRequestHandler
-from tests.integration.gateway.harness import TOKEN, House
+from tests.integration.gateway.harness import TOKEN, GatewayHarness
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
 from tests.support.raw_socket import RSV1, RawSocket, frame_bytes
 from tools.support.peers import FakeApproval, admit, want_pairing
@@ -171,37 +171,37 @@ def entries(connections: Hub) -> dict[str, Any]:
 
 class TestInside:
     async def test_no_task_transport_or_entry_is_left(self) -> None:
-        async with House() as house:
-            house.approvals.answer = by_scopes
-            await self._visit(house, ROUNDS // 12)  # whatever is made once is made now
-            await self._settle(house)
+        async with GatewayHarness() as harness:
+            harness.approvals.answer = by_scopes
+            await self._visit(harness, ROUNDS // 12)  # whatever is made once is made now
+            await self._settle(harness)
             tasks, things = asyncio.all_tasks(), alive()
-            await self._visit(house, ROUNDS)
-            await self._settle(house)
-            assert entries(house.connections) == {}
+            await self._visit(harness, ROUNDS)
+            await self._settle(harness)
+            assert entries(harness.connections) == {}
             await until(lambda: asyncio.all_tasks() == tasks, "every task has ended")
             await until(lambda: alive() == things, "nothing is kept")
 
-    async def _visit(self, house: House, rounds: int) -> None:
+    async def _visit(self, harness: GatewayHarness, rounds: int) -> None:
         for turn in range(rounds):
             for number, way in enumerate(WAYS):
-                raw = await house.raw(source=f"127.0.{turn}.{2 + number}")
+                raw = await harness.raw(source=f"127.0.{turn}.{2 + number}")
                 await way(raw, Credentials(token=TOKEN))
 
-    async def _settle(self, house: House) -> None:
-        await until(lambda: not house.approvals.answering, "all are answered")
-        await house.pass_time(HANDSHAKE_DEADLINE_SECONDS)
-        for connection in house.open_connections:
-            house.connections.close(connection, 1012, "service restart")
-        await house.pass_time(CLOSING_SECONDS + 0.5)
-        await house.empty()
-        await until(lambda: not house.approvals.answering, "those of who is gone as well")
-        await house.pass_time(CLOSING_SECONDS + 0.5)
-        house.protocols.clear()
-        house.approvals.asked.clear()
-        for raw in house._raws:
+    async def _settle(self, harness: GatewayHarness) -> None:
+        await until(lambda: not harness.approvals.answering, "all are answered")
+        await harness.pass_time(HANDSHAKE_DEADLINE_SECONDS)
+        for connection in harness.open_connections:
+            harness.connections.close(connection, 1012, "service restart")
+        await harness.pass_time(CLOSING_SECONDS + 0.5)
+        await harness.empty()
+        await until(lambda: not harness.approvals.answering, "those of who is gone as well")
+        await harness.pass_time(CLOSING_SECONDS + 0.5)
+        harness.protocols.clear()
+        harness.approvals.asked.clear()
+        for raw in harness._raws:
             raw.hang_up()
-        house._raws.clear()
+        harness._raws.clear()
 
 
 class TestProcess:

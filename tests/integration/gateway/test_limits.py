@@ -12,7 +12,7 @@ from shared.device.errors import UnreachableError
 from shared.device.handshake import Admitted, Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3
-from tests.integration.gateway.harness import TOKEN, House, socket_of
+from tests.integration.gateway.harness import TOKEN, GatewayHarness, socket_of
 from tests.support.raw_socket import CLOSE, PING, frame_bytes
 from tools.support.peers import admit, want_pairing
 from tools.support.waiting import until
@@ -29,86 +29,92 @@ TOO_MANY = b"Too many unauthenticated sockets"
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
-    async with House() as house:
-        yield house
+async def harness() -> AsyncIterator[GatewayHarness]:
+    async with GatewayHarness() as harness:
+        yield harness
 
 
 class TestUnauthenticatedSockets:
-    async def test_the_33rd_of_an_address_gets_503_and_nobody_else(self, house: House) -> None:
+    async def test_the_33rd_of_an_address_gets_503_and_nobody_else(
+        self, harness: GatewayHarness
+    ) -> None:
         for _ in range(32):
-            assert (await house.raw()).status == 101
-        refused = await house.raw()
+            assert (await harness.raw()).status == 101
+        refused = await harness.raw()
         assert (refused.status, refused.body) == (503, TOO_MANY)
         assert refused.headers["content-type"].startswith("text/plain")
-        elsewhere = await house.raw(source="127.0.0.2")
+        elsewhere = await harness.raw(source="127.0.0.2")
         assert (await elsewhere.connect(None, CLI, Credentials(token=TOKEN)))["ok"]
 
-    async def test_the_limit_holds_for_simultaneous_connections(self, house: House) -> None:
-        raws = await asyncio.gather(*(house.raw() for _ in range(1_000)))
+    async def test_the_limit_holds_for_simultaneous_connections(
+        self, harness: GatewayHarness
+    ) -> None:
+        raws = await asyncio.gather(*(harness.raw() for _ in range(1_000)))
         assert sorted(raw.status for raw in raws) == [101] * 32 + [503] * 968
-        assert house.connections.pending == 32
+        assert harness.connections.pending == 32
 
-    async def test_who_is_in_or_gone_makes_room(self, house: House) -> None:
-        first, second, *_rest = [await house.raw() for _ in range(32)]
-        assert (await house.raw()).status == 503
+    async def test_who_is_in_or_gone_makes_room(self, harness: GatewayHarness) -> None:
+        first, second, *_rest = [await harness.raw() for _ in range(32)]
+        assert (await harness.raw()).status == 503
         assert (await first.connect(None, CLI, Credentials(token=TOKEN)))["ok"]
-        assert (await house.raw()).status == 101
-        assert (await house.raw()).status == 503
+        assert (await harness.raw()).status == 101
+        assert (await harness.raw()).status == 503
         second.reset()
-        await until(lambda: house.connections.pending == 31, "the other is gone")
-        assert (await house.raw()).status == 101
-        assert (await house.raw()).status == 503
+        await until(lambda: harness.connections.pending == 31, "the other is gone")
+        assert (await harness.raw()).status == 101
+        assert (await harness.raw()).status == 503
 
-    async def test_who_is_refused_makes_room_although_it_lingers(self, house: House) -> None:
-        house.approvals.answer = want_pairing
-        lingering = [await house.raw() for _ in range(32)]
+    async def test_who_is_refused_makes_room_although_it_lingers(
+        self, harness: GatewayHarness
+    ) -> None:
+        harness.approvals.answer = want_pairing
+        lingering = [await harness.raw() for _ in range(32)]
         for raw in lingering:
             assert not (await raw.connect(DeviceKey.generate(), CLI, Credentials(token=TOKEN)))[
                 "ok"
             ]
-        assert (await house.raw()).status == 101
+        assert (await harness.raw()).status == 101
 
     async def test_a_whole_ipv6_64_counts_as_one_address(self) -> None:
         proxy = (ipaddress.ip_network("127.0.0.1"),)
-        async with House(preauth_limit=2, trusted_proxies=proxy) as house:
+        async with GatewayHarness(preauth_limit=2, trusted_proxies=proxy) as harness:
             statuses = [
-                (await house.raw(headers=[("X-Real-IP", address)])).status
+                (await harness.raw(headers=[("X-Real-IP", address)])).status
                 for address in ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1")
             ]
         assert statuses == [101, 101, 503, 101]
 
     async def test_the_client_sees_what_happened(self) -> None:
-        async with House(preauth_limit=1) as house:
-            await house.raw()
-            async with house.device() as device:
+        async with GatewayHarness(preauth_limit=1) as harness:
+            await harness.raw()
+            async with harness.device() as device:
                 with pytest.raises(UnreachableError, match="HTTP 503"):
                     await device.connect()
-            assert metric(house, "latchkey_gateway_turned_away_total", limit="address") == 1
+            assert metric(harness, "latchkey_gateway_turned_away_total", limit="address") == 1
 
 
 class TestConnectionLimit:
     async def test_all_sockets_together(self) -> None:
-        async with House(connection_limit=3) as house:
+        async with GatewayHarness(connection_limit=3) as harness:
             for number in range(3):
-                raw = await house.raw(source=f"127.0.0.{number + 1}")
+                raw = await harness.raw(source=f"127.0.0.{number + 1}")
                 assert (await raw.connect(None, CLI, Credentials(token=TOKEN)))["ok"]
-            refused = await house.raw(source="127.0.0.9")
+            refused = await harness.raw(source="127.0.0.9")
             assert (refused.status, refused.body) == (503, b"Too many connections")
-            assert metric(house, "latchkey_gateway_turned_away_total", limit="all") == 1
-            house.open_connections[0].transport.abort()
-            await until(lambda: len(house.connections) == 2, "one is gone")
-            assert (await house.raw(source="127.0.0.9")).status == 101
+            assert metric(harness, "latchkey_gateway_turned_away_total", limit="all") == 1
+            harness.open_connections[0].transport.abort()
+            await until(lambda: len(harness.connections) == 2, "one is gone")
+            assert (await harness.raw(source="127.0.0.9")).status == 101
 
     async def test_pages_are_served_all_the_same(self) -> None:
-        async with House(connection_limit=1) as house:
-            await house.raw()
-            raw = await house.raw(path="/any")
+        async with GatewayHarness(connection_limit=1) as harness:
+            await harness.raw()
+            raw = await harness.raw(path="/any")
             assert raw.status == 503
 
 
-def metric(house: House, name: str, **labels: str) -> float:
-    return house.metrics.registry.get_sample_value(name, labels) or 0.0
+def metric(harness: GatewayHarness, name: str, **labels: str) -> float:
+    return harness.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 class TestFramesAheadOfHello:
@@ -116,9 +122,9 @@ class TestFramesAheadOfHello:
 
     @pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["protocol 4", "protocol 3"])
     async def test_15_are_served_after_hello_in_their_order(
-        self, house: House, profile: Profile
+        self, harness: GatewayHarness, profile: Profile
     ) -> None:
-        raw = await connect_with(house, profile, QUEUED_FRAMES_LIMIT)
+        raw = await connect_with(harness, profile, QUEUED_FRAMES_LIMIT)
         hello, *answers = [await raw.receive_text() for _ in range(QUEUED_FRAMES_LIMIT + 1)]
         assert hello["payload"]["type"] == "hello-ok"
         assert [answer["id"] for answer in answers] == [
@@ -127,53 +133,59 @@ class TestFramesAheadOfHello:
         assert all(answer["ok"] for answer in answers)
 
     @pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["protocol 4", "protocol 3"])
-    async def test_16_are_too_many(self, house: House, profile: Profile) -> None:
-        raw = await connect_with(house, profile, QUEUED_FRAMES_LIMIT + 1)
+    async def test_16_are_too_many(self, harness: GatewayHarness, profile: Profile) -> None:
+        raw = await connect_with(harness, profile, QUEUED_FRAMES_LIMIT + 1)
         assert await raw.closed() == (1008, "too many pending handshake frames")
-        assert house.connections.admitted == 0
+        assert harness.connections.admitted == 0
 
-    async def test_pings_are_answered_and_not_counted(self, house: House) -> None:
-        raw = await connect_with(house, CLI, QUEUED_FRAMES_LIMIT, between=frame_bytes(b"", PING))
+    async def test_pings_are_answered_and_not_counted(self, harness: GatewayHarness) -> None:
+        raw = await connect_with(harness, CLI, QUEUED_FRAMES_LIMIT, between=frame_bytes(b"", PING))
         answers = [await raw.receive_text() for _ in range(QUEUED_FRAMES_LIMIT + 1)]
         assert all(answer["ok"] for answer in answers)
 
-    async def test_who_closes_meanwhile_is_not_let_in(self, house: House) -> None:
-        raw = await connect_with(house, CLI, 2, last=frame_bytes(b"\x03\xe9", CLOSE))
+    async def test_who_closes_meanwhile_is_not_let_in(self, harness: GatewayHarness) -> None:
+        raw = await connect_with(harness, CLI, 2, last=frame_bytes(b"\x03\xe9", CLOSE))
         frames: list[Frame] = await raw.rest()
         assert [frame.close.code for frame in frames] == [1001]
-        await house.empty()
-        assert outcomes(house) == {"gone": 1}
+        await harness.empty()
+        assert outcomes(harness) == {"gone": 1}
 
-    async def test_who_vanishes_meanwhile_was_not_let_in(self, house: House) -> None:
-        decided = hold(house)
-        raw = await house.raw()
+    async def test_who_vanishes_meanwhile_was_not_let_in(self, harness: GatewayHarness) -> None:
+        decided = hold(harness)
+        raw = await harness.raw()
         await raw.challenge()
         await raw.send_json(raw.connect_frame(DeviceKey.generate(), CLI, Credentials(token=TOKEN)))
-        await until(lambda: house.approvals.asked, "approval is asked")
+        await until(lambda: harness.approvals.asked, "approval is asked")
         raw.reset()
-        await house.empty()
+        await harness.empty()
         decided.set()
-        await until(lambda: outcomes(house), "the attempt is over")
-        assert outcomes(house) == {"gone": 1}
+        await until(lambda: outcomes(harness), "the attempt is over")
+        assert outcomes(harness) == {"gone": 1}
 
-    async def test_who_vanishes_without_a_word_was_not_silent(self, house: House) -> None:
-        raw = await house.raw()
+    async def test_who_vanishes_without_a_word_was_not_silent(
+        self, harness: GatewayHarness
+    ) -> None:
+        raw = await harness.raw()
         await raw.challenge()
         raw.hang_up()
-        await house.empty()
-        await until(lambda: outcomes(house), "the attempt is over")
-        assert outcomes(house) == {"gone": 1}
+        await harness.empty()
+        await until(lambda: outcomes(harness), "the attempt is over")
+        assert outcomes(harness) == {"gone": 1}
 
-    async def test_a_refused_one_is_told_so_whatever_came_behind(self, house: House) -> None:
-        house.approvals.answer = want_pairing
-        raw = await connect_with(house, CLI, 3, held=False)
+    async def test_a_refused_one_is_told_so_whatever_came_behind(
+        self, harness: GatewayHarness
+    ) -> None:
+        harness.approvals.answer = want_pairing
+        raw = await connect_with(harness, CLI, 3, held=False)
         assert (await raw.receive_text())["error"]["code"] == "NOT_PAIRED"
         assert (await raw.closed()).code == 1008
         raw.hang_up()
-        await house.empty()
+        await harness.empty()
 
-    async def test_fragments_of_the_connect_itself_do_not_count(self, house: House) -> None:
-        raw = await house.raw()
+    async def test_fragments_of_the_connect_itself_do_not_count(
+        self, harness: GatewayHarness
+    ) -> None:
+        raw = await harness.raw()
         await raw.challenge()
         text = raw.connect_frame(DeviceKey.generate(), CLI, Credentials(token=TOKEN))
         encoded = str(text).replace("'", '"').encode()
@@ -183,13 +195,13 @@ class TestFramesAheadOfHello:
             await raw.send(piece, 1 if index == 0 else 0, fin=last)
         assert (await raw.receive_text())["ok"]
 
-    async def test_a_good_client_is_not_slowed_down(self, house: House) -> None:
-        async with house.device() as device:
+    async def test_a_good_client_is_not_slowed_down(self, harness: GatewayHarness) -> None:
+        async with harness.device() as device:
             assert isinstance(await device.connect(), Admitted)
             assert (await device.call("health")).ok
 
 
-def hold(house: House) -> asyncio.Event:
+def hold(harness: GatewayHarness) -> asyncio.Event:
     """Let approval decide only once the event is set."""
     decided = asyncio.Event()
 
@@ -197,12 +209,12 @@ def hold(house: House) -> asyncio.Event:
         await decided.wait()
         return await admit(question)
 
-    house.approvals.answer = held
+    harness.approvals.answer = held
     return decided
 
 
 async def connect_with(
-    house: House,
+    harness: GatewayHarness,
     profile: Profile,
     count: int,
     *,
@@ -211,13 +223,13 @@ async def connect_with(
     held: bool = True,
 ) -> RawSocket:
     """Send `connect` and so many requests right behind it; approval answers when all are there."""
-    decided = hold(house) if held else None
-    raw = await house.raw()
+    decided = hold(harness) if held else None
+    raw = await harness.raw()
     await raw.challenge()
     await raw.send_json(raw.connect_frame(DeviceKey.generate(), profile, Credentials(token=TOKEN)))
     if held:
-        await until(lambda: house.approvals.asked, "approval is asked")
-    protocol = socket_of(house.open_connections[-1])
+        await until(lambda: harness.approvals.asked, "approval is asked")
+    protocol = socket_of(harness.open_connections[-1])
     before = protocol.received
     behind = b"".join(
         frame_bytes(b'{"type":"req","id":"%d","method":"health"}' % number) + between
@@ -230,10 +242,10 @@ async def connect_with(
     return raw
 
 
-def outcomes(house: House) -> dict[str, float]:
+def outcomes(harness: GatewayHarness) -> dict[str, float]:
     return {
         sample.labels["outcome"]: sample.value
-        for family in house.metrics.registry.collect()
+        for family in harness.metrics.registry.collect()
         for sample in family.samples
         if sample.name == "latchkey_gateway_handshakes_total"
     }

@@ -9,7 +9,7 @@ import pytest
 
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI
-from tests.integration.gateway.harness import TOKEN, House
+from tests.integration.gateway.harness import TOKEN, GatewayHarness
 from tests.support.raw_socket import RawSocket
 from tools.support.waiting import until
 
@@ -23,70 +23,79 @@ BEGUN = b"GET / HTTP/1.1\r\nHost: gateway\r\nX-Slow: "
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
-    async with House() as house:
-        yield house
+async def harness() -> AsyncIterator[GatewayHarness]:
+    async with GatewayHarness() as harness:
+        yield harness
 
 
 class TestBeforeTheUpgrade:
-    async def test_a_thousand_silent_connections_do_not_block_others(self, house: House) -> None:
-        silent = [await RawSocket.tcp(house.port) for _ in range(STRANGERS // 2)]
-        slow = [await RawSocket.tcp(house.port) for _ in range(STRANGERS // 2)]
+    async def test_a_thousand_silent_connections_do_not_block_others(
+        self, harness: GatewayHarness
+    ) -> None:
+        silent = [await RawSocket.tcp(harness.port) for _ in range(STRANGERS // 2)]
+        slow = [await RawSocket.tcp(harness.port) for _ in range(STRANGERS // 2)]
         await asyncio.gather(*(raw.send_bytes(BEGUN) for raw in slow))
         for source in ("127.0.0.1", "127.0.0.2"):
-            raw = await house.raw(source=source)
+            raw = await harness.raw(source=source)
             assert (await raw.connect(None, CLI, GOOD))["ok"]
-        assert len(house.connections) == 2
+        assert len(harness.connections) == 2
         for raw in (*silent, *slow):
             raw.hang_up()
 
-    async def test_a_request_that_does_not_end_is_cut_off(self, house: House) -> None:
-        house.keepalive_seconds = 0.5
-        async with await RawSocket.tcp(house.port) as slow:
+    async def test_a_request_that_does_not_end_is_cut_off(self, harness: GatewayHarness) -> None:
+        harness.keepalive_seconds = 0.5
+        async with await RawSocket.tcp(harness.port) as slow:
             await slow.send_bytes(BEGUN.replace(b"GET", b"POST"))
             assert await slow.read_to_end() == b""
 
-    async def test_no_connection_outlasts_the_handshake_deadline(self, house: House) -> None:
+    async def test_no_connection_outlasts_the_handshake_deadline(
+        self, harness: GatewayHarness
+    ) -> None:
         """Neither the silent nor those that send their request byte by byte."""
-        raws = [await RawSocket.tcp(house.port) for _ in range(10)]
-        await until(lambda: len(house.arrivals) == len(raws), "all have come")
+        raws = [await RawSocket.tcp(harness.port) for _ in range(10)]
+        await until(lambda: len(harness.arrivals) == len(raws), "all have come")
         sent = BEGUN + b"x" * int(HANDSHAKE_DEADLINE_SECONDS)
         for at in range(int(HANDSHAKE_DEADLINE_SECONDS)):
-            assert len(house.arrivals) == len(raws)
+            assert len(harness.arrivals) == len(raws)
             for raw in raws[5:]:
                 await raw.send_bytes(sent[at : at + 1])
-            await house.pass_time(1)
+            await harness.pass_time(1)
         for raw in raws:
             assert await raw.read_to_end() == b""
             raw.hang_up()
-        assert len(house.arrivals) == 0
+        assert len(harness.arrivals) == 0
 
     async def test_a_connection_with_a_complete_request_is_no_longer_pending(
-        self, house: House
+        self, harness: GatewayHarness
     ) -> None:
-        waiting = await house.raw()
-        async with await RawSocket.tcp(house.port) as page, await RawSocket.tcp(house.port) as gone:
-            await until(lambda: len(house.arrivals) == 2, "two have not asked yet")
+        waiting = await harness.raw()
+        async with (
+            await RawSocket.tcp(harness.port) as page,
+            await RawSocket.tcp(harness.port) as gone,
+        ):
+            await until(lambda: len(harness.arrivals) == 2, "two have not asked yet")
             await page.send_bytes(b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n")
-            await until(lambda: len(house.arrivals) == 1, "one has")
+            await until(lambda: len(harness.arrivals) == 1, "one has")
             gone.reset()
-            await until(lambda: len(house.arrivals) == 0, "the other is gone")
-            await house.pass_time(HANDSHAKE_DEADLINE_SECONDS - 1)
+            await until(lambda: len(harness.arrivals) == 0, "the other is gone")
+            await harness.pass_time(HANDSHAKE_DEADLINE_SECONDS - 1)
             await page.send_bytes(
                 b"GET /livez HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
             )
             assert (await page.read_to_end()).count(b"HTTP/1.1 200 ") == 2
         assert (await waiting.connect(None, CLI, GOOD))["ok"]
 
-    async def test_an_incomplete_later_request_is_cut_off_too(self, house: House) -> None:
-        house.keepalive_seconds = 0.5
-        async with await RawSocket.tcp(house.port) as raw:
+    async def test_an_incomplete_later_request_is_cut_off_too(
+        self, harness: GatewayHarness
+    ) -> None:
+        harness.keepalive_seconds = 0.5
+        async with await RawSocket.tcp(harness.port) as raw:
             await raw.send_bytes(b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n" + BEGUN)
             said = await raw.read_to_end()
         assert said.startswith(b"HTTP/1.1 200 ")
         assert said.count(b"HTTP/1.1") == 1
 
-    async def test_headers_are_not_kept_without_end(self, house: House) -> None:
-        async with await RawSocket.tcp(house.port) as raw:
+    async def test_headers_are_not_kept_without_end(self, harness: GatewayHarness) -> None:
+        async with await RawSocket.tcp(harness.port) as raw:
             await raw.send_bytes(BEGUN + b"x" * 100_000)
             assert b" 431 " in await raw.read_to_end()

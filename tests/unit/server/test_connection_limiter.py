@@ -34,7 +34,7 @@ class Guest:
         self.ended = answer
 
 
-class House:
+class LimitedSockets:
     """A room for four sockets, two of one address; `others` are taken up by WebSockets."""
 
     def __init__(self) -> None:
@@ -72,95 +72,95 @@ class House:
 
 class TestOfOneAddress:
     def test_who_is_silent_for_longest_makes_room(self) -> None:
-        house = House()
-        first, second, third = (house.comes() for _ in range(3))
+        sockets = LimitedSockets()
+        first, second, third = (sockets.comes() for _ in range(3))
         assert (first.ended, second.ended, third.ended) == (FULL_FOR_ADDRESS, None, None)
-        assert house.counted == {"address": 1}
-        assert house.arrivals.here == 2
+        assert sockets.counted == {"address": 1}
+        assert sockets.arrivals.here == 2
 
     def test_nobody_makes_room_who_is_not_open_yet(self) -> None:
-        house = House()
-        guests = [house.comes() for _ in range(2)]
+        sockets = LimitedSockets()
+        guests = [sockets.comes() for _ in range(2)]
         guests[0].is_open = guests[1].is_open = False
-        assert house.room.refusal(HERE) == FULL_FOR_ADDRESS
+        assert sockets.room.refusal(HERE) == FULL_FOR_ADDRESS
         guests[1].is_open = True
-        house.comes()
+        sockets.comes()
         assert [one.ended for one in guests] == [None, FULL_FOR_ADDRESS]
 
     def test_who_is_idle_makes_room(self) -> None:
-        house = House()
-        idle, served = house.idles(), house.asks()
-        house.comes()
+        sockets = LimitedSockets()
+        idle, served = sockets.idles(), sockets.asks()
+        sockets.comes()
         assert (idle.ended, served.ended) == (b"", None)
-        assert house.counted == {"idle": 1}
+        assert sockets.counted == {"idle": 1}
 
     def test_nobody_makes_room_who_is_served(self) -> None:
-        house = House()
-        served = [house.asks(), house.idles()]
-        house.arrivals.request_started(served[1])
-        assert house.room.refusal(HERE) == FULL_FOR_ADDRESS
+        sockets = LimitedSockets()
+        served = [sockets.asks(), sockets.idles()]
+        sockets.arrivals.request_started(served[1])
+        assert sockets.room.refusal(HERE) == FULL_FOR_ADDRESS
         assert [one.ended for one in served] == [None, None]
-        assert house.counted == {"address": 1}
-        assert house.room.refusal(THERE) is None
+        assert sockets.counted == {"address": 1}
+        assert sockets.room.refusal(THERE) is None
 
     def test_websockets_that_are_not_let_in_count(self) -> None:
-        house = House()
-        house.others[HERE] = 2
-        assert house.room.refusal(HERE) == FULL_FOR_ADDRESS
-        assert house.room.refusal(THERE) is None
+        sockets = LimitedSockets()
+        sockets.others[HERE] = 2
+        assert sockets.room.refusal(HERE) == FULL_FOR_ADDRESS
+        assert sockets.room.refusal(THERE) is None
 
     def test_another_address_makes_no_room(self) -> None:
-        house = House()
-        elsewhere = house.idles(THERE)
-        assert [house.asks() for _ in range(2)]
-        assert house.room.refusal(HERE) == FULL_FOR_ADDRESS
+        sockets = LimitedSockets()
+        elsewhere = sockets.idles(THERE)
+        assert [sockets.asks() for _ in range(2)]
+        assert sockets.room.refusal(HERE) == FULL_FOR_ADDRESS
         assert elsewhere.ended is None
 
     def test_a_64_of_ipv6_is_one(self) -> None:
-        house = House()
-        guests = [house.comes(f"2001:db8::{number}") for number in (1, 2, 3)]
+        sockets = LimitedSockets()
+        guests = [sockets.comes(f"2001:db8::{number}") for number in (1, 2, 3)]
         assert [one.ended for one in guests] == [FULL_FOR_ADDRESS, None, None]
 
     def test_who_has_left_leaves_room(self) -> None:
-        house = House()
-        first, second = house.idles(), house.asks()
-        house.arrivals.remove(first)
-        house.arrivals.remove(first)
-        house.arrivals.request_finished(first)
-        house.asks()
-        assert house.counted == {}
-        house.arrivals.remove(second)
-        assert house.arrivals.count(HERE) == 1
+        sockets = LimitedSockets()
+        first, second = sockets.idles(), sockets.asks()
+        sockets.arrivals.remove(first)
+        sockets.arrivals.remove(first)
+        sockets.arrivals.request_finished(first)
+        sockets.asks()
+        assert sockets.counted == {}
+        sockets.arrivals.remove(second)
+        assert sockets.arrivals.count(HERE) == 1
 
 
 class TestOfAll:
     def test_a_trusted_proxy_is_no_address(self) -> None:
-        house = House()
+        sockets = LimitedSockets()
         for _ in range(4):
-            house.asks(PROXY)
-        assert house.room.key(PROXY) == TRUSTED
-        assert house.room.refusal(PROXY) == FULL
-        assert house.room.refusal(HERE) == FULL
-        assert house.counted == {"all": 2}
+            sockets.asks(PROXY)
+        assert sockets.room.key(PROXY) == TRUSTED
+        assert sockets.room.refusal(PROXY) == FULL
+        assert sockets.room.refusal(HERE) == FULL
+        assert sockets.counted == {"all": 2}
 
     def test_the_idle_go_before_the_silent(self) -> None:
-        house = House()
-        silent, idle = house.comes(PROXY), house.idles(PROXY)
-        house.others["elsewhere"] = 2
-        house.asks(THERE)
+        sockets = LimitedSockets()
+        silent, idle = sockets.comes(PROXY), sockets.idles(PROXY)
+        sockets.others["elsewhere"] = 2
+        sockets.asks(THERE)
         assert (silent.ended, idle.ended) == (None, b"")
-        house.asks(THERE)
+        sockets.asks(THERE)
         assert silent.ended == FULL
-        assert house.counted == {"idle": 1, "all": 1}
-        assert house.room.refusal(PROXY) == FULL
+        assert sockets.counted == {"idle": 1, "all": 1}
+        assert sockets.room.refusal(PROXY) == FULL
 
     def test_the_late_leave_room(self) -> None:
-        house = House()
-        late = [house.comes(PROXY) for _ in range(4)]
-        house.clock.advance(HANDSHAKE_DEADLINE_SECONDS)
-        house.arrivals.sweep()
+        sockets = LimitedSockets()
+        late = [sockets.comes(PROXY) for _ in range(4)]
+        sockets.clock.advance(HANDSHAKE_DEADLINE_SECONDS)
+        sockets.arrivals.sweep()
         assert {one.ended for one in late} == {b""}
-        assert (house.arrivals.here, len(house.arrivals)) == (0, 0)
+        assert (sockets.arrivals.here, len(sockets.arrivals)) == (0, 0)
 
 
 def test_a_proxy_may_keep_its_connections_for_longer() -> None:

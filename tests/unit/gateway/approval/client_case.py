@@ -29,7 +29,7 @@ STORE_AHEAD_MS: Final = 5_000_000
 """How far the store's clock is ahead of the gateway's."""
 
 
-class WayToApproval:
+class ApprovalClientCase:
     """All approvals answer beats at once, and other questions by `said`, `late_seconds` later."""
 
     def __init__(self, clock: FakeClock, approvals: int = 1) -> None:

@@ -23,7 +23,7 @@ from shared.rpc.messages import (
 )
 from shared.rpc.requester import DEADLINE_SECONDS
 from tests.support.clock import FakeClock, outcome, run_virtual
-from tests.unit.gateway.approval.client_case import HEAD, LEASE_SECONDS, WayToApproval
+from tests.unit.gateway.approval.client_case import HEAD, LEASE_SECONDS, ApprovalClientCase
 from tests.unit.rpc.fake_bus import reasons
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ ASKED = Call(
 )
 
 
-class House(WayToApproval):
+class ScriptedCase(ApprovalClientCase):
     """Approvals to which calls are made: `asked` are the calls."""
 
     def __init__(self, clock: FakeClock, approvals: int = 1) -> None:
@@ -55,14 +55,14 @@ class House(WayToApproval):
 class TestBeforeTheLease:
     def test_without_a_lease_nothing_is_sent(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock)
-            refused = await outcome(house.approvals.call(ASKED))
+            case = ScriptedCase(clock)
+            refused = await outcome(case.approvals.call(ASKED))
             assert reasons([refused]) == {("no-lease", "approval"): 1}
-            await house.first_beat()
+            await case.first_beat()
             clock.advance(LEASE_SECONDS)
-            refused = await outcome(house.approvals.call(ASKED))
+            refused = await outcome(case.approvals.call(ASKED))
             assert isinstance(refused, Unavailable)
-            assert house.asked == []
+            assert case.asked == []
 
         run_virtual(scenario)
 
@@ -70,18 +70,18 @@ class TestBeforeTheLease:
 class TestCalled:
     def test_it_is_void_after_a_while_by_the_stores_clock(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock)
-            await house.first_beat()
-            assert await house.approvals.call(ASKED) == house.outcome
-            void_ms = house.store_ms + int(WRITTEN_WITHIN_SECONDS * 1000)
-            assert house.asked == [msgspec.structs.replace(ASKED, not_after_ms=void_ms)]
+            case = ScriptedCase(clock)
+            await case.first_beat()
+            assert await case.approvals.call(ASKED) == case.outcome
+            void_ms = case.store_ms + int(WRITTEN_WITHIN_SECONDS * 1000)
+            assert case.asked == [msgspec.structs.replace(ASKED, not_after_ms=void_ms)]
 
         run_virtual(scenario)
 
     def test_every_try_has_the_same_id(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock, approvals=3)
-            await house.first_beat()
+            case = ScriptedCase(clock, approvals=3)
+            await case.first_beat()
             deaf: list[Call] = []
 
             def hanging(_gateway: str, items: list[Item]) -> None:
@@ -90,43 +90,43 @@ class TestCalled:
                     if isinstance(question, Call):
                         deaf.append(question)
 
-            for approval in house.gateway.approvals[:2]:
+            for approval in case.gateway.approvals[:2]:
                 approval.manner = hanging
-            done = await outcome(house.approvals.call(ASKED))
-            assert done == house.outcome or reasons([done]) == {("timeout", "approval"): 1}
-            assert {call.call_id for call in (*deaf, *house.asked)} == {ASKED.call_id}
+            done = await outcome(case.approvals.call(ASKED))
+            assert done == case.outcome or reasons([done]) == {("timeout", "approval"): 1}
+            assert {call.call_id for call in (*deaf, *case.asked)} == {ASKED.call_id}
 
         run_virtual(scenario)
 
     @pytest.mark.parametrize("failed", [Error("INVALID_REQUEST", "unknown requestId")])
     def test_a_failure_is_told_at_once(self, failed: Error) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock)
-            await house.first_beat()
-            house.outcome = failed
+            case = ScriptedCase(clock)
+            await case.first_beat()
+            case.outcome = failed
             began = clock.monotonic()
-            assert await house.approvals.call(ASKED) == failed
+            assert await case.approvals.call(ASKED) == failed
             assert clock.monotonic() == began
 
         run_virtual(scenario)
 
     def test_an_unreadable_answer_counts_as_none(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock)
-            await house.first_beat()
-            house.outcome = None
-            refused = await outcome(house.approvals.call(ASKED))
+            case = ScriptedCase(clock)
+            await case.first_beat()
+            case.outcome = None
+            refused = await outcome(case.approvals.call(ASKED))
             assert reasons([refused]) == {("no-responder", "approval"): 1}
 
         run_virtual(scenario)
 
     def test_without_any_answer_it_is_given_up_in_time(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock)
-            await house.first_beat()
-            house.gateway.board.redis_hangs = True
+            case = ScriptedCase(clock)
+            await case.first_beat()
+            case.gateway.board.redis_hangs = True
             began = clock.monotonic()
-            refused = await outcome(house.approvals.call(ASKED))
+            refused = await outcome(case.approvals.call(ASKED))
             assert reasons([refused]) == {("redis", "redis"): 1}
             assert clock.monotonic() - began <= DEADLINE_SECONDS
 
@@ -138,39 +138,39 @@ class TestApplied:
 
     def test_the_news_comes_later(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock)
-            await house.first_beat()
-            house.outcome = Result(AHEAD, b"{}")
-            calling = asyncio.create_task(house.approvals.call(ASKED))
+            case = ScriptedCase(clock)
+            await case.first_beat()
+            case.outcome = Result(AHEAD, b"{}")
+            calling = asyncio.create_task(case.approvals.call(ASKED))
             await asyncio.sleep(0.5)
             assert not calling.done()
-            house.beater.on_event(Changed(AHEAD, HEAD.tag, "device", "approved", 0))
-            assert await calling == house.outcome
-            assert house.beat.applied == AHEAD
+            case.beater.on_event(Changed(AHEAD, HEAD.tag, "device", "approved", 0))
+            assert await calling == case.outcome
+            assert case.beat.applied == AHEAD
 
         run_virtual(scenario)
 
     def test_the_news_is_lost_and_a_beat_brings_it(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock)
-            await house.first_beat()
-            house.outcome = Result(AHEAD, b"{}")
-            house.head = AHEAD
-            house.changes = [Changed(AHEAD, HEAD.tag, "device", "approved", 0)]
+            case = ScriptedCase(clock)
+            await case.first_beat()
+            case.outcome = Result(AHEAD, b"{}")
+            case.head = AHEAD
+            case.changes = [Changed(AHEAD, HEAD.tag, "device", "approved", 0)]
             began = clock.monotonic()
-            assert await house.approvals.call(ASKED) == house.outcome
-            assert house.beat.applied == AHEAD
+            assert await case.approvals.call(ASKED) == case.outcome
+            assert case.beat.applied == AHEAD
             assert clock.monotonic() - began < 0.5, "a beat went out at once"
 
         run_virtual(scenario)
 
     def test_the_outcome_is_told_all_the_same_once_that_takes_too_long(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock)
-            await house.first_beat()
-            house.outcome = Result(AHEAD, b"{}")
+            case = ScriptedCase(clock)
+            await case.first_beat()
+            case.outcome = Result(AHEAD, b"{}")
             began = clock.monotonic()
-            assert await house.approvals.call(ASKED) == house.outcome
+            assert await case.approvals.call(ASKED) == case.outcome
             assert clock.monotonic() - began == pytest.approx(DEADLINE_SECONDS)
 
         run_virtual(scenario)

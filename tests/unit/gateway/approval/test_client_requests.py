@@ -23,7 +23,7 @@ from shared.rpc.messages import (
 )
 from shared.rpc.requester import DEADLINE_SECONDS
 from tests.support.clock import FakeClock, outcome, run_virtual
-from tests.unit.gateway.approval.client_case import HEAD, WayToApproval
+from tests.unit.gateway.approval.client_case import HEAD, ApprovalClientCase
 from tests.unit.rpc.fake_bus import reasons
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def admitted_at(change: Position) -> Admitted:
     return Admitted(change, "device token", [], 1)
 
 
-class House(WayToApproval):
+class ScriptedCase(ApprovalClientCase):
     """Approvals that are asked for clients; `asked` is what they are asked."""
 
     def __init__(self, clock: FakeClock, approvals: int = 1) -> None:
@@ -82,42 +82,42 @@ class TestBeforeTheFirstAnsweredBeat:
     @pytest.mark.parametrize("question", [QUESTION, KNOCK])
     def test_nothing_is_asked_for_a_client(self, question: AuthorizeDevice | ReportSecret) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock)
-            refused = await outcome(house.ask(question))
+            case = ScriptedCase(clock)
+            refused = await outcome(case.ask(question))
             assert reasons([refused]) == {("no-lease", "approval"): 1}
-            assert house.asked == []
+            assert case.asked == []
 
         run_virtual(scenario)
 
     @pytest.mark.parametrize("redis_ok", [True, False])
     def test_what_is_missing_below_it_is_named(self, *, redis_ok: bool) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock, approvals=0)
-            house.gateway.redis_ok = redis_ok
-            refused = await outcome(house.ask(QUESTION))
+            case = ScriptedCase(clock, approvals=0)
+            case.gateway.redis_ok = redis_ok
+            refused = await outcome(case.ask(QUESTION))
             named = ("no-responder", "approval") if redis_ok else ("redis", "redis")
             assert reasons([refused]) == {named: 1}
-            assert house.gateway.board.published == []
+            assert case.gateway.board.published == []
 
         run_virtual(scenario)
 
     def test_a_redis_that_is_lost_again_is_named_though_an_approval_was_heard(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock)
-            house.gateway.redis_ok = False
-            refused = await outcome(house.ask(QUESTION))
+            case = ScriptedCase(clock)
+            case.gateway.redis_ok = False
+            refused = await outcome(case.ask(QUESTION))
             assert reasons([refused]) == {("redis", "redis"): 1}
 
         run_virtual(scenario)
 
     def test_afterwards_each_question_says_it(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock)
-            await house.first_beat()
-            assert await house.ask(QUESTION) == admitted_at(HEAD)
-            assert await house.ask(KNOCK) == SecretAccepted(HEAD)
-            void_ms = house.store_ms + WRITTEN_WITHIN_SECONDS * 1000
-            assert [asked.not_after_ms for asked in house.asked] == [void_ms, void_ms]
+            case = ScriptedCase(clock)
+            await case.first_beat()
+            assert await case.ask(QUESTION) == admitted_at(HEAD)
+            assert await case.ask(KNOCK) == SecretAccepted(HEAD)
+            void_ms = case.store_ms + WRITTEN_WITHIN_SECONDS * 1000
+            assert [asked.not_after_ms for asked in case.asked] == [void_ms, void_ms]
 
         run_virtual(scenario)
 
@@ -128,21 +128,21 @@ class TestWhenAnAnswerCounts:
         """A revoke that is heard after the answer, and before its client is told (R6)."""
 
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock)
-            await house.first_beat()
-            deliver = house.gateway.requester.deliver
+            case = ScriptedCase(clock)
+            await case.first_beat()
+            deliver = case.gateway.requester.deliver
 
             def deliver_and_hear(message: Opened) -> None:
                 deliver(message)
-                if len(house.asked) == 1 and not house.beat.behind:
+                if len(case.asked) == 1 and not case.beat.behind:
                     revoked = Position(HEAD.number + 1, "revoked")
-                    house.beater.on_event(Changed(revoked, HEAD.tag, about, "removed", 0, ["*"]))
+                    case.beater.on_event(Changed(revoked, HEAD.tag, about, "removed", 0, ["*"]))
 
-            house.gateway.requester.deliver = deliver_and_hear  # type: ignore[method-assign]
-            house.answer = lambda _question: admitted_at(house.beat.applied)
-            answer = await house.ask(QUESTION)
+            case.gateway.requester.deliver = deliver_and_hear  # type: ignore[method-assign]
+            case.answer = lambda _question: admitted_at(case.beat.applied)
+            answer = await case.ask(QUESTION)
             asked_anew = about == QUESTION.device_id
-            assert len(house.asked) == 1 + asked_anew
+            assert len(case.asked) == 1 + asked_anew
             assert answer == admitted_at(
                 Position(HEAD.number + 1, "revoked") if asked_anew else HEAD
             )
@@ -163,12 +163,12 @@ class TestDeadline:
         self, decided_at: Position, answered_after: float
     ) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock, approvals=4)
-            await house.first_beat()
-            house.late_seconds = answered_after
-            house.answer = lambda _question: admitted_at(decided_at)
+            case = ScriptedCase(clock, approvals=4)
+            await case.first_beat()
+            case.late_seconds = answered_after
+            case.answer = lambda _question: admitted_at(decided_at)
             began = clock.monotonic()
-            refused = await outcome(house.ask(QUESTION))
+            refused = await outcome(case.ask(QUESTION))
             assert reasons([refused]) == {("timeout", "approval"): 1}
             assert clock.monotonic() - began <= DEADLINE_SECONDS
 
@@ -176,25 +176,25 @@ class TestDeadline:
 
     def test_what_comes_to_count_in_time_is_the_answer(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock, approvals=4)
-            await house.first_beat()
-            house.late_seconds = 1.5
+            case = ScriptedCase(clock, approvals=4)
+            await case.first_beat()
+            case.late_seconds = 1.5
             late = Position(HEAD.number + 1, "ahead")
-            house.answer = lambda _question: admitted_at(late)
-            asking = asyncio.create_task(house.ask(QUESTION))
+            case.answer = lambda _question: admitted_at(late)
+            asking = asyncio.create_task(case.ask(QUESTION))
             await asyncio.sleep(DEADLINE_SECONDS - 0.1)
-            house.beater.on_event(Changed(late, HEAD.tag, "another device", "renamed", 0))
+            case.beater.on_event(Changed(late, HEAD.tag, "another device", "renamed", 0))
             assert await asking == admitted_at(late)
 
         run_virtual(scenario)
 
     def test_without_any_answer_the_reason_is_what_the_bus_says(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock)
-            await house.first_beat()
-            house.gateway.board.redis_hangs = True
+            case = ScriptedCase(clock)
+            await case.first_beat()
+            case.gateway.board.redis_hangs = True
             began = clock.monotonic()
-            refused = await outcome(house.ask(QUESTION))
+            refused = await outcome(case.ask(QUESTION))
             assert reasons([refused]) == {("redis", "redis"): 1}
             assert clock.monotonic() - began <= DEADLINE_SECONDS
 
@@ -204,15 +204,15 @@ class TestDeadline:
         """It handles what came in meanwhile before its timers (R7)."""
 
         async def scenario(clock: FakeClock) -> None:
-            house = House(clock)
-            await house.first_beat()
+            case = ScriptedCase(clock)
+            await case.first_beat()
 
             def stopped_meanwhile(_question: AuthorizeDevice) -> Answer:
                 clock.advance(DEADLINE_SECONDS + 1)
                 return admitted_at(HEAD)
 
-            house.answer = stopped_meanwhile
-            refused = await outcome(house.ask(QUESTION))
+            case.answer = stopped_meanwhile
+            refused = await outcome(case.ask(QUESTION))
             assert reasons([refused]) == {("timeout", "approval"): 1}
 
         run_virtual(scenario)
