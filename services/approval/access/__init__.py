@@ -1,1 +1,1 @@
-"""Who may use the HTTP API: admin tokens, browser sessions and the checks on them."""
+"""Access to the HTTP API: admin tokens, browser sessions and protection against CSRF."""

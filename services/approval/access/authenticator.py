@@ -1,10 +1,10 @@
-"""Who may use the HTTP API: whoever shows the admin token, or a session that was opened with it.
+"""Authenticates callers of the HTTP API by the admin token or by a session opened with it.
 
-Wrong tokens are counted for all replicas together, by client address, like other secrets: too many
-different ones lock the address out, and then a right one is not told apart from a wrong one. Nor is
-it while nothing can be counted. A session cannot be guessed, so nothing is counted there, and a
-lock-out ends none. A header of another scheme than Bearer holds no admin token: browsers and
-proxies send such headers by themselves.
+Wrong tokens are counted per client address across all replicas, like other secrets. Too many
+different ones lock the address out. During a lock-out, and while counting is not possible, a
+correct token gets the same answer as a wrong one. Sessions cannot be guessed, so they are neither
+counted nor affected by a lock-out. Authorization headers with a scheme other than Bearer are
+ignored, because browsers and proxies send them on their own.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _WHERE: Final = web.RequestKey("where", ClientAddress)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """How somebody was let in: with which admin token, or in which session."""
+    """How a caller was authenticated: by an admin token or by a session."""
 
     admin_token: str = ""
     session: Session | None = None
 
 
 class Authenticator:
-    """Looks at who makes each call."""
+    """Authenticates each call."""
 
     def __init__(self, store: Store, settings: Settings, clients: Clients) -> None:
         self._store = store
@@ -53,9 +53,9 @@ class Authenticator:
         self._public_url = settings.common.approval_public_url
 
     async def authenticate(self, request: web.Request, *, by_session: bool) -> Identity:
-        """Return how the call may be made; raises Refused, StoreUnavailable.
+        """Authenticate a call; raises ProblemError, StoreUnavailable.
 
-        With an admin token nothing else counts. `by_session`: a cookie is enough.
+        An admin token has precedence over a cookie. `by_session`: a cookie is sufficient.
         """
         given = [one for one in map(_bearer, request.headers.getall("Authorization", [])) if one]
         if len(given) > 1:
@@ -73,7 +73,7 @@ class Authenticator:
         raise _no()
 
     async def is_still_valid(self, opened: Identity) -> bool:
-        """Say whether who was let in may go on; raises StoreUnavailable."""
+        """Return whether the caller's session is still open; raises StoreUnavailable."""
         session = opened.session
         return session is None or (
             self._store.now_ms() < session.expires_at_ms
@@ -81,7 +81,7 @@ class Authenticator:
         )
 
     async def open_session(self, admin_token: str) -> tuple[Session, str]:
-        """Open a session with a token that was right; returns it and the cookie's value."""
+        """Open a session with a valid admin token; return it and the cookie's value."""
         session = sessions.Session(
             secrets.token_hex(_SESSION_ID_BYTES), self._store.now_ms() + sessions.LIFE_MS
         )
@@ -93,13 +93,13 @@ class Authenticator:
         await self._store.sessions.end(session.id)
 
     def over_https(self, request: web.Request) -> bool:
-        """Say whether the browser came over https, as far as that is known."""
+        """Return whether the browser is known to use https."""
         if self._public_url.startswith("https:"):
             return True
         return over_https(request.remote or "", request.headers, self._trusted_proxies)
 
     def where(self, request: web.Request) -> ClientAddress:
-        """Say where a request comes from."""
+        """Return the client address of a request."""
         found = request.get(_WHERE)
         if found is None:
             found = self._clients.address(request.remote or "", request.headers)
@@ -111,15 +111,15 @@ class Authenticator:
         return sessions.read(cookie, self._accepted, self._store.now_ms())
 
     async def _by_token(self, request: web.Request, token: str) -> str:
-        """Return the admin token that was shown, once it is counted as right."""
+        """Return the admin token if it is valid, after counting the attempt."""
         where = self.where(request)
         right = self._is_right(token)
         locked_ms = await self._count_attempt(where.address.limit_key, token, right=right)
         if locked_ms:
             raise ProblemError(
                 LOCKED_OUT,
-                "Look for who guesses, or for what still uses old tokens. It ends by itself, or "
-                "lift it from another address.",
+                "Find the client that sends wrong or outdated tokens. The lock-out ends by itself, "
+                "or lift it from another address.",
                 {"Retry-After": str(ceil(locked_ms / 1000))},
             )
         if not right:
@@ -129,14 +129,14 @@ class Authenticator:
     def _is_right(self, token: str) -> bool:
         try:
             return self._accepted.accepts(token)
-        except UnicodeEncodeError:  # bytes that are no text
+        except UnicodeEncodeError:  # the header is not valid text
             return False
 
     async def _count_attempt(self, limit_key: str, token: str, *, right: bool) -> int:
-        """Count a wrong token; clear the failures after a right one.
+        """Count a wrong token; clear the failures after a correct one.
 
-        Returns for how many ms the address was locked out before. Both begin with the same read:
-        without Redis, and while locked out, neither is told from the other.
+        Return for how many ms the address is locked out. Both cases start with the same read, so
+        without Redis and during a lock-out they cannot be distinguished.
         """
         _head, _held, guards = await self._store.load_guarded([], [limit_key])
         guard = guards[limit_key]
@@ -153,7 +153,7 @@ class Authenticator:
 
 
 def _bearer(header: str) -> str:
-    """Return the token of a header; empty for another scheme, or where there is none."""
+    """Return the token of an Authorization header; empty for other schemes."""
     scheme, _, rest = header.partition(" ")
     return rest.strip() if scheme.lower() == "bearer" else ""
 

@@ -1,8 +1,8 @@
-"""Whether a call that brings a cookie comes from our own page (attack 43). Pure.
+"""Protection against cross-site request forgery for calls authenticated by cookie. Pure.
 
-A browser sends cookies whoever made it call. The cookie is SameSite=Strict; beside that, what
-changes something must carry a header that no form and no other site can send, and the Origin that
-browsers state must be our own.
+Browsers send cookies with requests that other sites cause. The cookie is SameSite=Strict. In
+addition, the Origin must be the service's own, and changes must carry a header that forms and other
+sites cannot send.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PAGE_HEADER: Final = "X-Latchkey-Page"
-"""What the page sends with every call; the value does not matter."""
+"""Header that the page sends with every call; the value does not matter."""
 _READS: Final = frozenset({"GET", "HEAD"})
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
-"""What Sec-Fetch-Site says of our page, and of an address that a person typed."""
+"""Values of Sec-Fetch-Site for the page itself and for addresses typed by a person."""
 
 
 def check(method: str, headers: Mapping[str, str], public_url: str, *, https: bool) -> str:
-    """Return why a call with a cookie is not taken for the page's, or an empty text.
+    """Return why a call with a cookie is rejected; empty if it is accepted.
 
-    `https`: the browser is known to have come over https, so that http is another origin.
+    `https`: the browser is known to use https, so an http origin is not accepted.
     """
     if headers.get("Sec-Fetch-Site", "same-origin") not in _OWN_SITES:
-        return "Another site made the browser call."
+        return "The request was caused by another site."
     origin = headers.get("Origin")
     if origin is not None and origin not in _own(headers.get("Host", ""), public_url, https=https):
         return (
             "The Origin is not this service's. Open the page at its own address; "
-            "APPROVAL_PUBLIC_URL names it where a proxy changes the Host."
+            "if a proxy changes the Host, set APPROVAL_PUBLIC_URL to that address."
         )
     if method in _READS:
         return ""

@@ -1,8 +1,8 @@
-"""Operators' sessions in a browser: how one is signed and read (decision 12). Pure.
+"""Signs and reads the session cookies of operators (decision 12 in docs/decisions). Pure.
 
-A session is a random id and the moment it ends, signed with the very admin token it was opened
-with: when that value leaves APPROVAL_ADMIN_TOKEN, its sessions end. What Redis keeps of it
-(`signed_in`) is the id alone, which signs nothing in.
+A cookie contains a random session id and the session's end, signed with the admin token it was
+opened with, so removing that value from APPROVAL_ADMIN_TOKEN ends its sessions. Redis stores only
+the id, which is not sufficient to sign in.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LIFE_MS: Final = 8 * 3_600_000
-"""A working day: then the token is asked for again, whatever was done meanwhile."""
+"""A working day; after that the operator has to sign in again, even if active."""
 COOKIE: Final = "latchkey_session"
 COOKIE_PATH: Final = ""
-"""None is named, so the browser takes the directory of the call that set it: `/v1`, below whatever
-prefix a proxy adds. The cookie goes to the API and nowhere else; the page itself is no secret."""
+"""Without a path, the browser uses the directory of the call that set the cookie: `/v1`, below any
+prefix that a proxy adds. The cookie is sent only to the API; the page itself is public."""
 
 _FORM: Final = re.compile(r"([1-9][0-9]{0,15})\.([0-9a-f]{32})\.([0-9a-f]{64})", re.ASCII)
 _PURPOSE: Final = b"latchkey session 1\0"
@@ -29,19 +29,19 @@ _PURPOSE: Final = b"latchkey session 1\0"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One browser that was signed in; `expires_at_ms` is of the store's clock."""
+    """A signed-in browser; `expires_at_ms` refers to the store's clock."""
 
     id: str
     expires_at_ms: int
 
 
 def sign(session: Session, admin_token: str) -> str:
-    """Return the cookie's value for a session that was opened with this token."""
+    """Return the cookie's value for a session opened with this token."""
     return f"{session.expires_at_ms}.{session.id}.{_mac(session, admin_token)}"
 
 
 def read(cookie: str, admin_tokens: Iterable[str], now_ms: int) -> Session | None:
-    """Return the session of a cookie's value, or None: forged, over, or of a token that is gone."""
+    """Return the session of a cookie; None if it is forged, expired or its token was removed."""
     found = _FORM.fullmatch(cookie)
     if found is None:
         return None

@@ -1,1 +1,1 @@
-"""The operators' HTTP API and page."""
+"""HTTP API and page for operators."""

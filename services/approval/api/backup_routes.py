@@ -1,4 +1,4 @@
-"""`GET /v1/backup`: a backup on its way out, read while it is taken."""
+"""`GET /v1/backup`: streams a backup while it is read from Redis."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from services.approval.backup.service import BackupService
 
 BACKUPS_LIMIT: Final = 2
-"""Backups that one replica reads at once; it also lets devices in."""
+"""Max. concurrent backups per replica, which also has to admit devices."""
 WRITE_SECONDS: Final = 10.0
-"""How long whoever asked may take nothing before it is dropped."""
+"""A client that reads nothing for this long is disconnected."""
 HEADERS: Final = {
     "Content-Type": MEDIA_TYPE,
     "Content-Disposition": 'attachment; filename="latchkey-backup.jsonl"',
@@ -38,17 +38,17 @@ class BackupViews:
         self._serving = 0
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Answer with a whole backup, or break off: what has no end is none."""
+        """Send a backup, or abort: a backup without its last line is invalid."""
         if self._serving >= BACKUPS_LIMIT:
             raise ProblemError(
                 BACKUPS,
-                "Wait until one is done, or ask another replica.",
+                "Wait until one has finished, or use another replica.",
                 {"Retry-After": str(RETRY_AFTER_SECONDS)},
             )
         self._serving += 1
         try:
             async with contextlib.aclosing(self._backups.backup(OPERATOR)) as lines:
-                first = await anext(lines)  # nothing has been said yet if this fails
+                first = await anext(lines)  # if this fails, no response has been started
                 response = web.StreamResponse(headers=HEADERS)
                 await response.prepare(request)
                 if request.method != "HEAD":
@@ -72,7 +72,7 @@ async def _tell(
                 return
     except (RegistryError, ConnectionError, TimeoutError) as error:
         structlog.get_logger("approval").warning(
-            log_events.BACKUP_BROKEN_OFF.name, error=str(error) or "nobody takes it"
+            log_events.BACKUP_BROKEN_OFF.name, error=str(error) or "the client stopped reading"
         )
         if request.transport is not None:
             request.transport.abort()

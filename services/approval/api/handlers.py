@@ -1,4 +1,4 @@
-"""What each call of the operators' API does; whoever gets here may do everything."""
+"""Handlers of the operators' API. Callers are already authenticated as operators."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _limit(query: RequestsQuery | DevicesQuery) -> int:
 
 
 class Calls:
-    """Carries out the operations on devices and replicas."""
+    """Implements the operations on devices, replicas, refusals, lock-outs and restores."""
 
     def __init__(self, registry: Registry, backups: BackupService) -> None:
         self._registry = registry
@@ -150,7 +150,7 @@ class Calls:
         )
 
     async def _with_refusals(self, found: list[OfDevice]) -> list[OfDevice]:
-        """Return these devices or requests with what was refused of them lately."""
+        """Return these devices or requests with their recent refusals."""
         refused = await self._registry.refusals_of(OPERATOR, [one.device_id for one in found])
         return [with_refusals(one, refused[one.device_id]) for one in found]
 

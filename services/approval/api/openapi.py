@@ -1,4 +1,4 @@
-"""The description of the HTTP API (OpenAPI 3.1), made from the table and types the code uses."""
+"""OpenAPI 3.1 description of the HTTP API, generated from the table and types the code uses."""
 
 from __future__ import annotations
 
@@ -25,35 +25,36 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _ABOUT: Final = (
-    "Latchkey's approval service decides which devices may come in. Every call but those without "
-    "`security` wants the admin token, or the cookie that it was exchanged for; with the cookie, "
-    "changes also want the headers Origin and X-Latchkey-Page, as the operators' page sends them. "
-    "Each error is a problem (RFC 9457); its `type` says which."
+    "Latchkey's approval service decides which devices are admitted. Every operation with "
+    "`security` requires the admin token or a session cookie obtained with it. With the cookie, "
+    "changes also require the headers Origin and X-Latchkey-Page, as sent by the operators' page. "
+    "Every error is a problem (RFC 9457), identified by its `type`."
 )
 _REF: Final = "#/components/schemas/{name}"
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _EVENTS: Final = (
-    "Server-sent events without an end, one for each change: `id` is its number, `event` its "
-    "action, `data` the object that `x-event-data` names. The first `id` comes without data: the "
-    "place to resume from. The event `reset` says that what came after the last id cannot be told, "
-    "because history was lost or no longer reaches so far: read everything anew; its `id` is the "
-    "present, where it goes on. Comments keep the connection alive."
+    "An endless stream of server-sent events, one per audit entry: `id` is the number of the "
+    "change, `event` its action, `data` the object in `x-event-data`. The first `id` is sent "
+    "without data, as the position to resume from. The event `reset` means that entries after the "
+    "last id are not available, because history was lost or no longer reaches back that far: read "
+    "all data again. Its `id` is the position at which the stream continues. Comments keep the "
+    "connection alive."
 )
 _RESUMING: Final[Json] = {
     "name": LAST_EVENT_ID,
     "in": "header",
-    "description": "The last id that was received: goes on after it, at whatever replica.",
+    "description": "The last id received; the stream continues after it, at any replica.",
     "schema": {"type": "integer", "minimum": 0, "maximum": 2**53 - 1},
 }
 _HEADERS: Final = {
     401: {"WWW-Authenticate": "Bearer"},
     429: {"Retry-After": "Seconds until the address is no longer locked out"},
-    503: {"Retry-After": "Seconds after which to ask again"},
+    503: {"Retry-After": "Seconds after which to retry"},
 }
 
 
 def describe(operations: Sequence[Operation], pages: Sequence[Page]) -> Json:
-    """Return the description of these operations and pages."""
+    """Return the OpenAPI description of these operations and pages."""
     types = [
         problems.Problem,
         *(one for operation in operations for one in (operation.result, operation.body)),
@@ -81,7 +82,7 @@ def describe(operations: Sequence[Operation], pages: Sequence[Page]) -> Json:
                     "type": "apiKey",
                     "in": "cookie",
                     "name": COOKIE,
-                    "description": "What POST /v1/session sets, for the operators' page.",
+                    "description": "Set by POST /v1/session, for the operators' page.",
                 },
             },
         },
@@ -173,7 +174,7 @@ def _query_parameters(query: type[msgspec.Struct]) -> list[Json]:
 
 
 def _problems(kinds: Iterable[Kind]) -> dict[str, Json]:
-    """Return a response for each status, which says what kinds of problems have it."""
+    """Return a response for each status, with the kinds of problems that have it."""
     responses: dict[str, Json] = {}
     ordered = sorted(kinds, key=lambda kind: kind.status)
     for status, of_status in groupby(ordered, key=lambda kind: kind.status):

@@ -1,4 +1,4 @@
-"""What the HTTP API offers: one table that its routes and its description are both made from."""
+"""Table of the HTTP API's operations, from which routes and the OpenAPI description are built."""
 
 from __future__ import annotations
 
@@ -32,39 +32,39 @@ PARAMETERS: Final = {
     "credential": lockouts.Credential,
     "lockedAddress": lockouts.LockedAddress,
 }
-"""What may stand in a path, by name."""
+"""Types of path parameters, by name."""
 
 RESTORE_LIMIT_DEVICES: Final = 99_999_999
 PART_LIMIT_DEVICES: Final = 200
-"""Devices that one call restores at most."""
+"""Max. devices restored by one call."""
 
 REJECT_LIMIT_REQUESTS: Final = 200
-"""Requests that one call rejects at most."""
+"""Max. requests rejected by one call."""
 NAMED_LIMIT: Final = 50
-"""Devices that one call can name to read, and requests that one can name to keep."""
+"""Max. device ids in `ids`, and request ids in `keep`."""
 
 _REQUEST_ID: Final = "[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
 _NOT_BLANK: Final = r"[^\s\u001c-\u001f\u0085\ufeff]"
-"""What is white space in Python or in JavaScript is none of it."""
+"""Excludes all white space of Python and of JavaScript."""
 
 Scope = Annotated[str, Meta(max_length=TEXT_LIMIT_CHARACTERS)]
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A call that brings nothing: no body, or an empty object."""
+    """No parameters: no body, or an empty object."""
 
 
 class Approve(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
-    """Without a body, whatever the request asks for is approved."""
+    """Options of an approval. Without a body, everything requested is approved."""
 
     allow_admin: Annotated[
         bool,
-        Meta(description="False: refuse (`grants-admin`) if this gives the device operator.admin."),
+        Meta(description="If false, fail (`grants-admin`) if this would grant operator.admin."),
     ] = True
 
 
 class RejectMany(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
-    """The requests to reject: the very ones that somebody was shown."""
+    """The requests to reject, exactly as they were shown to the operator."""
 
     request_ids: Annotated[
         list[fields.RequestId], Meta(min_length=1, max_length=REJECT_LIMIT_REQUESTS)
@@ -72,7 +72,7 @@ class RejectMany(msgspec.Struct, rename="camel", forbid_unknown_fields=True, fro
 
 
 class Rename(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A label for a device; blanks around it are dropped, and something has to be left."""
+    """A label for a device; surrounding blanks are removed, and the rest must not be empty."""
 
     label: Annotated[
         str,
@@ -81,13 +81,13 @@ class Rename(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Rotate(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Scopes that the new token gets in place of the old one's; each must be approved already."""
+    """Scopes of the new token (default: those of the old one); each must be approved already."""
 
     scopes: Annotated[list[Scope], Meta(max_length=LIST_LIMIT_ITEMS)] | UnsetType = UNSET
 
 
 class RestorePart(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
-    """Some devices of a backup: those from the place `at` on, of `total`."""
+    """Part of a backup: devices from index `at` on, of `total`."""
 
     backup_id: Annotated[backups.Sha256, Meta(description="`sha256` of the backup's last line.")]
     number: Annotated[int, Meta(ge=0, le=2**52, description="`number` of its last line.")]
@@ -101,8 +101,8 @@ Search = Annotated[
     Meta(
         max_length=TEXT_LIMIT_CHARACTERS,
         description=(
-            "Only those with each of these words in a name, an id, the client, the platform, the "
-            "address, a role or a scope, whatever the case."
+            "Only entries that contain each of these words in a name, an id, the client, the "
+            "platform, the address, a role or a scope, ignoring case."
         ),
     ),
 ]
@@ -112,8 +112,8 @@ Limit = Annotated[
         ge=1,
         le=listing.PART_LIMIT,
         description=(
-            "At most so many; `next` of the answer goes on. Absent: 200 in a search or after an "
-            "entry, else all of them."
+            "Maximum number of entries; `next` in the response leads to the following page. "
+            "Default: 200 with `q` or `after`, otherwise all."
         ),
     ),
 ]
@@ -121,13 +121,13 @@ After = Annotated[
     str,
     Meta(
         pattern=r"^[0-9]{1,16}\.[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$",
-        description="`next` of the answer before: go on from there.",
+        description="`next` of the previous response, to continue from there.",
     ),
 ]
 
 
 class RequestsQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
-    """Which requests."""
+    """Filter and page of requests."""
 
     limit: Limit | UnsetType = UNSET
     after: After | UnsetType = UNSET
@@ -136,7 +136,7 @@ class RequestsQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, 
         str,
         Meta(
             max_length=TEXT_LIMIT_CHARACTERS,
-            description="Only those from this address, as `addresses` of the answer names it.",
+            description="Only requests from this address, as given in `addresses`.",
         ),
     ] = ""
     per_address: (
@@ -145,7 +145,7 @@ class RequestsQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, 
             Meta(
                 ge=1,
                 le=listing.PART_LIMIT,
-                description="At most so many of an address, its newest.",
+                description="Maximum number of requests per address, newest first.",
             ),
         ]
         | UnsetType
@@ -154,13 +154,13 @@ class RequestsQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, 
         str,
         Meta(
             pattern=rf"^({_REQUEST_ID}(,{_REQUEST_ID}){{0,{NAMED_LIMIT - 1}}})?$",
-            description="Request ids, with commas: list these in any case, if they still wait.",
+            description="Comma-separated request ids to list in any case while they are pending.",
         ),
     ] = ""
 
 
 class DevicesQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
-    """Which devices."""
+    """Filter and page of devices."""
 
     limit: Limit | UnsetType = UNSET
     after: After | UnsetType = UNSET
@@ -169,26 +169,26 @@ class DevicesQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, f
         str,
         Meta(
             pattern=rf"^([0-9a-f]{{64}}(,[0-9a-f]{{64}}){{0,{NAMED_LIMIT - 1}}})?$",
-            description="Device ids, with commas: these alone, and the rest does not count.",
+            description="Comma-separated device ids: list only these; others are ignored.",
         ),
     ] = ""
 
 
 class AuditQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Which part of the audit log."""
+    """Part of the audit log."""
 
     after: (
         Annotated[
             fields.ChangeNumber,
-            Meta(description="The first entries with a higher number; without it, the newest."),
+            Meta(description="Return the first entries with a higher number. Default: the newest."),
         ]
         | UnsetType
     ) = UNSET
-    limit: Annotated[int, Meta(ge=1, le=1000, description="At most so many entries.")] = 100
+    limit: Annotated[int, Meta(ge=1, le=1000, description="Maximum number of entries.")] = 100
 
 
 class RefusalsQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
-    """Which refusals."""
+    """Filter of refusals."""
 
     device_id: (
         Annotated[
@@ -196,25 +196,25 @@ class RefusalsQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, 
             Meta(
                 pattern=r"^[0-9a-f]{64}$",
                 max_length=64,
-                description="Only of this device, and of those that claimed to be it.",
+                description="Only refusals of this device, and of clients that claimed its id.",
             ),
         ]
         | UnsetType
     ) = UNSET
     of: Annotated[
         Literal["all", "unknown"],
-        Meta(description="`unknown`: only clients that are neither paired nor wait."),
+        Meta(description="`unknown`: only clients that are neither paired nor pending."),
     ] = "all"
-    limit: Annotated[int, Meta(ge=1, le=200, description="At most so many.")] = 50
+    limit: Annotated[int, Meta(ge=1, le=200, description="Maximum number of refusals.")] = 50
 
 
 class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Where to begin."""
+    """Start of the event stream."""
 
     after: (
         Annotated[
             fields.ChangeNumber,
-            Meta(description="Begin after this number; the header Last-Event-ID goes before it."),
+            Meta(description="Start after this number; the header Last-Event-ID has precedence."),
         ]
         | UnsetType
     ) = UNSET
@@ -242,11 +242,11 @@ _OF_TOKEN: Final = (*_OF_DEVICE, problems.UNKNOWN_ROLE)
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One call of operators: its name, where it is, what it brings and gets, how it can fail.
+    """An operation of the API: id, method, path, parameters, result and problems.
 
-    `specific`: the problems beside those that every call can have. `token_only`: a
-    session of the page is not enough. `streams`: it is answered with server-sent events without an
-    end, whose data is the result. `lines`: it is answered with one such object a line.
+    `specific`: problems beyond those of every call. `token_only`: a session cookie is not
+    sufficient. `streams`: the response is an endless stream of server-sent events whose data is the
+    result. `lines`: the response has one result object per line.
     """
 
     id: str
@@ -263,12 +263,12 @@ class Operation:
 
     @property
     def changes(self) -> bool:
-        """Whether it is more than reading."""
+        """Whether the operation changes anything."""
         return self.method != "GET"
 
     @property
     def problems(self) -> tuple[Kind, ...]:
-        """Every problem that it can answer with."""
+        """All problems the operation can respond with."""
         brings = (problems.TOO_LARGE, problems.MEDIA) if self.changes else ()
         return (
             *_EVERY_CALL,
@@ -284,7 +284,7 @@ OPERATIONS: Final = (
         "listRequests",
         "GET",
         "/v1/requests",
-        "List the requests that wait, newest first",
+        "List pending requests, newest first",
         objects.PendingRequests,
         query=RequestsQuery,
     ),
@@ -292,7 +292,7 @@ OPERATIONS: Final = (
         "approveRequest",
         "POST",
         "/v1/requests/{requestId}/approve",
-        "Let a device in with what it asks for; again: the same",
+        "Approve a request (idempotent)",
         objects.Approved,
         (*_OF_REQUEST, problems.INVALID_SCOPE, problems.GRANTS_ADMIN),
         body=Approve,
@@ -301,7 +301,7 @@ OPERATIONS: Final = (
         "rejectRequest",
         "POST",
         "/v1/requests/{requestId}/reject",
-        "Refuse a request; again: the same",
+        "Reject a request (idempotent)",
         objects.Rejected,
         _OF_REQUEST,
     ),
@@ -309,7 +309,7 @@ OPERATIONS: Final = (
         "rejectRequests",
         "POST",
         "/v1/requests/reject",
-        "Reject these requests, all in one step; again: the same",
+        "Reject several requests atomically (idempotent)",
         objects.RejectedMany,
         body=RejectMany,
     ),
@@ -317,7 +317,7 @@ OPERATIONS: Final = (
         "listDevices",
         "GET",
         "/v1/devices",
-        "List the paired devices, the latest approved first",
+        "List paired devices, most recently approved first",
         objects.PairedDevices,
         query=DevicesQuery,
     ),
@@ -333,7 +333,7 @@ OPERATIONS: Final = (
         "renameDevice",
         "PATCH",
         "/v1/devices/{deviceId}",
-        "Give a paired device a label",
+        "Set the label of a paired device",
         objects.Renamed,
         _OF_DEVICE,
         body=Rename,
@@ -342,7 +342,7 @@ OPERATIONS: Final = (
         "removeDevice",
         "DELETE",
         "/v1/devices/{deviceId}",
-        "Forget a paired device and close its connections",
+        "Remove a paired device and close its connections",
         objects.Removed,
         _OF_DEVICE,
     ),
@@ -350,7 +350,7 @@ OPERATIONS: Final = (
         "rotateToken",
         "POST",
         "/v1/devices/{deviceId}/tokens/{role}/rotate",
-        "Draw a new token for a role and close the role's connections",
+        "Issue a new token for a role and close the role's connections",
         objects.Rotated,
         (*_OF_TOKEN, problems.INVALID_SCOPE),
         body=Rotate,
@@ -359,7 +359,7 @@ OPERATIONS: Final = (
         "revokeToken",
         "POST",
         "/v1/devices/{deviceId}/tokens/{role}/revoke",
-        "Revoke a role's token and close the role's connections; again: the same",
+        "Revoke a role's token and close the role's connections (idempotent)",
         objects.Revoked,
         _OF_TOKEN,
     ),
@@ -367,7 +367,7 @@ OPERATIONS: Final = (
         "listRefusals",
         "GET",
         "/v1/refusals",
-        "List who was turned away in the last day, why, and what to do; newest first",
+        "List refusals of the last day with reasons and remedies, newest first",
         objects.RecentRefusals,
         query=RefusalsQuery,
     ),
@@ -375,7 +375,7 @@ OPERATIONS: Final = (
         "readAudit",
         "GET",
         "/v1/audit",
-        "Read who did what, when",
+        "Read the audit log",
         objects.AuditPage,
         query=AuditQuery,
     ),
@@ -383,7 +383,7 @@ OPERATIONS: Final = (
         "followEvents",
         "GET",
         "/v1/events",
-        "Read who does what, live, as server-sent events; from the present unless told otherwise",
+        "Follow the audit log as server-sent events, by default from now on",
         AuditEntry,
         (problems.LISTENERS,),
         query=EventsQuery,
@@ -393,21 +393,21 @@ OPERATIONS: Final = (
         "listReplicas",
         "GET",
         "/v1/replicas",
-        "List the live gateways and approvals",
+        "List live gateways and approval replicas",
         objects.LiveReplicas,
     ),
     Operation(
         "listLockouts",
         "GET",
         "/v1/lockouts",
-        "List the addresses that are locked out after too many wrong secrets",
+        "List addresses that are locked out after too many wrong secrets",
         lockouts.Lockouts,
     ),
     Operation(
         "liftLockout",
         "DELETE",
         "/v1/lockouts/{credential}/{lockedAddress}",
-        "Lift a lock-out, at every replica at once",
+        "Lift a lock-out at every replica",
         lockouts.LiftedLockout,
         (problems.UNKNOWN_LOCKOUT, problems.NOT_FOUND),
     ),
@@ -415,7 +415,7 @@ OPERATIONS: Final = (
         "readBackup",
         "GET",
         "/v1/backup",
-        "Read all paired devices and the audit log, as of one change",
+        "Download all paired devices and the audit log, consistent as of one change",
         backups.Line,
         (problems.BACKUPS,),
         token_only=True,
@@ -425,7 +425,7 @@ OPERATIONS: Final = (
         "restorePart",
         "POST",
         "/v1/restore",
-        "Restore some devices of a backup, where none was paired when it began; again: the same",
+        "Restore part of a backup into a Redis without paired devices (idempotent)",
         objects.RestoreProgress,
         (problems.NOT_EMPTY, problems.OTHER_RESTORE, problems.UNSOUND),
         token_only=True,
@@ -435,7 +435,7 @@ OPERATIONS: Final = (
         "openSession",
         "POST",
         "/v1/session",
-        "Sign in for the operators' page: the admin token gives a cookie",
+        "Sign in to the operators' page: exchange the admin token for a session cookie",
         objects.OpenSession,
         token_only=True,
     ),
@@ -443,14 +443,14 @@ OPERATIONS: Final = (
         "readSession",
         "GET",
         "/v1/session",
-        "Say whether the caller is signed in, and until when",
+        "Return whether the caller is signed in, and until when",
         objects.OpenSession,
     ),
     Operation(
         "endSession",
         "DELETE",
         "/v1/session",
-        "Sign out: the session of the cookie ends at every replica",
+        "Sign out: end the cookie's session at every replica",
         objects.EndedSession,
     ),
 )

@@ -1,4 +1,4 @@
-"""A call of the API as it comes in: path, query and body are read once, at the door."""
+"""Parses and validates API calls: path, query and body."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAST_EVENT_ID: Final = "Last-Event-ID"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a call is about and what it brings, checked; query and body as its operation says."""
+    """A validated call; `query` and `body` have the types that its operation declares."""
 
     ids: Ids
     query: Any
@@ -32,9 +32,9 @@ class Call:
 
 
 def resumed_from(request: web.Request, query: EventsQuery) -> int | None:
-    """Return the number after which a stream of events is to begin; None: at the present.
+    """Return the number after which an event stream starts, or None to start from now.
 
-    The header wins: a browser that comes back still asks for the address it first had.
+    The header has precedence, because a browser that reconnects repeats its original URL.
     """
     given = request.headers.getall(LAST_EVENT_ID, [])
     if not any(given):
@@ -42,17 +42,17 @@ def resumed_from(request: web.Request, query: EventsQuery) -> int | None:
     try:
         return msgspec.convert(",".join(given), fields.ChangeNumber, strict=False)
     except msgspec.ValidationError:
-        raise ProblemError(MALFORMED, f"{LAST_EVENT_ID}: no number that was given out.") from None
+        raise ProblemError(MALFORMED, f"{LAST_EVENT_ID}: not an event id.") from None
 
 
 def read_ids(request: web.Request) -> Ids:
-    """Read and keep what a call is about, for its problems and its log line; raises Refused."""
+    """Read a call's ids and store them for its problems and log line; raises ProblemError."""
     ids = request[IDS] = _ids(request)
     return ids
 
 
 async def read_call(request: web.Request, operation: Operation) -> Call:
-    """Read a call; raises Refused."""
+    """Read and validate a call; raises ProblemError."""
     ids = read_ids(request)
     query = _query(request, operation)
     body = await _body(request, operation) if operation.changes else None
@@ -62,8 +62,8 @@ async def read_call(request: web.Request, operation: Operation) -> Call:
 def _ids(request: web.Request) -> Ids:
     for name, value in request.match_info.items():
         try:
-            if "\n" in value:  # Python's $ also matches before one at the end
-                raise msgspec.ValidationError("holds a line break")  # noqa: TRY301
+            if "\n" in value:  # Python's $ also matches before a final line break
+                raise msgspec.ValidationError("contains a line break")  # noqa: TRY301
             msgspec.convert(value, PARAMETERS[name])
         except msgspec.ValidationError as error:
             raise ProblemError(MALFORMED, f"{name}: {error}") from None
@@ -74,7 +74,7 @@ def _query(request: web.Request, operation: Operation) -> msgspec.Struct:
     given = request.query
     twice = next((name for name in given if len(given.getall(name)) > 1), None)
     if twice is not None:
-        raise ProblemError(MALFORMED, f"The query parameter {twice} stands more than once.")
+        raise ProblemError(MALFORMED, f"The query parameter {twice} occurs more than once.")
     try:
         return msgspec.convert(dict(given), operation.query, strict=False)
     except msgspec.ValidationError as error:
@@ -94,7 +94,7 @@ async def _body(request: web.Request, operation: Operation) -> msgspec.Struct:
 
 
 def _number(text: str) -> float:
-    """Return a number that is written with a point or an exponent; whole ones are integers."""
+    """Decode a number with a point or an exponent; return whole numbers as integers."""
     number = float(text)
     return int(number) if number.is_integer() else number
 

@@ -1,4 +1,4 @@
-"""What anybody may read of the approval service, without a token."""
+"""Public pages of the approval service, readable without a token."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Description(msgspec.Struct, frozen=True):
 
 
 class Live(msgspec.Struct, frozen=True):
-    """The process serves."""
+    """The process is running."""
 
     ok: bool
     status: str
 
 
 class Dependency(msgspec.Struct, frozen=True):
-    """How one dependency does; `reason` says what is seen either way."""
+    """State of a dependency; `reason` explains it whether or not it is ok."""
 
     ok: bool
     reason: str
@@ -35,13 +35,13 @@ class Dependency(msgspec.Struct, frozen=True):
 
 
 class EventLoop(msgspec.Struct, rename="camel", frozen=True):
-    """How late the event loop runs, in milliseconds."""
+    """Delay of the event loop in milliseconds."""
 
     delay_ms: float
 
 
 class Ready(msgspec.Struct, rename="camel", frozen=True):
-    """Whether all is there that the service needs; with an ops port, the reasons are only there."""
+    """Readiness of the service; if there is an ops port, details are available only there."""
 
     ready: bool
     boot_id: str
@@ -53,21 +53,21 @@ class Ready(msgspec.Struct, rename="camel", frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Something that anybody may read."""
+    """A public page."""
 
     id: str
     path: str
     summary: str
     shape: type[msgspec.Struct] | None = None
-    """The JSON object it is; None for plain text."""
+    """Type of its JSON object; None for plain text."""
     not_ready: bool = False
-    """Whether it answers 503, with the same object, when the service is not ready."""
+    """Whether it responds with 503 and the same object if the service is not ready."""
 
 
 METRICS: Final = Page("metrics", "/metrics", "Metrics for Prometheus")
 PAGES: Final = (
     Page("about", "/", "What this service is"),
     Page("openapi", "/openapi.json", "This description", Description),
-    Page("livez", "/livez", "Say that the process serves", Live),
-    Page("readyz", "/readyz", "Say whether all it needs is there", Ready, not_ready=True),
+    Page("livez", "/livez", "Liveness", Live),
+    Page("readyz", "/readyz", "Readiness", Ready, not_ready=True),
 )

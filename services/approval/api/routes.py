@@ -1,4 +1,4 @@
-"""The operators' HTTP API: its routes, who may use them, and what each call does."""
+"""Routes of the operators' HTTP API, with authentication, metrics and logging."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Server": SERVER_NAME,
 }
-"""Headers of every response; who made the server is nobody's business."""
+"""Headers of every response; `Server` does not reveal the software."""
 OPENED: Final = web.RequestKey("opened", Identity)
 _TOKEN_ONLY: Final = frozenset((one.method, one.path) for one in OPERATIONS if one.token_only)
 
 _ABOUT: Final = (
-    "This is Latchkey's approval service: it decides which devices may come in.\n"
+    "This is Latchkey's approval service: it decides which devices are admitted.\n"
     "Operators manage devices at /setup.\n"
-    "Its API is described at /openapi.json and wants `Authorization: Bearer` with the value of\n"
-    "APPROVAL_ADMIN_TOKEN.\n"
+    "Its API is described at /openapi.json and requires `Authorization: Bearer` with the value\n"
+    "of APPROVAL_ADMIN_TOKEN.\n"
 )
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -73,7 +73,7 @@ def add_routes(
     metrics: Metrics,
     door: Authenticator,
 ) -> None:
-    """Add the API, the operators' page and what else is public. The API wants an operator."""
+    """Add the API (operators only), the operators' page and the public pages."""
     pages = PAGES if settings.common.ops_port is not None else (*PAGES, METRICS)
     description = _encode(describe(OPERATIONS, pages))
 
@@ -105,7 +105,7 @@ def add_routes(
         routes.append((operation.method, operation.path, handler))
     prefix = path_of(settings.common.approval_public_url)
     declared: dict[str, str] = {}
-    for base in dict.fromkeys(("", prefix)):  # a proxy takes the prefix away, or leaves it
+    for base in dict.fromkeys(("", prefix)):  # a proxy may strip the prefix or keep it
         for method, path, handler in routes:
             declared.setdefault(base + path, path)
             if method == "GET":
@@ -203,7 +203,7 @@ def _observing(
 def _authenticating(
     door: Authenticator, public: frozenset[str], declared: Mapping[str, str]
 ) -> Middleware:
-    """Demand an operator for every route that is not public, before anything else is done."""
+    """Require an operator for every route that is not public, before any other processing."""
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -213,7 +213,7 @@ def _authenticating(
             by_session = (request.method, path) not in _TOKEN_ONLY
             try:
                 request[OPENED] = await door.authenticate(request, by_session=by_session)
-            except StoreUnavailable:  # it is not known who calls: only ids are looked at
+            except StoreUnavailable:  # the caller is unauthenticated: read nothing but the ids
                 read_ids(request)
                 raise
         return await handler(request)
@@ -222,6 +222,6 @@ def _authenticating(
 
 
 def _path(request: web.Request, declared: Mapping[str, str]) -> str:
-    """Return the path of the matched route as it was declared; empty where none is served."""
+    """Return the matched route's path as declared; empty if no route matched."""
     resource = request.match_info.route.resource
     return declared.get(resource.canonical, "") if resource else ""

@@ -1,4 +1,4 @@
-"""How an approval takes in connections: each has a deadline, and there are only so many."""
+"""Accepts HTTP connections, limits their number and closes those that send no request."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from shared.settings import Network
 
 SOCKETS_LIMIT: Final = 1024
-"""How many connections one replica has at most, whatever they ask for."""
+"""Max. connections of one replica."""
 SOCKETS_LIMIT_PER_ADDRESS: Final = 128
-"""How many of them are of one address that is no trusted proxy."""
+"""Max. connections of one address, trusted proxies excepted."""
 SWEEP_SECONDS: Final = 0.25
-"""How often is looked for those that took too long for their first request."""
+"""Interval of the search for connections that exceeded the deadline of their first request."""
 
 
 class Intake:
-    """Accepts, and hands each connection to aiohttp."""
+    """Accepts connections and passes them to aiohttp."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Intake:
         self._sweeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to accept."""
+        """Start accepting."""
         self._sweeping = asyncio.create_task(self._sweep(), name="sweep")
         self._acceptor.start()
 
     def stop(self) -> None:
-        """Accept nobody any more, and end who has not asked yet."""
+        """Stop accepting, and close connections without a request."""
         self._acceptor.stop()
         if self._sweeping is not None:
             self._sweeping.cancel()

@@ -1,4 +1,4 @@
-"""Signing in and out of the operators' page: the one place where the cookie is set."""
+"""Sign-in and sign-out for the operators' page, including the session cookie."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class SessionViews:
-    """Opens, shows and ends sessions. `gateway_url`: where devices connect, if it is known."""
+    """Opens, shows and ends sessions. `gateway_url`: where devices connect, if known."""
 
     def __init__(self, door: Authenticator, gateway_url: str) -> None:
         self._door = door

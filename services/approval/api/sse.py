@@ -1,8 +1,9 @@
-"""The audit log live, as server-sent events that can be resumed at any replica.
+"""The audit log as server-sent events, which can be resumed at any replica.
 
-News of a change only wakes the listeners: each then reads the stream in Redis from the place it has
-reached, so nothing is told twice or left out, and a lost message costs POLL_SECONDS at most. No
-events are kept for a listener that is slow; one that takes nothing for WRITE_SECONDS is dropped.
+An event on the bus only wakes the listeners. Each then reads the log in Redis from its own
+position, so nothing is repeated or skipped, and a lost message causes a delay of at most
+POLL_SECONDS. Nothing is buffered for slow listeners; a listener that reads nothing for
+WRITE_SECONDS is disconnected.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ if TYPE_CHECKING:
     from services.approval.registry.registry import Registry
 
 LISTENERS_LIMIT: Final = 64
-"""How many may listen at one replica."""
+"""Max. listeners at one replica."""
 ENTRIES_PER_READ: Final = 100
-"""How many entries a listener holds at most that it has not passed on."""
+"""Max. entries read at once for a listener."""
 POLL_SECONDS: Final = 1.0
-"""How long a listener waits for news before it looks by itself."""
+"""Max. wait for an event on the bus before the log is read anyway."""
 READS_APART_SECONDS: Final = 0.05
-"""A listener's reads are at least so far apart, however much happens."""
+"""Min. time between two reads for a listener."""
 HEARTBEAT_SECONDS: Final = 15.0
-"""How often a comment says that the connection lives, where nothing happens."""
+"""Interval of keep-alive comments on an idle stream."""
 WRITE_SECONDS: Final = 10.0
-"""How long a listener may take nothing before it is dropped."""
+"""A listener that reads nothing for this long is disconnected."""
 RECONNECT_MS: Final = 1_000
-"""After how long a browser comes back by itself."""
+"""Delay after which browsers reconnect."""
 
 HEADERS: Final = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 HEARTBEAT: Final = b":\n\n"
@@ -48,7 +49,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class _Bell:
-    """Wakes whoever waits; who took it before a ring does not miss that."""
+    """Wakes all waiters. A waiter that took `next` before a ring does not miss it."""
 
     def __init__(self) -> None:
         self.next = asyncio.Event()
@@ -82,26 +83,26 @@ class Events:
         self._closing = False
 
     def wake(self) -> None:
-        """Take notice that something changed."""
+        """Wake the listeners because something changed."""
         self._bell.ring()
 
     def close(self) -> None:
-        """End all streams; who listens comes back at another replica."""
+        """End all streams; listeners reconnect at another replica."""
         self._closing = True
         self._bell.ring()
 
     async def serve(
         self, request: web.Request, after: int | None, may_listen: Callable[[], Awaitable[bool]]
     ) -> web.StreamResponse:
-        """Tell a listener what happens after a change number, or from now on.
+        """Stream the audit entries after a change number, or from now on.
 
-        It ends when the listener `may_listen` no more, which is asked before each read. Raises
-        Refused when too many listen, StoreUnavailable when nothing can be read at the start.
+        `may_listen` is checked before each read; the stream ends when it returns False. Raises
+        ProblemError if there are too many listeners, StoreUnavailable if the first read fails.
         """
         if self._listening >= self._limit or self._closing:
             raise ProblemError(
                 LISTENERS,
-                "Listen at another replica, or read /v1/audit.",
+                "Use another replica, or poll /v1/audit.",
                 {"Retry-After": str(RETRY_AFTER_SECONDS)},
             )
         self._count(1)
@@ -125,12 +126,12 @@ class Events:
         read: Followed,
         may_listen: Callable[[], Awaitable[bool]],
     ) -> None:
-        """Pass on what was read, and read on, until the listener or the service leaves."""
+        """Send what was read and continue, until the listener or the service ends the stream."""
         now = asyncio.get_running_loop().time
         data = b"retry: %d\nid: %d\n\n" % (RECONNECT_MS, place.number)
         written_at = now()
         rung = asyncio.Event()
-        rung.set()  # what happened since the first read is looked for at once
+        rung.set()  # read at once what happened since the first read
         while True:
             data += b"".join(_events(read))
             place = read.at
@@ -155,7 +156,7 @@ class Events:
     async def _read(
         self, place: Position, may_listen: Callable[[], Awaitable[bool]]
     ) -> Followed | None:
-        """Read on, or None for who may not; while Redis is away it is tried again."""
+        """Read further entries, or return None if not allowed; no entries while Redis is away."""
         try:
             if not await may_listen():
                 return None

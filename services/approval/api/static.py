@@ -1,6 +1,6 @@
-"""The operators' page: its files, read once at start, and what a browser may do with them.
+"""Serves the files of the operators' page, read once at start, with their security headers.
 
-The page holds no secret and is served to everybody; what it shows it asks of the API.
+The page contains no secrets and is public; it loads its data from the API.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONTENT_POLICY: Final = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""No script or style but our files, and none that makes HTML of text; in nobody's frame."""
+"""Only the page's own scripts and styles, no HTML from strings, no framing."""
 HEADERS: Final = {
     "Content-Security-Policy": CONTENT_POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -39,7 +39,7 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of the page, and where it is served."""
+    """A file of the page, and the path it is served at."""
 
     path: str
     body: bytes
@@ -48,12 +48,12 @@ class File:
 
     @property
     def caching(self) -> str:
-        """The page itself is never kept; what it loads is, and asked for again each time."""
+        """Cache-Control: the page itself is never stored, other files are revalidated each time."""
         return "no-store" if self.path == PAGE else "no-cache"
 
 
 def page_files() -> list[File]:
-    """Read the page's files: `index.html` is the page, the others stand below it."""
+    """Read the page's files: `index.html` is the page, the others are served below it."""
     found = []
     for entry in files("services.approval").joinpath("pages").iterdir():
         name, _, kind = entry.name.rpartition(".")
@@ -65,7 +65,7 @@ def page_files() -> list[File]:
 
 
 def page_view(file: File) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Return what serves a file."""
+    """Return the handler that serves a file."""
 
     async def serve(request: web.Request) -> web.Response:
         known = request.if_none_match or ()

@@ -1,14 +1,15 @@
-"""The backup file: one JSON object a line, the last of which says that it is whole.
+"""Format of backup files: one JSON object per line; the last line proves completeness.
 
     {"latchkeyBackup": 1, "madeAtMs": 1795328627349}
     {"device": {"deviceId": "…", "publicKey": "…", "pairing": {…}, "seen": {…}}}
-    {"removed": "…"}                    a device that stands above was removed meanwhile
-    {"audit": {…}}                      documentation: it is not restored
+    {"removed": "…"}                    a device listed above was removed meanwhile
+    {"audit": {…}}                      for information only; not restored
     {"end": {"number": 41, "devices": 7, "audit": 41, "sha256": "…"}}
 
-A later line of a device stands for an earlier one. `number` is the change that all of it is as
-of, `devices` how many remain, `sha256` that of all bytes above and of "41 7 41". No secret is in
-it: a device token is an HMAC with TOKEN_SECRET of what stands here.
+A later line of a device replaces an earlier one. `number` is the change at which the backup is
+consistent, `devices` the number of remaining devices, `sha256` the digest of all bytes above
+followed by "41 7 41". The file contains no secrets: deriving a device token from it requires
+TOKEN_SECRET.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
 class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The last line: what the file holds, and as of which change."""
+    """Last line: what the file contains, and as of which change."""
 
     number: ChangeNumber
     devices: Count
@@ -49,7 +50,7 @@ class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Line(
     msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
 ):
-    """One line; exactly one of its fields is there, but for the head's `madeAtMs`."""
+    """A line of a backup; it has exactly one field, except for `madeAtMs` in the first line."""
 
     latchkey_backup: int = 0
     made_at_ms: Moment = 0
@@ -60,7 +61,7 @@ class Line(
 
 
 class BrokenBackup(Exception):
-    """No backup, not whole, or changed since it was made; the message says which."""
+    """The file is not a backup, incomplete or altered; the message says which."""
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -68,7 +69,7 @@ _decode: Final = msgspec.json.Decoder(Line).decode
 
 
 class Writer:
-    """Makes the lines of a backup, and its end; it keeps ids and a digest, not the devices."""
+    """Produces the lines of a backup; holds only ids and a digest in memory."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -80,7 +81,7 @@ class Writer:
         return self._said(Line(latchkey_backup=FORMAT, made_at_ms=now_ms))
 
     def device(self, device_id: str, record: Record | None, seen: Sighting | None) -> bytes:
-        """Return the line of a device: paired, or no more; nothing where it was not before."""
+        """Return the line of a paired or removed device; empty if it was never in the backup."""
         if record is not None and record.pairing is not None:
             self._devices.add(device_id)
             return self._said(Line(device=kept(record, record.pairing, seen)))
@@ -90,12 +91,12 @@ class Writer:
         return self._said(Line(removed=device_id))
 
     def audit(self, entry: AuditEntry) -> bytes:
-        """Return the line of an entry of the audit log."""
+        """Return the line of an audit log entry."""
         self._audit += 1
         return self._said(Line(audit=entry))
 
     def end(self, number: int) -> bytes:
-        """Return the last line: all above is as of this change."""
+        """Return the last line, stating that all lines above are as of this change."""
         counts = (number, len(self._devices), self._audit)
         return self._said(Line(end=End(*counts, _sealed(self._digest, *counts))))
 
@@ -107,10 +108,10 @@ class Writer:
 
 @dataclass(slots=True)
 class Backup:
-    """A backup that was read and is whole."""
+    """A complete backup that was read."""
 
     id: str
-    """Its digest."""
+    """Digest of the backup."""
     made_at_ms: int
     number: int
     devices: dict[str, KeptDevice] = field(default_factory=dict)
@@ -118,7 +119,7 @@ class Backup:
 
 
 def read(lines: Iterable[bytes]) -> Backup:
-    """Read a whole backup; raises BrokenBackup."""
+    """Read a backup; raise BrokenBackup if it is not complete and intact."""
     digest, backup = hashlib.sha256(), None
     number = 0
     for number, text in enumerate(lines, 1):
@@ -128,7 +129,7 @@ def read(lines: Iterable[bytes]) -> Backup:
                 raise BrokenBackup(_unknown(line))
             backup = Backup("", line.made_at_ms, 0)
         elif backup.id:
-            message = f"line {number}: something comes after its end"
+            message = f"line {number}: unexpected data after the end"
             raise BrokenBackup(message)
         elif line.end is not None:
             _close(backup, line.end, digest)
@@ -138,21 +139,21 @@ def read(lines: Iterable[bytes]) -> Backup:
         elif line.audit is not None:
             backup.audit += 1
         elif backup.devices.pop(line.removed, None) is None:
-            message = f"line {number}: it says nothing that is known"
+            message = f"line {number}: unknown content"
             raise BrokenBackup(message)
         digest.update(text)
     if backup is None or not backup.id:
-        message = f"it ends after {number} lines and is not whole" if number else "it is empty"
+        message = f"incomplete: it ends after {number} lines" if number else "it is empty"
         raise BrokenBackup(message)
     return backup
 
 
 def _close(backup: Backup, end: End, digest: _Digest) -> None:
     if end.sha256 != _sealed(digest, end.number, end.devices, end.audit):
-        message = "it was changed since it was made: its digest is another"
+        message = "it was altered: the digest does not match"
         raise BrokenBackup(message)
     if (end.devices, end.audit) != (len(backup.devices), backup.audit):
-        message = "it does not hold what its end says"
+        message = "its contents do not match its last line"
         raise BrokenBackup(message)
     backup.id, backup.number = end.sha256, end.number
 
@@ -165,10 +166,10 @@ def _sealed(digest: _Digest, number: int, devices: int, audit: int) -> str:
 
 def _line(text: bytes, number: int) -> Line:
     if len(text) > LINE_LIMIT_BYTES:
-        message = f"line {number}: longer than any line of a backup"
+        message = f"line {number}: too long for a line of a backup"
         raise BrokenBackup(message)
     if not text.endswith(b"\n"):
-        message = f"line {number}: cut off"
+        message = f"line {number}: truncated"
         raise BrokenBackup(message)
     try:
         return _decode(text)
@@ -180,7 +181,7 @@ def _line(text: bytes, number: int) -> Line:
 def _unknown(line: Line) -> str:
     if line.latchkey_backup:
         return f"it has format {line.latchkey_backup}, and this release reads {FORMAT}"
-    return "line 1: it is no backup of Latchkey"
+    return "line 1: not a Latchkey backup"
 
 
 def _require_sound(device: KeptDevice, number: int) -> None:

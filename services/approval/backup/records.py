@@ -1,4 +1,4 @@
-"""A paired device as a backup holds it and a restore takes it: camelCase, and bounded."""
+"""Paired devices in backups and restores, as validated JSON objects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class KeptToken(
     forbid_unknown_fields=True,
     kw_only=True,
 ):
-    """A role's device token: the id it is derived from, none once revoked; what it allows."""
+    """A role's device token: its scopes and the id it is derived from (empty once revoked)."""
 
     role: Role
     token_id: Text
@@ -43,7 +43,7 @@ class KeptToken(
 class KeptMetadata(
     msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
 ):
-    """What the device said about itself when it was approved, or has changed since."""
+    """The device's description of itself when approved, with later changes applied."""
 
     client_id: Text
     client_mode: Text
@@ -56,7 +56,7 @@ class KeptMetadata(
 class KeptIdentity(
     msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
 ):
-    """What the device said that it is when another of its clients was approved, in a role."""
+    """A further approved identity of the device, for another client or role."""
 
     role: Role
     client_id: Text
@@ -69,7 +69,7 @@ class KeptIdentity(
 class KeptPairing(
     msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
 ):
-    """What a person approved."""
+    """The approved state of a device."""
 
     metadata: KeptMetadata
     role: Role
@@ -84,7 +84,7 @@ class KeptPairing(
 
 
 class KeptSighting(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_fields=True):
-    """When the device was last let in, why that counts, and from where."""
+    """When, why and from where the device was last admitted."""
 
     at_ms: Moment
     reason: Text
@@ -94,7 +94,7 @@ class KeptSighting(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_f
 class KeptDevice(
     msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, forbid_unknown_fields=True
 ):
-    """A paired device, whole but for what it asks for right now."""
+    """A paired device, complete except for a pending request."""
 
     device_id: DeviceId
     public_key: Text
@@ -103,7 +103,7 @@ class KeptDevice(
 
 
 def kept(record: Record, pairing: Pairing, seen: Sighting | None) -> KeptDevice:
-    """Return a paired device as a backup holds it."""
+    """Return the backup's object for a paired device."""
     used = seen.used if seen else {}
     tokens = [
         {"role": role, "last_used_at_ms": used.get(role, 0), **msgspec.structs.asdict(token)}
@@ -123,7 +123,7 @@ def kept(record: Record, pairing: Pairing, seen: Sighting | None) -> KeptDevice:
 
 
 def record_of(device: KeptDevice) -> Record:
-    """Return the record that a device of a backup gets."""
+    """Return the record to restore for a device in a backup."""
     pairing = device.pairing
     fields = msgspec.structs.asdict(pairing) | {
         "metadata": Metadata(**msgspec.structs.asdict(pairing.metadata)),
@@ -134,7 +134,7 @@ def record_of(device: KeptDevice) -> Record:
 
 
 def sighting_of(device: KeptDevice) -> Sighting | None:
-    """Return when a device of a backup was last seen."""
+    """Return the sighting to restore for a device in a backup."""
     if device.seen is None:
         return None
     tokens = device.pairing.tokens
@@ -143,16 +143,16 @@ def sighting_of(device: KeptDevice) -> Sighting | None:
 
 
 def unsound(device: KeptDevice) -> str:
-    """Say what no record of ours can be; empty for one that can."""
+    """Return why a device in a backup is inconsistent; empty if it is valid."""
     key = decode_public_key(device.public_key)
     if key is None or encode_base64(key) != device.public_key:
-        return "its public key is none"
+        return "its public key is invalid"
     if device_id_of(key) != device.device_id:
-        return "its id is not that of its key"
+        return "its id does not match its key"
     pairing = device.pairing
     roles = [token.role for token in pairing.tokens]
     if len(set(roles)) < len(roles):
-        return "it holds two tokens of one role"
+        return "it holds two tokens for one role"
     if not {pairing.role, *roles} <= set(pairing.roles):
         return "it holds a role that was not approved"
     if any(not token.token_id and not token.revoked_at_ms for token in pairing.tokens):

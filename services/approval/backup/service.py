@@ -1,12 +1,12 @@
-"""Backup and restore of the records, for operators: all paired devices, as of one change.
+"""Backup and restore of all paired devices, consistent as of one change; for operators only.
 
-A backup is read in parts while changes go on. What changed meanwhile is read again, until nothing
-did between a look at the change log and the read of all that it names: then all parts are as of
-that change.
+A backup is read in batches while changes go on. Records that changed meanwhile are read again,
+until nothing has changed between a read of the change log and of the records it names. All data is
+then as of that change.
 
-A restore comes in parts too, each of which is done once: what is kept under RESTORE says which
-backup it is and how far it is. It begins only where no device is paired, and begins a new history:
-with numbers above all that the backup knew, and a change log without any of the old.
+A restore is also done in parts, each once: the RESTORE key holds the backup's id and the progress.
+It starts only if no device is paired, and starts a new history, with an empty change log and
+numbers above all those in the backup.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ if TYPE_CHECKING:
     from shared.rpc.messages import Position
 
 READ_DEVICES: Final = 200
-"""How many records are read at once."""
+"""Records read per batch."""
 READ_ENTRIES: Final = 1_000
-"""How many changes, or entries of the audit log, are read at once."""
+"""Changes or audit log entries read per batch."""
 CAUGHT_UP_ROUNDS: Final = 1_000
-"""After so many rounds in each of which something changed, a backup is given up."""
+"""A backup fails after this many rounds in which something changed."""
 RESTORE_KEPT_MS: Final = 86_400_000
-"""How long it is remembered which restore was begun, and how far it is."""
+"""How long the progress of a restore is kept."""
 NUMBERS_APART: Final = 1_000_000
-"""A restored history goes on above the next multiple of this."""
+"""A restored history is numbered from above the next multiple of this."""
 TRIES_LIMIT: Final = 32
-"""How often a part is tried again because records changed while it was put together."""
+"""Max. attempts at a part that conflicts with concurrent changes."""
 BEGUN: Final = "restore-begun"
 RESTORED: Final = "restored"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a backup: which one, of how many devices, and those from a place on."""
+    """Part of a backup with `total` devices: those from index `at` on."""
 
     backup_id: str
     number: int
@@ -67,7 +67,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a restore is; `skipped`: devices of this part that were paired by others since."""
+    """Progress of a restore; `skipped`: devices of this part that have been paired meanwhile."""
 
     done: int
     skipped: int = 0
@@ -75,7 +75,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """What is kept of a restore: it begins with 16 characters that the commit compares."""
+    """Value of the RESTORE key; it begins with a version of 16 characters for the commit."""
 
     backup_id: str = ""
     done: int = 0
@@ -96,7 +96,7 @@ class BackupService:
         self._ledger = ledger
 
     async def backup(self, caller: Caller) -> AsyncGenerator[bytes, None]:
-        """Yield the lines of a backup, many at a time; for operators only."""
+        """Yield the lines of a backup in batches; for operators only."""
         if not caller.is_admin:
             raise NotAllowed
         writer = backups.Writer()
@@ -119,9 +119,9 @@ class BackupService:
         yield writer.end(place.number)
 
     async def restore(self, caller: Caller, part: Part) -> Progress:
-        """Restore a part, if the restore is just there; for operators only.
+        """Restore a part if it continues the restore (idempotent); for operators only.
 
-        A part that was done before changes nothing. Devices that are paired by now are left alone.
+        Devices that have been paired meanwhile are not changed.
         """
         if not caller.is_admin:
             raise NotAllowed
@@ -135,12 +135,12 @@ class BackupService:
             progress = await self._restored(caller, part)
             if progress is not None:
                 return progress
-        message = "records changed again and again while they were restored"
+        message = "the records could not be restored: they kept changing concurrently"
         raise StoreUnavailable(message)
 
     async def _restored(self, caller: Caller, part: Part) -> Progress | None:
-        """Try once; None when somebody else was quicker and all must be looked at anew."""
-        paired = await self._store.count_paired()  # first: who is paired by then is marked
+        """Try once; return None on a conflict, after which everything must be read again."""
+        paired = await self._store.count_paired()  # read before the mark, so it is never newer
         mark = _mark(await self._store.restore_mark())
         begins = part.at == 0 and not (mark.backup_id == part.backup_id and paired)
         if not begins:
@@ -167,14 +167,14 @@ class BackupService:
         return Progress(done, len(part.devices) - fresh)
 
     def _begin(self, entry: Transaction, part: Part) -> None:
-        """Begin a new history: no gateway finds its place in this one, so all start over."""
+        """Start a new history, in which every gateway has to resync."""
         entry.plan.limit(PAIRED, 1, "")
         entry.plan.anew = True
         entry.plan.beyond = (part.number // NUMBERS_APART + 1) * NUMBERS_APART
         entry.change(BEGUN, "", label=_called(part))
 
     async def _put(self, entry: Transaction, devices: Sequence[KeptDevice]) -> int:
-        """Put those that are not paired, and void what they ask for; returns how many."""
+        """Add devices that are not paired and end their requests; return how many were added."""
         _head, found = await self._store.load_surely([device.device_id for device in devices])
         fresh = 0
         for device, held in zip(devices, found, strict=True):
@@ -194,7 +194,7 @@ class BackupService:
     async def _caught_up(
         self, writer: Writer, place: Position
     ) -> AsyncIterator[tuple[bytes, Position]]:
-        """Read again what changed after a place, until nothing has; yield the place reached."""
+        """Read changed records until none is left; yield their lines and the position reached."""
         for _ in range(CAUGHT_UP_ROUNDS):
             reached, device_ids = await self._store.changed_after(place, READ_ENTRIES)
             head, lines = await self._lines(writer, device_ids)
@@ -206,7 +206,7 @@ class BackupService:
         raise StoreUnavailable(message)
 
     async def _lines(self, writer: Writer, device_ids: Sequence[str]) -> tuple[Position, bytes]:
-        """Read these devices, and return the change they are as of, and their lines."""
+        """Read these devices; return the change they are as of, and their lines."""
         head, found = await self._store.load_surely(device_ids)
         for device_id, held in zip(device_ids, found, strict=True):
             if held.unreadable:

@@ -1,1 +1,1 @@
-"""The JSON objects that the HTTP API and the command exchange."""
+"""JSON objects of the HTTP API."""

@@ -1,6 +1,6 @@
-"""The JSON objects that approval answers with (contract §7.3, §10): camelCase.
+"""JSON objects about requests, devices and replicas, shared by the HTTP API and socket methods.
 
-They are the same wherever they are asked for; no token and no token id is ever in one of them.
+They never contain tokens or token ids.
 """
 
 from __future__ import annotations
@@ -28,57 +28,56 @@ if TYPE_CHECKING:
     )
     from services.approval.registry.registry import Rejections
 
-Version = Annotated[str, Meta(description="Its release; absent for one that does not report it.")]
+Version = Annotated[str, Meta(description="Release; absent if the replica does not report it.")]
 Uptime = Annotated[
     int,
-    Meta(ge=0, description="How long its process had been running; absent as the version is."),
+    Meta(ge=0, description="Uptime of its process; absent if the replica does not report it."),
 ]
 
 
 class Refusal(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """Attempts to connect that were turned away for the same reason, one after another.
+    """A run of attempts to connect that were refused for the same reason.
 
-    `proven`: they were this device's own, by its signature; else a client only claimed to be it.
+    `proven`: the attempts were this device's own, by its signature; otherwise a client only claimed
+    its id.
     """
 
     device_id: (
-        Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="Absent: it named none.")]
+        Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="Absent if it sent none.")]
         | UnsetType
     ) = UNSET
     proven: bool
     undecided: Annotated[
-        bool, Meta(description="Nobody could say whether it may connect: this is no refusal.")
+        bool, Meta(description="No decision was possible, so this is not a refusal of the device.")
     ]
     reason: Annotated[str, Meta(description="A code, as in the gateway's log.")]
-    title: Annotated[str, Meta(description="The reason in words.")]
+    title: Annotated[str, Meta(description="The reason as text.")]
     remedy: Annotated[str, Meta(description="What to do about it.")]
-    cause: Annotated[str, Meta(description="The row of docs/troubleshooting.md.")] | UnsetType = (
-        UNSET
-    )
+    cause: Annotated[str, Meta(description="Row of docs/troubleshooting.md.")] | UnsetType = UNSET
     detail: (
-        Annotated[str, Meta(description="One more fact, in part the client's own words.")]
+        Annotated[str, Meta(description="Details, which may include text from the client.")]
         | UnsetType
     ) = UNSET
-    count: Annotated[int, Meta(ge=1, description="With pauses of ten minutes at most.")]
+    count: Annotated[int, Meta(ge=1, description="Attempts without a pause above ten minutes.")]
     first_at_ms: Milliseconds
     last_at_ms: Milliseconds
-    past: Annotated[bool, Meta(description="The device was admitted after it.")]
-    remote_ip: Annotated[str, Meta(description="Absent for this machine.")] | UnsetType = UNSET
-    replica: Annotated[str, Meta(description="Boot id of the gateway that saw the last one.")]
+    past: Annotated[bool, Meta(description="The device has been admitted since.")]
+    remote_ip: Annotated[str, Meta(description="Absent for loopback.")] | UnsetType = UNSET
+    replica: Annotated[str, Meta(description="Boot id of the gateway of the last attempt.")]
     client_id: str | UnsetType = UNSET
     display_name: str | UnsetType = UNSET
 
 
 LastRefusal = Annotated[
-    Refusal, Meta(description="What its own attempts met in the last day, if they were refused.")
+    Refusal, Meta(description="Last refusal of the device's own attempts, within a day.")
 ]
 LastRefusedClaim = Annotated[
-    Refusal, Meta(description="What those met that claimed to be it and did not prove it.")
+    Refusal, Meta(description="Last refusal of a client that only claimed its id, within a day.")
 ]
 
 
 class RecentRefusals(msgspec.Struct, frozen=True):
-    """Who was turned away in the last day, newest first."""
+    """Refusals of the last day, newest first."""
 
     refusals: list[Refusal]
 
@@ -86,7 +85,7 @@ class RecentRefusals(msgspec.Struct, frozen=True):
 class ClaimedIdentity(
     msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True
 ):
-    """What a device says that it is when one of its clients connects in a role."""
+    """The identity a device claims when one of its clients connects in a role."""
 
     role: Role
     client_id: str
@@ -98,14 +97,14 @@ class ClaimedIdentity(
 
 _Identities = Annotated[
     tuple[ClaimedIdentity, ...],
-    Meta(description="All that it says it is, newest first; absent where that is one thing only."),
+    Meta(description="All identities of the device, newest first; absent if there is only one."),
 ]
 
 
 class PendingRequest(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """A request that waits for a person. `isRepair`: the device is paired already.
+    """A request that waits for a person. `isRepair`: the device is already paired.
 
-    Nothing that a person is to look at changes under the same `requestId`, `lastAskedAtMs` apart.
+    Except for `lastAskedAtMs`, everything relevant to the decision is fixed for a `requestId`.
     """
 
     request_id: RequestId
@@ -119,29 +118,29 @@ class PendingRequest(msgspec.Struct, rename="camel", omit_defaults=True, frozen=
     role: Role
     roles: tuple[Role, ...]
     scopes: tuple[str, ...]
-    remote_ip: Annotated[str, Meta(description="Absent for this machine.")] | UnsetType = UNSET
+    remote_ip: Annotated[str, Meta(description="Absent for loopback.")] | UnsetType = UNSET
     silent: bool
     is_repair: bool
     identities: _Identities | UnsetType = UNSET
-    ts: Annotated[Milliseconds, Meta(description="When it was made.")]
+    ts: Annotated[Milliseconds, Meta(description="When the request was created.")]
 
 
 class WaitingRequest(PendingRequest, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """A request that waits for a person, and when its device last asked."""
+    """A pending request, with the device's last attempt and recent refusals."""
 
     last_asked_at_ms: Annotated[
-        Milliseconds, Meta(description="When its device last asked; written every 10 s at most.")
+        Milliseconds, Meta(description="When its device last asked; updated at most every 10 s.")
     ]
     grants_admin: Annotated[
         bool,
-        Meta(description="Whether approving it gives the device operator.admin, or gives it back."),
+        Meta(description="Whether approval grants or restores operator.admin."),
     ] = False
     last_refusal: LastRefusal | UnsetType = UNSET
     last_refused_claim: LastRefusedClaim | UnsetType = UNSET
 
 
 class DeviceToken(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """What is known of a role's device token, which itself is never shown."""
+    """Metadata of a role's device token; the token itself is never shown."""
 
     role: Role
     scopes: tuple[str, ...]
@@ -152,7 +151,7 @@ class DeviceToken(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tru
 
 
 class PairedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """A paired device: what it says of itself, and what a person approved."""
+    """A paired device: its description of itself and its approved state."""
 
     device_id: DeviceId
     public_key: str
@@ -165,18 +164,18 @@ class PairedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tr
     role: Role
     roles: tuple[Role, ...]
     scopes: tuple[str, ...]
-    remote_ip: Annotated[str, Meta(description="Absent for this machine.")] | UnsetType = UNSET
+    remote_ip: Annotated[str, Meta(description="Absent for loopback.")] | UnsetType = UNSET
     identities: _Identities | UnsetType = UNSET
     approved_via: str
     created_at_ms: Milliseconds
     approved_at_ms: Milliseconds
     last_seen_at_ms: (
-        Annotated[Milliseconds, Meta(description="When it was let in last.")] | UnsetType
+        Annotated[Milliseconds, Meta(description="When it was last admitted.")] | UnsetType
     ) = UNSET
     last_seen_reason: str | UnsetType = UNSET
     connected: bool | UnsetType = UNSET
     replicas: (
-        Annotated[tuple[str, ...], Meta(description="Boot ids of the gateways it is at.")]
+        Annotated[tuple[str, ...], Meta(description="Boot ids of the gateways it is connected to.")]
         | UnsetType
     ) = UNSET
     tokens: tuple[DeviceToken, ...] | UnsetType = UNSET
@@ -185,9 +184,10 @@ class PairedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tr
 
 
 class GatewayAlive(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """A live gateway, as it was in its last beat.
+    """A live gateway, as of its last heartbeat.
 
-    `changesBehind`: how many changes it had not applied; absent until it has learned of any.
+    `changesBehind`: number of changes not yet applied; absent until the gateway has learned the
+    head.
     """
 
     boot_id: str
@@ -199,7 +199,7 @@ class GatewayAlive(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tr
 
 
 class ApprovalAlive(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """A live approval replica: its writes came through so long ago."""
+    """A live approval replica; `lastAliveAgoMs` is the age of its last successful write."""
 
     boot_id: str
     last_alive_ago_ms: Count
@@ -208,31 +208,31 @@ class ApprovalAlive(msgspec.Struct, rename="camel", omit_defaults=True, frozen=T
 
 
 class LiveReplicas(msgspec.Struct, rename="camel", frozen=True):
-    """The replicas that live: gateways with the most connections first, approvals by boot id."""
+    """Live replicas: gateways with the most connections first, approval replicas by boot id."""
 
     gateways: list[GatewayAlive]
     approvals: list[ApprovalAlive]
     presence_version: Annotated[
-        Count, Meta(description="Another one whenever somebody came to a gateway or left it.")
+        Count, Meta(description="Changes with every connect and disconnect at a gateway.")
     ]
     refusals_version: Annotated[
-        Count, Meta(description="Another one whenever gateways report refusals.")
+        Count, Meta(description="Changes whenever a gateway reports refusals.")
     ] = 0
 
 
 class OfAddress(msgspec.Struct, frozen=True):
-    """An address from which several requests wait; IPv6 by its /64."""
+    """An address with several pending requests; for IPv6, a /64."""
 
     address: str
     count: Count
 
 
-Total = Annotated[Count, Meta(description="How many there are in all, of those asked for.")]
-Next = Annotated[str, Meta(description="The `after` that goes on from here; absent at the end.")]
+Total = Annotated[Count, Meta(description="Number of all matches.")]
+Next = Annotated[str, Meta(description="`after` of the next page; absent on the last page.")]
 
 
 class PendingRequests(msgspec.Struct, omit_defaults=True, frozen=True):
-    """Requests that wait, newest first; `addresses`: those with several, the most first."""
+    """Pending requests, newest first; `addresses`: addresses with several, most requests first."""
 
     pending: list[WaitingRequest]
     total: Total | UnsetType = UNSET
@@ -241,13 +241,13 @@ class PendingRequests(msgspec.Struct, omit_defaults=True, frozen=True):
 
 
 class UnreadableDevice(msgspec.Struct, rename="camel", frozen=True):
-    """A device whose record cannot be read: it is neither admitted nor refused until removed."""
+    """A device with an unreadable record; until removed, it is neither admitted nor refused."""
 
     device_id: str
 
 
 class PairedDevices(msgspec.Struct, omit_defaults=True, frozen=True):
-    """Paired devices, the latest approved first; and those whose records cannot be read."""
+    """Paired devices, most recently approved first, and devices with unreadable records."""
 
     devices: list[PairedDevice]
     total: Total | UnsetType = UNSET
@@ -256,7 +256,7 @@ class PairedDevices(msgspec.Struct, omit_defaults=True, frozen=True):
 
 
 class Approved(msgspec.Struct, rename="camel", frozen=True):
-    """The request is approved; the device comes in when it connects next."""
+    """The request is approved; the device is admitted when it next connects."""
 
     request_id: RequestId
     device: PairedDevice
@@ -270,7 +270,7 @@ class Rejected(msgspec.Struct, rename="camel", frozen=True):
 
 
 class EndedBefore(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
-    """A request that had ended before, how, and which request replaced it if one did."""
+    """A request that had already ended, how, and the request that replaced it, if any."""
 
     request_id: RequestId
     state: Literal["approved", "superseded", "displaced", "expired", "unknown"]
@@ -278,27 +278,27 @@ class EndedBefore(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tru
 
 
 class RejectedMany(msgspec.Struct, frozen=True):
-    """These requests are rejected; `ended`: these had ended otherwise, and were left alone."""
+    """The rejected requests; `ended`: requests that had already ended in another way."""
 
     rejected: list[Rejected]
     ended: list[EndedBefore]
 
 
 class Renamed(msgspec.Struct, rename="camel", frozen=True):
-    """The device has this label now, trimmed."""
+    """The device's new label, trimmed."""
 
     device_id: DeviceId
     label: str
 
 
 class Removed(msgspec.Struct, rename="camel", frozen=True):
-    """The device is forgotten, and its connections are closed."""
+    """The device is removed, and its connections are closed."""
 
     device_id: DeviceId
 
 
 class Rotated(msgspec.Struct, rename="camel", frozen=True):
-    """The role has a new token, which the device gets when it connects next; the old is void."""
+    """The role has a new token, sent to the device on its next connect; the old one is invalid."""
 
     device_id: DeviceId
     role: Role
@@ -308,7 +308,7 @@ class Rotated(msgspec.Struct, rename="camel", frozen=True):
 
 
 class Revoked(msgspec.Struct, rename="camel", frozen=True):
-    """The role's token is void, and its connections are closed."""
+    """The role's token is revoked, and its connections are closed."""
 
     device_id: DeviceId
     role: Role
@@ -316,28 +316,29 @@ class Revoked(msgspec.Struct, rename="camel", frozen=True):
 
 
 class OpenSession(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """Who calls has the operators' rights, by the admin token or by a session of the page.
+    """The caller is authenticated as an operator, by the admin token or a session of the page.
 
-    `gatewayUrl`: where devices connect, as GATEWAY_PUBLIC_URL says.
+    `gatewayUrl`: where devices connect (GATEWAY_PUBLIC_URL).
     """
 
     expires_at_ms: (
-        Annotated[Milliseconds, Meta(description="When the session ends; absent without one.")]
+        Annotated[Milliseconds, Meta(description="End of the session; absent without one.")]
         | UnsetType
     ) = UNSET
     gateway_url: str | UnsetType = UNSET
 
 
 class EndedSession(msgspec.Struct, frozen=True):
-    """Whether there was a session; it is ended at every replica."""
+    """Whether there was a session; it has ended at every replica."""
 
     ended: bool
 
 
 class RestoreProgress(msgspec.Struct, frozen=True):
-    """How many devices of the backup are done by now, and how many of this part were left alone.
+    """Progress of a restore.
 
-    Those were paired again meanwhile. The next part goes on `at` what is `done`.
+    `done`: devices of the backup processed so far, and `at` of the next part. `skipped`: devices of
+    this part left unchanged because they have been paired again meanwhile.
     """
 
     done: Count
@@ -345,9 +346,9 @@ class RestoreProgress(msgspec.Struct, frozen=True):
 
 
 class AuditPage(msgspec.Struct, frozen=True):
-    """Who did what, when, oldest first; `next` is the `after` that goes on from here.
+    """Entries of the audit log, oldest first; `next` is the `after` of the next page.
 
-    Without an `after` these are the newest entries, in the same order.
+    Without `after`, these are the newest entries, in the same order.
     """
 
     entries: list[AuditEntry]
@@ -355,7 +356,7 @@ class AuditPage(msgspec.Struct, frozen=True):
 
 
 def pending_object(waiting: PendingDevice) -> PendingRequest:
-    """Return the pending request object (contract §7.3)."""
+    """Return the JSON object of a pending request."""
     pending = waiting.pending
     about = pending.metadata
     return PendingRequest(
@@ -379,7 +380,7 @@ def pending_object(waiting: PendingDevice) -> PendingRequest:
 
 
 def waiting_object(waiting: PendingDevice) -> WaitingRequest:
-    """Return a pending request as the HTTP API shows it: with when its device last asked."""
+    """Return the JSON object of a pending request with the additional fields of the HTTP API."""
     fields = msgspec.structs.asdict(pending_object(waiting))
     return WaitingRequest(
         **fields,
@@ -389,12 +390,12 @@ def waiting_object(waiting: PendingDevice) -> WaitingRequest:
 
 
 def pending_json(waiting: PendingDevice) -> bytes:
-    """Return the pending request object, encoded."""
+    """Return the JSON of a pending request."""
     return msgspec.json.encode(pending_object(waiting))
 
 
 def paired_object(paired: Paired) -> PairedDevice:
-    """Return the paired object (contract §10); without presence where nobody asked for that."""
+    """Return the JSON object of a paired device; without presence if its standing is None."""
     pairing, standing = paired.pairing, paired.standing
     seen = standing.seen if standing else None
     about = pairing.metadata
@@ -428,7 +429,7 @@ def paired_object(paired: Paired) -> PairedDevice:
 
 
 def waiting_part_object(part: WaitingPart) -> PendingRequests:
-    """Return a part of the requests that wait."""
+    """Return a page of pending requests."""
     return PendingRequests(
         [waiting_object(one) for one in part.waiting],
         part.total,
@@ -438,7 +439,7 @@ def waiting_part_object(part: WaitingPart) -> PendingRequests:
 
 
 def paired_part_object(part: PairedPart) -> PairedDevices:
-    """Return a part of the paired devices."""
+    """Return a page of paired devices."""
     return PairedDevices(
         [paired_object(one) for one in part.devices],
         part.total,
@@ -448,7 +449,7 @@ def paired_part_object(part: PairedPart) -> PairedDevices:
 
 
 def rejections_object(rejections: Rejections) -> RejectedMany:
-    """Return what became of requests that were to be rejected together."""
+    """Return the result of rejecting several requests."""
     return RejectedMany(
         [Rejected(one.request_id, one.device_id) for one in rejections.rejected],
         [
@@ -459,7 +460,7 @@ def rejections_object(rejections: Rejections) -> RejectedMany:
 
 
 def replicas_object(replicas: Replicas) -> LiveReplicas:
-    """Return the replicas that live."""
+    """Return the live replicas."""
     return LiveReplicas(
         [
             GatewayAlive(
@@ -487,7 +488,7 @@ def replicas_object(replicas: Replicas) -> LiveReplicas:
 
 
 def rotated_object(device_id: str, role: str, token: Token) -> Rotated:
-    """Return the result of a rotation by somebody else than the device."""
+    """Return the result of a rotation by anyone but the device itself."""
     return Rotated(
         device_id, _role(role), sorted(token.scopes), token.rotated_at_ms, "withheld-cross-device"
     )
@@ -510,7 +511,7 @@ def _token(role: str, token: Token, used_at_ms: int) -> DeviceToken:
 
 
 def _identities(found: tuple[Identity, ...], **but: str) -> tuple[ClaimedIdentity, ...] | UnsetType:
-    """Return identities, unless they are all the same `but` for these fields."""
+    """Return identities, or UNSET if they differ only in the fields given in `but`."""
     if len({msgspec.structs.replace(one, **but) for one in found}) == 1:
         return UNSET
     return tuple(
@@ -527,7 +528,7 @@ def _identities(found: tuple[Identity, ...], **but: str) -> tuple[ClaimedIdentit
 
 
 def _role(role: str) -> Role:
-    return cast("Role", role)  # gateways let no other in (contract §4)
+    return cast("Role", role)  # gateways reject all other roles
 
 
 def _roles(roles: Iterable[str]) -> tuple[Role, ...]:

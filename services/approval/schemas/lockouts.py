@@ -1,4 +1,4 @@
-"""The JSON objects about lock-outs: camelCase. No secret is in one, nor what was guessed."""
+"""JSON objects about lock-outs. They contain neither secrets nor guessed values."""
 
 from __future__ import annotations
 
@@ -14,41 +14,40 @@ if TYPE_CHECKING:
     from services.approval.domain.lockout import Lockout
 
 Credential = Literal["shared-secret", "device-token", "bootstrap-token", "admin-token"]
-"""Which kind of secret: `shared-secret` is the gateway token, `bootstrap-token` a setup code."""
+"""Credential class: `shared-secret` is the gateway token, `bootstrap-token` a setup code."""
 LockedAddress = Annotated[str, Meta(pattern=r"^[0-9A-Za-z:.]{1,45}$")]
 _Milliseconds = Annotated[int, Meta(ge=0, description="Milliseconds since 1970.")]
 
 
 class LockoutObject(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
-    """An address that is locked out for one kind of secret: right and wrong ones are refused."""
+    """An address locked out for one credential class: correct secrets are refused as well."""
 
     credential: Credential
     address: Annotated[
-        str, Meta(description="Goes into the path that lifts it; `unknown` where none was known.")
+        str, Meta(description="For the path that lifts it; `unknown` if the address is not known.")
     ]
     network: (
-        Annotated[str, Meta(description="The IPv6 network that it concerns as a whole.")]
-        | UnsetType
+        Annotated[str, Meta(description="IPv6 network that is locked out as a whole.")] | UnsetType
     ) = UNSET
-    failures: Annotated[int, Meta(ge=0, description="Distinct wrong values that led to it.")]
+    failures: Annotated[int, Meta(ge=0, description="Distinct wrong values that triggered it.")]
     since_ms: _Milliseconds
     until_ms: _Milliseconds
 
 
 class Lockouts(msgspec.Struct, frozen=True):
-    """The lock-outs that run, those that end last first; at most 1000."""
+    """Active lock-outs, those that end last first; at most 1000."""
 
     lockouts: list[LockoutObject]
 
 
 class LiftedLockout(msgspec.Struct, frozen=True):
-    """The lock-out is lifted at every replica, and counting begins anew."""
+    """The lock-out is lifted at every replica, and counting restarts."""
 
     lifted: LockoutObject
 
 
 def lockout_object(lockout: Lockout) -> LockoutObject:
-    """Return a lock-out as it is shown."""
+    """Return the JSON object of a lock-out."""
     network = "/" in lockout.address
     return LockoutObject(
         credential=cast("Credential", lockout.credential),
@@ -61,5 +60,5 @@ def lockout_object(lockout: Lockout) -> LockoutObject:
 
 
 def lockouts_object(lockouts: Iterable[Lockout]) -> Lockouts:
-    """Return all lock-outs as they are listed."""
+    """Return the JSON object of a list of lock-outs."""
     return Lockouts([lockout_object(one) for one in lockouts])

@@ -1,4 +1,4 @@
-"""Refusals as the HTTP API shows them, and the devices and requests they belong to. Pure."""
+"""JSON objects of refusals, also within those of devices and requests. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OfDevice = TypeVar("OfDevice", PairedDevice, WaitingRequest)
 
 
 def refusal_object(entry: Entry, seen_at_ms: int) -> Refusal:
-    """Return a refusal; `seen_at_ms`: when its device was last admitted, 0 if never."""
+    """Return the JSON object of a refusal; `seen_at_ms`: last admission of its device, or 0."""
     reason = reason_of(entry.reason, undecided=entry.undecided)
     return Refusal(
         device_id=entry.device or UNSET,
@@ -42,7 +42,7 @@ def refusal_object(entry: Entry, seen_at_ms: int) -> Refusal:
 
 
 def with_refusals(of: OfDevice, refused: Refused) -> OfDevice:
-    """Return a device or a request with what was refused of it lately."""
+    """Return a device or request with its recent refusals."""
     if refused == NOTHING_REFUSED:
         return of
     seen = getattr(of, "last_seen_at_ms", UNSET)

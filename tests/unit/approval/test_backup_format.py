@@ -143,15 +143,15 @@ class TestBroken:
         ("text", "why"),
         [
             (b"", "it is empty"),
-            (b"{}\n", "line 1: it is no backup of Latchkey"),
+            (b"{}\n", "line 1: not a Latchkey backup"),
             (b'{"latchkeyBackup":2}\n', "it has format 2, and this release reads 1"),
             (b"\x1f\x8b\x08\n", "line 1: "),
-            (b'{"latchkeyBackup":1}\n{}\n', "line 2: it says nothing that is known"),
-            (b'{"latchkeyBackup":1}\n{"removed":"x"}\n', "line 2: it says nothing that is known"),
+            (b'{"latchkeyBackup":1}\n{}\n', "line 2: unknown content"),
+            (b'{"latchkeyBackup":1}\n{"removed":"x"}\n', "line 2: unknown content"),
             (b'{"latchkeyBackup":1}\n{"x":1}\n', "line 2: Object contains unknown field"),
             (b'{"latchkeyBackup":1}\n' + b"[" * 9_999 + b"\n", "line 2: "),
-            (b'{"latchkeyBackup":1}\n' + b" " * 2_000_000 + b"\n", "longer than any line"),
-            (b'{"latchkeyBackup":1}\n', "it ends after 1 lines and is not whole"),
+            (b'{"latchkeyBackup":1}\n' + b" " * 2_000_000 + b"\n", "too long for a line"),
+            (b'{"latchkeyBackup":1}\n', "incomplete: it ends after 1 lines"),
         ],
     )
     def test_it_says_what_is_wrong(self, text: bytes, why: str) -> None:
@@ -172,7 +172,7 @@ class TestUnsound:
 
     def test_another_key(self) -> None:
         other = msgspec.structs.replace(self.sound(), public_key=Device.new().public_key)
-        assert unsound(other) == "its id is not that of its key"
+        assert unsound(other) == "its id does not match its key"
 
     @pytest.mark.parametrize("key", ["", "x", "A" * 43 + "="])
     def test_no_key(self, key: str) -> None:
@@ -189,7 +189,7 @@ class TestUnsound:
         tokens = (one.pairing.tokens[0],) * 2
         pairing = msgspec.structs.replace(one.pairing, tokens=tokens)
         other = msgspec.structs.replace(one, pairing=pairing)
-        assert unsound(other) == "it holds two tokens of one role"
+        assert unsound(other) == "it holds two tokens for one role"
 
     def test_a_live_token_without_an_id(self) -> None:
         one = self.sound()
