@@ -136,7 +136,7 @@ class TestWell:
         assert "operator.read" in next(one.found for one in findings if one.step == "scopes")
         without = {"APPROVAL_URL": env["APPROVAL_URL"]}
         findings = await findings_of(url, env=without, state_file=file)
-        assert "the device token is right" in [one.found for one in findings]
+        assert "the device token is correct" in [one.found for one in findings]
 
     async def test_the_replicas_behind_a_proxy_are_found(
         self, env: dict[str, str], stack: Stack
@@ -185,7 +185,7 @@ class TestProxies:
         gateway = stack.add_gateway(TRUSTED_PROXIES="127.0.0.1")
         async with proxy(gateway.url, Faults(headers={"X-Forwarded-For": "unknown"})) as url:
             found = await warned_of(url, causes.PROXY_UNREADABLE, env=env)
-            assert "Let 127.0.0.1 send" in found.cure
+            assert "Configure 127.0.0.1 to send" in found.cure
         mended = Faults(headers={"X-Forwarded-For": "203.0.113.9:1234"})
         async with proxy(gateway.url, mended) as url:
             findings = await findings_of(url, env=env)
@@ -384,7 +384,7 @@ class TestCommand:
     def test_it_says_what_to_do(self, url: str, env: dict[str, str]) -> None:
         well = self.run(env, url)
         assert well.returncode == 0
-        assert "Nothing is wrong on the way" in well.stdout
+        assert "No problem found" in well.stdout
         wrong = self.run(env | {"OPENCLAW_GATEWAY_TOKEN": WRONG}, url, "--json")
         assert wrong.returncode == 1
         report = json.loads(wrong.stdout)

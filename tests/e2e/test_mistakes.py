@@ -236,4 +236,4 @@ class TestAddressesOfAGateway:
         ended = run([*LATCHKEY, "doctor", address])
         assert ended.status == 2
         assert "Traceback" not in ended.text
-        assert re.search(r"(?m)^Error: that is no address like", ended.text)
+        assert re.search(r"(?m)^Error: that is not an address like", ended.text)

@@ -1,1 +1,1 @@
-"""`latchkey doctor`: checks each step of a device's connection, at Latchkey or plain OpenClaw."""
+"""`latchkey doctor`: check each step of a device's connection to Latchkey or plain OpenClaw."""

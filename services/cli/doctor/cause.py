@@ -1,4 +1,4 @@
-"""What a cause is: one row of the table of causes. Pure."""
+"""One row of the table of causes. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _COMMAND: Final = "latchkey"
 
 
 class Cause(NamedTuple):
-    """One cause: its name, what a user sees, what that means, and how it is cured."""
+    """A cause of a failed connection: its id, symptoms, meaning and remedy."""
 
     id: str
     seen: str
@@ -20,9 +20,9 @@ class Cause(NamedTuple):
     cure: str
 
     def filled(self, values: Mapping[str, str]) -> tuple[str, str]:
-        """Return meaning and cure with these values; what is not known stands as `A-NAME`.
+        """Return meaning and cure with these values; a missing one is shown as `A-NAME`.
 
-        `latchkey` is how the command is called, by its name unless told otherwise.
+        `latchkey` is the name the command was called by, by default "latchkey".
         """
         known = _Known(values)
         return self.meaning.format_map(known), self.cure.format_map(known)

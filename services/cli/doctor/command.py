@@ -1,4 +1,4 @@
-"""`latchkey doctor`: the command and what it prints."""
+"""`latchkey doctor`: the command and its output."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ _STYLES: Final = {
     State.WARNING: "yellow",
     State.WRONG: "bold red",
 }
-_WARNED: Final = "Nothing keeps devices out; look at what is marked !!"
+_WARNED: Final = "Devices can connect, but see the warnings marked !!"
 _WELL: Final = """\
-Nothing is wrong on the way. A device that is told "pairing required" waits
-for a person:"""
+No problem found. A device that gets "pairing required" waits for approval
+by an operator:"""
 _WELL_OPENCLAW: Final = """\
-Nothing is wrong on the way to this OpenClaw gateway. A device that is told
-"pairing required" waits up to 5 minutes for a person. On the gateway's machine
+No problem found with this OpenClaw gateway. A device that gets "pairing
+required" waits up to 5 minutes for approval. On the gateway's machine
 (`railway ssh`, `docker compose exec openclaw-gateway bash`):"""
 _AT_OPENCLAW: Final = ("openclaw devices list", "openclaw devices approve REQUEST-ID")
 _ABOUT_LATEST: Final = """\
-`openclaw devices approve --latest` approves nothing in current releases: it
+In current releases, `openclaw devices approve --latest` approves nothing: it
 prints the command that does."""
 _ABOUT_LATCHKEY: Final = """\
-What Latchkey would change: any number of gateways with one device list, which
-is approved from a page, an API or a command and outlives deploys. Agents and
-chat stay in one OpenClaw behind it."""
+With Latchkey, any number of gateways share one device list, which survives
+deploys and is managed from a page, an API or a command. Agents and chat stay
+in one OpenClaw process behind it."""
 _CURED_BY_LATCHKEY: Final = frozenset(
     {
         openclaw_causes.SEPARATE_LISTS,
@@ -58,7 +58,7 @@ _CURED_BY_LATCHKEY: Final = frozenset(
 
 
 class Said(msgspec.Struct, rename="camel", frozen=True):
-    """One step; `cause` is an id of the table of causes, null where all is well."""
+    """One step; `cause` is an id from the table of causes, or null."""
 
     step: str
     state: str
@@ -69,14 +69,14 @@ class Said(msgspec.Struct, rename="camel", frozen=True):
 
 
 class Gateway(msgspec.Struct, rename="camel", frozen=True):
-    """What answers: `latchkey`, `openclaw` or `unknown`; the version is empty if not shown."""
+    """The gateway: kind `latchkey`, `openclaw` or `unknown`; version empty if not known."""
 
     kind: str
     version: str
 
 
 class Report(msgspec.Struct, rename="camel", frozen=True):
-    """The whole walk; `ok`: nothing is wrong."""
+    """All steps; `ok` if no problem was found."""
 
     url: str
     ok: bool
@@ -95,20 +95,22 @@ Examples:
 """,
 )
 @click.argument("url", metavar="[WSS-URL]", default="")
-@click.option("--origin", metavar="URL", help="The page whose right to connect is tried.")
+@click.option("--origin", metavar="URL", help="Check whether pages from this origin may connect.")
 @click.option("--role", type=click.Choice(["operator", "node"]), default="operator")
-@click.option("--scope", "scopes", multiple=True, help="What to ask for; default: operator.read.")
+@click.option(
+    "--scope", "scopes", multiple=True, help="Scope to request; repeatable. Default: operator.read."
+)
 @click.option(
     "--state",
     "state_file",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Connect as this device too (a file of `python -m shared.device`).",
+    help="Also connect as this device (a file written by `python -m shared.device`).",
 )
 @click.option(
     "--pairing-probe",
     is_flag=True,
-    help="OpenClaw: ask to be paired, to compare device lists. Leaves a request for 5 minutes.",
+    help="OpenClaw: request pairing to compare device lists. The request stays for 5 minutes.",
 )
 @click.option("--connections", type=click.IntRange(1, 24), default=8, show_default=True)
 @click.option("--timeout", "seconds", type=click.FloatRange(0.1, 60), default=5, show_default=True)
@@ -125,13 +127,13 @@ async def doctor(
     connections: int,
     seconds: float,
 ) -> int:
-    """Check each step of a device's connection, and stop at the first thing that is wrong.
+    """Check each step of a device's connection and stop at the first problem.
 
-    Without an address: of what `make run` started here.
+    The default address is the gateway that `make run` started on this machine.
 
-    Works at Latchkey and at plain OpenClaw gateways, and says which it is. Uses
-    OPENCLAW_GATEWAY_TOKEN from the environment or the secrets file. It changes nothing at the
-    gateway, unless it is told to connect as a device (--state, --pairing-probe).
+    Works with Latchkey and plain OpenClaw gateways, and reports which one it found. Uses
+    OPENCLAW_GATEWAY_TOKEN from the environment or the secrets file. Changes nothing at the
+    gateway, except with --state or --pairing-probe, which connect as a device.
     """
     address = _gateway_url(url or desk.surroundings.gateway_url)
     wishes = Wishes(
@@ -159,7 +161,7 @@ async def doctor(
 
 
 def _conclude(output: Output, walked: Walk, *, well: bool) -> None:
-    """Say what to do next; with OpenClaw also what Latchkey would change there."""
+    """Print what to do next, and for OpenClaw what Latchkey would improve."""
     is_openclaw = walked.product.kind is Kind.OPENCLAW
     warned = any(one.state is State.WARNING for one in walked.findings)
     if well and warned:
@@ -183,8 +185,8 @@ def _tell(output: Output, finding: Finding) -> None:
     found = escaped(finding.found)[:SHOWN_CHARACTERS]
     output.step(_MARKS[finding.state], finding.step, found, _STYLES[finding.state])
     if finding.cause is not None:
-        output.step("", "", f"What it means: {escaped(finding.meaning)}")
-        output.step("", "", f"What to do: {escaped(finding.cure)}")
+        output.step("", "", f"Meaning: {escaped(finding.meaning)}")
+        output.step("", "", f"Fix: {escaped(finding.cure)}")
 
 
 def _said(finding: Finding) -> Said:
@@ -199,13 +201,11 @@ def _said(finding: Finding) -> Said:
 
 
 def _gateway_url(text: str) -> str:
-    """Return the WebSocket address; https:// is taken for wss://."""
-    like = "that is no address like wss://host or ws://host:port"
+    """Return the WebSocket address; http:// becomes ws://, https:// becomes wss://."""
+    like = "that is not an address like wss://host or ws://host:port"
     wrong = Misused("no-gateway-url", like)
     if "://" not in text:
-        raise Misused(
-            "no-gateway-url", like, f"Say how it is spoken to: ws://{text} or wss://{text}"
-        )
+        raise Misused("no-gateway-url", like, f"Add the scheme: ws://{text} or wss://{text}")
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -213,7 +213,7 @@ def _gateway_url(text: str) -> str:
     try:
         _ = parts.port
     except ValueError:
-        port = "Its port has to be a number from 1 to 65535"
+        port = "The port must be a number from 1 to 65535"
         raise Misused("no-gateway-url", like, f"{port}: {parts.netloc}") from None
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     if scheme not in {"ws", "wss"} or not parts.hostname or parts.username is not None:

@@ -1,4 +1,4 @@
-"""What the doctor knows on its way, and what it has found so far."""
+"""The state of one run of the doctor: inputs, what is known so far, and findings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAME: Final = "latchkey doctor"
 
 
 class State(StrEnum):
-    """How a step went."""
+    """Outcome of a step."""
 
     OK = "ok"
     NOTE = "note"
@@ -43,7 +43,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one step found; with a cause where something is wrong or will be."""
+    """Finding of one step, with a cause for problems and warnings."""
 
     step: str
     state: State
@@ -53,19 +53,19 @@ class Finding:
 
     @property
     def meaning(self) -> str:
-        """What it means; empty where all is well."""
+        """What it means; empty without a cause."""
         return self.cause.filled(self.values)[0] if self.cause else ""
 
     @property
     def cure(self) -> str:
-        """What to do; empty where all is well."""
+        """What to do; empty without a cause."""
         return (
             self.cause.filled(self.values | {"latchkey": command_name()})[1] if self.cause else ""
         )
 
 
 class Wrong(Exception):
-    """The way ends here: what was found, and its cause."""
+    """A problem that ends the run: what was found, and its cause."""
 
     def __init__(self, cause: Cause, found: str, **values: str) -> None:
         super().__init__(f"{cause.id}: {found}")
@@ -76,7 +76,7 @@ class Wrong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the doctor is asked to try, and how long it waits, in seconds."""
+    """Options of one run; timeouts in seconds."""
 
     timeouts: Timeouts
     origin: str | None = None
@@ -85,12 +85,12 @@ class Wishes:
     state_file: Path | None = None
     connections: int = 8
     pairing_probe: bool = False
-    """Whether the doctor may ask an OpenClaw gateway to be paired, which leaves a request there."""
+    """Whether to request pairing from an OpenClaw gateway, which leaves a request there."""
 
 
 @dataclass(slots=True)
 class Journey:
-    """One walk. Steps read what earlier ones left here, and add what they find."""
+    """One run. Steps read results of earlier steps and add their own."""
 
     url: str
     wishes: Wishes
@@ -104,15 +104,15 @@ class Journey:
     """Seconds since 1970."""
     step: str = ""
     product: Product = UNKNOWN
-    """What answers, as far as is known by now."""
+    """What answers, as far as is known so far."""
     ready: Ready | None = None
-    """What `/readyz` of a Latchkey gateway says; None where it is not to be read."""
+    """`/readyz` of a Latchkey gateway, or None."""
     origin_allowed: bool = False
-    """Whether pages that the gateway itself serves may connect, as far as it was tried."""
+    """Whether pages served by the gateway itself may connect; False if not tried."""
     hello: Mapping[str, Any] | None = field(default=None, repr=False)
     """The first hello-ok."""
     replicas: int = 0
-    """How many replicas connections landed on, as far as the doctor got."""
+    """How many replicas the connections reached, so far."""
     processes: list[Process] = field(default_factory=list)
     """The OpenClaw processes that answered."""
     findings: list[Finding] = field(default_factory=list)
@@ -148,19 +148,19 @@ class Journey:
         return f"{scheme}://{urlsplit(self.url).netloc}{path}"
 
     def ok(self, found: str) -> None:
-        """Keep that a step went well."""
+        """Record success."""
         self._add(Finding(self.step, State.OK, found))
 
     def note(self, found: str) -> None:
-        """Keep something that is neither good nor bad."""
+        """Record a neutral finding."""
         self._add(Finding(self.step, State.NOTE, found))
 
     def warn(self, cause: Cause, found: str, **values: str) -> None:
-        """Keep something that is wrong and ends nothing."""
+        """Record a problem that does not end the run."""
         self._add(Finding(self.step, State.WARNING, found, cause, values))
 
     def wrong(self, error: Wrong) -> None:
-        """Keep what ended the way."""
+        """Record the problem that ended the run."""
         self._add(Finding(self.step, State.WRONG, error.found, error.cause, error.values))
 
     def _add(self, finding: Finding) -> None:

@@ -1,4 +1,4 @@
-"""What answers at an address: Latchkey, OpenClaw, or something that is not known yet. Pure."""
+"""Which product answers at an address: Latchkey, OpenClaw, or unknown. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ATTRIBUTION_REQUIRED: Final = b"proxy_attribution_required"
-"""In the body of every 403 with which OpenClaw refuses a proxy that it does not trust."""
+"""In the body of every 403 by which OpenClaw refuses an untrusted proxy."""
 _LIVE: Final = {"ok": True, "status": "live"}
 _RELEASE: Final = re.compile(r"\d{4}\.\d{1,2}\.\d+")
 _BUILD: Final = re.compile(rb'data-openclaw-control-ui-build-id="(\d{4}\.\d{1,2}\.\d+)')
 
 
 class Kind(StrEnum):
-    """Whose gateway it is."""
+    """Kind of gateway."""
 
     LATCHKEY = "latchkey"
     OPENCLAW = "openclaw"
@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What answers; `version` is empty where it is not shown."""
+    """A product; `version` is empty if unknown."""
 
     kind: Kind
     version: str = ""
@@ -45,21 +45,21 @@ UNKNOWN: Final = Product(Kind.UNKNOWN)
 
 
 def openclaw_readiness(readyz: bytes) -> bool | None:
-    """Return what a `/readyz` of OpenClaw says; None where it is none.
+    """Return `ready` from OpenClaw's `/readyz`, or None for any other page.
 
-    Latchkey's has a `bootId`, OpenClaw's has not; both have `ready`.
+    Both products have `ready`, only Latchkey has `bootId`.
     """
     ready = _object(readyz).get("ready")
     return ready if isinstance(ready, bool) and "bootId" not in _object(readyz) else None
 
 
 def is_openclaw_live(healthz: bytes) -> bool:
-    """Say whether this is the `/healthz` of an OpenClaw gateway."""
+    """Return whether this is the `/healthz` of an OpenClaw gateway."""
     return _object(healthz) == _LIVE
 
 
 def version_of_page(page: bytes) -> str:
-    """Return the release that a dashboard's page names; older ones do not."""
+    """Return the release named in a dashboard page; older ones do not name it."""
     found = _BUILD.search(page)
     return found[1].decode() if found else ""
 

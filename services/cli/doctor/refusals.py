@@ -1,4 +1,4 @@
-"""From what a gateway said to the cause: Latchkey's words and OpenClaw's mean different cures."""
+"""Map a gateway's refusal to its cause, which differs between Latchkey and OpenClaw."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shared.device.handshake import Refused
 
 LOCK_OUT_MS: Final = 300_000
-"""How long a lock-out lasts where the gateway does not say when to come back."""
+"""Duration of a lock-out if the gateway does not give one."""
 ORIGIN_REFUSED: Final = "CONTROL_UI_ORIGIN_NOT_ALLOWED"
 DEVICE_REQUIRED_OF_PAGES: Final = "CONTROL_UI_DEVICE_IDENTITY_REQUIRED"
 DEVICE_REQUIRED: Final = "DEVICE_IDENTITY_REQUIRED"
@@ -33,7 +33,7 @@ SECRETS_REFUSED: Final = frozenset(
         openclaw_causes.LOCKED_OUT,
     }
 )
-"""Trying again counts against the address."""
+"""Further attempts count against the address."""
 
 _BY_CODE: Final[Mapping[str, Cause]] = {
     "PROTOCOL_MISMATCH": causes.PROTOCOL_MISMATCH,
@@ -68,9 +68,9 @@ _OF_OPENCLAW: Final[Mapping[str, Cause]] = {
 
 
 def wrong(journey: Journey, outcome: Refused) -> Wrong:
-    """Say why a connect was refused."""
+    """Return the error for a refused connection."""
     if outcome.error is None:
-        return why_closed(outcome.close) if outcome.close else Wrong(causes.CUT, "no answer")
+        return why_closed(outcome.close) if outcome.close else Wrong(causes.CUT, "no response")
     if outcome.code == "UNAVAILABLE":
         return _unavailable(journey, outcome)
     where = f" (connection {outcome.connection_id})" if outcome.connection_id else ""

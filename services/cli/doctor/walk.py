@@ -1,4 +1,4 @@
-"""The order of the steps, for each product."""
+"""Run the doctor's steps, in the order for each product."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ AT_OPENCLAW: Final[Steps] = (
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """What was found, and what answers there."""
+    """Findings, and the product that answered."""
 
     findings: list[Finding]
     product: Product
@@ -60,9 +60,9 @@ async def walk(
     *,
     now: Callable[[], float] | None = None,
 ) -> Walk:
-    """Take every step and return what was found; the last finding is wrong, or none is.
+    """Run all steps up to the first problem and return the findings.
 
-    Raises StateError where a state file is given that cannot be used.
+    Raises StateError if the state file cannot be used.
     """
     tls = ssl.create_default_context()
     state = load(wishes.state_file) if wishes.state_file else None
@@ -87,5 +87,5 @@ async def _take(steps: Steps, journey: Journey) -> None:
 
 
 def is_well(findings: list[Finding]) -> bool:
-    """Say whether nothing is wrong."""
+    """Return whether no problem was found."""
     return all(one.state is not State.WRONG for one in findings)

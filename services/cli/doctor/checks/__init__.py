@@ -1,1 +1,1 @@
-"""The doctor's checks, one module for each part of the way to a gateway."""
+"""The doctor's checks, one module for each part of a connection."""

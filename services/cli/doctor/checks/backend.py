@@ -1,4 +1,4 @@
-"""Behind the address: which replicas, what they miss, and how Redis is set up."""
+"""Checks behind the address: replicas, their health, approval, and Redis's configuration."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from services.cli.doctor.journey import Journey
 
 DRAIN_SECONDS: Final = 20
-"""How long a gateway takes to leave unless told otherwise."""
+"""The default of DRAIN_SECONDS."""
 LEAVING_SECONDS: Final = 2
-"""What it needs beyond that."""
+"""Time that shutting down takes after draining."""
 _WARNINGS: Final = (
     ("appendonly is off", causes.APPENDONLY_OFF),
     ("appendfsync is", causes.WRITES_LATE),
     ("maxmemory-policy", causes.MEMORY_EVICTS),
 )
-_SHARED: Final = "; no sticky sessions are needed: all ask the same approval"
+_SHARED: Final = "; sticky sessions are not needed: all use the same approval"
 
 
 async def survey(journey: Journey) -> None:
-    """Connect several times and say which replicas answered; all have to answer alike.
+    """Connect several times and report which replicas answered; all must give the same answer.
 
-    With a gateway token each connection is one question to approval, so that each replica shows
-    that it reaches it.
+    With a gateway token, each connection requires a request to approval, which shows that the
+    replica can reach it.
     """
     secrets = shared_secrets(journey)
 
@@ -57,32 +57,32 @@ async def survey(journey: Journey) -> None:
     journey.replicas = len(counts)
     many = "1 replica" if len(counts) == 1 else f"{len(counts)} replicas"
     shared = _SHARED if journey.is_latchkey else ""
-    journey.ok(f"{counts.total()} connections landed on {many}: {where}{shared}")
+    journey.ok(f"{counts.total()} connections reached {many}: {where}{shared}")
 
 
 def disagreement(right: int, trouble: list[Wrong], where: str) -> Wrong:
-    """Say that some connections failed, or the cause itself if all did."""
+    """Return the error for failed connections: the cause itself if all failed."""
     if not right:
         return trouble[0]
     found = f"{len(trouble)} of {right + len(trouble)} connections failed"
-    found += f" ({trouble[0].cause.id}: {trouble[0].found}); the others landed on {where}"
+    found += f" ({trouble[0].cause.id}: {trouble[0].found}); the others reached {where}"
     return Wrong(causes.REPLICAS_DISAGREE, found)
 
 
 async def read_health(journey: Journey) -> None:
-    """Read `/readyz` of the replicas that answer: what they miss, and whom they do not believe."""
+    """Read `/readyz` of the replicas: failing dependencies and untrusted proxies."""
     if journey.ready is None:
-        journey.note("/readyz is not to be read here")
+        journey.note("/readyz is not available here")
         return
     seen = await _ask_replicas(journey)
-    counted = f"replicas asked: {len(seen)}"
+    counted = f"replicas checked: {len(seen)}"
     if len(seen) < journey.replicas:
-        counted += f" of {journey.replicas}, as chance had it"
+        counted += f" of {journey.replicas}, selected at random"
     for ready in seen.values():
         if not ready.ready:
             raise await not_ready(journey, ready)
     if not any(ready.dependencies for ready in seen.values()):
-        journey.note(f"ready ({counted}); they tell their reasons on OPS_PORT alone")
+        journey.note(f"ready ({counted}); details are available only on OPS_PORT")
         return
     warnings = {
         warning: None
@@ -91,11 +91,11 @@ async def read_health(journey: Journey) -> None:
         for warning in dependency.warnings or ()
     }
     if not [warning for warning in warnings if _warn_of_proxy(journey, warning)]:
-        journey.ok(f"Redis, approval and beats are there ({counted})")
+        journey.ok(f"Redis, approval and heartbeats are healthy ({counted})")
 
 
 def _warn_of_proxy(journey: Journey, warning: str) -> bool:
-    """Warn of a proxy that is not believed or not understood; say whether this was one."""
+    """Report a warning about a proxy; return whether it was one."""
     peer = warning.partition(" ")[0]
     if "TRUSTED_PROXIES" in warning:
         journey.warn(causes.PROXY_UNTRUSTED, f"{peer} sends forwarding headers", peer=peer)
@@ -107,7 +107,7 @@ def _warn_of_proxy(journey: Journey, warning: str) -> bool:
 
 
 async def _ask_replicas(journey: Journey) -> dict[str, Ready]:
-    """Read `/readyz` as often as was connected; return what each replica that answered says."""
+    """Read `/readyz` once per connection; return the answers by replica."""
     seen: dict[str, Ready] = {}
     left = journey.wishes.connections
     while left > 0:
@@ -119,14 +119,16 @@ async def _ask_replicas(journey: Journey) -> dict[str, Ready]:
             try:
                 ready = msgspec.json.decode(body, type=Ready)
             except msgspec.MsgspecError:
-                raise Wrong(causes.REPLICAS_DISAGREE, "/readyz is not always a gateway's") from None
+                raise Wrong(
+                    causes.REPLICAS_DISAGREE, "/readyz is not always answered by a gateway"
+                ) from None
             seen[ready.boot_id] = ready
         left -= AT_ONCE
     return seen
 
 
 async def ask_approval(journey: Journey) -> None:
-    """Ask approval, where this shell knows it, whether it is ready and Redis set up to last."""
+    """Check, if approval's address is known, that it is ready and that Redis is durable."""
     surroundings = journey.surroundings
     async with approval_of(journey) as approval:
         try:
@@ -135,10 +137,10 @@ async def ask_approval(journey: Journey) -> None:
             if surroundings.text("APPROVAL_URL"):
                 journey.warn(causes.APPROVAL_UNREACHABLE, error.message)
             else:
-                journey.note("not reachable from here; set APPROVAL_URL to have it looked at")
+                journey.note("not reachable from here; set APPROVAL_URL to check it")
             return
         if not ready.ready:
-            failing = ", ".join(ready.failing or ()) or "it does not say"
+            failing = ", ".join(ready.failing or ()) or "no reason given"
             found = f"replica {ready.boot_id} is not ready"
             raise Wrong(causes.APPROVAL_NOT_READY, found, failing=failing)
         journey.ok(f"{approval.url} is ready, replica {ready.boot_id[:12]}")
@@ -170,12 +172,12 @@ async def _ask_as_operator(journey: Journey, approval: ApprovalClient) -> None:
         return
     counts = f"alive: gateways {len(live.gateways)}, approvals {len(live.approvals)}"
     shown = typed("devices list")
-    wait = f"; requests that wait: {len(waiting)} ({shown})" if waiting else "; nobody waits"
+    wait = f"; pending requests: {len(waiting)} ({shown})" if waiting else "; no pending requests"
     journey.ok(counts + wait)
 
 
 async def look_at_settings(journey: Journey) -> None:
-    """Look at what only the place where this runs can tell."""
+    """Check settings of the platform that this runs on."""
     surroundings = journey.surroundings
     if not surroundings.text("RAILWAY_PROJECT_ID"):
         return
@@ -183,10 +185,10 @@ async def look_at_settings(journey: Journey) -> None:
     given = _seconds(surroundings.text(name), 0)
     least = _seconds(surroundings.text("DRAIN_SECONDS"), DRAIN_SECONDS) + LEAVING_SECONDS
     if given < least:
-        found = f"{name} is {given:g} on this service, and leaving takes up to {least:g} s"
+        found = f"{name} is {given:g} on this service, but shutting down takes up to {least:g} s"
         journey.warn(causes.DRAINING_OFF, found, seconds=f"{least:g}")
     else:
-        journey.ok(f"{name} is {given:g}, and leaving takes up to {least:g} s")
+        journey.ok(f"{name} is {given:g}; shutting down takes up to {least:g} s")
 
 
 def _seconds(text: str, otherwise: float) -> float:

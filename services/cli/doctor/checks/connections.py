@@ -1,4 +1,4 @@
-"""Connects: one at a time, or as many as wished, with the time that each took."""
+"""Connection attempts, single or repeated, with their times."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 AT_ONCE: Final = 4
-"""Connects that run at the same time."""
+"""Connections attempted at the same time."""
 PROBE: Final = Profile(
     client_id="openclaw-probe",
     mode="probe",
@@ -34,12 +34,12 @@ PROBE: Final = Profile(
     display_name=NAME,
     min_protocol=3,
 )
-"""How the doctor introduces itself; it speaks both versions and asks for no scope."""
+"""The doctor's own client profile: both protocol versions, no scopes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """What came of a connect, and when it was begun and done: seconds of a clock of ours."""
+    """Outcome of a connection attempt with start and end, in seconds of the monotonic clock."""
 
     outcome: Outcome
     begun_at: float
@@ -54,7 +54,7 @@ async def connect(
     *,
     origin: str | None = None,
 ) -> Connected:
-    """Connect and return what came of it; raises Wrong where nothing did."""
+    """Connect and return the outcome; raises Wrong if there is none."""
     begun_at = time.monotonic()
     try:
         async with DeviceClient(
@@ -79,9 +79,9 @@ async def connect(
 async def repeat(
     journey: Journey, once: Callable[[], Awaitable[_T]]
 ) -> tuple[list[_T], list[Wrong]]:
-    """Connect as often as wished, a few at a time; returns what came, and what was wrong.
+    """Run the configured number of attempts, AT_ONCE at a time; return results and errors.
 
-    Stops early when a secret is refused: more tries would lock this address out.
+    Stops early if a secret is refused, because more attempts would lock this address out.
     """
     came: list[_T] = []
     trouble: list[Wrong] = []
@@ -100,7 +100,7 @@ async def repeat(
 
 
 def shared_secrets(journey: Journey) -> Credentials | None:
-    """Return the gateway token, and the password that only OpenClaw knows; None without any."""
+    """Return the gateway token and, for OpenClaw, the password; None if there is neither."""
     token = journey.surroundings.gateway_token_for(journey.url)
     password = journey.surroundings.text("OPENCLAW_GATEWAY_PASSWORD") or None
     if journey.is_latchkey:

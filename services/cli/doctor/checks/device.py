@@ -1,8 +1,8 @@
-"""As a client: origin, secret, proof; and as a device of its own, pairing and scopes.
+"""Checks as a client: origin, secret and proof; with a device of the user, pairing and scopes.
 
-Unless it walks as a device of its own (`--state`), the doctor never sends a proven device together
-with a right secret: that is what makes a pairing request. The secret is tried without a device, the
-proof without a secret.
+Without `--state`, the doctor never sends a device identity together with a correct secret, because
+that would create a pairing request. It tries the secret without a device and the proof without a
+secret.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ if TYPE_CHECKING:
     from shared.device.state import DeviceState
 
 PROOF_KEY: Final = DeviceKey(hashlib.sha256(b"latchkey doctor").digest())
-"""Proves a device where no secret is sent, so it never makes a request, and nobody has to keep it.
+"""Key for proofs sent without a secret, which never create a request, so it need not be secret.
 
-It is always the same, so that all runs are one row in lists of refused clients.
+It is constant, so that all runs share one row in the lists of refusals.
 """
 _SECRET_MISSING: Final = frozenset({"AUTH_TOKEN_MISSING", "AUTH_PASSWORD_MISSING"})
 _PAIRING_BY_SECRET: Final = frozenset({"token", "password"})
 
 
 async def try_origin(journey: Journey) -> None:
-    """Connect as a page of an origin would, without a device: only the origin is judged."""
+    """Connect as a page from an origin would, without a device, to check only the origin."""
     wished = journey.wishes.origin
     origin = wished or journey.origin
     profile = replace(CONTROL_UI, min_protocol=3, display_name=NAME)
     outcome = (await connect(journey, profile, None, origin=origin)).outcome
     if isinstance(outcome, Admitted) or outcome.detail_code == refusals.DEVICE_REQUIRED_OF_PAGES:
         journey.origin_allowed = not wished or wished == journey.origin
-        journey.ok(f"pages of {origin} may connect")
+        journey.ok(f"pages from {origin} may connect")
         return
     wrong = refusals.wrong(journey, outcome)
     if outcome.detail_code == refusals.ORIGIN_REFUSED:
-        found = f"pages of {origin} are refused"
+        found = f"pages from {origin} are refused"
         if wished:
             raise Wrong(wrong.cause, found, origin=origin)
         journey.warn(wrong.cause, found, origin=origin)
     elif outcome.error is None or wrong.cause is causes.PROTOCOL_MISMATCH:
         raise wrong
     else:
-        journey.note(f"not known: {outcome.message}")
+        journey.note(f"unknown: {outcome.message}")
 
 
 async def authenticate(journey: Journey) -> None:
-    """Try the secret; at Latchkey, a device of the user's own with it."""
+    """Check the secret; at Latchkey, together with the user's device if given."""
     if journey.state is None or journey.product.kind is Kind.OPENCLAW:
         await try_secret(journey)
     else:
@@ -64,7 +64,7 @@ async def authenticate(journey: Journey) -> None:
 
 
 async def try_secret(journey: Journey) -> None:
-    """Connect without a device, with the gateway's secret: nothing is asked for."""
+    """Connect with the gateway's secret but without a device, which requests nothing."""
     secrets = shared_secrets(journey)
     if secrets is None:
         await _without_secret(journey)
@@ -73,47 +73,48 @@ async def try_secret(journey: Journey) -> None:
     if isinstance(outcome, Admitted):
         _recognise(journey, outcome)
         method = str((outcome.hello.get("auth") or {}).get("method") or "token")
-        journey.ok(f"the gateway {'password' if method == 'password' else 'token'} is right")
+        journey.ok(f"the gateway {'password' if method == 'password' else 'token'} is correct")
         journey.step = "device"
         if journey.is_latchkey or method in _PAIRING_BY_SECRET:
             await _prove(journey)
         return
     if outcome.detail_code == refusals.DEVICE_REQUIRED:
-        journey.note("not judged: this gateway takes no secret from a client without a device")
+        journey.note("not checked: this gateway accepts no secret from a client without a device")
         return
     raise refusals.wrong(journey, outcome)
 
 
 async def _without_secret(journey: Journey) -> None:
-    """Say that the secret is missing; only to Latchkey a device may come without making a request.
+    """Report a missing secret.
 
-    An OpenClaw gateway that wants no secret would make one.
+    Only Latchkey is tried with a device: an OpenClaw gateway that requires no secret would create
+    a pairing request.
     """
     if journey.product.kind is Kind.OPENCLAW:
         if journey.state is None:
-            raise Wrong(openclaw_causes.TOKEN_MISSING, "no gateway token is at hand")
-        journey.note("not judged: no gateway token is at hand")
+            raise Wrong(openclaw_causes.TOKEN_MISSING, "no gateway token was found")
+        journey.note("not checked: no gateway token was found")
         return
     key = PROOF_KEY if journey.is_latchkey else None
     outcome = (await connect(journey, PROBE, key)).outcome
     if isinstance(outcome, Admitted):
-        journey.note("this gateway takes clients without a token")
+        journey.note("this gateway accepts clients without a token")
     elif outcome.detail_code == refusals.DEVICE_REQUIRED:
-        raise Wrong(causes.TOKEN_MISSING, "no gateway token is at hand")
+        raise Wrong(causes.TOKEN_MISSING, "no gateway token was found")
     else:
         raise refusals.wrong(journey, outcome)
 
 
 async def _prove(journey: Journey) -> None:
-    """Connect with a proven device and no secret: refused for that alone, the proof holds."""
+    """Connect with a device but no secret; if only the secret is refused, the proof is valid."""
     outcome = (await connect(journey, PROBE, PROOF_KEY)).outcome
     if isinstance(outcome, Refused) and outcome.detail_code not in _SECRET_MISSING:
         raise refusals.wrong(journey, outcome)
-    journey.ok("the proof of a device holds")
+    journey.ok("a device's signature is accepted")
 
 
 async def _connect_as_device(journey: Journey, state: DeviceState) -> None:
-    """Connect as the device of the state file, with the gateway token, else with its own."""
+    """Connect as the device in the state file, with the gateway token, else its own token."""
     role = journey.wishes.role
     token = journey.surroundings.gateway_token_for(journey.url)
     outcome = (
@@ -124,24 +125,24 @@ async def _connect_as_device(journey: Journey, state: DeviceState) -> None:
         keep_token(journey, outcome)
         method = (outcome.hello.get("auth") or {}).get("method")
         by_device = method == "device-token"
-        journey.ok("the device token is right" if by_device else "the token is right")
+        journey.ok("the device token is correct" if by_device else "the token is correct")
         journey.step = "device"
-        journey.ok(f"the proof of {state.key.device_id[:16]} holds")
+        journey.ok(f"the signature of {state.key.device_id[:16]} is accepted")
         journey.step = "pairing"
         journey.ok(f"paired as {outcome.role or role}; protocol {outcome.protocol}")
         journey.step = "scopes"
-        journey.ok(", ".join(outcome.scopes) or "none were asked for")
+        journey.ok(", ".join(outcome.scopes) or "none requested")
         return
     if outcome.detail_code == refusals.PAIRING_REQUIRED:
-        journey.ok("the gateway token is right" if token else "the device token is right")
+        journey.ok("the gateway token is correct" if token else "the device token is correct")
         journey.step = "device"
-        journey.ok(f"the proof of {state.key.device_id[:16]} holds")
+        journey.ok(f"the signature of {state.key.device_id[:16]} is accepted")
         journey.step = "pairing"
     raise refusals.wrong(journey, outcome)
 
 
 def device_profile(journey: Journey) -> Profile:
-    """Return how the device of the state file introduces itself: under no name of the doctor's."""
+    """Return the profile of the device in the state file, without the doctor's name."""
     role = journey.wishes.role
     mode = "node" if role == "node" else PROBE.mode
     profile = replace(PROBE, display_name=None, role=role, mode=mode)
@@ -149,7 +150,7 @@ def device_profile(journey: Journey) -> Profile:
 
 
 def device_credentials(journey: Journey) -> Credentials:
-    """Return the gateway's secret, else the token that the device has for this gateway."""
+    """Return the gateway's secret, else the device's token for this gateway."""
     secrets = shared_secrets(journey)
     if secrets is not None:
         return secrets
@@ -160,7 +161,7 @@ def device_credentials(journey: Journey) -> Credentials:
 
 
 def keep_token(journey: Journey, outcome: Admitted) -> None:
-    """Keep the device token that was issued in the state file."""
+    """Save the issued device token to the state file."""
     state, file = journey.state, journey.wishes.state_file
     if state is not None and file and outcome.device_token:
         state.keep_token(journey.url, journey.wishes.role, outcome.device_token)

@@ -1,4 +1,4 @@
-"""HTTP: what answers there, and whether it is ready."""
+"""HTTP check: which product answers, and whether it is ready."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PAGE_LIMIT_BYTES: Final = 65_536
 ABOUT_APPROVAL: Final = b"This is Latchkey's approval service"
 CHALLENGE_HEADER: Final = "cf-mitigated"
-"""Cloudflare's mark on a challenge, whatever the status."""
+"""The header of a Cloudflare challenge, whatever its status."""
 _OF_OTHERS: Final[Mapping[int, Cause]] = {
     **dict.fromkeys((401, 407), causes.LOGIN_REQUIRED),
     **dict.fromkeys((403, 429), causes.FORBIDDEN),
@@ -38,7 +38,7 @@ _APPROVAL: Final = frozenset({"approval", "lease"})
 
 
 async def ask(journey: Journey) -> None:
-    """Ask for `/readyz`: what answers, and whether it is ready."""
+    """Get `/readyz` to find out which product answers and whether it is ready."""
     status, headers, body = await fetch(journey, "/readyz")
     ready = _read(body)
     if ready is not None:
@@ -49,11 +49,11 @@ async def ask(journey: Journey) -> None:
     openclaw_ready = product.openclaw_readiness(body)
     if openclaw_ready is not None and await _is_openclaw(journey):
         if not openclaw_ready:
-            raise Wrong(openclaw_causes.STARTING, f"/readyz is answered with {status}: not ready")
+            raise Wrong(openclaw_causes.STARTING, f"/readyz returned {status}: not ready")
         journey.ok(f"this is {journey.product.title}, not Latchkey; ready")
         return
     by = f" by {headers['Server']}" if "Server" in headers else ""
-    said = f"/readyz is answered with {status}{by}"
+    said = f"/readyz returned {status}{by}"
     if status in _REDIRECTS:
         location = urljoin(journey.http_url("/"), headers.get("Location", ""))
         if not urlsplit(location).path.endswith("/readyz"):
@@ -61,16 +61,16 @@ async def ask(journey: Journey) -> None:
         target = location.removesuffix("/readyz").replace("http", "ws", 1)
         raise Wrong(causes.REDIRECTED, f"{said}: {location}", location=target)
     if CHALLENGE_HEADER in headers:
-        raise Wrong(causes.FORBIDDEN, f"{said}: a challenge for browsers")
+        raise Wrong(causes.FORBIDDEN, f"{said}: a browser challenge")
     if (cause := _OF_OTHERS.get(status)) is not None:
         raise Wrong(cause, said)
     if not journey.secure and await speaks_tls(journey):
         raise _in_the_clear(journey, said)
-    journey.note(f"{said}: neither Latchkey's page nor OpenClaw's")
+    journey.note(f"{said}: neither Latchkey nor OpenClaw")
 
 
 async def _is_openclaw(journey: Journey) -> bool:
-    """Look at the pages that OpenClaw shows to everybody; raises Wrong if it trusts no proxy."""
+    """Read OpenClaw's public pages; raises Wrong if it does not trust the proxy."""
     _, _, healthz = await fetch(journey, "/healthz")
     if not product.is_openclaw_live(healthz):
         return False
@@ -83,7 +83,7 @@ async def _is_openclaw(journey: Journey) -> bool:
 
 
 def proxy_untrusted(journey: Journey, path: str, status: int) -> Wrong:
-    """Say that OpenClaw refuses what comes through the proxy."""
+    """Return the error for an OpenClaw gateway that does not trust its proxy."""
     journey.product = Product(Kind.OPENCLAW)
     found = f"OpenClaw answers {path} with {status} proxy_attribution_required"
     return Wrong(openclaw_causes.PROXY_UNTRUSTED, found)
@@ -92,7 +92,7 @@ def proxy_untrusted(journey: Journey, path: str, status: int) -> Wrong:
 async def fetch(
     journey: Journey, path: str, headers: Mapping[str, str] | None = None
 ) -> tuple[int, Mapping[str, str], bytes]:
-    """Return status, headers and the beginning of a page; raises Wrong."""
+    """Return status, headers and at most PAGE_LIMIT_BYTES of a page; raises Wrong."""
     try:
         async with asyncio.timeout(journey.wishes.timeouts.call):
             async with journey.session.get(
@@ -102,18 +102,18 @@ async def fetch(
                 return response.status, response.headers, body
     except TimeoutError:
         if not journey.secure and await speaks_tls(journey):
-            raise _in_the_clear(journey, "nothing comes back to plain HTTP") from None
+            raise _in_the_clear(journey, "no response to plain HTTP") from None
         seconds = journey.wishes.timeouts.call
-        raise Wrong(causes.HTTP_SILENT, f"no HTTP answer within {seconds:g} s") from None
+        raise Wrong(causes.HTTP_SILENT, f"no HTTP response within {seconds:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         why = str(error) or type(error).__name__
         if not journey.secure and await speaks_tls(journey):
             raise _in_the_clear(journey, why) from None
-        raise Wrong(causes.NOT_HTTP, f"no HTTP there: {why}") from None
+        raise Wrong(causes.NOT_HTTP, f"not HTTP: {why}") from None
 
 
 def approval_of(journey: Journey) -> ApprovalClient:
-    """Return the approval service that this shell knows, to be entered."""
+    """Return a client of the configured approval service, as a context manager."""
     surroundings = journey.surroundings
     return ApprovalClient(surroundings.approval_url, surroundings.admin_token, surroundings)
 
@@ -121,7 +121,9 @@ def approval_of(journey: Journey) -> ApprovalClient:
 async def _judge(journey: Journey, ready: Ready) -> None:
     dependencies = ready.dependencies or {}
     if "store" in dependencies:
-        raise Wrong(causes.APPROVAL_ADDRESS, f"/readyz is the approval service's ({ready.boot_id})")
+        raise Wrong(
+            causes.APPROVAL_ADDRESS, f"/readyz belongs to an approval service ({ready.boot_id})"
+        )
     journey.product = Product(Kind.LATCHKEY)
     if ready.ready:
         journey.ready = ready
@@ -131,7 +133,7 @@ async def _judge(journey: Journey, ready: Ready) -> None:
 
 
 async def not_ready(journey: Journey, ready: Ready) -> Wrong:
-    """Say why a gateway is not ready, as far as can be found out from here."""
+    """Return why a gateway is not ready, as far as it can be determined from here."""
     failing = frozenset(ready.failing or ())
     reasons = {name: one.reason for name, one in (ready.dependencies or {}).items()}
     told = "; ".join(f"{name}: {reasons.get(name, '')}" for name in sorted(failing))
@@ -143,7 +145,7 @@ async def not_ready(journey: Journey, ready: Ready) -> Wrong:
         if await _approval_is_well(journey):
             cause = causes.BUS_SECRETS_DIFFER
         return Wrong(cause, found)
-    return Wrong(causes.NOT_READY, found, failing=", ".join(sorted(failing)) or "it does not say")
+    return Wrong(causes.NOT_READY, found, failing=", ".join(sorted(failing)) or "no reason given")
 
 
 async def _approval_is_well(journey: Journey) -> bool:

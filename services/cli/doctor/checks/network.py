@@ -1,4 +1,4 @@
-"""The way to the port: name, TCP, TLS."""
+"""Network checks: name, TCP, TLS."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ _OTHER_NAME: Final = frozenset({62, 64})
 
 
 async def look_up(journey: Journey) -> None:
-    """Turn the name into addresses."""
+    """Resolve the host name."""
     found = await addresses(journey)
     journey.ok(f"{journey.host} is {', '.join(found)}")
 
 
 async def addresses(journey: Journey) -> list[str]:
-    """Return the addresses of the host; raises Wrong."""
+    """Return the host's addresses; raises Wrong."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(journey.wishes.timeouts.open):
             infos = await loop.getaddrinfo(journey.host, journey.port, type=socket.SOCK_STREAM)
     except (TimeoutError, OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or "no answer from the name server"
+        why = getattr(error, "strerror", None) or "no response from the name server"
         raise Wrong(causes.NAME_UNKNOWN, f"{journey.host}: {why}", name=journey.host) from None
     return list(dict.fromkeys(str(info[4][0]) for info in infos))[:ADDRESSES_TRIED]
 
 
 async def connect(journey: Journey) -> None:
-    """Open a TCP connection to each address; one that opens is enough."""
+    """Open a TCP connection to each address; one success is enough."""
     failed: dict[str, OSError] = {}
     opened = []
     for address in await addresses(journey):
@@ -58,18 +58,18 @@ async def connect(journey: Journey) -> None:
     if not opened:
         where = f"port {journey.port} of {', '.join(failed)}"
         if any(isinstance(error, ConnectionRefusedError) for error in failed.values()):
-            raise Wrong(causes.TCP_REFUSED, f"{where}: the connection is refused")
-        raise Wrong(causes.TCP_SILENT, f"{where}: nothing answers", port_number=str(journey.port))
+            raise Wrong(causes.TCP_REFUSED, f"{where}: connection refused")
+        raise Wrong(causes.TCP_SILENT, f"{where}: no response", port_number=str(journey.port))
     journey.ok(f"port {journey.port} is open at {', '.join(opened)}")
     if failed:
-        journey.note(f"not at {', '.join(failed)}: clients try the next address by themselves")
+        journey.note(f"not at {', '.join(failed)}; clients try the next address automatically")
 
 
 async def secure(journey: Journey) -> None:
-    """Speak TLS, with the certificate checked; in the clear there is nothing to do."""
+    """Open a TLS connection and check the certificate; skipped for ws://."""
     if not journey.secure:
-        readable = "" if is_this_machine(journey.host) else "; what is sent can be read on the way"
-        journey.note(f"none: the address begins with ws://{readable}")
+        readable = "" if is_this_machine(journey.host) else "; traffic is not encrypted"
+        journey.note(f"none: the address starts with ws://{readable}")
         return
     plain_url = f"ws://127.0.0.1:{journey.port}"
     try:
@@ -86,8 +86,8 @@ async def secure(journey: Journey) -> None:
             cause = causes.TLS_UNTRUSTED
         raise Wrong(cause, error.verify_message, name=journey.host) from None
     except (OSError, asyncio.IncompleteReadError) as error:  # ssl.SSLError and TimeoutError too
-        why = getattr(error, "reason", None) or str(error) or "no answer to the greeting"
-        raise Wrong(causes.TLS_NOT_SPOKEN, f"no TLS there: {why}", plain_url=plain_url) from None
+        why = getattr(error, "reason", None) or str(error) or "no response to the handshake"
+        raise Wrong(causes.TLS_NOT_SPOKEN, f"TLS failed: {why}", plain_url=plain_url) from None
     certificate = writer.get_extra_info("peercert") or {}
     version = writer.get_extra_info("ssl_object").version()
     with suppress(OSError):
@@ -95,7 +95,7 @@ async def secure(journey: Journey) -> None:
         await writer.wait_closed()
     ends = ssl.cert_time_to_seconds(certificate["notAfter"])
     days = int((ends - journey.now()) // DAY_SECONDS)
-    found = f"{version}, certificate for {journey.host} good for another {days} days"
+    found = f"{version}, certificate for {journey.host} valid for another {days} days"
     if days < RENEWAL_DAYS:
         journey.warn(causes.TLS_ENDS_SOON, found)
     else:
@@ -103,12 +103,12 @@ async def secure(journey: Journey) -> None:
 
 
 def is_this_machine(host: str) -> bool:
-    """Say whether what is sent to a host stays on this machine."""
+    """Return whether traffic to a host stays on this machine."""
     return host == "localhost" or is_loopback(host)
 
 
 async def speaks_tls(journey: Journey) -> bool:
-    """Say whether TLS is spoken at the port, with whatever certificate."""
+    """Return whether the port speaks TLS, with any certificate."""
     any_certificate = ssl.create_default_context()
     any_certificate.check_hostname = False
     any_certificate.verify_mode = ssl.CERT_NONE  # nothing is sent

@@ -1,4 +1,4 @@
-"""The WebSocket: upgrade, challenge, clocks, ping; on one connection that offers nothing."""
+"""WebSocket checks on one connection without credentials: upgrade, challenge, clocks, ping."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from services.cli.doctor.journey import Journey
 
 CLOCKS_APART_MS: Final = 120_000
-"""How old a signature may be."""
+"""Maximum age of a signature."""
 EXPLAINED: Final = frozenset({403, 503})
-"""Statuses whose body says why, but only to the same request."""
+"""Statuses whose body explains them, but only in response to an upgrade request."""
 PING: Final = b"latchkey"
 _UPGRADE: Final = {
     "Connection": "Upgrade",
@@ -38,7 +38,7 @@ _BY_STATUS: Final = {
 
 
 async def open_and_listen(journey: Journey) -> None:
-    """Open a WebSocket, hear the challenge, compare clocks, send a ping."""
+    """Open a WebSocket, receive the challenge, compare clocks, send a ping."""
     try:
         socket = await open_socket(
             journey.session,
@@ -51,7 +51,7 @@ async def open_and_listen(journey: Journey) -> None:
     except UnreachableError as error:
         raise await why_no_socket(journey, error) from None
     async with _closing(socket):
-        journey.ok("the upgrade comes through")
+        journey.ok("the upgrade succeeded")
         journey.step = "challenge"
         await _hear_challenge(journey, socket)
         journey.step = "ping"
@@ -59,7 +59,7 @@ async def open_and_listen(journey: Journey) -> None:
 
 
 async def why_no_socket(journey: Journey, error: UnreachableError) -> Wrong:
-    """Say why there is no WebSocket."""
+    """Return why the WebSocket could not be opened."""
     status, is_known = error.status, journey.product.kind is not Kind.UNKNOWN
     if status is None:
         cause = causes.UPGRADE_DROPPED if is_known else causes.CUT
@@ -82,10 +82,10 @@ async def why_no_socket(journey: Journey, error: UnreachableError) -> Wrong:
 
 
 def why_closed(close: Close) -> Wrong:
-    """Say why a gateway closed without a word of its own."""
+    """Return why a gateway closed the connection without an error message."""
     found = f"closed with {close.code} {close.reason}".rstrip()
     if close.code in {1012, 1013}:
-        return Wrong(causes.NOT_READY, found, failing=close.reason or "it does not say")
+        return Wrong(causes.NOT_READY, found, failing=close.reason or "no reason given")
     if close.code in {1005, 1006}:
         return Wrong(causes.CUT, found)
     return Wrong(causes.NOT_A_GATEWAY, found)
@@ -109,8 +109,8 @@ async def _hear_challenge(journey: Journey, socket: aiohttp.ClientWebSocketRespo
     if journey.product.kind is Kind.UNKNOWN and isinstance(frame, Event):
         journey.product = product.of_challenge(frame.payload)
     apart_ms = round(challenge.ts - (before_ms + journey.now() * 1000) / 2)
-    found = f"came; the gateway's clock is {abs(apart_ms) / 1000:.1f} s "
-    found += "ahead of ours" if apart_ms > 0 else "behind ours"
+    found = f"received; the gateway's clock is {abs(apart_ms) / 1000:.1f} s "
+    found += "ahead" if apart_ms > 0 else "behind"
     if abs(apart_ms) > CLOCKS_APART_MS:
         journey.warn(causes.CLOCK_DIFFERS, found)
     else:

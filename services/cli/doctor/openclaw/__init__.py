@@ -1,1 +1,1 @@
-"""The doctor at plain OpenClaw gateways."""
+"""The doctor's checks for plain OpenClaw gateways."""

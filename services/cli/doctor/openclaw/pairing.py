@@ -1,9 +1,8 @@
-"""Connects to a plain OpenClaw gateway several times as one device, to compare device lists.
+"""Connect to a plain OpenClaw gateway several times as one device, to compare device lists.
 
-This makes a pairing request, which ends by itself. It runs when the doctor was told to
-(`--pairing-probe`), or as a device of the user's own (`--state`). OpenClaw pairs clients of its own
-machine silently, but none that comes from a browser's page without being the dashboard, so the
-device says that it does.
+This creates a pairing request, which expires. It runs only with `--pairing-probe`, or as the
+user's device with `--state`. OpenClaw pairs local clients silently, except for browser pages other
+than its dashboard, so the device sends an Origin.
 """
 
 from __future__ import annotations
@@ -28,23 +27,23 @@ if TYPE_CHECKING:
     from shared.device.profile import Profile
 
 REQUEST_MINUTES: Final = 5
-"""How long a request waits in OpenClaw."""
+"""How long OpenClaw keeps a request."""
 _PAIRING: Final = "operator.pairing"
 _LOCAL_NAMES: Final = (".local", ".internal", ".ts.net", ".lan")
 
 
 async def ask_to_pair(journey: Journey) -> None:
-    """Ask for the same device at each connection, and see whether they all know it alike."""
+    """Connect repeatedly as the same device, and compare the answers."""
     own = journey.state is None
     if own and not journey.wishes.pairing_probe:
         return
     origin = journey.origin if journey.origin_allowed else None
     if own and origin is None and not is_public(journey.host):
-        journey.note("not tried: without an allowed origin OpenClaw might pair the doctor at once")
+        journey.note("not tried: without an allowed origin OpenClaw might pair the doctor silently")
         return
     if own:
         journey.note(
-            f'asking to be paired as "{NAME}", without any rights; the request is in `openclaw'
+            f'requesting pairing as "{NAME}", without scopes; the request is listed by `openclaw'
             f" devices list` for up to {REQUEST_MINUTES} minutes"
         )
     answers = _Answers()
@@ -54,40 +53,42 @@ async def ask_to_pair(journey: Journey) -> None:
         await _withdraw(journey, list(answers.requests))
         if answers.admitted:
             remove = f"openclaw devices remove {journey.key.device_id}"
-            journey.note(f"OpenClaw paired the doctor at once; take it out with `{remove}`")
+            journey.note(f"OpenClaw paired the doctor silently; remove it with `{remove}`")
     found = answers.differ()
     if found:
         raise Wrong(openclaw_causes.SEPARATE_LISTS, found)
     if own:
-        journey.ok("every connection got the same request: there is one device list")
+        journey.ok("every connection got the same request id: there is one device list")
     else:
         _judge_device(journey, answers)
 
 
 @dataclass(slots=True)
 class _Answers:
-    """What one device was answered."""
+    """The answers that one device got."""
 
     requests: Counter[str] = field(default_factory=Counter)
     admitted: int = 0
     unknown: int = 0
-    """Its own token was refused."""
+    """Connections that refused the device's own token."""
 
     def differ(self) -> str:
-        """Say how the answers show several device lists; empty where they do not."""
+        """Describe how the answers reveal several device lists; empty if they do not."""
         refused = self.requests.total() + self.unknown
         if self.admitted and refused:
             return (
-                f"the same device was let in by {self.admitted} connections and refused by"
+                f"the same device was admitted by {self.admitted} connections and refused by"
                 f" {refused}"
             )
         if len(self.requests) > 1:
-            return f"the same device got {len(self.requests)} requests: " + ", ".join(self.requests)
+            return f"the same device got {len(self.requests)} request ids: " + ", ".join(
+                self.requests
+            )
         return ""
 
 
 async def _ask_once(journey: Journey, answers: _Answers, origin: str | None) -> None:
-    """Connect as the device, from a page's origin: such a client is never paired silently."""
+    """Connect as the device with an Origin, so that it is never paired silently."""
     own = journey.state is None
     profile = PROBE if own else device_profile(journey)
     secrets = shared_secrets(journey) if own else device_credentials(journey)
@@ -108,7 +109,7 @@ def _is_new(details: object) -> bool:
 
 
 def _judge_device(journey: Journey, answers: _Answers) -> None:
-    """Say how the user's own device stands with the one list that there is."""
+    """Report the status of the user's device in the single list."""
     state = journey.state
     if not answers.requests and not answers.unknown:
         journey.ok(f"paired as {journey.wishes.role}")
@@ -116,14 +117,14 @@ def _judge_device(journey: Journey, answers: _Answers) -> None:
     known = state is not None and state.token(journey.url, journey.wishes.role) is not None
     request_id = next(iter(answers.requests), "REQUEST-ID")
     if known:
-        found = "this device has a token of this gateway, and is not paired there"
+        found = "this device has a token for this gateway but is not paired with it"
         raise Wrong(openclaw_causes.DEVICE_FORGOTTEN, found, request_id=request_id)
     found = f"this device is not approved yet (request {request_id})"
     raise Wrong(openclaw_causes.PAIRING_REQUIRED, found, request_id=request_id)
 
 
 async def _withdraw(journey: Journey, request_ids: list[str]) -> None:
-    """Take the doctor's own requests back, which OpenClaw allows only on its own machine."""
+    """Reject the doctor's own requests, which OpenClaw allows only on its own machine."""
     left = set(request_ids)
     if left and is_this_machine(journey.host):
         profile = replace(CLI, min_protocol=3, display_name=NAME).asking(_PAIRING)
@@ -132,13 +133,15 @@ async def _withdraw(journey: Journey, request_ids: list[str]) -> None:
                 break
             left -= await _reject(journey, profile, left)
     if left:
-        journey.note(f"it cannot be taken back from here and ends within {REQUEST_MINUTES} minutes")
+        journey.note(
+            f"it cannot be withdrawn from here; it expires within {REQUEST_MINUTES} minutes"
+        )
     elif request_ids:
-        journey.ok("the request is taken back")
+        journey.ok("the request was withdrawn")
 
 
 async def _reject(journey: Journey, profile: Profile, request_ids: set[str]) -> set[str]:
-    """Reject what the process that answers knows of these; returns what it rejected."""
+    """Reject those requests that the answering process has; return their ids."""
     try:
         async with DeviceClient(
             journey.url,
@@ -162,7 +165,7 @@ async def _reject(journey: Journey, profile: Profile, request_ids: set[str]) -> 
 
 
 def is_public(host: str) -> bool:
-    """Say whether OpenClaw takes clients that name this host for remote ones."""
+    """Return whether OpenClaw treats clients that use this host name as remote."""
     try:
         return ipaddress.ip_address(host).is_global
     except ValueError:

@@ -1,8 +1,8 @@
-"""How many OpenClaw processes answered some connections, by what hello-ok says of them. Pure.
+"""Count the OpenClaw processes that answered, from their hello-ok frames. Pure.
 
-Current releases name their process (`server.bootId`). Older ones only say for how long they run;
-from that and from when they were asked follows an interval in which the process was started, and
-connections whose intervals do not overlap were answered by different processes.
+Current releases identify the process (`server.bootId`). Older ones report only their uptime, which
+gives an interval in which the process was started. Connections with disjoint intervals were
+answered by different processes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _AGENTS = "/agents/"
-"""What follows the state directory in the paths of its files."""
+"""Separates the state directory from the rest of a path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """One hello-ok. `asked_at` and `answered_at` are seconds of one clock of ours."""
+    """One hello-ok; `asked_at` and `answered_at` in seconds of the local monotonic clock."""
 
     boot_id: str
     version: str
@@ -30,7 +30,7 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process: its name, its release, how many connections it answered, how long it runs."""
+    """One process: name, release, connections answered, and uptime."""
 
     name: str
     version: str
@@ -39,7 +39,7 @@ class Process:
 
 
 def sighting(hello: Mapping[str, Any], *, asked_at: float, answered_at: float) -> Sighting:
-    """Read a hello-ok; what is missing is empty or zero."""
+    """Read a hello-ok; missing values are empty or zero."""
     server, snapshot = _part(hello, "server"), _part(hello, "snapshot")
     uptime_ms = snapshot.get("uptimeMs")
     return Sighting(
@@ -52,9 +52,9 @@ def sighting(hello: Mapping[str, Any], *, asked_at: float, answered_at: float) -
 
 
 def processes(sightings: Iterable[Sighting]) -> list[Process]:
-    """Return the processes that were seen, those with most connections first.
+    """Return the processes, those with most connections first.
 
-    Without boot ids it is the smallest number that explains what was seen.
+    Without boot ids, it is the smallest number that explains the answers.
     """
     groups: dict[str, list[Sighting]] = {}
     nameless: dict[str, list[Sighting]] = {}
@@ -70,7 +70,7 @@ def processes(sightings: Iterable[Sighting]) -> list[Process]:
 
 
 def state_directory(hello: Mapping[str, Any]) -> str:
-    """Return where the gateway keeps its state, as far as hello-ok shows it."""
+    """Return the gateway's state directory, if hello-ok shows it."""
     snapshot = _part(hello, "snapshot")
     if named := _text(snapshot, "stateDir"):
         return named
@@ -79,7 +79,7 @@ def state_directory(hello: Mapping[str, Any]) -> str:
 
 
 def _by_start(sightings: list[Sighting]) -> list[list[Sighting]]:
-    """Group by when the process must have been started: fewest groups that share a moment."""
+    """Group by start interval: the fewest groups whose members overlap."""
     groups: list[list[Sighting]] = []
     latest = float("-inf")
     for one in sorted(sightings, key=lambda one: one.answered_at - one.uptime_seconds):

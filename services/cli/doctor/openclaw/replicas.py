@@ -1,7 +1,7 @@
-"""A plain OpenClaw gateway: how many processes answer, and where they keep their state.
+"""Count the processes of a plain OpenClaw gateway, and find their state directory.
 
-Nothing here changes the gateway: a client without a device is let in with the gateway token, holds
-no right, and is told which process it is connected to.
+This changes nothing: a client without a device is admitted with the gateway token, has no scopes,
+and learns which process it is connected to.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 async def count_processes(journey: Journey) -> None:
-    """Connect several times without a device and say which processes answered."""
+    """Connect several times without a device and report which processes answered."""
     secrets = shared_secrets(journey)
     if secrets is None:
-        journey.note("not counted: that takes the gateway token")
+        journey.note("not counted: this requires the gateway token")
         return
 
     async def once() -> Sighting | None:
@@ -42,9 +42,9 @@ async def count_processes(journey: Journey) -> None:
     journey.processes = processes(seen)
     where = ", ".join(_named(process) for process in journey.processes)
     if trouble:
-        raise disagreement(len(came), trouble, where or "unnamed ones")
+        raise disagreement(len(came), trouble, where or "unknown processes")
     if not seen:
-        journey.note("not counted: this gateway takes no secret from a client without a device")
+        journey.note("not counted: this gateway accepts no secret from a client without a device")
         return
     number = len(journey.processes)
     if number == 1:
@@ -54,17 +54,17 @@ async def count_processes(journey: Journey) -> None:
 
 
 async def tell_state(journey: Journey) -> None:
-    """Say where the state is, and that nobody sees from here whether it lasts."""
+    """Report where the state is, and that its persistence cannot be checked from here."""
     directory = state_directory(journey.hello or {})
     where = f" in {directory}" if directory else ""
     journey.note(
-        f"OpenClaw keeps its device list{where}. Whether that is on a volume cannot be seen from"
-        " here: if devices have to be approved again after each deploy, it is not"
+        f"OpenClaw keeps its device list{where}. Whether it is on a volume cannot be"
+        " checked from here; if devices need approval again after each deploy, it is not"
     )
 
 
 async def judge_lists(journey: Journey) -> None:
-    """Say that several processes are several device lists."""
+    """Report several processes as several device lists."""
     number = len(journey.processes)
     if number > 1:
         found = f"{number} OpenClaw processes answer here, so there are {number} device lists"
