@@ -21,9 +21,9 @@ class Compressed:
     """A cache of compressed files, each compressed on its first request."""
 
     def __init__(self, limit_bytes: int = KEPT_LIMIT_BYTES) -> None:
-        self._kept: dict[str, bytes | None] = {}
-        self._room = limit_bytes
-        self._one_at_a_time = asyncio.Lock()
+        self._cache: dict[str, bytes | None] = {}
+        self._free_bytes = limit_bytes
+        self._lock = asyncio.Lock()
 
     async def gzip_of(self, path: str, stored: Stored) -> bytes | None:
         """Return a file as gzip, or None to send it uncompressed. Raises ChangedSinceStartError."""
@@ -31,17 +31,17 @@ class Compressed:
             COMPRESSED_LEAST_BYTES <= stored.size <= COMPRESSED_MOST_BYTES
         ):
             return None
-        if path not in self._kept:
-            async with self._one_at_a_time:
-                if path not in self._kept:
-                    self._keep(path, await asyncio.to_thread(_gzip, stored), stored.size)
-        return self._kept[path]
+        if path not in self._cache:
+            async with self._lock:
+                if path not in self._cache:
+                    self._store(path, await asyncio.to_thread(_gzip, stored), stored.size)
+        return self._cache[path]
 
-    def _keep(self, path: str, form: bytes, plain_size: int) -> None:
-        worth_it = len(form) < plain_size and len(form) <= self._room
-        self._kept[path] = form if worth_it else None
+    def _store(self, path: str, form: bytes, plain_size: int) -> None:
+        worth_it = len(form) < plain_size and len(form) <= self._free_bytes
+        self._cache[path] = form if worth_it else None
         if worth_it:
-            self._room -= len(form)
+            self._free_bytes -= len(form)
 
 
 def _gzip(stored: Stored) -> bytes:

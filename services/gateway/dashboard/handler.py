@@ -80,7 +80,7 @@ class Dashboard:
         self._stall_seconds = stall_seconds
         self._trusted_proxies = trusted_proxies
         self._log = structlog.get_logger("gateway")
-        self._told_of_change = False
+        self._change_logged = False
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Serve a request for a path that is not one of the gateway's own."""
@@ -91,20 +91,22 @@ class Dashboard:
         path = below(path, self._prefix)
         place = place_of(path, self._files) if reads else NOWHERE
         if place.kind is Kind.PAGE or place.kind is Kind.FILE:
-            return await self._in_turn(request, place.path, depth_of(path))
+            return await self._serve_limited(request, place.path, depth_of(path))
         if place.kind is Kind.AVATAR and request.query.get("meta") == "1":
             return json_response(_NO_AVATAR)
         if place.kind is Kind.OPEN_CONFIG or place.kind is Kind.CONFIG:
-            asked = names_a_bearer(request.headers.get("Authorization", ""))
-            if asked or place.kind is Kind.OPEN_CONFIG:
+            authorized = names_a_bearer(request.headers.get("Authorization", ""))
+            if authorized or place.kind is Kind.OPEN_CONFIG:
                 return json_response(self._configuration)
             return json_response(UNAUTHORIZED, status=401)
         return not_found()
 
-    async def _in_turn(self, request: web.Request, path: str, depth: int) -> web.StreamResponse:
-        where = client_address(request.remote or "", request.headers, self._trusted_proxies)
+    async def _serve_limited(
+        self, request: web.Request, path: str, depth: int
+    ) -> web.StreamResponse:
+        client = client_address(request.remote or "", request.headers, self._trusted_proxies)
         try:
-            async with self._room.place(where.address.limit_key):
+            async with self._room.place(client.address.limit_key):
                 return await self._serve_file(request, path, depth)
         except TimeoutError:
             return web.Response(
@@ -116,7 +118,7 @@ class Dashboard:
             form, digest = await self._form(path, depth, request.headers.get("Accept-Encoding", ""))
             first = await form.piece(0)
         except ChangedSinceStartError as changed:
-            self._tell_changed(changed)
+            self._log_change(changed)
             return not_found()
         etag = f'"{digest}-{form.coding}"' if form.coding else f'"{digest}"'
         headers = {
@@ -150,9 +152,9 @@ class Dashboard:
         form = Form(gzip.compress(body, mtime=0), coding) if coding else Form(body)
         return form, digest_of(body)
 
-    def _tell_changed(self, changed: ChangedSinceStartError) -> None:
-        if not self._told_of_change:
-            self._told_of_change = True
+    def _log_change(self, changed: ChangedSinceStartError) -> None:
+        if not self._change_logged:
+            self._change_logged = True
             self._log.warning(log_events.DASHBOARD_CHANGED.name, file=str(changed))
 
 

@@ -13,17 +13,17 @@ PREFERRED: Final = ("br", "gzip")
 
 def weights(header: str) -> dict[str, float]:
     """Return the weight of each name in an Accept or Accept-Encoding header."""
-    return dict(_weighed(part) for part in header.lower().split(",") if part.strip())
+    return dict(_parse_weight(part) for part in header.lower().split(",") if part.strip())
 
 
-def best_coding(accept_encoding: str, there: Collection[str]) -> str | None:
+def best_coding(accept_encoding: str, available: Collection[str]) -> str | None:
     """Return the best available coding that the client accepts, or None for no coding.
 
     `accept_encoding` is the header's value, or "" if it was not sent.
     """
     given = weights(accept_encoding)
     for coding in PREFERRED:
-        if coding in there and given.get(coding, given.get("*", 0.0)) > 0:
+        if coding in available and given.get(coding, given.get("*", 0.0)) > 0:
             return coding
     return None
 
@@ -39,7 +39,7 @@ def is_held(etag: str, if_none_match: str) -> bool:
     return etag in held or held == ["*"]
 
 
-def _weighed(part: str) -> tuple[str, float]:
+def _parse_weight(part: str) -> tuple[str, float]:
     name, *parameters = (piece.strip() for piece in part.split(";"))
     for parameter in parameters:
         key, _, value = parameter.partition("=")

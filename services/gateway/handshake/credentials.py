@@ -24,7 +24,7 @@ _NO_AUTH: Final = Auth()
 class Credentials:
     """The credentials in a valid `connect` whose protocol version and role are supported.
 
-    `if_clear` is the outcome to apply once approval answers a ReportSecret with SecretAccepted.
+    `if_accepted` is the outcome to apply once approval answers a ReportSecret with SecretAccepted.
     `proven` says whether the device's signature is valid.
     """
 
@@ -37,7 +37,7 @@ class Credentials:
         "_role",
         "_rules",
         "_trusted",
-        "if_clear",
+        "if_accepted",
         "proven",
     )
 
@@ -59,7 +59,7 @@ class Credentials:
         self._rules = rules
         self._call_id = call_id
         self._trusted = rules.trusts_local and peer.direct_loopback and peer.origin is None
-        self.if_clear: Accepted | Refusal | None = None
+        self.if_accepted: Accepted | Refusal | None = None
         self.proven = False
 
     def evaluate(self, nonce: str, now_ms: int) -> Effect:
@@ -70,7 +70,7 @@ class Credentials:
         params, role = self._params, self._role
         auth = params.auth or _NO_AUTH
         offered = self._offered(auth)
-        wrong = [one for one in offered if not self._rules.gateway_tokens.accepts(one)]
+        wrong = [token for token in offered if not self._rules.gateway_tokens.accepts(token)]
         secret_is_right = len(wrong) < len(offered)
         if not params.device:
             return self._without_device(wrong, secret_is_right=secret_is_right)
@@ -89,7 +89,7 @@ class Credentials:
         ):
             return self._without_candidate(auth, wrong)
         maybe_right = "" if secret_is_right else candidate
-        guesses = [self._rules.digests.of(one) for one in wrong if one != maybe_right]
+        guesses = [self._rules.digests.of(token) for token in wrong if token != maybe_right]
         return AuthorizeDevice(
             call_id=self._call_id,
             device_id=params.device.id,
@@ -124,7 +124,7 @@ class Credentials:
             refusal = refusals.bootstrap_token_invalid(self._protocol)
         if not classes:
             return refusals.token_missing(self._hint(missing=True))
-        return self._knock(classes, refusal, guesses, right=False)
+        return self._report(classes, refusal, guesses, right=False)
 
     def _offered(self, auth: Auth) -> list[str]:
         """Return the distinct gateway tokens that a client sent.
@@ -138,7 +138,7 @@ class Credentials:
         return offered
 
     def _gateway_token_guesses(self, wrong: list[str]) -> list[Guess]:
-        return [Guess(SHARED_SECRET, self._rules.digests.of(one)) for one in wrong]
+        return [Guess(SHARED_SECRET, self._rules.digests.of(token)) for token in wrong]
 
     def _without_device(
         self, wrong: list[str], *, secret_is_right: bool
@@ -150,13 +150,13 @@ class Credentials:
         guesses = self._gateway_token_guesses(wrong)
         if wrong and not secret_is_right:
             mismatch = self.token_mismatch(with_device=False)
-            return self._knock([SHARED_SECRET], mismatch, guesses, right=False)
+            return self._report([SHARED_SECRET], mismatch, guesses, right=False)
         if not secret_is_right:
             return refusals.DEVICE_REQUIRED
         if self._role != "operator":
-            return self._knock([SHARED_SECRET], refusals.DEVICE_REQUIRED, guesses, right=True)
-        kept = self._is_own_backend() or (self._trusted and self._is_cli())
-        return self._without_pairing(params.scopes or () if kept else (), wrong)
+            return self._report([SHARED_SECRET], refusals.DEVICE_REQUIRED, guesses, right=True)
+        keeps_scopes = self._is_own_backend() or (self._trusted and self._is_cli())
+        return self._without_pairing(params.scopes or () if keeps_scopes else (), wrong)
 
     def _is_own_backend(self) -> bool:
         """Return whether this is a trusted local backend, which needs no pairing."""
@@ -170,24 +170,29 @@ class Credentials:
     def _without_pairing(self, scopes: Sequence[str], wrong: list[str]) -> ReportSecret | Accepted:
         """Admit a client on the gateway token alone, with these scopes and no device token."""
         grant = Grant(method="token", role=self._role, scopes=scopes)
-        welcome = Accepted(
+        accepted = Accepted(
             self._frame_id, self._protocol, grant, "", client_info(self._params), None
         )
         guesses = self._gateway_token_guesses(wrong)
-        return self._knock([SHARED_SECRET], welcome, guesses, right=True)
+        return self._report([SHARED_SECRET], accepted, guesses, right=True)
 
     @overload
-    def _knock(
-        self, classes: list[str], if_clear: Accepted, guesses: list[Guess], *, right: bool
+    def _report(
+        self, classes: list[str], if_accepted: Accepted, guesses: list[Guess], *, right: bool
     ) -> ReportSecret | Accepted: ...
 
     @overload
-    def _knock(
-        self, classes: list[str], if_clear: Refusal, guesses: list[Guess], *, right: bool
+    def _report(
+        self, classes: list[str], if_accepted: Refusal, guesses: list[Guess], *, right: bool
     ) -> ReportSecret | Refusal: ...
 
-    def _knock(
-        self, classes: list[str], if_clear: Accepted | Refusal, guesses: list[Guess], *, right: bool
+    def _report(
+        self,
+        classes: list[str],
+        if_accepted: Accepted | Refusal,
+        guesses: list[Guess],
+        *,
+        right: bool,
     ) -> Effect:
         """Report the offered secret to approval before the client gets the outcome.
 
@@ -195,8 +200,8 @@ class Credentials:
         client are not counted, so it is never locked out.
         """
         if self._trusted:
-            return if_clear
-        self.if_clear = if_clear
+            return if_accepted
+        self.if_accepted = if_accepted
         return ReportSecret(
             call_id=self._call_id,
             address=self._peer.address,

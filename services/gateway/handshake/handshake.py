@@ -61,7 +61,7 @@ class Handshake:
     """One connection's handshake."""
 
     __slots__ = (
-        "_claim",
+        "_credentials",
         "_frame",
         "_peer",
         "_question",
@@ -86,7 +86,7 @@ class Handshake:
         self._rules = rules
         self._frame: ConnectFrame | None = None
         self._question: AuthorizeDevice | None = None
-        self._claim: Credentials | None = None
+        self._credentials: Credentials | None = None
 
     @property
     def question(self) -> AuthorizeDevice | None:
@@ -109,7 +109,9 @@ class Handshake:
     @property
     def proven(self) -> bool:
         """Whether the client has proved that it holds the key of the device it claims to be."""
-        return self._question is not None or (self._claim is not None and self._claim.proven)
+        return self._question is not None or (
+            self._credentials is not None and self._credentials.proven
+        )
 
     def on_frame(self, text: bytes, *, now_ms: int) -> Effect:
         """Evaluate the first frame; return the next step.
@@ -118,15 +120,15 @@ class Handshake:
         """
         frame = decode_connect(text)
         if frame is None:
-            self.frame_id, found = validation.explained(text)
+            self.frame_id, found = validation.diagnose(text)
             if isinstance(found, Refusal):
-                return self._refused(found)
+                return self._refuse(found)
             frame = found
         self._frame = frame
         self.frame_id = frame.id
-        effect = self._judged(frame, now_ms)
+        effect = self._evaluate(frame, now_ms)
         if isinstance(effect, Refusal):
-            return self._refused(effect)
+            return self._refuse(effect)
         if isinstance(effect, _QUESTIONS):
             self.state = State.ASKING
             self._question = effect if isinstance(effect, AuthorizeDevice) else None
@@ -137,11 +139,15 @@ class Handshake:
     def on_answer(self, answer: Answer) -> Accepted | Refusal:
         """Turn approval's answer into the outcome of the handshake."""
         if isinstance(answer, LockedOut):
-            return self._refused(refusals.rate_limited(answer.retry_after_ms))
-        claim, question = self._claim, self._question
-        if isinstance(answer, SecretAccepted) and claim is not None and claim.if_clear is not None:
-            return self._settled(claim.if_clear)
-        if question is None or claim is None:
+            return self._refuse(refusals.rate_limited(answer.retry_after_ms))
+        credentials, question = self._credentials, self._question
+        if (
+            isinstance(answer, SecretAccepted)
+            and credentials is not None
+            and credentials.if_accepted is not None
+        ):
+            return self._finish(credentials.if_accepted)
+        if question is None or credentials is None:
             message = "the answer does not match the question"
             raise RuntimeError(message)
         if isinstance(answer, Admitted):
@@ -175,26 +181,26 @@ class Handshake:
                 and question.role == "operator",
                 approval_url=self._rules.approval_url,
             )
-            return self._refused(refusals.pairing_required(needed, self.protocol))
+            return self._refuse(refusals.pairing_required(needed, self.protocol))
         if isinstance(answer, Denied):
-            return self._refused(self._denied(answer, question, claim))
+            return self._refuse(self._refusal_for(answer, question, credentials))
         return self.on_unavailable("pending-limit", "approval", retry_after_ms=10_000)
 
     def on_unavailable(self, reason: str, dependency: str, *, retry_after_ms: int) -> Refusal:
         """Refuse the client with a retryable error because a dependency did not answer."""
-        return self._refused(refusals.unavailable(reason, dependency, retry_after_ms))
+        return self._refuse(refusals.unavailable(reason, dependency, retry_after_ms))
 
-    def _settled(self, outcome: Accepted | Refusal) -> Accepted | Refusal:
+    def _finish(self, outcome: Accepted | Refusal) -> Accepted | Refusal:
         if isinstance(outcome, Refusal):
-            return self._refused(outcome)
+            return self._refuse(outcome)
         self.state = State.DONE
         return outcome
 
-    def _refused(self, refusal: Refusal) -> Refusal:
+    def _refuse(self, refusal: Refusal) -> Refusal:
         self.state = State.DONE
         return refusal.with_detail("connectionId", self.connection_id)
 
-    def _judged(self, frame: ConnectFrame, now_ms: int) -> Effect:
+    def _evaluate(self, frame: ConnectFrame, now_ms: int) -> Effect:
         """Check version, role and origin in protocol order, then evaluate the credentials."""
         params = frame.params
         version = validation.common_version(params.min_protocol, params.max_protocol)
@@ -215,7 +221,7 @@ class Handshake:
             )
             if problem is not None:
                 return refusals.origin_not_allowed(problem)
-        self._claim = Credentials(
+        self._credentials = Credentials(
             frame,
             role=role,
             protocol=version,
@@ -223,13 +229,15 @@ class Handshake:
             rules=self._rules,
             call_id=self.connection_id,
         )
-        return self._claim.evaluate(self.nonce, now_ms)
+        return self._credentials.evaluate(self.nonce, now_ms)
 
-    def _denied(self, answer: Denied, question: AuthorizeDevice, claim: Credentials) -> Refusal:
+    def _refusal_for(
+        self, answer: Denied, question: AuthorizeDevice, credentials: Credentials
+    ) -> Refusal:
         if answer.why == "scope-mismatch":
             return refusals.SCOPE_MISMATCH
         if answer.why == "key-mismatch":
             return refusals.DEVICE_ID_MISMATCH
         if question.candidate_field == "deviceToken":
             return refusals.DEVICE_TOKEN_MISMATCH
-        return claim.token_mismatch(with_device=True)
+        return credentials.token_mismatch(with_device=True)

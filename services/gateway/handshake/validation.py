@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _NUMBERS: Final = (int, float)
 
 
-def explained(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
+def diagnose(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
     """Return the frame id and the refusal for a first frame that the fast decoder rejected.
 
     Clients depend on the order of the checks. If the frame passes them all, it is returned as a
@@ -50,8 +50,8 @@ def is_worker(client_id: object, mode: object, role: object, version: int | None
     return mode == "worker" or client_id == "openclaw-worker"
 
 
-def common_version(least: object, most: object) -> int | None:
+def common_version(minimum: object, maximum: object) -> int | None:
     """Return the highest protocol version that both sides support, or None."""
-    if not isinstance(least, _NUMBERS) or not isinstance(most, _NUMBERS):
+    if not isinstance(minimum, _NUMBERS) or not isinstance(maximum, _NUMBERS):
         return None
-    return next((version for version in PROTOCOLS if least <= version <= most), None)
+    return next((version for version in PROTOCOLS if minimum <= version <= maximum), None)

@@ -47,7 +47,7 @@ class Views:
     ) -> None:
         self._sockets = sockets
         self._prefix = prefix
-        self._elsewhere: View = _nothing if dashboard is None else dashboard.serve
+        self._fallback: View = _not_found if dashboard is None else dashboard.serve
         self._about_text = about_text(public_url, approval_public_url)
         self._about_html = about_html(public_url, approval_public_url)
         self._devices_page = devices_page(approval_public_url)
@@ -70,7 +70,7 @@ class Views:
             return await self._sockets.serve(request)
         page = self._pages.get(below(request.path, self._prefix))
         if page is None:
-            return await self._elsewhere(request)
+            return await self._fallback(request)
         if request.method not in _READ:
             raise web.HTTPMethodNotAllowed(request.method, _READ)
         return await page(request)
@@ -98,7 +98,7 @@ class Views:
         return web.Response(status=404, text=NO_DEVICES_PAGE, headers=headers)
 
 
-async def _nothing(_request: web.Request) -> web.Response:
+async def _not_found(_request: web.Request) -> web.Response:
     return not_found()
 
 

@@ -138,11 +138,11 @@ class UpgradeProtocol(asyncio.Protocol):
         plain.data_received(head)
 
 
-def _may_become_head(begun: bytes) -> bool:
+def _may_become_head(head: bytes) -> bool:
     """Return whether more bytes could complete a valid head; if not, aiohttp rejects it now."""
-    if not begun.startswith(_METHOD):
+    if not head.startswith(_METHOD):
         return False
-    if b"\n" not in begun:
-        return len(begun) <= _LINE_LIMIT_BYTES
-    lines_end_well = begun.count(b"\n") == begun.count(b"\r\n")
-    return lines_end_well and len(begun) <= _HEAD_LIMIT_BYTES and not is_other_version(begun)
+    if b"\n" not in head:
+        return len(head) <= _LINE_LIMIT_BYTES
+    lines_end_well = head.count(b"\n") == head.count(b"\r\n")
+    return lines_end_well and len(head) <= _HEAD_LIMIT_BYTES and not is_other_version(head)

@@ -63,9 +63,9 @@ class Dispatcher:
         except BrokenFrame as broken:
             message = f"invalid request frame: {broken.problem}"
             return Reply(failure(broken.frame_id, ErrorBody("INVALID_REQUEST", message)))
-        return self._called(session, request)
+        return self._dispatch(session, request)
 
-    def _called(self, session: Session, request: RequestFrame) -> Reply:
+    def _dispatch(self, session: Session, request: RequestFrame) -> Reply:
         if request.method == "connect":
             return _invalid(request, "connect is only valid as the first request")
         method = METHODS.get(request.method)
@@ -81,10 +81,10 @@ class Dispatcher:
             return _invalid(request, f"unknown method: {request.method}")
         if request.method == "health":
             return Reply(success(request.id, {"ok": True, "ts": self._clock.wall_ms()}))
-        return _passed_on(request, method)
+        return _forward(request, method)
 
 
-def _passed_on(request: RequestFrame, method: Method) -> Reply:
+def _forward(request: RequestFrame, method: Method) -> Reply:
     try:
         params = parse(bytes(request.params))
     except ValueError:
@@ -101,7 +101,7 @@ def _invalid(request: RequestFrame, message: str) -> Reply:
 
 def _outside_role(session: Session, request: RequestFrame) -> Reply:
     session.unauthorized_calls += 1
-    turn = _invalid(request, f"unauthorized role: {session.role}")
+    reply = _invalid(request, f"unauthorized role: {session.role}")
     if session.unauthorized_calls > UNAUTHORIZED_CALLS_LIMIT:
-        return Reply(turn.frame, (CloseCode.POLICY, "repeated unauthorized calls"))
-    return turn
+        return Reply(reply.frame, (CloseCode.POLICY, "repeated unauthorized calls"))
+    return reply

@@ -40,23 +40,23 @@ class Forwarder:
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("gateway")
 
-    def start(self, connection: Connection, session: Session, called: MethodCall) -> None:
+    def start(self, connection: Connection, session: Session, method_call: MethodCall) -> None:
         """Start a call; the response is sent when it arrives."""
         if len(connection.calls) >= IN_FLIGHT_LIMIT:
-            self._metrics.calls.labels(called.method, "unavailable").inc()
-            connection.send(_unavailable(called, Unavailable("overloaded")))
+            self._metrics.calls.labels(method_call.method, "unavailable").inc()
+            connection.send(_unavailable(method_call, Unavailable("overloaded")))
             return
         call_id = connection.next_call(session.connection_id)
         connection.calls.add(call_id)
         call = Call(
             call_id=call_id,
-            method=called.method,
-            params=called.params,
-            caller=_calling(session),
+            method=method_call.method,
+            params=method_call.params,
+            caller=_caller_info(session),
             protocol=session.protocol,
             not_after_ms=0,
         )
-        task = asyncio.get_running_loop().create_task(self._forward(connection, called, call))
+        task = asyncio.get_running_loop().create_task(self._forward(connection, method_call, call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -66,31 +66,31 @@ class Forwarder:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _forward(self, connection: Connection, called: MethodCall, call: Call) -> None:
+    async def _forward(self, connection: Connection, method_call: MethodCall, call: Call) -> None:
         try:
-            response, outcome = await self._response(called, call)
+            response, outcome = await self._response(method_call, call)
         except Exception:  # noqa: BLE001 (a bug: report the outcome as unknown)
-            self._log.exception("call failed", call=call.call_id, method=called.method)
+            self._log.exception("call failed", call=call.call_id, method=method_call.method)
             unknown = Unavailable("no-responder", detail="the answer is malformed")
-            response, outcome = _unavailable(called, unknown), "unavailable"
+            response, outcome = _unavailable(method_call, unknown), "unavailable"
         finally:
             connection.calls.discard(call.call_id)
-        self._metrics.calls.labels(called.method, outcome).inc()
+        self._metrics.calls.labels(method_call.method, outcome).inc()
         self._connections.respond(connection, call.call_id, response)
 
-    async def _response(self, called: MethodCall, call: Call) -> tuple[bytes, str]:
+    async def _response(self, method_call: MethodCall, call: Call) -> tuple[bytes, str]:
         try:
             outcome = await self._approvals.call(call)
-        except Unavailable as missing:
-            return _unavailable(called, missing), "unavailable"
+        except Unavailable as error:
+            return _unavailable(method_call, error), "unavailable"
         if isinstance(outcome, Result):
             payload = zlib.decompress(outcome.payload) if outcome.packed else outcome.payload
-            return success(called.frame_id, msgspec.Raw(payload)), "returned"
-        error = ErrorBody(outcome.code, outcome.message, outcome.details)
-        return failure(called.frame_id, error), "failed"
+            return success(method_call.frame_id, msgspec.Raw(payload)), "returned"
+        body = ErrorBody(outcome.code, outcome.message, outcome.details)
+        return failure(method_call.frame_id, body), "failed"
 
 
-def _calling(session: Session) -> CallerInfo:
+def _caller_info(session: Session) -> CallerInfo:
     name = f"device {session.device_id}"
     return CallerInfo(
         kind=DEVICE_TOKEN if session.method == "device-token" else SHARED_SECRET,
@@ -102,7 +102,7 @@ def _calling(session: Session) -> CallerInfo:
     )
 
 
-def _unavailable(called: MethodCall, missing: Unavailable) -> bytes:
+def _unavailable(method_call: MethodCall, error: Unavailable) -> bytes:
     retry_after_ms = random.randint(RETRY_LEAST_MS, RETRY_MOST_MS)  # noqa: S311 (spread)
-    refusal = refusals.unavailable(missing.reason, missing.dependency, retry_after_ms)
-    return failure(called.frame_id, refusal.error or ErrorBody("UNAVAILABLE", "retry shortly"))
+    refusal = refusals.unavailable(error.reason, error.dependency, retry_after_ms)
+    return failure(method_call.frame_id, refusal.error or ErrorBody("UNAVAILABLE", "retry shortly"))

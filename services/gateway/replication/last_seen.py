@@ -28,7 +28,7 @@ _Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Sighting:
+class _Entry:
     at: float
     address: str
     client: ClientInfo
@@ -38,52 +38,52 @@ class LastSeen:
     """The last admission of each device that approval does not know of yet."""
 
     def __init__(self, *, seen_per_beat: int = SEEN_PER_BEAT, limit: int = SEEN_LIMIT) -> None:
-        self._most = seen_per_beat
+        self._per_beat = seen_per_beat
         self._limit = limit
-        self._untold: dict[_Key, _Sighting] = {}
-        self._told: dict[int, list[tuple[_Key, _Sighting]]] = {}
+        self._unreported: dict[_Key, _Entry] = {}
+        self._told: dict[int, list[tuple[_Key, _Entry]]] = {}
 
     def __len__(self) -> int:
-        return len(self._untold)
+        return len(self._unreported)
 
     @property
     def behind(self) -> bool:
         """Whether more is unreported than fits in one heartbeat."""
-        return len(self._untold) > self._most
+        return len(self._unreported) > self._per_beat
 
     def record(self, session: Session, client: ClientInfo, at: float) -> None:
         """Record that a device was admitted; `at` is in monotonic seconds."""
         key = (session.device_id, session.role, session.method)
-        self._untold.pop(key, None)
-        self._untold[key] = _Sighting(at, session.address, client)
-        if len(self._untold) > self._limit:
-            del self._untold[next(iter(self._untold))]
+        self._unreported.pop(key, None)
+        self._unreported[key] = _Entry(at, session.address, client)
+        if len(self._unreported) > self._limit:
+            del self._unreported[next(iter(self._unreported))]
 
     def take_unsent(self, beat_id: int, now: float) -> list[Seen]:
         """Return what this heartbeat reports, oldest first."""
-        told = list(islice(self._untold.items(), self._most))
+        told = list(islice(self._unreported.items(), self._per_beat))
         if told:
             self._told[beat_id] = told
             if len(self._told) > TOLD_LIMIT:
                 del self._told[next(iter(self._told))]
-        return [_seen(key, one, now) for key, one in told]
+        return [_seen(key, entry, now) for key, entry in told]
 
     def acknowledge(self, beat_id: int) -> None:
         """Drop what an answered heartbeat reported, except devices admitted again since."""
-        for key, one in self._told.pop(beat_id, ()):
-            if self._untold.get(key) is one:
-                del self._untold[key]
-        for older in [one for one in self._told if one < beat_id]:
+        for key, entry in self._told.pop(beat_id, ()):
+            if self._unreported.get(key) is entry:
+                del self._unreported[key]
+        for older in [beat for beat in self._told if beat < beat_id]:
             del self._told[older]
 
 
-def _seen(key: _Key, one: _Sighting, now: float) -> Seen:
-    client = one.client
+def _seen(key: _Key, entry: _Entry, now: float) -> Seen:
+    client = entry.client
     app = client.id if client.id in VERSIONED_CLIENTS else ""
     return Seen(
         *key,
-        address=one.address,
-        age_ms=max(0, round((now - one.at) * 1000)),
+        address=entry.address,
+        age_ms=max(0, round((now - entry.at) * 1000)),
         name=client.display_name,
         app=app,
         platform=client.platform[:DISPLAY_NAME_LIMIT_CHARACTERS] if app else "",

@@ -41,8 +41,8 @@ class Presence:
     def __init__(
         self, *, joined_per_beat: int = JOINED_PER_BEAT, left_per_beat: int = LEFT_PER_BEAT
     ) -> None:
-        self._most_joined = joined_per_beat
-        self._most_left = left_per_beat
+        self._joined_per_beat = joined_per_beat
+        self._left_per_beat = left_per_beat
         self.sightings: Final = LastSeen()
         """Recently admitted devices, whether or not they are still connected."""
         self._here: dict[int, Present] = {}
@@ -58,7 +58,9 @@ class Presence:
     @property
     def behind(self) -> bool:
         """Whether more is unreported than fits in one heartbeat."""
-        return len(self._joining) > self._most_joined or len(self._leaving) > self._most_left
+        return (
+            len(self._joining) > self._joined_per_beat or len(self._leaving) > self._left_per_beat
+        )
 
     def add(self, one: Present) -> None:
         """Record an admitted connection."""
@@ -73,8 +75,8 @@ class Presence:
 
     def delta(self, beat_id: int) -> tuple[int, list[Present], list[int]]:
         """Return a heartbeat's delta: the heartbeat it builds on, joined and left connections."""
-        joined = list(islice(self._joining.values(), self._most_joined))
-        left = list(islice(self._leaving, self._most_left))
+        joined = list(islice(self._joining.values(), self._joined_per_beat))
+        left = list(islice(self._leaving, self._left_per_beat))
         self._told[beat_id] = _Told(self._builds_on, joined, left)
         if len(self._told) > TOLD_LIMIT:
             del self._told[next(iter(self._told))]
@@ -91,15 +93,15 @@ class Presence:
         told = self._told.get(presence_at)
         if told is not None and told.builds_on in {0, self._builds_on}:
             if told.builds_on != self._builds_on:
-                self._start_anew()
-            self._count(told)
+                self._restart()
+            self._accept(told)
             self._builds_on = presence_at
         elif presence_at != self._builds_on:
-            self._start_anew()
-        for older in [one for one in self._told if one <= presence_at]:
+            self._restart()
+        for older in [beat for beat in self._told if beat <= presence_at]:
             del self._told[older]
 
-    def _count(self, told: _Told) -> None:
+    def _accept(self, told: _Told) -> None:
         for one in told.joined:
             if one.number in self._here:
                 self._joining.pop(one.number, None)
@@ -107,7 +109,7 @@ class Presence:
                 self._leaving.add(one.number)
         self._leaving.difference_update(told.left)
 
-    def _start_anew(self) -> None:
+    def _restart(self) -> None:
         self._joining = dict(self._here)
         self._leaving.clear()
         self._builds_on = 0

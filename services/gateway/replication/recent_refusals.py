@@ -144,13 +144,13 @@ class RecentRefusals:
         entry.display_name = client.display_name[:NAME_LIMIT_CHARACTERS] if client else ""
         held[key] = entry
         if found is None:
-            self._grown(address, held)
+            self._on_added(address, held)
 
     def report(self, beat_id: int, now: float) -> list[RefusalReport]:
         """Return what this heartbeat reports, round-robin over addresses, each oldest first."""
         chosen = [
             (address, key, entry, entry.count)
-            for address, key, entry in islice(self._in_turn(), self._per_beat)
+            for address, key, entry in islice(self._round_robin(), self._per_beat)
         ]
         if chosen:
             self._reported[beat_id] = chosen
@@ -160,16 +160,16 @@ class RecentRefusals:
 
     def answered(self, beat_id: int) -> None:
         """Drop what an answered heartbeat reported, except entries with newer attempts."""
-        for address, key, entry, told in self._reported.pop(beat_id, ()):
-            entry.confirmed = max(entry.confirmed, told)
+        for address, key, entry, reported_count in self._reported.pop(beat_id, ()):
+            entry.confirmed = max(entry.confirmed, reported_count)
             held = self._entries.get(address)
             if entry.confirmed == entry.count and held and held.get(key) is entry:
                 del held[key]
-                self._shrunk(address, held)
-        for older in [one for one in self._reported if one < beat_id]:
+                self._on_removed(address, held)
+        for older in [beat for beat in self._reported if beat < beat_id]:
             del self._reported[older]
 
-    def _in_turn(self) -> Iterator[tuple[str, _Key, _Entry]]:
+    def _round_robin(self) -> Iterator[tuple[str, _Key, _Entry]]:
         rows: Iterable[tuple[str, Iterator[tuple[_Key, _Entry]]]] = (
             (address, iter(held.items())) for address, held in self._entries.items()
         )
@@ -184,7 +184,7 @@ class RecentRefusals:
                 return
             rows = left
 
-    def _grown(self, address: str, held: dict[_Key, _Entry]) -> None:
+    def _on_added(self, address: str, held: dict[_Key, _Entry]) -> None:
         """Account for a new entry of an address, and evict an entry if a limit is exceeded."""
         if len(held) > self._per_address:
             del held[next(iter(held))]
@@ -193,13 +193,13 @@ class RecentRefusals:
         self._holders[len(held) - 1].pop(address, None)
         self._holders[len(held)][address] = None
         if self._size > self._limit:
-            most = next(filter(None, reversed(self._holders)))
-            largest = next(iter(most))
+            addresses = next(filter(None, reversed(self._holders)))
+            largest = next(iter(addresses))
             entries = self._entries[largest]
             del entries[next(iter(entries))]
-            self._shrunk(largest, entries)
+            self._on_removed(largest, entries)
 
-    def _shrunk(self, address: str, held: dict[_Key, _Entry]) -> None:
+    def _on_removed(self, address: str, held: dict[_Key, _Entry]) -> None:
         """Account for a removed entry of an address."""
         self._size -= 1
         self._holders[len(held) + 1].pop(address, None)

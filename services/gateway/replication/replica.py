@@ -77,7 +77,7 @@ class Freshness(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _Remembered:
     """A remembered change: its device, and its place in the order of receipt."""
 
     device_id: str
@@ -89,7 +89,7 @@ class _Sent:
     """An unanswered heartbeat: when it was sent, and how many changes were received before."""
 
     at: float
-    heard: int
+    received: int
 
 
 class Replica:
@@ -104,8 +104,8 @@ class Replica:
         self.head_seen = 0
         """The highest change number seen; changes between `applied` and it are missing."""
         self._floor = Position()
-        self._memory: dict[Position, _Heard] = {}
-        self._heard = 0
+        self._memory: dict[Position, _Remembered] = {}
+        self._received = 0
         self._history: OrderedDict[int, str] = OrderedDict()
         self._touched: dict[str, float] = {}
         self._leased_from = float("-inf")
@@ -136,26 +136,26 @@ class Replica:
     def next_heartbeat(self) -> int:
         """Register a heartbeat sent now and return its id; its lease starts at this time (R1)."""
         self._last_id += 1
-        self._sent[self._last_id] = _Sent(self._clock.monotonic(), self._heard)
+        self._sent[self._last_id] = _Sent(self._clock.monotonic(), self._received)
         if len(self._sent) > BEATS_OUT_LIMIT:
             self._sent.popitem(last=False)
         return self._last_id
 
-    def on_event(self, news: Changed) -> list[Effect]:
+    def on_event(self, event: Changed) -> list[Effect]:
         """Handle a change event, in order or not (R5)."""
         if not self.booted:
             return []
-        if news.change.number <= self.applied.number:
-            known = self._tag_at(news.change.number)
-            if known == news.change.tag:
+        if event.change.number <= self.applied.number:
+            known = self._tag_at(event.change.number)
+            if known == event.change.tag:
                 return []
-            self._remember(news)
-            return [] if known is None else [*_closing(news), SYNC_NOW]
-        self.head_seen = max(self.head_seen, news.change.number)
-        if self._follows(news):
-            return [*self._apply(news), PROGRESSED]
-        self._remember(news)
-        return [*_closing(news), SYNC_NOW]
+            self._remember(event)
+            return [] if known is None else [*_closing(event), SYNC_NOW]
+        self.head_seen = max(self.head_seen, event.change.number)
+        if self._follows(event):
+            return [*self._apply(event), PROGRESSED]
+        self._remember(event)
+        return [*_closing(event), SYNC_NOW]
 
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
         """Handle the answer to a heartbeat (R1, R4, R5, R8, R10)."""
@@ -214,8 +214,8 @@ class Replica:
         return [*([] if known else _closing(change)), AnnounceChange(change)]
 
     def _remember(self, change: Changed) -> None:
-        self._heard += 1
-        self._memory[change.change] = _Heard(change.device_id, self._heard)
+        self._received += 1
+        self._memory[change.change] = _Remembered(change.device_id, self._received)
         self._touch(change.change, change.device_id)
         if len(self._memory) > REMEMBERED_CHANGES:
             self._drop_oldest()
@@ -246,8 +246,8 @@ class Replica:
         """Drop changes of a lost history (R10): received before `sent`, but not in this history."""
         gone = [
             change
-            for change, one in self._memory.items()
-            if one.order <= sent.heard and self._tag_at(change.number) != change.tag
+            for change, remembered in self._memory.items()
+            if remembered.order <= sent.received and self._tag_at(change.number) != change.tag
         ]
         for change in gone:
             del self._memory[change]
@@ -256,8 +256,8 @@ class Replica:
 
     def _index(self) -> None:
         self._touched.clear()
-        for change, one in self._memory.items():
-            self._touch(change, one.device_id)
+        for change, remembered in self._memory.items():
+            self._touch(change, remembered.device_id)
 
     def _touch(self, change: Position, device_id: str) -> None:
         """Make answers about a device stale if they were decided before a change (R6).
@@ -271,5 +271,5 @@ class Replica:
         self._touched[device_id] = max(self._touched.get(device_id, 0), after)
 
 
-def _closing(news: Changed) -> list[Effect]:
-    return [CloseDevice(news)] if news.closes else []
+def _closing(event: Changed) -> list[Effect]:
+    return [CloseDevice(event)] if event.closes else []

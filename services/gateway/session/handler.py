@@ -40,18 +40,22 @@ _QUESTIONS: Final = (AuthorizeDevice, ReportSecret)
 class SessionHandler:
     """Serves one socket from the upgrade until its transport is closed."""
 
-    __slots__ = ("_asked", "_began", "_connection", "_handshake", "_host", "_peer", "_queued")
+    __slots__ = ("_asked", "_began", "_connection", "_context", "_handshake", "_queued", "_request")
 
     def __init__(
-        self, host: SessionContext, connection: Connection, handshake: Handshake, peer: RequestInfo
+        self,
+        context: SessionContext,
+        connection: Connection,
+        handshake: Handshake,
+        request: RequestInfo,
     ) -> None:
-        self._host = host
+        self._context = context
         self._connection = connection
         self._handshake: Handshake | None = handshake
-        self._peer = peer
+        self._request = request
         self._asked = False
         self._queued: list[tuple[int, bytes]] = []
-        self._began = host.clock.monotonic()
+        self._began = context.clock.monotonic()
 
     @property
     def is_unauthenticated(self) -> bool:
@@ -61,21 +65,21 @@ class SessionHandler:
     def send_challenge(self, upgraded: bytes) -> None:
         """Send the response to the upgrade and the challenge, in one write."""
         if self._handshake is not None:
-            sent = challenge(self._handshake.nonce, self._host.clock.wall_ms())
+            sent = challenge(self._handshake.nonce, self._context.clock.wall_ms())
             self._connection.transport.write(upgraded + text_frame(sent))
 
     def on_message(self, opcode: int, payload: bytes) -> None:
         """Handle a message from the peer."""
-        host, connection = self._host, self._connection
+        context, connection = self._context, self._connection
         connection.pinged = False
-        host.connections.close_if_slow(connection)
+        context.connections.close_if_slow(connection)
         if opcode < CLOSE:
             self._on_frame(opcode, payload)
         elif opcode == PING:
-            if host.connections.serves(connection):
+            if context.connections.serves(connection):
                 connection.transport.write(pong_frame(payload))
         elif opcode != PONG:
-            host.connections.reply_close(connection, answer_to_close(close_code(payload)))
+            context.connections.reply_close(connection, answer_to_close(close_code(payload)))
 
     def on_protocol_error(self, error: Exception) -> None:
         """Close a connection whose peer violated the protocol; nothing more is read from it.
@@ -84,14 +88,14 @@ class SessionHandler:
         connection, and the peer might not receive the close frame.
         """
         if isinstance(error, BrokenFrame):
-            self._host.connections.close(self._connection, error.code, "")
+            self._context.connections.close(self._connection, error.code, "")
         else:
-            self._host.log.error("message failed", exc_info=error)
-            self._host.connections.close(self._connection, CloseCode.TRY_AGAIN, "")
+            self._context.log.error("message failed", exc_info=error)
+            self._context.connections.close(self._connection, CloseCode.TRY_AGAIN, "")
 
     def on_preauth_overflow(self) -> None:
         """Close an unauthenticated connection that sent too many bytes."""
-        self._host.connections.close(self._connection, CloseCode.TOO_BIG, "")
+        self._context.connections.close(self._connection, CloseCode.TOO_BIG, "")
 
     def on_lost(self) -> None:
         """Log the end of the session and remove the connection from the hub."""
@@ -100,7 +104,7 @@ class SessionHandler:
             self._log_outcome(self._handshake, None)
         elif connection.session is not None:
             self._log_close(connection.session)
-        self._host.connections.lost(connection)
+        self._context.connections.lost(connection)
 
     def _on_frame(self, opcode: int, payload: bytes) -> None:
         session = self._connection.session
@@ -117,7 +121,7 @@ class SessionHandler:
         effect = self._evaluate(handshake, opcode, payload)
         if isinstance(effect, _QUESTIONS):
             self._asked = True
-            self._host.approvals.request(effect, self._on_answer)
+            self._context.approvals.request(effect, self._on_answer)
         else:
             self._finish(handshake, effect)
 
@@ -126,7 +130,7 @@ class SessionHandler:
             return refusals.TOO_BIG
         if opcode != TEXT:
             return refusals.INVALID_FRAME
-        return handshake.on_frame(payload, now_ms=self._host.clock.wall_ms())
+        return handshake.on_frame(payload, now_ms=self._context.clock.wall_ms())
 
     def _on_answer(self, answer: Answer | Unavailable) -> None:
         handshake = self._handshake
@@ -137,25 +141,25 @@ class SessionHandler:
         else:
             self._finish(handshake, handshake.on_answer(answer))
 
-    def _finish(self, handshake: Handshake, verdict: Accepted | Refusal) -> None:
+    def _finish(self, handshake: Handshake, outcome: Accepted | Refusal) -> None:
         """Admit or refuse the client, unless the connection has closed in the meantime."""
         connection, queued = self._connection, self._queued
         self._asked, self._queued = False, []
-        if isinstance(verdict, Refusal):
-            self._refuse(handshake, verdict)
+        if isinstance(outcome, Refusal):
+            self._refuse(handshake, outcome)
         elif len(queued) > QUEUED_FRAMES_LIMIT:
             self._refuse(handshake, refusals.TOO_MANY_FRAMES)
         elif connection.closing:
             self._log_outcome(handshake, None)
         else:
-            if verdict.answer is None:
+            if outcome.answer is None:
                 try:
-                    self._host.approvals.require_lease()
-                except Unavailable as missing:
-                    self._refuse(handshake, _unavailable(handshake, missing))
+                    self._context.approvals.require_lease()
+                except Unavailable as error:
+                    self._refuse(handshake, _unavailable(handshake, error))
                     return
-            self._log_outcome(handshake, verdict)
-            session = self._admit(handshake, verdict)
+            self._log_outcome(handshake, outcome)
+            session = self._admit(handshake, outcome)
             for opcode, payload in queued:
                 self._serve(session, opcode, payload)
 
@@ -164,62 +168,62 @@ class SessionHandler:
         told = b""
         if refusal.error is not None:
             told = text_frame(failure(handshake.frame_id, refusal.error))
-        self._host.connections.close(
+        self._context.connections.close(
             self._connection, refusal.close_code, refusal.close_reason, told=told
         )
 
-    def _log_outcome(self, handshake: Handshake, verdict: Accepted | Refusal | None) -> None:
+    def _log_outcome(self, handshake: Handshake, outcome: Accepted | Refusal | None) -> None:
         """Log the outcome; called before the response is sent to the client."""
         self._handshake = None
-        self._host.attempts.log(
-            handshake, self._peer, self._began, verdict, closed_with=self._connection.closed_with
+        self._context.attempts.log(
+            handshake, self._request, self._began, outcome, closed_with=self._connection.closed_with
         )
 
-    def _admit(self, handshake: Handshake, welcome: Accepted) -> Session:
-        host, grant = self._host, welcome.grant
+    def _admit(self, handshake: Handshake, accepted: Accepted) -> Session:
+        context, grant = self._context, accepted.grant
         session = Session(
             connection_id=handshake.connection_id,
-            protocol=welcome.protocol,
+            protocol=accepted.protocol,
             role=grant.role,
             scopes=grant.scopes,
-            device_id=welcome.device_id,
+            device_id=accepted.device_id,
             method=grant.method,
-            address=self._peer.address,
-            epoch=welcome.answer.epoch if welcome.answer else "",
+            address=self._request.address,
+            epoch=accepted.answer.epoch if accepted.answer else "",
         )
-        host.connections.admit(self._connection, session, welcome.client)
+        context.connections.admit(self._connection, session, accepted.client)
         self._connection.send(
             hello_ok(
-                welcome.frame_id,
-                protocol=welcome.protocol,
-                version=host.identity.version,
+                accepted.frame_id,
+                protocol=accepted.protocol,
+                version=context.identity.version,
                 connection_id=handshake.connection_id,
-                features=host.features[welcome.protocol],
+                features=context.features[accepted.protocol],
                 grant=grant,
-                uptime_ms=host.uptime_ms(),
+                uptime_ms=context.uptime_ms(),
             )
         )
         return session
 
     def _serve(self, session: Session, opcode: int, payload: bytes) -> None:
         """Serve a frame of an admitted client."""
-        host, connection = self._host, self._connection
-        if opcode != TEXT or not host.connections.serves(connection):
+        context, connection = self._context, self._connection
+        if opcode != TEXT or not context.connections.serves(connection):
             return
-        turn = host.methods.on_frame(session, payload)
-        if turn.call is not None:
-            host.calls.start(connection, session, turn.call)
-        if turn.frame is not None:
-            connection.send(turn.frame)
-        if turn.close is not None:
-            host.connections.close(connection, *turn.close)
+        reply = context.methods.on_frame(session, payload)
+        if reply.call is not None:
+            context.calls.start(connection, session, reply.call)
+        if reply.frame is not None:
+            connection.send(reply.frame)
+        if reply.close is not None:
+            context.connections.close(connection, *reply.close)
 
     def _log_close(self, session: Session) -> None:
         """Log why an admitted connection was closed, unless the client closed it normally."""
         closed_with = self._connection.closed_with
         if closed_with is not None and closed_with[0] != CloseCode.NORMAL:
             code, reason = closed_with
-            self._host.log.info(
+            self._context.log.info(
                 log_events.DISCONNECTED.name,
                 connection=session.connection_id,
                 device=session.device_id,
@@ -228,9 +232,9 @@ class SessionHandler:
             )
 
 
-def _unavailable(handshake: Handshake, missing: Unavailable) -> Refusal:
+def _unavailable(handshake: Handshake, error: Unavailable) -> Refusal:
     return handshake.on_unavailable(
-        missing.reason,
-        missing.dependency,
+        error.reason,
+        error.dependency,
         retry_after_ms=random.randint(RETRY_LEAST_MS, RETRY_MOST_MS),  # noqa: S311 (spread)
     )
