@@ -1,1 +1,1 @@
-"""`make churn`: load for a gateway, by devices that are real: they sign, and were approved before."""
+"""`make churn`: puts load on a gateway with approved devices that sign their handshakes."""

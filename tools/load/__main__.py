@@ -1,4 +1,4 @@
-"""`python -m tools.load [SCENARIO] [OPTIONS]`; `--help` says what there is."""
+"""`python -m tools.load [SCENARIO] [OPTIONS]`; `--help` lists them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class Exit(IntEnum):
-    """How it ended."""
+    """Exit status."""
 
     FINE = 0
     FAILED = 1
@@ -61,7 +61,7 @@ _NOT_RUN = (
 
 
 def main(arguments: Sequence[str]) -> Exit:
-    """Run what the command line says, and report."""
+    """Run the plan of the command line and report."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     display = Display()
     try:
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> Exit:
 
 
 def require_writable(file: Path) -> None:
-    """Return where a report can be written: better known before the load than after it."""
+    """Return where a report will be written; checked before the load rather than after it."""
     new = not file.exists()
     file.open("a").close()
     if new:
@@ -104,7 +104,7 @@ def require_writable(file: Path) -> None:
 
 
 async def _on(where: Ground, plan: Plan, display: Display) -> Run:
-    """Pair what is to be paired, run, and leave nothing behind where it is not ours."""
+    """Pair devices if necessary, run, and clean up a system that is not temporary."""
     new = strangers(plan.devices)
     async with Approval(where.approval_url, where.admin_token) as approval:
         stage = Stage(plan, where, display, approval)

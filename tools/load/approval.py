@@ -1,4 +1,4 @@
-"""The calls of approval's HTTP API that a load makes."""
+"""The calls of approval's HTTP API that a load test makes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PROBLEM: Final = "application/problem+json"
 
 
 class ApprovalError(Exception):
-    """Approval did not do what was asked of it."""
+    """A call of the approval API failed."""
 
 
 class Approval:
-    """Approval, as an operator with the admin token sees it."""
+    """The approval API, used with the admin token."""
 
     def __init__(self, url: str, admin_token: str) -> None:
         self.url: Final = url.rstrip("/")
@@ -24,7 +24,7 @@ class Approval:
         self._session = self._new_session()
 
     async def gateways(self) -> set[str]:
-        """Return the boot ids of the gateways that live. Raises ApprovalError."""
+        """Return the boot ids of the live gateways. Raises ApprovalError."""
         found = await self._call("GET", "v1/replicas")
         try:
             return {str(one["bootId"]) for one in found["gateways"]}
@@ -32,11 +32,11 @@ class Approval:
             raise self._another() from None
 
     async def approve(self, request_id: str) -> None:
-        """Let a device in."""
+        """Approve a request."""
         await self._call("POST", f"v1/requests/{request_id}/approve")
 
     async def reject_all(self, device_ids: set[str]) -> int:
-        """Reject what these devices wait for, and nothing else; returns how many waited."""
+        """Reject the pending requests of these devices only; returns their number."""
         count = 0
         for request in (await self._call("GET", "v1/requests"))["pending"]:
             if request["deviceId"] in device_ids:
@@ -45,7 +45,7 @@ class Approval:
         return count
 
     async def remove(self, device_id: str) -> None:
-        """Remove a device; that it is not there is fine."""
+        """Remove a device; a missing one is fine."""
         await self._call("DELETE", f"v1/devices/{device_id}", absent=True)
 
     async def revoke(self, device_id: str, role: str) -> None:
@@ -53,7 +53,7 @@ class Approval:
         await self._call("POST", f"v1/devices/{device_id}/tokens/{role}/revoke")
 
     async def let_go(self) -> None:
-        """Close the connections that are kept; later calls open new ones."""
+        """Close the kept connections; later calls open new ones."""
         await self._session.close()
         self._session = self._new_session()
 

@@ -1,4 +1,4 @@
-"""The plots of a report's page: rates, latencies, percentiles, servers."""
+"""The plots of a report page: rates, latencies, percentiles, servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 POINTS_MOST: Final = 400
 GAP_SECONDS: Final = 1.6
-"""A line over time stops where nothing was seen for so long."""
+"""A line is interrupted where there is no value for this long."""
 _NINES: Final = (
     (0.0, "0"),
     (0.5, "50"),
@@ -48,13 +48,13 @@ def over_time(report: Report) -> str:
 
 
 def percentiles(report: Report) -> str:
-    """Return latency by percentile; nothing where nobody was judged."""
+    """Return latency by percentile; empty if no decision was made."""
     points = report.percentiles
     if not points:
         return ""
     step = max(1, len(points) // POINTS_MOST)
     shown = [*points[::step], points[-1]]
-    # The slowest of all stands where the next nine would begin.
+    # The slowest attempt is placed where the next nine would begin.
     end = 1 - 0.5 / sum(phase.latency_ms.count for phase in report.phases if phase.counted)
     line = Line("latency", [(min(share, end), ms) for share, ms in shown], "a")
     return _plot(
@@ -66,7 +66,7 @@ def percentiles(report: Report) -> str:
 
 
 def servers_over_time(report: Report) -> str:
-    """Return CPU, memory and descriptors of the servers; nothing where they cannot be seen."""
+    """Return CPU, memory and descriptors of the servers; empty if not visible."""
     roles = dict(zip(dict.fromkeys(one.role for one in report.servers), cycle("abcdef")))
 
     def lines(value: Callable[[ServerPoint], float]) -> list[Line]:

@@ -1,4 +1,4 @@
-"""A worker's churn: attempts one after another, closed or open, each closed once it is admitted."""
+"""A worker's churn: attempts in a closed or open loop; admitted ones are closed at once."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from tools.load.plan import Phase
 
 AFTER_FAILURE_SECONDS: Final = 0.05
-"""A closed loop waits so long after a failure, so that a dead target does not make it spin."""
+"""Pause of a closed loop after a failure, to avoid a busy loop if the target is down."""
 SWEEP_SECONDS: Final = 0.5
 ROUNDING: Final = 1e-6
-"""Seconds: a start that is due at the very end belongs to what comes after."""
+"""In seconds: a start due at the very end belongs to the next phase."""
 NOT_STARTED: Final = Outcome(Kind.FAILED, "not started in time: too many in flight")
 
 
@@ -54,7 +54,7 @@ class Churn:
         self._stopped = asyncio.Event()
 
     async def run(self, begin: float) -> None:
-        """Run all phases from `begin` on, then wait for what is still under way."""
+        """Run all phases from `begin` on, then wait for open attempts."""
         sweeping = self._loop.create_task(self._sweep())
         try:
             at = begin
@@ -72,7 +72,7 @@ class Churn:
             sweeping.cancel()
 
     def order(self, order: Order) -> None:
-        """Hear the conductor; while churning it can only want an end."""
+        """Handle an order; during churn only Stop is possible."""
         del order
         self._stopped.set()
         self._finish()
@@ -80,7 +80,7 @@ class Churn:
             session.give_up("the run is over")
 
     def progress(self) -> Progress:
-        """Return what happened since the last call."""
+        """Return what happened since the previous call."""
         deltas, self._deltas = list(self._deltas.values()), {}
         late, self._late = self._late, 0.0
         return Progress(
@@ -92,7 +92,7 @@ class Churn:
             deltas=deltas,
         )
 
-    # Owner of sessions
+    # Owner of sessions.
 
     def admitted(self, session: Session) -> None:
         session.leave()
@@ -111,7 +111,7 @@ class Churn:
         elif not self._live:
             self._idle.set()
 
-    # Inside
+    # Internals.
 
     async def _until_time(self, at: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -123,7 +123,7 @@ class Churn:
             return
         self._index, self._phase = index, phase
         self._until = at + phase.seconds
-        # Several workers take turns, so that together they keep an even pace.
+        # Workers take turns, so that together they keep an even pace.
         offset = 0.0 if phase.rate is None else self._job.worker / self._job.workers / phase.rate
         self._next = at + offset
         self._go_on()
@@ -139,7 +139,7 @@ class Churn:
                 self._delta(self._index).outcomes[NOT_STARTED] += missed
 
     def _go_on(self) -> None:
-        """Begin what is due, and see to it that the rest is begun when it is."""
+        """Start what is due, and schedule the next start."""
         phase = self._phase
         if phase is None:
             return

@@ -1,4 +1,4 @@
-"""The command line: what is typed, as a plan."""
+"""Converts the command line to a plan."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def read_command(arguments: Sequence[str]) -> Plan:
-    """Turn arguments into a plan; without a scenario it is `closed`. Raises UsageError."""
+    """Convert arguments to a plan; the default scenario is `closed`. Raises UsageError."""
     words = list(arguments)
     if not words or (words[0].startswith("-") and words[0] not in {"-h", "--help"}):
         words.insert(0, Scenario.CLOSED)
@@ -42,7 +42,7 @@ def read_command(arguments: Sequence[str]) -> Plan:
 
 
 def _complete(given: argparse.Namespace, environ: Mapping[str, str]) -> None:
-    """Put addresses in place: what is typed, else the environment, else the run that is here."""
+    """Fill in addresses from arguments, the environment, or the run on this machine."""
     run = find_run(secrets_file(environ))
     if given.url == RUNNING:
         if run is None:
@@ -96,7 +96,7 @@ def _plan(given: argparse.Namespace) -> Plan:
         raise UsageError(f"{given.url} is not on this machine: {'; '.join(problems)}")
     if plan.drop is Drop.RESTART and plan.url:
         raise UsageError(
-            "--drop restart is for a stack of its own; use wait, and restart it yourself"
+            "--drop restart is for a temporary stack; use wait, and restart it yourself"
         )
     return plan
 
@@ -122,7 +122,7 @@ def _phases(
             main = Phase("open", given.seconds, most, rate=given.rate, is_open=True)
         case Scenario.RAMP:
             if not given.step:
-                raise UsageError("--step: not 0")
+                raise UsageError("--step: must not be 0")
             most = given.in_flight or OPEN_IN_FLIGHT_MOST
             return ramp(given.first, given.last, given.step, given.seconds, most)
         case _:

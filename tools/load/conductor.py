@@ -1,4 +1,4 @@
-"""Leads a run: starts the workers, says when what begins, samples the servers, shows how it goes."""
+"""Conducts a run: starts the workers and phases, samples the servers, shows progress."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ POLL_SECONDS: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What a run is to do, where, and what it needs for that."""
+    """What a run does, where, and what it needs for that."""
 
     plan: Plan
     ground: Ground
     display: Display
     approval: Approval | None = None
-    """Only where it is to revoke, or keeps connections that a soak would count."""
+    """Set only for revocations, and for soaks, whose counts would include its connections."""
 
 
 class Conductor:
-    """One run on one ground."""
+    """One run on one stack."""
 
     def __init__(
         self, stage: Stage, identities: Sequence[Identity], phases: Sequence[PhaseRecord]
@@ -58,7 +58,7 @@ class Conductor:
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Have the workers begin; while this lasts it is sampled and shown how it goes."""
+        """Start the workers; sample the servers and show progress until the block ends."""
         async with self.crew:
             self._began = time.monotonic() + BEGIN_IN_SECONDS
             self.crew.order(Go(self._began))
@@ -76,16 +76,16 @@ class Conductor:
                 self._display.close()
 
     def begin(self, phase: PhaseRecord) -> None:
-        """Note that a phase begins now, and how the servers stand."""
+        """Note the start of a phase and the servers' state."""
         self._current = phase
         phase.begin = self.watch.take()
 
     def end(self, phase: PhaseRecord) -> None:
-        """Note that a phase is over."""
+        """Note the end of a phase."""
         phase.end = self.watch.take()
 
     async def until(self, holds: Callable[[], bool], seconds: float) -> bool:
-        """Wait until it holds, at most so long; says whether it does. Raises CrewError."""
+        """Wait until `holds` is true, at most this long; return whether it is. Raises CrewError."""
         deadline = time.monotonic() + seconds
         while not holds() and time.monotonic() < deadline:
             self.crew.check()
@@ -105,7 +105,7 @@ class Conductor:
             await asyncio.sleep(TICK_SECONDS - (time.monotonic() - at))
 
     def _last_tick(self) -> None:
-        """Keep what came after the last whole stretch, unless it is too short to say a rate."""
+        """Keep the last incomplete interval, unless it is too short for a rate."""
         points = self.recording.points
         if points and time.monotonic() - points[-1].at > TICK_SECONDS / 2:
             self.recording.tick(self.watch.take())

@@ -1,4 +1,4 @@
-"""The worker processes, seen from the conductor."""
+"""The worker processes, as the conductor sees them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ END_SECONDS: Final = 5.0
 
 
 class CrewError(Exception):
-    """A worker cannot go on, or has died."""
+    """A worker cannot continue or has died."""
 
 
 class Crew:
-    """One process for each job. Entering starts them and waits until each could begin."""
+    """One process for each job. Entering starts them and waits until all are ready."""
 
     def __init__(self, jobs: Sequence[Job], heard: Callable[[Progress], None]) -> None:
         self._jobs = jobs
@@ -42,16 +42,16 @@ class Crew:
         self._changed = asyncio.Event()
 
     def order(self, order: Order) -> None:
-        """Tell all workers."""
+        """Send an order to all workers."""
         for pipe in self._pipes:
             pipe.send(order)
 
     async def until_done(self) -> None:
-        """Return once every worker has done its job. Raises CrewError."""
+        """Wait until every worker has completed its job. Raises CrewError."""
         await self._until(lambda: len(self._done) == len(self._jobs))
 
     def check(self) -> None:
-        """Raise CrewError where a worker has told of trouble."""
+        """Raise CrewError if a worker has reported trouble."""
         if self._problem is not None:
             raise self._problem
 
@@ -96,7 +96,7 @@ class Crew:
         self.check()
 
     def _listen(self, worker: int, pipe: Connection, loop: asyncio.AbstractEventLoop) -> None:
-        """Hand on what a worker says, in a thread: a loop would make the pipe non-blocking."""
+        """Forward a worker's messages in a thread: a loop would make the pipe non-blocking."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
             try:
                 while True:
@@ -105,7 +105,7 @@ class Crew:
                 loop.call_soon_threadsafe(self._miss, worker)
 
     def _miss(self, worker: int) -> None:
-        """Take notice that a worker is gone: one that has done its job may be, before the others."""
+        """Handle the end of a worker, which is an error unless it has completed its job."""
         if worker not in self._done:
             self._problem = self._problem or CrewError("a worker process has died")
         self._changed.set()

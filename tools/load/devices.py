@@ -1,4 +1,4 @@
-"""The devices of a load: who they are, and their `connect`, made beforehand as far as it can be."""
+"""The devices of a load test, with `connect` frames prepared as far as possible."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from shared.device.profile import NODE_HOST
 from tools.load.wire import text_frame
 
 NAME: Final = "latchkey load test"
-"""What operators read of the devices; they are removed at the end."""
+"""Display name of the devices, which are removed at the end."""
 PROFILE: Final = replace(
     NODE_HOST, display_name=NAME, platform="linux", device_family=None, caps=(), commands=()
 )
-"""What the devices say they are, each time the same: a small node."""
+"""The devices' description, always the same: a minimal node."""
 REQUEST_ID: Final = "1"
 _NONCE: Final = "00000000-0000-4000-8000-00000000feed"
 _NOW_MS: Final = 1_234_567_890_123
@@ -24,9 +24,9 @@ _NOW_MS: Final = 1_234_567_890_123
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A device as it is handed to a worker: its key's seed, its token, whether it was approved.
+    """A device as passed to a worker: its key's seed, its token, whether it was approved.
 
-    An empty device token means that it connects with the gateway's.
+    With an empty device token it connects with the gateway's token.
     """
 
     seed: bytes = field(repr=False)
@@ -35,12 +35,12 @@ class Identity:
 
     @property
     def device_id(self) -> str:
-        """What the device is known by."""
+        """The device's id."""
         return DeviceKey(self.seed).device_id
 
 
 class LoadDevice:
-    """One device, with all of its `connect` ready but clock, nonce and signature."""
+    """One device with a `connect` that is complete except for clock, nonce and signature."""
 
     __slots__ = ("_frame", "_key", "_signed", "approved", "index")
 
@@ -54,7 +54,7 @@ class LoadDevice:
             else Credentials(token=gateway_token)
         )
         token = identity.device_token or gateway_token
-        # Made once by the client's own code, then cut where clock, nonce and signature stand.
+        # Encoded once by the client's own code, then split at clock, nonce and signature.
         text = encode(
             connect_request(Challenge(_NONCE, _NOW_MS), self._key, PROFILE, credentials, REQUEST_ID)
         )
@@ -67,7 +67,7 @@ class LoadDevice:
         self._signed = f"v3|{who}|", f"|{token}|", f"|{PROFILE.platform}|"
 
     def connect(self, nonce: str, now_ms: int) -> bytes:
-        """Return the frame that answers a challenge, signed."""
+        """Return the signed frame that answers a challenge."""
         who, token, platform = self._signed
         signature = self._key.sign(f"{who}{now_ms}{token}{nonce}{platform}")
         head, before_clock, before_nonce, end = self._frame

@@ -1,4 +1,4 @@
-"""Opening connections: sockets from chosen source addresses, TCP or TLS (uvloop)."""
+"""Opens connections from chosen source addresses, with TCP or TLS (uvloop)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from tools.load.target import Target
 
 _BIND_ADDRESS_NO_PORT: Final = 24
-"""Linux: choose the port only at connect, when the other end is known; then ports do not run out."""
+"""Linux: choose the port at connect, when the peer is known; then ports do not run out."""
 _UNDER_WAY: Final = frozenset({0, errno.EINPROGRESS})
 
 
 class Unreachable(Exception):
-    """The target's name means nothing, or a source address is not ours."""
+    """The target's name cannot be resolved, or a source address is not local."""
 
 
 def loopback_sources(count: int) -> list[str]:
-    """Return 127.0.0.1, 127.0.0.2, … Raises Unreachable where they are not ours to use."""
+    """Return 127.0.0.1, 127.0.0.2, … Raises Unreachable if they are not available."""
     addresses = [f"127.0.0.{n}" for n in range(1, count + 1)]
     with socket.socket() as sock:
         try:
@@ -41,7 +41,7 @@ def loopback_sources(count: int) -> list[str]:
 
 
 def has_sources(count: int) -> bool:
-    """Say whether so many loopback addresses are ours to use; macOS has one."""
+    """Return whether so many loopback addresses are available; macOS has one."""
     try:
         loopback_sources(count)
     except Unreachable:
@@ -50,7 +50,7 @@ def has_sources(count: int) -> bool:
 
 
 def raise_descriptor_limit() -> int:
-    """Raise this process's limit of open files as far as it goes; returns it."""
+    """Raise this process's limit of open files to the maximum; returns it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         hard = 1 << 20
@@ -73,7 +73,7 @@ class Dialler:
         self._connects_at_once = target.is_loopback and not target.tls
 
     async def prepare(self) -> None:
-        """Look the target's addresses up, once. Raises Unreachable."""
+        """Look up the target's addresses once. Raises Unreachable."""
         try:
             found = await self._loop.getaddrinfo(
                 self._target.host,
@@ -86,7 +86,7 @@ class Dialler:
         self._addresses = cycle([(family, address) for family, _, _, _, address in found])
 
     def dial(self, session: Session) -> None:
-        """Open a connection for a session, which is told what came of it."""
+        """Open a connection for a session, which is notified of the result."""
         family, address = next(self._addresses)
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
@@ -127,8 +127,8 @@ class Dialler:
                 server_hostname=self._target.host if self._tls else None,
             )
         finally:
-            # From here on uvloop closes the descriptor, also where it failed. A socket object that
-            # closed it once more would end somebody else's.
+            # From here on uvloop closes the descriptor, also after a failure. A socket object that
+            # closed it again would close another connection's descriptor.
             sock.detach()
 
 
@@ -141,7 +141,7 @@ def _opened(task: asyncio.Task[None], session: Session) -> None:
 
 
 def _said(error: BaseException) -> str:
-    """Name an error in few words, the same each time: they are counted."""
+    """Return a short, constant name for an error, because errors are counted by name."""
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or type(error).__name__}"
     if isinstance(error, OSError) and error.errno:

@@ -1,4 +1,4 @@
-"""The live display: one line that is written over at a terminal, plain lines now and then elsewhere."""
+"""The live display: one updated line on a terminal, occasional plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLEAR_LINE: Final = "\r\x1b[2K"
 
 
 class Display:
-    """Says on standard error how it goes; the report goes to standard output."""
+    """Shows progress on standard error; the report goes to standard output."""
 
     def __init__(self, stream: TextIO = sys.stderr) -> None:
         self._stream = stream
@@ -22,14 +22,14 @@ class Display:
         self._last = 0.0
 
     def count(self, what: str, done: int, whole: int) -> None:
-        """Say how far something has come."""
+        """Show how many of a whole are done."""
         if self._live:
             self._write(f"{CLEAR_LINE}{what}: {done} of {whole}{'' if done < whole else chr(10)}")
         elif done == whole:
             self._write(f"{what}: {done}\n")
 
     def point(self, name: str, seconds: float, point: Point, servers: str) -> None:
-        """Say how the last moment was."""
+        """Show the latest interval."""
         now = time.monotonic()
         if not self._live and now - self._last < PLAIN_SECONDS:
             return
@@ -52,7 +52,7 @@ class Display:
         self._write(f"{CLEAR_LINE}{line}" if self._live else f"{line}\n")
 
     def close(self) -> None:
-        """Leave the line free for the report."""
+        """Clear the line for the report."""
         if self._live:
             self._write(CLEAR_LINE)
 

@@ -1,4 +1,4 @@
-"""What of a run may not be: each finding is a sentence, and any of them makes the run a failure."""
+"""Unacceptable results of a run, as sentences; any of them makes the run fail."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from tools.load.scenarios import Run
 
 GROWTH_PERCENT: Final = 5.0
-"""Memory that grew by so much since the first minute is taken to leak."""
+"""Memory growth since the first minute that is regarded as a leak."""
 GROWTH_SECONDS: Final = 300.0
-"""A soak that is shorter says nothing of memory."""
+"""A shorter soak says nothing about memory."""
 SERVICES: Final = frozenset({"gateway", "approval"})
-"""Whose memory is judged. That of Redis is small and follows its buffers: it is only shown."""
+"""Roles whose memory is checked. Redis' is small and follows its buffers, so it is only shown."""
 
 
 def findings(plan: Plan, run: Run) -> list[str]:
-    """Return what went wrong, most important first; empty where all was as it should be."""
+    """Return what went wrong, most important first; empty if nothing did."""
     record = run.recording
     found: list[str] = []
     if count := record.took(Kind.WRONGLY_ADMITTED):

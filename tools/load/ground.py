@@ -1,4 +1,4 @@
-"""What a load is put on: a stack of its own, what `make run` started, or a deployment."""
+"""The system under load: a temporary stack, what `make run` started, or a deployment."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 DEFAULT_APPROVAL: Final = "http://127.0.0.1:18790"
 NO_LIMIT: Final = 1_000_000
 CONNECTIONS_BESIDE: Final = 1000
-"""A stack of our own allows so many connections more than are to be held."""
+"""How many connections a temporary stack allows beyond those to be held."""
 
 
 class NoGround(Exception):
-    """It is not known enough of the target."""
+    """The target is not sufficiently specified."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """A gateway, the approval behind it, and what opens both."""
+    """A gateway, the approval service behind it, and their tokens."""
 
     target: Target
     approval_url: str
@@ -40,25 +40,25 @@ class Ground:
     admin_token: str = field(repr=False)
     watched: tuple[Watched, ...] = ()
     more_targets: tuple[Target, ...] = ()
-    """Further gateways of the same house; workers are spread over all."""
+    """Further gateways of the same stack; workers are spread over all of them."""
     restart: Callable[[], Watched] | None = None
-    """Ends the gateway without warning and starts it again; only where it is ours."""
+    """Kills and restarts the gateway; only for a temporary stack."""
 
     @property
     def is_ours(self) -> bool:
-        """Whether it was started for this run, and ends with it."""
+        """Whether it was started for this run and ends with it."""
         return self.restart is not None
 
 
 @contextmanager
 def ground(plan: Plan, environ: Mapping[str, str]) -> Iterator[Ground]:
-    """Start a stack, or take what the plan names. Raises NoGround."""
+    """Start a stack, or use what the plan names. Raises NoGround."""
     if plan.url:
         yield given(plan, environ)
         return
     env = {"GATEWAY_CONNECTION_LIMIT": str(max(20_000, plan.connections + CONNECTIONS_BESIDE))}
     if plan.sources == 1 and not plan.sources_given:
-        env["GATEWAY_PREAUTH_LIMIT_PER_ADDRESS"] = str(NO_LIMIT)  # there is no other address
+        env["GATEWAY_PREAUTH_LIMIT_PER_ADDRESS"] = str(NO_LIMIT)  # there is only one address
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         try:
@@ -69,7 +69,7 @@ def ground(plan: Plan, environ: Mapping[str, str]) -> Iterator[Ground]:
 
 
 def own(stack: Stack, plan: Plan) -> Ground:
-    """Return the ground that a stack of this process is."""
+    """Return the ground for a stack of this process."""
     gateway, approval = stack.gateways[0], stack.approvals[0]
 
     def restart() -> Watched:
@@ -92,9 +92,9 @@ def own(stack: Stack, plan: Plan) -> Ground:
 
 
 def given(plan: Plan, environ: Mapping[str, str]) -> Ground:
-    """Return the ground that a plan names; tokens come from the environment. Raises NoGround.
+    """Return the ground that a plan names; tokens are read from the environment.
 
-    For this machine's own, they may be those that `make run` keeps.
+    For this machine's own run, they may be those of `make run`. Raises NoGround.
     """
     target = read_target(plan.url)
     approval_url = plan.approval_url or (DEFAULT_APPROVAL if target.is_loopback else "")
@@ -124,12 +124,12 @@ def given(plan: Plan, environ: Mapping[str, str]) -> Ground:
 
 
 def secrets_file(environ: Mapping[str, str]) -> Path:
-    """Return where `make run` keeps its secrets."""
+    """Return where `make run` stores its secrets."""
     return Path(environ.get("DATA_DIR", "") or DEFAULT_DATA_DIR) / "secrets.env"
 
 
 def _kept(path: Path) -> dict[str, str]:
-    """Read NAME=value lines; nothing where there is no such file."""
+    """Read NAME=value lines; empty if there is no such file."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

@@ -1,8 +1,8 @@
 """Latencies in an HdrHistogram: 1 us to an hour, three digits, in counts of a fixed layout.
 
-The layout and the encoding (V2, compressed) are those of HdrHistogram, so that its tools read what
-a report holds. Written here because the package for Python needs a C compiler where it has no
-wheel (Linux on ARM), and the tests have to install with Python alone.
+Layout and encoding (V2, compressed) are those of HdrHistogram, so that its tools can read the
+reports. Implemented here because the Python package needs a C compiler on platforms without a wheel
+(Linux on ARM), and the tests must install with Python alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_US: Final = 3_600_000_000
 DIGITS: Final = 3
 
 _HALF_BITS: Final = 10
-"""2048 counts hold values in steps that are finer than a thousandth; half of them in each bucket."""
+"""2048 counts with steps finer than a thousandth, half of them in each bucket."""
 _HALF: Final = 1 << _HALF_BITS
 _COOKIE: Final = 0x1C849303 | 0x10
 _COMPRESSED_COOKIE: Final = 0x1C849304 | 0x10
@@ -41,7 +41,7 @@ class Histogram:
         self.maximum = 0
 
     def record(self, values: Iterable[int]) -> None:
-        """Add latencies; those out of range count as its ends."""
+        """Add latencies; those out of range are clamped."""
         counts = self._counts
         for value in values:
             us = min(max(value, LEAST_US), MOST_US)
@@ -54,7 +54,7 @@ class Histogram:
                 self.minimum = us
 
     def merge(self, other: Histogram) -> None:
-        """Add all that another has counted."""
+        """Add the counts of another histogram."""
         if not other.count:
             return
         for index, count in other._counts.items():
@@ -66,11 +66,11 @@ class Histogram:
 
     @property
     def mean(self) -> float:
-        """The mean in us; 0 where nothing was recorded."""
+        """The mean in us; 0 if nothing was recorded."""
         return self.total / self.count if self.count else 0.0
 
     def percentile(self, percent: float) -> int:
-        """Return the latency in us that so many of a hundred did not exceed; 0 without any."""
+        """Return the latency in us not exceeded by this percentage; 0 without any."""
         wanted = max(1, -(-int(percent * self.count * 1000) // 100_000))
         seen = 0
         for index in sorted(self._counts):
@@ -80,14 +80,14 @@ class Histogram:
         return 0
 
     def steps(self) -> Iterator[tuple[float, int]]:
-        """Yield every value with the share (0 to 1) of all that did not exceed it, rising."""
+        """Yield rising values, each with the share (0 to 1) that did not exceed it."""
         seen = 0
         for index in sorted(self._counts):
             seen += self._counts[index]
             yield seen / self.count, min(_highest(index), self.maximum)
 
     def encoded(self) -> str:
-        """Return it as HdrHistogram's base64 text (V2, compressed)."""
+        """Return HdrHistogram's base64 text (V2, compressed)."""
         payload = b"".join(self._words())
         head = struct.pack(">iiiiqqd", _COOKIE, len(payload), 0, DIGITS, LEAST_US, MOST_US, 1.0)
         packed = zlib.compress(head + payload)
@@ -96,7 +96,7 @@ class Histogram:
         ).decode()
 
     def _words(self) -> Iterator[bytes]:
-        """Yield each count, and each run of zeros as a negative number, in ZigZag LEB128."""
+        """Yield counts, and runs of zeros as negative numbers, in ZigZag LEB128."""
         next_index = 0
         for index in sorted(self._counts):
             if index > next_index:
@@ -106,13 +106,13 @@ class Histogram:
 
 
 def _index(us: int) -> int:
-    """Return the place of a value among the counts."""
+    """Return the index of a value among the counts."""
     bucket = max(0, us.bit_length() - _HALF_BITS - 1)
     return (bucket << _HALF_BITS) + (us >> bucket)
 
 
 def _highest(index: int) -> int:
-    """Return the highest value that is counted at this place."""
+    """Return the highest value counted at this index."""
     bucket = max(0, (index >> _HALF_BITS) - 1)
     return ((index - (bucket << _HALF_BITS) + 1) << bucket) - 1
 

@@ -1,4 +1,4 @@
-"""A worker's held connections: opened, kept, and brought back where a storm is asked for."""
+"""A worker's held connections: opened, kept open, and reopened during a storm."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ SWEEP_SECONDS: Final = 0.5
 BACK_OFF_SECONDS: Final = 0.25
 BACK_OFF_MOST_SECONDS: Final = 2.0
 TRIES: Final = 5
-"""A connection that cannot be opened is given up after so many."""
+"""Attempts after which a connection is given up."""
 JUDGED: Final = frozenset({Kind.WRONGLY_ADMITTED, Kind.WRONGLY_REFUSED, Kind.REFUSED})
-"""Trying again would change nothing."""
+"""Results that another attempt would not change."""
 OPENING: Final = 0
 COMING_BACK: Final = 1
 DROPPED: Final = "dropped"
 
 
 class Holding:
-    """The connections that one worker holds, each in a slot of its own."""
+    """The connections that one worker holds, each in its own slot."""
 
     def __init__(
         self, job: Job, hold: Hold, devices: Sequence[LoadDevice], dialler: Dialler
@@ -75,7 +75,7 @@ class Holding:
             sweeping.cancel()
 
     def order(self, order: Order) -> None:
-        """Do what the conductor says."""
+        """Carry out an order of the conductor."""
         match order:
             case ComeBack():
                 self._coming_back = order
@@ -86,7 +86,7 @@ class Holding:
                 self._stop()
 
     def progress(self) -> Progress:
-        """Return what happened since the last call."""
+        """Return what happened since the previous call."""
         deltas, self._deltas = list(self._deltas.values()), {}
         ended, self._ended = self._ended, []
         back, self._back = self._back, array("d")
@@ -102,7 +102,7 @@ class Holding:
             back=back,
         )
 
-    # Owner of sessions
+    # Owner of sessions.
 
     def admitted(self, session: Session) -> None:
         self._live.pop(session, None)
@@ -132,10 +132,10 @@ class Holding:
         else:
             self._open()
 
-    # Inside
+    # Internals.
 
     def _open(self) -> None:
-        """Begin what waits, as many at a time and as fast as they may be."""
+        """Open the next connections, within the limits of concurrency and pace."""
         now = time.monotonic()
         while self._waiting and len(self._live) < self._hold.in_flight:
             if self._hold.pace is not None:
@@ -151,7 +151,7 @@ class Holding:
         self._open()
 
     def _again(self, slot: int, phase: int) -> None:
-        """Begin once more: at once, as a client would, unless there is a pace to keep."""
+        """Retry, immediately as a client would, unless there is a pace to keep."""
         if self._hold.pace is None:
             self._begin(slot, phase)
         else:

@@ -1,4 +1,4 @@
-"""Looks at the servers from outside: descriptors in /proc, tasks by a scrape of their metrics."""
+"""Observes the servers from outside: descriptors in /proc, tasks from their metrics."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SCRAPE_SECONDS: Final = 5.0
 
 @asynccontextmanager
 async def looking(ground: Ground) -> AsyncIterator[Callable[[], Awaitable[Counts]]]:
-    """Yield a function that counts; a role of which any part cannot be seen is left out.
+    """Yield a function that counts; roles that are not fully visible are left out.
 
-    Every scrape has a connection of its own, so that each sees just itself beside what it looks for.
+    Every scrape opens a connection of its own, so that each sees only itself in addition.
     """
     gateways = [target.http_url for target in (ground.target, *ground.more_targets)]
     services = {"gateway": gateways, "approval": [ground.approval_url.rstrip("/")]}
@@ -67,6 +67,6 @@ async def _scraped(http: aiohttp.ClientSession, url: str, name: str) -> int | No
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:
-    """Return all together; None where one is not known."""
+    """Return the total; None if one of the counts is unknown."""
     known = list(counts)
     return None if None in known else sum(one for one in known if one is not None)

@@ -1,4 +1,4 @@
-"""Whether the machine had time for a measurement: what other programs used of it (Linux /proc)."""
+"""Whether other programs used too much of the machine for a measurement (Linux /proc)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 BUSY_CORES: Final = 0.25
-"""From here on, what other programs use changes what is measured."""
+"""From here on, other programs change the results."""
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _IDLE: Final = (3, 4)
-"""Idle and waiting for I/O, among the columns of /proc/stat."""
+"""Columns of /proc/stat: idle and waiting for I/O."""
 _COLUMNS: Final = 8
-"""User to steal; guests, behind them, are counted in user."""
+"""The columns user to steal; guests, after them, are included in user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """CPU seconds until a time: of the whole machine, of the measurement's processes."""
+    """CPU seconds up to a time: of the whole machine, and of the measurement's processes."""
 
     at: float
     machine: float
@@ -32,9 +32,9 @@ class Used:
 
 
 class OtherPrograms:
-    """Counts, from its making on, what others used. `pids`: ours, beside this process's own.
+    """Measures the CPU of other programs since its creation.
 
-    What it and its children start is ours as well.
+    `pids` are the measured processes besides this one; children count as well.
     """
 
     def __init__(self, pids: Iterable[int] = ()) -> None:
@@ -43,7 +43,7 @@ class OtherPrograms:
         self._first = self._look()
 
     def cores(self) -> float | None:
-        """Return how many cores others used on average; None where that cannot be seen."""
+        """Return the average number of cores others used; None if unknown."""
         last = self._look()
         if self._first is None or last is None:
             return None
@@ -61,7 +61,7 @@ class OtherPrograms:
 
 
 def others(first: Used, last: Used) -> float:
-    """Return the cores that neither idled nor worked for the measurement. Pure."""
+    """Return the cores that were neither idle nor used by the measurement. Pure."""
     length = last.at - first.at
     if length <= 0:
         return 0.0
@@ -69,7 +69,7 @@ def others(first: Used, last: Used) -> float:
 
 
 def busy_text(cores: float | None, count: int | None = None) -> str:
-    """Return what to say where others used too much; empty where they did not. Pure but for count."""
+    """Return a warning if others used too much; empty otherwise. Pure but for count."""
     if cores is None or cores < BUSY_CORES:
         return ""
     return (
@@ -80,7 +80,7 @@ def busy_text(cores: float | None, count: int | None = None) -> str:
 
 
 def machine_seconds() -> float | None:
-    """Return the CPU seconds that all cores have worked; None where that cannot be seen."""
+    """Return the CPU seconds of all cores; None if unknown."""
     try:
         first = (PROC / "stat").read_text().partition("\n")[0].split()
     except OSError:
@@ -90,7 +90,7 @@ def machine_seconds() -> float | None:
 
 
 def process_seconds(pid: int) -> float:
-    """Return the CPU seconds of a process and of its children that have ended; 0 where it is gone."""
+    """Return the CPU seconds of a process and its ended children; 0 if it is gone."""
     try:
         fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""What the conductor and its workers say to each other, over a pipe."""
+"""Messages between the conductor and its workers, sent over a pipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that a worker has to know. `phases` of churn, or connections to `hold`."""
+    """Everything a worker needs to know: `phases` of churn, or connections to `hold`."""
 
     worker: int
     workers: int
@@ -30,16 +30,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """Begin at this time (time.monotonic(), one clock for all processes of a machine)."""
+    """Start at this time (time.monotonic(), which all processes of a machine share)."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class ComeBack:
-    """From now on every held connection that ends comes back after up to `jitter` seconds.
+    """Reopen every held connection that ends, after up to `jitter` seconds.
 
-    `drop`: end all of them now.
+    `drop`: close all of them now.
     """
 
     jitter: float
@@ -48,7 +48,7 @@ class ComeBack:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Close what is open and end."""
+    """Close all connections and end."""
 
 
 Order = Go | ComeBack | Stop
@@ -63,7 +63,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A held connection ended: which, when, by which close code (1006: none) and reason."""
+    """A held connection ended: number, time, close code (1006: none) and reason."""
 
     slot: int
     device: int
@@ -74,11 +74,11 @@ class Ended:
 
 @dataclass(slots=True)
 class Progress:
-    """What happened since the last of these.
+    """What happened since the previous report.
 
-    `cpu` is all CPU seconds of the worker so far, `late` the longest that a start was behind its
-    time in seconds, `held` how many connections are, `to_open` how many were not yet, `back` when
-    those of a storm were admitted again.
+    `cpu` is the worker's total CPU seconds, `late` the longest delay of a start in seconds, `held`
+    the number of open connections, `to_open` the number not yet opened, `back` when those of a
+    storm were admitted again.
     """
 
     worker: int
@@ -95,14 +95,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The worker has done all it had to."""
+    """The worker has completed its job."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """The worker cannot go on."""
+    """The worker cannot continue."""
 
     worker: int
     what: str

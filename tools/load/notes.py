@@ -1,4 +1,4 @@
-"""What to bear in mind when reading a report: no failure, but it colours the figures."""
+"""Caveats for the reader of a report: not failures, but they affect the figures."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from tools.load.scenarios import Run
 
 SATURATED: Final = 0.9
-"""From this share of a core on, a worker is taken to be what limits the load."""
+"""CPU share of a worker from which on the load is regarded as limiting."""
 
 LATE_MS: Final = 20.0
-"""From here on a late start is worth a word."""
+"""Delay of a start from which on it is mentioned."""
 
 
 def notes(plan: Plan, run: Run, workers: Sequence[WorkerReport]) -> list[str]:
-    """Return what to bear in mind; empty where there is nothing."""
+    """Return the caveats; empty if there are none."""
     found = []
     busiest = max((one.busy for one in workers), default=0.0)
     if busiest >= SATURATED:

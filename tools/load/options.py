@@ -1,4 +1,4 @@
-"""The words that `python -m tools.load` takes, each with its unit, its bounds and its default."""
+"""The options of `python -m tools.load`, each with unit, limits and default."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EPILOG: Final = """\
-Without --url it starts a stack of its own (one gateway, one approval, a Redis), pairs its devices,
-and ends all of it. With --url, the tokens come from the environment, OPENCLAW_GATEWAY_TOKEN and
-APPROVAL_ADMIN_TOKEN; for what `make run` started, from .data/secrets.env. The devices it pairs are
-removed again.
+Without --url it starts a temporary stack (one gateway, one approval, a Redis) and pairs devices
+there. With --url, the tokens are read from OPENCLAW_GATEWAY_TOKEN and APPROVAL_ADMIN_TOKEN; for
+what `make run` started, from .data/secrets.env. The paired devices are removed at the end.
 
-Exit status: 0 all was as it should be, 1 a device was wrongly admitted or refused or something else
-that may not happen did, 2 it could not be run, 130 interrupted.
+Exit status: 0 no problems, 1 a device was wrongly admitted or refused, or another problem was
+found, 2 the test could not be run, 130 interrupted.
 """
 _N = TypeVar("_N", int, float)
 
 REMOTE: Final = Bounds()
 RUNNING: Final = "running"
-"""What `--url` without an address means: what `make run` started here."""
+"""Value of `--url` without an address: what `make run` started here."""
 SOURCES_MOST: Final = 250
 WARM_UP_SECONDS: Final = 1.0
 
 
 class UsageError(Exception):
-    """What was typed makes no plan; the text says why."""
+    """An invalid command line; the text says why."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
 def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m tools.load",
-        description="Load for a Latchkey gateway, by devices that sign and were approved before.",
+        description="Load test for a Latchkey gateway, with approved devices that sign their handshakes.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -56,59 +55,58 @@ def make_parser() -> argparse.ArgumentParser:
         _common(one)
         return one
 
-    closed = add(
-        Scenario.CLOSED, "so many handshakes in flight, each followed by the next (default)"
-    )
+    closed = add(Scenario.CLOSED, "a fixed number of handshakes in flight (default)")
     _churning(closed, seconds=10)
-    rate = add(Scenario.OPEN, "so many a second; latency counts from when each was to begin")
-    _number(rate, "--rate", 1000, "N", "connections begun a second", least=0.1)
+    rate = add(Scenario.OPEN, "a fixed rate; latency counts from the intended start")
+    _number(rate, "--rate", 1000, "N", "connections started per second", least=0.1)
     _churning(rate, seconds=10)
-    rising = add(Scenario.RAMP, "an open loop whose rate rises step by step")
-    _number(rising, "--from", 200, "N", "first rate, connections a second", least=0.1, dest="first")
-    _number(rising, "--to", 1000, "N", "last rate, connections a second", least=0.1, dest="last")
-    _number(rising, "--step", 200, "N", "by how much it changes", least=0.1)
+    rising = add(Scenario.RAMP, "an open loop whose rate changes in steps")
+    _number(
+        rising, "--from", 200, "N", "first rate, connections per second", least=0.1, dest="first"
+    )
+    _number(rising, "--to", 1000, "N", "last rate, connections per second", least=0.1, dest="last")
+    _number(rising, "--step", 200, "N", "change of the rate per step", least=0.1)
     _number(rising, "--seconds", 5, "S", "length of each step", least=0.1)
-    idle = add(Scenario.IDLE, "connections opened and held")
+    idle = add(Scenario.IDLE, "connections that are opened and held")
     _holding(idle, connections=10_000)
     _number(idle, "--seconds", 30, "S", "how long they are held", least=0.1)
-    refusals = add(
-        Scenario.REFUSALS, 'churn by devices that nobody approved: all "pairing required"'
-    )
+    refusals = add(Scenario.REFUSALS, 'churn by unapproved devices: all "pairing required"')
     _churning(refusals, seconds=10)
     storm = add(
-        Scenario.STORM, "connections held, all dropped at once; how long until they are back"
+        Scenario.STORM, "connections dropped at once; measures the time until they are back"
     )
     _holding(storm, connections=1000)
     storm.add_argument(
         "--drop",
         choices=[*Drop],
         default=Drop.CLIENT,
-        help="who ends them: the client; a restart of the gateway (a stack of its own); or wait for "
+        help="what ends them: client; restart (of the temporary stack's gateway); or wait for "
         "somebody else to (default: client)",
     )
-    _number(storm, "--jitter", 1, "S", "each comes back after up to this long", least=0)
-    _number(storm, "--seconds", 60, "S", "--drop wait: how long to wait for it", least=1)
+    _number(storm, "--jitter", 1, "S", "each reconnects after up to this long", least=0)
+    _number(storm, "--seconds", 60, "S", "--drop wait: how long to wait for the drop", least=1)
     revoke = add(
-        Scenario.REVOKE, "connections held, their devices revoked; how long until all are out"
+        Scenario.REVOKE,
+        "connections whose devices are revoked; measures the time until all are closed",
     )
     _holding(revoke, connections=1000)
     revoke.add_argument(
-        "--each", action="store_true", help="a device for each connection (default: one for all)"
+        "--each", action="store_true", help="one device for each connection (default: one for all)"
     )
     soak = add(
-        Scenario.SOAK, "closed for minutes; what the servers' memory does, and what is left over"
+        Scenario.SOAK, "a long closed loop; checks the servers' memory, and what is left over"
     )
     _churning(soak, seconds=300)
     return parser
 
 
 def _churning(parser: argparse.ArgumentParser, *, seconds: float) -> None:
-    _number(parser, "--seconds", seconds, "S", "how long", least=0.1)
-    _number(parser, "--warm-up", WARM_UP_SECONDS, "S", "run so long before it counts", least=0)
+    _number(parser, "--seconds", seconds, "S", "duration", least=0.1)
+    _number(parser, "--warm-up", WARM_UP_SECONDS, "S", "warm-up that is not counted", least=0)
 
 
 def _holding(parser: argparse.ArgumentParser, *, connections: int) -> None:
-    _whole(parser, "--connections", connections, "how many")
+    _whole(parser, "--connections", connections, "number of connections")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -120,8 +118,10 @@ def _common(parser: argparse.ArgumentParser) -> None:
         "handshakes at a time in a closed loop or while opening (64; remote 16), at most in an open "
         "loop (4096)",
     )
-    _whole(load, "--devices", None, "devices that take turns (256; refusals 32; remote 32)")
-    _whole(load, "--workers", 1, "processes that make the load")
+    _whole(
+        load, "--devices", None, "number of devices that take turns (256; refusals 32; remote 32)"
+    )
+    _whole(load, "--workers", 1, "number of load processes")
     _whole(
         load,
         "--sources",
@@ -130,11 +130,11 @@ def _common(parser: argparse.ArgumentParser) -> None:
         "run into a gateway's limit of 32",
         most=SOURCES_MOST,
     )
-    _number(load, "--timeout", 10, "S", "what an attempt may take", least=0.1)
+    _number(load, "--timeout", 10, "S", "maximum duration of an attempt", least=0.1)
     load.add_argument(
         "--shared-token",
         action="store_true",
-        help="connect with the gateway's token, not each device's own",
+        help="connect with the gateway's token instead of the device tokens",
     )
     target = parser.add_argument_group("target")
     target.add_argument(
@@ -143,7 +143,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
         const=RUNNING,
         default="",
         help="the gateway, ws://… or wss://…; without an address: what `make run` started here "
-        "(default: start a stack of its own)",
+        "(default: start a temporary stack)",
     )
     target.add_argument(
         "--approval-url",
@@ -151,24 +151,35 @@ def _common(parser: argparse.ArgumentParser) -> None:
         help="approval, http(s)://… (APPROVAL_URL, else what `make run` started here)",
     )
     target.add_argument(
-        "--remote", action="store_true", help="yes, put load on a target that is not this machine"
+        "--remote",
+        action="store_true",
+        help="confirm putting load on a target that is not this machine",
     )
     _number(
-        target, "--allow-rate", REMOTE.rate, "N", "remote: connections begun a second", least=0.1
+        target,
+        "--allow-rate",
+        REMOTE.rate,
+        "N",
+        "remote: connections started per second",
+        least=0.1,
     )
-    _number(target, "--allow-seconds", REMOTE.seconds, "S", "remote: longest run", least=1)
-    _whole(target, "--allow-connections", REMOTE.connections, "remote: most connections held")
+    _number(target, "--allow-seconds", REMOTE.seconds, "S", "remote: maximum duration", least=1)
+    _whole(
+        target, "--allow-connections", REMOTE.connections, "remote: maximum number of connections"
+    )
     target.add_argument(
         "--watch-pid",
         type=int,
         action="append",
         default=[],
         metavar="PID",
-        help="a server to sample",
+        help="process id of a server to sample",
     )
     report = parser.add_argument_group("report")
-    report.add_argument("--json", type=Path, metavar="FILE", help="write all of it as JSON")
-    report.add_argument("--html", type=Path, metavar="FILE", help="write one page with plots")
+    report.add_argument("--json", type=Path, metavar="FILE", help="write the full report as JSON")
+    report.add_argument(
+        "--html", type=Path, metavar="FILE", help="write the report as one HTML page with plots"
+    )
 
 
 def _number(

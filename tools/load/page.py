@@ -1,4 +1,4 @@
-"""The report as one page: nothing outside it is needed, and it reads in light and in dark."""
+"""The report as a single self-contained HTML page, for light and dark color schemes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SHORT_MS: Final = 100
 WORDS: Final = frozenset({"said", "close reason", "process", "used"})
-"""Columns that hold words; all others hold numbers."""
+"""Columns with text; all others contain numbers."""
 SAID: Final = ' class="said"'
 
 
@@ -45,7 +45,7 @@ def as_page(report: Report) -> str:
 def _head(report: Report) -> str:
     verdict = (
         "".join(f'<p class="wrong">{escape(finding)}</p>' for finding in report.findings)
-        or '<p class="fine">Every device was judged as was right.</p>'
+        or '<p class="fine">Every device was admitted or refused correctly.</p>'
     )
     if report.machine_busy:
         verdict += f'<p class="wrong">{escape(_sentence(report.machine_busy))}</p>'
@@ -151,7 +151,7 @@ def _table(title: str, heads: Sequence[str], rows: str) -> str:
 
 
 def _cell(head: str, text: str) -> str:
-    """Return a cell that carries its column's head, which a narrow page shows beside it."""
+    """Return a cell with its column's heading, which narrow pages show beside it."""
     said = SAID if head in WORDS else ""
     return f'<td{said} data-label="{escape(head)}">{escape(text)}</td>'
 

@@ -1,4 +1,4 @@
-"""Pairs the devices of a load beforehand, as a person would: asked for, then approved."""
+"""Pairs the devices of a load test in advance: each requests access and is approved."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tools.load.target import Target
 
 AT_ONCE: Final = 16
-"""Fewer than a gateway allows from one address."""
+"""Concurrent pairings, fewer than a gateway allows from one address."""
 TRIES: Final = 5
 TRY_AGAIN_SECONDS: Final = 0.5
 LATE_LOOKS: Final = 5
@@ -35,7 +35,7 @@ class PairingError(Exception):
 
 
 class Caller:
-    """Connects devices one at a time each, and says how it ended: an owner of sessions."""
+    """Owner of sessions that connects each device once and returns the outcome."""
 
     def __init__(self, target: Target, dialler: Dialler, timeout: float) -> None:
         self.upgrade = upgrade_request(target.netloc, target.path)
@@ -44,7 +44,7 @@ class Caller:
         self._ends: dict[Session, asyncio.Future[None]] = {}
 
     async def connect(self, device: LoadDevice) -> Session:
-        """Connect, leave again where it was admitted, and return what came of it."""
+        """Connect, disconnect if admitted, and return the session with its outcome."""
         session = Session(self, device, time.monotonic())
         end = self._ends[session] = asyncio.get_running_loop().create_future()
         self._dialler.dial(session)
@@ -69,7 +69,7 @@ class Caller:
 
 
 def strangers(count: int, *, approved: bool = False) -> list[Identity]:
-    """Make devices that nobody has heard of; `approved` where that is not asked anyway."""
+    """Create unknown devices; `approved` marks them as allowed by other means."""
     return [Identity(secrets.token_bytes(SEED_BYTES), approved=approved) for _ in range(count)]
 
 
@@ -82,9 +82,10 @@ async def pair(
     shared_token: bool,
     done: Callable[[int], None],
 ) -> list[Identity]:
-    """Let every device ask, approve it, and fetch its device token. Raises PairingError.
+    """Pair every device: request access, approve it and fetch its token. Raises PairingError.
 
-    The first goes alone: where it cannot be approved, no other has asked. `done` hears how many are paired. With `shared_token` they keep the gateway's token.
+    The first one goes alone: if it cannot be approved, no other has left a request. `done` is
+    called with the number of paired devices. With `shared_token` they keep the gateway's token.
     """
     gate = asyncio.Semaphore(AT_ONCE)
     count = 0
@@ -111,7 +112,7 @@ async def pair(
 
 @asynccontextmanager
 async def forgotten(approval: Approval, identities: Sequence[Identity]) -> AsyncIterator[None]:
-    """At the end, remove these devices and reject what they wait for."""
+    """On exit, remove these devices and reject their pending requests."""
     ids = {identity.device_id for identity in identities}
     broke_off = True
     try:
@@ -124,7 +125,7 @@ async def forgotten(approval: Approval, identities: Sequence[Identity]) -> Async
             async with gate:
                 await approval.remove(device_id)
 
-        # What was on its way when a start broke off may arrive a little later.
+        # A request that was sent before the start was interrupted may arrive a little later.
         for _ in range(LATE_LOOKS if broke_off else 1):
             if not await approval.reject_all(ids) or not broke_off:
                 break
@@ -133,7 +134,7 @@ async def forgotten(approval: Approval, identities: Sequence[Identity]) -> Async
 
 
 async def _judged(caller: Caller, device: LoadDevice) -> Session:
-    """Connect until somebody has judged the device, or it was tried often enough."""
+    """Connect until the device gets a decision, or the attempts are used up."""
     session = await caller.connect(device)
     for failed in range(1, TRIES):
         if session.outcome.kind not in {Kind.UNAVAILABLE, Kind.FAILED}:
@@ -144,7 +145,7 @@ async def _judged(caller: Caller, device: LoadDevice) -> Session:
 
 
 def _asked(session: Session) -> str:
-    """Return the id of the request that waits for approval."""
+    """Return the id of the request that awaits approval."""
     error = session.answer.error if session.answer else None
     if error is None or error.details.code != PAIRING_REQUIRED or not error.details.request_id:
         raise PairingError(f"a new device was to be told to pair, and was not: {_what(session)}")
@@ -152,7 +153,7 @@ def _asked(session: Session) -> str:
 
 
 def _told(session: Session) -> str:
-    """Return the device token that came with the admission."""
+    """Return the device token issued at admission."""
     if session.answer is None or session.answer.payload is None:
         raise PairingError(f"a device just approved was not admitted: {_what(session)}")
     token = session.answer.payload.auth.device_token

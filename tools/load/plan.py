@@ -1,4 +1,4 @@
-"""What a run shall do, as values: phases of churn, connections to hold, how many of what."""
+"""What a run shall do, as values: phases of churn, connections to hold, and numbers of each."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 LOOPBACK_SOURCES: Final = 16
 PER_SOURCE: Final = 8
-"""Handshakes in flight for each source address, unless told otherwise: a gateway allows 32."""
+"""Default handshakes in flight per source address: a gateway allows 32."""
 OPENING_IN_FLIGHT: Final = 64
 REFUSAL_DEVICES: Final = 32
-"""Fewer than may wait for approval from one address (50), so that none displaces another."""
+"""Fewer than may await approval from one address (50), so that none displaces another."""
 OPEN_IN_FLIGHT_MOST: Final = 4096
 
 
 class Scenario(StrEnum):
-    """What can be run."""
+    """The available scenarios."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -33,7 +33,7 @@ class Scenario(StrEnum):
 
 
 class Drop(StrEnum):
-    """Who ends the connections of a storm."""
+    """What closes the connections of a storm."""
 
     CLIENT = "client"
     RESTART = "restart"
@@ -42,10 +42,10 @@ class Drop(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A stretch of churn: closed with so many `in_flight`, or open at a `rate` a second.
+    """A period of churn: closed with `in_flight` handshakes, or open at `rate` per second.
 
-    A closed one with a `rate` as well starts no more than that many a second. Results of one that
-    is not `counted` are judged and not measured.
+    A closed one with a `rate` starts at most that many per second. Results of a phase that is not
+    `counted` are checked but not measured.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Phase:
     counted: bool = True
 
     def share(self, part: int, parts: int) -> Phase:
-        """Return what one worker of several does of it."""
+        """Return one worker's share of several."""
         return Phase(
             name=self.name,
             seconds=self.seconds,
@@ -73,31 +73,31 @@ class Plan:
 
     scenario: Scenario
     phases: tuple[Phase, ...] = ()
-    """Of closed, open, ramp, refusals, soak."""
+    """For closed, open, ramp, refusals, soak."""
     connections: int = 0
-    """To hold, of idle, storm, revoke."""
+    """To hold, for idle, storm, revoke."""
     seconds: float = 0
     """How long to hold them."""
     in_flight: int = OPENING_IN_FLIGHT
     """Handshakes in flight while opening them."""
     drop: Drop = Drop.CLIENT
     jitter: float = 0
-    """Storm: each comes back after up to so many seconds."""
+    """Storm: each reconnects after up to this many seconds."""
     pace: float | None = None
-    """Connections begun a second at most, where a bound holds."""
+    """Maximum connections started per second, if limited."""
 
     devices: int = 256
     workers: int = 1
     sources: int = LOOPBACK_SOURCES
-    """Loopback addresses that the load comes from."""
+    """Number of loopback addresses that the load uses."""
     sources_given: bool = False
-    """Whether somebody asked for just so many."""
+    """Whether this number was given explicitly."""
     timeout: float = 10
-    """Seconds an attempt may take."""
+    """Maximum duration of an attempt in seconds."""
     shared_token: bool = False
 
     url: str = ""
-    """Empty: a stack of its own."""
+    """Empty: a temporary stack."""
     approval_url: str = ""
     watched: tuple[int, ...] = ()
     json_file: Path | None = None
@@ -105,13 +105,13 @@ class Plan:
 
     @property
     def approved(self) -> bool:
-        """Whether its devices are approved before."""
+        """Whether the devices are approved in advance."""
         return self.scenario is not Scenario.REFUSALS
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What may be asked of a target that is not this machine."""
+    """Limits for a target on another machine."""
 
     rate: float = 20
     seconds: float = 60
@@ -120,7 +120,7 @@ class Bounds:
     in_flight: int = 16
 
     def problems(self, plan: Plan) -> list[str]:
-        """Return what the plan asks beyond them."""
+        """Return where the plan exceeds the limits."""
         found = []
         rates = [phase.rate for phase in plan.phases if phase.is_open and phase.rate is not None]
         if rates and max(rates) > self.rate:
@@ -146,7 +146,7 @@ class Hold:
 
 
 def share(whole: int, part: int, parts: int) -> int:
-    """Return one worker's share of a whole number: together they make it up."""
+    """Return one worker's share of a whole number; the shares add up to it."""
     return whole // parts + (1 if part < whole % parts else 0)
 
 
@@ -171,7 +171,7 @@ def holds(plan: Plan) -> list[Hold]:
 def ramp(
     first: float, last: float, step: float, seconds: float, in_flight: int
 ) -> tuple[Phase, ...]:
-    """Return open phases whose rates rise (or fall) from first to last, both included."""
+    """Return open phases with rates from first to last, both included."""
     rates: list[float] = []
     rate = first
     direction = 1 if last >= first else -1
@@ -190,5 +190,5 @@ def sources_for(in_flight: int) -> int:
 
 
 def most_in_flight(phases: Sequence[Phase]) -> int:
-    """Return the most handshakes that phases may have in flight."""
+    """Return the maximum number of handshakes in flight over the phases."""
     return max((phase.in_flight for phase in phases), default=0)

@@ -1,4 +1,4 @@
-"""Line plots as SVG, drawn here so that a page needs nothing else. Pure."""
+"""Line plots as SVG, drawn here so that the page has no dependencies. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 960
 NARROW_WIDTH: Final = 420
-"""For a phone: text of the same size beside the plot's own."""
+"""For phones: text of the same size in a narrower plot."""
 HEIGHT: Final = 260
 LEFT: Final = 64
 RIGHT: Final = 24
@@ -24,7 +24,7 @@ _STEPS: Final = (1, 2, 2.5, 5, 10)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A named line; `kind` is its colour, a to f."""
+    """A named line; `kind` selects its colour, a to f."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -33,7 +33,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A horizontal scale with labels of its own; `nines`: 0.9, 0.99, 0.999 are equally far apart."""
+    """A horizontal scale with its own labels; `nines`: 0.9, 0.99, 0.999 are equidistant."""
 
     labels: Sequence[tuple[float, str]]
     nines: bool = False
@@ -41,7 +41,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What stands behind the numbers of the vertical scale."""
+    """The unit of the vertical scale."""
 
     text: str
 
@@ -55,9 +55,9 @@ def plot(
     gap: float = math.inf,
     width: int = WIDTH,
 ) -> str:
-    """Return an SVG of lines over a common scale that begins at 0. There must be a point.
+    """Return an SVG of lines over a common scale from 0; needs at least one point.
 
-    Where a line has no point for more than `gap`, it is interrupted.
+    A line is interrupted where it has no point for more than `gap`.
     """
     tops = nice_ticks(max(value for line in lines for _, value in line.points))
     nines = x is not None and x.nines
@@ -102,7 +102,7 @@ def plot(
 
 
 def nice_ticks(most: float) -> list[float]:
-    """Return 0 and a few round numbers above it, the last not below `most`."""
+    """Return 0 and a few round numbers, the last one at least the given maximum."""
     if most <= 0:
         return [0.0, 1.0]
     rough = most / TICKS
@@ -112,7 +112,7 @@ def nice_ticks(most: float) -> list[float]:
 
 
 def _place(at: float, *, nines: bool) -> float:
-    """Return where on the scale a value is; shares are below 1."""
+    """Return the position of a value on the scale; shares are below 1."""
     return -math.log10(1 - at) if nines else at
 
 

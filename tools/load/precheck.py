@@ -1,4 +1,4 @@
-"""What is asked before anything is created: whether approval is there, and is this gateway's."""
+"""Checks before anything is created: approval is reachable and belongs to this gateway."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 READYZ_SECONDS: Final = 5.0
 HEARD_SECONDS: Final = 5.0
-"""A gateway that has just begun is in approval's list after its first beats."""
+"""A gateway that has just started is in approval's list after its first heartbeats."""
 AGAIN_SECONDS: Final = 0.5
 
 
 async def require_approval_of(target: Target, approval: Approval) -> None:
-    """Return where approval is the one behind the gateway. Raises ApprovalError.
+    """Return if approval is the one behind the gateway. Raises ApprovalError.
 
-    A gateway whose `/readyz` is not reached from here says nothing either way: then the first
-    device that asks shows it.
+    If `/readyz` of the gateway is not reachable, this is unknown: then the first device that
+    requests access shows it.
     """
     known = await approval.gateways()
     boot_id = await boot_id_of(target)
@@ -40,7 +40,7 @@ async def require_approval_of(target: Target, approval: Approval) -> None:
 
 
 async def boot_id_of(target: Target) -> str:
-    """Return the boot id that the gateway's `/readyz` names; empty where it does not answer so."""
+    """Return the boot id in the gateway's `/readyz`; empty if there is none."""
     url = f"{target.http_url}{target.path.partition('?')[0].rstrip('/')}/readyz"
     timeout = aiohttp.ClientTimeout(total=READYZ_SECONDS)
     try:

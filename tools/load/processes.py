@@ -1,4 +1,4 @@
-"""The servers' processes, where they are on this machine: CPU, memory, descriptors (Linux /proc)."""
+"""The servers' processes on this machine: CPU, memory, descriptors (Linux /proc)."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _ROLES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A process and what it does for the service."""
+    """A process and its role."""
 
     role: str
     pid: int
 
 
 class Sample(NamedTuple):
-    """How a process stood at a time: CPU user and system, resident memory."""
+    """State of a process at a time: CPU user and system, resident memory."""
 
     at: float
     cpu_seconds: float
@@ -43,10 +43,10 @@ class Sample(NamedTuple):
 
 
 def sample(pid: int, at: float) -> Sample | None:
-    """Look at a process; None where there is none, or it is not ours to see."""
+    """Sample a process; None if it does not exist or is not accessible."""
     here = PROC / str(pid)
     try:
-        # The name, the second field, is in brackets and may hold anything.
+        # The name, the second field, is in brackets and may contain anything.
         fields = (here / "stat").read_text(errors="replace").rpartition(")")[2].split()
         descriptors = len(os.listdir(here / "fd"))  # noqa: PTH208  ten thousand names, no paths
     except OSError:
@@ -67,15 +67,15 @@ class Watch:
         self.watched = list(watched)
         self.samples: dict[int, list[Sample]] = {one.pid: [] for one in watched}
         self.others_cores: float | None = None
-        """What other programs used meanwhile; None where it cannot be seen."""
+        """Cores used by other programs meanwhile; None if unknown."""
 
     def add(self, one: Watched) -> None:
-        """Watch one more from now on."""
+        """Watch another process from now on."""
         self.watched.append(one)
         self.samples[one.pid] = []
 
     def take(self) -> float:
-        """Sample all of them; returns when."""
+        """Sample all processes; returns the time."""
         at = time.monotonic()
         for pid, samples in self.samples.items():
             if (found := sample(pid, at)) is not None:
@@ -83,7 +83,7 @@ class Watch:
         return at
 
     def busy_now(self) -> str:
-        """Say the share of a core that each role has used since the sample before."""
+        """Return the share of a core that each role has used since the previous sample."""
         shares: dict[str, float] = {}
         for one in self.watched:
             if len(found := self.samples[one.pid][-2:]) > 1 and found[1].at > found[0].at:
@@ -93,7 +93,7 @@ class Watch:
 
 
 def find_servers(port: int, approval_port: int | None) -> list[Watched]:
-    """Find who serves these ports of this machine, and the Redis started beside them."""
+    """Find the processes behind these local ports, and the Redis started with them."""
     found = {pid: _role(pid) for pid in _listeners({port, approval_port or port})}
     services = {pid: role for pid, role in found.items() if role in {"gateway", "approval"}}
     for pid in {parent for pid in services if (parent := _parent(pid)) > 1}:
@@ -104,7 +104,7 @@ def find_servers(port: int, approval_port: int | None) -> list[Watched]:
 
 
 def named(pids: Iterable[int]) -> list[Watched]:
-    """Name processes that somebody asked to watch."""
+    """Return the processes that the user asked to watch, with their names."""
     return [Watched(_role(pid) or str(pid), pid) for pid in pids]
 
 

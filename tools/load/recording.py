@@ -1,4 +1,4 @@
-"""What a run has been, gathered while it goes: phases, points in time, what ended and came back."""
+"""Records of a run: phases, points in time, and connections that ended or returned."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class PhaseRecord:
-    """One phase: when it began and ended (time.monotonic()), and what came of its attempts."""
+    """One phase: its start and end (time.monotonic()) and the results of its attempts."""
 
     name: str
     counted: bool = True
@@ -28,23 +28,23 @@ class PhaseRecord:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """The duration."""
         return max(self.end - self.begin, 1e-9)
 
     @property
     def verdicts(self) -> int:
-        """Verdicts as they should be; of churn those that came while the phase lasted."""
+        """Correct decisions; of churn only those made during the phase."""
         return self.tally.verdicts if self.is_churn else self.tally.right
 
     @property
     def per_second(self) -> float:
-        """Those verdicts, a second."""
+        """Correct decisions per second."""
         return self.verdicts / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A short stretch of the run that ends at `at`: verdicts a second, and how it stood."""
+    """A short interval that ends at `at`: decisions per second, and the state at its end."""
 
     at: float
     admitted: float
@@ -58,7 +58,7 @@ class Point:
 
 @dataclass(slots=True)
 class WorkerRecord:
-    """A worker: its CPU seconds at times, and the furthest that a start of it was late."""
+    """A worker: its CPU seconds over time, and its longest delay of a start."""
 
     cpu: list[tuple[float, float]] = field(default_factory=list)
     late: float = 0.0
@@ -76,7 +76,7 @@ class WorkerRecord:
 
 
 class Recording:
-    """All that workers have reported."""
+    """Everything that workers have reported."""
 
     def __init__(self, phases: Sequence[PhaseRecord], workers: int) -> None:
         self.phases = list(phases)
@@ -89,7 +89,7 @@ class Recording:
 
     @property
     def in_flight(self) -> int:
-        """Handshakes under way."""
+        """Handshakes in progress."""
         return sum(worker.in_flight for worker in self.workers)
 
     @property
@@ -103,11 +103,11 @@ class Recording:
         return all(worker.to_open == 0 for worker in self.workers)
 
     def took(self, kind: Kind) -> int:
-        """Return how many attempts of all phases came to this."""
+        """Return how many attempts of all phases had this result."""
         return sum(phase.tally.of(kind) for phase in self.phases)
 
     def heard(self, progress: Progress) -> None:
-        """Take in what a worker reports."""
+        """Record a worker's report."""
         worker = self.workers[progress.worker]
         worker.cpu.append((progress.at, progress.cpu))
         worker.late = max(worker.late, progress.late)
@@ -120,7 +120,7 @@ class Recording:
         self.back.extend(progress.back)
 
     def tick(self, at: float) -> Point | None:
-        """End a stretch of time; returns what it was, None for the very first."""
+        """End an interval and return it; None for the first one."""
         tally, self._bin = self._bin, Tally()
         began, self._bin_began = self._bin_began, at
         if not began:
@@ -141,7 +141,7 @@ class Recording:
         return point
 
     def latencies(self) -> Histogram:
-        """Return the latencies of all counted phases in one."""
+        """Return the latencies of all counted phases in one histogram."""
         found = Histogram()
         for phase in self.phases:
             if phase.counted:
@@ -149,7 +149,7 @@ class Recording:
         return found
 
     def when_back(self, percent: float, whole: int) -> float | None:
-        """Return when so many of a hundred of a storm's connections were back; None: never."""
+        """Return when this percentage of a storm's connections was back; None: never."""
         times = sorted(self.back)
         nth = max(1, -(-int(whole * percent) // 100))
         return times[nth - 1] if nth <= len(times) else None

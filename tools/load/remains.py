@@ -1,4 +1,4 @@
-"""What is left in the servers when a load is gone: the least that is seen before and after it."""
+"""What a load test leaves in the servers: the minimum seen before and after it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 STEADY_LOOKS: Final = 10
-"""What became no less at so many looks, about a second, is taken to last."""
+"""What has not decreased for this many looks, about a second, is regarded as permanent."""
 WAIT_SECONDS: Final = 10.0
-"""How long what a load has opened may take to go."""
+"""How long the resources of a load test may take to disappear."""
 LOOK_SECONDS: Final = 0.1
-"""From one look to the next."""
+"""Interval between looks."""
 
 Counts = dict[tuple[str, str], int]
-"""How many there are, by role and what: descriptors or tasks."""
+"""Numbers by role and kind: descriptors or tasks."""
 
 
 class Remainder(msgspec.Struct, rename="camel", frozen=True):
-    """What a role had before the load and after it; `after` is None where it could not be seen.
+    """What a role had before and after the load; `after` is None if not visible.
 
-    `left` is how many more there are. Where there are fewer it is 0: that makes up for nothing else.
+    `left` is the increase, 0 for a decrease: a decrease does not compensate for an increase
+    elsewhere.
     """
 
     role: str
@@ -36,11 +37,11 @@ class Remainder(msgspec.Struct, rename="camel", frozen=True):
 
 
 async def before_load(look: Callable[[], Awaitable[Counts]]) -> Counts:
-    """Return what lasts without a load: the least that is seen, once it becomes no less.
+    """Return the permanent resources: the minimum, once it no longer decreases.
 
-    To be called when a warm-up of the same kind has come and gone. The first connections open what
-    is then kept (connections to Redis, say), and that is no leak. What is only there at the moment
-    does not count either: if it did, as much could leak unseen.
+    Call it after a warm-up of the same kind. The first connections open resources that are kept
+    (Redis connections, for example), which are no leak. Temporary resources must not count either:
+    otherwise a leak of the same size would go unnoticed.
     """
     least = await look()
     end = time.monotonic() + WAIT_SECONDS
@@ -53,7 +54,7 @@ async def before_load(look: Callable[[], Awaitable[Counts]]) -> Counts:
 
 
 async def after_load(look: Callable[[], Awaitable[Counts]], before: Counts) -> list[Remainder]:
-    """Return what is left: the least that is seen until nothing is, or it has had its time."""
+    """Return what is left: the minimum seen until nothing is left, or time is up."""
     least: Counts = {}
     end = time.monotonic() + WAIT_SECONDS
     while True:
@@ -70,5 +71,5 @@ def _remainder(role: str, what: str, before: int, after: int | None) -> Remainde
 
 
 def _least(one: Counts, other: Counts) -> Counts:
-    """Return the lesser of each; what only one has is taken from it."""
+    """Return the minimum of each; what only one has is taken from it."""
     return {key: min(one.get(key, count), count) for key, count in (one | other).items()}

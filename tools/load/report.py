@@ -1,4 +1,4 @@
-"""The report of a run: everything that text, JSON and the page show, in plain values."""
+"""The report of a run: all values shown as text, JSON and HTML."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Latency(msgspec.Struct, rename="camel"):
-    """Milliseconds from the intended start to the verdict; `hdr` is HdrHistogram's text, in us."""
+    """Milliseconds from the intended start to the decision; `hdr` is HdrHistogram's text, in us."""
 
     count: int
     min: float
@@ -40,7 +40,7 @@ class Latency(msgspec.Struct, rename="camel"):
 
 
 class Row(msgspec.Struct, rename="camel"):
-    """How many attempts came to the same: kind, what was said, the close frame (0: none)."""
+    """Number of attempts with the same result: kind, response and close frame (0: none)."""
 
     kind: str
     what: str
@@ -50,7 +50,7 @@ class Row(msgspec.Struct, rename="camel"):
 
 
 class PhaseReport(msgspec.Struct, rename="camel"):
-    """One phase."""
+    """The results of one phase."""
 
     name: str
     counted: bool
@@ -63,7 +63,7 @@ class PhaseReport(msgspec.Struct, rename="camel"):
 
 
 class PointReport(msgspec.Struct, rename="camel"):
-    """A short stretch, by the seconds from the beginning to its end."""
+    """A short interval, identified by the seconds from the start of the run to its end."""
 
     at: float
     admitted: float
@@ -76,14 +76,14 @@ class PointReport(msgspec.Struct, rename="camel"):
 
 
 class WorkerReport(msgspec.Struct, rename="camel"):
-    """A process that made the load: its share of a core, the furthest a start of it was late."""
+    """A load process: its CPU as a share of a core, and its longest delay of a start."""
 
     busy: float
     late_ms: float
 
 
 class Moments(msgspec.Struct, rename="camel", omit_defaults=True):
-    """What only storms and revocations have, in milliseconds from the drop or the call."""
+    """Storm and revocation times, in milliseconds from the drop or the call."""
 
     back50: float | None = None
     back99: float | None = None
@@ -95,7 +95,7 @@ class Moments(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 class Report(msgspec.Struct, rename="camel"):
-    """A whole run."""
+    """The report of a whole run."""
 
     scenario: str
     target: str
@@ -105,26 +105,26 @@ class Report(msgspec.Struct, rename="camel"):
     findings: list[str]
     notes: list[str]
     others_cores: float | None
-    """What other programs used of this machine meanwhile; null where it cannot be seen."""
+    """Cores used by other programs during the run; null if unknown."""
     machine_busy: str
-    """Empty unless that was too much for the figures to mean anything."""
+    """Empty unless other programs used so much that the results are invalid."""
     phases: list[PhaseReport]
     points: list[PointReport]
     servers: list[ServerPoint]
     workers: list[WorkerReport]
     moments: Moments
     left_over: list[Remainder]
-    """Of a soak; what cannot be seen is not in it."""
+    """What a soak left over, without what could not be seen."""
     percentiles: list[tuple[float, float]]
     """Of all counted phases: share of attempts (0 to 1), milliseconds."""
 
     def as_json(self) -> str:
-        """Return it as JSON."""
+        """Return the report as JSON."""
         return msgspec.json.format(msgspec.json.encode(self)).decode() + "\n"
 
 
 def make_report(plan: Plan, ground: Ground, run: Run) -> Report:
-    """Put a run into a report."""
+    """Create the report of a run."""
     record = run.recording
     begin = record.phases[0].begin
     counted = [phase for phase in record.phases if phase.counted and phase.end]
@@ -133,7 +133,7 @@ def make_report(plan: Plan, ground: Ground, run: Run) -> Report:
     all_latencies = record.latencies()
     return Report(
         scenario=plan.scenario.value,
-        target=ground.target.url if not ground.is_ours else "a stack of its own",
+        target=ground.target.url if not ground.is_ours else "a temporary stack",
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         plan=_plan(plan),
@@ -164,7 +164,7 @@ def make_report(plan: Plan, ground: Ground, run: Run) -> Report:
 
 
 def _plan(plan: Plan) -> dict[str, Any]:
-    """Return the plan without what says where it was run; addresses and files are not part of it."""
+    """Return the plan without addresses and files."""
     hidden = {
         "sources_given",
         "url",

@@ -1,4 +1,4 @@
-"""The scenarios, as the conductor leads them: each returns what was recorded."""
+"""The scenarios, as run by the conductor: each returns its records."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ QUIET_SECONDS: Final = 2.0
 
 @dataclass(slots=True)
 class Run:
-    """What a scenario was: all records, and the moments that only it has.
+    """All records of a scenario, and the moments specific to it.
 
-    `dropped` is when a storm began, `calls` when the revocation of each device was asked for;
-    `lost` are connections that nobody meant to end, `held` those that were there at the end;
-    `remains` is what a soak found before it and after it.
+    `dropped` is when a storm began, `calls` when the revocation of each device was requested;
+    `lost` counts connections that ended unexpectedly, `held` those open at the end; `remains` is
+    what a soak found before and after it.
     """
 
     recording: Recording
@@ -55,13 +55,13 @@ class Run:
 
 
 async def run(stage: Stage, identities: Sequence[Identity]) -> Run:
-    """Run what the plan says. Raises CrewError, Unreachable, ApprovalError."""
+    """Run the planned scenario. Raises CrewError, Unreachable, ApprovalError."""
     plan = stage.plan
     if plan.scenario is Scenario.SOAK:
         return await _soak(stage, identities)
     if plan.phases:
         return await _churn(stage, identities)
-    names = {Scenario.STORM: "coming back", Scenario.REVOKE: "revoking"}
+    names = {Scenario.STORM: "reconnecting", Scenario.REVOKE: "revoking"}
     later = names.get(plan.scenario, "holding")
     phases = [PhaseRecord(name, is_churn=False) for name in ("opening", later)]
     conductor = Conductor(stage, identities, phases)
@@ -76,9 +76,9 @@ async def run(stage: Stage, identities: Sequence[Identity]) -> Run:
 
 
 async def _soak(stage: Stage, identities: Sequence[Identity]) -> Run:
-    """Churn, and look what is left of it.
+    """Churn, then check what is left over.
 
-    The warm-up has workers of its own: when they are gone, so is every connection of it.
+    The warm-up has workers of its own: when they end, all their connections end.
     """
 
     async def churn(phase: Phase) -> Run:
@@ -116,7 +116,7 @@ async def _churn(stage: Stage, identities: Sequence[Identity]) -> Run:
 
 
 async def _open(conductor: Conductor) -> None:
-    """Open all connections; what cannot be opened is left out and shows in the outcomes."""
+    """Open all connections; those that fail are left out and show in the outcomes."""
     phase = conductor.recording.phases[0]
     conductor.begin(phase)
     await conductor.until(lambda: conductor.recording.opened, OPEN_SECONDS)
@@ -164,7 +164,7 @@ async def _storm(conductor: Conductor) -> Run:
 
 
 def _all_back(run: Run, opened: int) -> bool:
-    """Say whether all are held again, and none was lost for a while."""
+    """Return whether all connections are open again, and none was lost for a while."""
     record = run.recording
     quiet = time.monotonic() - max((one.at for one in record.ended), default=0) > QUIET_SECONDS
     return quiet and record.held >= opened

@@ -1,4 +1,4 @@
-"""What the servers used, from samples of their processes: by role, in a phase and over the run."""
+"""What the servers used, from samples of their processes: by role, per phase and in total."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from tools.load.recording import PhaseRecord
 
 SETTLED_SECONDS: Final = 60.0
-"""What a process grows by is counted after so long, or after a fifth of a shorter run."""
+"""Growth is measured after this long, or after a fifth of a shorter run."""
 _EDGE: Final = 0.05
 
 
 class ServerUse(msgspec.Struct, rename="camel", omit_defaults=True):
     """What the processes of one role used in a phase.
 
-    `cpu_us_each` is CPU in microseconds for each verdict as it should be, `busy` the share of a core,
-    `bytes_per_connection` what resident memory grew by since the run began, for each one held.
+    `cpu_us_each` is CPU in microseconds per correct decision, `busy` the share of a core,
+    `bytes_per_connection` the growth of resident memory since the run began per connection held.
     """
 
     role: str
@@ -36,7 +36,7 @@ class ServerUse(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 class ServerPoint(msgspec.Struct, rename="camel"):
-    """How the processes of one role stood at a time, in seconds from the beginning."""
+    """State of one role's processes at a time, in seconds from the start."""
 
     role: str
     at: float
@@ -47,9 +47,9 @@ class ServerPoint(msgspec.Struct, rename="camel"):
 
 
 def server_uses(watch: Watch, phase: PhaseRecord, *, held: int = 0) -> list[ServerUse]:
-    """Return what each role used in a phase; nothing where it cannot be seen.
+    """Return what each role used in a phase; empty if not visible.
 
-    With `held` connections, also the memory of each.
+    With `held` connections, includes the memory of each.
     """
     found: dict[str, ServerUse] = {}
     for one in watch.watched:
@@ -77,7 +77,7 @@ def server_uses(watch: Watch, phase: PhaseRecord, *, held: int = 0) -> list[Serv
 
 
 def server_points(watch: Watch, begin: float) -> list[ServerPoint]:
-    """Return how each role stood over the run."""
+    """Return the state of each role over the run."""
     found: dict[tuple[str, float], ServerPoint] = {}
     for one in watch.watched:
         samples = watch.samples[one.pid]
@@ -95,7 +95,7 @@ def server_points(watch: Watch, begin: float) -> list[ServerPoint]:
 
 
 def _percent(growth: int, now: int) -> float:
-    """Return growth in per cent of what there was before it."""
+    """Return growth in per cent of the earlier value."""
     return 100 * growth / before if (before := now - growth) else 0.0
 
 

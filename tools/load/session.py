@@ -1,4 +1,4 @@
-"""One connection of a load, from the upgrade to the end: bytes in, bytes out, its owner is told."""
+"""One connection of a load test, from the upgrade to the end; reports to its owner."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ _NORMAL = close_frame(1000)
 
 
 class Owner(Protocol):
-    """Who opened the connection."""
+    """Opens connections and is notified of their results."""
 
     upgrade: bytes
-    """What is sent first."""
+    """The bytes sent first."""
 
     def admitted(self, session: Session) -> None:
-        """Hear that it is in; `session.leave()` closes it."""
+        """Handle an admission; `session.leave()` closes the connection."""
         ...
 
     def ended(self, session: Session) -> None:
-        """Hear that it is over; told once."""
+        """Handle the end of a session; called once."""
         ...
 
 
 class Session(asyncio.Protocol):
-    """One attempt to connect, and the connection that came of it.
+    """One attempt to connect, and the resulting connection.
 
-    `began` is when it was to begin, `decided` when the gateway's answer was here (0: never),
-    `over_at` when its close frame came, or else the end; all by time.monotonic().
+    `began` is the intended start, `decided` when the gateway's response arrived (0: never),
+    `over_at` when its close frame arrived, or else the end; all by time.monotonic().
     """
 
     __slots__ = (
@@ -93,7 +93,7 @@ class Session(asyncio.Protocol):
 
     @property
     def outcome(self) -> Outcome:
-        """What came of the attempt."""
+        """The outcome of the attempt."""
         return judge(
             approved=self.device.approved,
             answer=self.answer,
@@ -102,11 +102,11 @@ class Session(asyncio.Protocol):
         )
 
     def leave(self) -> None:
-        """Close in order; the end is told of later."""
+        """Start a normal close; the end is reported later."""
         self._send_close(_NORMAL)
 
     def give_up(self, problem: str) -> None:
-        """Break off, now."""
+        """Abort the connection."""
         self.problem = self.problem or problem
         if self._transport is not None:
             self._transport.abort()
@@ -114,11 +114,11 @@ class Session(asyncio.Protocol):
             self.opening.cancel()
 
     def not_opened(self, problem: str) -> None:
-        """Hear that there is no connection."""
+        """Handle a failure to connect."""
         self.problem = self.problem or problem
         self._end()
 
-    # asyncio.Protocol
+    # asyncio.Protocol.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # it is a Transport for streams
@@ -157,7 +157,7 @@ class Session(asyncio.Protocol):
             self.problem = type(error).__name__
         self._end()
 
-    # Inside.
+    # Internals.
 
     def _take(self, opcode: int, payload: bytes) -> None:
         if opcode == TEXT:

@@ -1,4 +1,4 @@
-"""How the page of a report looks: light or dark, as the reader's system has it."""
+"""The style sheet of the report page: light or dark, following the reader's system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of many attempts: in a worker since it last reported, in the report in all."""
+"""Results of many attempts: per worker since its last report, and in total."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MICROSECONDS: Final = 1_000_000
 class Delta:
     """What ended in one phase since the last report.
 
-    `latencies`, in us from the intended start to the verdict, are of those that were judged as was
-    right; `verdicts` counts such that came while the phase lasted, whenever their attempts began.
+    `latencies`, in us from the intended start to the decision, are those of correct decisions;
+    `verdicts` counts correct decisions made during the phase, whenever their attempts began.
     """
 
     phase: int
@@ -30,7 +30,7 @@ class Delta:
     verdicts: int = 0
 
     def add(self, session: Session) -> bool:
-        """Count an attempt that has ended; says whether it was judged as was right."""
+        """Count a completed attempt; return whether the decision was correct."""
         outcome = session.outcome
         self.outcomes[outcome] += 1
         right = outcome.kind is Kind.ADMITTED or outcome.kind is Kind.REFUSED
@@ -41,23 +41,23 @@ class Delta:
 
 @dataclass(slots=True)
 class Tally:
-    """What came of all attempts of one phase."""
+    """The results of all attempts of one phase."""
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     histogram: Histogram = field(default_factory=Histogram)
     verdicts: int = 0
 
     def add(self, delta: Delta) -> None:
-        """Add what a worker reports."""
+        """Add a worker's report."""
         self.outcomes.update(delta.outcomes)
         self.histogram.record(delta.latencies)
         self.verdicts += delta.verdicts
 
     def of(self, kind: Kind) -> int:
-        """Return how many attempts came to this."""
+        """Return how many attempts had this result."""
         return sum(count for outcome, count in self.outcomes.items() if outcome.kind is kind)
 
     @property
     def right(self) -> int:
-        """Return how many were judged as was right: admitted, or refused where that was due."""
+        """Return the number of correct decisions: admitted, or refused if unapproved."""
         return self.of(Kind.ADMITTED) + self.of(Kind.REFUSED)

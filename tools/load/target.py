@@ -1,4 +1,4 @@
-"""Where the load goes: an address taken apart, and whether it is this machine's own."""
+"""The address of the gateway under load, and whether it is on this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PORTS: Final = {"ws": 80, "wss": 443}
 
 
 class BadTarget(ValueError):
-    """An address that no load can go to."""
+    """An address that cannot be put under load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,28 +25,28 @@ class Target:
 
     @property
     def url(self) -> str:
-        """The address as people write it."""
+        """The address in its usual form."""
         return f"{'wss' if self.tls else 'ws'}://{self.netloc}{self.path}"
 
     @property
     def http_url(self) -> str:
-        """Where the same gateway speaks HTTP; without a path."""
+        """The HTTP address of the same gateway, without a path."""
         return f"{'https' if self.tls else 'http'}://{self.netloc}"
 
     @property
     def netloc(self) -> str:
-        """What the Host header says."""
+        """The value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS["wss" if self.tls else "ws"] else f"{host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is on this machine, by its name."""
+        """Whether its name is that of this machine."""
         return is_loopback(self.host)
 
 
 def read_target(url: str) -> Target:
-    """Take an address apart. Raises BadTarget."""
+    """Parse an address. Raises BadTarget."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -68,7 +68,7 @@ def read_target(url: str) -> Target:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host name means this machine, without asking anybody."""
+    """Return whether a host name is a loopback name, without a DNS lookup."""
     if host == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""The report for a person at a terminal."""
+"""The report as text for a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 GROWING: Final = frozenset({"soak", "idle"})
-"""Scenarios in which it matters what the servers grow by."""
+"""Scenarios for which the growth of the servers matters."""
 
 _PLAN: Final = {
     "connections": ("connections", ""),
@@ -28,7 +28,7 @@ _PLAN: Final = {
     "timeout": ("timeout", " s"),
     "shared_token": ("token", ""),
 }
-"""What is said of a plan: a name and a unit for each part."""
+"""The parts of a plan that are shown: name and unit."""
 
 
 def as_text(report: Report) -> str:
@@ -49,7 +49,7 @@ def as_text(report: Report) -> str:
         lines.append(f"BUSY    {report.machine_busy}")
     lines += [f"WRONG   {finding}" for finding in report.findings]
     if not report.findings:
-        lines.append("fine    every device was judged as was right")
+        lines.append("every device was admitted or refused correctly")
     return "\n".join(lines)
 
 
@@ -79,13 +79,13 @@ def _outcomes(rows: list[Row]) -> list[str]:
 
 
 def describe(row: Row) -> str:
-    """Say what some attempts came to."""
+    """Describe attempts with the same result."""
     close = f"{row.close_code} {row.close_reason}".strip() if row.close_code else ""
     return ", ".join(part for part in (row.kind, row.what, close) if part)
 
 
 def server_text(use: ServerUse, *, grows: bool) -> str:
-    """Say what the processes of one role used; with what they grew by where that matters."""
+    """Describe what the processes of one role used, with their growth if it matters."""
     parts = [f"{use.busy:.0%} of a core"]
     if use.cpu_us_each is not None:
         parts.append(f"{use.cpu_us_each:.0f} us CPU each")
@@ -100,7 +100,7 @@ def server_text(use: ServerUse, *, grows: bool) -> str:
 
 
 def plan_in_words(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what the plan of a report was, as names and values; what does not matter is left out."""
+    """Return the plan as names and values, without irrelevant parts."""
     held = bool(plan.get("connections"))
     found = []
     for key, (name, unit) in _PLAN.items():
@@ -120,7 +120,7 @@ def _number(value: Any) -> str:
 
 
 def left_of(remains: Sequence[Remainder]) -> list[tuple[int, str]]:
-    """Return how many of what are left over, of all roles together."""
+    """Return how many of each are left over, over all roles."""
     found: dict[str, int] = {}
     for one in remains:
         found[one.what] = found.get(one.what, 0) + one.left
@@ -128,7 +128,7 @@ def left_of(remains: Sequence[Remainder]) -> list[tuple[int, str]]:
 
 
 def moments_of(moments: Moments) -> list[tuple[str, str]]:
-    """Return the moments of a storm or a revocation: milliseconds, and what they are."""
+    """Return the moments of a storm or a revocation: milliseconds and description."""
     named = (
         (moments.back50, "half were back"),
         (moments.back99, "99 % were back"),

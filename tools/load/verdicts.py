@@ -1,4 +1,4 @@
-"""What a gateway said, and whether it was right to: decided by whether the device was approved."""
+"""Evaluates the gateway's decisions against whether the device was approved."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import msgspec
 PAIRING_REQUIRED: Final = "PAIRING_REQUIRED"
 UNAVAILABLE: Final = "UNAVAILABLE"
 _COMES_BACK: Final = frozenset({1012, 1013})
-"""Closes that say: not now. They are no refusal of the device."""
+"""Close codes that ask the client to reconnect; they do not refuse the device."""
 _REQUEST_ID: Final = re.compile(r" ?\(requestId: [^)]*\)?$")
 
 
 class Broken(Exception):
-    """The gateway sent a frame that is not of the protocol."""
+    """The gateway sent a frame that violates the protocol."""
 
 
 class Kind(StrEnum):
-    """What came of an attempt to connect."""
+    """The result of an attempt to connect."""
 
     ADMITTED = "admitted"
     REFUSED = "refused"
-    """"pairing required", to a device that nobody approved."""
+    """"pairing required" for a device without approval."""
     UNAVAILABLE = "unavailable"
-    """Told to come back: nobody has judged the device."""
+    """Asked to reconnect: no decision was made."""
     FAILED = "failed"
-    """No verdict: not connected, cut off, no WebSocket, too late."""
+    """No decision: not connected, cut off, no WebSocket, or too late."""
     WRONGLY_ADMITTED = "wrongly admitted"
-    """A device that nobody approved is in."""
+    """A device without approval was admitted."""
     WRONGLY_REFUSED = "wrongly refused"
-    """An approved device is not let in, or a strange one for another reason than pairing."""
+    """An approved device was refused, or an unapproved one for a reason other than pairing."""
 
 
 class Outcome(NamedTuple):
-    """What is counted: kind, what was said or went wrong, and how the socket was closed.
+    """What is counted: kind, response or problem, and close frame.
 
-    `close_code` is 0 where no close frame came.
+    `close_code` is 0 if no close frame was received.
     """
 
     kind: Kind
@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 
 
 class ChallengePayload(msgspec.Struct):
-    """What is to be signed, and the gateway's clock."""
+    """The nonce to sign and the gateway's clock."""
 
     nonce: str
     ts: int
@@ -62,14 +62,14 @@ class Challenge(msgspec.Struct):
 
 
 class Details(msgspec.Struct):
-    """The part of an error that programs read."""
+    """The part of an error for programs."""
 
     code: str = ""
     request_id: str = msgspec.field(name="requestId", default="")
 
 
 class Error(msgspec.Struct):
-    """Why not."""
+    """The error of a refusal."""
 
     code: str
     message: str = ""
@@ -77,7 +77,7 @@ class Error(msgspec.Struct):
 
 
 class Auth(msgspec.Struct):
-    """What comes with an admission."""
+    """The token in an admission."""
 
     device_token: str = msgspec.field(name="deviceToken", default="")
 
@@ -90,7 +90,7 @@ class Hello(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """A frame after `connect`: its answer where `type` is res, else something to pass over."""
+    """A frame after `connect`: its response if `type` is res, otherwise ignored."""
 
     type: str
     id: str = ""
@@ -109,7 +109,7 @@ _event: Final = msgspec.json.Decoder(_Event).decode
 
 
 def read_challenge(payload: bytes) -> ChallengePayload:
-    """Read the first frame. Raises Broken."""
+    """Decode the first frame. Raises Broken."""
     try:
         frame = _challenge(payload)
     except msgspec.MsgspecError as error:
@@ -120,7 +120,7 @@ def read_challenge(payload: bytes) -> ChallengePayload:
 
 
 def read_answer(payload: bytes) -> Answer | None:
-    """Read a frame after `connect`; None where it is an event. Raises Broken."""
+    """Decode a frame after `connect`; None for an event. Raises Broken."""
     try:
         if _event(payload).type == "event":
             return None
@@ -135,10 +135,10 @@ def read_answer(payload: bytes) -> Answer | None:
 def judge(
     *, approved: bool, answer: Answer | None, close: tuple[int, str] | None, problem: str
 ) -> Outcome:
-    """Say what an attempt came to.
+    """Return the outcome of an attempt.
 
-    `answer` is what `connect` was answered, `close` the close frame that came, `problem` what went
-    wrong on our side of the wire; each None or empty where there was none.
+    `answer` is the response to `connect`, `close` the close frame, `problem` an error on this side
+    of the connection; each is None or empty if absent.
     """
     code, reason = close or (0, "")
     reason = _REQUEST_ID.sub("", reason)

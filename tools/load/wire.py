@@ -1,4 +1,4 @@
-"""The part of WebSocket that a load needs, in bytes: upgrade, text, ping, close. No I/O."""
+"""The part of WebSocket that a load test needs, as bytes: upgrade, text, ping, close. No I/O."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FRAME_LIMIT_BYTES: Final = 1 << 20
 HEAD_END: Final = b"\r\n\r\n"
 
 _KEY: Final = base64.b64encode(b"latchkey's churn")
-"""Sixteen bytes, the same each time, so that the right answer is known beforehand."""
+"""Sixteen constant bytes, so that the right answer is known in advance."""
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _ACCEPT: Final = base64.b64encode(hashlib.sha1(_KEY + _GUID, usedforsecurity=False).digest())
 _MASK: Final = b"\0\0\0\0"
-"""A mask of zeros leaves the payload as it is: the load spends no time on it."""
+"""A mask of zeros leaves the payload unchanged and costs no time."""
 _CONTROL_LIMIT: Final = 125
 _TWO_BYTES: Final = 126
 _EIGHT_BYTES: Final = 127
@@ -31,11 +31,11 @@ _NO_CODE: Final = 1005
 
 
 class BrokenFrame(Exception):
-    """The peer sent what no server may send."""
+    """The peer sent something that servers must not send."""
 
 
 class Frame(NamedTuple):
-    """One frame, and where in the data the next begins."""
+    """One frame, and the offset of the next."""
 
     opcode: int
     payload: bytes
@@ -43,7 +43,7 @@ class Frame(NamedTuple):
 
 
 def upgrade_request(host: str, path: str) -> bytes:
-    """Return the request for a WebSocket; `host` is what the Host header says."""
+    """Return the request for a WebSocket; `host` is the Host header."""
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {_KEY.decode()}\r\n"
@@ -52,7 +52,7 @@ def upgrade_request(host: str, path: str) -> bytes:
 
 
 def upgrade_problem(head: bytes, body: bytes = b"") -> str:
-    """Say why the answer to the request is no WebSocket; empty where it is one."""
+    """Return why the response is no WebSocket upgrade; empty if it is one."""
     status = head.partition(b"\r\n")[0].split(b" ")
     if len(status) < 2 or not status[0].startswith(b"HTTP/1.") or not status[1].isdigit():
         return "no HTTP"
@@ -63,7 +63,7 @@ def upgrade_problem(head: bytes, body: bytes = b"") -> str:
 
 
 def text_frame(payload: bytes) -> bytes:
-    """Return a text frame of up to 65 535 bytes, masked as a client's have to be."""
+    """Return a text frame of up to 65 535 bytes, masked as required of clients."""
     if len(payload) <= _CONTROL_LIMIT:
         return struct.pack("!BB", _FIN | TEXT, _FIN | len(payload)) + _MASK + payload
     return struct.pack("!BBH", _FIN | TEXT, _FIN | _TWO_BYTES, len(payload)) + _MASK + payload
@@ -80,7 +80,7 @@ def close_frame(code: int) -> bytes:
 
 
 def read_close(payload: bytes) -> tuple[int, str]:
-    """Return code and reason of a close frame; 1005 where it has none."""
+    """Return code and reason of a close frame; 1005 if it has none."""
     if len(payload) < _CODE_BYTES:
         return _NO_CODE, ""
     reason = payload[_CODE_BYTES:].decode(errors="replace")
@@ -88,7 +88,7 @@ def read_close(payload: bytes) -> tuple[int, str]:
 
 
 def read_frame(data: bytes, at: int) -> Frame | None:
-    """Return the frame that begins at `at`; None while it is not whole. Raises BrokenFrame."""
+    """Return the frame at offset `at`; None while it is incomplete. Raises BrokenFrame."""
     left = len(data) - at
     if left < 2:
         return None

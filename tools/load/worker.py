@@ -1,4 +1,4 @@
-"""A worker process: it opens connections as its job says, and reports a few times a second."""
+"""A worker process: opens connections for its job and reports progress several times a second."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REPORT_SECONDS: Final = 0.25
 
 
 def main(pipe: Connection) -> None:
-    """Do the job that comes through the pipe. The conductor ends it; Ctrl-C is its business."""
+    """Run the job received through the pipe; only the conductor ends it, so Ctrl-C is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     job = pipe.recv()
     try:
@@ -31,7 +31,7 @@ def main(pipe: Connection) -> None:
     except Unreachable as error:
         pipe.send(Trouble(job.worker, str(error)))
     except (EOFError, BrokenPipeError):
-        pass  # the conductor is gone
+        pass  # the conductor has ended
 
 
 async def _work(pipe: Connection, job: Job) -> None:
@@ -40,13 +40,14 @@ async def _work(pipe: Connection, job: Job) -> None:
     orders: asyncio.Queue[Order] = asyncio.Queue()
 
     def hear() -> None:
-        # In a thread: the event loop would make the pipe non-blocking, and messages may be long.
+        # A thread, because the event loop would make the pipe non-blocking, and messages may be
+        # long.
         with contextlib.suppress(RuntimeError):  # the loop has ended
             try:
                 while True:
                     loop.call_soon_threadsafe(orders.put_nowait, pipe.recv())
             except (EOFError, OSError):
-                loop.call_soon_threadsafe(orders.put_nowait, Stop())  # the conductor is gone
+                loop.call_soon_threadsafe(orders.put_nowait, Stop())  # the conductor has ended
 
     drive = await _drive(job)
     threading.Thread(target=hear, daemon=True).start()
@@ -74,7 +75,7 @@ async def _drive(job: Job) -> Churn | Holding:
     ]
     if job.hold is not None:
         return Holding(job, job.hold, devices, dialler)
-    # Workers begin at different devices, so that two seldom use the same at once.
+    # Workers start at different devices, so that two seldom use the same one at once.
     first = job.worker * len(devices) // job.workers
     return Churn(job, devices[first:] + devices[:first], dialler)
 
