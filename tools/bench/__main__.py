@@ -1,8 +1,8 @@
-"""`make bench`: Latchkey beside a bare WebSocket server, alternating in one run, as Markdown tables.
+"""`make bench`: compares Latchkey with a bare WebSocket server, in Markdown tables.
 
-Redis, approval and gateway share one core with each other, as the yardsticks have it to themselves
-in their turn; the load has the other cores. Ratios are the result: machines differ, and so do their
-hours. `load` is the busiest load process's share of its core.
+Rounds alternate in one run. Redis, approval and gateway share one core, which the baselines use
+alone in their turn; the load has the other cores. Only the ratios are meaningful: machines differ,
+and so does their load over time. `load` is the busiest load process's share of its core.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _measure(given: argparse.Namespace) -> None:
 
 
 class Bench:
-    """All subjects, and how each row is measured on them. They end with the exit stack."""
+    """All subjects, and how each row is measured. They end with the exit stack."""
 
     def __init__(self, given: argparse.Namespace, stack: ExitStack) -> None:
         self._given = given
@@ -136,7 +136,7 @@ class Bench:
         return latency_table(title, self._alternate(plan))
 
     def _refusals(self) -> str:
-        """Strangers who ask again and again: after the first time there is nothing to write."""
+        """Measure unapproved devices that ask repeatedly: only the first time causes a write."""
         seconds, in_flight = self._given.seconds, ADMISSIONS[0]
         plan = closed(Scenario.REFUSALS, seconds, in_flight, workers=self._workers)
         unpaired = strangers(REFUSAL_DEVICES)
@@ -146,7 +146,7 @@ class Bench:
         return churn_table(title, {ours.name: found})
 
     def _idle(self) -> str:
-        """On processes that have held nothing yet: what was given back may stay resident."""
+        """Measure on fresh processes: freed memory may stay resident."""
         given = self._given
         with ExitStack() as fresh:
             plain = fresh.enter_context(bare(BARE, verifies=False))
@@ -178,8 +178,8 @@ class Bench:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each, alternating")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of a round")
+    parser.add_argument("--rounds", type=int, default=5, help="number of alternating rounds")
+    parser.add_argument("--seconds", type=float, default=4.0, help="duration of a round")
     parser.add_argument(
         "--only", nargs="+", choices=[*ROWS, *MORE], help=f"measure only these ({', '.join(ROWS)})"
     )
@@ -188,9 +188,12 @@ def _arguments() -> argparse.Namespace:
         "--connections", type=int, default=10_000, help="of idle and revoke (default 10000)"
     )
     parser.add_argument(
-        "--idle-seconds", type=float, default=30.0, help="how long they are held (default 30)"
+        "--idle-seconds",
+        type=float,
+        default=30.0,
+        help="how long idle connections are held (default 30)",
     )
-    parser.add_argument("--log-level", default="info", help="the services' LOG_LEVEL (info)")
+    parser.add_argument("--log-level", default="info", help="LOG_LEVEL of the services (info)")
     given = parser.parse_args()
     given.only = given.only or [*ROWS, *(MORE if given.more else ())]
     return given

@@ -1,8 +1,8 @@
-"""The yardstick: a bare aiohttp + uvloop WebSocket server that lets everybody in.
+"""The baseline: a bare aiohttp + uvloop WebSocket server that admits everybody.
 
-Stock accept loop, frames of the size the gateway sends, nothing parsed, no crypto, nobody asked.
-With `verify` it reads the `connect` and checks its Ed25519 signature, as any gateway has to.
-`python -m tools.bench.bare PORT [verify]`
+It uses the stock accept loop and frames of the gateway's size, without parsing, cryptography or an
+approval service. With `verify` it reads the `connect` and checks its Ed25519 signature, as any
+gateway has to. `python -m tools.bench.bare PORT [verify]`
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HELLO = '{"type":"res","id":"1","ok":true,"payload":{"type":"hello-ok","x":"' + 
 
 
 def accepting(*, verifies: bool) -> Handler:
-    """Return what serves one socket: a challenge, one frame for an answer, hello, the end."""
+    """Return the handler of one socket: send a challenge, read one frame, send hello, close."""
 
     async def accept(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(compress=False)
@@ -52,7 +52,7 @@ def accepting(*, verifies: bool) -> Handler:
 
 
 def proven(text: str) -> bool:
-    """Say whether a `connect` is signed by the device it names."""
+    """Return whether a `connect` is signed by the device it names."""
     frame = _request(text)
     params = _params(frame.params)
     device = params.device
@@ -75,5 +75,5 @@ async def serve(port: int, *, verifies: bool) -> None:
 
 
 if __name__ == "__main__":
-    logging.disable(logging.CRITICAL)  # a load that ends cuts its last sockets off
+    logging.disable(logging.CRITICAL)  # a load test that ends aborts its last sockets
     uvloop.run(serve(int(sys.argv[1]), verifies=VERIFY in sys.argv[2:]))

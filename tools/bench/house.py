@@ -1,4 +1,4 @@
-"""Latchkey as a subject: a stack whose devices are paired, all of it on one core."""
+"""Latchkey as a subject: a stack with paired devices on one core."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEVICES: Final = 256
 
 @contextmanager
 def house(directory: Path, *, gateways: int, log_level: str, core: int) -> Iterator[Subject]:
-    """Start a stack with so many gateways and pair its devices."""
+    """Start a stack with this many gateways and pair its devices."""
     with Stack(directory, gateways=gateways, env={"LOG_LEVEL": log_level}) as stack:
         subject = latchkey(stack, paired(latchkey(stack, ()), DEVICES))
         pin(subject, core)

@@ -1,4 +1,4 @@
-"""One measurement: a plan of the load tool on a subject, and the figures that come of it."""
+"""One measurement: a load plan on a subject, and its figures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REFUSED: Final = Kind.REFUSED.value
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one round found. `cpu_us` is CPU of all server processes for each verdict."""
+    """Results of one round. `cpu_us` is CPU of all server processes per decision."""
 
     per_second: float
     cpu_us: float
@@ -47,13 +47,13 @@ class Figures:
 
 
 def closed(scenario: Scenario, seconds: float, in_flight: int, *, workers: int) -> Plan:
-    """Return a closed loop: so many handshakes in flight, from enough addresses."""
+    """Return a closed loop with this many handshakes in flight, from enough addresses."""
     phase = Phase(scenario.value, seconds, in_flight)
     return _churn(scenario, phase, sources_for(in_flight), workers)
 
 
 def open_loop(seconds: float, rate: float, *, workers: int) -> Plan:
-    """Return an open loop at a rate a second."""
+    """Return an open loop at a rate per second."""
     phase = Phase("open", seconds, MOST_IN_FLIGHT, rate=rate, is_open=True)
     return _churn(Scenario.OPEN, phase, SOURCES_MOST, workers)
 
@@ -66,7 +66,7 @@ def _churn(scenario: Scenario, phase: Phase, sources: int, workers: int) -> Plan
 
 
 def measure(subject: Subject, plan: Plan, identities: Sequence[Identity] | None = None) -> Figures:
-    """Run a plan of churn on a subject."""
+    """Run a churn plan on a subject."""
     report = reported(subject, plan, identities)
     phase = report.phases[-1]
     others = [

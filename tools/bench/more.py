@@ -1,4 +1,4 @@
-"""What `make bench ARGS=--more` measures as well: many idle connections, their revocation, two gateways."""
+"""Additional measurements of `--more`: idle connections, their revocation, two gateways."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KILO: Final = 1024
 
 
 def idle(subjects: Sequence[Subject], connections: int, seconds: float, workers: int) -> str:
-    """Measure memory of each idle connection, and the CPU that holding them takes."""
+    """Measure memory and CPU of idle connections."""
     rows = []
     for subject in subjects:
         plan = Plan(
@@ -36,7 +36,7 @@ def idle(subjects: Sequence[Subject], connections: int, seconds: float, workers:
 
 
 def revoke(subject: Subject, connections: int, workers: int) -> str:
-    """Measure how long it takes until all connections of a revoked device are closed."""
+    """Measure the time until all connections of a revoked device are closed."""
     plan = Plan(scenario=Scenario.REVOKE, connections=connections, devices=1, workers=workers)
     report = reported(subject, plan, paired(subject, 1))
     moments = report.moments
@@ -54,7 +54,7 @@ def revoke(subject: Subject, connections: int, workers: int) -> str:
 def gateways(
     one: Subject, two: Subject, in_flight: int, *, rounds: int, seconds: float, workers: int
 ) -> str:
-    """Compare the CPU of an admission with one gateway and with two, on the same core."""
+    """Compare the CPU per admission with one gateway and with two, on the same core."""
     plan = closed(Scenario.CLOSED, seconds, in_flight, workers=max(2, workers))
     found: dict[str, list[Figures]] = {"one gateway": [], "two gateways": []}
     for _ in range(rounds):

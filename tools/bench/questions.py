@@ -1,7 +1,7 @@
-"""How many admissions one approval process answers per second of its own CPU, over a real Redis.
+"""Measures admissions per second of an approval process's CPU, over a real Redis.
 
-The driver asks as a gateway does, in messages of so many questions, and stands on another core than
-approval and Redis. Every check is on: sealing, lock-out guards, limits, metrics and the log at its
+The driver sends questions as a gateway does, several per message, and runs on another core than
+approval and Redis. All checks are enabled: sealing, lockouts, limits, metrics and the log at its
 default level.
 """
 
@@ -36,7 +36,7 @@ PROTOCOL: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One round: answers per second of the approval's CPU, and what one answer cost there."""
+    """One round: answers per second of approval's CPU, and its cost per answer."""
 
     answers: int
     cpu_seconds: float
@@ -48,12 +48,12 @@ class Answered:
 
     @property
     def each_us(self) -> float:
-        """CPU for one answer, in microseconds."""
+        """CPU per answer, in microseconds."""
         return self.cpu_seconds / self.answers * 1e6
 
 
 def questions(directory: Path, core: int, *, rounds: int, seconds: float, log_level: str) -> str:
-    """Measure what approval spends on a question, and how many a core of it answers."""
+    """Measure approval's CPU per question, and how many answers a core provides."""
     rows = []
     with Stack(directory, approvals=1, gateways=1, env={"LOG_LEVEL": log_level}) as latchkey:
         keys = [DeviceKey.generate() for _ in range(DEVICES)]
@@ -78,10 +78,10 @@ def questions(directory: Path, core: int, *, rounds: int, seconds: float, log_le
 async def _ask(
     latchkey: Stack, keys: Sequence[DeviceKey], batch: int, *, rounds: int, seconds: float
 ) -> list[Answered]:
-    """Ask for so many seconds a round; a first short one is not counted."""
+    """Ask for this many seconds per round; a short first round is not counted."""
     pid = latchkey.approvals[0].pid
     async with FakeGateway(latchkey.redis.gateway_url, latchkey.bus_secret) as gateway:
-        await until(gateway.responders.live, "an approval is heard")
+        await until(gateway.responders.live, "an approval is seen")
         driver = _Driver(gateway, keys, batch)
         await driver.run(WARM_UP_SECONDS)
         found = []
@@ -93,14 +93,14 @@ async def _ask(
 
 
 class _Driver:
-    """Keeps a few messages of questions under way."""
+    """Keeps several messages of questions in flight."""
 
     def __init__(self, gateway: FakeGateway, keys: Sequence[DeviceKey], batch: int) -> None:
         self._requester = gateway.requester
         self._asked = [question(keys[n % len(keys)], n) for n in range(batch)]
 
     async def run(self, seconds: float) -> int:
-        """Ask for so long; returns how many answers came. Fails for any that lets nobody in."""
+        """Ask for this long; returns the number of answers. Fails if a device is not admitted."""
         until_time = asyncio.get_running_loop().time() + seconds
         counts = await asyncio.gather(*(self._keep(until_time) for _ in range(BATCHES_IN_FLIGHT)))
         return sum(counts)
@@ -118,7 +118,7 @@ class _Driver:
 
 
 def question(key: DeviceKey, number: int) -> msgspec.Raw:
-    """Return what a gateway asks about a paired node that brought the gateway token."""
+    """Return a gateway's question about a paired node that sent the gateway token."""
     client = ClientInfo(PROFILE.client_id, PROFILE.mode, PROFILE.version, PROFILE.platform)
     admission = AuthorizeDevice(
         f"connection-{number:025}",

@@ -1,4 +1,4 @@
-"""What is measured: the yardsticks and Latchkey, each on the same core, the load on the others."""
+"""The servers to compare: baselines and Latchkey on one core, the load on the others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ START_SECONDS: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Something to measure: where it is, and devices that it lets in."""
+    """A server under test: its address, and devices that it admits."""
 
     name: str
     ground: Ground
@@ -43,7 +43,7 @@ class Subject:
 
 @contextmanager
 def bare(name: str, *, verifies: bool) -> Iterator[Subject]:
-    """Start a yardstick."""
+    """Start a baseline server."""
     port = _free_port()
     command = [sys.executable, "-m", "tools.bench.bare", str(port), *([VERIFY] if verifies else [])]
     with subprocess.Popen(command) as process:
@@ -62,7 +62,7 @@ def bare(name: str, *, verifies: bool) -> Iterator[Subject]:
 
 
 def latchkey(stack: Stack, identities: Sequence[Identity]) -> Subject:
-    """Return a stack as a subject; with several gateways the load is spread over them."""
+    """Return a stack as a subject; the load is spread over several gateways."""
     first, *others = stack.gateways
     ground = Ground(
         target=read_target(first.ws_url),
@@ -80,13 +80,13 @@ def latchkey(stack: Stack, identities: Sequence[Identity]) -> Subject:
 
 
 def cores() -> tuple[int, set[int]]:
-    """Return the servers' core and the load's; the same where there is only one."""
+    """Return the servers' core and the load's cores, the same core if there is only one."""
     first, *others = sorted(os.sched_getaffinity(0))
     return first, set(others) or {first}
 
 
 def pin(subject: Subject, core: int) -> None:
-    """Keep every thread of the subject's processes on one core."""
+    """Pin all threads of the subject's processes to one core."""
     pids = {one.pid for one in subject.ground.watched}
     for pid in list(pids):
         pids |= {process.pid for process in descendants(pid)}

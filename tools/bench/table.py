@@ -1,4 +1,4 @@
-"""Tables in Markdown: medians and spreads of rounds, and what each is beside the first. Pure."""
+"""Markdown tables: medians and ranges of rounds, and ratios to the first subject. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def churn_table(title: str, rounds: Mapping[str, Sequence[Figures]]) -> str:
-    """Return rates and CPU of several subjects; the ratio is the last's to the first's.
+    """Return rates and CPU of several subjects; the ratio is the last one's to the first one's.
 
-    The rounds of all alternated, so that each is compared with its neighbour in time.
+    Rounds alternate between subjects, so that each one is compared with its neighbour in time.
     """
     rows = [
         (
@@ -59,18 +59,18 @@ def latency_table(title: str, rounds: Mapping[str, Sequence[Figures]]) -> str:
 
 
 def plain_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of what was measured once."""
+    """Return a table of values measured once."""
     lines = [_line(heads), _line(["---"] * len(heads)), *(_line(row) for row in rows)]
     return "\n".join([f"\n### {title}\n", *lines])
 
 
 def per_core(figures: Figures) -> float:
-    """Return how many a second the servers' core has CPU for."""
+    """Return the rate that the CPU of the servers' core allows."""
     return 1e6 / figures.cpu_us if figures.cpu_us else 0.0
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """Return the median, with the least and the most where there are several."""
+    """Return the median, with minimum and maximum if there are several values."""
     middle = form.format(statistics.median(values))
     if len(values) == 1:
         return middle
@@ -80,7 +80,7 @@ def spread(values: Sequence[float], form: str) -> str:
 def ratio(
     first: Sequence[Figures], last: Sequence[Figures], value: Callable[[Figures], float]
 ) -> str:
-    """Return the median and spread of what one is beside the other, round by round."""
+    """Return median and range of the ratio of the last to the first, round by round."""
     pairs = [
         value(mine) / value(theirs)
         for theirs, mine in zip(first, last, strict=True)
@@ -90,7 +90,7 @@ def ratio(
 
 
 def load(found: Sequence[Figures]) -> str:
-    """Say how busy the load's core was, and whether the load was the limit."""
+    """Return the load of the busiest worker, and whether it was saturated."""
     busy = statistics.median(one.load for one in found)
     return f"saturated: {busy:.0%} of its core" if busy >= SATURATED else f"{busy:.0%}"
 

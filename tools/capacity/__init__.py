@@ -1,1 +1,1 @@
-"""What a house of a size takes: measured costs, sizes derived from them, a simulated storm."""
+"""Capacity planning: measured costs, derived sizes, and a simulated reconnect storm."""

@@ -1,6 +1,6 @@
-"""`make capacity`: what a house of a size takes, and how a reconnect storm ends.
+"""`make capacity`: requirements by number of devices, and the course of reconnect storms.
 
-With --measure: what one of each costs here, to be put into tools/capacity/costs.py.
+With --measure: the unit costs on this machine, for tools/capacity/costs.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tools.capacity.tables import sizes_table, storms_table
 def main() -> None:
     """Print the tables that docs/results/capacity.md quotes, or measure."""
     parser = argparse.ArgumentParser(prog="make capacity", description=__doc__)
-    parser.add_argument("--measure", action="store_true", help="measure the costs, ~1 min")
+    parser.add_argument("--measure", action="store_true", help="measure the unit costs, ~1 min")
     if parser.parse_args().measure:
         measure()
         return

@@ -1,7 +1,7 @@
-"""What one of each costs: measured, in one place, for the sizes and the storm.
+"""Measured unit costs, used for the sizes and the storm.
 
-Measured with `python -m tools.capacity --measure` on two cores that had other work to do, at
-LOG_LEVEL=info, Redis with appendfsync always. µs are CPU of the whole process for one.
+Measured with `python -m tools.capacity --measure` on two cores with other work, at LOG_LEVEL=info,
+Redis with appendfsync always. µs are CPU of the whole process per unit.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class Costs:
     change_approval_us: float
     change_redis_us: float
     idle_gateway_us: float
-    """Of one connection that does nothing, each second."""
+    """Of one idle connection per second."""
     connection_bytes: float
     record_bytes: float
     news_bytes: float
-    """One change, as each subscriber gets it."""
+    """One change, as sent to each subscriber."""
 
     @property
     def refusal(self) -> float:
-        """What a refusal costs a gateway, as a part of an admission."""
+        """The cost of a refusal to a gateway, as a fraction of an admission."""
         return self.refusal_gateway_us / self.admission_gateway_us
 
 

@@ -1,6 +1,6 @@
-"""`python -m tools.capacity --measure`: what one of each costs here, for costs.py.
+"""`python -m tools.capacity --measure`: measures unit costs for costs.py.
 
-CPU is read from /proc, so other work on the machine blurs it less than it blurs a rate.
+CPU is read from /proc, where other work on the machine matters less than for rates.
 """
 
 from __future__ import annotations
@@ -57,18 +57,18 @@ REST_SECONDS: Final = 8.0
 
 @dataclass
 class Used:
-    """CPU that each kind of process used, µs."""
+    """CPU used by each kind of process, in µs."""
 
     us: dict[str, float] = field(default_factory=dict)
 
     def each(self, count: float) -> str:
-        """Return it for one of so many."""
+        """Return the cost per unit."""
         return ", ".join(f"{kind} {us / max(1, count):.0f} µs" for kind, us in self.us.items())
 
 
 @contextmanager
 def using(stack: Stack) -> Iterator[Used]:
-    """Measure the CPU of Redis, approval and gateway meanwhile."""
+    """Measure the CPU of Redis, approval and gateway during the block."""
     pids = {
         "gateway": stack.gateways[0]._started().pid,
         "approval": stack.approvals[0]._started().pid,
@@ -108,7 +108,7 @@ def measure() -> None:
 
 
 def _load(subject: Subject, seconds: float) -> tuple[int, str]:
-    """Have devices come and go; returns how many handshakes ended, and how."""
+    """Have devices connect and disconnect; return the number of handshakes and a summary."""
     phase = Phase("load", seconds, IN_FLIGHT)
     plan = Plan(
         scenario=Scenario.CLOSED, phases=(phase,), sources=sources_for(IN_FLIGHT), workers=1
@@ -118,7 +118,7 @@ def _load(subject: Subject, seconds: float) -> tuple[int, str]:
 
 
 async def _record_bytes(stack: Stack) -> float:
-    """Restore many devices, and see by how much Redis has grown."""
+    """Restore many devices and measure the growth of Redis."""
     with redis_py.Redis.from_url(stack.redis.admin_url) as admin:
         before = admin.info("memory")["used_memory"]
         headers = {"Authorization": f"Bearer {stack.admin_token}"}
@@ -155,7 +155,7 @@ def _device() -> KeptDevice:
 
 
 async def _idle(stack: Stack, key: DeviceKey) -> None:
-    """Hold connections open that do nothing."""
+    """Hold idle connections open."""
     pid = stack.gateways[0]._started().pid
     async with AsyncExitStack() as sockets:
         before = _memory_bytes(pid)
@@ -170,14 +170,14 @@ async def _idle(stack: Stack, key: DeviceKey) -> None:
 
 
 async def _rest(stack: Stack, what: str, count: float) -> None:
-    """Measure what happens by itself."""
+    """Measure the cost of background work."""
     with using(stack) as used:
         await asyncio.sleep(REST_SECONDS)
     print(f"{what}:", used.each(count))
 
 
 async def _changes(stack: Stack, key: DeviceKey) -> None:
-    """Change one record again and again."""
+    """Change one record repeatedly."""
     headers: dict[str, Any] = {"Authorization": f"Bearer {stack.admin_token}"}
     async with aiohttp.ClientSession(stack.approvals[0].url, headers=headers) as session:
         with using(stack) as used:

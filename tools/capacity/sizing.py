@@ -1,4 +1,4 @@
-"""How many gateways, approvals and cores of Redis a number of devices takes. Pure."""
+"""Computes the gateways, approvals and Redis cores that a number of devices requires. Pure."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ if TYPE_CHECKING:
     from tools.capacity.costs import Costs
 
 BUSY: Final = 0.6
-"""How busy a core may be: the rest is for what comes in bursts."""
+"""Maximum load of a core: the rest is for bursts."""
 CONNECTIONS_PER_GATEWAY: Final = 10_000
 REPLICAS_LEAST: Final = 2
 SPREAD_SECONDS: Final = 20.0
-"""In so long all devices are let in again that were closed spread over as long."""
+"""Time to admit all devices again after closes spread over the same time."""
 AT_ONCE_SECONDS: Final = 5.0
-"""In so long all devices can be let in again that were dropped at once, or it goes on and on."""
+"""Time to admit all devices again after being dropped at once; slower storms do not end."""
 BEAT_SECONDS: Final = 1.0
 CHANGES_A_DAY: Final = 1.0
-"""Changes of each device's record a day."""
+"""Changes of each device's record per day."""
 DAY_SECONDS: Final = 86_400.0
 EDGE_CONNECTIONS: Final = 10_000
-"""What Railway's edge lets through on one domain."""
+"""Connections that Railway's edge allows on one domain."""
 SIZES: Final = (1_000, 100_000, 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What so many connected devices take. Cores are of one process's single thread, busy or not."""
+    """Requirements of a number of connected devices. A core is one process's single thread."""
 
     devices: int
     gateways: int
@@ -42,12 +42,12 @@ class Size:
 
     @property
     def redis_holds(self) -> bool:
-        """Whether one Redis, which has one thread, is enough in a storm."""
+        """Whether one Redis, which is single-threaded, is sufficient in a storm."""
         return self.redis_storm <= BUSY
 
 
 def size(devices: int, costs: Costs, storm_seconds: float = SPREAD_SECONDS) -> Size:
-    """Return what so many connected devices take that are all let in again in so long."""
+    """Return the requirements of this many devices, all admitted again within `storm_seconds`."""
     storm = devices / storm_seconds
     changes = devices * CHANGES_A_DAY / DAY_SECONDS
     gateways = max(
@@ -75,7 +75,7 @@ def size(devices: int, costs: Costs, storm_seconds: float = SPREAD_SECONDS) -> S
 
 
 def most_for_one_redis(costs: Costs, storm_seconds: float = SPREAD_SECONDS) -> int:
-    """Return for how many devices one Redis is enough, to the thousand."""
+    """Return the maximum number of devices for one Redis, in thousands."""
     low, high = 1, 100_000
     while high - low > 1:
         middle = (low + high) // 2

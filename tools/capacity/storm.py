@@ -1,8 +1,8 @@
-"""A reconnect storm, simulated: all clients are dropped at once and come back. Pure, seeded.
+"""Simulates a reconnect storm: all clients are dropped at once and reconnect. Pure, seeded.
 
-One server lets in so many a second. Work that waits longer than the deadline is refused at the
-door, and a refusal costs a part of an admission: what clients try in vain is taken from what those
-get who are let in. A client that is refused comes back by its own plan.
+A server admits a fixed number of clients per second. Work that would wait longer than the deadline
+is refused, at a fraction of the cost of an admission: vain attempts reduce the admissions. A
+refused client retries according to its plan.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 BACKOFF_FIRST_SECONDS: Final = 1.0
 BACKOFF_MOST_SECONDS: Final = 30.0
 HINT_SECONDS: Final = (0.5, 5.0)
-"""Between these the gateway draws `retryAfterMs`."""
+"""The gateway draws `retryAfterMs` between these."""
 DRAIN_SECONDS: Final = 20.0
-"""Over so long a gateway that leaves closes its clients."""
+"""How long a gateway that shuts down spreads the closing of its clients."""
 DEADLINE_SECONDS: Final = 2.0
-"""What would wait longer than this for its verdict is refused."""
+"""A request that would wait longer than this for its decision is refused."""
 NETWORK_SECONDS: Final = 0.05
-"""How far apart clients are that do the same at the same moment."""
+"""How far apart simultaneous actions of clients arrive."""
 END_SECONDS: Final = 300.0
 RECENT_SECONDS: Final = 5.0
-"""Over how long a server counts its refusals, where its hints grow with them."""
+"""Period over which a server counts refusals, if its hints depend on them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a client waits, in seconds: before its first try, and after so many refusals.
+    """How long a client waits, in seconds: before its first attempt, and after refusals.
 
-    `pressure`: how long the server would take for all that it has refused lately.
+    `pressure`: how long the server would need for everything it has refused recently.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a storm; times in seconds, None where it had not ended by END_SECONDS."""
+    """The result of a storm; times in seconds, None if not reached by END_SECONDS."""
 
     half: float | None
     most: float | None
@@ -54,11 +54,11 @@ class Outcome:
     tries_mean: float
     tries_most: int
     wasted: float
-    """The part of the server's work that let nobody in."""
+    """The part of the server's work spent on refusals."""
 
 
 def backoff(refusals: int) -> float:
-    """Return how long the reference client waits: 1 s, doubled each time, 30 s at most."""
+    """Return the reference client's delay: 1 s, doubled each time, at most 30 s."""
     return min(BACKOFF_FIRST_SECONDS * 2.0 ** min(refusals, 10), BACKOFF_MOST_SECONDS)
 
 
@@ -86,9 +86,9 @@ PLANS: Final = (REFERENCE, HINTED, GROWING, SPREAD)
 
 
 def storm(plan: Plan, *, clients: int, per_second: float, refusal: float, seed: int = 1) -> Outcome:
-    """Drop all clients at once, and let them in again at this rate.
+    """Drop all clients at once, and admit them at this rate.
 
-    `refusal`: what a refusal costs, as a part of an admission.
+    `refusal`: the cost of a refusal, as a fraction of an admission.
     """
     draw = random.Random(seed)
     each = 1.0 / per_second
@@ -127,6 +127,6 @@ def storm(plan: Plan, *, clients: int, per_second: float, refusal: float, seed: 
 
 
 def _when(back: Sequence[float], clients: int, part: float) -> float | None:
-    """Return when this part of the clients was back."""
+    """Return when this fraction of the clients was back."""
     place = max(0, round(clients * part) - 1)
     return back[place] if place < len(back) else None

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from tools.capacity.sizing import Size
 
 CLIENTS: Final = 2_000
-"""Of a simulated storm; its course depends on how many a server's second lets in, not on this."""
+"""Clients of a simulated storm; its course depends on the server's rate, not on this."""
 WORTH_SECONDS: Final = (2.0, 5.0, 20.0, 60.0)
-"""Storms by how long the server would take for all, were they to come one after the other."""
+"""Storms by the time the server would need for all clients, one after the other."""
 CHEAP_REFUSAL: Final = 0.1
 _STORM_ROWS: Final[tuple[tuple[str, Callable[[Size], str]], ...]] = (
     ("gateways", lambda one: f"{one.gateways}"),
@@ -33,7 +33,7 @@ _ROWS: Final[tuple[tuple[str, Callable[[Size], str]], ...]] = (
 
 
 def sizes_table(costs: Costs) -> str:
-    """Return what each size takes."""
+    """Return the resources that each size requires."""
     lines = [_row("connected devices", *(f"{devices:,}" for devices in SIZES))]
     for how, seconds in (("closed spread", SPREAD_SECONDS), ("dropped at once", AT_ONCE_SECONDS)):
         sizes = [size(devices, costs, seconds) for devices in SIZES]
@@ -47,7 +47,7 @@ def sizes_table(costs: Costs) -> str:
 
 
 def storms_table(costs: Costs) -> str:
-    """Return how storms end, by what clients heed and by what a refusal costs."""
+    """Return the course of storms, by the clients' back-off and the cost of a refusal."""
     lines = []
     for refusal in (costs.refusal, CHEAP_REFUSAL):
         lines.append(f"A refusal costs {refusal:.0%} of an admission. Seconds until 50, 99, 100 %")

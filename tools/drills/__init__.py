@@ -1,1 +1,1 @@
-"""Drills: every fault we can think of, with real clients, and what was promised for each."""
+"""Drills: many kinds of faults under load from real clients, and what is promised for each."""

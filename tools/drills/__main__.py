@@ -1,4 +1,4 @@
-"""Drill every fault with real clients behind HAProxy, and print which promises were held."""
+"""Drills every fault with real clients behind HAProxy, and prints which promises were kept."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Run it all; return the exit status."""
+    """Run the drills and return the exit status."""
     parser = argparse.ArgumentParser(prog="make drill", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=1, help="how often each fault is done")
-    parser.add_argument("--only", action="append", help="faults with this in their name")
-    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each fault is injected")
+    parser.add_argument("--only", action="append", help="only faults with this in their name")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args()
     missing = [name for name in ("haproxy", "redis-server") if not _found(name)]
     if missing:
@@ -43,7 +43,7 @@ def main() -> int:
         return exits.MISSING
     faults = [one for one in ALL if not given.only or any(word in one.name for word in given.only)]
     if not faults:
-        parser.error(f"no fault is called like that; there are: {'; '.join(f.name for f in ALL)}")
+        parser.error(f"no fault matches; available: {'; '.join(f.name for f in ALL)}")
     try:
         if given.json is not None:
             given.json.open("a").close()
@@ -62,12 +62,12 @@ def main() -> int:
         if status == exits.HELD:
             shutil.rmtree(data)
         else:
-            print(f"What all processes logged is in {data}.", file=sys.stderr)
+            print(f"The logs of all processes are in {data}.", file=sys.stderr)
     return status
 
 
 def _run(faults: Sequence[Fault], rounds: int, data: Path, file: Path | None) -> int:
-    """Play the rounds, print stories and table; return the exit status."""
+    """Run the rounds, print stories and table; return the exit status."""
     began = time.monotonic()
     rows = [Row(fault) for fault in faults]
     print(settings_line(), flush=True)

@@ -1,4 +1,4 @@
-"""One case: the crowd is in, the fault is done, everything comes back, all of it is judged."""
+"""One case: start the load, inject the fault, wait for recovery, and judge the observations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DID_NOT_COME_BACK: Final = (AssertionError, TimeoutError, RunError)
 
 
 async def drill(street: Street, crowd: Crowd, fault: Fault, case: str) -> tuple[Observed, Verdict]:
-    """Do one case of a fault; what does not come back by itself is in what was observed."""
+    """Run one case of a fault; what does not recover by itself is part of the observations."""
     before = street.seen
     seen = street.seen = Observed(
         fault=fault.name,
@@ -42,7 +42,7 @@ async def drill(street: Street, crowd: Crowd, fault: Fault, case: str) -> tuple[
             await _play(street, crowd, fault, victim)
     except _DID_NOT_COME_BACK as error:
         after = seen.marks[-1].text if seen.marks else "nothing"
-        seen.broken.append(f"{str(error) or 'not in time'}; the last that was done: {after}")
+        seen.broken.append(f"{str(error) or 'not in time'}; last action: {after}")
         seen.over = seen.over or Scene.now()
         await street.house.mend()
     finally:
@@ -78,9 +78,9 @@ async def _play(street: Street, crowd: Crowd, fault: Fault, victim: Victim) -> N
         await scene.revoked()
         await victim.all_closed(within=BOUND_SECONDS)
         await crowd.all_back(seen.over, within=BACK_SECONDS)
-        scene.note("who comes and goes is let in again")
+        scene.note("churning devices are admitted again")
         await newcomers.finish()
-        scene.note("the last newcomers are in")
+        scene.note("the last newcomers are admitted")
         await crowd.all_in()
         seen.ended = scene.now()
     finally:
@@ -88,7 +88,7 @@ async def _play(street: Street, crowd: Crowd, fault: Fault, victim: Victim) -> N
 
 
 async def _read_records(street: Street) -> None:
-    """Read what became of it all; whatever happened before, this has to work by now."""
+    """Read the resulting records, which has to work now whatever happened before."""
     seen = street.seen
     try:
         await street.house.ready()

@@ -1,4 +1,4 @@
-"""The crowd before the house: who holds sessions, who comes and goes, who must not get in."""
+"""The load of a drill: devices with sessions, devices that reconnect, and unauthorised ones."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ HOLDERS: Final = {CLI: 14, CLI_3: 4, NODE_HOST: 12}
 CHURNERS: Final = {CLI: 4, NODE_HOST: 2}
 STRANGERS: Final = {CLI: 2, NODE_HOST: 2}
 OUTCASTS: Final = 4
-"""How many of the devices that were revoked last keep trying."""
+"""How many of the most recently revoked devices keep trying."""
 AT_EACH: Final = 4
-"""So many sessions at least each gateway has before a fault."""
+"""Minimum number of sessions at each gateway before a fault."""
 AT_ONCE: Final = 8
 SPREAD_SECONDS: Final = 30.0
 
 
 class Crowd:
-    """All of them, as tasks that run until `leave`."""
+    """All devices of the load, as tasks that run until `leave`."""
 
     def __init__(self, street: Street) -> None:
         self._street = street
@@ -50,11 +50,11 @@ class Crowd:
 
     @property
     def churning(self) -> frozenset[str]:
-        """The device ids of those who come and go."""
+        """The device ids of churning devices."""
         return frozenset(device.id for device in self._churners)
 
     async def enter(self) -> None:
-        """Pair those who may come in, and let all of them begin."""
+        """Pair the authorised devices and start all of them."""
         street = self._street
         room = asyncio.Semaphore(AT_ONCE)
 
@@ -72,7 +72,7 @@ class Crowd:
                 self._start(knock(street, Device(street, profile)))
 
     async def pair(self, device: Device) -> None:
-        """Let a device ask, approve it, and let it in once."""
+        """Pair a device and let it connect once."""
         url = self._street.url
         while not device.request_id:
             await self._visit(device, url)
@@ -81,7 +81,7 @@ class Crowd:
             pass
 
     async def approve_anew(self) -> None:
-        """Approve whoever of this crowd waits, until nobody does: everything was forgotten."""
+        """Approve pending devices again until none is left, after everything was forgotten."""
         missing = {device.id: device for device in self._members()}
         while missing:
             for device_id, request_id in (await self._street.desk.pending()).items():
@@ -92,11 +92,13 @@ class Crowd:
                         del missing[device_id]
 
     async def all_in(self) -> None:
-        """Wait until all who hold a session do."""
-        await until(self._all_in, "all who hold a session are in", seconds=SPREAD_SECONDS)
+        """Wait until all devices that hold sessions are connected."""
+        await until(
+            self._all_in, "all devices that hold sessions are connected", seconds=SPREAD_SECONDS
+        )
 
     async def settled(self) -> None:
-        """Wait until all who hold a session do, with some at each gateway."""
+        """Wait until all sessions are held, with some at each gateway."""
         await self.all_in()
         gateways = [one.name for one in self._street.house.stack.gateways]
         async with asyncio.timeout(SPREAD_SECONDS):
@@ -112,34 +114,34 @@ class Crowd:
                 await self.all_in()
 
     def note_sessions(self) -> None:
-        """Write down which sessions are held now."""
+        """Record which sessions are held now."""
         self._street.seen.sessions = self._sessions()
 
     async def all_back(self, since: float, *, within: float) -> None:
-        """Return once each who comes and goes was let in since then, or after so many seconds."""
+        """Wait until each churning device was admitted since then, at most this many seconds."""
 
         def back() -> bool:
             attempts = self._street.seen.attempts
             entered = {one.device for one in attempts if not one.why and one.began >= since}
             return self.churning <= entered
 
-        await until(back, "all who come and go were let in again", seconds=within)
+        await until(back, "all churning devices were admitted again", seconds=within)
 
     def cast_out(self, device: Device) -> None:
-        """Have a device that was revoked try on with its old token; the oldest such one ends."""
+        """Let a revoked device keep trying with its old token; the oldest such device stops."""
         trying = asyncio.create_task(come_back_with_old_token(self._street, device))
         self._outcasts.append(trying)
         if len(self._outcasts) > OUTCASTS:
             self._outcasts.pop(0).cancel()
 
     def require_alive(self) -> None:
-        """Raise what ended one of them, if anything did: they go on whatever happens."""
+        """Raise the error of a task that ended: none of them should."""
         for task in (*self._tasks, *self._outcasts):
             if task.done():
                 task.result()
 
     async def leave(self) -> None:
-        """End them all."""
+        """Stop all of them."""
         tasks = [*self._tasks, *self._outcasts]
         for task in tasks:
             task.cancel()
@@ -149,7 +151,7 @@ class Crowd:
         return [*(one.device for one in self._holders), *self._churners]
 
     def _sessions(self) -> list[Session]:
-        """Return those that are held now, with the names of their replicas."""
+        """Return the sessions held now, with the names of their replicas."""
         sessions = [one.session for one in self._holders if one.session]
         for session in sessions:
             session.replica = self._street.house.name_of(session.replica)

@@ -1,4 +1,4 @@
-"""The operators' desk: the HTTP API through HAProxy, asked again until it gives an answer."""
+"""The operators' HTTP API client, which goes through HAProxy and retries."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 TRY_SECONDS: Final = 3.0
 PAUSE_SECONDS: Final = 0.2
 PATIENCE_SECONDS: Final = 30.0
-"""How long an operator asks again, at the most."""
+"""How long an operator retries at most."""
 PAGE: Final = 1000
 
 
 class Desk:
-    """An operator with the admin token; no answer and 5xx are asked again, as the API says."""
+    """An operator with the admin token; retries after 5xx and missing responses, as documented."""
 
     def __init__(self, house: House) -> None:
         self._url = house.edge.http_url
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {house.stack.admin_token}"},
             timeout=aiohttp.ClientTimeout(total=TRY_SECONDS),
-            # One connection a call: HAProxy draws a replica for each.
+            # One connection per call: HAProxy chooses a replica for each connection.
             connector=aiohttp.TCPConnector(force_close=True),
         )
 
     async def settle(self, method: str, path: str) -> Reply:
-        """Call until there is an answer that says what became of it. Raises TimeoutError."""
+        """Call until a response gives the result. Raises TimeoutError."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 reply = await self._try(method, path)
@@ -47,11 +47,11 @@ class Desk:
         return await self.settle("POST", f"requests/{request_id}/approve")
 
     async def remove(self, device: str) -> Reply:
-        """Remove a device; a try after one that was carried out finds none (404)."""
+        """Remove a device; a retry after a successful attempt finds none (404)."""
         return await self.settle("DELETE", f"devices/{device}")
 
     async def pending(self) -> dict[str, str]:
-        """Return the request ids that wait, by device."""
+        """Return the pending request ids by device."""
         reply = await self.settle("GET", "requests")
         return {one["deviceId"]: one["requestId"] for one in reply.ok()["pending"]}
 

@@ -1,4 +1,4 @@
-"""A device of the crowd: it connects as real clients do, and writes down what it met."""
+"""A device of the load: it connects like real clients and records its observations."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _numbers: Final = count(1)
 
 
 def new_address() -> str:
-    """Return an address of this machine that nobody has come from."""
+    """Return an unused loopback address."""
     number = next(_numbers)
     return f"127.{1 + number // 62_500}.{1 + number // 250 % 250}.{1 + number % 250}"
 
 
 class Device:
-    """One device, at an address of its own.
+    """One device with an address of its own.
 
-    With `token_only` it comes with its device token alone, once it has one, as the dashboard does.
+    With `token_only` it uses only its device token once it has one, like the dashboard.
     """
 
     def __init__(self, street: Street, profile: Profile, *, token_only: bool = False) -> None:
@@ -44,7 +44,7 @@ class Device:
         self.id: Final = self.key.device_id
         self.token: str | None = None
         self.request_id = ""
-        """What it waits under, when it was told to wait."""
+        """The id of its pending request, if it has one."""
         self.token_only = token_only
         self.address = new_address()
         self._street = street
@@ -53,9 +53,9 @@ class Device:
         self._told_ms: int | None = None
 
     async def attempt(self, url: str) -> tuple[DeviceClient, str] | None:
-        """Connect; returns the connection and the replica's boot id, or None when not let in.
+        """Connect; return the connection and the replica's boot id, or None if refused.
 
-        Whoever gets a connection closes it.
+        The caller closes the connection.
         """
         now = asyncio.get_running_loop().time
         began = now()
@@ -79,7 +79,7 @@ class Device:
         return None
 
     def pause_seconds(self) -> float:
-        """Return how long to wait before the next attempt: as told, else doubling, with jitter."""
+        """Return the delay before the next attempt: as requested, else doubling, with jitter."""
         if self._told_ms is not None:
             return self._told_ms / 1000
         return random.uniform(0.5, 1.0) * min(
@@ -108,7 +108,7 @@ class Device:
 
 
 class Connection(DeviceClient):
-    """A device client that comes from an address of its choice."""
+    """A device client with a source address of its choice."""
 
     def __init__(
         self, url: str, key: DeviceKey, profile: Profile, credentials: Credentials, address: str

@@ -1,4 +1,4 @@
-"""HAProxy before gateways and approvals, with the very file that is deployed."""
+"""HAProxy in front of gateways and approvals, with the deployed configuration file."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from tools.support.stack import Stack
 
 CONFIGURATION: Final = ROOT / "deploy" / "haproxy.cfg"
-# Debian keeps it where no user's PATH looks.
+# Debian installs it in a directory that is not on users' PATH.
 _PATH: Final = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
 
 
 def find_haproxy() -> str | None:
-    """Return where the program is, or None."""
+    """Return the path of the program, or None."""
     return shutil.which("haproxy", path=_PATH)
 
 
 class Edge:
-    """One HAProxy before a stack: a random replica for each connection, never a sticky one."""
+    """One HAProxy for a stack: a random replica for each connection, never a sticky one."""
 
     def __init__(self, stack: Stack, directory: Path) -> None:
         self._processes = Processes()
@@ -51,7 +51,7 @@ class Edge:
         )
 
     def start(self) -> None:
-        """Start it and wait until it leads to a gateway and an approval."""
+        """Start it and wait until it reaches a gateway and an approval."""
         child = self._processes.start(self._program)
 
         def leads() -> bool:
@@ -59,10 +59,10 @@ class Edge:
             ports = (self._gateways.port, self._approvals.port)
             return all(any(said.ready for said in ask_ready(port)) for port in ports)
 
-        wait_until(leads, "HAProxy leads to the services")
+        wait_until(leads, "HAProxy reaches the services")
 
     def close(self) -> None:
-        """End it."""
+        """Stop it."""
         self._processes.close()
         self._gateways.release()
         self._approvals.release()

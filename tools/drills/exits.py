@@ -16,5 +16,5 @@ INTERRUPTED: Final = 130
 
 
 def exit_of(rows: Iterable[Row], *, broken: bool = False) -> int:
-    """Return whether every promise was held, each time; `broken`: a round did not come to its end."""
+    """Return the exit status; `broken`: a round was not completed."""
     return HELD if not broken and all(row.verdicts and row.held for row in rows) else VIOLATED

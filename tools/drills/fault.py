@@ -1,4 +1,4 @@
-"""A fault: its name, how it is done, what is promised."""
+"""A fault: its name, its implementation and its promises."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Hits(Enum):
-    """Whose sessions may end; all others are kept."""
+    """Whose sessions may end; all others must be kept."""
 
     NOBODY = "nobody"
     TARGET = "those of the target"
@@ -21,7 +21,7 @@ class Hits(Enum):
 
 
 class Back(Enum):
-    """From when on the time until admissions succeed again counts."""
+    """Start of the time until admissions succeed again."""
 
     FROM_BEGIN = "its begin"
     FROM_END = "its end"
@@ -33,21 +33,21 @@ Arrange = Callable[["House"], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """What holds beyond what always holds."""
+    """The promises beyond those that always apply."""
 
     hits: Hits = Hits.NOBODY
     within_lease: bool = False
-    """Whoever is hit is closed within the lease."""
+    """The affected sessions are closed within the lease."""
     back: Back = Back.FROM_BEGIN
     forgets: bool = False
-    """The fault is that approvals are lost: the drill gives them anew."""
+    """The fault loses approvals, which the drill then repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One row of the table. `cases` names whom it is done to, one after the other.
+    """One row of the table. `cases` names the targets, one after the other.
 
-    `before` and `after` arrange what is no part of the fault itself.
+    `before` and `after` make preparations that are not part of the fault itself.
     """
 
     name: str
@@ -55,6 +55,6 @@ class Fault:
     promise: Promise
     cases: tuple[str, ...] = ("",)
     harms_redis: bool = False
-    """Redis itself does not answer, on purpose."""
+    """Redis itself does not respond, on purpose."""
     before: Arrange | None = None
     after: Arrange | None = None

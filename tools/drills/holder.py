@@ -1,4 +1,4 @@
-"""A device that holds a session for as long as it may, and comes back when it was closed."""
+"""A device that holds a session as long as possible and reconnects when it is closed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Holder:
-    """One such device; `session` is the one it holds now."""
+    """One such device; `session` is its current one."""
 
     def __init__(self, street: Street, device: Device) -> None:
         self.device = device
@@ -34,7 +34,7 @@ class Holder:
             await asyncio.sleep(self.device.pause_seconds())
 
     async def move(self) -> None:
-        """Leave; it comes back by itself, maybe at another replica."""
+        """Close the session; the device reconnects, perhaps to another replica."""
         left = self.session
         if self._client is not None:
             await self._client.close()

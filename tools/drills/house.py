@@ -1,4 +1,4 @@
-"""The house that is drilled: real services, Redis behind a fault proxy each, HAProxy before all."""
+"""The stack under test: real services, Redis behind a fault proxy for each, and HAProxy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class House:
-    """Three gateways, two approvals, one Redis. `links` are the ways to Redis, by replica."""
+    """Three gateways, two approvals, one Redis. `links` are the Redis links by replica."""
 
     def __init__(self, directory: Path) -> None:
         self.stack: Final = Stack(
@@ -50,15 +50,15 @@ class House:
         await self._exits.aclose()
 
     def service(self, name: str) -> ServiceProcess:
-        """Return a replica by its name, such as `gateway-1`."""
+        """Return a replica by name, such as `gateway-1`."""
         return next(one for one in self.stack.services if one.name == name)
 
     def name_of(self, boot_id: str) -> str:
-        """Return which replica a boot id belongs, or belonged, to."""
+        """Return the name of the replica with this current or earlier boot id."""
         return self._names.get(boot_id, boot_id)
 
     async def ready(self) -> None:
-        """Wait until all replicas say that they are ready, and learn their boot ids."""
+        """Wait until all replicas are ready, and record their boot ids."""
         services = self.stack.services
         await asyncio.gather(*(one.until_ready(seconds=READY_SECONDS) for one in services))
         boot_ids = await asyncio.gather(
@@ -67,14 +67,14 @@ class House:
         self._names |= {boot_id: one.name for boot_id, one in zip(boot_ids, services, strict=True)}
 
     async def restart(self, service: ServiceProcess) -> None:
-        """End a replica in good order, start it again and wait until it is ready."""
+        """Restart a replica normally and wait until it is ready."""
         service.terminate()
         await service.until_ended()
         service.start()
         await service.until_ready(seconds=READY_SECONDS)
 
     async def with_admin(self, do: Callable[[Any], object]) -> None:
-        """Do something with a client of Redis that may do everything."""
+        """Use a Redis client with full permissions."""
 
         def doing() -> None:
             with redis_py.Redis.from_url(self.stack.redis.admin_url) as client:
@@ -83,7 +83,7 @@ class House:
         await asyncio.to_thread(doing)
 
     async def mend(self) -> None:
-        """Undo what a fault that did not come to its end has left."""
+        """Undo what an interrupted fault has left."""
         await asyncio.to_thread(self.stack.redis.bring_back)
         for link in self.links.values():
             link.pass_on()

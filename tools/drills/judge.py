@@ -1,4 +1,4 @@
-"""Whether the promises were held: what was seen in, figures and violations out. No I/O."""
+"""Decides whether the promises were kept, from the observations alone. No I/O."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 BOUND_SECONDS: Final = LEASE_SECONDS + CLOSING_MARGIN_SECONDS
 UNKNOWN: Final = frozenset({"", CUT_OFF, "UNAVAILABLE"})
-"""Admissions, and refusals that say nothing about the device."""
+"""Codes of admissions, and of refusals that say nothing about the device."""
 
 
 KEPT: Final = "sessions are kept"
 RETURNS: Final = "the service returns by itself"
 STALL_SECONDS: Final = 1.0
-"""A machine that stalls for so long may end leases and delay returns by itself."""
+"""A stall of this length may itself expire leases and delay reconnects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A promise that was not held, of whom, where, when."""
+    """A broken promise: device, replica and time."""
 
     promise: str
     text: str
@@ -41,7 +41,7 @@ class Violation:
 
 @dataclass(slots=True, kw_only=True)
 class Verdict:
-    """The figures of one case. None: there is nothing to measure in this fault."""
+    """The figures of one case. None: not measurable for this fault."""
 
     wrong: int = 0
     lost: int | None = 0
@@ -49,13 +49,13 @@ class Verdict:
     revoke_seconds: float | None = None
     back_seconds: float | None = None
     held: int = 0
-    """Sessions that were held when the fault began."""
+    """Number of sessions when the fault began."""
     kept: int = 0
     to_keep: int = 0
-    """How many of those had to be kept."""
+    """How many of them had to be kept."""
     let_in: int = 0
     turned_away: int = 0
-    """Attempts of devices that had no right to come in, and did not."""
+    """Refused attempts of unauthorised devices."""
     approved: int = 0
     violations: list[Violation] = field(default_factory=list)
 
@@ -92,9 +92,10 @@ def judge(seen: Observed, promise: Promise) -> Verdict:
 
 
 def is_disturbed(seen: Observed, fault: Fault, violations: Sequence[Violation]) -> bool:
-    """Say whether the machine, and not the fault, may be why these promises were not held.
+    """Return whether a stall of the machine may have caused these violations.
 
-    That excuses nobody who was let in, nothing lost or decided twice, nobody served too long.
+    It is no excuse for wrong admissions, lost or repeated decisions, or connections served too
+    long.
     """
     stalled = max(seen.drill_stalled, 0.0 if fault.harms_redis else seen.redis_stalled)
     return stalled > STALL_SECONDS and all(one.promise in {KEPT, RETURNS} for one in violations)
@@ -158,10 +159,10 @@ def _doubled_decisions(seen: Observed) -> Iterator[Violation]:
 
 
 def _revoke(seen: Observed) -> tuple[float | None, list[Violation]]:
-    """Return the time from the revoke's answer to the last socket closed, and what was too late.
+    """Return the time from the revocation's response to the last close, and the violations.
 
-    A stopped replica can close nothing: its sockets count from its going on. It may serve nothing
-    either when it goes on.
+    A paused replica cannot close anything: its sockets count from when it continues. It must not
+    serve them then, either.
     """
     revoke = seen.revoke
     if revoke is None or revoke.asked is None:
@@ -188,13 +189,13 @@ def _revoke(seen: Observed) -> tuple[float | None, list[Violation]]:
 
 
 def _bound(seen: Observed, session: Session, since: float) -> float:
-    """Return when a session has to be closed: a lease later, or as soon as its replica goes on."""
+    """Return the latest time for closing a session: a lease later, or when its replica resumes."""
     lease_ends = since + LEASE_SECONDS
     return seen.frozen_until(session.replica, lease_ends) + CLOSING_MARGIN_SECONDS
 
 
 def _back(seen: Observed, promise: Promise) -> tuple[float | None, list[Violation]]:
-    """Return after how long each churning device had been let in again."""
+    """Return when each churning device was admitted again, and the violations."""
     since = seen.began if promise.back is Back.FROM_BEGIN else seen.over
     first: dict[str, float] = {}
     for one in seen.attempts:

@@ -1,6 +1,6 @@
-"""What a drill cannot help: a machine with too much to do.
+"""Stalls of the machine, which no drill can prevent.
 
-Long stalls stand in the story of a violation; a case that was held up by one may be done again.
+Long stalls appear in the story of a violation; an affected case may be repeated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PROBE: Final = ("SET", "drill:probe", "")
 
 
 async def watch_loop(street: Street) -> NoReturn:
-    """Note how late this very process is: it carries what goes between services and Redis."""
+    """Record delays of this process, which relays the traffic between services and Redis."""
     now = asyncio.get_running_loop().time
     while True:
         due = now() + LOOK_SECONDS
@@ -32,7 +32,7 @@ async def watch_loop(street: Street) -> NoReturn:
 
 
 async def watch_redis(street: Street) -> NoReturn:
-    """Note how long Redis takes for a write, asked past the proxies, while it is there."""
+    """Record how long Redis takes for a write that bypasses the proxies, while it runs."""
     now = asyncio.get_running_loop().time
     redis = street.house.stack.redis
     while True:

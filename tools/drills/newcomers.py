@@ -1,4 +1,4 @@
-"""New devices all the while, and the operators who approve them: two at once, as it happens."""
+"""New devices that arrive continuously, and two operators who approve each of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VISIT_SECONDS: Final = 30.0
 
 
 class Newcomers:
-    """Lines of newcomers: in each, one after the other, until `finish`."""
+    """Series of new devices, one after the other in each, until `finish`."""
 
     def __init__(self, street: Street) -> None:
         self._street = street
@@ -29,12 +29,12 @@ class Newcomers:
         self._lines = [asyncio.create_task(self._run()) for _ in range(LINES)]
 
     async def finish(self) -> None:
-        """Let the last ones in and end."""
+        """Let the last ones be admitted, then end."""
         self._finish.set()
         await asyncio.gather(*self._lines)
 
     async def stop(self) -> None:
-        """End at once."""
+        """Stop immediately."""
         for line in self._lines:
             line.cancel()
         await asyncio.gather(*self._lines, return_exceptions=True)
@@ -53,7 +53,7 @@ class Newcomers:
                 await self._visit(device)
         if await approve(self._street, device):
             async with asyncio.timeout(VISIT_SECONDS):
-                # A fault may forget it meanwhile, and says so.
+                # A fault may make the service forget the device, and then says so.
                 while self._street.grants.stands(device.id) and not await self._visit(device):
                     pass
 
@@ -67,7 +67,7 @@ class Newcomers:
 
 
 async def approve(street: Street, device: Device) -> bool:
-    """Have two operators approve what a device waits under; say whether either was told so."""
+    """Have two operators approve a device's request; return whether one of them succeeded."""
     now = asyncio.get_running_loop().time
     request_id = device.request_id
 

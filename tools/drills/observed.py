@@ -1,4 +1,4 @@
-"""What was seen in one case of a fault. Times are monotonic, in seconds."""
+"""The observations of one case of a fault. Times are monotonic, in seconds."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from tools.drills.grants import Grants
 
 CUT_OFF: Final = "cut off"
-"""The code of a connect that was closed without a word."""
+"""The code of a connection that was closed without an error frame."""
 ONCE: Final = frozenset({"requested", "approved", "rejected"})
-"""Actions that happen once at most for a request id."""
+"""Actions that happen at most once for a request id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A connect that ended with a verdict. `why` is empty for an admission, else its code.
+    """A `connect` with its outcome. `why` is empty for an admission, else the error code.
 
     `replica` is a boot id, until `name_replicas`.
     """
@@ -33,7 +33,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class Session:
-    """A connection that a device holds; `code` is how it was closed."""
+    """A connection that a device holds; `code` is its close code."""
 
     device: str
     replica: str
@@ -41,12 +41,12 @@ class Session:
     closed: float | None = None
     code: int = 0
     served: float = 0.0
-    """When it was answered last; for the sockets of a revoked device alone."""
+    """When it was last answered; only for sockets of a revoked device."""
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The answer that an operator got to an approval of what a device waited under."""
+    """The response to an operator's approval of a pending request."""
 
     device: str
     request_id: str
@@ -56,7 +56,7 @@ class Approval:
 
 @dataclass(slots=True)
 class Revoke:
-    """A device with a connection at every gateway is removed; `answered`: the call came back."""
+    """Removal of a device that is connected to every gateway; `answered`: the call returned."""
 
     device: str
     sessions: list[Session]
@@ -76,7 +76,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """A replica that was stopped (SIGSTOP): it can do nothing, and nothing can be seen of it."""
+    """A paused replica (SIGSTOP), which can neither act nor be observed."""
 
     replica: str
     since: float
@@ -85,7 +85,7 @@ class Frozen:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A line of the timeline: what the drill did."""
+    """A line of the timeline: an action of the drill."""
 
     at: float
     text: str
@@ -93,49 +93,49 @@ class Mark:
 
 @dataclass(slots=True, kw_only=True)
 class Observed:
-    """One case: which fault, of whom, in which round, and all that came of it."""
+    """One case: fault, target, round and observations."""
 
     fault: str
     case: str
     round: int
     grants: Grants
     churning: frozenset[str] = frozenset()
-    """Device ids of those who come and go, each of whom has to get in again."""
+    """Ids of churning devices, each of which has to be admitted again."""
     began: float = 0.0
     struck: float = 0.0
-    """When the fault took effect: what is closed within the lease is closed from then on."""
+    """When the fault took effect, from which the lease is counted."""
     over: float = 0.0
     ended: float = math.inf
-    """When everything was back and nobody looked any more."""
+    """When everything had recovered and observation ended."""
     attempts: list[Attempt] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
-    """Those that were held when it began."""
+    """The sessions held when the fault began."""
     approvals: list[Approval] = field(default_factory=list)
-    """All answers, of both operators."""
+    """All responses to both operators."""
     revoke: Revoke | None = None
     frozen: list[Frozen] = field(default_factory=list)
     audit: list[Entry] = field(default_factory=list)
-    """What was written there meanwhile."""
+    """The entries written to the audit log meanwhile."""
     audited: int = 0
     """The number of the last entry that was read."""
     decided_before: frozenset[tuple[str, str]] = frozenset()
-    """Request ids and actions that stood there before."""
+    """Request ids and actions that were in the audit log before."""
     paired: frozenset[str] | None = None
-    """Device ids that are paired afterwards; None where nobody could say."""
+    """Ids of paired devices afterwards; None if unknown."""
     marks: list[Mark] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    """What did not come back by itself, in words."""
+    """Descriptions of what did not recover by itself."""
 
     drill_stalled: float = 0.0
     redis_stalled: float = 0.0
-    """The longest time that the drill's own process was late, and that Redis took for a write."""
+    """The longest delays of the drill's own process, and of a write to Redis."""
 
     def name_replicas(self, name_of: Callable[[str], str]) -> None:
-        """Put names in the place of boot ids; those of new processes are known by now."""
+        """Replace boot ids by names, when those of new processes are known as well."""
         self.attempts = [replace(one, replica=name_of(one.replica)) for one in self.attempts]
 
     def frozen_until(self, replica: str, at: float) -> float:
-        """Return when a replica that was stopped at this time went on; else this time."""
+        """Return when a replica paused at this time resumed; otherwise this time."""
         ends = [
             one.until
             for one in self.frozen

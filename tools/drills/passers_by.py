@@ -1,4 +1,4 @@
-"""Those who come and go: paired devices, strangers, and devices whose right was taken back."""
+"""Devices that connect repeatedly: paired ones, unapproved ones, and revoked ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KNOCK_SECONDS: Final = 0.7
 
 
 async def churn(street: Street, device: Device) -> None:
-    """Connect, be let in, leave, again and again, until cancelled."""
+    """Connect and disconnect repeatedly until cancelled."""
     while True:
         entered = await device.attempt(street.url)
         if entered is None:
@@ -28,7 +28,7 @@ async def churn(street: Street, device: Device) -> None:
 
 
 async def knock(street: Street, device: Device) -> None:
-    """Try to get in without a right to, until cancelled; what comes of it is written down."""
+    """Try to connect without authorisation until cancelled, recording the outcomes."""
     while True:
         entered = await device.attempt(street.url)
         if entered is not None:
@@ -37,9 +37,9 @@ async def knock(street: Street, device: Device) -> None:
 
 
 async def come_back_with_old_token(street: Street, device: Device) -> None:
-    """As `knock`, with the token of before, alone or beside the gateway token.
+    """Like `knock`, with the old token, alone or beside the gateway token.
 
-    Each time from elsewhere: lock-outs after wrong tokens go by address.
+    Each attempt uses another address, because lockouts after wrong tokens are per address.
     """
     token = device.token
     while True:

@@ -1,4 +1,4 @@
-"""What a run was made with, and its figures for programs."""
+"""The settings of a run, and its figures as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def settings_line() -> str:
-    """Say what runs, and with which shortened settings."""
+    """Describe the deployment and its shortened settings."""
     return (
         f"{GATEWAYS} gateways, {APPROVALS} approvals, HAProxy, a fault proxy before Redis for each "
         f"of them;\nshortened: LEASE_SECONDS={LEASE_SECONDS:g} BEAT_SECONDS={BEAT_SECONDS:g} "
@@ -23,7 +23,7 @@ def settings_line() -> str:
 
 
 def as_json(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return settings, and each fault with the figures of each time."""
+    """Return the settings, and the figures of each case of each fault."""
     return {
         "lease_seconds": LEASE_SECONDS,
         "beat_seconds": BEAT_SECONDS,

@@ -1,4 +1,4 @@
-"""A round: a house and a crowd of its own, and each fault in each of its cases."""
+"""A round: a stack and load of its own, and every case of every fault."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tools.drills.story import story
 from tools.drills.street import Street
 
 AGAIN_LIMIT: Final = 2
-"""How often a case is done again because the machine stalled."""
+"""How often a case is repeated because the machine stalled."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 async def play_round(number: int, rows: Sequence[Row], directory: Path) -> None:
-    """Drill every fault once; its verdicts go into the rows, the stories of violations are told."""
+    """Drill every fault once; add the results to the rows and print the violations."""
     grants = Grants()
     async with asyncio.timeout(ROUND_SECONDS), House(directory) as house, Desk(house) as desk:
         nothing = Observed(fault="", case="", round=number, grants=grants)
@@ -50,7 +50,7 @@ async def play_round(number: int, rows: Sequence[Row], directory: Path) -> None:
 
 
 async def _play_case(street: Street, crowd: Crowd, row: Row, case: str) -> None:
-    """Do a case, again where the machine disturbed it; tell what came of it."""
+    """Run a case, repeat it if the machine disturbed it, and print the result."""
     for again in range(AGAIN_LIMIT, -1, -1):
         began = time.monotonic()
         seen, verdict = await drill(street, crowd, row.fault, case)

@@ -1,4 +1,4 @@
-"""What a fault has in its hands: the house, the moment of the revoke, and the timeline."""
+"""What a fault works with: the stack, the moment of the revocation, and the timeline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Scene:
-    """One case of a fault, while it is done."""
+    """One case of a fault while it runs."""
 
     def __init__(self, street: Street, crowd: Crowd, victim: Victim) -> None:
         self.house: Final = street.house
@@ -25,53 +25,53 @@ class Scene:
 
     @property
     def victim_id(self) -> str:
-        """The device whose right is taken back."""
+        """The device to be revoked."""
         return self._victim.revoke.device
 
     @staticmethod
     def now() -> float:
-        """Return the time of all that is observed."""
+        """Return the clock of all observations."""
         return asyncio.get_running_loop().time()
 
     def note(self, text: str) -> None:
-        """Write into the timeline what is done now."""
+        """Add an action to the timeline."""
         self.street.seen.marks.append(Mark(self.now(), text))
 
     def struck(self) -> None:
-        """Note that the fault takes effect now."""
+        """Record that the fault takes effect now."""
         self.street.seen.struck = self.now()
 
     async def last(self, seconds: float) -> None:
-        """Let the fault last for so long."""
+        """Let the fault last this long."""
         await asyncio.sleep(seconds)
 
     def revoke(self) -> None:
-        """Take the victim's right back, now; the answer may take until the fault is over."""
+        """Revoke the victim now; the response may take until the fault is over."""
         self._revoking = asyncio.create_task(self._revoke())
 
     def forgotten(self, asked: float) -> None:
-        """Note that nobody has a right any more, the victim neither, since this moment."""
+        """Record that all authorisations, including the victim's, are lost since this moment."""
         answered = self.now()
         self.street.grants.void_all(asked, answered)
         self._victim.revoke.asked, self._victim.revoke.answered = asked, answered
         self._revoking = asyncio.create_task(asyncio.sleep(0))
 
     async def revoked(self) -> None:
-        """Wait for the answer to the revoke. Raises TimeoutError."""
+        """Wait for the response to the revocation. Raises TimeoutError."""
         assert self._revoking is not None, "this fault revokes nobody"
         await self._revoking
 
     async def freeze(self, name: str, seconds: float) -> None:
-        """Stop a replica where it stands (SIGSTOP), and let it go on."""
+        """Pause a replica (SIGSTOP), then resume it."""
         service = self.house.service(name)
         since = self.now()
-        self.note(f"{name} is stopped")
+        self.note(f"{name} is paused")
         service.pause()
         try:
             await self.last(seconds)
         finally:
             service.resume()
-            self.note(f"{name} goes on")
+            self.note(f"{name} continues")
             self.street.seen.frozen.append(Frozen(name, since, self.now()))
 
     async def _revoke(self) -> None:

@@ -1,4 +1,4 @@
-"""The settings a drill runs with, shortened, and its own bounds. All in seconds."""
+"""The shortened settings of a drill, and its own limits. All in seconds."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ GATEWAY_SETTINGS: Final = {
 }
 
 CLOSING_MARGIN_SECONDS: Final = 1.0
-"""What the sweep, the network and a busy machine may take on top of the lease."""
+"""What the sweep, the network and a busy machine may add to the lease."""
 BACK_SECONDS: Final = 25.0
-"""Admissions succeed again within this, or something hangs. Clients wait up to 5 s when told to."""
+"""Admissions must succeed again within this. Clients wait up to 5 s when asked to."""
 
 MOMENT_SECONDS: Final = 1.5
-"""A fault that is well below the lease."""
+"""Duration of a fault well below the lease."""
 BEYOND_LEASE_SECONDS: Final = LEASE_SECONDS + 1.5
-"""A fault that outlasts the lease."""
+"""Duration of a fault that outlasts the lease."""
 
 READY_SECONDS: Final = 30.0
 CASE_SECONDS: Final = 120.0
 ROUND_SECONDS: Final = 1200.0
-"""Whatever happens, a case and a round end after this."""
+"""A case and a round end after this, whatever happens."""

@@ -1,4 +1,4 @@
-"""The story of a violated promise: what was promised, of whom, where, and what happened when."""
+"""The story of a broken promise: the promise, the device, the replica and the events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINES_LIMIT: Final = 60
 
 
 def story(seen: Observed, violation: Violation) -> str:
-    """Return it as lines of text, times in seconds from the beginning of the fault."""
+    """Return the story as lines of text, with times in seconds from the start of the fault."""
     who = f", device {violation.device}" if violation.device else ""
     where = f", {violation.replica}" if violation.replica else ""
     of = f" of {seen.case}" if seen.case else ""
@@ -37,7 +37,7 @@ def _events(seen: Observed, device: str) -> Iterator[tuple[float, str]]:
         yield mark.at, mark.text
     for one in seen.attempts:
         if one.device == device:
-            told = f"refused: {one.why}" if one.why else "let in"
+            told = f"refused: {one.why}" if one.why else "admitted"
             yield one.at, f"connect begun at {one.began - seen.began:+.2f}: {told} ({one.replica})"
     for approval in seen.approvals:
         if approval.device == device:

@@ -1,4 +1,4 @@
-"""Where the crowd is: before one house, with one desk, and one list of what is seen now."""
+"""The environment of the load: a stack, an operator, and the current observations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Street:
-    """`seen` is exchanged for each case; what is seen between two belongs to the next."""
+    """`seen` is replaced for each case; observations between two cases belong to the next."""
 
     house: House
     desk: Desk
@@ -23,5 +23,5 @@ class Street:
 
     @property
     def url(self) -> str:
-        """Where devices connect: HAProxy."""
+        """The address to which devices connect: HAProxy."""
         return self.house.edge.ws_url

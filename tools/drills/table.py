@@ -1,4 +1,4 @@
-"""The table of a run: one row a fault, over all its cases and rounds."""
+"""The table of a run: one row per fault, over all its cases and rounds."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ NOTHING: Final = "-"
 
 @dataclass(slots=True)
 class Row:
-    """A fault, and what came of it each time."""
+    """A fault and its results."""
 
     fault: Fault
     verdicts: list[Verdict] = field(default_factory=list)
     disturbed: int = 0
-    """How often it was done again because the machine stalled."""
+    """How often a case was repeated because the machine stalled."""
 
     @property
     def held(self) -> bool:
-        """Whether every promise was held each time."""
+        """Whether every promise was kept every time."""
         return not any(one.violations for one in self.verdicts)
 
     def cells(self) -> tuple[str, ...]:
-        """Return the row in words; of times the median and the most."""
+        """Return the cells of the row; times as median and maximum."""
         verdicts = self.verdicts
         lost = [one.lost for one in verdicts if one.lost is not None]
         return (
@@ -76,7 +76,7 @@ LEGEND: Final = (
 
 
 def totals(rows: Iterable[Row]) -> str:
-    """Say how much was tried."""
+    """Summarise the attempts."""
     rows = list(rows)
     verdicts = [one for row in rows for one in row.verdicts]
     disturbed = sum(row.disturbed for row in rows)

@@ -1,4 +1,4 @@
-"""The device that is revoked: a connection at every gateway, each of which asks all the while."""
+"""The device to be revoked: connected to every gateway, with continuous requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ASK_SECONDS: Final = 0.1
 
 
 class Victim:
-    """One such device; `revoke` is what is seen of it."""
+    """One such device; `revoke` holds the observations."""
 
     def __init__(self, street: Street) -> None:
         self.device: Final = Device(street, CLI)
@@ -29,7 +29,7 @@ class Victim:
         self._watching: list[asyncio.Task[None]] = []
 
     async def enter(self) -> None:
-        """Connect to each gateway, past HAProxy; the device is paired already."""
+        """Connect to each gateway directly; the device is already paired."""
         for gateway in self._street.house.stack.gateways:
             entered = None
             while entered is None:
@@ -43,18 +43,18 @@ class Victim:
             self._watching.append(asyncio.create_task(_watch(client, session)))
 
     async def all_closed(self, *, within: float) -> None:
-        """Return once all its connections are closed, or after so many seconds."""
+        """Wait until all its connections are closed, at most this many seconds."""
         await asyncio.wait(self._watching, timeout=within)
 
     async def leave(self) -> None:
-        """Let go of what is still open."""
+        """Close the remaining connections."""
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
 
 
 async def _watch(client: DeviceClient, session: Session) -> None:
-    """Note when it was served last, and when and how it was closed."""
+    """Record the last response, and the time and code of the close."""
     now = asyncio.get_running_loop().time
     async with client:
         tasks = [asyncio.create_task(one(client, session)) for one in (_ask, _hear_late_answers)]
@@ -78,7 +78,7 @@ async def _ask(client: DeviceClient, session: Session) -> None:
 
 
 async def _hear_late_answers(client: DeviceClient, session: Session) -> None:
-    """Note what is answered when nobody waits for it any more."""
+    """Record responses that arrive after their request was given up."""
     with contextlib.suppress(DeviceClientError):
         while True:
             if (await client.next_stray(within=CASE_SECONDS)).ok:

@@ -29,7 +29,7 @@ _NINE_BYTES: Final = 8
 
 
 class Histogram:
-    """Counts of latencies in whole microseconds. Percentiles are the highest value of their step."""
+    """Counts of latencies in whole microseconds. Percentiles are the top of their step."""
 
     __slots__ = ("_counts", "count", "maximum", "minimum", "total")
 

@@ -40,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
 def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m tools.load",
-        description="Load test for a Latchkey gateway, with approved devices that sign their handshakes.",
+        description="Load test for a Latchkey gateway, with approved devices that sign.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,1 +1,1 @@
-"""What the tools and the tests share: a stack of real processes, and who acts on it."""
+"""Support code of tools and tests: a stack of real processes, devices and operators."""

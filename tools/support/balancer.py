@@ -1,4 +1,4 @@
-"""A TCP proxy that leads each connection to the next of several servers."""
+"""A TCP proxy that distributes connections over several servers in turn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHUNK_BYTES: Final = 65_536
 
 @asynccontextmanager
 async def balancer(ports: Sequence[int]) -> AsyncIterator[int]:
-    """Serve on loopback; yields the port. The servers take turns."""
+    """Serve on loopback; yields the port."""
     turns = itertools.cycle(ports)
     carrying: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
 

@@ -1,6 +1,6 @@
-"""A service whose wall clock is wrong: `python -m tools.support.clock_ahead SECONDS MODULE`.
+"""Runs a service with a wrong wall clock: `python -m tools.support.clock_ahead SECONDS MODULE`.
 
-The module runs as it would by itself, in a process whose wall clock is so many seconds ahead.
+The module runs as usual, in a process whose wall clock is ahead by this many seconds.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _NANOSECONDS = 1_000_000_000
 
 
 def with_clock_ahead(program: Program, seconds: float) -> Program:
-    """Return a program of the form `python -m MODULE` with its wall clock ahead."""
+    """Return a program `python -m MODULE` with its wall clock set ahead."""
     python, minus_m, *module = program.command
     assert minus_m == "-m", program.command
     return replace(program, command=[python, "-m", __name__, str(seconds), *module])
 
 
 def main() -> None:
-    """Move the clock, then run the module."""
+    """Set the clock ahead, then run the module."""
     seconds, module = float(sys.argv[1]), sys.argv[2]
     now, now_ns = time.time, time.time_ns
     time.time = lambda: now() + seconds

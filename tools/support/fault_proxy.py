@@ -1,4 +1,4 @@
-"""A way to Redis that a test has in its hands: with TLS, and with the faults that networks have."""
+"""A TCP proxy for Redis, optionally with TLS, that imitates network faults."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 HOST: Final = "127.0.0.1"
 READ_BYTES: Final = 65_536
 QUEUED_READS_LIMIT: Final = 1_000
-"""How many reads are under way in one direction of a connection; above it, the sender waits."""
+"""Maximum buffered reads per direction of a connection; beyond it, the sender waits."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class Way(Enum):
-    """The two directions, seen from the client."""
+    """The two directions, as seen from the client."""
 
     THERE = auto()
     BACK = auto()
 
 
 class FaultProxy:
-    """Carries TCP connections to a port; with `tls`, its clients speak TLS.
+    """Forwards TCP connections to a port; with `tls`, its clients use TLS.
 
-    It passes everything on until it is told otherwise, and each of `pass_on`, `delay`, `hold`,
-    `cut` and `reset` ends the one before. What is held is kept, and carried once it passes again,
-    as the network does that lost every packet for a while.
+    It forwards everything by default; each of `pass_on`, `delay`, `hold`, `cut` and `reset`
+    replaces the previous mode. Held data is kept and delivered later, as by a network that loses
+    all packets for a while.
     """
 
     def __init__(self, port: int, tls: SSLContext | None = None) -> None:
@@ -47,41 +47,41 @@ class FaultProxy:
 
     @property
     def connections(self) -> int:
-        """How many connections clients have open here."""
+        """The number of open client connections."""
         return len(self._writers) // 2
 
     def pass_on(self) -> None:
-        """Carry everything at once, what was held first."""
+        """Forward everything immediately, held data first."""
         self._ending = None
         for gate in self._gates.values():
             gate.pass_on()
 
     def delay(self, seconds: float) -> None:
-        """Carry everything so much later, each way."""
+        """Delay everything by this many seconds in each direction."""
         self.pass_on()
         for gate in self._gates.values():
             gate.delay_seconds = seconds
 
     def hold(self, *ways: Way) -> None:
-        """Keep all that comes, in these directions or in both; connections are taken as ever."""
+        """Hold data in these directions or in both; new connections are still accepted."""
         self.pass_on()
         for way in ways or Way:
             self._gates[way].hold()
 
     def lead_to(self, port: int) -> None:
-        """Carry connections that come from now on to another port; those there are stay."""
+        """Forward new connections to another port; existing ones stay."""
         self._to = port
 
     def cut(self) -> None:
-        """Close all connections in good order, and each that comes from now on."""
+        """Close all connections normally, including new ones."""
         self._end_all(_Ending.CLOSE)
 
     def reset(self) -> None:
-        """Close all connections with a reset, and each that comes from now on."""
+        """Reset all connections, including new ones."""
         self._end_all(_Ending.RESET)
 
     def swallow(self) -> None:
-        """Let what is connected carry nothing more, without closing it; others are carried."""
+        """Drop the data of existing connections without closing them; new ones work."""
         for task in self._carrying:
             task.cancel()
 
@@ -149,7 +149,7 @@ class _Gate:
         self._open.clear()
 
     async def carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        """Carry one connection's data until its end, and that end."""
+        """Forward one connection's data and its end."""
         now = asyncio.get_running_loop().time
         queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUED_READS_LIMIT)
 
@@ -183,7 +183,7 @@ def _end(writer: asyncio.StreamWriter, ending: _Ending) -> None:
         writer.close()
         return
     handle = writer.get_extra_info("socket")
-    # The option is the socket's, whichever descriptor it is set through; asyncio has no way to.
+    # The option belongs to the socket, whichever descriptor sets it; asyncio offers no way to.
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(handle.fileno())) as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     writer.transport.abort()

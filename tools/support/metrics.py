@@ -1,4 +1,4 @@
-"""Reading what a service exports to Prometheus."""
+"""Reads the Prometheus metrics of a service."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import re
 
 
 def metric(text: str, name: str) -> float | None:
-    """Return the value of a metric, named with its labels; None where it is not there."""
+    """Return the value of a metric with its labels; None if it is missing."""
     found = re.search(rf"(?m)^{re.escape(name)} (\S+)$", text)
     return float(found[1]) if found else None

@@ -1,4 +1,4 @@
-"""Pairs many devices the way a person would: asked for, then approved."""
+"""Pairs many devices as people do: each requests access and is approved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.device.client import DeviceClient
 from shared.device.profile import NODE_HOST
 
 PROFILE: Final = replace(NODE_HOST, platform="linux", device_family=None)
-"""What they say they are: it has to be the same each time."""
+"""The devices' description, which must be the same each time."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def pair_all(stack: Stack, keys: Sequence[DeviceKey]) -> None:
-    """Let every device ask, and approve what waits."""
+    """Have every device request access, then approve the requests."""
     asyncio.run(_pair_all(stack, keys))
 
 

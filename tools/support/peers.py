@@ -1,7 +1,7 @@
-"""The other side of the bus, inside the test: an approval that is a script, a gateway that asks.
+"""The other side of the bus for tests: a scripted approval, and a gateway that asks.
 
-They are made of the services' own bus, so they speak as real replicas do; `version` makes them
-speak as those of another release.
+They use the services' own bus code, so they act like real replicas; `version` makes them use
+another release's envelope.
 """
 
 from __future__ import annotations
@@ -49,23 +49,23 @@ if TYPE_CHECKING:
 
 ALIVE_SECONDS = 1.0
 HEAD = Position(1, "t")
-"""Where the history of a scripted approval stands."""
+"""The initial position of a scripted approval's history."""
 DEVICE_TOKEN = "the-device-token-that-approval-derives-1234"
 REQUEST_ID = "220dd984-79b3-4860-a084-c16f321f9dec"
 
 
 async def admit(question: AuthorizeDevice) -> Answer:
-    """Let everybody in."""
+    """Admit every device."""
     return Admitted(HEAD, DEVICE_TOKEN, sorted(question.scopes), 1_700_000_000_000)
 
 
 async def want_pairing(_question: AuthorizeDevice) -> Answer:
-    """Let nobody in before a person has approved."""
+    """Require approval for every device."""
     return NeedsPairing(HEAD, "not-paired", REQUEST_ID)
 
 
 class _Peer:
-    """What both have: a boot id, an envelope and a bus; `rejected` is what was not taken."""
+    """Common parts: a boot id, an envelope and a bus; `rejected` lists rejected messages."""
 
     def __init__(
         self, redis_url: str, bus_secret: str, boot_id: str | None, version: int, own: str
@@ -88,7 +88,7 @@ class _Peer:
         raise NotImplementedError
 
     def publish(self, channel: str, body: bytes) -> asyncio.Future[int]:
-        """Publish something sealed by this peer."""
+        """Publish a message sealed by this peer."""
         return self.bus.publish(channel, self.envelope.seal(channel, body))
 
     async def _start(self) -> None:
@@ -97,7 +97,7 @@ class _Peer:
 
 
 class FakeApproval(_Peer):
-    """Announces itself each second and answers by `answer`; `asked` is what came.
+    """Announces itself each second and answers with `answer`; `asked` lists the questions.
 
     It locks nobody out, and nothing changes unless a test says so.
     """
@@ -114,28 +114,29 @@ class FakeApproval(_Peer):
         boot_id = boot_id or new_boot_id()
         super().__init__(redis_url, bus_secret, boot_id, version, ask_channel(boot_id))
         self.base = base
-        """Where its history begins: the store's head, beside approvals that are real."""
+        """Start of its history: the store's head, beside real approvals."""
         self.asked: list[AuthorizeDevice] = []
         self.knocks: list[ReportSecret] = []
         self.beats: list[BeatQuestion] = []
         self.history: list[Changed] = []
         self.messages = 0
-        """Messages of questions, those of beats left out."""
+        """Messages of questions, not counting heartbeats."""
         self.routine = 0
-        """What was published without any client: alive news, and beats with their answers."""
+        """Messages published without any client: alive events, and heartbeats with their answers.
+        """
         self.answer: Callable[[AuthorizeDevice], Awaitable[Answer]] = admit
         self.responder = Responder(self.bus.publish, self.envelope, self._handle)
         self._announcing: asyncio.Task[None] | None = None
 
     @property
     def head(self) -> Position:
-        """Where its history stands."""
+        """The head of its history."""
         return self.history[-1].change if self.history else self.base
 
     async def change(
         self, device_id: str, closes: Sequence[str] = ("*",), *, tell: bool = True
     ) -> Changed:
-        """Add to history what closes a device; beats bring it, and news if it is told."""
+        """Add a change that closes a device; heartbeats report it, and with `tell` an event."""
         head = self.head
         at = Position(head.number + 1, secrets.token_hex(4))
         changed = Changed(at, head.tag, device_id, "removed", 0, list(closes))
@@ -145,7 +146,7 @@ class FakeApproval(_Peer):
         return changed
 
     async def tell(self, news: News) -> None:
-        """Publish news and wait until Redis has it."""
+        """Publish an event and wait until Redis has it."""
         await self.publish(NEWS, encode(news))
 
     async def __aenter__(self) -> Self:
@@ -206,7 +207,7 @@ class FakeApproval(_Peer):
 
 
 class FakeGateway(_Peer):
-    """Asks whichever approval it heard of; `news` is what it was told."""
+    """Asks any approval it has seen; `news` lists the events it received."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Those who meet at a stack: devices that want in, and operators who let them."""
+"""The actors of a test: devices, and operators who approve them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 OUTCOME_SECONDS = 15.0
 RECOVERY_SECONDS = 10.0
-"""How long after an outage all works again, at the latest."""
+"""Maximum time until everything works again after an outage."""
 
 
 @dataclass
 class Visitor:
-    """One device: its key, what it says it is, and the tokens it holds."""
+    """One device: its key, its description, and its tokens."""
 
     stack: Stack
     profile: Profile = CLI
     key: DeviceKey = field(default_factory=DeviceKey.generate)
     token: str = ""
-    """The device token, once it was let in."""
+    """The device token, once it was admitted."""
 
     @property
     def device_id(self) -> str:
@@ -40,9 +40,9 @@ class Visitor:
         return self.key.device_id
 
     def client(self, gateway: ServiceProcess, *, with_gateway_token: bool = True) -> DeviceClient:
-        """Return a connection to be made: with the gateway token, or with the device token alone.
+        """Create a client, with the gateway token or with the device token alone.
 
-        Dashboards say that they come from the gateway's own page.
+        Dashboards send the origin of the gateway's own page.
         """
         return DeviceClient(
             gateway.ws_url,
@@ -54,27 +54,27 @@ class Visitor:
         )
 
     async def refused(self, gateway: ServiceProcess, **how: bool) -> Refused:
-        """Connect, be refused, and return how."""
+        """Connect and return the expected refusal."""
         async with self.client(gateway, **how) as client:
             outcome = await client.connect()
         assert isinstance(outcome, Refused), outcome
         return outcome
 
     async def waits(self, gateway: ServiceProcess) -> str:
-        """Connect, be told to wait for a person, and return the request id."""
+        """Connect and return the id of the request that awaits approval."""
         outcome = await self.refused(gateway)
         assert outcome.detail_code == "PAIRING_REQUIRED", outcome
         assert outcome.request_id
         return outcome.request_id
 
     async def visits(self, gateway: ServiceProcess, **how: bool) -> Admitted:
-        """Connect, be let in, and leave."""
+        """Connect, be admitted, and disconnect."""
         client, admitted = await self.stays(gateway, **how)
         await client.close()
         return admitted
 
     async def comes_back(self, gateway: ServiceProcess, **how: bool) -> Admitted:
-        """Connect after an outage: told to come back for a while, then let in, and leave."""
+        """Reconnect after an outage, retrying while the service is unavailable, then disconnect."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + RECOVERY_SECONDS
         while True:
@@ -88,7 +88,7 @@ class Visitor:
             await asyncio.sleep(POLL_SECONDS)
 
     async def stays(self, gateway: ServiceProcess, **how: bool) -> tuple[DeviceClient, Admitted]:
-        """Connect, be let in, and stay: whoever asks closes the client."""
+        """Connect and stay connected; the caller closes the client."""
         client = self.client(gateway, **how)
         try:
             outcome = await client.connect()
@@ -100,19 +100,19 @@ class Visitor:
         return client, outcome
 
     def asking(self, *scopes: str) -> Visitor:
-        """Return the same device with a wish for these scopes."""
+        """Return the same device with other requested scopes."""
         return replace(self, profile=self.profile.asking(*scopes))
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the HTTP API answered."""
+    """A response of the HTTP API."""
 
     status: int
     body: Any
 
     def ok(self) -> Any:
-        """Return the body of a call that was carried out."""
+        """Return the body of a successful call."""
         assert self.status == 200, self
         return self.body
 
@@ -133,23 +133,23 @@ class Operator:
             return Reply(answer.status, await answer.json(content_type=None))
 
     async def approve(self, request_id: str) -> Reply:
-        """Let the device of this request in."""
+        """Approve a device's request."""
         return await self.call("POST", f"requests/{request_id}/approve")
 
     async def remove(self, device_id: str) -> Reply:
-        """Forget a device."""
+        """Remove a device."""
         return await self.call("DELETE", f"devices/{device_id}")
 
     async def rotate(self, device_id: str, role: str = "operator") -> Reply:
-        """Give a device another token."""
+        """Issue a new token to a device."""
         return await self.call("POST", f"devices/{device_id}/tokens/{role}/rotate", {})
 
     async def revoke(self, device_id: str, role: str = "operator") -> Reply:
-        """Take a device its token."""
+        """Revoke a device's token."""
         return await self.call("POST", f"devices/{device_id}/tokens/{role}/revoke")
 
     async def pending(self) -> list[Any]:
-        """Return the requests that wait."""
+        """Return the pending requests."""
         found: list[Any] = (await self.call("GET", "requests")).ok()["pending"]
         return found
 
@@ -158,7 +158,7 @@ class Operator:
         return [one["deviceId"] for one in (await self.call("GET", "devices")).ok()["devices"]]
 
     async def audit(self, device_id: str) -> list[str]:
-        """Return what was ever done to a device, oldest first."""
+        """Return all actions on a device, oldest first."""
         found: list[str] = []
         after = 0
         while True:
@@ -176,7 +176,7 @@ class Operator:
 
 
 async def pair(stack: Stack, profile: Profile = CLI) -> Visitor:
-    """Return a device that was approved and has been in once."""
+    """Return a device that is approved and has connected once."""
     visitor = Visitor(stack, profile)
     request_id = await visitor.waits(stack.gateways[0])
     async with Operator(stack, stack.approvals[0]) as operator:
@@ -186,24 +186,24 @@ async def pair(stack: Stack, profile: Profile = CLI) -> Visitor:
 
 
 def lines(service: ServiceProcess, event: str, **having: object) -> list[dict[str, Any]]:
-    """Return the log lines of one kind that have these fields, as far as they are written."""
+    """Return the log lines of this event with these fields, as far as they are written."""
     return [
         line for line in service.logs() if line["event"] == event and having.items() <= line.items()
     ]
 
 
 async def told(service: ServiceProcess, event: str, **having: object) -> list[dict[str, Any]]:
-    """Return such lines once there is one.
+    """Wait for such lines and return them.
 
-    A service writes its lines at the end of a turn of its loop, when a client may have heard
-    already.
+    A service writes its log at the end of a loop iteration, when a client may already have its
+    response.
     """
     await until(lambda: lines(service, event, **having), f"{service.name} writes {event} {having}")
     return lines(service, event, **having)
 
 
 async def approvals_heard(gateway: ServiceProcess, reason: str) -> None:
-    """Wait until a gateway says this of the approvals it hears, such as `2 live`."""
+    """Wait until a gateway reports this about the approvals it sees, such as `2 live`."""
     async with aiohttp.ClientSession() as http, asyncio.timeout(WAIT_SECONDS):
         while True:
             async with http.get(f"{gateway.url}/readyz") as answer:

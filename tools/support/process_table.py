@@ -1,4 +1,4 @@
-"""Which processes there are: to show that nothing was left behind."""
+"""The machine's processes, to show that nothing was left behind."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 
 class Process(NamedTuple):
-    """One process; the start time tells it from a later one with the same number."""
+    """One process; the start time distinguishes it from a later one with the same id."""
 
     pid: int
     started: str
 
 
 def descendants(pid: int) -> set[Process]:
-    """Return the children of a process, their children, and so on."""
+    """Return all descendants of a process."""
     children: dict[int, list[Process]] = {}
     for process, parent in _table().items():
         children.setdefault(parent, []).append(process)
@@ -30,12 +30,12 @@ def descendants(pid: int) -> set[Process]:
 
 
 def alive(processes: set[Process]) -> set[Process]:
-    """Return those that still run."""
+    """Return those that are still running."""
     return processes & _table().keys()
 
 
 def _table() -> dict[Process, int]:
-    """Return each process that is no zombie, with its parent's number."""
+    """Return each process that is not a zombie, with its parent's id."""
     return _from_proc() if sys.platform == "linux" else _from_ps()
 
 
@@ -43,7 +43,7 @@ def _from_proc() -> dict[Process, int]:
     found: dict[Process, int] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            # The name, the second field, is in brackets and may hold anything.
+            # The name, the second field, is in brackets and may contain anything.
             fields = stat.read_text(errors="replace").rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue

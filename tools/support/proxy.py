@@ -1,4 +1,4 @@
-"""A proxy before a gateway, with the faults that proxies have."""
+"""A proxy in front of a gateway that imitates faults of real proxies."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _FRAMES: Final = frozenset({aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY})
 
 @dataclass(kw_only=True)
 class Faults:
-    """What is wrong with a proxy.
+    """The faults of a proxy.
 
-    `down` and `up` change the text that comes from and goes to the gateway. After `dead_after`
-    upgrades every second one finds nobody.
+    `down` and `up` change the text from and to the gateway. After `dead_after` upgrades, every
+    second one gets a bad gateway error.
     """
 
     drops_upgrade: bool = False
@@ -35,7 +35,7 @@ class Faults:
 
 @asynccontextmanager
 async def proxy(to: str, faults: Faults) -> AsyncIterator[str]:
-    """Serve a proxy to an http:// address; yields its ws:// address."""
+    """Run a proxy to an http:// address; yields its ws:// address."""
     upgrades = 0
     async with aiohttp.ClientSession() as session:
 

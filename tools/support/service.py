@@ -1,4 +1,4 @@
-"""One service of a stack: a real process that can be watched, harmed and brought back."""
+"""One service of a stack: a real process that can be observed, disrupted and restarted."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ LOG_CHARACTERS_SHOWN: Final = 4000
 
 
 class ServiceProcess:
-    """One service on a port of its own, which it keeps through every restart.
+    """One service with a fixed port, which it keeps over restarts.
 
-    Its log is appended to, so that it tells of all its lives. `boot_id` is new with each of them.
+    Its log is appended to, so it covers all runs. `boot_id` changes with each run.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class ServiceProcess:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process id."""
         return self._started().pid
 
     @property
     def boot_id(self) -> str:
-        """The name it has on the bus in this life."""
+        """The boot id of the current run."""
         answer = self.ready_answer()
         assert answer is not None, f"{self.name} does not answer"
         return answer.boot_id
@@ -78,29 +78,29 @@ class ServiceProcess:
         self._child = self._processes.start(program)
 
     def restart(self, **env: str) -> None:
-        """Kill it if it runs, start it again and wait until it is ready."""
+        """Kill it if it is running, start it again and wait until it is ready."""
         self.kill9()
         self.start(**env)
         self.wait_ready()
 
     def ready_answer(self) -> ReadyAnswer | None:
-        """Return what `/readyz` says now; None where nobody answers."""
+        """Return the current `/readyz`; None without a response."""
         return next(iter(ask_ready(self.port)), None)
 
     def wait_ready(self, *, seconds: float = READY_SECONDS) -> None:
-        """Return once it is ready; fail at once when it ended."""
+        """Wait until it is ready; fail immediately if it has ended."""
         self._wait_for(lambda said: said is not None and said.ready, "is ready", seconds)
 
     def wait_not_ready(self, *, seconds: float = READY_SECONDS) -> None:
-        """Return once it says that it is not ready."""
+        """Wait until it reports that it is not ready."""
         self._wait_for(lambda said: said is not None and not said.ready, "is not ready", seconds)
 
     async def until_ready(self, *, seconds: float = READY_SECONDS) -> None:
-        """Like `wait_ready`, while the event loop goes on."""
+        """Like `wait_ready`, without blocking the event loop."""
         await asyncio.to_thread(self.wait_ready, seconds=seconds)
 
     async def until_not_ready(self, *, seconds: float = READY_SECONDS) -> None:
-        """Like `wait_not_ready`, while the event loop goes on."""
+        """Like `wait_not_ready`, without blocking the event loop."""
         await asyncio.to_thread(self.wait_not_ready, seconds=seconds)
 
     def wait_ended(self, *, seconds: float = STOP_SECONDS) -> int:
@@ -111,44 +111,44 @@ class ServiceProcess:
         return status
 
     async def until_ended(self, *, seconds: float = STOP_SECONDS) -> int:
-        """Like `wait_ended`, while the event loop goes on."""
+        """Like `wait_ended`, without blocking the event loop."""
         return await asyncio.to_thread(self.wait_ended, seconds=seconds)
 
     def terminate(self) -> None:
-        """Ask it to end (SIGTERM); do not wait."""
+        """Send SIGTERM; do not wait."""
         self._started().terminate()
 
     def kill9(self) -> None:
-        """End it at once."""
+        """Kill it."""
         self._started().kill()
 
     def pause(self) -> None:
-        """Let it hang (SIGSTOP): connections and subscriptions stay, nothing is answered."""
+        """Pause it (SIGSTOP): connections and subscriptions stay, but nothing is answered."""
         self._started().pause()
 
     def resume(self) -> None:
-        """Let a paused one go on."""
+        """Resume a paused process."""
         self._started().resume()
 
     def bring_back(self) -> None:
-        """Let it run, whether it hangs, has ended, or runs; do not wait."""
+        """Make sure it runs, whether it is paused, ended or running; do not wait."""
         if self.status is None:
             self.resume()
         else:
             self.start()
 
     def logs(self) -> list[dict[str, Any]]:
-        """Return the log's JSON lines so far, a line still being written left out."""
+        """Return the log's JSON lines, without an incomplete last line."""
         text = self.log.read_text(errors="replace")
         lines = text[: text.rfind("\n") + 1].splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def log_text(self) -> str:
-        """Return the log as it stands, tracebacks included."""
+        """Return the log as text, including tracebacks."""
         return self.log.read_text(errors="replace")
 
     def release(self) -> None:
-        """Let the port go."""
+        """Release the port."""
         self._reservation.release()
 
     def _wait_for(

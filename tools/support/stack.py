@@ -1,4 +1,4 @@
-"""The whole of Latchkey as real processes: one Redis, any number of approvals and gateways."""
+"""All of Latchkey as real processes: one Redis, any number of approvals and gateways."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from deploy.local.redis_binary import RedisBinary
 
-# What of this process's own environment the services see; their settings come from the test alone.
+# Environment variables that the services inherit; their settings come from the test alone.
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 class Stack:
-    """Redis, approvals and gateways. `env` is for all services, the others for their kind.
+    """Redis, approvals and gateways. `env` applies to all services, the others to their kind.
 
-    Each setting may be any of the services' own, REDIS_URL and secrets included. Entering starts
+    Any setting of the services is allowed, including REDIS_URL and secrets. Entering starts
     everything and waits until it is ready; leaving ends everything.
     """
 
@@ -65,17 +65,17 @@ class Stack:
 
     @property
     def admin_token(self) -> str:
-        """The operators' token that approvals take."""
+        """The admin token of the approvals."""
         return self._secret(ADMIN_TOKEN, self._approval_env)
 
     @property
     def gateway_token(self) -> str:
-        """The shared token that gateways take."""
+        """The shared token of the gateways."""
         return self._secret(GATEWAY_TOKEN, self._gateway_env)
 
     @property
     def bus_secret(self) -> str:
-        """What the services seal with."""
+        """The secret that seals the services' messages."""
         return self._secret("BUS_SECRET", {})
 
     @property
@@ -92,7 +92,7 @@ class Stack:
             service.wait_ready()
 
     def bring_back(self) -> None:
-        """Let everything run and wait until it is ready, whether it hangs, has ended, or runs."""
+        """Make sure everything runs and is ready, whether it is paused, ended or running."""
         self.redis.bring_back()
         for service in self.services:
             service.bring_back()
@@ -100,11 +100,11 @@ class Stack:
             service.wait_ready()
 
     def add_approval(self, **env: str) -> ServiceProcess:
-        """Start one more approval, with these settings, and wait until it is ready."""
+        """Start another approval with these settings, and wait until it is ready."""
         return self._ready(self._new_approval(env))
 
     def add_gateway(self, **env: str) -> ServiceProcess:
-        """Start one more gateway, with these settings, and wait until it is ready."""
+        """Start another gateway with these settings, and wait until it is ready."""
         return self._ready(self._new_gateway(env))
 
     def close(self) -> None:
@@ -164,7 +164,7 @@ class Stack:
         return {name: env.get(name, made) for name, made in self._secrets.items()}
 
     def _secret(self, name: str, kind_env: Env) -> str:
-        """Return the value in use: the first, where a test gave a comma list."""
+        """Return the value in use: the first of a comma list."""
         return self._secrets_for(self._env | kind_env)[name].partition(",")[0]
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Waiting for a condition, never for a length of time."""
+"""Waits for conditions instead of fixed times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLL_SECONDS: Final = 0.02
 def wait_until(
     condition: Callable[[], object], what: str, *, seconds: float = WAIT_SECONDS
 ) -> None:
-    """Return once the condition holds; fail, naming `what`, when it does not in time."""
+    """Wait until the condition holds; fail with `what` if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -27,7 +27,7 @@ def wait_until(
 async def until(
     condition: Callable[[], object], what: str, *, seconds: float = WAIT_SECONDS
 ) -> None:
-    """Like `wait_until`, while the event loop goes on."""
+    """Like `wait_until`, without blocking the event loop."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

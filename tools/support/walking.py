@@ -1,4 +1,4 @@
-"""The doctor, as the tests call it: in this process, with short waits."""
+"""Runs the doctor for tests: in this process, with short timeouts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NO_FILE = Path("no-such-file")
 PATIENT = Timeouts()
 HASTY = replace(PATIENT, open=0.3, challenge=0.3, call=0.3, close=0.3)
-"""For what never comes."""
+"""For responses that never come."""
 
 
 async def findings_of(
@@ -30,14 +30,14 @@ async def findings_of(
     now: Callable[[], float] | None = None,
     **wishes: Any,
 ) -> list[Finding]:
-    """Walk, with nothing but these settings around; `wishes` as for Wishes."""
+    """Run the doctor with only these settings; `wishes` as for Wishes."""
     surroundings = Config({"APPROVAL_URL": "", **(env or {})}, NO_FILE)
     wished = Wishes(timeouts, **wishes)
     return (await walk(url, wished, surroundings, lambda _finding: None, now=now)).findings
 
 
 async def stopped_by(url: str, cause: Cause, **how: Any) -> Finding:
-    """Walk and check that this cause, and nothing else, ends the way; returns the finding."""
+    """Check that exactly this cause stops the doctor; returns the finding."""
     findings = await findings_of(url, **how)
     wrong = [one for one in findings if one.state is State.WRONG]
     assert [one.cause and one.cause.id for one in wrong] == [cause.id], findings
@@ -49,7 +49,7 @@ async def stopped_by(url: str, cause: Cause, **how: Any) -> Finding:
 
 
 async def warned_of(url: str, cause: Cause, **how: Any) -> Finding:
-    """Walk and check that this cause is warned of; returns the finding."""
+    """Check that the doctor warns of this cause; returns the finding."""
     findings = await findings_of(url, **how)
     warned = [one for one in findings if one.cause is cause]
     assert [one.state for one in warned] == [State.WARNING], findings

@@ -1,4 +1,4 @@
-"""All faults, in the order they are done; the one that forgets everything comes last."""
+"""All faults in their order; the one that loses all data comes last."""
 
 from __future__ import annotations
 

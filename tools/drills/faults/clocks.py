@@ -1,4 +1,4 @@
-"""Replicas that disagree on what time it is; Redis' clock is the machine's."""
+"""Replicas whose clocks disagree; Redis uses the machine's clock."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ AHEAD: Final = {
     "approval-1": -TEN_MINUTES,
     "approval-2": TEN_MINUTES,
 }
-"""Seconds; gateway-3 is right."""
+"""In seconds; gateway-3 is correct."""
 NEAR_SECONDS: Final = 60.0
 
 
 async def move_clocks(house: House) -> None:
-    """Start the replicas anew with these clocks, and see that the gateways have them."""
+    """Restart the replicas with these clocks, and check the gateways' challenges."""
     await _restart_with(house, AHEAD)
     for gateway in house.stack.gateways:
         ahead = await _ahead(gateway)
@@ -37,12 +37,12 @@ async def move_clocks(house: House) -> None:
 
 
 async def set_clocks(house: House) -> None:
-    """Start them anew with the right time."""
+    """Restart the replicas with the correct time."""
     await _restart_with(house, dict.fromkeys(AHEAD, 0.0))
 
 
 async def go_on(scene: Scene, _case: str) -> None:
-    """Do what is done every day."""
+    """Run the usual operations."""
     scene.note("the clocks are ten minutes ahead, behind, and right")
     scene.revoke()
     await scene.last(2 * MOMENT_SECONDS)
@@ -56,7 +56,7 @@ async def _restart_with(house: House, ahead: dict[str, float]) -> None:
 
 
 async def _ahead(gateway: ServiceProcess) -> float:
-    """Return how many seconds a gateway's clock is ahead of ours, by its challenge."""
+    """Return how many seconds a gateway's clock is ahead of ours, from its challenge."""
     async with DeviceClient(gateway.ws_url, None) as client:
         challenge = await client.challenge()
     assert isinstance(challenge, Challenge), challenge

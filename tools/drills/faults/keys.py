@@ -1,4 +1,4 @@
-"""Keys of ours that are deleted, emptied, and overwritten with another type, one after the other."""
+"""Our keys are deleted, emptied, and replaced by another type, one after the other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHORTER_BYTES: Final = 30
 
 
 async def lose(scene: Scene, case: str) -> None:
-    """Delete a key, empty it, and put another type there, with a revoke right after the first."""
+    """Delete a key, empty it, and replace its type, with a revocation right after the first."""
     for turn, (word, harm) in enumerate((("deleted", delete), ("emptied", empty), ("a list", put))):
         keys = await _keys(scene, case)
         scene.note(f"{case}: {word}")
@@ -41,15 +41,15 @@ async def lose(scene: Scene, case: str) -> None:
 
 
 async def lose_history(scene: Scene, case: str) -> None:
-    """Lose a key of history, and wait until the last sessions that this ends are closed."""
+    """Lose a history key, and wait until the last sessions that this ends are closed."""
     await lose(scene, case)
     await scene.last(BEYOND_LEASE_SECONDS)
 
 
 async def spoil_record(scene: Scene, _case: str) -> None:
-    """Cut a device's record short; removing the device is the way out."""
+    """Truncate a device's record; removing the device repairs it."""
     key = device_key(scene.victim_id)
-    scene.note("the victim's record is cut short")
+    scene.note("the victim's record is truncated")
     await scene.house.with_admin(
         lambda client: client.set(key, client.getrange(key, 0, SHORTER_BYTES))
     )
@@ -64,7 +64,7 @@ def delete(client: Any, *, key: str) -> None:
 
 
 def empty(client: Any, *, key: str) -> None:
-    """Leave a key with nothing in it: a stream without entries, else an empty text."""
+    """Empty a key: a stream without entries, otherwise an empty string."""
     if client.type(key) == b"stream":
         client.xtrim(key, maxlen=0, approximate=False)
     else:
@@ -72,7 +72,7 @@ def empty(client: Any, *, key: str) -> None:
 
 
 def put(client: Any, *, key: str) -> None:
-    """Put another type there."""
+    """Store another type under the key."""
     client.delete(key)
     client.rpush(key, b"not ours")
 

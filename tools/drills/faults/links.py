@@ -1,4 +1,4 @@
-"""The ways between the services and Redis: held, slow, cut, reset."""
+"""The connections between the services and Redis: blocked, slow, closed, reset."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ SLOW_SECONDS: Final = 3.0
 
 
 async def black_hole(scene: Scene, name: str) -> None:
-    """Let nothing through either way, from the moment of a revoke until the lease has ended."""
+    """Block both directions, from the moment of a revocation until the lease has expired."""
     await _hold(scene, name, BEYOND_LEASE_SECONDS)
 
 
 async def black_hole_for_a_moment(scene: Scene, name: str) -> None:
-    """As `black_hole`, for less than the lease."""
+    """Like `black_hole`, for less than the lease."""
     await _hold(scene, name, MOMENT_SECONDS)
 
 
 async def hold_there(scene: Scene, name: str) -> None:
-    """Let nothing through to Redis: the replica hears, and is not heard."""
+    """Block the direction to Redis: the replica receives, but cannot send."""
     await _hold(scene, name, BEYOND_LEASE_SECONDS, Way.THERE)
 
 
 async def hold_back(scene: Scene, name: str) -> None:
-    """Let nothing through from Redis: the replica is heard, and hears nothing."""
+    """Block the direction from Redis: the replica sends, but receives nothing."""
     await _hold(scene, name, BEYOND_LEASE_SECONDS, Way.BACK)
 
 
 async def slow_down(scene: Scene, _case: str) -> None:
-    """Let everything through, late."""
+    """Delay everything."""
     scene.note(f"all links are {DELAY_SECONDS:g} s late each way")
     for link in scene.house.links.values():
         link.delay(DELAY_SECONDS)
@@ -51,7 +51,7 @@ async def slow_down(scene: Scene, _case: str) -> None:
 
 
 async def cut(scene: Scene, _case: str) -> None:
-    """Close all links, and each that is made, for a moment."""
+    """Close all links, including new ones, for a moment."""
     scene.note("all links are cut")
     for link in scene.house.links.values():
         link.cut()
@@ -59,7 +59,7 @@ async def cut(scene: Scene, _case: str) -> None:
 
 
 async def reset(scene: Scene, _case: str) -> None:
-    """Reset all links, and each that is made, for a moment."""
+    """Reset all links, including new ones, for a moment."""
     scene.note("all links are reset")
     for link in scene.house.links.values():
         link.reset()
@@ -77,7 +77,7 @@ async def _away(scene: Scene) -> None:
 def _pass_on(scene: Scene) -> None:
     for link in scene.house.links.values():
         link.pass_on()
-    scene.note("all links are as they were")
+    scene.note("all links are restored")
 
 
 async def _hold(scene: Scene, name: str, seconds: float, *ways: Way) -> None:
@@ -89,7 +89,7 @@ async def _hold(scene: Scene, name: str, seconds: float, *ways: Way) -> None:
         await scene.last(seconds)
     finally:
         link.pass_on()
-        scene.note(f"the link of {name} is as it was")
+        scene.note(f"the link of {name} is restored")
 
 
 _OTHERS_KEPT: Final = Promise(hits=Hits.TARGET, within_lease=True)

@@ -1,4 +1,4 @@
-"""Redis that dies, is restarted, hangs, drops its clients, and forgets."""
+"""Redis is killed, restarted, paused, loses its clients, or loses its data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIMIT: Final = "client-output-buffer-limit"
 
 
 async def kill(scene: Scene, _case: str) -> None:
-    """End it as a power cut does, and start it again, a few times while approvals are on the way."""
+    """Kill Redis as a power cut does, and restart it, several times during approvals."""
     redis = scene.house.stack.redis
     for turn in range(KILLS):
         if turn == 0:
@@ -33,30 +33,30 @@ async def kill(scene: Scene, _case: str) -> None:
 
 
 async def restart(scene: Scene, _case: str) -> None:
-    """End it in good order, and start it again."""
+    """Stop Redis normally, and start it again."""
     redis = scene.house.stack.redis
     scene.revoke()
-    scene.note("Redis is told to end (SIGTERM)")
+    scene.note("Redis is stopped (SIGTERM)")
     await asyncio.to_thread(redis.stop)
     await asyncio.to_thread(redis.start)
     scene.note("Redis is started")
 
 
 async def pause_for_a_moment(scene: Scene, _case: str) -> None:
-    """Let it hang, for less than the lease."""
+    """Pause Redis for less than the lease."""
     await _pause(scene, MOMENT_SECONDS)
 
 
 async def pause_beyond_lease(scene: Scene, _case: str) -> None:
-    """Let it hang until every lease has ended."""
+    """Pause Redis until every lease has expired."""
     await _pause(scene, BEYOND_LEASE_SECONDS)
 
 
 async def drop_clients(scene: Scene, _case: str) -> None:
-    """Kill the connections of all clients, again and again."""
+    """Kill the connections of all clients repeatedly."""
 
     def drop(client: Any) -> None:
-        # A call, since redis-py's own wants an id or a type.
+        # A raw command, because redis-py's own method requires an id or a type.
         for kind in ("normal", "pubsub"):
             client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
@@ -66,7 +66,7 @@ async def drop_clients(scene: Scene, _case: str) -> None:
 
 
 async def overflow(scene: Scene, _case: str) -> None:
-    """Tell all subscribers more than their output buffer may hold, at the moment of a revoke."""
+    """Send all subscribers more than their output buffer holds, at the moment of a revocation."""
     before = ""
 
     def limit(client: Any) -> None:
@@ -80,26 +80,26 @@ async def overflow(scene: Scene, _case: str) -> None:
     await scene.house.with_admin(limit)
     try:
         async for _ in _again_and_again(scene):
-            scene.note("the news are more than a subscriber's output buffer may hold")
+            scene.note("the events exceed a subscriber's output buffer")
             await scene.house.with_admin(flood)
     finally:
         await scene.house.with_admin(lambda client: client.config_set(LIMIT, before))
 
 
 async def forget(scene: Scene, _case: str) -> None:
-    """Empty it; once everybody is out, the crowd is approved anew."""
+    """Empty Redis; once all sessions are closed, approve the devices again."""
     asked = scene.now()
     await asyncio.to_thread(scene.house.stack.redis.call, "FLUSHALL")
     scene.forgotten(asked)
     scene.struck()
     scene.note("Redis has forgotten everything")
     await scene.last(BEYOND_LEASE_SECONDS)
-    scene.note("the crowd is approved anew")
+    scene.note("all devices are approved again")
     await scene.crowd.approve_anew()
 
 
 async def _again_and_again(scene: Scene) -> AsyncIterator[None]:
-    """Yield for a moment, again and again, with the revoke at the second time."""
+    """Yield repeatedly after short pauses, with the revocation at the second time."""
     until = scene.now() + MOMENT_SECONDS
     turn = 0
     while scene.now() < until:
@@ -121,7 +121,7 @@ async def _pause(scene: Scene, seconds: float) -> None:
         await scene.last(seconds)
     finally:
         redis.resume()
-        scene.note("Redis goes on")
+        scene.note("Redis continues")
 
 
 _KEPT: Final = Promise(back=Back.FROM_END)

@@ -1,4 +1,4 @@
-"""A deployment: one process after the other, until all are new."""
+"""A deployment: processes are replaced one after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 async def restart_everything(scene: Scene, _case: str) -> None:
-    """Restart each gateway, each approval and Redis, each once the one before is ready."""
+    """Restart gateways, approvals and Redis, each once the previous one is ready."""
     house = scene.house
     for number, gateway in enumerate(house.stack.gateways):
         scene.note(f"{gateway.name} is restarted")

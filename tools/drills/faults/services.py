@@ -1,4 +1,4 @@
-"""Gateways and approvals that are killed, told to end, and stopped."""
+"""Gateways and approvals that are killed, terminated, or paused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EACH_APPROVAL: Final = tuple(f"approval-{number}" for number in range(1, APPROVA
 
 
 async def kill(scene: Scene, name: str) -> None:
-    """End it as a crash does, and start it again after a while."""
+    """Kill a service as a crash does, and restart it after a while."""
     service = scene.house.service(name)
     scene.revoke()
     scene.note(f"{name} is killed (-9)")
@@ -26,10 +26,10 @@ async def kill(scene: Scene, name: str) -> None:
 
 
 async def terminate(scene: Scene, name: str) -> None:
-    """End it as a deployment does, and start it again."""
+    """Terminate a service as a deployment does, and restart it."""
     service = scene.house.service(name)
     scene.revoke()
-    scene.note(f"{name} is told to end (SIGTERM)")
+    scene.note(f"{name} is stopped (SIGTERM)")
     service.terminate()
     await service.until_ended()
     service.start()
@@ -37,13 +37,13 @@ async def terminate(scene: Scene, name: str) -> None:
 
 
 async def stop_for_a_moment(scene: Scene, name: str) -> None:
-    """Let it hang, and go on before its lease ends."""
+    """Pause a service and resume it before its lease expires."""
     scene.revoke()
     await scene.freeze(name, MOMENT_SECONDS)
 
 
 async def stop_beyond_lease(scene: Scene, name: str) -> None:
-    """Let it hang until its lease has ended."""
+    """Pause a service until its lease has expired."""
     scene.revoke()
     await scene.freeze(name, BEYOND_LEASE_SECONDS)
 
