@@ -1,1 +1,1 @@
-"""`make interop`: the reference client of the protocol, as published, against what `make run` starts."""
+"""`make interop`: runs OpenClaw's published clients against what `make run` starts."""

@@ -1,4 +1,4 @@
-"""Tell the story of devices with the clients of the protocol, and print what came of it."""
+"""Runs all cases with OpenClaw's clients and prints the results."""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ PARTS: Final[dict[str, Part]] = {
 
 
 def main() -> int:
-    """Run it all; return the exit status."""
+    """Run the parts and return the exit status."""
     parser = argparse.ArgumentParser(prog="make interop", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each case is told")
-    parser.add_argument("--only", action="append", choices=PARTS, help="a part; may be repeated")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each case is run")
+    parser.add_argument(
+        "--only", action="append", choices=PARTS, help="run only this part; may be repeated"
+    )
     parser.add_argument("--picture", type=Path, help="write a screenshot of the dashboard (PNG)")
     given = parser.parse_args()
     if not NODE.exists():
@@ -67,7 +69,7 @@ def main() -> int:
 
 
 async def _run(plan: Plan, names: list[str]) -> bool:
-    """Tell every case of these parts, print the table, return whether all is well."""
+    """Run all cases of these parts, print the table, return whether all are as expected."""
     begin = time.monotonic()
     rows, notes, broken = [], [], False
     for name in names:

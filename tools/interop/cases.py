@@ -1,4 +1,4 @@
-"""Cases, and what was seen of them."""
+"""Cases and their results."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _WRONG: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Case(Generic[StoryT]):
-    """One case: its name in the table, how it is told, the facts that shall be seen.
+    """One case: its name in the table, its function, and the expected facts.
 
-    `before` is done once, before it is told of anybody.
+    `before` runs once, before the case runs for any client.
     """
 
     name: str
@@ -43,9 +43,9 @@ class Case(Generic[StoryT]):
 
 @dataclass(slots=True)
 class Row:
-    """One case of one client, and what was seen in each round; `kind` is what the client comes as.
+    """One case for one client, with the facts of each round; `kind` is the type of client.
 
-    `skipped` says what is missing where the case cannot be told here.
+    `skipped` says what is missing if the case cannot be run here.
     """
 
     client: str
@@ -59,11 +59,11 @@ class Row:
 
     @property
     def right(self) -> int:
-        """The number of rounds that were as expected."""
+        """The number of rounds with the expected facts."""
         return sum(facts == self.expected for facts in self.seen)
 
     def cells(self) -> tuple[str, ...]:
-        """Return client, version, kind, case, expected, seen (each that differs) and ok."""
+        """Return client, version, kind, case, expected, seen (each deviation) and ok."""
         seen = " / ".join(dict.fromkeys(", ".join(facts) for facts in self.seen))
         return (
             *(self.client, self.version, self.kind, self.name),
@@ -74,7 +74,7 @@ class Row:
 
 
 async def tell(row: Row, case: Case[StoryT], story: StoryT) -> None:
-    """Tell a case and write down what was seen."""
+    """Run a case and record its facts."""
     try:
         facts = await case.tell(story)
     except _WRONG as error:

@@ -1,7 +1,7 @@
-"""A program of ours in a Node.js of its own, driven over JSON lines: commands in, answers out.
+"""Runs one of our Node.js programs, controlled over JSON lines.
 
-`{"id":1,"do":NAME,…}` is answered by `{"id":1,"ok":…}` or `{"id":1,"error":{"message":…}}`; what it
-says without an id is an event. Its first line says what it is.
+`{"id":1,"do":NAME,…}` is answered by `{"id":1,"ok":…}` or `{"id":1,"error":{"message":…}}`; a line
+without an id is an event. Its first line describes the program.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HERE: Final = Path(__file__).parent
 NODE: Final = HERE / "node_modules" / ".bin" / "node"
-# The reference client itself gives the challenge 15 s and waits at most a few between its attempts.
+# The reference client itself waits 15 s for the challenge, and at most a few between attempts.
 WAIT_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 5.0
 LINE_BYTES_MOST: Final = 1 << 20
@@ -42,7 +42,7 @@ class Driver:
         self._ended = False
 
     async def ask(self, do: str, **rest: Any) -> Any:
-        """Give a command and return its answer. Raises Unexpected."""
+        """Send a command and return its answer. Raises Unexpected."""
         if self._ended:
             raise Unexpected("the driver has ended")
         number = next(self._ids)
@@ -60,7 +60,7 @@ class Driver:
         return answer["ok"]
 
     async def read(self) -> None:
-        """Hand on what it says until it ends."""
+        """Dispatch its output until it ends."""
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             said: Event = json.loads(line)
@@ -77,7 +77,7 @@ class Driver:
 async def driving(
     program: Path, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[Driver]:
-    """Start the program with these settings; end it. Raises Unexpected."""
+    """Start the program with these settings; stop it on exit. Raises Unexpected."""
     environ = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     process = await asyncio.create_subprocess_exec(
         *(str(NODE), str(program)),

@@ -1,6 +1,6 @@
-"""Short facts about what a client was told; a case is as expected when its facts are.
+"""Short facts about a client's results, compared with those expected of a case.
 
-Ids and tokens differ each time, so a fact tells how they compare, not what they are.
+Ids and tokens differ each time, so facts contain the results of comparisons instead of values.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ Facts = tuple[str, ...]
 
 
 class Unexpected(Exception):
-    """A client did something else than the story has, or nothing; the message says what."""
+    """A client did something unexpected, or nothing; the message says what."""
 
 
 def once(facts: Iterable[str]) -> Facts:
-    """Return the facts without repetition, in their order."""
+    """Return the facts without duplicates, in order."""
     return tuple(dict.fromkeys(facts))
 
 
 def replica(connection_id: str) -> str:
-    """Return the boot id in a connection's id."""
+    """Return the boot id in a connection id."""
     return connection_id.partition(":")[0]
 
 
 def where(replicas: set[str]) -> str:
-    """Return at how many of the two replicas it was."""
+    """Return how many of the two replicas were reached."""
     return "at both gateways" if len(replicas) > 1 else "at one gateway"
 
 

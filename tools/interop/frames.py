@@ -1,4 +1,4 @@
-"""Reading along with a WebSocket: bytes of one direction in, text messages out (RFC 6455). Pure."""
+"""Decodes a recorded WebSocket stream: bytes of one direction to text messages (RFC 6455). Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MASK_BYTES: Final = 4
 class MessageReader:
     """One direction of a connection, from its HTTP header on.
 
-    What is no WebSocket, such as a page that is fetched, has no messages.
+    Connections that are not WebSockets, such as page requests, have no messages.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class MessageReader:
         self._parts: list[bytes] = []
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take what came and return the messages that are complete with it."""
+        """Add bytes and return the messages that they complete."""
         self._buffer += data
         if not self._open and not self._past_header():
             return []
@@ -61,7 +61,7 @@ class MessageReader:
         return True
 
     def _frame(self) -> tuple[int, bytes] | None:
-        """Return the next frame's first byte and its payload, unmasked, once it is all there."""
+        """Return the next frame's first byte and its unmasked payload, once it is complete."""
         head = self._buffer
         if len(head) < 2:
             return None

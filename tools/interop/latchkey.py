@@ -1,4 +1,4 @@
-"""What `make run` starts, on free ports and data of its own, with the operators' HTTP API."""
+"""Runs `make run` on free ports with its own data, and provides the operators' HTTP API."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _READY: Final = "Ctrl-C ends everything."
 
 
 class RunFailed(Exception):
-    """It did not become ready; the message is what it printed."""
+    """It did not become ready; the message is its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Latchkey:
-    """A running one. `gateway` is the one WebSocket address of both gateways."""
+    """A running instance. `gateway` is the common WebSocket address of both gateways."""
 
     gateway: str
     gateway_token: str
@@ -48,7 +48,7 @@ class Latchkey:
             return answer.status, await answer.json(content_type=None)
 
     async def request_of(self, device_id: str) -> dict[str, Any] | None:
-        """Return what a device is asking for, or None."""
+        """Return a device's pending request, or None."""
         _, body = await self.call("GET", "/v1/requests")
         return next((one for one in body["pending"] if one["deviceId"] == device_id), None)
 
@@ -58,11 +58,11 @@ class Latchkey:
         return status
 
     def pause_redis(self) -> None:
-        """Let Redis hang: connections and subscriptions stay, nothing is answered."""
+        """Pause Redis: connections and subscriptions stay, but nothing is answered."""
         os.kill(self._redis, signal.SIGSTOP)
 
     def resume_redis(self) -> None:
-        """Let it go on."""
+        """Resume Redis."""
         os.kill(self._redis, signal.SIGCONT)
 
 
@@ -70,9 +70,9 @@ class Latchkey:
 async def running(
     data: Path, heard: list[Heard], settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[Latchkey]:
-    """Start it with its data in this directory and these settings; end it. Raises RunFailed.
+    """Start it with this data directory and these settings; stop it on exit. Raises RunFailed.
 
-    `heard` takes all that clients are sent.
+    `heard` receives everything that clients are sent.
     """
     environ = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     ports = {"GATEWAY_PORT": "0", "APPROVAL_PORT": "0"}
@@ -136,7 +136,7 @@ def _secrets(file: Path) -> dict[str, str]:
 
 
 def _redis_pid(log: Path) -> int:
-    """Return the process id that each line of Redis' log begins with."""
+    """Return the process id at the start of each line of Redis' log."""
     found = re.search(r"(?m)^(\d+):M ", log.read_text())
     if found is None:
         raise RunFailed(f"no process id in {log.name}")
@@ -147,8 +147,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         process.terminate()
     try:
-        # communicate() reads on, so that it never waits for us to.
+        # communicate() keeps reading, so the process never blocks on its output.
         await asyncio.wait_for(process.communicate(), STOP_SECONDS)
     except TimeoutError:
-        process.kill()  # its guard ends what it started
+        process.kill()  # its guard ends its children
         await process.wait()

@@ -1,4 +1,4 @@
-"""Another device than the one whose story is told: it asks, comes in, and is closed."""
+"""Another device beside the one under test: it requests access, connects, and is closed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from tools.interop.latchkey import Latchkey
 
 AT_ONCE_SECONDS: Final = 1.0
-# Where a gateway trusts clients of its own machine, this one comes from elsewhere all the same.
+# Comes from another address, because gateways may trust clients of their own machine.
 _ELSEWHERE: Final = {"X-Forwarded-For": "203.0.113.7"}
 
 
 class Peer:
-    """A new device that asks for `operator.read`."""
+    """A new device that requests `operator.read`."""
 
     def __init__(self, latchkey: Latchkey, name: str = "") -> None:
         self._latchkey = latchkey
         self._key = DeviceKey.generate()
-        # The dashboard takes devices of one name for one device, and hides all but the latest.
+        # The dashboard merges devices of the same name and hides all but the latest.
         own = f"Device {self._key.device_id[:6]}"
         self._profile = replace(REFERENCE, display_name=name or own)
         self._client: DeviceClient | None = None
@@ -42,32 +42,32 @@ class Peer:
 
     @property
     def device_id(self) -> str:
-        """Return its device id."""
+        """Its device id."""
         return self._key.device_id
 
     async def ask(self) -> str:
-        """Connect and be refused; return the request id. Raises Unexpected when it is not."""
+        """Connect and return the request id. Raises Unexpected if it is admitted."""
         outcome = await self._connect()
         if isinstance(outcome, Admitted):
             raise Unexpected("the other device was admitted")
         return outcome.request_id
 
     async def come_in(self) -> str:
-        """Connect and stay; return the replica. Raises Unexpected when it is refused."""
+        """Connect and stay; return the replica. Raises Unexpected if it is refused."""
         outcome = await self._connect()
         if not isinstance(outcome, Admitted):
             raise Unexpected(f"the other device was refused: {outcome.message}")
         return outcome.replica
 
     async def closed(self) -> str:
-        """Return how its connection was closed. Raises NoAnswerError when it was not at once."""
+        """Return how its connection was closed. Raises NoAnswerError if it was not."""
         if self._client is None:
             raise Unexpected("the other device is not connected")
         close = await self._client.closed(within=AT_ONCE_SECONDS)
         return f"closed {close.code} {close.reason}"
 
     async def approved(self) -> str:
-        """Ask and have the owner approve it over HTTP; return its device id."""
+        """Request access and have it approved over HTTP; return the device id."""
         await self._latchkey.approve(await self.ask())
         return self.device_id
 

@@ -1,4 +1,4 @@
-"""What a part of the run is given, and what it hands back."""
+"""Input and output of a part of the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How often each case is told, where data goes, and where the frames go that clients get.
+    """Number of rounds, data directory, and where to record the frames that clients get.
 
     `picture`: where to write a screenshot of the dashboard, if anywhere.
     """
@@ -28,7 +28,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The rows of a part, and what else it found worth a line."""
+    """The rows of a part, and additional results."""
 
     rows: list[Row]
     notes: list[str] = field(default_factory=list)

@@ -1,7 +1,7 @@
-"""The published schema of the protocol, and what clients were sent held against it.
+"""Validates what clients were sent against the published schema of the protocol.
 
-It describes protocol 4. A protocol 3 client's frames have the same shapes, but for hello-ok and
-what a shutdown says.
+The schema describes protocol 4. Frames of protocol 3 have the same form, except hello-ok and the
+payload of shutdown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PACKAGE: Final = HERE / "node_modules" / "@openclaw" / "gateway-protocol"
 PROTOCOL: Final = 4
 MISFITS_SHOWN: Final = 3
 
-# What an event's payload is, where the schema has a name for it.
+# The schema's names for the payloads of events.
 _EVENTS: Final = {
     "device.pair.requested": "DevicePairRequestedEvent",
     "device.pair.resolved": "DevicePairResolvedEvent",
@@ -33,11 +33,11 @@ _EVENTS: Final = {
 }
 
 Piece = tuple[str, object]
-"""The name of a definition, and the value that shall be one."""
+"""The name of a definition, and a value that should match it."""
 
 
 def schema_rows(heard: Iterable[Heard]) -> list[Row]:
-    """Return a row for each kind of frame: whether all that were sent fit the schema."""
+    """Return a row for each kind of frame: whether all of them match the schema."""
     schema = Schema(json.loads((PACKAGE / "protocol.schema.json").read_text()))
     version = json.loads((PACKAGE / "package.json").read_text())["version"]
     counts: Counter[str] = Counter()
@@ -68,14 +68,15 @@ class Schema:
     """The published definitions."""
 
     def __init__(self, document: dict[str, Any]) -> None:
-        # OpenClaw 2026.9.6 says in hello-ok by what it admitted, which this schema does not know.
+        # OpenClaw 2026.9.6 reports the method of admission in hello-ok, which this schema does not
+        # know.
         auth = document["definitions"]["HelloOk"]["properties"]["auth"]
         auth["properties"]["method"] = {"type": "string", "minLength": 1}
         self._document = document
         self._validators: dict[str, Any] = {}
 
     def misfits(self, heard: Heard) -> Iterator[str]:
-        """Yield what does not fit about a frame."""
+        """Yield the mismatches of a frame."""
         for name, value in self._pieces(heard.frame, heard.method):
             for error in self._validator(name).iter_errors(value):
                 path = "/".join(str(step) for step in error.instance_path)
@@ -128,8 +129,9 @@ class Schema:
 
 
 def _result_name(method: str) -> str:
-    """Return what the schema calls a method's result: `device.token.rotate` makes
-    `DeviceTokenRotateResult`.
-    """  # noqa: D205
+    """Return the schema's name for a method's result.
+
+    `device.token.rotate` becomes `DeviceTokenRotateResult`.
+    """
     parts = method.replace("-", ".").split(".")
     return "".join(part[:1].upper() + part[1:] for part in parts) + "Result"

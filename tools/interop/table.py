@@ -14,7 +14,7 @@ WIDTHS: Final = (24, 9, 8, 20, 40, 40, 3)
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """Return the rows below the headings, cells wrapped."""
+    """Return the rows below the headings, with wrapped cells."""
     lines = [*_lines(HEADINGS), *_lines(["-" * width for width in WIDTHS])]
     for row in rows:
         lines += _lines(row)

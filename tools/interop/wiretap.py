@@ -1,4 +1,4 @@
-"""A wiretap before the gateways: passes every byte on, and keeps what clients are sent."""
+"""A transparent proxy in front of the gateways that records what clients are sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Frame = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A frame that a client was sent, and the method that it answers (empty for an event)."""
+    """A frame sent to a client, and the method that it answers (empty for an event)."""
 
     frame: Frame
     method: str
@@ -43,7 +43,7 @@ class _Conversation:
 
 @asynccontextmanager
 async def wiretap(port: int, heard: list[Heard]) -> AsyncIterator[int]:
-    """Listen on a free loopback port and pass on to this one; yields the port to connect to."""
+    """Listen on a free loopback port and forward to `port`; yields the port to connect to."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -73,7 +73,7 @@ async def _pass_on(
     target: asyncio.StreamWriter,
     take: Callable[[bytes], None],
 ) -> None:
-    """Pass on until the source ends, and the end with it."""
+    """Forward until the source ends, including the end."""
     messages = MessageReader()
     with suppress(ConnectionError):
         while data := await source.read(CHUNK_BYTES):

@@ -1,1 +1,1 @@
-"""The command line of OpenClaw, and what `openclaw devices` does for an operator."""
+"""OpenClaw's command line, and what `openclaw devices` does for an operator."""

@@ -1,4 +1,4 @@
-"""The cases in the order they are told, and what is expected of each."""
+"""The cases in order, and their expected facts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Cases = tuple[Case[CliStory], ...]
 _CLOSED: Final = "closed 4001 device removed"
 _NO_SCOPE: Final = ("exit 1", "missing scope: operator.pairing")
 
-# What is the same for both protocols, wherever the command line stands.
+# Cases that are the same for both protocols and locations.
 _LIST: Final = Case(
     "list",
     CliStory.listed,
@@ -66,7 +66,7 @@ _NO_MATCH: Final = (
     "list and retry with the current request ID."
 )
 
-# Protocol 4: asks for the least that a command needs, shows before it approves, renames.
+# Protocol 4: requests only what a command needs, shows a request before approving it, renames.
 _COMMANDS_4: Final = (
     _LIST,
     Case(
@@ -91,7 +91,7 @@ REMOTE_4: Final[Cases] = (
             "HTTP 200",
         ),
     ),
-    # It is let in. What the door does not have, only an admin is told so of.
+    # It is admitted. Only an admin is told what the gateway does not support.
     Case("cron list, paired", CliStory.schedule, ("exit 1", "missing scope: operator.admin")),
     Case(
         "list needs a scope more",
@@ -117,7 +117,7 @@ REMOTE_4: Final[Cases] = (
     ),
 )
 
-# Protocol 3: always brings a device and asks for everything, approves at once.
+# Protocol 3: always uses a device and requests all scopes, approves directly.
 _COMMANDS_3: Final = (
     _NONE,
     _LIST,
@@ -132,7 +132,7 @@ _COMMANDS_3: Final = (
 )
 LOCAL_3: Final[Cases] = (
     *_COMMANDS_3,
-    # Each of its connections brings the device anew, the one after its own removal too.
+    # Each of its connections registers the device again, even the one after its own removal.
     replace(_CLEAR_ALL, expected=("exit 0", "what there was", "left: cli silent", "nothing waits")),
 )
 REMOTE_3: Final[Cases] = (

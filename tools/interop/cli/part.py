@@ -1,7 +1,7 @@
-"""The command line's part: both versions, each as a client of this machine and as a remote one.
+"""The command line's part: both versions, each as a local and as a remote client.
 
-A local one is told where the gateways trust clients of their own machine, a remote one where they
-pair all. `clear` forgets every device there, so that one version at a time has each to itself.
+A local client runs where the gateways trust clients of their own machine, a remote one where they
+pair all. `clear` removes every device there, so only one version at a time uses each.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TRUSTING: Final = {"GATEWAY_LOCAL_CLIENTS": "trust"}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One version of the command line, and where it stands."""
+    """One version of the command line, and its location."""
 
     protocol: int
     remote: bool
@@ -44,7 +44,7 @@ class Place:
         ]
 
 
-# Those of a pair are told at the same time.
+# The cases of a pair run at the same time.
 _PAIRS: Final = (
     (Place(4, remote=True, cases=REMOTE_4), Place(3, remote=False, cases=LOCAL_3)),
     (Place(3, remote=True, cases=REMOTE_3), Place(4, remote=False, cases=LOCAL_4)),
@@ -52,7 +52,7 @@ _PAIRS: Final = (
 
 
 async def cli_part(plan: Plan) -> Report:
-    """Tell every case of both versions, local and remote. Raises RunFailed."""
+    """Run every case of both versions, local and remote. Raises RunFailed."""
     rows = {place: place.rows(plan.rounds) for pair in _PAIRS for place in pair}
     async with (
         running(plan.data / "pairing", plan.heard) as pairing,

@@ -1,4 +1,4 @@
-"""`openclaw` as installed from npm, with a home of its own."""
+"""`openclaw` as installed from npm, with a home directory of its own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ QUIET: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a command left behind."""
+    """The result of a command."""
 
     status: int
     out: str
@@ -42,7 +42,7 @@ class Ran:
 
     @property
     def json(self) -> dict[str, Any]:
-        """What it printed, as JSON. Raises Unexpected."""
+        """Its output parsed as JSON. Raises Unexpected."""
         try:
             printed: dict[str, Any] = json.loads(self.out)
         except ValueError:
@@ -50,9 +50,10 @@ class Ran:
         return printed
 
     def reason(self) -> str:
-        """Return the line that says why it failed, with ID for a request's id.
+        """Return the line that says why it failed, with ID for the id of a request.
 
-        Protocol 4's JSON says it, else the first line after the one about the connect.
+        Protocol 4's JSON contains it; otherwise it is the first line after the one about the
+        connect.
         """
         try:
             said: str = json.loads(self.out)["error"]["message"]
@@ -65,7 +66,7 @@ class Ran:
 
 
 class OpenClaw:
-    """The command line of one version, with one home; `remote`: by a name that is not loopback."""
+    """The command line of one version with one home; `remote`: connects by a non-loopback name."""
 
     def __init__(self, protocol: int, home: Path, latchkey: Latchkey, *, remote: bool) -> None:
         self._program = package(protocol) / "openclaw.mjs"
@@ -77,7 +78,7 @@ class OpenClaw:
         self._remote = remote
 
     async def __call__(self, *command: str) -> Ran:
-        """Run a command with `--json`. Raises Unexpected when it does not end."""
+        """Run a command with `--json`. Raises Unexpected if it does not end."""
         process = await asyncio.create_subprocess_exec(
             *(str(NODE), str(self._program), *command),
             *("--json", "--url", self._url, "--token", self._token),
@@ -102,7 +103,7 @@ class OpenClaw:
             "PATH": os.environ["PATH"],
             "HOME": str(self._home),
             "OPENCLAW_STATE_DIR": str(self._home / "state"),
-            # Node.js keeps compiled code there: each command starts a third faster.
+            # Node.js caches compiled code there, which makes each command start a third faster.
             "NODE_COMPILE_CACHE": str(self._home.parent / "compiled"),
         }
         if self._remote:
@@ -112,7 +113,7 @@ class OpenClaw:
 
 
 def package(protocol: int) -> Path:
-    """Return where the version that speaks this protocol is installed."""
+    """Return the installation directory of the version for this protocol."""
     return HERE / f"openclaw-{protocol}" / "node_modules" / "openclaw"
 
 

@@ -1,6 +1,6 @@
-"""What an operator does with `openclaw devices`, told of one home of the command line.
+"""An operator's use of `openclaw devices`, with one home directory of the command line.
 
-Each method is one case: it returns the facts it saw.
+Each method is one case and returns the facts it observed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LABEL: Final = "Kitchen"
 
 
 class CliStory:
-    """One operator, and the devices that others bring. Its cases are told in order."""
+    """One operator, and the devices of others. Its cases are run in order."""
 
     def __init__(self, latchkey: Latchkey, openclaw: OpenClaw, ending: AsyncExitStack) -> None:
         self._latchkey = latchkey
@@ -31,38 +31,38 @@ class CliStory:
         self._peer = Peer(latchkey)
         self._request_id = ""
 
-    # Coming in.
+    # Connecting.
 
     async def without_identity(self) -> Facts:
         """List devices before there is an identity: the gateway token alone has no scope."""
         return failed(await self._devices("list"))
 
     async def asked(self) -> Facts:
-        """Run a command that makes an identity, and be told to have it paired."""
+        """Run a command that creates an identity, which needs pairing."""
         return await self._paired_after(await self._openclaw("cron", "list"))
 
     async def asked_for_more(self) -> Facts:
-        """Run one that needs another scope."""
+        """Run a command that needs another scope."""
         return await self._paired_after(await self._devices("list"))
 
     async def schedule(self) -> Facts:
-        """See what the first command says once its device is paired."""
+        """Run the first command again after its device is paired."""
         return failed(await self._openclaw("cron", "list"))
 
     # Reading.
 
     async def nothing_to_approve(self) -> Facts:
-        """Approve the latest of none."""
+        """Approve the latest request when there is none."""
         return failed(await self._devices("approve", "--latest"))
 
     async def listed(self) -> Facts:
-        """List what waits and what is paired, with one device that asks."""
+        """List pending and paired devices while one device is pending."""
         self._request_id = await self._next_peer().ask()
         given = done(await self._devices("list"))
         _, waiting = await self._latchkey.call("GET", "/v1/requests")
         _, paired = await self._latchkey.call("GET", "/v1/devices")
         named = [one["requestId"] for one in given["pending"]] == [self._request_id]
-        # When a device last asked is told over HTTP alone.
+        # When a device last asked is reported over HTTP only.
         asked = [
             {name: value for name, value in one.items() if name != "lastAskedAtMs"}
             for one in waiting["pending"]
@@ -96,16 +96,16 @@ class CliStory:
         )
 
     async def latest_approved(self) -> Facts:
-        """Approve the latest: protocol 3's command does so."""
+        """Approve the latest: protocol 3's command does so directly."""
         self._request_id = await self._next_peer().ask()
         return await self._approved(await self._devices("approve", "--latest"))
 
     async def approved(self) -> Facts:
-        """Approve a request by its id, and see its device come in."""
+        """Approve a request by its id, and check that its device is admitted."""
         return await self._approved(await self._devices("approve", self._request_id))
 
     async def unknown(self) -> Facts:
-        """Approve what nobody asked for."""
+        """Approve an unknown request."""
         return failed(await self._devices("approve", UNKNOWN))
 
     async def rejected(self) -> Facts:
@@ -124,7 +124,7 @@ class CliStory:
     # Managing.
 
     async def renamed(self) -> Facts:
-        """Give a device a name."""
+        """Rename a device."""
         peer = await self._paired()
         said = done(await self._devices("rename", "--device", peer.device_id, "--name", LABEL))
         _, device = await self._latchkey.call("GET", f"/v1/devices/{peer.device_id}")
@@ -136,9 +136,9 @@ class CliStory:
         )
 
     async def rotated(self) -> Facts:
-        """Replace a device's token while it is connected; the new one is for the device alone."""
+        """Replace the token of a connected device; the new one is for that device alone."""
         said, closed = await self._on_live("rotate")
-        # Protocol 3 has no word for it.
+        # Protocol 3 does not report this.
         withheld = said.get("tokenDelivery", "withheld-cross-device") == "withheld-cross-device"
         secret = withheld and "token" not in said
         await self._peer.come_in()
@@ -150,7 +150,7 @@ class CliStory:
         )
 
     async def revoked(self) -> Facts:
-        """Take a device's token away while it is connected."""
+        """Revoke the token of a connected device."""
         said, closed = await self._on_live("revoke")
         self._request_id = await self._peer.ask()
         return (
@@ -161,7 +161,7 @@ class CliStory:
         )
 
     async def removed(self) -> Facts:
-        """Forget a device while it is connected."""
+        """Remove a connected device."""
         peer = await self._paired()
         await peer.come_in()
         said = done(await self._devices("remove", peer.device_id))
@@ -173,25 +173,25 @@ class CliStory:
         )
 
     async def cleared(self) -> Facts:
-        """Forget every device, the command line's own with the rest."""
+        """Remove every device, including the command line's own."""
         return await self._cleared()
 
     async def cleared_with_pending(self) -> Facts:
-        """Forget every device and every request."""
+        """Remove every device and every request."""
         await self._next_peer().ask()
         return *await self._cleared("--pending"), await self._waiting()
 
     async def unknown_again(self) -> Facts:
-        """Be a stranger once its own device is removed."""
+        """Run a command after its own device was removed."""
         return failed(await self._devices("list"))
 
     async def leave(self) -> None:
-        """Have nothing wait that asked in this story."""
+        """Clear the pending requests of this story."""
         _, waiting = await self._latchkey.call("GET", "/v1/requests")
         for request in waiting["pending"]:
             await self._latchkey.call("POST", f"/v1/requests/{request['requestId']}/reject")
 
-    # What they are made of.
+    # Building blocks.
 
     async def _devices(self, *command: str) -> Ran:
         return await self._openclaw("devices", *command)
@@ -207,7 +207,7 @@ class CliStory:
         return peer
 
     async def _on_live(self, command: str) -> tuple[dict[str, Any], str]:
-        """Run it on the token of a connected device; return how that one was closed."""
+        """Run it on the token of a connected device; return how that device was closed."""
         peer = await self._paired()
         await peer.come_in()
         on = ("--device", peer.device_id, "--role", "operator")
@@ -215,7 +215,7 @@ class CliStory:
         return said, await peer.closed()
 
     async def _paired_after(self, ran: Ran) -> Facts:
-        """Return why it was refused, with the id replaced, and approve its one request."""
+        """Return why it was refused, with the id replaced, and approve its only request."""
         _, waiting = await self._latchkey.call("GET", "/v1/requests")
         request = waiting["pending"][0]
         request_id: str = request["requestId"]

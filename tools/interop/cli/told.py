@@ -1,4 +1,4 @@
-"""Facts from what a command printed."""
+"""Facts from a command's output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COMPARED: Final = ("deviceId", "publicKey", "operatorLabel", "role", "roles", "
 
 
 def done(ran: Ran) -> dict[str, Any]:
-    """Return what a command printed. Raises Unexpected when it failed."""
+    """Return a command's output. Raises Unexpected if it failed."""
     if ran.status != 0:
         raise Unexpected(f"exit {ran.status}, {ran.reason()}")
     return ran.json
@@ -25,11 +25,11 @@ def failed(ran: Ran) -> Facts:
 
 
 def left(devices: list[dict[str, Any]]) -> str:
-    """Return what is paired after all was cleared: at most a local command line, anew."""
+    """Return what is paired after everything was cleared: at most a new local command line."""
     names = [f"{one['clientId']} {one['approvedVia']}" for one in devices]
     return f"left: {', '.join(names)}" if names else "nothing paired"
 
 
 def told(devices: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what is compared of devices."""
+    """Return the properties of devices that are compared."""
     return [{name: one.get(name) for name in _COMPARED} for one in devices]

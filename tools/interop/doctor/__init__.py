@@ -1,1 +1,1 @@
-"""The doctor at real OpenClaw gateways."""
+"""The doctor against real OpenClaw gateways."""

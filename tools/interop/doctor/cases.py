@@ -1,4 +1,4 @@
-"""The doctor's cases, and what is expected of them."""
+"""The doctor's cases and their expected facts."""
 
 from __future__ import annotations
 

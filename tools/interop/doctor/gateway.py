@@ -1,4 +1,4 @@
-"""A real OpenClaw gateway on loopback, with state of its own, and its command on the same machine."""
+"""A real OpenClaw gateway on loopback with its own state, and its local command."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ALONE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RealGateway:
-    """A running one."""
+    """A running gateway."""
 
     protocol: int
     port: int
@@ -44,16 +44,16 @@ class RealGateway:
 
     @property
     def http_url(self) -> str:
-        """Its address for pages."""
+        """Its HTTP address."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def ws_url(self) -> str:
-        """Its address for clients."""
+        """Its WebSocket address."""
         return f"ws://127.0.0.1:{self.port}"
 
     async def command(self, *arguments: str) -> Ran:
-        """Run `openclaw` in the gateway's own environment, as `railway ssh` would. Raises Unexpected."""
+        """Run `openclaw` in the gateway's environment, like `railway ssh`. Raises Unexpected."""
         process = await asyncio.create_subprocess_exec(
             *(str(NODE), str(package(self.protocol) / "openclaw.mjs"), *arguments),
             env=self.environ,
@@ -72,7 +72,7 @@ class RealGateway:
         return Ran(process.returncode or 0, out.decode(), errors.decode())
 
     async def devices(self) -> dict[str, Any]:
-        """Return what `openclaw devices list` shows: `pending` and `paired`."""
+        """Return the output of `openclaw devices list`: `pending` and `paired`."""
         return (await self.command("devices", "list", "--json")).json
 
 
@@ -80,7 +80,7 @@ class RealGateway:
 async def real_gateway(
     protocol: int, home: Path, settings: Mapping[str, Any] | None = None, *, wait: bool = True
 ) -> AsyncIterator[RealGateway]:
-    """Start a gateway with these settings of `gateway` in its openclaw.json; end it."""
+    """Start a gateway with these `gateway` settings in its openclaw.json; stop it on exit."""
     _write_settings(home, settings or {})
     reservation = Reservation()
     port = reservation.port
@@ -133,7 +133,7 @@ async def _until_ready(gateway: RealGateway, process: asyncio.subprocess.Process
 
 
 async def _is_ready(gateway: RealGateway, http: aiohttp.ClientSession) -> bool:
-    """Say whether connects are judged; releases of protocol 3 have no `/startupz`."""
+    """Return whether it decides on connects; releases of protocol 3 have no `/startupz`."""
     async with http.get(f"{gateway.http_url}/readyz") as answer:
         ready = answer.status == HTTPStatus.OK
     async with http.get(f"{gateway.http_url}/startupz") as answer:
@@ -142,7 +142,7 @@ async def _is_ready(gateway: RealGateway, http: aiohttp.ClientSession) -> bool:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End the program, and what it started: it may drain connections for minutes."""
+    """End the program and its children: a normal shutdown may drain connections for minutes."""
     if process.returncode is None:
         process.terminate()
         with suppress(TimeoutError):

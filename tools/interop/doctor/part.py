@@ -1,4 +1,4 @@
-"""The doctor's part: two real OpenClaw gateways of each release, each with state of its own."""
+"""The doctor's part: two real OpenClaw gateways of each release, each with its own state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RELEASES: Final[tuple[tuple[int, Cases], ...]] = ((4, CASES_4), (3, CASES_3))
 
 
 async def doctor_part(plan: Plan) -> Report:
-    """Tell every case at both releases. Raises Unexpected."""
+    """Run every case with both releases. Raises Unexpected."""
     rows: list[Row] = []
     for protocol, cases in _RELEASES:
         version = version_of(package(protocol))

@@ -1,8 +1,8 @@
-"""Records what real OpenClaw gateways say, for the doctor's tests that run without npm.
+"""Records responses of real OpenClaw gateways for the doctor's tests, which run without npm.
 
-`python -m tools.interop.doctor.record` starts each installed release on loopback, with settings of
-its own, and writes tests/data/openclaw/RELEASE.json. Paths, addresses and what tells installations
-apart are replaced; lists that nobody reads are left out.
+`python -m tools.interop.doctor.record` starts each installed release on loopback, with its own
+settings, and writes tests/data/openclaw/RELEASE.json. Paths, addresses and anything that identifies
+the installation are replaced; lists that no test reads are left out.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ async def _connects(gateway: RealGateway) -> Recorded:
 
 
 async def _with_health(gateway: RealGateway) -> Recorded:
-    """Connect until hello-ok says how the gateway is, which takes it some seconds at first."""
+    """Connect until hello-ok reports the gateway's health, some seconds after a start."""
     async with asyncio.timeout(STARTING_SECONDS):
         while True:
             said = await _said(gateway, PROBE, credentials=_RIGHT)
@@ -130,7 +130,7 @@ async def _with_health(gateway: RealGateway) -> Recorded:
 
 
 async def _upgrade(gateway: RealGateway, origin: str) -> Recorded:
-    """Pair a device with few rights, and let it ask for more."""
+    """Pair a device with few scopes, and let it request more."""
     key = DeviceKey.generate()
     few, more = PROBE.asking("operator.read"), PROBE.asking("operator.read", "operator.admin")
     asked = await _said(gateway, few, key=key, credentials=_RIGHT, origin=origin)
@@ -139,7 +139,7 @@ async def _upgrade(gateway: RealGateway, origin: str) -> Recorded:
 
 
 async def _while_starting(gateway: RealGateway) -> Recorded | None:
-    """Connect again and again while it starts; None where it admits as soon as it listens."""
+    """Connect repeatedly during the start; None if it admits clients as soon as it listens."""
     async with asyncio.timeout(STARTING_SECONDS):
         while True:
             try:
@@ -153,7 +153,7 @@ async def _while_starting(gateway: RealGateway) -> Recorded | None:
 async def _said(
     gateway: RealGateway, profile: Profile, key: DeviceKey | None = None, **how: Any
 ) -> Recorded:
-    """Connect and return what was said: `payload` or `error`, and the close."""
+    """Connect and return the response: `payload` or `error`, and the close."""
     async with DeviceClient(gateway.ws_url, key, profile, **how) as device:
         outcome = await device.connect()
     if isinstance(outcome, Admitted):
@@ -162,7 +162,7 @@ async def _said(
 
 
 def _without_long_lists(hello: Recorded) -> Recorded:
-    """Leave out what tells this machine and installation apart, and what nobody reads."""
+    """Remove what identifies this machine and installation, and what no test reads."""
     snapshot = dict(hello["snapshot"])
     snapshot["presence"] = []
     snapshot["health"] = {"sessions": snapshot["health"].get("sessions", {})}
@@ -188,7 +188,7 @@ async def _pages(gateway: RealGateway, headers: dict[str, str]) -> Recorded:
 
 
 async def _when_full(gateway: RealGateway) -> Recorded | None:
-    """Open sockets that say nothing until one more is refused; None where none is."""
+    """Open silent sockets until one is refused; None if none is."""
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         for _ in range(SOCKETS):

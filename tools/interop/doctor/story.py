@@ -1,4 +1,4 @@
-"""What the doctor finds at real gateways, and that it leaves nothing behind there."""
+"""The doctor's findings at real gateways, and a check that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CONNECTIONS: Final = 8
 
 @dataclass
 class DoctorStory:
-    """Two gateways with separate state, and files of devices."""
+    """Two gateways with separate state, and device files."""
 
     gateways: tuple[RealGateway, RealGateway]
     directory: Path
@@ -45,33 +45,33 @@ class DoctorStory:
         return (_cause(findings), _processes(findings), await self._left())
 
     async def two_replicas(self) -> Facts:
-        """Examine two behind one address."""
+        """Examine two gateways behind one address."""
         async with balancer([one.port for one in self.gateways]) as port:
             findings = await self._findings(f"ws://127.0.0.1:{port}")
         return (_cause(findings), _processes(findings), await self._left())
 
     async def asked(self) -> Facts:
-        """Ask both for one device: the request ids differ."""
+        """Have both create requests for one device: the request ids differ."""
         async with balancer([one.port for one in self.gateways]) as port:
             findings = await self._findings(f"ws://127.0.0.1:{port}", pairing_probe=True)
         ids = set(re.findall(r"[0-9a-f-]{36}", findings[-1].found))
         return (_cause(findings), f"{len(ids)} request ids", await self._left())
 
     async def asked_one(self) -> Facts:
-        """Ask one gateway for one device: the request id stays."""
+        """Have one gateway create requests for one device: the request id stays the same."""
         findings = await self._findings(self.gateways[1].ws_url, pairing_probe=True)
         same = any(one.found.endswith("there is one device list") for one in findings)
         return (_cause(findings), either(same, "1 request id", "other ids"))
 
     async def no_token(self) -> Facts:
-        """Come without a token, and with a wrong one."""
+        """Connect without a token, and with a wrong one."""
         url = self.gateways[0].ws_url
         without = await findings_of(url)
         wrong = await findings_of(url, env={"OPENCLAW_GATEWAY_TOKEN": "w" * 32})
         return (_cause(without), _cause(wrong))
 
     async def foreign_origin(self) -> Facts:
-        """Try a page from elsewhere, do what the doctor says, and try again."""
+        """Connect from a foreign origin, apply the doctor's cure, and retry."""
         gateway = self.gateways[0]
         before = await self._findings(gateway.ws_url, origin=ELSEWHERE)
         if RESTART in await _cured(gateway, before[-1]):
@@ -80,7 +80,7 @@ class DoctorStory:
         return (_cause(before), after)
 
     async def untrusted_proxy(self) -> Facts:
-        """Come through a proxy that the gateway does not trust, until it does."""
+        """Connect through an untrusted proxy, then trust it."""
         gateway = self.gateways[0]
         async with proxy(gateway.http_url, Faults(headers=FORWARDED)) as url:
             findings = await self._findings(url)
@@ -94,7 +94,7 @@ class DoctorStory:
         return (_cause(findings), logged, after)
 
     async def own_device(self) -> Facts:
-        """Come as a device of the user's own, before and after it is approved as the doctor says."""
+        """Use the user's own device, before and after approval as the doctor recommends."""
         gateway, file = self.gateways[1], self._new_device()
         before = await self._findings(gateway.ws_url, state_file=file)
         latest = await gateway.command("devices", "approve", "--latest")
@@ -109,7 +109,7 @@ class DoctorStory:
         )
 
     async def forgotten_device(self) -> Facts:
-        """Let the gateway forget a device that was paired, as it does without a volume."""
+        """Have the gateway lose a paired device, as it does without a volume."""
         gateway, file = self.gateways[1], self._new_device()
         before = await self._findings(gateway.ws_url, state_file=file)
         await _cured(gateway, before[-1])
@@ -119,7 +119,7 @@ class DoctorStory:
         return (_cause(paired), _cause(after))
 
     async def commands(self) -> Facts:
-        """Ask for the help of every command that the causes name."""
+        """Request the help of every command that the causes mention."""
         named = {
             tuple(command.split())
             for cause in openclaw_causes.ALL
@@ -140,7 +140,7 @@ class DoctorStory:
         return await findings_of(url, env=env, connections=CONNECTIONS, **wishes)
 
     async def _until_well(self, url: str, **wishes: Any) -> str:
-        """Examine until nothing is wrong: the gateway reads changed settings a moment later."""
+        """Examine until nothing is wrong: the gateway reloads changed settings with a delay."""
         cause = ""
         with suppress(TimeoutError):
             async with asyncio.timeout(RELOAD_SECONDS):
@@ -154,7 +154,7 @@ class DoctorStory:
         return file
 
     async def _left(self) -> str:
-        """Say what the doctor has left at both gateways."""
+        """Return what the doctor has left at both gateways."""
         waiting = paired = 0
         for gateway in self.gateways:
             devices = await gateway.devices()
@@ -164,7 +164,7 @@ class DoctorStory:
 
 
 def _cause(findings: list[Finding]) -> str:
-    """Return what is wrong, or that nothing is."""
+    """Return the cause of the finding, or that nothing is wrong."""
     last = findings[-1]
     if last.state is State.WRONG and last.cause is not None:
         return last.cause.id
@@ -178,7 +178,7 @@ def _processes(findings: list[Finding]) -> str:
 
 
 async def _cured(gateway: RealGateway, finding: Finding, **values: str) -> str:
-    """Run the command that the doctor recommends on the gateway's machine; returns what it says."""
+    """Run the recommended command on the gateway's machine and return its output."""
     commands = re.findall(r"`openclaw ([^`]+)`", finding.cure)
     fit = [one for one in commands if one.startswith(("devices approve", "config set"))]
     if not fit:

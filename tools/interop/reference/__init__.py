@@ -1,1 +1,1 @@
-"""The reference client of the protocol, as a library, and the story of one device told with it."""
+"""The reference client library of the protocol, and the cases of one device run with it."""

@@ -1,4 +1,4 @@
-"""The reference client: `driver.mjs` in a Node.js of its own, and what its callbacks say."""
+"""The reference client: `driver.mjs` in a Node.js process, and its callbacks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROGRAM: Final = Path(__file__).parent / "driver.mjs"
 
 
 class Client:
-    """One started client. `heard` is all that it called back, in order."""
+    """A client. `heard` lists its callbacks in order."""
 
     def __init__(self, driver: Driver, number: int) -> None:
         self.heard: Final[list[Event]] = []
@@ -26,7 +26,7 @@ class Client:
         self._more = asyncio.Event()
 
     def hear(self, event: Event) -> None:
-        """Keep what it called back."""
+        """Record a callback."""
         self.heard.append(event)
         self._more.set()
 
@@ -35,7 +35,7 @@ class Client:
         return [event for event in self.heard if event["event"] == name]
 
     async def next(self, *names: str, after: int = 0) -> Event:
-        """Return the first call of these callbacks, from number `after` on. Raises Unexpected."""
+        """Return the first of these callbacks from number `after` on. Raises Unexpected."""
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 while True:
@@ -49,7 +49,7 @@ class Client:
             raise Unexpected(f"no {' or '.join(names)} but {told}") from None
 
     async def hello(self, *, after: int = 0) -> Event:
-        """Return hello-ok. Raises Unexpected when it was refused first."""
+        """Return hello-ok. Raises Unexpected if it was refused first."""
         event = await self.next("helloOk", "connectError", after=after)
         if event["event"] == "connectError":
             raise Unexpected(f"refused: {event['message']}")
@@ -65,7 +65,7 @@ class Client:
         return event
 
     async def request(self, method: str) -> Any:
-        """Make a request. Raises Unexpected for an error."""
+        """Send a request. Raises Unexpected for an error."""
         return await self._driver.ask("request", client=self._number, method=method)
 
     async def stop(self) -> None:
@@ -74,7 +74,7 @@ class Client:
 
 
 class Device:
-    """A key pair and the device tokens stored beside it."""
+    """A key pair and the device tokens stored with it."""
 
     def __init__(self, reference: Reference, number: int, device_id: str) -> None:
         self.id: Final = device_id
@@ -82,21 +82,21 @@ class Device:
         self._number = number
 
     async def copy(self) -> Device:
-        """Return the same device with a store of its own, as another program on it would have."""
+        """Return the same device with a token store of its own, like another program's."""
         return await self._reference.device(like=self._number)
 
     async def connect(self, *, tampered: bool = False, **options: Any) -> Client:
-        """Start a client with these options of its own; `tampered`: one bit of each signature."""
+        """Start a client with these options; `tampered`: change one bit of each signature."""
         return await self._reference.connect(self._number, options, tampered=tampered)
 
     async def stored(self, role: str) -> str | None:
-        """Return the device token that the client has stored for a role."""
+        """Return the stored device token for a role."""
         record = await self._reference.driver.ask("stored", device=self._number, role=role)
         return None if record is None else record["token"]
 
 
 class Reference:
-    """All clients and devices. `name`, `version` and `node` say what is run."""
+    """All clients and devices. `name`, `version` and `node` describe the program."""
 
     def __init__(self, driver: Driver) -> None:
         self.name: Final[str] = driver.started["name"]
@@ -117,12 +117,12 @@ class Reference:
         return self._client(made["client"])
 
     def _client(self, number: int) -> Client:
-        # Its first callback may be told before the answer to "connect".
+        # Its first callback may arrive before the response to "connect".
         return self._clients.setdefault(number, Client(self.driver, number))
 
 
 @asynccontextmanager
 async def reference_client() -> AsyncIterator[Reference]:
-    """Start the driver; end it, and with it all its clients. Raises Unexpected."""
+    """Start the driver; stop it with all its clients on exit. Raises Unexpected."""
     async with driving(PROGRAM) as driver:
         yield Reference(driver)

@@ -1,4 +1,4 @@
-"""The reference client's part: a new device in each role goes through all cases, in each round."""
+"""The reference client's part: in each round, a new device per role runs through all cases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rows = dict[tuple[str, str], Row]
 
 
 async def reference_part(plan: Plan) -> Report:
-    """Tell every case in every role. Raises RunFailed or Unexpected."""
+    """Run every case in every role. Raises RunFailed or Unexpected."""
     closes: list[float] = []
     async with (
         running(plan.data / "reference", plan.heard) as latchkey,
@@ -44,7 +44,7 @@ async def reference_part(plan: Plan) -> Report:
 
 
 async def _round(latchkey: Latchkey, client: Reference, rows: Rows) -> list[float]:
-    """Tell every case, of a new device in each role at the same time."""
+    """Run every case with a new device per role, all roles in parallel."""
     stories = {role.name: Story(latchkey, client, await client.device(), role) for role in ROLES}
     for case in CASES:
         if case.before is not None:

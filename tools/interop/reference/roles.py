@@ -1,4 +1,4 @@
-"""Who the client says it is."""
+"""The client's descriptions of itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Options = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role: the client's options, and the scopes that a connect with them asks for."""
+    """A role: the client's options, and the scopes that a connect with them requests."""
 
     name: str
     scopes: list[str]
@@ -24,17 +24,17 @@ class Role:
         return {**self._options, "role": self.name, "scopes": self.scopes, "token": token}
 
     def token_options(self) -> Options:
-        """Return the options for a connect with nothing but the stored device token.
+        """Return the options for a connect with only the stored device token.
 
-        An operator's client then asks for the scopes it has stored with the token. A node has none,
-        and the client would ask for its default, an operator's, if it were not told.
+        An operator's client then requests the scopes stored with the token. A node has none, and
+        the client would request its default, an operator's, without an explicit list.
         """
         scopes = {} if self.scopes else {"scopes": self.scopes}
         return {**self._options, "role": self.name, **scopes}
 
 
 ROLES: Final = (
-    # Client id and mode are the client's own defaults.
+    # Client id and mode are the client's defaults.
     Role(
         "operator",
         ["operator.read", "operator.pairing"],

@@ -1,4 +1,4 @@
-"""The story of one device, told by the reference client: each case returns the facts it saw."""
+"""The cases of one device with the reference client; each returns the facts it observed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WRONG_TOKEN: Final = "not-the-token-of-this-gateway"
 
 
 class Story:
-    """One device in one role, from unknown to removed. The cases are told in this order."""
+    """One device in one role, from unknown to removed. The cases are run in this order."""
 
     def __init__(
         self, latchkey: Latchkey, reference: Reference, device: Device, role: Role
@@ -35,7 +35,7 @@ class Story:
         self._waiting: Client | None = None
 
     async def unpaired(self) -> Facts:
-        """Ask for the first time."""
+        """Request access for the first time."""
         client = await self.visits.connect(self._options)
         error = await client.refusal()
         self._request_id, self._refused_at = request_id(error), refused_at(error)
@@ -51,7 +51,7 @@ class Story:
         )
 
     async def asked_again(self) -> Facts:
-        """Ask again until both gateways have refused."""
+        """Retry until both gateways have refused."""
         ids: set[str] = set()
 
         async def ask() -> str:
@@ -65,7 +65,7 @@ class Story:
         return either(ids == {self._request_id}, "same request", "another request"), where(replicas)
 
     async def approved(self) -> Facts:
-        """Let somebody say yes, twice."""
+        """Approve the request, twice."""
         statuses = [await self._approve() for _ in range(2)]
         _, device = await self._latchkey.call("GET", self._path)
         return (
@@ -75,20 +75,20 @@ class Story:
         )
 
     async def admitted(self) -> Facts:
-        """Come in, at the gateway that refused it first and at the other."""
+        """Connect, at the gateway that refused it first and at the other one."""
         facts, replicas = await self.visits.admitted_at_both(self._options)
         there = either(self._refused_at in replicas, "also where it was refused", "elsewhere")
         return *facts, where(replicas), there
 
     async def admitted_by_device_token(self) -> Facts:
-        """Come in with nothing but the token that the client has stored."""
+        """Connect with only the token that the client has stored."""
         token = await self.visits.stored()
         facts, replicas = await self.visits.admitted_at_both(self._role.token_options())
         same = await self.visits.stored() == token
         return *facts, where(replicas), either(same, "token kept", "token replaced")
 
     async def outdated_token(self) -> Facts:
-        """Come with a gateway token that is wrong and a stored device token that is right."""
+        """Connect with a wrong gateway token and a valid stored device token."""
         client = await self.visits.connect(self._role.options(token=WRONG_TOKEN))
         error = await client.refusal()
         hello = await client.hello(after=client.heard.index(error) + 1)
@@ -96,14 +96,14 @@ class Story:
         return code(error), "its one retry", *welcome(self._role, hello)
 
     async def wrong_token(self) -> Facts:
-        """Come with a gateway token that is wrong, and nothing stored."""
+        """Connect with a wrong gateway token, and nothing stored."""
         device = await self._reference.device()
         options = self._role.options(token=WRONG_TOKEN)
         client = await self.visits.connect(options, device=device)
         return *await refused(client, await client.refusal()), await self._waits(device)
 
     async def tampered(self) -> Facts:
-        """Sign with one bit wrong, though paired: the client takes that for a passing trouble."""
+        """Change one bit of the signature of a paired device: the client retries."""
         client = await self.visits.connect(self._options, tampered=True)
         first = await client.refusal()
         close = await client.next("close")
@@ -113,7 +113,7 @@ class Story:
         return code(first), f"closed {close['code']}", "its retry", same
 
     async def outage(self) -> Facts:
-        """Connect while Redis does not answer, and leave the client to itself."""
+        """Connect while Redis does not respond, and let the client retry."""
         client = self._waiting = await self.visits.connect(self._options)
         error = await client.refusal()
         close = await client.next("close")
@@ -121,7 +121,7 @@ class Story:
         return code(error), f"closed {close['code']}", stays
 
     async def outage_over(self) -> Facts:
-        """See it come back by itself once Redis answers, and nobody have to approve anything."""
+        """Check that it is admitted once Redis responds, without any approval."""
         if self._waiting is None:
             raise Unexpected("nobody waits")
         hello = (await self._waiting.next("helloOk"))["hello"]
@@ -134,7 +134,7 @@ class Story:
         )
 
     async def rotated(self) -> Facts:
-        """Lose the token to a new one while connected, and fetch that with the gateway token."""
+        """Replace the token during a connection, and fetch the new one with the gateway token."""
         before = await self.visits.stored()
         live = await self.visits.live_at_both(self._options)
         facts, back = await self.visits.closed_by("POST", f"{self._token_path}/rotate", live)
@@ -145,7 +145,7 @@ class Story:
         return *once(facts), either(changed, "token replaced", "token kept")
 
     async def revoked(self) -> Facts:
-        """Lose the token while connected with nothing else."""
+        """Revoke the token during a connection that has nothing else."""
         live = await self.visits.live_at_both(self._role.token_options())
         facts, back = await self.visits.closed_by("POST", f"{self._token_path}/revoke", live)
         for (client, device), after in zip(live, back, strict=True):
@@ -154,7 +154,7 @@ class Story:
         return once(facts)
 
     async def asked_after_revocation(self) -> Facts:
-        """Ask with the gateway token, be approved once more and come in."""
+        """Request access with the gateway token, get approved again and connect."""
         client = await self.visits.connect(self._options)
         error = await client.refusal()
         await client.stop()
@@ -164,7 +164,7 @@ class Story:
         return code(error), status, *facts, where(replicas)
 
     async def removed(self) -> Facts:
-        """Be forgotten while connected, and unknown when the client comes back."""
+        """Remove the device during a connection; it is unknown when the client reconnects."""
         live = await self.visits.live_at_both(self._options)
         facts, back = await self.visits.closed_by("DELETE", self._path, live)
         ids: set[str] = set()
@@ -176,7 +176,7 @@ class Story:
         return *once(facts), either(new, "one new request", "not one new request")
 
     async def token_of_removed(self) -> Facts:
-        """Come with the token it was given before it was forgotten."""
+        """Connect with the token from before the removal."""
         client = await self.visits.connect(self._role.token_options())
         facts = await refused(client, await client.refusal())
         return *facts, await self._token_left(self._device)

@@ -1,4 +1,4 @@
-"""Facts from what the reference client calls back."""
+"""Facts from the reference client's callbacks."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ if TYPE_CHECKING:
     from tools.interop.reference.client import Client
     from tools.interop.reference.roles import Role
 
-# The client's first reconnect comes after 1 s; one that did not come by then does not come.
+# The client reconnects after 1 s; if it has not by now, it does not reconnect.
 PAUSED_SECONDS: Final = 1.5
 
 
 def refused_at(error: Event) -> str:
-    """Return the replica that refused."""
+    """Return the replica that refused the connect."""
     return replica(error["details"]["connectionId"])
 
 
 def request_id(error: Event) -> str:
-    """Return the request id that the client reads from a refusal, or nothing."""
+    """Return the request id that the client finds in a refusal, or nothing."""
     found: str = (error["pairing"] or {}).get("requestId", "")
     return found
 
 
 def code(error: Event) -> str:
-    """Return why a connect was refused: the code, and the reason where it is about pairing."""
+    """Return the error code of a refused connect, with the reason if it is about pairing."""
     details = error.get("details") or {}
     told = details.get("code", f"{error.get('gatewayCode')} {error['message']}")
     return f"{told} {error['pairing']['reason']}" if error["pairing"] else told
 
 
 async def refused(client: Client, error: Event) -> Facts:
-    """Return why and how it was refused, and whether the client stays away. Stops it."""
+    """Return code and close of a refusal, and whether the client stops reconnecting. Stops it."""
     at = client.heard.index(error)
     close = await client.next("close", after=at)
     paused = any(event["event"] == "paused" for event in client.heard[at:])

@@ -1,4 +1,4 @@
-"""What the cases of a story are made of: one device that connects, with one client after another."""
+"""Building blocks of the cases: one device that connects with several clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tools.interop.reference.roles import Role
 
 GATEWAYS: Final = 2
-# A connection lands on either gateway by chance; not once in so many is no chance any more.
+# A connection reaches a random gateway; so many misses in a row are not random.
 ATTEMPTS_MOST: Final = 100
 AT_ONCE_SECONDS: Final = 1.0
 
@@ -40,13 +40,13 @@ class Visits:
         device: Device | None = None,
         tampered: bool = False,
     ) -> Client:
-        """Start a client with these options, for this device unless another is given."""
+        """Start a client with these options, for this device unless another one is given."""
         return await (device or self._device).connect(
             url=self._latchkey.gateway, tampered=tampered, **options
         )
 
     async def stored(self) -> str:
-        """Return the device token the client has stored. Raises Unexpected when there is none."""
+        """Return the device token the client has stored. Raises Unexpected if there is none."""
         token = await self._device.stored(self._role.name)
         if token is None:
             raise Unexpected("no device token is stored")
@@ -69,7 +69,7 @@ class Visits:
         return once(facts), replicas
 
     async def live_at_both(self, options: Mapping[str, Any]) -> Live:
-        """Stay connected at both gateways, as two programs with a token store each would."""
+        """Stay connected at both gateways, like two programs with separate token stores."""
         live: dict[str, tuple[Client, Device]] = {}
 
         async def come_in() -> str:
@@ -86,7 +86,7 @@ class Visits:
         return list(live.values())
 
     async def closed_by(self, method: str, path: str, live: Live) -> tuple[Facts, list[int]]:
-        """Call the HTTP API and see how that closes the live connections.
+        """Call the HTTP API and check how that closes the live connections.
 
         Returns the facts, and the number of each client's first callback after its close.
         """
@@ -107,7 +107,7 @@ class Visits:
 
 
 async def until_both(attempt: Callable[[], Awaitable[str]]) -> set[str]:
-    """Repeat what returns a replica until it has been both; return those it has been."""
+    """Repeat an attempt that returns a replica until both were reached; return them."""
     replicas: set[str] = set()
     for _ in range(ATTEMPTS_MOST):
         replicas.add(await attempt())

@@ -1,1 +1,1 @@
-"""The dashboard of OpenClaw in a browser, served by the gateways themselves."""
+"""OpenClaw's dashboard in a browser, served by the gateways."""

@@ -1,4 +1,4 @@
-"""A browser: `driver.mjs` in a Node.js of its own, its profiles and pages."""
+"""A browser: `driver.mjs` in a Node.js process, with profiles and pages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Page:
         self._more = asyncio.Event()
 
     def hear(self, event: Event) -> None:
-        """Take what happened to its socket."""
+        """Record an event of its socket."""
         if event["event"] == "admitted":
             self.admissions.append(replica(event["connection"]))
         else:
@@ -40,11 +40,11 @@ class Page:
         self._more.set()
 
     async def go(self, url: str) -> None:
-        """Open another address."""
+        """Navigate to another address."""
         await self._driver.ask("go", page=self._number, url=url)
 
     async def reload(self) -> None:
-        """Load it anew."""
+        """Reload the page."""
         await self._driver.ask("reload", page=self._number)
 
     async def see(
@@ -57,8 +57,8 @@ class Page:
     ) -> float:
         """Wait until a text or title matches; return the seconds it took.
 
-        With a selector: inside such an element, or just such an element; `gone`: until none.
-        Raises Unexpected.
+        With a selector: inside such an element, or only such an element; `gone`: until nothing
+        matches. Raises Unexpected.
         """
         begin = time.monotonic()
         try:
@@ -76,11 +76,11 @@ class Page:
         return time.monotonic() - begin
 
     async def click(self, selector: str) -> None:
-        """Click on it, once it is there. Raises Unexpected."""
+        """Click it as soon as it exists. Raises Unexpected."""
         await self._driver.ask("click", page=self._number, selector=selector)
 
     async def fill(self, selector: str, text: str) -> None:
-        """Write a text into it. Raises Unexpected."""
+        """Enter a text. Raises Unexpected."""
         await self._driver.ask("fill", page=self._number, selector=selector, text=text)
 
     async def picture(self, path: Path) -> None:
@@ -88,7 +88,7 @@ class Page:
         await self._driver.ask("picture", page=self._number, path=str(path))
 
     async def admitted(self, *, after: int = 0) -> str:
-        """Return the replica that admitted it, the first after so many. Raises Unexpected."""
+        """Return the replica that admitted it, the first one after `after`. Raises Unexpected."""
         while len(self.admissions) <= after:
             await self._happening("admitted")
         return self.admissions[after]
@@ -108,7 +108,7 @@ class Page:
 
 
 class Browser:
-    """The running browser. `name` says which."""
+    """The running browser. `name` includes its version."""
 
     def __init__(self, driver: Driver) -> None:
         self.name: Final[str] = f"{driver.started['browser']}, {driver.started['driver']}"
@@ -118,7 +118,7 @@ class Browser:
 
     @asynccontextmanager
     async def profile(self, url: str) -> AsyncIterator[Page]:
-        """Open a page in a profile of its own, which is forgotten with all it stored."""
+        """Open a page in a new profile, which is deleted with all its storage on exit."""
         profile = (await self._driver.ask("profile"))["profile"]
         try:
             opened = await self._driver.ask("open", profile=profile, url=url)
@@ -127,18 +127,18 @@ class Browser:
             await self._driver.ask("forget", profile=profile)
 
     def _page(self, number: int) -> Page:
-        # Something may happen to it before the answer to "open" is here.
+        # An event may arrive before the response to "open".
         return self._pages.setdefault(number, Page(self._driver, number))
 
 
 def find_chromium() -> str | None:
-    """Return the browser that CHROMIUM names, or the first on PATH."""
+    """Return the browser named by CHROMIUM, or the first on PATH."""
     named = os.environ.get("CHROMIUM", "").strip()
     return shutil.which(named) if named else next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @asynccontextmanager
 async def browsing(chromium: str) -> AsyncIterator[Browser]:
-    """Start the browser; end it, and with it all its pages. Raises Unexpected."""
+    """Start the browser; close it with all its pages on exit. Raises Unexpected."""
     async with driving(PROGRAM, {"CHROMIUM": chromium}) as driver:
         yield Browser(driver)

@@ -1,4 +1,4 @@
-"""The dashboard's part: both versions, each served by gateways of its own."""
+"""The dashboard's part: both versions, each served by its own gateways."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_CHROMIUM: Final = (
 
 
 async def ui_part(plan: Plan) -> Report:
-    """Tell every case of both versions, if there is a browser. Raises RunFailed or Unexpected."""
+    """Run every case with both versions if there is a browser. Raises RunFailed or Unexpected."""
     chromium = find_chromium()
     rows_4, rows_3 = _rows(4, DASHBOARD_4, plan.rounds), _rows(3, DASHBOARD_3, plan.rounds)
     rows = [*rows_4, *rows_3]

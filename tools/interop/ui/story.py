@@ -1,6 +1,6 @@
-"""What people see in the dashboard, told of one browser and then of two.
+"""What users see in the dashboard, in one browser and then in two.
 
-Each method is one case: it returns the facts it saw.
+Each method is one case and returns the facts it observed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tools.interop.ui.browser import Browser, Page
 
 AT_ONCE_SECONDS: Final = 1.0
-# A connection lands on either gateway by chance; not once in so many is no chance any more.
+# A connection reaches a random gateway; so many misses in a row are not random.
 LOADS_MOST: Final = 20
 LABEL: Final = "Kitchen"
 CONTROL_UI: Final = "openclaw-control-ui"
@@ -30,7 +30,7 @@ ONLINE: Final = "^Gateway status: Online$"
 
 
 class UiStory:
-    """The owner of one or two browsers, and the devices that others bring."""
+    """The owner of one or two browsers, and the devices of others."""
 
     def __init__(self, latchkey: Latchkey, browser: Browser, ending: AsyncExitStack) -> None:
         self._latchkey = latchkey
@@ -44,44 +44,44 @@ class UiStory:
     # One browser.
 
     async def opened(self) -> Facts:
-        """Open the dashboard in a new browser: protocol 4's says under which id it asks."""
+        """Open the dashboard in a new browser: protocol 4's shows the request id."""
         page, request = await self._opened()
         await page.see("^Approve this browser$")
         await page.see(request["requestId"])
         return "Approve this browser", "names the request"
 
     async def approved(self) -> Facts:
-        """Approve it over HTTP, and leave the page alone."""
+        """Approve it over HTTP without touching the page."""
         status = await self._approve_browser()
         await self._page.see(CONNECTED)
         return f"HTTP {status}", "Connected by itself"
 
     async def opened_3(self) -> Facts:
-        """Open the dashboard in a new browser: protocol 3's says no more than that it must."""
+        """Open the dashboard in a new browser: protocol 3's shows only that pairing is required."""
         page, _ = await self._opened()
         await page.see("pairing required")
         return ("pairing required",)
 
     async def approved_3(self) -> Facts:
-        """Approve it over HTTP, and load the page anew."""
+        """Approve it over HTTP, and reload the page."""
         status = await self._approve_browser()
         await self._page.reload()
         await self._page.see(ONLINE)
         return f"HTTP {status}", "Online after a reload"
 
     async def revoked(self) -> Facts:
-        """Take the browser's token away over HTTP."""
+        """Revoke the browser's token over HTTP."""
         path = f"/v1/devices/{self._owners[0]}/tokens/operator/revoke"
         return await self._closed_by("POST", path, CONNECTED)
 
     async def removed_3(self) -> Facts:
-        """Forget the browser over HTTP."""
+        """Remove the browser over HTTP."""
         return await self._closed_by("DELETE", f"/v1/devices/{self._owners[0]}", ONLINE)
 
-    # The page of devices, in two browsers.
+    # The device page, in two browsers.
 
     async def devices_listed(self) -> Facts:
-        """Open the page of devices at its own address."""
+        """Open the device page at its own address."""
         await self._next_peer().approved()
         await self._page.go(f"{self._site}/settings/devices")
         await self._page.see("^connected$", selector=_row(self._owners[0]))
@@ -89,7 +89,7 @@ class UiStory:
         return "itself connected", "another offline"
 
     async def second_browser(self) -> Facts:
-        """Let another browser in from the first."""
+        """Approve a second browser in the first one."""
         page, request = await self._opened()
         await page.see("^Approve this browser$")
         took = await self._page.see(selector=_pending(request["deviceId"]))
@@ -99,7 +99,7 @@ class UiStory:
         return _at_once(took, "shown"), "approved by a click", "Connected by itself"
 
     async def at_both_gateways(self) -> Facts:
-        """Have both browsers on the page of devices, each at another gateway."""
+        """Have both browsers show the device page, each at another gateway."""
         first, second = self._pages
         replicas = {first.admissions[-1]}
         for _ in range(LOADS_MOST):
@@ -112,7 +112,7 @@ class UiStory:
         return (where(replicas),)
 
     async def asked(self) -> Facts:
-        """Have a device ask, and look at both."""
+        """Have a device request access, and check both browsers."""
         peer = self._next_peer()
         await peer.ask()
         pending = _pending(peer.device_id)
@@ -120,7 +120,7 @@ class UiStory:
         return (_at_once(max(took), "shown at both"),)
 
     async def approved_by_click(self) -> Facts:
-        """Approve it on one, and look at the other."""
+        """Approve it in one browser, and check the other one."""
         device_id = self._peer.device_id
         await self._page.click(_button(device_id, "Approve"))
         first = await self._page.see(selector=_pending(device_id), gone=True)
@@ -130,7 +130,7 @@ class UiStory:
         return _at_once(max(first, other), "paired at both"), "its device comes in"
 
     async def renamed_by_click(self) -> Facts:
-        """Give it another name on one, and look at the other."""
+        """Rename it in one browser, and check the other one."""
         device_id = self._peer.device_id
         await self._choose(device_id, "editAlias")
         await self._page.fill("openclaw-modal-dialog input", LABEL)
@@ -142,7 +142,7 @@ class UiStory:
         return _at_once(max(took), "shown at both"), either(told, "named over HTTP", "not named")
 
     async def removed_by_click(self) -> Facts:
-        """Remove it on one."""
+        """Remove it in one browser."""
         device_id = self._peer.device_id
         await self._choose(device_id, "remove")
         await self._page.click("openclaw-modal-dialog button.danger")
@@ -152,7 +152,7 @@ class UiStory:
         return closed, "gone", f"HTTP {status}"
 
     async def picture(self, path: Path) -> None:
-        """Write a screenshot of the page of devices: one connected, one that asks."""
+        """Write a screenshot of the device page: one device connected, one pending."""
         await self.opened()
         await self.approved()
         laptop, phone = self._next_peer("Laptop"), self._next_peer("Phone")
@@ -164,17 +164,17 @@ class UiStory:
         await self._page.see(selector=_pending(phone.device_id))
         await self._page.picture(path)
 
-    # What they are made of.
+    # Building blocks.
 
     @property
     def _page(self) -> Page:
-        """The first browser's."""
+        """The first browser's page."""
         if not self._pages:
             raise Unexpected("no page is open")
         return self._pages[0]
 
     async def _opened(self) -> tuple[Page, dict[str, Any]]:
-        """Open the dashboard in a new browser; return the page and the request it made."""
+        """Open the dashboard in a new browser; return the page and its request."""
         known = await self._browser_requests()
         url = f"{self._site}/#token={self._latchkey.gateway_token}"
         page = await self._ending.enter_async_context(self._browser.profile(url))
@@ -193,7 +193,7 @@ class UiStory:
         return await self._latchkey.approve(request["requestId"])
 
     async def _closed_by(self, method: str, path: str, shown: str) -> Facts:
-        """Call the HTTP API and see how that closes the first browser's connection."""
+        """Call the HTTP API and check how that closes the first browser's connection."""
         begin = time.monotonic()
         status, _ = await self._latchkey.call(method, path)
         closed = await self._page.closed() - begin
@@ -201,7 +201,7 @@ class UiStory:
         return f"HTTP {status}", _at_once(closed, "disconnected")
 
     async def _choose(self, device_id: str, action: str) -> None:
-        """Choose from a device's menu on the first browser's page."""
+        """Choose an action in a device's menu on the first browser's page."""
         await self._page.click(f"{_row(device_id)} .device-entry__menu-trigger")
         await self._page.click(f'{_row(device_id)} wa-dropdown-item[value="{action}"]')
 
@@ -216,7 +216,7 @@ def _row(device_id: str) -> str:
 
 
 def _pending(device_id: str) -> str:
-    """Return what selects the row of a device that asks: it can be rejected."""
+    """Return a selector for the row of a pending device, which has a reject button."""
     return f"{_row(device_id)} .settings-row__control > button"
 
 
