@@ -1,58 +1,58 @@
-# `make` alone prints what there is.
+# `make` alone prints the available targets.
 
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
-# Directories of npm packages, and the marks of their installation.
+# Directories with npm packages, and their installation markers.
 CLIENTS := tools/interop tools/interop/openclaw-4 tools/interop/openclaw-3
 CLIENTS_INSTALLED := $(CLIENTS:%=%/node_modules/.installed)
 AXE_INSTALLED := tests/browser/node_modules/.installed
 RAILWAY_INSTALLED := .railway/node_modules/.installed
-# More arguments for the tool behind a target: make test ARGS="-k beat -x"
+# Additional arguments for a target's tool: make test ARGS="-k heartbeat -x"
 ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run dashboard secrets test browser interop churn bench simulate capacity drill check railway lock clean
 
-help: ## Print this
+help: ## Print this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { \
 	  if (length($$2) > 62) sub(/ \(/, sprintf("\n%17s(", ""), $$2); \
 	  printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(RUN) ## Start Redis, one approval and two gateways here (GATEWAY_PORT, APPROVAL_PORT, REDIS_URL)
+run: $(RUN) ## Start Redis, one approval and two gateways locally (GATEWAY_PORT, APPROVAL_PORT, REDIS_URL)
 	@$(PY) -m deploy.local
 
-dashboard: $(RUN) ## Fetch OpenClaw's dashboard for make run; wants npm
+dashboard: $(RUN) ## Fetch OpenClaw's dashboard for make run; requires npm
 	@$(PY) -m deploy.dashboard
 
-secrets: $(RUN) ## Make the secrets that docker-compose.yml asks for (.env)
+secrets: $(RUN) ## Generate the secrets for docker-compose.yml (.env)
 	@$(PY) -m deploy.compose_secrets
 
-test: $(DEV) ## Run the tests, on a real Redis (ARGS="-k name")
+test: $(DEV) ## Run the tests with a real Redis (ARGS="-k name")
 	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
-browser: $(DEV) $(AXE_INSTALLED) ## Use the pages in Chromium; wants it, nginx and npm (ARGS=--pictures for docs/)
+browser: $(DEV) $(AXE_INSTALLED) ## Test the pages in Chromium; requires Chromium, nginx, npm (ARGS=--pictures for docs/)
 	@$(PY) -m deploy.dashboard
 	$(PY) -m pytest -n 0 -o python_files='story_*.py' tests/browser $(ARGS)
 
-interop: $(DEV) $(CLIENTS_INSTALLED) ## Tell the story of a device with OpenClaw's clients; wants npm (ARGS="--rounds 1 --only cli")
+interop: $(DEV) $(CLIENTS_INSTALLED) ## Test with OpenClaw's own clients; requires npm (ARGS="--rounds 1 --only cli")
 	@$(PY) -m tools.interop $(ARGS)
 
 simulate: $(DEV) ## Simulate gateways, approvals and faults (ARGS="--runs 100000 --jobs 2")
 	@$(PY) -m tests.simulation $(ARGS)
 
-churn: $(DEV) ## Put load on a gateway, by default one of its own (ARGS="storm --connections 2000", ARGS=--help)
+churn: $(DEV) ## Load-test a gateway, by default a temporary one (ARGS="storm --connections 2000", ARGS=--help)
 	@$(PY) -m tools.load $(ARGS)
-drill: $(DEV) ## Break everything under load and look what holds; wants haproxy (ARGS="--rounds 3 --only killed")
+drill: $(DEV) ## Inject faults under load; requires haproxy (ARGS="--rounds 3 --only killed")
 	@$(PY) -m tools.drills $(ARGS)
 
-bench: $(DEV) ## Measure admissions beside a bare WebSocket server (ARGS="--rounds 9")
+bench: $(DEV) ## Compare admissions with a bare WebSocket server (ARGS="--rounds 9")
 	@$(PY) -m tools.bench $(ARGS)
 
-capacity: $(DEV) ## Say what 1 thousand to 1 million devices take (ARGS=--measure for the costs)
+capacity: $(DEV) ## Estimate resources for 1 thousand to 1 million devices (ARGS=--measure for unit costs)
 	@$(PY) -m tools.capacity $(ARGS)
 
 check: $(DEV) ## Check format, lint, types and import rules
@@ -61,19 +61,19 @@ check: $(DEV) ## Check format, lint, types and import rules
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
-railway: $(RAILWAY_INSTALLED) ## Check the types of .railway/railway.ts; wants npm
+railway: $(RAILWAY_INSTALLED) ## Check the types of .railway/railway.ts; requires npm
 	cd .railway && npx --no-install tsc --project .
 
-# One file for every Python and platform (--universal keeps markers such as python_version), with
-# the hashes of all wheels and no package index in it.
+# One file for all Python versions and platforms (--universal keeps markers such as python_version),
+# with the hashes of all wheels and without package indexes.
 LOCK = $(PY) -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
   --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(ARGS)
 
-lock: $(DEV) ## Write the requirements files from pyproject.toml (ARGS=--upgrade for newer versions)
+lock: $(DEV) ## Write the requirements files from pyproject.toml (ARGS=--upgrade to update)
 	$(LOCK) --output-file requirements.txt
 	$(LOCK) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 
-clean: ## Remove what was built or cached; secrets and devices stay
+clean: ## Remove build products and caches; keep secrets and devices
 	rm -rf $(VENV) .data/bin .data/dashboard .data/logs .hypothesis .import_linter_cache .mypy_cache \
 	  .pytest_cache .ruff_cache .schemathesis $(CLIENTS:%=%/node_modules) tests/browser/node_modules \
 	  .railway/node_modules
@@ -83,30 +83,30 @@ clean: ## Remove what was built or cached; secrets and devices stay
 
 $(PY):
 	@[ -w . ] || { \
-	  echo "This directory cannot be written, and $(VENV) and .data belong into it." >&2; \
-	  echo "Make it writable, or clone Latchkey to where you may write." >&2; exit 1; }
+	  echo "This directory is not writable, but $(VENV) and .data are created here." >&2; \
+	  echo "Make it writable, or clone Latchkey elsewhere." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "Latchkey needs Python 3.11 or newer, and $(PYTHON) is not that." >&2; \
-	  echo "Name one that is: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	  echo "Latchkey needs Python 3.11 or newer, but $(PYTHON) is older or missing." >&2; \
+	  echo "Select another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(RUN): requirements.txt | $(PY)
-	@echo "Installing what Latchkey needs into $(VENV) ..."
+	@echo "Installing Latchkey's dependencies into $(VENV) ..."
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@touch $@
 
 $(DEV): requirements-dev.txt | $(PY)
-	@echo "Installing what Latchkey and its tests need into $(VENV) ..."
+	@echo "Installing dependencies of Latchkey and its tests into $(VENV) ..."
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
 # ---------------------------------------------------------------------- npm packages
 
-# OpenClaw's clients come with a Node.js of their own: npm's may be older than they want.
+# OpenClaw's clients include their own Node.js, because npm's may be too old for them.
 $(CLIENTS_INSTALLED) $(AXE_INSTALLED) $(RAILWAY_INSTALLED): %/node_modules/.installed: %/package.json %/package-lock.json
 	@npm --version >/dev/null 2>&1 || { \
-	  echo "make $(MAKECMDGOALS) needs npm, and there is none here that runs." >&2; \
+	  echo "make $(MAKECMDGOALS) needs npm, but no working npm was found." >&2; \
 	  echo "Install it: apt install npm, or brew install node" >&2; exit 1; }
-	@echo "Installing the packages that $*/package.json names ..."
+	@echo "Installing the packages in $*/package.json ..."
 	@cd $* && npm ci --ignore-scripts --loglevel=error
 	@touch $@

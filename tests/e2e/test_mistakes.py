@@ -134,7 +134,7 @@ class TestFilesOfMakeRun:
             check=False,
         )
         assert done.returncode != 0
-        assert "This directory cannot be written" in done.stdout
+        assert "This directory is not writable" in done.stdout
         assert "Traceback" not in done.stdout
 
 
