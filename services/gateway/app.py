@@ -14,7 +14,7 @@ from services.gateway.approval.client import BusApprovalClient
 from services.gateway.approval.heartbeat import Heartbeat
 from services.gateway.approval.inbox import Inbox
 from services.gateway.connections.hub import Hub
-from services.gateway.connections.sweeper import Upkeep
+from services.gateway.connections.sweeper import Sweeper
 from services.gateway.dashboard.handler import Dashboard
 from services.gateway.handshake.outcome import AuthConfig
 from services.gateway.http.limits import connection_limiter
@@ -90,7 +90,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         beater.sync_now()
 
     def on_presence(version: int) -> None:
-        roster.on_version(version)
+        presence_feed.on_version(version)
 
     envelope = Envelope(tuple(common.bus_secrets), boot_id)
     responders = ResponderPool(clock, lambda: bus.renew(ASTRAY))
@@ -125,7 +125,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     inbox = Inbox(requester=requester, responders=responders, beater=beater, metrics=metrics)
     approvals = BusApprovalClient(requester, beat, beater)
     calls = Forwarder(approvals, connections, metrics)
-    roster = PresenceFeed(boot_id, approvals, connections, clock)
+    presence_feed = PresenceFeed(boot_id, approvals, connections, clock)
     host = SessionContext(
         identity=ReplicaIdentity(boot_id, VERSION, common.approval_public_url),
         rules=AuthConfig(
@@ -146,7 +146,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     sockets = Upgrader(host, trusted_proxies=common.trusted_proxies, metrics=metrics)
 
     arrivals = PendingSockets(clock)
-    upkeep = Upkeep(arrivals, connections, beat, metrics, clock)
+    sweeper = Sweeper(arrivals, connections, beat, metrics, clock)
     ops = OpsViews(
         readiness=readiness_of(
             boot_id,
@@ -158,7 +158,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         ),
         registry=metrics.registry,
         clock=clock,
-        loop_delay=upkeep,
+        loop_delay=sweeper,
         own_port=common.ops_port is not None,
     )
 
@@ -176,15 +176,15 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     async def run_bus(_app: web.Application) -> AsyncIterator[None]:
         await bus.start()
         yield
-        await roster.stop()
+        await presence_feed.stop()
         await calls.stop()
         await approvals.stop()
         requester.stop()
         await bus.stop()
 
-    async def run_upkeep(_app: web.Application) -> AsyncIterator[None]:
+    async def run_tasks(_app: web.Application) -> AsyncIterator[None]:
         tasks = (
-            asyncio.create_task(upkeep.run(), name="upkeep"),
+            asyncio.create_task(sweeper.run(), name="upkeep"),
             asyncio.create_task(beater.run(), name="beater"),
         )
         yield
@@ -193,7 +193,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     app = web.Application()
-    app.cleanup_ctx.extend([run_bus, run_upkeep])
+    app.cleanup_ctx.extend([run_bus, run_tasks])
     add_routes(
         app,
         Views(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from services.gateway.approval.inbox import Inbox
 from services.gateway.connections.hub import Hub
-from services.gateway.connections.sweeper import Upkeep
+from services.gateway.connections.sweeper import Sweeper
 from services.gateway.handshake.handshake import Handshake
 from services.gateway.handshake.outcome import AuthConfig, RequestInfo
 from services.gateway.methods.dispatcher import Dispatcher
@@ -115,7 +115,7 @@ class GatewayProcess:
             clock=clock,
             refusals=refusals,
         )
-        self._upkeep = Upkeep(PendingSockets(clock), self.connections, self.beat, _METRICS, clock)
+        self._sweeper = Sweeper(PendingSockets(clock), self.connections, self.beat, _METRICS, clock)
         process.receive(self._start)
 
     @property
@@ -135,7 +135,7 @@ class GatewayProcess:
 
     def _start(self) -> None:
         self.bus.start()
-        self.process.start(self._upkeep.run(), "upkeep")
+        self.process.start(self._sweeper.run(), "upkeep")
         self.process.start(self.beater.run(), "beater")
 
     def _on_message(self, channel: str, message: Opened) -> None:

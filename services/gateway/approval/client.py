@@ -50,10 +50,10 @@ ASKED_LIMIT: Final = 8
 class ApprovalClient(Protocol):
     """The interface to approval, which decides whether a device is admitted."""
 
-    def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
-        """Ask a question; `then` gets the answer, or Unavailable if none arrives in time.
+    def request(self, question: AuthorizeDevice | ReportSecret, callback: Then) -> None:
+        """Ask a question; `callback` gets the answer, or Unavailable if none arrives in time.
 
-        An admission is valid only in the turn of the event loop in which `then` is called.
+        An admission is valid only in the turn of the event loop in which `callback` is called.
         """
         ...
 
@@ -73,38 +73,38 @@ class ApprovalClient(Protocol):
 class BusApprovalClient:
     """Asks any live approval replica over the bus."""
 
-    def __init__(self, requester: Requester, beat: Replica, beater: Heartbeat) -> None:
+    def __init__(self, requester: Requester, beat: Replica, heartbeat: Heartbeat) -> None:
         self._requester = requester
         self._beat = beat
-        self._beater = beater
-        self._asking: set[asyncio.Task[None]] = set()
+        self._heartbeat = heartbeat
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
-        """Ask a question; `then` gets the answer, or Unavailable if none arrives in time."""
-        not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
+    def request(self, question: AuthorizeDevice | ReportSecret, callback: Then) -> None:
+        """Ask a question; `callback` gets the answer, or Unavailable if none arrives in time."""
+        not_after_ms = self._heartbeat.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
         if not_after_ms is None:
-            then(Unavailable(self._requester.trouble or "no-lease"))
+            callback(Unavailable(self._requester.trouble or "no-lease"))
             return
         question = msgspec.structs.replace(question, not_after_ms=not_after_ms)
         deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
         try:
             asked = self._requester.submit(encode(question))
-        except Unavailable as missing:
-            then(missing)
+        except Unavailable as error:
+            callback(error)
             return
-        asked.add_done_callback(partial(self._answered, question, deadline, then))
+        asked.add_done_callback(partial(self._on_answer, question, deadline, callback))
 
     async def stop(self) -> None:
         """Cancel the questions that are being asked again."""
-        for task in self._asking:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._asking, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def call(self, call: Call) -> Outcome:
         """Call a method and return its outcome. Raises Unavailable."""
         if not self._beat.leased:
             raise Unavailable(self._requester.trouble or "no-lease")
-        not_after_ms = self._beater.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
+        not_after_ms = self._heartbeat.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
         if not_after_ms is None:
             raise Unavailable(self._requester.trouble or "no-lease")
         loop = asyncio.get_running_loop()
@@ -119,8 +119,8 @@ class BusApprovalClient:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline):
                     while not self._beat.has_applied(outcome.change):
-                        self._beater.sync_now()
-                        await self._beater.wait_for_progress()
+                        self._heartbeat.sync_now()
+                        await self._heartbeat.wait_for_progress()
         return outcome
 
     def require_lease(self) -> None:
@@ -128,72 +128,72 @@ class BusApprovalClient:
         if not self._beat.leased:
             raise Unavailable("no-lease")
 
-    def _answered(
+    def _on_answer(
         self,
         question: AuthorizeDevice | ReportSecret,
         deadline: float,
-        then: Then,
+        callback: Then,
         asked: asyncio.Future[msgspec.Raw],
     ) -> None:
         """Handle the first answer; it is usually current, so that no task is needed."""
         try:
-            answer = _read(asked.result())
-        except Unavailable as missing:
-            answer = missing
+            answer = _decode(asked.result())
+        except Unavailable as error:
+            answer = error
         if isinstance(answer, Unavailable) or isinstance(question, ReportSecret):
-            then(answer)
+            callback(answer)
             return
         loop = asyncio.get_running_loop()
         if loop.time() > deadline:
-            then(Unavailable("timeout", detail="the answer arrived too late"))
+            callback(Unavailable("timeout", detail="the answer arrived too late"))
         elif self._beat.freshness(answer.change, question.device_id) is Freshness.COUNTS:
-            then(answer)
+            callback(answer)
         else:
-            task = loop.create_task(self._request_again(question, answer, deadline, then))
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+            task = loop.create_task(self._request_again(question, answer, deadline, callback))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _request_again(
-        self, question: AuthorizeDevice, answer: Answer, deadline: float, then: Then
+        self, question: AuthorizeDevice, answer: Answer, deadline: float, callback: Then
     ) -> None:
         try:
             async with asyncio.timeout_at(deadline):
                 answer = await self._request_until_current(question, answer)
         except TimeoutError:
-            then(Unavailable("timeout", detail="no answer was current"))
-        except Unavailable as missing:
-            then(missing)
+            callback(Unavailable("timeout", detail="no answer was current"))
+        except Unavailable as error:
+            callback(error)
         else:
-            then(answer)
+            callback(answer)
 
     async def _request_until_current(self, question: AuthorizeDevice, answer: Answer) -> Answer:
         asked = 1
         while True:
-            standing = self._beat.freshness(answer.change, question.device_id)
-            if standing is Freshness.COUNTS:
+            freshness = self._beat.freshness(answer.change, question.device_id)
+            if freshness is Freshness.COUNTS:
                 return answer
-            if standing is Freshness.NO_LEASE or asked == ASKED_LIMIT:
-                raise Unavailable("no-lease" if standing is Freshness.NO_LEASE else "timeout")
-            if standing is Freshness.WAIT:
-                self._beater.sync_now()
-                await self._beater.wait_for_progress()
+            if freshness is Freshness.NO_LEASE or asked == ASKED_LIMIT:
+                raise Unavailable("no-lease" if freshness is Freshness.NO_LEASE else "timeout")
+            if freshness is Freshness.WAIT:
+                self._heartbeat.sync_now()
+                await self._heartbeat.wait_for_progress()
                 continue
             if asked > 1:
                 # Asking again did not help: the local history may differ from the store's.
-                self._beater.sync_now()
-                await self._beater.wait_for_progress()
+                self._heartbeat.sync_now()
+                await self._heartbeat.wait_for_progress()
             asked += 1
             call_id = f"{question.call_id}{ASKED_ANEW}{asked}"
             answer = await self._request_once(msgspec.structs.replace(question, call_id=call_id))
 
     async def _request_once(self, question: AuthorizeDevice) -> Answer:
-        answer = _read(await self._requester.ask(msgspec.Raw(encode(question))))
+        answer = _decode(await self._requester.ask(msgspec.Raw(encode(question))))
         if isinstance(answer, Unavailable):
             raise answer
         return answer
 
 
-def _read(raw: msgspec.Raw) -> Answer | Unavailable:
+def _decode(raw: msgspec.Raw) -> Answer | Unavailable:
     try:
         answer: Answer = decode_answer(raw)
     except (msgspec.MsgspecError, RecursionError):

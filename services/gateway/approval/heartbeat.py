@@ -65,7 +65,7 @@ class Heartbeat:
         self._on_presence = on_presence
         self._log = structlog.get_logger("gateway")
         self._extra: asyncio.TimerHandle | None = None
-        self._moved: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[None]] = []
         self._store_offset_ms: float | None = None
         self._leaving = False
         self._started_at = clock.monotonic()
@@ -97,9 +97,9 @@ class Heartbeat:
         if not self._beat.leased:
             self.sync_now()
 
-    def on_event(self, news: Changed) -> None:
+    def on_event(self, event: Changed) -> None:
         """Handle a change event from the bus."""
-        self._carry_out(self._beat.on_event(news))
+        self._carry_out(self._beat.on_event(event))
 
     def store_ms(self, *, in_seconds: float) -> int | None:
         """Return the store's time in `in_seconds` seconds, or None before the first answer."""
@@ -110,7 +110,7 @@ class Heartbeat:
     async def wait_for_progress(self) -> None:
         """Wait until the applied position or the lease has progressed."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._moved.append(future)
+        self._waiters.append(future)
         await future
 
     def _send_extra(self) -> None:
@@ -140,27 +140,27 @@ class Heartbeat:
             answer = self._requester.submit(encode(question), urgent=True)
         except Unavailable:
             return
-        answer.add_done_callback(lambda done: self._answered(done, sent_at))
+        answer.add_done_callback(lambda done: self._on_answer(done, sent_at))
 
-    def _answered(self, answer: asyncio.Future[msgspec.Raw], sent_at: float) -> None:
+    def _on_answer(self, answer: asyncio.Future[msgspec.Raw], sent_at: float) -> None:
         if answer.cancelled() or answer.exception() is not None:
             self._metrics.beats.labels("unanswered").inc()
             return
         try:
-            told = decode_beat_answer(answer.result())
+            beat_answer = decode_beat_answer(answer.result())
         except (msgspec.MsgspecError, RecursionError):
             self._metrics.beats.labels("malformed").inc()
             return
-        self._metrics.beats.labels("resync" if told.resync else "answered").inc()
+        self._metrics.beats.labels("resync" if beat_answer.resync else "answered").inc()
         self._metrics.beat_seconds.observe(self._clock.monotonic() - sent_at)
-        self._store_offset_ms = told.now_ms - self._clock.monotonic() * 1000
-        self._presence.acknowledge(told.beat_id, told.presence_at)
-        self._presence.sightings.acknowledge(told.beat_id)
-        self._refusals.answered(told.beat_id)
+        self._store_offset_ms = beat_answer.now_ms - self._clock.monotonic() * 1000
+        self._presence.acknowledge(beat_answer.beat_id, beat_answer.presence_at)
+        self._presence.sightings.acknowledge(beat_answer.beat_id)
+        self._refusals.answered(beat_answer.beat_id)
         if self._presence.behind or self._presence.sightings.behind:
             self.sync_now()
-        self._carry_out(self._beat.on_answer(told))
-        self._on_presence(told.presence_version)
+        self._carry_out(self._beat.on_answer(beat_answer))
+        self._on_presence(beat_answer.presence_version)
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         """Carry out effects; connections are closed before any broadcast is sent."""
@@ -169,8 +169,8 @@ class Heartbeat:
                 self._close_device(effect.change)
         for effect in effects:
             if isinstance(effect, AnnounceChange):
-                for told in broadcasts(effect.change):
-                    self._connections.broadcast(told)
+                for broadcast in broadcasts(effect.change):
+                    self._connections.broadcast(broadcast)
             elif isinstance(effect, CloseEverybody):
                 self._log.error(
                     log_events.RESYNC.name,
@@ -181,7 +181,7 @@ class Heartbeat:
             elif effect is SYNC_NOW:
                 self.sync_now()
             elif effect is PROGRESSED:
-                self._wake()
+                self._wake_waiters()
 
     def _close_device(self, change: Changed) -> None:
         closed = self._connections.close_device(change.device_id, change.closes, change.call_id)
@@ -195,8 +195,8 @@ class Heartbeat:
                 closed=closed,
             )
 
-    def _wake(self) -> None:
-        waiting, self._moved = self._moved, []
+    def _wake_waiters(self) -> None:
+        waiting, self._waiters = self._waiters, []
         for future in waiting:
             if not future.done():
                 future.set_result(None)

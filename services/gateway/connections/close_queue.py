@@ -33,11 +33,11 @@ class CloseQueue:
     def __init__(self, close: Close) -> None:
         """Create an empty queue; `close` sends the close frame."""
         self._close = close
-        self._next: dict[Connection, tuple[int, str]] = {}
-        self._unread: deque[Connection] = deque()
-        self._silent: deque[Connection] = deque()
-        self._spread: deque[tuple[Connection, int, str]] = deque()
-        self._spread_until = 0.0
+        self._to_close: dict[Connection, tuple[int, str]] = {}
+        self._paused: deque[Connection] = deque()
+        self._to_abort: deque[Connection] = deque()
+        self._scheduled: deque[tuple[Connection, int, str]] = deque()
+        self._scheduled_until = 0.0
 
     def close_now(self, connections: Iterable[Connection], code: int, reason: str) -> int:
         """Close connections in this turn of the event loop and the following ones.
@@ -45,21 +45,21 @@ class CloseQueue:
         Returns how many were newly queued.
         """
         busy = self._busy
-        before = len(self._next)
+        before = len(self._to_close)
         for connection in connections:
             if connection.closed_with is not None:
                 continue
-            connection.condemned = True
-            self._next.setdefault(connection, (code, reason))
-        begun = len(self._next) - before
+            connection.marked_closing = True
+            self._to_close.setdefault(connection, (code, reason))
+        queued = len(self._to_close) - before
         if not busy:
             self._continue()
-        return begun
+        return queued
 
     def abort(self, connections: Iterable[Connection]) -> None:
         """Abort the sockets of peers that did not reply, in this turn and the following ones."""
         busy = self._busy
-        self._silent.extend(connections)
+        self._to_abort.extend(connections)
         if not busy:
             self._continue()
 
@@ -68,49 +68,49 @@ class CloseQueue:
     ) -> None:
         """Close connections evenly over the sweeps until `until` (monotonic seconds)."""
         for connection in connections:
-            connection.condemned = True
-            self._spread.append((connection, code, reason))
-        self._spread_until = until
+            connection.marked_closing = True
+            self._scheduled.append((connection, code, reason))
+        self._scheduled_until = until
 
     def sweep(self, now: float) -> None:
         """Close the scheduled connections that are due in this sweep."""
-        for _ in range(share_due(len(self._spread), now, self._spread_until)):
-            self._send_close(*self._spread.popleft())
+        for _ in range(share_due(len(self._scheduled), now, self._scheduled_until)):
+            self._send_close(*self._scheduled.popleft())
 
     @property
     def _busy(self) -> bool:
         """Whether work is left, so that a callback for the next turn is already scheduled."""
-        return bool(self._next or self._unread or self._silent)
+        return bool(self._to_close or self._paused or self._to_abort)
 
     def _continue(self) -> None:
-        if self._next:
-            self._send_some()
-        elif self._unread:
-            self._read_some()
+        if self._to_close:
+            self._close_batch()
+        elif self._paused:
+            self._resume_batch()
         else:
-            self._abort_some()
+            self._abort_batch()
         if self._busy:
             asyncio.get_running_loop().call_soon(self._continue)
 
-    def _send_some(self) -> None:
-        many = len(self._next) > TOLD_PER_TURN or self._unread
-        for connection in list(islice(self._next, TOLD_PER_TURN)):
-            self._send_close(connection, *self._next.pop(connection))
-            if many and not connection.transport.is_closing():
+    def _close_batch(self) -> None:
+        pause_reading = len(self._to_close) > TOLD_PER_TURN or self._paused
+        for connection in list(islice(self._to_close, TOLD_PER_TURN)):
+            self._send_close(connection, *self._to_close.pop(connection))
+            if pause_reading and not connection.transport.is_closing():
                 connection.transport.pause_reading()
-                self._unread.append(connection)
+                self._paused.append(connection)
 
     def _send_close(self, connection: Connection, code: int, reason: str) -> None:
         """Close a connection unless its transport has closed in the meantime."""
         if not connection.transport.is_closing():
             self._close(connection, code, reason)
 
-    def _read_some(self) -> None:
-        for _ in range(min(ENDED_PER_TURN, len(self._unread))):
-            transport = self._unread.popleft().transport
+    def _resume_batch(self) -> None:
+        for _ in range(min(ENDED_PER_TURN, len(self._paused))):
+            transport = self._paused.popleft().transport
             if not transport.is_closing():
                 transport.resume_reading()
 
-    def _abort_some(self) -> None:
-        for _ in range(min(ENDED_PER_TURN, len(self._silent))):
-            self._silent.popleft().transport.abort()
+    def _abort_batch(self) -> None:
+        for _ in range(min(ENDED_PER_TURN, len(self._to_abort))):
+            self._to_abort.popleft().transport.abort()

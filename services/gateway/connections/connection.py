@@ -16,13 +16,13 @@ class Connection:
     """One socket, from the upgrade until its transport is closed."""
 
     __slots__ = (
-        "called",
+        "_calls_made",
         "calls",
         "closed_with",
-        "condemned",
         "deadline",
         "ended_by",
         "limit_key",
+        "marked_closing",
         "number",
         "pinged",
         "sequence",
@@ -39,9 +39,9 @@ class Connection:
         self.deadline = deadline
         self.session: Session | None = None
         self.sequence = 0
-        self.called = 0
+        self._calls_made = 0
         self.pinged = False
-        self.condemned = False
+        self.marked_closing = False
         """Whether the connection is no longer served, although no close frame is sent yet."""
         self.closed_with: tuple[int, str] | None = None
         """The code and reason of our close frame; None until it is sent."""
@@ -53,7 +53,7 @@ class Connection:
     @property
     def closing(self) -> bool:
         """Whether the connection must not be served or sent to any more."""
-        return self.condemned or self.closed_with is not None or self.transport.is_closing()
+        return self.marked_closing or self.closed_with is not None or self.transport.is_closing()
 
     def send(self, payload: bytes) -> None:
         """Send one text frame unless the connection is closing."""
@@ -62,8 +62,8 @@ class Connection:
 
     def next_call(self, connection_id: str) -> str:
         """Return the id of the next call."""
-        self.called += 1
-        return f"{connection_id}/{self.called}"
+        self._calls_made += 1
+        return f"{connection_id}/{self._calls_made}"
 
     def next_sequence(self) -> int:
         """Return the sequence number of the next broadcast to this connection, starting at 1."""

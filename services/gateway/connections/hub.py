@@ -68,13 +68,13 @@ class Hub:
         self._limit = limit
         self._opened = 0
         self._all: set[Connection] = set()
-        self._strangers = PendingHandshakes(limit_per_address=preauth_limit_per_address)
+        self._pending = PendingHandshakes(limit_per_address=preauth_limit_per_address)
         self._closing: dict[Connection, None] = {}
         self._by_device: dict[str, set[Connection]] = {}
         self._pings: list[set[Connection]] = [set() for _ in range(_PING_BUCKETS)]
         self._ticks: list[set[Connection]] = [set() for _ in range(_TICK_BUCKETS)]
         self._audiences: dict[str, set[Connection]] = {PAIRING: set(), READ: set()}
-        self._departures = CloseQueue(self.close)
+        self._close_queue = CloseQueue(self.close)
         self._sweeps = 0
         self._emptied: asyncio.Future[None] | None = None
         self._drained_at: float | None = None
@@ -90,11 +90,11 @@ class Hub:
     @property
     def pending(self) -> int:
         """The number of unauthenticated connections."""
-        return len(self._strangers)
+        return len(self._pending)
 
     def pending_of(self, limit_key: str) -> int:
         """Return the number of unauthenticated connections from an address."""
-        return self._strangers.count(limit_key)
+        return self._pending.count(limit_key)
 
     @property
     def admitted(self) -> int:
@@ -103,7 +103,7 @@ class Hub:
 
     def limit_reached(self, limit_key: str) -> str | None:
         """Return why another connection from this address is rejected, or None if it is not."""
-        if self._strangers.is_full(limit_key):
+        if self._pending.is_full(limit_key):
             return "Too many unauthenticated sockets"
         if len(self._all) >= self._limit:
             return "Too many connections"
@@ -115,12 +115,12 @@ class Hub:
         deadline = self._clock.monotonic() + HANDSHAKE_DEADLINE_SECONDS
         connection = Connection(self._opened, transport, limit_key, deadline)
         self._all.add(connection)
-        self._strangers.add(connection)
+        self._pending.add(connection)
         return connection
 
     def admit(self, connection: Connection, session: Session, client: ClientInfo) -> None:
         """Mark a connection as admitted; `client` is the client's own description."""
-        self._strangers.discard(connection)
+        self._pending.discard(connection)
         connection.session = session
         if session.device_id:
             self._by_device.setdefault(session.device_id, set()).add(connection)
@@ -146,7 +146,7 @@ class Hub:
         connection.closed_with = (code, reason)
         if not connection.transport.is_closing():
             connection.transport.write(told + close_frame(code, reason))
-        self._leave(connection)
+        self._move_to_closing(connection)
 
     def reply_close(self, connection: Connection, code: int) -> None:
         """Reply to the peer's close frame unless ours was sent first, then close the transport."""
@@ -170,7 +170,7 @@ class Hub:
     def lost(self, connection: Connection) -> None:
         """Remove a connection whose transport is closed."""
         if connection not in self._closing:
-            self._leave(connection)
+            self._move_to_closing(connection)
         self._closing.pop(connection, None)
         self._all.discard(connection)
         if not self._all and self._emptied is not None and not self._emptied.done():
@@ -217,12 +217,14 @@ class Hub:
         for connection in self._by_device.get(device_id, ()):
             if EVERY_ROLE in roles or (connection.session and connection.session.role in roles):
                 if by_call in connection.calls:
-                    connection.condemned = True
+                    connection.marked_closing = True
                     connection.ended_by = by_call
                     callers += 1
                 else:
                     found.append(connection)
-        return callers + self._departures.close_now(found, CloseCode.DEVICE_REMOVED, REMOVED_REASON)
+        return callers + self._close_queue.close_now(
+            found, CloseCode.DEVICE_REMOVED, REMOVED_REASON
+        )
 
     @property
     def draining(self) -> bool:
@@ -241,14 +243,14 @@ class Hub:
 
     def close_admitted(self, code: int, reason: str) -> int:
         """Close every admitted connection; return how many were newly queued."""
-        return self._departures.close_now(self._admitted(), code, reason)
+        return self._close_queue.close_now(self._admitted(), code, reason)
 
     def mark_closing(self, until: float) -> None:
         """Stop serving all admitted connections, and close them evenly until `until`.
 
         `until` is in monotonic seconds.
         """
-        self._departures.schedule(
+        self._close_queue.schedule(
             self._admitted(), CloseCode.RESTART, HISTORY_LOST_REASON, until=until
         )
 
@@ -261,13 +263,13 @@ class Hub:
     def sweep(self) -> None:
         """Process deadlines, pings and ticks; called four times a second."""
         now = self._clock.monotonic()
-        for connection in self._strangers.due(now):
+        for connection in self._pending.due(now):
             self.close(connection, CloseCode.NORMAL, "")
         silent = due(self._closing, now)
         for connection in silent:
             del self._closing[connection]
-        self._departures.abort(silent)
-        self._departures.sweep(now)
+        self._close_queue.abort(silent)
+        self._close_queue.sweep(now)
         if self._drained_at is not None:
             self._close_drained(now)
         for connection in list(self._pings[self._sweeps % _PING_BUCKETS]):
@@ -287,7 +289,7 @@ class Hub:
         if self._drained_at is None:
             return
         if now >= self._drained_at:
-            self._departures.close_now(list(self._all), CloseCode.RESTART, RESTART_REASON)
+            self._close_queue.close_now(list(self._all), CloseCode.RESTART, RESTART_REASON)
             return
         found = self._admitted()
         for connection in found[: share_due(len(found), now, self._drained_at)]:
@@ -295,7 +297,7 @@ class Hub:
 
     def _ping(self, connection: Connection) -> None:
         if connection.pinged:
-            self._leave(connection)
+            self._move_to_closing(connection)
             connection.transport.abort()
         else:
             connection.pinged = True
@@ -306,9 +308,9 @@ class Hub:
         if not connection.closing:
             connection.send(numbered(head, connection.next_sequence()))
 
-    def _leave(self, connection: Connection) -> None:
+    def _move_to_closing(self, connection: Connection) -> None:
         """Move a connection to the closing connections, with a deadline for the peer's reply."""
-        self._strangers.discard(connection)
+        self._pending.discard(connection)
         session = connection.session
         if session is not None and session.device_id in self._by_device:
             live = self._by_device[session.device_id]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shared.server.pending_sockets import PendingSockets
 
 
-class Upkeep:
+class Sweeper:
     """Sweeps the connections four times a second, and measures the delay of the event loop."""
 
     def __init__(
@@ -44,18 +44,18 @@ class Upkeep:
         due = self._clock.monotonic() + SWEEP_SECONDS
         while True:
             await asyncio.sleep(max(0.0, due - self._clock.monotonic()))
-            late = max(0.0, self._clock.monotonic() - due)
-            self.milliseconds = late * 1000
-            self._metrics.loop_delay.set(late)
+            delay = max(0.0, self._clock.monotonic() - due)
+            self.milliseconds = delay * 1000
+            self._metrics.loop_delay.set(delay)
             try:
-                self._hold_to_the_lease()
+                self._close_before_lease_ends()
                 self._connections.sweep()
                 self._arrivals.sweep()
             except Exception:  # noqa: BLE001 (one failure must not stop later sweeps)
                 self._log.exception("sweep failed")
             due = max(due + SWEEP_SECONDS, self._clock.monotonic())
 
-    def _hold_to_the_lease(self) -> None:
+    def _close_before_lease_ends(self) -> None:
         """Close admitted connections before the lease ends, since revocations may be missed."""
         if self._beat.lease_left > SWEEP_SECONDS:
             return

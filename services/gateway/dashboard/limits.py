@@ -39,10 +39,12 @@ class ResponseLimiter:
     @asynccontextmanager
     async def place(self, address: str) -> AsyncIterator[None]:
         """Hold a slot for a response to an address. Raises TimeoutError if none becomes free."""
-        own = self._by_address.setdefault(address, asyncio.Semaphore(self._limit_per_address))
+        of_address = self._by_address.setdefault(
+            address, asyncio.Semaphore(self._limit_per_address)
+        )
         self._there[address] += 1
         try:
-            async with asyncio.timeout(self._turn_seconds) as waiting, own, self._all:
+            async with asyncio.timeout(self._turn_seconds) as waiting, of_address, self._all:
                 waiting.reschedule(None)
                 yield
         finally:

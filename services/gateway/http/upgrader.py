@@ -35,9 +35,9 @@ class Upgrader:
     """Starts a session handler for each upgrade request."""
 
     def __init__(
-        self, host: SessionContext, *, trusted_proxies: tuple[Network, ...], metrics: Metrics
+        self, context: SessionContext, *, trusted_proxies: tuple[Network, ...], metrics: Metrics
     ) -> None:
-        self._host = host
+        self._context = context
         self._metrics = metrics
         self.clients: Final = Clients(
             trusted_proxies, service="gateway", on_unreadable=metrics.unreadable_proxies.inc
@@ -51,55 +51,55 @@ class Upgrader:
         That is when it is invalid or a limit is reached; `serve` sends the error response. `peer`
         is the IP address of the remote end of the socket.
         """
-        where = self.clients.address(peer, request.headers)
-        if self._host.connections.limit_reached(where.address.limit_key) is not None:
+        client = self.clients.address(peer, request.headers)
+        if self._context.connections.limit_reached(client.address.limit_key) is not None:
             return None
         if upgrade_problem(request) is not None:
             return None
-        return self._begin(transport, request.headers, where)
+        return self._begin(transport, request.headers, client)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Serve an upgrade that aiohttp parsed, or respond with why it is rejected."""
         problem = WITH_BODY if request.body_exists else upgrade_problem(request)
         if problem is not None:
-            answer = web.Response(
+            response = web.Response(
                 status=problem.status, text=problem.text, headers=dict(problem.headers)
             )
             if request.body_exists:
-                answer.force_close()
-            return answer
-        where = self.clients.address(request.remote or "", request.headers)
-        full = self._host.connections.limit_reached(where.address.limit_key)
-        if full is not None:
+                response.force_close()
+            return response
+        client = self.clients.address(request.remote or "", request.headers)
+        reason = self._context.connections.limit_reached(client.address.limit_key)
+        if reason is not None:
             self._metrics.turned_away.labels(
-                "address" if "unauthenticated" in full else "all"
+                "address" if "unauthenticated" in reason else "all"
             ).inc()
-            return web.Response(status=503, text=full)
-        gone = asyncio.Event()
+            return web.Response(status=503, text=reason)
+        closed = asyncio.Event()
         if request.transport is not None:
-            protocol = self._begin(request.transport, request.headers, where)
+            protocol = self._begin(request.transport, request.headers, client)
             if isinstance(request.protocol, TrackedRequestHandler):
                 request.protocol.left()
-            parser = SocketParser(protocol, on_end=gone.set)
+            parser = SocketParser(protocol, on_end=closed.set)
             request.protocol.keep_alive(False)
             request.protocol.set_parser(cast("Any", parser))
-            await gone.wait()
+            await closed.wait()
         return web.Response()
 
     def _begin(
-        self, transport: asyncio.Transport, headers: Headers, where: ClientAddress
+        self, transport: asyncio.Transport, headers: Headers, client: ClientAddress
     ) -> SocketProtocol:
-        host = self._host
-        connection = host.connections.open(transport, where.address.limit_key)
+        context = self._context
+        connection = context.connections.open(transport, client.address.limit_key)
         peer = RequestInfo(
-            address=where.address.text,
-            direct_loopback=where.direct_loopback,
+            address=client.address.text,
+            direct_loopback=client.direct_loopback,
             host=headers.get("Host", ""),
             origin=headers.get("Origin"),
         )
         handshake = Handshake(
-            f"{host.identity.boot_id}:{connection.number}", new_nonce(), peer, host.rules
+            f"{context.identity.boot_id}:{connection.number}", new_nonce(), peer, context.rules
         )
-        visit = SessionHandler(host, connection, handshake, peer)
-        visit.send_challenge(switching_protocols(headers))
-        return SocketProtocol(transport, visit)
+        handler = SessionHandler(context, connection, handshake, peer)
+        handler.send_challenge(switching_protocols(headers))
+        return SocketProtocol(transport, handler)

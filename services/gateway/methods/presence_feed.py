@@ -41,7 +41,7 @@ class PresenceFeed:
         self._approvals = approvals
         self._connections = connections
         self._clock = clock
-        self._told = 0
+        self._broadcast_version = 0
         self._not_before = 0.0
         self._fetched = 0
         self._task: asyncio.Task[None] | None = None
@@ -49,12 +49,12 @@ class PresenceFeed:
 
     def on_version(self, version: int) -> None:
         """Handle the presence version from a heartbeat answer."""
-        if version == self._told or self._task is not None:
+        if version == self._broadcast_version or self._task is not None:
             return
         if not self._connections.audience(READ) or self._clock.monotonic() < self._not_before:
             return
-        self._task = asyncio.get_running_loop().create_task(self._tell(version))
-        self._task.add_done_callback(self._done)
+        self._task = asyncio.get_running_loop().create_task(self._broadcast(version))
+        self._task.add_done_callback(self._on_done)
 
     async def stop(self) -> None:
         """Cancel a fetch in progress."""
@@ -62,7 +62,7 @@ class PresenceFeed:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _tell(self, version: int) -> None:
+    async def _broadcast(self, version: int) -> None:
         began = self._clock.monotonic()
         self._fetched += 1
         try:
@@ -82,15 +82,15 @@ class PresenceFeed:
             return
         entries = zlib.decompress(outcome.payload) if outcome.packed else outcome.payload
         payload = b'{"presence":%s}' % entries
-        self._told = version
+        self._broadcast_version = version
         now = self._clock.monotonic()
-        told = len(payload) * self._connections.audience(READ)
+        sent_bytes = len(payload) * self._connections.audience(READ)
         self._not_before = now + max(
-            APART_SECONDS, told / BYTES_PER_SECOND, (now - began) / SHARE_OF_TIME
+            APART_SECONDS, sent_bytes / BYTES_PER_SECOND, (now - began) / SHARE_OF_TIME
         )
         self._connections.broadcast(Broadcast(PRESENCE, payload, READ, presence_version=version))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not task.cancelled() and task.exception() is not None:
             self._log.error("presence failed", exc_info=task.exception())

@@ -50,7 +50,7 @@ class AccessLogger:
         self._refusals = refusals
         self._clock = clock
         self._approval_public_url = approval_public_url
-        self._counts: dict[str, Counter] = {}
+        self._counters: dict[str, Counter] = {}
         self._log = structlog.get_logger("gateway").bind()  # bound once, not for each line
 
     def log(
@@ -58,21 +58,21 @@ class AccessLogger:
         handshake: Handshake,
         peer: RequestInfo,
         began: float,
-        verdict: Accepted | Refusal | None,
+        result: Accepted | Refusal | None,
         *,
         closed_with: tuple[int, str] | None,
     ) -> None:
         """Log the outcome of an attempt; `began` is its start in monotonic seconds.
 
-        A `verdict` of None means that the handshake did not complete: the client left, or the
+        A `result` of None means that the handshake did not complete: the client left, or the
         gateway closed the connection with the code and reason in `closed_with`.
         """
         now = self._clock.monotonic()
-        took = now - began
+        seconds = now - began
         line: dict[str, object] = {
             "connection": handshake.connection_id,
             "address": peer.address,
-            "ms": round(took * 1000, 2),
+            "ms": round(seconds * 1000, 2),
         }
         client = handshake.client
         if client is not None:
@@ -80,16 +80,16 @@ class AccessLogger:
             line["mode"] = client.mode
             line["protocol"] = handshake.protocol
             line["device"] = handshake.device_id[:_LOGGED_DEVICE_CHARACTERS]
-        if isinstance(verdict, Accepted):
+        if isinstance(result, Accepted):
             outcome = "admitted"
-            line |= {"role": verdict.grant.role, "method": verdict.grant.method}
-            if peer.direct_loopback and not verdict.device_id and not verdict.grant.scopes:
+            line |= {"role": result.grant.role, "method": result.grant.method}
+            if peer.direct_loopback and not result.device_id and not result.grant.scopes:
                 line["advice"] = LOCAL_ADVICE
-        elif isinstance(verdict, Refusal):
-            outcome = verdict.outcome
-            line |= {"code": int(verdict.close_code), "reason": verdict.close_reason}
-            line |= self._fields(verdict)
-            self._refusals.note(handshake, peer, verdict, now)
+        elif isinstance(result, Refusal):
+            outcome = result.outcome
+            line |= {"code": int(result.close_code), "reason": result.close_reason}
+            line |= self._fields(result)
+            self._refusals.note(handshake, peer, result, now)
             if outcome == "origin":
                 origin = peer.origin or ""
                 line |= {"origin": origin[:_LOGGED_ORIGIN_CHARACTERS], "advice": ORIGIN_ADVICE}
@@ -99,11 +99,11 @@ class AccessLogger:
                 code, reason = closed_with
                 outcome = _OUTCOME_OF_CLOSE.get(code, "gone")
                 line |= {"code": int(code), "reason": reason}
-        count = self._counts.get(outcome)
-        if count is None:
-            count = self._counts[outcome] = self._metrics.handshakes.labels(outcome)
-        count.inc()
-        self._metrics.handshake_seconds.observe(took)
+        counter = self._counters.get(outcome)
+        if counter is None:
+            counter = self._counters[outcome] = self._metrics.handshakes.labels(outcome)
+        counter.inc()
+        self._metrics.handshake_seconds.observe(seconds)
         self._log.info(log_events.CONNECTION.name, outcome=outcome, **line)
 
     def _fields(self, refusal: Refusal) -> dict[str, object]:

@@ -162,8 +162,8 @@ def entries(connections: Hub) -> dict[str, Any]:
     }
     for part, names in (
         (connections, ("_all", "_closing", "_by_device")),
-        (connections._strangers, ("_waiting", "_by_address")),
-        (connections._departures, ("_next", "_unread", "_spread")),
+        (connections._pending, ("_waiting", "_by_address")),
+        (connections._close_queue, ("_to_close", "_paused", "_scheduled")),
     ):
         found |= {name: getattr(part, name) for name in names}
     return {name: kept for name, kept in found.items() if kept}
