@@ -40,11 +40,11 @@ async def test_from_refused_to_online_to_revoked(browser: Browser, stack: Stack)
             await one.sees(card, text)
         await one.sees(card, " ".join(re.findall("....", visitor.device_id)))
         await expect(card.get_by_text(request_id, exact=True)).to_be_visible()
-        await one.sees(one.page.locator("#news"), "New device waits: Kitchen laptop")
+        await one.sees(one.page.locator("#news"), "New device waiting: Kitchen laptop")
         assert appeared < APPEARS_SECONDS
 
         await card.get_by_role("button", name="Approve Kitchen laptop").click()
-        await one.sees(card, "The device comes in when it connects next. Run its command again")
+        await one.sees(card, "The device is admitted when it next connects. Run its command again")
         assert await card.locator(".outcome").evaluate("it => it === document.activeElement")
 
         client, _ = await visitor.stays(gateway)
@@ -90,7 +90,7 @@ async def test_a_dashboard_may_come_back_by_itself(browser: Browser, stack: Stac
         card = one.request(await visitor.waits(stack.gateways[0]))
         await card.get_by_role("button", name="Approve").click()
         await one.confirm("Approve with full control")
-        await one.sees(card, "A dashboard of protocol 4 does so by itself; one of protocol 3 has")
+        await one.sees(card, "A dashboard with protocol 4 reconnects by itself; with protocol 3")
 
 
 async def test_all_clients_of_one_key_are_shown_before_they_are_approved(
@@ -101,9 +101,9 @@ async def test_all_clients_of_one_key_are_shown_before_they_are_approved(
     async with screen(browser, stack) as one:
         await one.come_in()
         old = one.request(await visitor.waits(stack.gateways[0]))
-        await one.sees(old, "It asks to come in")
+        await one.sees(old, "It requests access")
         card = one.request(await node.waits(stack.gateways[1]))
-        await one.sees(old, "The device has asked for something else since")
+        await one.sees(old, "The device has since made another request")
         for text in ("box", "Node host", "darwin", "As node", "As operator"):
             await one.sees(card, text)
         await one.sees(card, "It also asks as")
@@ -150,19 +150,19 @@ async def test_a_paired_device_wants_more(browser: Browser, stack: Stack) -> Non
         await one.sees(first, "Approved.")
         await visitor.visits(gateway)
         await one.sees(
-            first, re.compile("It came in .* after approval, and has left again|Online at")
+            first, re.compile("Admitted .* after approval, and disconnected since|Online at")
         )
         await first.get_by_role("button", name="Dismiss").click()
         await expect(first).to_have_count(0)
 
         wants = visitor.asking("operator.read", "operator.admin")
         card = one.request(await wants.waits(gateway))
-        await one.sees(card, "Paired already")
+        await one.sees(card, "Already paired")
         await one.sees(card, "New rights: everything (operator.admin)")
         await one.sees(card, "It keeps what it has: read (operator.read)")
         await one.sees(card.locator(".flagged"), "Full control")
         await card.get_by_role("button", name="Approve").click()
-        await one.sees(one.page.get_by_role("dialog"), "It asks for operator.admin.")
+        await one.sees(one.page.get_by_role("dialog"), "It requests operator.admin.")
         await one.confirm("Approve with full control")
         await one.sees(card, "Approved.")
         client, admitted = await wants.stays(stack.gateways[0])
@@ -170,13 +170,13 @@ async def test_a_paired_device_wants_more(browser: Browser, stack: Stack) -> Non
             assert "operator.admin" in admitted.scopes
             await one.sees(card, ONLINE)
             row = one.page.locator("#gateways tr", has_text=stack.gateways[0].boot_id[:8])
-            await one.sees(row, re.compile("1.*Well"))
+            await one.sees(row, re.compile("1.*Healthy"))
 
             await one.act(visitor.device_id, "New token")
-            await one.sees(one.page.get_by_role("dialog"), "void at once")
-            await one.confirm("Give a new token")
+            await one.sees(one.page.get_by_role("dialog"), "invalid at once")
+            await one.confirm("Issue a new token")
             assert (await client.closed(within=10)).code == 4001
-            await one.sees(one.page.locator("#audit"), "was given a new token by an operator")
+            await one.sees(one.page.locator("#audit"), "was issued a new token by an operator")
         assert (await wants.refused(stack.gateways[0], with_gateway_token=False)).code
         await wants.visits(stack.gateways[0])
 
@@ -205,7 +205,7 @@ async def test_what_was_shown_is_what_is_approved(browser: Browser, stack: Stack
 
         await other.get_by_role("button", name="Approve").focus()
         wider = await newcomer.asking("operator.read", "operator.write").waits(gateway)
-        await one.sees(other, "asked for something else since")
+        await one.sees(other, "has since made another request")
         await one.sees(one.request(wider), "Write")
         await one.request(wider).get_by_role("button", name="Reject").click()
         await one.sees(one.request(wider), "Rejected")

@@ -35,12 +35,12 @@ async def test_a_card_says_that_its_device_has_left_and_was_removed(
             await one.sees(card, "Online at")
             await one.sees(one.device(visitor.device_id), "Online at")
             await client.close()
-            await one.sees(card, re.compile("It came in .* after approval, and has left again"))
+            await one.sees(card, re.compile("Admitted .* after approval, and disconnected since"))
             await expect(card).not_to_contain_text("Online")
             await one.sees(one.device(visitor.device_id), "Offline")
         async with Operator(stack, stack.approvals[1]) as operator:
             (await operator.remove(visitor.device_id)).ok()
-        await one.sees(card, "It was approved, and has been removed since.")
+        await one.sees(card, "It was approved and has since been removed.")
         await expect(one.device(visitor.device_id)).to_have_count(0)
 
 
@@ -55,7 +55,7 @@ async def test_a_card_says_that_its_access_was_revoked(browser: Browser, stack: 
             await one.sees(card, "Online at")
             await one.act(visitor.device_id, "Revoke")
             await one.confirm("Revoke")
-        await one.sees(card, "its access has been revoked since")
+        await one.sees(card, "its access has since been revoked")
 
 
 async def test_the_newest_is_first(browser: Browser, stack: Stack) -> None:
@@ -106,7 +106,7 @@ class TestAdmin:
             await one.come_in()
             card = one.request(await reader.waits(stack.gateways[0]))
             await card.get_by_role("button", name="Approve").click()
-            await one.sees(one.page.get_by_role("dialog"), "gives back the operator.admin")
+            await one.sees(one.page.get_by_role("dialog"), "restores operator.admin")
             await one.confirm("Approve with full control")
             await one.sees(card, "Approved.")
 
@@ -127,7 +127,7 @@ class TestDialogs:
             await expect(yes).to_be_visible()
             node = replace(visitor, profile=NODE_HOST)
             wider = await node.waits(stack.gateways[0])
-            await one.sees(dialog, "The device has asked for something else since")
+            await one.sees(dialog, "The device has since made another request")
             await expect(yes).to_have_count(0)
             await dialog.get_by_role("button", name="Close").click()
             await expect(one.request(wider).get_by_role("button", name="Approve")).to_be_visible()
@@ -142,7 +142,7 @@ class TestDialogs:
             await one.act(visitor.device_id, "Rename")
             dialog = one.page.get_by_role("dialog")
             (await operator.remove(visitor.device_id)).ok()
-            await one.sees(dialog, "This device is not paired any more.")
+            await one.sees(dialog, "This device is no longer paired.")
             await expect(dialog.get_by_role("button", name="Rename")).to_have_count(0)
 
     async def test_a_blank_name_is_refused_in_words(self, browser: Browser, stack: Stack) -> None:
@@ -155,7 +155,7 @@ class TestDialogs:
             for blank in ("", "   "):
                 await one.page.get_by_label("New name").fill(blank)
                 await dialog.get_by_role("button", name="Rename").click()
-                await one.sees(dialog, "A name has 1 to 64 characters, and not only blanks.")
+                await one.sees(dialog, "A name has 1 to 64 characters and is not blank.")
             await one.page.get_by_label("New name").fill("  Hall  ")
             await one.confirm("Rename")
             await one.sees(one.device(visitor.device_id).get_by_role("heading", level=3), "Hall")

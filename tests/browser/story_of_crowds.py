@@ -63,7 +63,7 @@ async def test_a_flood_is_rejected_as_it_was_shown_and_hides_nobody(
         await expect(cards).to_have_count(LISTED_OF_ADDRESS + 1)
         await one.sees(one.page.locator("#waiting-count"), str(FLOOD + 1))
         crowd = one.page.locator("#crowds")
-        await one.sees(crowd, f"{FLOOD} requests wait from {FLOODER}; its newest are listed.")
+        await one.sees(crowd, f"{FLOOD} pending requests from {FLOODER}; the newest are listed.")
 
         await crowd.get_by_role("button", name="Show them all").click()
         await expect(cards).to_have_count(FLOOD)

@@ -57,7 +57,7 @@ async def test_a_lock_out_is_shown_and_lifted(
         await check(one)
         await no_wider_than_the_window(one)
         await card.get_by_role("button", name="Lift lock-out: 127.0.0.1, Gateway token").click()
-        await one.sees(one.page.get_by_role("dialog"), "at every replica at once")
+        await one.sees(one.page.get_by_role("dialog"), "at every replica")
         await one.picture(tmp_path / f"dialog-{look}.png")
         await one.confirm("Lift lock-out")
         await expect(section).to_be_hidden(timeout=SEE_MS)

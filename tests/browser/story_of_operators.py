@@ -138,7 +138,7 @@ async def test_no_device_chooses_what_history_calls_it(browser: Browser, stack: 
         visitor.profile = replace(wider, display_name=feigned)
         await visitor.waits(stack.gateways[0])
         log = one.page.locator("#audit li", has_text=visitor.device_id[:8])
-        await one.sees(log.first, f"{visitor.device_id[:8]} “{feigned}” asked to come in")
+        await one.sees(log.first, f"{visitor.device_id[:8]} “{feigned}” requested approval")
         await expect(log).to_have_count(2)
         for entry in await log.all():
             await expect(entry.locator("code")).to_have_text(visitor.device_id[:8])
@@ -157,7 +157,7 @@ async def test_the_keyboard_is_enough(browser: Browser, stack: Stack) -> None:
         await expect(approve).to_be_visible(timeout=SEE_MS)
         await approve.focus()
         await Visitor(stack, CLI).waits(stack.gateways[0])
-        await one.sees(one.page.locator("#news"), "New device waits")
+        await one.sees(one.page.locator("#news"), "New device waiting")
         await expect(approve).to_be_focused()
         await one.page.keyboard.press("Enter")
         await one.sees(card, "Approved.")
@@ -195,5 +195,5 @@ async def test_a_page_that_nobody_looks_at_listens_no_more(browser: Browser, sta
         request_id = await visitor.waits(stack.gateways[0])
         await one.page.evaluate(turn, arg=False)
         await expect(one.request(request_id)).to_be_visible(timeout=SEE_MS)
-        said = f"{visitor.device_id[:8]} “While away” asked to come in"
+        said = f"{visitor.device_id[:8]} “While away” requested approval"
         await one.sees(one.page.locator("#audit"), said)

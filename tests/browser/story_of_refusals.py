@@ -71,7 +71,7 @@ async def test_the_card_of_a_device_says_why_and_what_to_do(browser: Browser, st
 
         await turned_away(gateway, claim)
         claimed = card.locator(".refused.claim")
-        await one.sees(claimed, "A client that claims to be this device, without proof, was turned")
+        await one.sees(claimed, "A client that claimed to be this device, without proof, was")
         await one.sees(claimed, "the device id does not belong to its key")
         await one.sees(claimed, "What to do, if it is yours")
         await one.sees(own, "its device token is not valid")

@@ -1,21 +1,21 @@
-// Calls of the API with the session's cookie, and what can go wrong with them.
+// API calls with the session cookie, and their errors.
 
 const TRY_MS = 8000;
 const HEADERS = { "X-Latchkey-Page": "1" };
 
-/** Where a path of the API is, below whatever prefix a proxy serves this page. */
+/** Return the URL of an API path, below the prefix at which a proxy serves this page. */
 export const address = (path) => new URL(`..${path}`, import.meta.url);
 
-/** How much the service's clock is ahead of this machine's, ms. */
+/** Offset of the service's clock from this machine's, ms. */
 let aheadMs = 0;
 
 /** The service's time, ms since 1970. */
 export const now = () => Date.now() + aheadMs;
 
-/** A call that was not carried out: `status` 0 when nobody answered. */
+/** A failed call; `status` is 0 if there was no response. */
 export class CallFailed extends Error {
   constructor(status, problem = {}, retryAfterSeconds = 0) {
-    super([problem.title, problem.detail].filter(Boolean).join(". ") || "Nobody answered");
+    super([problem.title, problem.detail].filter(Boolean).join(". ") || "No response");
     this.status = status;
     this.problem = problem;
     this.retryAfterSeconds = retryAfterSeconds;
@@ -27,7 +27,7 @@ export async function failure(response) {
   return new CallFailed(response.status, problem, Number(response.headers.get("Retry-After") ?? 0));
 }
 
-/** Call; resolves to the decoded answer, rejects with CallFailed. */
+/** Call the API; resolve to the decoded response, or reject with CallFailed. */
 export async function call(method, path, body, headers = {}) {
   const sent = { ...HEADERS, ...headers };
   if (body !== undefined) sent["Content-Type"] = "application/json";
@@ -41,7 +41,7 @@ export async function call(method, path, body, headers = {}) {
     });
     if (!response.ok) throw await failure(response);
     const date = Date.parse(response.headers.get("Date") ?? "");
-    // The header has whole seconds: on average it is half of one old.
+    // The header has whole seconds, so it is half a second old on average.
     if (!Number.isNaN(date)) aheadMs = Math.abs(date - Date.now()) > 5000 ? date + 500 - Date.now() : 0;
     return await response.json();
   } catch (error) {
@@ -53,7 +53,7 @@ export const get = (path) => call("GET", path);
 
 /** Exchange the admin token for a cookie. */
 export function signIn(token) {
-  // Header values are bytes: a token beyond ASCII goes out as UTF-8.
+  // Header values are bytes; non-ASCII tokens are sent as UTF-8.
   const bytes = String.fromCharCode(...new TextEncoder().encode(token.trim()));
   return call("POST", "/v1/session", undefined, { Authorization: `Bearer ${bytes}` });
 }
@@ -63,7 +63,7 @@ export const signOut = () => call("DELETE", "/v1/session");
 const device = (deviceId) => `/v1/devices/${encodeURIComponent(deviceId)}`;
 const request = (requestId) => `/v1/requests/${encodeURIComponent(requestId)}`;
 
-/** Approve; without `allowAdmin` it is refused if it would give operator.admin. */
+/** Approve a request; without `allowAdmin` the call fails if it would grant operator.admin. */
 export const approve = (requestId, allowAdmin) => call("POST", `${request(requestId)}/approve`, { allowAdmin });
 export const rejectAll = (requestIds) => call("POST", "/v1/requests/reject", { requestIds });
 export const reject = (requestId) => call("POST", `${request(requestId)}/reject`);

@@ -1,4 +1,4 @@
-// Addresses from which many requests wait: looked at alone, and rejected together.
+// Addresses with many pending requests: shown separately and rejected together.
 
 import * as api from "./api.js";
 import * as dialog from "./dialog.js";
@@ -10,7 +10,7 @@ const REJECT_LIMIT = 200;
 export class Crowds {
   #address = "";
 
-  /** `changed()`: other requests are to be shown; `reject(ids)` rejects them together. */
+  /** `changed()`: the selection of requests changed; `reject(ids)` rejects requests together. */
   constructor({ announce, changed, reject }) {
     this.announce = announce;
     this.changed = changed;
@@ -20,7 +20,7 @@ export class Crowds {
     );
   }
 
-  /** The one address that is looked at, or an empty text. */
+  /** The selected address, or an empty string. */
   get address() {
     return this.#address;
   }
@@ -43,7 +43,7 @@ export class Crowds {
     const node = el("li", { class: "crowd" }, text, el("div", { class: "actions" }, alone, all));
     const show = ({ count }) => {
       const only = this.#address === address;
-      say(text, `${count} ${count === 1 ? "request waits" : "requests wait"} from ${from}${only ? "." : "; its newest are listed."}`);
+      say(text, `${count} pending ${count === 1 ? "request" : "requests"} from ${from}${only ? "." : "; the newest are listed."}`);
       say(alone, only ? "Show all addresses" : "Show them all");
       alone.setAttribute("aria-label", only ? "Show all addresses" : `Show them all: requests from ${from}`);
       all.hidden = count === 0;
@@ -57,7 +57,7 @@ export class Crowds {
     this.changed();
   }
 
-  /** Show who would be rejected, and reject those: who asks meanwhile goes on waiting. */
+  /** List the requests to reject, and reject exactly those; later ones stay pending. */
   async #ask(address) {
     say(byId("crowd-problem"), "");
     const from = addressWords(address);
@@ -66,7 +66,7 @@ export class Crowds {
       found = await api.get(`/v1/requests?${new URLSearchParams({ address, limit: String(REJECT_LIMIT) })}`);
     } catch (error) {
       if (error.status === 401) this.changed(error);
-      else say(byId("crowd-problem"), `Not read. ${printable(error.message)}`);
+      else say(byId("crowd-problem"), `Could not be read. ${printable(error.message)}`);
       return;
     }
     const { pending, total } = found;
@@ -75,8 +75,8 @@ export class Crowds {
     dialog.ask({
       heading: `Reject ${many} from ${from}?`,
       said: [
-        total > pending.length ? `These are the newest of ${total}. The others wait on.` : "These are all that wait from there now.",
-        "No request that comes after this is rejected. A rejected device that connects again asks anew.",
+        total > pending.length ? `These are the newest of ${total}. The others stay pending.` : "These are all pending requests from there.",
+        "Later requests are not rejected. If a rejected device connects again, it makes a new request.",
       ],
       list: pending.map((one) => [
         name(deviceName(one)),
@@ -91,7 +91,7 @@ export class Crowds {
 
   #told(from, { rejected, ended }) {
     if (this.#address) this.#look(this.#address);
-    const left = ended.length ? ` ${ended.length} had ended before.` : "";
+    const left = ended.length ? ` ${ended.length} had already ended.` : "";
     this.announce(`Rejected ${rejected.length} from ${from}.${left}`);
   }
 }

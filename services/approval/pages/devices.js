@@ -1,4 +1,4 @@
-// The paired devices: where each is, what it may do, and what can be done to it.
+// Paired devices: where they are connected, their rights, and actions on them.
 
 import * as api from "./api.js";
 import * as dialog from "./dialog.js";
@@ -16,7 +16,7 @@ export class Devices {
   #devices = [];
   #asOf = "";
 
-  /** `changed()` reads anew, after everything that was done. */
+  /** `changed()` reads all data again; called after each action. */
   constructor({ changed }) {
     this.changed = changed;
     this.listing = new Listing("devices", {
@@ -34,17 +34,17 @@ export class Devices {
     return this.listing.search !== "";
   }
 
-  /** Whether a device that is shown was refused and may be admitted any moment. */
+  /** Whether a device in the list was just refused and may soon be admitted. */
   get awaited() {
     return this.#devices.some(wasJustRefused);
   }
 
-  /** What to read. */
+  /** The API path to read. */
   path() {
     return `/v1/devices?${this.listing.query()}`;
   }
 
-  /** Ids of devices that are looked at and are not among those that were listed. */
+  /** Ids of devices that are open on the page but not in the list that was read. */
   watched(listed) {
     const open = [...this.list.container.children].filter((node) => node.querySelector("details[open]"));
     return [...open.map((node) => node.dataset.device), dialog.openSubject()].filter(
@@ -53,8 +53,8 @@ export class Devices {
   }
 
   /**
-   * Show a part of the list; `known` are all devices that were read with it, by id. Those whose
-   * records cannot be read come first; they can only be removed.
+   * Show a page of the list; `known` has all devices that were read, by id. Devices with unreadable
+   * records come first; they can only be removed.
    */
   show(part, known) {
     const listed = new Set(part.devices.map((one) => one.deviceId));
@@ -62,14 +62,14 @@ export class Devices {
     const unreadable = (part.unreadable ?? []).map((one) => ({ ...one, unreadable: true }));
     this.#devices = [...unreadable, ...part.devices, ...kept.map((id) => known.get(id))];
     const about = dialog.openSubject();
-    if (DEVICE_ID.test(about) && !known.has(about)) dialog.voidIf(about, "This device is not paired any more.");
+    if (DEVICE_ID.test(about) && !known.has(about)) dialog.voidIf(about, "This device is no longer paired.");
     if (!this.searching) say(byId("devices-count"), part.total ? String(part.total) : "");
     byId("no-devices").hidden = this.searching || this.#devices.length > 0 || !this.listing.first;
     this.listing.show(part.devices.length, part);
     this.tick();
   }
 
-  /** Say since when nothing was heard of the devices, or with an empty text that it is now. */
+  /** Set the time as of which the devices are shown; empty if they are current. */
   asOf(text) {
     this.#asOf = text;
     this.tick();
@@ -89,8 +89,8 @@ export class Devices {
     const remove = () => dialog.ask({
       heading: `Remove ${id}?`,
       said: [
-        "What is kept of this device cannot be read, so it can be neither admitted nor refused.",
-        "Once removed, it can ask for approval like a new one.",
+        "The record of this device cannot be read, so the device can be neither admitted nor refused.",
+        "Once removed, it can request approval like a new device.",
       ],
       yes: "Remove",
       danger: true,
@@ -100,7 +100,7 @@ export class Devices {
       "li",
       { class: "card device", "data-device": device.deviceId },
       el("div", { class: "title" }, el("h3", {}, el("code", { title: device.deviceId }, id))),
-      el("p", { class: "where" }, "Its record cannot be read: it is told to come back later."),
+      el("p", { class: "where" }, "Its record cannot be read, so it cannot connect."),
       el(
         "div",
         { class: "actions" },
@@ -147,14 +147,14 @@ export class Devices {
 
   #details(device) {
     const facts = [
-      ["It calls itself", device.displayName && name(device.displayName)],
+      ["Own name", device.displayName && name(device.displayName)],
       ["Client", `${clientWords(device.clientId)} (${device.clientMode})`],
       ["Platform", name(platformWords(device).join(", "))],
       ["Address", device.remoteIp ?? "this machine"],
       ["First paired", clock(device.createdAtMs)],
       ["Approved", `${clock(device.approvedAtMs)}${device.approvedVia === "silent" ? ", by the rule for local clients" : ""}`],
-      ["Key fingerprint, also its device id", el("code", {}, grouped(device.deviceId))],
-      ["Exactly approved", el("code", {}, exactly(device.roles, device.scopes))],
+      ["Key fingerprint and device id", el("code", {}, grouped(device.deviceId))],
+      ["Approved roles and scopes", el("code", {}, exactly(device.roles, device.scopes))],
     ];
     return [
       el("dl", {}, ...facts.filter(([, what]) => what).map(([what, is]) => el("div", {}, el("dt", {}, what), el("dd", {}, is)))),
@@ -198,7 +198,7 @@ export class Devices {
   #rename(device) {
     dialog.ask({
       heading: `Rename ${printable(deviceName(device))}`,
-      said: ["Only the name that operators see changes. The device is not told and stays connected."],
+      said: ["Only the name shown to operators changes. The device is not notified and stays connected."],
       yes: "Rename",
       value: deviceName(device),
       about: device.deviceId,
@@ -210,10 +210,10 @@ export class Devices {
     dialog.ask({
       heading: `New token for ${printable(deviceName(device))}?`,
       said: [
-        `Its token as ${called} is void at once, and its connections in that role are closed.`,
-        "It stays paired. To get the new token it connects with the gateway token, once.",
+        `Its token as ${called} becomes invalid at once, and its connections in that role are closed.`,
+        "It stays paired. To get the new token, it has to connect once with the gateway token.",
       ],
-      yes: "Give a new token",
+      yes: "Issue a new token",
       danger: true,
       about: device.deviceId,
       onYes: () => this.#do(api.rotate(device.deviceId, role)),
@@ -224,8 +224,8 @@ export class Devices {
     dialog.ask({
       heading: `Revoke ${printable(deviceName(device))} as ${called}?`,
       said: [
-        `Its token as ${called} is void at once, and its connections in that role are closed.`,
-        "It stays in this list. To come back in that role it has to ask, and you to approve it.",
+        `Its token as ${called} becomes invalid at once, and its connections in that role are closed.`,
+        "It stays in this list. To connect in that role again, it needs a new approval.",
       ],
       yes: "Revoke",
       danger: true,
@@ -238,8 +238,8 @@ export class Devices {
     dialog.ask({
       heading: `Remove ${printable(deviceName(device))}?`,
       said: [
-        "The device is forgotten with all its rights, and its connections are closed at once.",
-        "If it connects again, it waits for approval like a new one.",
+        "The device is removed with all its rights, and its connections are closed at once.",
+        "If it connects again, it waits for approval like a new device.",
       ],
       yes: "Remove",
       danger: true,
@@ -257,7 +257,7 @@ export class Devices {
   }
 }
 
-/** A device's name with its id, for who hears the names of buttons without their card. */
+/** A device's name with its id, for labels of buttons that screen readers read without the card. */
 const distinct = (device) => `${printable(deviceName(device))}, ${shortId(device.deviceId)}`;
 
 function whereWords(device) {

@@ -1,4 +1,4 @@
-// The one dialog: says what is about to happen, asks, and stays open when it did not work.
+// The confirmation dialog: explains an action and stays open if the action fails.
 
 import { byId, el, printable, say } from "./dom.js";
 
@@ -10,10 +10,10 @@ let then = null;
 let subject = "";
 
 /**
- * Ask; `said` are paragraphs of what it does, `list` what it concerns, one by one. With `value` it
- * asks for a name, too. `about` is the id of what it is about, for `voidIf`.
- * `onYes(text)` does it: when it rejects, the reason is shown and the dialog stays; `afterwards()`
- * is called once it is done and the dialog is closed.
+ * Ask for confirmation. `said` are paragraphs, `list` the affected items. With `value`, the dialog
+ * also asks for a name. `about` is the id of its subject, for `voidIf`. `onYes(text)` carries out
+ * the action; if it rejects, the dialog shows the reason and stays open. `afterwards()` is called
+ * after success, once the dialog is closed.
  */
 export function ask({ heading, said, list = [], yes, danger = false, value = null, about = "", onYes, afterwards = null }) {
   say(byId("dialog-heading"), heading);
@@ -37,13 +37,13 @@ export function ask({ heading, said, list = [], yes, danger = false, value = nul
 
 export const close = () => dialog.close();
 
-/** Whether the dialog is open and about this. */
+/** Whether the dialog is open and about this id. */
 export const isAbout = (id) => dialog.open && subject === id;
 
-/** What the dialog is about, or an empty text. */
+/** The id the open dialog is about, or an empty string. */
 export const openSubject = () => (dialog.open ? subject : "");
 
-/** If the dialog is about this, say why it can no longer be done, and leave only the way out. */
+/** If the dialog is about this id, show why the action is no longer possible, and only close it. */
 export function voidIf(id, why) {
   if (!isAbout(id) || act === null) return;
   act = null;
@@ -62,7 +62,7 @@ byId("dialog-form").addEventListener("submit", async (event) => {
   const [doing, after] = [act, then];
   const asksName = !byId("dialog-field").hidden;
   if (asksName && !input.value.trim()) {
-    say(byId("dialog-problem"), `A name has 1 to ${NAME_LIMIT} characters, and not only blanks.`);
+    say(byId("dialog-problem"), `A name has 1 to ${NAME_LIMIT} characters and is not blank.`);
     input.focus();
     return;
   }
@@ -73,7 +73,7 @@ byId("dialog-form").addEventListener("submit", async (event) => {
     dialog.close();
     after?.();
   } catch (error) {
-    say(byId("dialog-problem"), `Not done. ${printable(error.message)}`);
+    say(byId("dialog-problem"), `Failed. ${printable(error.message)}`);
     act = doing;
   }
 });

@@ -1,6 +1,6 @@
-// Makes elements, and keeps lists of them in step with data. Text only ever becomes text nodes.
+// Creates elements and keeps lists of them in sync with data. Text is only inserted as text nodes.
 
-/** Make an element; props are attributes, but `on` holds listeners. null and false are left out. */
+/** Create an element; props are attributes, `on` has listeners. null and false are omitted. */
 export function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
@@ -16,12 +16,12 @@ export function el(tag, props = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Change a text only when it is another one, so that nothing is read out twice. */
+/** Set a text only if it differs, so that screen readers do not repeat it. */
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Show what a device or a person wrote: what is invisible or turns the writing stands escaped. */
+/** Escape invisible and bidirectional control characters in text from devices and people. */
 export function printable(text) {
   return text.replace(/[\p{Cc}\p{Cf}\p{Cn}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) => {
     const code = character.codePointAt(0).toString(16);
@@ -29,13 +29,13 @@ export function printable(text) {
   });
 }
 
-/** A name that a device gave itself, kept apart from the direction of the text around it. */
+/** A device's own name, isolated from the text direction around it. */
 export const name = (text, props = {}) => el("bdi", props, printable(text));
 
 /**
- * A list whose items keep their element, and so their focus, from one telling to the next.
+ * A list whose items keep their element, and so their focus, across updates.
  *
- * `make(item)` returns {node, show(item)}. `refuge` gets the focus of an element that goes.
+ * `make(item)` returns {node, show(item)}. `refuge` receives the focus of a removed element.
  */
 export class KeyedList {
   #views = new Map();

@@ -1,15 +1,15 @@
-// The audit log live: server-sent events, read with fetch so that a refusal can be told from a
-// break, a silent connection is noticed, and every event is heard whatever its name.
+// Follows the audit log as server-sent events. It uses fetch instead of EventSource, to distinguish
+// refusals from lost connections, detect silent connections and receive events of any name.
 
 import { CallFailed, address, failure } from "./api.js";
 
 const RETRY_MS = 1000;
-/** The service says something every 15 s: a stream that is silent for longer is dead. */
+/** The service sends something every 15 s; a stream that is silent for this long is dead. */
 const SILENCE_MS = 40000;
-/** A page that nobody looks at gives its connection back: a browser has six for one address. */
+/** A hidden page closes its connection, because browsers allow six per address. */
 const HIDDEN_MS = 30000;
 
-/** Split the text of a stream into events {id, name, data}; `data` is "" where there is none. */
+/** Split the text of a stream into events {id, name, data}; `data` is "" if there is none. */
 export function parser(onEvent) {
   let rest = "";
   return (text) => {
@@ -31,8 +31,8 @@ export function parser(onEvent) {
 }
 
 /**
- * Follow the events until `signal` aborts, coming back after each break where the last one ended.
- * `onBreak(CallFailed)` is told of each break, `onBegin(id)` of each beginning.
+ * Follow the events until `signal` aborts, reconnecting after the last event received.
+ * `onBreak(CallFailed)` is called for each lost connection, `onBegin(id)` for each new start.
  */
 export async function follow({ signal, onBegin, onEvent, onBreak }) {
   let last = null;
@@ -54,7 +54,7 @@ export async function follow({ signal, onBegin, onEvent, onBreak }) {
   }
 }
 
-/** Resolve once the page is looked at. */
+/** Resolve once the page is visible. */
 async function seen() {
   while (document.hidden) {
     await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));

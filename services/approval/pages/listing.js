@@ -1,4 +1,4 @@
-// Which part of a long list is shown: a search, and pages by the position after which each begins.
+// Search and pagination of a long list; pages are identified by the cursor they start after.
 
 import { byId, say } from "./dom.js";
 
@@ -6,10 +6,10 @@ const TYPING_MS = 250;
 
 /**
  * The search field and the pager of one list; their elements are named `<prefix>-search`,
- * `<prefix>-pager`, `-range`, `-newer`, `-older`. `changed()` is called when another part is wanted.
+ * `<prefix>-pager`, `-range`, `-newer`, `-older`. `changed()` is called when the selection changes.
  */
 export class Listing {
-  /** Positions after which this page and those before it begin; none on the first page. */
+  /** Cursors after which this page and those before it start; none for the first page. */
   #after = [];
   #next = null;
   #typing = null;
@@ -35,12 +35,12 @@ export class Listing {
     return this.#search;
   }
 
-  /** Whether the list is on its first page, where what is new appears. */
+  /** Whether the first page is shown, where new entries appear. */
   get first() {
     return this.#after.length === 0;
   }
 
-  /** The query of this part. */
+  /** The query for the current page. */
   query() {
     const query = new URLSearchParams({ limit: String(this.size) });
     if (this.#search) query.set("q", this.#search);
@@ -48,7 +48,7 @@ export class Listing {
     return query;
   }
 
-  /** Show what of the list this is. A page that has become empty gives way to the one before. */
+  /** Show the position in the list. If the page has become empty, go back to the previous one. */
   show(shown, { total, next }) {
     if (!shown && !this.first) {
       this.#after = this.#after.slice(0, -1);

@@ -1,11 +1,11 @@
-// Addresses that are locked out after too many wrong secrets, and lifting that.
+// Addresses that are locked out after too many wrong secrets, and lifting of lock-outs.
 
 import * as api from "./api.js";
 import { ask } from "./dialog.js";
 import { KeyedList, byId, el, printable, say } from "./dom.js";
 import { clock, lengthOf } from "./words.js";
 
-/** How often lock-outs are read: they begin and end without an event. */
+/** How often lock-outs are read; their start and end cause no events. */
 const REREAD_MS = 5000;
 
 const SECRETS = {
@@ -22,7 +22,7 @@ export class Lockouts {
   #lockouts = [];
   #readAt = -Infinity;
 
-  /** `announce(text)` says something to who only hears the page. */
+  /** `announce(text)` informs users of screen readers. */
   constructor({ announce }) {
     this.announce = announce;
     this.list = new KeyedList(
@@ -33,7 +33,7 @@ export class Lockouts {
     );
   }
 
-  /** Read the lock-outs, unless that was done a moment ago. Rejects with CallFailed. */
+  /** Read the lock-outs, unless they were read a moment ago. Rejects with CallFailed. */
   async look() {
     if (performance.now() - this.#readAt < REREAD_MS) {
       this.#show();
@@ -42,7 +42,7 @@ export class Lockouts {
     try {
       await this.#read();
     } catch (error) {
-      if (error.status !== 404) throw error; // a replica of the release before, which lists none
+      if (error.status !== 404) throw error; // a replica of an earlier release without lock-outs
       this.#readAt = performance.now();
     }
   }
@@ -54,7 +54,7 @@ export class Lockouts {
     this.#show();
   }
 
-  /** Show those that still run, and for how long. */
+  /** Show active lock-outs with the time left. */
   #show() {
     const running = this.#lockouts.filter((one) => one.untilMs > api.now());
     byId("lockouts-section").hidden = running.length === 0;
@@ -88,8 +88,8 @@ export class Lockouts {
     ask({
       heading: `Lift the lock-out of ${shown(lockout)}?`,
       said: [
-        `${secretWords(lockout)}: right ones are accepted from this address again, at every replica at once.`,
-        "The wrong values stay known. Clients that go on with the same ones do not lock it out again; ten other ones do.",
+        `${secretWords(lockout)}: correct ones are accepted from this address again at every replica.`,
+        "The wrong values stay known. Clients that repeat them do not lock it out again; ten new ones do.",
       ],
       yes: "Lift lock-out",
       onYes: () => this.#do(lockout),
@@ -101,9 +101,9 @@ export class Lockouts {
     try {
       await api.call("DELETE", path);
     } catch (error) {
-      if (error.status !== 404) throw error; // it has ended by itself, or somebody else lifted it
+      if (error.status !== 404) throw error; // it has expired or was lifted by another operator
     }
     await this.#read();
-    this.announce(`The lock-out of ${shown(lockout)} is lifted.`);
+    this.announce(`The lock-out of ${shown(lockout)} was lifted.`);
   }
 }

@@ -1,4 +1,4 @@
-// The page: signs in, follows what happens, asks what is, and says when it cannot.
+// The page: signs in, follows events, reads data and shows errors.
 
 import * as api from "./api.js";
 import * as dialog from "./dialog.js";
@@ -13,18 +13,18 @@ import { clock } from "./words.js";
 
 const POLL_MS = 1000;
 const HIDDEN_POLL_MS = 10000;
-/** How often requests and devices are read where nothing is heard of them: when a device last
- * asked, or came in after its approval and left within a moment, is no event. */
+/** How often requests and devices are read without events: a device's repeated attempts, or a
+ * short connection after its approval, cause none. */
 const REREAD_MS = 5000;
-/** Lists are read this far apart at least, however much happens. */
+/** Min. time between two reads of the lists. */
 const READS_APART_MS = 300;
-/** A flood of refused clients makes it read this far apart at least. */
+/** Min. time between two reads caused by refusals. */
 const REFUSALS_APART_MS = 2000;
 const AUDIT_SHOWN = 50;
-/** So many devices can be read by their ids at once. */
+/** Max. devices read by id at once. */
 const NAMED_LIMIT = 50;
 
-/** Everything that runs while somebody is signed in. */
+/** Everything that runs while the operator is signed in. */
 class Live {
   #ended = new AbortController();
   #reading = null;
@@ -105,7 +105,7 @@ class Live {
     }
   }
 
-  /** Ask for the replicas; for the rest only when somebody came or went, or it has aged. */
+  /** Read the replicas; read the rest only if presence changed or the data is old. */
   async #look() {
     try {
       const found = await api.get("/v1/replicas");
@@ -114,7 +114,7 @@ class Live {
       const presence = JSON.stringify([found.presenceVersion, found.gateways.map((one) => one.bootId).sort()]);
       const aging = this.requests.waits || this.requests.awaited || this.devices.awaited || !this.#streaming;
       const aged = aging && Date.now() - this.#readAt > REREAD_MS;
-      // A search goes through all devices: somebody's coming and going can wait a little.
+      // A search reads all devices, so changes of presence can wait.
       const moved = presence !== this.#presence && (!this.devices.searching || Date.now() - this.#readAt > REREAD_MS);
       const refused = found.refusalsVersion !== this.#refused && Date.now() - this.#readAt > REFUSALS_APART_MS;
       if (moved || aged || refused || this.#toldAt !== null) {
@@ -132,7 +132,7 @@ class Live {
     }
   }
 
-  /** Read requests and devices, together; calls in between make it read once more, a little later. */
+  /** Read requests and devices; calls during a read cause one more read shortly after. */
   read() {
     this.#again = true;
     this.#reading ??= this.#readAll().finally(() => {
@@ -202,9 +202,9 @@ class Live {
       error.status === 0
         ? "The approval service does not answer."
         : isRedisAway(error)
-          ? "Redis does not answer. Until it does, no new device comes in."
+          ? "Redis does not answer. Until it does, no device can be admitted."
           : `${error.message}.`;
-    say(byId("trouble"), `${why} What you see is from ${this.#toldAt}; this page tries again by itself.`);
+    say(byId("trouble"), `${why} Data shown is from ${this.#toldAt}; this page retries automatically.`);
     say(byId("state"), "No connection");
     byId("state").className = "state";
   }
@@ -278,7 +278,7 @@ byId("sign-in-form").addEventListener("submit", async (event) => {
     const minutes = Math.ceil(error.retryAfterSeconds / 60);
     const said = {
       401: "That is not the admin token.",
-      429: `Too many wrong tokens came from your address. Try again in ${minutes} min.`,
+      429: `Too many wrong tokens from your address. Try again in ${minutes} min.`,
     };
     say(byId("token-problem"), said[error.status] ?? `Not signed in. ${error.message}.`);
     input.select();

@@ -29,8 +29,8 @@ function processCells() {
   const version = el("td");
   const uptime = el("td");
   const show = (one) => {
-    say(version, one.version === undefined ? "not told" : printable(one.version));
-    say(uptime, one.uptimeSeconds === undefined ? "not told" : lengthOf(one.uptimeSeconds * 1000));
+    say(version, one.version === undefined ? "not reported" : printable(one.version));
+    say(uptime, one.uptimeSeconds === undefined ? "not reported" : lengthOf(one.uptimeSeconds * 1000));
   };
   return { cells: [version, uptime], show };
 }
@@ -45,8 +45,8 @@ function gatewayRow(first) {
     const late = one.lastBeatAgoMs > LATE_MS;
     const behind = one.changesBehind ?? 0;
     health.className = late ? "ill" : "well";
-    if (late) say(health, `No word for ${lengthOf(one.lastBeatAgoMs)}`);
-    else say(health, behind ? `Catching up, ${behind} behind` : "Well");
+    if (late) say(health, `No heartbeat for ${lengthOf(one.lastBeatAgoMs)}`);
+    else say(health, behind ? `Catching up, ${behind} behind` : "Healthy");
   };
   return { ...row(first.bootId, [connections, ...process.cells, health]), show };
 }
@@ -58,29 +58,29 @@ function approvalRow(first) {
     process.show(one);
     const late = one.lastAliveAgoMs > LATE_MS;
     health.className = late ? "ill" : "well";
-    say(health, late ? `No word for ${lengthOf(one.lastAliveAgoMs)}` : "Well");
+    say(health, late ? `No sign of life for ${lengthOf(one.lastAliveAgoMs)}` : "Healthy");
   };
   return { ...row(first.bootId, [...process.cells, health]), show };
 }
 
 const DONE = {
-  requested: "asked to come in",
+  requested: "requested approval",
   approved: "was approved",
   rejected: "was rejected",
   removed: "was removed",
   renamed: "was renamed",
-  rotated: "was given a new token",
+  rotated: "was issued a new token",
   revoked: "was revoked",
-  expired: "stopped asking: its request expired",
+  expired: "did not connect again: its request expired",
   displaced: "was displaced by newer requests from its address",
   "token-issued": "got a token with more of its approved rights",
-  "name-changed": "gave itself another name",
-  "restore-begun": "began to be restored from a backup",
+  "name-changed": "changed its name",
+  "restore-begun": "are being restored from a backup",
   restored: "were restored from a backup",
   "lockout-lifted": "was lifted",
-  "history-lost": "were judged again, since Redis had lost the newest change",
-  "left-out": "did more than is listed one by one",
-  unreadable: "did something that cannot be read any more",
+  "history-lost": "were re-evaluated, because Redis had lost the newest change",
+  "left-out": "caused more entries than are listed",
+  unreadable: "did something that can no longer be read",
 };
 
 export class Audit {
@@ -92,7 +92,7 @@ export class Audit {
     this.list = new KeyedList(byId("audit"), (one) => one.id, (one) => this.#line(one), byId("audit-heading"));
   }
 
-  /** Forget what was shown, and begin anew with these entries. */
+  /** Replace the entries shown by these. */
   begin(entries) {
     this.#entries.clear();
     this.add(...entries);
@@ -105,7 +105,7 @@ export class Audit {
     this.list.show(newest.slice(0, KEPT).map((id) => this.#entries.get(id)));
   }
 
-  /** Ids of devices whose name was not learned yet; each is given once. */
+  /** Ids of devices whose name is not known yet; each is returned once. */
   unknown(limit) {
     const found = new Set();
     for (const { deviceId } of this.#entries.values()) {
@@ -115,7 +115,7 @@ export class Audit {
     return [...found];
   }
 
-  /** Learn what devices are called now. They choose it: an entry is about an id, whatever its name. */
+  /** Store the current names of devices. Devices choose them, so entries are shown with the id. */
   learn(devices) {
     for (const one of devices) this.#names.set(one.deviceId, givenName(one));
     this.list.show([...this.#entries.keys()].sort((a, b) => b - a).map((id) => this.#entries.get(id)));

@@ -1,15 +1,15 @@
-// Why a device cannot connect: what was refused of it, and of clients that have no card.
+// Why devices cannot connect: refusals of devices, and of clients without a card.
 
 import * as api from "./api.js";
 import { KeyedList, byId, el, name, printable, say } from "./dom.js";
 import { ago, clientWords, clock, grouped, shortId } from "./words.js";
 
-/** Reasons that say no more of a request than that it waits: its card says that. */
+/** Reasons that only state that a request is pending, which its card already shows. */
 const WAITING = new Set(["not-paired", "scope-upgrade", "role-upgrade", "metadata-upgrade"]);
 
 /**
- * Make the place on a card for what was refused of its device: its own attempts, and those of
- * clients that only claim to be it. `show(device)` takes a device or request of the API.
+ * Create the part of a card for the refusals of its device: those of its own attempts, and those of
+ * clients that only claim its id. `show(device)` takes a device or request of the API.
  */
 export function refusedOf() {
   const own = line("refused");
@@ -18,19 +18,19 @@ export function refusedOf() {
     nodes: [own.node, claim.node],
     show(of) {
       own.show(of.lastRefusal, (one) => (one.undecided ? "Could not be decided " : "Last refused "));
-      claim.show(of.lastRefusedClaim, () => "A client that claims to be this device, without proof, was turned away ");
+      claim.show(of.lastRefusedClaim, () => "A client that claimed to be this device, without proof, was refused ");
     },
   };
 }
 
-/** For so long after a refusal it is looked whether its device has been admitted since. */
+/** How long after a refusal the page checks whether the device has been admitted. */
 const AWAITED_MS = 600000;
 
-/** Whether a device was refused a little while ago and has not been admitted since. */
+/** Whether a device was refused recently and has not been admitted since. */
 export const wasJustRefused = ({ lastRefusal }) =>
   lastRefusal !== undefined && !lastRefusal.past && api.now() - lastRefusal.lastAtMs < AWAITED_MS;
 
-/** Clients that were turned away in the last day and have no card, newest first. */
+/** Clients without a card that were refused in the last day, newest first. */
 export class Refusals {
   #refusals = [];
 
@@ -42,7 +42,7 @@ export class Refusals {
     try {
       return await api.get("/v1/refusals?of=unknown&limit=20");
     } catch (error) {
-      if (error.status === 404) return { refusals: [] }; // a replica of an older release
+      if (error.status === 404) return { refusals: [] }; // a replica of an earlier release
       throw error;
     }
   }
@@ -65,7 +65,7 @@ function line(kind) {
   const node = el("p", { class: kind, hidden: true }, said, facts, remedy);
   let shown = "";
   const show = (one, beginning) => {
-    // That it waited once, before it was approved, helps nobody.
+    // That it was pending before its approval is not worth showing.
     node.hidden = one === undefined || (one.past && WAITING.has(one.reason));
     if (node.hidden) return;
     const past = one.past ? ", before it was last admitted" : "";
@@ -103,7 +103,7 @@ function row() {
     whose.title = one.deviceId ? grouped(one.deviceId) : "";
     client.replaceChildren(
       ...(one.displayName ? ["“", name(one.displayName), "”, "] : []),
-      one.clientId ? printable(clientWords(one.clientId)) : "A client that did not say what it is",
+      one.clientId ? printable(clientWords(one.clientId)) : "A client that did not identify itself",
     );
     facts.replaceChildren(...factsOf(one));
     remedy.replaceChildren(...remedyOf(one));
@@ -123,7 +123,7 @@ function factsOf(one) {
   return [`${times}${from}, at gateway `, el("code", { title: one.replica }, shortId(one.replica)), ...detail];
 }
 
-/** What to do, as text; what stands between backticks is code. */
+/** The remedy as nodes; text between backticks becomes code. */
 function remedyOf(one) {
   const parts = one.remedy.split("`").map((part, at) => (at % 2 ? el("code", {}, part) : part));
   const claim = one.deviceId && !one.proven;

@@ -1,4 +1,4 @@
-// The card of one request: what the device asks for, what to do about it, and how it went on.
+// The card of a request: what the device asks for, the actions, and the outcome.
 
 import * as api from "./api.js";
 import { el, name, printable, say } from "./dom.js";
@@ -7,9 +7,9 @@ import { exactly, rightsList } from "./wishes.js";
 import { ago, changesFor, clientWords, deviceName, grouped, platformWords, shortId } from "./words.js";
 
 /**
- * Make the card of a request. `on` has what its buttons do: approve(), reject() and dismiss().
- * Returns the card's element, `show` to show the request as it is now, and `fail` to say that
- * something was not done.
+ * Create the card of a request. `on` has the handlers of its buttons: approve(), reject() and
+ * dismiss(). Returns the card's element, `show` to update the request, and `fail` to show the
+ * failure of an action.
  */
 export function requestCard(request, on) {
   const called = calledWords(request);
@@ -35,7 +35,7 @@ export function requestCard(request, on) {
     }
   };
   const press = async (event, act) => {
-    // A card that has just moved takes no click; a key is pressed on what has the focus.
+    // A card that has just moved ignores clicks; keys always apply to the focused button.
     if (busy || (settling && event.detail > 0)) return;
     busy = true;
     disable();
@@ -50,7 +50,7 @@ export function requestCard(request, on) {
   const asking = el(
     "div",
     {},
-    el("h4", {}, "It asks to come in"),
+    el("h4", {}, "It requests access"),
     rightsList(request.roles, request.scopes),
     changes,
     el(
@@ -68,8 +68,8 @@ export function requestCard(request, on) {
         "dl",
         {},
         ...[
-          ["All of it, also its device id", grouped(request.deviceId)],
-          ["Exactly asked for", exactly(request.roles, request.scopes)],
+          ["Complete, also its device id", grouped(request.deviceId)],
+          ["Requested roles and scopes", exactly(request.roles, request.scopes)],
           ["Client", printable(`${request.clientId}, ${request.clientMode}`)],
         ].map(([what, is]) => el("div", {}, el("dt", {}, what), el("dd", {}, el("code", {}, is)))),
       ),
@@ -91,13 +91,13 @@ export function requestCard(request, on) {
   );
   return {
     node,
-    /** Show the request with its device if that is paired; `told` is how it ended, if it has. */
+    /** Show the request, with its device if that is paired; `told` is its outcome, or null. */
     show(one, device, told) {
       asking.hidden = told !== null;
       ended.hidden = told === null;
       node.classList.toggle("done", told !== null);
       showOthers(others, one);
-      say(paired, device && told === null ? "Paired already" : "");
+      say(paired, device && told === null ? "Already paired" : "");
       paired.hidden = !device || told !== null;
       say(times, `First asked ${ago(one.ts, api.now())}, last ${ago(one.lastAskedAtMs, api.now())}.`);
       times.hidden = told !== null;
@@ -114,7 +114,7 @@ export function requestCard(request, on) {
   };
 }
 
-/** A request's device with the request's id, for who hears the names of buttons without the card. */
+/** Device name and request id, for labels of buttons that screen readers read without the card. */
 const calledWords = (request) => `${printable(deviceName(request))}, request ${shortId(printable(request.requestId))}`;
 
 function aboutWords(claimed) {
@@ -123,7 +123,7 @@ function aboutWords(claimed) {
   );
 }
 
-/** Show what else the device says that it is: other clients that use its key, or other names. */
+/** Show further identities of the device: other clients that use its key, or other names. */
 function showOthers(node, { identities = [] }) {
   const others = identities.slice(1);
   node.hidden = others.length === 0;

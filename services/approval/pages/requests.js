@@ -1,4 +1,4 @@
-// The devices that wait, the newest first: one card each, which tells how it went on once it is decided.
+// Pending requests, newest first: one card each, which shows the outcome once decided.
 
 import * as api from "./api.js";
 import { Crowds } from "./crowds.js";
@@ -11,27 +11,27 @@ import { ADMIN_WORDS, ago, deviceName, lengthOf, returnWords, shortId } from "./
 
 const PAGE_SIZE = 20;
 const SEARCH_FROM = 6;
-/** Of one address so many requests are listed, its newest: the others get room beside a flood. */
+/** Max. requests listed per address, newest first, so that a flood does not hide others. */
 const PER_ADDRESS = 5;
-/** Requests that have ended stay until they are dismissed, but no more than these. */
+/** Max. ended requests that stay on the page until they are dismissed. */
 const ENDED_KEPT = 10;
 const KEPT_LIMIT = 20;
 
 const OUTCOMES = {
-  rejected: "Rejected. If the device connects again, it asks anew.",
-  superseded: "The device has asked for something else since: see its new request.",
-  expired: "Expired: the device stopped asking.",
+  rejected: "Rejected. If the device connects again, it makes a new request.",
+  superseded: "The device has since made another request.",
+  expired: "Expired: the device did not connect again.",
   displaced: "Displaced: too many requests came from its address.",
   removed: "The device was removed, and its request with it.",
-  over: "This request no longer waits.",
+  over: "This request is no longer pending.",
 };
-const APPROVED = "Approved. The device comes in when it connects next.";
+const APPROVED = "Approved. The device is admitted when it next connects.";
 
-/** Shows requests; `announce(text)` tells news, `changed()` reads anew, after every decision. */
+/** Shows requests; `announce(text)` informs users of screen readers, `changed()` reads all data again. */
 export class Requests {
-  /** What is listed and waits, by id. */
+  /** Pending requests that are listed, by id. */
   #open = new Map();
-  /** What has ended and was shown: id → {request, how, …}, the latest last. */
+  /** Ended requests that were shown: id → {request, how, …}, latest last. */
   #ended = new Map();
   #devices = new Map();
   #cards = new Map();
@@ -50,7 +50,7 @@ export class Requests {
     );
   }
 
-  /** What to read: {path, keep}; the requests of `keep` are listed in any case if they wait. */
+  /** What to read: {path, keep}; requests in `keep` are listed in any case while pending. */
   wanted() {
     const query = this.listing.query();
     const address = this.crowds.address;
@@ -61,7 +61,7 @@ export class Requests {
     return { path: `/v1/requests?${query}`, keep: new Set(keep) };
   }
 
-  /** Ids of the devices that these cards tell of. */
+  /** Ids of the devices whose state the cards show. */
   get watched() {
     return [
       ...[...this.#ended.values()].filter((one) => one.how === "approved" && !one.removed).map((one) => one.request.deviceId),
@@ -69,7 +69,7 @@ export class Requests {
     ];
   }
 
-  /** Take a list that was read as `wanted()` said. */
+  /** Show a list that was read according to `wanted()`. */
   take(answer, { keep }) {
     const listed = new Map(answer.pending.map((one) => [one.requestId, one]));
     for (const id of this.#open.keys()) {
@@ -85,7 +85,7 @@ export class Requests {
     this.#render();
   }
 
-  /** Take devices that were read, begun at `begunAt`; `missing` are those that are not paired. */
+  /** Show devices whose read started at `begunAt`; `missing` are ids that are not paired. */
   learn(devices, missing, begunAt) {
     this.#devices = devices;
     for (const one of this.#ended.values()) {
@@ -94,7 +94,7 @@ export class Requests {
     this.#render();
   }
 
-  /** Take what the audit log tells of a request. */
+  /** Process an entry of the audit log. */
   hear(entry) {
     if (entry.supersededRequestId) this.#end(entry.supersededRequestId, "superseded");
     if (["approved", "rejected", "expired", "displaced"].includes(entry.action)) {
@@ -121,7 +121,7 @@ export class Requests {
     this.#render();
   }
 
-  /** Another page, search or address: what was shown of the last one goes. */
+  /** Page, search or address changed: drop the requests shown before. */
   #turned() {
     for (const id of this.#open.keys()) if (!dialog.isAbout(id)) this.#open.delete(id);
     return this.changed();
@@ -138,8 +138,8 @@ export class Requests {
       const one = newcomers[0];
       this.announce(
         newcomers.length === 1
-          ? `New device waits: ${printable(deviceName(one))}`
-          : `${newcomers.length} new devices wait, the newest is ${printable(deviceName(one))}`,
+          ? `New device waiting: ${printable(deviceName(one))}`
+          : `${newcomers.length} new devices waiting, the newest is ${printable(deviceName(one))}`,
       );
     }
     this.#known = new Set([...pending.map((one) => one.requestId), ...(this.#known ?? [])].slice(0, 1000));
@@ -150,14 +150,14 @@ export class Requests {
     if (request !== undefined) {
       this.#open.delete(id);
       this.#ended.set(id, { request, how, atMs, at: performance.now() });
-      dialog.voidIf(id, OUTCOMES[how] ?? "It was approved meanwhile.");
+      dialog.voidIf(id, OUTCOMES[how] ?? "The request has been approved.");
       this.#forgetSome();
     } else if (this.#ended.get(id)?.how === "over") {
       Object.assign(this.#ended.get(id), { how, atMs });
     }
   }
 
-  /** Drop ended requests beyond ENDED_KEPT: first those about which nobody decided anything. */
+  /** Drop ended requests beyond ENDED_KEPT, first those that ended without a decision. */
   #forgetSome() {
     const rank = (one) => (one.how === "approved" ? 2 : one.how === "rejected" ? 1 : 0);
     const idle = [...this.#ended].filter(([id]) => !this.#used(id)).sort(([, a], [, b]) => rank(a) - rank(b) || a.at - b.at);
@@ -208,8 +208,8 @@ export class Requests {
       heading: `Give full control to ${printable(deviceName(request))}?`,
       said: [
         asks
-          ? "It asks for operator.admin."
-          : "Approving gives back the operator.admin that was approved for it before.",
+          ? "It requests operator.admin."
+          : "Approval restores operator.admin, which was approved for it before.",
         ADMIN_WORDS,
       ],
       yes: "Approve with full control",
@@ -229,7 +229,7 @@ export class Requests {
     } catch (error) {
       if (error.status === 401) this.changed(error);
       else if (isAboutAdmin(error) && this.#open.has(id)) this.#approveAdmin(this.#open.get(id));
-      else this.#cards.get(id)?.fail(`Not done. ${printable(error.message)}`);
+      else this.#cards.get(id)?.fail(`Failed. ${printable(error.message)}`);
     }
     this.changed();
   }
@@ -240,7 +240,7 @@ export class Requests {
     this.#render();
   }
 
-  /** Reject those that were shown together; none of them keeps a card. */
+  /** Reject requests that were shown together; their cards are removed. */
   async #rejectAll(ids) {
     const before = new Map(ids.map((id) => [id, this.#open.get(id)]));
     for (const id of ids) this.#open.delete(id);
@@ -257,18 +257,18 @@ export class Requests {
     }
   }
 
-  /** Tell how it went on, from how the device is now: it may have left again, or be gone. */
+  /** Return the text of an outcome, considering whether the device is connected or removed now. */
   #outcome(request, ending, device) {
     if (ending.how !== "approved") return OUTCOMES[ending.how];
-    if (ending.removed) return "It was approved, and has been removed since.";
+    if (ending.removed) return "It was approved and has since been removed.";
     if (device?.approvedAtMs < ending.atMs) device = undefined; // as it was before
     if (device?.lastSeenAtMs >= ending.atMs) ending.cameInMs ??= Math.max(1, device.lastSeenAtMs - ending.atMs);
-    if (device && isRevoked(device, request.roles)) return "It was approved, and its access has been revoked since.";
+    if (device && isRevoked(device, request.roles)) return "It was approved and its access has since been revoked.";
     if (!ending.cameInMs) return `${APPROVED} ${returnWords(request.clientId)}`;
     const after = `${lengthOf(ending.cameInMs)} after approval`;
     if (!device?.connected) {
-      const seen = device?.lastSeenAtMs ? ` It was last let in ${ago(device.lastSeenAtMs, api.now())}.` : "";
-      return `It came in ${after}, and has left again.${seen}`;
+      const seen = device?.lastSeenAtMs ? ` Last admitted ${ago(device.lastSeenAtMs, api.now())}.` : "";
+      return `Admitted ${after}, and disconnected since.${seen}`;
     }
     if (!ending.announced) this.announce(`${printable(deviceName(device))} is online.`);
     ending.announced = true;

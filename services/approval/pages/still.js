@@ -1,13 +1,13 @@
-// Keeps a list still under a pointer while entries come above what somebody looks at.
+// Keeps a list in place under the pointer while entries are added above.
 
-/** Cards that have moved although they should not take no click for so long. */
+/** How long cards that had to move ignore clicks. */
 const SETTLING_MS = 400;
 const MOVED_PX = 4;
 
 /**
- * Change a list by `change()`. What somebody points at, works in or has scrolled to stays where it
- * is in the window; where that cannot be, `settle(true)` is called, and `settle(false)` once it has
- * been still for a moment.
+ * Change a list by `change()`. The card that is hovered, focused or scrolled to keeps its place in
+ * the window. If cards move anyway, call `settle(true)`, and `settle(false)` after a moment without
+ * movement.
  */
 export function keepStill(list, change, settle) {
   const kept = anchorOf(list);
@@ -29,7 +29,7 @@ export function keepStill(list, change, settle) {
 
 const timers = new WeakMap();
 
-/** Whether somebody points at a card, works in it, or has opened it. */
+/** Whether a card is hovered, focused or opened. */
 export const inUse = (node) =>
   node.matches(":hover") || node.contains(document.activeElement) || Boolean(node.querySelector("details[open]")?.checkVisibility());
 

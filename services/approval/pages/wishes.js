@@ -1,9 +1,9 @@
-// What a device has or asks for: roles and scopes, in words with what they allow.
+// Lists of roles and scopes, with explanations of what they allow.
 
 import { el, printable } from "./dom.js";
 import { ADMIN, roleWords, scopeWords } from "./words.js";
 
-/** A list of roles and scopes; rights to be given with care come first and are marked. */
+/** A list of roles and scopes; sensitive rights come first and are marked. */
 export function rightsList(roles, scopes) {
   const rank = (scope) => ["Admin", "Admin-like", ""].indexOf(scopeWords(scope).flag);
   const sorted = [...scopes].sort((one, other) => rank(one) - rank(other));
@@ -20,7 +20,7 @@ export function rightsList(roles, scopes) {
   );
 }
 
-/** The scopes as the protocol writes them, for who wants to know exactly. */
+/** Roles and scopes as written in the protocol. */
 export const exactly = (roles, scopes) => printable([...roles, ...scopes].join(", "));
 
 function right({ title, meaning, flag }, code = "") {
@@ -35,5 +35,5 @@ function right({ title, meaning, flag }, code = "") {
 
 function includedIn(scopes) {
   const titles = scopes.map((one) => scopeWords(one).title.toLowerCase());
-  return el("li", {}, el("span", { class: "right" }, "Named besides"), " ", el("span", {}, `${titles.join(", ")}: all included.`));
+  return el("li", {}, el("span", { class: "right" }, "Also requested"), " ", el("span", {}, `${titles.join(", ")}: all included.`));
 }

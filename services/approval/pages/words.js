@@ -1,4 +1,4 @@
-// What rights, clients and times are called in words. Nothing here touches the page.
+// Texts for rights, clients and times. Pure; does not access the page.
 
 const SCOPES = {
   "operator.admin": ["Everything", "Full control: every right and setting of the gateway."],
@@ -15,9 +15,9 @@ const SCOPES = {
 export const ADMIN = "operator.admin";
 const SENSITIVE = new Set(["operator.pairing", "operator.approvals", "operator.talk.secrets"]);
 
-/** What full control is, for whoever is about to give it. */
+/** Explanation of full control, for operators who are about to grant it. */
 export const ADMIN_WORDS =
-  "With full control it can approve, remove and rename every device, give any right to any of them, change every setting " +
+  "With full control, it can approve, remove and rename every device, grant them any right, change every setting " +
   "of the gateway, and have commands run on the machines behind it. Approve it only if this device is yours.";
 
 const ROLES = {
@@ -44,9 +44,9 @@ const CLIENTS = {
   "openclaw-probe": "Probe",
 };
 
-/** {title, meaning, flag}: what a scope allows; `flag` marks what is to be given with care. */
+/** {title, meaning, flag}: what a scope allows; `flag` marks sensitive scopes. */
 export function scopeWords(scope) {
-  const [title, meaning] = SCOPES[scope] ?? ["Other right", `${scope}, of which this page knows no more.`];
+  const [title, meaning] = SCOPES[scope] ?? ["Other right", `${scope}, which this page does not know.`];
   const flag = scope === ADMIN ? "Admin" : SENSITIVE.has(scope) ? "Admin-like" : "";
   return { title, meaning, flag };
 }
@@ -56,7 +56,7 @@ export function roleWords(role) {
   return { title, meaning };
 }
 
-/** Platform and family as the device says them; once where they are the same word. */
+/** Platform and family as sent by the device; only one of them if they are equal. */
 export function platformWords({ platform, deviceFamily }) {
   const same = platform?.toLowerCase() === deviceFamily?.toLowerCase();
   return [platform, same ? "" : deviceFamily].filter(Boolean);
@@ -64,13 +64,13 @@ export function platformWords({ platform, deviceFamily }) {
 
 export const clientWords = (clientId) => CLIENTS[clientId] ?? clientId;
 
-/** What a client of this kind does once it is approved, or what is to be done for it. */
+/** How a client of this kind reconnects after its approval. */
 export const returnWords = (clientId) =>
   clientId === DASHBOARD
-    ? "A dashboard of protocol 4 does so by itself; one of protocol 3 has to be loaded anew."
-    : "Run its command again, or start it again: only a dashboard of protocol 4 comes back by itself.";
+    ? "A dashboard with protocol 4 reconnects by itself; with protocol 3, reload it."
+    : "Run its command again or restart it: only dashboards with protocol 4 reconnect by themselves.";
 
-/** Whether granted scopes cover another one, as the gateway reckons it. */
+/** Whether granted scopes cover another one, by the same rules as in the gateway. */
 export function covers(granted, scope) {
   if (granted.includes(scope)) return true;
   if (!scope.startsWith("operator.")) return false;
@@ -79,25 +79,25 @@ export function covers(granted, scope) {
   return byWrite && granted.includes("operator.write");
 }
 
-/** What operators call a device, else what it calls itself; undefined when it has no name. */
+/** The operators' label of a device, or its own name; undefined if it has neither. */
 export const givenName = (device) => device.operatorLabel ?? device.displayName;
 
 export const deviceName = (device) =>
   givenName(device) ?? `Unnamed device ${shortId(device.deviceId)}`;
 
-/** An address as limits count by it: IPv6 by its /64. */
+/** An address as counted by limits; for IPv6, a /64. */
 export const addressWords = (address) =>
   address === "::1" || address.startsWith("127.") ? `this machine (${address})` : address;
 
-/** The key's fingerprint, in groups that can be compared by eye. */
+/** The key's fingerprint in groups, for comparison by eye. */
 export const grouped = (hex) => hex.match(/.{1,4}/g).join(" ");
 
-/** The first characters of an id; enough to tell them apart. */
+/** The first characters of an id, sufficient to distinguish ids. */
 export const shortId = (id) => id.slice(0, 8);
 
 const count = (number, unit) => `${number} ${unit}${number === 1 ? "" : "s"}`;
 
-/** A length of time in its largest whole unit. */
+/** A duration in its largest whole unit. */
 export function lengthOf(milliseconds) {
   const seconds = Math.max(0, Math.round(milliseconds / 1000));
   if (seconds < 60) return count(seconds, "second");
@@ -110,14 +110,14 @@ export function ago(thenMs, nowMs) {
   return nowMs - thenMs < 2000 ? "just now" : `${lengthOf(nowMs - thenMs)} ago`;
 }
 
-/** Scopes by their titles, with the scope itself where this page knows none. */
+/** Titles of scopes, with the scopes; unknown scopes without a title. */
 export function titles(scopes) {
   return scopes.map((one) => (SCOPES[one] ? `${SCOPES[one][0].toLowerCase()} (${one})` : one)).join(", ");
 }
 
 /**
- * What approving a request changes for a device that is paired already, as sentences.
- * `device` is that device as the API shows it; undefined when it is not paired.
+ * What approval of a request changes for a device that is already paired, as sentences.
+ * `device` is the API's object of that device; undefined if it is not paired.
  */
 export function changesFor(request, device) {
   if (device === undefined) return [];
@@ -129,8 +129,8 @@ export function changesFor(request, device) {
     if (!token.revokedAtMs || !request.roles.includes(token.role)) continue;
     const back = device.scopes.filter((one) => one.startsWith(`${token.role}.`));
     said.push(
-      `Its access as ${token.role} was revoked; approving gives it back` +
-        (back.length ? ` with all it had: ${titles(back)}.` : "."),
+      `Its access as ${token.role} was revoked; approval restores it` +
+        (back.length ? ` with all earlier rights: ${titles(back)}.` : "."),
     );
   }
   const more = request.scopes.filter((one) => !covers(device.scopes, one));
@@ -140,7 +140,7 @@ export function changesFor(request, device) {
   for (const [field, called] of [["platform", "platform"], ["deviceFamily", "kind of device"]]) {
     const [before, after] = [(known ?? device)[field], request[field]];
     if (before && (after ?? "").trim().toLowerCase() !== before.trim().toLowerCase()) {
-      said.push(`It says its ${called} is ${after || "unknown"} now; it was ${before}.`);
+      said.push(`Its ${called} is now ${after || "unknown"}; it was ${before}.`);
     }
   }
   said.push(
@@ -152,7 +152,7 @@ export function changesFor(request, device) {
 const DAY = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
 const LONG = { ...DAY, year: "numeric", month: "short", day: "numeric" };
 
-/** A moment on this machine's clock; the date is left out for today. */
+/** A time in this machine's time zone; today's date is omitted. */
 export function clock(milliseconds) {
   const then = new Date(milliseconds);
   const today = then.toDateString() === new Date().toDateString();
