@@ -1,1 +1,1 @@
-"""How Latchkey is put to work: on this machine (`local`), in containers, behind a proxy."""
+"""Deployment: on this machine (`local`), in containers, behind a proxy."""

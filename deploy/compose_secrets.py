@@ -1,6 +1,6 @@
-"""`python -m deploy.compose_secrets` (`make secrets`): the secrets docker-compose.yml asks for.
+"""`python -m deploy.compose_secrets` (`make secrets`): generate the secrets for docker-compose.yml.
 
-Writes `.env`, which Compose reads, for its owner alone. Values that are there stay as they are.
+Writes them to `.env`, readable only by its owner. Existing values are kept.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def main(file: Path = ROOT / ".env") -> int:
-    """Make what is missing; return the exit status."""
+    """Generate the missing secrets; return the exit status."""
     try:
         load_secrets(file, {}, SECRETS)
     except SecretsFileBroken as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except OSError as error:
-        sys.stderr.write(f"No secrets are made: {file_problem(error)}.\n")
+        sys.stderr.write(f"No secrets were generated: {file_problem(error)}.\n")
         return 1
-    sys.stdout.write(f"{shown(file)} holds a value for each of {', '.join(SECRETS)}.\n")
+    sys.stdout.write(f"{shown(file)} has a value for each of {', '.join(SECRETS)}.\n")
     return 0
 
 

@@ -13,7 +13,7 @@ INTERRUPTED = 130
 
 
 def main(package: Package | None = None) -> int:
-    """Fetch what is missing; return the exit status."""
+    """Fetch the dashboard unless present; return the exit status."""
     package = package or Package()
     try:
         if not package.is_fetched:

@@ -1,5 +1,5 @@
-"""What `make run` starts on this machine: Redis, one approval and two gateways.
+"""`make run`: start Redis, one approval service and two gateways on this machine.
 
-Nothing here needs more than the standard library. The services are programs like any other: they
-are started and asked `/readyz`, never imported.
+This package uses only the standard library. The services run as separate programs, checked through
+`/readyz` and never imported.
 """

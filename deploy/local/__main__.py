@@ -12,7 +12,7 @@ from deploy.local.stopping import StopRequested, StopSignals
 
 
 def main() -> int:
-    """Run until told to end; return the exit status."""
+    """Run until stopped; return the exit status."""
     signals = StopSignals()
     try:
         try:
@@ -20,7 +20,7 @@ def main() -> int:
         except OSError as error:
             raise FilesUnusable(error) from error
     except RunError as error:
-        print(f"\nLatchkey does not run: {error}", file=sys.stderr)
+        print(f"\nLatchkey cannot run: {error}", file=sys.stderr)
         return 1
     except StopRequested:
         pass
@@ -31,7 +31,7 @@ def _say(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # Nobody reads any more; keep Python from trying again at exit.
+        # The reader is gone; prevent Python from flushing again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""What the person at the terminal reads when everything is ready. No secret is printed."""
+"""The message printed when everything is ready. It contains no secrets."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from deploy.local.settings import RunSettings
 
 _DASHBOARD: Final = """
-Open the dashboard and give it the gateway token, which this prints:
+Open the dashboard and enter the gateway token, which this command prints:
 
   {address}
   echo "{token}"
 """
 
 _LOCAL: Final = """
-`openclaw devices list` on this machine says "missing scope" until you start
-with GATEWAY_LOCAL_CLIENTS=trust; do so if nobody else uses the machine.
+`openclaw devices list` on this machine reports "missing scope" unless you
+start with GATEWAY_LOCAL_CLIENTS=trust. Do so if nobody else uses this machine.
 """
 
 
@@ -35,9 +35,9 @@ def announcement(
     approval_port: int,
     redis_port: int | None,
 ) -> str:
-    """Return addresses, how to connect a device and where to approve it.
+    """Return the addresses, and how to connect and approve a device.
 
-    `redis_port` is None where REDIS_URL names a Redis of its own.
+    `redis_port` is None if REDIS_URL is set.
     """
     api = f"http://{HOST}:{approval_port}"
     gateway_token = _in_shell(settings, environ, GATEWAY_TOKEN)
@@ -57,21 +57,21 @@ def announcement(
     return f"""\
 Latchkey is ready.
 
-  gateways  ws://{HOST}:{gateway_port}  (two, a connection lands on either)
+  gateways  ws://{HOST}:{gateway_port}  (two replicas on one port)
   devices   {api}/setup  (Manage Devices, for operators)
   approval  {api}
   redis     {redis}
   secrets   {shown(settings.secrets_file)}
   logs      {shown(settings.logs)}
 
-Connect a device: ours, or any OpenClaw client with the gateway token:
+Connect a device: this example, or any OpenClaw client with the gateway token:
 
   .venv/bin/python -m shared.device{where}
 
   export OPENCLAW_GATEWAY_TOKEN="{gateway_token}"
   openclaw node run --host {HOST} --port {gateway_port}
 {dashboard}{local}
-A device is told "pairing required" until you approve it, at
+A device gets "pairing required" until you approve it at
 
   {api}/setup
 
@@ -80,23 +80,23 @@ with the admin token, which this prints:
   TOKEN="{admin_token}"
   echo "$TOKEN"
 
-or at a terminal, where the command finds the token by itself:
+or in a terminal, where the command finds the token by itself:
 
   bin/latchkey devices approve --latest{where}
 
-Ctrl-C ends everything.
+Press Ctrl-C to stop everything.
 """
 
 
 def _where(settings: RunSettings) -> str:
-    """Return the option by which a command finds this run, where it does not look by itself."""
+    """Return the option that a command needs to find this run; empty if none."""
     if settings.is_default_data:
         return ""
     return f" --secrets {shlex.quote(shown(settings.secrets_file))}"
 
 
 def _in_shell(settings: RunSettings, environ: Mapping[str, str], name: str) -> str:
-    """Return what a shell replaces by the secret (the first, where it is a comma list)."""
+    """Return a shell expression for the secret, or the first of a comma-separated list."""
     if environ.get(name, "").strip():
         return f"${{{name}%%,*}}"
     file = shlex.quote(shown(settings.secrets_file))

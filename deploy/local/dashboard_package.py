@@ -1,6 +1,6 @@
-"""OpenClaw's dashboard: fetched with `npm pack`, verified by hash, and only its files unpacked.
+"""Fetch OpenClaw's dashboard with `npm pack`, verify its hash, and unpack only its files.
 
-Nothing is installed, so neither the Node.js version nor any script of the package matters.
+Nothing is installed, so the Node.js version does not matter and no package scripts run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FOLDER: Final = PurePosixPath("package/dist/control-ui")
-"""Where the dashboard lies in the package."""
+"""Path of the dashboard in the package."""
 FILES_LIMIT: Final = 20_000
 UNPACKED_LIMIT_BYTES: Final = 256 * 1024 * 1024
 NPM_LINES_SHOWN: Final = 5
@@ -33,14 +33,14 @@ _PIN: Final = re.compile(r"(?m)^(openclaw)@(\S+) sha512-(\S+)$")
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """The pinned package (`pin`: the file that names it), and below which directory it is kept."""
+    """The package pinned in the file `pin`, and the directory for its dashboard."""
 
     pin: Path = OPENCLAW_PIN
     directory: Path = DASHBOARD
 
     @property
     def specification(self) -> str:
-        """The package as npm names it."""
+        """The package specification for npm."""
         return f"openclaw@{self.version}"
 
     @property
@@ -50,23 +50,23 @@ class Package:
 
     @property
     def sha512(self) -> bytes:
-        """The digest that the package must have."""
+        """The expected digest of the package."""
         return self._pinned()[1]
 
     @property
     def control_ui(self) -> Path:
-        """Where the pinned release's dashboard is kept; another release is kept elsewhere."""
+        """The dashboard's directory, separate for each release."""
         return self.directory / f"openclaw-{self.version}" / "control-ui"
 
     @property
     def is_fetched(self) -> bool:
-        """Whether the dashboard is there. It is whole, because it appears in one step."""
+        """Whether the dashboard is present; it is complete, because it is renamed into place."""
         return (self.control_ui / "index.html").is_file()
 
     def _pinned(self) -> tuple[str, bytes]:
         found = _PIN.search(self.pin.read_text())
         if found is None:
-            raise DashboardNotFetched(f"{self.pin} names no package with its hash")
+            raise DashboardNotFetched(f"{self.pin} does not pin a package with its hash")
         return found[2], base64.b64decode(found[3], validate=True)
 
 
@@ -75,7 +75,7 @@ def fetch_dashboard(environ: Mapping[str, str], package: Package) -> None:
     npm = shutil.which("npm", path=environ.get("PATH", ""))
     if npm is None:
         raise DashboardNotFetched(
-            "npm is not installed; install Node.js, 18 or newer, which brings it"
+            "npm is not installed; install Node.js 18 or newer, which includes it"
         )
     package.directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=package.directory) as directory:
@@ -89,7 +89,7 @@ def fetch_dashboard(environ: Mapping[str, str], package: Package) -> None:
 
 
 def _pack(npm: str, package: Package, directory: Path, environ: Mapping[str, str]) -> Path:
-    """Let npm download the package as it was published."""
+    """Download the package with npm, as published."""
     done = subprocess.run(
         [npm, "pack", package.specification, "--ignore-scripts", "--loglevel=error"],
         cwd=directory,
@@ -116,14 +116,14 @@ def _verify(archive: Path, package: Package) -> None:
     if not hmac.compare_digest(digest, package.sha512):
         raise DashboardNotFetched(
             f"what npm downloaded is not the {package.specification} that {package.pin.name} pins "
-            "(its SHA-512 differs); nothing of it was unpacked"
+            "(its SHA-512 differs); nothing was unpacked"
         )
 
 
 def unpack(archive: Path, target: Path) -> None:
     """Write the dashboard's files below `target`, which must not exist. Raises DashboardNotFetched.
 
-    Only regular files are written, each below the target whatever its name says.
+    Only regular files are written, and none outside the target.
     """
     target.mkdir()
     files = size = 0
@@ -135,10 +135,12 @@ def unpack(archive: Path, target: Path) -> None:
                     continue
                 inside = path.relative_to(FOLDER)
                 if not member.isreg() or not inside.parts or ".." in inside.parts:
-                    raise DashboardNotFetched(f"the package holds {member.name!r}, no plain file")
+                    raise DashboardNotFetched(
+                        f"the package contains {member.name!r}, which is not a regular file"
+                    )
                 files, size = files + 1, size + member.size
                 if files > FILES_LIMIT or size > UNPACKED_LIMIT_BYTES:
-                    raise DashboardNotFetched("the package holds more than a dashboard should")
+                    raise DashboardNotFetched("the package contains more than a dashboard should")
                 content = tar.extractfile(member)
                 file = target / inside
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -148,4 +150,4 @@ def unpack(archive: Path, target: Path) -> None:
     except (tarfile.TarError, EOFError, FileExistsError) as error:
         raise DashboardNotFetched(f"the package cannot be unpacked: {error}") from error
     if not (target / "index.html").is_file():
-        raise DashboardNotFetched(f"the package holds no {FOLDER.name}/index.html")
+        raise DashboardNotFetched(f"the package contains no {FOLDER.name}/index.html")

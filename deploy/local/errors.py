@@ -1,18 +1,18 @@
-"""What can go wrong at the start. Each message is for the person at the terminal.
+"""Errors of `make run`, with messages for the terminal.
 
 RunError
-├── AlreadyRunning      another run has the same data directory
-├── BadSetting          settings of the runner itself make no sense
-├── PortUnusable        somebody else listens there, or we may not
-├── SecretsFileBroken   a line that is not NAME=value
-├── RedisMissing        no redis-server here, and none that could be fetched
-├── RedisSilent         nobody answers where REDIS_URL says
+├── AlreadyRunning      another run uses the same data directory
+├── BadSetting          invalid settings of the runner itself
+├── PortUnusable        a port is in use or not permitted
+├── SecretsFileBroken   a line is not NAME=value
+├── RedisMissing        no redis-server found, and none could be fetched
+├── RedisSilent         no response at REDIS_URL
 ├── RedisTooOld         the data was written by a newer Redis than the one found
 ├── FilesUnusable       a file or directory of the run cannot be read or written
 ├── DashboardNotFetched OpenClaw's dashboard could not be fetched or unpacked
-├── ChildDied           a program ended that should have stayed
-├── SettingsRefused     programs ended because of their settings
-└── NotReady            a program runs but did not become ready in time
+├── ChildDied           a program exited unexpectedly
+├── SettingsRefused     programs exited because of their settings
+└── NotReady            a program did not become ready in time
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ if TYPE_CHECKING:
 
 LOG_LINES_SHOWN: Final = 15
 _FILE_REASONS: Final = {
-    errno.EEXIST: "is a file, and a directory is needed there",
-    errno.ENOTDIR: "lies below a file, and a directory is needed there",
-    errno.EISDIR: "is a directory, and a file is needed there",
+    errno.EEXIST: "is a file, but must be a directory",
+    errno.ENOTDIR: "is below a file, which must be a directory",
+    errno.EISDIR: "is a directory, but must be a file",
     errno.EROFS: "cannot be written (read-only file system)",
-    errno.EACCES: "cannot be used (permission denied)",
-    errno.EPERM: "cannot be used (operation not permitted)",
+    errno.EACCES: "cannot be accessed (permission denied)",
+    errno.EPERM: "cannot be accessed (operation not permitted)",
     errno.ENOSPC: "cannot be written (no space left on the device)",
-    errno.ENOENT: "is not there",
+    errno.ENOENT: "does not exist",
 }
 
 
 class RunError(Exception):
-    """Why the run cannot start or go on, and what to do about it."""
+    """Base class: why the run cannot start or continue, and what to do."""
 
 
 class AlreadyRunning(RunError):
-    """Another run has the same data directory."""
+    """Another run uses the same data directory."""
 
     def __init__(self, data_dir: Path) -> None:
         super().__init__(
-            f"Latchkey already runs on {data_dir}: end that run first, "
+            f"Latchkey already runs with {data_dir}: stop that run, "
             "or set DATA_DIR to another directory."
         )
         self.data_dir = data_dir
 
 
 class BadSetting(RunError):
-    """Settings of the runner itself make no sense: a line for each."""
+    """Invalid settings of the runner itself, one line each."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -62,12 +62,12 @@ class BadSetting(RunError):
 
 
 class PortUnusable(RunError):
-    """A port we need cannot be had."""
+    """A port cannot be used."""
 
     def __init__(self, setting: str, port: int, reason: str) -> None:
         super().__init__(
-            f"Port {port} on 127.0.0.1 cannot be used ({reason}): end what listens there, "
-            f"or choose another port with {setting}=<port> make run."
+            f"Port {port} on 127.0.0.1 cannot be used ({reason}): stop the program that uses it, "
+            f"or choose another port: {setting}=<port> make run."
         )
         self.setting = setting
         self.port = port
@@ -77,7 +77,7 @@ class SecretsFileBroken(RunError):
     """A line of the secrets file is not NAME=value."""
 
     def __init__(self, path: Path, line: int) -> None:
-        super().__init__(f"{path}, line {line}: must be NAME=value; mend or remove the line.")
+        super().__init__(f"{path}, line {line}: must be NAME=value. Correct or remove the line.")
         self.path = path
         self.line = line
 
@@ -86,7 +86,9 @@ class FilesUnusable(RunError):
     """A file or directory of the run cannot be read or written."""
 
     def __init__(self, error: OSError) -> None:
-        super().__init__(f"{file_problem(error)}: mend that, or set DATA_DIR to another directory.")
+        super().__init__(
+            f"{file_problem(error)}: correct this, or set DATA_DIR to another directory."
+        )
 
 
 class DashboardNotFetched(RunError):
@@ -94,25 +96,25 @@ class DashboardNotFetched(RunError):
 
 
 class RedisMissing(RunError):
-    """No redis-server of a usable version is here, and none could be fetched."""
+    """No suitable redis-server was found, and none could be fetched."""
 
     def __init__(self, reason: str, command: str) -> None:
         super().__init__(
-            f"Latchkey needs a redis-server, 6.2 or newer ({reason}). Install one with:\n"
+            f"Latchkey needs redis-server 6.2 or newer ({reason}). Install it with:\n"
             f"  {command}\n"
-            "or name one that runs with REDIS_URL=redis://…"
+            "or set REDIS_URL=redis://… to use a running Redis."
         )
         self.reason = reason
         self.command = command
 
 
 class RedisSilent(RunError):
-    """Nobody answers where REDIS_URL says; `address` holds no password."""
+    """No response at REDIS_URL; `address` contains no password."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
-            f"REDIS_URL={address}: nobody answers there ({reason}). Start that Redis, "
-            "or leave REDIS_URL unset to have one started here."
+            f"REDIS_URL={address}: no response ({reason}). Start that Redis, "
+            "or unset REDIS_URL to start one on this machine."
         )
         self.address = address
 
@@ -122,7 +124,7 @@ class RedisTooOld(RunError):
 
     def __init__(self, directory: Path, version: tuple[int, int]) -> None:
         super().__init__(
-            f"{directory} was written by Redis 7 or newer, and the redis-server found here is "
+            f"{directory} was written by Redis 7 or newer, but the redis-server found is "
             f"{version[0]}.{version[1]}, which would start empty: install Redis 7 or newer, "
             "or set DATA_DIR to another directory."
         )
@@ -130,13 +132,13 @@ class RedisTooOld(RunError):
 
 
 class ChildDied(RunError):
-    """A program ended that should have stayed. `status` is negative for a signal."""
+    """A program exited unexpectedly. `status` is negative for a signal."""
 
     def __init__(self, name: str, status: int, log: Path) -> None:
         how = (
-            f"was ended by {signal.Signals(-status).name}"
+            f"was terminated by {signal.Signals(-status).name}"
             if status < 0
-            else f"ended with exit status {status}"
+            else f"exited with status {status}"
         )
         super().__init__(f"{name} {how}. {_tail_of(log)}")
         self.name = name
@@ -145,7 +147,7 @@ class ChildDied(RunError):
 
 
 class SettingsRefused(RunError):
-    """Programs ended because of their settings, each for reasons of its own."""
+    """Programs that exited because of their settings."""
 
     def __init__(self, deaths: Sequence[ChildDied]) -> None:
         super().__init__("\n\n".join(map(str, deaths)))
@@ -153,7 +155,7 @@ class SettingsRefused(RunError):
 
 
 class NotReady(RunError):
-    """A program runs but did not become ready in time; `reason` is the last it said."""
+    """A program did not become ready in time; `reason` is its last answer."""
 
     def __init__(self, name: str, seconds: float, reason: str, log: Path) -> None:
         super().__init__(
@@ -165,12 +167,12 @@ class NotReady(RunError):
 
 
 def file_problem(error: OSError) -> str:
-    """Return which file is unusable and why, as the beginning of a sentence."""
+    """Return which file is unusable and why, as the start of a sentence."""
     reason = _FILE_REASONS.get(error.errno or 0)
     name = error.filename2 or error.filename  # of a renamed file, the new name
     if name is None:
         return error.strerror or str(error)
-    return f"{name} {reason or f'cannot be used ({error.strerror})'}"
+    return f"{name} {reason or f'cannot be accessed ({error.strerror})'}"
 
 
 def _tail_of(log: Path) -> str:

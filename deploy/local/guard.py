@@ -1,8 +1,8 @@
-"""Waits for the process that started it to be gone, then ends whatever that one left running.
+"""Wait for the runner to exit, then kill the processes it left running.
 
-Reads `+<process group>` and `-<process group>` lines from a pipe. The pipe ends when its last
-writer does, however that came about: also when the runner was killed and could do nothing more.
-A script of its own, so that it shares no fate with the runner: own session, no imports.
+Reads `+<process group>` and `-<process group>` lines from a pipe, which closes when the runner
+exits for any reason, including SIGKILL. This is a separate script in its own session, so that it
+is not affected by whatever ends the runner.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 
 
 def main() -> None:
-    """Read the pipe to its end and kill the groups that are then left."""
+    """Read the pipe to its end, then kill the remaining groups."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     left: set[int] = set()

@@ -1,8 +1,7 @@
-"""Becomes another program: `launch.py <guard fd> <listening fd or -> <command> …`.
+"""Replace this process with a program: `launch.py <guard fd> <listening fd or -> <command> …`.
 
-Before that it does what can only be done in the new process: tells the guard its number, so that
-there is no moment in which it could be left behind, and puts a listening socket where LISTEN_FDS
-says it is (descriptor 3, for the process LISTEN_PID, as systemd hands over sockets).
+First registers its process id with the guard, so that it cannot be orphaned, and moves the
+listening socket to descriptor 3 as LISTEN_FDS and LISTEN_PID require (systemd socket activation).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ CANNOT_START: Final = 127
 
 
 def main() -> None:
-    """Tell the guard, place the socket, become the command."""
+    """Register with the guard, place the socket, execute the command."""
     guard, listening, *command = sys.argv[1:]
     os.write(int(guard), f"+{os.getpid()}\n".encode())
     os.close(int(guard))

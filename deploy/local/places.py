@@ -1,4 +1,4 @@
-"""Where things stand in a clone."""
+"""Paths in a clone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DASHBOARD: Final = DEFAULT_DATA_DIR / "dashboard"
 
 
 def shown(path: Path) -> str:
-    """Return a path as one would type it from where the run was started."""
+    """Return a path relative to the current directory if below it."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Ports on 127.0.0.1: taken without a gap in which somebody else could take them."""
+"""Ports on 127.0.0.1, reserved without a gap in which another program could take them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ def listen(port: int, setting: str) -> socket.socket:
 
 
 class Reservation:
-    """A port that a program to be started will listen on; port 0 picks a free one.
+    """A port reserved for a program; port 0 picks a free one. Raises PortUnusable.
 
-    On Linux the port stays ours until `release`, also while the program is restarted: a bound
-    socket that does not listen keeps others from being given the port, and does not stand in the
-    way of a listener that, like every server, sets SO_REUSEADDR. Elsewhere it would, so there the
-    port is only looked at. Raises PortUnusable.
+    On Linux the port stays reserved until `release`, even while the program restarts: a bound but
+    not listening socket prevents other programs from getting the port, but not a listener with
+    SO_REUSEADDR, which servers set. On other systems it would, so there the port is only checked.
     """
 
     def __init__(self, port: int = 0, *, setting: str = "a port") -> None:
@@ -40,7 +39,7 @@ class Reservation:
             self._holder.close()
 
     def release(self) -> None:
-        """Let the port go."""
+        """Release the port."""
         self._holder.close()
 
     def __enter__(self) -> Self:

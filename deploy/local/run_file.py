@@ -1,7 +1,7 @@
-"""`run.env`: where this run's services are, for the tools that talk to them.
+"""`run.env`: the addresses of this run's services, for tools.
 
-It appears whole, in one step, and is removed when the run ends. The runner holds a lock on it. The
-system releases the lock however the runner ends, so the file of a killed run is known for one.
+It is written atomically and removed when the run ends. The runner holds a lock on it, which the
+system releases however the runner ends, so the file of a killed run can be recognized.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RUN_FILE: Final = "run.env"
-HEADER: Final = "# Written by make run; it is removed when the run ends.\n"
+HEADER: Final = "# Written by make run; removed when the run ends.\n"
 
 
 @contextmanager
 def run_file(directory: Path, addresses: Mapping[str, str]) -> Iterator[None]:
-    """Keep the file, of NAME=value lines, in the data directory for as long as this lasts."""
+    """Keep a file of NAME=value lines in the data directory while this context is open."""
     path = directory / RUN_FILE
     draft = directory / f".{RUN_FILE}.{os.getpid()}"
     with draft.open("w") as file:

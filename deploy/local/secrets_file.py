@@ -1,6 +1,6 @@
-"""The secrets file: made once, readable by its owner alone, NAME=value as shells and tools read it.
+"""The secrets file: NAME=value lines, generated once, readable only by its owner.
 
-What the environment gives wins and is not written. Values stand as they are: no quotes, no escapes.
+Values from the environment take precedence and are not written. There is no quoting or escaping.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 OWNER_ONLY: Final = 0o600
 SECRET_BYTES: Final = 32
-HEADER: Final = "# Made once. Removing a line makes a new value at the next start.\n"
+HEADER: Final = "# Generated once. To get a new value at the next start, remove its line.\n"
 
 
 def load_secrets(path: Path, environ: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
-    """Return a value for every name: from the environment, else the file, else made and written.
+    """Return a value for every name: from the environment, the file, or generated and written.
 
     Raises SecretsFileBroken.
     """
@@ -58,7 +58,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _add(path: Path, made: Mapping[str, str]) -> None:
-    """Append lines; the file is whole at every moment, and never readable by others."""
+    """Append lines atomically, never readable by others."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = path.read_text() if path.exists() else HEADER
     if not text.endswith("\n"):

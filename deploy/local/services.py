@@ -1,7 +1,6 @@
-"""The services as programs: their commands, and the settings each is given.
+"""Commands and settings of the services.
 
-Each service gets the runner's environment with its own secrets and none of the other's, as it
-would in production.
+Each service gets the runner's environment with only its own secrets, as in production.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _GATEWAY_SECRETS: Final = (*_SHARED_SECRETS, GATEWAY_TOKEN)
 _APPROVAL_SECRETS: Final = (*_SHARED_SECRETS, ADMIN_TOKEN, "TOKEN_SECRET")
 SECRETS: Final = (GATEWAY_TOKEN, ADMIN_TOKEN, *_SHARED_SECRETS, "TOKEN_SECRET", *PASSWORDS)
 
-# The runner's own, and what cannot hold for three processes at once.
+# Settings of the runner itself, and those that three processes cannot share.
 _NOT_PASSED_ON: Final = frozenset(
     {
         *SECRETS,
@@ -44,7 +43,7 @@ def approval_program(
     port: int,
     log: Path,
 ) -> Program:
-    """Return an approval that listens on `port` itself."""
+    """Return an approval service that listens on `port`."""
     return Program(
         name=name,
         command=[sys.executable, "-m", "services.approval"],
@@ -63,7 +62,7 @@ def gateway_program(
     log: Path,
     listen: socket.socket | None = None,
 ) -> Program:
-    """Return a gateway that listens on `port`, or takes over a socket that already does."""
+    """Return a gateway that listens on `port`, or on the socket `listen` if given."""
     return Program(
         name=name,
         command=[sys.executable, "-m", "services.gateway"],
@@ -82,7 +81,7 @@ def _settings(
 ) -> dict[str, str]:
     passed_on = {name: value for name, value in environ.items() if name not in _NOT_PASSED_ON}
     return {
-        "DRAIN_SECONDS": "0",  # Ctrl-C means now
+        "DRAIN_SECONDS": "0",  # stop at once on Ctrl-C
         **passed_on,
         **{name: secrets[name] for name in own_secrets},
         "REDIS_URL": redis_url,

@@ -1,9 +1,9 @@
-"""What the runner itself is told by its environment; all else is passed on to the services.
+"""Settings of the runner itself; all others are passed on to the services.
 
-GATEWAY_PORT    where both gateways listen, 18789; 0 picks a free port
-APPROVAL_PORT   where approval listens, 18790; 0 picks a free port
-REDIS_URL       a Redis to use as it is, instead of starting one
-DATA_DIR        secrets, logs and Redis' data, `.data`
+GATEWAY_PORT    port of both gateways, default 18789; 0 picks a free port
+APPROVAL_PORT   port of approval, default 18790; 0 picks a free port
+REDIS_URL       an existing Redis to use instead of starting one
+DATA_DIR        directory for secrets, logs and Redis's data, default `.data`
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ class RunSettings:
 
     @property
     def secrets_file(self) -> Path:
-        """Where generated secrets are kept."""
+        """The file with generated secrets."""
         return self.data_dir / "secrets.env"
 
     @property
     def is_default_data(self) -> bool:
-        """Whether tools look for this run's secrets and addresses where they are."""
+        """Whether tools find this run's files by default."""
         return self.data_dir == DEFAULT_DATA_DIR
 
     @property
     def logs(self) -> Path:
-        """The directory of one log file per program, each of this run alone."""
+        """The directory with one log file per program, for this run only."""
         return self.data_dir / "logs"
 
     @property
     def redis_dir(self) -> Path:
-        """Redis' working directory."""
+        """Redis's working directory."""
         return self.data_dir / "redis"
 
 
 def read_settings(environ: Mapping[str, str]) -> RunSettings:
-    """Read all settings; empty counts as not set. Raises BadSetting with every problem."""
+    """Read all settings; empty counts as not set. Raises BadSetting listing all problems."""
     data_dir = environ.get("DATA_DIR", "").strip()
     problems: list[str] = []
     settings = RunSettings(

@@ -1,4 +1,4 @@
-"""When to end the run: Ctrl-C, SIGTERM, a closed terminal, or the parent gone."""
+"""When to stop: Ctrl-C, SIGTERM, a closed terminal, or the exit of the parent process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class StopRequested(Exception):
-    """The run shall end."""
+    """The run must stop."""
 
 
 class StopSignals:
-    """Notes that the run shall end. Under nohup neither the terminal nor the parent counts."""
+    """Records stop signals. Under nohup, the terminal and the parent are ignored."""
 
     def __init__(self) -> None:
         self._signals = 0
@@ -26,15 +26,15 @@ class StopSignals:
                 signal.signal(number, self._note)
 
     def requested(self) -> bool:
-        """Say whether the run shall end."""
+        """Return whether the run must stop."""
         return self._signals > 0 or (self._attached and os.getppid() != self._parent)
 
     def hurry(self) -> bool:
-        """Say whether it was asked for again, so that nothing more is waited for."""
+        """Return whether a second signal asked to stop without waiting."""
         return self._signals > 1
 
     def heed(self) -> None:
-        """Raise StopRequested when the run shall end."""
+        """Raise StopRequested if the run must stop."""
         if self.requested():
             raise StopRequested
 

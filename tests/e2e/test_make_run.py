@@ -269,7 +269,7 @@ class TestEnd:
             by_age = sorted((one.pid for one in started), key=lambda pid: (pid < runner, pid))
             os.kill(by_age[ORDER.index(name)], signal.SIGKILL)
             assert run.wait_ended() == 1
-            assert f"{name} was ended by SIGKILL" in run.output
+            assert f"{name} was terminated by SIGKILL" in run.output
             assert str(run.data / "logs" / f"{name}.log") in run.output
             assert not alive(started)
 
@@ -303,7 +303,7 @@ class TestWhatStandsInTheWay:
         wrong = {"PENDING_LIMIT": "-1", "GATEWAY_CONNECTION_LIMIT": "-2"}
         with running(tmp_path, **wrong) as run:
             assert run.wait_ended() == 1
-            said = run.output.partition("does not run:")[2]
+            said = run.output.partition("cannot run:")[2]
             assert said.count("PENDING_LIMIT=-1") == said.count("GATEWAY_CONNECTION_LIMIT=-2") == 1
 
 
@@ -338,6 +338,6 @@ class TestRedisUrl:
     ) -> None:
         with running(tmp_path, REDIS_URL=f"redis://u:word@127.0.0.1:{unused_tcp_port}") as run:
             assert run.wait_ended() == 1
-            assert f"REDIS_URL=redis://127.0.0.1:{unused_tcp_port}: nobody" in run.output
+            assert f"REDIS_URL=redis://127.0.0.1:{unused_tcp_port}: no response" in run.output
             assert "word" not in run.output
             assert not run.data.exists()

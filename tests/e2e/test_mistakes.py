@@ -83,11 +83,11 @@ def a_directory(tmp_path: Path) -> Path:
 class TestFilesOfMakeRun:
     def test_a_data_directory_that_is_a_file(self, a_file: Path) -> None:
         ended = run(RUN, DATA_DIR=str(a_file))
-        says_in_one_sentence(ended, f"{a_file} is a file, and a directory is needed", "DATA_DIR")
+        says_in_one_sentence(ended, f"{a_file} is a file, but must be a directory", "DATA_DIR")
 
     def test_a_data_directory_below_a_file(self, a_file: Path) -> None:
         ended = run(RUN, DATA_DIR=str(a_file / "data"))
-        says_in_one_sentence(ended, "lies below a file", "DATA_DIR")
+        says_in_one_sentence(ended, "is below a file", "DATA_DIR")
 
     def test_a_data_directory_that_is_read_only(self, a_directory: Path) -> None:
         ended = run(RUN, a_directory, DATA_DIR=str(a_directory))
@@ -101,13 +101,13 @@ class TestFilesOfMakeRun:
     def test_a_directory_where_a_file_is_needed(self, a_directory: Path, name: str) -> None:
         (a_directory / name).mkdir()
         ended = run(RUN, DATA_DIR=str(a_directory), GATEWAY_PORT="0", APPROVAL_PORT="0")
-        says_in_one_sentence(ended, f"{a_directory / name} is a directory, and a file is needed")
+        says_in_one_sentence(ended, f"{a_directory / name} is a directory, but must be a file")
 
     @pytest.mark.parametrize("name", ["logs", "redis"])
     def test_a_file_where_a_directory_is_needed(self, a_directory: Path, name: str) -> None:
         (a_directory / name).write_text("")
         ended = run(RUN, DATA_DIR=str(a_directory), GATEWAY_PORT="0", APPROVAL_PORT="0")
-        says_in_one_sentence(ended, str(a_directory / name), "a directory is needed there")
+        says_in_one_sentence(ended, str(a_directory / name), "must be a directory")
 
     def test_a_secrets_file_that_is_no_text(self, a_directory: Path) -> None:
         (a_directory / "secrets.env").write_bytes(b"# made once\nTOKEN_SECRET=\xff\xfe\n")
@@ -117,7 +117,7 @@ class TestFilesOfMakeRun:
     def test_run_env_that_is_a_directory(self, a_directory: Path) -> None:
         (a_directory / "run.env").mkdir()
         ended = run(RUN, DATA_DIR=str(a_directory), GATEWAY_PORT="0", APPROVAL_PORT="0")
-        says_in_one_sentence(ended, "run.env is a directory, and a file is needed there")
+        says_in_one_sentence(ended, "run.env is a directory, but must be a file")
         assert not list(a_directory.glob(".run.env*"))
 
     def test_a_clone_that_is_read_only(self, a_directory: Path) -> None:
@@ -160,7 +160,7 @@ class TestFilesOfTheOtherTools:
         in_read_only = run([*CHURN, option, str(a_directory / "r")], a_directory)
         says_in_one_sentence(in_read_only, "Not run:", str(a_directory / "r"), "cannot be")
         below = run([*CHURN, option, str(a_file / "r")])
-        says_in_one_sentence(below, "Not run:", "lies below a file")
+        says_in_one_sentence(below, "Not run:", "is below a file")
         says_in_one_sentence(run([*CHURN, option, str(a_directory)]), "Not run:", "is a directory")
 
     @pytest.mark.parametrize("tool", [CHURN, (*BENCH, "--rounds", "1")])
@@ -170,12 +170,12 @@ class TestFilesOfTheOtherTools:
         script = "import runpy, sys, tempfile; tempfile.tempdir = sys.argv.pop(1); "
         script += "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
         ended = run(["-c", script, str(a_file), *tool[1:]])
-        says_in_one_sentence(ended, "lies below a file")
+        says_in_one_sentence(ended, "is below a file")
 
     def test_secrets_for_compose_that_cannot_be_written(self, a_file: Path) -> None:
         script = "from pathlib import Path; from deploy.compose_secrets import main; "
         script += f"raise SystemExit(main(Path({str(a_file / '.env')!r})))"
-        says_in_one_sentence(run(["-c", script]), "No secrets are made:", "lies below a file")
+        says_in_one_sentence(run(["-c", script]), "No secrets were generated:", "is below a file")
 
     @pytest.mark.parametrize("where", ["read-only", "below a file"])
     def test_a_backup_that_cannot_be_written(

@@ -26,7 +26,7 @@ READY_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 40.0
 CALL_SECONDS: Final = 10.0
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "TMPDIR")
-_READY: Final = "Ctrl-C ends everything."
+_READY: Final = "Press Ctrl-C to stop everything."
 
 
 class RunFailed(Exception):

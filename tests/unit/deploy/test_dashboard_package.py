@@ -130,7 +130,7 @@ class TestFetching:
         pin = tmp_path / "openclaw.txt"
         pin.write_text(spoiled)
         assert dashboard.main(Package(pin, tmp_path / "dashboard")) == 1
-        assert "names no package with its hash" in capsys.readouterr().err
+        assert "does not pin a package with its hash" in capsys.readouterr().err
 
     def test_a_directory_that_cannot_be_made_is_one_sentence(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -140,7 +140,7 @@ class TestFetching:
         assert dashboard.main(package) == 1
         said = capsys.readouterr().err
         assert said.count("\n") == 1
-        assert f"{package.directory} is a file, and a directory is needed there" in said
+        assert f"{package.directory} is a file, but must be a directory" in said
 
 
 class TestUnpacking:
@@ -163,7 +163,7 @@ class TestUnpacking:
         self, tmp_path: Path, other: tarfile.TarInfo
     ) -> None:
         packed = archive(tmp_path / "p.tgz", FILES, other)
-        with pytest.raises(DashboardNotFetched, match="no plain file"):
+        with pytest.raises(DashboardNotFetched, match="not a regular file"):
             unpack(packed, tmp_path / "ui")
         assert not list(tmp_path.rglob("evil.txt"))
         assert not [path for path in tmp_path.rglob("*") if path.is_symlink()]
@@ -188,7 +188,7 @@ class TestUnpacking:
             unpack(archive(tmp_path / "p.tgz", FILES, member(INDEX)), tmp_path / "ui")
 
     def test_a_package_without_a_dashboard_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(DashboardNotFetched, match=r"holds no control-ui/index\.html"):
+        with pytest.raises(DashboardNotFetched, match=r"contains no control-ui/index\.html"):
             unpack(archive(tmp_path / "p.tgz", {"package/package.json": b"{}"}), tmp_path / "ui")
 
     def test_an_archive_that_is_cut_is_refused(self, tmp_path: Path) -> None:

@@ -116,14 +116,14 @@ class TestEnding:
         wait_until_ended(child)
         with pytest.raises(ChildDied) as caught:
             processes.require_alive()
-        assert "stub ended with exit status 78" in str(caught.value)
+        assert "stub exited with status 78" in str(caught.value)
         assert f"{log}:\n  the reason" in str(caught.value)
 
     def test_a_death_by_signal_names_the_signal(self, processes: Processes, log: Path) -> None:
         child = start_waiting(processes, WAITS, log)
         os.kill(child.pid, signal.SIGKILL)
         wait_until_ended(child)
-        with pytest.raises(ChildDied, match="was ended by SIGKILL"):
+        with pytest.raises(ChildDied, match="was terminated by SIGKILL"):
             processes.require_alive()
 
     def test_stop_asks_first(self, processes: Processes, log: Path) -> None:

@@ -18,7 +18,7 @@ def test_nobody_answers(unused_tcp_port: int) -> None:
     with pytest.raises(RedisSilent) as caught:
         require_answer(f"redis://user:secret@127.0.0.1:{unused_tcp_port}/0")
     said = str(caught.value)
-    assert f"REDIS_URL=redis://127.0.0.1:{unused_tcp_port}: nobody answers there" in said
+    assert f"REDIS_URL=redis://127.0.0.1:{unused_tcp_port}: no response" in said
     assert "secret" not in said
 
 

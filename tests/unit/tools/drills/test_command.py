@@ -70,5 +70,5 @@ def test_a_report_that_cannot_be_written_is_said_before_the_drill(
     monkeypatch.setattr(sys, "argv", ["make drill", "--json", str(file / "r.json")])
     assert drills.main() == MISSING
     assert capsys.readouterr().err == (
-        f"Not drilled: {file / 'r.json'} lies below a file, and a directory is needed there.\n"
+        f"Not drilled: {file / 'r.json'} is below a file, which must be a directory.\n"
     )
