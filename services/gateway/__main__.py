@@ -36,14 +36,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     )
     log = structlog.get_logger("gateway")
     descriptors = raise_descriptor_limit(settings.connection_limit + SPARE_DESCRIPTORS)
-    room = max(1, descriptors - SPARE_DESCRIPTORS)
-    if room < settings.connection_limit:
+    limit = max(1, descriptors - SPARE_DESCRIPTORS)
+    if limit < settings.connection_limit:
         log.warning(
             log_events.SETTING.name,
-            advice=f"GATEWAY_CONNECTION_LIMIT={settings.connection_limit} is lowered to {room}: "
+            advice=f"GATEWAY_CONNECTION_LIMIT={settings.connection_limit} is lowered to {limit}: "
             f"this process may open {descriptors} file descriptors (`ulimit -n`)",
         )
-        settings = replace(settings, connection_limit=room)
+        settings = replace(settings, connection_limit=limit)
     listeners = inherited_sockets(os.environ) or open_sockets(common.hosts, common.port)
     gateway = build_gateway(settings, boot_id=boot_id, clock=SystemClock())
     loop = asyncio.get_running_loop()
@@ -54,7 +54,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         message = "the runner has no server"
         raise RuntimeError(message)
 
-    def plain(key: str) -> TrackedRequestHandler:
+    def make_handler(key: str) -> TrackedRequestHandler:
         return TrackedRequestHandler(
             server,
             loop=loop,
@@ -63,15 +63,15 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             keepalive_timeout=keepalive_seconds(key),
         )
 
-    def arriving(peer: str) -> UpgradeProtocol:
+    def make_protocol(peer: str) -> UpgradeProtocol:
         key = gateway.room.key(peer)
-        return UpgradeProtocol(peer, key, gateway.arrivals, gateway.sockets, plain)
+        return UpgradeProtocol(peer, key, gateway.arrivals, gateway.sockets, make_handler)
 
-    def exhausted() -> None:
+    def on_exhausted() -> None:
         gateway.metrics.descriptors_exhausted.inc()
         log.error(log_events.EXHAUSTED.name, descriptors=descriptors)
 
-    acceptor = BulkAcceptor(listeners, arriving, gateway.room.refusal, exhausted)
+    acceptor = BulkAcceptor(listeners, make_protocol, gateway.room.refusal, on_exhausted)
     ops = web.AppRunner(gateway.ops_app, access_log=None)
     await ops.setup()
     ops_servers: list[asyncio.Server] = []

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from shared.clock import Clock
     from shared.server.connection_limiter import ConnectionLimiter
 
-ASTRAY = "approval is seen but cannot be reached: it uses another Redis than this gateway"
+OTHER_REDIS = "approval is seen but cannot be reached: it uses another Redis than this gateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,11 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     metrics = Metrics()
     presence = Presence()
     refusals = RecentRefusals()
-    beat = Replica(clock, lease_seconds=settings.lease_seconds)
+    replica = Replica(clock, lease_seconds=settings.lease_seconds)
     connections = Hub(
         clock,
         presence,
-        leased=lambda: beat.leased,
+        leased=lambda: replica.leased,
         limit=settings.connection_limit,
         preauth_limit_per_address=settings.preauth_limit_per_address,
     )
@@ -93,7 +93,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         presence_feed.on_version(version)
 
     envelope = Envelope(tuple(common.bus_secrets), boot_id)
-    responders = ResponderPool(clock, lambda: bus.renew(ASTRAY))
+    responders = ResponderPool(clock, lambda: bus.renew(OTHER_REDIS))
     bus = RedisBus(
         common.redis_url,
         envelope,
@@ -110,9 +110,9 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         return bus.status()[0]
 
     requester = Requester(bus.publish, envelope, responders, clock, count=counts, bus_ok=bus_ok)
-    _watch(metrics, connections, beat)
+    _watch(metrics, connections, replica)
     beater = Heartbeat(
-        beat=beat,
+        beat=replica,
         presence=presence,
         refusals=refusals,
         requester=requester,
@@ -123,10 +123,10 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         on_presence=on_presence,
     )
     inbox = Inbox(requester=requester, responders=responders, beater=beater, metrics=metrics)
-    approvals = BusApprovalClient(requester, beat, beater)
+    approvals = BusApprovalClient(requester, replica, beater)
     calls = Forwarder(approvals, connections, metrics)
     presence_feed = PresenceFeed(boot_id, approvals, connections, clock)
-    host = SessionContext(
+    context = SessionContext(
         identity=ReplicaIdentity(boot_id, VERSION, common.approval_public_url),
         rules=AuthConfig(
             settings.gateway_tokens,
@@ -143,16 +143,16 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         clock=clock,
         refusals=refusals,
     )
-    sockets = Upgrader(host, trusted_proxies=common.trusted_proxies, metrics=metrics)
+    sockets = Upgrader(context, trusted_proxies=common.trusted_proxies, metrics=metrics)
 
     arrivals = PendingSockets(clock)
-    sweeper = Sweeper(arrivals, connections, beat, metrics, clock)
+    sweeper = Sweeper(arrivals, connections, replica, metrics, clock)
     ops = OpsViews(
         readiness=readiness_of(
             boot_id,
             bus=bus,
             responders=responders,
-            beat=beat,
+            beat=replica,
             sockets=sockets,
             connections=connections,
         ),

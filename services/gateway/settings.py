@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_PORT: Final = 18789
-LEASE_LEAST_BEATS: Final = 3
-GATEWAY_TOKEN_LEAST_CHARACTERS: Final = 16
+LEASE_MIN_BEATS: Final = 3
+GATEWAY_TOKEN_MIN_CHARACTERS: Final = 16
 GATEWAY_TOKEN_ADVISED_CHARACTERS: Final = 32
 
 
@@ -46,11 +46,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     common = read_common(reader, default_port=DEFAULT_PORT)
     gateway_tokens = reader.secrets(
         "OPENCLAW_GATEWAY_TOKEN",
-        least=GATEWAY_TOKEN_LEAST_CHARACTERS,
+        least=GATEWAY_TOKEN_MIN_CHARACTERS,
         advised=GATEWAY_TOKEN_ADVISED_CHARACTERS,
     )
     allowed_origins, wrong = read_allowed_origins(reader.text("GATEWAY_ALLOWED_ORIGINS"))
-    reader.problems.extend(f"GATEWAY_ALLOWED_ORIGINS: {one}" for one in wrong)
+    reader.problems.extend(f"GATEWAY_ALLOWED_ORIGINS: {problem}" for problem in wrong)
     public_url = reader.public_url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws"))
     control_ui_dir = _control_ui_dir(reader)
     if control_ui_dir is not None and not _may_connect_from(public_url, allowed_origins):
@@ -63,9 +63,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     beat_seconds = reader.seconds("BEAT_SECONDS", 1, least=0.05, most=60)
     lease_seconds = reader.seconds("LEASE_SECONDS", 10, least=1, most=600)
     drain_seconds = reader.seconds("DRAIN_SECONDS", 20, least=0, most=600)
-    if lease_seconds < LEASE_LEAST_BEATS * beat_seconds:
+    if lease_seconds < LEASE_MIN_BEATS * beat_seconds:
         reader.problems.append(
-            f"LEASE_SECONDS={lease_seconds:g}: must be at least {LEASE_LEAST_BEATS} times "
+            f"LEASE_SECONDS={lease_seconds:g}: must be at least {LEASE_MIN_BEATS} times "
             f"BEAT_SECONDS ({beat_seconds:g}), or one lost message would end the lease"
         )
     local_clients = reader.choice("GATEWAY_LOCAL_CLIENTS", "pair", ("pair", "trust"))
@@ -93,7 +93,7 @@ def _control_ui_dir(reader: SettingsReader) -> Path | None:
         return None
     directory = Path(given)
     try:
-        wrong = _wrong_with_ui(directory)
+        wrong = _ui_problem(directory)
     except OSError as error:  # the name is too long, or a parent directory is not accessible
         wrong = f"cannot be read ({error.strerror})"
     if not wrong:
@@ -105,7 +105,7 @@ def _control_ui_dir(reader: SettingsReader) -> Path | None:
     return None
 
 
-def _wrong_with_ui(directory: Path) -> str:
+def _ui_problem(directory: Path) -> str:
     if not directory.is_dir():
         return "is not a directory"
     if not os.access(directory, os.R_OK | os.X_OK):

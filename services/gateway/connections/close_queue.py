@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Close = Callable[[Connection, int, str], None]
 
-TOLD_PER_TURN: Final = 256
+CLOSED_PER_TURN: Final = 256
 """How many close frames are sent in one turn of the event loop."""
 ENDED_PER_TURN: Final = 64
 """How many sockets are ended in one turn, by reading the peer's close frame or by aborting."""
@@ -93,8 +93,8 @@ class CloseQueue:
             asyncio.get_running_loop().call_soon(self._continue)
 
     def _close_batch(self) -> None:
-        pause_reading = len(self._to_close) > TOLD_PER_TURN or self._paused
-        for connection in list(islice(self._to_close, TOLD_PER_TURN)):
+        pause_reading = len(self._to_close) > CLOSED_PER_TURN or self._paused
+        for connection in list(islice(self._to_close, CLOSED_PER_TURN)):
             self._send_close(connection, *self._to_close.pop(connection))
             if pause_reading and not connection.transport.is_closing():
                 connection.transport.pause_reading()

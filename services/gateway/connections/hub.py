@@ -135,17 +135,17 @@ class Hub:
                 if covers(session.scopes, scope, session.role):
                     audience.add(connection)
 
-    def close(self, connection: Connection, code: int, reason: str, *, told: bytes = b"") -> None:
+    def close(self, connection: Connection, code: int, reason: str, *, frames: bytes = b"") -> None:
         """Send a close frame; the sweep ends the transport if the peer does not.
 
-        The peer has CLOSING_SECONDS to reply. `told` holds frames to send before the close frame,
-        in the same write.
+        The peer has CLOSING_SECONDS to reply. `frames` are sent before the close frame, in the
+        same write.
         """
         if connection.closed_with is not None:
             return
         connection.closed_with = (code, reason)
         if not connection.transport.is_closing():
-            connection.transport.write(told + close_frame(code, reason))
+            connection.transport.write(frames + close_frame(code, reason))
         self._move_to_closing(connection)
 
     def reply_close(self, connection: Connection, code: int) -> None:
@@ -184,24 +184,26 @@ class Hub:
         if connection.ended_by != call_id:
             connection.send(response)
             return
-        self.close(connection, CloseCode.DEVICE_REMOVED, REMOVED_REASON, told=text_frame(response))
+        self.close(
+            connection, CloseCode.DEVICE_REMOVED, REMOVED_REASON, frames=text_frame(response)
+        )
 
     def audience(self, scope: str) -> int:
         """Return how many connections receive broadcasts for a scope."""
         return len(self._audiences[scope])
 
-    def broadcast(self, told: Broadcast) -> None:
+    def broadcast(self, event: Broadcast) -> None:
         """Send a broadcast to all permitted connections, each with its own sequence number."""
         if not self._leased():
             self.close_admitted(CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
             return
-        audience = self._admitted() if told.scope is None else list(self._audiences[told.scope])
+        audience = self._admitted() if event.scope is None else list(self._audiences[event.scope])
         if not audience:
             return
-        head = told.head()
+        head = event.head()
         for connection in audience:
             session = connection.session
-            if session is None or session.protocol not in told.protocols:
+            if session is None or session.protocol not in event.protocols:
                 continue
             self.close_if_slow(connection)
             if not connection.closing:

@@ -9,18 +9,18 @@ from typing import Final
 from services.gateway.dashboard.files import Stored, read_piece
 from services.gateway.dashboard.paths import compressible
 
-COMPRESSED_LEAST_BYTES: Final = 1_024
+COMPRESSED_MIN_BYTES: Final = 1_024
 """Smaller files are sent uncompressed: the gain is negligible."""
-COMPRESSED_MOST_BYTES: Final = 8 * 1024 * 1024
+COMPRESSED_MAX_BYTES: Final = 8 * 1024 * 1024
 """Larger files are sent uncompressed: compression loads the whole file into memory."""
-KEPT_LIMIT_BYTES: Final = 32 * 1024 * 1024
+CACHE_LIMIT_BYTES: Final = 32 * 1024 * 1024
 """Cap on the whole cache; a file that does not fit is sent uncompressed."""
 
 
 class Compressed:
     """A cache of compressed files, each compressed on its first request."""
 
-    def __init__(self, limit_bytes: int = KEPT_LIMIT_BYTES) -> None:
+    def __init__(self, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
         self._cache: dict[str, bytes | None] = {}
         self._free_bytes = limit_bytes
         self._lock = asyncio.Lock()
@@ -28,7 +28,7 @@ class Compressed:
     async def gzip_of(self, path: str, stored: Stored) -> bytes | None:
         """Return a file as gzip, or None to send it uncompressed. Raises ChangedSinceStartError."""
         if not compressible(path) or not (
-            COMPRESSED_LEAST_BYTES <= stored.size <= COMPRESSED_MOST_BYTES
+            COMPRESSED_MIN_BYTES <= stored.size <= COMPRESSED_MAX_BYTES
         ):
             return None
         if path not in self._cache:
@@ -38,9 +38,9 @@ class Compressed:
         return self._cache[path]
 
     def _store(self, path: str, form: bytes, plain_size: int) -> None:
-        worth_it = len(form) < plain_size and len(form) <= self._free_bytes
-        self._cache[path] = form if worth_it else None
-        if worth_it:
+        fits = len(form) < plain_size and len(form) <= self._free_bytes
+        self._cache[path] = form if fits else None
+        if fits:
             self._free_bytes -= len(form)
 
 

@@ -43,8 +43,8 @@ def canonical_origin(text: str) -> str | None:
         host = _canonical_host(host, is_web=scheme in _DEFAULT_PORTS)
     except ValueError:
         return None
-    shown = "" if port in {None, _DEFAULT_PORTS.get(scheme)} else f":{port}"
-    return f"{scheme}://{host}{shown}"
+    suffix = "" if port in {None, _DEFAULT_PORTS.get(scheme)} else f":{port}"
+    return f"{scheme}://{host}{suffix}"
 
 
 def _canonical_host(host: str, *, is_web: bool) -> str:
@@ -86,10 +86,10 @@ def _entry_problem(value: str) -> str:
     if value == "null" or value.startswith("file:"):
         return "pages without an origin of their own cannot be allowed"
     hint = _suggestion(value)
-    such = f", such as {hint}" if hint else ""
+    example = f", such as {hint}" if hint else ""
     if value.startswith(("ws://", "wss://")):
-        return f"is the address of a socket; give the origin of the page{such}"
-    return f"is not an origin; write scheme://host[:port] without a path{such}"
+        return f"is the address of a socket; give the origin of the page{example}"
+    return f"is not an origin; write scheme://host[:port] without a path{example}"
 
 
 def _suggestion(value: str) -> str | None:

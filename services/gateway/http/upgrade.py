@@ -29,15 +29,16 @@ _BODY_BUFFER_BYTES: Final = 2**16
 class UpgradeProtocol(asyncio.Protocol):
     """Buffers the head of the first request; counts as a pending socket from the start.
 
-    `key` is the address key for limits. `plain` makes the aiohttp handler for a plain request.
+    `key` is the address key for limits. `make_handler` makes the aiohttp handler for
+    a plain request.
     """
 
     __slots__ = (
-        "_arrivals",
         "_head",
         "_key",
+        "_make_handler",
         "_peer",
-        "_plain",
+        "_pending",
         "_sockets",
         "_transport",
     )
@@ -46,18 +47,18 @@ class UpgradeProtocol(asyncio.Protocol):
         self,
         peer: str,
         key: str,
-        arrivals: PendingSockets,
+        pending: PendingSockets,
         sockets: Upgrader,
-        plain: Callable[[str], TrackedRequestHandler],
+        make_handler: Callable[[str], TrackedRequestHandler],
     ) -> None:
         self._peer = peer
         self._key = key
-        self._arrivals = arrivals
+        self._pending = pending
         self._sockets = sockets
-        self._plain = plain
+        self._make_handler = make_handler
         self._head = b""
         self._transport: asyncio.Transport | None = None
-        arrivals.add(self, key)
+        pending.add(self, key)
 
     @property
     def is_open(self) -> bool:
@@ -67,7 +68,7 @@ class UpgradeProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Abort at once if the socket was already evicted from the pending sockets."""
         self._transport = cast("asyncio.Transport", transport)
-        if self not in self._arrivals:
+        if self not in self._pending:
             self.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -85,7 +86,7 @@ class UpgradeProtocol(asyncio.Protocol):
 
     def connection_lost(self, _exc: BaseException | None) -> None:
         """Remove the socket from the pending sockets."""
-        self._arrivals.remove(self)
+        self._pending.remove(self)
         self._transport = None
 
     def abort(self) -> None:
@@ -122,7 +123,7 @@ class UpgradeProtocol(asyncio.Protocol):
         protocol = self._sockets.upgrade(transport, self._peer, request)
         if protocol is None:
             return False
-        self._arrivals.remove(self)
+        self._pending.remove(self)
         self._transport = None
         transport.set_protocol(protocol)
         if end < len(head):
@@ -131,11 +132,11 @@ class UpgradeProtocol(asyncio.Protocol):
 
     def _serve_plain(self, transport: asyncio.Transport, head: bytes) -> None:
         """Hand the socket to aiohttp; it stays pending until its request is complete."""
-        plain = self._plain(self._key)
-        plain.take_place(self._arrivals, self)
-        transport.set_protocol(plain)
-        plain.connection_made(transport)
-        plain.data_received(head)
+        handler = self._make_handler(self._key)
+        handler.take_place(self._pending, self)
+        transport.set_protocol(handler)
+        handler.connection_made(transport)
+        handler.data_received(head)
 
 
 def _may_become_head(head: bytes) -> bool:

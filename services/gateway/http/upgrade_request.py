@@ -85,10 +85,12 @@ def upgrade_problem(request: UpgradeRequest) -> UpgradeProblem | None:
 
 def _connection_upgrades(headers: Headers) -> bool:
     """Return whether `upgrade` is one of the Connection options."""
-    given = headers.getall("Connection", ())
-    if len(given) == 1 and given[0] == "Upgrade":
+    values = headers.getall("Connection", ())
+    if len(values) == 1 and values[0] == "Upgrade":
         return True
-    return any(option.strip().lower() == "upgrade" for one in given for option in one.split(","))
+    return any(
+        option.strip().lower() == "upgrade" for value in values for option in value.split(",")
+    )
 
 
 def _is_key(text: str) -> bool:

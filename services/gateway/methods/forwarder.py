@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 IN_FLIGHT_LIMIT: Final = 16
 """The most concurrent calls of one connection; further ones get a retryable error."""
-RETRY_LEAST_MS: Final = 500
-RETRY_MOST_MS: Final = 2_000
+RETRY_MIN_MS: Final = 500
+RETRY_MAX_MS: Final = 2_000
 """Bounds of the random `retryAfterMs`."""
 
 
@@ -103,6 +103,6 @@ def _caller_info(session: Session) -> CallerInfo:
 
 
 def _unavailable(method_call: MethodCall, error: Unavailable) -> bytes:
-    retry_after_ms = random.randint(RETRY_LEAST_MS, RETRY_MOST_MS)  # noqa: S311 (spread)
+    retry_after_ms = random.randint(RETRY_MIN_MS, RETRY_MAX_MS)  # noqa: S311 (spread)
     refusal = refusals.unavailable(error.reason, error.dependency, retry_after_ms)
     return failure(method_call.frame_id, refusal.error or ErrorBody("UNAVAILABLE", "retry shortly"))

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from services.gateway.connections.hub import Hub
     from shared.clock import Clock
 
-APART_SECONDS: Final = 1.0
+MIN_INTERVAL_SECONDS: Final = 1.0
 """The minimum interval between two broadcasts."""
 BYTES_PER_SECOND: Final = 1_000_000
 """The target rate over all listeners: longer lists and more listeners mean fewer broadcasts."""
-SHARE_OF_TIME: Final = 0.05
+MAX_FETCH_SHARE: Final = 0.05
 """The fraction of time that fetching lists may take."""
 
 
@@ -86,7 +86,7 @@ class PresenceFeed:
         now = self._clock.monotonic()
         sent_bytes = len(payload) * self._connections.audience(READ)
         self._not_before = now + max(
-            APART_SECONDS, sent_bytes / BYTES_PER_SECOND, (now - began) / SHARE_OF_TIME
+            MIN_INTERVAL_SECONDS, sent_bytes / BYTES_PER_SECOND, (now - began) / MAX_FETCH_SHARE
         )
         self._connections.broadcast(Broadcast(PRESENCE, payload, READ, presence_version=version))
 

@@ -16,14 +16,14 @@ def broadcasts(change: Changed) -> list[Broadcast]:
     """Return the broadcasts for an applied change, in order; most changes have none."""
     if change.kind == "renamed":
         return [Broadcast(DEVICE_CHANGED, b"{}", PAIRING, protocols=(4,))]
-    told = []
+    events = []
     if change.superseded_id:
-        told.append(_resolved(change, change.superseded_id, "rejected", protocols=(4,)))
+        events.append(_resolved(change, change.superseded_id, "rejected", protocols=(4,)))
     if change.kind in {"approved", "rejected"} and change.request_id:
-        told.append(_resolved(change, change.request_id, change.kind))
+        events.append(_resolved(change, change.request_id, change.kind))
     elif change.kind == "requested" and change.request:
-        told.append(Broadcast(DEVICE_REQUESTED, change.request, PAIRING))
-    return told
+        events.append(Broadcast(DEVICE_REQUESTED, change.request, PAIRING))
+    return events
 
 
 def _resolved(

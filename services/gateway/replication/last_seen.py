@@ -21,7 +21,7 @@ SEEN_PER_BEAT: Final = 500
 """The most devices that one heartbeat reports; the rest wait for the next one."""
 SEEN_LIMIT: Final = 20_000
 """The most devices that are kept until reported; beyond it, the oldest is dropped."""
-TOLD_LIMIT: Final = 64
+REPORTED_LIMIT_BEATS: Final = 64
 """How many heartbeats are remembered with what they reported."""
 
 _Key = tuple[str, str, str]
@@ -41,7 +41,7 @@ class LastSeen:
         self._per_beat = seen_per_beat
         self._limit = limit
         self._unreported: dict[_Key, _Entry] = {}
-        self._told: dict[int, list[tuple[_Key, _Entry]]] = {}
+        self._reported: dict[int, list[tuple[_Key, _Entry]]] = {}
 
     def __len__(self) -> int:
         return len(self._unreported)
@@ -61,20 +61,20 @@ class LastSeen:
 
     def take_unsent(self, beat_id: int, now: float) -> list[Seen]:
         """Return what this heartbeat reports, oldest first."""
-        told = list(islice(self._unreported.items(), self._per_beat))
-        if told:
-            self._told[beat_id] = told
-            if len(self._told) > TOLD_LIMIT:
-                del self._told[next(iter(self._told))]
-        return [_seen(key, entry, now) for key, entry in told]
+        reported = list(islice(self._unreported.items(), self._per_beat))
+        if reported:
+            self._reported[beat_id] = reported
+            if len(self._reported) > REPORTED_LIMIT_BEATS:
+                del self._reported[next(iter(self._reported))]
+        return [_seen(key, entry, now) for key, entry in reported]
 
     def acknowledge(self, beat_id: int) -> None:
         """Drop what an answered heartbeat reported, except devices admitted again since."""
-        for key, entry in self._told.pop(beat_id, ()):
+        for key, entry in self._reported.pop(beat_id, ()):
             if self._unreported.get(key) is entry:
                 del self._unreported[key]
-        for older in [beat for beat in self._told if beat < beat_id]:
-            del self._told[older]
+        for older in [beat for beat in self._reported if beat < beat_id]:
+            del self._reported[older]
 
 
 def _seen(key: _Key, entry: _Entry, now: float) -> Seen:

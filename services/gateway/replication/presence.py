@@ -19,12 +19,12 @@ JOINED_PER_BEAT: Final = 1000
 """The most joined connections that one heartbeat reports; the rest wait for the next one."""
 LEFT_PER_BEAT: Final = 2000
 """The most closed connections that one heartbeat reports."""
-TOLD_LIMIT: Final = 64
+REPORTED_LIMIT_BEATS: Final = 64
 """How many heartbeats are remembered; if approval holds an older one, all is sent again."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Delta:
     builds_on: int
     joined: list[Present]
     left: list[int]
@@ -48,7 +48,7 @@ class Presence:
         self._here: dict[int, Present] = {}
         self._joining: dict[int, Present] = {}
         self._leaving: set[int] = set()
-        self._told: dict[int, _Told] = {}
+        self._reported: dict[int, _Delta] = {}
         self._builds_on = 0
         self._newest_answered = 0
 
@@ -62,9 +62,9 @@ class Presence:
             len(self._joining) > self._joined_per_beat or len(self._leaving) > self._left_per_beat
         )
 
-    def add(self, one: Present) -> None:
+    def add(self, present: Present) -> None:
         """Record an admitted connection."""
-        self._here[one.number] = self._joining[one.number] = one
+        self._here[present.number] = self._joining[present.number] = present
 
     def remove(self, number: int) -> None:
         """Record that a connection has closed."""
@@ -77,9 +77,9 @@ class Presence:
         """Return a heartbeat's delta: the heartbeat it builds on, joined and left connections."""
         joined = list(islice(self._joining.values(), self._joined_per_beat))
         left = list(islice(self._leaving, self._left_per_beat))
-        self._told[beat_id] = _Told(self._builds_on, joined, left)
-        if len(self._told) > TOLD_LIMIT:
-            del self._told[next(iter(self._told))]
+        self._reported[beat_id] = _Delta(self._builds_on, joined, left)
+        if len(self._reported) > REPORTED_LIMIT_BEATS:
+            del self._reported[next(iter(self._reported))]
         return self._builds_on, joined, left
 
     def acknowledge(self, beat_id: int, presence_at: int) -> None:
@@ -90,24 +90,24 @@ class Presence:
         if beat_id < self._newest_answered:
             return
         self._newest_answered = beat_id
-        told = self._told.get(presence_at)
-        if told is not None and told.builds_on in {0, self._builds_on}:
-            if told.builds_on != self._builds_on:
+        delta = self._reported.get(presence_at)
+        if delta is not None and delta.builds_on in {0, self._builds_on}:
+            if delta.builds_on != self._builds_on:
                 self._restart()
-            self._accept(told)
+            self._accept(delta)
             self._builds_on = presence_at
         elif presence_at != self._builds_on:
             self._restart()
-        for older in [beat for beat in self._told if beat <= presence_at]:
-            del self._told[older]
+        for older in [beat for beat in self._reported if beat <= presence_at]:
+            del self._reported[older]
 
-    def _accept(self, told: _Told) -> None:
-        for one in told.joined:
-            if one.number in self._here:
-                self._joining.pop(one.number, None)
+    def _accept(self, delta: _Delta) -> None:
+        for present in delta.joined:
+            if present.number in self._here:
+                self._joining.pop(present.number, None)
             else:
-                self._leaving.add(one.number)
-        self._leaving.difference_update(told.left)
+                self._leaving.add(present.number)
+        self._leaving.difference_update(delta.left)
 
     def _restart(self) -> None:
         self._joining = dict(self._here)

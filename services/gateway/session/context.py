@@ -59,7 +59,7 @@ class SessionContext:
         self.calls = calls
         self.clock = clock
         self.attempts = AccessLogger(metrics, clock, identity.approval_public_url, refusals)
-        self.features = {one: _features(one) for one in PROTOCOLS}
+        self.features = {protocol: _features(protocol) for protocol in PROTOCOLS}
         self.log = structlog.get_logger("gateway")
         self._started = clock.monotonic()
 
@@ -70,5 +70,5 @@ class SessionContext:
 
 def _features(protocol: int) -> msgspec.Raw:
     """Return the methods and events of a protocol version, encoded."""
-    methods = sorted(name for name, one in METHODS.items() if protocol in one.protocols)
+    methods = sorted(name for name, method in METHODS.items() if protocol in method.protocols)
     return Features(methods=methods, events=events_of(protocol)).encoded()

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from services.gateway.session.context import SessionContext
     from shared.rpc.messages import Answer
 
-RETRY_LEAST_MS: Final = 500
-RETRY_MOST_MS: Final = 5_000
+RETRY_MIN_MS: Final = 500
+RETRY_MAX_MS: Final = 5_000
 """Bounds of the random `retryAfterMs` of UNAVAILABLE; the spread avoids a reconnect storm."""
 
 _QUESTIONS: Final = (AuthorizeDevice, ReportSecret)
@@ -165,11 +165,11 @@ class SessionHandler:
 
     def _refuse(self, handshake: Handshake, refusal: Refusal) -> None:
         self._log_outcome(handshake, refusal)
-        told = b""
+        frames = b""
         if refusal.error is not None:
-            told = text_frame(failure(handshake.frame_id, refusal.error))
+            frames = text_frame(failure(handshake.frame_id, refusal.error))
         self._context.connections.close(
-            self._connection, refusal.close_code, refusal.close_reason, told=told
+            self._connection, refusal.close_code, refusal.close_reason, frames=frames
         )
 
     def _log_outcome(self, handshake: Handshake, outcome: Accepted | Refusal | None) -> None:
@@ -236,5 +236,5 @@ def _unavailable(handshake: Handshake, error: Unavailable) -> Refusal:
     return handshake.on_unavailable(
         error.reason,
         error.dependency,
-        retry_after_ms=random.randint(RETRY_LEAST_MS, RETRY_MOST_MS),  # noqa: S311 (spread)
+        retry_after_ms=random.randint(RETRY_MIN_MS, RETRY_MAX_MS),  # noqa: S311 (spread)
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.gateway.connections.close_queue import TOLD_PER_TURN
+from services.gateway.connections.close_queue import CLOSED_PER_TURN
 from shared.device.handshake import Credentials
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, NODE_HOST
@@ -173,7 +173,7 @@ class TestCloseDeadline:
         self, harness: GatewayHarness
     ) -> None:
         """Their answers are read late, and read all the same: no deadline passes here."""
-        raws = [(await harness.admitted())[0] for _ in range(TOLD_PER_TURN + 44)]
+        raws = [(await harness.admitted())[0] for _ in range(CLOSED_PER_TURN + 44)]
         assert harness.connections.close_admitted(1013, "approval unavailable") == len(raws)
         for raw in raws:
             assert await raw.closed() == (1013, "approval unavailable")

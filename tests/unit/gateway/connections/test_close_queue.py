@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.connections.close_queue import ENDED_PER_TURN, TOLD_PER_TURN
+from services.gateway.connections.close_queue import CLOSED_PER_TURN, ENDED_PER_TURN
 from services.gateway.connections.deadlines import SWEEP_SECONDS
 from shared.protocol.events import Broadcast
 from tests.unit.gateway.fake_connections import DEVICE_ID, Room, closes, texts, transport_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 REMOVED = (4001, "device removed")
 LEASE_LOST = (1013, "approval unavailable")
 EVERYBODY = Broadcast("tick", b"{}", None)
-CROWD = 3 * TOLD_PER_TURN + 1
+CROWD = 3 * CLOSED_PER_TURN + 1
 
 
 @pytest.fixture
@@ -69,13 +69,13 @@ class TestACrowd:
         assert room.connections.close_device(DEVICE_ID, ["*"], by_call="") == CROWD
         room.connections.broadcast(EVERYBODY)
         assert not any(room.connections.serves(one) or texts(one) for one in crowd)
-        assert told(crowd) == TOLD_PER_TURN
+        assert told(crowd) == CLOSED_PER_TURN
 
     async def test_so_many_are_told_in_a_turn_and_each_once(self, room: Room) -> None:
         crowd = [room.enter() for _ in range(CROWD)]
         room.connections.close_device(DEVICE_ID, ["*"], by_call="")
         after = await turns_until_all_are_told(crowd)
-        assert after == [TOLD_PER_TURN, 2 * TOLD_PER_TURN, 3 * TOLD_PER_TURN, CROWD]
+        assert after == [CLOSED_PER_TURN, 2 * CLOSED_PER_TURN, 3 * CLOSED_PER_TURN, CROWD]
         assert all(closes(one) == [REMOVED] for one in crowd)
         assert room.connections.admitted == 0
 
@@ -109,7 +109,7 @@ class TestACrowd:
         assert room.connections.close_device(DEVICE_ID, ["*"], by_call="") == 0
         assert room.connections.close_device("another", ["*"], by_call="") == 1
         assert (closes(other), other.closing) == ([], True)
-        assert told(crowd) == TOLD_PER_TURN
+        assert told(crowd) == CLOSED_PER_TURN
         await turns_until_all_are_told([*crowd, other])
         assert closes(other) == [REMOVED]
 
@@ -198,6 +198,6 @@ class TestACrowd:
 
 class TestAFew:
     def test_they_are_told_at_once_and_go_on_being_read(self, room: Room) -> None:
-        few = [room.enter() for _ in range(TOLD_PER_TURN)]
+        few = [room.enter() for _ in range(CLOSED_PER_TURN)]
         room.connections.close_device(DEVICE_ID, ["*"], by_call="")
-        assert (told(few), unread(few)) == (TOLD_PER_TURN, 0)
+        assert (told(few), unread(few)) == (CLOSED_PER_TURN, 0)

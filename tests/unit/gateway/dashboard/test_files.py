@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.gateway.dashboard import files as dashboard_files
-from services.gateway.dashboard.compression import COMPRESSED_LEAST_BYTES, Compressed
+from services.gateway.dashboard.compression import COMPRESSED_MIN_BYTES, Compressed
 from services.gateway.dashboard.files import ChangedSinceStartError, list_files, read_piece
 from shared.settings import SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TEXT = b"0123456789" * COMPRESSED_LEAST_BYTES
+TEXT = b"0123456789" * COMPRESSED_MIN_BYTES
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ class TestCompressing:
 
     async def test_not_what_is_small_or_dense(self, ui: Path) -> None:
         (ui / "a.png").write_bytes(TEXT)
-        (ui / "noise.js").write_bytes(os.urandom(2 * COMPRESSED_LEAST_BYTES))
+        (ui / "noise.js").write_bytes(os.urandom(2 * COMPRESSED_MIN_BYTES))
         compressed = Compressed()
         for path, entry in list_files(ui).items():
             if path != "/assets/a.js":

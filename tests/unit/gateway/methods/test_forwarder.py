@@ -11,8 +11,8 @@ import pytest
 from services.gateway.methods.dispatcher import MethodCall
 from services.gateway.methods.forwarder import (
     IN_FLIGHT_LIMIT,
-    RETRY_LEAST_MS,
-    RETRY_MOST_MS,
+    RETRY_MAX_MS,
+    RETRY_MIN_MS,
     Forwarder,
 )
 from services.gateway.metrics import Metrics
@@ -155,7 +155,7 @@ class TestAnswered:
         (said,) = texts(one)
         error = said["error"]
         assert (said["ok"], error["code"], error["retryable"]) == (False, "UNAVAILABLE", True)
-        assert RETRY_LEAST_MS <= error["retryAfterMs"] <= RETRY_MOST_MS
+        assert RETRY_MIN_MS <= error["retryAfterMs"] <= RETRY_MAX_MS
         assert error["details"]["dependency"] == "approval"
         assert closes(one) == []
         assert desk.counted("unavailable") == 1

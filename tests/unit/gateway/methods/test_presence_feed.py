@@ -8,9 +8,9 @@ import zlib
 from typing import TYPE_CHECKING
 
 from services.gateway.methods.presence_feed import (
-    APART_SECONDS,
     BYTES_PER_SECOND,
-    SHARE_OF_TIME,
+    MAX_FETCH_SHARE,
+    MIN_INTERVAL_SECONDS,
     PresenceFeed,
 )
 from shared.bus.errors import Unavailable
@@ -161,7 +161,7 @@ class TestPace:
             one = hall.reader()
             for version in range(1, 41):
                 await hall.beats(version, seconds=0.25)
-            assert len(texts(one)) == 10 / APART_SECONDS + 1
+            assert len(texts(one)) == 10 / MIN_INTERVAL_SECONDS + 1
             assert versions(one) == sorted(set(versions(one)))
 
         run_virtual(scenario)
@@ -184,7 +184,7 @@ class TestPace:
             hall.approvals.seconds = 0.5
             for version in range(1, 81):
                 await hall.beats(version, seconds=0.25)
-            most = 20 * SHARE_OF_TIME / 0.5 + 1
+            most = 20 * MAX_FETCH_SHARE / 0.5 + 1
             assert 2 <= len(hall.approvals.asked) <= most
             assert len(texts(one)) >= 2
 

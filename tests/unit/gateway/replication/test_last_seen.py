@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.gateway.handshake.session import Session
-from services.gateway.replication.last_seen import TOLD_LIMIT, LastSeen
+from services.gateway.replication.last_seen import REPORTED_LIMIT_BEATS, LastSeen
 from shared.rpc.messages import ClientInfo, Seen
 
 CLI = ClientInfo("cli", "cli", "1", "linux", "Linux")
@@ -107,9 +107,9 @@ class TestBounds:
     def test_what_unanswered_beats_told_is_not_remembered_for_ever(self) -> None:
         sightings = LastSeen()
         saw(sightings, "a")
-        for beat in range(3 * TOLD_LIMIT):
+        for beat in range(3 * REPORTED_LIMIT_BEATS):
             tell(sightings, beat)
-        assert len(sightings._told) == TOLD_LIMIT
+        assert len(sightings._reported) == REPORTED_LIMIT_BEATS
 
 
 @given(

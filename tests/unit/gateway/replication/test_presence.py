@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.gateway.replication.presence import TOLD_LIMIT, Presence
+from services.gateway.replication.presence import REPORTED_LIMIT_BEATS, Presence
 from shared.rpc.messages import Present
 
 PART = 2
@@ -226,7 +226,7 @@ class TestOneBeat:
 
     def test_what_is_never_answered_is_not_remembered_for_ever(self) -> None:
         gateway = Gateway()
-        for _ in range(3 * TOLD_LIMIT):
+        for _ in range(3 * REPORTED_LIMIT_BEATS):
             gateway.join()
             gateway.beat()
-        assert len(gateway.presence._told) == TOLD_LIMIT
+        assert len(gateway.presence._reported) == REPORTED_LIMIT_BEATS
