@@ -292,7 +292,7 @@ class TestBeforeAndAfter:
         env = {**tokens(stack), "APPROVAL_ADMIN_TOKEN": "w" * 32}
         result = await run_load("closed", *at(stack), env=env)
         assert result.status == 2
-        assert "does not take this admin token" in result.errors
+        assert "does not accept this admin token" in result.errors
         await nothing_is_left(stack)
 
     async def test_the_approval_of_another_gateway_ends_it_before_any_device_asks(

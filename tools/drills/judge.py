@@ -108,8 +108,8 @@ def _may_enter(attempt: Attempt, seen: Observed) -> bool:
 def _wrong_admissions(seen: Observed) -> Iterator[Violation]:
     for one in seen.attempts:
         if not one.why and not _may_enter(one, seen):
-            text = "let in, though nobody had approved it or its approval had been taken back"
-            yield Violation("nobody is let in", text, one.device, one.replica, one.at)
+            text = "admitted without an approval, or after its revocation"
+            yield Violation("no device is admitted wrongly", text, one.device, one.replica, one.at)
 
 
 def _lost_approvals(seen: Observed) -> Iterator[Violation]:
@@ -118,7 +118,7 @@ def _lost_approvals(seen: Observed) -> Iterator[Violation]:
     answered: dict[str, float] = {}
     for approval in seen.approvals:
         if approval.status != HTTPStatus.OK:
-            text = f"waits under {approval.request_id}, and approving that is {approval.status}"
+            text = f"pending as {approval.request_id}, but its approval returned {approval.status}"
             yield Violation(promise, text, approval.device, "", approval.at)
             continue
         if approval.device in answered:
@@ -127,16 +127,16 @@ def _lost_approvals(seen: Observed) -> Iterator[Violation]:
         if seen.paired is None:
             continue
         if approval.device not in seen.paired and seen.grants.stands(approval.device):
-            text = "approved (200), and not among the paired devices afterwards"
+            text = "approved (200), but not among the paired devices afterwards"
             yield Violation(promise, text, approval.device, "", approval.at)
         elif not told[approval.request_id]:
-            text = "approved (200), and the audit log does not say so"
+            text = "approved (200), but not in the audit log"
             yield Violation(promise, text, approval.device, "", approval.at)
     for one in seen.attempts:
         since = answered.get(one.device, one.began)
         paired = since <= one.began and seen.grants.holds(one.device, one.began, one.at)
         if paired and one.why not in UNKNOWN:
-            text = f"paired, and turned away with {one.why}"
+            text = f"paired, but refused with {one.why}"
             yield Violation(promise, text, one.device, one.replica, one.at)
 
 
@@ -169,7 +169,7 @@ def _revoke(seen: Observed) -> tuple[float | None, list[Violation]]:
         return None, []
     promise = "revoked is closed within the lease"
     if revoke.answered is None:
-        return None, [Violation(promise, "the revoke was never answered", revoke.device)]
+        return None, [Violation(promise, "the revocation was never answered", revoke.device)]
     took = 0.0
     late: list[Violation] = []
     for one in revoke.sessions:
@@ -180,10 +180,10 @@ def _revoke(seen: Observed) -> tuple[float | None, list[Violation]]:
             continue
         took = max(took, one.closed - begin)
         if one.closed > bound:
-            text = f"closed {one.closed - begin:.1f} s after the revoke was answered"
+            text = f"closed {one.closed - begin:.1f} s after the response to the revocation"
             late.append(Violation(promise, text, revoke.device, one.replica, one.closed))
         if one.served > revoke.answered + BOUND_SECONDS:
-            text = f"still served {one.served - begin:.1f} s after the revoke was answered"
+            text = f"still served {one.served - begin:.1f} s after the response to the revocation"
             late.append(Violation(promise, text, revoke.device, one.replica, one.served))
     return took, late
 
@@ -202,14 +202,14 @@ def _back(seen: Observed, promise: Promise) -> tuple[float | None, list[Violatio
         if not one.why and one.device in seen.churning and one.began >= since:
             first[one.device] = min(first.get(one.device, one.at), one.at)
     away = [
-        Violation(RETURNS, "was not let in again", device)
+        Violation(RETURNS, "was not admitted again", device)
         for device in sorted(seen.churning - first.keys())
     ]
     took = max((at - since for at in first.values()), default=None)
     allowed = BACK_SECONDS + (seen.over - seen.began if promise.back is Back.FROM_BEGIN else 0)
     if took is not None and took > allowed:
         device = max(first, key=lambda one: first[one])
-        text = f"let in again only after {took:.1f} s"
+        text = f"admitted again only after {took:.1f} s"
         away.append(Violation(RETURNS, text, device, "", first[device]))
     return took, away
 
@@ -228,13 +228,13 @@ def _sessions(seen: Observed, promise: Promise) -> Iterator[Violation]:
     for one in seen.sessions:
         hit = _is_hit(one, seen, promise)
         if not hit and not _is_kept(one, seen):
-            text = f"closed with {one.code}, and its session should have been kept"
+            text = f"closed with {one.code}, but its session should have been kept"
             yield Violation(KEPT, text, one.device, one.replica, one.closed)
         if hit and promise.within_lease:
             bound = _bound(seen, one, seen.struck)
             if one.closed is None or one.closed > bound:
                 when = "never" if one.closed is None else f"after {one.closed - seen.struck:.1f} s"
-                text = f"closed {when}, with no lease"
+                text = f"closed {when}, without a lease"
                 yield Violation(
                     "nobody is served without a lease", text, one.device, one.replica, one.closed
                 )

@@ -68,10 +68,10 @@ class Row:
 
 
 LEGEND: Final = (
-    "Times in seconds, the median and the most. Revoke to closed: from the answer to the revoke of "
-    "a device\nwith a connection at every gateway to the last of them closed; at a stopped gateway "
-    "from its going on.\nIn again: until every device that comes and goes was let in, from the "
-    "fault's begin; with * from its end."
+    "Times in seconds: median, maximum. Revoke to closed: from the response to the revocation of a "
+    "device\nconnected to every gateway until its last connection is closed; at a paused gateway, "
+    "from its resumption.\nIn again: from the start of the fault (with *: its end) until every "
+    "churning device was admitted."
 )
 
 
@@ -80,10 +80,10 @@ def totals(rows: Iterable[Row]) -> str:
     rows = list(rows)
     verdicts = [one for row in rows for one in row.verdicts]
     disturbed = sum(row.disturbed for row in rows)
-    again = f"; {disturbed} times done again, since the machine stalled" if disturbed else ""
+    again = f"; {disturbed} cases repeated because the machine stalled" if disturbed else ""
     return (
         f"{sum(one.let_in for one in verdicts)} admissions, "
-        f"{sum(one.turned_away for one in verdicts)} attempts of devices that had no right to, "
+        f"{sum(one.turned_away for one in verdicts)} attempts of unauthorised devices, "
         f"{sum(one.approved for one in verdicts)} approvals, "
         f"{sum(one.revoke_seconds is not None for one in verdicts)} revokes{again}"
     )

@@ -70,7 +70,7 @@ class Approval:
                 if answer.ok:
                     return await answer.json() if answer.content_length else None
                 if answer.status == HTTPStatus.UNAUTHORIZED:
-                    raise ApprovalError(f"approval at {self.url} does not take this admin token")
+                    raise ApprovalError(f"approval at {self.url} does not accept this admin token")
                 if answer.content_type != PROBLEM:
                     raise self._another()
                 if absent and answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
@@ -84,7 +84,7 @@ class Approval:
         raise ApprovalError(f"{method} {self.url}/{path}: HTTP {answer.status} {said}")
 
     def _another(self) -> ApprovalError:
-        return ApprovalError(f"what answers at {self.url} is not Latchkey's approval service")
+        return ApprovalError(f"the server at {self.url} is not Latchkey's approval service")
 
     async def __aenter__(self) -> Self:
         return self

@@ -68,7 +68,7 @@ def _plan(given: argparse.Namespace) -> Plan:
     connections = getattr(given, "connections", 0)
     if away and not given.remote:
         raise UsageError(
-            f"{given.url} is not on this machine: add --remote if you may put load on it"
+            f"{given.url} is not on this machine: add --remote to confirm that you may load it"
         )
     plan = Plan(
         scenario=scenario,

@@ -26,17 +26,17 @@ def findings(plan: Plan, run: Run) -> list[str]:
     record = run.recording
     found: list[str] = []
     if count := record.took(Kind.WRONGLY_ADMITTED):
-        found.append(f"{count} admissions of devices that nobody approved")
+        found.append(f"{count} admissions of unapproved devices")
     if count := record.took(Kind.WRONGLY_REFUSED):
         what = "of approved devices" if plan.approved else 'other than "pairing required"'
         found.append(f"{count} refusals {what}")
     right = sum(phase.tally.right for phase in record.phases if phase.counted)
     if not right:
         found.append(
-            f"nobody was {'admitted' if plan.approved else 'refused'}: nothing was measured"
+            f"no device was {'admitted' if plan.approved else 'refused'}: nothing was measured"
         )
     if run.lost:
-        found.append(f"{run.lost} connections ended that nobody meant to end")
+        found.append(f"{run.lost} connections ended unexpectedly")
     opened = record.phases[0].tally.of(Kind.ADMITTED)
     if plan.connections and opened < plan.connections:
         found.append(f"{plan.connections - opened} of {plan.connections} connections did not open")
@@ -51,7 +51,7 @@ def findings(plan: Plan, run: Run) -> list[str]:
 
 def _storm(run: Run, opened: int) -> list[str]:
     if run.dropped is None:
-        return ["nobody ended the connections: there was no storm"]
+        return ["the connections were not dropped: there was no storm"]
     missing = opened - run.held
     return [f"{missing} connections did not come back"] if missing > 0 else []
 
@@ -62,7 +62,7 @@ def _revoke(run: Run, opened: int) -> list[str]:
     if left := opened - run.lost - len(ended):
         found.append(f"{left} connections of revoked devices stayed open")
     if wrong := sum(one.code != CloseCode.DEVICE_REMOVED for one in ended):
-        found.append(f"{wrong} were closed with another code than {CloseCode.DEVICE_REMOVED.value}")
+        found.append(f"{wrong} were not closed with code {CloseCode.DEVICE_REMOVED.value}")
     return found
 
 
@@ -71,14 +71,14 @@ def _soak(plan: Plan, run: Run) -> list[str]:
         f"{one.left} {one.what} of {one.role} are left over" for one in run.remains if one.left
     ]
     found += [
-        f"{one.what} of {one.role} could not be seen any more after the load"
+        f"{one.what} of {one.role} could no longer be observed after the load"
         for one in run.remains
         if one.after is None
     ]
     if plan.phases[-1].seconds >= GROWTH_SECONDS:
         found += [
             f"memory of {use.role} grew by {use.rss_growth_percent:.1f} % since the first minute, "
-            f"not by less than {GROWTH_PERCENT:g} %"
+            f"but must stay below {GROWTH_PERCENT:g} %"
             for use in server_uses(run.watch, run.recording.phases[-1])
             if use.role in SERVICES and use.rss_growth_percent >= GROWTH_PERCENT
         ]

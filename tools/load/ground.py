@@ -64,7 +64,7 @@ def ground(plan: Plan, environ: Mapping[str, str]) -> Iterator[Ground]:
         try:
             started = stack.enter_context(Stack(directory, gateways=1, gateway_env=env))
         except AssertionError as error:
-            raise NoGround(f"a stack of its own did not start: {error}") from error
+            raise NoGround(f"the temporary stack did not start: {error}") from error
         yield own(started, plan)
 
 
@@ -100,9 +100,9 @@ def given(plan: Plan, environ: Mapping[str, str]) -> Ground:
     approval_url = plan.approval_url or (DEFAULT_APPROVAL if target.is_loopback else "")
     approval = urlsplit(approval_url)
     if approval.scheme not in {"http", "https"} or not approval.hostname:
-        raise NoGround("give --approval-url (or APPROVAL_URL): where devices are approved")
+        raise NoGround("give --approval-url (or APPROVAL_URL), the address of the approval service")
     if approval.scheme == "http" and not is_loopback(approval.hostname):
-        raise NoGround(f"{approval_url}: the admin token would travel in the clear; use https://")
+        raise NoGround(f"{approval_url}: the admin token would be sent unencrypted; use https://")
     tokens = {
         name: environ.get(name, "").partition(",")[0].strip()
         for name in (GATEWAY_TOKEN, ADMIN_TOKEN)

@@ -74,8 +74,8 @@ def busy_text(cores: float | None, count: int | None = None) -> str:
         return ""
     return (
         f"the machine was too busy: other programs used {cores:.1f} of its "
-        f"{count or os.cpu_count() or 1} cores meanwhile, so rates and latencies mean nothing; "
-        "measure again when it is quiet"
+        f"{count or os.cpu_count() or 1} cores, so rates and latencies are not meaningful; "
+        "measure again when it is idle"
     )
 
 

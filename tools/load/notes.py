@@ -30,13 +30,13 @@ def notes(plan: Plan, run: Run, workers: Sequence[WorkerReport]) -> list[str]:
     late = max((one.late_ms for one in workers), default=0.0)
     if late >= LATE_MS:
         found.append(
-            f"starts were up to {late:.0f} ms late: the load did not get its core, and latencies, "
-            "which count from the intended start, show it"
+            f"starts were up to {late:.0f} ms late because the load did not get its core; this "
+            "adds to latencies, which count from the intended start"
         )
     if plan.pace is not None:
-        found.append(f"paced: no more than {plan.pace:g} connections begun a second")
+        found.append(f"paced: at most {plan.pace:g} connections started per second")
     if not any(run.watch.samples.values()):
-        found.append("the servers' processes cannot be seen from here: no CPU, no memory")
+        found.append("the servers' processes are not visible from here: no CPU, no memory")
     if run.watch.others_cores is None:
-        found.append("it cannot be seen here whether other programs used the machine")
+        found.append("use of the machine by other programs cannot be determined here")
     return found

@@ -148,7 +148,7 @@ def _asked(session: Session) -> str:
     """Return the id of the request that awaits approval."""
     error = session.answer.error if session.answer else None
     if error is None or error.details.code != PAIRING_REQUIRED or not error.details.request_id:
-        raise PairingError(f"a new device was to be told to pair, and was not: {_what(session)}")
+        raise PairingError(f"a new device was not asked to pair: {_what(session)}")
     return error.details.request_id
 
 
@@ -158,7 +158,7 @@ def _told(session: Session) -> str:
         raise PairingError(f"a device just approved was not admitted: {_what(session)}")
     token = session.answer.payload.auth.device_token
     if not token:
-        raise PairingError(f"an approved {PROFILE.role} was given no device token")
+        raise PairingError(f"an approved {PROFILE.role} received no device token")
     return token
 
 

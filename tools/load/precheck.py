@@ -32,8 +32,8 @@ async def require_approval_of(target: Target, approval: Approval) -> None:
     while boot_id and boot_id not in known:
         if time.monotonic() > deadline:
             raise ApprovalError(
-                f"approval at {approval.url} is not the one behind {target.url}: it does not know "
-                f"that gateway ({boot_id}). Name the right one with --approval-url"
+                f"approval at {approval.url} is not the one behind {target.url}: it does not "
+                f"list that gateway ({boot_id}). Give the right one with --approval-url"
             )
         await asyncio.sleep(AGAIN_SECONDS)
         known = await approval.gateways()

@@ -56,14 +56,14 @@ def read_target(url: str) -> Target:
         raise BadTarget(f"{url}: give ws://HOST:PORT or wss://HOST")
     if parts.username or parts.password or parts.fragment:
         raise BadTarget(
-            "an address holds no user, password or fragment: tokens come by environment"
+            "an address must not contain user, password or fragment; tokens come from the environment"
         )
     path = parts.path or "/"
     if parts.query:
         path += f"?{parts.query}"
     target = Target(parts.hostname, port or _PORTS[parts.scheme], path, parts.scheme == "wss")
     if not target.tls and not target.is_loopback:
-        raise BadTarget(f"{url}: tokens would travel in the clear; use wss://")
+        raise BadTarget(f"{url}: tokens would be sent unencrypted; use wss://")
     return target
 
 

@@ -49,7 +49,7 @@ def as_text(report: Report) -> str:
         lines.append(f"BUSY    {report.machine_busy}")
     lines += [f"WRONG   {finding}" for finding in report.findings]
     if not report.findings:
-        lines.append("every device was admitted or refused correctly")
+        lines.append("fine    every device was admitted or refused correctly")
     return "\n".join(lines)
 
 

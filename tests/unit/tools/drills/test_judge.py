@@ -83,7 +83,7 @@ class TestNobodyIsLetIn:
         seen = good_case()
         seen.attempts.append(Attempt(STRANGER, 101.0, 101.1, "gateway-2"))
         violation = the_violation(seen)
-        assert (violation.promise, violation.device) == ("nobody is let in", STRANGER)
+        assert (violation.promise, violation.device) == ("no device is admitted wrongly", STRANGER)
         assert violation.replica == "gateway-2"
         assert judged(seen).wrong == 1
 
@@ -103,7 +103,7 @@ class TestNobodyIsLetIn:
         seen = good_case()
         seen.grants.void_all(101.5, 101.6)
         (violation,) = judge(seen, replace(GONE, forgets=True, within_lease=False)).violations
-        assert (violation.promise, violation.at) == ("nobody is let in", 102.5)
+        assert (violation.promise, violation.at) == ("no device is admitted wrongly", 102.5)
         seen.grants.grant(CHURNER, 102.0)
         assert judge(seen, replace(GONE, forgets=True, within_lease=False)).violations == []
 
@@ -267,7 +267,7 @@ class TestSessions:
         seen.sessions[0].closed = BEGAN + LEASE_SECONDS
         assert judged(seen, OTHERS_KEPT).violations == []
         seen.sessions[0].closed = BEGAN + BOUND_SECONDS + 0.1
-        assert "no lease" in the_violation(seen, OTHERS_KEPT).text
+        assert "without a lease" in the_violation(seen, OTHERS_KEPT).text
 
     def test_everybody_is_closed_within_the_lease(self) -> None:
         seen = good_case()

@@ -46,7 +46,7 @@ class TestTokens:
     [
         (AWAY, "", "--approval-url"),
         (AWAY, "ftp://approval.example", "--approval-url"),
-        (AWAY, "http://approval.example", "in the clear"),
+        (AWAY, "http://approval.example", "unencrypted"),
     ],
 )
 def test_an_approval_that_cannot_be_used(url: str, approval_url: str, said: str) -> None:

@@ -52,7 +52,7 @@ def test_reports_say_so_where_it_was_too_busy(cores: float | None, *, said: bool
     assert ("BUSY    the machine was too busy" in as_text(report)) is said
     assert ('<p class="wrong">The machine was too busy' in as_page(report)) is said
     assert ('"machineBusy": ""' not in report.as_json()) is said
-    assert any("cannot be seen here" in note for note in report.notes) is (cores is None)
+    assert any("cannot be determined here" in note for note in report.notes) is (cores is None)
 
 
 def test_our_own_children_are_not_others() -> None:

@@ -85,7 +85,7 @@ class TestForms:
     def test_text_names_outcomes_and_findings(self) -> None:
         run = churned(ADMITTED, Outcome(Kind.WRONGLY_ADMITTED))
         text = as_text(make_report(CLOSED, GROUND, run))
-        assert "WRONG   1 admissions of devices that nobody approved" in text
+        assert "WRONG   1 admissions of unapproved devices" in text
         assert "fine" not in text
 
     def test_the_page_is_whole_and_needs_nothing_else(self) -> None:
