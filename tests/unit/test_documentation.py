@@ -38,6 +38,12 @@ def names(section: str) -> set[str]:
     return {name for row in rows(section) for name in re.findall(r"`([^`]+)`", row[0])}
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that a page's headings have."""
+    headings = re.findall(r"(?m)^#+ (.+)$", page.read_text())
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_every_log_event_is_documented_and_no_other() -> None:
     lists = (gateway_events.ALL, approval_events.ALL, logs.ALL)
     declared = {event.name for events in lists for event in events}
@@ -86,9 +92,11 @@ def test_every_exit_code_of_the_command_is_documented_and_no_other() -> None:
 )
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", text):
         if "://" not in target:
-            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+            path = (ROOT / page).parent / target if target else ROOT / page
+            assert path.exists(), f"{page} links to {target}"
+            assert not anchor or anchor in anchors(path), f"{page} links to {target}#{anchor}"
 
 
 def test_the_readme_tree_names_what_there_is() -> None:
