@@ -95,7 +95,7 @@ async def test_the_card_of_a_request(browser: Browser, stack: Stack) -> None:
                 visitor.profile, key=visitor.key, token=None, challenge=challenge
             ),
         )
-        await one.sees(own, "it brings no token at all")
+        await one.sees(own, "it sent no token")
         await one.sees(own, "What to do: Give it the gateways' OPENCLAW_GATEWAY_TOKEN")
         await card.get_by_role("button", name="Reject").click()
         await expect(own).to_be_hidden()
@@ -116,11 +116,11 @@ async def test_clients_without_a_card(browser: Browser, stack: Stack) -> None:
             await one.come_in()
             rows = one.page.locator("#refusals li")
             without = rows.filter(has_text="No device").filter(has_text="a wrong gateway token")
-            await one.sees(without, "It brings a wrong gateway token.")
+            await one.sees(without, "It sent a wrong gateway token.")
             await one.sees(without, "Command line")
             await one.sees(without, "What to do: Give it the first value")
             unpaired = rows.filter(has_text=f"Device {stranger.device_id[:8]}")
-            await one.sees(unpaired, "It brings no token at all.")
+            await one.sees(unpaired, "It sent no token.")
             await one.sees(unpaired, "<img src=x onerror=alert(1)>\\u202e Kitchen")
             assert await one.page.locator("#refusals img").count() == 0
             width = "document.documentElement.scrollWidth <= innerWidth"

@@ -29,18 +29,18 @@ _REASONS: Final = (
     Reason(
         "scope-upgrade",
         "it asks for more rights than were approved",
-        "Look at what it asks for and approve or reject its request; or let it ask for less.",
+        "Review its request and approve or reject it, or let it ask for less.",
         "scopes-pending",
     ),
     Reason(
         "role-upgrade",
         "it asks for a role that is not approved, or whose token was revoked",
-        "Look at what it asks for, and approve or reject its request.",
+        "Review its request, and approve or reject it.",
         "role-pending",
     ),
     Reason(
         "metadata-upgrade",
-        "it says that it runs on another platform than the one that was approved",
+        "it claims another platform than the one that was approved",
         "If you know why (a new system, for instance), approve its request. If not, its key may"
         " have been copied: remove the device.",
         "details-pending",
@@ -56,26 +56,26 @@ _REASONS: Final = (
     Reason(
         "scope-mismatch",
         "it asks for more rights than its device token allows",
-        "Let it ask for less; or let it connect with the gateway token, so that it asks for"
-        " approval of what it lacks.",
+        "Let it ask for less, or let it connect with the gateway token, so that it requests the"
+        " missing rights.",
     ),
     Reason(
         "key-mismatch",
-        "it has another key than the one on record for its id",
-        "This should not happen. Look at approval's log (`device.key-mismatch`); remove the"
-        " device if you do not know why.",
+        "its key is not the one on record for its id",
+        "This should not happen. Check approval's log (`device.key-mismatch`), and remove the"
+        " device if you cannot explain it.",
     ),
     # Secrets.
     Reason(
         "token-mismatch",
-        "it brings a wrong gateway token",
+        "it sent a wrong gateway token",
         "Give it the first value of the gateways' `OPENCLAW_GATEWAY_TOKEN`, without quotes and"
         " blanks. If only some of its attempts fail, the gateways have different values.",
         "token-wrong",
     ),
     Reason(
         "token-missing",
-        "it brings no token at all",
+        "it sent no token",
         "Give it the gateways' `OPENCLAW_GATEWAY_TOKEN`: in the dashboard's settings, as `--token`,"
         " or in its environment.",
         "token-missing",
@@ -89,56 +89,55 @@ _REASONS: Final = (
     Reason(
         "rate-limited",
         "its address is locked out after too many wrong secrets",
-        "Stop the clients that come with wrong secrets, and wait five minutes, or lift the lock-out"
-        " (Manage Devices, or `latchkey lockouts lift ADDRESS`). If a proxy stands in front of the"
-        " gateways, set `TRUSTED_PROXIES`: else all clients count as one address.",
+        "Stop the clients that send wrong secrets, then wait five minutes or lift the lock-out"
+        " (Manage Devices, or `latchkey lockouts lift ADDRESS`). If there is a proxy in front of"
+        " the gateways, set `TRUSTED_PROXIES`; otherwise all clients count as one address.",
         "locked-out",
     ),
     # Device proof.
     Reason(
         "device-required",
-        "it brings no device identity",
-        "Use a client that has a device key: without one, only operators with the gateway token may"
-        " connect, and they hold no rights.",
+        "it sent no device identity",
+        "Use a client with a device key: without one, only operators with the gateway token may"
+        " connect, and they have no rights.",
     ),
     Reason(
         "control-ui-device-required",
-        "the dashboard brings no device identity",
-        "Open the dashboard over https or on localhost: elsewhere a browser gives a page no key.",
+        "the dashboard sent no device identity",
+        "Open the dashboard over https or on localhost: elsewhere browsers give pages no key.",
         "insecure-page",
     ),
     Reason(
         "device-id-mismatch",
         "the device id does not belong to its key",
-        "Its key file is damaged or mixed up with another device's. Remove the client's stored"
-        " device identity, so that it makes a new one, and approve that.",
+        "Its key file is damaged or belongs to another device. Remove the client's stored device"
+        " identity, so that it creates a new one, and approve that.",
         "proof-refused",
     ),
     Reason(
         "device-signature-stale",
-        "its signature is older or newer than two minutes",
-        "Set the clocks of the client and of the gateways right; look for a proxy that holds frames"
-        " back.",
+        "the time in its signature is off by more than two minutes",
+        "Correct the clocks of the client and the gateways; check for a proxy that delays frames.",
         "signature-stale",
     ),
     Reason(
         "device-nonce-missing",
         "its signature does not answer the gateway's challenge",
-        "Update the client: it speaks an older version of the protocol.",
+        "Update the client: it uses an older version of the protocol.",
         "proof-refused",
     ),
     Reason(
         "device-nonce-mismatch",
-        "its signature answers another challenge than this connection's",
-        "Something on the way changes or repeats frames: switch that off. If it stays, somebody"
-        " replays what they recorded.",
+        "its signature answers the challenge of another connection",
+        "Check for a proxy that changes or repeats frames. If there is none, someone may be"
+        " replaying recorded frames.",
         "proof-refused",
     ),
     Reason(
         "device-signature",
         "its signature is not valid",
-        "Its key file is damaged, or something on the way changes frames. Remove the client's"
-        " stored device identity, so that it makes a new one, and approve that.",
+        "Its key file is damaged, or a proxy changes frames. Remove the client's stored device"
+        " identity, so that it creates a new one, and approve that.",
         "proof-refused",
     ),
     # Invalid connect requests.
@@ -146,29 +145,29 @@ _REASONS: Final = (
         "origin",
         "its page is not allowed to connect",
         "If it is your page, add its address to the gateways' `GATEWAY_ALLOWED_ORIGINS`, exactly as"
-        " the browser's address bar has it, and restart them.",
+        " in the browser's address bar, and restart them.",
         "origin-refused",
     ),
     Reason(
         "protocol-mismatch",
-        "it speaks no version of the protocol that the gateways speak (3 and 4)",
+        "it supports none of the gateways' protocol versions (3 and 4)",
         "Update the older of the two.",
         "protocol-mismatch",
     ),
     Reason(
         "invalid-role",
         "it asks for a role that does not exist",
-        "A device is an operator or a node: correct the client's settings, or update it.",
+        "Roles are operator and node: correct the client's settings, or update it.",
     ),
     Reason(
         "worker",
-        "it is a worker, and those are not served here",
+        "it is a worker, which is not supported",
         "Connect workers to OpenClaw itself.",
     ),
     Reason(
         "invalid-params",
         "its request to connect is malformed",
-        "Update the client. What is wrong stands beside the reason.",
+        "Update the client. The details say what is wrong.",
     ),
     Reason(
         "not-connect",
@@ -193,46 +192,46 @@ _REASONS: Final = (
     Reason(
         "too-many-frames",
         "it sends too much before it is admitted",
-        "Update the client: it has to wait for the answer to its request to connect.",
+        "Update the client: it has to wait for the response to its request to connect.",
     ),
     # No decision was possible.
     Reason(
         "no-responder",
-        "no approval service was there to ask",
-        "Nobody has to approve anything again. Start the approval service, look at its `/readyz`,"
-        " and give it the gateways' `BUS_SECRET` and Redis.",
+        "no approval service was available",
+        "Approvals are kept. Start the approval service, check its `/readyz`, and give it the same"
+        " `BUS_SECRET` and Redis as the gateways.",
         "approval-away",
     ),
     Reason(
         "timeout",
         "approval did not answer in time",
-        "It comes back by itself. If it happens often, look at `latchkey_gateway_beat_seconds`"
-        " and at Redis, or add an approval replica.",
+        "Clients retry by themselves. If it happens often, check `latchkey_gateway_beat_seconds`"
+        " and Redis, or add an approval replica.",
         "no-answer",
     ),
     Reason(
         "overloaded",
-        "too many asked at once",
-        "It comes back by itself. If it happens often, add gateway and approval replicas.",
+        "too many clients connected at once",
+        "Clients retry by themselves. If it happens often, add gateway and approval replicas.",
         "no-answer",
     ),
     Reason(
         "redis",
-        "the gateway did not reach Redis",
-        "Nobody has to approve anything again. Check that Redis runs, and the gateways'"
-        " `REDIS_URL`.",
+        "the gateway could not reach Redis",
+        "Approvals are kept. Check that Redis is running, and the gateways' `REDIS_URL`.",
         "redis-away",
     ),
     Reason(
         "no-lease",
-        "the gateway had lost touch with approval",
-        "Nobody has to approve anything again. Look at `/readyz` of that gateway and of approval.",
+        "the gateway had lost its connection to approval",
+        "Approvals are kept. Check `/readyz` of that gateway and of approval.",
         "not-ready",
     ),
     Reason(
         "pending-limit",
-        "too many requests wait already, so its own could not be kept",
-        "Approve or reject what waits, or raise `PENDING_LIMIT` and `PENDING_LIMIT_PER_ADDRESS`.",
+        "too many requests are pending, so its own could not be stored",
+        "Approve or reject pending requests, or raise `PENDING_LIMIT` and"
+        " `PENDING_LIMIT_PER_ADDRESS`.",
         "pending-full",
     ),
 )
@@ -242,9 +241,9 @@ REASONS: Final = {one.code: one for one in _REASONS}
 _UNKNOWN_REFUSED: Final = Reason(
     "",
     "for a reason that this release does not know",
-    "Search the gateways' log for the reason's code. Run the same release everywhere.",
+    "Search the gateways' log for the reason's code. Use the same release everywhere.",
 )
-_UNKNOWN_UNDECIDED: Final = _UNKNOWN_REFUSED._replace(title="something was missing")
+_UNKNOWN_UNDECIDED: Final = _UNKNOWN_REFUSED._replace(title="a service was not available")
 
 
 def reason_of(code: str, *, undecided: bool) -> Reason:
