@@ -1,7 +1,7 @@
 #!/bin/sh
-# Starts Redis in a container: writes the access list with the hashes of the passwords it is given
-# into the data directory (the working directory, as in the official image), then becomes Redis.
-# A password may be a comma list: all of its values are accepted, so that it can be changed.
+# Starts Redis in a container: writes the ACL file, with the hashes of the passwords, to the data
+# directory (the working directory, as in the official image), then runs Redis. A password may be a
+# comma-separated list: all values are accepted, so that it can be rotated.
 set -eu
 
 here=$(dirname "$0")
@@ -15,7 +15,7 @@ hashes() {
 for name in REDIS_GATEWAY_PASSWORD REDIS_APPROVAL_PASSWORD; do
   eval "value=\${$name:-}"
   case $value in
-    '' | ,*) echo "$name is not set: give a random text of 32 or more characters" >&2; exit 78 ;;
+    '' | ,*) echo "$name is not set: use a random string of 32 or more characters" >&2; exit 78 ;;
   esac
 done
 
@@ -26,5 +26,5 @@ sed -e '/^#/d' \
   "$here/users.acl" >users.acl
 unset REDIS_GATEWAY_PASSWORD REDIS_APPROVAL_PASSWORD
 
-# The image's own entry point gives the data directory to the user redis and becomes that user.
+# The image's entry point changes the owner of the data directory to redis and runs as that user.
 exec docker-entrypoint.sh redis-server "$here/redis.conf" --aclfile "$PWD/users.acl" "$@"
