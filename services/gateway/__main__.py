@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 from aiohttp import web
+from shared.server.sockets import addresses, inherited_sockets, open_sockets
 
 from services.gateway import log_events
 from services.gateway.app import build_gateway
@@ -21,7 +22,6 @@ from shared.observability.logs import configure_logs
 from shared.server.accept import SPARE_DESCRIPTORS, BulkAcceptor, raise_descriptor_limit
 from shared.server.http_protocol import TrackedRequestHandler, keepalive_seconds, serve_plainly
 from shared.server.run import run_service, settle_memory
-from shared.server.sockets import addresses, inherited_sockets, open_sockets
 
 HANDLERS_SECONDS: Final = 2.0
 """How long HTTP handlers may run after all sockets are closed."""
@@ -64,14 +64,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         )
 
     def make_protocol(peer: str) -> UpgradeProtocol:
-        key = gateway.room.key(peer)
-        return UpgradeProtocol(peer, key, gateway.arrivals, gateway.sockets, make_handler)
+        key = gateway.limiter.key(peer)
+        return UpgradeProtocol(peer, key, gateway.pending_sockets, gateway.upgrader, make_handler)
 
     def on_exhausted() -> None:
         gateway.metrics.descriptors_exhausted.inc()
         log.error(log_events.EXHAUSTED.name, descriptors=descriptors)
 
-    acceptor = BulkAcceptor(listeners, make_protocol, gateway.room.refusal, on_exhausted)
+    acceptor = BulkAcceptor(listeners, make_protocol, gateway.limiter.refusal, on_exhausted)
     ops = web.AppRunner(gateway.ops_app, access_log=None)
     await ops.setup()
     ops_servers: list[asyncio.Server] = []
@@ -84,8 +84,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await stop.wait()
     finally:
         acceptor.stop()
-        gateway.arrivals.end_silent()
-        await drain(gateway.connections, gateway.beater, settings.drain_seconds)
+        gateway.pending_sockets.end_silent()
+        await drain(gateway.connections, gateway.heartbeat, settings.drain_seconds)
         await runner.cleanup()
         for ops_server in ops_servers:
             ops_server.close()

@@ -58,11 +58,11 @@ class Gateway:
 
     app: web.Application
     ops_app: web.Application
-    arrivals: PendingSockets
-    room: ConnectionLimiter
-    sockets: Upgrader
+    pending_sockets: PendingSockets
+    limiter: ConnectionLimiter
+    upgrader: Upgrader
     connections: Hub
-    beater: Heartbeat
+    heartbeat: Heartbeat
     metrics: Metrics
 
 
@@ -87,7 +87,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         inbox.on_message(channel, message)
 
     def on_subscribed() -> None:
-        beater.sync_now()
+        heartbeat.sync_now()
 
     def on_presence(version: int) -> None:
         presence_feed.on_version(version)
@@ -111,8 +111,8 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
 
     requester = Requester(bus.publish, envelope, responders, clock, count=counts, bus_ok=bus_ok)
     _watch(metrics, connections, replica)
-    beater = Heartbeat(
-        beat=replica,
+    heartbeat = Heartbeat(
+        replica=replica,
         presence=presence,
         refusals=refusals,
         requester=requester,
@@ -122,13 +122,13 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         beat_seconds=settings.beat_seconds,
         on_presence=on_presence,
     )
-    inbox = Inbox(requester=requester, responders=responders, beater=beater, metrics=metrics)
-    approvals = BusApprovalClient(requester, replica, beater)
-    calls = Forwarder(approvals, connections, metrics)
+    inbox = Inbox(requester=requester, responders=responders, heartbeat=heartbeat, metrics=metrics)
+    approvals = BusApprovalClient(requester, replica, heartbeat)
+    forwarder = Forwarder(approvals, connections, metrics)
     presence_feed = PresenceFeed(boot_id, approvals, connections, clock)
     context = SessionContext(
         identity=ReplicaIdentity(boot_id, VERSION, common.approval_public_url),
-        rules=AuthConfig(
+        auth=AuthConfig(
             settings.gateway_tokens,
             settings.allowed_origins,
             SecretDigests(common.bus_secrets),
@@ -137,23 +137,23 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         ),
         approvals=approvals,
         connections=connections,
-        methods=Dispatcher(clock),
-        calls=calls,
+        dispatcher=Dispatcher(clock),
+        forwarder=forwarder,
         metrics=metrics,
         clock=clock,
         refusals=refusals,
     )
-    sockets = Upgrader(context, trusted_proxies=common.trusted_proxies, metrics=metrics)
+    upgrader = Upgrader(context, trusted_proxies=common.trusted_proxies, metrics=metrics)
 
-    arrivals = PendingSockets(clock)
-    sweeper = Sweeper(arrivals, connections, replica, metrics, clock)
+    pending_sockets = PendingSockets(clock)
+    sweeper = Sweeper(pending_sockets, connections, replica, metrics, clock)
     ops = OpsViews(
         readiness=readiness_of(
             boot_id,
             bus=bus,
             responders=responders,
-            beat=replica,
-            sockets=sockets,
+            replica=replica,
+            upgrader=upgrader,
             connections=connections,
         ),
         registry=metrics.registry,
@@ -177,15 +177,15 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         await bus.start()
         yield
         await presence_feed.stop()
-        await calls.stop()
+        await forwarder.stop()
         await approvals.stop()
         requester.stop()
         await bus.stop()
 
     async def run_tasks(_app: web.Application) -> AsyncIterator[None]:
         tasks = (
-            asyncio.create_task(sweeper.run(), name="upkeep"),
-            asyncio.create_task(beater.run(), name="beater"),
+            asyncio.create_task(sweeper.run(), name="sweeper"),
+            asyncio.create_task(heartbeat.run(), name="heartbeat"),
         )
         yield
         for task in tasks:
@@ -197,7 +197,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     add_routes(
         app,
         Views(
-            sockets,
+            upgrader,
             ops,
             public_url=settings.public_url,
             approval_public_url=common.approval_public_url,
@@ -211,18 +211,18 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     return Gateway(
         app,
         ops.ops_app(),
-        arrivals,
+        pending_sockets,
         connection_limiter(
-            arrivals,
+            pending_sockets,
             connections,
             metrics,
             limit=settings.connection_limit,
             preauth_limit_per_address=settings.preauth_limit_per_address,
             trusted_proxies=common.trusted_proxies,
         ),
-        sockets,
+        upgrader,
         connections,
-        beater,
+        heartbeat,
         metrics,
     )
 

@@ -17,7 +17,7 @@ WITHDRAW_SECONDS: Final = 1.0
 """How long the message to approval that this gateway is leaving may take."""
 
 
-async def drain(connections: Hub, beater: Heartbeat, drain_seconds: float) -> None:
+async def drain(connections: Hub, heartbeat: Heartbeat, drain_seconds: float) -> None:
     """Close all connections within about `drain_seconds`, then notify approval.
 
     Close frames leave time for the replies; the sweep aborts peers that do not reply in time.
@@ -31,4 +31,4 @@ async def drain(connections: Hub, beater: Heartbeat, drain_seconds: float) -> No
             await connections.empty()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(WITHDRAW_SECONDS):
-            await beater.withdraw()
+            await heartbeat.withdraw()

@@ -88,7 +88,7 @@ class GatewayProcess:
         self.beat.lost_since = oracle.lost_since
         self.beat.world_now = lambda: world.now
         self.beater = variant.beater(
-            beat=self.beat,
+            replica=self.beat,
             presence=self.presence,
             refusals=refusals,
             requester=requester,
@@ -99,18 +99,18 @@ class GatewayProcess:
             on_presence=lambda _version: None,
         )
         self._inbox = Inbox(
-            requester=requester, responders=responders, beater=self.beater, metrics=_METRICS
+            requester=requester, responders=responders, heartbeat=self.beater, metrics=_METRICS
         )
         self.approvals = variant.approvals(requester, self.beat, self.beater)
         self.approvals.oracle = oracle
         self.approvals.count = self.beat.count = process.count
         self._host = SessionContext(
             identity=ReplicaIdentity(boot_id, "0", ""),
-            rules=_RULES,
+            auth=_RULES,
             approvals=self.approvals,
             connections=self.connections,
-            methods=Dispatcher(clock),
-            calls=Forwarder(self.approvals, self.connections, _METRICS),
+            dispatcher=Dispatcher(clock),
+            forwarder=Forwarder(self.approvals, self.connections, _METRICS),
             metrics=_METRICS,
             clock=clock,
             refusals=refusals,

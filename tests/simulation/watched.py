@@ -122,7 +122,7 @@ class WatchedApprovals(BusApprovalClient):
         self.oracle.callers.called(call.call_id)
         outcome = await super().call(call)
         if isinstance(outcome, Result):
-            self.oracle.callers.returned(call.call_id, self._beat, self.oracle.server)
+            self.oracle.callers.returned(call.call_id, self._replica, self.oracle.server)
         return outcome
 
     def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:

@@ -73,9 +73,9 @@ class ApprovalClient(Protocol):
 class BusApprovalClient:
     """Asks any live approval replica over the bus."""
 
-    def __init__(self, requester: Requester, beat: Replica, heartbeat: Heartbeat) -> None:
+    def __init__(self, requester: Requester, replica: Replica, heartbeat: Heartbeat) -> None:
         self._requester = requester
-        self._beat = beat
+        self._replica = replica
         self._heartbeat = heartbeat
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -102,7 +102,7 @@ class BusApprovalClient:
 
     async def call(self, call: Call) -> Outcome:
         """Call a method and return its outcome. Raises Unavailable."""
-        if not self._beat.leased:
+        if not self._replica.leased:
             raise Unavailable(self._requester.trouble or "no-lease")
         not_after_ms = self._heartbeat.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
         if not_after_ms is None:
@@ -118,14 +118,14 @@ class BusApprovalClient:
         if isinstance(outcome, Result):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline):
-                    while not self._beat.has_applied(outcome.change):
+                    while not self._replica.has_applied(outcome.change):
                         self._heartbeat.sync_now()
                         await self._heartbeat.wait_for_progress()
         return outcome
 
     def require_lease(self) -> None:
         """Raise Unavailable without a lease; for clients that are admitted without a question."""
-        if not self._beat.leased:
+        if not self._replica.leased:
             raise Unavailable("no-lease")
 
     def _on_answer(
@@ -146,7 +146,7 @@ class BusApprovalClient:
         loop = asyncio.get_running_loop()
         if loop.time() > deadline:
             callback(Unavailable("timeout", detail="the answer arrived too late"))
-        elif self._beat.freshness(answer.change, question.device_id) is Freshness.COUNTS:
+        elif self._replica.freshness(answer.change, question.device_id) is Freshness.COUNTS:
             callback(answer)
         else:
             task = loop.create_task(self._request_again(question, answer, deadline, callback))
@@ -169,7 +169,7 @@ class BusApprovalClient:
     async def _request_until_current(self, question: AuthorizeDevice, answer: Answer) -> Answer:
         asked = 1
         while True:
-            freshness = self._beat.freshness(answer.change, question.device_id)
+            freshness = self._replica.freshness(answer.change, question.device_id)
             if freshness is Freshness.COUNTS:
                 return answer
             if freshness is Freshness.NO_LEASE or asked == ASKED_LIMIT:

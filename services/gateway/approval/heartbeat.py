@@ -44,7 +44,7 @@ class Heartbeat:
     def __init__(
         self,
         *,
-        beat: Replica,
+        replica: Replica,
         presence: Presence,
         refusals: RecentRefusals,
         requester: Requester,
@@ -54,14 +54,14 @@ class Heartbeat:
         beat_seconds: float,
         on_presence: Callable[[int], None],
     ) -> None:
-        self._beat = beat
+        self._replica = replica
         self._presence = presence
         self._refusals = refusals
         self._requester = requester
         self._connections = connections
         self._metrics = metrics
         self._clock = clock
-        self._beat_seconds = beat_seconds
+        self._interval_seconds = beat_seconds
         self._on_presence = on_presence
         self._log = structlog.get_logger("gateway")
         self._extra: asyncio.TimerHandle | None = None
@@ -75,7 +75,7 @@ class Heartbeat:
         try:
             while not self._leaving:
                 self._send()
-                await asyncio.sleep(self._beat_seconds)
+                await asyncio.sleep(self._interval_seconds)
         finally:
             if self._extra is not None:
                 self._extra.cancel()
@@ -94,12 +94,12 @@ class Heartbeat:
 
     def on_approval_alive(self) -> None:
         """Send a heartbeat soon if there is no lease: this approval replica can renew it."""
-        if not self._beat.leased:
+        if not self._replica.leased:
             self.sync_now()
 
     def on_event(self, event: Changed) -> None:
         """Handle a change event from the bus."""
-        self._carry_out(self._beat.on_event(event))
+        self._carry_out(self._replica.on_event(event))
 
     def store_ms(self, *, in_seconds: float) -> int | None:
         """Return the store's time in `in_seconds` seconds, or None before the first answer."""
@@ -119,19 +119,19 @@ class Heartbeat:
             self._send()
 
     def _send(self) -> None:
-        beat_id = self._beat.next_heartbeat()
+        beat_id = self._replica.next_heartbeat()
         sent_at = self._clock.monotonic()
         builds_on, joined, left = self._presence.delta(beat_id)
         question = BeatQuestion(
             beat_id=beat_id,
-            applied=self._beat.applied,
-            booted=self._beat.booted,
+            applied=self._replica.applied,
+            booted=self._replica.booted,
             builds_on=builds_on,
             connections=len(self._presence),
             joined=joined,
             left=left,
-            seen=self._presence.sightings.take_unsent(beat_id, sent_at),
-            lease_ms=self._beat.lease_ms,
+            seen=self._presence.last_seen.take_unsent(beat_id, sent_at),
+            lease_ms=self._replica.lease_ms,
             version=VERSION,
             uptime_s=int(sent_at - self._started_at),
             refused=self._refusals.report(beat_id, sent_at),
@@ -155,11 +155,11 @@ class Heartbeat:
         self._metrics.beat_seconds.observe(self._clock.monotonic() - sent_at)
         self._store_offset_ms = beat_answer.now_ms - self._clock.monotonic() * 1000
         self._presence.acknowledge(beat_answer.beat_id, beat_answer.presence_at)
-        self._presence.sightings.acknowledge(beat_answer.beat_id)
+        self._presence.last_seen.acknowledge(beat_answer.beat_id)
         self._refusals.answered(beat_answer.beat_id)
-        if self._presence.behind or self._presence.sightings.behind:
+        if self._presence.behind or self._presence.last_seen.behind:
             self.sync_now()
-        self._carry_out(self._beat.on_answer(beat_answer))
+        self._carry_out(self._replica.on_answer(beat_answer))
         self._on_presence(beat_answer.presence_version)
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
@@ -174,7 +174,7 @@ class Heartbeat:
             elif isinstance(effect, CloseEverybody):
                 self._log.error(
                     log_events.RESYNC.name,
-                    change=self._beat.applied.number,
+                    change=self._replica.applied.number,
                     closing=self._connections.admitted,
                 )
                 self._connections.mark_closing(effect.until)

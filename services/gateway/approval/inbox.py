@@ -25,12 +25,12 @@ class Inbox:
         *,
         requester: Requester,
         responders: ResponderPool,
-        beater: Heartbeat,
+        heartbeat: Heartbeat,
         metrics: Metrics,
     ) -> None:
         self._requester = requester
         self._responders = responders
-        self._beater = beater
+        self._heartbeat = heartbeat
         self._metrics = metrics
 
     def on_message(self, channel: str, message: Opened) -> None:
@@ -39,16 +39,16 @@ class Inbox:
             self._requester.deliver(message)
             return
         try:
-            news = decode_news(message.body)
+            event = decode_news(message.body)
         except (msgspec.MsgspecError, RecursionError):
             self._metrics.bus.labels("malformed-news").inc()
             return
-        if not isinstance(news, Alive):
-            self._beater.on_event(news)
-        elif news.boot_id != message.sender:
+        if not isinstance(event, Alive):
+            self._heartbeat.on_event(event)
+        elif event.boot_id != message.sender:
             return
-        elif news.ready:
-            self._responders.seen(news.boot_id)
-            self._beater.on_approval_alive()
+        elif event.ready:
+            self._responders.seen(event.boot_id)
+            self._heartbeat.on_approval_alive()
         else:
-            self._responders.gone(news.boot_id)
+            self._responders.gone(event.boot_id)

@@ -127,7 +127,7 @@ class Hub:
             self._presence.add(
                 Present(connection.number, session.device_id, session.role, self._clock.wall_ms())
             )
-            self._presence.sightings.record(session, client, self._clock.monotonic())
+            self._presence.last_seen.record(session, client, self._clock.monotonic())
         self._pings[connection.number % _PING_BUCKETS].add(connection)
         self._ticks[connection.number % _TICK_BUCKETS].add(connection)
         if session.role == "operator":

@@ -25,15 +25,15 @@ class Sweeper:
 
     def __init__(
         self,
-        arrivals: PendingSockets,
+        pending_sockets: PendingSockets,
         connections: Hub,
-        beat: Replica,
+        replica: Replica,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
-        self._arrivals = arrivals
+        self._pending_sockets = pending_sockets
         self._connections = connections
-        self._beat = beat
+        self._replica = replica
         self._metrics = metrics
         self._clock = clock
         self._log = structlog.get_logger("gateway")
@@ -50,14 +50,14 @@ class Sweeper:
             try:
                 self._close_before_lease_ends()
                 self._connections.sweep()
-                self._arrivals.sweep()
+                self._pending_sockets.sweep()
             except Exception:  # noqa: BLE001 (one failure must not stop later sweeps)
                 self._log.exception("sweep failed")
             due = max(due + SWEEP_SECONDS, self._clock.monotonic())
 
     def _close_before_lease_ends(self) -> None:
         """Close admitted connections before the lease ends, since revocations may be missed."""
-        if self._beat.lease_left > SWEEP_SECONDS:
+        if self._replica.lease_left > SWEEP_SECONDS:
             return
         closed = self._connections.close_admitted(CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
         if closed:

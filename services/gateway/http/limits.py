@@ -22,7 +22,7 @@ HTTP_ROOM_PER_ADDRESS: Final = 8
 
 
 def connection_limiter(
-    arrivals: PendingSockets,
+    pending_sockets: PendingSockets,
     connections: Hub,
     metrics: Metrics,
     *,
@@ -32,7 +32,7 @@ def connection_limiter(
 ) -> ConnectionLimiter:
     """Return the gateway's limiter, which counts pending sockets and WebSockets together."""
     return ConnectionLimiter(
-        arrivals,
+        pending_sockets,
         limit=limit + HTTP_ROOM,
         limit_per_address=preauth_limit_per_address + HTTP_ROOM_PER_ADDRESS,
         trusted_proxies=trusted_proxies,

@@ -19,8 +19,8 @@ def readiness_of(
     *,
     bus: RedisBus,
     responders: ResponderPool,
-    beat: Replica,
-    sockets: Upgrader,
+    replica: Replica,
+    upgrader: Upgrader,
     connections: Hub,
 ) -> Readiness:
     """Return the readiness checks that `/readyz` reports."""
@@ -36,7 +36,7 @@ def readiness_of(
         return Health(ok=False, reason="no approval replica was seen in the last 3 s")
 
     def lease() -> Health:
-        if beat.leased:
+        if replica.leased:
             return Health(ok=True, reason="heartbeats are answered")
         return Health(ok=False, reason="no heartbeat was answered within the lease")
 
@@ -52,6 +52,6 @@ def readiness_of(
             "approval": approval,
             "lease": lease,
             "process": process,
-            "proxies": sockets.clients.health,
+            "proxies": upgrader.clients.health,
         },
     )

@@ -98,7 +98,7 @@ class Upgrader:
             origin=headers.get("Origin"),
         )
         handshake = Handshake(
-            f"{context.identity.boot_id}:{connection.number}", new_nonce(), peer, context.rules
+            f"{context.identity.boot_id}:{connection.number}", new_nonce(), peer, context.auth
         )
         handler = SessionHandler(context, connection, handshake, peer)
         handler.send_challenge(switching_protocols(headers))

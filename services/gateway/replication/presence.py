@@ -43,7 +43,7 @@ class Presence:
     ) -> None:
         self._joined_per_beat = joined_per_beat
         self._left_per_beat = left_per_beat
-        self.sightings: Final = LastSeen()
+        self.last_seen: Final = LastSeen()
         """Recently admitted devices, whether or not they are still connected."""
         self._here: dict[int, Present] = {}
         self._joining: dict[int, Present] = {}

@@ -42,23 +42,23 @@ class SessionContext:
         self,
         *,
         identity: ReplicaIdentity,
-        rules: AuthConfig,
+        auth: AuthConfig,
         approvals: ApprovalClient,
         connections: Hub,
-        methods: Dispatcher,
-        calls: Forwarder,
+        dispatcher: Dispatcher,
+        forwarder: Forwarder,
         metrics: Metrics,
         clock: Clock,
         refusals: RecentRefusals,
     ) -> None:
         self.identity = identity
-        self.rules = rules
+        self.auth = auth
         self.approvals = approvals
         self.connections = connections
-        self.methods = methods
-        self.calls = calls
+        self.dispatcher = dispatcher
+        self.forwarder = forwarder
         self.clock = clock
-        self.attempts = AccessLogger(metrics, clock, identity.approval_public_url, refusals)
+        self.access_log = AccessLogger(metrics, clock, identity.approval_public_url, refusals)
         self.features = {protocol: _features(protocol) for protocol in PROTOCOLS}
         self.log = structlog.get_logger("gateway")
         self._started = clock.monotonic()

@@ -175,7 +175,7 @@ class SessionHandler:
     def _log_outcome(self, handshake: Handshake, outcome: Accepted | Refusal | None) -> None:
         """Log the outcome; called before the response is sent to the client."""
         self._handshake = None
-        self._context.attempts.log(
+        self._context.access_log.log(
             handshake, self._request, self._began, outcome, closed_with=self._connection.closed_with
         )
 
@@ -210,9 +210,9 @@ class SessionHandler:
         context, connection = self._context, self._connection
         if opcode != TEXT or not context.connections.serves(connection):
             return
-        reply = context.methods.on_frame(session, payload)
+        reply = context.dispatcher.on_frame(session, payload)
         if reply.call is not None:
-            context.calls.start(connection, session, reply.call)
+            context.forwarder.start(connection, session, reply.call)
         if reply.frame is not None:
             connection.send(reply.frame)
         if reply.close is not None:

@@ -173,11 +173,11 @@ class GatewayHarness:
         self.protocols: list[TrackedRequestHandler] = []
         host = SessionContext(
             identity=ReplicaIdentity(BOOT_ID, "1.2.3", approval_public_url),
-            rules=AuthConfig(Secrets([TOKEN]), allowed_origins, SecretDigests(["any bus secret"])),
+            auth=AuthConfig(Secrets([TOKEN]), allowed_origins, SecretDigests(["any bus secret"])),
             approvals=self.approvals,
             connections=self.connections,
-            methods=self.methods,
-            calls=Forwarder(self.approvals, self.connections, self.metrics),
+            dispatcher=self.methods,
+            forwarder=Forwarder(self.approvals, self.connections, self.metrics),
             metrics=self.metrics,
             clock=self.clock,
             refusals=self.refusals,

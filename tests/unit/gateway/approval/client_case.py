@@ -42,7 +42,7 @@ class ApprovalClientCase:
         presence = Presence()
         self.beat = Replica(clock, lease_seconds=LEASE_SECONDS)
         self.beater = Heartbeat(
-            beat=self.beat,
+            replica=self.beat,
             presence=presence,
             refusals=RecentRefusals(),
             requester=self.gateway.requester,

@@ -41,7 +41,7 @@ class Shell:
         self.room = Room()
         self.beat = Replica(self.room.clock, lease_seconds=LEASE_SECONDS)
         self.beater = Heartbeat(
-            beat=self.beat,
+            replica=self.beat,
             presence=Presence(),
             refusals=RecentRefusals(),
             requester=cast("Any", None),

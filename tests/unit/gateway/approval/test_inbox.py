@@ -28,7 +28,7 @@ def told(*alive: tuple[str, Alive]) -> list[str]:
     inbox = Inbox(
         requester=cast("Requester", None),
         responders=responders,
-        beater=cast("Heartbeat", _Beater()),
+        heartbeat=cast("Heartbeat", _Beater()),
         metrics=Metrics(),
     )
     for sequence, (sender, news) in enumerate(alive, 1):
