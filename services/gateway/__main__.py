@@ -9,7 +9,6 @@ from typing import Final
 
 import structlog
 from aiohttp import web
-from shared.server.sockets import addresses, inherited_sockets, open_sockets
 
 from services.gateway import log_events
 from services.gateway.app import build_gateway
@@ -22,6 +21,7 @@ from shared.observability.logs import configure_logs
 from shared.server.accept import SPARE_DESCRIPTORS, BulkAcceptor, raise_descriptor_limit
 from shared.server.http_protocol import TrackedRequestHandler, keepalive_seconds, serve_plainly
 from shared.server.run import run_service, settle_memory
+from shared.server.sockets import addresses, inherited_sockets, open_sockets
 
 HANDLERS_SECONDS: Final = 2.0
 """How long HTTP handlers may run after all sockets are closed."""
