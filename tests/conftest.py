@@ -48,14 +48,14 @@ def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 
 @pytest.fixture
 def redis_server(redis_process: RedisServer) -> RedisServer:
-    """Return a running Redis with nothing in it, whatever the last test did to it."""
+    """Return a running, empty Redis, whatever the last test did to it."""
     redis_process.make_empty()
     return redis_process
 
 
 @pytest.fixture(scope="module")
 def start_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartStack]:
-    """Start stacks of the module's own making."""
+    """Return a function that starts stacks for the module."""
     with ExitStack() as stacks:
 
         def start(**options: Any) -> Stack:

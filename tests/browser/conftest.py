@@ -20,12 +20,12 @@ GATEWAY_URL = "wss://gateway.example"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take --pictures."""
+    """Add the option --pictures."""
     parser.addoption("--pictures", action="store_true", help="write the screenshots to docs/")
 
 
 def pytest_sessionstart() -> None:
-    """Say once what is missing."""
+    """Stop with one message if the browser is missing."""
     if find_chromium() is None:
         pytest.exit(MISSING, returncode=1)
 

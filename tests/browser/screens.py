@@ -30,14 +30,14 @@ _OF_OUTAGES: Final = "Failed to load resource"
 
 
 def find_chromium() -> str | None:
-    """Return the browser that CHROMIUM names, or the first on PATH."""
+    """Return the browser named by CHROMIUM, or the first on PATH."""
     named = os.environ.get("CHROMIUM", "").strip()
     return shutil.which(named) if named else next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @asynccontextmanager
 async def browsing(chromium: str) -> AsyncIterator[Browser]:
-    """Start the browser; end it, and with it all its pages."""
+    """Run a browser; closing it closes all its pages."""
     alone = ["--no-sandbox"] if os.geteuid() == 0 else []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=alone)
@@ -48,7 +48,7 @@ async def browsing(chromium: str) -> AsyncIterator[Browser]:
 
 
 class Screen:
-    """One browser window of an operator. `complaints` is what the browser's console complains of."""
+    """One browser window of an operator. `complaints` collects its console's errors."""
 
     def __init__(self, page: Page, approval: ServiceProcess, admin_token: str) -> None:
         self.page: Final = page
@@ -67,7 +67,7 @@ class Screen:
         await self.page.goto(f"{self._approval.url}/setup")
 
     async def sign_in(self, token: str | None = None) -> None:
-        """Give the admin token, or another."""
+        """Sign in with the admin token, or another."""
         await self.page.get_by_label("Admin token").fill(token or self._admin_token)
         await self.page.get_by_role("button", name="Sign in").click()
 
@@ -78,7 +78,7 @@ class Screen:
         await self.is_live()
 
     async def is_live(self) -> None:
-        """Wait until the page says that it follows what happens."""
+        """Wait until the page shows that it receives live events."""
         await self.sees(self.page.locator("#state"), "Live")
 
     def request(self, request_id: str) -> Locator:
@@ -97,17 +97,17 @@ class Screen:
         await card.get_by_role("button", name=what).click()
 
     async def confirm(self, what: str) -> None:
-        """Say yes in the dialog."""
+        """Confirm the dialog."""
         dialog = self.page.get_by_role("dialog")
         await dialog.get_by_role("button", name=what, exact=True).click()
         await expect(dialog).to_be_hidden(timeout=SEE_MS)
 
     async def sees(self, where: Locator, text: Any) -> None:
-        """Wait until something says this."""
+        """Wait until an element shows this text."""
         await expect(where).to_contain_text(text, timeout=SEE_MS)
 
     async def picture(self, path: Path) -> None:
-        """Write a screenshot of what is seen without scrolling."""
+        """Save a screenshot of the visible part of the page."""
         await self.page.screenshot(path=path, animations="disabled")
 
 
@@ -115,7 +115,7 @@ class Screen:
 async def screen(
     browser: Browser, stack: Stack, approval: ServiceProcess | None = None, **context: Any
 ) -> AsyncIterator[Screen]:
-    """Return a window in a profile of its own; whatever the console complains of fails the test."""
+    """Open a window with its own profile; an error on the console fails the test."""
     profile: BrowserContext = await browser.new_context(**{"viewport": DESKTOP, **context})
     try:
         one = Screen(await profile.new_page(), approval or stack.approvals[0], stack.admin_token)

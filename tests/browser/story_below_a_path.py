@@ -74,7 +74,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 @pytest.fixture(scope="module")
 def site(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Serve all of it by nginx; returns its address."""
+    """Serve everything through nginx; returns its address."""
     if shutil.which("nginx") is None:
         pytest.fail("this story needs nginx: apt install nginx")
     directory = tmp_path_factory.mktemp("nginx")
@@ -110,7 +110,7 @@ def nginx(directory: Path, configuration: str) -> Iterator[None]:
 
 
 class Visit:
-    """One look at the dashboard. `missing` is what was asked for and not there."""
+    """One page load of the dashboard. `missing` lists requests that failed with 404."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -123,7 +123,7 @@ class Visit:
 
 @pytest.fixture
 async def visit(browser: Browser) -> AsyncIterator[Visit]:
-    """Return a page in a profile of its own."""
+    """Open a page with its own profile."""
     profile = await browser.new_context(viewport={"width": 1120, "height": 900})
     yield Visit(await profile.new_page())
     await profile.close()

@@ -30,12 +30,12 @@ LOOKS: Final[dict[str, dict[str, Any]]] = {
 
 
 def named(profile: Profile, name: str, *scopes: str) -> Profile:
-    """Return a client of this name, with these scopes where some are given."""
+    """Return a client with this name, and these scopes if given."""
     return replace(profile, display_name=name, scopes=scopes or profile.scopes)
 
 
 async def furnish(stack: Stack) -> Visitor:
-    """Let two devices be paired, and two wait; return the one that is to stay connected."""
+    """Pair two devices and leave two pending; returns the one that stays connected."""
     gateway = stack.gateways[0]
     stays = Visitor(stack, named(NODE_HOST, "Garage Pi"))
     away = Visitor(stack, named(CLI, "Office laptop", "operator.read", "operator.write"))
@@ -49,7 +49,7 @@ async def furnish(stack: Stack) -> Visitor:
 
 
 async def check(one: Screen) -> None:
-    """Let axe look at what is shown now."""
+    """Run axe on the page as it is shown now."""
     found = await one.page.evaluate(
         "axe.run(document, {resultTypes: ['violations']}).then(r => r.violations.map("
         "v => [v.id, v.help, v.nodes.map(n => n.html + ' ' + n.failureSummary)]))"
@@ -58,7 +58,7 @@ async def check(one: Screen) -> None:
 
 
 async def no_wider_than_the_window(one: Screen) -> None:
-    """Nobody has to scroll sideways."""
+    """Check that the page needs no horizontal scrolling."""
     assert await one.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 

@@ -120,7 +120,7 @@ async def test_all_clients_of_one_key_are_shown_before_they_are_approved(
 
 
 async def test_devices_of_one_name_are_told_apart(browser: Browser, stack: Stack) -> None:
-    """By the names of their buttons, which some people hear without the card around them."""
+    """Buttons have distinct accessible names: screen readers announce them without the card."""
     twins = [Visitor(stack, replace(CLI, display_name="Twin")) for _ in range(2)]
     async with screen(browser, stack) as one:
         await one.come_in()

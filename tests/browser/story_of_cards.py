@@ -70,7 +70,7 @@ async def test_the_newest_is_first(browser: Browser, stack: Stack) -> None:
 
 
 class TestAdmin:
-    """Full control is confirmed a second time, in words."""
+    """Granting full control needs a second, explicit confirmation."""
 
     async def test_it_is_given_only_after_a_second_yes(
         self, browser: Browser, stack: Stack
@@ -112,7 +112,7 @@ class TestAdmin:
 
 
 class TestDialogs:
-    """What a dialog is about may end while it is open."""
+    """The subject of a dialog may end while the dialog is open."""
 
     async def test_a_request_that_is_superseded_can_no_longer_be_approved(
         self, browser: Browser, stack: Stack

@@ -32,20 +32,20 @@ LISTED_OF_ADDRESS: Final = 5
 
 @pytest.fixture
 def stack(start_stack: StartStack) -> Stack:
-    """One approval and one gateway, for each story: nothing else waits there."""
+    """One approval and one gateway for each test, so that nothing else is pending."""
     return start_stack(approvals=1, gateways=1)
 
 
 @asynccontextmanager
 async def asking(stack: Stack) -> AsyncIterator[FakeGateway]:
-    """Return a gateway that asks for devices of any address."""
+    """Return a gateway that can send requests for devices of any address."""
     async with FakeGateway(stack.redis.gateway_url, stack.bus_secret) as gateway:
         await until(gateway.responders.live, "approval is heard")
         yield gateway
 
 
 async def request(gateway: FakeGateway, name: str, address: str) -> str:
-    """Let a new device ask; return its request id."""
+    """Send a request for a new device; returns the request id."""
     answer = await gateway.ask(Device.new().asks(name=name, address=address))
     assert isinstance(answer, NeedsPairing)
     return answer.request_id

@@ -26,7 +26,7 @@ HOSTILE = "<img src=x onerror=document.title='owned'> \u202egnp.exe \x1b[31mred\
 
 
 async def test_two_operators_at_two_replicas(browser: Browser, stack: Stack) -> None:
-    """Nobody has to reload: what one decides, the other sees, and no approval counts twice."""
+    """Each sees the other's decisions without reloading, and no approval counts twice."""
     visitor = Visitor(stack, replace(CLI, display_name="Shared tablet"))
     east, west = stack.approvals
     async with screen(browser, stack, east) as one, screen(browser, stack, west) as other:
@@ -128,7 +128,7 @@ async def test_a_hostile_name_is_shown_as_text(browser: Browser, stack: Stack) -
 
 
 async def test_no_device_chooses_what_history_calls_it(browser: Browser, stack: Stack) -> None:
-    """Its entries are about its id, what it calls itself is beside it: whoever asks once more, too."""
+    """Entries are keyed by device id; the name that a device chose is only shown beside it."""
     visitor = Visitor(stack, replace(CLI, display_name="The old name"))
     feigned = f"{'0' * 8} was approved by an operator"
     async with screen(browser, stack) as one:
@@ -169,7 +169,7 @@ async def test_the_keyboard_is_enough(browser: Browser, stack: Stack) -> None:
 
 
 async def _listeners(stack: Stack, wanted: int) -> None:
-    """Wait until so many listen at the first approval."""
+    """Wait until the first approval has this many listeners."""
     text = f"\nlatchkey_approval_listeners {wanted}.0\n"
     async with aiohttp.ClientSession() as http, asyncio.timeout(WAIT_SECONDS):
         while True:

@@ -35,7 +35,7 @@ NOBODY: Final = "0" * 64
 
 
 class CallerClass(NamedTuple):
-    """How a caller came in, and with which scopes."""
+    """How a caller was admitted, and with which scopes."""
 
     with_gateway_token: bool
     scopes: tuple[str, ...]
@@ -57,7 +57,7 @@ both_protocols: Final = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["4
 
 @dataclass(frozen=True)
 class Caller:
-    """A device that is in."""
+    """An admitted device."""
 
     visitor: Visitor
     client: DeviceClient
@@ -74,14 +74,14 @@ class Caller:
         return response.payload
 
     async def fails(self, method: str, **params: object) -> Any:
-        """Call in vain, and return the error."""
+        """Make a call that must fail, and return the error."""
         response = await self.client.call(method, params)
         assert not response.ok, response
         return response.error
 
 
 class Callers:
-    """Lets callers in, and closes them all at the end."""
+    """Admits callers, and closes them all at the end."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -90,13 +90,13 @@ class Callers:
     async def enter(
         self, kind: str, gateway: ServiceProcess, profile: Profile = CLI, *scopes: str
     ) -> Caller:
-        """Pair a device of this class, with other scopes if given, and let it in."""
+        """Pair and admit a device of this class, with other scopes if given."""
         one = CLASSES[kind]
         visitor = await pair(self._stack, profile.asking(*(scopes or one.scopes)))
         return await self.stay(visitor, gateway, with_gateway_token=one.with_gateway_token)
 
     async def stay(self, visitor: Visitor, gateway: ServiceProcess, **how: bool) -> Caller:
-        """Let a device in that is paired already."""
+        """Admit a device that is already paired."""
         client, _admitted = await visitor.stays(gateway, **how)
         self._sockets.push_async_callback(client.close)
         return Caller(visitor, client)
@@ -104,7 +104,7 @@ class Callers:
     async def raw(
         self, visitor: Visitor, gateway: ServiceProcess, *, with_gateway_token: bool = True
     ) -> RawSocket:
-        """Let a paired device in on a socket that shows every frame in order."""
+        """Admit a paired device on a socket that shows every frame in order."""
         raw = await self._sockets.enter_async_context(await RawSocket.open(gateway.port))
         answer = await raw.connect(
             visitor.key,
@@ -130,14 +130,14 @@ async def approve(stack: Stack, request_id: str) -> None:
 
 
 async def add_role(visitor: Visitor, profile: Profile) -> None:
-    """Get a paired device the role of another profile too."""
+    """Give a paired device the role of another profile as well."""
     stack = visitor.stack
     also = replace(visitor, profile=profile)
     await approve(stack, await also.waits(stack.gateways[0]))
 
 
 async def said_until_response(raw: RawSocket) -> tuple[list[Any], Any]:
-    """Return the events that came first, and the response after them; ticks are left out."""
+    """Return the events before the response, and the response; ticks are omitted."""
     events = []
     while (frame := await raw.receive_text())["type"] == "event":
         if frame["event"] not in {"tick", "presence"}:
@@ -146,7 +146,7 @@ async def said_until_response(raw: RawSocket) -> tuple[list[Any], Any]:
 
 
 async def said_until_close(raw: RawSocket) -> tuple[list[Any], Close]:
-    """Return all that was said before the close, and the close; ticks are left out."""
+    """Return everything received before the close, and the close; ticks are omitted."""
     said = []
     while (frame := await raw.receive()).opcode != CLOSE:
         if frame.opcode == TEXT and frame.json.get("event") not in {"tick", "presence"}:
@@ -155,7 +155,7 @@ async def said_until_close(raw: RawSocket) -> tuple[list[Any], Close]:
 
 
 def recent(milliseconds: object) -> bool:
-    """Whether this is a time of this test."""
+    """Return whether this time lies within the current test."""
     return isinstance(milliseconds, int) and abs(time.time() * 1000 - milliseconds) < 60_000
 
 
@@ -168,7 +168,7 @@ def found(listed: list[Any], device_id: str) -> Any:
 async def listed_so(
     caller: Caller, device_id: str, holds: Callable[[dict[str, Any]], object], what: str
 ) -> dict[str, Any]:
-    """Return a paired device once the list shows it so."""
+    """Return a paired device once the list shows it in this state."""
     until = time.monotonic() + WAIT_SECONDS
     while True:
         one: dict[str, Any] = found((await caller.call("device.pair.list"))["paired"], device_id)

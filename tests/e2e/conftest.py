@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def mended(stack: Stack) -> Iterator[None]:
-    """Bring everything back, whatever the test did to it."""
+    """Restore the stack after the test."""
     yield
     stack.bring_back()
 
 
 @pytest.fixture
 def unlocked(stack: Stack) -> None:
-    """Forget the wrong secrets of the test before: all devices here have one address."""
+    """Forget the previous test's wrong secrets: all devices here share one address."""
     stack.redis.call("DEL", guard_key("127.0.0.1"), wrong_values_key("127.0.0.1"))
 
 
 @pytest.fixture
 def unharmed(stack: Stack) -> Iterator[None]:
-    """Look, after the test, whether the services took any harm."""
+    """Check after the test that the services are unharmed."""
     yield
     for approval in stack.approvals:
         approval.resume()
@@ -59,6 +59,6 @@ async def second(stack: Stack) -> AsyncIterator[Operator]:
 
 @pytest.fixture
 async def callers(stack: Stack) -> AsyncIterator[Callers]:
-    """Let callers into the stack; all leave at the end."""
+    """Return a factory for callers; all are closed at the end."""
     async with Callers(stack) as callers:
         yield callers

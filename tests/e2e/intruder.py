@@ -24,9 +24,10 @@ def redis_client(url: str) -> redis_asyncio.Redis:
 
 
 class Intruder:
-    """Somebody who holds Redis URLs: a channel is reached with the rights of who may publish there.
+    """An attacker with Redis URLs, who publishes on each channel with a user that may do so.
 
-    A gateway may ask, and approval may answer and tell news; an administrator may do anything.
+    Gateways may publish requests, approvals may publish answers and events, and an administrator
+    may do anything.
     """
 
     def __init__(self, asking: str, answering: str) -> None:
@@ -34,20 +35,20 @@ class Intruder:
         self._answering = redis_client(answering)
 
     async def publish(self, channel: str, data: bytes) -> int:
-        """Publish, and return how many heard it."""
+        """Publish, and return the number of receivers."""
         asks = channel.startswith(ask_channel(""))
         heard: int = await (self._asking if asks else self._answering).publish(channel, data)
         return heard
 
     async def aclose(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         await self._asking.aclose()
         await self._answering.aclose()
 
 
 @contextlib.asynccontextmanager
 async def captured(stack: Stack) -> AsyncIterator[list[tuple[str, bytes]]]:
-    """Collect everything that is published meanwhile, as an administrator of Redis can."""
+    """Collect everything that is published meanwhile, as a Redis administrator can."""
     messages: list[tuple[str, bytes]] = []
     client = redis_client(stack.redis.admin_url)
     pubsub: Any = client.pubsub()
@@ -80,7 +81,7 @@ async def until_subscribed(pubsub: Any) -> None:
 
 
 def channels(stack: Stack) -> dict[str, ServiceProcess]:
-    """Return the channel that each service alone listens on."""
+    """Return the private channel of each service."""
     return {
         **{ask_channel(one.boot_id): one for one in stack.approvals},
         **{inbox_channel(one.boot_id): one for one in stack.gateways},

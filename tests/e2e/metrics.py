@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 async def metric(service: ServiceProcess, name: str) -> float:
-    """Return the value of a metric, its labels in the name; 0 where it was never counted."""
+    """Return the value of a metric, its labels in the name; 0 if it was never counted."""
     async with aiohttp.ClientSession() as http, http.get(f"{service.url}/metrics") as answer:
         return metrics.metric(await answer.text(), name) or 0.0
 
 
 async def counted(service: ServiceProcess, event: str) -> int:
-    """Return how often a service has counted this event of the bus."""
+    """Return a service's count of this bus event."""
     kind = service.name.partition("-")[0]
     return int(await metric(service, f'latchkey_{kind}_bus_total{{event="{event}"}}'))
 
 
 class Counts:
-    """What the services have counted since it was made."""
+    """What the services have counted since this object was created."""
 
     def __init__(self, services: list[ServiceProcess], event: str) -> None:
         self._services = services
@@ -35,12 +35,12 @@ class Counts:
         self._before: list[int] = []
 
     async def start(self) -> Counts:
-        """Look at where the counters stand."""
+        """Record the current counters."""
         self._before = [await counted(one, self._event) for one in self._services]
         return self
 
     async def until(self, more: int) -> None:
-        """Wait until each has counted so many more."""
+        """Wait until each has counted this many more."""
         for service, before in zip(self._services, self._before, strict=True):
             deadline = time.monotonic() + WAIT_SECONDS
             while (now := await counted(service, self._event) - before) < more:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def admin(stack: Stack) -> Any:
-    """Return a client of Redis that may do everything."""
+    """Return a Redis client with full rights."""
     return redis_py.Redis.from_url(stack.redis.admin_url)
 
 
@@ -26,7 +26,7 @@ def cut(stack: Stack, gateway_boot_id: str) -> int:
 
 
 def subscribers(stack: Stack, channel: str) -> int:
-    """Return how many are subscribed to a channel."""
+    """Return the number of subscribers of a channel."""
     with admin(stack) as client:
         ((_, number),) = client.pubsub_numsub(channel)
         return int(number)

@@ -56,7 +56,7 @@ class Terminal:
         return Ended(process.returncode, out.decode(), err.decode())
 
     async def typing(self, answers: str, *arguments: str) -> Screen:
-        """Run at a terminal, and type one letter in answer to each question that comes."""
+        """Run in a terminal, and answer each question with one letter."""
         ours, theirs = pty.openpty()
         with os.fdopen(ours, "r+b", buffering=0) as keyboard:
             process = await asyncio.create_subprocess_exec(

@@ -34,7 +34,7 @@ def stack(start_stack: StartStack) -> Stack:
 async def come_and_go(
     visitor: Visitor, gateway: ServiceProcess, over: asyncio.Event
 ) -> list[object]:
-    """Connect again and again, with the device token alone; return what came of it each time."""
+    """Connect repeatedly with only the device token; returns each outcome."""
     outcomes: list[object] = []
     while not over.is_set():
         async with visitor.client(gateway, with_gateway_token=False) as client:
@@ -43,7 +43,7 @@ async def come_and_go(
 
 
 async def new_ones(stack: Stack, gateway: ServiceProcess, over: asyncio.Event) -> list[Visitor]:
-    """Let one new device after the other ask; each must be told to wait."""
+    """Send requests for one new device after another; each must become pending."""
     strangers = []
     while not over.is_set():
         stranger = Visitor(stack)
@@ -80,7 +80,7 @@ async def test_one_after_the_other_no_admission_fails_and_nothing_is_done_twice(
 
 
 async def what_was_done(stack: Stack) -> dict[str, list[str]]:
-    """Return what the audit log says of each device."""
+    """Return the audit log's entries by device."""
     done: dict[str, list[str]] = {}
     after = 0
     async with Operator(stack, stack.approvals[0]) as operator:
@@ -94,7 +94,7 @@ async def what_was_done(stack: Stack) -> dict[str, list[str]]:
 
 
 async def half_a_call(approval: ServiceProcess, token: str) -> asyncio.StreamWriter:
-    """Send a call but for the end of its body, and leave it at that."""
+    """Send a call without the end of its body."""
     _, writer = await asyncio.open_connection("127.0.0.1", approval.port)
     writer.write(
         f"POST /v1/requests/x/approve HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
@@ -105,7 +105,7 @@ async def half_a_call(approval: ServiceProcess, token: str) -> asyncio.StreamWri
 
 
 async def half_a_head(approval: ServiceProcess) -> asyncio.StreamWriter:
-    """Send the first line of a call."""
+    """Send only the first line of a call."""
     _, writer = await asyncio.open_connection("127.0.0.1", approval.port)
     writer.write(b"GET /v1/devices HTTP/1.1\r\n")
     await writer.drain()
@@ -160,7 +160,7 @@ async def test_without_redis_it_leaves_in_time_too(stack: Stack) -> None:
 
 
 async def test_a_call_under_way_is_answered(stack: Stack) -> None:
-    """It waits for Redis when the replica is told to stop."""
+    """The call waits for Redis while the replica is stopped."""
     leaving, _ = stack.approvals
     visitor = Visitor(stack)
     request_id = await visitor.waits(stack.gateways[0])

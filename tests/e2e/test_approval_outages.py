@@ -43,12 +43,12 @@ def stack(start_stack: StartStack) -> Stack:
 
 @pytest.fixture
 async def paired(stack: Stack) -> list[Visitor]:
-    """Return devices that were let in while all was well."""
+    """Return devices that were admitted before the outage."""
     return [await pair(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]
 
 
 def check_unavailable(refused: Refused, dependency: str, reasons: set[str]) -> None:
-    """Check that this tells the client to come back, and never to pair again."""
+    """Check that the client is asked to retry, and never to pair again."""
     assert refused.code == "UNAVAILABLE"
     assert refused.error is not None
     assert refused.error["retryable"] is True
@@ -94,7 +94,7 @@ class TestOneOfTwo:
     async def test_killed_again_and_again_a_question_that_writes_is_carried_out_once(
         self, stack: Stack
     ) -> None:
-        """What a try that got no answer has done, the retry finds (R11)."""
+        """The retry finds what an unanswered attempt has written (R11)."""
         for approval in (*stack.approvals, *stack.approvals):
             visitor = Visitor(stack)
             knocks = [asyncio.create_task(visitor.waits(gateway)) for gateway in stack.gateways * 4]
@@ -127,7 +127,7 @@ class TestNoneLeft:
         assert [(await client.call("health")).ok for client in inside] == [True] * 6
 
     async def _all_away(self, stack: Stack, visitors: list[Visitor], how: str) -> None:
-        """Take the approvals away; nobody may come in, before or after the gateways notice."""
+        """Stop the approvals; nobody may be admitted, before or after the gateways notice."""
         for approval in stack.approvals:
             approval.kill9() if how == "killed" else approval.pause()
         retries = await self._all_unavailable(stack, visitors)
@@ -139,7 +139,7 @@ class TestNoneLeft:
     async def _all_well(
         self, stack: Stack, paired: list[Visitor], strangers: list[Visitor]
     ) -> None:
-        """Check that nothing came of the questions that nobody answered."""
+        """Check that unanswered requests had no effect."""
         async with Operator(stack, stack.approvals[0]) as operator:
             pending = {one["deviceId"] for one in await operator.pending()}
         assert pending.isdisjoint({visitor.device_id for visitor in strangers})

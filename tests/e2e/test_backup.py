@@ -26,7 +26,7 @@ SECONDS = 20
 
 @pytest.fixture(scope="module")
 def stack(start_stack: StartStack) -> Stack:
-    """Two approvals and two gateways that let many in at once, for the whole module."""
+    """Two approvals and two gateways with high connection limits, for the whole module."""
     return start_stack(approvals=2, gateways=2)
 
 
@@ -37,7 +37,7 @@ def terminal(stack: Stack) -> Terminal:
 
 @pytest.fixture(autouse=True)
 async def _emptied(stack: Stack) -> None:
-    """Begin with nobody paired, and with gateways that know it."""
+    """Start with no paired device, once the gateways have applied that."""
     stack.redis.call("FLUSHALL")
     for service in stack.services:
         await service.until_ready()
@@ -64,7 +64,7 @@ async def restored(terminal: Terminal, file: Path, *options: str) -> Ended:
 
 
 async def not_restored(terminal: Terminal, file: Path) -> str:
-    """Try to restore in vain, and return the error's name."""
+    """Try a restore that must fail, and return the error's name."""
     ended = await terminal.run("restore", str(file), "--yes", "--json")
     assert ended.code == 1
     return str(ended.json["error"]["name"])
@@ -75,7 +75,7 @@ def names_in(directory: Path) -> list[str]:
 
 
 async def come_back_with_old_tokens(stack: Stack, visitors: list[Visitor]) -> None:
-    """Let each in at each gateway with nothing but the device token it had before."""
+    """Admit each device at each gateway with only its earlier device token."""
     for gateway in stack.gateways:
         for visitor in visitors:
             token = visitor.token

@@ -39,13 +39,13 @@ pytestmark = pytest.mark.usefixtures("unharmed")
 
 @pytest.fixture(scope="module")
 def stack(start_stack: StartStack) -> Stack:
-    """Two approvals and two gateways that the platform calls by one name, for the whole module."""
+    """Two approvals and two gateways with the same replica id, for the whole module."""
     return start_stack(approvals=2, gateways=2, env={"RAILWAY_REPLICA_ID": "the-same-for-all"})
 
 
 @pytest.fixture(params=["with the services' rights", "with all rights"])
 async def intruder(stack: Stack, request: pytest.FixtureRequest) -> AsyncIterator[Intruder]:
-    """Somebody who holds every Redis URL, and no BUS_SECRET."""
+    """Return an attacker with every Redis URL but without BUS_SECRET."""
     redis = stack.redis
     urls = (redis.gateway_url, redis.approval_url)
     one = Intruder(*urls) if "services" in request.param else Intruder(*[redis.admin_url] * 2)
@@ -141,7 +141,7 @@ class TestForgedBusMessages:
         await self.goes_on(stack, victim)
 
     async def test_no_forged_answer_lets_anybody_in(self, stack: Stack, intruder: Intruder) -> None:
-        """While a question is open: the right ids, and the wrong seal or the wrong replica."""
+        """While a request is open: the right ids, sealed wrongly or by the wrong replica."""
         gateway = stack.gateways[0]
         inbox = inbox_channel(gateway.boot_id)
         answers = encode_items(
@@ -161,7 +161,7 @@ class TestForgedBusMessages:
         assert await counted(gateway, "answers_dropped-stranger") > 0
 
     async def test_a_members_nonsense_ends_no_service(self, stack: Stack) -> None:
-        """What is sealed with the right secret and is still no message of ours."""
+        """Bodies sealed with the right secret that are not valid messages."""
         victim = await pair(stack)
         member = Envelope((stack.bus_secret,), new_boot_id())
         bodies = [
@@ -184,7 +184,7 @@ class TestForgedBusMessages:
         await self.goes_on(stack, victim)
 
     async def goes_on(self, stack: Stack, victim: Visitor) -> None:
-        """Check that all is as it was: who is paired comes in, who is not waits."""
+        """Check that paired devices are admitted and unpaired ones become pending."""
         for gateway in stack.gateways:
             for _ in range(2):
                 await victim.visits(gateway)
@@ -195,7 +195,7 @@ YES: Final = encode(Admitted(Position(1, "t"), "forged token", ["operator.admin"
 
 
 def is_sound(decode: Callable[[bytes], object], body: bytes) -> bool:
-    """Say whether these bytes are a message all the same, if one of no consequence."""
+    """Return whether these bytes are a valid message that has no effect."""
     try:
         decode(body)
     except (msgspec.MsgspecError, RecursionError):

@@ -37,7 +37,7 @@ time.time_ns = lambda: _time_ns() + _skew_ms * 1_000_000
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two approvals and two gateways, of each one ten minutes ahead and one behind."""
+    """Two approvals and two gateways; of each, one clock is ten minutes ahead and one behind."""
     directory = tmp_path_factory.mktemp("stack")
     (directory / "sitecustomize.py").write_text(SITE)
     common = {"PYTHONPATH": str(directory), "SKEW_MS": "0"}
@@ -59,7 +59,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.mark.parametrize(("at", "skew_ms"), [(0, SKEW_MS), (1, -SKEW_MS)])
 async def test_the_clocks_are_apart(stack: Stack, at: int, skew_ms: int) -> None:
-    """What the other tests rest on: each gateway's challenge tells its own time."""
+    """Precondition of the other tests: each gateway's challenge carries its own time."""
     async with Visitor(stack).client(stack.gateways[at]) as client:
         challenge = await client.challenge()
     assert isinstance(challenge, Challenge)
@@ -106,7 +106,7 @@ async def test_leases_hold_as_long_as_heartbeats_are_answered_and_no_longer(
 
 
 async def test_a_request_lives_as_long_as_it_is_asked_for(stack: Stack) -> None:
-    """Its time is the store's: neither approval ends it early, nor keeps it longer."""
+    """Expiry follows the store's clock: neither approval ends it early or late."""
     visitor = Visitor(stack)
     request_id = await visitor.waits(stack.gateways[0])
     asked_at_ms = 0
@@ -124,7 +124,7 @@ async def test_a_request_lives_as_long_as_it_is_asked_for(stack: Stack) -> None:
 
 
 async def ended(stack: Stack, request_id: str) -> int:
-    """Wait until no approval lists a request any more; returns when, ms."""
+    """Wait until no approval lists a request; returns the time in ms."""
     for approval in stack.approvals:
         async with asyncio.timeout(PENDING_TTL_SECONDS + 10), Operator(stack, approval) as operator:
             while True:

@@ -34,7 +34,7 @@ MORE_MEMORY_BYTES: Final = 32_000_000
 
 @pytest.fixture(scope="module")
 def stack(start_stack: StartStack) -> Stack:
-    """Two approvals and three gateways, behind a proxy that tells where clients come from."""
+    """Two approvals and three gateways, behind a proxy that forwards client addresses."""
     return start_stack(
         approvals=2,
         gateways=3,
@@ -47,7 +47,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 
 def most_memory(services: Iterable[ServiceProcess]) -> dict[str, int]:
-    """Return the most memory that each process ever had, in bytes."""
+    """Return the peak memory of each process, in bytes."""
     most = {}
     for service in services:
         status = Path(f"/proc/{service.pid}/status").read_text()
@@ -57,7 +57,7 @@ def most_memory(services: Iterable[ServiceProcess]) -> dict[str, int]:
 
 
 class Crowd:
-    """Connects from one address, each time at the next gateway."""
+    """Connects from one address, using the gateways in turn."""
 
     def __init__(self, stack: Stack, address: str) -> None:
         self._house = stack
@@ -67,7 +67,7 @@ class Crowd:
     async def attempt(
         self, *, key: DeviceKey | None = None, token: str = "", device_token: str | None = None
     ) -> str:
-        """Connect once, with the right gateway token or this one; return what came of it."""
+        """Connect once, with the right gateway token or this one; returns the outcome."""
         gateways = self._house.gateways
         gateway = gateways[self._attempts % len(gateways)]
         self._attempts += 1
@@ -86,11 +86,11 @@ class Crowd:
         return outcome.detail_code or outcome.code
 
     async def strangers(self, count: int) -> Counter[str]:
-        """Let so many new devices ask, some at a time."""
+        """Send requests for this many new devices, some at a time."""
         return await self._all([DeviceKey.generate() for _ in range(count)])
 
     async def guesses(self, count: int, key: DeviceKey | None, *, beside: bool) -> Counter[str]:
-        """Guess the gateway token so often; `beside`: with a device token that is a guess too."""
+        """Guess the gateway token this often; `beside` adds a guessed device token."""
         seen: Counter[str] = Counter()
         for start in range(0, count, AT_ONCE):
             seen.update(
@@ -120,7 +120,7 @@ class TestGuessesAreCountedAcrossGateways:
     async def test_a_thousand_wrong_tokens_at_three_gateways(
         self, stack: Stack, *, beside: bool
     ) -> None:
-        """Locked out after ten in all, not after ten at each."""
+        """The lock-out comes after ten in all, not after ten at each."""
         crowd = Crowd(stack, f"192.0.2.{10 + beside}")
         key = DeviceKey.generate() if beside else None
         seen = await crowd.guesses(GUESSES, key, beside=beside)

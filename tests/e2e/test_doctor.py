@@ -400,7 +400,7 @@ class TestCommand:
 
 
 async def saved(visitor: Visitor, directory: Path, operator: Operator) -> Path:
-    """Pair a device, let it visit, and keep it in a file as `python -m shared.device` does."""
+    """Pair a device, connect it once, and save it to a file as `python -m shared.device` does."""
     gateway = visitor.stack.gateways[0]
     (await operator.approve(await visitor.waits(gateway))).ok()
     admitted = await visitor.visits(gateway)
@@ -412,13 +412,13 @@ async def saved(visitor: Visitor, directory: Path, operator: Operator) -> Path:
 
 
 async def everything(operator: Operator) -> tuple[object, ...]:
-    """Return what waits, who is paired, and what the audit log holds."""
+    """Return pending requests, paired devices and the audit log."""
     paths = ("requests", "devices", "audit")
     return tuple([(await operator.call("GET", path)).ok() for path in paths])
 
 
 def said_of_store(approval: ServiceProcess) -> list[str]:
-    """Return what approval warns of."""
+    """Return approval's warnings."""
     with closing(HTTPConnection("127.0.0.1", approval.port)) as connection:
         connection.request("GET", "/readyz")
         ready = json.load(connection.getresponse())

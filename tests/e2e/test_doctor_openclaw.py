@@ -36,7 +36,7 @@ pytestmark = pytest.mark.parametrize("release", RELEASES)
 
 
 def asked_to_be_paired(replica: Replica) -> list[dict[str, Any]]:
-    """Return the connects that make a request: a device, and a secret with it."""
+    """Return the connects that create a request: a device together with a secret."""
     return [params for params in replica.connects if "device" in params and "auth" in params]
 
 
@@ -213,7 +213,7 @@ class TestProxy:
 
 
 class TestOwnDevice:
-    """A device of the user's own: `--state`."""
+    """The user's own device: `--state`."""
 
     @pytest.fixture
     def state(self) -> DeviceState:

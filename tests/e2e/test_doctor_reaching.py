@@ -103,7 +103,7 @@ class TestTcp:
             assert f"port {port.port}" in found.found
 
     async def test_silent(self) -> None:
-        """A queue of connections that is full lets nobody in."""
+        """A full accept queue accepts no connection."""
         with ExitStack() as stack:
             full = stack.enter_context(socket.socket())
             full.bind(("127.0.0.1", 0))

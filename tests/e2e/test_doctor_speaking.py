@@ -23,12 +23,12 @@ TOKEN = {"OPENCLAW_GATEWAY_TOKEN": "gateway-token-of-32-characters-00"}
 
 
 def on_time() -> float:
-    """Return the clock that the stub's challenges are on time by."""
+    """Return the clock used for the stub's challenges."""
     return NOW_MS / 1000
 
 
 async def judge(socket: Socket, refusal: dict[str, Any], code: int = 1008) -> None:
-    """Challenge; let pages in, and refuse whoever brings a secret or a device like this."""
+    """Send a challenge; admit pages, and refuse clients with a secret or a device like this."""
     await socket.challenge()
     message = await socket.hear_anything()
     if not isinstance(message.data, str):
@@ -48,7 +48,7 @@ def error(code: str, **more: Any) -> dict[str, Any]:
 
 
 def unavailable(reason: str, dependency: str) -> dict[str, Any]:
-    """Make the error that says that nothing is known."""
+    """Make the error for an unavailable approval."""
     details = {"code": "UNAVAILABLE", "reason": reason, "dependency": dependency}
     return {"code": "UNAVAILABLE", "message": "later", "details": details, "retryable": True}
 
@@ -117,7 +117,7 @@ class TestPing:
 
 
 class TestRefusals:
-    """What an older, a fuller or an original gateway may say."""
+    """Refusals of an older, an overloaded or an original gateway."""
 
     @pytest.mark.parametrize(
         ("refusal", "cause"),

@@ -24,12 +24,12 @@ SOCKETS = 12
 
 @pytest.fixture(scope="module")
 def stack(start_stack: StartStack) -> Stack:
-    """Two gateways that take their time to leave."""
+    """Two gateways with a long drain period."""
     return start_stack(gateways=2, env={"DRAIN_SECONDS": str(DRAIN_SECONDS)})
 
 
 async def gateways_listed(operator: Operator) -> int:
-    """Return how many gateways are known to live."""
+    """Return the number of live gateways."""
     return len((await operator.call("GET", "replicas")).ok()["gateways"])
 
 

@@ -40,13 +40,13 @@ def stack(start_stack: StartStack) -> Stack:
 
 @dataclass
 class Listener:
-    """A connection that keeps what it is told; each event has to have the next number."""
+    """A connection that records its events; each must have the next sequence number."""
 
     caller: Caller
     heard: list[Event] = field(default_factory=list)
 
     async def next(self) -> Event:
-        """Return what it is told next of pairing."""
+        """Return the next pairing event."""
         while True:
             event = await self.caller.client.next_event(within=WAIT_SECONDS)
             self.heard.append(event)
@@ -55,15 +55,15 @@ class Listener:
                 return event
 
     async def hears(self, *expected: tuple[str, Any]) -> None:
-        """Hear just this next of pairing."""
+        """Check that the next pairing event is this one."""
         for name, payload in expected:
             event = await self.next()
             assert (event.name, event.payload) == (name, payload)
 
     async def heard_nothing(self) -> None:
-        """Check that what was told so far has nothing of pairing in it.
+        """Check that no pairing event was received so far.
 
-        A gateway tells everybody at once: whoever was told something has had it by the answer.
+        A gateway broadcasts to all connections at once, so that every event precedes the answer.
         """
         assert (await self.caller.client.call("health")).ok
         told = {event.name for event in unheard(self.caller)}
@@ -71,12 +71,12 @@ class Listener:
 
 
 def unheard(caller: Caller) -> list[Event]:
-    """Return what a caller was told and has not heard yet."""
+    """Return the events that a caller has received but not yet checked."""
     return list(caller.client._events._items)
 
 
 def resolved(visitor: Visitor, request_id: str, decision: str, ts: object) -> tuple[str, Any]:
-    """Return the event that tells how a request ended."""
+    """Return the event for the end of a request."""
     payload = {
         "requestId": request_id,
         "deviceId": visitor.device_id,
@@ -87,7 +87,7 @@ def resolved(visitor: Visitor, request_id: str, decision: str, ts: object) -> tu
 
 
 class Audience:
-    """Who listens at every gateway: in both versions, and some who are told nothing."""
+    """Listeners at every gateway in both protocols, including some without the right to events."""
 
     def __init__(self) -> None:
         self.newer: list[Listener] = []
@@ -96,11 +96,11 @@ class Audience:
 
     @property
     def everybody(self) -> list[Listener]:
-        """All who may hear of pairing."""
+        """All listeners that may receive pairing events."""
         return [*self.newer, *self.older]
 
     async def gather(self, callers: Callers, stack: Stack) -> None:
-        """Let everybody in."""
+        """Admit all listeners."""
         newer = await pair(stack, CLI.asking(PAIRING))
         older = await pair(stack, CLI_3.asking(PAIRING))
         outside = [
@@ -115,7 +115,7 @@ class Audience:
                 self.outside.append(Listener(await callers.stay(visitor, gateway)))
 
     async def end(self, stack: Stack) -> None:
-        """Check that nothing was told beyond what was heard, and nothing to those outside."""
+        """Check that there were no further events, and none for those without the right."""
         last = Visitor(stack)
         request_id = await last.waits(stack.gateways[0])
         for listener in self.everybody:
@@ -240,7 +240,7 @@ async def approved_at_once(stack: Stack, profile: Profile) -> Visitor:
 
 
 async def presence(raw: RawSocket) -> tuple[int, dict[str, Any]]:
-    """Return the next state of presence that is told: its version, and the devices in it."""
+    """Return the next presence event: its version and its devices."""
     async with asyncio.timeout(WAIT_SECONDS):
         while (said := await raw.receive_text()).get("event") != "presence":
             pass
@@ -263,9 +263,9 @@ class TestPresence:
         versions = []
 
         async def told(*, there: bool) -> dict[str, Any]:
-            """Return the devices once the visitor is told to be among them, or not to be.
+            """Return the devices once the device is, or is not, among them.
 
-            After a list that took long to fetch the next comes late, so that fetching stays rare.
+            After a slow fetch the next list is delayed, so that fetching stays rare.
             """
             async with asyncio.timeout(WAIT_SECONDS):
                 while True:
@@ -335,10 +335,10 @@ class TestShutdown:
 
 
 class TestLostNews:
-    """What a gateway did not hear is made up for by its beat, in order, and told once."""
+    """Events that a gateway missed are recovered by its heartbeat, in order, and sent once."""
 
     async def story(self, stack: Stack, deaf: ServiceProcess) -> list[tuple[str, str, str]]:
-        """Let things happen at the other gateways; return what is to be told of them."""
+        """Cause changes at the other gateways; returns the expected events."""
         others = [one for one in stack.gateways if one is not deaf]
         told = []
         async with Operator(stack, stack.approvals[0]) as operator:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    """Return an approval and a gateway that do not run yet, and their Redis, which does."""
+    """Return an approval and a gateway that are not started, with a running Redis."""
     stack = Stack(tmp_path, approvals=1, gateways=1)
     try:
         stack.redis.start()
@@ -33,7 +33,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 
 @pytest.fixture
 def other(stack: Stack, tmp_path: Path) -> Iterator[RedisServer]:
-    """Return another Redis, which lets the same users in, and follows the first."""
+    """Return another Redis with the same users, as a replica of the first."""
     directory = tmp_path / "other"
     directory.mkdir()
     with RedisServer(directory) as server:
@@ -47,7 +47,7 @@ def events(service: ServiceProcess, name: str) -> list[object]:
 
 
 async def start(stack: Stack, way: FaultProxy) -> None:
-    """Start the services, whose Redis is at the end of this way."""
+    """Start the services with their Redis at the end of this path."""
     for kind, url in (
         (stack.approvals, stack.redis.approval_url),
         (stack.gateways, stack.redis.gateway_url),
@@ -59,14 +59,14 @@ async def start(stack: Stack, way: FaultProxy) -> None:
 
 
 def fail_over(stack: Stack, new: RedisServer, way: FaultProxy) -> None:
-    """Make the other one the master that new connections reach."""
+    """Make the other server the master for new connections."""
     new.lead()
     stack.redis.follow(new)
     way.lead_to(new.port)
 
 
 def nobody_is_left(server: RedisServer) -> bool:
-    """Whether no service publishes or listens at this server any more."""
+    """Return whether no service uses this server any more."""
     return {server.call("CLIENT", "KILL", "TYPE", kind) for kind in ("normal", "pubsub")} == {"0"}
 
 

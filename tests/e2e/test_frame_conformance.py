@@ -44,7 +44,7 @@ def gateway(stack: Stack) -> ServiceProcess:
 
 
 async def admitted(stack: Stack, profile: Profile = CLI) -> RawSocket:
-    """Return a socket that was let in with the gateway token, and whose line is in the log."""
+    """Return a socket admitted with the gateway token, once its log line was written."""
     (gateway,) = stack.gateways
     raw = await RawSocket.open(gateway.port)
     answer = await raw.connect(None, profile, Credentials(token=stack.gateway_token))
@@ -55,7 +55,7 @@ async def admitted(stack: Stack, profile: Profile = CLI) -> RawSocket:
 
 
 class Log:
-    """What a process logs from now on."""
+    """The log lines of a process from now on."""
 
     def __init__(self, service: ServiceProcess) -> None:
         self._service = service
@@ -66,7 +66,7 @@ class Log:
         return self._service.log_text()[self._from :].splitlines()
 
     async def is_one_short_line(self, code: int) -> None:
-        """Check that there is one line, once it is there, and that it names the close."""
+        """Wait for exactly one line, and check that it names the close."""
         await until(self.lines, "the line is written")
         answer = self._service.ready_answer()
         assert answer is not None
@@ -137,7 +137,7 @@ class TestValidFrames:
             assert (await raw.receive_text())["ok"]
 
     async def test_text_that_is_no_utf8_is_no_json(self, stack: Stack) -> None:
-        """Before admission that ends the handshake, after it the frame is ignored."""
+        """Before admission it ends the handshake; afterwards the frame is ignored."""
         async with await RawSocket.open(stack.gateways[0].port) as raw:
             await raw.challenge()
             await raw.send(b"\xff")

@@ -47,7 +47,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 @pytest.fixture
 async def sockets() -> AsyncIterator[list[RawSocket]]:
-    """Return the list of the test's live sockets; they are let go of at the end."""
+    """Return the list of the test's live sockets; they are closed at the end."""
     sockets: list[RawSocket] = []
     yield sockets
     for raw in sockets:
@@ -55,7 +55,7 @@ async def sockets() -> AsyncIterator[list[RawSocket]]:
 
 
 async def enters(visitor: Visitor, gateway: ServiceProcess) -> RawSocket:
-    """Let a paired device in on a socket that does nothing unasked."""
+    """Admit a paired device on a raw socket."""
     raw = await RawSocket.open(gateway.port)
     credentials = Credentials(token=visitor.stack.gateway_token)
     answer = await raw.connect(visitor.key, visitor.profile, credentials)
@@ -64,7 +64,7 @@ async def enters(visitor: Visitor, gateway: ServiceProcess) -> RawSocket:
 
 
 async def health(raw: RawSocket) -> bool:
-    """Ask, and return whether it was served; ticks may come before the answer."""
+    """Send a request, and return whether it was served; ticks may precede the answer."""
     await raw.send_json({"type": "req", "id": "1", "method": "health"})
     while (said := await raw.receive_text())["type"] == "event":
         pass
@@ -72,7 +72,7 @@ async def health(raw: RawSocket) -> bool:
 
 
 async def closed_within(raw: RawSocket, seconds: float) -> Close:
-    """Return how it was closed, and fail if that took longer; who is there may be told before."""
+    """Return the close, and fail if it took longer; presence events may precede it."""
     began = time.monotonic()
     while (frame := await raw.receive()).opcode != CLOSE:
         assert frame.opcode == PING or frame.json["event"] in {"tick", "presence"}
@@ -203,7 +203,7 @@ class TestRedis:
 
 class TestStoppedGateway:
     async def test_nothing_is_served_to_who_was_revoked_meanwhile(self, stack: Stack) -> None:
-        """Not one queued frame: it wakes to old sockets before any of its timers runs."""
+        """No queued frame is served, although a woken process handles sockets before its timers."""
         visitor = await pair(stack)
         gateway, other = stack.gateways
         async with (

@@ -37,7 +37,7 @@ PORTS = ["gateway", "approval", "gateway ops"]
 
 
 class Target(NamedTuple):
-    """A port, and the process whose log tells of it."""
+    """A port, and the process that logs its requests."""
 
     port: int
     service: ServiceProcess
@@ -51,7 +51,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 @pytest.fixture(scope="module")
 def targets(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
-    """Every kind of port there is."""
+    """Return every kind of port."""
     (approval,), (gateway,) = stack.approvals, stack.gateways
     directory: Path = tmp_path_factory.mktemp("ops")
     redis: RedisServer = stack.redis
@@ -69,7 +69,7 @@ def targets(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @contextmanager
 def at_most_one_short_line(service: ServiceProcess) -> Iterator[None]:
-    """Check what the process logs meanwhile."""
+    """Check that the process logs at most one short line meanwhile."""
     before = len(service.log_text())
     yield
     answer = service.ready_answer()  # a turn of its loop later everything is written

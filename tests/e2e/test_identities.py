@@ -45,20 +45,20 @@ def speaking(profile: Profile, protocol: int) -> Profile:
 
 
 def state(stack: Stack, device_id: str) -> tuple[Any, Any]:
-    """Return what every commit about a device changes: the newest change, and its record."""
+    """Return the newest change and the device's record, which every commit changes."""
     record = stack.redis.call("GET", device_key(device_id))
     assert record, "it is paired"
     return stack.redis.call("GET", HEAD), record
 
 
 async def waiting(operator: Operator, device_id: str) -> dict[str, Any]:
-    """Return the one request of a device."""
+    """Return the only request of a device."""
     request: dict[str, Any] = found(await operator.pending(), device_id)
     return request
 
 
 async def approved_by(way: str, stack: Stack, operator: Operator, request_id: str) -> None:
-    """Approve in one of the ways there are."""
+    """Approve by one of the available interfaces."""
     if way == "http":
         (await operator.approve(request_id)).ok()
     elif way == "command":

@@ -40,14 +40,14 @@ class Result(NamedTuple):
 
 
 class Started:
-    """A load that is under way."""
+    """A running load tool."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self._errors: list[str] = []
 
     async def says(self, text: str) -> None:
-        """Return once it has said so on standard error."""
+        """Wait until standard error contains this."""
         assert self.process.stderr
         async with asyncio.timeout(30):
             while text not in (line := (await self.process.stderr.readline()).decode()):
@@ -243,7 +243,7 @@ class TestOnAGivenStack:
 
 @asynccontextmanager
 async def approving_only(stack: Stack, count: int) -> AsyncIterator[str]:
-    """Serve approval's API, which after so many approvals refuses every further one."""
+    """Serve an approval API that refuses every approval after this many."""
     approved = 0
 
     async def carry(request: web.Request) -> web.Response:
@@ -269,7 +269,7 @@ async def approving_only(stack: Stack, count: int) -> AsyncIterator[str]:
 
 
 async def nothing_is_left(stack: Stack) -> None:
-    """Assert that nobody waits and nobody is paired."""
+    """Assert that no request is pending and no device is paired."""
     assert (await call(stack, "GET", "/v1/requests"))["pending"] == []
     assert (await call(stack, "GET", "/v1/devices"))["devices"] == []
 

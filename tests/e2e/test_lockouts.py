@@ -31,7 +31,7 @@ _addresses: Final = (f"192.0.2.{number}" for number in itertools.count(1))
 
 @pytest.fixture(scope="module")
 def stack(start_stack: StartStack) -> Stack:
-    """Two approvals and two gateways, behind a proxy that tells where clients come from."""
+    """Two approvals and two gateways, behind a proxy that forwards client addresses."""
     return start_stack(approvals=2, gateways=2, env={"TRUSTED_PROXIES": "127.0.0.1"})
 
 
@@ -43,7 +43,7 @@ def profile(request: pytest.FixtureRequest) -> Profile:
 
 @dataclass
 class Office:
-    """Everybody at one address; each connects to the next gateway."""
+    """All clients at one address, using the gateways in turn."""
 
     stack: Stack
     profile: Profile
@@ -51,7 +51,7 @@ class Office:
     _attempts: int = 0
 
     async def comes(self, key: DeviceKey | None = None, **secrets: str) -> str:
-        """Connect once with these secrets; return what came of it."""
+        """Connect once with these secrets; returns the outcome."""
         gateways = self.stack.gateways
         gateway = gateways[self._attempts % len(gateways)]
         self._attempts += 1
@@ -69,7 +69,7 @@ class Office:
         return outcome.detail_code or outcome.code
 
     async def guess(self, times: int = FAILURES_LIMIT) -> None:
-        """Guess the gateway token so often."""
+        """Guess the gateway token this often."""
         for number in range(times):
             assert await self.comes(token=f"guess {number}") == "AUTH_TOKEN_MISMATCH"
 
@@ -93,7 +93,7 @@ class TestStaleClients:
     async def test_an_outdated_gateway_token_beside_device_tokens_locks_nobody_out(
         self, stack: Stack, office: Office
     ) -> None:
-        """The gateway token was changed: many devices still bring the old one."""
+        """The gateway token was changed, and many devices still send the old one."""
         for visitor in await devices(stack, office.profile, DEVICES):
             for _ in range(2):
                 came = await office.comes(visitor.key, token="outdated", device_token=visitor.token)
@@ -123,7 +123,7 @@ class TestStaleClients:
     async def test_one_that_is_sent_in_both_fields_locks_neither_out(
         self, stack: Stack, office: Office
     ) -> None:
-        """As the reference client does."""
+        """The reference client does this."""
         stale, other = await devices(stack, office.profile, 2)
         for _ in range(3 * FAILURES_LIMIT):
             came = await office.comes(stale.key, token="stale", device_token="stale")
@@ -134,7 +134,7 @@ class TestStaleClients:
     async def test_many_stale_device_tokens_lock_their_address_out_once_at_most(
         self, stack: Stack, office: Office
     ) -> None:
-        """Fourteen are more than ten guesses; once known, they count no more."""
+        """Fourteen exceed ten guesses; once known, they no longer count."""
         *stale, other = await devices(stack, office.profile, DEVICES + 1)
         seen = Counter([await office.comes(one.key, device_token="stale") for one in stale])
         wrong = "AUTH_DEVICE_TOKEN_MISMATCH"
@@ -164,7 +164,7 @@ class TestGuesses:
         assert await office.comes(other.key, device_token=other.token) == LOCKED_OUT
 
     async def test_a_token_and_a_password_are_two(self, stack: Stack, profile: Profile) -> None:
-        """Protocol 3 knows no password, so there it is no guess."""
+        """Protocol 3 has no password field, so it is not a guess there."""
         for key in (None, DeviceKey.generate()):
             office = Office(stack, profile)
             for number in range(FAILURES_LIMIT // 2):

@@ -30,7 +30,7 @@ REQUIRED = {"timestamp", "level", "event", "service", "replica"}
 
 @pytest.fixture(scope="module")
 def stack(start_stack: StartStack) -> Stack:
-    """Two approvals and one gateway that tell all they can, for the whole module."""
+    """Two approvals and one gateway at the most verbose log level, for the whole module."""
     return start_stack(
         approvals=2,
         gateways=1,
@@ -39,7 +39,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 
 async def line_of(service: ServiceProcess, event: str, **having: object) -> dict[str, Any]:
-    """Return the one line of its kind, once it is there."""
+    """Wait for the only line of its kind."""
     (line,) = await told(service, event, **having)
     return line
 
@@ -204,7 +204,7 @@ class TestSecretsAreNowhereInOutput:
             assert secret not in everything, name
 
     async def _misuse(self, stack: Stack, visitor: Visitor, seen: list[str]) -> None:
-        """Put secrets where they do not belong, and keep what is answered."""
+        """Send secrets in the wrong places, and collect the answers."""
         (gateway,) = stack.gateways
         token, admin = stack.gateway_token, stack.admin_token
         for credentials in (

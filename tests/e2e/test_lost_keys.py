@@ -30,7 +30,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 
 async def warnings_of(stack: Stack) -> list[list[str]]:
-    """Return what each approval's readiness warns of in the records."""
+    """Return each approval's readiness warnings about records."""
     found = []
     async with aiohttp.ClientSession() as session:
         for approval in stack.approvals:

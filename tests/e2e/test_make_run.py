@@ -35,7 +35,7 @@ ORDER: Final = ("guard", "redis", "approval", "gateway-1", "gateway-2")
 
 
 class Runner:
-    """One `python -m deploy.local`, with what it printed."""
+    """One run of `python -m deploy.local` and its output."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: Path, data: Path) -> None:
         self.process: Final = process
@@ -48,7 +48,7 @@ class Runner:
         return self._output.read_text()
 
     def wait_ready(self) -> set[Process]:
-        """Wait until it says so; return the processes it runs."""
+        """Wait until it reports readiness; returns its processes."""
         wait_until(
             lambda: "ready" in self.output or self.process.poll() is not None,
             "the run is ready",
@@ -58,7 +58,7 @@ class Runner:
         return descendants(self.process.pid)
 
     def wait_ended(self) -> int:
-        """Wait until it is gone; return its exit status."""
+        """Wait until it has exited; returns its exit status."""
         return self.process.wait(STOP_SECONDS)
 
     def port(self, scheme: str) -> int:
@@ -78,7 +78,7 @@ class Runner:
 
 @contextmanager
 def running(tmp_path: Path, **environ: str) -> Iterator[Runner]:
-    """Start the runner on free ports and data of its own."""
+    """Start the runner on free ports with its own data directory."""
     data = tmp_path / "data"
     output = tmp_path / "output"
     passed = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
@@ -100,7 +100,7 @@ def running(tmp_path: Path, **environ: str) -> Iterator[Runner]:
 
 
 def require_free(*ports: int) -> None:
-    """Fail when somebody still listens."""
+    """Fail if a process still listens."""
     for port in ports:
         Reservation(port).release()
 
@@ -138,7 +138,7 @@ class TestReady:
 
 
 def paste(command: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a printed line in a shell of the clone, with nothing else in its environment."""
+    """Run a printed line in a shell in the clone, with an otherwise empty environment."""
     return subprocess.run(
         ["/bin/sh", "-c", command],
         cwd=ROOT,
@@ -151,14 +151,14 @@ def paste(command: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def printed(text: str, start: str) -> str:
-    """Return the one line to be pasted that begins like this."""
+    """Return the only printed command that begins like this."""
     found = re.search(rf"(?m)^  ({re.escape(start)}.*)$", text)
     assert found is not None, text
     return found[1]
 
 
 class TestPasting:
-    """On ports and data of its own: what is printed works as it is, with no address added."""
+    """With other ports and data: printed commands work as they are, without an added address."""
 
     def test_a_device_gets_in_by_the_printed_commands_alone(self, tmp_path: Path) -> None:
         with running(tmp_path) as run:

@@ -55,7 +55,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 
 class TestHello:
-    """hello-ok lists exactly what is answered and sent."""
+    """hello-ok lists exactly the methods and events that are served."""
 
     @both_protocols
     async def test_methods(self, stack: Stack, callers: Callers, profile: Profile) -> None:
@@ -87,7 +87,7 @@ class TestHello:
 
 
 def reference(visitor: Visitor) -> dict[str, object]:
-    """Return what every list says of a device that is the reference client."""
+    """Return the expected list entry of a device that is the reference client."""
     return {
         "deviceId": visitor.device_id,
         "publicKey": visitor.key.public_key,
@@ -213,7 +213,7 @@ READ_METHODS: Final = {
 
 
 class TestWhoIsThere:
-    """The methods that read: what all replicas together are, and who is connected anywhere."""
+    """The read methods cover all replicas and every connected device."""
 
     async def test_status(self, stack: Stack, callers: Callers) -> None:
         caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0], CLI, READ)
@@ -400,7 +400,7 @@ class TestProtocol3:
 
 
 class TestManyDevices:
-    """A list longer than a message of the bus likes to be travels packed, and arrives whole."""
+    """A list larger than the usual bus message is compressed, and arrives complete."""
 
     async def test_are_listed_whole(self, stack: Stack, callers: Callers) -> None:
         askers = [

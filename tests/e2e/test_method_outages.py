@@ -52,7 +52,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 
 async def works_again(caller: Caller) -> None:
-    """Wait until calls are answered with a result."""
+    """Wait until calls succeed again."""
     until = time.monotonic() + RECOVERY_SECONDS
     while not (response := await caller.client.call("device.pair.list")).ok:
         assert response.error is not None
@@ -62,7 +62,7 @@ async def works_again(caller: Caller) -> None:
 
 
 def check_unavailable(response: Response, reason: str | None = None) -> None:
-    """Check that a response says to come back, and when."""
+    """Check that a response asks for a retry, and after which delay."""
     assert not response.ok
     error = response.error
     assert error is not None
@@ -74,7 +74,7 @@ def check_unavailable(response: Response, reason: str | None = None) -> None:
 
 
 async def done_to(stack: Stack, device_id: str) -> list[str]:
-    """Return what was ever done to a device."""
+    """Return the audit log's actions on a device."""
     async with Operator(stack, stack.approvals[1]) as operator:
         return await operator.audit(device_id)
 
@@ -145,7 +145,7 @@ class TestApprovalsUnavailable:
             assert await done_to(stack, visitor.device_id) == ["requested", "approved"]
 
     async def test_one_dies_in_the_midst(self, stack: Stack, callers: Callers) -> None:
-        """Whatever a call was told, it was done once or, if it was told to come back, at most."""
+        """A call that succeeded ran exactly once; one that was unavailable ran at most once."""
         caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
         waiting = [Visitor(stack) for _ in range(12)]
         requests = [await visitor.waits(stack.gateways[1]) for visitor in waiting]

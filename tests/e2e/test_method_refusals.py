@@ -56,12 +56,12 @@ def stack(start_stack: StartStack) -> Stack:
 
 
 def elsewhere(caller: Caller, *scopes: str, node: bool = False) -> Visitor:
-    """Return another device, with a wish."""
+    """Return another device, with a pending request."""
     return Visitor(caller.visitor.stack, NODE_HOST if node else CLI.asking(*scopes))
 
 
 async def asked(visitor: Visitor) -> dict[str, Any]:
-    """Let a device ask at another gateway than the caller's."""
+    """Send a device's request at a gateway other than the caller's."""
     return {"requestId": await visitor.waits(visitor.stack.gateways[1])}
 
 
@@ -296,7 +296,7 @@ class TestScope:
 
 
 class TestParams:
-    """One of each kind goes the whole way; all rows are the gateway's, told in its own tests."""
+    """One case of each kind end to end; the gateway's own tests cover all rows."""
 
     @pytest.mark.parametrize(
         ("method", "params", "problem"),

@@ -87,7 +87,7 @@ class TestApprove:
     async def test_of_its_own_request_by_a_device_that_holds_all_of_it(
         self, stack: Stack, callers: Callers
     ) -> None:
-        """It came with other metadata, and asks for nothing that it may not use already."""
+        """The request has other metadata, and no scope that the device lacks."""
         caller = await callers.enter(DEVICE_TOKEN, stack.gateways[0])
         changed = replace(
             caller.visitor, profile=replace(caller.visitor.profile, platform="another")

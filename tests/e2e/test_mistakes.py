@@ -38,7 +38,7 @@ class Ended(NamedTuple):
 
 
 def run(words: Sequence[str], ro: Path | None = None, /, **environ: str) -> Ended:
-    """Run a tool of the clone; where `ro` is given, that directory is read-only to it."""
+    """Run a tool of the clone; `ro` names a directory that is read-only for it."""
     command: list[str] = [sys.executable, *words]
     if ro is not None:
         command = read_only(ro, command, cwd=ROOT)
@@ -55,7 +55,7 @@ def run(words: Sequence[str], ro: Path | None = None, /, **environ: str) -> Ende
 
 
 def says_in_one_sentence(ended: Ended, *words: str) -> None:
-    """Assert that it failed, and said why in one line that holds these words."""
+    """Assert that it failed with a one-line message that contains these words."""
     assert ended.status not in {0, 130}, ended
     assert "Traceback" not in ended.text, ended.text
     assert "Errno" not in ended.text, ended.text

@@ -32,7 +32,7 @@ NEVER = ["null", "file://", "file:///index.html"]
 
 @pytest.fixture(scope="module")
 def stack(start_stack: StartStack) -> Stack:
-    """Two gateways: the first allows what is listed, the second everybody."""
+    """Two gateways: the first allows listed origins, the second any."""
     stack = start_stack(
         approvals=1, gateways=1, gateway_env={"GATEWAY_ALLOWED_ORIGINS": ",".join(LISTED)}
     )
@@ -43,7 +43,7 @@ def stack(start_stack: StartStack) -> Stack:
 async def error_of(
     stack: Stack, gateway: ServiceProcess, profile: Profile, origin: str
 ) -> dict[str, Any]:
-    """Connect as an unknown device from this origin; return the refusal, which is always one."""
+    """Connect as an unknown device from this origin; returns the refusal."""
     async with await RawSocket.open(gateway.port, headers=[("Origin", origin)]) as raw:
         credentials = Credentials(token=stack.gateway_token)
         answer = await raw.connect(DeviceKey.generate(), profile, credentials)

@@ -36,7 +36,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 
 async def head_of(stack: Stack) -> Position:
-    """Return where the store's history stands."""
+    """Return the current position of the store's history."""
     async with contextlib.aclosing(redis_client(stack.redis.admin_url)) as client:
         found = await client.get("latchkey:head")
     if found is None:
@@ -47,7 +47,7 @@ async def head_of(stack: Stack) -> Position:
 
 
 class NewerApproval(FakeApproval):
-    """An approval of a later release: its answers and news have fields we do not know yet."""
+    """An approval of a later release: its answers and events have unknown fields."""
 
     async def _reply(self, asked: AuthorizeDevice | ReportSecret | BeatQuestion) -> Reply:
         reply = await super()._reply(asked)
@@ -56,12 +56,12 @@ class NewerApproval(FakeApproval):
 
 
 def with_more(body: bytes) -> bytes:
-    """Return a message with two more fields at its end."""
+    """Return a message with two additional fields at its end."""
     return msgspec.msgpack.encode([*msgspec.msgpack.decode(body), "new", {"in": ["10.0"]}])
 
 
 class TestOtherReleases:
-    """A rolling deploy: this version and the one before are both understood."""
+    """During a rolling deployment this version and the previous one understand each other."""
 
     @pytest.mark.parametrize("version", [VERSION, VERSION - 1])
     async def test_an_older_gateway_is_answered_and_hears_the_news(

@@ -246,7 +246,7 @@ class TestRetryStorms:
 
 
 def scripts(stack: Stack) -> int:
-    """Return how many scripts Redis was ever asked for: commits are scripts, and so are beats."""
+    """Return how many scripts Redis has run: commits and heartbeats are scripts."""
     with admin(stack) as client:
         stats: dict[str, Any] = client.info("commandstats")
     return sum(
@@ -255,12 +255,12 @@ def scripts(stack: Stack) -> int:
 
 
 async def beats(stack: Stack) -> int:
-    """Return how many beats were ever answered."""
+    """Return how many heartbeats were answered."""
     return sum([int(await metric(one, "latchkey_approval_beats_total")) for one in stack.approvals])
 
 
 async def commits(stack: Stack) -> int:
-    """Return how many scripts were no beats, counted between two beats."""
+    """Return how many scripts were not heartbeats, counted between two heartbeats."""
     while True:
         answered = await beats(stack)
         asked = await asyncio.to_thread(scripts, stack)

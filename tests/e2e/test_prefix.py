@@ -29,7 +29,7 @@ APPROVE = "/tools/approve"
 
 
 class Site(NamedTuple):
-    """The two services as a browser finds them."""
+    """The two services as a browser sees them."""
 
     dashboard: str
     approval: str
@@ -50,7 +50,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stack(start_stack: StartStack, ui: Path) -> Stack:
-    """Start a gateway and an approval that know nothing of a prefix, and one of each that do."""
+    """Start a gateway and an approval without a prefix, and one of each with it."""
     stack = start_stack(approvals=0, gateways=0, gateway_env={"CONTROL_UI_DIR": str(ui)})
     stack.add_approval()
     stack.add_approval(APPROVAL_PUBLIC_URL=f"http://people.example{APPROVE}")
@@ -61,7 +61,7 @@ def stack(start_stack: StartStack, ui: Path) -> Stack:
 
 @pytest.fixture
 async def sites(stack: Stack) -> AsyncIterator[dict[str, Site]]:
-    """Every way in which the prefix can be treated."""
+    """Return every way of handling the prefix."""
     (plain, knowing), (plain_approval, knowing_approval) = stack.gateways, stack.approvals
     async with (
         mounted(Mount(PREFIX, plain.url), Mount(APPROVE, plain_approval.url)) as taken,

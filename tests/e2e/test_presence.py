@@ -33,7 +33,7 @@ LEASE_LEFT: Final = "latchkey_gateway_lease_left_seconds"
 
 @pytest.fixture(scope="module")
 def stack(start_stack: StartStack) -> Stack:
-    """Start two of each, with quick beats."""
+    """Start two of each, with frequent heartbeats."""
     return start_stack(
         approvals=2,
         gateway_env={"BEAT_SECONDS": str(BEAT_SECONDS), "LEASE_SECONDS": str(LEASE_SECONDS)},
@@ -57,7 +57,7 @@ async def until_shown(
     *,
     seconds: float = SOON_SECONDS,
 ) -> dict[str, Any]:
-    """Return a device once every approval replica shows it so."""
+    """Return a device once every approval replica shows it in this state."""
     deadline = time.monotonic() + seconds
     while True:
         found = await shown(stack, device_id)
@@ -68,7 +68,7 @@ async def until_shown(
 
 
 def at(*gateways: str) -> Callable[[dict[str, Any]], bool]:
-    """Whether a device is connected at these gateways, and no others."""
+    """Return whether a device is connected at exactly these gateways."""
     return lambda one: (
         one["connected"] == bool(gateways) and sorted(one["replicas"]) == sorted(gateways)
     )
@@ -78,7 +78,7 @@ def at(*gateways: str) -> Callable[[dict[str, Any]], bool]:
 async def listening(
     stack: Stack, approval: ServiceProcess, last_id: int | None = None
 ) -> AsyncIterator[EventReader]:
-    """Listen to what happens."""
+    """Listen to the events."""
     headers = {"Authorization": f"Bearer {stack.admin_token}"}
     if last_id is not None:
         headers["Last-Event-ID"] = str(last_id)
@@ -151,7 +151,7 @@ class TestSeen:
         assert one["tokens"][0]["lastUsedAtMs"] == one["lastSeenAtMs"] > before
 
     async def test_is_told_after_approval_was_away(self, start_stack: StartStack) -> None:
-        """Nothing is lost with a beat that is not answered; the lease outlives the outage."""
+        """An unanswered heartbeat loses nothing; the lease outlasts the outage."""
         beat_seconds, lease_seconds = 5, 60
         alone = start_stack(
             gateways=1,

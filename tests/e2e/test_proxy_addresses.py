@@ -29,14 +29,14 @@ MISMATCH = "AUTH_TOKEN_MISMATCH"
 
 
 class Form(NamedTuple):
-    """How a proxy writes client `n`, which comes from another port each time, and its address."""
+    """How a proxy writes the address of client `n`, which uses another port each time."""
 
     header: str
     value: str
     address: str
 
     def sent(self, client: int, port: int = 1) -> tuple[str, str]:
-        """Return the header for a client, whom no other form has."""
+        """Return the header for a client that no other form uses."""
         return self.header, self.value.format(n=self.number(client), port=port)
 
     def named(self, client: int) -> str:
@@ -44,7 +44,7 @@ class Form(NamedTuple):
         return self.address.format(n=self.number(client))
 
     def number(self, client: int) -> int:
-        """Return the number of one of its four clients."""
+        """Return the number of one of the form's four clients."""
         return 10 + 4 * FORMS.index(self) + client
 
 
@@ -89,14 +89,14 @@ async def refusal(
 
 
 async def address_of(gateway: ServiceProcess, error: Any) -> str:
-    """Return the address that the gateway's log has for a refused connection."""
+    """Return the address in the gateway's log of a refused connection."""
     connection = error["details"]["connectionId"]
     (line,) = await told(gateway, "connection", connection=connection)
     return str(line["address"])
 
 
 async def proxies(service: ServiceProcess) -> list[str]:
-    """Return what `/readyz` warns of in proxies."""
+    """Return the warnings of `/readyz` about proxies."""
     said = (await ask(service.port, "/readyz")).json
     return list(said["dependencies"]["proxies"].get("warnings", []))
 

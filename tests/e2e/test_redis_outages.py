@@ -38,7 +38,7 @@ async def until_all_ready(stack: Stack) -> None:
 
 
 def bring_back(stack: Stack, how: str) -> None:
-    """End Redis this way, if it runs, and start it again."""
+    """Stop Redis this way, if it runs, and start it again."""
     if how == "stopped":
         stack.redis.stop()
     else:
@@ -162,7 +162,7 @@ class TestPowerCut:
 
 
 class TestAnonymous:
-    """The default user may write, for the sake of the append-only file; nobody can be it."""
+    """The default user may write, which the append-only file needs; no client can log in as it."""
 
     @pytest.mark.parametrize("password", [None, "", "default"])
     def test_nobody_comes_in_as_the_default_user(self, stack: Stack, password: str | None) -> None:

@@ -38,7 +38,7 @@ def stack(
 
 
 async def store_warnings(stack: Stack) -> list[str]:
-    """Return what approval says of how durable Redis is."""
+    """Return approval's warnings about the durability of Redis."""
     async with (
         aiohttp.ClientSession() as http,
         http.get(f"{stack.approvals[0].url}/readyz") as answer,
@@ -49,7 +49,7 @@ async def store_warnings(stack: Stack) -> list[str]:
 
 
 async def kept_and_brought_back(stack: Stack) -> None:
-    """Make a backup of one device, and restore it after that was removed."""
+    """Back up one device, remove it, and restore the backup."""
     visitor = await pair(stack)
     async with Operator(stack, stack.approvals[0]) as operator:
         async with (
@@ -66,7 +66,7 @@ async def kept_and_brought_back(stack: Stack) -> None:
 
 
 async def listed_as_refused(stack: Stack, device_id: str) -> None:
-    """Wait until operators see that a device was turned away."""
+    """Wait until operators see that a device was refused."""
     async with Operator(stack, stack.approvals[0]) as operator, asyncio.timeout(WAIT_SECONDS):
         path = f"refusals?deviceId={device_id}"
         while True:

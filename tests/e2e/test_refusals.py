@@ -51,7 +51,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 @pytest.fixture(scope="module")
 def addresses() -> Iterator[str]:
-    """Return addresses that nobody has had yet."""
+    """Return unused addresses."""
     return (f"198.51.{number // 250}.{number % 250 + 1}" for number in itertools.count())
 
 
@@ -60,7 +60,7 @@ def profile_of(protocol: int, four: Profile = CLI, three: Profile = CLI_3) -> Pr
 
 
 def signed(profile: Profile, **sent: Any) -> Callable[[Challenge], object]:
-    """Return what makes a sound `connect` for a challenge."""
+    """Return a function that makes a valid `connect` for a challenge."""
     return lambda challenge: connect(profile, challenge=challenge, **sent)
 
 
@@ -71,7 +71,7 @@ async def turned_away(
     *,
     origin: str | None = None,
 ) -> None:
-    """Connect from an address, send this as the first frame, and be turned away."""
+    """Connect from an address and send this first frame, which must be refused."""
     async with DeviceClient(
         gateway.ws_url, None, headers={"X-Real-IP": address}, origin=origin
     ) as client:
@@ -82,7 +82,7 @@ async def turned_away(
 
 
 async def listed(stack: Stack, query: str = "") -> list[dict[str, Any]]:
-    """Return the refusals as the second approval shows them."""
+    """Return the refusals shown by the second approval."""
     async with Operator(stack, stack.approvals[1]) as operator:
         found: list[dict[str, Any]] = (
             await operator.call("GET", f"refusals?limit=200{query}")
@@ -103,7 +103,7 @@ async def shown(stack: Stack, reason: str, **having: object) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """An attempt that meets a reason; `proven`: None for one without a device."""
+    """An attempt that is refused for a reason; `proven` is None without a device."""
 
     reason: str
     proven: bool | None

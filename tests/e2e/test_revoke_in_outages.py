@@ -43,7 +43,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 @pytest.fixture(autouse=True)
 def _mended(stack: Stack) -> Iterator[None]:
-    """Bring back all but what a test has added."""
+    """Restore everything except what a test has added."""
     yield
     services = [*stack.approvals, *stack.gateways[:2]]
     stack.redis.bring_back()
@@ -54,7 +54,7 @@ def _mended(stack: Stack) -> Iterator[None]:
 
 
 async def closed_in_time(client: DeviceClient, since: float) -> Close:
-    """Return how it was closed; fail if that was later than the lease after a moment."""
+    """Return the close; fail if it came later than one lease after a moment."""
     close = await client.closed(within=LEASE_SECONDS + MARGIN_SECONDS)
     took = time.monotonic() - since
     assert took < LEASE_SECONDS + MARGIN_SECONDS, f"closed after {took:.1f} s"
@@ -65,7 +65,7 @@ class TestRevokedDuringAnOutage:
     async def test_a_replica_whose_link_is_black_holed_closes_when_its_lease_ends(
         self, stack: Stack
     ) -> None:
-        """The others close at once; it hears nothing, and closes when its lease has ended."""
+        """The others close at once; this one receives nothing, and closes when its lease ends."""
         visitor, stranger = await pair(stack), await pair(stack)
         async with FaultProxy(stack.redis.port) as relay:
             url = stack.redis.gateway_url.replace(f":{stack.redis.port}/", f":{relay.port}/")
@@ -90,7 +90,7 @@ class TestRevokedDuringAnOutage:
     async def test_a_revoke_is_effective_although_redis_restarts(
         self, stack: Stack, turn: int
     ) -> None:
-        """Killed the moment the revoke is answered: it is on disk, and its news may be lost."""
+        """The revoke is on disk when it is answered, but its event may be lost."""
         visitor = await pair(stack)
         clients = [(await visitor.stays(gateway))[0] for gateway in stack.gateways[:2]]
         async with clients[0], clients[1], Operator(stack, stack.approvals[turn % 2]) as operator:
@@ -105,7 +105,7 @@ class TestRevokedDuringAnOutage:
             assert (await visitor.refused(gateway)).code in {"NOT_PAIRED", "UNAVAILABLE"}
 
     async def test_a_revoke_is_effective_although_approvals_go_down(self, stack: Stack) -> None:
-        """It misses the news, and nobody is left who could answer its beat."""
+        """The gateway misses the event, and no approval is left to answer its heartbeat."""
         visitor = await pair(stack)
         gateway = stack.gateways[0]
         boot_id = gateway.boot_id
@@ -127,7 +127,7 @@ class TestRevokedWhileSubscriptionsAreCut:
     async def test_subscriptions_are_cut_for_their_output_buffer(
         self, stack: Stack, turn: int
     ) -> None:
-        """They come back by themselves, a beat goes out at once, and a revoke is not missed."""
+        """They are renewed automatically, a heartbeat is sent at once, and no revoke is missed."""
         visitor, other = await pair(stack), await pair(stack)
         gateway = stack.gateways[turn % 2]
         boot_id = gateway.boot_id

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def stack(start_stack: StartStack) -> Stack:
-    """Two approvals, and a gateway that knows where the first is."""
+    """Two approvals, and a gateway that links to the first."""
     stack = start_stack(approvals=2, gateways=0)
     stack.add_gateway(APPROVAL_PUBLIC_URL=stack.approvals[0].url)
     return stack

@@ -62,7 +62,7 @@ async def test_what_is_left_over_fails_the_run(stack: Stack, tmp_path: Path) -> 
 
 
 async def admitted(stack: Stack) -> float:
-    """Return how many connections the gateway has admitted."""
+    """Return the number of connections that the gateway has admitted."""
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http,
         http.get(f"{stack.gateways[0].url}/metrics") as answer,

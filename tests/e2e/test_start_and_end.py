@@ -47,7 +47,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 @pytest.fixture
 def unstarted(tmp_path: Path) -> Iterator[Stack]:
-    """One approval and one gateway that the test starts itself."""
+    """One approval and one gateway, started by the test."""
     stack = Stack(tmp_path, approvals=1, gateways=1)
     yield stack
     stack.close()
@@ -102,12 +102,12 @@ class TestStartWithoutRedis:
 
 
 def tells(port: int, name: str) -> bool:
-    """Say whether a service gives the reason that it cannot connect, for this dependency."""
+    """Return whether a service reports that it cannot connect to this dependency."""
     return any(f"{name}: Connect" in said.reason for said in ask_ready(port))
 
 
 def run_service(service: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a service that is not to get far, with these settings and nothing else."""
+    """Run a service that must fail at startup, with only these settings."""
     return subprocess.run(
         [sys.executable, "-m", f"services.{service}"],
         cwd=ROOT,

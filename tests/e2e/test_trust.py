@@ -29,7 +29,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 
 def without_device(stack: Stack, profile: Profile, token: str) -> DeviceClient:
-    """Return a client that brings nothing but a gateway token."""
+    """Return a client that has only a gateway token."""
     return DeviceClient(
         stack.gateways[0].ws_url, None, profile, credentials=Credentials(token=token)
     )

@@ -30,7 +30,7 @@ KEY: Final = DeviceKey.from_seed(bytes(32))
 
 @dataclass(frozen=True)
 class Signed:
-    """A `connect` that is right for the challenge it meets, but for what was changed afterwards."""
+    """A `connect` signed for its challenge and altered afterwards."""
 
     profile: Profile
     credentials: Credentials
@@ -168,7 +168,7 @@ def _same(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Scene:
-    """What one client sends, and what approval says if it is asked."""
+    """What one client sends, and how approval answers."""
 
     items: list[bytes | Signed]
     at_once: bool
@@ -188,7 +188,7 @@ scenes: SearchStrategy[Scene] = st.builds(
 
 
 def altered(frame: dict[str, Any], change: tuple[tuple[str, ...], Any]) -> dict[str, Any]:
-    """Return a frame with one value put in its place, where there is such a place."""
+    """Return a frame with one value replaced, if it has that place."""
     changed: dict[str, Any] = copy.deepcopy(frame)
     (*way, last), value = change
     place: Any = changed
@@ -200,7 +200,7 @@ def altered(frame: dict[str, Any], change: tuple[tuple[str, ...], Any]) -> dict[
 
 
 def as_bytes(raw: RawSocket, item: bytes | Signed) -> bytes:
-    """Return what goes over the wire."""
+    """Return the bytes to send."""
     if isinstance(item, bytes):
         return item
     frame = raw.connect_frame(KEY, item.profile, item.credentials)

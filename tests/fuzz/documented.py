@@ -78,7 +78,7 @@ def check_refusal(error: dict[str, Any], close: tuple[int, str]) -> None:
 
 
 def check_before(frames: list[Frame], own_close: set[int]) -> bool:
-    """Check all that came after the challenge; say whether it was hello-ok."""
+    """Check everything after the challenge; returns whether it was hello-ok."""
     said = [frame for frame in frames if frame.opcode != PONG]
     if not said:
         return False
@@ -134,7 +134,7 @@ def check_no(error: dict[str, Any]) -> None:
 
 
 def echoed(sent: bytes) -> set[int]:
-    """Return the codes that answer the close frames in what was sent, wherever they stand."""
+    """Return the close codes that answer close frames anywhere in the input."""
     sendable = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
     found = {1000}
     for at in range(len(sent) - 7):

@@ -26,10 +26,10 @@ _numbers: Final = itertools.count(1)
 
 @schemathesis.hook
 def before_call(_context: HookContext, case: Case[Any], _kwargs: dict[str, Any]) -> None:
-    """Put a fresh id that is known in the place of a made-up one.
+    """Replace a made-up id with an unused existing one.
 
-    Fresh, because calls use up what they are about. Ids that are meant to be malformed stay, and so
-    do those that come from an earlier answer.
+    Unused, because calls consume their subject. Deliberately malformed ids stay, and so do
+    those from an earlier answer.
     """
     meta = case.meta
     path = meta.components.get(ParameterLocation.PATH) if meta else None

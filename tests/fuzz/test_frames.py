@@ -78,7 +78,7 @@ def bench() -> Iterator[Bench]:
 
 
 async def converse(raw: RawSocket, items: list[bytes | Signed], *, at_once: bool) -> bytes:
-    """Send everything, one by one or in one go; return it."""
+    """Send everything, separately or in one write; returns it."""
     sent = b""
     for item in items:
         data = as_bytes(raw, item)
@@ -94,13 +94,13 @@ async def converse(raw: RawSocket, items: list[bytes | Signed], *, at_once: bool
 
 
 async def taken(protocol: SocketProtocol, arrived: int, connection: Connection) -> None:
-    """Wait until the gateway has had so many bytes, or wants no more."""
+    """Wait until the gateway has read this many bytes, or stopped reading."""
     await until(lambda: protocol.received >= arrived or connection.closing, "all has come")
     await turns()
 
 
 async def good_client(harness: GatewayHarness) -> None:
-    """Check that the gateway still lets a good client in, and keeps nothing of the others."""
+    """Check that the gateway still admits a good client and has released all others."""
     harness.approvals.answer = admit
     async with await harness.raw() as raw:
         assert (await raw.connect(KEY, CLI, GOOD))["ok"]
@@ -220,7 +220,7 @@ class TestAfterHello:
 
 
 async def admitted(harness: GatewayHarness, profile: Profile) -> RawSocket:
-    """Let one in; pages say that they are local."""
+    """Admit a client; pages send a local Origin."""
     harness.approvals.answer = admit
     page = profile.client_id == CONTROL_UI.client_id
     raw = await harness.raw(headers=[("Origin", "http://localhost")] if page else [])

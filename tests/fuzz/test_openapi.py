@@ -50,7 +50,7 @@ EVERYTHING: Final = {
 
 
 def seeds(here: Replica) -> web.Application:
-    """Return what makes requests, devices and lock-outs, for calls to be about."""
+    """Return a function that creates requests, devices and lock-outs for calls to use."""
 
     async def request_id(_request: web.Request) -> web.Response:
         asked = await here.request(Device.new().asks(name="<waiting>", address="203.0.113.9"))
@@ -79,7 +79,7 @@ def seeds(here: Replica) -> web.Application:
 
 
 def each_from_elsewhere(app: web.Application) -> web.Application:
-    """Let each call come from another address: the wrong tokens that are tried lock nobody out."""
+    """Send each call from another address, so that wrong tokens lock nobody out."""
     addresses = (ipaddress.IPv4Address("10.0.0.0") + number for number in itertools.count(1))
 
     @web.middleware
@@ -94,13 +94,13 @@ def each_from_elsewhere(app: web.Application) -> web.Application:
 
 @contextlib.asynccontextmanager
 async def serving(app: web.Application) -> AsyncIterator[str]:
-    """Serve on a port of its own; return the address."""
+    """Serve on a free port; returns the address."""
     async with TestServer(app) as server:
         yield str(server.make_url("/")).rstrip("/")
 
 
 async def schemathesis(url: str, seeds_url: str, seed: int, har: Path) -> tuple[int, str]:
-    """Run schemathesis; return its exit status and what it says."""
+    """Run schemathesis; returns its exit status and output."""
     command: tuple[str | Path, ...] = (
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", HERE / "schemathesis.toml"),
         *("run", f"{url}/openapi.json", "--header", f"Authorization: {BEARER['Authorization']}"),
@@ -132,7 +132,7 @@ async def schemathesis(url: str, seeds_url: str, seed: int, har: Path) -> tuple[
 
 
 def carried_out(har: Path) -> set[tuple[str, str]]:
-    """Return the operations that a recorded answer says were carried out."""
+    """Return the operations that succeeded according to the recorded answers."""
     recorded: list[dict[str, Any]] = json.loads(har.read_text())["log"]["entries"]
     found = set()
     for entry in recorded:

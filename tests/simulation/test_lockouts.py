@@ -51,7 +51,7 @@ class Counted:
         self._run("clear", now_ms, [], 0)
 
     def guard(self, now_ms: int) -> bytes | None:
-        """Return what is held against the address."""
+        """Return the failures counted against the address."""
         self._data.forget_expired(now_ms)
         return self._data.texts.get(KEYS[0])
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Browser:
-    """Calls as the page does; `cookie` is what it was given at sign-in."""
+    """Makes calls as the page does; `cookie` was set at sign-in."""
 
     def __init__(self, operator: Operator, cookie: str = "") -> None:
         self.operator = operator
@@ -36,7 +36,7 @@ class Browser:
     async def call(
         self, method: str, path: str, *, json: Any = None, but: dict[str, str | None] | None = None
     ) -> Reply:
-        """Call; `but` changes headers, None leaves one out."""
+        """Make a call; `but` changes headers, None omits one."""
         origin = str(self.operator.url.origin())
         sent = {
             "Cookie": f"{COOKIE}={self.cookie}",

@@ -36,7 +36,7 @@ HARDENING: Final = {
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: `body` is decoded JSON, or text."""
+    """One answer: `body` is decoded JSON, or text."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -44,13 +44,13 @@ class Reply:
     body: Any
 
     def ok(self) -> Any:
-        """Return the body of a call that was carried out."""
+        """Return the body of a successful call."""
         assert self.status == 200, self.text
         assert self.headers["Content-Type"].startswith("application/json")
         return self.body
 
     def problem(self, status: int, name: str) -> dict[str, Any]:
-        """Return the members of a problem, which must be this one and in order."""
+        """Check the problem and its format; returns its extra members."""
         assert (self.status, self.headers["Content-Type"]) == (
             status,
             "application/problem+json",
@@ -69,12 +69,12 @@ class Reply:
 
 
 def path_of(device: Device, *more: str) -> str:
-    """Return the path of a device, or of something of it."""
+    """Return the path of a device or of a part of it."""
     return "/".join(("/v1/devices", device.device_id, *more))
 
 
 class Operator:
-    """Calls a replica's API with the admin token, unless told otherwise."""
+    """Calls a replica's API, with the admin token by default."""
 
     def __init__(self, replica: Replica) -> None:
         self._client: TestClient[web.Request, web.Application] = TestClient(
@@ -83,7 +83,7 @@ class Operator:
 
     @property
     def url(self) -> URL:
-        """Where the API is."""
+        """The URL of the API."""
         return self._client.make_url("/")
 
     async def call(
@@ -95,7 +95,7 @@ class Operator:
         headers: dict[str, str] | None = None,
         data: Any = None,
     ) -> Reply:
-        """Call; the path goes out as it stands."""
+        """Make a call; the path is sent verbatim."""
         url = URL(str(self.url).rstrip("/") + path, encoded=True)
         sent = BEARER if headers is None else headers
         caching = {"Cache-Control": "no-cache"} if path in PAGE_PARTS else {}
@@ -110,7 +110,7 @@ class Operator:
             return Reply(response.status, response.headers, text, body)
 
     async def raw(self, request: str) -> bytes:
-        """Send a request byte for byte, each character one; return all that comes back."""
+        """Send a request verbatim, as latin-1; returns the whole answer."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.url.port)
         try:
             writer.write(request.encode("latin-1"))
@@ -120,11 +120,11 @@ class Operator:
             await writer.wait_closed()
 
     async def get(self, path: str) -> Reply:
-        """Read."""
+        """Send a GET."""
         return await self.call("GET", path)
 
     async def post(self, path: str, json: Any = None) -> Reply:
-        """Do."""
+        """Send a POST."""
         return await self.call("POST", path, json=json)
 
     async def approve(self, request_id: str) -> Reply:
@@ -132,7 +132,7 @@ class Operator:
         return await self.post(f"/v1/requests/{request_id}/approve")
 
     async def pending_ids(self) -> list[str]:
-        """Return the ids of the requests that wait, in the order they are listed."""
+        """Return the ids of the pending requests in listed order."""
         listed = (await self.get("/v1/requests")).ok()
         return [request["requestId"] for request in listed["pending"]]
 

@@ -8,7 +8,7 @@ from shared.rpc.messages import Changed, Position
 
 
 def plan(changes: int = 1) -> TransactionPlan:
-    """Return a plan that makes some changes and nothing else."""
+    """Return a plan that only makes changes."""
     made = TransactionPlan()
     for number in range(changes):
         made.change(

@@ -69,9 +69,9 @@ class _NoDelay:
 
 
 class Replica:
-    """One approval replica; several over one Redis share all there is.
+    """One approval replica; several over one Redis share all data.
 
-    `told` is the news it has told, `health` what its readiness says; `redis` is for the test alone.
+    `told` lists published events, `health` is its readiness; `redis` is the test's own client.
     """
 
     def __init__(
@@ -147,35 +147,35 @@ class Replica:
         )
 
     async def answer(self, question: AuthorizeDevice) -> Answer | None:
-        """Answer one question; None where the outcome is not known."""
+        """Answer one request; None if the outcome is unknown."""
         (reply,) = await self.admissions.handle_batch([question])
         if isinstance(reply, asyncio.Future):
             reply = await reply
         return decode_answer(reply) if isinstance(reply, bytes) else None
 
     async def request(self, question: AuthorizeDevice) -> NeedsPairing:
-        """Ask something that a person has to decide."""
+        """Send a request that needs an operator's decision."""
         answer = await self.answer(question)
         assert isinstance(answer, NeedsPairing), answer
         return answer
 
     async def pair(self, device: Device, *scopes: str, **asked: Any) -> Admitted:
-        """Let a device ask, approve it, and let it in; `asked` as for Device.asks."""
+        """Send a device's request, approve it, and admit the device; `asked` as for Device.asks."""
         wanted = scopes or READ
         asked_for = await self.request(device.asks(wanted, **asked))
         await self.registry.approve(OPERATOR, asked_for.request_id)
         return await self.admit(device.asks(wanted, **asked))
 
     async def paired(self, *scopes: str) -> Device:
-        """Return a device that came in with these scopes, or to read."""
+        """Return a device admitted with these scopes, by default to read."""
         device = Device.new()
         await self.pair(device, *scopes)
         return device
 
     async def socket(self, device: Device, *scopes: str) -> Caller:
-        """Return the caller that a socket is which came in just now with its device token.
+        """Return the caller for a socket that was just admitted with its device token.
 
-        It holds what a test gives it and was approved for the device.
+        It holds the given scopes that were approved for the device.
         """
         _head, (held,) = await self.store.load([device.device_id])
         pairing = held.record.pairing if held.record else None
@@ -183,7 +183,7 @@ class Replica:
         return replace(device_token(device, *scopes), epoch=epoch)
 
     async def admit(self, question: AuthorizeDevice) -> Admitted:
-        """Ask something that is approved already."""
+        """Send a request that is already approved."""
         answer = await self.answer(question)
         assert isinstance(answer, Admitted), answer
         return answer
@@ -199,10 +199,10 @@ async def replica(
     events: dict[str, Any] | None = None,
     **settings: str,
 ) -> AsyncIterator[Replica]:
-    """Return a replica in a time of its own; settings are named as in the environment.
+    """Return a replica with its own clock; settings are named as in the environment.
 
-    `events` are the bounds of Events, where they are not the usual ones. The test itself looks into
-    Redis as the user of `admin_url`, if it is given: approval may do no more than its work takes.
+    `events` overrides the limits of Events. The test itself reads Redis as the user of
+    `admin_url`, if given, because approval's user has only the rights it needs.
     """
     client = make_client(redis_url, max_connections=8, timeout_seconds=2.0)
     looking = make_client(admin_url or redis_url, max_connections=8, timeout_seconds=2.0)
@@ -222,7 +222,7 @@ async def replica(
 
 
 async def everything(admin_url: str) -> dict[str, bytes]:
-    """Return all that Redis keeps, by key, as bytes that can be searched."""
+    """Return all data in Redis, by key, as searchable bytes."""
     client: Any = make_client(admin_url, max_connections=1, timeout_seconds=5.0)
     read = {
         b"string": client.get,

@@ -34,7 +34,7 @@ _numbers: Final = itertools.count(1)
 async def socket(
     replica: Replica, device: Device, *scopes: str, kind: str = DEVICE_TOKEN, role: str = "operator"
 ) -> CallerInfo:
-    """Return what a gateway says of a device that it let in just now with these scopes."""
+    """Return a gateway's caller info for a device that it just admitted with these scopes."""
     _head, (held,) = await replica.store.load([device.device_id])
     pairing = held.record.pairing if held.record else None
     epoch = pairing.tokens[role].epoch if pairing else ""
@@ -49,7 +49,7 @@ def call(
     protocol: int = 4,
     **params: Any,
 ) -> Call:
-    """Return a call that is void soon, by the clock of Redis, which is this machine's."""
+    """Return a call that expires soon by the clock of Redis, which is this machine's."""
     return Call(
         call_id=call_id or f"gateway:1/{next(_numbers)}",
         method=method,
@@ -61,7 +61,7 @@ def call(
 
 
 async def outcome(replica: Replica, asked: Call) -> Outcome:
-    """Have a call carried out; its outcome has to be known."""
+    """Carry out a call; its outcome must be known."""
     reply = await replica.methods.answered(asked)
     assert isinstance(reply, bytes)
     decoded: Outcome = decode_outcome(reply)
@@ -69,17 +69,17 @@ async def outcome(replica: Replica, asked: Call) -> Outcome:
 
 
 def payload(told: Outcome) -> Any:
-    """Return what a call returned."""
+    """Return the payload of a successful call."""
     assert isinstance(told, Result), told
     return msgspec.json.decode(zlib.decompress(told.payload) if told.packed else told.payload)
 
 
 def error(told: Outcome) -> tuple[str, str]:
-    """Return code and message of a call that failed."""
+    """Return the code and message of a failed call."""
     assert isinstance(told, Error), told
     return told.code, told.message
 
 
 async def history(replica: Replica) -> list[AuditEntry]:
-    """Return all that was ever done."""
+    """Return all entries of the audit log."""
     return await replica.registry.audit(OPERATOR, 0, 1000)

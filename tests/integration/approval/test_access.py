@@ -50,7 +50,7 @@ WRONG = {
 
 
 def routes(app: web.Application) -> list[tuple[str, str]]:
-    """Return method and path of every route there is, with something in place of parameters."""
+    """Return the method and path of every route, with placeholders filled in."""
     found = []
     for route in app.router.routes():
         assert route.resource is not None
@@ -63,7 +63,7 @@ def routes(app: web.Application) -> list[tuple[str, str]]:
 
 @pytest.fixture
 async def nowhere() -> AsyncIterator[Operator]:
-    """Return an API without its Redis: who shows no admin token is refused all the same."""
+    """Return an API without Redis: callers without the admin token must still be refused."""
     async with replica("redis://127.0.0.1:1/0") as one, Operator(one) as operator:
         yield operator
 
@@ -140,7 +140,7 @@ class TestEveryRouteRequiresAuthentication:
     async def test_whoever_guesses_is_locked_out_at_every_replica(
         self, here: Replica, there: Replica, operator: Operator
     ) -> None:
-        """Ten wrong tokens in all; then a right one is not told apart, and nothing is looked up."""
+        """After ten wrong tokens in all, a right one is refused too, and nothing is looked up."""
         await here.store.write_alive("here")
         await there.store.write_alive("there")
         waiting = await here.request(Device.new().asks())
@@ -221,7 +221,7 @@ class TestEveryRouteRequiresAuthentication:
     async def test_during_a_lock_out_another_scheme_is_told_what_it_was_before(
         self, operator: Operator
     ) -> None:
-        """It was never compared with the token, so its answer says nothing about it."""
+        """It is never compared with the token, so its answer reveals nothing."""
         for number in range(FAILURES_LIMIT):
             headers = {"Authorization": f"Bearer {number:040}"}
             await operator.call("GET", "/v1/requests", headers=headers)
@@ -233,7 +233,7 @@ class TestEveryRouteRequiresAuthentication:
     async def test_guessing_ids_reveals_nothing_to_unauthenticated_clients(
         self, here: Replica, operator: Operator, nowhere: Operator
     ) -> None:
-        """A right id and a wrong one get the same answer, and there are too many to guess."""
+        """Existing and unknown ids get the same answer, and there are too many to guess."""
         ids = [(await here.request(Device.new().asks())).request_id for _ in range(20)]
         assert len({UUID(one).int >> 64 for one in ids}) == len(ids)
         ones = [sum(UUID(one).int >> bit & 1 for one in ids) for bit in range(128)]
@@ -246,7 +246,7 @@ class TestEveryRouteRequiresAuthentication:
         assert len((await operator.call("GET", "/v1/requests")).body["pending"]) == len(ids)
 
     async def test_refused_before_the_call_is_looked_at(self, nowhere: Operator) -> None:
-        """Nothing that is wrong with a call is told to who may not make it."""
+        """An unauthorized caller learns nothing about other errors in its call."""
         for method, path in (
             ("POST", "/v1/requests/%0a/approve?x=1&x=2"),
             ("PATCH", "/v1/devices/nobody"),
@@ -263,7 +263,7 @@ class TestEveryRouteRequiresAuthentication:
         reply.ok()
 
     async def test_each_of_several_tokens(self, redis_server: RedisServer) -> None:
-        """So that the token can be changed without an outage."""
+        """Several tokens allow changing the token without an outage."""
         new = "a-newer-admin-token-0123456789-0123456789"
         both = f"{new},{ADMIN_TOKEN}"
         url = redis_server.approval_url
@@ -287,7 +287,7 @@ class TestOpsPort:
 
 
 class TestSecretsAreNowhereInOutput:
-    """Secrets are in no log, no metric, no error, and not in Redis."""
+    """Secrets appear in no log, metric or error, and not in Redis."""
 
     async def test_nothing_secret_is_found_anywhere(
         self, here: Replica, operator: Operator, redis_server: RedisServer
@@ -322,7 +322,7 @@ class TestSecretsAreNowhereInOutput:
                 assert secret not in text, f"{secret} is in {where}"
 
     async def test_a_try_after_a_try_gets_the_same_token(self, here: Replica) -> None:
-        """The first answer is kept without its token, and is whole when it is given again."""
+        """The first answer is stored without its token, and complete when repeated."""
         device = Device.new()
         await here.pair(device, *READ_PAIRING)
         asked = device.asks(READ_PAIRING, call_id="gateway:x")

@@ -76,7 +76,7 @@ class TestApproversGrantOnlyWhatTheyHold:
         await here.registry.approve(shared_secret(ADMIN), asked.request_id)
 
     async def test_restoring_a_revoked_role_requires_all_its_scopes(self, here: Replica) -> None:
-        """The request is modest, and its approval would bring back an administrator."""
+        """The request is modest, but its approval would restore an administrator."""
         device = await here.paired(ADMIN)
         await here.registry.revoke(OPERATOR, device.device_id, "operator")
         asked = await here.request(device.asks(READ))
@@ -103,7 +103,7 @@ class TestApproversGrantOnlyWhatTheyHold:
         assert error.value.scope == ADMIN
 
     async def test_an_upgrade_requires_only_the_added_scopes(self, here: Replica) -> None:
-        """What the device may use anyway is not asked of whoever approves a little more."""
+        """Scopes that the device already has are not required of the approver."""
         device = await here.paired("operator.approvals")
         asked = await here.request(device.asks(READ))
         assert asked.reason == "scope-upgrade"

@@ -106,7 +106,7 @@ class TestReading:
 
 
 class TestHostileNames:
-    """Hostile names are data: they come back as they were sent, and reach no key."""
+    """Hostile names are data: they are returned as sent, and become part of no key."""
 
     async def test_a_name(
         self, here: Replica, operator: Operator, redis_server: RedisServer

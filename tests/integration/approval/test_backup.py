@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 async def backup(operator: Operator) -> Backup:
-    """Read a backup, which must be whole."""
+    """Read a backup, which must be complete."""
     reply = await operator.get("/v1/backup")
     assert reply.status == 200
     assert reply.headers["Content-Type"] == "application/jsonl"
@@ -37,7 +37,7 @@ async def backup(operator: Operator) -> Backup:
 def part(
     of: Backup, at: int = 0, most: int = 200, *, total: int | None = None, **other: Any
 ) -> dict[str, Any]:
-    """Return the body of a call that restores so many devices from a place on."""
+    """Return the body of a call that restores this many devices from a position on."""
     devices = list(of.devices.values())
     return {
         "backupId": of.id,
@@ -54,7 +54,7 @@ async def restore(operator: Operator, body: dict[str, Any]) -> Reply:
 
 
 async def beat(here: Replica, applied: Position, beat_id: int = 1) -> BeatAnswer:
-    """Beat as a gateway that has applied so much."""
+    """Send the heartbeat of a gateway that has applied this change."""
     question = BeatQuestion(
         beat_id=beat_id, applied=applied, booted=True, builds_on=0, connections=0, lease_ms=10_000
     )
@@ -90,7 +90,7 @@ class TestBackup:
     async def test_what_changes_while_it_is_read_is_in_it_once_and_whole(
         self, here: Replica, operator: Operator
     ) -> None:
-        """Its devices are those that the records had at the change it names."""
+        """Its devices are those in the records at the change it names."""
         devices = [await here.paired() for _ in range(8)]
         over = asyncio.Event()
 

@@ -28,7 +28,7 @@ NOBODY = "0" * 64
 
 
 class TestDeviceTokensReachOnlyTheirDevice:
-    """Who came with a device token sees and touches only the device it is."""
+    """A caller with a device token can read and change only its own device."""
 
     async def test_lists_contain_only_its_own_device(self, here: Replica) -> None:
         own, other = await here.paired(ADMIN), await here.paired()
@@ -128,7 +128,7 @@ class TestSharedSecret:
         await door.remove(caller, device.device_id)
 
     async def test_what_went_with_its_device_is_rejected_already(self, here: Replica) -> None:
-        """`openclaw devices clear --pending` lists, removes all devices, then rejects what waited."""
+        """`openclaw devices clear --pending` removes all devices, then rejects the listed requests."""
         device = await here.paired()
         asked = await here.request(device.asks((ADMIN,)))
         door = here.registry
@@ -152,7 +152,7 @@ class TestSharedSecret:
 
 
 class TestTokensNeverExceedTheApproval:
-    """A token never gets wider than what was approved, nor than its giver."""
+    """A token never has more scopes than were approved, or than the caller holds."""
 
     async def test_a_token_wider_than_approved_is_refused(self, here: Replica) -> None:
         device = await here.paired(*READ, PAIRING)

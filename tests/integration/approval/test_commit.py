@@ -23,14 +23,14 @@ RECORD, OTHER, INDEX, CALL = (f"latchkey:{name}" for name in ("a", "b", "index",
 
 
 async def version(here: Replica, key: str) -> str:
-    """Return the version of what is kept under a key."""
+    """Return the version of the record stored under a key."""
     return ((await here.redis.get(key)) or b"")[:VERSION_CHARACTERS].decode()
 
 
 async def refused(
     store: Store, attempt: TransactionPlan, outcome: str, redis_server: RedisServer
 ) -> Committed:
-    """Commit what must end this way, and check that nothing at all was done."""
+    """Make a commit that must end this way, and check that nothing was written."""
     before = await everything(redis_server.admin_url)
     committed = await store.commit(attempt)
     assert committed.outcome == outcome
@@ -117,7 +117,7 @@ class TestDeadline:
     async def test_late(
         self, here: Replica, store: Store, clock: FakeClock, redis_server: RedisServer
     ) -> None:
-        """By Redis's clock, which `now_ms` follows once it was read, not by our own."""
+        """Redis's clock decides, which `now_ms` follows once it was read, not our own."""
         await store.write_alive("boot")
         assert abs(store.now_ms() - clock.wall_ms()) > 86_400_000
         for earlier_by, outcome in ((5_000, "late"), (-60_000, "done")):

@@ -34,7 +34,7 @@ ASKING: Final = b"GET %s HTTP/1.1\r\nHost: approval\r\n\r\n"
 
 
 class LimitedServer:
-    """Room for three connections, with a page and a stream that does not end by itself."""
+    """A server limited to three connections, with a page and an endless stream."""
 
     def __init__(self, trusted_proxies: tuple[Network, ...] = ()) -> None:
         self.clock = FakeClock()
@@ -68,7 +68,7 @@ class LimitedServer:
         return raw
 
     async def idle(self) -> RawSocket:
-        """Return one that has asked for the page and keeps its connection."""
+        """Return a client that requested the page and keeps its connection open."""
         raw = await self.tcp()
         await raw.send_bytes(ASKING % b"/page")
         await raw.upgraded()
@@ -77,7 +77,7 @@ class LimitedServer:
         return raw
 
     async def listening(self) -> RawSocket:
-        """Return one that reads the stream."""
+        """Return a client that reads the stream."""
         raw, before = await self.tcp(), self.streaming
         await raw.send_bytes(ASKING % b"/stream")
         await until(lambda: self.streaming > before, "the stream has begun")

@@ -17,7 +17,7 @@ READ_PAIRING = ("operator.read", "operator.pairing")
 
 
 async def is_refused(here: Replica, device: Device, token: str) -> bool:
-    """Whether a device token opens nothing."""
+    """Return whether a device token is refused."""
     answer = await here.answer(device.asks(token=token))
     return isinstance(answer, Denied) and answer.why == "device-token-mismatch"
 

@@ -42,7 +42,7 @@ async def elsewhere(there: Replica) -> AsyncIterator[Operator]:
 async def listening(
     operator: Operator, query: str = "", last_id: int | str | None = None
 ) -> AsyncIterator[EventReader]:
-    """Listen; `last_id` goes out as the header."""
+    """Listen to events; `last_id` is sent as Last-Event-ID."""
     headers = BEARER if last_id is None else {**BEARER, "Last-Event-ID": str(last_id)}
     async with operator._client.session.get(
         operator.url.with_path("/v1/events").with_query(query), headers=headers
@@ -55,7 +55,7 @@ async def listening(
 
 
 async def change(here: Replica, count: int = 1, label: str = "") -> None:
-    """Make changes in one commit; no news is told."""
+    """Make changes in one commit without publishing an event."""
     made = TransactionPlan()
     for _ in range(count):
         made.change(
@@ -146,7 +146,7 @@ class TestLive:
 
 
 class TestDescription:
-    """What schemathesis cannot try, because it has no end."""
+    """The endless stream, which schemathesis cannot test."""
 
     async def test_is_true(self, here: Replica, operator: Operator) -> None:
         description = (await operator.get("/openapi.json")).body
@@ -215,7 +215,7 @@ class TestResuming:
 
 
 class TestReset:
-    """What cannot be told is said to be so, and the stream goes on from the present."""
+    """A gap is reported as a reset, and the stream continues from the present."""
 
     async def test_a_place_that_never_was(self, here: Replica, operator: Operator) -> None:
         await change(here, 3)
@@ -241,7 +241,7 @@ class TestReset:
     async def test_other_changes_have_the_numbers_now(
         self, operator: Operator, here: Replica, redis_server: RedisServer
     ) -> None:
-        """A failover forgot some, and as many were made since: only the tags tell."""
+        """A failover lost some, and as many were made since: only the tags differ."""
         await change(here, 5)
         history = {key: await here.redis.dump(key) for key in (HEAD, CHANGES, AUDIT)}
         redis_server.make_empty()

@@ -26,7 +26,7 @@ TAKEN_SECONDS = 0.2
 
 @pytest.fixture
 async def clients(redis_server: RedisServer) -> AsyncIterator[tuple[Redis, Redis]]:
-    """Return a client whose only connection is taken, and one for leases."""
+    """Return a client whose only connection is in use, and one for leases."""
     async with AsyncExitStack() as stack:
         taken, lease = (
             make_client(redis_server.approval_url, max_connections=1, timeout_seconds=TAKEN_SECONDS)

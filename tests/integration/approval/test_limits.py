@@ -36,7 +36,7 @@ async def here(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[Rep
 
 
 async def flood(here: Replica, clock: FakeClock, address: str, count: int) -> list[str]:
-    """Let new devices ask from one address, one a millisecond; return the request ids."""
+    """Send requests of new devices from one address, one per ms; returns the request ids."""
     ids = []
     for _ in range(count):
         ids.append((await here.request(Device.new().asks(address=address))).request_id)
@@ -115,7 +115,7 @@ async def test_a_paired_device_needs_no_room(
 async def test_memory_stays_flat_during_a_flood(
     here: Replica, clock: FakeClock, redis_server: RedisServer
 ) -> None:
-    """Records and indexes do not grow; of each id a note stays for a day, of each act a line."""
+    """Only a note for each id (for a day) and an audit entry for each action are added."""
     await flood(here, clock, FLOOD, PER_ADDRESS)
     before = await everything(redis_server.admin_url)
     await flood(here, clock, FLOOD, 20)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 async def pages(operator: Operator, path: str, field: str) -> list[list[dict[str, Any]]]:
-    """Read a list part by part."""
+    """Read a list page by page."""
     found, after = [], ""
     while True:
         answer = (await operator.get(path + after)).ok()
@@ -86,7 +86,7 @@ class TestDevices:
         assert (await operator.get("/v1/devices?q=nobody")).ok() == {"devices": [], "total": 0}
 
     async def test_a_search_goes_through_more_than_is_read_at_once(self, here: Replica) -> None:
-        """Records are put where they belong: that many pairings would take long."""
+        """Records are written directly: that many pairings would take long."""
         sample = Device.new()
         await here.pair(sample, name="Needle")
         (record,) = (await here.store.records([sample.device_id])).records

@@ -52,12 +52,12 @@ SLOW_MS: Final = 20_000
 
 
 def call(number: int) -> str:
-    """Name a connection."""
+    """Return the name of a connection."""
     return f"gateway:{number}"
 
 
 class Counter:
-    """Fails and succeeds from one address, each time as another connection."""
+    """Records failures and successes from one address, each time from another connection."""
 
     def __init__(self, replica: Replica, address: str = ADDRESS) -> None:
         self._store = replica.store
@@ -65,9 +65,9 @@ class Counter:
         self._number = 0
 
     async def fail(self, *classes: str, times: int = 1, value: str = "") -> int:
-        """Fail; returns for how long the last try found itself locked out.
+        """Record failures; returns how long the last attempt is locked out.
 
-        Each time with other values, unless there is one.
+        Each uses a new value, unless one is given.
         """
         left = 0
         for _ in range(times):
@@ -78,21 +78,21 @@ class Counter:
         return left
 
     async def bring(self, *values: str, right_beside: bool = False) -> int:
-        """Bring gateway tokens in one attempt; returns for how long it is locked out."""
+        """Report wrong gateway tokens of one attempt; returns how long it is locked out."""
         wrong = {SHARED_SECRET: values}
         return await self._store.lockouts.count(self._address, wrong, right_beside=right_beside)
 
     async def succeed(self, *classes: str) -> None:
-        """Offer the right secret."""
+        """Report the right secret."""
         await self._store.lockouts.clear(self._address, classes or (SHARED_SECRET,))
 
     async def held(self) -> dict[str, list[int]]:
-        """Return what is held against the address."""
+        """Return the failures counted against the address."""
         value = await self._store._client.get(guard_key(self._address))
         return msgspec.msgpack.decode(value) if value else {}
 
     async def earlier(self, milliseconds: int) -> None:
-        """Let what is held, and what is remembered, have happened so much earlier."""
+        """Move all counted failures and known values this far into the past."""
         held = {
             name: (failures, since - milliseconds, until and until - milliseconds)
             for name, (failures, since, until) in (await self.held()).items()
@@ -106,7 +106,7 @@ class Counter:
             await self._keep(wrong_values_key(self._address), known, b"1" * 16)
 
     async def remembered(self) -> dict[str, dict[str, int]]:
-        """Return the wrong values that are remembered, by class."""
+        """Return the known wrong values by class."""
         value = await self._store._client.get(wrong_values_key(self._address))
         return msgspec.msgpack.decode(value[16:]) if value else {}
 
@@ -164,7 +164,7 @@ class TestScript:
         assert (await counter.held())[SHARED_SECRET][0] == 1
 
     async def test_nor_is_it_in_a_later_window(self, counter: Counter) -> None:
-        """Many stale clients at one address lock it out once at most, not again and again."""
+        """Many stale clients at one address lock it out at most once."""
         for number in range(FAILURES_LIMIT):
             await counter.fail(value=f"stale {number}")
         await counter.earlier(LOCK_MS)
@@ -209,7 +209,7 @@ class TestScript:
     async def test_a_value_that_came_during_a_lock_out_is_not_remembered(
         self, counter: Counter
     ) -> None:
-        """Nobody was told that it is wrong, so afterwards it is a guess."""
+        """No client learned that it is wrong, so afterwards it counts as a guess."""
         await counter.fail(times=FAILURES_LIMIT)
         await counter.fail(value="late")
         assert "late" not in (await counter.remembered())[SHARED_SECRET]
@@ -225,7 +225,7 @@ class TestScript:
     async def test_two_that_do_not_both_fit_are_answered_by_the_lock(
         self, counter: Counter
     ) -> None:
-        """Else one attempt too many would tell of an eleventh guess."""
+        """Otherwise an eleventh guess would be answered."""
         await counter.fail(times=FAILURES_LIMIT - 1)
         assert await counter.bring("a", "b") == LOCK_MS
         known = (await counter.remembered())[SHARED_SECRET]
@@ -256,7 +256,7 @@ class TestScript:
         assert await counter.fail(DEVICE_TOKEN) > 0
 
     async def test_a_lock_keeps_no_other_class_from_being_counted(self, counter: Counter) -> None:
-        """Else whoever locks one could go on guessing the other beside it."""
+        """Otherwise an attacker could lock one class and keep guessing the other."""
         await counter.fail(DEVICE_TOKEN, times=FAILURES_LIMIT)
         assert await counter.fail(DEVICE_TOKEN, SHARED_SECRET, times=FAILURES_LIMIT) > 0
         assert await counter.fail(SHARED_SECRET) > 0
@@ -315,7 +315,7 @@ class TestScript:
 
 
 class Dispatchers:
-    """Two replicas, asked over what the bus would bring."""
+    """The request dispatchers of two replicas, called without a bus."""
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
         self._questions = [
@@ -325,7 +325,7 @@ class Dispatchers:
         self.asked = 0
 
     async def answered(self, question: Any) -> Reply:
-        """Ask the replicas in turn; returns what one replied."""
+        """Ask the replicas in turn; returns the encoded reply."""
         at = self.asked % len(self._questions)
         self.asked += 1
         asked = Question("gateway", msgspec.Raw(encode(question)))
@@ -333,14 +333,14 @@ class Dispatchers:
         return await reply if isinstance(reply, asyncio.Future) else reply
 
     async def ask(self, question: Any) -> Answer:
-        """Ask the replicas in turn; returns the answer of one."""
+        """Ask the replicas in turn; returns the decoded answer."""
         reply = await self.answered(question)
         assert isinstance(reply, bytes), reply
         answer: Answer = decode_answer(reply)
         return answer
 
     async def knock(self, *, right: bool, address: str = ADDRESS, value: str = "") -> Answer:
-        """Offer a gateway token without a device: another wrong one each time, unless given."""
+        """Report a gateway token without a device: a new wrong one each time, unless given."""
         wrong = [] if right else [Guess(SHARED_SECRET, value or f"wrong {self.asked}")]
         call_id = f"k:{self.asked}"
         return await self.ask(ReportSecret(call_id, address, [SHARED_SECRET], right, guesses=wrong))
@@ -354,9 +354,9 @@ async def dispatchers(here: Replica, there: Replica) -> Dispatchers:
 
 
 def asks(device: Device, number: int, *, token: str = "", **beside: Any) -> AuthorizeDevice:
-    """Return a device's question from the address, as another connection each.
+    """Return a device's request from the address, each time from another connection.
 
-    `beside`: what the gateway says of a gateway token that came with it, as in Admission.
+    `beside`: what the gateway reports about an accompanying gateway token, as in AuthorizeDevice.
     """
     question = device.asks(READ, address=ADDRESS, token=token, call_id=call(number))
     if beside.get("guessed_secret"):
@@ -472,7 +472,7 @@ class TestGuessesAreCountedAcrossReplicas:
     async def test_nor_does_a_question_that_is_asked_anew_count_again(
         self, dispatchers: Dispatchers
     ) -> None:
-        """What changed meanwhile made the gateway ask once more: it is still one attempt."""
+        """The gateway asks again after a change: it is still one attempt."""
         device = Device.new()
         for again in range(2, 2 + 2 * FAILURES_LIMIT):
             question = asks(device, 1, token="guess", **TWICE)
@@ -483,7 +483,7 @@ class TestGuessesAreCountedAcrossReplicas:
     async def test_a_gateway_that_sends_no_digests_yet_counts_by_connection(
         self, dispatchers: Dispatchers, here: Replica
     ) -> None:
-        """During a rolling deploy: each attempt is taken for another guess, as it was before."""
+        """During a rolling deployment each attempt counts as a new guess, as before."""
         device = Device.new()
         for number in range(FAILURES_LIMIT // 2):
             knock = ReportSecret(f"old:{number}", ADDRESS, [SHARED_SECRET], right=False)
@@ -503,7 +503,7 @@ class TestGuessesAreCountedAcrossReplicas:
 
 
 class TestKnownValues:
-    """A stale client that comes again and again costs no write and no script."""
+    """A stale client that retries forever causes no write and no script."""
 
     @staticmethod
     async def scripts(here: Replica) -> int:
@@ -619,7 +619,7 @@ class TestBesideARightDeviceToken:
     async def test_success_clears_what_was_proven_and_no_other(
         self, dispatchers: Dispatchers, here: Replica, device: Device, token: str, field: str
     ) -> None:
-        """Else whoever holds a device token could guess the gateway token for ever."""
+        """Otherwise the holder of a device token could guess the gateway token forever."""
         counter = Counter(here)
         await counter.fail(SHARED_SECRET, DEVICE_TOKEN, times=FAILURES_LIMIT - 1)
         question = asks(device, 1, token=token, **TWICE)
@@ -630,7 +630,7 @@ class TestBesideARightDeviceToken:
     async def test_during_a_lock_out_a_right_gateway_token_is_like_a_wrong_one(
         self, dispatchers: Dispatchers, device: Device, token: str
     ) -> None:
-        """Else whoever holds a device token could go on guessing while it lasts."""
+        """Otherwise the holder of a device token could keep guessing during the lock-out."""
         right: dict[str, Any] = {"method": "token"}
         first = await dispatchers.ask(asks(device, 1, token=token, **right))
         assert isinstance(first, Admitted)
@@ -647,7 +647,7 @@ class TestBesideARightDeviceToken:
 
 
 class TestNotAfter:
-    """What comes too late is not counted: its client heard long ago that nobody answered (R11)."""
+    """Late requests are not counted: their client was told long ago that nobody answered (R11)."""
 
     async def test_a_wrong_secret(self, dispatchers: Dispatchers, here: Replica) -> None:
         knock = ReportSecret("k:1", ADDRESS, [SHARED_SECRET], right=False, not_after_ms=1)

@@ -61,7 +61,7 @@ SHORT_MS: Final = LOCK_MS // 2
 
 @dataclass(frozen=True)
 class Pair:
-    """Two attempts that differ in one secret alone: it is right, or wrong."""
+    """Two attempts that differ only in whether one secret is right."""
 
     profile: Profile
     key: DeviceKey | None
@@ -71,7 +71,7 @@ class Pair:
 
 @dataclass
 class Way:
-    """Leads attempts from one address through gateway and approval."""
+    """Sends attempts from one address through gateway and approval."""
 
     replica: Replica
     device_token: str = ""
@@ -84,7 +84,7 @@ class Way:
         )
 
     async def pair(self) -> None:
-        """Have the command line's device paired, and keep its token."""
+        """Pair the command line's device and store its token."""
         question = asked(connect(CLI))
         waiting = await self.replica.answer(question)
         assert isinstance(waiting, NeedsPairing)
@@ -93,16 +93,16 @@ class Way:
         self.device_token = (await self.replica.admit(question)).device_token
 
     async def hold(self, locks: dict[str, int]) -> None:
-        """Hold these locks against the address, each for so many ms, and nothing else.
+        """Set exactly these locks on the address, each for this many ms.
 
-        No wrong value is remembered.
+        No wrong value is known.
         """
         seconds, micros = await self.replica.redis.time()
         now_ms = seconds * 1000 + micros // 1000
         await self._keep({name: (0, now_ms, now_ms + left) for name, left in locks.items()})
 
     async def fail(self, failures: int) -> None:
-        """Hold so many wrong gateway tokens against the address, and nothing else."""
+        """Set exactly this many gateway token failures for the address."""
         seconds, micros = await self.replica.redis.time()
         now_ms = seconds * 1000 + micros // 1000
         await self._keep({SHARED_SECRET: (failures, now_ms, 0)})
@@ -114,13 +114,13 @@ class Way:
         self.replica.store.lockouts.known.clear()
 
     async def failures(self, name: str) -> int:
-        """Return how often the address failed with this class."""
+        """Return the address's number of failures in this class."""
         value = await self.replica.store._client.get(guard_key(REMOTE.address))
         held = msgspec.msgpack.decode(value) if value else {}
         return int(held[name][0]) if name in held else 0
 
     async def told(self, pair: Pair, secrets: dict[str, str]) -> tuple[Any, int]:
-        """Return what a client is told that brings these, and when it may come back (ms)."""
+        """Return the client's answer to these secrets, and its retry time (ms)."""
         self.attempts += 1
         peer = BROWSER if pair.profile is CONTROL_UI else REMOTE
         handshake = new_handshake(peer, connection_id=f"way:{self.attempts}")
@@ -179,7 +179,7 @@ async def way(here: Replica) -> Way:
 async def test_while_locked_out_right_and_wrong_are_answered_alike(
     way: Way, one: str, others_ms: int
 ) -> None:
-    """Also in when they may come back, though other locks last for another time."""
+    """The retry times are equal too, although other locks have other durations."""
     locks = {one: (SHORT_MS + LONG_MS) // 2}
     locks |= dict.fromkeys(OTHERS[one], others_ms) if others_ms else {}
     for pair in way.pairs(one):
@@ -197,7 +197,7 @@ async def test_while_locked_out_right_and_wrong_are_answered_alike(
 async def test_a_wrong_one_that_is_told_apart_is_counted(
     way: Way, one: str, *, locked: bool
 ) -> None:
-    """Whatever other class of secret locks the address out meanwhile."""
+    """Other locked classes of secrets make no difference."""
     locks = dict.fromkeys(OTHERS[one], LOCK_MS) if locked else {}
     apart = 0
     for pair in way.pairs(one):
@@ -217,7 +217,7 @@ async def test_a_wrong_one_that_is_told_apart_is_counted(
 async def test_no_attempt_tells_of_more_guesses_than_are_left(
     way: Way, profile: Profile, key: DeviceKey | None, device_token: str
 ) -> None:
-    """One guess is left and two come: whether one of them is right is not told."""
+    """With one guess left, an attempt with two does not reveal whether one of them is right."""
     tokens = {"right": way.device_token, "wrong": "no", "none": ""}
     beside = {"device_token": tokens[device_token]} if tokens[device_token] else {}
     answers = []

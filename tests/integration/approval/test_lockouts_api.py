@@ -36,7 +36,7 @@ async def elsewhere(there: Replica) -> AsyncIterator[Operator]:
 
 
 async def lock(replica: Replica, credential: str = SHARED_SECRET, address: str = ADDRESS) -> None:
-    """Have ten wrong values come from an address."""
+    """Report ten wrong values from an address."""
     await replica.store.write_alive("replica")
     for number in range(FAILURES_LIMIT):
         await replica.store.lockouts.count(address, {credential: [f"stale {number}"]})
@@ -48,13 +48,13 @@ def path(credential: str = SHARED_SECRET, address: str = ADDRESS) -> str:
 
 
 async def listed(operator: Operator) -> list[dict[str, Any]]:
-    """Return the lock-outs that an operator is shown."""
+    """Return the listed lock-outs."""
     found: list[dict[str, Any]] = (await operator.get("/v1/lockouts")).ok()["lockouts"]
     return found
 
 
 async def fail(replica: Replica, credential: str, value: str, address: str = ADDRESS) -> int:
-    """Bring a wrong value; returns for how long it is locked out."""
+    """Report a wrong value; returns how long it is locked out."""
     return await replica.store.lockouts.count(address, {credential: [value]})
 
 
@@ -127,7 +127,7 @@ class TestLift:
     async def test_counting_begins_anew_and_known_values_do_not_count(
         self, here: Replica, operator: Operator
     ) -> None:
-        """Else the clients that caused it would cause it again."""
+        """Otherwise the clients that caused it would cause it again."""
         await lock(here)
         (await operator.call("DELETE", path())).ok()
         for number in range(FAILURES_LIMIT):
@@ -212,7 +212,7 @@ class TestLift:
     async def test_what_is_counted_meanwhile_is_not_lost(
         self, here: Replica, operator: Operator
     ) -> None:
-        """Failures of another class at the same address, while one is locked and lifted again."""
+        """Failures of another class at the same address, while one is locked and lifted."""
         await here.store.write_alive("here")
         for round_ in range(6):
             await lock_with(here, SHARED_SECRET, f"round {round_}")
@@ -260,6 +260,6 @@ class TestLift:
 
 
 async def lock_with(replica: Replica, credential: str, name: str) -> None:
-    """Have ten more wrong values come, of this name."""
+    """Report ten more wrong values with this prefix."""
     for number in range(FAILURES_LIMIT):
         await fail(replica, credential, f"{name} {number}")

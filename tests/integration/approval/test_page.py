@@ -29,7 +29,7 @@ MAKES_HTML: Final = re.compile(
 async def fetch(
     operator: Operator, path: str, method: str = "GET", **headers: str
 ) -> tuple[int, CIMultiDictProxy[str], bytes]:
-    """Return status, headers and body; the path goes out as it stands."""
+    """Return status, headers and body; the path is sent verbatim."""
     url = URL(str(operator.url).rstrip("/") + path, encoded=True)
     async with operator._client.session.request(
         method, url, headers=headers, allow_redirects=False
@@ -96,7 +96,7 @@ async def test_no_other_path_is_served(operator: Operator, path: str) -> None:
 
 
 class TestDeviceTextIsNeverMarkup:
-    """What devices say only ever becomes text."""
+    """Text from devices is always inserted as text."""
 
     @pytest.mark.parametrize("path", SCRIPTS)
     def test_no_script_makes_html_of_text(self, path: str) -> None:

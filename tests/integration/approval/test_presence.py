@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Gateway:
-    """A gateway that beats when told to."""
+    """A gateway that sends heartbeats on demand."""
 
     def __init__(self, here: Replica, boot_id: str) -> None:
         self.boot_id = boot_id
@@ -49,7 +49,7 @@ class Gateway:
         self.held_at = 0
 
     async def beat(self, **told: Any) -> BeatAnswer:
-        """Beat on top of the last, unless told otherwise."""
+        """Send a heartbeat on top of the last one by default."""
         self._beats += 1
         beat = {
             "applied": Position(),
@@ -64,14 +64,14 @@ class Gateway:
         return answer
 
     async def admits(self, device: Device, role: str = "operator") -> int:
-        """Let a device in; return the number of its connection."""
+        """Admit a device; returns the number of its connection."""
         self._numbers += 1
         self._connections += 1
         await self.beat(joined=[Present(self._numbers, device.device_id, role, 5)])
         return self._numbers
 
     async def loses(self, *numbers: int) -> None:
-        """Lose connections."""
+        """Remove connections."""
         self._connections -= len(numbers)
         await self.beat(left=list(numbers))
 
@@ -94,7 +94,7 @@ def west(here: Replica) -> Gateway:
 
 
 async def shown(operator: Operator, device: Device) -> dict[str, Any]:
-    """Return a device as it is shown, the same in both calls."""
+    """Return a device as both calls show it."""
     alone: dict[str, Any] = (await operator.get(f"/v1/devices/{device.device_id}")).ok()
     listed = (await operator.get("/v1/devices")).ok()["devices"]
     assert [one for one in listed if one["deviceId"] == device.device_id] == [alone]
@@ -178,7 +178,7 @@ class TestConnected:
 
 
 class TestRule13:
-    """A delta is applied on the beat it builds on, only forward, or not at all."""
+    """A delta is applied only on top of the heartbeat it builds on, and only forward."""
 
     async def test_not_on_another(self, operator: Operator, device: Device, east: Gateway) -> None:
         number = await east.admits(device)

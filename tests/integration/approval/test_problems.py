@@ -129,7 +129,7 @@ class TestQueries:
 
 
 class TestUnavailable:
-    """Redis does not answer: nothing is promised either way."""
+    """Redis does not answer: the outcome is unknown."""
 
     CALLS: Final[tuple[tuple[str, str, Any], ...]] = (
         ("GET", "/v1/requests", None),
@@ -162,7 +162,7 @@ class TestUnavailable:
     async def test_hanging(
         self, here: Replica, operator: Operator, redis_server: RedisServer
     ) -> None:
-        """Who hangs may still do it: the call ends as unknown, and asking again tells."""
+        """A hanging Redis may still commit: the outcome is unknown, and a retry shows it."""
         asked = await here.request(Device.new().asks())
         redis_server.pause()
         began = time.monotonic()
@@ -186,10 +186,10 @@ class _Broken(Registry):
     """A registry with a bug."""
 
     def __init__(self) -> None:
-        """Nothing is needed to fail."""
+        """Create a registry that needs nothing."""
 
     async def pending(self, caller: object) -> Any:
-        """Fail, with what nobody outside may see."""
+        """Fail with a message that no client may see."""
         raise RuntimeError("the inside of the house")
 
 

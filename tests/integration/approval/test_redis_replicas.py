@@ -28,7 +28,7 @@ ADMIN = "operator.admin"
 def copy(
     here: Replica, there: Replica, redis_server: RedisServer, tmp_path: Path
 ) -> Iterator[RedisServer]:
-    """Return a Redis replica; both replicas of approval know that there is one."""
+    """Return a Redis replica that both approvals know of."""
     with RedisServer(tmp_path) as server:
         server.follow(redis_server)
         for replica in (here, there):

@@ -404,7 +404,7 @@ class TestBeats:
 
 
 async def beaten(here: Replica, body: bytes) -> BeatAnswer:
-    """Have a beat of a gateway answered, as it comes over the bus."""
+    """Answer a gateway's heartbeat as it arrives over the bus."""
     questions = RequestDispatcher(
         here.admissions, here.methods, here.store, here.metrics, here.places
     )

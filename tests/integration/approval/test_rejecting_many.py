@@ -23,7 +23,7 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
 async def ask(here: Replica, count: int) -> list[tuple[Device, str]]:
-    """Let devices ask from one address."""
+    """Send requests of devices from one address."""
     found = []
     for _ in range(count):
         device = Device.new()
@@ -32,7 +32,7 @@ async def ask(here: Replica, count: int) -> list[tuple[Device, str]]:
 
 
 async def reject(operator: Operator, *request_ids: str) -> dict[str, Any]:
-    """Reject together; return the answer."""
+    """Reject requests in one call; returns the answer."""
     reply = await operator.post("/v1/requests/reject", {"requestIds": list(request_ids)})
     answer: dict[str, Any] = reply.ok()
     return answer
@@ -89,7 +89,7 @@ async def test_each_that_had_ended_is_left_alone_and_told_how(
 async def test_what_is_approved_at_another_replica_meanwhile_is_not_rejected(
     here: Replica, there: Replica
 ) -> None:
-    """Both go at once: each request ends once, and both callers are told the same of it."""
+    """Both run at once: each request ends once, and both callers get the same outcome."""
     ids = [request_id for _, request_id in await ask(here, 12)]
     async with Operator(here) as one, Operator(there) as other:
         answer, *approvals = await asyncio.gather(
@@ -127,7 +127,7 @@ async def test_a_caller_who_sees_one_device_rejects_none_in_a_crowd(here: Replic
 
 
 class TestAdmin:
-    """Approving what gives operator.admin can be made to depend on a person's agreement."""
+    """Approving operator.admin can require an explicit confirmation."""
 
     async def test_is_refused_where_it_was_not_agreed_to(
         self, here: Replica, operator: Operator
@@ -145,7 +145,7 @@ class TestAdmin:
         (await operator.approve(asked.request_id)).ok()
 
     async def test_what_gives_it_back_gives_it(self, here: Replica, operator: Operator) -> None:
-        """A revocation between the showing and the approval makes more of the same request."""
+        """A revocation between display and approval makes the same request grant more."""
         device = Device.new()
         await here.pair(device, ADMIN)
         asked = await here.request(device.asks((), role="node"))

@@ -98,7 +98,7 @@ class TestRepeatedRequestsStayOne:
 
 
 class TestWhatWasShown:
-    """Ten seconds later, when a request may be written again, its device says something else."""
+    """Ten seconds later, when a request may be updated, its device sends other data."""
 
     async def test_the_request_that_was_shown_is_superseded(
         self, here: Replica, operator: Operator, clock: FakeClock

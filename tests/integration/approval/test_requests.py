@@ -184,7 +184,7 @@ class TestApproving:
         assert members == {"requestId": asked.request_id, "scope": "node.run"}
 
     async def test_a_scope_with_blanks_around_it(self, here: Replica, operator: Operator) -> None:
-        """It would be approved as it stands, and no token, whose scopes are trimmed, would do."""
+        """Token scopes are trimmed, so no token would match a scope approved with blanks."""
         asked = await here.request(Device.new().asks(("operator.read ",)))
         members = (await operator.approve(asked.request_id)).problem(403, "invalid-scope")
         assert members == {"requestId": asked.request_id, "scope": "operator.read "}

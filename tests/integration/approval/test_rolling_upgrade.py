@@ -30,7 +30,7 @@ KEPT: Final = (10_000, 100_000)
 async def commit_as_before(
     here: Replica, action: str, *writes: tuple[str, int, tuple[str | int, ...]], keys: Any = ()
 ) -> tuple[str, int]:
-    """Commit a change as the release before does; returns the outcome and the number."""
+    """Commit a change as the previous release does; returns the outcome and the number."""
     change = Changed(Position(), "", "device", action, 5)
     entry = AuditEntry(action, "device", "operator", 5)
     attempt = {

@@ -53,7 +53,7 @@ async def elsewhere(there: Replica) -> AsyncIterator[Operator]:
 
 
 def attributes(reply: Any) -> set[str]:
-    """Return the attributes of the cookie that came, but for its value."""
+    """Return the attributes of the received cookie without its value."""
     return {part.strip() for part in reply.headers["Set-Cookie"].split(";")[1:]}
 
 
@@ -100,7 +100,7 @@ class TestSigningIn:
     async def test_guesses_are_counted_with_all_others(
         self, operator: Operator, elsewhere: Operator
     ) -> None:
-        """One budget for signing in, for every call, and for every replica."""
+        """Sign-in, all calls and all replicas share one limit."""
         for number in range(FAILURES_LIMIT):
             at = (operator, elsewhere)[number % 2]
             path = ("/v1/session", "/v1/requests")[number // 2 % 2]
@@ -128,7 +128,7 @@ class TestSigningIn:
         (await browser.call("GET", "/v1/requests")).ok()
 
     async def test_a_session_opens_no_other_one(self, browser: Browser) -> None:
-        """Else it could be kept alive for ever."""
+        """Otherwise it could be kept alive forever."""
         reply = await browser.call("POST", "/v1/session")
         reply.problem(401, "unauthorized")
         assert "Set-Cookie" not in reply.headers
@@ -136,7 +136,7 @@ class TestSigningIn:
     async def test_a_header_that_the_browser_adds_by_itself_ends_no_session(
         self, browser: Browser
     ) -> None:
-        """As of a proxy before the page that asks for a password (Basic)."""
+        """For example, of a proxy that requires Basic authentication."""
         basic: dict[str, str | None] = {"Authorization": "Basic b3BlcmF0b3I6c2VjcmV0"}
         (await browser.call("GET", "/v1/requests", but=basic)).ok()
         foreign: dict[str, str | None] = {
@@ -221,7 +221,7 @@ class TestEnd:
 
 
 class TestCrossSiteRequests:
-    """Another site makes the browser call: it sends the cookie, and nothing happens."""
+    """A call made by another site carries the cookie and has no effect."""
 
     @pytest.mark.parametrize("but", FORGED.values(), ids=FORGED.keys())
     async def test_approves_nothing(
@@ -257,7 +257,7 @@ class TestCrossSiteRequests:
         assert await browser.operator.pending_ids() == [waiting.request_id]
 
     async def test_no_other_site_is_allowed_to_ask(self, browser: Browser) -> None:
-        """A browser asks before it sends our header or a bearer for another site."""
+        """A browser sends a preflight before it sends our header or a bearer token cross-site."""
         reply = await browser.call("OPTIONS", "/v1/session", but={"Origin": "https://evil.example"})
         assert not any(name.lower().startswith("access-control") for name in reply.headers)
 
@@ -272,7 +272,7 @@ class TestApprovalIsByRequestId:
     async def test_what_was_shown_is_what_is_approved(
         self, browser: Browser, here: Replica
     ) -> None:
-        """By id: who came since stays, and a wider wish of the same device is another id."""
+        """Approval is by id: later requests stay pending, and a wider request has another id."""
         device = Device.new()
         shown = await here.request(device.asks())
         newcomer = await here.request(Device.new().asks())

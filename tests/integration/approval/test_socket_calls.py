@@ -43,7 +43,7 @@ CHANGING: Final[dict[str, str]] = {
 
 
 async def params_for(replica: Replica, method: str, target: Device) -> dict[str, Any]:
-    """Return the params with which a method does something to a paired device."""
+    """Return params with which a method changes a paired device."""
     if method in {APPROVE, "device.pair.reject"}:
         asked = await replica.request(target.asks((*MAY, WRITE)))
         return {"requestId": asked.request_id}
@@ -52,7 +52,7 @@ async def params_for(replica: Replica, method: str, target: Device) -> dict[str,
 
 
 class TestOnce:
-    """A call has one effect and one answer, however often and wherever it is tried (R11)."""
+    """A call has one effect and one answer, however often and wherever it is retried (R11)."""
 
     @pytest.mark.parametrize("method", CHANGING)
     async def test_a_second_try_gets_the_first_answer(
@@ -111,7 +111,7 @@ class TestOnce:
     async def test_a_late_try_does_nothing_where_the_first_found_nothing_to_do(
         self, here: Replica, there: Replica
     ) -> None:
-        """What was revoked already may have been approved anew since."""
+        """What was already revoked may have been approved again since."""
         caller, target = await here.paired(ADMIN), await here.paired(*MAY)
         admin = await socket(here, caller, ADMIN)
         await here.registry.revoke(OPERATOR, target.device_id, "operator")
@@ -159,7 +159,7 @@ ENDINGS: Final[dict[str, Callable[[Replica, Device], Awaitable[object]]]] = {
 
 
 class TestCallersWhoseAccessEnded:
-    """R12: who was ended does nothing any more, though its gateway has not heard of it."""
+    """R12: a caller whose access ended has no effect, although its gateway does not know it yet."""
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("ending", ENDINGS)
@@ -191,7 +191,7 @@ class TestCallersWhoseAccessEnded:
     async def test_the_old_socket_stays_denied_after_a_new_approval(
         self, here: Replica, ending: str
     ) -> None:
-        """The old socket is dead for good; only a new one has the new span."""
+        """The old socket stays denied; only a new one has the new token generation."""
         device = await here.paired(*MAY)
         stale = await socket(here, device, *MAY)
         await ENDINGS[ending](here, device)
@@ -218,7 +218,7 @@ class TestCallersWhoseAccessEnded:
 
 
 class TestReportedScopesOnlyNarrow:
-    """R12: the scopes a gateway reports may only narrow what the record bears out."""
+    """R12: the scopes that a gateway reports can only narrow those in the record."""
 
     @pytest.mark.parametrize("kind", KINDS)
     async def test_scopes_reported_beyond_the_record_grant_nothing(
@@ -293,7 +293,7 @@ class TestReportedScopesOnlyNarrow:
 
 
 class TestRaces:
-    """An operator is ended while it does something: one comes first, and all agree on which."""
+    """An operator's access ends during a call: one is first, and all replicas agree on which."""
 
     @pytest.mark.parametrize("method", CHANGING)
     @pytest.mark.parametrize("ending", ENDINGS)
@@ -388,7 +388,7 @@ class TestRaces:
 
 
 async def delayed(doing: Awaitable[Any], turns: int) -> Any:
-    """Wait for so many turns of the loop first, so that the order of two things varies."""
+    """Wait for this many loop iterations first, to vary the order of two operations."""
     for _ in range(turns * 2):
         await asyncio.sleep(0)
     return await doing

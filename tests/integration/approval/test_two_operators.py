@@ -28,7 +28,7 @@ async def other(there: Replica) -> AsyncIterator[Operator]:
 
 
 async def actions(operator: Operator, device: Device) -> list[str]:
-    """Return what the audit log says was done to a device."""
+    """Return the audit log's actions on a device."""
     entries = await operator.audit()
     return [one["action"] for one in entries if one["deviceId"] == device.device_id]
 
@@ -93,7 +93,7 @@ async def test_one_approves_while_the_device_asks_for_more(
 async def test_everybody_does_everything(
     here: Replica, there: Replica, operator: Operator, other: Operator
 ) -> None:
-    """Nothing fails, numbers have no gap, and what is kept is whole."""
+    """Nothing fails, numbers have no gap, and the stored data is consistent."""
     device = Device.new()
     await here.pair(device)
     path = f"/v1/devices/{device.device_id}"

@@ -30,9 +30,9 @@ ALIVE_SECONDS = 0.1
 
 
 class Member:
-    """One process on the bus: listens on a channel of its own and on the news, and says it lives.
+    """One process on the bus: listens on its own channel and to events, and announces itself.
 
-    Its news comes every ALIVE_SECONDS instead of every second, so that tests need not wait.
+    It does so every ALIVE_SECONDS instead of every second, to keep tests short.
     """
 
     own_channel = staticmethod(inbox_channel)
@@ -96,14 +96,14 @@ class Member:
 
 @asynccontextmanager
 async def member(url: str, **options: Any) -> AsyncIterator[Member]:
-    """Join, and wait until the subscription stands."""
+    """Join, and wait until the subscription is active."""
     async with Member(url, **options).running() as one:
         await until(lambda: one.ok, "subscribed")
         yield one
 
 
 class Approval(Member):
-    """Answers every question with itself and its own boot id, after `self.seconds`."""
+    """Answers every request with the request and its own boot id, after `self.seconds`."""
 
     own_channel = staticmethod(ask_channel)
 
@@ -125,7 +125,7 @@ class Approval(Member):
 
 
 class Gateway(Member):
-    """Asks whatever approval replicas it hears on the news."""
+    """Asks the approval replicas that announce themselves."""
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
@@ -151,7 +151,7 @@ class Gateway(Member):
 
 @asynccontextmanager
 async def announced(*approvals: Approval) -> AsyncIterator[None]:
-    """Let approvals say that they live, for as long as this lasts."""
+    """Announce approvals as alive while this context lasts."""
 
     async def announce() -> None:
         while True:
@@ -169,7 +169,7 @@ async def announced(*approvals: Approval) -> AsyncIterator[None]:
 
 
 async def until_heard(one: Member, body: bytes) -> None:
-    """Publish news until it comes back, as a replica does that announces itself."""
+    """Publish events until one arrives, as a replica that announces itself does."""
 
     async def heard() -> None:
         while body not in one.bodies(NEWS):
@@ -183,7 +183,7 @@ async def until_heard(one: Member, body: bytes) -> None:
 
 
 async def until_holds(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for a condition that has to be asked for over the network."""
+    """Wait for a condition that is checked over the network."""
 
     async def holds() -> None:
         while not await condition():  # noqa: ASYNC110  what happens in Redis sets no event here

@@ -34,7 +34,7 @@ def run(server: RedisServer, test: Callable[[Redis], Coroutine[Any, Any, None]])
 
 
 def close_free_connections(client: Redis) -> None:
-    """Close what the pool holds, so that nothing but the next use notices it."""
+    """Close the pool's connections so that only the next use notices."""
     pool: Any = client.connection_pool
     for connection in pool._available_connections:
         connection._writer.transport.abort()

@@ -33,7 +33,7 @@ KEY = "latchkey:a"
 
 @pytest.fixture
 def other(redis_server: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
-    """Return another Redis, which lets the same users in, and follows the first."""
+    """Return another Redis with the same users, as a replica of the first."""
     with RedisServer(tmp_path) as server:
         server.take_users(redis_server)
         server.follow(redis_server)
@@ -44,7 +44,7 @@ def other(redis_server: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def fail_over(old: RedisServer, new: RedisServer, way: FaultProxy) -> None:
-    """Make the other one the master that new connections reach."""
+    """Make the other server the master for new connections."""
     new.lead()
     old.follow(new)
     way.lead_to(new.port)
@@ -111,7 +111,7 @@ class TestOwnMessages:
 
 
 class Process:
-    """What a process has of Redis: a client, reads, and their renewal, in a time of its own."""
+    """A process's access to Redis: a client, reads, and failover handling, with its own clock."""
 
     def __init__(self, url: str) -> None:
         self.clock = FakeClock()

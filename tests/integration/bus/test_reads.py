@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def reading(redis_server: RedisServer, *, seconds: float = 5.0) -> AsyncIterator[Reads]:
-    """Read from a Redis in which `latchkey:a` is "1"."""
+    """Return Reads on a Redis in which `latchkey:a` is "1"."""
     url = redis_server.approval_url
     async with make_client(url, max_connections=2, timeout_seconds=5.0) as client:
         await client.set("latchkey:a", b"1")

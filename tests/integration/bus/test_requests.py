@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 async def bus_of(
     server: RedisServer, *, gateways: int, approvals: int
 ) -> AsyncIterator[tuple[list[Gateway], list[Approval]]]:
-    """Run so many of each until all gateways have heard all approvals."""
+    """Run this many of each, and wait until all gateways know all approvals."""
     async with AsyncExitStack() as stack:
         askers = [Gateway(server.gateway_url) for _ in range(gateways)]
         answerers = [Approval(server.approval_url) for _ in range(approvals)]
@@ -41,7 +41,7 @@ async def bus_of(
 
 
 async def outcome(gateway: Gateway, question: object) -> Any:
-    """Ask; every outcome but its own answer or Unavailable in time is an error."""
+    """Send a request; any outcome but its own answer or Unavailable in time is an error."""
     started = asyncio.get_running_loop().time()
     try:
         answer = await gateway.ask(question)
@@ -56,7 +56,7 @@ async def outcome(gateway: Gateway, question: object) -> Any:
 async def keep_asking(
     gateways: list[Gateway], fault: Callable[[int], None], *, rounds: int
 ) -> list[Any]:
-    """Ask in rounds while a fault is done to the bus in the midst of each."""
+    """Send requests in rounds, with a fault on the bus in the middle of each."""
     results: list[Any] = []
     for n in range(rounds):
         asking = [

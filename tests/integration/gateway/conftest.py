@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Give every test of this folder the gateway's own kind of event loop."""
+    """Run every test in this folder on the gateway's event loop type."""
     return {"uvloop": uvloop.new_event_loop}

@@ -80,7 +80,7 @@ def socket_of(connection: Connection) -> SocketProtocol:
 
 
 class ScriptedApprovals:
-    """Approval as a script: what was asked and offered, what is answered, and what still counts."""
+    """A scripted approval: recorded requests, scripted answers, and whether answers still count."""
 
     def __init__(self) -> None:
         self._answering: set[asyncio.Task[None]] = set()
@@ -95,11 +95,11 @@ class ScriptedApprovals:
 
     @property
     def answering(self) -> int:
-        """How many questions are not answered yet."""
+        """The number of unanswered requests."""
         return len(self._answering)
 
     def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
-        """Note the question and answer by the script; nobody is ever locked out."""
+        """Record the request and answer by the script; no client is locked out."""
         loop = asyncio.get_running_loop()
         if isinstance(question, ReportSecret):
             self.knocks.append(question)
@@ -119,12 +119,12 @@ class ScriptedApprovals:
             then(answer)
 
     async def call(self, call: Call) -> Outcome:
-        """Note the call and answer by the script."""
+        """Record the call and answer by the script."""
         self.calls.append(call)
         return await self.outcome(call)
 
     def require_lease(self) -> None:
-        """Raise what a lost lease means, by the script."""
+        """Raise the error for a lost lease if the script says so."""
         if not self.leased:
             raise Unavailable("no-lease")
 
@@ -134,7 +134,7 @@ class _Upkeep:
 
 
 class GatewayHarness:
-    """One gateway on a port of its own. `protocols` are all that aiohttp ever served."""
+    """One gateway on its own port. `protocols` lists every protocol that aiohttp created."""
 
     def __init__(
         self,
@@ -211,17 +211,17 @@ class GatewayHarness:
 
     @property
     def url(self) -> str:
-        """Where it speaks HTTP."""
+        """The HTTP URL."""
         return f"http://{HOST}:{self.port}"
 
     @property
     def ws_url(self) -> str:
-        """Where devices connect."""
+        """The WebSocket URL."""
         return f"ws://{HOST}:{self.port}"
 
     @property
     def open_connections(self) -> list[Connection]:
-        """Those that are there, in the order they came."""
+        """The open connections in order of arrival."""
         return sorted(self.connections._all, key=lambda one: one.number)
 
     def device(
@@ -250,7 +250,7 @@ class GatewayHarness:
         source: str | None = None,
         receive_buffer: int | None = None,
     ) -> RawSocket:
-        """Open a WebSocket that does what it is told; it is let go of at the end."""
+        """Open a raw WebSocket; it is closed at the end."""
         raw = await RawSocket.open(
             self.port, path=path, headers=headers, source=source, receive_buffer=receive_buffer
         )
@@ -260,7 +260,7 @@ class GatewayHarness:
     async def admitted(
         self, profile: Profile = CLI, *, receive_buffer: int | None = None
     ) -> tuple[RawSocket, Connection]:
-        """Return a raw socket that was let in, and the gateway's end of it."""
+        """Return an admitted raw socket and the gateway's end of it."""
         before = set(self.connections._all)
         raw = await self.raw(receive_buffer=receive_buffer)
         answer = await raw.connect(DeviceKey.generate(), profile, Credentials(token=TOKEN))
@@ -269,7 +269,7 @@ class GatewayHarness:
         return raw, connection
 
     async def pass_time(self, seconds: float) -> None:
-        """Move the clock, sweeping four times a second; what becomes due happens on the way."""
+        """Advance the clock, sweeping four times a second."""
         for _ in range(round(seconds / SWEEP_SECONDS)):
             self.clock.advance(SWEEP_SECONDS)
             self.connections.sweep()

@@ -30,9 +30,9 @@ def gateway_process(
     descriptors: int | None = None,
     **settings: str,
 ) -> Iterator[ServiceProcess]:
-    """Start a gateway with these settings, OPS_PORT among them; do not wait.
+    """Start a gateway with these settings, which include OPS_PORT, without waiting.
 
-    `descriptors`: how many it may open at most.
+    `descriptors` limits its open file descriptors.
     """
 
     def program(service: ServiceProcess, _env: dict[str, str]) -> Program:

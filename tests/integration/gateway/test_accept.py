@@ -28,7 +28,7 @@ BUSY_SHARE = 0.5
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return how long a process has run on a core so far."""
+    """Return the CPU time of a process in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -40,7 +40,7 @@ SELDOM = "20"
 
 @pytest.fixture
 def gateway(tmp_path: Path, redis_server: RedisServer) -> Iterator[ServiceProcess]:
-    """Return a gateway whose regular beats hardly ever come."""
+    """Return a gateway with rare regular heartbeats."""
     with gateway_process(
         tmp_path, redis_server, BEAT_SECONDS=SELDOM, LEASE_SECONDS="600"
     ) as process:
@@ -57,7 +57,7 @@ async def approval(
 
 
 class Overtaken:
-    """Decides at once and answers when it may; later questions are answered with a no."""
+    """Decides at once and answers on demand; later requests are denied."""
 
     def __init__(self, approval: FakeApproval) -> None:
         self._approval = approval
@@ -74,7 +74,7 @@ class Overtaken:
 
 @asynccontextmanager
 async def knocking(gateway: ServiceProcess, key: DeviceKey) -> AsyncIterator[RawSocket]:
-    """Yield a socket whose `connect` has gone."""
+    """Yield a socket that has sent its `connect`."""
     async with await RawSocket.open(gateway.port) as raw:
         await raw.challenge()
         await raw.send(encode(raw.connect_frame(key, CLI, GOOD)).encode())
@@ -82,7 +82,7 @@ async def knocking(gateway: ServiceProcess, key: DeviceKey) -> AsyncIterator[Raw
 
 
 def at_head(approval: FakeApproval) -> Any:
-    """Let everybody in, decided at what is the newest change."""
+    """Admit every client, decided at the newest change."""
 
     async def answer(_question: AuthorizeDevice) -> Answer:
         return Admitted(approval.head, "a device token", [], 1)
@@ -91,7 +91,7 @@ def at_head(approval: FakeApproval) -> Any:
 
 
 async def bus_events(gateway: ServiceProcess, event: str) -> float:
-    """Return how often something happened on the gateway's bus."""
+    """Return a count of the gateway's bus events."""
     async with aiohttp.ClientSession() as http, http.get(f"{gateway.url}/metrics") as answer:
         name = re.escape(f'latchkey_gateway_bus_total{{event="{event}"}}')
         found = re.search(rf"(?m)^{name} (.+)$", await answer.text())
@@ -127,7 +127,7 @@ class TestDecisionsThatAChangeOvertakes:
     async def test_an_answer_reveals_a_lost_event(
         self, gateway: ServiceProcess, approval: FakeApproval
     ) -> None:
-        """What is decided at a change that is not known here waits for a beat, and not long."""
+        """A decision at an unknown change waits for the next heartbeat, which comes soon."""
         key = DeviceKey.generate()
         await approval.change(key.device_id, tell=False)
         approval.answer = at_head(approval)
@@ -149,9 +149,9 @@ class TestDecisionsThatAChangeOvertakes:
 
 
 class Listener:
-    """Hears everything that Redis hears, sealed as it is, and can say it again.
+    """Records all sealed messages in Redis, and can replay them.
 
-    `bodies` is what is in it.
+    `bodies` are the opened contents.
     """
 
     def __init__(self, redis: RedisServer, *channels: str) -> None:
@@ -177,7 +177,7 @@ class Listener:
         await self._client.aclose()
 
     async def repeat(self) -> int:
-        """Say everything again that was heard so far; returns how much that was."""
+        """Replay everything recorded so far; returns the number of messages."""
         said = list(self.heard)
         for channel, data in said:
             await self._client.publish(channel, data)
@@ -228,7 +228,7 @@ class TestReplayedMessages:
                 assert (await raw.receive_text())["ok"]
 
     async def _rejected(self, gateway: ServiceProcess, times: float) -> None:
-        """Wait until the gateway has rejected so many messages that it knew."""
+        """Wait until the gateway has rejected this many replayed messages."""
         async with asyncio.timeout(WAIT_SECONDS):
             while await bus_events(gateway, "rejected-replayed") < times:  # noqa: ASYNC110 (asked for)
                 await asyncio.sleep(POLL_SECONDS)

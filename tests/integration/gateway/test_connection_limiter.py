@@ -48,7 +48,7 @@ async def harness() -> AsyncIterator[GatewayHarness]:
 
 
 async def idle(port: int, stack: ExitStack, source: str | None = None) -> RawSocket:
-    """Return a socket that has asked for a page and keeps its connection."""
+    """Return a socket that requested a page and keeps its connection open."""
     raw = await RawSocket.tcp(port, source=source)
     stack.callback(raw.hang_up)
     await raw.send_bytes(LIVEZ)

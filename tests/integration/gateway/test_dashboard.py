@@ -46,13 +46,13 @@ class Served(NamedTuple):
     ui: Path
 
     async def get(self, target: str, **headers: str) -> Reply:
-        """Ask for something; `Accept_Encoding` is the header of that name."""
+        """Send a GET; `Accept_Encoding` is sent as the header of that name."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await ask(self.gateway.port, target, headers=named)
 
 
 def make_ui(ui: Path) -> None:
-    """Write a small dashboard, with all that must not be served from it."""
+    """Write a small dashboard, including files that must not be served."""
     (ui / "assets").mkdir(parents=True)
     (ui / "index.html").write_bytes(INDEX)
     (ui / "sw.js").write_bytes(b"self")

@@ -32,7 +32,7 @@ def ui(tmp_path: Path) -> Path:
 
 
 class Stalled:
-    """A harness whose dashboard gives readers so long, and one place."""
+    """A harness whose dashboard serves one reader at a time, with these timeouts."""
 
     def __init__(self, ui: Path, *, stall_seconds: float, turn_seconds: float) -> None:
         self.room = ResponseLimiter(limit=1, limit_per_address=1, turn_seconds=turn_seconds)
@@ -85,7 +85,7 @@ class TestSlowReaders:
 
 
 async def slow_reader(harness: GatewayHarness) -> RawSocket:
-    """Return a client that asked for a large file, and took as little as it could."""
+    """Return a client that requested a large file and reads as little as possible."""
     slow = await RawSocket.tcp(harness.port, receive_buffer=SMALL)
     await slow.send_bytes(GET)
     await until(

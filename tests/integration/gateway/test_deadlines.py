@@ -44,7 +44,7 @@ def request(request_id: str, method: str = "health") -> bytes:
 
 
 async def sent_nothing_else(raw: RawSocket) -> None:
-    """Check that the gateway wrote nothing so far: the next frame is the answer to a ping."""
+    """Check that the gateway sent nothing so far: the next frame answers a ping."""
     await raw.send(b"any more?", PING)
     assert await raw.receive() == (PONG, b"any more?")
 
@@ -99,13 +99,13 @@ class TestHandshakeDeadline:
 
 
 async def raw_rest_after(harness: GatewayHarness, raw: RawSocket) -> list[object]:
-    """Return what still came on a closed socket, once the gateway has dropped it."""
+    """Return what still arrived on a closed socket, once the gateway has dropped it."""
     await harness.pass_time(CLOSING_SECONDS + STEP)
     return list(await raw.rest())
 
 
 class TestCloseDeadline:
-    """A second after our close frame the transport is gone, whatever the peer does."""
+    """One second after our close frame the transport is closed, whatever the peer does."""
 
     async def test_a_peer_that_never_answers_it(self, harness: GatewayHarness) -> None:
         harness.approvals.answer = want_pairing
@@ -172,7 +172,7 @@ class TestCloseDeadline:
     async def test_a_crowd_that_answers_ends_in_order_as_well(
         self, harness: GatewayHarness
     ) -> None:
-        """Their answers are read late, and read all the same: no deadline passes here."""
+        """Their answers are read late, but no deadline passes."""
         raws = [(await harness.admitted())[0] for _ in range(CLOSED_PER_TURN + 44)]
         assert harness.connections.close_admitted(1013, "approval unavailable") == len(raws)
         for raw in raws:
@@ -200,7 +200,7 @@ class TestCloseDeadline:
 
 
 async def fill(raw: RawSocket, connection: Connection) -> None:
-    """Ask so much, and read nothing, that answers wait in the gateway."""
+    """Send many requests and read nothing, so that answers queue in the gateway."""
     long_id = "x" * 1_000_000
     for _ in range(20):
         await raw.send(request(long_id))
@@ -294,7 +294,7 @@ class TestKeepalive:
         assert {after - before for before, after in pairwise(stamps)} == {30_000}
 
     async def _later(self, harness: GatewayHarness, early: RawSocket) -> RawSocket:
-        """Let one more in after the first had its first tick."""
+        """Admit another client after the first one's first tick."""
         await self._half_minute(harness, [early])
         late, _ = await harness.admitted(CLI.asking())
         return late
@@ -335,7 +335,7 @@ class TestKeepalive:
 
 
 async def admitted_as(harness: GatewayHarness, profile: Profile) -> tuple[RawSocket, Connection]:
-    """Let one in; pages have to say where they come from."""
+    """Admit a client; pages must send an Origin."""
     headers = [("Origin", harness.url)] if profile is CONTROL_UI else []
     raw = await harness.raw(headers=headers)
     answer = await raw.connect(DeviceKey.generate(), profile, Credentials(token=TOKEN))

@@ -25,7 +25,7 @@ async def harness() -> AsyncIterator[GatewayHarness]:
 
 
 async def comes_in(raw: RawSocket) -> None:
-    """Check that it can become a device's connection."""
+    """Check that it can become a WebSocket connection."""
     await raw.upgraded()
     assert raw.status == 101
     assert (await raw.connect(None, CLI, GOOD))["ok"]
@@ -46,7 +46,7 @@ class TestUpgrade:
             assert kinds == [TEXT, PONG]
 
     async def test_may_be_no_first_request_at_all(self, harness: GatewayHarness) -> None:
-        """A proxy may keep a connection and use it for another client."""
+        """A proxy may reuse a connection for another client."""
         async with await RawSocket.tcp(harness.port) as raw:
             for _ in range(2):
                 await raw.send_bytes(LIVEZ + b"\r\n")

@@ -44,7 +44,7 @@ CROWD_MEMORY_BYTES = 200 * MEGABYTE
 
 
 async def large_frames(raw: RawSocket) -> None:
-    """Ask with a megabyte, a few times, and read the answers."""
+    """Send a few one-megabyte requests and read the answers."""
     for _ in range(4):
         await raw.send(b'{"type":"req","id":"1","method":"health","x":"%s"}' % (b"x" * MEGABYTE))
         while (await raw.receive_text())["type"] == "event":
@@ -52,19 +52,19 @@ async def large_frames(raw: RawSocket) -> None:
 
 
 async def slow_readers(raw: RawSocket) -> None:
-    """Ask for half a megabyte and read nothing."""
+    """Request half a megabyte and read nothing."""
     for _ in range(5):
         await raw.send(b'{"type":"req","id":"%s","method":"health"}' % (b"x" * 100_000))
 
 
 async def fragments(raw: RawSocket) -> None:
-    """Begin a message and never end it, a byte at a time."""
+    """Send an endless message in one-byte fragments."""
     await raw.send_bytes(frame_bytes(b"{", fin=False))
     await raw.send_bytes(frame_bytes(b" ", CONTINUATION, fin=False) * 20_000)
 
 
 async def pings(raw: RawSocket) -> None:
-    """Ping as often, and read no pong."""
+    """Send as many pings, and read no pongs."""
     await raw.send_bytes(frame_bytes(b"x" * 100, PING) * 5_000)
 
 
@@ -90,7 +90,7 @@ def process(
 async def gateway(
     process: ServiceProcess, redis_process: RedisServer
 ) -> AsyncIterator[tuple[ServiceProcess, FakeApproval]]:
-    """Return the gateway with an approval that lives as long as the test."""
+    """Return the gateway with an approval that runs during the test."""
     async with FakeApproval(redis_process.approval_url, BUS_SECRET) as approval:
         await process.until_ready()
         await alone(process)
@@ -98,7 +98,7 @@ async def gateway(
 
 
 async def alone(gateway: ServiceProcess) -> None:
-    """Wait until a gateway has forgotten the approval of the test before, and asks it no more."""
+    """Wait until a gateway no longer asks the previous test's approval."""
     async with aiohttp.ClientSession() as http, asyncio.timeout(WAIT_SECONDS):
         while True:
             async with http.get(f"{gateway.url}/readyz") as answer:
@@ -109,7 +109,7 @@ async def alone(gateway: ServiceProcess) -> None:
 
 
 def most_memory(pid: int) -> int:
-    """Return the most memory a process ever had, in bytes."""
+    """Return the peak memory of a process, in bytes."""
     (line,) = [
         line
         for line in Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -119,14 +119,14 @@ def most_memory(pid: int) -> int:
 
 
 def published(redis: RedisServer) -> int:
-    """Return how many messages were ever published."""
+    """Return how many messages have been published."""
     with redis_py.Redis.from_url(redis.admin_url) as client:
         stats: dict[str, Any] = client.info("commandstats")
     return int(stats.get("cmdstat_publish", {}).get("calls", 0))
 
 
 async def beyond_routine(redis: RedisServer, approval: FakeApproval) -> int:
-    """Return how many messages were published that are no routine, between two beats."""
+    """Return how many messages besides heartbeats were published."""
     seen: tuple[int, int] | None = None
     while (now := (published(redis), approval.routine)) != seen:
         seen = now
@@ -205,7 +205,7 @@ class TestMemory:
 
 
 class TestCrowd:
-    """What a hundred do that are in; what they may all keep waiting is far below the bound."""
+    """A hundred admitted clients; the memory for their queues stays far below the limit."""
 
     @pytest.mark.parametrize("kind", FLOODS)
     async def test_memory_is_bounded_for_a_hundred_simultaneous_clients(
@@ -228,7 +228,7 @@ class TestCrowd:
     async def test_frames_with_unnegotiated_compression_are_refused(
         self, gateway: tuple[ServiceProcess, FakeApproval]
     ) -> None:
-        """A bomb: it would be 10 MB, and is not even looked at."""
+        """The payload would inflate to 10 MB, and is not processed."""
         service, _ = gateway
         bomb = zlib.compress(b" " * 10 * MEGABYTE, wbits=-15)
         for _ in range(CROWD // 10):
@@ -291,7 +291,7 @@ class TestBusTraffic:
 
 
 async def last_close(raw: RawSocket) -> int:
-    """Return the close code, whatever frame came before it."""
+    """Return the close code, skipping earlier frames."""
     while (frame := await raw.receive()).opcode != 8:
         pass
     return frame.close.code

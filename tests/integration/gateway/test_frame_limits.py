@@ -38,7 +38,7 @@ async def harness() -> AsyncIterator[GatewayHarness]:
 
 
 async def padded_connect(raw: RawSocket, size: int) -> bytes:
-    """Return a sound `connect` of exactly so many bytes: what is unknown in it is ignored."""
+    """Return a valid `connect` of exactly this many bytes, padded with an ignored field."""
     await raw.challenge()
     frame = raw.connect_frame(DeviceKey.generate(), credentials=Credentials(token=TOKEN))
     frame["params"]["padding"] = ""
@@ -50,7 +50,7 @@ async def padded_connect(raw: RawSocket, size: int) -> bytes:
 
 
 def health(size: int) -> bytes:
-    """Return a request of exactly so many bytes."""
+    """Return a request of exactly this many bytes."""
     head, tail = b'{"type":"req","id":"7","method":"health","params":{"x":"', b'"}}'
     return head + b"x" * (size - len(head) - len(tail)) + tail
 

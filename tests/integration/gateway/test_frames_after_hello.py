@@ -40,7 +40,7 @@ async def harness() -> AsyncIterator[GatewayHarness]:
 
 
 async def said_to(raw: RawSocket, frame: object, opcode: int = TEXT) -> Any:
-    """Return the one answer to a frame, None where it is ignored; the socket must stay open."""
+    """Return the answer to a frame, None if it is ignored; the socket must stay open."""
     await raw.send(frame if isinstance(frame, bytes) else json.dumps(frame).encode(), opcode)
     await raw.send_json({"type": "req", "id": "afterwards", "method": "health"})
     answer = await raw.receive_text()
@@ -223,7 +223,7 @@ class TestUnknownMethod:
 
 
 class TestMissingScope:
-    """A method of a scope that the caller lacks; one of nodes there is only in this test."""
+    """A method whose scope the caller lacks; the method for nodes exists only in this test."""
 
     @pytest.fixture(autouse=True)
     def _a_method_of_nodes(self, monkeypatch: pytest.MonkeyPatch) -> None:

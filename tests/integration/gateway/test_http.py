@@ -200,7 +200,7 @@ async def json_of(http: aiohttp.ClientSession, url: str) -> tuple[int, Any]:
 async def failing_for_approval_alone(
     http: aiohttp.ClientSession, gateway: ServiceProcess
 ) -> dict[str, Any]:
-    """Wait until it says that approval is missing, and Redis is not."""
+    """Wait until readiness reports a missing approval and a working Redis."""
     async with asyncio.timeout(WAIT_SECONDS):
         while True:
             status, said = await json_of(http, f"{gateway.url}/readyz")

@@ -136,7 +136,7 @@ WAYS: tuple[Callable[[RawSocket, Credentials], Awaitable[None]], ...] = (
 
 
 async def by_scopes(question: AuthorizeDevice) -> Answer:
-    """Answer as the scopes of the question say."""
+    """Answer according to the scopes of the request."""
     if "unpaired" in question.scopes:
         return await want_pairing(question)
     if "late" in question.scopes:
@@ -145,7 +145,7 @@ async def by_scopes(question: AuthorizeDevice) -> Answer:
 
 
 def alive() -> Counter[str]:
-    """Count what lives of a gateway's connections."""
+    """Count the live objects of a gateway's connections."""
     gc.collect()
     return Counter(
         type(thing).__name__

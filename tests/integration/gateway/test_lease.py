@@ -37,7 +37,7 @@ class TestLeaseIsOver:
     async def test_a_frame_is_not_served_though_no_timer_has_run(
         self, harness: GatewayHarness
     ) -> None:
-        """A process that was stopped wakes to old frames before anything else."""
+        """A process that was stopped handles old frames before its timers."""
         raw, connection = await harness.admitted()
         harness.approvals.leased = False
         for _ in range(3):

@@ -202,7 +202,7 @@ class TestFramesAheadOfHello:
 
 
 def hold(harness: GatewayHarness) -> asyncio.Event:
-    """Let approval decide only once the event is set."""
+    """Delay approval's decision until the event is set."""
     decided = asyncio.Event()
 
     async def held(question: AuthorizeDevice) -> Answer:
@@ -222,7 +222,7 @@ async def connect_with(
     last: bytes = b"",
     held: bool = True,
 ) -> RawSocket:
-    """Send `connect` and so many requests right behind it; approval answers when all are there."""
+    """Send `connect` and this many requests at once; approval answers after all arrived."""
     decided = hold(harness) if held else None
     raw = await harness.raw()
     await raw.challenge()

@@ -37,7 +37,7 @@ async def harness() -> AsyncIterator[GatewayHarness]:
 async def answer_to(
     harness: GatewayHarness, profile: Profile, *headers: tuple[str, str], token: str = TOKEN
 ) -> Any:
-    """Connect with these headers; a refusal has to be followed by its close."""
+    """Connect with these headers; a refusal must be followed by its close."""
     async with await harness.raw(headers=headers) as raw:
         assert raw.status == 101
         answer = await raw.connect(DeviceKey.generate(), profile, Credentials(token=token))
@@ -47,7 +47,7 @@ async def answer_to(
 
 
 def reason(answer: Any) -> str:
-    """Return why the origin was refused, having looked at the whole error."""
+    """Check the whole error, and return why the origin was refused."""
     error = answer["error"]
     assert (error["code"], error["message"]) == ("INVALID_REQUEST", MESSAGE)
     assert error["details"].pop("connectionId")
@@ -175,7 +175,7 @@ class TestAllowed:
 
 
 class TestHeadersMakeNoClientLocal:
-    """Nothing that a client writes into its headers makes it local."""
+    """No header sent by a client makes it local."""
 
     @pytest.mark.parametrize(
         "header",

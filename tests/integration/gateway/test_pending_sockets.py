@@ -51,7 +51,7 @@ class TestBeforeTheUpgrade:
     async def test_no_connection_outlasts_the_handshake_deadline(
         self, harness: GatewayHarness
     ) -> None:
-        """Neither the silent nor those that send their request byte by byte."""
+        """Both silent clients and those that send their request byte by byte are cut off."""
         raws = [await RawSocket.tcp(harness.port) for _ in range(10)]
         await until(lambda: len(harness.arrivals) == len(raws), "all have come")
         sent = BEGUN + b"x" * int(HANDSHAKE_DEADLINE_SECONDS)

@@ -28,7 +28,7 @@ async def harness() -> AsyncIterator[GatewayHarness]:
 
 
 async def address_of(harness: GatewayHarness, source: str, *headers: tuple[str, str]) -> str:
-    """Connect from there with these headers; return the address that approval was told."""
+    """Connect from there with these headers; returns the address reported to approval."""
     async with await harness.raw(source=source, headers=headers) as raw:
         answer = await raw.connect(DeviceKey.generate(), CLI, Credentials(token=TOKEN))
         assert answer["ok"], answer

@@ -20,7 +20,7 @@ NEAR_SECONDS: Final = 60.0
 
 
 async def seconds_ahead(gateway: ServiceProcess) -> float:
-    """Return what a gateway's challenge says, compared with the time here."""
+    """Return how far a gateway's challenge is ahead of this machine's clock."""
     async with DeviceClient(gateway.ws_url, None) as client:
         challenge = await client.challenge()
     assert isinstance(challenge, Challenge)

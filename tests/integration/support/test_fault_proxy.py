@@ -19,7 +19,7 @@ ENOUGH_TO_FILL_BUFFERS: Final = 20_000_000
 
 
 class Echo:
-    """A server that sends back what it is sent, and counts it."""
+    """A server that echoes and counts its input."""
 
     def __init__(self) -> None:
         self.heard = b""
