@@ -47,7 +47,7 @@ MATTERED: Final = {
 
 
 def main() -> int:
-    """Run what the command line asks for; 1 if an invariant did not hold."""
+    """Run the requested seeds; returns 1 if an invariant was violated."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="run this one, and tell its story")
     parser.add_argument("--runs", type=int, default=2_000)

@@ -42,7 +42,7 @@ _LIMITS: Final = PendingLimits(ttl_ms=TTL_MS, most=100, most_per_address=50)
 
 
 class ApprovalProcess:
-    """One life of an approval replica; a restart makes another."""
+    """One life of an approval replica; a restart creates another."""
 
     def __init__(self, world: World, name: str, server: Server, variant: Variant) -> None:
         self.process: Process = world.process(name)
@@ -101,7 +101,7 @@ class ApprovalProcess:
 
     @property
     def name(self) -> str:
-        """What the story calls it."""
+        """Its name in the story."""
         return self.process.name
 
     def _start(self) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SimulatedBus:
-    """Publishes, and hands on what comes in."""
+    """Publishes messages and delivers incoming ones."""
 
     silence_seconds = SILENCE_SECONDS
 
@@ -51,11 +51,11 @@ class SimulatedBus:
         self.trouble = "not subscribed yet"
 
     def start(self) -> None:
-        """Subscribe; to be called within the process."""
+        """Subscribe; must be called within the process."""
         self._connect()
 
     def publish(self, channel: str, data: bytes) -> asyncio.Future[int]:
-        """Publish; how many subscribers got it, or Unavailable when that is not heard in time."""
+        """Publish; returns the number of receivers, or raises Unavailable after a timeout."""
         loop = self._process.loop
         published: asyncio.Future[int] = loop.create_future()
         late = loop.call_later(PUBLISH_SECONDS, _fail, published)
@@ -65,17 +65,17 @@ class SimulatedBus:
         return published
 
     def lose(self, *, silently: bool) -> None:
-        """Lose the subscription: the server forgets it, or both ends hear of it."""
+        """Lose the subscription: the server alone forgets it, or both ends notice."""
         self._leave()
         if not silently and not self._process.gone:
             self._process.receive(self._broken, self._number)
 
     def subscribed_elsewhere(self) -> bool:
-        """Say whether the line leads to another server than the subscription is at."""
+        """Return whether the connection leads to another server than the subscription's."""
         return self._seat is not None and self._seat[0] is not self.subscription.server
 
     def is_at(self, server: Server) -> bool:
-        """Say whether the subscription is at this server, and the process knows it."""
+        """Return whether the subscription is at this server and known to the process."""
         return not self.trouble and self._seat is not None and self._seat[0] is server
 
     def _arrived(
@@ -93,7 +93,7 @@ class SimulatedBus:
         self.publisher.down.carry(self._process.receive, _done, published, count, late)
 
     def _connect(self) -> None:
-        """Make a new connection to the server that the line leads to now."""
+        """Open a new connection to the server that the connection leads to now."""
         self._number += 1
         server = self.subscription.server
         number = self._number
@@ -147,7 +147,7 @@ class SimulatedBus:
             self._process.loop.call_later(0.05, self._connect)
 
     def _look(self) -> None:
-        """Give the subscription up when it has been silent for too long."""
+        """Drop the subscription when it has been silent for too long."""
         loop = self._process.loop
         until = self._heard_at + self.silence_seconds
         if loop.time() >= until - 1e-6:

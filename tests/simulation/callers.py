@@ -31,7 +31,7 @@ _ROUNDING_SECONDS: Final = 0.001
 
 
 class Callers:
-    """Knows who is let in under which connection id, and judges what its calls change."""
+    """Records who was admitted under which connection id, and checks what its calls change."""
 
     def __init__(self, world: World, histories: Histories, checked: Counter[str]) -> None:
         self._world = world
@@ -42,15 +42,15 @@ class Callers:
         self._before: dict[str, Record | None] = {}
 
     def admitted(self, connection_id: str, session: Session) -> None:
-        """Take notice of who came in under a connection id."""
+        """Record who was admitted under a connection id."""
         self._sessions[connection_id] = session
 
     def called(self, call_id: str) -> None:
-        """Take notice that a gateway passes a call on."""
+        """Record that a gateway forwards a call."""
         self._began[call_id] = self._world.now
 
     def returned(self, call_id: str, beat: Replica, server: Server) -> None:
-        """Check that a caller hears of success after its gateway has applied what it did."""
+        """Check that a caller learns of success only after its gateway has applied the change."""
         if self._world.now >= self._began[call_id] + DEADLINE_SECONDS - _ROUNDING_SECONDS:
             return
         for number, tag in self._histories.of_call(server, call_id):
@@ -61,7 +61,7 @@ class Callers:
                 )
 
     def before(self, server: Server, keys: Sequence[str]) -> None:
-        """Look at the records that a commit may rest on, right before it."""
+        """Record the state that a commit may depend on, just before it."""
         self._before.clear()
         device_ids = [key.removeprefix(_DEVICE) for key in keys if key.startswith(_DEVICE)]
         for key in keys:
@@ -71,7 +71,7 @@ class Callers:
                     self._before[device_id] = _record(server, device_id)
 
     def committed(self, server: Server, done: Sequence[Changed]) -> None:
-        """Check who made changes by a call."""
+        """Check the rights of callers whose calls made changes."""
         for change in done:
             if change.call_id:
                 self._checked["I6"] += 1
@@ -124,7 +124,7 @@ def _needed(
 
 
 def _usable(pairing: Pairing | None) -> set[tuple[str, str]]:
-    """Return what a device may come in with: its roles, each by itself and with its scopes."""
+    """Return what a device may be admitted with: each of its roles with its scopes."""
     if pairing is None:
         return set()
     return {

@@ -34,7 +34,7 @@ _SCRIPTS: Final = {
 
 
 class RedisClient:
-    """Sends each call over the line, and waits for the reply no longer than the real one does.
+    """Sends each call over the connection, and times out like the real client.
 
     Its methods are the functions of `commands`.
     """
@@ -48,7 +48,7 @@ class RedisClient:
         return lambda *args, **options: self.call(command(*args, **options))
 
     async def call(self, ask: Ask) -> Any:
-        """Have the server do something; what it raises comes back. A reply may be lost."""
+        """Run something at the server; its exceptions are returned. A reply may be lost."""
         answer: asyncio.Future[Any] = self._process.loop.create_future()
         self._line.up.carry(self._arrived, self._line.server, ask, answer)
         late = self._process.loop.call_later(STORE_TIMEOUT_SECONDS, _give_up, answer)
@@ -58,11 +58,11 @@ class RedisClient:
             late.cancel()
 
     def register_script(self, text: str) -> Script:
-        """Return a script that is known by its text; KeyError for one that was not rebuilt here."""
+        """Return a script by its text; raises KeyError for one that is not modelled here."""
         return Script(self, _SCRIPTS[text])
 
     def pipeline(self, *, transaction: bool) -> Pipeline:
-        """Return a pipeline; each command in it stands for itself."""
+        """Return a pipeline, without a transaction."""
         assert not transaction
         return Pipeline(self)
 
@@ -112,7 +112,7 @@ class Pipeline:
         return lambda *args, **options: self.queue.append(command(*args, **options))
 
     async def execute(self, *, raise_on_error: bool = True) -> list[Any]:
-        """Run them one after another; the first that fails is raised when all have run."""
+        """Run all commands in order, then raise the first error."""
 
         def ask(server: Server) -> list[Any]:
             results: list[Any] = []

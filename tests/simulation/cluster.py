@@ -18,7 +18,7 @@ Member = GatewayProcess | ApprovalProcess
 
 
 class Cluster:
-    """Everything that lives in a world; a process that was killed is replaced in its list."""
+    """Everything in a world; a process that was killed is replaced in its list."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Cluster:
         return [one for one in everybody if not one.process.gone]
 
     def restart(self, member: Member) -> None:
-        """Start a process anew in the place of one that was killed."""
+        """Start a new process in place of one that was killed."""
         self.world.story.tell(member.name, "starts again")
         if isinstance(member, GatewayProcess):
             self.gateways[self.gateways.index(member)] = self._gateway(member.name)

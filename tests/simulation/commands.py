@@ -24,27 +24,27 @@ def time() -> Ask:
 
 
 def info(_section: str) -> Ask:
-    """Say that all is well."""
+    """Report a healthy server."""
     return lambda _server: {"aof_enabled": 1, "connected_slaves": 0}
 
 
 def config_get(_name: str) -> Ask:
-    """Say that each write is on disk before it is answered."""
+    """Report that each write is on disk before it is answered."""
     return lambda _server: {"appendfsync": "always"}
 
 
 def mget(keys: Sequence[str]) -> Ask:
-    """Read texts."""
+    """Read strings."""
     return lambda server: server.read(lambda data: [data.texts.get(key) for key in keys])
 
 
 def get(key: str) -> Ask:
-    """Read a text."""
+    """Read a string."""
     return lambda server: server.read(lambda data: data.texts.get(key))
 
 
 def set(key: str, value: bytes, *, px: int) -> Ask:  # noqa: A001 (the name of the command)
-    """Set a text that expires after so many milliseconds."""
+    """Set a string that expires after this many milliseconds."""
     return lambda server: server.write(lambda data, now_ms: data.set(key, value, now_ms + px))
 
 
@@ -69,13 +69,13 @@ def zadd(key: str, scores: Mapping[str, float]) -> Ask:
 
 
 def zremrangebyscore(key: str, least: str, most: float) -> Ask:
-    """Take the members up to a score out of a sorted set."""
+    """Remove the members up to a score from a sorted set."""
     assert least == "-inf"
     return lambda server: server.write(lambda data, _now_ms: data.take_up_to(key, most))
 
 
 def zrange(key: str, first: int, last: int, *, desc: bool = False, withscores: bool = False) -> Ask:
-    """Read members by rank; the last rank counts, -1 is the end."""
+    """Read members by rank; the last rank is inclusive, -1 is the end."""
 
     def look(data: Database) -> list[Any]:
         ranked = data.ranked(key)
@@ -104,7 +104,7 @@ def zrangebyscore(key: str, least: str, most: float | str, *, start: int, num: i
 
 
 def exists(*keys: str) -> Ask:
-    """Count those keys that are there."""
+    """Count the existing keys."""
 
     def look(data: Database) -> int:
         kinds = (data.texts, data.sorted, data.hashes, data.streams)

@@ -22,7 +22,7 @@ NEVER: Final = float("inf")
 
 
 class Database:
-    """Texts, sorted sets, hashes and streams by key."""
+    """Strings, sorted sets, hashes and streams by key."""
 
     def __init__(self) -> None:
         self.texts: dict[str, bytes] = {}
@@ -35,25 +35,25 @@ class Database:
         """Nothing expires before this."""
 
     def require_writable(self) -> None:
-        """Raise what a demoted master says to the first write of a command or script."""
+        """Raise the error of a demoted master at the first write of a command or script."""
         if not self.writable:
             message = "NOREPLICAS Not enough good replicas to write."
             raise ResponseError(message)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         for kind in (self.texts, self.sorted, self.hashes, self.streams, self._expires):
             kind.clear()
 
     def forget_expired(self, now_ms: int) -> None:
-        """Drop what has expired."""
+        """Delete expired keys."""
         if now_ms >= self._next_expiry_ms:
             for key in [key for key, when in self._expires.items() if when <= now_ms]:
                 self._drop(key)
             self._next_expiry_ms = min(self._expires.values(), default=NEVER)
 
     def delete(self, key: str) -> None:
-        """Drop a key."""
+        """Delete a key."""
         self.require_writable()
         self._drop(key)
 
@@ -65,7 +65,7 @@ class Database:
         self._expires.pop(key, None)
 
     def expire(self, key: str, at_ms: int) -> None:
-        """Have a key dropped at a time."""
+        """Delete a key at a time."""
         self.require_writable()
         self._expire(key, at_ms)
 
@@ -74,7 +74,7 @@ class Database:
         self._next_expiry_ms = min(self._next_expiry_ms, at_ms)
 
     def set(self, key: str, value: bytes, expires_ms: int | None = None) -> None:
-        """Set a text; one without an expiry loses the one it had."""
+        """Set a string; without an expiry, an earlier expiry is cleared."""
         self.require_writable()
         self.texts[key] = value
         if expires_ms is None:
@@ -88,7 +88,7 @@ class Database:
         self.sorted.setdefault(key, {})[member] = score
 
     def take(self, key: str, member: str) -> None:
-        """Take a member out of a sorted set."""
+        """Remove a member from a sorted set."""
         self.require_writable()
         members = self.sorted.get(key)
         if members is not None:
@@ -97,7 +97,7 @@ class Database:
                 self.delete(key)
 
     def take_up_to(self, key: str, most: float) -> int:
-        """Take the members up to a score out of a sorted set; return how many."""
+        """Remove the members up to a score from a sorted set; returns how many."""
         self.require_writable()
         members = self.sorted.get(key, {})
         gone = [member for member, score in members.items() if score <= most]
@@ -110,7 +110,7 @@ class Database:
         return sorted((score, member) for member, score in self.sorted.get(key, {}).items())
 
     def append(self, key: str, number: int, fields: Iterable[bytes], most: int) -> None:
-        """Append to a stream and keep so many of its entries."""
+        """Append to a stream and keep this many entries."""
         self.require_writable()
         stream = self.streams.setdefault(key, [])
         if stream and number <= stream[-1][0]:
@@ -120,12 +120,12 @@ class Database:
         del stream[:-most]
 
     def between(self, key: str, first: int, most: int | None = None) -> Sequence[Entry]:
-        """Return a stream's entries from a number on, `most` of them."""
+        """Return a stream's entries from a number on, at most `most`."""
         found = [entry for entry in self.streams.get(key, ()) if entry[0] >= first]
         return found if most is None else found[:most]
 
     def run(self, command: str, key: str, words: Sequence[Word], now_ms: int) -> None:
-        """Run one of the commands that a plan may hold."""
+        """Run one of the commands allowed in a plan."""
         if command == "SET":
             expires = now_ms + int(words[2]) if len(words) > 1 else None
             self.set(key, to_bytes(words[0]), expires)
@@ -141,10 +141,10 @@ class Database:
 
 
 def to_bytes(word: Word) -> bytes:
-    """Return a word as Redis keeps it."""
+    """Return a value as Redis stores it."""
     return word if isinstance(word, bytes) else str(word).encode()
 
 
 def to_text(word: Word) -> str:
-    """Return a word as text."""
+    """Return a value as text."""
     return word.decode() if isinstance(word, bytes) else str(word)

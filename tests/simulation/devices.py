@@ -63,7 +63,7 @@ class Device:
         return self.socket is None
 
     def connect(self, gateway: GatewayProcess, *, with_token: bool) -> None:
-        """Open a socket; `with_token`: prove itself by its device token alone, if it has one."""
+        """Open a socket; `with_token` authenticates by the device token alone, if there is one."""
         self._sockets += 1
         number = self.number * 1000 + self._sockets
         self.socket = SimulatedSocket(
@@ -84,7 +84,7 @@ class Device:
         self._send(Message(raw_socket.TEXT, encode(request("health", None, "1")).encode()))
 
     def operate(self, method: str, **params: str) -> None:
-        """Call a device method; the response is told when it comes."""
+        """Call a device method; the response is recorded when it arrives."""
         number = str(len(self._called) + 2)
         self._called[number] = method
         self._world.story.tell(self.name, f"calls {method} ({number})")
@@ -96,7 +96,7 @@ class Device:
         self._send(Message(raw_socket.CLOSE, _NORMAL))
 
     def take(self, socket: SimulatedSocket, data: bytes) -> None:
-        """Take frames from the gateway."""
+        """Handle frames from the gateway."""
         if socket is not self.socket:
             return
         for kind, payload in frames(data):
@@ -109,7 +109,7 @@ class Device:
                 self._send(Message(raw_socket.CLOSE, _NORMAL))
 
     def lost(self, socket: SimulatedSocket) -> None:
-        """Take notice that the socket is gone."""
+        """Record that the socket is gone."""
         if socket is self.socket:
             self.socket = None
             self.admitted = False

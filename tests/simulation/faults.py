@@ -37,7 +37,7 @@ LONG_SHARE: Final = 0.4
 
 
 class Faults:
-    """Draws faults; `until` is when all of them are over, in the world's time."""
+    """Draws faults; all end before `until`, in the world's time."""
 
     def __init__(self, cluster: Cluster, until: float) -> None:
         self._cluster = cluster
@@ -63,7 +63,7 @@ class Faults:
         }
 
     def draw(self) -> None:
-        """Let one fault begin now, unless every process is dead for the moment."""
+        """Start one fault now, unless every process is currently dead."""
         if not self._cluster.members:
             return
         kind = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
@@ -85,7 +85,7 @@ class Faults:
         self._spoil(f"delays by up to {most:g} s", lambda way: setattr(way, "slow_seconds", most))
 
     def _slow_store(self) -> None:
-        """Have commits come in when their askers have long given up (R11)."""
+        """Delay commits until their callers have given up (R11)."""
         approvals = [one for one in self._cluster.approvals if not one.process.gone]
         if approvals:
             member, seconds = self._random.choice(approvals), self._a_while(0.5)
@@ -102,7 +102,7 @@ class Faults:
         self._spoil("is cut" + (", and keeps what is sent" if keeps else ""), cut)
 
     def _spoil(self, what: str, spoil: Callable[[Way], None], but: str = "") -> None:
-        """Do something to some lines of a member, in one direction or both, for a while."""
+        """Disturb some connections of a process, in one direction or both, for a while."""
         member = self._random.choice(self._cluster.members)
         lines = [line for line in member.lines if line.name != but]
         if self._random.random() < 0.6:

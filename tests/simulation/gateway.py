@@ -40,7 +40,7 @@ _RULES: Final = AuthConfig(Secrets((GATEWAY_TOKEN,)), frozenset(), SecretDigests
 
 
 class GatewayProcess:
-    """One life of a gateway; a restart makes another."""
+    """One life of a gateway; a restart creates another."""
 
     def __init__(
         self,
@@ -120,11 +120,11 @@ class GatewayProcess:
 
     @property
     def name(self) -> str:
-        """What the story calls it."""
+        """Its name in the story."""
         return self.process.name
 
     def accept(self, socket: SimulatedSocket) -> None:
-        """Take a client in, as `Sockets` does with an upgrade; within the process."""
+        """Accept a client, as `Sockets` does with an upgrade; within the process."""
         connection = self.connections.open(cast("Any", socket.transport), socket.address)
         peer = RequestInfo(address=socket.address, direct_loopback=False, host="", origin=None)
         number = f"{self.process.boot_id}:{connection.number}"

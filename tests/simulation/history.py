@@ -20,7 +20,7 @@ _decode = msgspec.msgpack.Decoder(Changed).decode
 
 
 class Histories:
-    """Every change that was ever committed, and which of them each server has."""
+    """Every committed change, and which of them each server has."""
 
     def __init__(self) -> None:
         self._times: dict[str, float] = {"": ALWAYS}
@@ -29,7 +29,7 @@ class Histories:
         self._calls: dict[str, list[list[str]]] = {}
 
     def note(self, server: Server, now: float) -> list[Changed]:
-        """Read what a server's log holds that was not there before; returns it."""
+        """Read and return the new entries of a server's log."""
         known = self._of.setdefault(server, {})
         newest = next(reversed(known.values()), 0)
         fresh = []
@@ -48,9 +48,9 @@ class Histories:
         return fresh
 
     def inherit(self, old: Server, new: Server) -> int:
-        """Take notice of the history that a new server has, an old one's replica of some moment.
+        """Record the history of a new server, a replica of an old one as of some moment.
 
-        Returns how many changes of the old one's it lacks: all, if that was flushed since.
+        Returns how many changes of the old one it lacks: all, if that was flushed since.
         """
         _number, head = head_of(new.data, HEAD)
         back: dict[str, int] = {}
@@ -63,15 +63,15 @@ class Histories:
         return sum(tag not in back for tag in self._of.get(old, ()))
 
     def forget(self, server: Server) -> None:
-        """Take notice that a server lost all it had."""
+        """Record that a server lost all its data."""
         self._of[server] = {}
 
     def time_of(self, change: Position) -> float:
-        """Return when a change was committed; for one that never was: now and always."""
+        """Return when a change was committed; for an unknown one, the current time."""
         return self._times.get(change.tag, ALWAYS)
 
     def later(self, server: Server, one: Position, other: Position) -> bool:
-        """Say whether the other is in this server's history, and the one did not know of it."""
+        """Return whether `other` is in this server's history and unknown at `one`."""
         if other.tag not in self._of.get(server, {}):
             return False
         for known in self._of.values():
@@ -80,7 +80,7 @@ class Histories:
         return True
 
     def last_close(self, server: Server, device_id: str, role: str) -> float:
-        """Return when this history last had a role's sockets closed."""
+        """Return when this history last closed a role's sockets."""
         for tag in reversed(self._of.get(server, {})):
             change = self._changes[tag]
             if change.device_id == device_id and closes(change, role):
@@ -88,9 +88,9 @@ class Histories:
         return ALWAYS
 
     def closed_since(self, session: Session, server: Server) -> bool:
-        """Say whether a change closes a session: one made after it was decided, in any history.
+        """Return whether a change made after a session's decision, in any history, closes it.
 
-        News of a history that was lost may come late, and then takes effect whenever it was made.
+        An event of a lost history may arrive late, and then takes effect whenever it was made.
         """
         known = self._of.get(server, {})
         return any(
@@ -101,7 +101,7 @@ class Histories:
         )
 
     def first_of_call(self, server: Server, call_id: str, done: list[Changed]) -> bool:
-        """Take notice of what a call wrote; False if it wrote before, and that is still there."""
+        """Record what a call wrote; returns False if an earlier write of it still exists."""
         known = self._of[server]
         tags = [change.change.tag for change in done]
         before = self._calls.setdefault(call_id, [])
@@ -111,13 +111,13 @@ class Histories:
         return not (twice and tags)
 
     def of_call(self, server: Server, call_id: str) -> list[tuple[int, str]]:
-        """Return numbers and tags of what a call wrote and this history still has."""
+        """Return numbers and tags of a call's changes that this history still has."""
         known = self._of.get(server, {})
         tags = [tag for written in self._calls.get(call_id, ()) for tag in written]
         return [(known[tag], tag) for tag in tags if tag in known]
 
     def ended_twice(self, server: Server) -> str:
-        """Return a request that this history ends more than once, or nothing."""
+        """Return a request that this history ends more than once, or None."""
         ended: set[str] = set()
         for tag in self._of.get(server, {}):
             change: Any = self._changes[tag]

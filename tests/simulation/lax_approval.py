@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class AnswersWithoutWriting(Scripts):
-    """R2: a beat is answered though nothing may be written any more."""
+    """R2: a heartbeat is answered although the server accepts no writes."""
 
     def beat(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
@@ -32,7 +32,7 @@ class AnswersWithoutWriting(Scripts):
 
 
 class AlwaysFresh(LivenessPublisher):
-    """R3: answers and announces whether or not its own writes and news come through."""
+    """R3: answers and announces itself even if its own writes and events fail."""
 
     @property
     def fresh(self) -> bool:
@@ -44,41 +44,41 @@ class AlwaysFresh(LivenessPublisher):
 
 
 class LooksNothingUp(Scripts):
-    """R11: a call that was carried out is carried out again."""
+    """R11: a call that already ran runs again."""
 
     def _seen(self, data: Database, keys: Sequence[str], plan: dict[str, Any]) -> list[Any] | None:
         return None
 
 
 class NeverLate(Scripts):
-    """R11: a call is carried out however late it comes."""
+    """R11: a call runs however late it arrives."""
 
     def is_late(self, not_after_ms: int, now_ms: int) -> bool:
         return False
 
 
 class ReadsTheCallerOnly(WatchedRegistry):
-    """R12: a caller is judged by its own record, which may have changed by the commit."""
+    """R12: a caller's record is checked when read, and may have changed by the commit."""
 
     def _entry(self, caller: Caller) -> Transaction:
         return super()._entry(replace(caller, device_id=""))
 
 
 class TrustsTheGateway(ReadsTheCallerOnly):
-    """R12: a caller is judged by what the gateway reports of it."""
+    """R12: a caller is authorized by what the gateway reports."""
 
     async def _narrowed(self, caller: Caller) -> Caller:
         return caller
 
 
 class BuildsOnAnything(Scripts):
-    """R13: a presence delta is applied on whatever is there."""
+    """R13: a presence delta is applied whatever it builds on."""
 
     def builds_on(self, beat: int, base: int, at: int) -> bool:
         return beat > at
 
 
 class HearsNoSilence(SimulatedBus):
-    """R14: a subscription is kept however long it is silent."""
+    """R14: a silent subscription is kept forever."""
 
     silence_seconds = 1e6

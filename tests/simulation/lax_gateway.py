@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CreditsTheNewest(WatchedBeat):
-    """R1: the lease runs from the newest beat, whichever was answered."""
+    """R1: the lease runs from the newest heartbeat, whichever was answered."""
 
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
         if answer.beat_id not in self._sent:
@@ -25,7 +25,7 @@ class CreditsTheNewest(WatchedBeat):
 
 
 class TakesOldAnswers(WatchedBeat):
-    """R1: an answer to a beat older than the newest answered one is taken as well."""
+    """R1: an answer to a heartbeat older than the newest answered one is accepted."""
 
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
         sent = dict(self._sent)
@@ -38,7 +38,7 @@ class TakesOldAnswers(WatchedBeat):
 
 
 class RenewsAnyway(WatchedBeat):
-    """R4: an answer renews the lease though not all of it was applied."""
+    """R4: an answer renews the lease although not all of it was applied."""
 
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
         sent = self._sent.get(answer.beat_id)
@@ -56,14 +56,14 @@ class CountsOnly(WatchedBeat):
 
 
 class CountsOnlyForCalls(WatchedBeat):
-    """R5: what a call did is taken for applied by its number, whatever history it belongs to."""
+    """R5: a call's change counts as applied by its number, whatever its history."""
 
     def has_applied(self, change: Position) -> bool:
         return change.number <= self.applied.number
 
 
 class ForgetsWhatTouched(WatchedBeat):
-    """R6: an answer counts though a later change of the device is known."""
+    """R6: an answer counts although a later change of the device is known."""
 
     def freshness(self, decided_at: Position, device_id: str) -> Freshness:
         self._touched.clear()
@@ -71,7 +71,7 @@ class ForgetsWhatTouched(WatchedBeat):
 
 
 class NeverWaits(WatchedBeat):
-    """R6: an answer counts though it is not in the gateway's own history."""
+    """R6: an answer counts although it is not in the gateway's own history."""
 
     def freshness(self, decided_at: Position, device_id: str) -> Freshness:
         found = super().freshness(decided_at, device_id)
@@ -80,7 +80,7 @@ class NeverWaits(WatchedBeat):
 
 
 class TrustsTheSweep(WatchedBeat):
-    """R7: whether there is a lease is what the last answer or sweep found."""
+    """R7: the lease is a flag set by the last answer or sweep."""
 
     _flag = False
 
@@ -101,7 +101,7 @@ class TrustsTheSweep(WatchedBeat):
 
 
 class KeepsEverybody(WatchedBeat):
-    """R8: after a lost history, whoever is in stays in."""
+    """R8: after a lost history, connections stay open."""
 
     def _resync(self, *given: Any) -> list[Effect]:
         super()._resync(*given)
@@ -109,7 +109,7 @@ class KeepsEverybody(WatchedBeat):
 
 
 class KeepsItsMemory(WatchedBeat):
-    """R8: after a lost history, an answer from before it may still count."""
+    """R8: after a lost history, an earlier answer may still count."""
 
     def _resync(self, *given: Any) -> list[Effect]:
         floor = self._floor if self.booted else None
@@ -119,14 +119,14 @@ class KeepsItsMemory(WatchedBeat):
 
 
 class ClosesForAnything(WatchedBeat):
-    """R9: whatever changes of a device, its connections are closed."""
+    """R9: any change of a device closes its connections."""
 
     def on_event(self, news: Changed) -> list[Effect]:
         return super().on_event(msgspec.structs.replace(news, closes=[EVERY_ROLE]))
 
 
 class ClosesTheRemovedOnly(WatchedBeat):
-    """R9: a rotated or revoked device's connections stay."""
+    """R9: connections of a rotated or revoked device stay open."""
 
     def on_event(self, news: Changed) -> list[Effect]:
         return super().on_event(self._milder(news))
@@ -142,7 +142,7 @@ class ClosesTheRemovedOnly(WatchedBeat):
 
 
 class NeverForgets(WatchedBeat):
-    """R10: news of a forgotten history is kept for ever."""
+    """R10: events of a forgotten history are kept forever."""
 
     def _forget(self, *given: Any) -> None:
         """Keep it."""

@@ -24,7 +24,7 @@ _pack = msgspec.msgpack.Encoder().encode
 
 @dataclass
 class _Attempt:
-    """What the script is told of one class, and for how long that is locked."""
+    """The script's arguments for one class, and how long that class is locked."""
 
     name: str
     values: list[str]
@@ -52,7 +52,7 @@ class LockoutScript:
         self._attempts = self._read([to_text(word) for word in args[9:]])
 
     def run(self) -> int:
-        """Carry it out."""
+        """Run the script."""
         if all(attempt.left for attempt in self._attempts):
             return self._first_lock()
         if 0 < self._not_after < self._now:
@@ -103,7 +103,7 @@ class LockoutScript:
             self._data.expire(self._keys[2], self._now + self._lock)
 
     def _fresh(self, attempt: _Attempt, known: dict[str, int]) -> tuple[list[str], bool]:
-        """Return the values that are no longer known; and whether a known one was noted anew."""
+        """Return the values that are not known, and whether a known one was refreshed."""
         fresh, refreshed = [], False
         for value in attempt.values:
             last = known.get(value)
@@ -115,7 +115,7 @@ class LockoutScript:
         return fresh, refreshed
 
     def _failed(self, attempt: _Attempt, fresh: int) -> Entry:
-        """Return what is held after so many new wrong values; too many lock the attempt out."""
+        """Return the state after this many new wrong values; too many lock the attempt out."""
         failures, since, _until = self._guard.get(attempt.name, [0, 0, 0])
         if self._now - since >= self._window:
             failures, since = 0, self._now

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def listening(world: World) -> Iterator[None]:
-    """Turn logged exceptions into the end of the run; put the logs back as they were after it."""
+    """End the run at a logged exception; restore the logging configuration afterwards."""
 
     def hear(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
         # A handler that takes longer than it may, on a slow line, is logged and left alone.

@@ -25,7 +25,7 @@ _run_in = asyncio._set_running_loop
 
 
 class Call(asyncio.TimerHandle):
-    """A callback that waits, without all that a real handle keeps for debugging."""
+    """A scheduled callback, without a real handle's debugging data."""
 
     __slots__ = ()
 
@@ -36,14 +36,14 @@ class Call(asyncio.TimerHandle):
         self._when = when
 
     def cancel(self) -> None:
-        """Have it not called."""
+        """Cancel the callback."""
         self._cancelled = True
 
 
 class ProcessLoop(asyncio.AbstractEventLoop):
-    """As much of an event loop as the services use.
+    """The part of an event loop that the services use.
 
-    `behind`: what to add to this loop's time, in seconds, for the world's.
+    `behind`: the world's time minus this loop's time, in seconds.
     """
 
     def __init__(self, world: World, process: Process, behind: float) -> None:
@@ -60,7 +60,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._over = False
 
     def receive(self, callback: Callable[..., object], *args: Any) -> None:
-        """Take something from outside; it is handled in the next turn, before its timers."""
+        """Receive input from outside; it is handled in the next turn, before timers."""
         if not self._over:
             self._incoming.append((callback, args))
             if not self._awake:
@@ -73,13 +73,13 @@ class ProcessLoop(asyncio.AbstractEventLoop):
             self._world.awake.append(self)
 
     def rest(self) -> None:
-        """Take no turns, until it is roused."""
+        """Take no turns until roused."""
         if self._awake:
             self._awake = False
             self._world.awake.remove(self)
 
     def turn(self) -> bool:
-        """Run everything that is ready, came in or is due: once round. Whether more is ready."""
+        """Run everything that is ready, received or due once; returns whether more is ready."""
         ready, incoming, due = self._ready, self._incoming, self._due()
         self._ready, self._incoming = [], []
         if self._world.running is not self:
@@ -102,7 +102,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         return False
 
     def _due(self) -> Sequence[Call]:
-        """Take the timers that are due."""
+        """Return the timers that are due, removing them."""
         timers = self._timers
         end = self._world.now - self.behind
         if not timers or timers[0][0] > end:
@@ -113,7 +113,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         return due
 
     def _set_alarm(self) -> None:
-        """Have the world look at the timers when the first of them is due."""
+        """Ask the world for a turn when the first timer is due."""
         timers = self._timers
         while timers and timers[0][2]._cancelled:
             heapq.heappop(timers)
@@ -167,7 +167,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: object = None
     ) -> Call:
-        """Call after so many seconds."""
+        """Call after this many seconds."""
         return self.call_at(self._world.now - self.behind + delay, callback, *args)
 
     def call_at(  # type: ignore[override]
@@ -183,7 +183,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         return call
 
     def create_future(self) -> asyncio.Future[Any]:
-        """Make a future of this loop."""
+        """Create a future of this loop."""
         return asyncio.Future(loop=self)
 
     def create_task(  # type: ignore[override]
@@ -195,14 +195,14 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     get_debug = bool  # no; asked for each future, so it had better be quick
 
     def is_running(self) -> bool:
-        """Say whether it is not over."""
+        """Return whether the loop has not ended."""
         return not self._over
 
     def is_closed(self) -> bool:
-        """Say whether it is over."""
+        """Return whether the loop has ended."""
         return self._over
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Report what nobody handled; a process that was killed reports nothing."""
+        """Report an unhandled error, unless the process was killed."""
         if not self._over:
             self._process.trouble(context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class NoMetrics:
-    """Stands for a service's metrics, and for each of them."""
+    """Replaces a service's metrics, and each single one."""
 
     def __getattr__(self, _name: str) -> NoMetrics:
         return self

@@ -18,9 +18,9 @@ SPREAD_SECONDS: Final = 0.0028
 class Way:
     """One direction of one connection.
 
-    `loses`, `doubles`: with what probability. `slow_seconds`: at most so much later, each thing by
-    itself, so that they overtake each other. `cut`: nothing passes; `keeps`: what was sent
-    meanwhile arrives when it is mended, as TCP would have it.
+    `loses`, `doubles`: probabilities. `slow_seconds`: maximum delay, drawn for each message, so
+    that messages overtake each other. `cut`: nothing passes; `keeps`: what was sent meanwhile arrives
+    when the way is mended, as with TCP.
     """
 
     def __init__(self, world: World) -> None:
@@ -35,7 +35,7 @@ class Way:
 
     @property
     def holds(self) -> bool:
-        """Whether something is held back."""
+        """Whether messages are held back."""
         return bool(self._held)
 
     def holds_for(self, channel: str) -> bool:
@@ -43,7 +43,7 @@ class Way:
         return any(channel in args for _arrives, args in self._held)
 
     def carry(self, arrives: Callable[..., object], *args: Any) -> None:
-        """Carry something to the other end, if all goes well."""
+        """Carry a message to the other end, unless a fault prevents it."""
         world = self._world
         if self.cut:
             if self.keeps:
@@ -58,7 +58,7 @@ class Way:
                 world.at(world.now + self._seconds() + 0.01, arrives, args)
 
     def mend(self) -> None:
-        """Be as good as new; what was held back goes on its way."""
+        """End all faults; what was held back is sent on."""
         self.loses = self.doubles = self.slow_seconds = 0.0
         self.cut = self.keeps = False
         held, self._held = self._held, []
@@ -66,7 +66,7 @@ class Way:
             self.carry(arrives, *args)
 
     def forget(self) -> None:
-        """Lose what was held back: the connection is given up."""
+        """Drop what was held back: the connection is closed."""
         self._held.clear()
 
     def _seconds(self) -> float:
@@ -85,6 +85,6 @@ class Line:
         self.down = Way(world)
 
     def mend(self) -> None:
-        """Be as good as new."""
+        """End all faults."""
         self.up.mend()
         self.down.mend()

@@ -56,13 +56,13 @@ class Oracle:
         server.on_commit = self.committed
 
     def name(self, device_id: str, name: str) -> None:
-        """Say what the story calls a device."""
+        """Return a device's name in the story."""
         self._names[device_id] = name
 
     # ---------------------------------------------------------------------------- what happens
 
     def committed(self, server: Server, what: list[Any]) -> None:
-        """Take notice of a commit."""
+        """Record a commit."""
         *keys, _result = what
         now = self._world.now
         done = self.histories.note(server, now)
@@ -80,22 +80,22 @@ class Oracle:
         self.callers.committed(server, done)
 
     def replaced(self, server: Server) -> None:
-        """Take notice that another server is the one that counts now, or has lost its data."""
+        """Record that another server is the master now, or that it lost its data."""
         self.server = server
         self.histories.note(server, self._world.now)
         self.rights.look_at_all(server, self._world.now)
 
     def asked(self, call_id: str) -> None:
-        """Take notice that a gateway asks."""
+        """Record a gateway's request."""
         self._asked.setdefault(call_id.partition(ASKED_ANEW)[0], self._world.now)
 
     def heard(self, gateway: GatewayProcess, change: Changed) -> None:
-        """Take notice that a gateway was told of a change, be it by news or by a beat."""
+        """Record that a gateway learned of a change, by an event or a heartbeat."""
         if change.closes:
             self._heard.setdefault(gateway, {})[change.change.tag] = change
 
     def admitted(self, socket: SimulatedSocket, answer: Admitted, call_id: str) -> None:
-        """Check that a client may come in (I2)."""
+        """Check that a client may be admitted (I2)."""
         device, gateway, now = socket.device, socket.gateway, self._world.now
         decided_at = self.histories.time_of(answer.change)
         session = Session(
@@ -166,22 +166,22 @@ class Oracle:
             self._world.violate("I5", f"{socket.gateway.name} drops {socket.device.name}")
 
     def ended(self, socket: SimulatedSocket) -> None:
-        """Take notice that a socket is gone."""
+        """Record that a socket is gone."""
         if socket.session is not None:
             socket.session.closed = True
 
     def lose_history(self) -> None:
-        """Take notice that the store forgets changes, or can no longer tell of them."""
+        """Record that the store lost changes, or can no longer list them."""
         self._lost_at = self._world.now
 
     def lost_since(self, seconds: float) -> bool:
-        """Say whether history was lost in the last so many seconds."""
+        """Return whether history was lost in the last this many seconds."""
         return self._lost_at >= self._world.now - seconds
 
     # ------------------------------------------------------------------------------- judgement
 
     def _last_word(self, socket: SimulatedSocket, session: Session) -> None:
-        """Check that whom a call of its own has ended hears of that call only (I1)."""
+        """Check that a client ended by its own call receives only that call's result (I1)."""
         self.checked["I1 own"] += 1
         if session.heard_last:
             self._world.violate("I1", f"{socket.device.name} hears more than of the end it made")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Outages:
-    """Lets them happen; `seconds` draws how long something lasts, between two bounds."""
+    """Causes outages; `seconds` draws a duration between two limits."""
 
     def __init__(self, cluster: Cluster, seconds: Callable[[float, float], float]) -> None:
         self._cluster = cluster
@@ -29,7 +29,7 @@ class Outages:
     def failover(self, *, crash: bool = False) -> None:
         """Replace the master by a replica that lacks the newest writes, or by itself restarted.
 
-        The old one takes no writes from now on but answers for a while, unless it crashed.
+        The old master accepts no writes any more but answers for a while, unless it crashed.
         """
         if self._replacing:
             return
@@ -75,7 +75,7 @@ class Outages:
                 member.bus.lose(silently=False)
 
     def flush(self) -> None:
-        """Lose everything that Redis keeps."""
+        """Delete everything in Redis."""
         server = self._cluster.server
         if not server.data.writable:
             return

@@ -19,7 +19,7 @@ _Map = dict[str, Any]
 
 
 def note_refusals(data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int) -> int:
-    """Write what a gateway reported; return how often that was done."""
+    """Store a gateway's reported refusals; returns the total number of such writes."""
     data.require_writable()
     gateway, beat_ms, kept, apart = to_text(args[0]), int(args[1]), int(args[2]), int(args[3])
     rows_most, addresses_most = int(args[4]), int(args[5])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Session:
     """An admitted socket: when its right was decided, in the world's time.
 
-    `scopes` are what it came in with; `epoch` is what the answer said; `confined`: it proved itself
+    `scopes` are those it was admitted with; `epoch` is the answer's; `confined`: it authenticated
     by its device token alone.
     """
 
@@ -39,26 +39,26 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """From `since` on: whether the role is live, and when its sockets were last to be closed."""
+    """From `since` on: whether the role is valid, and when its sockets were last closed."""
 
     since: float
     live: bool
     closed_at: float
 
     def holds(self, decided_at: float) -> bool:
-        """Whether it covers a session that was decided then."""
+        """Return whether it covers a session that was decided at this time."""
         return self.live and self.closed_at <= decided_at
 
 
 class Rights:
-    """What each device's right to be served in a role has been, over time."""
+    """Each device's right to be served in a role, over time."""
 
     def __init__(self, histories: Histories) -> None:
         self._histories = histories
         self._rights: dict[tuple[str, str], list[Right]] = {}
 
     def look_at(self, server: Server, device_id: str, now: float) -> None:
-        """Write down what a device may do from now on."""
+        """Record what a device may do from now on."""
         value = server.data.texts.get(device_key(device_id))
         record = decode_record(value[16:]) if value else None
         live = record.pairing.effective_roles if record and record.pairing else ()
@@ -70,22 +70,22 @@ class Rights:
                 rights.append(right)
 
     def look_at_all(self, server: Server, now: float) -> None:
-        """Write down what every known device may do from now on."""
+        """Record what every known device may do from now on."""
         for device_id in {device_id for device_id, _role in self._rights}:
             self.look_at(server, device_id, now)
 
     def may_serve(self, device_id: str, role: str) -> bool:
-        """Say whether a device may come in now."""
+        """Return whether a device may be admitted now."""
         rights = self._rights.get((device_id, role), [])
         return bool(rights) and rights[-1].live
 
     def holds_now(self, session: Session) -> bool:
-        """Say whether a session has its right at this moment."""
+        """Return whether a session has its right at this moment."""
         rights = self._rights.get((session.device_id, session.role), [])
         return bool(rights) and rights[-1].holds(session.decided_at)
 
     def held_since(self, session: Session, since: float) -> bool:
-        """Say whether a session had its right at some moment since then."""
+        """Return whether a session had its right at some moment since then."""
         rights = self._rights.get((session.device_id, session.role), [])
         for place in range(len(rights) - 1, -1, -1):
             if rights[place].holds(session.decided_at):

@@ -20,7 +20,7 @@ from tests.simulation.watched import WatchedApprovals, WatchedBeat, WatchedRegis
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What the simulated processes are made of; the defaults are the real parts."""
+    """The classes that simulated processes consist of; the defaults are the real ones."""
 
     beat: type[WatchedBeat] = WatchedBeat
     beater: type[Heartbeat] = Heartbeat

@@ -48,7 +48,7 @@ RUNS_A_CLEARING: Final = 10
 
 @dataclass(slots=True)
 class Outcome:
-    """How a run went. `violation` is None if all was well; `story` is empty unless wanted."""
+    """The result of a run. `violation` is None on success; `story` is empty unless wanted."""
 
     seed: int
     seconds: float
@@ -60,7 +60,7 @@ class Outcome:
 
 
 def simulate_all(seeds: Iterable[int], variant: Variant = SOUND) -> Iterator[Outcome]:
-    """Run seeds one after another, and clear away only now and then."""
+    """Run seeds one after another, collecting garbage only occasionally."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -119,7 +119,7 @@ def simulate(seed: int, variant: Variant = SOUND, *, told: bool = False) -> Outc
 
 
 def _settle(cluster: Cluster) -> None:
-    """Let all come to agree, within QUIET_SECONDS of the last change: requests still expire."""
+    """Wait until all agree, within QUIET_SECONDS of the last change: requests still expire."""
     world = cluster.world
     agreed_at = changed_at = world.now
     head = head_of(cluster.server.data, HEAD)
@@ -139,7 +139,7 @@ def _settle(cluster: Cluster) -> None:
 
 
 def _wait(world: World, holds: Callable[[], bool], seconds: float) -> None:
-    """Let time pass until something holds, or so many seconds are over."""
+    """Advance time until a condition holds or this many seconds have passed."""
     end = world.now + seconds
     while not holds() and world.now < end:
         world.run(min(world.now + LOOK_SECONDS, end))

@@ -26,7 +26,7 @@ _pack = msgspec.msgpack.Encoder().encode
 class Scripts:
     """The scripts as Redis runs them: on a database, at a time of its clock in milliseconds.
 
-    `changes_limit`: at most so many changes in an answer to a beat, if that is less than asked for.
+    `changes_limit`: the maximum number of changes in an answer to a heartbeat.
     """
 
     def __init__(self, changes_limit: int = 1_000) -> None:
@@ -35,7 +35,7 @@ class Scripts:
     def commit(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
     ) -> list[Any]:
-        """Carry out commit.lua."""
+        """Run commit.lua."""
         plan: dict[str, Any] = _unpack(to_bytes(args[0]))
         seen = self._seen(data, keys, plan)
         if seen is not None:
@@ -73,7 +73,7 @@ class Scripts:
     def repair(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
     ) -> list[Any]:
-        """Carry out repair.lua."""
+        """Run repair.lua."""
         kind, tag_found = to_text(args[0]), to_bytes(args[1])
         if kind in ("zset", "number"):
             return [b"nothing", 0]
@@ -100,7 +100,7 @@ class Scripts:
     def check(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], _now_ms: int
     ) -> list[Any]:
-        """Carry out check.lua."""
+        """Run check.lua."""
         trouble = disagrees(data, keys[0], keys[1])
         number, tag = head_of(data, keys[0])
         paired, counted = b"%d" % len(data.sorted.get(keys[4], {})), data.texts.get(keys[5])
@@ -122,7 +122,7 @@ class Scripts:
     def beat(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
     ) -> list[Any]:
-        """Carry out beat.lua."""
+        """Run beat.lua."""
         trouble = disagrees(data, keys[2], keys[3])
         if trouble:
             return [b"broken", trouble.encode()]
@@ -140,7 +140,7 @@ class Scripts:
     def history(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], at: int, now_ms: int
     ) -> list[Any]:
-        """Read what a beat is told: all of beat.lua after the writing."""
+        """Read the answer to a heartbeat: the part of beat.lua after its writes."""
         head_key, changes_key = keys[2], keys[3]
         applied, applied_tag = int(args[5]), to_bytes(args[6])
         number, _tag = head_of(data, head_key)
@@ -165,21 +165,21 @@ class Scripts:
     def lockout(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
     ) -> int:
-        """Carry out lockout.lua."""
+        """Run lockout.lua."""
         return LockoutScript(data, keys, args, now_ms).run()
 
     def refusals(
         self, data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int
     ) -> int:
-        """Carry out refusals.lua."""
+        """Run refusals.lua."""
         return note_refusals(data, keys, args, now_ms)
 
     def is_late(self, not_after_ms: int, now_ms: int) -> bool:
-        """Say whether a commit comes after its time (R11)."""
+        """Return whether a commit comes too late (R11)."""
         return 0 < not_after_ms < now_ms
 
     def builds_on(self, beat: int, base: int, at: int) -> bool:
-        """Say whether a beat's presence is taken (R13)."""
+        """Return whether a heartbeat's presence is accepted (R13)."""
         return beat > at and base in (0, at)
 
     def _seen(self, data: Database, keys: Sequence[str], plan: dict[str, Any]) -> list[Any] | None:
@@ -211,7 +211,7 @@ def _log(
 
 
 def _count_paired(data: Database, keys: Sequence[str], before: int) -> None:
-    """Note how many devices the index has, and whether it had lost some."""
+    """Record how many devices the index has, and whether it had lost some."""
     now, counted = len(data.sorted.get(keys[4], {})), data.texts.get(keys[5])
     if now == before:
         return
@@ -223,7 +223,7 @@ def _count_paired(data: Database, keys: Sequence[str], before: int) -> None:
 def _decide(
     data: Database, keys: Sequence[str], args: Sequence[Word], plan: dict[str, Any], first: int
 ) -> None:
-    """Keep the entries of decisions."""
+    """Store the entries of decisions."""
     for place, (new_tag, _body, entry, decision, _counted) in enumerate(plan["changes"], 1):
         if decision:
             member = f"{first + place}:{new_tag}\n{to_text(args[entry - 1])}"
@@ -233,7 +233,7 @@ def _decide(
 
 
 def disagrees(data: Database, head_key: str, log_key: str) -> str:
-    """Return the key that does not agree: the log keeps the head's own entry, as its last."""
+    """Return the inconsistent key, if any: the log's last entry must be the head's."""
     number, tag = head_of(data, head_key)
     found = data.between(log_key, number, 2)
     if number == 0:
@@ -243,7 +243,7 @@ def disagrees(data: Database, head_key: str, log_key: str) -> str:
 
 
 def _counts(data: Database, keys: Sequence[str], counted: Sequence[Any], now_ms: int) -> bool:
-    """Count an entry of a source; whether it gets one of its own."""
+    """Count an entry of a source; returns whether it is logged individually."""
     counter, most, kept_ms, due, member, score = counted
     key = keys[counter - 1]
     count = int(data.texts.get(key, b"0")) + 1
@@ -259,7 +259,7 @@ def _counts(data: Database, keys: Sequence[str], counted: Sequence[Any], now_ms:
 def _problem(
     data: Database, keys: Sequence[str], args: Sequence[Word], plan: dict[str, Any]
 ) -> bytes:
-    """Say what a plan expects and does not find, or nothing."""
+    """Return a plan's unmet expectation, or None."""
     for place, version in plan["expects"]:
         expected = to_bytes(args[version - 1] if isinstance(version, int) else version)
         if data.texts.get(keys[place - 1], b"")[:16] != expected:

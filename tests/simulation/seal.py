@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Sealed(NamedTuple):
-    """What stands for a sealed message."""
+    """A simulated sealed message."""
 
     channel: str
     sender: bytes
@@ -25,14 +25,14 @@ class SimulatedEnvelope(Envelope):
     """The real one's rules about channels, senders and sequences; `test_seal.py` compares them."""
 
     def seal(self, channel: str, body: bytes) -> Any:
-        """Note channel, sender and sequence with a message."""
+        """Attach channel, sender and sequence to a message."""
         if len(body) > MESSAGE_LIMIT_BYTES - OVERHEAD_LIMIT_BYTES:
             raise Rejected("oversized")
         self._sequence += 1
         return Sealed(channel, self._own_name, self._sequence, body)
 
     def open(self, channel: str, data: Any) -> Opened:
-        """Take a message once, on its own channel, and its own only from the news."""
+        """Open a message once, on its own channel; its own messages only from the event channel."""
         meant, name, sequence, body = data
         if meant != channel:
             raise Rejected("unsealed")

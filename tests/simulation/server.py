@@ -23,9 +23,9 @@ _OF_R11 = {b"seen": "R11 once", b"late": "R11 late"}
 
 
 class Server:
-    """One server; `name` tells it from the one before it.
+    """One server; `name` distinguishes it from its predecessor.
 
-    `journal` is every write with its time, so that a promoted replica can be what it had of them.
+    `journal` has every write with its time, so that a promoted replica can replay a part of them.
     """
 
     def __init__(self, world: World, name: str, scripts: Scripts) -> None:
@@ -40,16 +40,16 @@ class Server:
         self._subscribed: dict[str, dict[object, Deliver]] = {}
 
     def now_ms(self) -> int:
-        """Return what this server's clock says."""
+        """Return this server's time."""
         return self._world.wall_ms()
 
     def read(self, look: Callable[[Database], Any]) -> Any:
-        """Look something up."""
+        """Run a read."""
         self.data.forget_expired(self._world.wall_ms())
         return look(self.data)
 
     def write(self, change: Write) -> Any:
-        """Change something; raises ResponseError where it may not be written."""
+        """Run a write; raises ResponseError on a demoted master."""
         now_ms = self._world.wall_ms()
         self.data.forget_expired(now_ms)
         result = change(self.data, now_ms)
@@ -58,7 +58,7 @@ class Server:
         return result
 
     def script(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
-        """Run a script; raises ResponseError at its first write where that may not be."""
+        """Run a script; raises ResponseError at its first write on a demoted master."""
         run = getattr(self._scripts, name)
         if name == "commit":
             self.before_commit(self, keys)
@@ -77,7 +77,7 @@ class Server:
         return result
 
     def promoted(self, name: str, kept: int) -> Server:
-        """Return a replica of this server that has the first so many of its writes."""
+        """Return a replica of this server with the first this many of its writes."""
         server = Server(self._world, name, self._scripts)
         server.journal = self.journal[:kept]
         for now_ms, _when, change in server.journal:
@@ -87,7 +87,7 @@ class Server:
         return server
 
     def publish(self, channel: str, data: bytes) -> int:
-        """Hand a message to all subscribers; returns how many."""
+        """Deliver a message to all subscribers; returns how many."""
         subscribed = self._subscribed.get(channel)
         if not subscribed:
             return 0
@@ -101,14 +101,14 @@ class Server:
             self._subscribed.setdefault(channel, {})[who] = deliver
 
     def unsubscribe(self, who: object) -> None:
-        """Forget a connection."""
+        """Unsubscribe a connection."""
         for subscribed in self._subscribed.values():
             subscribed.pop(who, None)
 
     def drop_everybody(self) -> None:
-        """Forget all subscriptions."""
+        """Drop all subscriptions."""
         self._subscribed.clear()
 
 
 def _nobody(_server: Server, _what: Sequence[Any]) -> None:
-    """Take no notice."""
+    """Do nothing."""

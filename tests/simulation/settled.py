@@ -32,7 +32,7 @@ def check_views(cluster: Cluster) -> None:
 
 
 def disagreements(cluster: Cluster) -> Iterator[str]:
-    """Tell where a gateway and the store are not of one mind."""
+    """Return the differences between a gateway and the store."""
     oracle, server = cluster.oracle, cluster.server
     number, tag = head_of(server.data, HEAD)
     head = Position(number, tag.decode())
@@ -60,7 +60,7 @@ def disagreements(cluster: Cluster) -> Iterator[str]:
 
 
 def everybody_is_in(cluster: Cluster) -> bool:
-    """Say whether whoever is approved is in."""
+    """Return whether every approved device is connected."""
     return all(
         device.admitted or not cluster.oracle.rights.may_serve(device.key.device_id, device.role)
         for device in cluster.devices
@@ -68,7 +68,7 @@ def everybody_is_in(cluster: Cluster) -> bool:
 
 
 def check_progress(cluster: Cluster) -> None:
-    """Check that whoever is approved is in by now."""
+    """Check that every approved device is connected by now."""
     for device in cluster.devices:
         cluster.oracle.checked["progress"] += 1
         allowed = cluster.oracle.rights.may_serve(device.key.device_id, device.role)

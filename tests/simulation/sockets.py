@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Message(NamedTuple):
-    """One WebSocket message, as the frame parser hands it over."""
+    """One WebSocket message, as the frame parser delivers it."""
 
     opcode: int
     payload: bytes
 
 
 class Transport:
-    """The gateway's end of the socket: what it writes goes past the oracle to the device."""
+    """The gateway's end of the socket: its output passes the oracle on the way to the device."""
 
     def __init__(self, socket: SimulatedSocket) -> None:
         self._socket = socket
@@ -30,31 +30,31 @@ class Transport:
         self.connection: Connection | None = None
 
     def write(self, data: bytes) -> None:
-        """Send frames; what a killed process leaves behind sends none."""
+        """Send frames, unless the process was killed."""
         if not self._closing and not self._socket.gateway.process.gone:
             self._socket.sent(data)
 
     def close(self) -> None:
-        """End the socket."""
+        """Close the socket."""
         if not self._closing and not self._socket.gateway.process.gone:
             self._closing = True
             self._socket.hung_up()
             self._socket.gateway.process.loop.call_soon(self._lost)
 
     def abort(self) -> None:
-        """End the socket at once; an admitted client that did nothing wrong must not see this."""
+        """Abort the socket; must not happen to a well-behaved admitted client."""
         self.close()
 
     def is_closing(self) -> bool:
-        """Say whether it was ended."""
+        """Return whether it was closed."""
         return self._closing
 
     def get_write_buffer_size(self) -> int:
-        """Say that everything was taken."""
+        """Report an empty buffer."""
         return 0
 
     def lose(self) -> None:
-        """Notice that the device is gone."""
+        """Handle the loss of the device."""
         self.close()
 
     def _lost(self) -> None:
@@ -64,7 +64,7 @@ class Transport:
 
 
 class SimulatedSocket:
-    """What stands for the gateway's end of a WebSocket."""
+    """A simulated WebSocket at the gateway's end."""
 
     def __init__(
         self,
@@ -93,17 +93,17 @@ class SimulatedSocket:
         self._oracle = oracle
 
     def put(self, message: Message) -> None:
-        """Take a message in, within the gateway's process."""
+        """Receive a message within the gateway's process."""
         if self.visit is not None and not self.transport.is_closing():
             self.visit.on_message(*message)
 
     def sent(self, data: bytes) -> None:
-        """Bring what the gateway sends to the device, past the oracle."""
+        """Deliver the gateway's output to the device, past the oracle."""
         self._oracle.sent(self, data)
         self.world.after(0.002, self.device.take, self, data)
 
     def hung_up(self) -> None:
-        """Tell the oracle that the gateway ends it."""
+        """Tell the oracle that the gateway closes it."""
         self._oracle.hung_up(self)
 
     def ended(self) -> None:

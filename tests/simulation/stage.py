@@ -29,7 +29,7 @@ CALL_SECONDS: Final = 0.1
 
 
 class Stage:
-    """One gateway, two approvals and three devices that nobody has approved yet."""
+    """One gateway, two approvals and three devices that are not approved yet."""
 
     def __init__(self, variant: Variant, *, changes_limit: int = 256) -> None:
         self.world = World(1, told=True)
@@ -43,18 +43,18 @@ class Stage:
         self._work = Work(self.cluster, until=0.0)
 
     def run(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance time."""
         self.world.run(self.world.now + seconds)
 
     def until(self, holds: Callable[[], object], seconds: float = 5.0) -> None:
-        """Let time pass in small steps until something holds."""
+        """Advance time in small steps until a condition holds."""
         end = self.world.now + seconds
         while not holds():
             assert self.world.now < end, "what the scenario waits for does not happen"
             self.run(STEP_SECONDS)
 
     def pair(self, *devices: Device) -> None:
-        """Have devices ask, and an operator approve."""
+        """Send devices' requests and have an operator approve them."""
         for device in devices:
             device.connect(self.gateway, with_token=False)
         self.run(0.1)
@@ -68,53 +68,53 @@ class Stage:
         assert device.admitted
 
     def operate(self, action: str, device: Device, at: Member | None = None) -> None:
-        """Have an operator do something at an approval, and see it done there."""
+        """Run an operator's action at an approval, and wait for it."""
         approval = self.other if at is self.other else self.one
         self._work.change(approval, action, device)
         self.run(0.02)
 
     def reject(self) -> None:
-        """Have an operator reject what waits."""
+        """Have an operator reject the pending requests."""
         self._work.decide(self.one, reject=True)
         self.run(0.1)
 
     def request_of(self, device: Device) -> str:
-        """Return the id of the request that a device waits with."""
+        """Return the id of a device's pending request."""
         value = self.cluster.server.data.texts[device_key(device.key.device_id)]
         pending = decode_record(value[16:]).pending
         assert pending is not None
         return pending.request_id
 
     def after_a_beat(self) -> None:
-        """Let time pass until just after a regular beat has gone out."""
+        """Advance time until just after a regular heartbeat was sent."""
         last = self.gateway.beat._last_id
         self.until(lambda: self.gateway.beat._last_id > last)
 
     def before_a_beat(self, seconds: float) -> None:
-        """Let time pass until so many seconds before a regular beat."""
+        """Advance time until this many seconds before a regular heartbeat."""
         self.after_a_beat()
         self.run(1.0 - seconds)
 
     def beats(self) -> None:
-        """Have the gateway beat now, and give it time."""
+        """Send a heartbeat now, and wait for its effects."""
         self.gateway.process.receive(self.gateway.beater.sync_now)
         self.run(0.1)
 
     def with_a_held_answer(self) -> ApprovalProcess:
-        """Return the approval whose answer is held back on its way."""
+        """Return the approval whose answer is being held back."""
         inbox = inbox_channel(self.gateway.process.boot_id)
         held = [one for one in (self.one, self.other) if one.lines[0].up.holds_for(inbox)]
         assert len(held) == 1
         return held[0]
 
     def calls(self, device: Device, seconds: float) -> None:
-        """Have a device call again and again."""
+        """Have a device call repeatedly."""
         for _ in range(round(seconds / CALL_SECONDS)):
             device.call()
             self.run(CALL_SECONDS)
 
     def only_the_first_is_heard(self) -> None:
-        """Let the other approval's publishing be lost until no gateway asks it any more."""
+        """Lose the other approval's publications until no gateway asks it any more."""
         self.other.lines[0].up.cut = True
         self.run(4.0)
 
@@ -143,7 +143,7 @@ class Stage:
         Outages(self.cluster, self.world.random.uniform).trim()
 
     def settle(self) -> None:
-        """Let all be quiet, and check what must hold then."""
+        """Wait until all is quiet, and check the invariants that must hold then."""
         for member in self.cluster.members:
             for line in member.lines:
                 line.mend()
@@ -161,12 +161,12 @@ class Stage:
 
 
 def hold(way: Way) -> None:
-    """Keep back what is sent on a way until it is mended."""
+    """Hold back messages on a way until it is mended."""
     way.cut = way.keeps = True
 
 
 def play(scenario: Callable[[Stage], None], variant: Variant, **options: int) -> tuple[str, str]:
-    """Play a scenario; returns the invariant that broke, or nothing, and the story."""
+    """Play a scenario; returns the violated invariant, if any, and the story."""
     stage = Stage(variant, **options)
     with listening(stage.world):
         try:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Violation(Exception):
-    """An invariant did not hold. `invariant`: I1 to I6, progress, or error."""
+    """A violated invariant. `invariant`: I1 to I6, progress, or error."""
 
     def __init__(self, invariant: str, text: str) -> None:
         super().__init__(invariant, text)
@@ -21,7 +21,7 @@ class Violation(Exception):
 
 
 class Story:
-    """Lines of time, who and what. `wanted`: False keeps none of them, for speed."""
+    """Lines of time, participant and event. `wanted`: False records none, for speed."""
 
     def __init__(self, now: Callable[[], float], *, wanted: bool) -> None:
         self._now = now
@@ -30,7 +30,7 @@ class Story:
 
     @property
     def wanted(self) -> bool:
-        """Whether it is worth putting a line together."""
+        """Whether lines are recorded."""
         return self._wanted
 
     def tell(self, who: str, what: str) -> None:

@@ -20,7 +20,7 @@ _FIRST: Final = 13
 
 
 def tell_presence(data: Database, key: str, args: Sequence[Word]) -> None:
-    """Change a gateway's presence by what its beat tells."""
+    """Update a gateway's presence from its heartbeat."""
     joined, left = int(args[9]), int(args[10])
     data.require_writable()
     if int(args[2]) == 0:
@@ -45,7 +45,7 @@ def tell_presence(data: Database, key: str, args: Sequence[Word]) -> None:
 def note_gateway(
     data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int, *, moved: bool
 ) -> int:
-    """Write that a gateway is there, and how far it is; return how often presence has changed."""
+    """Store that a gateway is alive and its position; returns the version of presence."""
     data.require_writable()
     presence = data.hashes.setdefault(keys[0], {})
     presence["count"], presence["seen"] = to_bytes(args[3]), b"%d" % now_ms
@@ -65,7 +65,7 @@ def note_gateway(
 
 
 def note_sightings(data: Database, keys: Sequence[str], args: Sequence[Word], now_ms: int) -> None:
-    """Write when paired devices were seen."""
+    """Store last-seen times of paired devices."""
     told: list[list[Any]] = _unpack(to_bytes(args[_FIRST + 3 * int(args[9]) + int(args[10])]))
     paired = data.sorted.get(keys[4], {})
     for key, words in zip(keys[6:], told, strict=True):

@@ -37,7 +37,7 @@ TOKEN = Token("id", ("operator.read",), 5)
 
 
 class AtOnce(RedisClient):
-    """Asks without a line."""
+    """Runs calls without a simulated connection."""
 
     def __init__(self) -> None:
         world = World(0)
@@ -65,7 +65,7 @@ def store(request: pytest.FixtureRequest) -> Store:
 
 
 def plan(*device_ids: str, closes: list[str] | None = None) -> TransactionPlan:
-    """Return a plan that makes a change for each device."""
+    """Return a plan with a change for each device."""
     made = TransactionPlan()
     for device_id in device_ids:
         made.change(
@@ -95,7 +95,7 @@ def beat(beat_id: int, applied: Position, **more: Any) -> BeatQuestion:
 
 
 async def put(store: Store, one: Record) -> Position:
-    """Keep a record, with its request if it has one."""
+    """Store a record, with its request if it has one."""
     _head, (held,) = await store.load([one.device_id])
     entry = Transaction("somebody", 5)
     entry.replace(held, one, one.device_id)
@@ -240,13 +240,13 @@ class TestBeats:
 
 
 async def standings(store: Store) -> list[int]:
-    """Return at how many gateways each of three devices is."""
+    """Return the number of gateways to which each of three devices is connected."""
     found = await store.presence.standings(["d0", "d1", "d2"])
     return [len(one.replicas) for one in found]
 
 
 async def test_a_thousand_steps_alike(real: Store) -> None:
-    """Whatever is drawn, both say the same, tags and times apart."""
+    """Both give the same results for random steps, except tags and times."""
     memory, draw = simulated(), Random(5)
     applied: dict[Store, list[Position]] = {real: [Position()], memory: [Position()]}
     for number in range(500):
@@ -288,7 +288,7 @@ async def test_a_thousand_steps_alike(real: Store) -> None:
 
 
 async def test_refusals_are_counted_alike(real: Store) -> None:
-    """Whatever gateways report, both keep the same, times apart."""
+    """Both store the same for random reports, except times."""
     memory, draw = simulated(), Random(7)
     stores = (real, memory)
     for store in stores:
@@ -324,6 +324,6 @@ async def test_refusals_are_counted_alike(real: Store) -> None:
 
 
 def counted(one: RefusalEntry) -> tuple[Any, ...]:
-    """Return what is kept of attempts, but for their times."""
+    """Return the stored attempts without their times."""
     about = (one.device, one.proven, one.reason, one.address, one.replica)
     return (*about, one.count, one.number, one.told, round((one.at - one.first) / 10_000))

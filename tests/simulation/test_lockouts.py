@@ -37,17 +37,17 @@ KEYS: Final = [guard_key(ADDRESS), wrong_values_key(ADDRESS), LOCKOUTS]
 
 
 class Counted:
-    """The rule as it is."""
+    """The actual rule."""
 
     def __init__(self) -> None:
         self._data = Database()
 
     def bring(self, now_ms: int, values: list[str], *, right_beside: bool) -> int:
-        """Bring wrong values; returns for how long the attempt is locked out."""
+        """Report wrong values; returns how long the attempt is locked out."""
         return self._run("fail", now_ms, values, int(right_beside))
 
     def succeed(self, now_ms: int) -> None:
-        """Bring the right secret alone."""
+        """Report only the right secret."""
         self._run("clear", now_ms, [], 0)
 
     def guard(self, now_ms: int) -> bytes | None:
@@ -56,7 +56,7 @@ class Counted:
         return self._data.texts.get(KEYS[0])
 
     def remembers(self, now_ms: int, value: str) -> bool:
-        """Say whether a value is known to be wrong."""
+        """Return whether a value is known to be wrong."""
         self._data.forget_expired(now_ms)
         known: dict[str, dict[str, int]] = msgspec.msgpack.decode(
             self._data.texts.get(KEYS[1], b" " * 16 + b"\x80")[16:]
@@ -80,7 +80,7 @@ class Counted:
 
 
 class EachCounts:
-    """The rule that bounds an attacker: each guess is a failure, ten within a minute lock."""
+    """The reference rule: each guess is a failure, and ten within a minute lock."""
 
     def __init__(self) -> None:
         self._failures = 0
@@ -103,11 +103,11 @@ class EachCounts:
             self.lock(now_ms)
 
     def lock(self, now_ms: int) -> None:
-        """Lock."""
+        """Start a lock-out."""
         self._failures, self._since, self._until = 0, now_ms, now_ms + LOCK_MS
 
     def succeed(self, now_ms: int) -> None:
-        """Forget the failures, unless it is locked."""
+        """Clear the failures, unless locked."""
         if now_ms >= self._until:
             self._failures, self._since = 0, 0
 

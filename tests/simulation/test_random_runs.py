@@ -17,7 +17,7 @@ SEEDS_KEPT: Final = (1, 5, 8)
 
 
 def first_seed(chunk: int) -> int:
-    """Return where a chunk of runs begins."""
+    """Return the first seed of a chunk of runs."""
     origin = os.environ.get("SIMULATION_SEEDS_FROM")
     if origin is None:
         return secrets.randbelow(10**12)

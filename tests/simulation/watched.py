@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class WatchedBeat(Replica):
-    """The real beat; `told` hears of every change that it takes."""
+    """The real Replica; `told` is called for every change it accepts."""
 
     told: Callable[[Changed], None]
     count: Callable[[str], None]
@@ -46,17 +46,17 @@ class WatchedBeat(Replica):
 
     @property
     def unproven_seconds(self) -> float:
-        """How long ago the last beat went out that was answered with all there was."""
+        """Seconds since the last fully answered heartbeat was sent."""
         return self._clock.monotonic() - self._proven_at
 
     def next_heartbeat(self) -> int:
-        """Note that a beat goes out."""
+        """Record that a heartbeat is sent."""
         beat_id = super().next_heartbeat()
         self._went[beat_id] = self._clock.monotonic()
         return beat_id
 
     def on_event(self, news: Changed) -> list[Effect]:
-        """Take news."""
+        """Handle an event."""
         if self.booted:
             self.told(news)
         if (
@@ -68,7 +68,7 @@ class WatchedBeat(Replica):
         return super().on_event(news)
 
     def freshness(self, decided_at: Position, device_id: str) -> Freshness:
-        """Judge an answer."""
+        """Evaluate an answer."""
         found = super().freshness(decided_at, device_id)
         if found is Freshness.ASK_AGAIN:
             self.count("R6")
@@ -92,7 +92,7 @@ class WatchedBeat(Replica):
             self.count("R10")
 
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
-        """Take an answer; what it brings counts as heard where it was applied."""
+        """Handle an answer; its applied changes count as received."""
         before = self.applied.number
         went = self._went.pop(answer.beat_id, None)
         effects = super().on_answer(answer)
@@ -107,7 +107,7 @@ class WatchedBeat(Replica):
 
 
 class WatchedApprovals(BusApprovalClient):
-    """The real way to approval; `current` is the answer that was found to count last."""
+    """The real ApprovalClient; `current` is the last answer that counted."""
 
     oracle: Oracle
     count: Callable[[str], None]
@@ -117,7 +117,7 @@ class WatchedApprovals(BusApprovalClient):
         self.current: tuple[Admitted, str] | None = None
 
     async def call(self, call: Call) -> Outcome:
-        """Pass a call on."""
+        """Forward a call."""
         self.oracle.asked(call.call_id)
         self.oracle.callers.called(call.call_id)
         outcome = await super().call(call)
@@ -126,7 +126,7 @@ class WatchedApprovals(BusApprovalClient):
         return outcome
 
     def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
-        """Ask."""
+        """Send a request."""
 
         def answered(answer: Answer | Unavailable) -> None:
             self.current = (answer, question.call_id) if isinstance(answer, Admitted) else None

@@ -71,7 +71,7 @@ class Work:
             device.leave()
 
     def _caller_acts(self) -> None:
-        """Have a device call a device method; somebody may touch it meanwhile."""
+        """Have a device call a device method; an operator may change it meanwhile."""
         if self._world.now >= self._until:
             return
         self._world.after(self._random.expovariate(1 / CALLER_SECONDS), self._caller_acts)
@@ -98,7 +98,7 @@ class Work:
             self._world.after(self._random.uniform(0.0, MEETING_SECONDS), self._meets, device)
 
     def _meets(self, device: Device) -> None:
-        """Have an operator touch a device while it is about to come in, or calls."""
+        """Have an operator change a device while it connects or calls."""
         approvals = [one for one in self._cluster.approvals if not one.process.gone]
         if approvals:
             action = self._random.choice(("rotate", "revoke", "remove"))
@@ -119,7 +119,7 @@ class Work:
                 self.change(approval, action, device)
 
     def decide(self, approval: ApprovalProcess, *, reject: bool = False) -> None:
-        """Have an operator approve, or reject, everything that waits."""
+        """Have an operator approve or reject all pending requests."""
 
         async def act() -> None:
             registry = approval.registry
@@ -133,7 +133,7 @@ class Work:
         self._do(approval, "reject what waits" if reject else "approve what waits", act)
 
     def change(self, approval: ApprovalProcess, action: str, device: Device) -> None:
-        """Have an operator do something to a paired device."""
+        """Have an operator change a paired device."""
         registry, device_id = approval.registry, device.key.device_id
 
         async def act() -> None:

@@ -38,7 +38,7 @@ class ProcessClock:
 
 
 class Process:
-    """A process: its event loop, its clock, and whether it runs, is stopped or is gone."""
+    """A process: its event loop, its clock, and whether it runs, is stopped or has ended."""
 
     def __init__(self, world: World, name: str, boot_id: str) -> None:
         self.name = name
@@ -55,33 +55,33 @@ class Process:
         """Bring something from outside; a stopped process handles it when it wakes."""
 
     def count(self, rule: str) -> None:
-        """Take notice that a rule made a difference."""
+        """Count that a rule made a difference."""
         self._world.mattered[rule] += 1
 
     def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> None:
-        """Run a coroutine in this process; one that raises ends the run as an error."""
+        """Run a coroutine in this process; an exception ends the run as an error."""
         task = self.loop.create_task(coroutine, name=name)
         task.add_done_callback(self._ended)
 
     def stop(self) -> None:
-        """Halt it, as SIGSTOP would."""
+        """Stop it, as SIGSTOP would."""
         self.stopped = True
         self.loop.rest()
 
     def wake(self, seconds: float, *, suspended: bool) -> None:
-        """Let it go on after so many seconds; `suspended`: its timers have not seen them."""
+        """Continue it after this many seconds; `suspended`: its timers did not advance."""
         self.stopped = False
         if suspended:
             self.loop.behind += seconds
         self.loop.rouse()
 
     def kill(self) -> None:
-        """End it without a word."""
+        """End it without notice."""
         self.gone = True
         self.loop.end()
 
     def trouble(self, context: dict[str, Any]) -> None:
-        """End the run: something raised that nobody handled."""
+        """End the run because of an unhandled exception."""
         error = context.get("exception")
         self._world.trouble(self.name, f"{context.get('message')}: {error!r}")
 
@@ -115,7 +115,7 @@ class World:
         """How long a turn of a process's loop takes; things arrive meanwhile."""
 
     def wall_ms(self) -> int:
-        """Milliseconds since 1970, as they really are."""
+        """Return the true time, in milliseconds since 1970."""
         return EPOCH_MS + round(self.now * 1000)
 
     def process(self, name: str) -> Process:
@@ -131,28 +131,28 @@ class World:
             process.kill()
 
     def after(self, seconds: float, callback: Callable[..., object], *args: Any) -> None:
-        """Call something of the world's own after so many seconds."""
+        """Call a function of the world itself after this many seconds."""
         heapq.heappush(self._events, (self.now + seconds, next(self._numbers), callback, args))
 
     def at(self, when: float, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
-        """Call something of the world's own at a moment."""
+        """Call a function of the world itself at a moment."""
         heapq.heappush(self._events, (when, next(self._numbers), callback, args))
 
     def violate(self, invariant: str, text: str) -> None:
-        """End the run at the next opportunity: an invariant does not hold. The first one counts."""
+        """End the run at the next opportunity for a violation; the first one counts."""
         if self._violation is None:
             self._violation = Violation(invariant, text)
             self.story.tell("VIOLATED", str(self._violation))
 
     def trouble(self, who: str, what: str) -> None:
-        """End the run: something raised that nobody expected."""
+        """End the run because of an unexpected exception."""
         self.violate("error", f"{who}: {what}")
 
     def run(self, until: float) -> None:
-        """Let time pass up to a moment, in seconds; raises Violation.
+        """Run up to a moment, in seconds; raises Violation.
 
-        What is due happens first; then one of the processes that have something to do takes a
-        turn; where none has, time goes on to what happens next.
+        Due events happen first; then one of the processes with work takes a turn; if none has work,
+        time advances to the next event.
         """
         events, awake = self._events, self.awake
         try:

@@ -67,7 +67,7 @@ def connect(
     challenge: Challenge = CHALLENGE,
     **secrets: str,
 ) -> Frame:
-    """Return a soundly signed connect; `secrets` are device_token, bootstrap_token, password."""
+    """Return a validly signed connect; `secrets` are device_token, bootstrap_token, password."""
     return connect_request(challenge, key, profile, Credentials(token=token, **secrets), "1:x")
 
 
@@ -79,24 +79,24 @@ def altered(frame: Frame, change: Callable[[Frame], object]) -> Frame:
 
 
 def encoded(frame: Any) -> bytes:
-    """Return a frame as it comes: bytes as they are, all else as JSON."""
+    """Return a frame's bytes: bytes as they are, everything else as JSON."""
     return frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
 
 
 def judged(frame: Any, peer: RequestInfo = REMOTE, *, now_ms: int = NOW_MS) -> Effect:
-    """Hand a first frame to a new handshake; returns what it wants done."""
+    """Pass a first frame to a new handshake; returns its outcome."""
     return new_handshake(peer).on_frame(encoded(frame), now_ms=now_ms)
 
 
 def asked(frame: Any, peer: RequestInfo = REMOTE, *, now_ms: int = NOW_MS) -> AuthorizeDevice:
-    """Return the question that a first frame leads to."""
+    """Return the request that a first frame leads to."""
     effect = judged(frame, peer, now_ms=now_ms)
     assert isinstance(effect, AuthorizeDevice), effect
     return effect
 
 
 def refused(frame: Any, peer: RequestInfo = REMOTE, *, now_ms: int = NOW_MS) -> Refusal:
-    """Return the refusal that a first frame meets without a question."""
+    """Return the refusal of a first frame that needs no request."""
     effect = judged(frame, peer, now_ms=now_ms)
     assert isinstance(effect, Refusal), effect
     return effect
@@ -110,7 +110,7 @@ def knocked(
     classes: tuple[str, ...] = (SHARED_SECRET,),
     right: bool,
 ) -> Accepted | Refusal:
-    """Return what approval's answer to a knock leads to, which must be the one that is meant."""
+    """Check the secret report of a first frame; returns the outcome of approval's answer."""
     handshake = new_handshake(peer)
     effect = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
     assert isinstance(effect, ReportSecret), effect
@@ -127,21 +127,21 @@ def knocked(
 def wrong(
     frame: Any, peer: RequestInfo = REMOTE, *, classes: tuple[str, ...] = (SHARED_SECRET,)
 ) -> Refusal:
-    """Return the refusal that a wrong secret meets once approval has counted it."""
+    """Return the refusal of a wrong secret once approval has counted it."""
     effect = knocked(frame, peer, classes=classes, right=False)
     assert isinstance(effect, Refusal), effect
     return effect
 
 
 def welcomed(frame: Any, peer: RequestInfo = REMOTE) -> Accepted:
-    """Return the welcome that a right secret without a device meets, unless it is locked out."""
+    """Return the outcome Accepted of a right secret without a device."""
     effect = knocked(frame, peer, right=True)
     assert isinstance(effect, Accepted), effect
     return effect
 
 
 def answered(frame: Any, answer: Answer, peer: RequestInfo = REMOTE) -> Accepted | Refusal:
-    """Hand a first frame in, and then approval's answer."""
+    """Pass a first frame, then approval's answer; returns the outcome."""
     handshake = new_handshake(peer)
     effect = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
     assert isinstance(effect, AuthorizeDevice), effect
@@ -156,7 +156,7 @@ def refused_with(frame: Any, answer: Answer, peer: RequestInfo = REMOTE) -> Refu
 
 
 def told(refusal: Refusal) -> tuple[Frame | None, int, str]:
-    """Return what the client hears: the error or None, the close code, and the reason."""
+    """Return the client's view: the error or None, the close code, and the reason."""
     error = None
     if refusal.error is not None:
         error = msgspec.json.decode(failure("1:x", refusal.error))["error"]

@@ -22,7 +22,7 @@ FRAME_LIMIT_BYTES: Final = 26_214_400
 
 
 class Broken(NamedTuple):
-    """Bytes of a client, and the close code that answers them."""
+    """A client's bytes, and the close code that answers them."""
 
     name: str
     sent: bytes

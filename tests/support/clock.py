@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class FakeClock:
-    """A `shared.clock.Clock` that is moved by hand."""
+    """A `shared.clock.Clock` that tests advance."""
 
     def __init__(self, monotonic: float = 1_000.0, wall_ms: int = 1_700_000_000_000) -> None:
-        """Start at a moment that is plainly not zero."""
+        """Start at a time that is not zero."""
         self._monotonic = monotonic
         self._wall_ms = float(wall_ms)
 
@@ -29,17 +29,17 @@ class FakeClock:
         return round(self._wall_ms)
 
     def advance(self, seconds: float) -> None:
-        """Move both clocks forward."""
+        """Advance both clocks."""
         self._monotonic += seconds
         self._wall_ms += seconds * 1000.0
 
     def step_wall(self, seconds: float) -> None:
-        """Move the wall clock alone, as an administrator or NTP would."""
+        """Step only the wall clock, as an administrator or NTP would."""
         self._wall_ms += seconds * 1000.0
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time is a FakeClock: where it would sleep, it moves the clock instead."""
+    """An event loop on a FakeClock: instead of sleeping, it advances the clock."""
 
     def __init__(self, clock: FakeClock) -> None:
         """Take its time from `clock`."""
@@ -54,14 +54,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 def run_virtual(
     scenario: Callable[[FakeClock], Coroutine[Any, Any, T]], clock: FakeClock | None = None
 ) -> T:
-    """Run a scenario in virtual time to its end; raises RuntimeError if it waits for nothing."""
+    """Run a scenario in virtual time; raises RuntimeError if it waits forever."""
     clock = clock or FakeClock()
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(clock)) as runner:
         return runner.run(scenario(clock))
 
 
 async def turns(count: int = 8) -> None:
-    """Let the loop turn a few times, without time passing."""
+    """Run a few loop iterations without advancing time."""
     for _ in range(count):
         await asyncio.sleep(0)
 

@@ -15,7 +15,7 @@ EVENT_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Event:
-    """One event: its id, its name, and its data, which is JSON."""
+    """One event: its id, its name and its JSON data."""
 
     id: int
     name: str
@@ -23,7 +23,7 @@ class Event:
 
 
 class EventReader:
-    """Reads one stream. `last_id` is what to resume from, `comments` counts the heartbeats."""
+    """Reads one stream. `last_id` is the position to resume from, `comments` counts heartbeats."""
 
     def __init__(self, response: ClientResponse) -> None:
         self._response = response
@@ -32,7 +32,7 @@ class EventReader:
         self.comments = 0
 
     async def begun(self) -> int:
-        """Return the place where the stream begins: an id without data comes first."""
+        """Return the stream's first position: an id without data."""
         while self.last_id is None:
             assert await self._block() is None
         return self.last_id
@@ -46,13 +46,13 @@ class EventReader:
         return None
 
     async def take(self, count: int) -> list[Event]:
-        """Return so many events."""
+        """Return this many events."""
         found = [await self.next() for _ in range(count)]
         assert None not in found, found
         return [event for event in found if event is not None]
 
     async def _block(self) -> Event | None:
-        """Read up to the next empty line; return the event, if it was one."""
+        """Read up to the next empty line; returns the event, if any."""
         fields: dict[str, str] = {}
         while line := (await self._line()).rstrip("\n"):
             if line.startswith(":"):

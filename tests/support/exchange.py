@@ -15,7 +15,7 @@ _READ_BYTES: Final = 65_536
 async def exchange(port: int, sent: bytes) -> list[Reply]:
     """Return the answer to these bytes: one, unless the server gives more or none.
 
-    It is read until the connection ends, or until a whole answer is here that leaves it open.
+    Reading stops when the connection ends, or after a complete answer that leaves it open.
     """
     async with asyncio.timeout(WAIT_SECONDS):
         reader, writer = await asyncio.open_connection(_HOST, port)

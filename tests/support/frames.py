@@ -136,7 +136,7 @@ def _places(value: Json, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 @st.composite
 def damaged(draw: DrawFn, frames: SearchStrategy[Json] = sound_frames) -> Json:
-    """Draw a frame and spoil up to three places of it: another value, a lost one, a new one."""
+    """Draw a frame with up to three values replaced, removed or added."""
     frame = copy.deepcopy(draw(frames))
     for _ in range(draw(st.integers(0, 3))):
         *way, last = draw(st.sampled_from(list(_places(frame))))
@@ -157,7 +157,7 @@ def damaged(draw: DrawFn, frames: SearchStrategy[Json] = sound_frames) -> Json:
 
 @st.composite
 def doubled(draw: DrawFn) -> bytes:
-    """Draw a damaged frame as text in which some keys stand twice."""
+    """Draw a damaged frame as text with some keys duplicated."""
     frame = draw(damaged())
     text = json.dumps(frame, ensure_ascii=draw(st.booleans()))
     name = draw(
@@ -170,7 +170,7 @@ def doubled(draw: DrawFn) -> bytes:
 
 @st.composite
 def scratched(draw: DrawFn) -> bytes:
-    """Draw a frame's text in which a few bytes were changed, lost or doubled."""
+    """Draw a frame's text with a few bytes changed, removed or duplicated."""
     text = bytearray(json.dumps(draw(sound_frames)).encode())
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, max(0, len(text) - 1)))

@@ -15,7 +15,7 @@ SECRET: Final = b"reflected-nowhere"
 
 
 class Row(NamedTuple):
-    """What is sent, and the status that answers it."""
+    """A request, and the status that answers it."""
 
     name: str
     sent: bytes
@@ -28,7 +28,7 @@ def get(
     headers: bytes = HOST,
     method: bytes = b"GET",
 ) -> bytes:
-    """Return a request without a body, after which the connection ends."""
+    """Return a request without a body that ends the connection."""
     return method + b" " + target + b" " + version + b"\r\n" + headers + CLOSE + b"\r\n"
 
 

@@ -29,7 +29,7 @@ class Mount:
 
 @asynccontextmanager
 async def mounted(*mounts: Mount) -> AsyncIterator[str]:
-    """Serve them; yields the proxy's http:// address. Whatever lies below no mount is 404."""
+    """Serve the mounts; yields the proxy's http:// address. Other paths are 404."""
     async with aiohttp.ClientSession(auto_decompress=False) as session:
 
         async def serve(request: web.Request) -> web.StreamResponse:

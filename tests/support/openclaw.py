@@ -29,10 +29,10 @@ Recorded = dict[str, Any]
 
 @dataclass
 class Replica:
-    """One process with its own device list; several of them stand behind one address.
+    """One process with its own device list; several of them share one address.
 
-    `always`: the recorded answer that everybody gets once the origin is judged. `untrusted`: the
-    gateway refuses what comes through the proxy.
+    `always`: the recorded answer to every client once the origin was checked. `untrusted`: the
+    gateway refuses connections through the proxy.
     """
 
     release: str
@@ -68,7 +68,7 @@ class Replica:
         return _page(pages.get(path, pages["/"]))
 
     def upgrade_refused(self) -> web.Response | None:
-        """Answer an upgrade that is refused."""
+        """Answer an upgrade with a refusal."""
         if self.untrusted or self.upgrades == "untrusted":
             return _page(self.recorded["pages of an untrusted proxy"]["/"])
         return _page(self.recorded[self.upgrades]) if self.upgrades != "pages" else None
@@ -89,7 +89,7 @@ class Replica:
         return self._request(device_id)
 
     def _refused(self, auth: Recorded, device: Recorded | None) -> str | None:
-        """Return why the secrets are refused: the name of what was recorded then."""
+        """Return why the secrets are refused: the name of the recording."""
         if not auth:
             return "token-missing" if device else "device-required"
         if device and "deviceToken" in auth:
@@ -97,7 +97,7 @@ class Replica:
         return None if auth.get("token") == self.token else "token-wrong"
 
     def reject(self, request_id: str) -> bool:
-        """Drop a request; says whether there was one."""
+        """Drop a request; returns whether there was one."""
         devices = [device for device, one in self.requests.items() if one == request_id]
         for device in devices:
             del self.requests[device]

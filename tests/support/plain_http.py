@@ -23,14 +23,14 @@ class Reply(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """What the body says."""
+        """The decoded body."""
         return json.loads(self.body)
 
 
 async def ask(
     port: int, target: str, method: str = "GET", headers: Mapping[str, str] | None = None
 ) -> Reply:
-    """Send one request on a connection of its own and return the whole answer."""
+    """Send one request on its own connection and return the whole answer."""
     async with asyncio.timeout(WAIT_SECONDS):
         reader, writer = await asyncio.open_connection(_HOST, port)
         lines = [

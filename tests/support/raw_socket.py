@@ -46,25 +46,25 @@ _NO_CODE: Final = 1005
 
 
 class Frame(NamedTuple):
-    """One WebSocket frame as it came."""
+    """One received WebSocket frame."""
 
     opcode: int
     payload: bytes
 
     @property
     def json(self) -> Any:
-        """What a text frame says."""
+        """The decoded text frame."""
         assert self.opcode == TEXT, self
         return json.loads(self.payload)
 
     @property
     def is_tick(self) -> bool:
-        """Whether this only says that the gateway is there."""
+        """Whether this is a tick event."""
         return self.opcode == TEXT and self.payload.startswith(b'{"type":"event","event":"tick"')
 
     @property
     def close(self) -> Close:
-        """What a close frame says; 1005 for one that is empty."""
+        """Code and reason of a close frame; code 1005 for an empty one."""
         assert self.opcode == CLOSE, self
         if not self.payload:
             return Close(_NO_CODE)
@@ -72,7 +72,7 @@ class Frame(NamedTuple):
 
 
 class Gone(Exception):
-    """The server ended the connection, in good order or not."""
+    """The server ended the connection, cleanly or not."""
 
 
 def frame_bytes(
@@ -87,8 +87,8 @@ def frame_bytes(
 ) -> bytes:
     """Return a frame masked with `key`; None: not masked.
 
-    `announce` is the length it claims, if not its own; `length_bytes` how many (2 or 8) it writes
-    that in, if not as few as possible.
+    `announce` overrides the declared length; `length_bytes` (2 or 8) its encoding, by default the
+    shortest.
     """
     length = announce if announce >= 0 else len(payload)
     first = (0x80 if fin else 0) | rsv | opcode
@@ -121,7 +121,7 @@ def upgrade_bytes(port: int, *, path: str = "/", headers: Sequence[tuple[str, st
 
 
 class RawSocket:
-    """One connection. `status` is what HTTP said, 101 for a WebSocket; `body` what came with it."""
+    """One connection. `status` is the HTTP status, 101 for a WebSocket; `body` its body."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.status = 0
@@ -135,7 +135,7 @@ class RawSocket:
     async def tcp(
         cls, port: int, *, source: str | None = None, receive_buffer: int | None = None
     ) -> Self:
-        """Connect and say nothing; `source` is the address to come from."""
+        """Connect without sending anything; `source` is the local address."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         sock.setblocking(False)
         if receive_buffer is not None:
@@ -161,7 +161,7 @@ class RawSocket:
         source: str | None = None,
         receive_buffer: int | None = None,
     ) -> Self:
-        """Connect and ask for a WebSocket; `status` says what came of it."""
+        """Connect and request a WebSocket; `status` has the result."""
         raw = await cls.tcp(port, source=source, receive_buffer=receive_buffer)
         try:
             await raw.upgrade(port, path=path, headers=headers)
@@ -173,12 +173,12 @@ class RawSocket:
     async def upgrade(
         self, port: int, *, path: str = "/", headers: Sequence[tuple[str, str]] = ()
     ) -> None:
-        """Ask for a WebSocket."""
+        """Request a WebSocket."""
         await self.send_bytes(upgrade_bytes(port, path=path, headers=headers))
         await self.upgraded()
 
     async def upgraded(self, *, with_body: bool = True) -> None:
-        """Take the answer to an upgrade; `with_body`: one that is no WebSocket has a body."""
+        """Read the answer to an upgrade; `with_body`: a refusal has a body."""
         while b"\r\n\r\n" not in self._buffer:
             await self._more()
         head, _, rest = bytes(self._buffer).partition(b"\r\n\r\n")
@@ -212,7 +212,7 @@ class RawSocket:
         await self.send(code.to_bytes(2, "big"), CLOSE)
 
     async def send_bytes(self, data: bytes) -> None:
-        """Send bytes as they are; raises Gone."""
+        """Send raw bytes; raises Gone."""
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 await asyncio.get_running_loop().sock_sendall(self._sock, data)
@@ -228,19 +228,19 @@ class RawSocket:
         return frame
 
     async def receive_text(self) -> Any:
-        """Return what the next text frame says, passing over pings; a close frame is a failure."""
+        """Return the next text frame's content, skipping pings; a close frame is a failure."""
         while (frame := await self.receive()).opcode in {PING, PONG}:
             pass
         return frame.json
 
     async def closed(self) -> Close:
-        """Return the close frame, which must be the next but for pings and ticks."""
+        """Return the close frame, which must be next except for pings and ticks."""
         while (frame := await self.receive()).opcode in {PING, PONG} or frame.is_tick:
             pass
         return frame.close
 
     async def rest(self) -> list[Frame]:
-        """Return all frames until the server has ended the connection."""
+        """Return all frames until the server ends the connection."""
         frames: list[Frame] = []
         try:
             while True:
@@ -249,7 +249,7 @@ class RawSocket:
             return frames
 
     async def read_to_end(self) -> bytes:
-        """Return whatever comes until the server has ended the connection."""
+        """Return all bytes until the server ends the connection."""
         try:
             while True:
                 await self._more()
@@ -287,11 +287,11 @@ class RawSocket:
     # The end.
 
     def hang_up(self) -> None:
-        """Let go of the connection without a word."""
+        """Close the TCP connection without a close frame."""
         self._sock.close()
 
     def reset(self) -> None:
-        """Break the connection off (RST)."""
+        """Reset the connection (RST)."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._sock.close()
 

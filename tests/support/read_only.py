@@ -18,7 +18,7 @@ _NOBODY: Final = "65534"
 
 
 def read_only(directory: Path, command: Sequence[str], *, cwd: Path) -> list[str]:
-    """Return what to run: nobody else sees the directory otherwise than before."""
+    """Return the command to run; only it sees the directory as read-only."""
     if os.geteuid() != 0:
         directory.chmod(0o555)
         return [*command]

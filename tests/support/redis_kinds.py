@@ -29,7 +29,7 @@ KINDS: Final = _kinds()
 
 
 def binary_of(kind: str, processes: Processes) -> RedisBinary:
-    """Return the server of a kind, fetched if need be."""
+    """Return the server of a kind, fetched if necessary."""
     if kind == "found":
         return redis_binary(processes)
     nothing_on_path = {"PATH": ""}

@@ -12,7 +12,7 @@ PONG: Final = 0x8A
 
 
 def frames(data: bytes) -> list[tuple[int, bytes]]:
-    """Take unmasked WebSocket frames apart: first byte and payload of each."""
+    """Split unmasked WebSocket frames: first byte and payload of each."""
     found = []
     at = 0
     while at < len(data):

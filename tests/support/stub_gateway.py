@@ -36,7 +36,7 @@ class Socket:
         await self.raw.send_str(frame if isinstance(frame, str) else json.dumps(frame))
 
     async def hear(self) -> dict[str, Any]:
-        """Return the next frame; a test that hears something else fails."""
+        """Return the next frame, which must be of this kind."""
         message = await self.raw.receive()
         assert message.type is WSMsgType.TEXT, message
         frame: dict[str, Any] = json.loads(message.data)
@@ -55,7 +55,7 @@ class Socket:
         await self.raw.close(code=code, message=reason.encode())
 
     async def admit(self, **auth: Any) -> dict[str, Any]:
-        """Challenge, hear connect, say hello-ok; returns the connect frame."""
+        """Send a challenge, receive connect, send hello-ok; returns the connect frame."""
         await self.challenge()
         frame = await self.hear()
         await self.succeed(frame, hello(frame["params"], **auth))
@@ -82,7 +82,7 @@ def hello(params: dict[str, Any], **auth: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def stub_gateway(script: Callable[[Socket], Awaitable[object]]) -> AsyncIterator[str]:
-    """Serve this script to every socket; yields the address. What a script raises, the test raises."""
+    """Run this script for every socket; yields the address. Its exceptions fail the test."""
     problems: list[BaseException] = []
 
     async def serve(request: web.Request) -> web.WebSocketResponse:

@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 
 
 def load_yaml(path: Path) -> Any:
-    """Return what a YAML file holds."""
+    """Return the content of a YAML file."""
     return yaml.safe_load(path.read_text())

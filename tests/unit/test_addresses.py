@@ -65,7 +65,7 @@ def found(*headers: tuple[str, str], peer: str = PROXY) -> ClientAddress:
 
 
 def named(*headers: tuple[str, str]) -> str:
-    """Return the address that a trusted proxy's headers give; it has to be read."""
+    """Return the address in a trusted proxy's headers, which must be readable."""
     where = found(*headers)
     assert not where.unreadable
     assert not where.direct_loopback
@@ -105,7 +105,7 @@ class TestForms:
         assert named(("Forwarded", f'for="[{V6_CLIENT}]:_a.b-c"')) == V6_CLIENT
 
     def test_forwarded_may_leave_quotes_away(self) -> None:
-        """A colon or bracket wants quotes by the RFC, and proxies forget them."""
+        """The RFC requires quotes around colons and brackets, but proxies omit them."""
         assert named(("Forwarded", f"for={CLIENT}:80;proto=http")) == CLIENT
         assert named(("Forwarded", f"for=[{V6_CLIENT}]:443")) == V6_CLIENT
 
@@ -183,7 +183,7 @@ class TestSeveral:
 
 
 class TestForgery:
-    """A client may send any header; the trusted proxy appends to it, or sends its own beside it."""
+    """A client may send any header; the trusted proxy appends to it, or adds its own."""
 
     @pytest.mark.parametrize(
         "forged",
@@ -221,7 +221,7 @@ class TestForgery:
     )
     @pytest.mark.parametrize("own", [f"for={CLIENT}", f'for="{CLIENT}:43462";proto=http'])
     def test_what_a_client_sends_as_forwarded_never_counts(self, forged: str, own: str) -> None:
-        """Beside a line of its own it is not looked at; in the same line it can spoil it at most."""
+        """In a separate line it is ignored; in the same line it can at most make it invalid."""
         assert named(("Forwarded", forged), ("Forwarded", own)) == CLIENT
         where = found(("Forwarded", f"{forged}, {own}"))
         assert (where.address.text, where.unreadable) in {(CLIENT, ""), (PROXY, "Forwarded")}

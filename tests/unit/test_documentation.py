@@ -34,7 +34,7 @@ def rows(section: str) -> list[list[str]]:
 
 
 def names(section: str) -> set[str]:
-    """Return what stands in backticks in the first cells of a section's tables."""
+    """Return the names in backticks in the first cells of a section's tables."""
     return {name for row in rows(section) for name in re.findall(r"`([^`]+)`", row[0])}
 
 

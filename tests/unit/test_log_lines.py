@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Pipe:
-    """What was written so far, without waiting for more."""
+    """Reads what was written so far, without waiting for more."""
 
     def __init__(self) -> None:
         self.read_end, self.write_end = os.pipe()

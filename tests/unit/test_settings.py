@@ -35,7 +35,7 @@ def test_everything_else_is_judged_as_it_stands(value: str) -> None:
 
 
 class TestBareScheme:
-    """What a platform leaves of `https://${DOMAIN}` while DOMAIN is empty."""
+    """The result of `https://${DOMAIN}` while DOMAIN is empty."""
 
     @pytest.mark.parametrize("value", ["https://", "wss://", "http:///"])
     def test_gateway_public_url_counts_as_not_set_and_is_warned_of(self, value: str) -> None:

@@ -81,7 +81,7 @@ GARBAGE = (
 
 
 def problems_of(read: Callable[[dict[str, str]], object], name: str, value: str) -> tuple[str, ...]:
-    """Return what is told of a setting; any error but SettingsError fails the test."""
+    """Return the problems of a setting; any error but SettingsError fails the test."""
     try:
         read(SOUND | {name: value})
     except SettingsError as error:

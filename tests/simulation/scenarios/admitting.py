@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def a_revoke_overtakes(stage: Stage) -> None:
-    """R6: an answer is on its way while the news of a revoke comes in."""
+    """R6: the event of a revoke arrives while an answer is in transit."""
     stage.pair(stage.device)
     stage.only_the_first_is_heard()
     _revoke_while_its_answer_is_held(stage)
 
 
 def an_answer_of_a_forgotten_history(stage: Stage) -> None:
-    """R6: an answer from a demoted master has the number of a revoke that it knows nothing of."""
+    """R6: an answer from a demoted master has the number of a revoke it does not know."""
     stage.pair(stage.device, stage.devices[1])
     stage.only_the_first_is_heard()
     stage.run(0.2)
@@ -28,7 +28,7 @@ def an_answer_of_a_forgotten_history(stage: Stage) -> None:
 
 
 def a_stopped_gateway_wakes(stage: Stage) -> None:
-    """R7: frames that came while a gateway was stopped are looked at before its timers."""
+    """R7: frames that arrived while a gateway was stopped are handled before its timers."""
     stage.pair(stage.device)
     stage.enter(stage.device)
     subscription = stage.gateway.lines[1]

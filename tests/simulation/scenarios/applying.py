@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def news_of_two_histories(stage: Stage) -> None:
-    """R5: news of a forgotten change, then of one that follows it in number only."""
+    """R5: an event of a forgotten change, then one that follows it only by number."""
     stage.pair(stage.device, stage.devices[1])
     stage.only_the_first_is_heard()
     stage.enter(stage.device)
@@ -25,7 +25,7 @@ def news_of_two_histories(stage: Stage) -> None:
 
 
 def a_call_in_another_history(stage: Stage) -> None:
-    """R5: what a call changes has a number that was applied, in a history that is forgotten."""
+    """R5: a call's change has a number that was applied, but in a forgotten history."""
     operator = stage.devices[1]
     stage.pair(stage.device, operator)
     stage.enter(operator)
@@ -39,7 +39,7 @@ def a_call_in_another_history(stage: Stage) -> None:
 
 
 def a_trimmed_log(stage: Stage) -> None:
-    """R8: a revoke was missed, and the log no longer tells of it."""
+    """R8: a revoke was missed, and the log no longer contains it."""
     stage.pair(stage.device, stage.devices[1])
     stage.enter(stage.device)
     subscription = stage.gateway.lines[1]
@@ -53,7 +53,7 @@ def a_trimmed_log(stage: Stage) -> None:
 
 
 def an_answer_from_before(stage: Stage) -> None:
-    """R8: an answer from before a history that was lost comes in after it."""
+    """R8: an answer from before the loss of a history arrives after it."""
     stage.pair(stage.device, stage.devices[1])
     stage.cluster.kill(stage.gateway)
     stage.cluster.restart(stage.gateway)
@@ -90,7 +90,7 @@ def a_rotated_token(stage: Stage) -> None:
 
 
 def a_new_label(stage: Stage) -> None:
-    """R9: what does not concern a connection leaves it alone."""
+    """R9: a change that does not concern a connection leaves it open."""
     stage.pair(stage.device)
     stage.enter(stage.device)
     stage.operate("rename", stage.device)
@@ -98,7 +98,7 @@ def a_new_label(stage: Stage) -> None:
 
 
 def news_above_the_head(stage: Stage) -> None:
-    """R10: news of a device was heard that history has forgotten since."""
+    """R10: an event of a device was received that history has forgotten since."""
     stage.pair(stage.device, stage.devices[1])
     stage.run(0.5)
     subscription = stage.gateway.lines[1]

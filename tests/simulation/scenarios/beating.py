@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def a_late_answer(stage: Stage) -> None:
-    """R1: an answer that took 1.8 s is credited to the beat it answers, not to the newest."""
+    """R1: an answer that took 1.8 s is credited to the heartbeat it answers, not to the newest."""
     stage.pair(stage.device)
     stage.only_the_first_is_heard()
     stage.enter(stage.device)
@@ -32,7 +32,7 @@ def a_late_answer(stage: Stage) -> None:
 
 
 def an_overtaken_answer(stage: Stage) -> None:
-    """R1: an answer that a newer beat's has overtaken tells of a place that was left since."""
+    """R1: an answer overtaken by a newer heartbeat's names a position that was left since."""
     stage.pair(stage.device, stage.devices[1])
     subscription = stage.gateway.lines[1]
     stage.after_a_beat()
@@ -56,7 +56,7 @@ def an_overtaken_answer(stage: Stage) -> None:
 
 
 def a_demoted_master(stage: Stage) -> None:
-    """R2: a revoke on the new master, while a gateway's beats still reach the old one."""
+    """R2: a revoke on the new master while a gateway's heartbeats still reach the old one."""
     stage.pair(stage.device)
     stage.only_the_first_is_heard()
     stage.enter(stage.device)
@@ -68,9 +68,9 @@ def a_demoted_master(stage: Stage) -> None:
 
 
 def an_approval_left_behind(stage: Stage) -> None:
-    """R3: an approval still reads from a demoted master; what it says never counts.
+    """R3: an approval still reads from a demoted master; its answers never count.
 
-    Where beats and questions take turns, it may be asked each time, until there is no more time.
+    If heartbeats and requests alternate, it may be asked each time until the deadline.
     """
     stage.pair(stage.device)
     stage.split(forget=0, moved=[stage.other])
@@ -87,7 +87,7 @@ def an_approval_left_behind(stage: Stage) -> None:
 
 
 def far_behind(stage: Stage) -> None:
-    """R4: more happens than the answers to beats can tell."""
+    """R4: more changes happen than answers to heartbeats can carry."""
     stage.pair(stage.device, stage.devices[1])
     stage.only_the_first_is_heard()
     stage.enter(stage.device)
@@ -108,7 +108,7 @@ def far_behind(stage: Stage) -> None:
 
 
 def a_silent_loss(stage: Stage) -> None:
-    """R14: a subscription is lost, and nobody says so."""
+    """R14: a subscription is lost silently."""
     stage.pair(stage.device)
     stage.gateway.bus.lose(silently=True)
     stage.settle()

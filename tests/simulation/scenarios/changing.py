@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def a_second_try(stage: Stage) -> None:
-    """R11: the first try's answer is lost, its request rejected; then comes the second try."""
+    """R11: the first attempt's answer is lost and its request rejected; then the retry arrives."""
     for approval in (stage.one, stage.other):
         approval.lines[0].up.cut = True
     stage.device.connect(stage.gateway, with_token=False)
@@ -37,7 +37,7 @@ def a_late_commit(stage: Stage) -> None:
 
 
 def a_revoked_operator(stage: Stage) -> None:
-    """R12: on a gateway that has not heard of it, a revoked operator approves itself again."""
+    """R12: a revoked operator approves itself again at a gateway that missed the revoke."""
     operator = stage.devices[1]
     stage.pair(operator)
     stage.enter(operator)
@@ -56,7 +56,7 @@ def a_revoked_operator(stage: Stage) -> None:
 def a_revoke_before_the_commit(stage: Stage) -> None:
     """R12: an operator is revoked after its record was read for a call, and before the commit.
 
-    That is tried before each of the requests to the store that the call consists of.
+    This is tried before each store request of the call.
     """
     operator = stage.devices[1]
     stage.only_the_first_is_heard()
@@ -81,7 +81,7 @@ def a_revoke_before_the_commit(stage: Stage) -> None:
 
 
 def gone_before_it_was_answered(stage: Stage) -> None:
-    """R13: a connection was told, the answer is lost, and it leaves."""
+    """R13: a connection was reported, the answer is lost, and the connection closes."""
     stage.pair(stage.device)
     stage.run(1.0)
     stage.after_a_beat()

@@ -13,10 +13,10 @@ PAIRING = "operator.pairing"
 
 
 def shared_secret(*scopes: str) -> Caller:
-    """Return a socket that came in with the gateway token; it may use the device methods."""
+    """Return a socket admitted with the gateway token; it may use the device methods."""
     return Caller("shared-secret", "somebody", (PAIRING, *scopes))
 
 
 def device_token(device: Device, *scopes: str) -> Caller:
-    """Return a socket that came in with its device token; it may use the device methods."""
+    """Return a socket admitted with its device token; it may use the device methods."""
     return Caller("device-token", "a device", (PAIRING, *scopes), device.device_id)

@@ -25,7 +25,7 @@ class Device:
 
     @classmethod
     def new(cls) -> Device:
-        """Make a device that nobody has seen."""
+        """Return a new device."""
         key = secrets.token_bytes(32)
         return cls(hashlib.sha256(key).hexdigest(), encode_base64(key))
 
@@ -43,7 +43,7 @@ class Device:
         public_key: str = "",
         client: tuple[str, str] = ("cli", "cli"),
     ) -> AuthorizeDevice:
-        """Return its question; `token` is the device token it comes with, if any.
+        """Return its request; `token` is the device token it sends, if any.
 
         `client` is the client's id and mode.
         """

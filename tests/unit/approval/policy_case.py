@@ -18,7 +18,7 @@ KEYS: Final = TokenKeys(Secrets(["a-token-secret-for-tests-of-the-rules"]))
 
 
 class Desk:
-    """The desk where one device is judged. Ids are r1, r2, … and t1, t2, …; time stands still."""
+    """One device under the policy. Ids are r1, r2, … and t1, t2, …; time stands still."""
 
     def __init__(self) -> None:
         requests, tokens, epochs = itertools.count(1), itertools.count(1), itertools.count(1)
@@ -33,18 +33,18 @@ class Desk:
 
     @property
     def pairing(self) -> Pairing:
-        """What was approved."""
+        """The approved pairing."""
         assert self.record is not None
         assert self.record.pairing is not None
         return self.record.pairing
 
     @property
     def pending(self) -> Pending | None:
-        """What waits, whether or not it has expired."""
+        """The pending request, whether or not it has expired."""
         return self.record.pending if self.record else None
 
     def judge(self, *scopes: str, **asked: Any) -> policy.Verdict:
-        """Judge a question, and keep the record it leads to; `asked` as for Device.asks."""
+        """Evaluate a request, and store the resulting record; `asked` as for Device.asks."""
         verdict = policy.judge(
             self.record,
             self.device.asks(scopes, **asked),
@@ -58,25 +58,25 @@ class Desk:
         return verdict
 
     def ask(self, *scopes: str, **asked: Any) -> policy.Ask:
-        """Judge what a person has to decide."""
+        """Evaluate a request that needs an operator's decision."""
         verdict = self.judge(*scopes, **asked)
         assert isinstance(verdict, policy.Ask), verdict
         return verdict
 
     def admit(self, *scopes: str, **asked: Any) -> policy.Admit:
-        """Judge what was approved."""
+        """Evaluate a request that is already approved."""
         verdict = self.judge(*scopes, **asked)
         assert isinstance(verdict, policy.Admit), verdict
         return verdict
 
     def deny(self, *scopes: str, **asked: Any) -> str:
-        """Judge what is refused for good; return why."""
+        """Evaluate a request that is denied; returns the reason."""
         verdict = self.judge(*scopes, **asked)
         assert isinstance(verdict, policy.Deny), verdict
         return verdict.why
 
     def approve(self) -> None:
-        """Approve what waits."""
+        """Approve the pending request."""
         assert self.record is not None
         assert self.record.pending is not None
         self.record = pairing.approved(
@@ -84,13 +84,13 @@ class Desk:
         )
 
     def pair(self, *scopes: str, **asked: Any) -> Token:
-        """Ask, approve and come in; return the token of the role."""
+        """Request, approve and admit; returns the role's token."""
         self.ask(*scopes, **asked)
         self.approve()
         return self.admit(*scopes, **asked).token
 
     def rotate(self, role: str = "operator", scopes: list[str] | None = None) -> None:
-        """Draw a new token for a role."""
+        """Create a new token for a role."""
         assert self.record is not None
         self.record = pairing.rotated(
             self.record, self.pairing, role, scopes, now_ms=self.now_ms, draws=self.draws

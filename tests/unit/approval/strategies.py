@@ -29,7 +29,7 @@ NAMES: Final = ("", "", "a", "b", "c", "d", "e", "f")
 
 
 class Claim(NamedTuple):
-    """What a device says it is, as the rules are told it; all are of one device family."""
+    """What a device claims to be, as passed to the policy; all are of one device family."""
 
     role: str
     client: tuple[str, str]
@@ -37,7 +37,7 @@ class Claim(NamedTuple):
     name: str
 
     def shows(self, other: Claim) -> bool:
-        """Whether a person who was shown this one has seen all that the other claims."""
+        """Return whether showing this claim to an operator shows everything in the other."""
         return (
             (self.role, self.client) == (other.role, other.client)
             and other.name in ("", self.name)
@@ -45,14 +45,14 @@ class Claim(NamedTuple):
         )
 
     def admits(self, other: Claim) -> bool:
-        """Whether the approval of this one covers the other's platform."""
+        """Return whether approving this claim covers the other's platform."""
         if not self.platform:
             return True
         return other.platform in alike(self.platform, self.client, other.client)
 
 
 def alike(platform: str, client: tuple[str, str], claimed_by: tuple[str, str]) -> set[str]:
-    """Return the platforms that count as this one of a client, apart from the code."""
+    """Return the platforms equivalent to this one, stated independently of the code."""
     same = {platform, "linux", "Linux "} if "inux" in platform else {platform}
     if claimed_by == NODE_HOST and platform in ("darwin", "macos"):
         same |= {"darwin", "macos"}
@@ -62,7 +62,7 @@ def alike(platform: str, client: tuple[str, str], claimed_by: tuple[str, str]) -
 
 
 def admitted_by(approved: list[Claim], claim: Claim) -> bool:
-    """Whether one of the approved claims that a claim is held against covers it."""
+    """Return whether an approved claim covers this one."""
     of_role = [one for one in approved if one.role == claim.role] or approved
     of_client = [one for one in of_role if one.client[0] == claim.client[0]] or of_role
     return any(one.admits(claim) for one in of_client)
@@ -85,7 +85,7 @@ wishes: Final = st.one_of(
 
 
 def reach(scopes: Iterable[str], role: str) -> frozenset[str]:
-    """Return all that these scopes allow in a role."""
+    """Return everything that these scopes allow in a role."""
     own = {scope for scope in scopes if scope.startswith(f"{role}.")}
     if role != "operator":
         return frozenset(own)

@@ -40,7 +40,7 @@ def record(device: Device) -> Record:
 
 
 def whole(*devices: Device) -> list[bytes]:
-    """Return the lines of a backup of these, with one entry of the audit log."""
+    """Return the lines of a backup of these records, with one audit entry."""
     writer = Writer()
     return [
         writer.head(1_700_000_001_000),

@@ -60,7 +60,7 @@ def test_the_head_is_a_number_and_a_tag() -> None:
 
 
 class TestMissedChanges:
-    """What an answer to a beat brings along: no more than fits, so that it always arrives (R4)."""
+    """The changes in an answer to a heartbeat: no more than fit, so that it always arrives (R4)."""
 
     @pytest.mark.parametrize(
         ("most_bytes", "numbers"),
@@ -80,7 +80,7 @@ class TestMissedChanges:
 def followed_in(
     since: Position, found: list[Entry], oldest: int | None, most: int = 10
 ) -> Followed:
-    """Follow history from a place, where it stands at 6 and the stream holds these entries."""
+    """Read history from a position; it is at 6, and the stream has these entries."""
     merged = [entry_of(*one) for one in found]
     return followed(since, place(6), merged, oldest=oldest, most=most)
 

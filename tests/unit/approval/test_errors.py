@@ -40,7 +40,7 @@ both_protocols = pytest.mark.parametrize("protocol", [4, 3])
 
 
 def said(method: str, error: RegistryError, caller: Caller = ADMIN, protocol: int = 4) -> str:
-    """Return the message of an error that says no more than that."""
+    """Return the message of an error without details."""
     told = failed(method, error, caller, protocol)
     assert (told.code, told.details) == ("INVALID_REQUEST", None)
     return told.message
@@ -118,7 +118,7 @@ class TestUnknownToken:
 
 
 class TestMissingScope:
-    """The scope of the method itself, which a caller's own record no longer bears out."""
+    """The method's own scope, which the caller's record no longer contains."""
 
     @pytest.mark.parametrize("method", [name for name, one in METHODS.items() if one.scope])
     def test_a_missing_scope_is_forbidden(self, method: str) -> None:

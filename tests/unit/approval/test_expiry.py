@@ -31,7 +31,7 @@ ROUND_TRIP_SECONDS = 0.024
 
 
 class Store:
-    """Holds void requests; every commit takes a round trip, and ends the request of one device."""
+    """Holds expired requests; every commit takes a round trip, and ends one device's request."""
 
     def __init__(self, clock: FakeClock, void: int) -> None:
         self._clock = clock

@@ -20,7 +20,7 @@ WATCH_APP = ("openclaw-watchos", "ui")
 
 
 def claim(client: tuple[str, str], platform: str, family: str = "", name: str = "") -> Any:
-    """Return what a device says of itself, as Desk takes it."""
+    """Return a device's description of itself, as Desk takes it."""
     return {"client": client, "platform": platform, "family": family, "name": name}
 
 
@@ -226,7 +226,7 @@ class TestOfARequest:
     def test_whatever_alternates_comes_to_rest_at_one_id(
         self, asked: list[tuple[str, tuple[str, str], str, str]]
     ) -> None:
-        """Once everything was asked once, nothing that is asked again is a new request."""
+        """Once everything was requested once, repetitions create no new request."""
         desk = Desk()
 
         def once() -> set[str]:

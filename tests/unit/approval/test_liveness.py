@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """Takes writes, or says why not; `writes` is how it does in each round."""
+    """Accepts writes or fails; `writes` is the result of each round."""
 
     def __init__(self, writes: Sequence[bool]) -> None:
         self._writes = iter(writes)
@@ -50,7 +50,7 @@ class Store:
 
 
 def warned(*writes: bool) -> list[tuple[float, str]]:
-    """Run a round for each; returns in which second what was warned of."""
+    """Run one round each; returns the warnings by second."""
 
     async def scenario(clock: FakeClock) -> list[tuple[float, str]]:
         told: list[Alive] = []

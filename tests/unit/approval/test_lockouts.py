@@ -32,14 +32,14 @@ NOW = 1_700_000_000_000
 
 
 def guard(**entries: tuple[int, int, int]) -> FailureCounts:
-    """Return a guard by what is held: class -> failures, since when, locked until when."""
+    """Return FailureCounts from class -> failures, start, locked until."""
     held = {name.replace("_", "-"): entry for name, entry in entries.items()}
     return FailureCounts(msgspec.msgpack.encode(held))
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What a device brought: by which method, in which field, beside a wrong gateway token."""
+    """A device's credentials: method, field, and whether a wrong gateway token came with them."""
 
     method: str
     candidate_field: str = ""
@@ -95,7 +95,7 @@ class TestGuard:
         assert not held.holds([DEVICE_TOKEN])
 
     def test_of_several_classes_the_first_that_is_locked_counts(self) -> None:
-        """Else how long the lock lasts would tell that the second was wrong as well."""
+        """Otherwise the length of the lock would reveal that the second was wrong as well."""
         held = guard(shared_secret=(0, NOW, NOW + 10), device_token=(0, NOW, NOW + 20))
         assert held.locked_ms([SHARED_SECRET, DEVICE_TOKEN], NOW) == 10
         assert held.locked_ms([DEVICE_TOKEN, SHARED_SECRET], NOW) == 20
@@ -144,7 +144,7 @@ DIGESTS = SecretDigests(["the bus secret of these tests, which is long enough"])
 
 
 class TestWrongValues:
-    """What is counted for an attempt: the values that it guessed, by class."""
+    """The guessed values counted for an attempt, by class."""
 
     def guessed(self, tried: Tried, *, denied: bool, **beside: Any) -> dict[str, list[str]]:
         question = msgspec.structs.replace(tried.question(), **beside)
@@ -185,7 +185,7 @@ class TestWrongValues:
         assert self.guessed(BOTH_FIELDS, denied=True, trusted=True, guesses=["one"]) == {}
 
     def test_without_digests_each_attempt_is_another_value(self) -> None:
-        """As from a gateway of the release before; one that asks anew is still one attempt."""
+        """As from a gateway of the previous release; a repeated request is still one attempt."""
         found = [
             self.guessed(BOTH_FIELDS, denied=False, guessed_secret=True, call_id=call_id)
             for call_id in ("boot:1", "boot:1#2", "boot:2")

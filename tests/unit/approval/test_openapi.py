@@ -31,7 +31,7 @@ CALLS: dict[str, dict[str, Any]] = {
 
 
 def everywhere(value: Any) -> Iterator[Any]:
-    """Return a value and all that is in it."""
+    """Return a value and everything nested in it."""
     yield value
     if isinstance(value, dict):
         value = [*value, *value.values()]
@@ -105,7 +105,7 @@ def test_without_an_ops_port_of_its_own_metrics_are_described() -> None:
 
 
 def test_no_field_of_an_answer_holds_a_token() -> None:
-    """A role's token is described by scopes and times alone."""
+    """A role's token is described only by scopes and times."""
     shown = set(devices.DeviceToken.__struct_fields__)
     kept = set(Token.__struct_fields__) - {"token_id", "epoch"}
     assert shown - {"role", "last_used_at_ms"} == kept

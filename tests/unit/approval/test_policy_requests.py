@@ -152,7 +152,7 @@ class TestContract73OneRequestADevice:
         assert desk.ask(READ, "node.run").pending == first.pending
 
     def test_it_is_not_widened_without_end(self, desk: Desk) -> None:
-        """Past the cap it stays what it is, so that a record, and its change, have an end."""
+        """Beyond the cap it no longer grows, which bounds records and changes."""
         most = [f"operator.x{number}" for number in range(SCOPES_LIMIT_ITEMS)]
         first = desk.ask(*most[:-1])
         wider = desk.ask(most[-1])
@@ -190,5 +190,5 @@ class TestContract73OneRequestADevice:
 
 
 def replace_changed(asked: policy.Ask) -> policy.Ask:
-    """Return how the same verdict looks when nothing is to be written."""
+    """Return the same decision with nothing to write."""
     return policy.Ask(asked.reason, asked.pending, asked.pairing, None, "", "")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Pairing(RuleBasedStateMachine):
-    """One device, its operator, and what has been approved so far according to the rules."""
+    """One device, its operator, and the model of what has been approved."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Pairing(RuleBasedStateMachine):
         name: str,
         token: str,
     ) -> None:
-        """Judge a question, with or without a device token."""
+        """Evaluate a request, with or without a device token."""
         role, scopes = wish
         candidate = self.candidate(token, role)
         waiting = self.open_request()
@@ -99,7 +99,7 @@ class Pairing(RuleBasedStateMachine):
         self.was_asked(verdict, waiting, scopes, claim)
 
     def was_asked(self, verdict: policy.Ask, waiting: str, scopes: list[str], claim: Claim) -> None:
-        """Check a verdict that a person has to decide, against the request that waited before."""
+        """Check a pending outcome against the previous pending request."""
         pending, role = verdict.pending, claim.role
         shown = self.shown.get(waiting, [])
         is_shown = len(shown) == ASKING_LIMIT or any(one.shows(claim) for one in shown)
@@ -130,7 +130,7 @@ class Pairing(RuleBasedStateMachine):
     @rule(key=st.just("another"), role=st.sampled_from(ROLES))
     @precondition(lambda self: self.desk.record is not None)
     def somebody_else_connects_in_its_name(self, key: str, role: str) -> None:
-        """Another key changes nothing, whatever it asks and brings."""
+        """Check that a client with another key changes nothing."""
         before = self.desk.record
         asked: dict[str, Any] = {"role": role, "public_key": Device.new().public_key}
         for token in ("", self.candidate("live", role)):
@@ -139,13 +139,13 @@ class Pairing(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((0.001, 9.0, 11.0, TTL_MS / 2000, TTL_MS / 1000)))
     def time_passes(self, seconds: float) -> None:
-        """Between a moment and the life of a request."""
+        """Advance time by up to the lifetime of a request."""
         self.desk.now_ms += int(seconds * 1000)
 
     @rule()
     @precondition(lambda self: self.open_request())
     def operator_approves(self) -> None:
-        """Grant what was shown, and all of it, and nothing else."""
+        """Approval grants exactly what was shown."""
         pending = self.desk.pending
         assert pending is not None
         roles, scopes = self.requests[pending.request_id]
@@ -174,7 +174,7 @@ class Pairing(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: self.open_request())
     def operator_rejects(self) -> None:
-        """Everything else stays."""
+        """Rejection changes nothing else."""
         record = self.desk.record
         assert record is not None
         assert record.pending is not None
@@ -184,7 +184,7 @@ class Pairing(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: self.approved_as is not None)
     def operator_removes(self) -> None:
-        """Nothing of it opens anything again."""
+        """After removal no token of the device is valid."""
         if self.open_request():
             self.over.add(self.open_request())
         self.desk.record = None
@@ -194,7 +194,7 @@ class Pairing(RuleBasedStateMachine):
 
     @rule(role=st.sampled_from(ROLES), narrower=st.booleans(), data=st.data())
     def operator_rotates(self, role: str, data: st.DataObject, *, narrower: bool) -> None:
-        """To the same scopes, or others within what is approved."""
+        """Rotate to the same scopes, or others within the approved ones."""
         if role not in self.live:
             return
         allowed = sorted(reach(self.approved, role))
@@ -210,14 +210,14 @@ class Pairing(RuleBasedStateMachine):
 
     @rule(role=st.sampled_from(ROLES))
     def operator_revokes(self, role: str) -> None:
-        """Until the role is approved again."""
+        """Revoke a role's token until the role is approved again."""
         if role in self.live:
             self.desk.revoke(role)
             self.dead.add(self.live.pop(role)[0])
 
     @invariant()
     def a_request_stands_for_what_it_stood_for(self) -> None:
-        """No id ever comes to mean more, and none that is over comes back."""
+        """Check that a request id keeps its meaning, and an ended one never returns."""
         pending = self.desk.pending
         if pending is not None:
             assert (pending.roles, pending.scopes) == self.requests[pending.request_id]
@@ -226,7 +226,7 @@ class Pairing(RuleBasedStateMachine):
 
     @invariant()
     def what_is_approved_is_what_was_approved(self) -> None:
-        """Nothing but an approval adds to it."""
+        """Only an approval extends the approved scopes."""
         if self.approved_as is None:
             assert self.desk.record is None or self.desk.record.pairing is None
             return
@@ -235,7 +235,7 @@ class Pairing(RuleBasedStateMachine):
 
     @invariant()
     def a_dead_token_opens_nothing(self) -> None:
-        """Nor does a live one for another role."""
+        """Check that an invalid token is refused, and a valid one for another role."""
         if self.approved_as is None:
             return
         for role, token in self.desk.pairing.tokens.items():
@@ -244,7 +244,7 @@ class Pairing(RuleBasedStateMachine):
                 assert not KEYS.verify(candidate, self.desk.device.device_id, role, token.token_id)
 
     def candidate(self, kind: str, role: str) -> str:
-        """Return a device token of this kind, or an empty text where there is none."""
+        """Return a device token of this kind, or an empty string."""
         other = "node" if role == "operator" else "operator"
         found = {
             "live": self.live.get(role, ("", ()))[0],
@@ -255,14 +255,14 @@ class Pairing(RuleBasedStateMachine):
         return found.get(kind, "")
 
     def open_request(self) -> str:
-        """Return the id of the request that waits and has not expired, or an empty text."""
+        """Return the id of the unexpired pending request, or an empty string."""
         pending = self.desk.pending
         if pending is None or pending.expired(self.desk.now_ms, TTL_MS):
             return ""
         return pending.request_id
 
     def now_lives(self, role: str) -> None:
-        """Take over the token that a role has now; the one before is dead if it is another."""
+        """Record a role's current token; a different previous one becomes invalid."""
         token = self.desk.token(role)
         assert token not in self.dead
         before = self.live.get(role)
@@ -272,7 +272,7 @@ class Pairing(RuleBasedStateMachine):
 
 
 def claims(identities: Iterable[Identity]) -> list[Claim]:
-    """Return identities as what was claimed."""
+    """Return identities as claims."""
     return [
         Claim(one.role, (one.client_id, one.client_mode), one.platform, one.display_name)
         for one in identities

@@ -15,7 +15,7 @@ READ = ("operator.read",)
 
 
 def judged(desk: Desk, *scopes: str, client: str = "cli", mode: str = "cli", **asks: Any) -> Any:
-    """Judge the question of a client that its gateway trusts, and keep the record."""
+    """Evaluate a trusted client's request, and store the record."""
     question = desk.device.asks(scopes, **asks)
     question = msgspec.structs.replace(
         question,
@@ -31,7 +31,7 @@ def judged(desk: Desk, *scopes: str, client: str = "cli", mode: str = "cli", **a
 
 
 def admitted(desk: Desk, *scopes: str, **asks: Any) -> policy.Admit:
-    """Judge what is approved at once."""
+    """Evaluate a request that is approved at once."""
     verdict = judged(desk, *scopes, **asks)
     assert isinstance(verdict, policy.Admit), verdict
     return verdict

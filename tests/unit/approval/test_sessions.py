@@ -55,7 +55,7 @@ class TestCookie:
 
 
 def why(method: str = "POST", *, https: bool = False, public: str = PUBLIC, **headers: str) -> str:
-    """Ask of a call at HOST with our header, unless told otherwise; `_` stands for `-`."""
+    """Check a call to HOST, by default with our header; `_` stands for `-`."""
     sent = CIMultiDict({"Host": HOST, PAGE_HEADER: "1"})
     sent.update({name.replace("_", "-"): value for name, value in headers.items()})
     return check(method, sent, public, https=https)

@@ -21,7 +21,7 @@ class TestDeriving:
         assert len(decode_base64(token) or b"") == 32
 
     def test_stays_the_same_from_release_to_release(self) -> None:
-        """Another derivation would lock every paired device out."""
+        """Another derivation would invalidate every paired device's token."""
         token = TokenKeys(Secrets([OLD])).derive("d" * 64, "operator", "0123456789abcdef" * 2)
         assert token == "LiPGNzMyPvcuxxEX2it3JqXyxPvXzT9oBJ3bhjDmxfQ"
 
@@ -37,7 +37,7 @@ class TestDeriving:
 
 class TestVerifying:
     def test_the_first_secret_makes_and_each_opens(self) -> None:
-        """So that the secret can be changed without an outage."""
+        """Several secrets allow changing the secret without an outage."""
         both = TokenKeys(Secrets([NEW, OLD]))
         made = {secret: TokenKeys(Secrets([secret])).derive(*PARTS) for secret in (OLD, NEW)}
         assert both.derive(*PARTS) == made[NEW]

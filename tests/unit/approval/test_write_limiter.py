@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Work:
-    """Takes a while; counts how much of it is done at once."""
+    """Takes time; counts concurrent executions."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -34,7 +34,7 @@ async def replied(reply: Reply | asyncio.Future[Reply]) -> Reply:
 
 
 async def slowed(places: WriteLimiter, work: Work) -> None:
-    """Let it learn how long this work takes."""
+    """Return a limiter that has measured this work's duration."""
     for _ in range(10):
         await asyncio.gather(*(replied(places.reply(work)) for _ in range(PLACES)))
 

@@ -24,7 +24,7 @@ REQUEST_ID = "220dd984-79b3-4860-a084-c16f321f9dec"
 
 
 class Api:
-    """Answers by (method, path); what is not told is 404. `asked` keeps what came."""
+    """Answers by (method, path), otherwise with 404. `asked` records the calls."""
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], tuple[int, str, bytes]] = {}
@@ -35,7 +35,7 @@ class Api:
         self.url = ""
 
     def say(self, method: str, path: str, body: Any, status: int = 200) -> None:
-        """Answer with JSON; with a status other than 200 as a problem."""
+        """Answer with JSON; as a problem if the status is not 200."""
         kind = "application/json" if status == 200 else "application/problem+json"
         self.answers[method, path] = (status, kind, json.dumps(body).encode())
 
@@ -45,7 +45,7 @@ class Api:
         self.say(method, path, {"type": f"urn:latchkey:problem:{name}", **about, **more}, status)
 
     def wait_with(self, *pending: dict[str, Any]) -> None:
-        """Let these requests wait, and nobody be paired."""
+        """Set these pending requests and no paired device."""
         self.say("GET", "/v1/requests", {"pending": list(pending)})
         self.say("GET", "/v1/devices", {"devices": []})
         for one in pending:
@@ -53,12 +53,12 @@ class Api:
 
     @property
     def changed(self) -> list[str]:
-        """The paths of all calls that were not reading."""
+        """The paths of all calls that were not GETs."""
         return [path for method, path, _ in self.asked if method != "GET"]
 
 
 def pending(**other: Any) -> dict[str, Any]:
-    """Make a request that waits."""
+    """Return a pending request."""
     return {
         "requestId": REQUEST_ID,
         "deviceId": DEVICE_ID,
@@ -80,7 +80,7 @@ def pending(**other: Any) -> dict[str, Any]:
 
 
 def paired(**other: Any) -> dict[str, Any]:
-    """Make a paired device."""
+    """Return a paired device."""
     about = {key: value for key, value in pending().items() if key not in _ONLY_PENDING}
     times = {"createdAtMs": 1_795_328_627_337, "approvedAtMs": 1_795_328_627_337}
     return {**about, **times, "approvedVia": "owner", **other}
@@ -91,7 +91,7 @@ _ONLY_PENDING = {"requestId", "silent", "isRepair", "ts", "lastAskedAtMs"}
 
 @contextmanager
 def serving() -> Iterator[Api]:
-    """Serve an Api on a port of its own."""
+    """Serve an Api on a free port."""
     api = Api()
 
     class Handler(BaseHTTPRequestHandler):
@@ -111,7 +111,7 @@ def serving() -> Iterator[Api]:
             self.wfile.write(said)
 
         def log_request(self, *_: object) -> None:
-            """Be silent."""
+            """Log nothing."""
 
     for verb in ("GET", "POST", "PATCH", "DELETE"):
         setattr(Handler, f"do_{verb}", Handler.answer)
@@ -128,7 +128,7 @@ def serving() -> Iterator[Api]:
 
 
 def run(api: Api | None, *arguments: str, token: str | None = TOKEN, **env: str) -> Result:
-    """Run the command against an Api, with nothing but these settings around it."""
+    """Run the command against an Api, with only these settings."""
     around: dict[str, str | None] = {
         "APPROVAL_URL": api.url if api else None,
         "APPROVAL_ADMIN_TOKEN": token,

@@ -23,7 +23,7 @@ DEVICES = 150
 
 
 def whole(count: int = DEVICES) -> bytes:
-    """Return a backup of so many devices."""
+    """Return a backup of this many devices."""
     writer = Writer()
     lines = [writer.head(1_795_328_627_349)]
     for _ in range(count):

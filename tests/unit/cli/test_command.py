@@ -54,7 +54,7 @@ EVERY_COMMAND = list(leaves(latchkey))
 
 @pytest.mark.parametrize("path", [(), ("devices",), *EVERY_COMMAND], ids=" ".join)
 def test_help_is_for_people(path: tuple[str, ...]) -> None:
-    """What tells click how to lay it out is not shown."""
+    """Formatting marks for click are not shown."""
     assert "\\b" not in run(None, *path, "--help").stdout
 
 
@@ -233,7 +233,7 @@ class TestPrinting:
 
 
 class TestLines:
-    """Where no terminal is, a line is a line: whole, and without blanks at its end."""
+    """Without a terminal, lines are not wrapped and have no trailing blanks."""
 
     @pytest.fixture
     def lines(self, api: Api) -> list[str]:

@@ -198,7 +198,7 @@ class TestCompletion:
         ids=lambda given: " ".join(given) if isinstance(given, list) else "",
     )
     def test_bash_completes(self, tmp_path: Path, words: list[str], found: set[str]) -> None:
-        """In a real bash: its words, its function, and what that answers."""
+        """In a real bash: the words, the completion function, and its result."""
         line = (
             f"{script('bash')}\nCOMP_WORDS=({shlex.join(words)})\nCOMP_CWORD={len(words) - 1}\n"
             f"_latchkey_completion {words[0]}\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n"

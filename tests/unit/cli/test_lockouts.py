@@ -18,7 +18,7 @@ UNTIL_MS = 4_000_000_000_000
 def lockout(
     credential: str = "shared-secret", address: str = "203.0.113.7", **more: str
 ) -> dict[str, Any]:
-    """Make a lock-out as it is listed."""
+    """Return a lock-out as it is listed."""
     times = {"sinceMs": UNTIL_MS - 300_000, "untilMs": UNTIL_MS}
     return {"credential": credential, "address": address, "failures": 10, **times, **more}
 

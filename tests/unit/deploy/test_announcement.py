@@ -32,7 +32,7 @@ def text(settings: RunSettings, environ: Mapping[str, str], redis_port: int | No
 
 
 def pasted(said: str, line: str, variable: str, environ: Mapping[str, str]) -> str:
-    """Return what a shell makes of a printed line."""
+    """Return a printed line's arguments as a shell parses them."""
     found = re.search(rf"^  {line}.*$", said, re.MULTILINE)
     assert found is not None
     return subprocess.run(

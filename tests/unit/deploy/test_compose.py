@@ -32,7 +32,7 @@ def section(name: str) -> list[str]:
 
 
 def settings_of(service: str) -> dict[str, str]:
-    """Return a service's environment as it is where every secret is set and nothing else is."""
+    """Return a service's environment when only the secrets are set."""
     given = SERVICES[service]["environment"]
     values = {name: re.sub(r"\$\{\w+:\?[^}]*\}", "s" * 32, value) for name, value in given.items()}
     return {name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for name, value in values.items()}

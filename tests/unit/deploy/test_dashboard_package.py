@@ -50,7 +50,7 @@ def archive(path: Path, files: Mapping[str, bytes], *others: tarfile.TarInfo) ->
 
 
 def pinned(directory: Path, packed: Path) -> Package:
-    """Return a package whose pin fits an archive."""
+    """Return a package whose pin matches an archive."""
     digest = base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
     pin = directory / "openclaw.txt"
     pin.write_text(f"# a comment\nopenclaw@1.2.3 sha512-{digest}\n")
@@ -58,7 +58,7 @@ def pinned(directory: Path, packed: Path) -> Package:
 
 
 def npm(directory: Path, script: str) -> dict[str, str]:
-    """Put an npm of our own on PATH; it notes how it was called."""
+    """Put a fake npm on PATH that records its calls."""
     tools = directory / "tools"
     tools.mkdir()
     command = tools / "npm"

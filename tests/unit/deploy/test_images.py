@@ -24,7 +24,7 @@ ENTRY_POINT = '#!/bin/sh\nprintf "%s\\n" "$@"\nenv\n'
 
 
 def words(image: str, instruction: str) -> list[str]:
-    """Return the arguments of each line with an instruction."""
+    """Return the arguments of each line with this instruction."""
     return re.findall(rf"(?m)^{instruction} (.+)$", image)
 
 
@@ -64,7 +64,7 @@ class TestServices:
 
 class TestRedis:
     def start(self, directory: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Start the image's script with an entry point that tells how it was called."""
+        """Start the image's script with an entry point that prints its call."""
         image, data = directory / "image", directory / "data"
         image.mkdir()
         data.mkdir()

@@ -37,7 +37,7 @@ ASKED = [
 
 
 def series_of(registry: CollectorRegistry) -> dict[str, set[str]]:
-    """Return the names that a scrape has, with their labels."""
+    """Return the names and labels in a scrape."""
     found: dict[str, set[str]] = {}
     for collector in registry._collector_to_names:
         labels = set(getattr(collector, "_labelnames", ()))

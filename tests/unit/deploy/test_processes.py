@@ -196,7 +196,7 @@ class TestNothingIsLeft:
         wait_until(lambda: not alive(started), "all children are gone")
 
     def test_what_ended_by_itself_is_not_looked_for_any_more(self, log: Path) -> None:
-        """Its number may belong to somebody else by then."""
+        """Its process id may have been reused."""
         processes = Processes()
         child = processes.start(stub("print('here')", log))
         reader, writer = os.pipe()

@@ -19,7 +19,7 @@ CLOSING_SECONDS = 10
 
 
 def value_of(name: str) -> str:
-    """Return the text that a variable is set to, at its last place."""
+    """Return the last text that a variable is set to."""
     values: list[str] = re.findall(rf'(?m)^ +{name}:\s*"([^"]*)"', FILE)
     return values[-1]
 

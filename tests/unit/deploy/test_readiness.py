@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def answering(*answers: tuple[int, bytes]) -> Iterator[int]:
-    """Serve the answers in turn, the last for ever; the value is the port."""
+    """Serve the answers in turn, the last one forever; yields the port."""
     left = list(answers)
 
     class Handler(BaseHTTPRequestHandler):

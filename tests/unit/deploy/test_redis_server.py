@@ -67,7 +67,7 @@ async def approval(redis_server: RedisServer, protocol: str) -> AsyncIterator[re
 async def heard(
     listener: redis.asyncio.Redis, channels: list[str], talker: redis.asyncio.Redis
 ) -> list[object]:
-    """Let one subscribe to all channels and the other publish on each; return what arrived."""
+    """Subscribe one user to all channels and publish with the other; returns what arrived."""
     found: list[object] = []
     async with listener.pubsub(ignore_subscribe_messages=False) as ears:
         await ears.subscribe(*channels)
@@ -89,7 +89,7 @@ async def require_refused(client: redis.asyncio.Redis, command: str) -> None:
 
 
 def require_refused_from_seven(server: RedisServer, url: str, command: str) -> None:
-    """Fail unless Redis refuses the user the command; 6.2 cannot, and lets it through."""
+    """Fail unless Redis 7 or later refuses the command; Redis 6.2 cannot, and allows it."""
     user = urlsplit(url)
     login = (user.username or "", user.password or "")
     if server.version < SEVEN:

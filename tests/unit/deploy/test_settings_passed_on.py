@@ -32,7 +32,7 @@ LEFT_OUT_OF_RAILWAY: Final[Mapping[str, str]] = {
 
 
 def documented(service: str) -> set[str]:
-    """Return the settings that the table gives to a service."""
+    """Return the settings documented for a service."""
     table = OPERATIONS.split("\n## Settings\n", 1)[1].split("\n## ", 1)[0]
     rows = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| `")]
     return {

@@ -132,7 +132,7 @@ class TestAdmitted:
 
 
 def advised(details: dict[str, str], *arguments: str, **environ: str) -> tuple[str, str]:
-    """Return the page and the command that a refused device names."""
+    """Return the page and the command named in a refused device's output."""
     error = {
         "code": "NOT_PAIRED",
         "message": "pairing required",
@@ -348,7 +348,7 @@ class TestHold:
 
 
 class TestAdvice:
-    """Each kind of refusal has something to do about it."""
+    """Each kind of refusal has advice."""
 
     @pytest.mark.parametrize(
         ("error", "expected"),

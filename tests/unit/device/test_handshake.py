@@ -43,7 +43,7 @@ each_profile = pytest.mark.parametrize(
 
 
 def holds(frame: dict[str, Any]) -> bool:
-    """Say whether a gateway would find this connect's signature sound."""
+    """Return whether a gateway would accept this connect's signature."""
     typed = decode_connect(msgspec.json.encode(frame))
     assert typed is not None
     params = typed.params

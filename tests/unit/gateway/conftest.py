@@ -9,5 +9,5 @@ from tests.unit.gateway.replication.replica_case import Case
 
 @pytest.fixture
 def case() -> Case:
-    """Return a beat that knows history up to 5 and holds a lease."""
+    """Return a replica that knows history up to 5 and holds a lease."""
     return Case()

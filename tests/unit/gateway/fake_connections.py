@@ -23,7 +23,7 @@ DEVICE_ID: Final = "d" * 64
 
 
 class FakeTransport:
-    """Keeps what is written: texts, decoded, and (code, reason) of the close frame."""
+    """Records what is written: decoded texts, and (code, reason) of the close frame."""
 
     def __init__(self) -> None:
         self.texts: list[Any] = []
@@ -35,7 +35,7 @@ class FakeTransport:
         """Whether what comes is not read."""
 
     def write(self, data: bytes) -> None:
-        """Take frames."""
+        """Record frames."""
         for kind, payload in frames(data):
             assert not self.closes, f"after the close: {data!r}"
             if kind == TEXT:
@@ -46,36 +46,36 @@ class FakeTransport:
                 assert kind == PING
 
     def get_write_buffer_size(self) -> int:
-        """Return how much the peer has not read."""
+        """Return the number of bytes that the peer has not read."""
         return self.unread_bytes
 
     def is_closing(self) -> bool:
-        """Whether it ends."""
+        """Whether it is closing."""
         return self.closing
 
     def pause_reading(self) -> None:
-        """Read no more for now."""
+        """Stop reading."""
         assert not self.closing
         self.paused = True
 
     def resume_reading(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
         assert not self.closing
         self.paused = False
 
     def close(self) -> None:
-        """End."""
+        """Close the transport."""
         self.closing = True
         self.paused = False
 
     def abort(self) -> None:
-        """End without another word."""
+        """Abort the transport."""
         self.aborts += 1
         self.close()
 
 
 class Room:
-    """All connections of one gateway, in a time of its own."""
+    """All connections of one gateway, with their own clock."""
 
     def __init__(self, *, limit: int = 100) -> None:
         self.clock = FakeClock()
@@ -96,7 +96,7 @@ class Room:
         device_id: str = DEVICE_ID,
         method: str = "token",
     ) -> Connection:
-        """Let somebody in."""
+        """Admit a client."""
         transport = cast("asyncio.Transport", FakeTransport())
         connection = self.connections.open(transport, "address")
         session = Session(
@@ -114,7 +114,7 @@ class Room:
         return connection
 
     def pass_time(self, seconds: float) -> None:
-        """Move the clock, sweeping four times a second; everybody answers pings."""
+        """Advance the clock, sweeping four times a second; all clients answer pings."""
         for _ in range(round(seconds / SWEEP_SECONDS)):
             self.clock.advance(SWEEP_SECONDS)
             self.connections.sweep()
@@ -123,15 +123,15 @@ class Room:
 
 
 def transport_of(connection: Connection) -> FakeTransport:
-    """Return where it is written to."""
+    """Return a connection's fake transport."""
     return cast("FakeTransport", connection.transport)
 
 
 def texts(connection: Connection) -> list[Any]:
-    """Return the text frames that a connection was sent."""
+    """Return the text frames sent to a connection."""
     return transport_of(connection).texts
 
 
 def closes(connection: Connection) -> list[tuple[int, str]]:
-    """Return how a connection was closed, if it was."""
+    """Return a connection's close, if any."""
     return transport_of(connection).closes

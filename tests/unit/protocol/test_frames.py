@@ -58,7 +58,7 @@ class TestSoundRequests:
 
 
 class TestBrokenRequests:
-    """Answered, and the connection stays: the id where there is one, else `invalid`."""
+    """They are answered with their id, or else `invalid`, and the connection stays open."""
 
     def test_without_method(self) -> None:
         error = broken(b'{"type":"req","id":"1:x"}')
@@ -115,7 +115,7 @@ class TestBrokenRequests:
 
 
 class TestNotJson:
-    """Ignored after hello-ok."""
+    """Frames that are not JSON are ignored after hello-ok."""
 
     @pytest.mark.parametrize(
         "text",

@@ -16,7 +16,7 @@ CONNECT = (
 
 
 def read(text: str | bytes) -> ConnectFrame:
-    """Read a first frame by the quick way, or else by the slow one."""
+    """Read a first frame with the fast decoder, or else the slow one."""
     data = text.encode() if isinstance(text, str) else text
     quick = decode_connect(data)
     if quick is not None:
@@ -40,7 +40,7 @@ class TestDoubledKeys:
         assert read(text).params.role == "operator"
 
     def test_the_last_client_object_replaces_earlier_ones(self) -> None:
-        """Two objects are not merged: what the first alone said is gone."""
+        """Two objects are not merged: fields of only the first are lost."""
         first = '"client":{"id":"test","version":"1","platform":"x","mode":"ui","displayName":"d"},'
         client = read(CONNECT.replace('"client":', f'{first}"client":')).params.client
         assert (client.id, client.mode, client.platform) == ("cli", "cli", "linux")
@@ -88,7 +88,7 @@ class TestTexts:
         "lone", ["\\ud800", "\\udc00", "\\udc00\\ud800", "\\ud800x", "\\uD83D\\n"]
     )
     def test_a_lone_surrogate_is_no_json(self, lone: str) -> None:
-        """No UTF-8 can say it, so it could be neither signed nor stored."""
+        """UTF-8 cannot encode it, so it could be neither signed nor stored."""
         is_no_json(CONNECT.replace("linux", lone).encode())
 
     @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ OUT_OF_RANGE = re.compile(rb"[eE]\+?\d{3,}|\d{300,}")
 
 
 def problems_of(value: Any) -> list[str]:
-    """Return all that the explaining way finds in a first frame."""
+    """Return everything that the explaining validator finds in a first frame."""
     problem = schema.request_problem(value)
     if problem is not None:
         return [problem]
@@ -46,9 +46,9 @@ def has_integral_float(value: Any) -> bool:
 
 
 def agree(text: bytes, *, doubled_keys: bool = False) -> None:
-    """Check that both ways come to the same end.
+    """Check that both decoders agree.
 
-    Where a key stands twice the quick way may leave a sound frame to the slow one: it looks at both.
+    With duplicate keys the fast one may leave a valid frame to the slow one: it checks both values.
     """
     quick = decode_connect(text)
     try:

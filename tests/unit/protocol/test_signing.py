@@ -66,7 +66,7 @@ class TestKeys:
 
     @pytest.mark.parametrize("row", labelled(VECTORS["publicKeyAcceptance"]))
     def test_accepted_encodings(self, row: dict[str, Any]) -> None:
-        """Whatever the original verifies with is taken, but for 33 bytes, which are no key."""
+        """Every encoding that the original verifies is accepted, except 33-byte keys."""
         raw = decode_public_key(row["value"])
         zero = row["label"].startswith("all zero")
         if (row["signatureVerifies"] and row["label"] != "33 bytes") or zero:
@@ -201,7 +201,7 @@ class TestSignatures:
             assert not holds(PAYLOADS[0], encode_base64(bytes(broken)))
 
     def test_a_malleable_signature_is_refused(self) -> None:
-        """S and S plus the group's order are the same to a careless verifier."""
+        """A careless verifier treats S and S plus the group's order as equal."""
         sound = decode_base64(PAYLOADS[0]["v3"]["signature"])
         assert sound is not None
         scalar = int.from_bytes(sound[32:], "little") + GROUP_ORDER

@@ -27,7 +27,7 @@ each_attempt = pytest.mark.parametrize("attempt", ATTEMPTS, ids=str)
 
 
 def refusal_for(attempt: Attempt) -> Refusal:
-    """Say what we answer where the original answered this."""
+    """Return our answer where the original answered this."""
     params = attempt.connect["params"]
     details = attempt.answer["error"]["details"]
     client = params["client"]

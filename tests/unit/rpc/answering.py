@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Approval:
-    """A responder whose handler does what a test says, and the inboxes of its askers."""
+    """A responder with a scripted handler, and the inboxes of its requesters."""
 
     def __init__(self, **settings: float) -> None:
         self.board = Switchboard()

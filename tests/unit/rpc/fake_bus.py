@@ -30,7 +30,7 @@ def reasons(results: Sequence[object]) -> Counter[tuple[str, str]]:
 
 
 class Counts:
-    """A `Count` that can be asked."""
+    """A `Count` that can be read."""
 
     def __init__(self) -> None:
         self.of: Counter[tuple[str, ...]] = Counter()
@@ -40,7 +40,7 @@ class Counts:
 
 
 class Switchboard:
-    """Hands messages over in the turn after the publish."""
+    """Delivers messages in the loop iteration after they were published."""
 
     def __init__(self) -> None:
         self.published: list[tuple[str, bytes]] = []
@@ -96,10 +96,10 @@ class Approval:
         self.reply(gateway, [ItemAnswer(i.id, "busy") for i in items])
 
     def silent(self, gateway: str, items: list[Item]) -> None:
-        """Say nothing."""
+        """Give no answer."""
 
     def half(self, gateway: str, items: list[Item]) -> None:
-        """Answer every second, and be too busy for every fourth."""
+        """Answer every second request, and be busy for every fourth."""
         self.answer(gateway, items[::2])
         self.busy(gateway, items[1::4])
 
@@ -123,7 +123,7 @@ class Approval:
 
 
 class Gateway:
-    """A requester with its inbox on the switchboard, and some approval replicas it has heard."""
+    """A requester with its inbox on the switchboard, and some known approval replicas."""
 
     def __init__(self, clock: FakeClock, approvals: int = 1, **settings: float) -> None:
         self.clock = clock
@@ -154,7 +154,7 @@ class Gateway:
         self.requester.deliver(message)
 
     def hear_all(self) -> None:
-        """Let each approval replica announce itself each second, for ever."""
+        """Announce each approval replica each second, forever."""
         for approval in self.approvals:
             self.responders.seen(approval.boot_id)
         asyncio.get_running_loop().call_later(1.0, self.hear_all)

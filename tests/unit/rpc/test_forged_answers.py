@@ -23,7 +23,7 @@ YES = msgspec.Raw(encode("admitted"))
 
 
 async def waiting_question(gateway: Gateway) -> tuple[asyncio.Task[object], Item]:
-    """Ask something that the only responder leaves open."""
+    """Send a request that the only responder leaves open."""
     approval = gateway.approvals[0]
     approval.manner = approval.silent
     task = asyncio.create_task(gateway.ask("may I come in"))
@@ -32,7 +32,7 @@ async def waiting_question(gateway: Gateway) -> tuple[asyncio.Task[object], Item
 
 
 async def refused(gateway: Gateway, task: asyncio.Task[object]) -> None:
-    """Check that the question is still open, and that an honest answer is taken after all."""
+    """Check that the request is still open, and that a valid answer is accepted."""
     await turns()
     assert not task.done()
     approval = gateway.approvals[0]
@@ -204,7 +204,7 @@ class TestGatewaysWithTheSameReplicaId:
 
 
 def with_manners(clock: FakeClock, manners: list[str | float]) -> Gateway:
-    """Put a gateway before replicas that are dead, slow by so many seconds, or of a manner."""
+    """Return a gateway with replicas that are dead, slow by this many seconds, or misbehave."""
     gateway = Gateway(clock, approvals=0)
     for n, manner in enumerate(manners):
         approval = Approval(gateway.board, f"approval-{n}")

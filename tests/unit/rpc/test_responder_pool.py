@@ -143,7 +143,7 @@ class TestTimedOut:
 
 
 class TestAstray:
-    """One that is heard, yet not reached, is at another server than we are."""
+    """A responder that is heard but not reached uses another Redis server."""
 
     def setup_method(self) -> None:
         self.clock = FakeClock()

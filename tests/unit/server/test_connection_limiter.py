@@ -21,7 +21,7 @@ THERE = "192.0.2.2"
 
 
 class Guest:
-    """A socket that notes how it ended."""
+    """A socket that records how it ended."""
 
     def __init__(self) -> None:
         self.ended: bytes | None = None
@@ -35,7 +35,7 @@ class Guest:
 
 
 class LimitedSockets:
-    """A room for four sockets, two of one address; `others` are taken up by WebSockets."""
+    """A limiter for four sockets, two per address; `others` are used by WebSockets."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -53,7 +53,7 @@ class LimitedSockets:
         )
 
     def comes(self, peer: str = HERE) -> Guest:
-        """Let one come, which has to be let in."""
+        """Add a socket, which must be accepted."""
         assert self.room.refusal(peer) is None
         guest = Guest()
         self.arrivals.add(guest, self.room.key(peer))

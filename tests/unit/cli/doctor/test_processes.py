@@ -8,7 +8,7 @@ from services.cli.doctor.openclaw.processes import Sighting, processes, sighting
 
 
 def seen(at: float, uptime: float, *, boot: str = "", took: float = 0.1) -> Sighting:
-    """Make a sighting of a process that runs for so long when it answers."""
+    """Return a sighting of a process with this uptime at its answer."""
     return Sighting(boot, "2026.3.28", uptime, at, at + took)
 
 
@@ -30,7 +30,7 @@ def test_without_them_processes_that_were_started_apart_are_told_apart() -> None
 
 
 def test_without_them_slow_answers_do_not_make_two_of_one() -> None:
-    """A process that was started at 0 answers late, so little is known of each sighting."""
+    """A process started at 0 answers late, so each sighting is imprecise."""
     sightings = [seen(60, 61, took=2), seen(62, 62, took=2), seen(70, 71.5, took=2)]
     assert len(processes(sightings)) == 1
 

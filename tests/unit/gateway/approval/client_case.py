@@ -30,7 +30,7 @@ STORE_AHEAD_MS: Final = 5_000_000
 
 
 class ApprovalClientCase:
-    """All approvals answer beats at once, and other questions by `said`, `late_seconds` later."""
+    """Approvals answer heartbeats at once, and other requests with `said`, `late_seconds` later."""
 
     def __init__(self, clock: FakeClock, approvals: int = 1) -> None:
         self.clock = clock
@@ -64,17 +64,17 @@ class ApprovalClientCase:
 
     @property
     def store_ms(self) -> int:
-        """What the store's clock shows, in milliseconds."""
+        """The store's clock, in milliseconds."""
         return round(self.clock.monotonic() * 1000) + STORE_AHEAD_MS
 
     async def first_beat(self) -> None:
-        """Beat, and wait for the answer to count."""
+        """Send a heartbeat, and wait for its answer."""
         self.beater.sync_now()
         while not self.beat.leased:
             await self.beater.wait_for_progress()
 
     def said(self, question: object) -> bytes:
-        """Return what approval says to a question that is no beat, encoded."""
+        """Return approval's encoded answer to a request other than a heartbeat."""
         raise NotImplementedError
 
     def _answering(self, approval: Approval) -> Callable[[str, list[Item]], None]:

@@ -37,7 +37,7 @@ ASKED = Call(
 
 
 class ScriptedCase(ApprovalClientCase):
-    """Approvals to which calls are made: `asked` are the calls."""
+    """Approvals that receive calls: `asked` are the calls."""
 
     def __init__(self, clock: FakeClock, approvals: int = 1) -> None:
         super().__init__(clock, approvals)
@@ -134,7 +134,7 @@ class TestCalled:
 
 
 class TestApplied:
-    """What a call changed is applied, and told, before its outcome is."""
+    """A call's change is applied and broadcast before its outcome is sent."""
 
     def test_the_news_comes_later(self) -> None:
         async def scenario(clock: FakeClock) -> None:

@@ -46,12 +46,12 @@ KNOCK = ReportSecret("boot:2", "203.0.113.7", [SHARED_SECRET], right=False)
 
 
 def admitted_at(change: Position) -> Admitted:
-    """Return a yes."""
+    """Return an admission."""
     return Admitted(change, "device token", [], 1)
 
 
 class ScriptedCase(ApprovalClientCase):
-    """Approvals that are asked for clients; `asked` is what they are asked."""
+    """Approvals that receive requests for clients; `asked` are the requests."""
 
     def __init__(self, clock: FakeClock, approvals: int = 1) -> None:
         super().__init__(clock, approvals)
@@ -59,7 +59,7 @@ class ScriptedCase(ApprovalClientCase):
         self.answer: Callable[[AuthorizeDevice], Answer] = lambda _question: admitted_at(HEAD)
 
     async def ask(self, question: AuthorizeDevice | ReportSecret) -> Answer:
-        """Ask, and wait for what comes of it."""
+        """Send a request, and wait for its outcome."""
         told: asyncio.Future[Answer | Unavailable] = asyncio.get_running_loop().create_future()
         self.approvals.request(question, told.set_result)
         answer = await told
@@ -68,7 +68,7 @@ class ScriptedCase(ApprovalClientCase):
         return answer
 
     def said(self, question: object) -> bytes:
-        """Return the answer to an admission; a knock is clear."""
+        """Return the answer to an AuthorizeDevice; a ReportSecret is accepted."""
         assert isinstance(question, AuthorizeDevice | ReportSecret)
         self.asked.append(question)
         return encode(
@@ -77,7 +77,7 @@ class ScriptedCase(ApprovalClientCase):
 
 
 class TestBeforeTheFirstAnsweredBeat:
-    """Without the store's clock a question could not say after when it is void (R11)."""
+    """Without the store's clock a request could not state its expiry (R11)."""
 
     @pytest.mark.parametrize("question", [QUESTION, KNOCK])
     def test_nothing_is_asked_for_a_client(self, question: AuthorizeDevice | ReportSecret) -> None:
@@ -125,7 +125,7 @@ class TestBeforeTheFirstAnsweredBeat:
 class TestWhenAnAnswerCounts:
     @pytest.mark.parametrize("about", [QUESTION.device_id, "another device"])
     def test_news_of_the_device_in_the_same_turn_come_first(self, about: str) -> None:
-        """A revoke that is heard after the answer, and before its client is told (R6)."""
+        """A revoke that arrives after the answer and before its client is admitted (R6)."""
 
         async def scenario(clock: FakeClock) -> None:
             case = ScriptedCase(clock)
@@ -201,7 +201,7 @@ class TestDeadline:
         run_virtual(scenario)
 
     def test_a_process_that_was_stopped_takes_no_answer_from_before(self) -> None:
-        """It handles what came in meanwhile before its timers (R7)."""
+        """It handles input that arrived meanwhile before its timers (R7)."""
 
         async def scenario(clock: FakeClock) -> None:
             case = ScriptedCase(clock)

@@ -35,7 +35,7 @@ def change(number: int, kind: str, *, closing: bool = False) -> Changed:
 
 
 class Shell:
-    """A beater that holds a lease, over connections without sockets; nothing is sent to approval."""
+    """A Heartbeat with a lease, over connections without sockets; nothing is sent to approval."""
 
     def __init__(self) -> None:
         self.room = Room()
@@ -55,7 +55,7 @@ class Shell:
         self.answered(HEAD, resync=True)
 
     def answered(self, head: Position, *changes: Changed, resync: bool = False) -> list[Effect]:
-        """Beat, and have it answered at once."""
+        """Send a heartbeat that is answered at once."""
         beat_id = self.beat.next_heartbeat()
         answer = BeatAnswer(beat_id, head, 0, 0, resync=resync, changes=list(changes))
         return self.beat.on_answer(answer)
@@ -73,7 +73,7 @@ async def test_who_holds_pairing_is_told_of_a_change(shell: Shell) -> None:
 
 
 async def test_after_the_lease_nobody_is_told_anything(shell: Shell) -> None:
-    """A process that was stopped takes the news it slept through before its timers."""
+    """A process that was stopped handles missed events before its timers."""
     one = shell.room.enter(PAIRING)
     shell.room.clock.advance(LEASE_SECONDS + 1)
     shell.beater.on_event(change(2, "renamed"))

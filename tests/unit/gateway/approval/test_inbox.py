@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 class _Beater:
     def on_approval_alive(self) -> None:
-        """Note that an approval replica is alive."""
+        """Record that an approval replica is alive."""
 
 
 def told(*alive: tuple[str, Alive]) -> list[str]:
-    """Return whom the gateway would ask after it was told these by these senders."""
+    """Return which approvals the gateway would ask after these announcements."""
     responders = ResponderPool(FakeClock())
     inbox = Inbox(
         requester=cast("Requester", None),

@@ -27,22 +27,22 @@ def room() -> Room:
 
 
 def told(crowd: list[Connection]) -> int:
-    """Return how many were sent their close frame."""
+    """Return how many close frames were sent."""
     return sum(bool(closes(one)) for one in crowd)
 
 
 def unread(crowd: list[Connection]) -> int:
-    """Return how many are not read at present."""
+    """Return how many are currently not read."""
     return sum(transport_of(one).paused for one in crowd)
 
 
 def aborts(crowd: list[Connection]) -> int:
-    """Return how often sockets were ended without an answer."""
+    """Return how many sockets were aborted."""
     return sum(transport_of(one).aborts for one in crowd)
 
 
 async def turns_until_all_are_told(crowd: list[Connection]) -> list[int]:
-    """Return how many had been told after each turn of the loop."""
+    """Return how many close frames had been sent after each loop iteration."""
     after = [told(crowd)]
     while after[-1] < len(crowd):
         await asyncio.sleep(0)
@@ -51,13 +51,13 @@ async def turns_until_all_are_told(crowd: list[Connection]) -> list[int]:
 
 
 async def turns(count: int) -> None:
-    """Return after so many turns of the loop."""
+    """Return after this many loop iterations."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 async def turns_until_all_are_read(crowd: list[Connection]) -> None:
-    """Return once all have been told, and none is held back any more."""
+    """Return once all close frames were sent and reading has resumed."""
     await turns_until_all_are_told(crowd)
     await turns(len(crowd) // ENDED_PER_TURN + 1)
     assert unread(crowd) == 0

@@ -121,7 +121,7 @@ class TestBroadcast:
 
 class TestDrain:
     def test_without_a_lease_nobody_is_told(self, room: Room) -> None:
-        """A process that slept over its lease may be told to leave as it wakes."""
+        """A process whose lease ended while it was stopped may drain as soon as it wakes."""
         one = room.enter(READ)
         room.leased = lambda: False
         room.connections.drain(until=room.clock.monotonic() + 10)

@@ -32,7 +32,7 @@ def row(
     reason: str | None = None,
     **more: Any,
 ) -> tuple[dict[str, Any], int, str]:
-    """Return what the client is to hear; the close reason is the message unless another is given."""
+    """Return the client's expected view; the close reason is the message by default."""
     details = {**(details or {}), "connectionId": CONNECTION_ID}
     error = {"code": code, "message": message, "details": details, **more}
     return error, close_code, (message if reason is None else reason).encode()[:120].decode()

@@ -78,7 +78,7 @@ class TestOrigin:
     )
     @pytest.mark.parametrize("profile", [CONTROL_UI, CLI], ids=["page", "cli"])
     def test_a_foreign_origin_is_refused(self, origin: str, profile: Profile) -> None:
-        """Refused with a frame and 1008, before anything is asked, whoever it claims to be."""
+        """Approval is not asked; the client gets an error frame and close code 1008."""
         refusal = refused(connect(profile), replace(REMOTE, origin=origin))
         assert detail_code(refusal) == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
         assert refusal.close_code == 1008
@@ -153,7 +153,7 @@ class TestReplay:
 
 
 def twin(signature: str) -> str:
-    """Return the other form of a signature that a careless verifier takes: S plus the order."""
+    """Return a signature's malleable twin, which a careless verifier accepts: S plus the order."""
     raw = decode_base64(signature)
     assert raw is not None
     scalar = int.from_bytes(raw[32:], "little") + GROUP_ORDER
@@ -246,7 +246,7 @@ class TestProof:
         ],
     )
     def test_a_broken_proof_is_refused(self, frame: Any, code: str) -> None:
-        """Each has its own code, and approval never hears of it."""
+        """Each fault has its own code, and approval is not asked."""
         refusal = refused(frame)
         assert detail_code(refusal) == code
         assert refusal.close_code == 1008
@@ -287,13 +287,13 @@ class TestAlteredAfterSigning:
 
     @pytest.mark.parametrize("name", NOT_IN_VERSION_2)
     def test_version_2_does_not_cover_the_platform(self, name: str) -> None:
-        """As in the original: browsers sign version 2, so what they run on is only a claim."""
+        """As in the original: browsers sign version 2, so their platform is only a claim."""
         profile = replace(TWO_SCOPES, signature_version=2)
         question = asked(altered(connect(profile), NOT_IN_VERSION_2[name]))
         assert question.device_id == KEY.device_id
 
     def test_a_device_token_added_beside_the_signed_token_is_ignored(self) -> None:
-        """Only the first token present is signed, and it is the one that lets in."""
+        """Only the first token present is signed, and only it is used."""
         frame = altered(connect(), lambda p: p["auth"].update(deviceToken="stolen"))
         question = asked(frame)
         assert (question.method, question.guessed_secret) == ("token", False)
@@ -355,7 +355,7 @@ PROXY = (ipaddress.ip_network("10.9.0.0/16"),)
 def peer_of(
     remote: str, headers: CIMultiDict[str], host: str = "localhost"
 ) -> tuple[RequestInfo, str]:
-    """Return what the gateway makes of a TCP peer and its headers, and the limiter's key."""
+    """Return the RequestInfo for a TCP peer and its headers, and the limiter's key."""
     where = client_address(remote, headers, PROXY)
     return RequestInfo(
         where.address.text, where.direct_loopback, host, None

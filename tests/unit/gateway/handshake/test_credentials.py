@@ -225,7 +225,7 @@ class TestDeviceToken:
 
 
 class TestGuesses:
-    """Each distinct wrong value that a connect brings is told to approval, as a digest."""
+    """Each distinct wrong value in a connect is reported to approval, as a digest."""
 
     @staticmethod
     def shared(*values: str) -> list[Guess]:
@@ -281,7 +281,7 @@ class TestGuesses:
 
 
 def knock(frame: Any) -> ReportSecret:
-    """Return what approval is asked to take notice of."""
+    """Return the ReportSecret of a connect."""
     effect = judged(frame)
     assert isinstance(effect, ReportSecret), effect
     return effect

@@ -130,7 +130,7 @@ counted: SearchStrategy[SecretAccepted | LockedOut] = st.one_of(
 
 @st.composite
 def signed_frames(draw: DrawFn) -> dict[str, Any]:
-    """Draw a soundly signed connect of any client, with any secrets."""
+    """Draw a validly signed connect of any client, with any secrets."""
     profile = replace(
         draw(st.sampled_from(list(PROFILES.values()))),
         role=draw(st.sampled_from([None, "operator", "node", "worker", "other"])),
@@ -157,7 +157,7 @@ def signed_frames(draw: DrawFn) -> dict[str, Any]:
 
 
 def is_documented(refusal: Refusal, table: set[tuple[str, str, int]]) -> None:
-    """Check a refusal against the table, and that it can be sent."""
+    """Check that a refusal is documented and can be sent."""
     error, close_code, reason = told(refusal)
     assert len(reason.encode()) <= 120
     if error is None:
@@ -173,7 +173,7 @@ def is_documented(refusal: Refusal, table: set[tuple[str, str, int]]) -> None:
 
 
 def is_admissible(welcome: Accepted) -> None:
-    """Check that whoever came in without a device brought the gateway token and got nothing."""
+    """Check that a client admitted without a device had the gateway token and got no scope."""
     assert (welcome.device_id, welcome.answer) == ("", None)
     assert welcome.grant == msgspec.structs.replace(
         welcome.grant, method="token", role="operator", scopes=(), device_token=""
@@ -181,7 +181,7 @@ def is_admissible(welcome: Accepted) -> None:
 
 
 def is_countable(knock: ReportSecret, peer: RequestInfo) -> None:
-    """Check that approval is told what was tried and from where, in words that it reads."""
+    """Check that the report to approval is complete and decodable."""
     assert (knock.call_id, knock.address) == (CONNECTION_ID, peer.address)
     bare = [[SHARED_SECRET], [BOOTSTRAP_TOKEN], [SHARED_SECRET, BOOTSTRAP_TOKEN]]
     assert knock.classes in (bare[:1] if knock.right else bare)
@@ -189,7 +189,7 @@ def is_countable(knock: ReportSecret, peer: RequestInfo) -> None:
 
 
 def is_askable(question: AuthorizeDevice) -> None:
-    """Check that approval is asked only about what was proven, in words that it reads."""
+    """Check that the request to approval is proven and decodable."""
     assert question.device_id in {KEY.device_id, OTHER_KEY.device_id}
     assert question.role in {"operator", "node"}
     assert question.method in {"token", "device-token"}

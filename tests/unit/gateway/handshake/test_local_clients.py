@@ -38,13 +38,13 @@ NOT_TRUSTED = [
 
 
 def judged(frame: Any, peer: RequestInfo = LOCAL) -> tuple[Handshake, Effect]:
-    """Hand a first frame to a gateway that trusts local clients."""
+    """Pass a first frame to a gateway that trusts local clients."""
     handshake = Handshake(CONNECTION_ID, NONCE, peer, TRUSTING)
     return handshake, handshake.on_frame(encoded(frame), now_ms=NOW_MS)
 
 
 def asked(frame: Any, peer: RequestInfo = LOCAL) -> AuthorizeDevice:
-    """Return the question that a first frame leads to."""
+    """Return the request that a first frame leads to."""
     _handshake, effect = judged(frame, peer)
     assert isinstance(effect, AuthorizeDevice), effect
     return effect
@@ -106,7 +106,7 @@ class TestWithDevice:
 
 
 class TestForwardedClientsAreNotLocal:
-    """A forwarding header of any kind ends the trust."""
+    """Any forwarding header ends the trust."""
 
     @pytest.mark.parametrize(
         "header",

@@ -14,7 +14,7 @@ from tests.unit.gateway.handshake.refusal_rows import HINT_CLI_REMOTE, NOW, miss
 
 
 class TestTooManyFailures:
-    """Right or wrong this time: nobody learns whether a secret is right while locked out."""
+    """During a lock-out a client cannot learn whether a secret is right."""
 
     LOCKED = LockedOut(NOW, 299_995)
 

@@ -57,7 +57,7 @@ YES = Admitted(Position(3, "t"), "issued", ["operator.admin", "operator.read", "
 
 
 def detail_code(refusal: Refusal) -> str:
-    """Return the shortest name of a refusal: its detail code, else its message, else the reason."""
+    """Return a refusal's detail code, else its message, else its reason."""
     error, _, reason = told(refusal)
     if error is None:
         return reason
@@ -65,7 +65,7 @@ def detail_code(refusal: Refusal) -> str:
 
 
 class TestUnknownFields:
-    """They are ignored, anywhere; the original refuses them."""
+    """Unknown fields are ignored everywhere; the original refuses them."""
 
     @pytest.mark.parametrize(
         "change",
@@ -106,7 +106,7 @@ class TestProtocols:
 
 
 class TestLoopback:
-    """It is not trusted: behind a proxy everything looks local."""
+    """Loopback is not trusted: behind a proxy every client looks local."""
 
     @pytest.mark.parametrize("profile", [CLI, REFERENCE], ids=["cli", "backend"])
     def test_no_scope_is_kept_without_a_device(self, profile: Profile) -> None:
@@ -275,7 +275,7 @@ class TestYes:
         assert welcome.grant.method == "device-token"
 
     def test_what_approval_says_it_was(self) -> None:
-        """Where the gateway token is locked out, the device token beside it counts alone."""
+        """If the gateway token is locked out, only the device token counts."""
         answer = msgspec.structs.replace(YES, method="device-token")
         welcome = answered(connect(device_token="d"), answer)
         assert isinstance(welcome, Accepted)

@@ -149,7 +149,7 @@ class TestPairing:
 
 
 class TestUnavailable:
-    """Unknown is never refused: come back, and no word of pairing."""
+    """While the outcome is unknown, the client is asked to retry and not to pair."""
 
     def test_no_answer(self) -> None:
         handshake = new_handshake()

@@ -33,19 +33,19 @@ SOUND: dict[str, dict[str, Any]] = {
 
 
 def session(*scopes: str, protocol: int = 4, role: str = "operator") -> Session:
-    """Return a client that was let in."""
+    """Return an admitted client."""
     return Session("boot:1", protocol, role, scopes or (ADMIN,), "device", "token")
 
 
 def turn(method: str, params: bytes | None = None, caller: Session | None = None) -> Reply:
-    """Serve one frame; params None are left out."""
+    """Serve one frame; params that are None are omitted."""
     text = b'{"type":"req","id":"1","method":"%s"' % method.encode()
     text += b"}" if params is None else b',"params":%s}' % params
     return Dispatcher(FakeClock()).on_frame(caller or session(), text)
 
 
 def refusal(done: Reply) -> str:
-    """Return the message of a turn that refuses the params."""
+    """Return the message of an outcome that refuses the params."""
     assert (done.call, done.close) == (None, None)
     assert done.frame is not None
     said = json.loads(done.frame)

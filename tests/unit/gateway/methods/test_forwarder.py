@@ -34,25 +34,25 @@ DONE = Result(Position(), b'{"done":true}')
 
 
 class OpenApprovals:
-    """Approval that answers when the test says so."""
+    """Approval that answers on demand."""
 
     def __init__(self) -> None:
         self.asked: list[Call] = []
         self.outcomes: list[asyncio.Future[Outcome]] = []
 
     def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
-        """Nobody comes in here."""
+        """Fail: no client is admitted here."""
         raise AssertionError(question, then)
 
     async def call(self, call: Call) -> Outcome:
-        """Note the call, and wait for the test."""
+        """Record the call, and wait for the test."""
         self.asked.append(call)
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.outcomes.append(outcome)
         return await outcome
 
     def require_lease(self) -> None:
-        """Nobody comes in here."""
+        """Fail: no client is admitted here."""
         raise AssertionError
 
 
@@ -66,7 +66,7 @@ class Desk:
         self.calls = Forwarder(self.approvals, self.room.connections, self.metrics)
 
     async def start(self, connection: Connection, frame_id: str = "1", **params: Any) -> None:
-        """Begin a call, and let it get to approval."""
+        """Start a call, and let it reach approval."""
         assert connection.session is not None
         self.calls.start(connection, connection.session, MethodCall(frame_id, LIST, params))
         await turns()
@@ -81,7 +81,7 @@ class Desk:
         await turns()
 
     def counted(self, outcome: str) -> float:
-        """Return how many calls ended so."""
+        """Return how many calls ended with this outcome."""
         labels = {"method": LIST, "outcome": outcome}
         return self.metrics.registry.get_sample_value("latchkey_gateway_calls_total", labels) or 0
 

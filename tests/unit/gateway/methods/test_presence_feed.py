@@ -28,7 +28,7 @@ ENTRIES = b'[{"host":"a","ts":1}]'
 
 
 class TimedApprovals:
-    """Approval whose answers take their time."""
+    """Approval with delayed answers."""
 
     def __init__(self) -> None:
         self.asked: list[Call] = []
@@ -36,11 +36,11 @@ class TimedApprovals:
         self.seconds = 0.0
 
     def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
-        """Nobody comes in here."""
+        """Fail: no client is admitted here."""
         raise AssertionError(question, then)
 
     async def call(self, call: Call) -> Outcome:
-        """Note the call, and answer when the time has passed."""
+        """Record the call, and answer after the delay."""
         self.asked.append(call)
         await asyncio.sleep(self.seconds)
         if isinstance(self.outcome, Exception):
@@ -48,12 +48,12 @@ class TimedApprovals:
         return self.outcome
 
     def require_lease(self) -> None:
-        """Nobody comes in here."""
+        """Fail: no client is admitted here."""
         raise AssertionError
 
 
 class Hall:
-    """A roster, and who listens to it, in virtual time."""
+    """A PresenceFeed and its listeners, in virtual time."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
@@ -62,11 +62,11 @@ class Hall:
         self.roster = PresenceFeed("boot", self.approvals, self.room.connections, clock)
 
     def reader(self) -> Connection:
-        """Let somebody in who may read."""
+        """Admit a client with the read scope."""
         return self.room.enter(READ)
 
     async def beats(self, version: int, seconds: float = 0.0) -> None:
-        """Tell the roster what beats say, four times a second for so long."""
+        """Notify the feed as heartbeats do, four times a second for this long."""
         self.roster.on_version(version)
         await turns()
         for _ in range(round(seconds / 0.25)):
@@ -76,7 +76,7 @@ class Hall:
 
 
 def versions(connection: Connection) -> list[int]:
-    """Return the versions of presence that a connection was told."""
+    """Return the versions of presence that a connection received."""
     return [said["stateVersion"]["presence"] for said in texts(connection)]
 
 

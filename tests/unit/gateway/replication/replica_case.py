@@ -15,19 +15,19 @@ LEASE = 10.0
 
 
 def tag(number: int, history: str = "a") -> str:
-    """Return the tag of a change; the first is before all histories."""
+    """Return the tag of a change; the first one precedes all histories."""
     return f"{history}{number}" if number else ""
 
 
 def at(number: int, history: str = "a") -> Position:
-    """Return a point in a history."""
+    """Return a position in a history."""
     return Position(number, tag(number, history))
 
 
 def change(
     number: int, device_id: str = "d", closes: Sequence[str] = ("*",), history: str = "a"
 ) -> Changed:
-    """Return a change that follows the one before it in the same history."""
+    """Return a change that follows its predecessor in the same history."""
     return Changed(
         change=at(number, history),
         previous_tag=tag(number - 1, history),
@@ -39,7 +39,7 @@ def change(
 
 
 class Case:
-    """A beat in a time of its own, which knows history up to a number and holds a lease."""
+    """A Replica with its own clock, which knows history up to a number and holds a lease."""
 
     def __init__(self, applied: int = 5) -> None:
         self.clock = FakeClock()
@@ -54,14 +54,14 @@ class Case:
         history: str = "a",
         resync: bool = False,
     ) -> list[object]:
-        """Hand in the answer to a beat."""
+        """Pass in the answer to a heartbeat."""
         answer = BeatAnswer(beat_id, at(head, history), 0, beat_id, resync, list(changes))
         return list(self.beat.on_answer(answer))
 
     def exchange(self, head: int, *changes: Changed, resync: bool = False) -> list[object]:
-        """Beat and be answered in one moment."""
+        """Send a heartbeat and answer it at once."""
         return self.answer(self.beat.next_heartbeat(), head, *changes, resync=resync)
 
     def standing(self, number: int, device_id: str = "d", history: str = "a") -> Freshness:
-        """Say what an answer is worth."""
+        """Return an answer's freshness."""
         return self.beat.freshness(at(number, history), device_id)

@@ -21,14 +21,14 @@ def changed(kind: str, **more: Any) -> Changed:
 
 
 def told(change: Changed, protocol: int) -> list[tuple[str, Any]]:
-    """Return names and payloads that one version of the protocol is told."""
+    """Return names and payloads of the events for one protocol version."""
     found = broadcasts(change)
     assert {one.scope for one in found} <= {"operator.pairing"}
     return [(one.name, json.loads(one.payload)) for one in found if protocol in one.protocols]
 
 
 def resolved(request_id: str, decision: str) -> tuple[str, Any]:
-    """Return the event of how a request ended."""
+    """Return the event for the end of a request."""
     payload = {"requestId": request_id, "deviceId": "d", "decision": decision, "ts": AT_MS}
     return "device.pair.resolved", payload
 

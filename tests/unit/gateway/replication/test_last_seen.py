@@ -123,7 +123,7 @@ class TestBounds:
     )
 )
 def test_nothing_is_lost(steps: list[tuple[str, str | int]]) -> None:
-    """Whichever beats arrive and are answered, approval knows the last time of everybody."""
+    """Whichever heartbeats arrive and are answered, approval learns every last-seen time."""
     sightings = LastSeen(seen_per_beat=2)
     seen: dict[str, int] = {}
     known: dict[str, int] = {}

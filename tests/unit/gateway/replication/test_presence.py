@@ -25,13 +25,13 @@ def connection(number: int) -> Present:
 
 @dataclass
 class Held:
-    """What approval holds of one gateway, as beat.lua writes it."""
+    """Approval's state for one gateway, as beat.lua writes it."""
 
     at: int = 0
     numbers: set[int] = field(default_factory=set)
 
     def take(self, beat: Beat) -> int:
-        """Take a beat; return the beat that is held then."""
+        """Apply a heartbeat; returns the stored heartbeat."""
         beat_id, builds_on, joined, left = beat
         if beat_id > self.at and builds_on in {0, self.at}:
             if builds_on == 0:
@@ -43,7 +43,7 @@ class Held:
 
 
 class Gateway:
-    """A gateway whose beats are carried by hand."""
+    """A gateway whose heartbeats the test delivers."""
 
     def __init__(self, part: int = PART) -> None:
         self.presence = Presence(joined_per_beat=part, left_per_beat=part)
@@ -66,14 +66,14 @@ class Gateway:
         return (self._beats, *self.presence.delta(self._beats))
 
     def exchange(self, held: Held) -> Beat:
-        """Send a beat that arrives, and whose answer arrives."""
+        """Send a heartbeat that arrives and is answered."""
         beat = self.beat()
         self.presence.acknowledge(beat[0], held.take(beat))
         return beat
 
 
 class Meeting(RuleBasedStateMachine):
-    """A gateway and two Redis that approval may ask, the second demoted; and a bad post."""
+    """A gateway, two Redis servers of which the second is demoted, and an unreliable network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,9 +123,9 @@ class Meeting(RuleBasedStateMachine):
 
     @rule()
     def they_meet(self) -> None:
-        """One exchange tells where the other is; then as many as there are parts, and one at least.
+        """One exchange finds the other's position; then one for each part, and at least one.
 
-        Who starts anew with nobody here still has to say so.
+        A gateway that restarts without connections still has to report that.
         """
         held = self.held[0]
         self.gateway.exchange(held)
@@ -209,7 +209,7 @@ class TestOneBeat:
         assert vanished.numbers == gateway.here
 
     def test_a_late_answer_to_a_part_that_was_wiped_out_does_not_count(self) -> None:
-        """A beat that builds on one history is no part of another."""
+        """A heartbeat that builds on one history does not belong to another."""
         gateway, held = Gateway(part=1), Held()
         gateway.join(1)
         gateway.exchange(held)

@@ -59,7 +59,7 @@ STALE = refusals.SIGNATURE_EXPIRED
 
 
 class Attempt:
-    """An attempt of which only this much is known; passed for a handshake."""
+    """A minimal attempt that is passed as a handshake."""
 
     def __init__(self, device_id: str = "", *, proven: bool = False, name: str = "") -> None:
         self.device_id = device_id
@@ -87,7 +87,7 @@ def note(
 
 
 def met(frame: object, answer: Answer | None = None, peer: RequestInfo = REMOTE) -> RefusalReport:
-    """Hand a first frame to a real handshake, have approval answer, and return what is reported."""
+    """Pass a first frame to a real handshake, answer it, and return the reported refusal."""
     handshake = new_handshake(peer)
     effect = handshake.on_frame(encoded(frame), now_ms=NOW_MS)
     if not isinstance(effect, Refusal):
@@ -394,7 +394,7 @@ class TestBounds:
 
 
 def reported(recent: RecentRefusals, address: str) -> set[int]:
-    """Report everything there is; return the devices of one address."""
+    """Report everything; returns the devices of one address."""
     found: set[int] = set()
     for beat_id in range(1, 1000):
         reports = recent.report(beat_id, 0.0)

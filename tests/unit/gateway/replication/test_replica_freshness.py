@@ -7,7 +7,7 @@ from tests.unit.gateway.replication.replica_case import Case, at, change
 
 
 class TestR6:
-    """An answer counts where nothing newer is known of the device, in one gap-free history."""
+    """An answer counts if nothing newer is known about the device, in one gap-free history."""
 
     def test_decided_at_what_is_applied(self, case: Case) -> None:
         assert case.standing(5) is Freshness.COUNTS
@@ -42,7 +42,7 @@ class TestR6:
         assert case.standing(5, history="b") is Freshness.ASK_AGAIN
 
     def test_once_another_history_has_touched_the_device(self, case: Case) -> None:
-        """Its number says nothing here: only a beat tells which of the two is the store's."""
+        """Its number is meaningless here: only a heartbeat shows which history is the store's."""
         case.beat.on_event(change(6, "e"))
         case.beat.on_event(change(7, "e"))
         out = case.beat.next_heartbeat()

@@ -67,7 +67,7 @@ class TestR5:
 
 
 class TestApplied:
-    """What a call did is applied once the change is, in the history that it belongs to."""
+    """A call counts as applied once its change is applied, in the change's own history."""
 
     def test_what_is_applied(self, case: Case) -> None:
         case.beat.on_event(change(6))
@@ -91,7 +91,7 @@ class TestApplied:
 
 
 class TestR8:
-    """History was lost: the store's head is taken over, and everybody is closed."""
+    """After a lost history, the store's head is adopted and every connection is closed."""
 
     def test_everybody_is_closed_within_the_lease_they_had(self, case: Case) -> None:
         leased_until = case.clock.monotonic() + LEASE
@@ -114,7 +114,7 @@ class TestR8:
         assert case.standing(0) is Freshness.COUNTS
 
     def test_what_was_remembered_does_not_keep_devices_out(self, case: Case) -> None:
-        """After FLUSHALL numbers begin anew: what was known of lost changes says nothing."""
+        """After FLUSHALL numbers restart: what was known of lost changes is meaningless."""
         case.beat.on_event(change(6))
         case.beat.on_event(change(9))
         case.answer(case.beat.next_heartbeat(), 0, resync=True)
@@ -133,7 +133,7 @@ class TestR8:
         assert case.standing(8, history="c") is Freshness.ASK_AGAIN
 
     def test_beats_that_were_out_close_nobody_a_second_time(self, case: Case) -> None:
-        """They told of the place that was lost: whoever came in since has nothing to do with it."""
+        """They name the lost position, which does not concern clients admitted since."""
         first, second = case.beat.next_heartbeat(), case.beat.next_heartbeat()
         case.answer(first, 2, history="b", resync=True)
         assert case.answer(second, 3, history="b", resync=True) == []
@@ -148,7 +148,7 @@ class TestR8:
 
 
 class TestR9:
-    """A change either closes what its device has open in those roles, or does not concern it."""
+    """A change either closes its device's connections in those roles, or does not concern them."""
 
     @pytest.mark.parametrize("closes", [("*",), ("operator",), ("node", "operator")])
     def test_one_that_closes(self, case: Case, closes: tuple[str, ...]) -> None:
@@ -171,7 +171,7 @@ class TestR9:
 
 
 class TestR10:
-    """News above the head of an answer to a beat that went after it is of a forgotten history."""
+    """An event above the head in the answer to a later heartbeat belongs to a forgotten history."""
 
     def test_it_is_dropped(self, case: Case) -> None:
         case.beat.on_event(change(9))

@@ -45,7 +45,7 @@ class TestStart:
 
 
 class TestR1:
-    """The lease runs from the sending of the beat that was answered, and never moves back."""
+    """The lease runs from the sending of the answered heartbeat, and never moves back."""
 
     def test_from_the_sending_not_from_the_answer(self, case: Case) -> None:
         beat_id = case.beat.next_heartbeat()
@@ -132,7 +132,7 @@ class TestR4:
 
 
 class TestR7:
-    """Lease and standing are read off the clock; no flag and no timer is trusted."""
+    """Lease and freshness are computed from the clock; no flag and no timer is trusted."""
 
     def test_a_process_that_was_stopped_wakes_without_a_lease(self, case: Case) -> None:
         case.clock.advance(LEASE)

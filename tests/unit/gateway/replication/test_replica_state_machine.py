@@ -48,7 +48,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Sent:
-    """A beat on its way: what the gateway said, and when."""
+    """A heartbeat in transit: its content, and when it was sent."""
 
     beat_id: int
     at: float
@@ -58,7 +58,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Inside:
-    """A connection that was let in: whose, and at which change that was decided."""
+    """An admitted connection: its device, and the change at which it was decided."""
 
     device_id: str
     decided_at: Position
@@ -106,13 +106,13 @@ class BeatMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.log)
     @rule(lost=st.integers(1, 3))
     def fail_over(self, lost: int) -> None:
-        """Forget the newest changes."""
+        """Lose the newest changes."""
         del self.log[-lost:]
         self.trimmed = min(self.trimmed, len(self.log))
 
     @rule()
     def trim(self) -> None:
-        """Keep nothing of the log but the head's own entry."""
+        """Keep only the head's own entry in the log."""
         self.trimmed = max(0, len(self.log) - 1)
 
     def _answer(self, sent: Sent) -> BeatAnswer:
@@ -144,7 +144,7 @@ class BeatMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.out)
     @rule(data=st.data())
     def answer_beat(self, data: st.DataObject) -> None:
-        """Let an approval answer; a retry may have another answer the same beat again."""
+        """Let an approval answer; a retry may make another one answer the same heartbeat."""
         sent = data.draw(st.sampled_from(self.out[-4:]))
         self.answers.append((sent, self._answer(sent)))
 
@@ -197,7 +197,7 @@ class BeatMachine(RuleBasedStateMachine):
         self._close(effects)
 
     def _follow(self, at: Position, changes: Sequence[Changed]) -> None:
-        """Check that applied went along the chain that the answer told, as far as it joins."""
+        """Check that applied followed the chain in the answer, as far as it connects."""
         for news in changes:
             if (news.change.number, news.previous_tag) == (at.number + 1, at.tag):
                 at = news.change
@@ -217,7 +217,7 @@ class BeatMachine(RuleBasedStateMachine):
 
     @rule(device_id=devices)
     def decide(self, device_id: str) -> None:
-        """Let an approval decide; the answer is delivered whenever."""
+        """Let an approval decide; the answer is delivered at any later time."""
         self.decided.append((self.head, device_id))
 
     @precondition(lambda self: self.decided)
@@ -247,7 +247,7 @@ class BeatMachine(RuleBasedStateMachine):
 
     @invariant()
     def under_a_lease_nobody_is_inside_who_was_revoked_before_it(self) -> None:
-        """Hold the promise: what was committed before the lease began has closed whom it closes."""
+        """Check that changes committed before the lease began have closed their connections."""
         if self.beat.leased:
             for one in self.inside:
                 self._holds(one)
@@ -271,7 +271,7 @@ class BeatMachine(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        """Beats that are answered at once: a few later the view is the store's."""
+        """After a few heartbeats that are answered at once the view equals the store's."""
         for _ in range(len(self.log) + 2):
             self.send_beat()
             sent = self.out[-1]

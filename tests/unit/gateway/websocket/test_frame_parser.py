@@ -21,7 +21,7 @@ KEY: Final = b"\x37\xfa\x21\x3d"
 
 
 class Peer:
-    """Feeds a parser, and keeps what it says."""
+    """Feeds a parser, and records its output."""
 
     def __init__(self, limit: int = FRAME_LIMIT_BYTES) -> None:
         self.messages: list[tuple[int, bytes]] = []
@@ -36,7 +36,7 @@ class Peer:
 
     @property
     def codes(self) -> list[int]:
-        """The close codes of what was broken."""
+        """The close codes of protocol errors."""
         return [error.code for error in self.broken if isinstance(error, BrokenFrame)]
 
 
@@ -53,7 +53,7 @@ def fed(sent: Iterable[bytes], limit: int = FRAME_LIMIT_BYTES) -> Peer:
 
 
 def test_unmasking_is_the_compiled_one() -> None:
-    """Its pure twin is much slower: an installation without it should not go unnoticed."""
+    """The pure Python version is much slower: an installation that uses it must be noticed."""
     assert websocket_mask.__module__ == "aiohttp._websocket.mask"
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Measured:
-    """Stands for the benchmark: two tables, measured in no time."""
+    """Replaces the benchmark: two tables without measuring."""
 
     def __init__(self, _given: object, _stack: object) -> None:
         pass
@@ -24,7 +24,7 @@ class Measured:
 
 
 class Others:
-    """Stands for what other programs used."""
+    """Replaces the measurement of other programs."""
 
     used = iter(())
 

@@ -7,7 +7,7 @@ from tools.drills.grants import Grants
 
 @pytest.fixture
 def grants() -> Grants:
-    """Return grants in which `device` may come in from 10 to 20, and again from 30 on."""
+    """Return grants that allow `device` from 10 to 20, and again from 30 on."""
     grants = Grants()
     grants.grant("device", 10.0)
     grants.void("device", 20.0)

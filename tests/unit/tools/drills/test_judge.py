@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def judged(seen: Observed, promise: Promise = KEPT) -> Verdict:
-    """Judge, and check that the exit status says the same."""
+    """Judge the case, and check that the exit status agrees."""
     verdict = judge(seen, promise)
     row = Row(fault(promise), [verdict])
     assert exit_of([row]) == (VIOLATED if verdict.violations else HELD)
@@ -48,7 +48,7 @@ def judged(seen: Observed, promise: Promise = KEPT) -> Verdict:
 
 
 def the_violation(seen: Observed, promise: Promise = KEPT) -> Violation:
-    """Return the only violation, after a look at its story."""
+    """Return the only violation, after a check of its story."""
     (violation,) = judged(seen, promise).violations
     told = story(seen, violation)
     for part in (violation.promise, violation.text, violation.device, violation.replica):
@@ -279,7 +279,7 @@ class TestSessions:
 
 
 class TestDisturbed:
-    """A machine that stalls may end a session, and excuses nothing else."""
+    """A stalled machine may end a session, and excuses nothing else."""
 
     def seen(
         self, *, redis_stalled: float = 0.0, drill_stalled: float = 0.0

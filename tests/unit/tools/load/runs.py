@@ -27,7 +27,7 @@ GROUND = Ground(
 
 
 def churned(*outcomes: Outcome, seconds: float = 2.0, latencies: Sequence[int] = ()) -> Run:
-    """Return a run of one phase from 100 to 100 + seconds whose attempts came to these."""
+    """Return a run of one phase from 100 to 100 + seconds with these outcomes."""
     run = Run(Recording([PhaseRecord("closed", begin=100.0, end=100.0 + seconds)], 1), watched())
     run.recording.tick(100.0)
     right = sum(outcome.kind in {Kind.ADMITTED, Kind.REFUSED} for outcome in outcomes)
@@ -52,7 +52,7 @@ def churned(*outcomes: Outcome, seconds: float = 2.0, latencies: Sequence[int] =
 
 
 def held(scenario: Scenario, opened: int, ended: Sequence[Ended] = ()) -> tuple[Plan, Run]:
-    """Return a run that opened so many connections, of which these ended."""
+    """Return a run that opened this many connections, of which these ended."""
     phases = [
         PhaseRecord("opening", is_churn=False, begin=100.0, end=101.0),
         PhaseRecord("then", is_churn=False, begin=101.0, end=103.0),
@@ -66,7 +66,7 @@ def held(scenario: Scenario, opened: int, ended: Sequence[Ended] = ()) -> tuple[
 
 
 def soaked(seconds: float = 300.0, *, megabytes: Sequence[float] = (50,)) -> tuple[Plan, Run]:
-    """Return a soak in which the gateway's memory went through these, at even distances."""
+    """Return a soak with these samples of the gateway's memory, evenly spaced."""
     run = churned(ADMITTED, seconds=seconds)
     step = seconds / max(1, len(megabytes) - 1)
     run.watch.samples[7] = [

@@ -47,7 +47,7 @@ def churned(
     timeout: float = 5,
     url: str = "",
 ) -> list[Tally]:
-    """Run phases and return what each came to."""
+    """Run phases and return the outcomes of each."""
 
     async def run() -> list[Tally]:
         async with stub_gateway(script) as stub:
@@ -82,7 +82,7 @@ def test_an_open_loop_begins_as_many_as_it_should() -> None:
 
 
 def test_latency_counts_from_the_intended_start() -> None:
-    """With one in flight at a time and none answered, each waits for the time-out of the last."""
+    """With one in flight at a time and none answered, each waits for the previous timeout."""
     phase = Phase("open", 0.5, 1, rate=10, is_open=True)
     (tally,) = churned(phase, script=says_nothing, timeout=0.2)
     failed = sum(count for outcome, count in tally.outcomes.items() if outcome.kind is Kind.FAILED)

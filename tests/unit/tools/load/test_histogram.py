@@ -48,7 +48,7 @@ def test_two_make_one() -> None:
 
 
 def test_the_encoding_is_hdrhistograms() -> None:
-    """What the library of HdrHistogram for Python (0.10.8) encodes for the same values."""
+    """The expected text is what HdrHistogram for Python (0.10.8) encodes for the same values."""
     histogram = filled(1, 1000, 2048, 3000, 70_000, 70_001, 1_000_000)
     assert histogram.encoded() == (
         "HISTFAAAADF4nJNpmSzMwMAgyAABzFCaEURcm7yEwf4DVIDpND/TWgGmrexM5z1ZttoyAQDGmgkE"

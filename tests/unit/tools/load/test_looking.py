@@ -34,7 +34,7 @@ async def exporting(text: str, status: int = 200) -> AsyncIterator[str]:
 
 
 async def seen(gateways: list[str], approval: str, *watched: Watched) -> dict[str, int]:
-    """Look once, at these addresses and processes."""
+    """Take one sample of these addresses and processes."""
     target, *more = [read_target(f"ws://{one}/") for one in gateways]
     ground = Ground(target, f"http://{approval}/", "", "", watched, tuple(more))
     async with looking(ground) as look:

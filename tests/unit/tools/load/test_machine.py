@@ -56,7 +56,7 @@ def test_reports_say_so_where_it_was_too_busy(cores: float | None, *, said: bool
 
 
 def test_our_own_children_are_not_others() -> None:
-    """A child that spins counts as ours: what others use does not grow by what it uses."""
+    """A busy child counts as ours: it does not increase the usage of others."""
     before = machine_seconds()
     assert before is not None
     counting = OtherPrograms()

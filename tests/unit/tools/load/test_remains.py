@@ -22,7 +22,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def seeing(*looks: Counts) -> Callable[[], Awaitable[Counts]]:
-    """Return a look that sees these in turn, and the last of them from then on."""
+    """Return a sampler that yields these in turn, and then always the last."""
     rest = list(looks)
 
     async def look() -> Counts:

@@ -163,7 +163,7 @@ class TestForms:
 
 
 class Balance(HTMLParser):
-    """Fails where an element is not closed, or another than the last opened is."""
+    """Fails if an element is not closed, or closed out of order."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ TRY_AGAIN = server_frame(CLOSE, (1013).to_bytes(2, "big") + b"redis unavailable"
 
 
 class Wire:
-    """A transport that keeps what is written."""
+    """A transport that records what is written."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
@@ -40,7 +40,7 @@ class Wire:
 
 
 class Opener:
-    """An owner that keeps what it is told."""
+    """An owner that records its callbacks."""
 
     upgrade = UPGRADE
 
@@ -56,7 +56,7 @@ class Opener:
 
 
 class Conversation:
-    """A session with both of its ends."""
+    """A session with both its ends."""
 
     def __init__(self) -> None:
         self.owner = Opener()

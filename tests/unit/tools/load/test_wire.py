@@ -24,7 +24,7 @@ from tools.load.wire import (
 
 
 def accepting(request: bytes) -> bytes:
-    """Answer an upgrade as a server does, from the key in the request."""
+    """Return a server's answer to an upgrade, from the key in the request."""
     key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
     digest = hashlib.sha1(
         key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False
@@ -109,7 +109,7 @@ class TestReading:
 
 
 def server_frame(opcode: int, payload: bytes) -> bytes:
-    """Make a frame as servers send it."""
+    """Return an unmasked frame as servers send it."""
     length = len(payload)
     if length < 126:
         head = bytes([0x80 | opcode, length])
