@@ -83,7 +83,7 @@ class Presence:
         return self._builds_on, joined, left
 
     def acknowledge(self, beat_id: int, presence_at: int) -> None:
-        """Process an answered heartbeat; approval holds the presence as of `presence_at`.
+        """Process an answered heartbeat; approval holds presence as of heartbeat `presence_at`.
 
         An answer to a heartbeat older than the newest answered one is ignored (R1).
         """
