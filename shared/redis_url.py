@@ -42,7 +42,7 @@ def redis_url_problems(url: str) -> list[str]:
     try:
         parts = urlsplit(url)
     except ValueError:
-        return ["the host in brackets is no IPv6 address"]
+        return ["the host in brackets is not an IPv6 address"]
     return [*_address_problems(parts), *_database_problems(parts), *_option_problems(parts)]
 
 
@@ -51,37 +51,37 @@ def _character_problem(rest: str) -> str:
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     user = authority.rpartition("@")[0]
     if not rest.isprintable() or " " in rest:
-        return "holds a space or a character that cannot be printed: percent-encode it"
+        return "contains a space or an unprintable character: percent-encode it"
     if "@" in rest and "@" not in authority:
-        return f"the user or password holds a `#`, `/` or `?`: {ENCODE}"
+        return f"the user or password contains a `#`, `/` or `?`: {ENCODE}"
     if "[" in user or "]" in user:
-        return f"the user or password holds a `[` or `]`: {ENCODE}"
+        return f"the user or password contains a `[` or `]`: {ENCODE}"
     if "#" in rest:
-        return f"must hold no `#`; if it belongs to the password, {ENCODE}"
+        return f"must not contain `#`; if it belongs to the password, {ENCODE}"
     return ""
 
 
 def _address_problems(parts: SplitResult) -> Iterator[str]:
     address = parts.netloc.rpartition("@")[2]
     if address.count(":") > 1 and not address.startswith("["):
-        yield "an IPv6 host stands in brackets, as in redis://[::1]:6379/0"
+        yield "an IPv6 host must be in brackets, as in redis://[::1]:6379/0"
         return
     try:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = parts.hostname, 0
     if not host:
-        yield "names no host, as in redis://localhost:6379/0"
+        yield "needs a host, as in redis://localhost:6379/0"
     elif address.startswith("["):
         if not _is_ipv6(unquote(host)):
-            yield "the host in brackets is no IPv6 address"
+            yield "the host in brackets is not an IPv6 address"
     elif not _HOST_NAME.fullmatch(host) or ".." in host:
-        yield "the host is no name and no address"
+        yield "the host is neither a name nor an address"
     if port is not None and not 1 <= port <= PORT_MAX:
         yield (
             f"the port must be a number from 1 to {PORT_MAX}; "
-            f"if the part after the colon is a password, write @ and the host after it, and if it "
-            f"holds a `#`, `/` or `?`, {ENCODE}"
+            f"if the part after the colon is a password, add @ and the host after it, and if it "
+            f"contains a `#`, `/` or `?`, {ENCODE}"
         )
 
 
@@ -96,7 +96,7 @@ def _is_ipv6(host: str) -> bool:
 def _database_problems(parts: SplitResult) -> Iterator[str]:
     database = parts.path.removeprefix("/")
     if database and not _DATABASE.fullmatch(database):
-        yield "what follows the host must be the number of a database, as in redis://localhost/0"
+        yield "the path must be a database number, as in redis://localhost/0"
 
 
 def _option_problems(parts: SplitResult) -> Iterator[str]:
@@ -113,24 +113,24 @@ def _option_problems(parts: SplitResult) -> Iterator[str]:
         else:
             given[name] = value
     if "db" in given and parts.path.strip("/"):
-        yield "names a database twice: in its path and in the option `db`"
+        yield "gives the database twice: in its path and in the option `db`"
     for name, value in given.items():
         if problem := _value_problem(name, value):
             yield f"the option `{name}` must be {problem}"
     if "ssl_keyfile" in given and "ssl_certfile" not in given:
-        yield "the option `ssl_keyfile` needs `ssl_certfile`"
+        yield "the option `ssl_keyfile` requires `ssl_certfile`"
     yield from _file_problems(given)
 
 
 def _value_problem(name: str, value: str) -> str:
     if name == "db":
-        return "" if _DATABASE.fullmatch(value) else "the number of a database"
+        return "" if _DATABASE.fullmatch(value) else "a database number"
     if name == "ssl_cert_reqs":
         known = value in CERTIFICATE_CHECKS
         return "" if known else f"one of {', '.join(CERTIFICATE_CHECKS)}"
     if name == "ssl_check_hostname":
         return "" if value.lower() in YES_OR_NO else "true or false"
-    return "" if value else "the name of a file"
+    return "" if value else "a file name"
 
 
 def _file_problems(given: Mapping[str, str]) -> Iterator[str]:
@@ -146,8 +146,8 @@ def _file_problems(given: Mapping[str, str]) -> Iterator[str]:
             context.load_cert_chain(path, given.get("ssl_keyfile") or None, password=_no_password)
     except (OSError, ValueError):
         yield (
-            "the options `ssl_certfile` and `ssl_keyfile` must name readable PEM files that belong "
-            "together, the key without a password"
+            "the options `ssl_certfile` and `ssl_keyfile` must name readable, matching PEM "
+            "files, the key without a password"
         )
 
 

@@ -82,7 +82,7 @@ class SettingsReader:
         if bare:
             self._warn_once(
                 f"{name}: {bare[0]} has no host after it and counts as not set; "
-                "is the variable that it is made of empty?"
+                "is a variable in it empty?"
             )
             given = ",".join(part for part in parts if not is_bare_scheme(part)).strip()
         return given or default
@@ -106,17 +106,17 @@ class SettingsReader:
         values = [value for part in given.split(",") if (value := part.strip())]
         if not values:
             self.problems.append(
-                f"{name} is not set: give a random text of {least} or more characters, "
-                "such as `openssl rand -hex 32` prints"
+                f"{name} is not set: use a random string of at least {least} characters, "
+                "such as the output of `openssl rand -hex 32`"
             )
         for value in values:
             if len(value) < least:
                 self.problems.append(
-                    f"{name} holds a value of {len(value)} characters: {least} are needed"
+                    f"{name} has a value of {len(value)} characters: at least {least} are required"
                 )
             elif advised is not None and len(value) < advised:
                 self.warnings.append(
-                    f"{name} holds a value of {len(value)} characters: {advised} are advised"
+                    f"{name} has a value of {len(value)} characters: {advised} are recommended"
                 )
         return Secrets(values)
 
@@ -199,7 +199,9 @@ class SettingsReader:
         """Return an address that is shown to people and therefore must not contain secrets."""
         value = self.url(name, schemes)
         if any(mark in value for mark in "@?#{}") or not value.isprintable():
-            self.problems.append(f"{name}: must hold no user, password, query, fragment or brace")
+            self.problems.append(
+                f"{name}: must not contain user, password, query, fragment or braces"
+            )
         return value.rstrip("/")
 
     def networks(self, name: str) -> tuple[Network, ...]:
@@ -210,7 +212,7 @@ class SettingsReader:
                 try:
                     found.append(ipaddress.ip_network(value))
                 except ValueError:
-                    self.problems.append(f"{name}: {shown(value)} is no address or CIDR range")
+                    self.problems.append(f"{name}: {shown(value)} is not an address or CIDR range")
         return tuple(found)
 
     def finish(self) -> None:

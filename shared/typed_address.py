@@ -29,7 +29,7 @@ def approval_address(text: str) -> str:
         meant = parts._replace(path=path.removesuffix(PAGE), query="", fragment="").geturl()
         raise AddressError(f"{text} is the address of the page: leave out {PAGE} ({meant})")
     if parts.query or parts.fragment:
-        raise AddressError(f"{text} holds a query or fragment: leave it out")
+        raise AddressError(f"{text} contains a query or fragment: leave it out")
     return parts._replace(path=path).geturl()
 
 
@@ -52,13 +52,13 @@ def is_this_machine(url: str) -> bool:
 def _taken_apart(text: str, schemes: Sequence[str]) -> SplitResult:
     secure, plain = schemes[:2]
     if not text.isprintable() or " " in text:
-        raise AddressError("the address holds a space or a character that cannot be printed")
+        raise AddressError("the address contains a space or an unprintable character")
     scheme, colon, rest = text.partition("://")
     if not colon:
         meant = f"{plain if is_this_machine(f'//{text}') else secure}://{text}"
         raise AddressError(f"{text or 'an empty address'} has no scheme: write {meant}")
     if scheme.lower() not in schemes:
-        raise AddressError(f"{text} does not begin with {secure}:// or {plain}://")
+        raise AddressError(f"{text} does not start with {secure}:// or {plain}://")
     if not rest.strip("/"):
         raise AddressError(f"{text} names no host")
     try:
@@ -66,11 +66,11 @@ def _taken_apart(text: str, schemes: Sequence[str]) -> SplitResult:
         host, _ = parts.hostname, parts.port
     except ValueError:
         raise AddressError(
-            f"{text} is no address: its port is a number up to {PORT_MOST}, and an IPv6 address "
-            "stands in brackets"
+            f"{text} is not an address: the port must be a number up to {PORT_MOST}, and an IPv6 "
+            "address must be in brackets"
         ) from None
     if not host:
         raise AddressError(f"{text} names no host")
     if parts.username is not None:
-        raise AddressError("the address holds a user or password: leave them out")
+        raise AddressError("the address contains a user or password: leave them out")
     return parts

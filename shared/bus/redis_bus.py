@@ -40,7 +40,7 @@ SILENCE_SECONDS: Final = 3.0
 PUBLISH_SECONDS: Final = 1.0
 """Maximum duration of one round trip of publishing."""
 UNHEARD_LIMIT: Final = 3
-"""Both connections are replaced after so many rounds whose messages to this process got lost."""
+"""After this many rounds of lost messages to this process, both connections are replaced."""
 STOP_SECONDS: Final = 1.0
 """How long stopping waits for queued messages to be published."""
 

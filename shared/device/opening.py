@@ -76,7 +76,7 @@ async def open_socket(
 
 def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"no such host as {error.host}"
+        return f"unknown host {error.host}"
     if isinstance(error, aiohttp.ClientSSLError):
         return f"TLS: {error}"
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -15,7 +15,7 @@ DOUBT_SECONDS: Final = 10.0
 """Maximum time at the end of the queue, where a replica may never be asked again."""
 RESPONDERS_LIMIT: Final = 256
 UNREACHED_LIMIT: Final = 3
-"""After so many failed attempts to reach a replica whose events arrive, it must be elsewhere."""
+"""Failed attempts after which a replica that is still seen is reported as unreachable."""
 
 
 class ResponderPool:

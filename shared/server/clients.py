@@ -65,13 +65,13 @@ class Clients:
             for peer in sorted(self._untrusted)
         )
         unreadable = (
-            f"{peer} names its clients in {header} so that no address can be read: all of them "
-            "count as this proxy"
+            f"{peer} sends no valid client address in {header}: all of its clients count as this "
+            "proxy"
             for peer, header in sorted(self._unreadable.items())
         )
         return Health(
             ok=True,
-            reason="headers count from TRUSTED_PROXIES only",
+            reason="headers are used from TRUSTED_PROXIES only",
             warnings=(*untrusted, *unreadable),
         )
 
@@ -97,5 +97,5 @@ class Clients:
             peer=peer,
             header=header,
             value=", ".join(headers.getall(header, []))[-_SHOWN_CHARACTERS:],
-            advice="let this proxy send the address of its client: all its clients count as one",
+            advice="configure this proxy to send client addresses: all its clients count as one",
         )

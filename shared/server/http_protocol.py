@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KEEPALIVE_SECONDS: Final = 20.0
 """Idle timeout of plain HTTP connections.
 
-Longer than clients that reuse connections for 15 s keep them, such as aiohttp and Prometheus.
+aiohttp's client and scrapers reuse connections for up to 15 s.
 """
 PROXY_KEEPALIVE_SECONDS: Final = 75.0
 """Idle timeout for a trusted proxy: longer than proxies keep connections for reuse."""

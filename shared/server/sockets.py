@@ -28,13 +28,13 @@ def inherited_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
         return []
     given = environ.get("LISTEN_FDS", "0")
     if not (given.isascii() and given.isdigit() and len(given) <= _COUNT_DIGITS):
-        message = "LISTEN_FDS: must be the number of sockets that were handed over"
+        message = "LISTEN_FDS: must be the number of inherited sockets"
         raise ListenError(message)
     first = _FIRST_HANDED_DESCRIPTOR
     try:
         return [_usable(socket.socket(fileno=fd)) for fd in range(first, first + int(given))]
     except OSError as error:
-        message = f"LISTEN_FDS={given}: what was handed over is no socket ({error.strerror})"
+        message = f"LISTEN_FDS={given}: an inherited descriptor is not a socket ({error.strerror})"
         raise ListenError(message) from None
 
 
@@ -50,8 +50,8 @@ def open_sockets(hosts: Sequence[str], port: int) -> list[socket.socket]:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except (socket.gaierror, UnicodeError) as error:
-            why = getattr(error, "strerror", None) or "no name of a host"
-            message = f"HOST: {host[:_SHOWN_CHARACTERS]} is no address of this machine: {why}"
+            why = getattr(error, "strerror", None) or "not a host name"
+            message = f"HOST: {host[:_SHOWN_CHARACTERS]} is not an address of this machine: {why}"
             raise ListenError(message) from None
         for family, kind, protocol, _name, address in found:
             try:

@@ -85,7 +85,7 @@ class StrictParser:
             return
         self._first_line = None
         if is_other_version(lines):
-            raise VersionNotSupported("The request names no version of HTTP that is spoken here")
+            raise VersionNotSupported("The HTTP version is not supported")
 
 
 def is_other_version(head: bytes) -> bool:
@@ -111,23 +111,23 @@ def checked(message: RawRequestMessage) -> RawRequestMessage:
     A target in absolute form takes precedence over the Host header.
     """
     if message.version not in _VERSIONS:
-        raise VersionNotSupported("Only HTTP/1.0 and HTTP/1.1 are spoken here")
+        raise VersionNotSupported("Only HTTP/1.0 and HTTP/1.1 are supported")
     if message.method == hdrs.METH_CONNECT:
-        raise NotImplementedHere("No tunnel is offered here")
+        raise NotImplementedHere("Tunnels are not supported")
     headers = message.headers
     coding = headers.get(hdrs.TRANSFER_ENCODING)
     if coding is not None:
         if message.version == HttpVersion10:
             raise BadHttpMessage("HTTP/1.0 has no Transfer-Encoding")
         if coding.lower() != "chunked":
-            raise NotImplementedHere("Of transfer codings only chunked is known here")
+            raise NotImplementedHere("The only supported transfer coding is chunked")
     if not _is_host(headers.get(hdrs.HOST, "")):
-        raise BadHttpMessage("The Host is none")
+        raise BadHttpMessage("The Host header is invalid")
     if message.path.startswith(("/", "*")):
         return message
     url = message.url
     if url.scheme not in _SCHEMES or url.raw_user is not None or not url.raw_authority:
-        raise BadHttpMessage("The target is none of this server")
+        raise BadHttpMessage("The request target is invalid")
     named = CIMultiDict(headers)
     named[hdrs.HOST] = url.raw_authority
     return message._replace(headers=CIMultiDictProxy(named))

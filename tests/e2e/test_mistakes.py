@@ -193,18 +193,18 @@ WRONG: Final = {
     "approve.example": "has no scheme: write https://approve.example",
     "http://127.0.0.1:18790/setup": "is the address of the page: leave out /setup",
     "http://127.0.0.1:18790/setup/": "is the address of the page: leave out /setup",
-    "ftp://approve.example": "does not begin with https:// or http://",
-    "http://127.0.0.1:99999": "its port is a number",
-    "http://[::1": "stands in brackets",
+    "ftp://approve.example": "does not start with https:// or http://",
+    "http://127.0.0.1:99999": "the port must be a number",
+    "http://[::1": "must be in brackets",
     "http://user:word@127.0.0.1": "leave them out",
 }
 """Addresses of approval that are none, and what is said of each."""
 WRONG_GATEWAYS: Final = {
     "127.0.0.1:18789": "has no scheme: write ws://127.0.0.1:18789",
-    "ftp://gateway.example": "does not begin with",
+    "ftp://gateway.example": "does not start with",
     "ws://": "names no host",
-    "ws://127.0.0.1:99999": "its port is a number",
-    "ws://[::1": "stands in brackets",
+    "ws://127.0.0.1:99999": "the port must be a number",
+    "ws://[::1": "must be in brackets",
 }
 
 

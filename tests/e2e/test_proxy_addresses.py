@@ -133,7 +133,7 @@ class TestGateway:
         (line,) = await told(gateway, "proxy.unreadable")
         assert (line["peer"], line["header"], line["value"]) == (PEER, "X-Forwarded-For", "unknown")
         (warning,) = await proxies(gateway)
-        assert warning.startswith(f"{PEER} names its clients in X-Forwarded-For")
+        assert warning.startswith(f"{PEER} sends no valid client address in X-Forwarded-For")
         counted = metric(
             (await ask(gateway.port, "/metrics")).body.decode(),
             "latchkey_gateway_unreadable_proxies_total",
@@ -172,7 +172,7 @@ class TestApproval:
         (line,) = await told(approval, "proxy.unreadable")
         assert (line["peer"], line["header"]) == (PEER, "Forwarded")
         (warning,) = await proxies(approval)
-        assert warning.startswith(f"{PEER} names its clients in Forwarded")
+        assert warning.startswith(f"{PEER} sends no valid client address in Forwarded")
         text = (await ask(approval.port, "/metrics")).body.decode()
         assert metric(text, "latchkey_approval_unreadable_proxies_total") == 2
         headers["Forwarded"] = 'for="203.0.113.6:1"'

@@ -26,7 +26,7 @@ WRONG = [
     ("REDIS_URL", f"redis://user:{SECRET}?@host:6379/0", "percent-encode"),
     ("REDIS_URL", f"redis://:{SECRET}@127.0.0.1:1/0?socket_timeout=x", "`socket_timeout`"),
     ("REDIS_URL", f"redis://:{SECRET}@127.0.0.1:1/0?foo=bar", "`foo`"),
-    ("REDIS_URL", f"redis://:{SECRET}@127.0.0.1:1/x", "number of a database"),
+    ("REDIS_URL", f"redis://:{SECRET}@127.0.0.1:1/x", "database number"),
     ("REDIS_URL", "unix:///tmp/redis.sock", "Unix socket"),
     ("HOST", "no.such.host.invalid", "HOST"),
     ("HOST", "..", "HOST"),

@@ -291,10 +291,10 @@ class TestUnreachable:
         ("url", "said"),
         [
             ("127.0.0.1:18789", "127.0.0.1:18789 has no scheme: write ws://127.0.0.1:18789"),
-            ("ftp://host", "ftp://host does not begin with wss:// or ws://"),
+            ("ftp://host", "ftp://host does not start with wss:// or ws://"),
             ("ws://", "ws:// names no host"),
-            ("ws://host:99999", "its port is a number"),
-            ("ws://[::1", "stands in brackets"),
+            ("ws://host:99999", "the port must be a number"),
+            ("ws://[::1", "must be in brackets"),
         ],
     )
     async def test_no_address(self, url: str, said: str, state: Path) -> None:

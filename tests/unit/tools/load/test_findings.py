@@ -37,7 +37,7 @@ class TestChurn:
     def test_a_wrong_verdict_counts_while_warming_up(self) -> None:
         run = churned(Outcome(Kind.WRONGLY_ADMITTED), ADMITTED)
         run.recording.phases[0].counted = False
-        assert "nobody approved" in findings(CLOSED, run)[0]
+        assert "unapproved devices" in findings(CLOSED, run)[0]
 
 
 class TestHolding:
