@@ -59,7 +59,7 @@ class Authenticator:
         """
         given = [one for one in map(_bearer, request.headers.getall("Authorization", [])) if one]
         if len(given) > 1:
-            raise _no()
+            raise _unauthorized()
         if given:
             return Identity(admin_token=await self._by_token(request, given[0]))
         if by_session and (session := self._session(request)) is not None:
@@ -70,7 +70,7 @@ class Authenticator:
                 raise ProblemError(CROSS_SITE, why)
             if await self._store.sessions.is_open(session.id):
                 return Identity(session=session)
-        raise _no()
+        raise _unauthorized()
 
     async def is_still_valid(self, opened: Identity) -> bool:
         """Return whether the caller's session is still open; raises StoreUnavailable."""
@@ -123,7 +123,7 @@ class Authenticator:
                 {"Retry-After": str(ceil(locked_ms / 1000))},
             )
         if not right:
-            raise _no()
+            raise _unauthorized()
         return token
 
     def _is_right(self, token: str) -> bool:
@@ -158,7 +158,7 @@ def _bearer(header: str) -> str:
     return rest.strip() if scheme.lower() == "bearer" else ""
 
 
-def _no() -> ProblemError:
+def _unauthorized() -> ProblemError:
     return ProblemError(
         UNAUTHORIZED,
         "Send the header `Authorization: Bearer <APPROVAL_ADMIN_TOKEN>`, or sign in at /setup.",

@@ -52,22 +52,22 @@ class BackupViews:
                 response = web.StreamResponse(headers=HEADERS)
                 await response.prepare(request)
                 if request.method != "HEAD":
-                    await _tell(request, response, first, lines)
+                    await _send(request, response, first, lines)
         finally:
             self._serving -= 1
         return response
 
 
-async def _tell(
-    request: web.Request, response: web.StreamResponse, said: bytes, lines: AsyncIterator[bytes]
+async def _send(
+    request: web.Request, response: web.StreamResponse, data: bytes, lines: AsyncIterator[bytes]
 ) -> None:
     try:
         while True:
-            if said:
+            if data:
                 async with asyncio.timeout(WRITE_SECONDS):
-                    await response.write(said)
+                    await response.write(data)
             try:
-                said = await anext(lines)
+                data = await anext(lines)
             except StopAsyncIteration:
                 return
     except (RegistryError, ConnectionError, TimeoutError) as error:

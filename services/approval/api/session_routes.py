@@ -40,7 +40,7 @@ class SessionViews:
     ) -> web.Response:
         await read_call(request, operation)
         session, cookie = await self._door.open_session(opened.admin_token)
-        response = self._said(session)
+        response = self._response(session)
         response.set_cookie(
             sessions.COOKIE,
             cookie,
@@ -56,7 +56,7 @@ class SessionViews:
         self, request: web.Request, operation: Operation, opened: Identity
     ) -> web.Response:
         await read_call(request, operation)
-        return self._said(opened.session)
+        return self._response(opened.session)
 
     async def _end(
         self, request: web.Request, operation: Operation, opened: Identity
@@ -74,7 +74,7 @@ class SessionViews:
         )
         return response
 
-    def _said(self, session: sessions.Session | None) -> web.Response:
+    def _response(self, session: sessions.Session | None) -> web.Response:
         return _json(
             devices.OpenSession(
                 expires_at_ms=session.expires_at_ms if session else UNSET,

@@ -48,15 +48,15 @@ HEARTBEAT: Final = b":\n\n"
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class _Bell:
+class _Wakeup:
     """Wakes all waiters. A waiter that took `next` before a ring does not miss it."""
 
     def __init__(self) -> None:
         self.next = asyncio.Event()
 
     def ring(self) -> None:
-        rung, self.next = self.next, asyncio.Event()
-        rung.set()
+        woken, self.next = self.next, asyncio.Event()
+        woken.set()
 
 
 class Events:
@@ -78,18 +78,18 @@ class Events:
         self._poll_seconds = poll_seconds
         self._heartbeat_seconds = heartbeat_seconds
         self._write_seconds = write_seconds
-        self._bell = _Bell()
+        self._wakeup = _Wakeup()
         self._listening = 0
         self._closing = False
 
     def wake(self) -> None:
         """Wake the listeners because something changed."""
-        self._bell.ring()
+        self._wakeup.ring()
 
     def close(self) -> None:
         """End all streams; listeners reconnect at another replica."""
         self._closing = True
-        self._bell.ring()
+        self._wakeup.ring()
 
     async def serve(
         self, request: web.Request, after: int | None, may_listen: Callable[[], Awaitable[bool]]
@@ -113,12 +113,12 @@ class Events:
             await response.prepare(request)
             if request.method != "HEAD":
                 with contextlib.suppress(ConnectionError):
-                    await self._tell(request, response, place, first, may_listen)
+                    await self._stream(request, response, place, first, may_listen)
         finally:
             self._count(-1)
         return response
 
-    async def _tell(
+    async def _stream(
         self,
         request: web.Request,
         response: web.StreamResponse,
@@ -130,24 +130,24 @@ class Events:
         now = asyncio.get_running_loop().time
         data = b"retry: %d\nid: %d\n\n" % (RECONNECT_MS, place.number)
         written_at = now()
-        rung = asyncio.Event()
-        rung.set()  # read at once what happened since the first read
+        woken = asyncio.Event()
+        woken.set()  # read at once what happened since the first read
         while True:
             data += b"".join(_events(read))
             place = read.at
             if not data and now() - written_at >= self._heartbeat_seconds:
                 data = HEARTBEAT
             if data:
-                if not await self._written(request, response, data):
+                if not await self._write(request, response, data):
                     return
                 data, written_at = b"", now()
             await asyncio.sleep(READS_APART_SECONDS)
             if len(read.entries) < ENTRIES_PER_READ:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(rung.wait(), self._poll_seconds)
+                    await asyncio.wait_for(woken.wait(), self._poll_seconds)
             if self._closing or request.transport is None or request.transport.is_closing():
                 return
-            rung = self._bell.next
+            woken = self._wakeup.next
             further = await self._read(place, may_listen)
             if further is None:
                 return
@@ -164,9 +164,7 @@ class Events:
         except StoreUnavailable:
             return Followed([], place)
 
-    async def _written(
-        self, request: web.Request, response: web.StreamResponse, data: bytes
-    ) -> bool:
+    async def _write(self, request: web.Request, response: web.StreamResponse, data: bytes) -> bool:
         try:
             async with asyncio.timeout(self._write_seconds):
                 await response.write(data)

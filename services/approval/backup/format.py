@@ -78,32 +78,32 @@ class Writer:
 
     def head(self, now_ms: int) -> bytes:
         """Return the first line."""
-        return self._said(Line(latchkey_backup=FORMAT, made_at_ms=now_ms))
+        return self._line_bytes(Line(latchkey_backup=FORMAT, made_at_ms=now_ms))
 
     def device(self, device_id: str, record: Record | None, seen: Sighting | None) -> bytes:
         """Return the line of a paired or removed device; empty if it was never in the backup."""
         if record is not None and record.pairing is not None:
             self._devices.add(device_id)
-            return self._said(Line(device=kept(record, record.pairing, seen)))
+            return self._line_bytes(Line(device=kept(record, record.pairing, seen)))
         if device_id not in self._devices:
             return b""
         self._devices.discard(device_id)
-        return self._said(Line(removed=device_id))
+        return self._line_bytes(Line(removed=device_id))
 
     def audit(self, entry: AuditEntry) -> bytes:
         """Return the line of an audit log entry."""
         self._audit += 1
-        return self._said(Line(audit=entry))
+        return self._line_bytes(Line(audit=entry))
 
     def end(self, number: int) -> bytes:
         """Return the last line, stating that all lines above are as of this change."""
         counts = (number, len(self._devices), self._audit)
-        return self._said(Line(end=End(*counts, _sealed(self._digest, *counts))))
+        return self._line_bytes(Line(end=End(*counts, _digest_with(self._digest, *counts))))
 
-    def _said(self, line: Line) -> bytes:
-        said = _encode(line) + b"\n"
-        self._digest.update(said)
-        return said
+    def _line_bytes(self, line: Line) -> bytes:
+        encoded = _encode(line) + b"\n"
+        self._digest.update(encoded)
+        return encoded
 
 
 @dataclass(slots=True)
@@ -149,7 +149,7 @@ def read(lines: Iterable[bytes]) -> Backup:
 
 
 def _close(backup: Backup, end: End, digest: _Digest) -> None:
-    if end.sha256 != _sealed(digest, end.number, end.devices, end.audit):
+    if end.sha256 != _digest_with(digest, end.number, end.devices, end.audit):
         message = "it was altered: the digest does not match"
         raise BrokenBackup(message)
     if (end.devices, end.audit) != (len(backup.devices), backup.audit):
@@ -158,7 +158,7 @@ def _close(backup: Backup, end: End, digest: _Digest) -> None:
     backup.id, backup.number = end.sha256, end.number
 
 
-def _sealed(digest: _Digest, number: int, devices: int, audit: int) -> str:
+def _digest_with(digest: _Digest, number: int, devices: int, audit: int) -> str:
     whole = digest.copy()
     whole.update(b"%d %d %d" % (number, devices, audit))
     return whole.hexdigest()

@@ -106,14 +106,14 @@ class BackupService:
         for start in range(0, len(device_ids), READ_DEVICES):
             _head, lines = await self._lines(writer, device_ids[start : start + READ_DEVICES])
             yield lines
-        async for lines, reached in self._caught_up(writer, place):
+        async for lines, reached in self._catch_up(writer, place):
             place = reached
             yield lines
         after = 0
         while entries := await self._store.audit_log.read(after, READ_ENTRIES):
-            told = [entry for entry in entries if entry.id <= place.number]
-            yield b"".join(writer.audit(entry) for entry in told)
-            if len(told) < len(entries):
+            included = [entry for entry in entries if entry.id <= place.number]
+            yield b"".join(writer.audit(entry) for entry in included)
+            if len(included) < len(entries):
                 break
             after = entries[-1].id
         yield writer.end(place.number)
@@ -132,13 +132,13 @@ class BackupService:
                 message = f"{device.device_id}: {why}"
                 raise UnsoundDevice(message)
         for _ in range(TRIES_LIMIT):
-            progress = await self._restored(caller, part)
+            progress = await self._try_restore(caller, part)
             if progress is not None:
                 return progress
         message = "the records could not be restored: they kept changing concurrently"
         raise StoreUnavailable(message)
 
-    async def _restored(self, caller: Caller, part: Part) -> Progress | None:
+    async def _try_restore(self, caller: Caller, part: Part) -> Progress | None:
         """Try once; return None on a conflict, after which everything must be read again."""
         paired = await self._store.count_paired()  # read before the mark, so it is never newer
         mark = _mark(await self._store.restore_mark())
@@ -154,10 +154,10 @@ class BackupService:
         entry = Transaction(caller.name, self._store.now_ms())
         entry.plan.expect(RESTORE, mark.version)
         if begins:
-            self._begin(entry, part)
+            self._start_history(entry, part)
         fresh = await self._put(entry, part.devices)
         if done == part.total:
-            entry.change(RESTORED, "", label=_called(part))
+            entry.change(RESTORED, "", label=_label(part))
         entry.plan.write(
             "SET", RESTORE, _Mark(part.backup_id, done).encoded(), "PX", RESTORE_KEPT_MS
         )
@@ -166,12 +166,12 @@ class BackupService:
             return None
         return Progress(done, len(part.devices) - fresh)
 
-    def _begin(self, entry: Transaction, part: Part) -> None:
+    def _start_history(self, entry: Transaction, part: Part) -> None:
         """Start a new history, in which every gateway has to resync."""
         entry.plan.limit(PAIRED, 1, "")
         entry.plan.anew = True
         entry.plan.beyond = (part.number // NUMBERS_APART + 1) * NUMBERS_APART
-        entry.change(BEGUN, "", label=_called(part))
+        entry.change(BEGUN, "", label=_label(part))
 
     async def _put(self, entry: Transaction, devices: Sequence[KeptDevice]) -> int:
         """Add devices that are not paired and end their requests; return how many were added."""
@@ -191,7 +191,7 @@ class BackupService:
                 entry.plan.write("SET", seen_key(device.device_id), encode_sighting(seen))
         return fresh
 
-    async def _caught_up(
+    async def _catch_up(
         self, writer: Writer, place: Position
     ) -> AsyncIterator[tuple[bytes, Position]]:
         """Read changed records until none is left; yield their lines and the position reached."""
@@ -224,5 +224,5 @@ def _mark(value: str) -> _Mark:
     return _Mark(value[16:], int(value[8:16]))
 
 
-def _called(part: Part) -> str:
+def _label(part: Part) -> str:
     return f"{part.total} devices of backup {part.backup_id[:16]}, made at change {part.number}"

@@ -92,7 +92,7 @@ def judge(
     if reason is not None and _asks_too_much(record, question):
         return Deny("scope-mismatch")
     if reason is not None and local_clients.approves(reason, question):
-        return _let_in(record, question, reason, now_ms=now_ms, draws=draws)
+        return _approve_locally(record, question, reason, now_ms=now_ms, draws=draws)
     if reason is not None:
         return _ask(record, pairing, question, reason, now_ms=now_ms, ttl_ms=ttl_ms, draws=draws)
     if record is None or pairing is None:
@@ -101,7 +101,7 @@ def judge(
     return _admit(record, pairing, question, now_ms, draws)
 
 
-def _let_in(
+def _approve_locally(
     record: Record | None, question: AuthorizeDevice, reason: str, *, now_ms: int, draws: IdFactory
 ) -> Admit:
     """Approve exactly what a trusted client asks for, and admit it."""
@@ -184,8 +184,8 @@ def _ask(
     if waiting is not None and waiting.expired(now_ms, ttl_ms):
         waiting = None
     claimed = identities.claimed(question)
-    if waiting is not None and _within(question, waiting) and _shown(claimed, waiting):
-        return _refreshed(record, waiting, reason, pairing=pairing, now_ms=now_ms)
+    if waiting is not None and _within(question, waiting) and _is_shown(claimed, waiting):
+        return _refresh(record, waiting, reason, pairing=pairing, now_ms=now_ms)
     shown = waiting.identities if waiting is not None else ()
     claimed = identities.as_shown(shown, claimed)
     pending = _pending(question, claimed, reason, now_ms, draws)
@@ -235,7 +235,7 @@ def _within(question: AuthorizeDevice, waiting: Pending) -> bool:
     return question.role in waiting.roles and covers_all(waiting.scopes, asked, question.role)
 
 
-def _shown(claimed: Identity, waiting: Pending) -> bool:
+def _is_shown(claimed: Identity, waiting: Pending) -> bool:
     """Return whether a pending request covers a claimed identity as it stands.
 
     A request that already shows ASKING_LIMIT identities no longer changes. Otherwise a device that
@@ -245,7 +245,7 @@ def _shown(claimed: Identity, waiting: Pending) -> bool:
     return len(shown) >= identities.ASKING_LIMIT or identities.is_shown(shown, claimed)
 
 
-def _refreshed(
+def _refresh(
     record: Record | None,
     waiting: Pending,
     reason: str,

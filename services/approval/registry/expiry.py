@@ -96,10 +96,10 @@ class Expiry:
         for device_id, held in zip(void, found, strict=True):
             if self._leaving or self._clock.monotonic() - began >= ROUND_SECONDS:
                 break
-            ended += await self._ended(device_id, held)
+            ended += await self._end(device_id, held)
         return ended
 
-    async def _ended(self, device_id: str, held: VersionedRecord) -> bool:
+    async def _end(self, device_id: str, held: VersionedRecord) -> bool:
         """End a device's request unless it was refreshed or changed concurrently."""
         entry = Transaction("expiry", self._store.now_ms())
         pending = held.record.pending if held.record else None

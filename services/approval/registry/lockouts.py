@@ -50,13 +50,13 @@ class LockoutRegistry:
         parsed = parse_address(address)
         limit_key = parsed.limit_key if parsed else address
         for _ in range(TRIES_LIMIT):
-            lifted = await self._lifted(caller, credential, limit_key)
+            lifted = await self._try_lift(caller, credential, limit_key)
             if lifted is not None:
                 return lifted
         message = "the lock-out could not be lifted: new failures kept being counted"
         raise StoreUnavailable(message)
 
-    async def _lifted(self, caller: Caller, credential: str, limit_key: str) -> Lockout | None:
+    async def _try_lift(self, caller: Caller, credential: str, limit_key: str) -> Lockout | None:
         """Try once; return None on a conflict with a concurrent count."""
         guard, wrong = await self._store.lockouts.guarded(limit_key)
         now_ms = self._store.now_ms()

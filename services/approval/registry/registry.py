@@ -106,7 +106,7 @@ class Registry(Queries):
                 raise NotAllowed
             if note.state == APPROVED and caller.kind == "operator":
                 before = self._approved_before(note, held)
-                return await self._confirmed(caller, held, note.device_id, before)
+                return await self._confirm(caller, held, note.device_id, before)
             record, pending = self._open(request_id, note, held)
             to_hold = grants.scopes_to_hold(record, pending)
             authorization.require_approve(caller, note.device_id, pending, to_hold)
@@ -120,9 +120,9 @@ class Registry(Queries):
             entry.replace(held, after, note.device_id)
             entry.end_request(note.device_id, pending, APPROVED)
             entry.change("approved", note.device_id, pending=pending)
-            return await self._committed(caller, entry, paired(after))
+            return await self._commit(caller, entry, paired(after))
 
-        return await self._settled(caller, once, Paired)
+        return await self._retry(caller, once, Paired)
 
     async def reject(self, caller: Caller, request_id: str) -> str:
         """Reject a request (idempotent, even if its device is removed); return its device id.
@@ -134,16 +134,16 @@ class Registry(Queries):
             note, held = await self._read(request_id, hidden=caller.confined)
             authorization.require_reject(caller, note.device_id)
             if note.state == REJECTED and not caller.confined:
-                return await self._confirmed(caller, held, note.device_id, note.device_id)
+                return await self._confirm(caller, held, note.device_id, note.device_id)
             record, pending = self._open(request_id, note, held)
             entry = self._entry(caller)
             entry.replace(held, grants.without_pending(record), note.device_id)
             entry.end_request(note.device_id, pending, REJECTED)
             source = _source(caller, note.device_id)
             entry.change("rejected", note.device_id, pending=pending, source=source)
-            return await self._committed(caller, entry, note.device_id)
+            return await self._commit(caller, entry, note.device_id)
 
-        return await self._settled(caller, once, str)
+        return await self._retry(caller, once, str)
 
     async def reject_all(self, caller: Caller, request_ids: Sequence[str]) -> Rejections:
         """Reject requests in one commit (idempotent); report how the others had ended.
@@ -179,10 +179,10 @@ class Registry(Queries):
                 result.rejected.append(RejectedRequest(request_id, note.device_id))
                 writes = True
             if writes or caller.call_id or self._store.has_replicas:
-                return await self._committed(caller, entry, result)
+                return await self._commit(caller, entry, result)
             return result
 
-        return await self._settled(caller, once, Rejections)
+        return await self._retry(caller, once, Rejections)
 
     async def remove(self, caller: Caller, device_id: str) -> None:
         """Remove a paired device and its request; close its connections."""
@@ -190,7 +190,7 @@ class Registry(Queries):
         async def once(caller: Caller) -> bool | None:
             authorization.require_manage(caller, device_id, None)
             if caller.is_admin and (held := await self._held(device_id)).unreadable:
-                return await self._unreadable_removed(caller, held, device_id)
+                return await self._remove_unreadable(caller, held, device_id)
             held, record, pairing = await self._paired(device_id)
             authorization.require_manage(caller, device_id, pairing)
             entry = self._entry(caller)
@@ -204,11 +204,11 @@ class Registry(Queries):
                 scopes=pairing.scopes,
                 source=_source(caller, device_id),
             )
-            return await self._committed(caller, entry, result=True)
+            return await self._commit(caller, entry, result=True)
 
-        await self._settled(caller, once, bool)
+        await self._retry(caller, once, bool)
 
-    async def _unreadable_removed(
+    async def _remove_unreadable(
         self, caller: Caller, held: VersionedRecord, device_id: str
     ) -> bool | None:
         """Remove an unreadable record; its rights are unknown, so close all its connections."""
@@ -216,7 +216,7 @@ class Registry(Queries):
         entry.replace(held, None, device_id)
         entry.forget_request(device_id)
         entry.change("removed", device_id, closes=[EVERY_ROLE], label="its record was unreadable")
-        return await self._committed(caller, entry, result=True)
+        return await self._commit(caller, entry, result=True)
 
     async def rename(self, caller: Caller, device_id: str, label: str) -> str:
         """Set the label of a paired device; return it trimmed."""
@@ -229,13 +229,13 @@ class Registry(Queries):
             held, record, pairing = await self._paired(device_id)
             authorization.require_manage(caller, device_id, pairing)
             if pairing.operator_label == trimmed:
-                return await self._left_as_it_is(caller, held, device_id, trimmed)
+                return await self._record_unchanged(caller, held, device_id, trimmed)
             entry = self._entry(caller)
             entry.replace(held, grants.renamed(record, pairing, trimmed), device_id)
             entry.change("renamed", device_id, label=trimmed, source=_source(caller, device_id))
-            return await self._committed(caller, entry, trimmed)
+            return await self._commit(caller, entry, trimmed)
 
-        return await self._settled(caller, once, str)
+        return await self._retry(caller, once, str)
 
     async def rotate(
         self, caller: Caller, device_id: str, role: str, scopes: Sequence[str] | None = None
@@ -265,9 +265,9 @@ class Registry(Queries):
                 scopes=fresh.scopes,
                 source=_source(caller, device_id),
             )
-            return await self._committed(caller, entry, fresh)
+            return await self._commit(caller, entry, fresh)
 
-        return await self._settled(caller, once, Token)
+        return await self._retry(caller, once, Token)
 
     async def revoke(self, caller: Caller, device_id: str, role: str) -> Token:
         """Revoke the token of a role (idempotent)."""
@@ -280,7 +280,7 @@ class Registry(Queries):
                 raise UnknownRole
             authorization.require_token(caller, device_id, role, token.scopes, ())
             if not token.active:
-                return await self._left_as_it_is(caller, held, device_id, token)
+                return await self._record_unchanged(caller, held, device_id, token)
             entry = self._entry(caller)
             after = grants.revoked(record, pairing, role, now_ms=entry.now_ms)
             entry.replace(held, after, device_id)
@@ -292,9 +292,9 @@ class Registry(Queries):
                 scopes=token.scopes,
                 source=_source(caller, device_id),
             )
-            return await self._committed(caller, entry, paired(after).pairing.tokens[role])
+            return await self._commit(caller, entry, paired(after).pairing.tokens[role])
 
-        return await self._settled(caller, once, Token)
+        return await self._retry(caller, once, Token)
 
     def _entry(self, caller: Caller) -> Transaction:
         entry = Transaction(caller.name, self._store.now_ms(), call_id=caller.call_id)
@@ -360,9 +360,7 @@ class Registry(Queries):
             raise RequestOver(note.state)
         return paired(held.record)
 
-    async def _committed(
-        self, caller: Caller, entry: Transaction, result: _Result
-    ) -> _Result | None:
+    async def _commit(self, caller: Caller, entry: Transaction, result: _Result) -> _Result | None:
         """Commit; return None on a conflict, after which everything must be read again."""
         if caller.call_id:
             entry.plan.not_after_ms = caller.not_after_ms
@@ -372,31 +370,31 @@ class Registry(Queries):
             message = "the call came too late"
             raise StoreUnavailable(message)
         if committed.outcome == "seen":
-            return _kept_answer(committed.answer, type(result))
+            return _decode_result(committed.answer, type(result))
         return result if committed.outcome == "done" else None
 
-    async def _left_as_it_is(
+    async def _record_unchanged(
         self, caller: Caller, held: VersionedRecord, device_id: str, result: _Result
     ) -> _Result | None:
         """Record that a call had nothing to do, so that a late retry does nothing (R11)."""
         if not caller.call_id:
-            return await self._confirmed(caller, held, device_id, result)
-        return await self._committed(caller, self._as_it_is(caller, held, device_id), result)
+            return await self._confirm(caller, held, device_id, result)
+        return await self._commit(caller, self._unchanged(caller, held, device_id), result)
 
-    async def _confirmed(
+    async def _confirm(
         self, caller: Caller, held: VersionedRecord, device_id: str, result: _Result
     ) -> _Result | None:
         """Return an earlier result; with Redis replicas, wait until one of them has it."""
         if not self._store.has_replicas:
             return result
-        return await self._committed(caller, self._as_it_is(caller, held, device_id), result)
+        return await self._commit(caller, self._unchanged(caller, held, device_id), result)
 
-    def _as_it_is(self, caller: Caller, held: VersionedRecord, device_id: str) -> Transaction:
+    def _unchanged(self, caller: Caller, held: VersionedRecord, device_id: str) -> Transaction:
         entry = self._entry(caller)
         entry.require(device_id, held.version)
         return entry
 
-    async def _settled(
+    async def _retry(
         self,
         caller: Caller,
         once: Callable[[Caller], Awaitable[_Result | None]],
@@ -418,7 +416,7 @@ class Registry(Queries):
             first = await self._store.answered(caller.call_id)
             if first is None:
                 raise
-            return _kept_answer(first, kind)
+            return _decode_result(first, kind)
         message = "the record could not be changed: it kept changing concurrently"
         raise StoreUnavailable(message)
 
@@ -428,7 +426,7 @@ def _holds(held: VersionedRecord, request_id: str) -> bool:
     return pending is not None and pending.request_id == request_id
 
 
-def _kept_answer(value: bytes, kind: type[_Result]) -> _Result:
+def _decode_result(value: bytes, kind: type[_Result]) -> _Result:
     """Decode the result of an earlier attempt of a call; raises StoreUnavailable."""
     try:
         return msgspec.msgpack.decode(value, type=kind)

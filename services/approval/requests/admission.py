@@ -90,7 +90,7 @@ class Admissions:
         self._keys = keys
         self._draws = draws
         self._limits = limits
-        self._verdicts = Children(metrics.questions)
+        self._decisions = Children(metrics.questions)
         self._log = structlog.get_logger("approval").bind()  # unbound, it is set up for each line
 
     async def handle_batch(
@@ -128,10 +128,10 @@ class Admissions:
         now_ms: int,
     ) -> Reply | asyncio.Future[Reply]:
         """Decide from what was read; pass necessary writes to the write limiter."""
-        decided = self._decided(question, head, held, guard, now_ms)
+        decided = self._decide(question, head, held, guard, now_ms)
         return decided if isinstance(decided, bytes) else self._places.reply(decided)
 
-    def _decided(
+    def _decide(
         self,
         question: AuthorizeDevice,
         head: Position,
@@ -143,7 +143,7 @@ class Admissions:
         if question.trusted:
             guard = NOTHING_HELD
         question = without_locked_secret(question, guard, now_ms)
-        verdict = self._judged(question, held, now_ms)
+        verdict = self._evaluate(question, held, now_ms)
         denied = isinstance(verdict, policy.Deny) and verdict.why == "device-token-mismatch"
         guessed = guessed_with(question, self._digests, denied=denied)
         counts = guard.counts_for(guessed, now_ms) and not self._store.lockouts.knows(
@@ -157,24 +157,24 @@ class Admissions:
                 LockedOut(head, locked_ms) if locked_ms else Denied(head, "device-token-mismatch")
             )
             if counts:
-                return partial(self._failed, question, guessed, refusal, held)
+                return partial(self._count_failure, question, guessed, refusal, held)
             return self._encode_answer(question, refusal)
         if counts or guard.holds(proven_with(question)):
-            return partial(self._accounted, question, head, held, guessed if counts else {})
+            return partial(self._settle_secrets, question, head, held, guessed if counts else {})
         if isinstance(verdict, policy.Deny) or verdict.changed is None:
-            return self._encode_answer(question, self._said(question, verdict, head))
-        return partial(self._written, question, head, held)
+            return self._encode_answer(question, self._to_answer(question, verdict, head))
+        return partial(self._write, question, head, held)
 
     def _note_unreadable(self, question: AuthorizeDevice) -> None:
         """Record a request left unanswered because of an unreadable record."""
-        self._verdicts.labels("unreadable").inc()
+        self._decisions.labels("unreadable").inc()
         self._log.error(
             log_events.UNREADABLE.name,
             key=device_key(question.device_id),
             connection=question.call_id,
         )
 
-    async def _failed(
+    async def _count_failure(
         self,
         question: AuthorizeDevice,
         guessed: dict[str, list[str]],
@@ -194,7 +194,7 @@ class Admissions:
             answer = LockedOut(answer.change, locked_ms)
         return self._encode_answer(question, answer)
 
-    async def _accounted(
+    async def _settle_secrets(
         self,
         question: AuthorizeDevice,
         head: Position,
@@ -213,13 +213,13 @@ class Admissions:
                     [question.device_id], [address]
                 )
                 now_ms = self._store.now_ms()
-                decided = self._decided(question, head, held, guards[address], now_ms)
+                decided = self._decide(question, head, held, guards[address], now_ms)
                 return decided if isinstance(decided, bytes) else await decided()
             await self._store.lockouts.clear(address, proven_with(question))
         except StoreUnavailable as missing:
             self._warn(question, missing)
             return None
-        return await self._written(question, head, held)
+        return await self._write(question, head, held)
 
     async def _count(self, question: AuthorizeDevice, guessed: dict[str, list[str]]) -> int:
         return await self._store.lockouts.count(
@@ -229,7 +229,7 @@ class Admissions:
             not_after_ms=question.not_after_ms,
         )
 
-    async def _written(
+    async def _write(
         self, question: AuthorizeDevice, head: Position, held: VersionedRecord
     ) -> Reply:
         try:
@@ -250,12 +250,12 @@ class Admissions:
         """Decide and commit, retrying on conflicts; None if the outcome is unknown."""
         for _ in range(TRIES_LIMIT):
             now_ms = self._store.now_ms()
-            verdict = self._judged(question, held, now_ms)
-            answer = self._said(question, verdict, head)
+            verdict = self._evaluate(question, held, now_ms)
+            answer = self._to_answer(question, verdict, head)
             if isinstance(verdict, policy.Deny) or verdict.changed is None:
                 return answer
             entry = self._entry(question, verdict, held, now_ms)
-            outcome = await self._committed(question, entry, verdict, answer)
+            outcome = await self._commit(question, entry, verdict, answer)
             if outcome is not None:
                 return outcome
             head, fresh = await self._store.load([question.device_id])
@@ -264,7 +264,7 @@ class Admissions:
                 return None
         return None
 
-    def _judged(
+    def _evaluate(
         self, question: AuthorizeDevice, held: VersionedRecord, now_ms: int
     ) -> policy.Verdict:
         return policy.judge(
@@ -280,7 +280,9 @@ class Admissions:
         self._record(question, answer)
         return encode(answer)
 
-    def _said(self, question: AuthorizeDevice, verdict: policy.Verdict, at: Position) -> Answer:
+    def _to_answer(
+        self, question: AuthorizeDevice, verdict: policy.Verdict, at: Position
+    ) -> Answer:
         if isinstance(verdict, policy.Deny):
             return Denied(at, verdict.why)
         if isinstance(verdict, policy.Admit):
@@ -361,7 +363,7 @@ class Admissions:
             )
         return entry
 
-    async def _committed(
+    async def _commit(
         self,
         question: AuthorizeDevice,
         entry: Transaction,
@@ -371,7 +373,7 @@ class Admissions:
         """Commit and return the answer; None if the decision has to be made again."""
         plan = entry.plan
         plan.not_after_ms = question.not_after_ms
-        plan.once(call_key(question.call_id), encode(_kept(answer, verdict)))
+        plan.once(call_key(question.call_id), encode(_cacheable(answer, verdict)))
         counted_by = ""
         if isinstance(verdict, policy.Ask):
             counted_by, device_id = verdict.pending.limit_key, question.device_id
@@ -379,9 +381,9 @@ class Admissions:
             plan.limit(address_key(counted_by), self._limits.most_per_address, device_id)
         committed = await self._ledger.commit(entry)
         if committed.outcome == "done":
-            return _at(answer, committed.change)
+            return _stamped(answer, committed.change)
         if committed.outcome == "seen":
-            return _at(self._previous_answer(question, committed.answer), committed.change)
+            return _stamped(self._previous_answer(question, committed.answer), committed.change)
         if committed.outcome == "full" and not await self._displace_oldest(question, counted_by):
             return TooManyPending(committed.change)
         return None
@@ -419,8 +421,8 @@ class Admissions:
 
     def _record(self, question: AuthorizeDevice, answer: Answer) -> None:
         """Log and count the decision, under the connection id that the gateway logs."""
-        verdict = _told_as(answer)
-        self._verdicts.labels(verdict).inc()
+        verdict = _decision_name(answer)
+        self._decisions.labels(verdict).inc()
         more = {"request_id": answer.request_id} if isinstance(answer, NeedsPairing) else {}
         self._log.info(
             log_events.QUESTION.name,
@@ -439,7 +441,7 @@ class Admissions:
             )
 
 
-def _told_as(answer: Answer) -> str:
+def _decision_name(answer: Answer) -> str:
     """Return the name of an answer in log and metrics."""
     if isinstance(answer, Admitted):
         return "admitted"
@@ -450,13 +452,13 @@ def _told_as(answer: Answer) -> str:
     return "locked-out" if isinstance(answer, LockedOut) else "pending-limit"
 
 
-def _at(answer: Answer, change: Position) -> Answer:
+def _stamped(answer: Answer, change: Position) -> Answer:
     """Return the answer with the change it was decided at."""
     return msgspec.structs.replace(answer, change=change)
 
 
-def _kept(answer: Answer, verdict: policy.Admit | policy.Ask) -> Answer:
+def _cacheable(answer: Answer, verdict: policy.Admit | policy.Ask) -> Answer:
     """Return the answer as stored for retries, with the token's id instead of the token."""
     if isinstance(answer, Admitted) and isinstance(verdict, policy.Admit):
         answer = msgspec.structs.replace(answer, device_token=verdict.token.token_id)
-    return _at(answer, Position())
+    return _stamped(answer, Position())

@@ -63,20 +63,20 @@ class RequestDispatcher:
         replies: list[Reply | asyncio.Future[Reply]] = [None] * len(questions)
         admissions: dict[int, AuthorizeDevice] = {}
         for place, question in enumerate(questions):
-            one = self._decoded(question)
+            one = self._decode(question)
             if isinstance(one, AuthorizeDevice):
                 admissions[place] = one
             elif isinstance(one, Call | ReportSecret):
-                replies[place] = self._places.reply(partial(self._answered, question.sender, one))
+                replies[place] = self._places.reply(partial(self._answer, question.sender, one))
             elif one is not None:
-                replies[place] = asyncio.ensure_future(self._answered(question.sender, one))
+                replies[place] = asyncio.ensure_future(self._answer(question.sender, one))
         if admissions:
-            judged = await self._admissions.handle_batch(list(admissions.values()))
-            for place, reply in zip(admissions, judged, strict=True):
+            answers = await self._admissions.handle_batch(list(admissions.values()))
+            for place, reply in zip(admissions, answers, strict=True):
                 replies[place] = reply
         return replies
 
-    def _decoded(self, question: Question) -> AnyQuestion | None:
+    def _decode(self, question: Question) -> AnyQuestion | None:
         try:
             decoded: AnyQuestion = decode_question(question.body)
         except (msgspec.MsgspecError, RecursionError):
@@ -84,7 +84,7 @@ class RequestDispatcher:
             return None
         return decoded
 
-    async def _answered(
+    async def _answer(
         self, gateway: str, one: BeatQuestion | ReportSecret | Call | Leaving
     ) -> Reply:
         try:
@@ -111,25 +111,25 @@ class RequestDispatcher:
         except StoreUnavailable as missing:
             self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
 
-    async def _count_secret(self, knock: ReportSecret) -> Answer:
+    async def _count_secret(self, report: ReportSecret) -> Answer:
         """Count wrong secrets or clear failures after a correct one; answer if locked out."""
-        address = limit_key(knock.address)
+        address = limit_key(report.address)
         head, _held, guards = await self._store.load_guarded([], [address])
         guard, now_ms = guards[address], self._store.now_ms()
-        locked_ms = guard.locked_ms(knock.classes, now_ms)
-        guessed = guessed_without_device(knock)
+        locked_ms = guard.locked_ms(report.classes, now_ms)
+        guessed = guessed_without_device(report)
         lockouts = self._store.lockouts
         if guard.counts_for(guessed, now_ms) and not lockouts.knows(address, guessed):
             locked_ms = await lockouts.count(
-                address, guessed, right_beside=knock.right, not_after_ms=knock.not_after_ms
+                address, guessed, right_beside=report.right, not_after_ms=report.not_after_ms
             )
-        if knock.right and not locked_ms and (guessed or guard.holds(knock.classes)):
-            await lockouts.clear(address, knock.classes)
-        verdict = "locked-out" if locked_ms else "right-secret" if knock.right else "wrong-secret"
+        if report.right and not locked_ms and (guessed or guard.holds(report.classes)):
+            await lockouts.clear(address, report.classes)
+        verdict = "locked-out" if locked_ms else "right-secret" if report.right else "wrong-secret"
         self._metrics.questions.labels(verdict).inc()
         self._log.info(
             log_events.QUESTION.name,
-            connection=knock.call_id,
+            connection=report.call_id,
             device="",
             verdict=verdict,
             change=head.number,

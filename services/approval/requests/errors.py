@@ -40,8 +40,8 @@ _TOKEN_METHODS: Final = frozenset({"device.token.rotate", "device.token.revoke"}
 def failed(method: str, error: RegistryError, caller: Caller, protocol: int) -> Error:
     """Return the error response of a call; not for StoreUnavailable, whose outcome is unknown."""
     if isinstance(error, MissingScope) and error.scope == METHODS[method].scope:
-        told = missing_scope(error.scope, protocol)
-        return Error(told.code, told.message, told.details)
+        refusal = missing_scope(error.scope, protocol)
+        return Error(refusal.code, refusal.message, refusal.details)
     return Error("INVALID_REQUEST", _message(method, error, caller, protocol))
 
 

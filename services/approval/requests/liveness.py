@@ -128,7 +128,7 @@ class LivenessPublisher:
         while True:
             seconds = LOOK_SECONDS
             try:
-                await self._look_at_redis()
+                await self._check_redis()
             except RegistryError:
                 seconds = ALIVE_SECONDS
             except Exception:  # noqa: BLE001 (the next check tries again)
@@ -149,7 +149,7 @@ class LivenessPublisher:
         self._failing = True
         self._trouble = why
 
-    async def _look_at_redis(self) -> None:
+    async def _check_redis(self) -> None:
         """Check the durability settings of Redis, and whether it has replicas."""
         info = await self._store.info()
         self._store.has_replicas = info.get("connected_slaves", 0) > 0

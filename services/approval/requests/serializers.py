@@ -177,10 +177,10 @@ def presence(
             ts=max(0, now_ms - one.last_beat_ago_ms),
         )
         for one in gateways
-    ] + [_present(one, now_ms) for one in connected]
+    ] + [_presence_entry(one, now_ms) for one in connected]
 
 
-def _present(paired: Paired, now_ms: int) -> PresenceEntry:
+def _presence_entry(paired: Paired, now_ms: int) -> PresenceEntry:
     pairing, standing = paired.pairing, paired.standing
     seen = standing.seen if standing else None
     about = pairing.metadata

@@ -28,7 +28,7 @@ class WriteLimiter:
         self._wait_seconds = wait_seconds
         self._free = asyncio.Semaphore(places)
         self._under_way = 0
-        self._usual_seconds = 0.0
+        self._average_seconds = 0.0
 
     @property
     def under_way(self) -> int:
@@ -40,16 +40,16 @@ class WriteLimiter:
         if self._under_way >= self._places and self._expected_seconds > self._wait_seconds:
             return BUSY
         self._under_way += 1
-        replying = asyncio.ensure_future(self._carried_out(work))
-        replying.add_done_callback(self._ended)
+        replying = asyncio.ensure_future(self._run(work))
+        replying.add_done_callback(self._finished)
         return replying
 
     @property
     def _expected_seconds(self) -> float:
         """Expected time until all accepted jobs have finished."""
-        return self._under_way * self._usual_seconds / self._places
+        return self._under_way * self._average_seconds / self._places
 
-    async def _carried_out(self, work: Callable[[], Awaitable[Reply]]) -> Reply:
+    async def _run(self, work: Callable[[], Awaitable[Reply]]) -> Reply:
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await self._free.acquire()
@@ -60,8 +60,8 @@ class WriteLimiter:
         try:
             return await work()
         finally:
-            self._usual_seconds += (now() - began - self._usual_seconds) / _SMOOTHING
+            self._average_seconds += (now() - began - self._average_seconds) / _SMOOTHING
             self._free.release()
 
-    def _ended(self, _replying: asyncio.Future[Reply]) -> None:
+    def _finished(self, _replying: asyncio.Future[Reply]) -> None:
         self._under_way -= 1

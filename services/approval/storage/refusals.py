@@ -119,7 +119,7 @@ class Refusals:
                     APART_MS,
                     ROWS_PER_ADDRESS,
                     ADDRESSES_LIMIT,
-                    *map(_packed, reports),
+                    *map(_pack, reports),
                 ],
             )
 
@@ -198,7 +198,7 @@ def _rows_of(value: bytes) -> list[Entry]:
         return []
 
 
-def _packed(one: RefusalReport) -> bytes:
+def _pack(one: RefusalReport) -> bytes:
     """Encode a report for refusals.lua."""
     age = min(max(0, one.age_ms), KEPT_MS)
     return _encode(

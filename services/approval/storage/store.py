@@ -175,7 +175,7 @@ class Store:
                 if "WRONGTYPE" in str(error):  # the next call recreates it
                     await self._lease.delete(APPROVALS)
                 raise
-        self._learned(time, began)
+        self._set_offset(time, began)
 
     async def write_gone(self, boot_id: str) -> None:
         """Record that this replica shuts down."""
@@ -186,9 +186,9 @@ class Store:
         began = self._clock.monotonic()
         async with reaching_redis():
             time = await self._lease.time()
-        self._learned(time, began)
+        self._set_offset(time, began)
 
-    def _learned(self, time: tuple[int, int], began: float) -> None:
+    def _set_offset(self, time: tuple[int, int], began: float) -> None:
         seconds, microseconds = time
         middle = (began + self._clock.monotonic()) / 2
         self._offset_ms = seconds * 1000 + microseconds / 1000 - middle * 1000
@@ -292,7 +292,7 @@ class Store:
             if self.has_replicas:
                 pipeline = self._client.pipeline(transaction=False)
                 pipeline.get(key)
-                (value,) = await self._confirmed(pipeline)
+                (value,) = await self._execute_confirmed(pipeline)
             else:
                 value = await self._client.get(key) if call_id else None
         return value.partition(b"\n")[2] if value else None
@@ -448,7 +448,7 @@ class Store:
         """
         key = b""
         for _ in range(REPAIRS_LIMIT):
-            committed = await self._committed(plan)
+            committed = await self._run_commit(plan)
             key = committed.answer
             if committed.outcome == "broken":
                 await self.repairs.repair(
@@ -462,13 +462,13 @@ class Store:
         message = f"{key.decode()} cannot be used, and a repair did not help"
         raise StoreUnavailable(message)
 
-    async def _committed(self, plan: TransactionPlan) -> Committed:
+    async def _run_commit(self, plan: TransactionPlan) -> Committed:
         keys, arguments = plan.keys, plan.arguments()
         async with reaching_redis():
             if self.has_replicas:
                 pipeline = self._client.pipeline(transaction=False)
                 await self._commit(keys=keys, args=arguments, client=pipeline)
-                (result,) = await self._confirmed(pipeline)
+                (result,) = await self._execute_confirmed(pipeline)
             else:
                 result = await self._commit(keys=keys, args=arguments)
         outcome, number, tag, answer, previous = result
@@ -482,11 +482,11 @@ class Store:
         If head and change log are inconsistent, a new history starts, which the answer reflects.
         """
         for _ in range(REPAIRS_LIMIT):
-            told = await self._beaten(gateway, beat)
-            if told[0] == b"broken":
-                await self.repairs.repair(told[1].decode())
+            raw = await self._run_beat(gateway, beat)
+            if raw[0] == b"broken":
+                await self.repairs.repair(raw[1].decode())
                 continue
-            head, now_ms, presence_at, resync, found, version = told
+            head, now_ms, presence_at, resync, found, version = raw
             newest = decode_head(head)
             try:
                 changes = decode_changes(found, BEAT_LIMIT_BYTES)
@@ -505,7 +505,7 @@ class Store:
         message = "head and change log are inconsistent, and a repair did not help"
         raise StoreUnavailable(message)
 
-    async def _beaten(self, gateway: str, beat: BeatQuestion) -> list[Any]:
+    async def _run_beat(self, gateway: str, beat: BeatQuestion) -> list[Any]:
         async with reaching_redis():
             found: list[Any] = await self._beat(
                 keys=[
@@ -532,7 +532,7 @@ class Store:
             )
         return found
 
-    async def _confirmed(self, pipeline: Any) -> list[Any]:
+    async def _execute_confirmed(self, pipeline: Any) -> list[Any]:
         """Send these commands; return their replies once a Redis replica has the state they saw.
 
         WAIT covers only writes on its own connection. A retry of an earlier commit writes nothing,

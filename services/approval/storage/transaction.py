@@ -82,8 +82,8 @@ class TransactionPlan:
 
     def expect(self, key: str, version: str | bytes) -> None:
         """Require that a record still has this version (empty: that there is none)."""
-        said = self._blob(version) if isinstance(version, bytes) else version
-        self._expects.append((self._place(key), said))
+        encoded = self._blob(version) if isinstance(version, bytes) else version
+        self._expects.append((self._place(key), encoded))
 
     def limit(self, key: str, most: int, member: str) -> None:
         """Require that a sorted set has fewer than `most` members or contains the member."""
@@ -91,8 +91,10 @@ class TransactionPlan:
 
     def write(self, command: str, key: str, *arguments: str | bytes | int) -> None:
         """Run a command on a key."""
-        said = tuple(self._blob(one) if isinstance(one, bytes) else str(one) for one in arguments)
-        self._writes.append((command, self._place(key), said))
+        encoded = tuple(
+            self._blob(one) if isinstance(one, bytes) else str(one) for one in arguments
+        )
+        self._writes.append((command, self._place(key), encoded))
 
     def put(self, key: str, value: bytes) -> None:
         """Write a record under a new version."""
@@ -105,16 +107,16 @@ class TransactionPlan:
         """
         tag = secrets.token_hex(8)
         self.changes.append(change)
-        body, told = self._blob(_encode(change)), self._blob(_encode_json(entry))
+        body, audited = self._blob(_encode(change)), self._blob(_encode_json(entry))
         counted = self._counted(source, entry.at_ms) if source else False
-        self._changes.append((tag, body, told, source is None, counted))
+        self._changes.append((tag, body, audited, source is None, counted))
 
     def note(self, change: Changed, entry: AuditEntry) -> None:
         """Add a change that is not a decision but always gets an audit entry."""
         tag = secrets.token_hex(8)
         self.changes.append(change)
-        body, told = self._blob(_encode(change)), self._blob(_encode_json(entry))
-        self._changes.append((tag, body, told, False, False))
+        body, audited = self._blob(_encode(change)), self._blob(_encode_json(entry))
+        self._changes.append((tag, body, audited, False, False))
 
     def _counted(self, source: Source, at_ms: int) -> _Counted:
         hour = at_ms // HOUR_MS
