@@ -50,7 +50,7 @@ class ApprovalClient:
     Misused for an invalid address or token.
     """
 
-    def __init__(self, url: str, token: str | None, surroundings: Config) -> None:
+    def __init__(self, url: str, token: str | None, config: Config) -> None:
         if not _is_address(url):
             raise Misused("wrong-setting", f"APPROVAL_URL: {URL_NEEDED}")
         if token is not None and not _fits_a_header(token):
@@ -59,7 +59,7 @@ class ApprovalClient:
             )
         self.url = url
         self._token = token
-        self._surroundings = surroundings
+        self._config = config
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -265,7 +265,7 @@ class ApprovalClient:
 
     def _authority(self) -> dict[str, str]:
         if self._token is None:
-            raise no_token(self.url, self._surroundings)
+            raise no_token(self.url, self._config)
         return {"Authorization": f"Bearer {self._token}"}
 
     def _refused(self, status: int, response: aiohttp.ClientResponse, text: bytes) -> Exception:
@@ -302,7 +302,7 @@ class ApprovalClient:
         return Unreachable(
             "unreachable",
             f"approval does not answer at {self.url}: {why}",
-            *(where(self._surroundings)),
+            *(where(self._config)),
         )
 
 
@@ -347,11 +347,11 @@ def _problem(response: aiohttp.ClientResponse, text: bytes) -> Problem | None:
     return None
 
 
-def where(surroundings: Config) -> tuple[str, ...]:
+def where(config: Config) -> tuple[str, ...]:
     """Return advice on where to find approval."""
-    if surroundings.is_of_gateway:
-        return not_here(surroundings)
-    known = surroundings.public_url
+    if config.is_of_gateway:
+        return not_here(config)
+    known = config.public_url
     return (
         "Set APPROVAL_URL to the approval service's address"
         + (f" (operators use {known}/setup)" if known else "")
@@ -359,9 +359,9 @@ def where(surroundings: Config) -> tuple[str, ...]:
     )
 
 
-def not_here(surroundings: Config) -> tuple[str, ...]:
+def not_here(config: Config) -> tuple[str, ...]:
     """Return advice for a gateway's shell, which has no admin token by design."""
-    known = surroundings.public_url
+    known = config.public_url
     return (
         "This is a gateway's shell. It has no admin token, so it cannot approve devices.",
         f"Open {known}/setup in a browser, or"
@@ -372,21 +372,21 @@ def not_here(surroundings: Config) -> tuple[str, ...]:
     )
 
 
-def no_token(url: str, surroundings: Config) -> NotAuthorised:
+def no_token(url: str, config: Config) -> NotAuthorised:
     """Return the error for a missing admin token, with advice on where to get it."""
-    if surroundings.is_of_gateway:
+    if config.is_of_gateway:
         return NotAuthorised(
-            "gateway-shell", "devices cannot be approved from here", *not_here(surroundings)
+            "gateway-shell", "devices cannot be approved from here", *not_here(config)
         )
     return NotAuthorised(
         "no-admin-token",
         "no admin token was found",
         f"Set APPROVAL_ADMIN_TOKEN to the value used by the approval service at {url},",
-        _where_secrets_are(url, surroundings),
+        _where_secrets_are(url, config),
     )
 
 
-def _where_secrets_are(url: str, surroundings: Config) -> str:
-    if surroundings.given_secrets_file is None and not is_this_machine(url):
+def _where_secrets_are(url: str, config: Config) -> str:
+    if config.given_secrets_file is None and not is_this_machine(url):
         return "or name the file that contains it: --secrets FILE."
-    return f"or run this command where `make run` has written {surroundings.secrets_file}."
+    return f"or run this command where `make run` has written {config.secrets_file}."

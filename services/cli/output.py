@@ -56,14 +56,14 @@ class Output:
         """
         _print(self._out, Text(text, style=style), whole=text.startswith("  "))
 
-    def entry(self, head: str, told: str) -> None:
+    def entry(self, head: str, details: str) -> None:
         """Print head and details on one line if they fit, else the details wrapped below."""
-        whole = Text(f"{head}  {told}".rstrip())
+        whole = Text(f"{head}  {details}".rstrip())
         if len(whole) <= self._out.width:
             _print(self._out, whole)
             return
         self._out.print(Text(head), soft_wrap=True)
-        self._out.print(Padding(Text(told, style="dim", overflow="fold"), (0, 0, 0, 8)))
+        self._out.print(Padding(Text(details, style="dim", overflow="fold"), (0, 0, 0, 8)))
 
     def aside(self, text: str = "", style: str = "") -> None:
         """Print a line that is not a result, to stderr; nothing with --json."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from services.approval.schemas.devices import PairedDevice, WaitingRequest
 
-PREFIX_LEAST_CHARACTERS: Final = 8
+MIN_PREFIX_CHARACTERS: Final = 8
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -69,4 +69,4 @@ def _see() -> str:
 
 def is_meant(given: str, full: str) -> bool:
     """Return whether `given` is this id or a long enough prefix of it."""
-    return given == full or (len(given) >= PREFIX_LEAST_CHARACTERS and full.startswith(given))
+    return given == full or (len(given) >= MIN_PREFIX_CHARACTERS and full.startswith(given))

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from services.cli import rows as showing
-from services.cli.context import Context, at_desk
+from services.cli.context import Context, with_context
 from services.cli.errors import ApiError, CommandError, Misused
 from services.cli.exits import Exit
 from services.cli.invocation import Command, typed
@@ -69,9 +69,15 @@ Examples:
     show_default=True,
     help="How long to wait for the device.",
 )
-@at_desk
+@with_context
 async def approve(
-    desk: Context, *, request_id: str | None, latest: bool, yes: bool, no_wait: bool, seconds: float
+    context: Context,
+    *,
+    request_id: str | None,
+    latest: bool,
+    yes: bool,
+    no_wait: bool,
+    seconds: float,
 ) -> int:
     """Approve a pairing request.
 
@@ -84,18 +90,18 @@ async def approve(
     if latest == (request_id is not None):
         shows = f"`{typed('devices list')}` lists the pending requests."
         raise Misused("which-request", "name a request or use --latest", shows)
-    async with desk.approval() as approval:
+    async with context.approval() as approval:
         selected, known = await _selected(approval, request_id)
         if selected is None:
-            return await _approve_again(desk, approval, request_id or "")
+            return await _approve_again(context, approval, request_id or "")
         if yes and request_id != selected.request_id:
             raise Misused("whole-id", "--yes requires the full request id", selected.request_id)
         seconds = 0 if no_wait else seconds
-        return await _approve(desk, approval, selected, known, yes=yes, seconds=seconds)
+        return await _approve(context, approval, selected, known, yes=yes, seconds=seconds)
 
 
 async def _approve(
-    desk: Context,
+    context: Context,
     approval: ApprovalClient,
     selected: devices.WaitingRequest,
     known: devices.PairedDevice | None,
@@ -104,7 +110,7 @@ async def _approve(
     seconds: float,
 ) -> int:
     """Show the request, ask for confirmation, approve it, and wait for the device."""
-    output = desk.output
+    output = context.output
     command = typed(f"devices approve {selected.request_id} --yes")
     if output.as_json and not yes:
         output.document(Preview(selected, command))
@@ -114,11 +120,11 @@ async def _approve(
         output.block(f"Request {selected.request_id}", rows)
         if showing.needs_care(selected):
             output.line(showing.MARKED, "yellow")
-    desk.confirm("Approve this device?", yes=yes, how=command)
+    context.confirm("Approve this device?", yes=yes, how=command)
     admin = showing.gives_admin(selected)
     if admin and not yes:
         output.aside(showing.ADMIN, "yellow")
-        desk.confirm("Approve it with full control?", yes=yes, how=command)
+        context.confirm("Approve it with full control?", yes=yes, how=command)
     try:
         approved = await approval.approve(selected.request_id, allow_admin=yes or admin)
     except ApiError as refused:
@@ -136,18 +142,18 @@ async def _approve(
     if output.as_json:
         output.document(Done(approved.request_id, approved.device, online))
     elif seconds:
-        await _say_whether_online(desk, approval, selected, online, seconds)
+        await _say_whether_online(context, approval, selected, online, seconds)
     return Exit.OK
 
 
 async def _say_whether_online(
-    desk: Context,
+    context: Context,
     approval: ApprovalClient,
     request: devices.WaitingRequest,
     online: Online | None,
     seconds: float,
 ) -> None:
-    say = desk.output.line
+    say = context.output.line
     if online is not None and online.replica is not None:
         where = replica_name(online.replica)
         say(f"Online at {where} {online.after_ms / 1000:.0f} s after approval.", "green")
@@ -183,16 +189,16 @@ async def _selected(
     return selected, await approval.device(selected.device_id)
 
 
-async def _approve_again(desk: Context, approval: ApprovalClient, request_id: str) -> int:
+async def _approve_again(context: Context, approval: ApprovalClient, request_id: str) -> int:
     """Approve a request that is not pending; approval tells whether it was already approved."""
     try:
         approved = await approval.approve(request_id)
     except ApiError as refused:
         raise _known(refused) from None
-    if desk.output.as_json:
-        desk.output.document(Done(approved.request_id, approved.device, None))
+    if context.output.as_json:
+        context.output.document(Done(approved.request_id, approved.device, None))
     else:
-        desk.output.line(f"{showing.name_of(approved.device)} was already approved.", "green")
+        context.output.line(f"{showing.name_of(approved.device)} was already approved.", "green")
     return Exit.OK
 
 
@@ -211,14 +217,16 @@ Examples:
 @click.option(
     "--yes", is_flag=True, help="Do not ask. A single request is rejected without asking."
 )
-@at_desk
-async def reject(desk: Context, *, request_id: str | None, address: str | None, yes: bool) -> None:
+@with_context
+async def reject(
+    context: Context, *, request_id: str | None, address: str | None, yes: bool
+) -> None:
     """Reject a request, or all pending requests from an address. Devices may ask again."""
     if (request_id is None) == (address is None):
         raise Misused("which-request", "name a request, or an address with --from", _shows())
-    async with desk.approval() as approval:
+    async with context.approval() as approval:
         if address is not None:
-            await _reject_all(desk, approval, address, yes=yes)
+            await _reject_all(context, approval, address, yes=yes)
             return
         request_id = request_id or ""
         selected = request_named(request_id, await approval.pending())
@@ -226,15 +234,17 @@ async def reject(desk: Context, *, request_id: str | None, address: str | None, 
             rejected = await approval.reject(selected.request_id if selected else request_id)
         except ApiError as refused:
             raise _known(refused) from None
-    if desk.output.as_json:
-        desk.output.document(rejected)
+    if context.output.as_json:
+        context.output.document(rejected)
     else:
-        desk.output.line(f"Rejected {rejected.device_id}.")
+        context.output.line(f"Rejected {rejected.device_id}.")
 
 
-async def _reject_all(desk: Context, approval: ApprovalClient, address: str, *, yes: bool) -> None:
+async def _reject_all(
+    context: Context, approval: ApprovalClient, address: str, *, yes: bool
+) -> None:
     """Show the pending requests from an address, ask, and reject exactly those."""
-    output = desk.output
+    output = context.output
     try:
         found = await approval.pending_from(limit_key_typed(address))
     except ValueError:
@@ -252,7 +262,7 @@ async def _reject_all(desk: Context, approval: ApprovalClient, address: str, *, 
                 f"These are the newest of {found.total}; the others stay pending.", "yellow"
             )
     how = typed(f"devices reject --from {shlex.quote(address)} --yes")
-    desk.confirm(f"Reject {'this' if count == 1 else 'these'} {many}?", yes=yes, how=how)
+    context.confirm(f"Reject {'this' if count == 1 else 'these'} {many}?", yes=yes, how=how)
     done = await approval.reject_all([one.request_id for one in found.pending])
     if output.as_json:
         output.document(done)

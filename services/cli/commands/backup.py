@@ -14,7 +14,7 @@ import msgspec
 
 from services.approval.api.operations import PART_LIMIT_DEVICES, RestorePart
 from services.approval.backup import format as backups
-from services.cli.context import Context, at_desk
+from services.cli.context import Context, with_context
 from services.cli.errors import ApiError
 from services.cli.invocation import Command, typed
 
@@ -59,21 +59,21 @@ Examples:
 )
 @click.argument("file", type=_FILE)
 @click.option("--replace", is_flag=True, help="Overwrite FILE if it exists.")
-@at_desk
-async def backup(desk: Context, *, file: Path, replace: bool) -> None:
+@with_context
+async def backup(context: Context, *, file: Path, replace: bool) -> None:
     """Write a consistent snapshot of all paired devices and the audit log to FILE.
 
     FILE is written atomically and readable only by its owner. It contains no secrets: keep
     TOKEN_SECRET elsewhere, because device tokens are invalid after a restore without it.
     """
     _require_free(file, replace=replace)
-    async with desk.approval() as approval:
+    async with context.approval() as approval:
         made = await _written(approval.backup(), file)
     held = BackedUp(str(file), made.made_at_ms, made.number, len(made.devices), made.audit, made.id)
-    if desk.output.as_json:
-        desk.output.document(held)
+    if context.output.as_json:
+        context.output.document(held)
     else:
-        desk.output.line(
+        context.output.line(
             f"Wrote {held.devices} devices and {held.audit} audit entries to {file}, "
             f"as of change {held.number}."
         )
@@ -89,8 +89,8 @@ Examples:
 )
 @click.argument("file", type=_FILE)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@at_desk
-async def restore(desk: Context, *, file: Path, yes: bool) -> None:
+@with_context
+async def restore(context: Context, *, file: Path, yes: bool) -> None:
     """Restore the devices in FILE to an approval service without paired devices.
 
     Devices keep their tokens if approval runs with the same TOKEN_SECRET as before. Pending
@@ -98,18 +98,18 @@ async def restore(desk: Context, *, file: Path, yes: bool) -> None:
     """
     found = _read(file)
     made = datetime.fromtimestamp(found.made_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    async with desk.approval() as approval:
+    async with context.approval() as approval:
         about = f"{len(found.devices)} devices as of {made} (change {found.number})"
         question = f"Restore {about} to {approval.url}?"
-        desk.confirm(question, yes=yes, how=typed(f"restore {shlex.quote(str(file))} --yes"))
+        context.confirm(question, yes=yes, how=typed(f"restore {shlex.quote(str(file))} --yes"))
         skipped = await _restored(approval, found)
     done = Restored(str(file), len(found.devices) - skipped, skipped)
-    if desk.output.as_json:
-        desk.output.document(done)
+    if context.output.as_json:
+        context.output.document(done)
         return
-    desk.output.line(f"Restored {done.restored} devices from {file}.")
+    context.output.line(f"Restored {done.restored} devices from {file}.")
     if skipped:
-        desk.output.line(f"Skipped {skipped} devices that have been paired again since.")
+        context.output.line(f"Skipped {skipped} devices that have been paired again since.")
 
 
 def _require_free(file: Path, *, replace: bool) -> None:

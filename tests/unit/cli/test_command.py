@@ -311,7 +311,7 @@ class TestOptions:
         ("url", "hint"),
         [
             ("127.0.0.1:18789", "ws://127.0.0.1:18789 or wss://127.0.0.1:18789"),
-            ("ws://127.0.0.1:99999", "port has to be a number from 1 to 65535: 127.0.0.1:99999"),
+            ("ws://127.0.0.1:99999", "port must be a number from 1 to 65535: 127.0.0.1:99999"),
         ],
     )
     def test_an_address_that_is_none_is_mended(self, url: str, hint: str) -> None:

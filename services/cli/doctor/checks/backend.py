@@ -109,7 +109,7 @@ def _warn_of_proxy(journey: Journey, warning: str) -> bool:
 async def _ask_replicas(journey: Journey) -> dict[str, Ready]:
     """Read `/readyz` once per connection; return the answers by replica."""
     seen: dict[str, Ready] = {}
-    left = journey.wishes.connections
+    left = journey.options.connections
     while left > 0:
         pages = (
             fetch(journey, "/readyz", {"Connection": "close"})  # any replica
@@ -129,12 +129,12 @@ async def _ask_replicas(journey: Journey) -> dict[str, Ready]:
 
 async def ask_approval(journey: Journey) -> None:
     """Check, if approval's address is known, that it is ready and that Redis is durable."""
-    surroundings = journey.surroundings
+    config = journey.config
     async with approval_of(journey) as approval:
         try:
             ready = await approval.ready()
         except CommandError as error:
-            if surroundings.text("APPROVAL_URL"):
+            if config.text("APPROVAL_URL"):
                 journey.warn(causes.APPROVAL_UNREACHABLE, error.message)
             else:
                 journey.note("not reachable from here; set APPROVAL_URL to check it")
@@ -148,7 +148,7 @@ async def ask_approval(journey: Journey) -> None:
             for warning in dependency.warnings or ():
                 if not _warn_of_proxy(journey, warning):
                     _tell_warning(journey, warning)
-        if surroundings.admin_token is not None:
+        if config.admin_token is not None:
             await _ask_as_operator(journey, approval)
 
 
@@ -178,12 +178,12 @@ async def _ask_as_operator(journey: Journey, approval: ApprovalClient) -> None:
 
 async def look_at_settings(journey: Journey) -> None:
     """Check settings of the platform that this runs on."""
-    surroundings = journey.surroundings
-    if not surroundings.text("RAILWAY_PROJECT_ID"):
+    config = journey.config
+    if not config.text("RAILWAY_PROJECT_ID"):
         return
     name = "RAILWAY_DEPLOYMENT_DRAINING_SECONDS"
-    given = _seconds(surroundings.text(name), 0)
-    least = _seconds(surroundings.text("DRAIN_SECONDS"), DRAIN_SECONDS) + LEAVING_SECONDS
+    given = _seconds(config.text(name), 0)
+    least = _seconds(config.text("DRAIN_SECONDS"), DRAIN_SECONDS) + LEAVING_SECONDS
     if given < least:
         found = f"{name} is {given:g} on this service, but shutting down takes up to {least:g} s"
         journey.warn(causes.DRAINING_OFF, found, seconds=f"{least:g}")

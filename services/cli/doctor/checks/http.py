@@ -94,7 +94,7 @@ async def fetch(
 ) -> tuple[int, Mapping[str, str], bytes]:
     """Return status, headers and at most PAGE_LIMIT_BYTES of a page; raises Wrong."""
     try:
-        async with asyncio.timeout(journey.wishes.timeouts.call):
+        async with asyncio.timeout(journey.options.timeouts.call):
             async with journey.session.get(
                 journey.http_url(path), headers=headers, allow_redirects=False
             ) as response:
@@ -103,7 +103,7 @@ async def fetch(
     except TimeoutError:
         if not journey.secure and await speaks_tls(journey):
             raise _in_the_clear(journey, "no response to plain HTTP") from None
-        seconds = journey.wishes.timeouts.call
+        seconds = journey.options.timeouts.call
         raise Wrong(causes.HTTP_SILENT, f"no HTTP response within {seconds:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         why = str(error) or type(error).__name__
@@ -114,8 +114,8 @@ async def fetch(
 
 def approval_of(journey: Journey) -> ApprovalClient:
     """Return a client of the configured approval service, as a context manager."""
-    surroundings = journey.surroundings
-    return ApprovalClient(surroundings.approval_url, surroundings.admin_token, surroundings)
+    config = journey.config
+    return ApprovalClient(config.approval_url, config.admin_token, config)
 
 
 async def _judge(journey: Journey, ready: Ready) -> None:

@@ -46,7 +46,7 @@ async def open_and_listen(journey: Journey) -> None:
             headers=None,
             origin=None,
             answer_pings=False,
-            timeouts=journey.wishes.timeouts,
+            timeouts=journey.options.timeouts,
         )
     except UnreachableError as error:
         raise await why_no_socket(journey, error) from None
@@ -93,7 +93,7 @@ def why_closed(close: Close) -> Wrong:
 
 async def _hear_challenge(journey: Journey, socket: aiohttp.ClientWebSocketResponse) -> None:
     before_ms = journey.now() * 1000
-    seconds = journey.wishes.timeouts.challenge
+    seconds = journey.options.timeouts.challenge
     try:
         async with asyncio.timeout(seconds):
             message = await _next(socket)
@@ -119,7 +119,7 @@ async def _hear_challenge(journey: Journey, socket: aiohttp.ClientWebSocketRespo
 
 async def _ping(journey: Journey, socket: aiohttp.ClientWebSocketResponse) -> None:
     loop = asyncio.get_running_loop()
-    sent, seconds = loop.time(), journey.wishes.timeouts.close
+    sent, seconds = loop.time(), journey.options.timeouts.close
     try:
         await socket.ping(PING)
         async with asyncio.timeout(seconds):

@@ -68,7 +68,7 @@ async def judge_lists(journey: Journey) -> None:
     number = len(journey.processes)
     if number > 1:
         found = f"{number} OpenClaw processes answer here, so there are {number} device lists"
-        if not journey.wishes.pairing_probe:
+        if not journey.options.pairing_probe:
             found += " (--pairing-probe compares them)"
         raise Wrong(openclaw_causes.SEPARATE_LISTS, found)
 
