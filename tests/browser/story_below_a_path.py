@@ -146,7 +146,7 @@ async def test_a_browser_is_refused_told_where_to_approve_and_comes_in_by_itself
     await expect(notice).to_have_count(0, timeout=SEE_MS)
     await expect(page.get_by_text("Approve this browser")).to_have_count(0, timeout=SEE_MS)
     assert page.url.startswith(f"{site}{PREFIXES[how]}")
-    # A deep page, loaded anew, stands below the prefix as well.
+    # Reloading a nested page works below the prefix as well.
     await page.goto(f"{site}{PREFIXES[how]}settings/devices")
     await expect(page.get_by_text("Devices").first).to_be_visible(timeout=SEE_MS)
     await asyncio.sleep(1)

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 RETRY_BOUNDS_MS = range(500, 5_001)
 MARGIN_SECONDS = 12.0
-"""What a loaded machine may take on top of a deadline."""
+"""Extra time for a loaded machine, beyond a deadline."""
 LEASE_SECONDS = 60
-"""Longer than any outage here, so that whoever is in stays."""
+"""Longer than any outage here, so that connections stay open."""
 CROWD = 1_200
 PER_ADDRESS = 30
 

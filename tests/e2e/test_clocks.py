@@ -22,7 +22,7 @@ LEASE_SECONDS: Final = 3.0
 PENDING_TTL_SECONDS: Final = 6
 MARGIN_SECONDS: Final = 2.0
 CLOSE_MS: Final = 60_000
-"""What is no further apart than this is told by clocks that agree."""
+"""Clocks that agree differ by no more than this."""
 SITE: Final = '''\
 """Sets this process's wall clock off by SKEW_MS."""
 

@@ -115,7 +115,7 @@ async def test_who_watches_hears_of_a_request_and_of_its_end(
     waits = await Visitor(stack).waits(stack.gateways[0])
     words = await terminal.run("devices", "watch", "--after", str(newest), "--count", "3")
     hints = [line.strip() for line in words.out.splitlines() if "devices approve" in line]
-    assert hints == [f"latchkey devices approve {waits}"]  # the other was rejected since
+    assert hints == [f"latchkey devices approve {waits}"]  # the other one has been rejected since
 
 
 async def test_a_person_is_shown_the_request_and_asked(stack: Stack, terminal: Terminal) -> None:

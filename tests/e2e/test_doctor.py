@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 WRONG = "w" * 32
 REPORTED_SECONDS = 20.0
-"""Until a gateway has reported refusals with its beat."""
+"""The time until a gateway has reported refusals with its heartbeat."""
 LOCKED_AT = 10
-"""Different wrong secrets in a minute."""
+"""Number of different wrong secrets within a minute."""
 
 pytestmark = pytest.mark.usefixtures("unlocked")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BEAT_SECONDS: Final = 0.3
 SOON_SECONDS: Final = 5.0
-"""A few beats, and whatever a busy machine adds."""
+"""A few heartbeats, with reserve for a busy machine."""
 REQUESTED, RESOLVED, CHANGED = (
     f"device.pair.{name}" for name in ("requested", "resolved", "changed")
 )
@@ -280,7 +280,7 @@ class TestPresence:
         assert devices[visitor.device_id]["tags"] == [f"gateway:{stack.gateways[1].boot_id}"]
         await stay.client.close()
         await told(there=False)
-        assert versions == sorted(set(versions)), "rising, and each told once"
+        assert versions == sorted(set(versions)), "versions rise, and each is sent once"
 
     async def test_is_told_to_who_may_read_alone(self, stack: Stack, callers: Callers) -> None:
         gateway = stack.gateways[0]

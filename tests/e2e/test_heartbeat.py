@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 BEAT_SECONDS: Final = 0.3
 LEASE_SECONDS: Final = 4.0
 RECONNECT_SECONDS: Final = 2.0
-"""How long a gateway may take to be subscribed again."""
+"""Time limit for renewing a gateway's subscription."""
 MARGIN_SECONDS: Final = 2.0
-"""What a loaded machine may take on top of a bound."""
+"""Extra time for a loaded machine, beyond a limit."""
 RECOVERY_SECONDS: Final = 10.0
 LEASE_LEFT: Final = "latchkey_gateway_lease_left_seconds"
 LEASE_LOST: Final = Close(1013, "approval unavailable")
@@ -92,7 +92,7 @@ class TestLostNews:
         for raw in sockets:
             assert await closed_within(raw, 2 * BEAT_SECONDS) == (4001, "device removed")
             await raw.send_json({"type": "req", "id": "late", "method": "health"})
-            assert await raw.rest() == [], "whatever is asked then is not answered"
+            assert await raw.rest() == [], "requests then get no answer"
 
     @pytest.mark.parametrize("turn", range(4))
     async def test_the_connections_are_killed_at_the_moment_of_a_revoke(

@@ -265,7 +265,7 @@ class TestEnd:
         with running(tmp_path) as run:
             started = run.wait_ready()
             runner = run.process.pid
-            # Numbers rise, and begin anew when the highest is given.
+            # Process ids rise, and wrap around at the maximum.
             by_age = sorted((one.pid for one in started), key=lambda pid: (pid < runner, pid))
             os.kill(by_age[ORDER.index(name)], signal.SIGKILL)
             assert run.wait_ended() == 1

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tools.support.stack import Stack
 
 CLOSED_SECONDS: Final = 5.0
-"""How soon a socket of a removed device is closed, with room for a loaded machine."""
+"""Time limit for closing a removed device's socket, with reserve for a loaded machine."""
 REMOVED: Final = (4001, "device removed")
 LABEL: Final = "Kitchen Mac 2"
 

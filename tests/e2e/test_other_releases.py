@@ -83,7 +83,7 @@ class TestOtherReleases:
                     isinstance(one, Changed) and one.device_id == device.device_id
                     for one in older.news
                 ),
-                "the approval is told",
+                "the event of the approval arrives",
             )
         for approval in stack.approvals:
             await told(approval, "question", device=device.device_id)

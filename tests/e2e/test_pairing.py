@@ -213,7 +213,7 @@ class TestApprovedWhileRetrying:
         for seen in knocks:
             for known, outcome in seen:
                 if isinstance(outcome, Refused):
-                    assert not known, "whoever knocks after the answer is let in"
+                    assert not known, "attempts after the answer are admitted"
                     assert outcome.request_id == request_id
         assert visitor.device_id not in {one["deviceId"] for one in await first.pending()}
         assert await first.audit(visitor.device_id) == ["requested", "approved"]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BEAT_SECONDS: Final = 0.2
 LEASE_SECONDS: Final = 3.0
 SOON_SECONDS: Final = 5.0
-"""Two beats and whatever a busy machine adds."""
+"""Two heartbeats, with reserve for a busy machine."""
 LEASE_LEFT: Final = "latchkey_gateway_lease_left_seconds"
 
 
@@ -165,7 +165,7 @@ class TestSeen:
         before = one["lastSeenAtMs"]
         await visitor.visits(gateway)
         approval.kill9()
-        async with asyncio.timeout(4 * beat_seconds):  # until a beat has gone in vain
+        async with asyncio.timeout(4 * beat_seconds):  # until a heartbeat has gone unanswered
             at_least = lease_seconds - beat_seconds - 0.5
             while await metric(gateway, LEASE_LEFT) > at_least:  # noqa: ASYNC110 (asked for)
                 await asyncio.sleep(POLL_SECONDS)

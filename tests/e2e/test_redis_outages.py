@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tools.support.stack import Stack
 
 LEASE_SECONDS = 60
-"""Longer than any outage here, so that whoever is in stays."""
+"""Longer than any outage here, so that connections stay open."""
 POWER_CUTS = 4
 
 pytestmark = pytest.mark.usefixtures("mended")
@@ -209,4 +209,4 @@ class TestManyCuts:
         seen = [refused for task in knocks for refused in await task]
         assert {refused.code for refused in seen} <= {"UNAVAILABLE", "NOT_PAIRED"}
         request_ids = {refused.request_id for refused in seen if refused.code == "NOT_PAIRED"}
-        assert len(request_ids) == 1, "no outage made it ask anew"
+        assert len(request_ids) == 1, "no outage made the device request pairing again"

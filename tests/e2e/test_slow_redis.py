@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from tests.conftest import StartStack
 
 DELAY_SECONDS: Final = 0.1
-"""Each way: what Redis in another region is away at most."""
+"""Each way: the maximum latency to Redis in another region."""
 NEWCOMERS: Final = 80
-"""How many knock at a time, each with a new key: far more than six commits at a time carry."""
+"""Concurrent new devices, each with a new key: far more than six parallel commits can handle."""
 REQUESTS: Final = 400
-"""So many requests take several leases to write."""
+"""The number of requests, which take several leases to write."""
 LEASE_SECONDS: Final = 5
-"""Short, so that a lease that is not kept alive ends within the test."""
+"""Short, so that a lease that is not renewed ends within the test."""
 
 
 @pytest.mark.timeout(150)

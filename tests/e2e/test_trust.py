@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PAIRING = "operator.pairing"
 WRONG_TOKENS = 12
-"""More than lock an address out."""
+"""More failures than lock an address out."""
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ class WatchedBeat(Replica):
         self._taken = 0
         self._proven_at = float("-inf")
         self.resynced_at = float("-inf")
-        """When a resync was last called for, in the world's time."""
+        """When a resynchronization was last requested, in the world's time."""
 
     @property
     def unproven_seconds(self) -> float:

@@ -77,7 +77,7 @@ class TestBackup:
         assert found.number == (await here.registry.head()).number
         assert found.audit == len(await operator.audit())
         text = (await operator.get("/v1/backup")).text
-        assert f'"requestId":"{wider.request_id}"' in text, "the audit log tells of it"
+        assert f'"requestId":"{wider.request_id}"' in text, "the audit log records it"
         assert '"pending"' not in text
 
     async def test_no_token_and_no_secret_is_in_it(self, here: Replica, operator: Operator) -> None:

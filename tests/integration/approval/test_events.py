@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tools.support.redis import RedisServer
 
 LONG = "x" * 4_000
-"""A label in a plan of these tests: events that fill buffers."""
+"""A label large enough for events to fill buffers."""
 
 
 @pytest.fixture

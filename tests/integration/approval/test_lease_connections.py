@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tools.support.redis import RedisServer
 
 TAKEN_SECONDS = 0.2
-"""How long a connection is waited for in these tests."""
+"""The time limit for obtaining a connection in these tests."""
 
 
 @pytest.fixture

@@ -93,11 +93,11 @@ async def test_when_the_list_is_full_new_devices_are_refused(
     assert sorted(await operator.pending_ids()) == sorted(waiting)
     clock.advance(60)
     again = await here.answer(devices[0].asks(address="192.0.2.0"))
-    assert isinstance(again, NeedsPairing), "who has one may refresh it"
+    assert isinstance(again, NeedsPairing), "a device with a request may refresh it"
     wider = await here.request(devices[0].asks(("operator.admin",), address="192.0.2.0"))
     assert wider.request_id in await operator.pending_ids()
     other = await here.answer(Device.new().asks(address="192.0.2.1"))
-    assert isinstance(other, NeedsPairing), "in the place of its own address's request"
+    assert isinstance(other, NeedsPairing), "it replaces a request of its own address"
     assert len(await operator.pending_ids()) == MOST
 
 

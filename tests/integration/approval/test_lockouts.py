@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 ADDRESS: Final = "203.0.113.7"
 SLOW_MS: Final = 20_000
-"""What a loaded machine may take between two steps of a test."""
+"""Time that a loaded machine may take between two steps of a test."""
 
 
 def call(number: int) -> str:
@@ -365,7 +365,7 @@ def asks(device: Device, number: int, *, token: str = "", **beside: Any) -> Auth
 
 
 GUESSED: Final[dict[str, Any]] = {"wrong_secret": True, "guessed_secret": True}
-"""A wrong gateway token beside a device token: another one for each number."""
+"""A wrong gateway token beside a device token: a different one for each number."""
 TWICE: Final[dict[str, Any]] = {"wrong_secret": True, "candidate_offered": True}
 """The device token repeated as the gateway token, as the reference client sends it."""
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from tests.integration.approval.replica import Replica
 
 SLOW_MS: Final = 20_000
-"""What a loaded machine may take between two attempts."""
+"""Time that a loaded machine may take between two attempts."""
 WRONG: Final = "w" * len(TOKEN)
 PROFILES: Final = (CLI, CLI_3, NODE_HOST, CONTROL_UI, REFERENCE)
 GATEWAY_FIELDS: Final = (("token",), ("password",), ("token", "password"))

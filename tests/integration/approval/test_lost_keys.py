@@ -168,7 +168,7 @@ async def test_an_audit_log_of_another_type_is_dropped_once_and_history_goes_on(
 ) -> None:
     head = (await here.store.commit(plan())).change
     await as_list(here.redis, AUDIT)
-    for one in (here, there):  # both have met it before either repaired it
+    for one in (here, there):  # both have found it before either repaired it
         await one.store.repairs.repair(AUDIT, head.tag)
     assert (await here.store.load([]))[0] == head
     assert (await there.store.commit(plan())).change.number == head.number + 1
@@ -215,7 +215,7 @@ async def test_a_lost_index_is_made_anew_from_the_records(
     await here.request(waiting.asks())
     await harm(here.redis, PAIRED)
     await here.redis.delete(PENDING)
-    await here.pair(Device.new())  # the index is there again, with one of four
+    await here.pair(Device.new())  # the index exists again, with one of four entries
     metrics = Metrics()
     await Integrity(here.store, here.ledger, metrics, ttl_ms=TTL_MS, ready=lambda: True).look()
     listed = (await operator.get("/v1/devices")).ok()["devices"]

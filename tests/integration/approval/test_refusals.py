@@ -287,7 +287,7 @@ class TestCounting:
         await tell(here, report(device, count=3))
         await tell(here, report(device, count=3))
         await tell(here, report(device, count=5))
-        await tell(here, report(device, count=4))  # an older beat, late
+        await tell(here, report(device, count=4))  # a late, older heartbeat
         assert await self.count(here, device) == 5
         await tell(here, report(device, count=6, confirmed=5))
         await tell(here, report(device, count=2, number=2))

@@ -129,7 +129,7 @@ class TestSilence:
     ) -> None:
         with capture_logs() as logs:
             async with member(redis_server.member_url, silence_seconds=0.3) as one:
-                await until(lambda: one.subscribed == 4, "subscribed anew three times")
+                await until(lambda: one.subscribed == 4, "subscribed again three times")
                 assert one.counts[counters.CONNECTIONS_LOST, "subscription", "silence"] == 3
                 assert one.bus.status() == (True, "subscribed"), "Redis is not to blame"
                 assert [log["event"] for log in logs] == ["bus_lost"], "said once"
@@ -170,5 +170,5 @@ class TestSilence:
                 await until_heard(one, b"before")
                 relay.swallow()
                 subscribed = one.subscribed
-                await until(lambda: one.subscribed > subscribed, "made anew")
+                await until(lambda: one.subscribed > subscribed, "reopened")
                 await until_heard(one, b"after")

@@ -86,11 +86,11 @@ class ScriptedApprovals:
         self._answering: set[asyncio.Task[None]] = set()
         self.asked: list[AuthorizeDevice] = []
         self.knocks: list[ReportSecret] = []
-        """Secrets that came without a device, or that no device could make right."""
+        """Reported secrets without a device, or for which no device could authenticate."""
         self.answer: Callable[[AuthorizeDevice], Awaitable[Answer]] = admit
         self.leased = True
         self.calls: list[Call] = []
-        """Methods that were called."""
+        """The called methods."""
         self.outcome: Callable[[Call], Awaitable[Outcome]] = _done
 
     @property
@@ -207,7 +207,7 @@ class GatewayHarness:
         self._raws: list[RawSocket] = []
         self.port = 0
         self.keepalive_seconds = KEEPALIVE_SECONDS
-        """How long a socket may take for a whole request, from its beginning or the last one."""
+        """The deadline for a complete request, from the connection's start or the last request."""
 
     @property
     def url(self) -> str:

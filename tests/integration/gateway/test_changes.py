@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 GOOD = Credentials(token=GATEWAY_TOKEN)
 SELDOM = "20"
-"""A beat so rare that only what is asked for at once can come within a test."""
+"""So long that only heartbeats requested at once occur within a test."""
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ class Listener:
         async for message in self._pubsub.listen():
             channel, data = message["channel"].decode(), message["data"]
             self.heard.append((channel, data))
-            with contextlib.suppress(Rejected):  # its own repetitions
+            with contextlib.suppress(Rejected):  # its own replays
                 self.bodies.append(self._envelope.open(channel, data).body)
 
 
@@ -201,7 +201,7 @@ class TestReplayedMessages:
         async with Listener(redis_server, inbox) as listener:
             async with knocking(gateway, key) as raw:
                 assert (await raw.receive_text())["ok"]
-            await until(lambda: listener.heard, "the decision was heard")
+            await until(lambda: listener.heard, "the decision arrived")
             before = await bus_events(gateway, "rejected-replayed")
             approval.answer = want_pairing
             async with knocking(gateway, key) as raw:
@@ -217,11 +217,11 @@ class TestReplayedMessages:
         async with Listener(redis_server, NEWS) as listener:
             old = await approval.change(key.device_id)
             approval.answer = at_head(approval)
-            await until(lambda: encode_news(old) in listener.bodies, "the news was heard")
+            await until(lambda: encode_news(old) in listener.bodies, "the event arrived")
             async with knocking(gateway, key) as raw:
                 assert (await raw.receive_text())["ok"]
                 before = await bus_events(gateway, "rejected-replayed")
-                await approval.tell(old)  # sealed anew, as a replica that is late would
+                await approval.tell(old)  # sealed again, as a delayed replica would
                 repeated = await listener.repeat()
                 await self._rejected(gateway, before + repeated)
                 await raw.send_json({"type": "req", "id": "1", "method": "health"})

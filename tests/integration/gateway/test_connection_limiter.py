@@ -143,7 +143,7 @@ class TestSilent:
         for _ in range(OF_ONE_ADDRESS + 1):
             crowd.append(await RawSocket.tcp(harness.port))
             stack.callback(crowd[-1].hang_up)
-        await until(lambda: turned_away(harness, "address") == 1, "one is turned away")
+        await until(lambda: turned_away(harness, "address") == 1, "one is rejected")
         await crowd[0].upgraded()
         assert (crowd[0].status, crowd[0].body) == (503, b"Too many unauthenticated sockets")
         assert harness.arrivals.here == OF_ONE_ADDRESS

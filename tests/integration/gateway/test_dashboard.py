@@ -260,7 +260,7 @@ class TestTheGatewaysOwn:
             assert (await served.get(path)).json == {"ok": True, "status": "live"}
         for path in ("/readyz", "/ready"):
             failing = (await served.get(path)).json["failing"]
-            # Other tests end the Redis that all of this worker share.
+            # Other tests stop the Redis that all tests of this worker share.
             assert [one for one in failing if one != "redis"] == ["approval", "lease"]
         assert b"latchkey_gateway_connections" in (await served.get("/metrics")).body
         assert (await ask(served.gateway.port, "/healthz", "POST")).status == 405

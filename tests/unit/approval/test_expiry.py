@@ -81,7 +81,7 @@ class Store:
 
 
 def made(store: Store, clock: FakeClock, *, ready: bool = True, seed: int = 1) -> Expiry:
-    given: Any = store  # as much of one as is used
+    given: Any = store  # only the part that is used
     return Expiry(
         given,
         TransactionLog(given, lambda _change: None),

@@ -37,19 +37,19 @@ class Pairing(RuleBasedStateMachine):
         self.desk = Desk()
         self.approved: frozenset[str] = frozenset()
         self.approved_as: list[Claim] | None = None
-        """What was approved that it says it is; None: not paired."""
+        """The approved claims; None: not paired."""
         self.live: dict[str, tuple[str, tuple[str, ...]]] = {}
-        """By role, the device token that opens, and its scopes."""
+        """By role: the valid device token and its scopes."""
         self.dead: set[str] = set()
-        """Tokens that must never open anything again."""
+        """Tokens that must stay invalid."""
         self.requests: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
-        """By request id, the roles and scopes it stood for when it was made."""
+        """By request id: its roles and scopes when it was created."""
         self.shown: dict[str, list[Claim]] = {}
-        """By request id, the claims that it showed when it was made, newest first."""
+        """By request id: its claims when it was created, newest first."""
         self.renamed: dict[str, int] = {}
-        """By request id, how many requests up to it were made only for another claim."""
+        """By request id: how many requests up to it were created only because of another claim."""
         self.asked_for: dict[str, set[str]] = {}
-        """By request id, all scopes that were asked for up to it."""
+        """By request id: all scopes requested up to it."""
         self.over: set[str] = set()
         """Request ids that have ended."""
 
@@ -112,7 +112,7 @@ class Pairing(RuleBasedStateMachine):
             return
         assert not (adds_nothing and is_shown)
         self.renamed[pending.request_id] = self.renamed.get(waiting, 0) + adds_nothing
-        assert self.renamed[pending.request_id] < ASKING_LIMIT, "it flips no more after that"
+        assert self.renamed[pending.request_id] < ASKING_LIMIT, "it alternates no more after that"
         assert set(roles) | {role} == set(pending.roles)
         assert pending.request_id not in self.requests, "an id is never used again"
         assert verdict.superseded == waiting

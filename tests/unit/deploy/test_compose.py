@@ -21,7 +21,7 @@ GATEWAYS = [name for name in SERVICES if name.startswith("gateway")]
 APPROVALS = [name for name in SERVICES if name.startswith("approval")]
 HAPROXY = (ROOT / "deploy/haproxy.cfg").read_text()
 CLOSING_SECONDS = 10
-"""How long closing everybody and answering what is under way may take after the drain."""
+"""The time for closing connections and answering pending requests after the drain."""
 
 
 def section(name: str) -> list[str]:

@@ -32,7 +32,7 @@ class FakeTransport:
         self.closing = False
         self.aborts = 0
         self.paused = False
-        """Whether what comes is not read."""
+        """Whether reading is paused."""
 
     def write(self, data: bytes) -> None:
         """Record frames."""

@@ -54,7 +54,7 @@ def agree(text: bytes, *, doubled_keys: bool = False) -> None:
     try:
         value = schema.parse(text)
     except ValueError:
-        # The quick way skips over fields it does not know, and so over numbers out of range there.
+        # The fast decoder skips unknown fields, and so numbers out of range in them.
         assert quick is None or OUT_OF_RANGE.search(text)
         return
     problems = problems_of(value)

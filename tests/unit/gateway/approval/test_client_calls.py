@@ -43,7 +43,7 @@ class ScriptedCase(ApprovalClientCase):
         super().__init__(clock, approvals)
         self.asked: list[Call] = []
         self.outcome: Outcome | None = Result(HEAD, b"{}")
-        """What a call leads to; None: what cannot be read."""
+        """The outcome of a call; None: unreadable bytes."""
 
     def said(self, question: object) -> bytes:
         """Return the outcome of a call."""
@@ -160,7 +160,7 @@ class TestApplied:
             began = clock.monotonic()
             assert await case.approvals.call(ASKED) == case.outcome
             assert case.beat.applied == AHEAD
-            assert clock.monotonic() - began < 0.5, "a beat went out at once"
+            assert clock.monotonic() - began < 0.5, "a heartbeat was sent at once"
 
         run_virtual(scenario)
 

@@ -171,7 +171,7 @@ class TestCloseDevice:
         assert (closes(own), own.closing) == ([], True)
         room.connections.broadcast(NEWS)
         room.connections.respond(own, "boot:1/2", RESPONSE)
-        assert texts(own) == [], "it is served no more"
+        assert texts(own) == [], "it is no longer served"
         room.connections.respond(own, "boot:1/1", RESPONSE)
         assert [said["id"] for said in texts(own)] == ["1"]
         assert closes(own) == [REMOVED]

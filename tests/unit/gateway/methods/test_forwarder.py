@@ -188,7 +188,7 @@ class TestCallsInFlightAreLimited:
             assert said["error"]["details"]["reason"] == "overloaded"
         assert len(desk.approvals.asked) == IN_FLIGHT_LIMIT
         await desk.start(other)
-        assert texts(other) == [], "others have their own room"
+        assert texts(other) == [], "others have their own limit"
         await desk.end(3)
         await desk.start(one, "again")
         assert len(desk.approvals.asked) == IN_FLIGHT_LIMIT + 2

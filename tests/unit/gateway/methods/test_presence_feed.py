@@ -125,7 +125,7 @@ class TestTold:
             assert hall.approvals.asked == []
             one = hall.reader()
             await hall.beats(1)
-            assert versions(one) == [1], "whoever comes later is told with the next beat"
+            assert versions(one) == [1], "later clients get it with the next heartbeat"
 
         run_virtual(scenario)
 

@@ -39,7 +39,7 @@ class TestTelling:
         sightings.record(session, app, 5.0)
         (seen,) = sightings.take_unsent(1, 5.0)
         assert (seen.name, seen.app) == ("Phone", "openclaw-ios")
-        assert seen.platform == app.platform[:128], "a beat is bounded"
+        assert seen.platform == app.platform[:128], "a heartbeat is bounded"
 
     def test_the_name_of_the_last_time(self) -> None:
         sightings = LastSeen()

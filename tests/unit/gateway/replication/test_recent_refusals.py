@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 NOW = Position(1, "tag")
 BEAT_LIMIT_BYTES = 100_000
-"""How large what one beat reports may be, with the longest texts in it."""
+"""The maximum size of one heartbeat's report, with the longest texts."""
 STALE = refusals.SIGNATURE_EXPIRED
 
 
