@@ -35,7 +35,7 @@ PRESENCE_VERSION: Final = "latchkey:presence-version"
 """Counter of connects and disconnects at all gateways."""
 ALIVE_KEPT_MS: Final = 5_000
 """An approval replica silent for this long is no longer listed."""
-PRESENCE_KEPT_MOST_MS: Final = 600_000
+PRESENCE_KEPT_MAX_MS: Final = 600_000
 """Presence is kept for the length of the gateway's lease, but no longer than this."""
 CONNECT: Final = "connect"
 """Reason of a sighting: the device was admitted, by whichever credential."""

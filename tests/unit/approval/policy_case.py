@@ -43,9 +43,9 @@ class Desk:
         """The pending request, whether or not it has expired."""
         return self.record.pending if self.record else None
 
-    def judge(self, *scopes: str, **asked: Any) -> policy.Verdict:
+    def judge(self, *scopes: str, **asked: Any) -> policy.Decision:
         """Evaluate a request, and store the resulting record; `asked` as for Device.asks."""
-        verdict = policy.judge(
+        verdict = policy.authorize(
             self.record,
             self.device.asks(scopes, **asked),
             now_ms=self.now_ms,

@@ -137,7 +137,7 @@ class TestOfARequest:
         both = desk.ask(**node).pending
         assert both.request_id != first.request_id
         for _ in range(3):
-            desk.now_ms += policy.REFRESH_LEAST_MS
+            desk.now_ms += policy.REFRESH_MIN_MS
             for asked in (desk.ask(READ, **cli), desk.ask(**node)):
                 assert (asked.kind, asked.pending.request_id) == ("", both.request_id)
         assert (both.roles, both.scopes) == (("operator", "node"), (READ,))
@@ -155,7 +155,7 @@ class TestOfARequest:
         desk.ask(role="node", client=NODE_HOST)
         last = desk.ask(ADMIN).pending.request_id
         for _ in range(2):
-            desk.now_ms += policy.REFRESH_LEAST_MS
+            desk.now_ms += policy.REFRESH_MIN_MS
             assert desk.ask(role="node", client=NODE_HOST).pending.request_id == last
             assert desk.ask(ADMIN).pending.request_id == last
             desk.admit(READ)
@@ -169,7 +169,7 @@ class TestOfARequest:
     def test_what_is_shown_changes_under_another_id_alone(self, change: dict[str, Any]) -> None:
         desk = Desk()
         first = desk.ask(READ, name="Kitchen").pending
-        desk.now_ms += policy.REFRESH_LEAST_MS
+        desk.now_ms += policy.REFRESH_MIN_MS
         asked = desk.ask(READ, **({"name": "Kitchen"} | change))
         assert (asked.kind, asked.superseded) == ("requested", first.request_id)
         assert asked.pending.others == first.identities, "both are shown, and both approved"

@@ -174,7 +174,7 @@ class TestContract8DeviceTokens:
     def test_a_wrong_one(self, desk: Desk, wrong: str) -> None:
         desk.pair(READ)
         question = replace(desk.device.asks((READ,)), method="device-token", candidate=wrong)
-        verdict = policy.judge(
+        verdict = policy.authorize(
             desk.record,
             question,
             now_ms=desk.now_ms,

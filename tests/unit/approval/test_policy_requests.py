@@ -108,14 +108,14 @@ class TestContract73OneRequestADevice:
     def test_a_refresh_keeps_id_and_time(self, desk: Desk) -> None:
         first = desk.ask(READ, PAIRING, name="Kitchen", address="203.0.113.9").pending
         for scopes in ((READ, PAIRING), (PAIRING,), ()):
-            desk.now_ms += policy.REFRESH_LEAST_MS
+            desk.now_ms += policy.REFRESH_MIN_MS
             asked = desk.ask(*scopes, name="Kitchen", address="198.51.100.7")
             assert (asked.kind, asked.superseded) == ("", "")
             assert asked.pending == replace(first, refreshed_at_ms=desk.now_ms)
 
     def test_a_storm_writes_nothing(self, desk: Desk) -> None:
         first = desk.ask(READ)
-        for _ in range(policy.REFRESH_LEAST_MS // 100):
+        for _ in range(policy.REFRESH_MIN_MS // 100):
             assert desk.ask(READ) == replace_changed(first)
             desk.now_ms += 100
         assert desk.ask(READ).changed is not None

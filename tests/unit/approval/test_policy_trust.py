@@ -22,7 +22,7 @@ def judged(desk: Desk, *scopes: str, client: str = "cli", mode: str = "cli", **a
         trusted=True,
         client=msgspec.structs.replace(question.client, id=client, mode=mode),
     )
-    verdict = policy.judge(
+    verdict = policy.authorize(
         desk.record, question, now_ms=desk.now_ms, ttl_ms=TTL_MS, keys=KEYS, draws=desk.draws
     )
     if not isinstance(verdict, policy.Deny) and verdict.changed is not None:
