@@ -221,7 +221,10 @@ Examples:
 async def reject(
     context: Context, *, request_id: str | None, address: str | None, yes: bool
 ) -> None:
-    """Reject a request, or all pending requests from an address. Devices may ask again."""
+    """Reject a request, or all from an address.
+
+    The devices may ask again.
+    """
     if (request_id is None) == (address is None):
         raise Misused("which-request", "name a request, or an address with --from", _shows())
     async with context.approval() as approval:

@@ -33,7 +33,10 @@ Examples:
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @with_context
 async def audit(context: Context, *, after: int | None, device_id: str | None, limit: int) -> None:
-    """Show the audit log: the latest entries, or those after a number, oldest first."""
+    """Show the audit log.
+
+    Shows the latest entries, or the first after a number; oldest first.
+    """
     async with context.approval() as approval:
         page = await _read(approval, after, (device_id or "").lower(), limit)
     if context.output.as_json:

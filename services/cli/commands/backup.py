@@ -61,10 +61,11 @@ Examples:
 @click.option("--replace", is_flag=True, help="Overwrite FILE if it exists.")
 @with_context
 async def backup(context: Context, *, file: Path, replace: bool) -> None:
-    """Write a consistent snapshot of all paired devices and the audit log to FILE.
+    """Save paired devices and audit log to FILE.
 
-    FILE is written atomically and readable only by its owner. It contains no secrets: keep
-    TOKEN_SECRET elsewhere, because device tokens are invalid after a restore without it.
+    FILE is a consistent snapshot, written atomically and readable only by its owner. It contains no
+    secrets: keep TOKEN_SECRET elsewhere, because device tokens are invalid after a restore without
+    it.
     """
     _require_free(file, replace=replace)
     async with context.approval() as approval:
@@ -91,10 +92,11 @@ Examples:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_context
 async def restore(context: Context, *, file: Path, yes: bool) -> None:
-    """Restore the devices in FILE to an approval service without paired devices.
+    """Restore paired devices from FILE.
 
-    Devices keep their tokens if approval runs with the same TOKEN_SECRET as before. Pending
-    requests and the audit log are not restored. If interrupted, run it again: it resumes.
+    The approval service must not have paired devices yet. Devices keep their tokens if approval
+    runs with the same TOKEN_SECRET as before. Pending requests and the audit log are not restored.
+    If interrupted, run it again: it resumes.
     """
     found = _read(file)
     made = datetime.fromtimestamp(found.made_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -110,7 +110,7 @@ async def rename(context: Context, *, device_id: str, label: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_context
 async def remove(context: Context, *, device_id: str, yes: bool) -> None:
-    """Remove a paired device and close its connections on every replica."""
+    """Remove a device and close its connections."""
     async with context.approval() as approval:
         found = await approval.listed_devices()
         broken = [one for one in found.unreadable if is_meant(device_id.lower(), one.device_id)]
@@ -144,9 +144,10 @@ async def remove(context: Context, *, device_id: str, yes: bool) -> None:
 async def rotate(
     context: Context, *, device_id: str, role: str | None, scopes: tuple[str, ...], yes: bool
 ) -> None:
-    """Issue a new device token and close the device's connections.
+    """Issue a new device token.
 
-    The device receives the token when it next connects with the gateway token.
+    Closes the device's connections. The device receives the token when it next connects with the
+    gateway token.
     """
     async with context.approval() as approval:
         device = device_named(device_id, await approval.devices(device_id))
@@ -165,7 +166,10 @@ async def rotate(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_context
 async def revoke(context: Context, *, device_id: str, role: str | None, yes: bool) -> None:
-    """Revoke a device token and close its connections; the role needs approval again."""
+    """Revoke a device token.
+
+    Closes the device's connections. The role needs approval again.
+    """
     async with context.approval() as approval:
         device = device_named(device_id, await approval.devices(device_id))
         of = role_of(device, role)

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 )
 @with_context
 async def replicas(context: Context) -> None:
-    """List live gateways and approvals with connections, release and uptime."""
+    """List live gateways and approvals.
+
+    Shows the release and uptime of each, and the connections of gateways.
+    """
     async with context.approval() as approval:
         live = await approval.replicas()
     if context.output.as_json:

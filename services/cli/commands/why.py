@@ -43,10 +43,11 @@ Examples:
 @click.option("--limit", type=click.IntRange(1, MAX_REFUSALS), default=20, show_default=True)
 @with_context
 async def why(context: Context, *, who: str | None, limit: int) -> None:
-    """Show why a device cannot connect: its refusals of the last day, and what to do.
+    """Show why a device cannot connect.
 
-    Name a device by its id or the first eight characters of it, its request id, its name or its
-    address. If several devices match, all of them are shown.
+    Shows its refusals of the last day, and what to do. Name a device by its id or the first eight
+    characters of it, its request id, its name or its address. If several devices match, all of them
+    are shown.
     """
     async with context.approval() as approval:
         found = Why(await approval.pending(), await approval.devices(), [])

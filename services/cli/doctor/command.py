@@ -96,7 +96,13 @@ Examples:
 )
 @click.argument("url", metavar="[WSS-URL]", default="")
 @click.option("--origin", metavar="URL", help="Check whether pages from this origin may connect.")
-@click.option("--role", type=click.Choice(["operator", "node"]), default="operator")
+@click.option(
+    "--role",
+    type=click.Choice(["operator", "node"]),
+    default="operator",
+    show_default=True,
+    help="Role to request.",
+)
 @click.option(
     "--scope", "scopes", multiple=True, help="Scope to request; repeatable. Default: operator.read."
 )
@@ -112,8 +118,21 @@ Examples:
     is_flag=True,
     help="OpenClaw: request pairing to compare device lists. The request stays for 5 minutes.",
 )
-@click.option("--connections", type=click.IntRange(1, 24), default=8, show_default=True)
-@click.option("--timeout", "seconds", type=click.FloatRange(0.1, 60), default=5, show_default=True)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 24),
+    default=8,
+    show_default=True,
+    help="Connections per check of the replicas.",
+)
+@click.option(
+    "--timeout",
+    "seconds",
+    type=click.FloatRange(0.1, 60),
+    default=5,
+    show_default=True,
+    help="Seconds to wait for each response.",
+)
 @with_context
 async def doctor(
     context: Context,
@@ -127,9 +146,10 @@ async def doctor(
     connections: int,
     seconds: float,
 ) -> int:
-    """Check each step of a device's connection and stop at the first problem.
+    """Check each step of a device's connection.
 
-    The default address is the gateway that `make run` started on this machine.
+    Stops at the first problem. The default address is the gateway that `make run` started on this
+    machine.
 
     Works with Latchkey and plain OpenClaw gateways, and reports which one it found. Uses
     OPENCLAW_GATEWAY_TOKEN from the environment or the secrets file. Changes nothing at the
