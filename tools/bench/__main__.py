@@ -57,8 +57,8 @@ def main() -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except _NOT_RUN as error:
-        said = file_problem(error) if isinstance(error, OSError) else error
-        print(f"Not measured: {said}", file=sys.stderr)
+        problem = file_problem(error) if isinstance(error, OSError) else error
+        print(f"Not measured: {problem}", file=sys.stderr)
         return NOT_RUN
     return 0
 

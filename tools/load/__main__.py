@@ -85,8 +85,8 @@ def main(arguments: Sequence[str]) -> Exit:
                 file.write_text(text())
     except _NOT_RUN as error:
         display.close()
-        said = file_problem(error) if isinstance(error, OSError) else error
-        print(f"Not run: {said}", file=sys.stderr)
+        problem = file_problem(error) if isinstance(error, OSError) else error
+        print(f"Not run: {problem}", file=sys.stderr)
         return Exit.NOT_RUN
     except (KeyboardInterrupt, asyncio.CancelledError):
         display.close()
