@@ -121,8 +121,8 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
                 request_id=news.request_id,
             )
         with contextlib.suppress(Unavailable, Rejected):
-            told = bus.publish(NEWS, envelope.seal(NEWS, encode(news)))
-            told.add_done_callback(lambda done: done.cancelled() or done.exception())
+            publishing = bus.publish(NEWS, envelope.seal(NEWS, encode(news)))
+            publishing.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     ledger = TransactionLog(store, tell)
     registry = Registry(store, ledger, _DRAWS, ttl_ms=settings.pending_ttl_ms)
@@ -221,8 +221,8 @@ def _questions(
         draws=_DRAWS,
         limits=PendingLimits(
             ttl_ms=settings.pending_ttl_ms,
-            most=settings.pending_limit,
-            most_per_address=settings.pending_limit_per_address,
+            total=settings.pending_limit,
+            per_address=settings.pending_limit_per_address,
         ),
         metrics=metrics,
         places=places,

@@ -64,8 +64,8 @@ class PendingLimits:
     """Limits on the number of pending requests and their lifetime."""
 
     ttl_ms: int
-    most: int
-    most_per_address: int
+    total: int
+    per_address: int
 
 
 class Admissions:
@@ -377,8 +377,8 @@ class Admissions:
         counted_by = ""
         if isinstance(decision, policy.Ask):
             counted_by, device_id = decision.pending.limit_key, question.device_id
-            plan.limit(PENDING_INDEX, self._limits.most, device_id)
-            plan.limit(address_key(counted_by), self._limits.most_per_address, device_id)
+            plan.limit(PENDING_INDEX, self._limits.total, device_id)
+            plan.limit(address_key(counted_by), self._limits.per_address, device_id)
         committed = await self._ledger.commit(entry)
         if committed.outcome == "done":
             return _stamped(answer, committed.change)

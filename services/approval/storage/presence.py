@@ -155,10 +155,10 @@ class Presence:
             time, names = await pipeline.execute()
             found = await self._of_each(names, ["count", "seen", "applied", "version", "uptime"])
         now = _milliseconds(time)
-        told = (
+        decoded = (
             _gateway(name, fields, now, head) for name, fields in zip(names, found, strict=True)
         )
-        live = [one for one in told if one is not None]
+        live = [one for one in decoded if one is not None]
         return sorted(live, key=lambda one: (-one.connections, one.boot_id))
 
     async def version(self) -> int:

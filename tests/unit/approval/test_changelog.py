@@ -82,7 +82,7 @@ def followed_in(
 ) -> Followed:
     """Read history from a position; it is at 6, and the stream has these entries."""
     merged = [entry_of(*one) for one in found]
-    return followed(since, place(6), merged, oldest=oldest, most=most)
+    return followed(since, place(6), merged, oldest=oldest, limit=most)
 
 
 class TestFollowed:
