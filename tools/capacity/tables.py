@@ -51,7 +51,7 @@ def storms_table(costs: Costs) -> str:
     lines = []
     for refusal in (costs.refusal, CHEAP_REFUSAL):
         lines.append(f"A refusal costs {refusal:.0%} of an admission. Seconds until 50, 99, 100 %")
-        lines.append("are back; tries of a client, mean and most; work that let nobody in:")
+        lines.append("are back; attempts per client, mean and maximum; work spent on refusals:")
         for worth in WORTH_SECONDS:
             for plan in PLANS:
                 end = storm(plan, clients=CLIENTS, per_second=CLIENTS / worth, refusal=refusal)
