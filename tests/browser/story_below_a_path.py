@@ -130,7 +130,7 @@ async def visit(browser: Browser) -> AsyncIterator[Visit]:
 
 
 @pytest.mark.parametrize("how", PREFIXES)
-async def test_a_browser_is_refused_told_where_to_approve_and_comes_in_by_itself(
+async def test_a_browser_is_refused_with_a_link_and_connects_by_itself_once_approved(
     stack: Stack, site: str, visit: Visit, how: str
 ) -> None:
     page = visit.page
@@ -161,7 +161,7 @@ async def test_a_path_without_its_slash_leads_to_the_dashboard(
     await expect(visit.page.locator("#latchkey-approval")).to_be_visible(timeout=SEE_MS)
 
 
-async def test_an_operator_signs_in_below_a_path_and_sees_who_waits(
+async def test_an_operator_signs_in_below_a_path_and_sees_pending_requests(
     browser: Browser, stack: Stack, site: str
 ) -> None:
     async with screen(browser, stack) as one:

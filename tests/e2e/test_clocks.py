@@ -70,7 +70,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def test_devices_pair_come_in_and_are_revoked_in_time(stack: Stack) -> None:
+async def test_devices_are_paired_admitted_and_revoked_in_time(stack: Stack) -> None:
     for number, profile in enumerate((CLI, CLI_3, NODE_HOST)):
         visitor = await pair(stack, profile)
         clients = [(await visitor.stays(gateway))[0] for gateway in stack.gateways]

@@ -99,9 +99,7 @@ async def test_tokens_are_rotated_and_revoked(
     assert (await visitor.refused(stack.gateways[0])).details["reason"] == "role-upgrade"
 
 
-async def test_who_watches_hears_of_a_request_and_of_its_end(
-    stack: Stack, terminal: Terminal
-) -> None:
+async def test_a_watcher_sees_a_request_and_its_end(stack: Stack, terminal: Terminal) -> None:
     visitor = Visitor(stack)
     newest = (await terminal.run("audit", "--limit", "1", "--json")).json["next"]
     request_id = await visitor.waits(stack.gateways[0])

@@ -144,7 +144,7 @@ class TestUpgrades:
         replies = await exchange(targets["gateway"].port, sent)
         assert [reply.status for reply in replies] == [400]
 
-    async def test_nothing_is_left_of_who_was_refused(self, targets: dict[str, Target]) -> None:
+    async def test_nothing_is_left_of_refused_clients(self, targets: dict[str, Target]) -> None:
         target = targets["gateway"]
         for row in UPGRADES:
             await exchange(target.port, row.sent)

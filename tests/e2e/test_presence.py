@@ -133,7 +133,7 @@ class TestConnected:
 
 
 class TestSeen:
-    async def test_moves_with_every_visit(self, stack: Stack) -> None:
+    async def test_moves_with_every_session(self, stack: Stack) -> None:
         visitor = await pair(stack)
         one = await until_shown(
             stack, visitor.device_id, lambda one: "lastSeenAtMs" in one, "seen once"
@@ -150,7 +150,7 @@ class TestSeen:
         )
         assert one["tokens"][0]["lastUsedAtMs"] == one["lastSeenAtMs"] > before
 
-    async def test_is_told_after_approval_was_away(self, start_stack: StartStack) -> None:
+    async def test_is_reported_after_approval_was_away(self, start_stack: StartStack) -> None:
         """An unanswered heartbeat loses nothing; the lease outlasts the outage."""
         beat_seconds, lease_seconds = 5, 60
         alone = start_stack(
@@ -237,7 +237,7 @@ class TestEvents:
         assert [event.id for event in told] == [place + number for number in (1, 2, 3, 4)]
         here.restart()
 
-    async def test_end_when_the_replica_is_told_to_stop(self, stack: Stack) -> None:
+    async def test_end_when_the_replica_is_stopped(self, stack: Stack) -> None:
         approval = stack.add_approval()
         async with listening(stack, approval) as listener:
             await listener.begun()

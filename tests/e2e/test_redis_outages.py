@@ -73,7 +73,7 @@ class TestRestart:
         await waiting.comes_back(stack.gateways[1])
 
     @both_ends
-    async def test_whoever_comes_meanwhile_is_told_to_come_back_and_who_is_in_stays(
+    async def test_clients_meanwhile_are_asked_to_retry_and_sessions_stay(
         self, stack: Stack, callers: Callers, how: str
     ) -> None:
         visitor, stranger = await pair(stack), Visitor(stack)
@@ -165,7 +165,9 @@ class TestAnonymous:
     """The default user may write, which the append-only file needs; no client can log in as it."""
 
     @pytest.mark.parametrize("password", [None, "", "default"])
-    def test_nobody_comes_in_as_the_default_user(self, stack: Stack, password: str | None) -> None:
+    def test_nobody_can_log_in_as_the_default_user(
+        self, stack: Stack, password: str | None
+    ) -> None:
         once = Retry(NoBackoff(), 0)
         with redis_py.Redis(port=stack.redis.port, password=password, retry=once) as client:
             for call in (client.ping, lambda: client.set("latchkey:x", "1"), client.dbsize):
@@ -174,7 +176,7 @@ class TestAnonymous:
 
 
 class TestForgotten:
-    async def test_after_flushall_nobody_is_let_in(self, stack: Stack) -> None:
+    async def test_after_flushall_nobody_is_admitted(self, stack: Stack) -> None:
         visitors = [await pair(stack, profile) for profile in (CLI, NODE_HOST)]
         stack.redis.call("FLUSHALL")
         for gateway in stack.gateways:
@@ -190,7 +192,9 @@ class TestForgotten:
 
 
 class TestManyCuts:
-    async def test_knocking_all_the_while_nobody_unapproved_gets_in(self, stack: Stack) -> None:
+    async def test_devices_that_retry_all_the_while_are_admitted_only_when_approved(
+        self, stack: Stack
+    ) -> None:
         visitor, stranger = await pair(stack), Visitor(stack)
         over = asyncio.Event()
 

@@ -145,7 +145,7 @@ class TestBeforeHello:
 
     @relaxed
     @given(first=first_frames)
-    def test_a_stranger_never_gets_in_and_is_always_told_or_closed(
+    def test_an_unapproved_client_is_never_admitted_and_always_refused_or_closed(
         self, bench: Bench, first: bytes
     ) -> None:
         async def conversation(harness: GatewayHarness) -> None:

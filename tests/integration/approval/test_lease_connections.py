@@ -39,7 +39,7 @@ async def clients(redis_server: RedisServer) -> AsyncIterator[tuple[Redis, Redis
         yield taken, lease
 
 
-async def test_beats_and_life_get_through_where_all_other_connections_are_taken(
+async def test_heartbeats_and_liveness_pass_when_all_other_connections_are_taken(
     clients: tuple[Redis, Redis],
 ) -> None:
     taken, lease = clients

@@ -68,7 +68,7 @@ async def test_addresses_of_one_network_count_as_one(
     assert len(await operator.pending_ids()) == PER_ADDRESS
 
 
-async def test_who_was_displaced_gets_a_new_request(
+async def test_a_displaced_device_gets_a_new_request(
     here: Replica, operator: Operator, clock: FakeClock
 ) -> None:
     device = Device.new()
@@ -101,7 +101,7 @@ async def test_when_the_list_is_full_new_devices_are_refused(
     assert len(await operator.pending_ids()) == MOST
 
 
-async def test_a_paired_device_needs_no_room(
+async def test_a_paired_device_needs_no_capacity(
     here: Replica, operator: Operator, clock: FakeClock
 ) -> None:
     device = Device.new()

@@ -121,7 +121,7 @@ def counter(here: Replica) -> Counter:
 
 
 class TestScript:
-    async def test_ten_failures_lock_and_the_eleventh_hears_of_it(self, counter: Counter) -> None:
+    async def test_ten_failures_lock_and_the_eleventh_is_refused(self, counter: Counter) -> None:
         assert await counter.fail(times=FAILURES_LIMIT) == 0
         left = await counter.fail()
         assert LOCK_MS - SLOW_MS < left <= LOCK_MS
@@ -261,7 +261,7 @@ class TestScript:
         assert await counter.fail(DEVICE_TOKEN, SHARED_SECRET, times=FAILURES_LIMIT) > 0
         assert await counter.fail(SHARED_SECRET) > 0
 
-    async def test_of_two_locks_the_first_is_told(self, counter: Counter) -> None:
+    async def test_of_two_locks_the_first_is_reported(self, counter: Counter) -> None:
         await counter.fail(DEVICE_TOKEN, times=FAILURES_LIMIT)
         await counter.earlier(2 * SLOW_MS)
         await counter.fail(SHARED_SECRET, times=FAILURES_LIMIT)
@@ -398,7 +398,7 @@ class TestGuessesAreCountedAcrossReplicas:
             "both secrets were guessed"
         )
 
-    async def test_a_right_secret_is_not_told_apart_while_locked_out(
+    async def test_a_right_secret_is_indistinguishable_during_a_lock_out(
         self, dispatchers: Dispatchers, here: Replica
     ) -> None:
         paired = Device.new()
@@ -409,7 +409,7 @@ class TestGuessesAreCountedAcrossReplicas:
         assert isinstance(await dispatchers.ask(asks(paired, 1)), LockedOut)
         assert isinstance(await dispatchers.ask(asks(Device.new(), 2)), LockedOut)
 
-    async def test_who_is_elsewhere_or_has_another_secret_comes_in(
+    async def test_clients_elsewhere_or_with_another_secret_are_admitted(
         self, dispatchers: Dispatchers, here: Replica
     ) -> None:
         device = Device.new()
@@ -523,7 +523,7 @@ class TestKnownValues:
             assert isinstance(await dispatchers.knock(right=False, value="stale"), SecretAccepted)
         assert await self.scripts(here) == before
 
-    async def test_a_lock_out_is_told_all_the_same(self, here: Replica) -> None:
+    async def test_a_lock_out_is_reported_nevertheless(self, here: Replica) -> None:
         await here.store.write_alive("here")
         dispatchers = Dispatchers([here])
         assert isinstance(await dispatchers.knock(right=False, value="stale"), SecretAccepted)

@@ -194,7 +194,7 @@ async def test_while_locked_out_right_and_wrong_are_answered_alike(
 
 @pytest.mark.parametrize("one", [SHARED_SECRET, DEVICE_TOKEN])
 @pytest.mark.parametrize("locked", [False, True], ids=["no lock", "others locked"])
-async def test_a_wrong_one_that_is_told_apart_is_counted(
+async def test_a_wrong_secret_that_is_distinguishable_is_counted(
     way: Way, one: str, *, locked: bool
 ) -> None:
     """Other locked classes of secrets make no difference."""

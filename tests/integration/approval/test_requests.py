@@ -92,7 +92,7 @@ class TestListing:
 
 
 class TestApproving:
-    async def test_the_device_comes_in_and_the_request_is_gone(
+    async def test_the_device_is_admitted_and_the_request_is_gone(
         self, here: Replica, operator: Operator
     ) -> None:
         device = Device.new()

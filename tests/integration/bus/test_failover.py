@@ -55,7 +55,7 @@ def through(way: FaultProxy, server: RedisServer, url: str) -> str:
 
 
 class TestAsking:
-    async def test_who_is_heard_but_not_reached_is_found_where_it_is(
+    async def test_a_responder_heard_but_not_reached_is_found(
         self, redis_server: RedisServer, other: RedisServer
     ) -> None:
         url = redis_server.member_url

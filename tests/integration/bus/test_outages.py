@@ -47,7 +47,7 @@ class TestLostConnections:
         )
         assert not any("latchkey:" in str(log) for log in logs)
 
-    async def test_killed_subscriptions_are_made_anew_within_a_second_and_told_of(
+    async def test_killed_subscriptions_are_renewed_within_a_second_and_reported(
         self, redis_server: RedisServer
     ) -> None:
         async with member(redis_server.member_url) as one:
@@ -109,7 +109,7 @@ class TestLostConnections:
                 )
             await until_heard(one, b"goes on")
 
-    async def test_an_unknown_user_is_named_and_no_password_is_told(
+    async def test_an_unknown_user_is_named_without_its_password(
         self, redis_server: RedisServer
     ) -> None:
         user, _, rest = redis_server.member_url.partition("@")

@@ -175,7 +175,9 @@ class TestFiles:
 
     @pytest.mark.parametrize("coding", ["", "gzip", "br"])
     @pytest.mark.parametrize("path", ["/", "/sw.js", "/assets/coded-BBBBBBBB.css"])
-    async def test_who_has_it_is_told_so(self, served: Served, path: str, coding: str) -> None:
+    async def test_a_client_that_has_it_is_told(
+        self, served: Served, path: str, coding: str
+    ) -> None:
         first = await served.get(path, Accept_Encoding=coding)
         again = await served.get(
             path, Accept_Encoding=coding, If_None_Match=f'"x", W/{first.headers["etag"]}'

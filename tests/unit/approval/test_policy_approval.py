@@ -16,7 +16,7 @@ def desk() -> Desk:
     return Desk()
 
 
-class TestContract74Approval:
+class TestApprovalDecisions:
     def test_recorded_narrowed_token_and_upgrade(self, desk: Desk) -> None:
         """As recorded: approved [read, pairing], token narrowed to [read], upgrade +admin."""
         desk.pair(READ, PAIRING)
@@ -111,7 +111,7 @@ class TestContract74Approval:
             ((READ, PAIRING), True, (), [READ, PAIRING]),
         ],
     )
-    def test_what_whoever_approves_has_to_hold(
+    def test_what_an_approver_must_hold(
         self,
         desk: Desk,
         approved: tuple[str, ...],
@@ -143,7 +143,7 @@ class TestContract74Approval:
         assert grants.without_pending(desk.record) == before
 
 
-class TestContract8DeviceTokens:
+class TestDeviceTokens:
     def test_the_same_on_every_connect(self, desk: Desk) -> None:
         token = desk.pair(READ, PAIRING)
         for scopes in ((READ, PAIRING), (PAIRING,), ()):
@@ -197,7 +197,7 @@ class TestContract8DeviceTokens:
         desk.revoke()
         assert desk.deny(READ, token=old) == "device-token-mismatch"
 
-    def test_of_who_was_never_paired(self, desk: Desk) -> None:
+    def test_of_a_device_that_was_never_paired(self, desk: Desk) -> None:
         assert desk.deny(READ, token="x") == "device-token-mismatch"
         desk.ask(READ)
         assert desk.deny(READ, token="x") == "device-token-mismatch"
@@ -215,7 +215,7 @@ class TestContract8DeviceTokens:
         )
         assert desk.deny(READ, token=token) == "device-token-mismatch"
 
-    def test_rotating_keeps_scopes_unless_told(self, desk: Desk) -> None:
+    def test_rotating_keeps_scopes_by_default(self, desk: Desk) -> None:
         desk.pair(ADMIN)
         desk.rotate(scopes=[WRITE, " "])
         assert desk.pairing.tokens["operator"].scopes == (READ, WRITE)

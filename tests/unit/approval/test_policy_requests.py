@@ -24,7 +24,7 @@ def desk() -> Desk:
     return Desk()
 
 
-class TestContract71WhenPairingIsEvaluated:
+class TestWhenPairingIsEvaluated:
     def test_not_paired(self, desk: Desk) -> None:
         assert desk.ask(READ).reason == "not-paired"
 
@@ -104,7 +104,7 @@ class TestContract71WhenPairingIsEvaluated:
         assert desk.admit(READ, name=name).changed is None
 
 
-class TestContract73OneRequestADevice:
+class TestOneRequestPerDevice:
     def test_a_refresh_keeps_id_and_time(self, desk: Desk) -> None:
         first = desk.ask(READ, PAIRING, name="Kitchen", address="203.0.113.9").pending
         for scopes in ((READ, PAIRING), (PAIRING,), ()):

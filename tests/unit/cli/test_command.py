@@ -122,7 +122,7 @@ class TestExitCodes:
         assert not api.changed
 
 
-class TestSurroundings:
+class TestConfig:
     def test_without_a_token_it_says_where_it_could_come_from(self, api: Api) -> None:
         result = run(api, "devices", "list", token=None)
         assert result.exit_code == 4
@@ -158,7 +158,7 @@ class TestSurroundings:
 
 
 class TestPrinting:
-    def test_the_list_says_who_waits_and_who_is_in(self, api: Api) -> None:
+    def test_the_list_shows_pending_and_connected_devices(self, api: Api) -> None:
         here = paired(connected=True, replicas=["gw7"], operatorLabel="Desk")
         api.say("GET", "/v1/devices", {"devices": [here]})
         result = run(api, "devices", "list")
@@ -251,7 +251,7 @@ class TestLines:
         assert len(lines) == 3
         assert all("…" not in line and line.endswith(",operator.scope-39") for line in lines)
 
-    def test_who_did_it_is_said_once(self, lines: list[str]) -> None:
+    def test_the_author_is_named_once(self, lines: list[str]) -> None:
         for line, who in zip(lines, ("itself", "device " + "a" * 64, "operator"), strict=True):
             assert f"  {DEVICE_ID}  requested by {who}  request {REQUEST_ID}  " in line
 

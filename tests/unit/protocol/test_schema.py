@@ -291,7 +291,7 @@ class TestTexts:
             "at /label: must not have more than 64 characters",
         ]
 
-    def test_made_up_names_are_not_told_back_at_length(self) -> None:
+    def test_made_up_names_are_not_echoed_at_length(self) -> None:
         name = "x" * 60_000
         problems = schema.params_problems(with_params(permissions={name: 1}), schema.CONNECT_PARAMS)
         assert len(problems[0]) < 120

@@ -66,13 +66,13 @@ async def shell() -> Shell:
     return Shell()
 
 
-async def test_who_holds_pairing_is_told_of_a_change(shell: Shell) -> None:
+async def test_clients_with_the_pairing_scope_get_changes(shell: Shell) -> None:
     one = shell.room.enter(PAIRING)
     shell.beater.on_event(change(2, "renamed"))
     assert [said["event"] for said in texts(one)] == ["device.pair.changed"]
 
 
-async def test_after_the_lease_nobody_is_told_anything(shell: Shell) -> None:
+async def test_after_the_lease_nothing_is_sent(shell: Shell) -> None:
     """A process that was stopped handles missed events before its timers."""
     one = shell.room.enter(PAIRING)
     shell.room.clock.advance(LEASE_SECONDS + 1)
@@ -82,7 +82,7 @@ async def test_after_the_lease_nobody_is_told_anything(shell: Shell) -> None:
     assert closes(one) == [(1013, "approval unavailable")]
 
 
-async def test_who_was_removed_is_not_told_what_came_before_in_the_same_answer(
+async def test_a_removed_device_gets_no_earlier_event_of_the_same_answer(
     shell: Shell,
 ) -> None:
     one, other = shell.room.enter(PAIRING), shell.room.enter(PAIRING, device_id="other")

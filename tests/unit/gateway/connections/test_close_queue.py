@@ -71,7 +71,7 @@ class TestACrowd:
         assert not any(room.connections.serves(one) or texts(one) for one in crowd)
         assert told(crowd) == CLOSED_PER_TURN
 
-    async def test_so_many_are_told_in_a_turn_and_each_once(self, room: Room) -> None:
+    async def test_a_limited_number_is_closed_per_turn_and_each_once(self, room: Room) -> None:
         crowd = [room.enter() for _ in range(CROWD)]
         room.connections.close_device(DEVICE_ID, ["*"], by_call="")
         after = await turns_until_all_are_told(crowd)
@@ -79,7 +79,7 @@ class TestACrowd:
         assert all(closes(one) == [REMOVED] for one in crowd)
         assert room.connections.admitted == 0
 
-    async def test_answers_are_read_when_all_have_been_told_and_a_few_in_a_turn(
+    async def test_answers_are_read_a_few_per_turn_after_all_closes_were_sent(
         self, room: Room
     ) -> None:
         crowd = [room.enter() for _ in range(CROWD)]
@@ -93,7 +93,7 @@ class TestACrowd:
             left.append(unread(crowd))
         assert left == [*range(CROWD, 0, -ENDED_PER_TURN), 0]
 
-    async def test_who_is_not_meant_is_served_meanwhile(self, room: Room) -> None:
+    async def test_other_clients_are_served_meanwhile(self, room: Room) -> None:
         crowd = [room.enter() for _ in range(CROWD)]
         other = room.enter(device_id="another")
         room.connections.close_device(DEVICE_ID, ["*"], by_call="")
@@ -127,7 +127,7 @@ class TestACrowd:
         assert gone not in room.connections._closing, "nothing is due of it any more"
         assert closes(leaving) == [(1000, "")]
 
-    async def test_who_is_being_closed_already_goes_on_being_read(self, room: Room) -> None:
+    async def test_a_closing_connection_is_still_read(self, room: Room) -> None:
         crowd, early = [room.enter() for _ in range(CROWD)], room.enter()
         room.connections.close(early, 1000, "")
         room.connections.drain(until=room.clock.monotonic())
@@ -135,9 +135,7 @@ class TestACrowd:
         assert unread([early]) == 0
         assert closes(early) == [(1000, "")]
 
-    async def test_who_does_not_answer_is_ended_after_its_second_a_few_in_a_turn(
-        self, room: Room
-    ) -> None:
+    async def test_unanswered_closes_end_after_a_second_a_few_per_turn(self, room: Room) -> None:
         crowd = [room.enter() for _ in range(CROWD)]
         room.connections.close_device(DEVICE_ID, ["*"], by_call="")
         await turns_until_all_are_read(crowd)
@@ -161,7 +159,7 @@ class TestACrowd:
         await turns(CROWD // ENDED_PER_TURN + 1)
         assert {transport_of(one).aborts for one in crowd} == {1}
 
-    async def test_who_is_to_be_told_goes_first(self, room: Room) -> None:
+    async def test_pending_closes_go_first(self, room: Room) -> None:
         crowd, other = [room.enter() for _ in range(CROWD)], room.enter(device_id="another")
         room.connections.close_device(DEVICE_ID, ["*"], by_call="")
         await turns_until_all_are_read(crowd)
@@ -179,7 +177,7 @@ class TestACrowd:
         await turns_until_all_are_told(crowd)
         assert all(closes(one) == [LEASE_LOST] for one in crowd)
 
-    async def test_who_waits_to_be_told_hears_the_first_reason(self, room: Room) -> None:
+    async def test_a_queued_close_keeps_the_first_reason(self, room: Room) -> None:
         crowd = [room.enter() for _ in range(CROWD)]
         room.connections.close_device(DEVICE_ID, ["*"], by_call="")
         assert room.connections.close_admitted(*LEASE_LOST) == 0
@@ -197,7 +195,7 @@ class TestACrowd:
 
 
 class TestAFew:
-    def test_they_are_told_at_once_and_go_on_being_read(self, room: Room) -> None:
+    def test_they_are_closed_at_once_and_still_read(self, room: Room) -> None:
         few = [room.enter() for _ in range(CLOSED_PER_TURN)]
         room.connections.close_device(DEVICE_ID, ["*"], by_call="")
         assert (told(few), unread(few)) == (CLOSED_PER_TURN, 0)

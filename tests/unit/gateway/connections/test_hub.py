@@ -27,7 +27,9 @@ def room() -> Room:
 
 class TestBroadcast:
     @pytest.mark.parametrize("scopes", [(PAIRING,), (ADMIN,), (READ, PAIRING)])
-    def test_who_holds_pairing_hears_it(self, room: Room, scopes: tuple[str, ...]) -> None:
+    def test_clients_with_the_pairing_scope_get_it(
+        self, room: Room, scopes: tuple[str, ...]
+    ) -> None:
         one = room.enter(*scopes)
         room.connections.broadcast(NEWS)
         assert texts(one) == [
@@ -35,7 +37,7 @@ class TestBroadcast:
         ]
 
     @pytest.mark.parametrize("scopes", [(), (READ,), (WRITE,), ("node.pairing",)])
-    def test_who_does_not_hold_it_does_not(self, room: Room, scopes: tuple[str, ...]) -> None:
+    def test_a_client_without_the_scope_does_not(self, room: Room, scopes: tuple[str, ...]) -> None:
         one = room.enter(*scopes)
         room.connections.broadcast(NEWS)
         assert texts(one) == []
@@ -82,14 +84,16 @@ class TestBroadcast:
             ("tick", number) for number in (1, 2, 3, 4)
         ]
 
-    def test_who_does_not_read_is_closed_and_the_others_hear_it(self, room: Room) -> None:
+    def test_a_client_that_does_not_read_is_closed_and_others_get_the_event(
+        self, room: Room
+    ) -> None:
         slow, quick = room.enter(PAIRING), room.enter(PAIRING)
         transport_of(slow).unread_bytes = BUFFERED_LIMIT_BYTES + 1
         room.connections.broadcast(NEWS)
         assert (texts(slow), closes(slow)) == ([], [(1013, "slow consumer")])
         assert len(texts(quick)) == 1
 
-    def test_who_is_closed_hears_nothing_more(self, room: Room) -> None:
+    def test_a_closed_client_gets_nothing_more(self, room: Room) -> None:
         one = room.enter(PAIRING, READ)
         assert (room.connections.audience(PAIRING), room.connections.audience(READ)) == (1, 1)
         room.connections.close(one, *REMOVED)
@@ -104,7 +108,7 @@ class TestBroadcast:
             (3, {"reason": "gateway stopping", "restartExpectedMs": None}),
         ],
     )
-    def test_a_shutdown_is_told_to_all(
+    def test_a_shutdown_is_announced_to_all(
         self, room: Room, protocol: int, payload: dict[str, object]
     ) -> None:
         everybody = [
@@ -120,7 +124,7 @@ class TestBroadcast:
 
 
 class TestDrain:
-    def test_without_a_lease_nobody_is_told(self, room: Room) -> None:
+    def test_without_a_lease_nothing_is_sent(self, room: Room) -> None:
         """A process whose lease ended while it was stopped may drain as soon as it wakes."""
         one = room.enter(READ)
         room.leased = lambda: False
@@ -140,7 +144,7 @@ class TestDrain:
         assert closed[-1] == 100
         assert all(closes(one) == [RESTART] for one in everybody)
 
-    def test_who_comes_in_meanwhile_goes_with_the_rest(self, room: Room) -> None:
+    def test_clients_admitted_meanwhile_are_closed_with_the_rest(self, room: Room) -> None:
         room.connections.drain(until=room.clock.monotonic() + 1)
         late = room.enter(READ)
         assert room.connections.draining
@@ -163,7 +167,7 @@ class TestCloseDevice:
         assert room.connections.close_device(DEVICE_ID, ["*"], by_call="") == 1
         assert (closes(operator), closes(other)) == ([REMOVED], [])
 
-    def test_who_did_it_is_condemned_and_hears_what_came_of_it(self, room: Room) -> None:
+    def test_the_caller_is_marked_closing_and_gets_its_result(self, room: Room) -> None:
         own, same_device = room.enter(PAIRING), room.enter(PAIRING)
         own.calls.add("boot:1/1")
         assert room.connections.close_device(DEVICE_ID, ["*"], by_call="boot:1/1") == 2
@@ -191,7 +195,7 @@ class TestCloseDevice:
         assert len(texts(own)) == 1
         assert closes(own) == [REMOVED]
 
-    def test_who_ended_itself_and_is_then_ended_by_another_is_closed_at_once(
+    def test_a_client_that_ended_itself_and_is_ended_by_another_is_closed_at_once(
         self, room: Room
     ) -> None:
         own = room.enter(PAIRING)
@@ -202,7 +206,7 @@ class TestCloseDevice:
         room.connections.respond(own, "boot:1/1", RESPONSE)
         assert (texts(own), closes(own)) == ([], [REMOVED])
 
-    def test_a_peer_that_is_gone_is_told_nothing(self, room: Room) -> None:
+    def test_nothing_is_sent_to_a_peer_that_is_gone(self, room: Room) -> None:
         own = room.enter(PAIRING)
         own.calls.add("boot:1/1")
         room.connections.close_device(DEVICE_ID, ["*"], by_call="boot:1/1")

@@ -97,7 +97,7 @@ class TestOrigin:
         refusal = refused(frame, replace(REMOTE, origin=origin, host=host))
         assert detail_code(refusal) == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
 
-    def test_no_origin_is_judged_by_its_proof_alone(self) -> None:
+    def test_without_an_origin_only_the_proof_counts(self) -> None:
         assert asked(connect()).device_id == KEY.device_id
 
     @pytest.mark.parametrize("origin", ["https://ok.example", "https://OK.example:443"])

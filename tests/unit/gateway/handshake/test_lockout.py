@@ -64,7 +64,7 @@ class TestTooManyFailures:
             "wrong token beside a bootstrap token",
         ],
     )
-    def test_knocks(self, frame: Any, classes: tuple[str, ...], *, right: bool) -> None:
+    def test_secret_reports(self, frame: Any, classes: tuple[str, ...], *, right: bool) -> None:
         outcome = knocked(frame, REMOTE, self.LOCKED, classes=classes, right=right)
         assert isinstance(outcome, Refusal)
         assert told(outcome) == self.row()

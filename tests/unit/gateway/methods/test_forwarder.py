@@ -94,7 +94,7 @@ async def desk() -> AsyncIterator[Desk]:
 
 
 class TestAsked:
-    async def test_what_approval_is_told(self, desk: Desk) -> None:
+    async def test_the_report_to_approval(self, desk: Desk) -> None:
         one = desk.room.enter(PAIRING, protocol=3, method="device-token")
         await desk.start(one, requestId="r")
         await desk.start(one)
@@ -106,7 +106,7 @@ class TestAsked:
         assert first.call_id == "boot:1/1"
         assert second.call_id == "boot:1/2"
 
-    async def test_who_came_with_the_gateway_token(self, desk: Desk) -> None:
+    async def test_callers_with_the_gateway_token(self, desk: Desk) -> None:
         with_device = desk.room.enter(PAIRING)
         without = desk.room.enter(PAIRING, device_id="")
         for one in (with_device, without):
@@ -167,7 +167,7 @@ class TestAnswered:
         await desk.end(0)
         assert (texts(one), closes(one)) == ([], [(1013, "approval unavailable")])
 
-    async def test_who_left_meanwhile_is_told_nothing(self, desk: Desk) -> None:
+    async def test_nothing_is_sent_to_a_client_that_left(self, desk: Desk) -> None:
         one = desk.room.enter(PAIRING)
         await desk.start(one)
         desk.room.connections.reply_close(one, 1000)

@@ -143,7 +143,7 @@ class TestTold:
 
         run_virtual(scenario)
 
-    def test_nothing_is_told_without_a_lease(self) -> None:
+    def test_nothing_is_sent_without_a_lease(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             hall = Hall(clock)
             one = hall.reader()

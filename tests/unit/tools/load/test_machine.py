@@ -75,7 +75,7 @@ def test_our_own_children_are_not_others() -> None:
     assert cores * (began - counting.began) <= whole - before - used + 0.1
 
 
-def test_a_stranger_that_spins_is_another() -> None:
+def test_a_busy_unrelated_process_counts_as_other() -> None:
     stranger = subprocess.Popen(
         ["/bin/sh", "-c", f'"$0" -c "{SPIN}" & echo $!', sys.executable],
         stdout=subprocess.PIPE,
