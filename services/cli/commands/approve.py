@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from services.approval.schemas import devices
     from services.cli.client import ApprovalClient
 
-NOT_BLINDLY: Final = (
+NOT_UNSEEN: Final = (
     "--latest --yes would approve a request unseen; another request may be newer than yours"
 )
 
@@ -86,7 +86,7 @@ async def approve(
     """
     if latest and yes:
         how = typed("devices approve REQUEST-ID --yes")
-        raise Misused("latest-is-not-a-name", NOT_BLINDLY, f"Name the request you reviewed: {how}")
+        raise Misused("latest-is-not-a-name", NOT_UNSEEN, f"Name the request you reviewed: {how}")
     if latest == (request_id is not None):
         shows = f"`{typed('devices list')}` lists the pending requests."
         raise Misused("which-request", "name a request or use --latest", shows)
@@ -128,7 +128,7 @@ async def _approve(
     try:
         approved = await approval.approve(selected.request_id, allow_admin=yes or admin)
     except ApiError as refused:
-        raise _more_than_shown(refused, selected.request_id) from None
+        raise _explain_grants_admin(refused, selected.request_id) from None
     if not output.as_json:
         name = showing.name_of(approved.device)
         output.line(f"Approved {name} ({selected.request_id}).", "green")
@@ -142,11 +142,11 @@ async def _approve(
     if output.as_json:
         output.document(Done(approved.request_id, approved.device, online))
     elif seconds:
-        await _say_whether_online(context, approval, selected, online, seconds)
+        await _print_online(context, approval, selected, online, seconds)
     return Exit.OK
 
 
-async def _say_whether_online(
+async def _print_online(
     context: Context,
     approval: ApprovalClient,
     request: devices.WaitingRequest,
@@ -194,7 +194,7 @@ async def _approve_again(context: Context, approval: ApprovalClient, request_id:
     try:
         approved = await approval.approve(request_id)
     except ApiError as refused:
-        raise _known(refused) from None
+        raise _explain_unknown(refused) from None
     if context.output.as_json:
         context.output.document(Done(approved.request_id, approved.device, None))
     else:
@@ -226,7 +226,7 @@ async def reject(
     The devices may ask again.
     """
     if (request_id is None) == (address is None):
-        raise Misused("which-request", "name a request, or an address with --from", _shows())
+        raise Misused("which-request", "name a request, or an address with --from", _list_hint())
     async with context.approval() as approval:
         if address is not None:
             await _reject_all(context, approval, address, yes=yes)
@@ -236,7 +236,7 @@ async def reject(
         try:
             rejected = await approval.reject(selected.request_id if selected else request_id)
         except ApiError as refused:
-            raise _known(refused) from None
+            raise _explain_unknown(refused) from None
     if context.output.as_json:
         context.output.document(rejected)
     else:
@@ -251,9 +251,9 @@ async def _reject_all(
     try:
         found = await approval.pending_from(limit_key_typed(address))
     except ValueError:
-        raise Misused("no-address", "that is not an IP address", _shows()) from None
+        raise Misused("no-address", "that is not an IP address", _list_hint()) from None
     if not found.pending:
-        raise ApiError("nothing-waits", f"no request from {address} is pending", _shows())
+        raise ApiError("nothing-waits", f"no request from {address} is pending", _list_hint())
     count = len(found.pending)
     many = f"{count} request{'' if count == 1 else 's'}"
     if not output.as_json:
@@ -274,11 +274,11 @@ async def _reject_all(
     output.line(f"Rejected {len(done.rejected)} of {many} from {address}.{left}")
 
 
-def _shows() -> str:
+def _list_hint() -> str:
     return f"`{typed('devices list')}` lists the pending requests."
 
 
-def _more_than_shown(refused: ApiError, request_id: str) -> ApiError:
+def _explain_grants_admin(refused: ApiError, request_id: str) -> ApiError:
     """Explain that the request grants full control now but did not when it was shown."""
     if refused.name != "grants-admin":
         return refused
@@ -289,7 +289,7 @@ def _more_than_shown(refused: ApiError, request_id: str) -> ApiError:
     )
 
 
-def _known(refused: ApiError) -> ApiError:
+def _explain_unknown(refused: ApiError) -> ApiError:
     """Explain an unknown request id."""
     if refused.name != "unknown-request":
         return refused

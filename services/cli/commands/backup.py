@@ -67,9 +67,9 @@ async def backup(context: Context, *, file: Path, replace: bool) -> None:
     secrets: keep TOKEN_SECRET elsewhere, because device tokens are invalid after a restore without
     it.
     """
-    _require_free(file, replace=replace)
+    _require_absent(file, replace=replace)
     async with context.approval() as approval:
-        made = await _written(approval.backup(), file)
+        made = await _write(approval.backup(), file)
     held = BackedUp(str(file), made.made_at_ms, made.number, len(made.devices), made.audit, made.id)
     if context.output.as_json:
         context.output.document(held)
@@ -104,7 +104,7 @@ async def restore(context: Context, *, file: Path, yes: bool) -> None:
         about = f"{len(found.devices)} devices as of {made} (change {found.number})"
         question = f"Restore {about} to {approval.url}?"
         context.confirm(question, yes=yes, how=typed(f"restore {shlex.quote(str(file))} --yes"))
-        skipped = await _restored(approval, found)
+        skipped = await _restore_parts(approval, found)
     done = Restored(str(file), len(found.devices) - skipped, skipped)
     if context.output.as_json:
         context.output.document(done)
@@ -114,12 +114,12 @@ async def restore(context: Context, *, file: Path, yes: bool) -> None:
         context.output.line(f"Skipped {skipped} devices that have been paired again since.")
 
 
-def _require_free(file: Path, *, replace: bool) -> None:
+def _require_absent(file: Path, *, replace: bool) -> None:
     if file.exists() and not replace:
         raise ApiError("file-exists", f"{file} already exists.", "Overwrite it with --replace.")
 
 
-async def _written(coming: AsyncIterator[bytes], file: Path) -> Backup:
+async def _write(coming: AsyncIterator[bytes], file: Path) -> Backup:
     """Write a backup to a temporary file and rename it once complete; raises ApiError."""
     new = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -127,13 +127,13 @@ async def _written(coming: AsyncIterator[bytes], file: Path) -> Backup:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as written:
-                async for said in coming:
-                    written.write(said)
+                async for chunk in coming:
+                    written.write(chunk)
                 written.flush()
                 os.fsync(written.fileno())
             made = _read(new)
             new.replace(file)
-            _settle(file.parent)
+            _sync_directory(file.parent)
         finally:
             new.unlink(missing_ok=True)
     except OSError as error:
@@ -141,7 +141,7 @@ async def _written(coming: AsyncIterator[bytes], file: Path) -> Backup:
     return made
 
 
-def _settle(directory: Path) -> None:
+def _sync_directory(directory: Path) -> None:
     """Sync the directory, where the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
@@ -164,7 +164,7 @@ def _read(file: Path) -> Backup:
         ) from error
 
 
-async def _restored(approval: ApprovalClient, found: Backup) -> int:
+async def _restore_parts(approval: ApprovalClient, found: Backup) -> int:
     """Restore part by part; return how many devices were skipped."""
     devices = list(found.devices.values())
     at = skipped = 0

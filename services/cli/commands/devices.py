@@ -16,7 +16,7 @@ from services.cli.commands.why import why
 from services.cli.context import Context, with_context
 from services.cli.errors import Misused
 from services.cli.invocation import Command, Group, typed
-from services.cli.resolve import device_named, is_meant, role_of
+from services.cli.resolve import device_named, matches_id, role_of
 from services.cli.words import safe
 from shared.protocol.limits import LABEL_LIMIT_CHARACTERS
 
@@ -113,7 +113,7 @@ async def remove(context: Context, *, device_id: str, yes: bool) -> None:
     """Remove a device and close its connections."""
     async with context.approval() as approval:
         found = await approval.listed_devices()
-        broken = [one for one in found.unreadable if is_meant(device_id.lower(), one.device_id)]
+        broken = [one for one in found.unreadable if matches_id(device_id.lower(), one.device_id)]
         if len(broken) == 1:
             full_id = broken[0].device_id
             called = f"{safe(full_id[:16])}, whose record is unreadable"

@@ -88,7 +88,7 @@ async def lift(context: Context, *, address: str, secret: str | None, yes: bool)
         found = [
             one
             for one in await approval.lockouts()
-            if _concerns(one, address) and secret in {None, one.credential}
+            if _applies_to(one, address) and secret in {None, one.credential}
         ]
         if not found:
             raise ApiError(
@@ -107,7 +107,7 @@ async def lift(context: Context, *, address: str, secret: str | None, yes: bool)
         context.output.line(f"Lifted the lock-out of {_shown(found[0])} ({names}).")
 
 
-def _concerns(lockout: LockoutObject, typed_address: str) -> bool:
+def _applies_to(lockout: LockoutObject, typed_address: str) -> bool:
     """Return whether a lock-out applies to this address or network."""
     if typed_address in {lockout.address, lockout.network}:
         return True
@@ -119,14 +119,16 @@ def _concerns(lockout: LockoutObject, typed_address: str) -> bool:
                 typed_address
             ) == ipaddress.ip_network(lockout.network)
         except ValueError:
-            raise Misused("no-address", "that is not an IP address or network", _see()) from None
+            raise Misused(
+                "no-address", "that is not an IP address or network", _list_hint()
+            ) from None
     if lockout.network is not UNSET:
         return given in ipaddress.ip_network(lockout.network)
     mapped = given.ipv4_mapped if isinstance(given, ipaddress.IPv6Address) else None
     return lockout.address == str(mapped or given)
 
 
-def _see() -> str:
+def _list_hint() -> str:
     return f"`{typed('lockouts list')}` lists the locked-out addresses."
 
 

@@ -64,12 +64,12 @@ async def _print_event(
     context: Context, approval: ApprovalClient, number: int, name: str, data: bytes
 ) -> None:
     if name == "reset":
-        anew = typed("devices list")
-        lost = f"Some events were missed. For the current state, run: {anew}"
+        listing = typed("devices list")
+        missed = f"Some events were missed. For the current state, run: {listing}"
         if context.output.as_json:
             context.output.document({"action": "reset", "id": number})
         else:
-            context.output.line(lost, "yellow")
+            context.output.line(missed, "yellow")
         return
     entry = msgspec.json.decode(data, type=AuditEntry)
     if context.output.as_json:

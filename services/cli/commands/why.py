@@ -12,7 +12,7 @@ from services.cli import refusal_words, rows
 from services.cli.context import Context, with_context
 from services.cli.errors import ApiError
 from services.cli.invocation import Command, typed
-from services.cli.resolve import is_meant
+from services.cli.resolve import matches_id
 
 if TYPE_CHECKING:
     from services.approval.schemas import devices as objects
@@ -72,7 +72,7 @@ def _meant(who: str, found: Why, recent: list[objects.Refusal]) -> Why:
     """Return the matches: by id, else by address, else by name."""
     lower = who.lower()
     for matches in (
-        lambda one: is_meant(lower, one.device_id or "") or is_meant(who, _request_id(one)),
+        lambda one: matches_id(lower, one.device_id or "") or matches_id(who, _request_id(one)),
         lambda one: one.remote_ip == lower,
         lambda one: lower in refusal_words.names_of(one),
     ):

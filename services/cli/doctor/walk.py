@@ -26,7 +26,7 @@ TO_THE_GATEWAY: Final[Steps] = (
     ("tcp", network.connect),
     ("tls", network.secure),
     ("http", http.ask),
-    ("upgrade", websocket.open_and_listen),
+    ("upgrade", websocket.check_websocket),
     ("origin", device.try_origin),
     ("token", device.authenticate),
 )
@@ -38,9 +38,9 @@ AT_LATCHKEY: Final[Steps] = (
 )
 AT_OPENCLAW: Final[Steps] = (
     ("replicas", replicas.count_processes),
-    ("state", replicas.tell_state),
+    ("state", replicas.report_state),
     ("pairing", pairing.ask_to_pair),
-    ("lists", replicas.judge_lists),
+    ("lists", replicas.check_lists),
 )
 
 

@@ -147,12 +147,12 @@ async def ask_approval(journey: Journey) -> None:
         for dependency in (ready.dependencies or {}).values():
             for warning in dependency.warnings or ():
                 if not _warn_of_proxy(journey, warning):
-                    _tell_warning(journey, warning)
+                    _report_warning(journey, warning)
         if config.admin_token is not None:
             await _ask_as_operator(journey, approval)
 
 
-def _tell_warning(journey: Journey, warning: str) -> None:
+def _report_warning(journey: Journey, warning: str) -> None:
     for begins, cause in _WARNINGS:
         if warning.startswith(begins):
             journey.warn(cause, warning)
@@ -183,12 +183,12 @@ async def look_at_settings(journey: Journey) -> None:
         return
     name = "RAILWAY_DEPLOYMENT_DRAINING_SECONDS"
     given = _seconds(config.text(name), 0)
-    least = _seconds(config.text("DRAIN_SECONDS"), DRAIN_SECONDS) + LEAVING_SECONDS
-    if given < least:
-        found = f"{name} is {given:g} on this service, but shutting down takes up to {least:g} s"
-        journey.warn(causes.DRAINING_OFF, found, seconds=f"{least:g}")
+    required = _seconds(config.text("DRAIN_SECONDS"), DRAIN_SECONDS) + LEAVING_SECONDS
+    if given < required:
+        found = f"{name} is {given:g} on this service, but shutting down takes up to {required:g} s"
+        journey.warn(causes.DRAINING_OFF, found, seconds=f"{required:g}")
     else:
-        journey.ok(f"{name} is {given:g}; shutting down takes up to {least:g} s")
+        journey.ok(f"{name} is {given:g}; shutting down takes up to {required:g} s")
 
 
 def _seconds(text: str, otherwise: float) -> float:

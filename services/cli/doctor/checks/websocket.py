@@ -37,7 +37,7 @@ _BY_STATUS: Final = {
 }
 
 
-async def open_and_listen(journey: Journey) -> None:
+async def check_websocket(journey: Journey) -> None:
     """Open a WebSocket, receive the challenge, compare clocks, send a ping."""
     try:
         socket = await open_socket(
@@ -53,7 +53,7 @@ async def open_and_listen(journey: Journey) -> None:
     async with _closing(socket):
         journey.ok("the upgrade succeeded")
         journey.step = "challenge"
-        await _hear_challenge(journey, socket)
+        await _receive_challenge(journey, socket)
         journey.step = "ping"
         await _ping(journey, socket)
 
@@ -91,7 +91,7 @@ def why_closed(close: Close) -> Wrong:
     return Wrong(causes.NOT_A_GATEWAY, found)
 
 
-async def _hear_challenge(journey: Journey, socket: aiohttp.ClientWebSocketResponse) -> None:
+async def _receive_challenge(journey: Journey, socket: aiohttp.ClientWebSocketResponse) -> None:
     before_ms = journey.now() * 1000
     seconds = journey.options.timeouts.challenge
     try:

@@ -60,7 +60,7 @@ async def ask_to_pair(journey: Journey) -> None:
     if own:
         journey.ok("every connection got the same request id: there is one device list")
     else:
-        _judge_device(journey, answers)
+        _report_device(journey, answers)
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ def _is_new(details: object) -> bool:
     return isinstance(details, dict) and details.get("reason") in {"not-paired", None}
 
 
-def _judge_device(journey: Journey, answers: _Answers) -> None:
+def _report_device(journey: Journey, answers: _Answers) -> None:
     """Report the status of the user's device in the single list."""
     state = journey.state
     if not answers.requests and not answers.unknown:
