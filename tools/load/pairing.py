@@ -68,7 +68,7 @@ class Caller:
             end.set_result(None)
 
 
-def strangers(count: int, *, approved: bool = False) -> list[Identity]:
+def new_identities(count: int, *, approved: bool = False) -> list[Identity]:
     """Create unknown devices; `approved` marks them as allowed by other means."""
     return [Identity(secrets.token_bytes(SEED_BYTES), approved=approved) for _ in range(count)]
 
