@@ -196,7 +196,7 @@ class TestApprovedWhileRetrying:
         request_id = await visitor.waits(stack.gateways[0])
         answered = asyncio.Event()
 
-        async def knock(at: int) -> list[tuple[bool, Admitted | Refused]]:
+        async def attempt(at: int) -> list[tuple[bool, Admitted | Refused]]:
             seen: list[tuple[bool, Admitted | Refused]] = []
             async with asyncio.timeout(WAIT_SECONDS):
                 while not seen or isinstance(seen[-1][1], Refused):
@@ -209,8 +209,8 @@ class TestApprovedWhileRetrying:
             (await second.approve(request_id)).ok()
             answered.set()
 
-        *knocks, _ = await asyncio.gather(knock(0), knock(1), knock(2), approve())
-        for seen in knocks:
+        *attempts, _ = await asyncio.gather(attempt(0), attempt(1), attempt(2), approve())
+        for seen in attempts:
             for known, outcome in seen:
                 if isinstance(outcome, Refused):
                     assert not known, "attempts after the answer are admitted"

@@ -198,19 +198,19 @@ class TestManyCuts:
         visitor, stranger = await pair(stack), Visitor(stack)
         over = asyncio.Event()
 
-        async def knock(at: int) -> list[Refused]:
+        async def attempt(at: int) -> list[Refused]:
             refusals = []
             while not over.is_set():
                 refusals.append(await stranger.refused(stack.gateways[at]))
             return refusals
 
-        knocks = [asyncio.create_task(knock(at)) for at in (0, 1)]
+        attempts = [asyncio.create_task(attempt(at)) for at in (0, 1)]
         for how in ("killed", "stopped"):
             await asyncio.to_thread(bring_back, stack, how)
             await until_all_ready(stack)
             await visitor.comes_back(stack.gateways[0], with_gateway_token=False)
         over.set()
-        seen = [refused for task in knocks for refused in await task]
+        seen = [refused for task in attempts for refused in await task]
         assert {refused.code for refused in seen} <= {"UNAVAILABLE", "NOT_PAIRED"}
         request_ids = {refused.request_id for refused in seen if refused.code == "NOT_PAIRED"}
         assert len(request_ids) == 1, "no outage made the device request pairing again"

@@ -45,7 +45,7 @@ async def test_newcomers_cost_nobody_the_lease(start_stack: StartStack) -> None:
     outcomes: Counter[str] = Counter()
     over = asyncio.Event()
 
-    async def knock() -> None:
+    async def attempt() -> None:
         while not over.is_set():
             async with DeviceClient(
                 gateway.ws_url, DeviceKey.generate(), CLI, token=stack.gateway_token
@@ -61,7 +61,7 @@ async def test_newcomers_cost_nobody_the_lease(start_stack: StartStack) -> None:
         inside, _ = await (await pair(stack)).stays(gateway)
         async with inside:
             relay.delay(DELAY_SECONDS)
-            knocking = [asyncio.create_task(knock()) for _ in range(NEWCOMERS)]
+            knocking = [asyncio.create_task(attempt()) for _ in range(NEWCOMERS)]
             await until(
                 lambda: outcomes["NOT_PAIRED"] > REQUESTS or not inside.is_open,
                 "their requests are written",

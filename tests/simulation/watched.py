@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
 
 
-class WatchedBeat(Replica):
+class WatchedReplica(Replica):
     """The real Replica; `told` is called for every change it accepts."""
 
     told: Callable[[Changed], None]

@@ -24,7 +24,7 @@ class TestListing:
     async def test_nothing_is_paired(self, operator: Operator) -> None:
         assert (await operator.get("/v1/devices")).ok() == {"devices": [], "total": 0}
 
-    async def test_an_object_as_contract_10_has_it(
+    async def test_a_device_object_is_as_documented(
         self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:
         device = Device.new()

@@ -339,7 +339,9 @@ class Dispatchers:
         answer: Answer = decode_answer(reply)
         return answer
 
-    async def knock(self, *, right: bool, address: str = ADDRESS, value: str = "") -> Answer:
+    async def report_secret(
+        self, *, right: bool, address: str = ADDRESS, value: str = ""
+    ) -> Answer:
         """Report a gateway token without a device: a new wrong one each time, unless given."""
         wrong = [] if right else [Guess(SHARED_SECRET, value or f"wrong {self.asked}")]
         call_id = f"k:{self.asked}"
@@ -374,7 +376,7 @@ class TestGuessesAreCountedAcrossReplicas:
     async def test_wrong_tokens_spread_over_replicas_lock_after_ten_in_all(
         self, dispatchers: Dispatchers
     ) -> None:
-        answers = [await dispatchers.knock(right=False) for _ in range(40)]
+        answers = [await dispatchers.report_secret(right=False) for _ in range(40)]
         assert [type(one) for one in answers] == [SecretAccepted] * FAILURES_LIMIT + [
             LockedOut
         ] * 30
@@ -382,7 +384,9 @@ class TestGuessesAreCountedAcrossReplicas:
     async def test_simultaneous_guesses_lock_after_ten_in_all(
         self, dispatchers: Dispatchers
     ) -> None:
-        answers = await asyncio.gather(*(dispatchers.knock(right=False) for _ in range(200)))
+        answers = await asyncio.gather(
+            *(dispatchers.report_secret(right=False) for _ in range(200))
+        )
         assert sum(isinstance(one, SecretAccepted) for one in answers) == FAILURES_LIMIT
 
     async def test_guesses_sent_with_a_device_token_are_counted(
@@ -394,7 +398,7 @@ class TestGuessesAreCountedAcrossReplicas:
             for number in range(30)
         ]
         assert [type(one) for one in answers] == [Denied] * FAILURES_LIMIT + [LockedOut] * 20
-        assert isinstance(await dispatchers.knock(right=True), LockedOut), (
+        assert isinstance(await dispatchers.report_secret(right=True), LockedOut), (
             "both secrets were guessed"
         )
 
@@ -404,8 +408,8 @@ class TestGuessesAreCountedAcrossReplicas:
         paired = Device.new()
         await here.pair(paired)
         for _ in range(FAILURES_LIMIT):
-            await dispatchers.knock(right=False)
-        assert isinstance(await dispatchers.knock(right=True), LockedOut)
+            await dispatchers.report_secret(right=False)
+        assert isinstance(await dispatchers.report_secret(right=True), LockedOut)
         assert isinstance(await dispatchers.ask(asks(paired, 1)), LockedOut)
         assert isinstance(await dispatchers.ask(asks(Device.new(), 2)), LockedOut)
 
@@ -415,20 +419,20 @@ class TestGuessesAreCountedAcrossReplicas:
         device = Device.new()
         token = (await here.pair(device)).device_token
         for _ in range(FAILURES_LIMIT):
-            await dispatchers.knock(right=False)
+            await dispatchers.report_secret(right=False)
         assert isinstance(
-            await dispatchers.knock(right=True, address="198.51.100.1"), SecretAccepted
+            await dispatchers.report_secret(right=True, address="198.51.100.1"), SecretAccepted
         )
         assert isinstance(await dispatchers.ask(asks(device, 1, token=token)), Admitted)
 
     async def test_a_whole_64_is_one_address(self, dispatchers: Dispatchers) -> None:
         for number in range(FAILURES_LIMIT):
-            await dispatchers.knock(right=False, address=f"2001:db8:0:7::{number + 1:x}")
+            await dispatchers.report_secret(right=False, address=f"2001:db8:0:7::{number + 1:x}")
         assert isinstance(
-            await dispatchers.knock(right=False, address="2001:db8:0:7:ffff::1"), LockedOut
+            await dispatchers.report_secret(right=False, address="2001:db8:0:7:ffff::1"), LockedOut
         )
         assert isinstance(
-            await dispatchers.knock(right=False, address="2001:db8:0:8::1"), SecretAccepted
+            await dispatchers.report_secret(right=False, address="2001:db8:0:8::1"), SecretAccepted
         )
 
     async def test_how_long_it_lasts_counts_down_from_five_minutes(
@@ -441,10 +445,10 @@ class TestGuessesAreCountedAcrossReplicas:
     async def _counts_down(self, dispatchers: Dispatchers) -> None:
         began = time.monotonic()
         for _ in range(FAILURES_LIMIT):
-            await dispatchers.knock(right=False)
+            await dispatchers.report_secret(right=False)
         lefts = []
         for _ in range(3):
-            answer = await dispatchers.knock(right=False)
+            answer = await dispatchers.report_secret(right=False)
             assert isinstance(answer, LockedOut)
             lefts.append(answer.retry_after_ms)
         took_ms = (time.monotonic() - began) * 1000
@@ -457,16 +461,16 @@ class TestGuessesAreCountedAcrossReplicas:
         device = Device.new()
         await here.pair(device)
         for _ in range(FAILURES_LIMIT - 1):
-            await dispatchers.knock(right=False)
+            await dispatchers.report_secret(right=False)
         assert isinstance(await dispatchers.ask(asks(device, 1)), Admitted)
         for _ in range(FAILURES_LIMIT - 1):
-            await dispatchers.knock(right=False)
-        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
+            await dispatchers.report_secret(right=False)
+        assert isinstance(await dispatchers.report_secret(right=True), SecretAccepted)
         for _ in range(FAILURES_LIMIT - 1):
-            assert isinstance(await dispatchers.knock(right=False), SecretAccepted)
+            assert isinstance(await dispatchers.report_secret(right=False), SecretAccepted)
 
     async def test_a_person_still_has_to_approve(self, dispatchers: Dispatchers) -> None:
-        await dispatchers.knock(right=False)
+        await dispatchers.report_secret(right=False)
         assert isinstance(await dispatchers.ask(asks(Device.new(), 1)), NeedsPairing)
 
     async def test_nor_does_a_question_that_is_asked_anew_count_again(
@@ -478,7 +482,7 @@ class TestGuessesAreCountedAcrossReplicas:
             question = asks(device, 1, token="guess", **TWICE)
             anew = msgspec.structs.replace(question, call_id=f"{call(1)}{ASKED_ANEW}{again}")
             assert isinstance(await dispatchers.ask(anew), Denied)
-        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
+        assert isinstance(await dispatchers.report_secret(right=True), SecretAccepted)
 
     async def test_a_gateway_that_sends_no_digests_yet_counts_by_connection(
         self, dispatchers: Dispatchers, here: Replica
@@ -486,20 +490,20 @@ class TestGuessesAreCountedAcrossReplicas:
         """During a rolling deployment each attempt counts as a new guess, as before."""
         device = Device.new()
         for number in range(FAILURES_LIMIT // 2):
-            knock = ReportSecret(f"old:{number}", ADDRESS, [SHARED_SECRET], right=False)
-            assert isinstance(await dispatchers.ask(knock), SecretAccepted)
+            report_secret = ReportSecret(f"old:{number}", ADDRESS, [SHARED_SECRET], right=False)
+            assert isinstance(await dispatchers.ask(report_secret), SecretAccepted)
             question = asks(device, number, token="d", wrong_secret=True, guessed_secret=True)
             question = msgspec.structs.replace(question, guesses=[])
             assert isinstance(await dispatchers.ask(question), Denied)
-        assert isinstance(await dispatchers.knock(right=True), LockedOut)
+        assert isinstance(await dispatchers.report_secret(right=True), LockedOut)
 
     async def test_a_retry_of_the_same_connection_counts_once(
         self, dispatchers: Dispatchers
     ) -> None:
-        knock = ReportSecret("one connection", ADDRESS, [SHARED_SECRET], right=False)
+        report_secret = ReportSecret("one connection", ADDRESS, [SHARED_SECRET], right=False)
         for _ in range(2 * FAILURES_LIMIT):
-            assert isinstance(await dispatchers.ask(knock), SecretAccepted)
-        assert isinstance(await dispatchers.knock(right=False), SecretAccepted)
+            assert isinstance(await dispatchers.ask(report_secret), SecretAccepted)
+        assert isinstance(await dispatchers.report_secret(right=False), SecretAccepted)
 
 
 class TestKnownValues:
@@ -516,19 +520,25 @@ class TestKnownValues:
         device = await here.paired()
         stale = [asks(device, number, token="stale", **TWICE) for number in range(20)]
         assert isinstance(await dispatchers.ask(stale[0]), Denied)
-        assert isinstance(await dispatchers.knock(right=False, value="stale"), SecretAccepted)
+        assert isinstance(
+            await dispatchers.report_secret(right=False, value="stale"), SecretAccepted
+        )
         before = await self.scripts(here)
         for question in stale:
             assert isinstance(await dispatchers.ask(question), Denied)
-            assert isinstance(await dispatchers.knock(right=False, value="stale"), SecretAccepted)
+            assert isinstance(
+                await dispatchers.report_secret(right=False, value="stale"), SecretAccepted
+            )
         assert await self.scripts(here) == before
 
     async def test_a_lock_out_is_reported_nevertheless(self, here: Replica) -> None:
         await here.store.write_alive("here")
         dispatchers = Dispatchers([here])
-        assert isinstance(await dispatchers.knock(right=False, value="stale"), SecretAccepted)
+        assert isinstance(
+            await dispatchers.report_secret(right=False, value="stale"), SecretAccepted
+        )
         await Counter(here).fail(times=FAILURES_LIMIT)
-        assert isinstance(await dispatchers.knock(right=False, value="stale"), LockedOut)
+        assert isinstance(await dispatchers.report_secret(right=False, value="stale"), LockedOut)
 
     async def test_a_wrong_device_token_that_is_known_clears_no_failures(
         self, here: Replica
@@ -582,14 +592,14 @@ class TestBesideARightDeviceToken:
         for number in range(2 * FAILURES_LIMIT):
             answer = await dispatchers.ask(asks(device, number, token=token, **GUESSED))
             assert isinstance(answer, Admitted)
-        assert isinstance(await dispatchers.knock(right=True), LockedOut)
+        assert isinstance(await dispatchers.report_secret(right=True), LockedOut)
         assert isinstance(await dispatchers.ask(asks(device, 99)), LockedOut)
         assert isinstance(await dispatchers.ask(asks(device, 100, token=token)), Admitted)
 
     async def test_nine_do_not(self, dispatchers: Dispatchers, device: Device, token: str) -> None:
         for number in range(FAILURES_LIMIT - 1):
             await dispatchers.ask(asks(device, number, token=token, **GUESSED))
-        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
+        assert isinstance(await dispatchers.report_secret(right=True), SecretAccepted)
 
     async def test_one_that_needs_a_person_is_counted_too(
         self, dispatchers: Dispatchers, device: Device, token: str
@@ -599,21 +609,21 @@ class TestBesideARightDeviceToken:
             other = msgspec.structs.replace(question.client, platform="windows")
             answer = await dispatchers.ask(msgspec.structs.replace(question, client=other))
             assert isinstance(answer, NeedsPairing)
-        assert isinstance(await dispatchers.knock(right=True), LockedOut)
+        assert isinstance(await dispatchers.report_secret(right=True), LockedOut)
 
     async def test_a_retry_of_the_same_connection_counts_once(
         self, dispatchers: Dispatchers, device: Device, token: str
     ) -> None:
         for _ in range(2 * FAILURES_LIMIT):
             await dispatchers.ask(asks(device, 1, token=token, **GUESSED))
-        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
+        assert isinstance(await dispatchers.report_secret(right=True), SecretAccepted)
 
     async def test_the_device_token_in_both_fields_never_counts(
         self, dispatchers: Dispatchers, device: Device, token: str
     ) -> None:
         for number in range(2 * FAILURES_LIMIT):
             await dispatchers.ask(asks(device, number, token=token, **TWICE))
-        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
+        assert isinstance(await dispatchers.report_secret(right=True), SecretAccepted)
 
     @pytest.mark.parametrize("field", ["token", "deviceToken"])
     async def test_success_clears_what_was_proven_and_no_other(
@@ -636,7 +646,7 @@ class TestBesideARightDeviceToken:
         assert isinstance(first, Admitted)
         assert first.method == "token"
         for _ in range(FAILURES_LIMIT):
-            await dispatchers.knock(right=False)
+            await dispatchers.report_secret(right=False)
         for number, secret in enumerate([right, GUESSED], start=2):
             answer = await dispatchers.ask(asks(device, number, token=token, **secret))
             assert isinstance(answer, Admitted)
@@ -650,8 +660,8 @@ class TestNotAfter:
     """Late requests are not counted: their client was told long ago that nobody answered (R11)."""
 
     async def test_a_wrong_secret(self, dispatchers: Dispatchers, here: Replica) -> None:
-        knock = ReportSecret("k:1", ADDRESS, [SHARED_SECRET], right=False, not_after_ms=1)
-        assert await dispatchers.answered(knock) is None
+        report_secret = ReportSecret("k:1", ADDRESS, [SHARED_SECRET], right=False, not_after_ms=1)
+        assert await dispatchers.answered(report_secret) is None
         assert await Counter(here).held() == {}
 
     async def test_one_beside_a_device_token(self, dispatchers: Dispatchers, here: Replica) -> None:

@@ -85,7 +85,7 @@ class ScriptedApprovals:
     def __init__(self) -> None:
         self._answering: set[asyncio.Task[None]] = set()
         self.asked: list[AuthorizeDevice] = []
-        self.knocks: list[ReportSecret] = []
+        self.reports: list[ReportSecret] = []
         """Reported secrets without a device, or for which no device could authenticate."""
         self.answer: Callable[[AuthorizeDevice], Awaitable[Answer]] = admit
         self.leased = True
@@ -102,7 +102,7 @@ class ScriptedApprovals:
         """Record the request and answer by the script; no client is locked out."""
         loop = asyncio.get_running_loop()
         if isinstance(question, ReportSecret):
-            self.knocks.append(question)
+            self.reports.append(question)
             loop.call_soon(then, SecretAccepted(Position(1, "t")))
             return
         self.asked.append(question)

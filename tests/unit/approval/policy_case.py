@@ -17,7 +17,7 @@ TTL_MS: Final = 3_600_000
 KEYS: Final = TokenKeys(Secrets(["a-token-secret-for-tests-of-the-rules"]))
 
 
-class Desk:
+class PolicyCase:
     """One device under the policy. Ids are r1, r2, … and t1, t2, …; time stands still."""
 
     def __init__(self) -> None:

@@ -74,7 +74,7 @@ class FakeTransport:
         self.close()
 
 
-class Room:
+class FakeSessions:
     """All connections of one gateway, with their own clock."""
 
     def __init__(self, *, limit: int = 100) -> None:

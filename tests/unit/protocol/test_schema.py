@@ -272,7 +272,7 @@ class TestTexts:
             "at /role: must be string",
         ]
 
-    def test_empty_secrets_and_texts_may_be_empty_where_the_contract_says(self) -> None:
+    def test_secrets_and_texts_may_be_empty_where_documented(self) -> None:
         names = ("token", "deviceToken", "bootstrapToken", "password")
         params = with_params(auth=dict.fromkeys(names, ""), pathEnv="", locale="", userAgent="")
         assert schema.params_problems(params, schema.CONNECT_PARAMS) == []
