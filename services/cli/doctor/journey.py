@@ -129,7 +129,7 @@ class Journey:
 
     @property
     def secure(self) -> bool:
-        """Whether the address wants TLS."""
+        """Whether the address requires TLS."""
         return urlsplit(self.url).scheme == "wss"
 
     @property

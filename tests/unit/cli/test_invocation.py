@@ -61,7 +61,7 @@ class TestWhereACommandIs:
     def test_what_is_like_nothing_is_only_unknown(self) -> None:
         result = run(None, "xyzzy")
         assert result.exit_code == 2
-        assert "There is no command `latchkey xyzzy`." in result.stderr
+        assert "No such command: `latchkey xyzzy`." in result.stderr
         assert "Did you mean" not in result.stderr
 
 
