@@ -17,7 +17,7 @@ const EDGE = "100.64.0.0/10";
 const GATEWAY_PORT = "18789";
 const APPROVAL_PORT = "18790";
 
-/** A secret from the environment of whoever applies this, else the one that is set already. */
+/** A value from the environment of whoever applies this, else the one that is set already. */
 function secret(name: string) {
   const value = process.env[name];
   return value ? value : preserve();
@@ -87,6 +87,9 @@ export default defineRailway(() => {
       BUS_SECRET: approval.env.BUS_SECRET,
       OPENCLAW_GATEWAY_TOKEN: secret("OPENCLAW_GATEWAY_TOKEN"),
       GATEWAY_ALLOWED_ORIGINS: "https://${{RAILWAY_PUBLIC_DOMAIN}}",
+      // OpenClaw behind it, such as ws://openclaw.railway.internal:18789: docs/openclaw.md.
+      UPSTREAM_URL: secret("UPSTREAM_URL"),
+      UPSTREAM_SECRET: secret("UPSTREAM_SECRET"),
       GATEWAY_PREAUTH_LIMIT_PER_ADDRESS: "32",
       GATEWAY_CONNECTION_LIMIT: "20000",
       BEAT_SECONDS: "1",

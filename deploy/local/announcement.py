@@ -50,7 +50,7 @@ def announcement(
     )
     dashboard = (
         _DASHBOARD.format(address=f"http://{HOST}:{gateway_port}/", token=gateway_token)
-        if environ.get("CONTROL_UI_DIR", "").strip()
+        if any(environ.get(name, "").strip() for name in ("CONTROL_UI_DIR", "UPSTREAM_URL"))
         else ""
     )
     local = "" if environ.get("GATEWAY_LOCAL_CLIENTS", "").strip() == "trust" else _LOCAL

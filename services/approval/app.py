@@ -79,8 +79,7 @@ class Approval:
 def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approval:
     """Assemble the service; nothing runs before the application starts."""
     common = settings.common
-    metrics = Metrics()
-    metrics.watch_tasks()
+    metrics = _metrics()
 
     counts = BusCounts(metrics.bus)
     client, lease, reads, renewal = _clients(common.redis_url, clock)
@@ -88,10 +87,10 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     def on_message(channel: str, message: Opened) -> None:
         if channel == NEWS:
             if message.sender == boot_id:
-                liveness.on_own_event()
+                announcer.on_own_event()
             if _is_change(message.body):
                 events.wake()
-        elif liveness.fresh:
+        elif announcer.fresh:
             responder.deliver(message)
 
     store = Store(client, clock, reads.mget, lease)
@@ -121,15 +120,16 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
                 request_id=news.request_id,
             )
         with contextlib.suppress(Unavailable, Rejected):
-            publishing = bus.publish(NEWS, envelope.seal(NEWS, encode(news)))
-            publishing.add_done_callback(lambda done: done.cancelled() or done.exception())
+            told = bus.publish(NEWS, envelope.seal(NEWS, encode(news)))
+            told.add_done_callback(lambda done: done.cancelled() or done.exception())
 
+    store.addresses.tell = tell
     ledger = TransactionLog(store, tell)
     registry = Registry(store, ledger, _DRAWS, ttl_ms=settings.pending_ttl_ms)
     events = Events(registry, metrics)
     questions = _questions(settings, store, ledger, registry, metrics)
     responder = Responder(bus.publish, envelope, questions.dispatch, count=counts)
-    liveness = LivenessPublisher(
+    announcer = LivenessPublisher(
         boot_id=boot_id, store=store, tell=tell, metrics=metrics, clock=clock
     )
 
@@ -137,13 +137,13 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         store,
         ledger,
         ttl_ms=settings.pending_ttl_ms,
-        ready=lambda: liveness.fresh,
+        ready=lambda: announcer.fresh,
         clock=clock,
         chance=random.Random(),  # noqa: S311 (spread)
     )
 
     integrity = Integrity(
-        store, ledger, metrics, ttl_ms=settings.pending_ttl_ms, ready=lambda: liveness.fresh
+        store, ledger, metrics, ttl_ms=settings.pending_ttl_ms, ready=lambda: announcer.fresh
     )
 
     clients = Clients(
@@ -153,7 +153,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         readiness=Readiness(
             boot_id,
             {
-                "store": liveness.health,
+                "store": announcer.health,
                 "records": integrity.health,
                 "bus": lambda: Health(*bus.status()),
                 "proxies": clients.health,
@@ -161,7 +161,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         ),
         registry=metrics.registry,
         clock=clock,
-        loop_delay=liveness,
+        loop_delay=announcer,
         own_port=common.ops_port is not None,
     )
 
@@ -170,15 +170,15 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         announcing = [
             asyncio.create_task(one)
             for one in (
-                liveness.run(),
-                liveness.watch(),
+                announcer.run(),
+                announcer.watch(),
                 integrity.run(),
                 open_connections(lease, LEASE_CONNECTIONS_LIMIT),
             )
         ]
         expiring = asyncio.create_task(expiry.run(), name="expiry")
         yield
-        await liveness.stop(*announcing)
+        await announcer.stop(*announcing)
         await asyncio.gather(expiry.stop(expiring), responder.stop(ANSWER_SECONDS))
         await bus.stop()
         await reads.close()
@@ -195,16 +195,22 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         settings=settings,
         ops=ops,
         metrics=metrics,
-        authenticator=Authenticator(store, settings, clients),
+        door=Authenticator(store, settings, clients),
     )
     _advise(settings)
-    return Approval(app, ops.ops_app(), metrics, liveness.leave)
+    return Approval(app, ops.ops_app(), metrics, announcer.leave)
 
 
 def _advise(settings: Settings) -> None:
     """Log recommendations for settings."""
     for advice in settings.warnings:
         structlog.get_logger("approval").warning(log_events.SETTING.name, advice=advice)
+
+
+def _metrics() -> Metrics:
+    metrics = Metrics()
+    metrics.watch_tasks()
+    return metrics
 
 
 def _questions(
@@ -221,8 +227,8 @@ def _questions(
         draws=_DRAWS,
         limits=PendingLimits(
             ttl_ms=settings.pending_ttl_ms,
-            total=settings.pending_limit,
-            per_address=settings.pending_limit_per_address,
+            most=settings.pending_limit,
+            most_per_address=settings.pending_limit_per_address,
         ),
         metrics=metrics,
         places=places,

@@ -23,6 +23,7 @@ APPROVAL_URL: Final = "http://127.0.0.1:18790"
 GATEWAY_URL: Final = "ws://127.0.0.1:18789"
 ADMIN_TOKEN: Final = "APPROVAL_ADMIN_TOKEN"  # noqa: S105 (the name of a setting)
 GATEWAY_TOKEN: Final = "OPENCLAW_GATEWAY_TOKEN"  # noqa: S105 (as above)
+UPSTREAM_SECRET: Final = "UPSTREAM_SECRET"  # noqa: S105 (as above)
 _ANY_HOST: Final = frozenset({"", "0.0.0.0", "::", "127.0.0.1", "::1", "localhost"})  # noqa: S104
 
 
@@ -91,6 +92,20 @@ class Config:
         if self.given_secrets_file is None and not is_this_machine(url):
             return first_of(self.environ.get(GATEWAY_TOKEN, ""))
         return self._secret(GATEWAY_TOKEN)
+
+    @property
+    def upstream_secret(self) -> str | None:
+        """What the names of the upstream's headers are derived from; the first of several."""
+        return self._secret(UPSTREAM_SECRET)
+
+    @property
+    def gateway_public_url(self) -> str:
+        """Where people reach the gateway: what this shell knows, else that of the run."""
+        known = self.text("GATEWAY_PUBLIC_URL")
+        if not known or is_bare_scheme(known):
+            run = find_run(self.secrets_file)
+            return run.gateway_url if run else ""
+        return known
 
     @property
     def is_of_approval(self) -> bool:

@@ -11,6 +11,7 @@ from services.cli.commands.devices import devices
 from services.cli.commands.lockouts import lockouts
 from services.cli.commands.make_secrets import secrets
 from services.cli.commands.replicas import replicas
+from services.cli.commands.upstream import upstream
 from services.cli.doctor.command import doctor
 from services.cli.exits import Exit
 from services.cli.invocation import Group
@@ -43,5 +44,16 @@ def latchkey() -> None:
     """Approve and manage devices, and diagnose connections."""
 
 
-for _command in (devices, lockouts, replicas, audit, backup, restore, secrets, doctor, completion):
+for _command in (
+    devices,
+    lockouts,
+    replicas,
+    audit,
+    backup,
+    restore,
+    secrets,
+    doctor,
+    upstream,
+    completion,
+):
     latchkey.add_command(_command)

@@ -18,6 +18,7 @@ from services.gateway.connections.sweeper import Sweeper
 from services.gateway.dashboard.handler import Dashboard
 from services.gateway.handshake.outcome import AuthConfig
 from services.gateway.http.limits import connection_limiter
+from services.gateway.http.pipe_door import PipeDoor
 from services.gateway.http.readiness import readiness_of
 from services.gateway.http.routes import Views, add_routes
 from services.gateway.http.upgrader import Upgrader
@@ -25,10 +26,18 @@ from services.gateway.methods.dispatcher import Dispatcher
 from services.gateway.methods.forwarder import Forwarder
 from services.gateway.methods.presence_feed import PresenceFeed
 from services.gateway.metrics import Metrics
+from services.gateway.relay.bearers import Bearers
+from services.gateway.relay.examiner import Examiner
+from services.gateway.relay.http import RelayHttp
+from services.gateway.relay.relay import Relay
+from services.gateway.relay.status import Status
+from services.gateway.relay.upstream import Upstream, UpstreamAddress
+from services.gateway.relay.upstream_pairing import UpstreamPairing
 from services.gateway.replication.presence import Presence
 from services.gateway.replication.recent_refusals import RecentRefusals
 from services.gateway.replication.replica import Replica
 from services.gateway.session.context import ReplicaIdentity, SessionContext
+from services.gateway.settings import web_origin
 from shared.bus.channels import NEWS, inbox_channel
 from shared.bus.envelope import Envelope
 from shared.bus.redis_bus import RedisBus
@@ -44,6 +53,7 @@ from shared.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from services.gateway.http.routes import View
     from services.gateway.settings import Settings
     from shared.bus.envelope import Opened
     from shared.clock import Clock
@@ -89,9 +99,6 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     def on_subscribed() -> None:
         heartbeat.sync_now()
 
-    def on_presence(version: int) -> None:
-        presence_feed.on_version(version)
-
     envelope = Envelope(tuple(common.bus_secrets), boot_id)
     responders = ResponderPool(clock, lambda: bus.renew(OTHER_REDIS))
     bus = RedisBus(
@@ -106,11 +113,11 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         count=counts,
     )
 
-    def bus_ok() -> bool:
-        return bus.status()[0]
-
-    requester = Requester(bus.publish, envelope, responders, clock, count=counts, bus_ok=bus_ok)
+    requester = Requester(
+        bus.publish, envelope, responders, clock, count=counts, bus_ok=lambda: bus.status()[0]
+    )
     _watch(metrics, connections, replica)
+    relay = _relay(settings, clock)
     heartbeat = Heartbeat(
         replica=replica,
         presence=presence,
@@ -120,9 +127,16 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         metrics=metrics,
         clock=clock,
         beat_seconds=settings.beat_seconds,
-        on_presence=on_presence,
+        on_presence=lambda version: presence_feed.on_version(version),  # noqa: PLW0108 (made below)
+        relay=relay,
     )
-    inbox = Inbox(requester=requester, responders=responders, heartbeat=heartbeat, metrics=metrics)
+    inbox = Inbox(
+        requester=requester,
+        responders=responders,
+        heartbeat=heartbeat,
+        metrics=metrics,
+        learn=None if relay is None else relay.learn,
+    )
     approvals = BusApprovalClient(requester, replica, heartbeat)
     forwarder = Forwarder(approvals, connections, metrics)
     presence_feed = PresenceFeed(boot_id, approvals, connections, clock)
@@ -134,6 +148,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
             SecretDigests(common.bus_secrets),
             settings.trusts_local,
             common.approval_public_url,
+            names_device_in_tokens=relay is not None,
         ),
         approvals=approvals,
         connections=connections,
@@ -143,10 +158,13 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
         clock=clock,
         refusals=refusals,
     )
-    upgrader = Upgrader(context, trusted_proxies=common.trusted_proxies, metrics=metrics)
+    relay_http, door = _serving_upstream(settings, relay, approvals, context, metrics)
+    upgrader = Upgrader(
+        context, trusted_proxies=common.trusted_proxies, metrics=metrics, relay=relay, door=door
+    )
 
     pending_sockets = PendingSockets(clock)
-    sweeper = Sweeper(pending_sockets, connections, replica, metrics, clock)
+    sweeper = Sweeper(pending_sockets, connections, replica, metrics, clock, relay=relay)
     ops = OpsViews(
         readiness=readiness_of(
             boot_id,
@@ -155,22 +173,12 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
             replica=replica,
             upgrader=upgrader,
             connections=connections,
+            upstream=None if relay is None else relay.status,
         ),
         registry=metrics.registry,
         clock=clock,
         loop_delay=sweeper,
         own_port=common.ops_port is not None,
-    )
-
-    dashboard = (
-        None
-        if settings.control_ui_dir is None
-        else Dashboard(
-            settings.control_ui_dir,
-            version=VERSION,
-            trusted_proxies=common.trusted_proxies,
-            prefix=path_of(settings.public_url),
-        )
     )
 
     async def run_bus(_app: web.Application) -> AsyncIterator[None]:
@@ -194,6 +202,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
 
     app = web.Application()
     app.cleanup_ctx.extend([run_bus, run_tasks])
+    app.cleanup_ctx.extend([] if relay_http is None else relay_http.contexts)
     add_routes(
         app,
         Views(
@@ -203,11 +212,10 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
             approval_public_url=common.approval_public_url,
             own_ops_port=common.ops_port is not None,
             prefix=path_of(settings.public_url),
-            dashboard=dashboard,
+            elsewhere=_elsewhere(settings) if relay_http is None else relay_http.serve,
         ),
     )
-    for advice in settings.warnings:
-        structlog.get_logger("gateway").warning(log_events.SETTING.name, advice=advice)
+    _warn(settings)
     return Gateway(
         app,
         ops.ops_app(),
@@ -227,6 +235,61 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
     )
 
 
+def _warn(settings: Settings) -> None:
+    """Log which settings could be better."""
+    for advice in settings.warnings:
+        structlog.get_logger("gateway").warning(log_events.SETTING.name, advice=advice)
+
+
+def _serving_upstream(
+    settings: Settings,
+    relay: Relay | None,
+    approvals: BusApprovalClient,
+    host: SessionContext,
+    metrics: Metrics,
+) -> tuple[RelayHttp | None, PipeDoor | None]:
+    """Return what passes HTTP and WebSockets on, and have the upstream's state told of."""
+    if relay is None:
+        return None, None
+    _watch_relay(metrics, relay)
+    trusted_proxies = settings.common.trusted_proxies
+    prefix = path_of(settings.public_url)
+    http = RelayHttp(
+        relay,
+        Bearers(approvals, host.auth, host.identity.boot_id),
+        host.auth,
+        metrics=metrics,
+        trusted_proxies=trusted_proxies,
+        prefix=prefix,
+    )
+    return http, PipeDoor(host, relay, trusted_proxies=trusted_proxies, prefix=prefix)
+
+
+def _elsewhere(settings: Settings) -> View | None:
+    """Return what serves the paths that are not the gateway's own, without an upstream."""
+    if settings.control_ui_dir is None:
+        return None
+    dashboard = Dashboard(
+        settings.control_ui_dir,
+        version=VERSION,
+        trusted_proxies=settings.common.trusted_proxies,
+        prefix=path_of(settings.public_url),
+    )
+    return dashboard.serve
+
+
+def _relay(settings: Settings, clock: Clock) -> Relay | None:
+    if settings.upstream is None:
+        return None
+    address = UpstreamAddress.parse(settings.upstream.url)
+    upstream = Upstream(address, settings.upstream.secrets, clock)
+    pairing = UpstreamPairing(upstream, clock, VERSION)
+    own_origin = web_origin(settings.public_url)
+    origins = settings.allowed_origins | ({own_origin} if own_origin else set())
+    status = Status(upstream, Examiner(upstream, VERSION, origins), clock)
+    return Relay(upstream, pairing, status, clock, trusts_local=settings.trusts_local)
+
+
 def _watch(metrics: Metrics, connections: Hub, replica: Replica) -> None:
     """Register gauges that are computed on each scrape."""
     metrics.lease_left.set_function(lambda: max(0.0, replica.lease_left))
@@ -234,3 +297,14 @@ def _watch(metrics: Metrics, connections: Hub, replica: Replica) -> None:
     metrics.connections.labels("waiting").set_function(lambda: connections.pending)
     metrics.connections.labels("admitted").set_function(lambda: connections.admitted)
     metrics.watch_tasks()
+
+
+def _watch_relay(metrics: Metrics, relay: Relay) -> None:
+    """Read the relay's gauges whenever somebody scrapes."""
+    metrics.upstream_clients.set_function(lambda: relay.joined)
+    openings = metrics.upstream_openings
+    openings.labels("opening").set_function(lambda: relay.openings.opening)
+    openings.labels("waiting").set_function(lambda: relay.openings.waiting)
+    metrics.upstream_up.set_function(lambda: 0 if relay.upstream.trouble else 1)
+    metrics.upstream_problems.set_function(lambda: len(relay.status.problems))
+    metrics.upstream_pipes.set_function(lambda: len(relay.pipes))

@@ -34,6 +34,27 @@ DASHBOARD_CHANGED: Final = LogEvent(
     "dashboard.changed",
     "A file of the dashboard changed after startup and is no longer served. Logged once.",
 )
+UPSTREAM_LOST: Final = LogEvent(
+    "upstream.lost", "The upstream cannot be reached; with why. Once an outage."
+)
+UPSTREAM_BACK: Final = LogEvent(
+    "upstream.back", "The upstream can be reached again; with how long it was away."
+)
+UPSTREAM_REFUSED: Final = LogEvent(
+    "upstream.refused",
+    "The upstream refused a client that is admitted here; with its error. Check its settings.",
+)
+UPSTREAM_APPROVED: Final = LogEvent(
+    "upstream.approved", "A device was approved at the upstream too, or with why it was not."
+)
+UPSTREAM_REMOVED: Final = LogEvent(
+    "upstream.removed", "A device was removed at the upstream too, or with why it was not."
+)
+UPSTREAM_PROBLEMS: Final = LogEvent(
+    "upstream.problems",
+    "The upstream answers and is not set up right; with the causes that `latchkey upstream check` "
+    "explains. Once, until something else is wrong.",
+)
 
 ALL: Final = (
     STARTED,
@@ -46,4 +67,10 @@ ALL: Final = (
     LEASE_LOST,
     RESYNC,
     DASHBOARD_CHANGED,
+    UPSTREAM_LOST,
+    UPSTREAM_BACK,
+    UPSTREAM_REFUSED,
+    UPSTREAM_APPROVED,
+    UPSTREAM_REMOVED,
+    UPSTREAM_PROBLEMS,
 )

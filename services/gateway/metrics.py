@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.observability.metrics import unfinished_tasks
@@ -79,6 +81,45 @@ class Metrics:
             "latchkey_gateway_bus",
             "Bus events: retries, timeouts, and dropped messages by reason.",
             ["event"],
+            registry=self.registry,
+        )
+        self.upstream_refusals = Counter(
+            "latchkey_gateway_upstream_refusals",
+            "Clients that are admitted here and that the upstream refused, by its error code.",
+            ["code"],
+            registry=self.registry,
+        )
+        self.upstream_clients = Gauge(
+            "latchkey_gateway_upstream_clients",
+            "Clients that are connected to the upstream.",
+            registry=self.registry,
+        )
+        self.upstream_openings = Gauge(
+            "latchkey_gateway_upstream_openings",
+            "Upstream sockets before their clients are admitted: being opened, or waited for.",
+            ["state"],
+            registry=self.registry,
+        )
+        self.upstream_up = Gauge(
+            "latchkey_gateway_upstream_up",
+            "1 while the upstream answers, else 0; NaN without one.",
+            registry=self.registry,
+        )
+        self.upstream_up.set(math.nan)
+        self.upstream_problems = Gauge(
+            "latchkey_gateway_upstream_problems",
+            "Mistakes found in the upstream's configuration; `latchkey upstream check` names them.",
+            registry=self.registry,
+        )
+        self.upstream_pipes = Gauge(
+            "latchkey_gateway_upstream_pipes",
+            "WebSockets that pass to the upstream as they are, such as the desktop view.",
+            registry=self.registry,
+        )
+        self.upstream_requests = Counter(
+            "latchkey_gateway_upstream_requests",
+            "HTTP requests for the upstream: passed, no-upstream, too-many, locked-out, undecided.",
+            ["outcome"],
             registry=self.registry,
         )
         self.connections = Gauge(

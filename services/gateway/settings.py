@@ -23,6 +23,14 @@ GATEWAY_TOKEN_ADVISED_CHARACTERS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where the upstream is, and the secret that its header names are derived from."""
+
+    url: str
+    secrets: Secrets
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The gateway's validated settings."""
 
@@ -37,6 +45,8 @@ class Settings:
     beat_seconds: float
     lease_seconds: float
     drain_seconds: float
+    upstream: Upstream | None
+    """The OpenClaw gateway behind this one; None: there is none."""
     warnings: tuple[str, ...]
 
 
@@ -52,10 +62,16 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     allowed_origins, wrong = read_allowed_origins(reader.text("GATEWAY_ALLOWED_ORIGINS"))
     reader.problems.extend(f"GATEWAY_ALLOWED_ORIGINS: {problem}" for problem in wrong)
     public_url = reader.public_url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws"))
-    control_ui_dir = _control_ui_dir(reader)
-    if control_ui_dir is not None and not _may_connect_from(public_url, allowed_origins):
+    upstream = _upstream(reader)
+    control_ui_dir = _control_ui_dir(reader) if upstream is None else None
+    if upstream is not None and reader.text("CONTROL_UI_DIR"):
         reader.warnings.append(
-            f"GATEWAY_ALLOWED_ORIGINS lacks the dashboard's own origin, {_web_origin(public_url)}: "
+            "CONTROL_UI_DIR does nothing with UPSTREAM_URL: the upstream's own dashboard is served"
+        )
+    has_dashboard = control_ui_dir is not None or upstream is not None
+    if has_dashboard and not _may_connect_from(public_url, allowed_origins):
+        reader.warnings.append(
+            f"GATEWAY_ALLOWED_ORIGINS lacks the dashboard's own origin, {web_origin(public_url)}: "
             "browsers that open the dashboard there are refused"
         )
     preauth_limit = reader.integer("GATEWAY_PREAUTH_LIMIT_PER_ADDRESS", 32, least=1, most=1_000_000)
@@ -82,8 +98,17 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         beat_seconds=beat_seconds,
         lease_seconds=lease_seconds,
         drain_seconds=drain_seconds,
+        upstream=upstream,
         warnings=tuple(reader.warnings),
     )
+
+
+def _upstream(reader: SettingsReader) -> Upstream | None:
+    """Return the upstream, if there is to be one; its address without a secret is of no use."""
+    url = reader.public_url("UPSTREAM_URL", ("ws", "wss"))
+    if not url:
+        return None  # the secret may be made before there is an upstream
+    return Upstream(url, reader.secrets("UPSTREAM_SECRET"))
 
 
 def _control_ui_dir(reader: SettingsReader) -> Path | None:
@@ -115,14 +140,14 @@ def _ui_problem(directory: Path) -> str:
     return ""
 
 
-def _web_origin(public_url: str) -> str | None:
+def web_origin(public_url: str) -> str | None:
     """Return the origin of pages at the gateway's public URL."""
     return origin_of(re.sub("^ws", "http", public_url))
 
 
 def _may_connect_from(public_url: str, allowed_origins: frozenset[str]) -> bool:
     """Return whether a page at the gateway's public URL may connect; True if it is unknown."""
-    origin = _web_origin(public_url)
+    origin = web_origin(public_url)
     if origin is None:
         return True
     host = urlsplit(origin).netloc

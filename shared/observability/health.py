@@ -11,11 +11,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The health of one dependency; `reason` describes it in either case."""
+    """The health of one dependency; `reason` describes it in either case.
+
+    One that is not `needed` is reported, and does not make the service unready.
+    """
 
     ok: bool
     reason: str
     warnings: tuple[str, ...] = ()
+    needed: bool = True
 
 
 class Readiness:
@@ -26,15 +30,15 @@ class Readiness:
         self._checks = dict(checks)
 
     def ready(self) -> bool:
-        """Return whether all dependencies are available."""
-        return all(check().ok for check in self._checks.values())
+        """Return whether all needed dependencies are available."""
+        return all(seen.ok or not seen.needed for seen in self._seen().values())
 
     def report(
         self, *, uptime_ms: int, loop_delay_ms: float, detailed: bool
     ) -> tuple[int, dict[str, Any]]:
         """Return HTTP status and body of `/readyz`; without `detailed` only the overall result."""
-        health = {name: check() for name, check in self._checks.items()}
-        failing = [name for name, seen in health.items() if not seen.ok]
+        health = self._seen()
+        failing = [name for name, seen in health.items() if seen.needed and not seen.ok]
         body: dict[str, Any] = {"ready": not failing, "bootId": self._boot_id}
         if detailed:
             body |= {
@@ -51,3 +55,6 @@ class Readiness:
                 },
             }
         return (503 if failing else 200), body
+
+    def _seen(self) -> dict[str, Health]:
+        return {name: check() for name, check in self._checks.items()}

@@ -17,6 +17,8 @@ class CloseCode(IntEnum):
     """No common protocol version, or an invalid WebSocket frame."""
     INVALID_TEXT = 1007
     """The reason in a close frame is not UTF-8."""
+    UNSUPPORTED = 1003
+    """A binary message where only text is understood."""
     POLICY = 1008
     """Refused: authentication, pairing or an invalid handshake. Reconnecting does not help."""
     TOO_BIG = 1009

@@ -52,6 +52,11 @@ def numbered(head: bytes, seq: int) -> bytes:
     return b"%s%d}" % (head, seq)
 
 
+def unnumbered(head: bytes) -> bytes:
+    """Complete a frame for a connection whose numbers are another gateway's."""
+    return b"%s}" % head.removesuffix(b',"seq":')
+
+
 def events_of(protocol: int) -> Sequence[str]:
     """Return the names of all events that exist in a protocol version."""
     later = () if protocol == PROTOCOL_3 else (DEVICE_CHANGED,)

@@ -70,10 +70,10 @@ def decode_request(text: bytes) -> RequestFrame:
             text.decode()
         return _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _explain(text)
+        return _explained(text)
 
 
-def _explain(text: bytes) -> RequestFrame:
+def _explained(text: bytes) -> RequestFrame:
     try:
         value = schema.parse(text)
     except ValueError:

@@ -12,7 +12,7 @@ import msgspec
 
 
 class Position(msgspec.Struct, array_like=True, frozen=True, order=True):
-    """A position in the change history: number and random tag; (0, "") before the first change."""
+    """A position in the change history: offset and random tag; (0, "") before the first change."""
 
     number: int = 0
     tag: str = ""
@@ -77,7 +77,7 @@ class AuthorizeDevice(msgspec.Struct, tag="admission", array_like=True, frozen=T
 
 
 class ReportSecret(msgspec.Struct, tag="knock", array_like=True, frozen=True):
-    """Report the secrets of a client without a valid device proof or a plausible secret.
+    """Report the secrets of a client without a valid device proof or possibly right secret.
 
     `classes` are the classes of secrets that the client sent; if several are locked, the answer
     names the first one. `right`: the gateway accepted the secret, which may not be enough to admit
@@ -180,6 +180,19 @@ class RefusalReport(msgspec.Struct, array_like=True, frozen=True):
     detail: str = ""
 
 
+class UpstreamState(msgspec.Struct, array_like=True, frozen=True):
+    """How a gateway finds the upstream: whether it answers, its release, why not, for how long.
+
+    `problems` are codes of what is wrong with it, its configuration included.
+    """
+
+    reachable: bool
+    version: str = ""
+    reason: str = ""
+    down_s: int = 0
+    problems: list[str] = []
+
+
 LEASE_MS: Final = 10_000
 """How long to keep the presence of a gateway that does not specify its lease."""
 
@@ -193,6 +206,9 @@ class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
     heartbeat; reporting them twice has no effect. `lease_ms`: after this long without an answered
     heartbeat, the gateway has no connections left. `version` is the gateway's release (empty for
     older releases, which do not report it), `uptime_s` the age of its process.
+    `addresses_after_ms` is the time (store's clock) up to which the gateway knows addresses of
+    admitted devices; -1 if it does not relay. `upstream` is the state of its upstream; None if it
+    has none.
     """
 
     beat_id: int
@@ -207,13 +223,30 @@ class BeatQuestion(msgspec.Struct, tag="beat", array_like=True, frozen=True):
     version: str = ""
     uptime_s: int = 0
     refused: list[RefusalReport] = []
+    addresses_after_ms: int = -1
+    upstream: UpstreamState | None = None
 
 
 class Leaving(msgspec.Struct, tag="leaving", array_like=True, frozen=True):
     """A gateway shuts down and has no connections left. The answer is SecretAccepted."""
 
 
-Question = AuthorizeDevice | ReportSecret | BeatQuestion | Call | Leaving
+class TokenCheck(msgspec.Struct, tag="token-check", array_like=True, frozen=True):
+    """The question of a plain HTTP request: whether this is the device's token of a role.
+
+    `token` is as it was derived, without the device id. A wrong one is counted like one that comes
+    over a WebSocket. After `not_after_ms` (store's clock; 0: not known) nothing is counted for it.
+    """
+
+    call_id: str
+    address: str
+    device_id: str
+    role: str
+    token: str
+    not_after_ms: int = 0
+
+
+Question = AuthorizeDevice | ReportSecret | BeatQuestion | Call | Leaving | TokenCheck
 
 
 class Admitted(msgspec.Struct, tag="admitted", array_like=True, frozen=True):
@@ -271,7 +304,16 @@ class SecretAccepted(msgspec.Struct, tag="clear", array_like=True, frozen=True):
     change: Position
 
 
-Answer = Admitted | NeedsPairing | Denied | TooManyPending | LockedOut | SecretAccepted
+class TokenHolder(msgspec.Struct, tag="token-holder", array_like=True, frozen=True):
+    """The checked token is in order, as of `change`; its scopes, sorted."""
+
+    change: Position
+    scopes: list[str]
+
+
+Answer = (
+    Admitted | NeedsPairing | Denied | TooManyPending | LockedOut | SecretAccepted | TokenHolder
+)
 
 
 class Result(msgspec.Struct, tag="returned", array_like=True, frozen=True):
@@ -321,6 +363,12 @@ class Changed(msgspec.Struct, tag="changed", array_like=True, frozen=True):
     call_id: str = ""
 
 
+class Addresses(msgspec.Struct, tag="addresses", array_like=True, frozen=True):
+    """News: devices were admitted or approved from these addresses (limit keys)."""
+
+    keys: list[str]
+
+
 class BeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen=True):
     """The answer to a heartbeat, read in one step after the gateway's presence was written.
 
@@ -328,6 +376,7 @@ class BeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen=True
     may be ahead of the last one. `resync`: the gateway's history is not the store's, or is too far
     behind. `presence_at` is the heartbeat whose presence is now stored; `now_ms` the store's clock.
     `presence_version` increases whenever a connection joins or leaves at any gateway.
+    `addresses` are those from which devices were admitted, up to `addresses_at_ms`.
     """
 
     beat_id: int
@@ -337,9 +386,11 @@ class BeatAnswer(msgspec.Struct, tag="beat-answer", array_like=True, frozen=True
     resync: bool = False
     changes: list[Changed] = []
     presence_version: int = 0
+    addresses: list[str] = []
+    addresses_at_ms: int = -1
 
 
-News = Alive | Changed
+News = Alive | Changed | Addresses
 
 EVERY_ROLE: Final = "*"
 ASKED_ANEW: Final = "#"

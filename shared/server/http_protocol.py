@@ -36,10 +36,11 @@ def keepalive_seconds(key: str) -> float:
 class TrackedRequestHandler(web.RequestHandler):
     """aiohttp's request handler, which reports the start and the end of each request."""
 
-    __slots__ = ("_arrivals", "_place")
+    __slots__ = ("_arrivals", "_flow", "_place")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._flow: asyncio.Protocol | None = None
         parser: Any = StrictParser(cast("Any", self._parser))
         self._parser = parser
         self._arrivals: PendingSockets | None = None
@@ -55,6 +56,22 @@ class TrackedRequestHandler(web.RequestHandler):
         super().connection_made(transport)
         if self._arrivals is not None and self._place not in self._arrivals:
             self.abort()
+
+    def tell_flow(self, protocol: asyncio.Protocol) -> None:
+        """Tell this protocol, too, when the peer does not take what it is sent."""
+        self._flow = protocol
+
+    def pause_writing(self) -> None:
+        """Note that the peer does not take what it is sent."""
+        super().pause_writing()
+        if self._flow is not None:
+            self._flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Note that the peer takes more again."""
+        super().resume_writing()
+        if self._flow is not None:
+            self._flow.resume_writing()
 
     def request_started(self) -> None:
         """Note that a complete request was received."""

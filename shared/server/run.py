@@ -36,13 +36,13 @@ def run_service(
     """
     try:
         settings = read_settings(os.environ)
-        uvloop.run(_serve(serve, settings))
+        uvloop.run(_served(serve, settings))
     except (SettingsError, ListenError) as error:
         sys.stderr.write(f"{name} cannot start:\n{error}\n")
         sys.exit(EXIT_SETTINGS)
 
 
-async def _serve(
+async def _served(
     serve: Callable[[_Settings, asyncio.Event], Coroutine[object, object, None]],
     settings: _Settings,
 ) -> None:

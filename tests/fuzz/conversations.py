@@ -78,7 +78,7 @@ sound: SearchStrategy[Signed] = st.builds(
     st.sampled_from([GOOD, GOOD, Credentials(device_token="one"), Credentials(token="one")]),
     st.just(()),
 )
-"""Frames that lead to a request to approval."""
+"""Those about which approval is asked."""
 
 requests: SearchStrategy[Any] = st.fixed_dictionaries(
     {
@@ -95,7 +95,7 @@ texts: SearchStrategy[bytes] = st.one_of(
     damaged(requests).map(lambda frame: json.dumps(frame).encode()),
     first_frames,
 )
-"""Contents of text frames, before hello-ok or after."""
+"""What a text frame may hold, before hello or after."""
 
 closes: SearchStrategy[bytes] = st.one_of(
     st.just(b""),
@@ -118,7 +118,7 @@ frames: SearchStrategy[bytes] = st.one_of(
     st.binary(max_size=125).map(lambda data: frame_bytes(data, PING)),
     st.binary(max_size=125).map(lambda data: frame_bytes(data, PONG)),
 )
-"""Valid WebSocket frames."""
+"""Sound WebSocket frames."""
 strange: SearchStrategy[bytes] = st.one_of(
     frames,
     closes.map(lambda data: frame_bytes(data, CLOSE)),
@@ -140,7 +140,7 @@ strange: SearchStrategy[bytes] = st.one_of(
     ),
     st.binary(max_size=80),
 )
-"""Valid and broken frames."""
+"""Sound ones and broken ones."""
 
 answers: SearchStrategy[Answer | Unavailable] = st.one_of(
     st.just(Admitted(Position(1, "t"), "token", ["operator.read"], 1)),

@@ -8,13 +8,13 @@ import msgspec
 
 from services.gateway.replication.replica import Effect, Freshness
 from shared.rpc.messages import EVERY_ROLE
-from tests.simulation.watched import WatchedReplica
+from tests.simulation.watched import WatchedBeat
 
 if TYPE_CHECKING:
     from shared.rpc.messages import BeatAnswer, Changed, Position
 
 
-class CreditsTheNewest(WatchedReplica):
+class CreditsTheNewest(WatchedBeat):
     """R1: the lease runs from the newest heartbeat, whichever was answered."""
 
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
@@ -24,7 +24,7 @@ class CreditsTheNewest(WatchedReplica):
         return super().on_answer(answer)
 
 
-class TakesOldAnswers(WatchedReplica):
+class TakesOldAnswers(WatchedBeat):
     """R1: an answer to a heartbeat older than the newest answered one is accepted."""
 
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
@@ -37,7 +37,7 @@ class TakesOldAnswers(WatchedReplica):
         return effects
 
 
-class RenewsAnyway(WatchedReplica):
+class RenewsAnyway(WatchedBeat):
     """R4: an answer renews the lease although not all of it was applied."""
 
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
@@ -48,21 +48,21 @@ class RenewsAnyway(WatchedReplica):
         return effects
 
 
-class CountsOnly(WatchedReplica):
+class CountsOnly(WatchedBeat):
     """R5: a change is applied by its number, whatever came before it."""
 
     def _follows(self, change: Changed) -> bool:
         return change.change.number == self.applied.number + 1
 
 
-class CountsOnlyForCalls(WatchedReplica):
+class CountsOnlyForCalls(WatchedBeat):
     """R5: a call's change counts as applied by its number, whatever its history."""
 
     def has_applied(self, change: Position) -> bool:
         return change.number <= self.applied.number
 
 
-class ForgetsWhatTouched(WatchedReplica):
+class ForgetsWhatTouched(WatchedBeat):
     """R6: an answer counts although a later change of the device is known."""
 
     def freshness(self, decided_at: Position, device_id: str) -> Freshness:
@@ -70,7 +70,7 @@ class ForgetsWhatTouched(WatchedReplica):
         return super().freshness(decided_at, device_id)
 
 
-class NeverWaits(WatchedReplica):
+class NeverWaits(WatchedBeat):
     """R6: an answer counts although it is not in the gateway's own history."""
 
     def freshness(self, decided_at: Position, device_id: str) -> Freshness:
@@ -79,7 +79,7 @@ class NeverWaits(WatchedReplica):
         return Freshness.COUNTS if self.leased and not touched else found
 
 
-class TrustsTheSweep(WatchedReplica):
+class TrustsTheSweep(WatchedBeat):
     """R7: the lease is a flag set by the last answer or sweep."""
 
     _flag = False
@@ -100,7 +100,7 @@ class TrustsTheSweep(WatchedReplica):
         return effects
 
 
-class KeepsEverybody(WatchedReplica):
+class KeepsEverybody(WatchedBeat):
     """R8: after a lost history, connections stay open."""
 
     def _resync(self, *given: Any) -> list[Effect]:
@@ -108,7 +108,7 @@ class KeepsEverybody(WatchedReplica):
         return []
 
 
-class KeepsItsMemory(WatchedReplica):
+class KeepsItsMemory(WatchedBeat):
     """R8: after a lost history, an earlier answer may still count."""
 
     def _resync(self, *given: Any) -> list[Effect]:
@@ -118,14 +118,14 @@ class KeepsItsMemory(WatchedReplica):
         return effects
 
 
-class ClosesForAnything(WatchedReplica):
+class ClosesForAnything(WatchedBeat):
     """R9: any change of a device closes its connections."""
 
     def on_event(self, news: Changed) -> list[Effect]:
         return super().on_event(msgspec.structs.replace(news, closes=[EVERY_ROLE]))
 
 
-class ClosesTheRemovedOnly(WatchedReplica):
+class ClosesTheRemovedOnly(WatchedBeat):
     """R9: connections of a rotated or revoked device stay open."""
 
     def on_event(self, news: Changed) -> list[Effect]:
@@ -141,7 +141,7 @@ class ClosesTheRemovedOnly(WatchedReplica):
         )
 
 
-class NeverForgets(WatchedReplica):
+class NeverForgets(WatchedBeat):
     """R10: events of a forgotten history are kept forever."""
 
     def _forget(self, *given: Any) -> None:

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
         Outcome,
         Position,
         ReportSecret,
+        TokenCheck,
     )
     from tests.simulation.oracle import Oracle
 
 
-class WatchedReplica(Replica):
+class WatchedBeat(Replica):
     """The real Replica; `told` is called for every change it accepts."""
 
     told: Callable[[Changed], None]
@@ -42,7 +43,7 @@ class WatchedReplica(Replica):
         self._taken = 0
         self._proven_at = float("-inf")
         self.resynced_at = float("-inf")
-        """When a resynchronization was last requested, in the world's time."""
+        """When a resync was last called for, in the world's time."""
 
     @property
     def unproven_seconds(self) -> float:
@@ -125,7 +126,7 @@ class WatchedApprovals(BusApprovalClient):
             self.oracle.callers.returned(call.call_id, self._replica, self.oracle.server)
         return outcome
 
-    def request(self, question: AuthorizeDevice | ReportSecret, then: Then) -> None:
+    def request(self, question: AuthorizeDevice | ReportSecret | TokenCheck, then: Then) -> None:
         """Send a request."""
 
         def answered(answer: Answer | Unavailable) -> None:

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     Act = Callable[[], Coroutine[Any, Any, None]]
 
 DEVICE_SECONDS: Final = 0.4
-"""The mean time until some device acts."""
+"""How long it is on average until some device does something."""
 OPERATOR_SECONDS: Final = 0.9
-"""The mean time until some operator acts."""
+"""How long it is on average until some operator does something."""
 
 CALLER_SECONDS: Final = 0.5
-"""The mean time until an authorized connected device calls a device method."""
+"""How long it is on average until some device calls a device method, if one that may is in."""
 APPROVES_SHARE: Final = 0.7
-"""The share of its calls that approve a request, if it knows of a pending one."""
+"""How many of its calls approve a request, if it heard of any that waits."""
 METHODS: Final = (
     "device.pair.list",
     "device.pair.remove",
@@ -34,9 +34,9 @@ METHODS: Final = (
 )
 
 MEETING_SHARE: Final = 0.2
-"""The share of connects and calls during which an operator changes the device."""
+"""How many of those that connect or call are touched by an operator at about that moment."""
 MEETING_SECONDS: Final = 0.06
-"""The maximum delay of that change."""
+"""How long after it began, at most."""
 
 
 class Work:

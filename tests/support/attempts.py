@@ -102,7 +102,7 @@ def refused(frame: Any, peer: RequestInfo = REMOTE, *, now_ms: int = NOW_MS) -> 
     return effect
 
 
-def after_report(
+def knocked(
     frame: Any,
     peer: RequestInfo = REMOTE,
     answer: Answer = CLEAR,
@@ -128,14 +128,14 @@ def wrong(
     frame: Any, peer: RequestInfo = REMOTE, *, classes: tuple[str, ...] = (SHARED_SECRET,)
 ) -> Refusal:
     """Return the refusal of a wrong secret once approval has counted it."""
-    effect = after_report(frame, peer, classes=classes, right=False)
+    effect = knocked(frame, peer, classes=classes, right=False)
     assert isinstance(effect, Refusal), effect
     return effect
 
 
-def accepted(frame: Any, peer: RequestInfo = REMOTE) -> Accepted:
+def welcomed(frame: Any, peer: RequestInfo = REMOTE) -> Accepted:
     """Return the outcome Accepted of a right secret without a device."""
-    effect = after_report(frame, peer, right=True)
+    effect = knocked(frame, peer, right=True)
     assert isinstance(effect, Accepted), effect
     return effect
 

@@ -40,12 +40,12 @@ class Replica:
     untrusted: bool = False
     ready: bool = True
     hides_pages: bool = False
-    """Whether the proxy forwards only upgrades."""
+    """A proxy passes upgrades alone."""
     upgrades: str = "pages"
-    """The answer to upgrades: `pages` accepts them, otherwise a name in the recording."""
+    """What upgrades are answered with: `pages` lets them through, else a name in the recording."""
     token: str = TOKEN
     uptime_ms: int = 60_000
-    """Its uptime when this object was created."""
+    """How long it ran when it was made."""
     made_at: float = field(default_factory=time.monotonic)
     boot_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     paired: set[str] = field(default_factory=set)

@@ -77,7 +77,7 @@ async def approve(street: Street, device: Device) -> bool:
         return status == HTTPStatus.OK
 
     street.grants.grant(device.id, now())
-    results = await asyncio.gather(operator(), operator())
-    if not any(results):
+    told = await asyncio.gather(operator(), operator())
+    if not any(told):
         street.grants.void(device.id, now())
-    return any(results)
+    return any(told)

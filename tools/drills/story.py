@@ -37,11 +37,8 @@ def _events(seen: Observed, device: str) -> Iterator[tuple[float, str]]:
         yield mark.at, mark.text
     for one in seen.attempts:
         if one.device == device:
-            result = f"refused: {one.why}" if one.why else "admitted"
-            yield (
-                one.at,
-                f"connect begun at {one.began - seen.began:+.2f}: {result} ({one.replica})",
-            )
+            told = f"refused: {one.why}" if one.why else "admitted"
+            yield one.at, f"connect begun at {one.began - seen.began:+.2f}: {told} ({one.replica})"
     for approval in seen.approvals:
         if approval.device == device:
             yield approval.at, f"request {approval.request_id} is approved: {approval.status}"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from services.approval.domain.tokens import TokenKeys
     from shared.rpc.messages import AuthorizeDevice
 
-REFRESH_MIN_MS: Final = 10_000
+REFRESH_LEAST_MS: Final = 10_000
 """Min. time between refreshes of a pending request, so that a retry storm writes nothing."""
 
 _DEVICE_TOKEN_METHOD: Final = "device-token"  # noqa: S105 (the name of a method)
@@ -68,10 +68,10 @@ class Deny(msgspec.Struct, frozen=True):
     why: str
 
 
-Decision = Admit | Ask | Deny
+Verdict = Admit | Ask | Deny
 
 
-def authorize(
+def judge(
     record: Record | None,
     question: AuthorizeDevice,
     *,
@@ -79,7 +79,7 @@ def authorize(
     ttl_ms: int,
     keys: TokenKeys,
     draws: IdFactory,
-) -> Decision:
+) -> Verdict:
     """Decide whether to admit a device whose key is proven."""
     if record is not None and record.public_key != question.public_key:
         return Deny("key-mismatch")
@@ -115,15 +115,29 @@ def _approve_locally(
     return Admit(admit.token, admit.changed or after, "approved", pending)
 
 
+def valid_token(
+    pairing: Pairing | None, *, role: str, candidate: str, device_id: str, keys: TokenKeys
+) -> Token | None:
+    """Return the token of a role that the candidate is; None where it is not, or not any more."""
+    token = pairing.tokens.get(role) if pairing else None
+    if pairing is None or token is None or not token.active:
+        return None
+    if not keys.verify(candidate, device_id, role, token.token_id):
+        return None
+    return token if covers_all(pairing.scopes, token.scopes, role) else None
+
+
 def _token_problem(
     pairing: Pairing | None, question: AuthorizeDevice, keys: TokenKeys
 ) -> str | None:
-    token = pairing.tokens.get(question.role) if pairing else None
-    if pairing is None or token is None or not token.active:
-        return "device-token-mismatch"
-    if not keys.verify(question.candidate, question.device_id, question.role, token.token_id):
-        return "device-token-mismatch"
-    if not covers_all(pairing.scopes, token.scopes, question.role):
+    token = valid_token(
+        pairing,
+        role=question.role,
+        candidate=question.candidate,
+        device_id=question.device_id,
+        keys=keys,
+    )
+    if token is None:
         return "device-token-mismatch"
     if not covers_all(token.scopes, question.scopes, question.role):
         return "scope-mismatch"
@@ -253,7 +267,7 @@ def _refresh(
     pairing: Pairing | None,
     now_ms: int,
 ) -> Ask:
-    if record is None or now_ms < waiting.refreshed_at_ms + REFRESH_MIN_MS:
+    if record is None or now_ms < waiting.refreshed_at_ms + REFRESH_LEAST_MS:
         return Ask(reason, waiting, pairing, None, "", "")
     pending = replace(waiting, refreshed_at_ms=now_ms)
     return Ask(reason, pending, pairing, replace(record, pending=pending), "", "")

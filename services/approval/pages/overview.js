@@ -35,6 +35,17 @@ function processCells() {
   return { cells: [version, uptime], show };
 }
 
+/** How a gateway finds the OpenClaw behind it; empty where it has none. */
+function upstreamWords(upstream) {
+  if (upstream === undefined) return "";
+  if (!upstream.reachable) {
+    return `OpenClaw cannot be reached for ${lengthOf((upstream.downSeconds ?? 0) * 1000)}: ${printable(upstream.reason ?? "")}`;
+  }
+  const version = upstream.version ? `OpenClaw ${printable(upstream.version)}` : "OpenClaw answers";
+  const problems = (upstream.problems ?? []).map(printable);
+  return problems.length ? `${version}, set up wrong: ${problems.join(", ")}` : version;
+}
+
 function gatewayRow(first) {
   const connections = el("td", { class: "number" });
   const process = processCells();
@@ -45,8 +56,10 @@ function gatewayRow(first) {
     const late = one.lastBeatAgoMs > LATE_MS;
     const behind = one.changesBehind ?? 0;
     health.className = late ? "ill" : "well";
+    const upstream = late ? "" : upstreamWords(one.upstream);
     if (late) say(health, `No heartbeat for ${lengthOf(one.lastBeatAgoMs)}`);
-    else say(health, behind ? `Catching up, ${behind} behind` : "Healthy");
+    else say(health, [behind ? `Catching up, ${behind} behind` : "Healthy", upstream].filter(Boolean).join(". "));
+    if (upstream && (!one.upstream.reachable || one.upstream.problems)) health.className = "ill";
   };
   return { ...row(first.bootId, [connections, ...process.cells, health]), show };
 }

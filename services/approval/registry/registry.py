@@ -120,7 +120,10 @@ class Registry(Queries):
             entry.replace(held, after, note.device_id)
             entry.end_request(note.device_id, pending, APPROVED)
             entry.change("approved", note.device_id, pending=pending)
-            return await self._commit(caller, entry, paired(after))
+            done = await self._commit(caller, entry, paired(after))
+            if done is not None:
+                self._store.addresses.learn(pending.limit_key)
+            return done
 
         return await self._retry(caller, once, Paired)
 

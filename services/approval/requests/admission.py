@@ -24,6 +24,7 @@ from services.approval.domain.lockout import (
 )
 from services.approval.domain.records import DISPLACED, EXPIRED, SUPERSEDED
 from services.approval.registry.queries import PendingDevice
+from services.approval.requests.token_checks import TokenChecks
 from services.approval.schemas.devices import pending_json
 from services.approval.storage.keys import PENDING as PENDING_INDEX
 from services.approval.storage.keys import address_key, call_key, device_key
@@ -64,8 +65,8 @@ class PendingLimits:
     """Limits on the number of pending requests and their lifetime."""
 
     ttl_ms: int
-    total: int
-    per_address: int
+    most: int
+    most_per_address: int
 
 
 class Admissions:
@@ -91,6 +92,9 @@ class Admissions:
         self._draws = draws
         self._limits = limits
         self._decisions = Children(metrics.questions)
+        self.token_checks: Final = TokenChecks(
+            store=store, keys=keys, digests=digests, metrics=metrics
+        )
         self._log = structlog.get_logger("approval").bind()  # unbound, it is set up for each line
 
     async def handle_batch(
@@ -143,8 +147,8 @@ class Admissions:
         if question.trusted:
             guard = NOTHING_HELD
         question = without_locked_secret(question, guard, now_ms)
-        decision = self._evaluate(question, held, now_ms)
-        denied = isinstance(decision, policy.Deny) and decision.why == "device-token-mismatch"
+        verdict = self._evaluate(question, held, now_ms)
+        denied = isinstance(verdict, policy.Deny) and verdict.why == "device-token-mismatch"
         guessed = guessed_with(question, self._digests, denied=denied)
         counts = guard.counts_for(guessed, now_ms) and not self._store.lockouts.knows(
             limit_key(question.address), guessed
@@ -161,8 +165,8 @@ class Admissions:
             return self._encode_answer(question, refusal)
         if counts or guard.holds(proven_with(question)):
             return partial(self._settle_secrets, question, head, held, guessed if counts else {})
-        if isinstance(decision, policy.Deny) or decision.changed is None:
-            return self._encode_answer(question, self._to_answer(question, decision, head))
+        if isinstance(verdict, policy.Deny) or verdict.changed is None:
+            return self._encode_answer(question, self._to_answer(question, verdict, head))
         return partial(self._write, question, head, held)
 
     def _note_unreadable(self, question: AuthorizeDevice) -> None:
@@ -250,12 +254,12 @@ class Admissions:
         """Decide and commit, retrying on conflicts; None if the outcome is unknown."""
         for _ in range(TRIES_LIMIT):
             now_ms = self._store.now_ms()
-            decision = self._evaluate(question, held, now_ms)
-            answer = self._to_answer(question, decision, head)
-            if isinstance(decision, policy.Deny) or decision.changed is None:
+            verdict = self._evaluate(question, held, now_ms)
+            answer = self._to_answer(question, verdict, head)
+            if isinstance(verdict, policy.Deny) or verdict.changed is None:
                 return answer
-            entry = self._entry(question, decision, held, now_ms)
-            outcome = await self._commit(question, entry, decision, answer)
+            entry = self._entry(question, verdict, held, now_ms)
+            outcome = await self._commit(question, entry, verdict, answer)
             if outcome is not None:
                 return outcome
             head, fresh = await self._store.load([question.device_id])
@@ -266,8 +270,8 @@ class Admissions:
 
     def _evaluate(
         self, question: AuthorizeDevice, held: VersionedRecord, now_ms: int
-    ) -> policy.Decision:
-        return policy.authorize(
+    ) -> policy.Verdict:
+        return policy.judge(
             held.record,
             question,
             now_ms=now_ms,
@@ -281,12 +285,13 @@ class Admissions:
         return encode(answer)
 
     def _to_answer(
-        self, question: AuthorizeDevice, decision: policy.Decision, at: Position
+        self, question: AuthorizeDevice, verdict: policy.Verdict, at: Position
     ) -> Answer:
-        if isinstance(decision, policy.Deny):
-            return Denied(at, decision.why)
-        if isinstance(decision, policy.Admit):
-            token = decision.token
+        if isinstance(verdict, policy.Deny):
+            return Denied(at, verdict.why)
+        if isinstance(verdict, policy.Admit):
+            token = verdict.token
+            self._store.addresses.learn(limit_key(question.address))
             return Admitted(
                 at,
                 device_token=self._keys.derive(question.device_id, question.role, token.token_id),
@@ -295,11 +300,11 @@ class Admissions:
                 epoch=token.epoch,
                 method=question.method,
             )
-        pairing = decision.pairing
+        pairing = verdict.pairing
         return NeedsPairing(
             at,
-            reason=decision.reason,
-            request_id=decision.pending.request_id,
+            reason=verdict.reason,
+            request_id=verdict.pending.request_id,
             approved_roles=list(pairing.roles) if pairing else None,
             approved_scopes=list(pairing.scopes) if pairing else None,
         )
@@ -307,17 +312,17 @@ class Admissions:
     def _entry(
         self,
         question: AuthorizeDevice,
-        decision: policy.Admit | policy.Ask,
+        verdict: policy.Admit | policy.Ask,
         held: VersionedRecord,
         now_ms: int,
     ) -> Transaction:
         device_id = question.device_id
         before = held.record.pending if held.record else None
-        silent = decision.silent if isinstance(decision, policy.Admit) else None
+        silent = verdict.silent if isinstance(verdict, policy.Admit) else None
         entry = Transaction(
             "the rule for local clients" if silent else f"device {device_id}", now_ms
         )
-        entry.replace(held, decision.changed, device_id)
+        entry.replace(held, verdict.changed, device_id)
         if silent is not None:
             if before is not None:
                 entry.end_request(device_id, before, SUPERSEDED, silent.request_id)
@@ -330,17 +335,17 @@ class Admissions:
                 source=address_source(silent.limit_key),
             )
             return entry
-        if isinstance(decision, policy.Admit):
+        if isinstance(verdict, policy.Admit):
             entry.change(
-                decision.kind,
+                verdict.kind,
                 device_id,
                 role=question.role,
-                scopes=decision.token.scopes,
+                scopes=verdict.token.scopes,
                 source=device_source(device_id),
             )
             return entry
-        pending = decision.pending
-        if before is not None and decision.superseded:
+        pending = verdict.pending
+        if before is not None and verdict.superseded:
             entry.end_request(device_id, before, SUPERSEDED, pending.request_id)
         elif before is not None and before.request_id != pending.request_id:
             entry.end_request(device_id, before, EXPIRED)
@@ -348,15 +353,15 @@ class Admissions:
                 "expired", device_id, pending=before, source=address_source(before.limit_key)
             )
         entry.keep_request(device_id, pending, self._limits.ttl_ms)
-        if decision.kind:
+        if verdict.kind:
             entry.change(
-                decision.kind,
+                verdict.kind,
                 device_id,
                 pending=pending,
-                superseded=decision.superseded,
+                superseded=verdict.superseded,
                 request=pending_json(
                     PendingDevice(
-                        device_id, question.public_key, pending, decision.pairing is not None
+                        device_id, question.public_key, pending, verdict.pairing is not None
                     )
                 ),
                 source=address_source(pending.limit_key),
@@ -367,18 +372,18 @@ class Admissions:
         self,
         question: AuthorizeDevice,
         entry: Transaction,
-        decision: policy.Admit | policy.Ask,
+        verdict: policy.Admit | policy.Ask,
         answer: Answer,
     ) -> Answer | None:
         """Commit and return the answer; None if the decision has to be made again."""
         plan = entry.plan
         plan.not_after_ms = question.not_after_ms
-        plan.once(call_key(question.call_id), encode(_cacheable(answer, decision)))
+        plan.once(call_key(question.call_id), encode(_cacheable(answer, verdict)))
         counted_by = ""
-        if isinstance(decision, policy.Ask):
-            counted_by, device_id = decision.pending.limit_key, question.device_id
-            plan.limit(PENDING_INDEX, self._limits.total, device_id)
-            plan.limit(address_key(counted_by), self._limits.per_address, device_id)
+        if isinstance(verdict, policy.Ask):
+            counted_by, device_id = verdict.pending.limit_key, question.device_id
+            plan.limit(PENDING_INDEX, self._limits.most, device_id)
+            plan.limit(address_key(counted_by), self._limits.most_per_address, device_id)
         committed = await self._ledger.commit(entry)
         if committed.outcome == "done":
             return _stamped(answer, committed.change)
@@ -421,19 +426,19 @@ class Admissions:
 
     def _record(self, question: AuthorizeDevice, answer: Answer) -> None:
         """Log and count the decision, under the connection id that the gateway logs."""
-        decision = _decision_name(answer)
-        self._decisions.labels(decision).inc()
+        verdict = _decision_name(answer)
+        self._decisions.labels(verdict).inc()
         more = {"request_id": answer.request_id} if isinstance(answer, NeedsPairing) else {}
         self._log.info(
             log_events.QUESTION.name,
             connection=question.call_id,
             device=question.device_id,
-            verdict=decision,
+            verdict=verdict,
             role=question.role,
             change=answer.change.number,
             **more,
         )
-        if decision == "key-mismatch":
+        if verdict == "key-mismatch":
             self._log.error(
                 log_events.KEY_MISMATCH.name,
                 connection=question.call_id,
@@ -457,8 +462,8 @@ def _stamped(answer: Answer, change: Position) -> Answer:
     return msgspec.structs.replace(answer, change=change)
 
 
-def _cacheable(answer: Answer, decision: policy.Admit | policy.Ask) -> Answer:
+def _cacheable(answer: Answer, verdict: policy.Admit | policy.Ask) -> Answer:
     """Return the answer as stored for retries, with the token's id instead of the token."""
-    if isinstance(answer, Admitted) and isinstance(decision, policy.Admit):
-        answer = msgspec.structs.replace(answer, device_token=decision.token.token_id)
+    if isinstance(answer, Admitted) and isinstance(verdict, policy.Admit):
+        answer = msgspec.structs.replace(answer, device_token=verdict.token.token_id)
     return _stamped(answer, Position())

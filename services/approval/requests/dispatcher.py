@@ -16,6 +16,7 @@ from shared.addresses import limit_key
 from shared.rpc.messages import (
     Answer,
     AuthorizeDevice,
+    BeatAnswer,
     BeatQuestion,
     Call,
     Leaving,
@@ -23,6 +24,7 @@ from shared.rpc.messages import (
     Position,
     ReportSecret,
     SecretAccepted,
+    TokenCheck,
     decode_question,
     encode,
 )
@@ -66,7 +68,7 @@ class RequestDispatcher:
             one = self._decode(question)
             if isinstance(one, AuthorizeDevice):
                 admissions[place] = one
-            elif isinstance(one, Call | ReportSecret):
+            elif isinstance(one, Call | ReportSecret | TokenCheck):
                 replies[place] = self._places.reply(partial(self._answer, question.sender, one))
             elif one is not None:
                 replies[place] = asyncio.ensure_future(self._answer(question.sender, one))
@@ -85,17 +87,21 @@ class RequestDispatcher:
         return decoded
 
     async def _answer(
-        self, gateway: str, one: BeatQuestion | ReportSecret | Call | Leaving
+        self, gateway: str, one: BeatQuestion | ReportSecret | Call | Leaving | TokenCheck
     ) -> Reply:
         try:
             if isinstance(one, Call):
                 return await self._methods.answered(one)
             if isinstance(one, ReportSecret):
                 return encode(await self._count_secret(one))
+            if isinstance(one, TokenCheck):
+                return await self._admissions.token_checks.answered(one)
             if isinstance(one, Leaving):
                 await self._store.presence.withdraw(gateway)
                 return encode(SecretAccepted(Position()))
             answer = await self._store.beat(gateway, one)
+            if one.addresses_after_ms >= 0:
+                answer = await self._with_addresses(answer, one.addresses_after_ms)
             if one.refused:
                 await self._note_refused(gateway, one.refused, answer.now_ms)
         except StoreUnavailable as missing:
@@ -103,6 +109,17 @@ class RequestDispatcher:
             return None
         self._metrics.beats.inc()
         return encode(answer)
+
+    async def _with_addresses(self, answer: BeatAnswer, after_ms: int) -> BeatAnswer:
+        """Add addresses for a gateway that relays; without them the answer is as good."""
+        book = self._store.addresses
+        book.note_relaying()
+        try:
+            keys, at_ms = await book.after(after_ms, answer.now_ms)
+        except StoreUnavailable as missing:
+            self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
+            return answer
+        return msgspec.structs.replace(answer, addresses=keys, addresses_at_ms=at_ms)
 
     async def _note_refused(self, gateway: str, reports: list[RefusalReport], now_ms: int) -> None:
         """Store the refusals reported by a heartbeat; failure does not affect its answer."""
@@ -125,13 +142,13 @@ class RequestDispatcher:
             )
         if report.right and not locked_ms and (guessed or guard.holds(report.classes)):
             await lockouts.clear(address, report.classes)
-        decision = "locked-out" if locked_ms else "right-secret" if report.right else "wrong-secret"
-        self._metrics.questions.labels(decision).inc()
+        verdict = "locked-out" if locked_ms else "right-secret" if report.right else "wrong-secret"
+        self._metrics.questions.labels(verdict).inc()
         self._log.info(
             log_events.QUESTION.name,
             connection=report.call_id,
             device="",
-            verdict=decision,
+            verdict=verdict,
             change=head.number,
         )
         return LockedOut(head, locked_ms) if locked_ms else SecretAccepted(head)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         WaitingPart,
     )
     from services.approval.registry.registry import Rejections
+    from shared.rpc.messages import UpstreamState
 
 Version = Annotated[str, Meta(description="Release; absent if the replica does not report it.")]
 Uptime = Annotated[
@@ -183,6 +184,20 @@ class PairedDevice(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tr
     last_refused_claim: LastRefusedClaim | UnsetType = UNSET
 
 
+class UpstreamSeen(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
+    """How a gateway finds the OpenClaw gateway behind it.
+
+    `reason` says why it cannot be reached, `downSeconds` for how long. `problems` are causes that
+    `latchkey upstream check` explains.
+    """
+
+    reachable: bool
+    version: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    down_seconds: Count | UnsetType = UNSET
+    problems: tuple[str, ...] | UnsetType = UNSET
+
+
 class GatewayAlive(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
     """A live gateway, as of its last heartbeat.
 
@@ -196,6 +211,7 @@ class GatewayAlive(msgspec.Struct, rename="camel", omit_defaults=True, frozen=Tr
     changes_behind: Count | UnsetType = UNSET
     version: Version | UnsetType = UNSET
     uptime_seconds: Uptime | UnsetType = UNSET
+    upstream: UpstreamSeen | UnsetType = UNSET
 
 
 class ApprovalAlive(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
@@ -470,6 +486,7 @@ def replicas_object(replicas: Replicas) -> LiveReplicas:
                 changes_behind=UNSET if one.behind is None else one.behind,
                 version=one.process.version or UNSET,
                 uptime_seconds=one.process.uptime_s if one.process.version else UNSET,
+                upstream=UNSET if one.upstream is None else _upstream_object(one.upstream),
             )
             for one in replicas.gateways
         ],
@@ -484,6 +501,16 @@ def replicas_object(replicas: Replicas) -> LiveReplicas:
         ],
         replicas.presence,
         replicas.refusals,
+    )
+
+
+def _upstream_object(upstream: UpstreamState) -> UpstreamSeen:
+    return UpstreamSeen(
+        reachable=upstream.reachable,
+        version=upstream.version or UNSET,
+        reason=upstream.reason or UNSET,
+        down_seconds=UNSET if upstream.reachable else max(0, upstream.down_s),
+        problems=tuple(upstream.problems) or UNSET,
     )
 
 

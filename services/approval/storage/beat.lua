@@ -10,13 +10,14 @@
 --       4 connections  5 presence TTL, ms  6 applied number  7 applied tag  8 booted (1 or 0)
 --       9 max. changes to return  10 number of joins  11 number of leaves
 --       12 the gateway's release (empty: not reported)  13 its uptime, s
---       14.. number, entry and device id of each connection that joined; then the numbers of those
+--       14 state of its upstream, packed (empty: it has none)
+--       15.. number, entry and device id of each connection that joined; then the numbers of those
 --       that left; then the seen list, packed: for each device its id, age in ms, reason, address,
 --       role of the token used, display name, and client id and platform of a native app (empty
 --       where not known)
 --
 -- Fields of the presence hash: at (heartbeat id it reflects), count, seen (ms), applied (number),
--- version and uptime (s) where reported; an entry per connection, by its number; `device:<id>` with
+-- version, uptime (s) and upstream where reported; an entry per connection, by its number; `device:<id>` with
 -- the device's number of connections.
 --
 -- Returns {head, now ms, presence at, resync, changes as XRANGE returns them, presence version}, or
@@ -28,7 +29,7 @@ if not number then return {'broken', tag} end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local beat, base = tonumber(ARGV[2]), tonumber(ARGV[3])
-local FIXED = 13 -- number of fixed arguments
+local FIXED = 14 -- number of fixed arguments
 local joined, left = tonumber(ARGV[10]), tonumber(ARGV[11])
 local moved = false
 local at = redis.pcall('HGET', KEYS[1], 'at')
@@ -121,6 +122,11 @@ end
 redis.call('HSET', KEYS[1], 'count', ARGV[4], 'seen', string.format('%.0f', now))
 if ARGV[8] == '1' then redis.call('HSET', KEYS[1], 'applied', ARGV[6]) end
 if ARGV[12] ~= '' then redis.call('HSET', KEYS[1], 'version', ARGV[12], 'uptime', ARGV[13]) end
+if ARGV[14] ~= '' then
+  redis.call('HSET', KEYS[1], 'upstream', ARGV[14])
+else
+  redis.call('HDEL', KEYS[1], 'upstream')
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 local until_ms = string.format('%.0f', now + tonumber(ARGV[5]))
 if failed(redis.pcall('ZADD', KEYS[2], until_ms, ARGV[1])) then

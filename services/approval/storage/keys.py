@@ -30,6 +30,8 @@ RESTORE: Final = "latchkey:restore"
 """Which backup was restored, and how far."""
 CONFIRMED: Final = "latchkey:confirmed"
 """Always empty; written so that WAIT confirms all earlier writes on the connection."""
+ADDRESSES: Final = "latchkey:addresses"
+"""Sorted set: addresses that devices were admitted or approved from, by when (ms)."""
 LOCKOUTS: Final = "latchkey:lockouts"
 """Sorted set: `<credential class> <address>` of each lock-out, by its end."""
 

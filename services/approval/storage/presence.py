@@ -17,7 +17,7 @@ from services.approval.storage.reaching import reaching_redis
 from shared.addresses import is_loopback
 from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS
 from shared.protocol.platforms import VERSIONED_CLIENTS
-from shared.rpc.messages import DEVICE_TOKEN
+from shared.rpc.messages import DEVICE_TOKEN, UpstreamState
 from shared.version import VERSION
 
 if TYPE_CHECKING:
@@ -35,11 +35,13 @@ PRESENCE_VERSION: Final = "latchkey:presence-version"
 """Counter of connects and disconnects at all gateways."""
 ALIVE_KEPT_MS: Final = 5_000
 """An approval replica silent for this long is no longer listed."""
-PRESENCE_KEPT_MAX_MS: Final = 600_000
+PRESENCE_KEPT_MOST_MS: Final = 600_000
 """Presence is kept for the length of the gateway's lease, but no longer than this."""
 CONNECT: Final = "connect"
 """Reason of a sighting: the device was admitted, by whichever credential."""
 
+_OF_GATEWAY: Final = ("count", "seen", "applied", "version", "uptime", "upstream")
+"""Fields of a gateway's presence; beat.lua says what is in them."""
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -80,6 +82,7 @@ class ReplicaProcess(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _decode_process: Final = msgspec.msgpack.Decoder(ReplicaProcess).decode
+_decode_upstream: Final = msgspec.msgpack.Decoder(UpstreamState).decode
 _UNREPORTED: Final = ReplicaProcess()
 
 
@@ -92,6 +95,7 @@ class GatewayReplica:
     last_beat_ago_ms: int
     behind: int | None
     process: ReplicaProcess
+    upstream: UpstreamState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +157,12 @@ class Presence:
             pipeline.time()
             pipeline.zrange(GATEWAYS, 0, -1)
             time, names = await pipeline.execute()
-            found = await self._of_each(names, ["count", "seen", "applied", "version", "uptime"])
+            found = await self._of_each(names, _OF_GATEWAY)
         now = _milliseconds(time)
-        decoded = (
+        told = (
             _gateway(name, fields, now, head) for name, fields in zip(names, found, strict=True)
         )
-        live = [one for one in decoded if one is not None]
+        live = [one for one in told if one is not None]
         return sorted(live, key=lambda one: (-one.connections, one.boot_id))
 
     async def version(self) -> int:
@@ -201,7 +205,7 @@ def _gateway(
     name: bytes, fields: Sequence[bytes | None], now: int, head: Position
 ) -> GatewayReplica | None:
     """Decode a gateway's presence; None if it has expired or cannot be read."""
-    count, seen, applied, version, uptime = fields
+    count, seen, applied, version, uptime, upstream = fields
     if count is None or seen is None:
         return None
     try:
@@ -213,8 +217,17 @@ def _gateway(
             _UNREPORTED
             if version is None or uptime is None
             else ReplicaProcess(version.decode(errors="replace"), int(uptime)),
+            _upstream(upstream),
         )
     except ValueError:
+        return None
+
+
+def _upstream(value: bytes | None) -> UpstreamState | None:
+    """Decode how a gateway finds its upstream; what cannot be read counts as not reported."""
+    try:
+        return _decode_upstream(value) if value else None
+    except (msgspec.MsgspecError, ValueError):
         return None
 
 
@@ -250,6 +263,7 @@ def beat_arguments(beat: BeatQuestion) -> list[str | int | bytes]:
         len(beat.left),
         beat.version,
         beat.uptime_s,
+        b"" if beat.upstream is None else _encode(beat.upstream),
         *(part for one in beat.joined for part in (one.number, _encode(one), one.device_id)),
         *beat.left,
         _encode([_seen(one) for one in beat.seen]),

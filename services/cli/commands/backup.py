@@ -14,7 +14,7 @@ import msgspec
 
 from services.approval.api.operations import PART_LIMIT_DEVICES, RestorePart
 from services.approval.backup import format as backups
-from services.cli.context import Context, with_context
+from services.cli.context import Context, at_desk
 from services.cli.errors import ApiError
 from services.cli.invocation import Command, typed
 
@@ -59,22 +59,21 @@ Examples:
 )
 @click.argument("file", type=_FILE)
 @click.option("--replace", is_flag=True, help="Overwrite FILE if it exists.")
-@with_context
-async def backup(context: Context, *, file: Path, replace: bool) -> None:
-    """Save paired devices and audit log to FILE.
+@at_desk
+async def backup(desk: Context, *, file: Path, replace: bool) -> None:
+    """Write a consistent snapshot of all paired devices and the audit log to FILE.
 
-    FILE is a consistent snapshot, written atomically and readable only by its owner. It contains no
-    secrets: keep TOKEN_SECRET elsewhere, because device tokens are invalid after a restore without
-    it.
+    FILE is written atomically and readable only by its owner. It contains no secrets: keep
+    TOKEN_SECRET elsewhere, because device tokens are invalid after a restore without it.
     """
-    _require_absent(file, replace=replace)
-    async with context.approval() as approval:
-        made = await _write(approval.backup(), file)
+    _require_free(file, replace=replace)
+    async with desk.approval() as approval:
+        made = await _written(approval.backup(), file)
     held = BackedUp(str(file), made.made_at_ms, made.number, len(made.devices), made.audit, made.id)
-    if context.output.as_json:
-        context.output.document(held)
+    if desk.output.as_json:
+        desk.output.document(held)
     else:
-        context.output.line(
+        desk.output.line(
             f"Wrote {held.devices} devices and {held.audit} audit entries to {file}, "
             f"as of change {held.number}."
         )
@@ -90,36 +89,35 @@ Examples:
 )
 @click.argument("file", type=_FILE)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@with_context
-async def restore(context: Context, *, file: Path, yes: bool) -> None:
-    """Restore paired devices from FILE.
+@at_desk
+async def restore(desk: Context, *, file: Path, yes: bool) -> None:
+    """Restore the devices in FILE to an approval service without paired devices.
 
-    The approval service must not have paired devices yet. Devices keep their tokens if approval
-    runs with the same TOKEN_SECRET as before. Pending requests and the audit log are not restored.
-    If interrupted, run it again: it resumes.
+    Devices keep their tokens if approval runs with the same TOKEN_SECRET as before. Pending
+    requests and the audit log are not restored. If interrupted, run it again: it resumes.
     """
     found = _read(file)
     made = datetime.fromtimestamp(found.made_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    async with context.approval() as approval:
+    async with desk.approval() as approval:
         about = f"{len(found.devices)} devices as of {made} (change {found.number})"
         question = f"Restore {about} to {approval.url}?"
-        context.confirm(question, yes=yes, how=typed(f"restore {shlex.quote(str(file))} --yes"))
-        skipped = await _restore_parts(approval, found)
+        desk.confirm(question, yes=yes, how=typed(f"restore {shlex.quote(str(file))} --yes"))
+        skipped = await _restored(approval, found)
     done = Restored(str(file), len(found.devices) - skipped, skipped)
-    if context.output.as_json:
-        context.output.document(done)
+    if desk.output.as_json:
+        desk.output.document(done)
         return
-    context.output.line(f"Restored {done.restored} devices from {file}.")
+    desk.output.line(f"Restored {done.restored} devices from {file}.")
     if skipped:
-        context.output.line(f"Skipped {skipped} devices that have been paired again since.")
+        desk.output.line(f"Skipped {skipped} devices that have been paired again since.")
 
 
-def _require_absent(file: Path, *, replace: bool) -> None:
+def _require_free(file: Path, *, replace: bool) -> None:
     if file.exists() and not replace:
         raise ApiError("file-exists", f"{file} already exists.", "Overwrite it with --replace.")
 
 
-async def _write(coming: AsyncIterator[bytes], file: Path) -> Backup:
+async def _written(coming: AsyncIterator[bytes], file: Path) -> Backup:
     """Write a backup to a temporary file and rename it once complete; raises ApiError."""
     new = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -127,13 +125,13 @@ async def _write(coming: AsyncIterator[bytes], file: Path) -> Backup:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as written:
-                async for chunk in coming:
-                    written.write(chunk)
+                async for said in coming:
+                    written.write(said)
                 written.flush()
                 os.fsync(written.fileno())
             made = _read(new)
             new.replace(file)
-            _sync_directory(file.parent)
+            _settle(file.parent)
         finally:
             new.unlink(missing_ok=True)
     except OSError as error:
@@ -141,7 +139,7 @@ async def _write(coming: AsyncIterator[bytes], file: Path) -> Backup:
     return made
 
 
-def _sync_directory(directory: Path) -> None:
+def _settle(directory: Path) -> None:
     """Sync the directory, where the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
@@ -164,7 +162,7 @@ def _read(file: Path) -> Backup:
         ) from error
 
 
-async def _restore_parts(approval: ApprovalClient, found: Backup) -> int:
+async def _restored(approval: ApprovalClient, found: Backup) -> int:
     """Restore part by part; return how many devices were skipped."""
     devices = list(found.devices.values())
     at = skipped = 0

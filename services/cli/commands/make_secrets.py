@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from services.cli.context import Context, with_context_options
+from services.cli.context import Context, at_desk_with
 from services.cli.invocation import Command
 
 SECRET_BYTES: Final = 32
@@ -16,6 +16,7 @@ MEANINGS: Final = {
     "APPROVAL_ADMIN_TOKEN": "approval: the operators' token",
     "BUS_SECRET": "both, same value: encrypts and authenticates messages sent through Redis",
     "TOKEN_SECRET": "approval: key from which device tokens are derived",
+    "UPSTREAM_SECRET": "gateway: authenticates it to the OpenClaw gateway behind it, if any",
 }
 
 
@@ -28,13 +29,13 @@ Examples:
 """,
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", type=click.Choice(list(MEANINGS)))
-@with_context_options(approval=False)
-async def secrets(context: Context, *, names: tuple[str, ...]) -> None:
+@at_desk_with(approval=False)
+async def secrets(desk: Context, *, names: tuple[str, ...]) -> None:
     """Generate secrets and print them as NAME=value lines. Nothing is stored."""
     made = {name: randomness.token_hex(SECRET_BYTES) for name in names or MEANINGS}
-    if context.output.as_json:
-        context.output.document(made)
+    if desk.output.as_json:
+        desk.output.document(made)
         return
     for name, value in made.items():
-        context.output.aside(f"# {MEANINGS[name]}", "dim")
+        desk.output.aside(f"# {MEANINGS[name]}", "dim")
         click.echo(f"{name}={value}")

@@ -75,7 +75,7 @@ class Wrong(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Wishes:
     """Options of one run; timeouts in seconds."""
 
     timeouts: Timeouts
@@ -93,8 +93,8 @@ class Journey:
     """One run. Steps read results of earlier steps and add their own."""
 
     url: str
-    options: Options
-    config: Config
+    wishes: Wishes
+    surroundings: Config
     session: aiohttp.ClientSession
     tls: ssl.SSLContext
     tell: Callable[[Finding], None]
@@ -129,7 +129,7 @@ class Journey:
 
     @property
     def secure(self) -> bool:
-        """Whether the address requires TLS."""
+        """Whether the address wants TLS."""
         return urlsplit(self.url).scheme == "wss"
 
     @property

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
-from services.cli.doctor import causes, openclaw_causes
+from services.cli.doctor import causes, openclaw_causes, upstream_causes
+from services.cli.doctor.checks.upstream import warnings_of_upstream
 from services.cli.doctor.checks.websocket import why_closed
 from services.cli.doctor.journey import Wrong
 from services.cli.doctor.product import Kind
 from services.cli.words import length
+from shared.device.handshake import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from services.cli.doctor.cause import Cause
     from services.cli.doctor.journey import Journey
-    from shared.device.handshake import Refused
+    from shared.device.handshake import Outcome
 
+_FOR_THE_UPSTREAM: Final = "startup-sidecars"
+"""Why a gateway has an admitted client come back: its upstream does not have it yet."""
 LOCK_OUT_MS: Final = 300_000
 """Duration of a lock-out if the gateway does not give one."""
 ORIGIN_REFUSED: Final = "CONTROL_UI_ORIGIN_NOT_ALLOWED"
@@ -79,9 +83,14 @@ def wrong(journey: Journey, outcome: Refused) -> Wrong:
         f"{outcome.message}{where}",
         request_id=outcome.request_id or "REQUEST-ID",
         device_id=journey.key.device_id,
-        origin=journey.options.origin or journey.origin,
+        origin=journey.wishes.origin or journey.origin,
         wait=length(outcome.retry_after_ms or LOCK_OUT_MS),
     )
+
+
+def has_to_come_back(outcome: Outcome) -> TypeGuard[Refused]:
+    """Say whether a client is let in, and told to come back for the upstream."""
+    return isinstance(outcome, Refused) and outcome.details.get("reason") == _FOR_THE_UPSTREAM
 
 
 def _cause(journey: Journey, outcome: Refused) -> Cause:
@@ -113,6 +122,10 @@ def _unavailable(journey: Journey, outcome: Refused) -> Wrong:
     if journey.product.kind is Kind.OPENCLAW:
         return Wrong(openclaw_causes.STARTING, outcome.message)
     reason = outcome.details.get("reason")
+    if reason == _FOR_THE_UPSTREAM:
+        told = warnings_of_upstream(journey.ready) if journey.ready is not None else []
+        cause, why = told[0] if told else (upstream_causes.REFUSES, "")
+        return Wrong(cause, outcome.message, reason=why)
     if reason == "pending-limit":
         return Wrong(causes.PENDING_FULL, outcome.message)
     if outcome.details.get("dependency") == "redis":

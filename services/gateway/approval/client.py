@@ -21,6 +21,7 @@ from shared.rpc.messages import (
     AuthorizeDevice,
     ReportSecret,
     Result,
+    TokenCheck,
     decode_answer,
     decode_outcome,
     encode,
@@ -79,7 +80,9 @@ class BusApprovalClient:
         self._heartbeat = heartbeat
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def request(self, question: AuthorizeDevice | ReportSecret, callback: Then) -> None:
+    def request(
+        self, question: AuthorizeDevice | ReportSecret | TokenCheck, callback: Then
+    ) -> None:
         """Ask a question; `callback` gets the answer, or Unavailable if none arrives in time."""
         not_after_ms = self._heartbeat.store_ms(in_seconds=WRITTEN_WITHIN_SECONDS)
         if not_after_ms is None:
@@ -130,7 +133,7 @@ class BusApprovalClient:
 
     def _on_answer(
         self,
-        question: AuthorizeDevice | ReportSecret,
+        question: AuthorizeDevice | ReportSecret | TokenCheck,
         deadline: float,
         callback: Then,
         asked: asyncio.Future[msgspec.Raw],
@@ -154,7 +157,11 @@ class BusApprovalClient:
             task.add_done_callback(self._tasks.discard)
 
     async def _request_again(
-        self, question: AuthorizeDevice, answer: Answer, deadline: float, callback: Then
+        self,
+        question: AuthorizeDevice | TokenCheck,
+        answer: Answer,
+        deadline: float,
+        callback: Then,
     ) -> None:
         try:
             async with asyncio.timeout_at(deadline):
@@ -166,7 +173,9 @@ class BusApprovalClient:
         else:
             callback(answer)
 
-    async def _request_until_current(self, question: AuthorizeDevice, answer: Answer) -> Answer:
+    async def _request_until_current(
+        self, question: AuthorizeDevice | TokenCheck, answer: Answer
+    ) -> Answer:
         asked = 1
         while True:
             freshness = self._replica.freshness(answer.change, question.device_id)
@@ -186,7 +195,7 @@ class BusApprovalClient:
             call_id = f"{question.call_id}{ASKED_ANEW}{asked}"
             answer = await self._request_once(msgspec.structs.replace(question, call_id=call_id))
 
-    async def _request_once(self, question: AuthorizeDevice) -> Answer:
+    async def _request_once(self, question: AuthorizeDevice | TokenCheck) -> Answer:
         answer = _decode(await self._requester.ask(msgspec.Raw(encode(question))))
         if isinstance(answer, Unavailable):
             raise answer

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from services.gateway.metrics import Metrics
     from services.gateway.replication.presence import Presence
     from services.gateway.replication.recent_refusals import RecentRefusals
+    from services.gateway.replication.relay_port import RelayPort
     from services.gateway.replication.replica import Effect, Replica
     from shared.clock import Clock
     from shared.rpc.messages import Changed
@@ -53,6 +54,7 @@ class Heartbeat:
         clock: Clock,
         beat_seconds: float,
         on_presence: Callable[[int], None],
+        relay: RelayPort | None = None,
     ) -> None:
         self._replica = replica
         self._presence = presence
@@ -63,6 +65,7 @@ class Heartbeat:
         self._clock = clock
         self._interval_seconds = beat_seconds
         self._on_presence = on_presence
+        self._relay = relay
         self._log = structlog.get_logger("gateway")
         self._extra: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -135,6 +138,8 @@ class Heartbeat:
             version=VERSION,
             uptime_s=int(sent_at - self._started_at),
             refused=self._refusals.report(beat_id, sent_at),
+            addresses_after_ms=-1 if self._relay is None else self._relay.addresses_at_ms,
+            upstream=None if self._relay is None else self._relay.state(),
         )
         try:
             answer = self._requester.submit(encode(question), urgent=True)
@@ -161,6 +166,8 @@ class Heartbeat:
             self.sync_now()
         self._carry_out(self._replica.on_answer(beat_answer))
         self._on_presence(beat_answer.presence_version)
+        if self._relay is not None:
+            self._relay.on_addresses(beat_answer.addresses, beat_answer.addresses_at_ms)
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         """Carry out effects; connections are closed before any broadcast is sent."""
@@ -169,6 +176,8 @@ class Heartbeat:
                 self._close_device(effect.change)
         for effect in effects:
             if isinstance(effect, AnnounceChange):
+                if self._relay is not None and effect.change.closes:
+                    self._relay.on_device_closed(effect.change.device_id)
                 for broadcast in broadcasts(effect.change):
                     self._connections.broadcast(broadcast)
             elif isinstance(effect, CloseEverybody):

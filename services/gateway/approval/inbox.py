@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from shared.bus.channels import NEWS
-from shared.rpc.messages import Alive, decode_news
+from shared.rpc.messages import Addresses, Changed, decode_news
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from services.gateway.approval.heartbeat import Heartbeat
     from services.gateway.metrics import Metrics
     from shared.bus.envelope import Opened
@@ -27,11 +29,13 @@ class Inbox:
         responders: ResponderPool,
         heartbeat: Heartbeat,
         metrics: Metrics,
+        learn: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         self._requester = requester
         self._responders = responders
         self._heartbeat = heartbeat
         self._metrics = metrics
+        self._learn = learn
 
     def on_message(self, channel: str, message: Opened) -> None:
         """Handle one message whose envelope was opened and verified."""
@@ -43,8 +47,11 @@ class Inbox:
         except (msgspec.MsgspecError, RecursionError):
             self._metrics.bus.labels("malformed-news").inc()
             return
-        if not isinstance(event, Alive):
+        if isinstance(event, Changed):
             self._heartbeat.on_event(event)
+        elif isinstance(event, Addresses):
+            if self._learn is not None:
+                self._learn(event.keys)
         elif event.boot_id != message.sender:
             return
         elif event.ready:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from services.gateway.websocket.frames import text_frame
 
@@ -12,17 +12,31 @@ if TYPE_CHECKING:
     from services.gateway.handshake.session import Session
 
 
+class Backend(Protocol):
+    """What a relayed connection has on its other side."""
+
+    def on_closing(self, code: int | None) -> None:
+        """Note that the connection is being closed with this code; None: it was lost."""
+        ...
+
+    def ping(self) -> None:
+        """Ping the other side; end if the last ping was not answered."""
+        ...
+
+
 class Connection:
     """One socket, from the upgrade until its transport is closed."""
 
     __slots__ = (
         "_calls_made",
+        "backend",
         "calls",
         "closed_with",
         "deadline",
         "ended_by",
         "limit_key",
         "marked_closing",
+        "muted",
         "number",
         "pinged",
         "sequence",
@@ -45,6 +59,10 @@ class Connection:
         """Whether the connection is no longer served, although no close frame is sent yet."""
         self.closed_with: tuple[int, str] | None = None
         """The code and reason of our close frame; None until it is sent."""
+        self.backend: Backend | None = None
+        """The other side of a relayed connection."""
+        self.muted = False
+        """Whether events are held back: admitted, but hello-ok has not been sent."""
         self.calls: set[str] = set()
         """The ids of calls that approval has not answered yet."""
         self.ended_by = ""

@@ -14,7 +14,7 @@ from services.gateway.connections.deadlines import SWEEP_SECONDS, due, share_due
 from services.gateway.connections.pending import PendingHandshakes
 from services.gateway.websocket.frames import PING, close_frame, text_frame
 from shared.protocol.closing import CloseCode
-from shared.protocol.events import numbered, shutdown, tick
+from shared.protocol.events import numbered, shutdown, tick, unnumbered
 from shared.protocol.limits import (
     BUFFERED_LIMIT_BYTES,
     CLOSING_SECONDS,
@@ -29,6 +29,7 @@ from shared.rpc.messages import EVERY_ROLE, Present
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from services.gateway.connections.connection import Backend
     from services.gateway.handshake.session import Session
     from services.gateway.replication.presence import Presence
     from shared.clock import Clock
@@ -118,8 +119,17 @@ class Hub:
         self._pending.add(connection)
         return connection
 
-    def admit(self, connection: Connection, session: Session, client: ClientInfo) -> None:
-        """Mark a connection as admitted; `client` is the client's own description."""
+    def admit(
+        self,
+        connection: Connection,
+        session: Session,
+        client: ClientInfo,
+        backend: Backend | None = None,
+    ) -> None:
+        """Mark a connection as admitted; `client` is the client's own description.
+
+        One with a backend gets ticks and presence from there, and no events before `unmute`.
+        """
         self._pending.discard(connection)
         connection.session = session
         if session.device_id:
@@ -129,11 +139,23 @@ class Hub:
             )
             self._presence.last_seen.record(session, client, self._clock.monotonic())
         self._pings[connection.number % _PING_BUCKETS].add(connection)
+        if backend is not None:
+            connection.backend, connection.muted = backend, True
+            return
         self._ticks[connection.number % _TICK_BUCKETS].add(connection)
         if session.role == "operator":
             for scope, audience in self._audiences.items():
                 if covers(session.scopes, scope, session.role):
                     audience.add(connection)
+
+    def unmute(self, connection: Connection) -> None:
+        """Send events about pairing to a relayed connection from now on, if it may see them."""
+        session = connection.session
+        connection.muted = False
+        if session is None or connection.closing or session.role != "operator":
+            return
+        if covers(session.scopes, PAIRING, session.role):
+            self._audiences[PAIRING].add(connection)
 
     def close(self, connection: Connection, code: int, reason: str, *, frames: bytes = b"") -> None:
         """Send a close frame; the sweep ends the transport if the peer does not.
@@ -203,11 +225,15 @@ class Hub:
         head = event.head()
         for connection in audience:
             session = connection.session
-            if session is None or session.protocol not in event.protocols:
+            if session is None or connection.muted or session.protocol not in event.protocols:
                 continue
             self.close_if_slow(connection)
-            if not connection.closing:
+            if connection.closing:
+                continue
+            if connection.backend is None:
                 connection.send(numbered(head, connection.next_sequence()))
+            else:  # the numbers that it sees are the upstream's
+                connection.send(unnumbered(head))
 
     def close_device(self, device_id: str, roles: Collection[str], by_call: str) -> int:
         """Close a device's connections in these roles (`*`: any) with 4001; return their number.
@@ -304,6 +330,8 @@ class Hub:
         else:
             connection.pinged = True
             connection.transport.write(PING)
+            if connection.backend is not None:
+                connection.backend.ping()
 
     def _tick(self, connection: Connection, head: bytes) -> None:
         self.close_if_slow(connection)
@@ -324,5 +352,8 @@ class Hub:
         self._ticks[connection.number % _TICK_BUCKETS].discard(connection)
         for audience in self._audiences.values():
             audience.discard(connection)
+        backend, connection.backend = connection.backend, None
+        if backend is not None:
+            backend.on_closing(connection.closed_with[0] if connection.closed_with else None)
         connection.deadline = self._clock.monotonic() + CLOSING_SECONDS
         self._closing[connection] = None

@@ -15,6 +15,7 @@ from shared.protocol.closing import CloseCode
 if TYPE_CHECKING:
     from services.gateway.connections.hub import Hub
     from services.gateway.metrics import Metrics
+    from services.gateway.replication.relay_port import RelayPort
     from services.gateway.replication.replica import Replica
     from shared.clock import Clock
     from shared.server.pending_sockets import PendingSockets
@@ -30,12 +31,15 @@ class Sweeper:
         replica: Replica,
         metrics: Metrics,
         clock: Clock,
+        *,
+        relay: RelayPort | None = None,
     ) -> None:
         self._pending_sockets = pending_sockets
         self._connections = connections
         self._replica = replica
         self._metrics = metrics
         self._clock = clock
+        self._relay = relay
         self._log = structlog.get_logger("gateway")
         self.milliseconds = 0.0
 
@@ -51,6 +55,8 @@ class Sweeper:
                 self._close_before_lease_ends()
                 self._connections.sweep()
                 self._pending_sockets.sweep()
+                if self._relay is not None:
+                    self._relay.sweep()
             except Exception:  # noqa: BLE001 (one failure must not stop later sweeps)
                 self._log.exception("sweep failed")
             due = max(due + SWEEP_SECONDS, self._clock.monotonic())
@@ -59,6 +65,8 @@ class Sweeper:
         """Close admitted connections before the lease ends, since revocations may be missed."""
         if self._replica.lease_left > SWEEP_SECONDS:
             return
+        if self._relay is not None:
+            self._relay.close_pipes()
         closed = self._connections.close_admitted(CloseCode.TRY_AGAIN, LEASE_LOST_REASON)
         if closed:
             self._log.error(log_events.LEASE_LOST.name, closed=closed)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, overload
 
 from services.gateway.handshake.device_proof import verify_device
 from services.gateway.handshake.outcome import Accepted, Effect, client_info
+from shared.device_tokens import without_device_id
 from shared.protocol import refusals
 from shared.protocol.connect import CONTROL_UI_CLIENT_IDS, Auth
 from shared.protocol.hello import Grant
@@ -100,7 +101,7 @@ class Credentials:
             method="token" if secret_is_right else "device-token",
             address=self._peer.address,
             protocol=self._protocol,
-            candidate=candidate,
+            candidate=without_device_id(candidate, params.device.id),
             candidate_field=field,
             wrong_secret=bool(offered) and not secret_is_right,
             guessed_secret=bool(guesses) and not secret_is_right,

@@ -14,6 +14,7 @@ from services.gateway.handshake import validation
 from services.gateway.handshake.credentials import Credentials
 from services.gateway.handshake.origin import origin_problem
 from services.gateway.handshake.outcome import Accepted, Effect, client_info
+from shared.device_tokens import with_device_id
 from shared.protocol import refusals
 from shared.protocol.connect import (
     BROWSER_CLIENT_IDS,
@@ -152,11 +153,14 @@ class Handshake:
             raise RuntimeError(message)
         if isinstance(answer, Admitted):
             self.state = State.DONE
+            token = answer.device_token
+            if self._rules.names_device_in_tokens:
+                token = with_device_id(token, question.device_id)
             grant = Grant(
                 method=answer.method or question.method,
                 role=question.role,
                 scopes=question.scopes,
-                device_token=answer.device_token,
+                device_token=token,
                 token_scopes=answer.token_scopes,
                 issued_at_ms=answer.issued_at_ms,
             )

@@ -43,6 +43,8 @@ class AuthConfig:
     """Whether direct loopback clients are trusted: they keep scopes and are never locked out."""
     approval_url: str = ""
     """The approval service's public URL, for clients that need pairing; "" if not configured."""
+    names_device_in_tokens: bool = False
+    """Whether device tokens carry the device id in front, for use over HTTP."""
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):

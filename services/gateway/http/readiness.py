@@ -9,6 +9,7 @@ from shared.observability.health import Health, Readiness
 if TYPE_CHECKING:
     from services.gateway.connections.hub import Hub
     from services.gateway.http.upgrader import Upgrader
+    from services.gateway.relay.status import Status
     from services.gateway.replication.replica import Replica
     from shared.bus.redis_bus import RedisBus
     from shared.rpc.responder_pool import ResponderPool
@@ -22,6 +23,7 @@ def readiness_of(
     replica: Replica,
     upgrader: Upgrader,
     connections: Hub,
+    upstream: Status | None = None,
 ) -> Readiness:
     """Return the readiness checks that `/readyz` reports."""
 
@@ -53,5 +55,6 @@ def readiness_of(
             "lease": lease,
             "process": process,
             "proxies": upgrader.clients.health,
+            **({} if upstream is None else {"upstream": upstream.health}),
         },
     )

@@ -22,7 +22,6 @@ from shared.server.http_protocol import TrackedRequestHandler, name_server
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from services.gateway.dashboard.handler import Dashboard
     from services.gateway.http.upgrader import Upgrader
     from shared.observability.ops import OpsViews
 
@@ -43,16 +42,16 @@ class Views:
         approval_public_url: str,
         own_ops_port: bool,
         prefix: str = "",
-        dashboard: Dashboard | None = None,
+        elsewhere: View | None = None,
     ) -> None:
         self._sockets = sockets
         self._prefix = prefix
-        self._fallback: View = _not_found if dashboard is None else dashboard.serve
+        self._fallback: View = _not_found if elsewhere is None else elsewhere
         self._about_text = about_text(public_url, approval_public_url)
         self._about_html = about_html(public_url, approval_public_url)
         self._devices_page = devices_page(approval_public_url)
         self._pages: Mapping[str, View] = {
-            **({"/": self._about} if dashboard is None else {}),
+            **({"/": self._about} if elsewhere is None else {}),
             "/setup": self._setup,
             "/livez": ops.livez,
             "/healthz": ops.livez,

@@ -40,8 +40,15 @@ class Forwarder:
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("gateway")
 
-    def start(self, connection: Connection, session: Session, method_call: MethodCall) -> None:
-        """Start a call; the response is sent when it arrives."""
+    def start(
+        self,
+        connection: Connection,
+        session: Session,
+        method_call: MethodCall,
+        *,
+        respond: bool = True,
+    ) -> None:
+        """Start a call; its response is sent when it arrives, unless `respond` is False."""
         if len(connection.calls) >= IN_FLIGHT_LIMIT:
             self._metrics.calls.labels(method_call.method, "unavailable").inc()
             connection.send(_unavailable(method_call, Unavailable("overloaded")))
@@ -56,7 +63,9 @@ class Forwarder:
             protocol=session.protocol,
             not_after_ms=0,
         )
-        task = asyncio.get_running_loop().create_task(self._forward(connection, method_call, call))
+        task = asyncio.get_running_loop().create_task(
+            self._forward(connection, method_call, call, respond=respond)
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -66,7 +75,9 @@ class Forwarder:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _forward(self, connection: Connection, method_call: MethodCall, call: Call) -> None:
+    async def _forward(
+        self, connection: Connection, method_call: MethodCall, call: Call, *, respond: bool
+    ) -> None:
         try:
             response, outcome = await self._response(method_call, call)
         except Exception:  # noqa: BLE001 (a bug: report the outcome as unknown)
@@ -76,7 +87,8 @@ class Forwarder:
         finally:
             connection.calls.discard(call.call_id)
         self._metrics.calls.labels(method_call.method, outcome).inc()
-        self._connections.respond(connection, call.call_id, response)
+        if respond:
+            self._connections.respond(connection, call.call_id, response)
 
     async def _response(self, method_call: MethodCall, call: Call) -> tuple[bytes, str]:
         try:

@@ -58,6 +58,7 @@ class SessionContext:
         self.dispatcher = dispatcher
         self.forwarder = forwarder
         self.clock = clock
+        self.metrics = metrics
         self.access_log = AccessLogger(metrics, clock, identity.approval_public_url, refusals)
         self.features = {protocol: _features(protocol) for protocol in PROTOCOLS}
         self.log = structlog.get_logger("gateway")

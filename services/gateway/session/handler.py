@@ -97,6 +97,12 @@ class SessionHandler:
         """Close an unauthenticated connection that sent too many bytes."""
         self._context.connections.close(self._connection, CloseCode.TOO_BIG, "")
 
+    def pause_writing(self) -> None:
+        """Note that the peer does not read; there is nobody here who would send less."""
+
+    def resume_writing(self) -> None:
+        """Note that the peer reads again."""
+
     def on_lost(self) -> None:
         """Log the end of the session and remove the connection from the hub."""
         connection = self._connection
@@ -158,10 +164,7 @@ class SessionHandler:
                 except Unavailable as error:
                     self._refuse(handshake, _unavailable(handshake, error))
                     return
-            self._log_outcome(handshake, outcome)
-            session = self._admit(handshake, outcome)
-            for opcode, payload in queued:
-                self._serve(session, opcode, payload)
+            self._admit(handshake, outcome, queued)
 
     def _refuse(self, handshake: Handshake, refusal: Refusal) -> None:
         self._log_outcome(handshake, refusal)
@@ -179,18 +182,13 @@ class SessionHandler:
             handshake, self._request, self._began, outcome, closed_with=self._connection.closed_with
         )
 
-    def _admit(self, handshake: Handshake, accepted: Accepted) -> Session:
+    def _admit(
+        self, handshake: Handshake, accepted: Accepted, queued: list[tuple[int, bytes]]
+    ) -> None:
+        """Register an admitted client, send hello-ok, and serve the frames that came early."""
+        self._log_outcome(handshake, accepted)
         context, grant = self._context, accepted.grant
-        session = Session(
-            connection_id=handshake.connection_id,
-            protocol=accepted.protocol,
-            role=grant.role,
-            scopes=grant.scopes,
-            device_id=accepted.device_id,
-            method=grant.method,
-            address=self._request.address,
-            epoch=accepted.answer.epoch if accepted.answer else "",
-        )
+        session = self._session(handshake, accepted)
         context.connections.admit(self._connection, session, accepted.client)
         self._connection.send(
             hello_ok(
@@ -203,7 +201,21 @@ class SessionHandler:
                 uptime_ms=context.uptime_ms(),
             )
         )
-        return session
+        for opcode, payload in queued:
+            self._serve(session, opcode, payload)
+
+    def _session(self, handshake: Handshake, welcome: Accepted) -> Session:
+        grant = welcome.grant
+        return Session(
+            connection_id=handshake.connection_id,
+            protocol=welcome.protocol,
+            role=grant.role,
+            scopes=grant.scopes,
+            device_id=welcome.device_id,
+            method=grant.method,
+            address=self._request.address,
+            epoch=welcome.answer.epoch if welcome.answer else "",
+        )
 
     def _serve(self, session: Session, opcode: int, payload: bytes) -> None:
         """Serve a frame of an admitted client."""

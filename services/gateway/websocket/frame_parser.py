@@ -1,4 +1,4 @@
-"""A parser for the frames that a WebSocket client sends (RFC 6455 §5). No I/O.
+"""A parser for the frames of a WebSocket peer (RFC 6455 §5). No I/O.
 
 A protocol violation raises BrokenFrame with the close code that the RFC requires; a header is
 checked before its payload is buffered. UTF-8 is not checked here: the JSON decoder rejects invalid
@@ -46,6 +46,12 @@ _LONG_MAX_BYTES: Final = 2**63 - 1
 _CODE_BYTES: Final = 2
 
 
+_WRONG_MASK: Final = {
+    True: "a frame of a client is not masked",
+    False: "a frame of a server is masked",
+}
+
+
 class BrokenFrame(Exception):
     """The peer violated the protocol; `code` is the close code to send."""
 
@@ -55,7 +61,9 @@ class BrokenFrame(Exception):
 
 
 class FrameParser:
-    """Parses a client's bytes, in chunks of any size, into complete messages.
+    """Parses a peer's bytes, in chunks of any size, into complete messages.
+
+    Frames of a client have to be masked, and those of a server must not be.
 
     `on_message` gets the opcode and the payload. Fragments are joined; a close frame's payload is
     valid. `on_broken` gets a BrokenFrame, or any exception that `on_message` raised. After an error
@@ -65,8 +73,10 @@ class FrameParser:
     __slots__ = (
         "_ended",
         "_first",
+        "_from_client",
         "_header",
         "_key",
+        "_key_bytes",
         "_kind",
         "_left_bytes",
         "_limit_bytes",
@@ -75,6 +85,7 @@ class FrameParser:
         "_on_broken",
         "_on_message",
         "_payload",
+        "_unmask",
     )
 
     def __init__(
@@ -83,9 +94,13 @@ class FrameParser:
         on_broken: Callable[[Exception], None],
         *,
         message_limit_bytes: int,
+        from_client: bool = True,
     ) -> None:
         self._on_message = on_message
         self._on_broken = on_broken
+        self._from_client = from_client
+        self._key_bytes = _KEY_BYTES if from_client else 0
+        self._unmask = websocket_mask if from_client else _leave
         self._limit_bytes = message_limit_bytes
         self._left_bytes = message_limit_bytes
         """How many more bytes the current message may have."""
@@ -130,13 +145,14 @@ class FrameParser:
         first, second = data[start], data[start + 1]
         if first != _WHOLE_TEXT or self._message is not None:
             self._check(first, second)
-        if second < _MASKED:
-            raise BrokenFrame("a client frame is not masked")
-        length = second - _MASKED
-        body = start + _HEADER_BYTES + _KEY_BYTES
+        if (second >= _MASKED) is not self._from_client:
+            raise BrokenFrame(_WRONG_MASK[self._from_client])
+        key_bytes = self._key_bytes
+        length = second & ~_MASKED
+        body = start + _HEADER_BYTES + key_bytes
         if length > _SHORT_MAX_BYTES:
             body += _MEDIUM_LENGTH.size if length == _MEDIUM else _LONG_LENGTH.size
-            if body - _KEY_BYTES > end:
+            if body - key_bytes > end:
                 return self._wait(data, start)
             length = _long_length(length, data, start + _HEADER_BYTES)
         if length > self._left_bytes and first & _CONTROL == 0:
@@ -146,10 +162,10 @@ class FrameParser:
         stop = body + length
         payload = bytearray(data[body:stop])
         if stop > end:
-            self._first, self._key = first, data[body - _KEY_BYTES : body]
+            self._first, self._key = first, data[body - key_bytes : body]
             self._payload, self._missing_bytes = payload, stop - end
             return end
-        websocket_mask(data[body - _KEY_BYTES : body], payload)
+        self._unmask(data[body - key_bytes : body], payload)
         if first == _WHOLE_TEXT:
             self._on_message(TEXT, bytes(payload))
         else:
@@ -170,7 +186,7 @@ class FrameParser:
             return len(data)
         payload += data[:missing] if len(data) > missing else data
         self._payload = None
-        websocket_mask(self._key, payload)
+        self._unmask(self._key, payload)
         self._complete(self._first, payload)
         return missing
 
@@ -214,6 +230,10 @@ class FrameParser:
             message, self._message = self._message, None
             self._left_bytes = self._limit_bytes
             self._on_message(self._kind, bytes(message))
+
+
+def _leave(_key: bytes, _payload: bytearray) -> None:
+    """Leave a payload as it is: frames of a server are not masked."""
 
 
 def _long_length(kind: int, data: bytes, at: int) -> int:

@@ -1,4 +1,4 @@
-"""Builds server frames as bytes: unmasked and unfragmented. Pure."""
+"""Builds frames as bytes, never fragmented. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Final
 
 from shared.protocol.closing import cut_reason
 
+_FIN: Final = 0x80
+_OPCODE: Final = 0x0F
+_MASKED: Final = 0x80
 _TEXT: Final = 0x81
 _CLOSE: Final = 0x88
 _PONG: Final = 0x8A
@@ -32,6 +35,21 @@ def text_frame(payload: bytes) -> bytes:
     if length < _MEDIUM_LENGTH_BYTES:
         return _medium(_TEXT, 126, length) + payload
     return _long(_TEXT, 127, length) + payload
+
+
+def text_frame_parts(payload: bytes) -> tuple[bytes, bytes]:
+    """Frame a UTF-8 text without copying it: header and payload, to be written together."""
+    return frame_header(_TEXT & _OPCODE, len(payload)), payload
+
+
+def frame_header(opcode: int, length: int, *, masked: bool = False) -> bytes:
+    """Return the header of one whole frame, up to where a mask key would stand."""
+    first, mask = _FIN | opcode, _MASKED if masked else 0
+    if length < _SHORT_LENGTH_BYTES:
+        return _short(first, mask | length)
+    if length < _MEDIUM_LENGTH_BYTES:
+        return _medium(first, mask | 126, length)
+    return _long(first, mask | 127, length)
 
 
 @lru_cache(_REASONS_REMEMBERED)

@@ -38,6 +38,14 @@ class Handler(Protocol):
         """Close a connection that sent too many bytes before it was admitted."""
         ...
 
+    def pause_writing(self) -> None:
+        """Note that the peer does not read what it is sent."""
+        ...
+
+    def resume_writing(self) -> None:
+        """Note that the peer reads again."""
+        ...
+
     def on_lost(self) -> None:
         """Clean up after the transport has closed."""
         ...
@@ -50,7 +58,7 @@ class SocketProtocol(asyncio.Protocol):
     parser keeps an unauthenticated client from filling its buffer.
     """
 
-    __slots__ = ("_feed", "_handler", "_transport", "received")
+    __slots__ = ("_feed", "_handler", "_held", "_transport", "received")
 
     def __init__(self, transport: asyncio.Transport, handler: Handler) -> None:
         self._transport = transport
@@ -58,6 +66,7 @@ class SocketProtocol(asyncio.Protocol):
         self._feed: Callable[[bytes], None] | None = FrameParser(
             handler.on_message, handler.on_protocol_error, message_limit_bytes=FRAME_LIMIT_BYTES
         ).feed
+        self._held = False
         self.received = 0
         """The number of bytes received."""
 
@@ -76,6 +85,28 @@ class SocketProtocol(asyncio.Protocol):
             self._transport.pause_reading()
             self._parse(data, 0)
 
+    def pause_writing(self) -> None:
+        """Note that the peer does not read what it is sent."""
+        if self._handler is not None:
+            self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Note that the peer reads again."""
+        if self._handler is not None:
+            self._handler.resume_writing()
+
+    def hold_reading(self) -> None:
+        """Read nothing from the peer until `release_reading`."""
+        self._held = True
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def release_reading(self) -> None:
+        """Read from the peer again."""
+        self._held = False
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def connection_lost(self, _exc: BaseException | None) -> None:
         """Notify the handler, once."""
         handler, self._handler, self._feed = self._handler, None, None
@@ -90,14 +121,14 @@ class SocketProtocol(asyncio.Protocol):
         self._feed(data[start:end])
         if end < len(data):
             asyncio.get_running_loop().call_soon(self._parse, data, end)
-        elif not self._transport.is_closing():
+        elif not self._held and not self._transport.is_closing():
             self._transport.resume_reading()
 
 
 class SocketParser:
     """Adapts SocketProtocol to the parser interface of aiohttp, which keeps the transport."""
 
-    def __init__(self, protocol: SocketProtocol, on_end: Callable[[], object]) -> None:
+    def __init__(self, protocol: asyncio.Protocol, on_end: Callable[[], object]) -> None:
         self._protocol = protocol
         self._on_end = on_end
 

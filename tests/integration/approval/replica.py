@@ -135,7 +135,7 @@ class Replica:
             settings=settings,
             ops=ops,
             metrics=self.metrics,
-            authenticator=Authenticator(
+            door=Authenticator(
                 self.store,
                 settings,
                 Clients(

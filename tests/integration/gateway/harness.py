@@ -85,12 +85,12 @@ class ScriptedApprovals:
     def __init__(self) -> None:
         self._answering: set[asyncio.Task[None]] = set()
         self.asked: list[AuthorizeDevice] = []
-        self.reports: list[ReportSecret] = []
-        """Reported secrets without a device, or for which no device could authenticate."""
+        self.knocks: list[ReportSecret] = []
+        """Secrets that came without a device, or that no device could make right."""
         self.answer: Callable[[AuthorizeDevice], Awaitable[Answer]] = admit
         self.leased = True
         self.calls: list[Call] = []
-        """The called methods."""
+        """Methods that were called."""
         self.outcome: Callable[[Call], Awaitable[Outcome]] = _done
 
     @property
@@ -102,7 +102,7 @@ class ScriptedApprovals:
         """Record the request and answer by the script; no client is locked out."""
         loop = asyncio.get_running_loop()
         if isinstance(question, ReportSecret):
-            self.reports.append(question)
+            self.knocks.append(question)
             loop.call_soon(then, SecretAccepted(Position(1, "t")))
             return
         self.asked.append(question)
@@ -199,7 +199,7 @@ class GatewayHarness:
                 public_url="",
                 approval_public_url=approval_public_url,
                 own_ops_port=own_ops_port,
-                dashboard=dashboard,
+                elsewhere=None if dashboard is None else dashboard.serve,
             ),
         )
         self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=HANDLERS_SECONDS)
@@ -207,7 +207,7 @@ class GatewayHarness:
         self._raws: list[RawSocket] = []
         self.port = 0
         self.keepalive_seconds = KEEPALIVE_SECONDS
-        """The deadline for a complete request, from the connection's start or the last request."""
+        """How long a socket may take for a whole request, from its beginning or the last one."""
 
     @property
     def url(self) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TRUSTED = (ipaddress.ip_network("127.0.0.9"),)
 PROXY = "127.0.0.9"
-"""The trusted proxy's network."""
+"""Where the trusted proxy sits."""
 
 
 @pytest.fixture

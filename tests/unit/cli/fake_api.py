@@ -30,7 +30,7 @@ class Api:
         self.answers: dict[tuple[str, str], tuple[int, str, bytes]] = {}
         self.headers: dict[str, str] = {}
         self.then: dict[tuple[str, str], Callable[[], object]] = {}
-        """Runs after each answered call."""
+        """What to do once a call was answered."""
         self.asked: list[tuple[str, str, str]] = []
         self.url = ""
 

@@ -21,7 +21,7 @@ GATEWAYS = [name for name in SERVICES if name.startswith("gateway")]
 APPROVALS = [name for name in SERVICES if name.startswith("approval")]
 HAPROXY = (ROOT / "deploy/haproxy.cfg").read_text()
 CLOSING_SECONDS = 10
-"""The time for closing connections and answering pending requests after the drain."""
+"""How long closing everybody and answering what is under way may take after the drain."""
 
 
 def section(name: str) -> list[str]:
@@ -41,7 +41,7 @@ def settings_of(service: str) -> dict[str, str]:
 def test_what_there_is() -> None:
     assert len(GATEWAYS) == 3
     assert len(APPROVALS) == 2
-    assert set(SERVICES) == {*GATEWAYS, *APPROVALS, "redis", "proxy"}
+    assert set(SERVICES) == {*GATEWAYS, *APPROVALS, "redis", "proxy", "openclaw"}
 
 
 @pytest.mark.parametrize("name", GATEWAYS)
@@ -95,7 +95,7 @@ def test_the_grace_is_longer_than_the_drain(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*GATEWAYS, *APPROVALS])
-def test_the_service_is_process_1_and_receives_the_signal(name: str) -> None:
+def test_the_service_is_process_1_and_hears_the_signal(name: str) -> None:
     assert isinstance(SERVICES[name]["command"], list)
     assert not {"init", "entrypoint", "stop_signal"} & set(SERVICES[name])
 
@@ -105,6 +105,16 @@ def test_only_the_proxy_is_reached_and_only_from_this_machine() -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES["proxy"]["ports"])
     assert SERVICES["redis"]["networks"] == ["back"]
     assert COMPOSE["networks"]["back"]["internal"] is True
+
+
+def test_openclaw_is_optional_and_reached_by_gateways_alone() -> None:
+    assert SERVICES["openclaw"]["profiles"] == ["openclaw"]
+    assert SERVICES["openclaw"]["networks"] == ["upstream"]
+    others = {name for name, one in SERVICES.items() if "upstream" in one.get("networks", [])} - {
+        "openclaw"
+    }
+    assert others == set(GATEWAYS)
+    assert not any("profiles" in one for name, one in SERVICES.items() if name != "openclaw")
 
 
 def test_the_proxys_address_is_the_only_one_that_is_trusted() -> None:
@@ -161,9 +171,7 @@ class TestSecrets:
         assert main(file) == 0
         assert file.read_text() == text
 
-    def test_a_broken_file_is_reported(
-        self, tmp_path: Any, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_a_broken_file_is_told(self, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
         file = tmp_path / ".env"
         file.write_text("no equals sign\n")
         assert main(file) == 1

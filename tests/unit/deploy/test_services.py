@@ -28,7 +28,8 @@ def secrets_in(env: Mapping[str, str]) -> set[str]:
 
 class TestSecrets:
     def test_a_gateway_has_its_own_and_none_of_approvals(self) -> None:
-        assert secrets_in(gateway_env(MADE)) == {"BUS_SECRET", "OPENCLAW_GATEWAY_TOKEN"}
+        expected = {"BUS_SECRET", "OPENCLAW_GATEWAY_TOKEN", "UPSTREAM_SECRET"}
+        assert secrets_in(gateway_env(MADE)) == expected
 
     def test_approval_has_its_own_and_none_of_a_gateways(self) -> None:
         expected = {"BUS_SECRET", "APPROVAL_ADMIN_TOKEN", "TOKEN_SECRET"}

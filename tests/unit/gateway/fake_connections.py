@@ -32,7 +32,7 @@ class FakeTransport:
         self.closing = False
         self.aborts = 0
         self.paused = False
-        """Whether reading is paused."""
+        """Whether what comes is not read."""
 
     def write(self, data: bytes) -> None:
         """Record frames."""
@@ -74,7 +74,7 @@ class FakeTransport:
         self.close()
 
 
-class FakeSessions:
+class Room:
     """All connections of one gateway, with their own clock."""
 
     def __init__(self, *, limit: int = 100) -> None:

@@ -41,7 +41,7 @@ class TestControlUiDir:
         assert settings.control_ui_dir == ui
         assert settings.warnings == ()
 
-    def test_any_other_value_is_reported_with_the_accepted_ones(self, ui: Path) -> None:
+    def test_anything_else_is_told_with_what_to_give(self, ui: Path) -> None:
         (ui / "empty").mkdir()
         for name, wrong in (
             ("gone", "is not a directory"),
@@ -87,3 +87,40 @@ class TestTheDashboardsOwnOrigin:
 
     def test_is_not_missed_without_a_dashboard(self) -> None:
         assert read(GATEWAY_PUBLIC_URL="https://gw.example").warnings == ()
+
+
+class TestUpstream:
+    URL = "ws://openclaw.internal:18789"
+
+    def test_none_unless_it_is_set(self) -> None:
+        settings = read(UPSTREAM_SECRET="z" * 32)
+        assert settings.upstream is None
+        assert settings.warnings == ()
+
+    def test_its_dashboard_goes_before_files_here(self, ui: Path) -> None:
+        for directory in (str(ui), str(ui / "gone")):
+            settings = read(
+                UPSTREAM_URL=self.URL, UPSTREAM_SECRET="z" * 32, CONTROL_UI_DIR=directory
+            )
+            assert settings.control_ui_dir is None
+            (warning,) = settings.warnings
+            assert warning.startswith("CONTROL_UI_DIR does nothing with UPSTREAM_URL")
+
+    def test_its_dashboards_own_origin_is_missed(self) -> None:
+        settings = read(
+            UPSTREAM_URL=self.URL,
+            UPSTREAM_SECRET="z" * 32,
+            GATEWAY_PUBLIC_URL="https://gw.example",
+        )
+        (warning,) = settings.warnings
+        assert "GATEWAY_ALLOWED_ORIGINS lacks" in warning
+
+    @pytest.mark.parametrize("url", ["http://x", "openclaw:18789", "ws://u:p@x"])
+    def test_an_address_that_is_none_is_told(self, url: str) -> None:
+        with pytest.raises(SettingsError, match="UPSTREAM_URL"):
+            read(UPSTREAM_URL=url, UPSTREAM_SECRET="z" * 32)
+
+    @pytest.mark.parametrize("secret", ["", "short", f"{'z' * 32},short"])
+    def test_it_needs_a_secret(self, secret: str) -> None:
+        with pytest.raises(SettingsError, match="UPSTREAM_SECRET"):
+            read(UPSTREAM_URL=self.URL, UPSTREAM_SECRET=secret)

@@ -48,4 +48,4 @@ def test_a_request_id_may_be_cut_in_half() -> None:
 
 def test_codes_are_valid_on_the_wire() -> None:
     for code in CloseCode:
-        assert code in {1000, 1002, 1007, 1008, 1009, 1012, 1013} or 4000 <= code <= 4999
+        assert code in {1000, 1002, 1003, 1007, 1008, 1009, 1012, 1013} or 4000 <= code <= 4999

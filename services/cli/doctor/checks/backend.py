@@ -7,8 +7,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec import UNSET
 
 from services.approval.api.public import Ready
+from services.cli.commands.upstream import problems_of
 from services.cli.doctor import causes, refusals
 from services.cli.doctor.checks.connections import AT_ONCE, PROBE, connect, repeat, shared_secrets
 from services.cli.doctor.checks.http import approval_of, fetch, not_ready
@@ -18,6 +20,7 @@ from services.cli.invocation import typed
 from shared.device.handshake import Refused
 
 if TYPE_CHECKING:
+    from services.approval.schemas.devices import UpstreamSeen
     from services.cli.client import ApprovalClient
     from services.cli.doctor.journey import Journey
 
@@ -45,7 +48,8 @@ async def survey(journey: Journey) -> None:
         outcome = (await connect(journey, PROBE, None, secrets)).outcome
         if isinstance(outcome, Refused) and (outcome.error is None or secrets is not None):
             raise refusals.wrong(journey, outcome)
-        return outcome.connection_id.partition(":")[0]
+        replica, colon, _ = outcome.connection_id.partition(":")
+        return replica if colon or not journey.is_latchkey else ""
 
     landed, trouble = await repeat(journey, replica)
     counts = Counter(landed)
@@ -54,6 +58,9 @@ async def survey(journey: Journey) -> None:
     )
     if trouble:
         raise disagreement(len(landed), trouble, where)
+    if set(counts) == {""} and journey.is_latchkey:
+        journey.ok(f"{counts.total()} connections were let in; OpenClaw behind it names them")
+        return
     journey.replicas = len(counts)
     many = "1 replica" if len(counts) == 1 else f"{len(counts)} replicas"
     shared = _SHARED if journey.is_latchkey else ""
@@ -99,7 +106,7 @@ def _warn_of_proxy(journey: Journey, warning: str) -> bool:
     peer = warning.partition(" ")[0]
     if "TRUSTED_PROXIES" in warning:
         journey.warn(causes.PROXY_UNTRUSTED, f"{peer} sends forwarding headers", peer=peer)
-    elif "no valid client address" in warning:
+    elif "no address can be read" in warning:
         journey.warn(causes.PROXY_UNREADABLE, warning, peer=peer)
     else:
         return False
@@ -109,7 +116,7 @@ def _warn_of_proxy(journey: Journey, warning: str) -> bool:
 async def _ask_replicas(journey: Journey) -> dict[str, Ready]:
     """Read `/readyz` once per connection; return the answers by replica."""
     seen: dict[str, Ready] = {}
-    left = journey.options.connections
+    left = journey.wishes.connections
     while left > 0:
         pages = (
             fetch(journey, "/readyz", {"Connection": "close"})  # any replica
@@ -129,12 +136,12 @@ async def _ask_replicas(journey: Journey) -> dict[str, Ready]:
 
 async def ask_approval(journey: Journey) -> None:
     """Check, if approval's address is known, that it is ready and that Redis is durable."""
-    config = journey.config
+    surroundings = journey.surroundings
     async with approval_of(journey) as approval:
         try:
             ready = await approval.ready()
         except CommandError as error:
-            if config.text("APPROVAL_URL"):
+            if surroundings.text("APPROVAL_URL"):
                 journey.warn(causes.APPROVAL_UNREACHABLE, error.message)
             else:
                 journey.note("not reachable from here; set APPROVAL_URL to check it")
@@ -147,12 +154,12 @@ async def ask_approval(journey: Journey) -> None:
         for dependency in (ready.dependencies or {}).values():
             for warning in dependency.warnings or ():
                 if not _warn_of_proxy(journey, warning):
-                    _report_warning(journey, warning)
-        if config.admin_token is not None:
+                    _tell_warning(journey, warning)
+        if surroundings.admin_token is not None:
             await _ask_as_operator(journey, approval)
 
 
-def _report_warning(journey: Journey, warning: str) -> None:
+def _tell_warning(journey: Journey, warning: str) -> None:
     for begins, cause in _WARNINGS:
         if warning.startswith(begins):
             journey.warn(cause, warning)
@@ -170,25 +177,36 @@ async def _ask_as_operator(journey: Journey, approval: ApprovalClient) -> None:
     except CommandError as error:
         journey.note(error.message)
         return
+    for one in live.gateways:
+        if one.upstream is not UNSET:
+            _warn_of_upstream(journey, one.boot_id, one.upstream)
     counts = f"alive: gateways {len(live.gateways)}, approvals {len(live.approvals)}"
     shown = typed("devices list")
     wait = f"; pending requests: {len(waiting)} ({shown})" if waiting else "; no pending requests"
     journey.ok(counts + wait)
 
 
+def _warn_of_upstream(journey: Journey, replica: str, found: UpstreamSeen) -> None:
+    """Warn of what is wrong with the OpenClaw behind a gateway, of each cause once."""
+    known = {one.cause for one in journey.findings}
+    for cause, values in problems_of(found):
+        if cause not in known:
+            journey.warn(cause, f"gateway {replica[:12]} reports {cause.id}", **values)
+
+
 async def look_at_settings(journey: Journey) -> None:
     """Check settings of the platform that this runs on."""
-    config = journey.config
-    if not config.text("RAILWAY_PROJECT_ID"):
+    surroundings = journey.surroundings
+    if not surroundings.text("RAILWAY_PROJECT_ID"):
         return
     name = "RAILWAY_DEPLOYMENT_DRAINING_SECONDS"
-    given = _seconds(config.text(name), 0)
-    required = _seconds(config.text("DRAIN_SECONDS"), DRAIN_SECONDS) + LEAVING_SECONDS
-    if given < required:
-        found = f"{name} is {given:g} on this service, but shutting down takes up to {required:g} s"
-        journey.warn(causes.DRAINING_OFF, found, seconds=f"{required:g}")
+    given = _seconds(surroundings.text(name), 0)
+    least = _seconds(surroundings.text("DRAIN_SECONDS"), DRAIN_SECONDS) + LEAVING_SECONDS
+    if given < least:
+        found = f"{name} is {given:g} on this service, but shutting down takes up to {least:g} s"
+        journey.warn(causes.DRAINING_OFF, found, seconds=f"{least:g}")
     else:
-        journey.ok(f"{name} is {given:g}; shutting down takes up to {required:g} s")
+        journey.ok(f"{name} is {given:g}; shutting down takes up to {least:g} s")
 
 
 def _seconds(text: str, otherwise: float) -> float:

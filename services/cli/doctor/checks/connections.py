@@ -27,6 +27,9 @@ _T = TypeVar("_T")
 
 AT_ONCE: Final = 4
 """Connections attempted at the same time."""
+COME_BACK_SECONDS: Final = 4.0
+"""How long the doctor retries a gateway that asks it to, because of its upstream."""
+COME_BACK_LEAST_SECONDS: Final = 0.1
 PROBE: Final = Profile(
     client_id="openclaw-probe",
     mode="probe",
@@ -54,7 +57,28 @@ async def connect(
     *,
     origin: str | None = None,
 ) -> Connected:
-    """Connect and return the outcome; raises Wrong if there is none."""
+    """Connect and return the outcome; raises Wrong if there is none.
+
+    A gateway with an upstream asks a client from a new address to retry; it is retried for a few
+    seconds.
+    """
+    deadline = time.monotonic() + COME_BACK_SECONDS
+    while True:
+        connected = await _connect_once(journey, profile, key, credentials, origin=origin)
+        outcome = connected.outcome
+        if not refusals.has_to_come_back(outcome) or time.monotonic() > deadline:
+            return connected
+        await asyncio.sleep(max(COME_BACK_LEAST_SECONDS, (outcome.retry_after_ms or 0) / 1000))
+
+
+async def _connect_once(
+    journey: Journey,
+    profile: Profile,
+    key: DeviceKey | None,
+    credentials: Credentials | None,
+    *,
+    origin: str | None,
+) -> Connected:
     begun_at = time.monotonic()
     try:
         async with DeviceClient(
@@ -63,7 +87,7 @@ async def connect(
             profile,
             credentials=credentials,
             origin=origin,
-            timeouts=journey.options.timeouts,
+            timeouts=journey.wishes.timeouts,
             session=journey.session,
         ) as device:
             outcome = await device.connect()
@@ -92,7 +116,7 @@ async def repeat(
         except Wrong as wrong:
             trouble.append(wrong)
 
-    left = journey.options.connections
+    left = journey.wishes.connections
     while left > 0 and not any(wrong.cause in refusals.SECRETS_REFUSED for wrong in trouble):
         await asyncio.gather(*(attempt() for _ in range(min(left, AT_ONCE))))
         left -= AT_ONCE
@@ -101,8 +125,8 @@ async def repeat(
 
 def shared_secrets(journey: Journey) -> Credentials | None:
     """Return the gateway token and, for OpenClaw, the password; None if there is neither."""
-    token = journey.config.gateway_token_for(journey.url)
-    password = journey.config.text("OPENCLAW_GATEWAY_PASSWORD") or None
+    token = journey.surroundings.gateway_token_for(journey.url)
+    password = journey.surroundings.text("OPENCLAW_GATEWAY_PASSWORD") or None
     if journey.is_latchkey:
         password = None
     return Credentials(token=token, password=password) if token or password else None

@@ -13,6 +13,7 @@ from services.approval.api.public import Ready
 from services.cli.client import ApprovalClient
 from services.cli.doctor import causes, openclaw_causes, product
 from services.cli.doctor.checks.network import speaks_tls
+from services.cli.doctor.checks.upstream import warnings_of_upstream
 from services.cli.doctor.journey import Wrong
 from services.cli.doctor.product import ATTRIBUTION_REQUIRED, Kind, Product
 from services.cli.errors import CommandError
@@ -42,7 +43,7 @@ async def ask(journey: Journey) -> None:
     status, headers, body = await fetch(journey, "/readyz")
     ready = _read(body)
     if ready is not None:
-        await _check_ready(journey, ready)
+        await _judge(journey, ready)
         return
     if ATTRIBUTION_REQUIRED in body:
         raise proxy_untrusted(journey, "/readyz", status)
@@ -94,7 +95,7 @@ async def fetch(
 ) -> tuple[int, Mapping[str, str], bytes]:
     """Return status, headers and at most PAGE_LIMIT_BYTES of a page; raises Wrong."""
     try:
-        async with asyncio.timeout(journey.options.timeouts.call):
+        async with asyncio.timeout(journey.wishes.timeouts.call):
             async with journey.session.get(
                 journey.http_url(path), headers=headers, allow_redirects=False
             ) as response:
@@ -103,7 +104,7 @@ async def fetch(
     except TimeoutError:
         if not journey.secure and await speaks_tls(journey):
             raise _in_the_clear(journey, "no response to plain HTTP") from None
-        seconds = journey.options.timeouts.call
+        seconds = journey.wishes.timeouts.call
         raise Wrong(causes.HTTP_SILENT, f"no HTTP response within {seconds:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         why = str(error) or type(error).__name__
@@ -114,11 +115,11 @@ async def fetch(
 
 def approval_of(journey: Journey) -> ApprovalClient:
     """Return a client of the configured approval service, as a context manager."""
-    config = journey.config
-    return ApprovalClient(config.approval_url, config.admin_token, config)
+    surroundings = journey.surroundings
+    return ApprovalClient(surroundings.approval_url, surroundings.admin_token, surroundings)
 
 
-async def _check_ready(journey: Journey, ready: Ready) -> None:
+async def _judge(journey: Journey, ready: Ready) -> None:
     dependencies = ready.dependencies or {}
     if "store" in dependencies:
         raise Wrong(
@@ -128,6 +129,8 @@ async def _check_ready(journey: Journey, ready: Ready) -> None:
     if ready.ready:
         journey.ready = ready
         journey.ok(f"a Latchkey gateway, replica {ready.boot_id[:12]}, ready")
+        for cause, why in warnings_of_upstream(ready):
+            journey.warn(cause, f"its upstream: {why}", reason=why)
         return
     raise await not_ready(journey, ready)
 
@@ -136,19 +139,19 @@ async def not_ready(journey: Journey, ready: Ready) -> Wrong:
     """Return why a gateway is not ready, as far as it can be determined from here."""
     failing = frozenset(ready.failing or ())
     reasons = {name: one.reason for name, one in (ready.dependencies or {}).items()}
-    reasons_text = "; ".join(f"{name}: {reasons.get(name, '')}" for name in sorted(failing))
-    found = f"replica {ready.boot_id} is not ready" + (f": {reasons_text}" if reasons_text else "")
+    told = "; ".join(f"{name}: {reasons.get(name, '')}" for name in sorted(failing))
+    found = f"replica {ready.boot_id} is not ready" + (f": {told}" if told else "")
     if failing & _REDIS:
         return Wrong(causes.REDIS_AWAY, found)
     if failing & _APPROVAL:
         cause = causes.APPROVAL_AWAY
-        if await _approval_is_healthy(journey):
+        if await _approval_is_well(journey):
             cause = causes.BUS_SECRETS_DIFFER
         return Wrong(cause, found)
     return Wrong(causes.NOT_READY, found, failing=", ".join(sorted(failing)) or "no reason given")
 
 
-async def _approval_is_healthy(journey: Journey) -> bool:
+async def _approval_is_well(journey: Journey) -> bool:
     async with approval_of(journey) as approval:
         try:
             return (await approval.ready()).ready

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.cli.doctor import causes, openclaw_causes
+from services.cli.doctor import causes, openclaw_causes, upstream_causes
 from services.cli.doctor.cause import Cause
+from shared.upstream import PROBLEMS
 from tests.unit.cli.fake_api import run
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ def test_every_one_is_produced_by_a_test_and_found_by_the_doctor(table: ModuleTy
     for files in (PRODUCED, sorted((ROOT / "services/cli/doctor").rglob("*.py"))):
         text = "".join(path.read_text() for path in files)
         assert declared == set(re.findall(rf"\b{module}\.([A-Z_]+)\b", text)) - {"ALL"}
+
+
+def test_everything_that_gateways_report_of_an_upstream_has_its_cause() -> None:
+    assert [cause.id for cause in upstream_causes.ALL] == list(PROBLEMS)
 
 
 def test_what_openclaw_lacks_is_not_recommended_there() -> None:

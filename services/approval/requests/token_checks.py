@@ -1,0 +1,77 @@
+"""Whether a device token that came with a plain HTTP request is in order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from services.approval import log_events
+from services.approval.domain.policy import valid_token
+from services.approval.storage.keys import device_key
+from shared.addresses import limit_key
+from shared.rpc.messages import DEVICE_TOKEN, Denied, LockedOut, TokenHolder, encode
+
+if TYPE_CHECKING:
+    from services.approval.domain.tokens import TokenKeys
+    from services.approval.metrics import Metrics
+    from services.approval.storage.store import Store
+    from shared.rpc.messages import TokenCheck
+    from shared.rpc.responder import Reply
+    from shared.secret_digests import SecretDigests
+
+
+class TokenChecks:
+    """Checks tokens by the records, and counts the wrong ones like those of a WebSocket.
+
+    During a lock-out a right token is answered like a wrong one.
+    """
+
+    def __init__(
+        self, *, store: Store, keys: TokenKeys, digests: SecretDigests, metrics: Metrics
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._digests = digests
+        self._metrics = metrics
+        self._log = structlog.get_logger("approval")
+
+    async def answered(self, check: TokenCheck) -> Reply:
+        """Answer a check; None where nobody can say. Raises StoreUnavailable."""
+        address, device_id = limit_key(check.address), check.device_id
+        head, (held,), guards = await self._store.load_guarded([device_id], [address])
+        unreadable = held.unreadable or (
+            held.record is None and await self._store.is_unreadable(device_id)
+        )
+        if unreadable:
+            self._metrics.questions.labels("unreadable").inc()
+            self._log.error(
+                log_events.UNREADABLE.name, key=device_key(device_id), connection=check.call_id
+            )
+            return None
+        guard, lockouts = guards[address], self._store.lockouts
+        token = valid_token(
+            held.record.pairing if held.record else None,
+            role=check.role,
+            candidate=check.token,
+            device_id=device_id,
+            keys=self._keys,
+        )
+        now_ms = self._store.now_ms()
+        locked_ms = guard.locked_ms([DEVICE_TOKEN], now_ms)
+        if token is None and not locked_ms:
+            guessed = {DEVICE_TOKEN: [self._digests.of(check.token, device_id, check.role)]}
+            if not lockouts.knows(address, guessed):
+                locked_ms = await lockouts.count(
+                    address, guessed, right_beside=False, not_after_ms=check.not_after_ms
+                )
+        if locked_ms:
+            self._metrics.questions.labels("locked-out").inc()
+            return encode(LockedOut(head, locked_ms))
+        if token is None:
+            self._metrics.questions.labels("wrong-secret").inc()
+            return encode(Denied(head, "device-token-mismatch"))
+        if guard.holds([DEVICE_TOKEN]):
+            await lockouts.clear(address, [DEVICE_TOKEN])
+        self._metrics.questions.labels("right-secret").inc()
+        return encode(TokenHolder(head, sorted(token.scopes)))

@@ -1,0 +1,215 @@
+"""`latchkey upstream`: the OpenClaw gateway behind Latchkey, its configuration and its state."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets as randomness
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+from msgspec import UNSET
+
+from services.cli.context import Context, at_desk
+from services.cli.doctor.upstream_causes import BY_ID, REFUSES, UNREACHABLE
+from services.cli.errors import Misused
+from services.cli.exits import Exit
+from services.cli.invocation import Command, Group, command_name
+from services.cli.upstream_config import as_commands, as_json5, preauth_limit, upstream_config
+from services.cli.words import escaped, safe
+from shared.settings import origin_of
+from shared.upstream import UPSTREAM_SECRET_LEAST_CHARACTERS
+
+if TYPE_CHECKING:
+    from services.approval.schemas import devices
+    from services.cli.doctor.cause import Cause
+    from services.cli.output import Output
+
+PASSWORD_BYTES: Final = 24
+_LOOPBACK: Final = "127.0.0.1/32"
+
+
+class Problem(msgspec.Struct, rename="camel", frozen=True):
+    """One thing that is wrong, by its cause."""
+
+    cause: str
+    meaning: str
+    what_to_do: str
+
+
+class Seen(msgspec.Struct, rename="camel", frozen=True):
+    """How one gateway finds its upstream."""
+
+    replica: str
+    reachable: bool
+    version: str
+    problems: list[Problem]
+
+
+class Checked(msgspec.Struct, rename="camel", frozen=True):
+    """All gateways; `ok`: each reaches an upstream that is set up right."""
+
+    ok: bool
+    gateways: list[Seen]
+    without_upstream: list[str]
+
+
+@click.group(cls=Group)
+def upstream() -> None:
+    """Put an OpenClaw gateway behind Latchkey, and see how it does."""
+
+
+@upstream.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  latchkey upstream config --origin https://chat.example --replicas 10.0.0.0/8
+  latchkey upstream config --replicas 172.30.19.0/24 --gateways 12
+""",
+)
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    metavar="URL",
+    help="Where people open the dashboard; default: GATEWAY_PUBLIC_URL, or that of `make run`.",
+)
+@click.option(
+    "--replicas",
+    "networks",
+    multiple=True,
+    metavar="CIDR",
+    help="Addresses that the gateway replicas connect from; default: this machine.",
+)
+@click.option(
+    "--gateways",
+    type=click.IntRange(1, 1000),
+    default=3,
+    show_default=True,
+    help="How many gateway replicas there are.",
+)
+@at_desk
+async def config(
+    desk: Context, *, origins: tuple[str, ...], networks: tuple[str, ...], gateways: int
+) -> None:
+    """Print the configuration of the OpenClaw gateway, ready to paste.
+
+    It is derived from UPSTREAM_SECRET of the environment or the secrets file, and holds what only
+    gateways and OpenClaw may know: show it to nobody else.
+    """
+    secret = desk.surroundings.upstream_secret or ""
+    if len(secret) < UPSTREAM_SECRET_LEAST_CHARACTERS:
+        raise Misused(
+            "no-upstream-secret",
+            "UPSTREAM_SECRET is not set here, or is too short",
+            "Set it to the value that the gateways have; a new one: latchkey secrets "
+            "UPSTREAM_SECRET",
+        )
+    ranges = [_network(one) for one in networks] or [_LOOPBACK]
+    made = upstream_config(
+        secret,
+        origins=[_origin(one) for one in origins or (desk.surroundings.gateway_public_url,)],
+        replicas=ranges,
+        loopback=any(ipaddress.ip_network(one).is_loopback for one in ranges),
+        password=randomness.token_urlsafe(PASSWORD_BYTES),
+    )
+    output = desk.output
+    if output.as_json:
+        output.document(made)
+        return
+    limit = preauth_limit(gateways)
+    output.aside("For openclaw.json (JSON5); keep what else is in it:", "bold")
+    click.echo(as_json5(made))
+    output.aside("\nOr the same with commands, on OpenClaw's machine:", "bold")
+    output.aside("openclaw config unset gateway.auth.token")
+    for command in as_commands(made):
+        output.aside(command)
+    if limit:
+        output.aside("\nAnd in the environment of OpenClaw, for so many gateways:", "bold")
+        output.aside(f"OPENCLAW_MAX_PREAUTH_CONNECTIONS_PER_IP={limit}")
+    output.aside(
+        "\nRestart OpenClaw, set UPSTREAM_URL and UPSTREAM_SECRET at the gateways, and run: "
+        f"{command_name()} upstream check"
+    )
+
+
+@upstream.command(
+    cls=Command, epilog="\b\nExample:\n  latchkey upstream check --json | jq '.gateways[]'\n"
+)
+@at_desk
+async def check(desk: Context) -> int:
+    """Say how each gateway finds the OpenClaw behind it, and what is wrong with its configuration.
+
+    Gateways look every five seconds; this asks approval for what they found.
+    """
+    async with desk.approval() as approval:
+        live = await approval.replicas()
+    seen = [_seen(one.boot_id, one.upstream) for one in live.gateways if one.upstream is not UNSET]
+    without = [one.boot_id for one in live.gateways if one.upstream is UNSET]
+    well = bool(seen) and not without and all(one.reachable and not one.problems for one in seen)
+    output = desk.output
+    if output.as_json:
+        output.document(Checked(well, seen, without))
+        return Exit.OK if well else Exit.REFUSED
+    for one in seen:
+        _tell(output, one)
+    for replica in without:
+        output.step(
+            "XX", replica[:10], "This gateway has no upstream: set UPSTREAM_URL.", "bold red"
+        )
+    if not live.gateways:
+        output.line("No gateway is alive.")
+    elif well:
+        output.line("\nAll gateways reach OpenClaw, and it is set up right.")
+    return Exit.OK if well else Exit.REFUSED
+
+
+def problems_of(found: devices.UpstreamSeen) -> list[tuple[Cause, dict[str, str]]]:
+    """Return the cause of each problem that a gateway reports, with what to fill in."""
+    reason = "" if found.reason is UNSET else found.reason
+    codes = () if found.problems is UNSET else found.problems
+    if not codes and not found.reachable:
+        codes = (UNREACHABLE.id,)
+    return [(BY_ID.get(one, REFUSES), {"reason": reason or "no answer"}) for one in codes]
+
+
+def _seen(replica: str, found: devices.UpstreamSeen) -> Seen:
+    return Seen(
+        replica,
+        found.reachable,
+        "" if found.version is UNSET else found.version,
+        [
+            Problem(cause.id, *cause.filled(values | {"latchkey": command_name()}))
+            for cause, values in problems_of(found)
+        ],
+    )
+
+
+def _tell(output: Output, seen: Seen) -> None:
+    version = f" {safe(seen.version)}" if seen.version else ""
+    if not seen.problems:
+        output.step("ok", seen.replica[:10], f"OpenClaw{version} answers", "green")
+    for problem in seen.problems:
+        output.step("XX", seen.replica[:10], problem.cause, "bold red")
+        output.step("", "", f"What it means: {escaped(problem.meaning)}")
+        output.step("", "", f"What to do: {escaped(problem.what_to_do)}")
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise Misused(
+            "no-network", f"{text} is no range of addresses", "Such as 10.0.0.0/8 or 192.0.2.7"
+        ) from None
+
+
+def _origin(text: str) -> str:
+    origin = origin_of(text.replace("ws", "http", 1) if text.startswith("ws") else text)
+    if origin is None:
+        raise Misused(
+            "no-origin",
+            f"{text or 'GATEWAY_PUBLIC_URL'} is no address of a page",
+            "Say it: --origin https://chat.example",
+        )
+    return origin

@@ -1,0 +1,1 @@
+"""The relay: connects admitted clients to a real OpenClaw gateway, the upstream."""

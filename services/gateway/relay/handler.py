@@ -1,0 +1,408 @@
+"""A relayed connection: the same handshake, and then the upstream on the other side.
+
+The client's proof is over the challenge that it got. It is good for the upstream too only if that
+challenge was the upstream's, so a client from a known address waits for it; all others get our own
+challenge, are judged by it, and have to come back once they are admitted.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from services.gateway import log_events
+from services.gateway.relay import rewriting
+from services.gateway.relay.headers import CLIENT_USER, COMMAND_USER
+from services.gateway.relay.opening import OPEN_SECONDS
+from services.gateway.relay.rewriting import Route
+from services.gateway.session.handler import SessionHandler
+from services.gateway.websocket.frame_parser import BINARY
+from services.gateway.websocket.frames import text_frame_parts
+from shared.protocol import refusals
+from shared.protocol.closing import CloseCode
+from shared.protocol.events import CHALLENGE
+from shared.protocol.frames import ErrorBody, failure
+from shared.protocol.limits import QUEUED_FRAMES_LIMIT
+from shared.protocol.methods import METHODS
+
+if TYPE_CHECKING:
+    from services.gateway.connections.connection import Connection
+    from services.gateway.handshake.handshake import Handshake
+    from services.gateway.handshake.outcome import Accepted, RequestInfo
+    from services.gateway.handshake.session import Session
+    from services.gateway.relay.headers import ForwardedClient
+    from services.gateway.relay.opening import Ticket
+    from services.gateway.relay.relay import Relay
+    from services.gateway.relay.upstream_socket import UpstreamSocket
+    from services.gateway.session.context import SessionContext
+    from services.gateway.websocket.protocol import SocketProtocol
+
+JOIN_SECONDS: Final = 5.0
+"""How long the upstream may take from `connect` to hello-ok."""
+_decode: Final = msgspec.json.Decoder().decode
+_CHALLENGE_MARK: Final = f'"{CHALLENGE}"'.encode()
+
+
+class Stage(Enum):
+    """Where a relayed connection stands; it only moves down."""
+
+    OPENING = auto()
+    """The upstream's challenge is waited for; the client has none yet."""
+    CHALLENGED = auto()
+    """The client has a challenge: the upstream's, while there is a socket to it."""
+    OPENING_AS_COMMAND = auto()
+    """Admitted without a device; a socket as that upstream user is being opened."""
+    JOINING = auto()
+    """Admitted; `connect` went upstream, and no client frame does before its hello-ok."""
+    PAIRING = auto()
+    """Admitted here; the device is being approved upstream, and then has to come back."""
+    JOINED = auto()
+    """Frames pass."""
+    ENDED = auto()
+
+
+_JOINS: Final = frozenset({Stage.OPENING_AS_COMMAND, Stage.JOINING, Stage.PAIRING})
+"""The stages of a client that is admitted here and not upstream."""
+_BROKEN: Final = ErrorBody("INVALID_REQUEST", "invalid request frame: not readable JSON")
+
+
+class RelayHandler(SessionHandler):
+    """One relayed connection. It is a listener of its upstream socket too."""
+
+    __slots__ = (
+        "_client",
+        "_connect",
+        "_relay",
+        "_stage",
+        "_ticket",
+        "_upstream",
+        "_welcome",
+        "socket",
+    )
+
+    def __init__(
+        self,
+        host: SessionContext,
+        connection: Connection,
+        handshake: Handshake,
+        peer: RequestInfo,
+        *,
+        relay: Relay,
+        client: ForwardedClient,
+    ) -> None:
+        super().__init__(host, connection, handshake, peer)
+        self._relay = relay
+        self._client = client
+        self._stage = Stage.CHALLENGED
+        self._upstream: UpstreamSocket | None = None
+        self._ticket: Ticket | None = None
+        self._connect = b""
+        """The client's first frame: what goes upstream once it is admitted."""
+        self._welcome: Accepted | None = None
+        self.socket: SocketProtocol | None = None
+        """The client's end, to stop reading from it."""
+
+    # From the client's side.
+
+    def send_challenge(self, upgraded: bytes) -> None:
+        """Answer the upgrade; a client from a known address gets the upstream's challenge."""
+        relay, peer = self._relay, self._request
+        if relay.knows(self._connection.limit_key, direct_loopback=peer.direct_loopback):
+            self._connection.transport.write(upgraded)
+            self._stage = Stage.OPENING
+            if self._ask_for_socket(OPEN_SECONDS, self._open_as_client):
+                return
+            upgraded = b""
+        self._stage = Stage.CHALLENGED
+        super().send_challenge(upgraded)
+
+    def on_lost(self) -> None:
+        """Leave the upstream too."""
+        self._leave(rewriting.code_for_upstream(None))
+        super().on_lost()
+
+    def on_closing(self, code: int | None) -> None:
+        """Close the upstream's side as the client's is closed."""
+        self._leave(rewriting.code_for_upstream(code))
+
+    def ping(self) -> None:
+        """Ping the upstream on this connection's behalf."""
+        if self._upstream is not None:
+            self._upstream.ping()
+
+    def pause_writing(self) -> None:
+        """Read nothing from the upstream: the client does not take what it is sent."""
+        if self._upstream is not None:
+            self._upstream.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read from the upstream again."""
+        if self._upstream is not None:
+            self._upstream.resume_reading()
+
+    def _on_first_frame(self, handshake: Handshake, opcode: int, payload: bytes) -> None:
+        self._connect = payload
+        super()._on_first_frame(handshake, opcode, payload)
+
+    def _admit(
+        self, handshake: Handshake, welcome: Accepted, queued: list[tuple[int, bytes]]
+    ) -> None:
+        """Register the client in this turn, then have the upstream admit it."""
+        relay = self._relay
+        relay.learn([self._connection.limit_key])
+        if welcome.device_id and self._upstream is None:
+            self._come_back()
+            return
+        self._context.connections.admit(
+            self._connection, self._session(handshake, welcome), welcome.client, backend=self
+        )
+        self._welcome, self._queued = welcome, queued
+        if welcome.device_id and self._upstream is not None:
+            self._stage = Stage.JOINING
+            relay.wait(self, JOIN_SECONDS)
+            self._give_back_ticket()
+            self._upstream.send_text(rewriting.upstream_connect(self._connect))
+            return
+        self._drop_upstream()
+        self._stage = Stage.OPENING_AS_COMMAND
+        if not self._ask_for_socket(JOIN_SECONDS, self._open_as_command):
+            self._come_back()
+
+    def _serve(self, session: Session, opcode: int, payload: bytes) -> None:
+        """Pass a frame of an admitted client on, or serve it here."""
+        connections, connection = self._context.connections, self._connection
+        upstream = self._upstream
+        if opcode == BINARY:
+            connections.close(connection, CloseCode.UNSUPPORTED, "")
+        elif self._stage is not Stage.JOINED or upstream is None:
+            if len(self._queued) >= QUEUED_FRAMES_LIMIT:
+                refusal = refusals.TOO_MANY_FRAMES
+                connections.close(connection, refusal.close_code, refusal.close_reason)
+            else:
+                self._queued.append((opcode, payload))
+        elif connections.serves(connection):
+            route = rewriting.route_of(payload)
+            if route is Route.HERE:
+                super()._serve(session, opcode, payload)
+            elif route is Route.BROKEN:
+                connection.send(failure("invalid", _BROKEN))
+            else:
+                if route is Route.REMOVES_NODE:
+                    self._drop_node_role(session, payload)
+                upstream.send_text(payload)
+
+    # From the upstream's side.
+
+    def on_text(self, payload: bytes) -> None:
+        """Take a text message of the upstream."""
+        if self._stage is Stage.JOINED:
+            self._pass_down(payload)
+        elif self._stage is Stage.JOINING:
+            self._on_response(payload)
+        elif _CHALLENGE_MARK in payload:
+            self._on_challenge(payload)
+
+    def on_end(self, code: int | None, reason: str) -> None:
+        """Close the client as the upstream closed; before hello-ok it has to come back."""
+        stage, self._upstream = self._stage, None
+        self._give_back_ticket()
+        if stage is Stage.OPENING:
+            self._challenge_ourselves()
+        elif stage is Stage.JOINED:
+            self._ended()
+            ours, why = rewriting.code_for_client(code)
+            self._context.connections.close(self._connection, ours, reason if why is None else why)
+        elif stage in _JOINS:
+            self._come_back()
+
+    def on_full(self) -> None:
+        """Read nothing from the client: the upstream does not take what it is sent."""
+        if self.socket is not None:
+            self.socket.hold_reading()
+
+    def on_drained(self) -> None:
+        """Read from the client again."""
+        if self.socket is not None:
+            self.socket.release_reading()
+
+    def on_timeout(self) -> None:
+        """Do without the upstream: it took too long."""
+        stage = self._stage
+        self._drop_upstream()
+        if stage is Stage.OPENING:
+            self._challenge_ourselves()
+        elif stage in _JOINS:
+            self._relay.upstream.failed("no hello-ok in time")
+            self._come_back()
+
+    def _on_challenge(self, payload: bytes) -> None:
+        upstream, handshake = self._upstream, self._handshake
+        if upstream is None or handshake is None:
+            return
+        if self._ticket is not None:
+            self._relay.openings.opened(self._ticket)
+        self._relay.upstream.reached()
+        if self._stage is Stage.OPENING_AS_COMMAND:
+            self._stage = Stage.JOINING
+            self._give_back_ticket()
+            upstream.send_text(rewriting.deviceless_connect(self._connect))
+        elif self._stage is Stage.OPENING:
+            self._relay.stop_waiting(self)
+            handshake.nonce = str(_decode(payload)["payload"]["nonce"])
+            self._stage = Stage.CHALLENGED
+            self._connection.send(payload)
+
+    def _on_response(self, payload: bytes) -> None:
+        """Take the upstream's answer to `connect`."""
+        handshake, welcome, session = self._handshake, self._welcome, self._connection.session
+        if handshake is None or welcome is None or session is None:
+            return
+        response = _decode(payload)
+        if response.get("type") != "res":
+            return
+        if response.get("ok") is not True:
+            self._on_refusal(response.get("error") or {}, welcome)
+            return
+        own = [name for name, one in METHODS.items() if welcome.protocol in one.protocols]
+        joined = rewriting.client_hello(
+            payload, welcome.grant, own_methods=own, protocol=welcome.protocol
+        )
+        if joined.missing_scopes and welcome.device_id:
+            self._approve_upstream("", welcome)
+            return
+        self._relay.stop_waiting(self)
+        self._relay.upstream.reached(_version(response))
+        self._relay.joined += 1
+        self._stage = Stage.JOINED
+        self._log_outcome(handshake, welcome)
+        self._connection.send(joined.frame)
+        self._context.connections.unmute(self._connection)
+        queued, self._queued = self._queued, []
+        for opcode, frame in queued:
+            self._serve(session, opcode, frame)
+
+    def _on_refusal(self, error: dict[str, Any], welcome: Accepted) -> None:
+        details = error.get("details") or {}
+        if details.get("code") == "PAIRING_REQUIRED" and _asks_what_was_admitted(details, welcome):
+            self._approve_upstream(str(details.get("requestId", "")), welcome)
+            return
+        code = str(details.get("code") or error.get("code"))
+        self._context.metrics.upstream_refusals.labels(code).inc()
+        self._context.log.warning(
+            log_events.UPSTREAM_REFUSED.name,
+            connection=self._handshake.connection_id if self._handshake else "",
+            device=welcome.device_id,
+            error=code,
+            message=str(error.get("message")),
+        )
+        if details.get("code") == "PROTOCOL_MISMATCH":
+            body = ErrorBody(str(error.get("code")), str(error.get("message")), details)
+            self._end_handshake(
+                refusals.Refusal("protocol", CloseCode.PROTOCOL_MISMATCH, "protocol mismatch", body)
+            )
+            return
+        self._come_back()
+
+    def _approve_upstream(self, request_id: str, welcome: Accepted) -> None:
+        """Have the upstream pair the device; the client comes back when that is done."""
+        self._stage = Stage.PAIRING
+        self._drop_upstream()
+        self._relay.wait(self, JOIN_SECONDS)
+        if not request_id or not self._relay.pairing.approve(
+            welcome.device_id, request_id, self._come_back
+        ):
+            self._come_back()
+
+    def _pass_down(self, payload: bytes) -> None:
+        connection = self._connection
+        if not self._context.connections.serves(connection):
+            return
+        rewritten = rewriting.down_event(payload)
+        if rewritten is not None:
+            connection.send(rewritten)
+        else:
+            connection.transport.writelines(text_frame_parts(payload))
+
+    # Both.
+
+    def _ask_for_socket(self, seconds: float, start: Any) -> bool:
+        """Queue for an upstream socket; False where too many wait already."""
+        self._relay.wait(self, seconds)
+        ticket = self._relay.openings.ask(self._connection.limit_key, start)
+        if ticket is None:
+            self._relay.stop_waiting(self)
+            return False
+        self._ticket = ticket
+        return True
+
+    def _open_as_client(self) -> None:
+        self._upstream = self._relay.upstream.open(CLIENT_USER, self._client, self)
+
+    def _open_as_command(self) -> None:
+        scopes = self._welcome.grant.scopes if self._welcome else ()
+        self._upstream = self._relay.upstream.open(COMMAND_USER, self._client, self, scopes=scopes)
+
+    def _challenge_ourselves(self) -> None:
+        self._relay.stop_waiting(self)
+        self._stage = Stage.CHALLENGED
+        if not self._connection.closing:
+            super().send_challenge(b"")
+
+    def _come_back(self) -> None:
+        """Tell an admitted client to come back: the upstream will have it then."""
+        self._end_handshake(refusals.starting(self._relay.retry_after_ms))
+
+    def _end_handshake(self, refusal: refusals.Refusal) -> None:
+        handshake = self._handshake
+        self._leave(CloseCode.NORMAL)
+        if handshake is not None:
+            self._refuse(handshake, refusal.with_detail("connectionId", handshake.connection_id))
+
+    def _leave(self, code: int) -> None:
+        """Close the upstream's side, and give back what this connection holds of the relay."""
+        if self._upstream is not None:
+            self._upstream.close(code)
+        self._drop_upstream()
+        self._ended()
+
+    def _drop_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.close(CloseCode.NORMAL)
+        self._give_back_ticket()
+        self._relay.stop_waiting(self)
+
+    def _give_back_ticket(self) -> None:
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            self._relay.openings.release(ticket)
+
+    def _ended(self) -> None:
+        if self._stage is Stage.JOINED:
+            self._relay.joined -= 1
+        self._stage = Stage.ENDED
+
+    def _drop_node_role(self, session: Session, payload: bytes) -> None:
+        """Revoke here what the client removes upstream: the node role of a device."""
+        call = rewriting.revoked_node(payload)
+        if call is not None:
+            self._context.forwarder.start(self._connection, session, call, respond=False)
+
+
+def _asks_what_was_admitted(details: dict[str, Any], welcome: Accepted) -> bool:
+    """Say whether the upstream asks to pair this device, and for no more than we granted."""
+    role = details.get("requestedRole", welcome.grant.role)
+    scopes = details.get("requestedScopes", [])
+    return (
+        details.get("deviceId") == welcome.device_id
+        and role == welcome.grant.role
+        and isinstance(scopes, list)
+        and set(map(str, scopes)) <= set(welcome.grant.scopes)
+    )
+
+
+def _version(response: dict[str, Any]) -> str:
+    server = response.get("payload", {}).get("server", {})
+    return str(server.get("version", ""))

@@ -1,0 +1,288 @@
+"""Plain HTTP through the gateway: everything that is not ours is the upstream's, streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from services.gateway.dashboard.limits import ResponseLimiter
+from services.gateway.dashboard.negotiation import wants_html
+from services.gateway.dashboard.paths import below
+from services.gateway.handshake.origin import origin_problem
+from services.gateway.relay import away
+from services.gateway.relay.bearers import BearerLockedOut, Holder, Undecided
+from services.gateway.relay.headers import (
+    CLIENT_USER,
+    SCOPES_HEADER,
+    ForwardedClient,
+    forwarded_headers,
+    identity_headers,
+)
+from services.gateway.relay.http_rules import (
+    Access,
+    access_of,
+    request_headers,
+    response_headers,
+)
+from shared.addresses import client_address, over_https
+from shared.observability.ops import json_response
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from services.gateway.handshake.outcome import AuthConfig
+    from services.gateway.metrics import Metrics
+    from services.gateway.relay.bearers import Bearers
+    from services.gateway.relay.relay import Relay
+    from shared.addresses import ClientAddress
+    from shared.settings import Network
+
+CONNECTIONS_LIMIT: Final = 64
+"""How many HTTP connections one gateway has to the upstream; more requests wait for one."""
+CONNECT_SECONDS: Final = 2.0
+"""How long connecting to the upstream may take."""
+SILENCE_SECONDS: Final = 120.0
+"""How long the upstream may say nothing in an answer: longer than event streams pause."""
+STALL_SECONDS: Final = 30.0
+"""How long a client may take for a piece of the answer; after that it is cut off."""
+_HEADER_LIMIT_BYTES: Final = 32 * 1024
+"""Cap on each header of the upstream's answer."""
+_NOT_ADDED: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+"""Headers that the HTTP client would make up where the request has none."""
+_NOT_FOUND: Final = "Not Found"
+
+
+class RelayHttp:
+    """Passes requests on to the upstream, and its answers back, as they come."""
+
+    def __init__(
+        self,
+        relay: Relay,
+        bearers: Bearers,
+        rules: AuthConfig,
+        *,
+        metrics: Metrics,
+        trusted_proxies: tuple[Network, ...],
+        prefix: str = "",
+        room: ResponseLimiter | None = None,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self._relay = relay
+        self._upstream = relay.upstream
+        self._bearers = bearers
+        self._rules = rules
+        self._requests = metrics.upstream_requests
+        self._trusted_proxies = trusted_proxies
+        self._prefix = prefix
+        self._room = ResponseLimiter() if room is None else room
+        self._stall_seconds = stall_seconds
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def contexts(self) -> list[Callable[[web.Application], AsyncIterator[None]]]:
+        """What is to run while the application does."""
+        return [self._run, self._relay.status.run]
+
+    async def _run(self, _app: web.Application) -> AsyncIterator[None]:
+        """Be ready while the application runs; then end everything that the relay has open."""
+        tls: ssl.SSLContext | bool = self._upstream.tls or True
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS_LIMIT, ssl=tls),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
+            ),
+            max_line_size=_HEADER_LIMIT_BYTES,
+            max_field_size=_HEADER_LIMIT_BYTES,
+        ) as self._session:
+            yield
+        await self._relay.pipes.stop()
+        await self._upstream.stop()
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request for a path that this gateway does not serve itself."""
+        target = request.raw_path
+        path, query = _parted(target)
+        if self._prefix and path == self._prefix:
+            return web.Response(status=308, headers={"Location": f"{self._prefix}/"})
+        path = below(path, self._prefix)
+        access = access_of(path) if target.isascii() else Access.NOWHERE
+        if access is Access.NOWHERE:
+            return web.Response(status=404, text=_NOT_FOUND)
+        where = client_address(request.remote or "", request.headers, self._trusted_proxies)
+        async with contextlib.AsyncExitStack() as place:
+            try:
+                await place.enter_async_context(self._room.place(where.address.limit_key))
+            except TimeoutError:
+                self._requests.labels("too-many").inc()
+                return web.Response(
+                    status=503, text="Too many requests are under way", headers={"Retry-After": "1"}
+                )
+            return await self._in_turn(request, path + query, access, where)
+
+    async def _in_turn(
+        self, request: web.Request, target: str, access: Access, where: ClientAddress
+    ) -> web.StreamResponse:
+        origin = request.headers.get("Origin")
+        accepted = origin is not None and self._accepts_origin(origin, request.host, where)
+        headers = self._headers(request, where, origin if accepted else None)
+        authorization = request.headers.get("Authorization", "")
+        if access is Access.WITH_IDENTITY and authorization:
+            if origin is not None and not accepted:
+                return _problem(403, "origin_not_allowed", "This page may not use the gateway")
+            identity = await self._identity(authorization, where, from_page=origin is not None)
+            if isinstance(identity, web.Response):
+                return identity
+            headers.extend(identity)
+        return await self._pass_on(request, target, headers)
+
+    async def _identity(
+        self, authorization: str, where: ClientAddress, *, from_page: bool
+    ) -> list[tuple[str, str]] | web.Response:
+        """Return the headers for what a bearer may do; none for a wrong one."""
+        trusted = self._rules.trusts_local and where.direct_loopback and not from_page
+        verdict = await self._bearers.judge(authorization, where.address.text, trusted=trusted)
+        if isinstance(verdict, BearerLockedOut):
+            self._requests.labels("locked-out").inc()
+            seconds = max(1, -(-verdict.retry_after_ms // 1000))
+            return _problem(
+                429, "rate_limited", "Too many wrong secrets", {"Retry-After": str(seconds)}
+            )
+        if isinstance(verdict, Undecided):
+            self._requests.labels("undecided").inc()
+            return _problem(
+                503, "unavailable", "Nobody can say whether it is valid", {"Retry-After": "2"}
+            )
+        if isinstance(verdict, Holder):
+            return [
+                *identity_headers(self._upstream.names, CLIENT_USER),
+                (SCOPES_HEADER, ",".join(verdict.scopes)),
+            ]
+        return []
+
+    def _accepts_origin(self, origin: str, host: str, where: ClientAddress) -> bool:
+        allowed = self._rules.allowed_origins
+        problem = origin_problem(origin, host, allowed, direct_loopback=where.direct_loopback)
+        return problem is None
+
+    def _headers(
+        self, request: web.Request, where: ClientAddress, origin: str | None
+    ) -> CIMultiDict[str]:
+        client = ForwardedClient(
+            address=where.address.text,
+            loopback=where.address.loopback,
+            secure=over_https(request.remote or "", request.headers, self._trusted_proxies),
+            host=request.headers.get("Host", ""),
+            origin=origin,
+        )
+        headers = CIMultiDict(forwarded_headers(client))
+        own = request.headers
+        headers.extend(request_headers(own.items(), ",".join(own.getall("Connection", ()))))
+        if request.body_exists and request.content_length is not None:
+            headers["Content-Length"] = str(request.content_length)
+        return headers
+
+    async def _pass_on(
+        self, request: web.Request, target: str, headers: CIMultiDict[str]
+    ) -> web.StreamResponse:
+        session = self._session
+        if session is None or session.closed:
+            return self._away(request)
+        try:
+            answer = await session.request(
+                request.method,
+                URL(self._upstream.address.http_origin + target, encoded=True),
+                headers=headers,
+                data=request.content if request.body_exists else None,
+                allow_redirects=False,
+                skip_auto_headers=_NOT_ADDED,
+            )
+        except aiohttp.ClientConnectorError as error:
+            self._upstream.failed_with(error)
+            return self._away(request)
+        except (aiohttp.ClientError, TimeoutError, ConnectionError):
+            return self._away(request)
+        self._requests.labels("passed").inc()
+        try:
+            return await self._pass_back(request, answer)
+        finally:
+            answer.close()
+
+    def _away(self, request: web.Request) -> web.Response:
+        self._requests.labels("no-upstream").inc()
+        return _away(request)
+
+    async def _pass_back(
+        self, request: web.Request, answer: aiohttp.ClientResponse
+    ) -> web.StreamResponse:
+        transport = request.transport
+        connection = ",".join(answer.headers.getall("Connection", ()))
+        response = web.StreamResponse(
+            status=answer.status,
+            reason=answer.reason,
+            headers=CIMultiDict(response_headers(answer.headers.items(), connection)),
+        )
+        if transport is None:
+            return response
+        # With no room in the transport, a write ends only once the system has taken all of it.
+        transport.set_write_buffer_limits(high=0)
+        try:
+            async with asyncio.timeout(self._stall_seconds):
+                await response.prepare(request)
+            async for piece in answer.content.iter_any():
+                async with asyncio.timeout(self._stall_seconds):
+                    await response.write(piece)
+            async with asyncio.timeout(self._stall_seconds):
+                await response.write_eof()
+            answer.release()
+        except (aiohttp.ClientError, TimeoutError, ConnectionError):
+            transport.abort()  # a part of an answer must not look like the whole
+        finally:
+            with contextlib.suppress(RuntimeError):
+                transport.set_write_buffer_limits()
+        return response
+
+
+def _parted(target: str) -> tuple[str, str]:
+    """Return the path of a request's target, and the rest with its question mark.
+
+    A target in absolute form names a host before the path: that one counts as the Host already.
+    """
+    if not target.startswith("/"):
+        url = URL(target, encoded=True)
+        target = url.raw_path_qs if url.is_absolute() else target
+    path, mark, query = target.partition("?")
+    return path, mark + query
+
+
+def _problem(
+    status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    response = json_response({"error": {"message": message, "type": kind}}, status=status)
+    response.headers.update({"Cache-Control": "no-store", **(headers or {})})
+    return response
+
+
+def _away(request: web.Request) -> web.Response:
+    html = request.method in {"GET", "HEAD"} and wants_html(request.headers.get("Accept", ""))
+    headers: dict[str, Any] = {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": away.POLICY,
+        "Referrer-Policy": "no-referrer",
+        "Retry-After": str(away.AWAY_RETRY_SECONDS),
+        "X-Content-Type-Options": "nosniff",
+    }
+    return web.Response(
+        status=503,
+        text=away.HTML if html else away.TEXT,
+        content_type="text/html" if html else "text/plain",
+        headers=headers,
+    )

@@ -1,0 +1,106 @@
+"""The relay of one gateway: what all its relayed connections share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from services.gateway.relay.known_addresses import KnownAddresses
+from services.gateway.relay.opening import OpeningQueue
+from services.gateway.relay.pipes import Pipes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from services.gateway.relay.status import Status
+    from services.gateway.relay.upstream import Upstream
+    from services.gateway.relay.upstream_pairing import UpstreamPairing
+    from shared.clock import Clock
+    from shared.rpc.messages import UpstreamState
+
+RETRY_KNOWN_MS: Final = 100
+"""When to come back once the address is known: the upstream's challenge is there by then."""
+RETRY_AWAY_MS: Final = 2_000
+"""When to come back while the upstream is away; clients clamp what they are told to this."""
+
+
+class Waiting(Protocol):
+    """Whoever waits for the upstream until a deadline."""
+
+    def on_timeout(self) -> None:
+        """Give up waiting."""
+        ...
+
+
+class Relay:
+    """Everything that relayed connections of this gateway share."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        pairing: UpstreamPairing,
+        status: Status,
+        clock: Clock,
+        *,
+        trusts_local: bool,
+    ) -> None:
+        self.upstream = upstream
+        self.pairing = pairing
+        self.status = status
+        self.openings: Final = OpeningQueue()
+        self.pipes: Final = Pipes(upstream)
+        self.known: Final = KnownAddresses()
+        self.addresses_at_ms = 0
+        """Up to which time of the store's clock approval has told us addresses."""
+        self.joined = 0
+        """How many clients are connected to the upstream."""
+        self._clock = clock
+        self._trusts_local = trusts_local
+        self._waiting: dict[Waiting, float] = {}
+
+    @property
+    def retry_after_ms(self) -> int:
+        """When a client that has to come back should do so."""
+        return RETRY_AWAY_MS if self.upstream.trouble else RETRY_KNOWN_MS
+
+    def knows(self, limit_key: str, *, direct_loopback: bool) -> bool:
+        """Say whether a client of this address gets an upstream socket before it is admitted."""
+        if direct_loopback and self._trusts_local:
+            return True
+        return self.known.knows(limit_key, self._clock.monotonic())
+
+    def learn(self, limit_keys: Iterable[str]) -> None:
+        """Remember addresses from which devices were admitted or approved."""
+        self.known.update(limit_keys, self._clock.monotonic())
+
+    def on_addresses(self, limit_keys: Sequence[str], at_ms: int) -> None:
+        """Take the addresses that the answer to a heartbeat tells, up to a time."""
+        self.learn(limit_keys)
+        self.addresses_at_ms = max(self.addresses_at_ms, at_ms)
+
+    def state(self) -> UpstreamState | None:
+        """Return how this gateway finds the upstream."""
+        return self.status.state()
+
+    def on_device_closed(self, device_id: str) -> None:
+        """Have the upstream forget a device that was removed or revoked, or whose token changed."""
+        self.pairing.remove(device_id)
+
+    def close_pipes(self) -> None:
+        """Close all raw WebSockets to the upstream."""
+        self.pipes.close_all()
+
+    def wait(self, waiting: Waiting, seconds: float) -> None:
+        """Call `on_timeout` after so many seconds, unless `stop_waiting` comes first."""
+        self._waiting[waiting] = self._clock.monotonic() + seconds
+
+    def stop_waiting(self, waiting: Waiting) -> None:
+        """Forget somebody who waited."""
+        self._waiting.pop(waiting, None)
+
+    def sweep(self) -> None:
+        """Do what is due; called several times a second."""
+        now = self._clock.monotonic()
+        for waiting in [one for one, until in self._waiting.items() if until <= now]:
+            del self._waiting[waiting]
+            waiting.on_timeout()
+        self.pairing.sweep(now)

@@ -1,0 +1,188 @@
+"""What the relay changes in frames, and which frames it serves itself. Pure.
+
+Frames pass as they came unless something in them has to change. Values that are not changed are
+never decoded: they stay raw JSON, so that numbers and texts keep their form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from services.gateway.methods.dispatcher import MethodCall
+from shared.protocol.closing import CloseCode
+from shared.protocol.frames import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from shared.protocol.hello import Grant
+
+_Raw = msgspec.Raw
+_raw_object: Final = msgspec.json.Decoder(dict[str, _Raw]).decode
+_text: Final = msgspec.json.Decoder(str).decode
+_texts: Final = msgspec.json.Decoder(list[str]).decode
+
+_DROPPED_ALWAYS: Final = ("password", "approvalRuntimeToken", "agentRuntimeIdentityToken")
+_BESIDE_TOKEN: Final = "bootstrapToken"  # noqa: S105 (the name of a field)
+_OURS: Final = ("device.pair.", "device.token.", "device.scopes.")
+"""Methods with these beginnings are served here, from our records."""
+_NODE_REMOVE: Final = "node.pair.remove"
+_DEVICE_PREFIX: Final = "device."
+_MARKS: Final = (b"device.", b"node.pair.remove", b"\\u")
+"""A frame without any of these bytes names none of the methods that need a look: the only way to
+write a letter of a JSON text otherwise is a \\u escape."""
+_PAIR_EVENT: Final = b'{"type":"event","event":"device.pair.'
+_HELLO_AUTH_DROPPED: Final = ("deviceTokens", "recoveryScope", "recoveryMigrationAllowed")
+_GOING_AWAY: Final = 1001
+_NO_CODE: Final = 1005
+"""What stands for a close frame without a code; it never travels itself."""
+_PASSED_DOWN: Final = frozenset({1000, 1008, 1009, 1012, 1013, 4001})
+
+
+class Route(Enum):
+    """Where a client's frame goes after hello."""
+
+    UPSTREAM = auto()
+    HERE = auto()
+    REMOVES_NODE = auto()
+    """Upstream, and the node role of that device is dropped here as well."""
+    BROKEN = auto()
+    """It may be one of ours and cannot be read: an error, not passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The upstream's hello-ok, as the client gets it; or the scopes that it lacks."""
+
+    frame: bytes
+    missing_scopes: tuple[str, ...]
+
+
+def route_of(frame: bytes) -> Route:
+    """Say where a text frame of a relayed client goes."""
+    if not any(mark in frame for mark in _MARKS):
+        return Route.UPSTREAM
+    try:
+        method = _text(_raw_object(frame)["method"])
+    except KeyError:
+        return Route.UPSTREAM
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return Route.BROKEN
+    if method.startswith(_OURS):
+        return Route.HERE
+    return Route.REMOVES_NODE if method == _NODE_REMOVE else Route.UPSTREAM
+
+
+def upstream_connect(frame: bytes) -> bytes:
+    """Return a client's `connect` as it goes upstream: without secrets that are not signed.
+
+    What the signature covers stays as it was sent. Raises msgspec.MsgspecError, KeyError.
+    """
+    request = _raw_object(frame)
+    params = _raw_object(request["params"])
+    if "auth" in params:
+        auth = _raw_object(params["auth"])
+        has_token = "token" in auth or "deviceToken" in auth
+        for name in (*_DROPPED_ALWAYS, *((_BESIDE_TOKEN,) if has_token else ())):
+            auth.pop(name, None)
+        params["auth"] = _Raw(encode(auth))
+    return encode({**request, "params": params})
+
+
+def deviceless_connect(frame: bytes) -> bytes:
+    """Return the `connect` of a command line without a device: the headers say who it is."""
+    request = _raw_object(frame)
+    params = _raw_object(request["params"])
+    params.pop("auth", None)
+    params.pop("device", None)
+    return encode({**request, "params": params})
+
+
+def client_hello(
+    frame: bytes, grant: Grant, *, own_methods: Collection[str], protocol: int
+) -> Joined:
+    """Return the upstream's hello-ok as the client gets it.
+
+    Device token, its time and the method of authentication are ours, and so are the device
+    methods. Raises msgspec.MsgspecError, KeyError where it is no hello-ok.
+    """
+    response = _raw_object(frame)
+    payload = _raw_object(response["payload"])
+    auth: dict[str, Any] = dict(_raw_object(payload["auth"])) if "auth" in payload else {}
+    granted = _texts(auth["scopes"]) if "scopes" in auth else []
+    for name in _HELLO_AUTH_DROPPED:
+        auth.pop(name, None)
+    if protocol != 3 or grant.device_token:  # noqa: PLR2004 (a version)
+        auth |= _own_auth(grant, protocol)
+        payload["auth"] = _Raw(encode(auth))
+    else:
+        payload.pop("auth", None)
+    features: dict[str, Any] = dict(_raw_object(payload["features"]))
+    theirs = [name for name in _texts(features["methods"]) if not name.startswith(_DEVICE_PREFIX)]
+    ours = [name for name in own_methods if name.startswith(_DEVICE_PREFIX)]
+    features["methods"] = sorted({*theirs, *ours})
+    payload["features"] = _Raw(encode(features))
+    missing = tuple(scope for scope in grant.scopes if scope not in granted)
+    return Joined(encode({**response, "payload": payload}), missing)
+
+
+def revoked_node(frame: bytes) -> MethodCall | None:
+    """Return the call that drops the node role here when a client removes a node upstream."""
+    try:
+        request = _raw_object(frame)
+        node = _text(_raw_object(request["params"])["nodeId"])
+    except (msgspec.MsgspecError, KeyError):
+        return None
+    return MethodCall("", "device.token.revoke", {"deviceId": node, "role": "node"})
+
+
+def down_event(frame: bytes) -> bytes | None:
+    """Return an upstream's pairing event as it is passed on; None for all other frames.
+
+    Its content is about the upstream's own list of devices. It keeps its place in the sequence,
+    because a missing number would look like a lost event.
+    """
+    if not frame.startswith(_PAIR_EVENT):
+        return None
+    event = _raw_object(frame)
+    changed: dict[str, Any] = {
+        "type": "event",
+        "event": "device.pair.changed",
+        "payload": {},
+    }
+    return encode(
+        changed | {name: event[name] for name in ("seq", "stateVersion") if name in event}
+    )
+
+
+def code_for_upstream(code: int | None) -> int:
+    """Return the close code that the upstream gets for the client's; None: it just vanished."""
+    if code is None:
+        return _GOING_AWAY
+    return CloseCode.NORMAL if code == _NO_CODE else code
+
+
+def code_for_client(code: int | None) -> tuple[int, str | None]:
+    """Return the close code for the client, and the reason if it is not the upstream's."""
+    if code in _PASSED_DOWN:
+        return code, None
+    return CloseCode.RESTART, "service restart"
+
+
+def _own_auth(grant: Grant, protocol: int) -> dict[str, Any]:
+    own: dict[str, Any] = {}
+    if protocol != 3:  # noqa: PLR2004 (a version)
+        own["method"] = grant.method
+    if grant.device_token:
+        own["deviceToken"] = grant.device_token
+        own["issuedAtMs"] = grant.issued_at_ms
+    return own
+
+
+def missing_from(wanted: Sequence[str], granted: Collection[str]) -> list[str]:
+    """Return the scopes that were wanted and not granted, in order."""
+    return [scope for scope in wanted if scope not in granted]

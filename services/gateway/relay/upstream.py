@@ -1,0 +1,171 @@
+"""The upstream: where it is, how it is doing, and sockets to it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import structlog
+
+from services.gateway import log_events
+from services.gateway.relay.headers import (
+    SCOPES_HEADER,
+    forwarded_headers,
+    header_names,
+    identity_headers,
+)
+from services.gateway.relay.upstream_socket import UpstreamSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from services.gateway.relay.headers import ForwardedClient
+    from services.gateway.relay.upstream_socket import Listener
+    from shared.clock import Clock
+
+CONNECT_SECONDS: Final = 2.0
+"""How long connecting may take: name, TCP and TLS."""
+_CROWDED: Final = "the upstream answers 503"
+"""How UpstreamSocket says that an upgrade was refused for there being too many."""
+_DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAddress:
+    """UPSTREAM_URL, taken apart."""
+
+    host: str
+    port: int
+    tls: bool
+    path: str
+    """The path of the WebSocket, with its query."""
+
+    @classmethod
+    def parse(cls, url: str) -> UpstreamAddress:
+        """Take a checked ws:// or wss:// URL apart."""
+        parts = urlsplit(url)
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        port = parts.port or _DEFAULT_PORTS[parts.scheme]
+        return cls(parts.hostname or "", port, parts.scheme == "wss", path)
+
+    @property
+    def http_origin(self) -> str:
+        """The address for HTTP requests, without a path."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+
+class Upstream:
+    """Opens sockets to the upstream, and remembers whether it can be reached.
+
+    An outage is logged once when it begins and once when it ends.
+    """
+
+    def __init__(self, address: UpstreamAddress, secrets: Iterable[str], clock: Clock) -> None:
+        self.address = address
+        self.names = tuple(header_names(secret) for secret in secrets)
+        self._clock = clock
+        self.tls: Final = ssl.create_default_context() if address.tls else None
+        self._log = structlog.get_logger("gateway")
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._down_since: float | None = None
+        self.trouble = ""
+        """Why it cannot be reached; empty while it can."""
+        self.version = ""
+        """Its release, as it says in hello-ok; empty before anybody got that far."""
+        self.crowded_at: float | None = None
+        """When it last refused a socket because an address had too many that were not connected."""
+
+    @property
+    def down_seconds(self) -> float:
+        """For how long it has been unreachable; 0 while it is reachable."""
+        return 0.0 if self._down_since is None else self._clock.monotonic() - self._down_since
+
+    def open(
+        self,
+        user: str,
+        client: ForwardedClient,
+        listener: Listener,
+        *,
+        scopes: Sequence[str] | None = None,
+        path: str | None = None,
+    ) -> UpstreamSocket:
+        """Begin to open a socket as an upstream user; its listener hears of the end.
+
+        `scopes` narrow what that user may do.
+        """
+        headers = [*forwarded_headers(client), *identity_headers(self.names, user)]
+        if scopes is not None:
+            headers.append((SCOPES_HEADER, ",".join(scopes)))
+        socket = UpstreamSocket(path or self.address.path, headers, listener)
+        task = asyncio.get_running_loop().create_task(self._connect(socket))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        return socket
+
+    async def stop(self) -> None:
+        """Give up what is still connecting."""
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+
+    def reached(self, version: str = "") -> None:
+        """Note that it answers."""
+        self.version = version or self.version
+        if self._down_since is not None:
+            self._log.info(log_events.UPSTREAM_BACK.name, seconds=round(self.down_seconds, 3))
+            self._down_since, self.trouble = None, ""
+
+    def failed(self, why: str) -> None:
+        """Note that it does not answer, and why."""
+        if why.startswith(_CROWDED):
+            self.crowded_at = self._clock.monotonic()
+        self.trouble = why
+        if self._down_since is None:
+            self._down_since = self._clock.monotonic()
+            self._log.warning(log_events.UPSTREAM_LOST.name, error=why)
+
+    def failed_with(self, error: OSError | aiohttp.ClientConnectorError) -> str:
+        """Note why it could not be connected; returns that in words."""
+        why = _reason(error)
+        self.failed(why)
+        return why
+
+    async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> bool:
+        """Connect; False where that fails, which is noted."""
+        return not await self._connected(protocol)
+
+    async def _connect(self, socket: UpstreamSocket) -> None:
+        why = await self._connected(lambda: socket)
+        if why:
+            socket.fail(why)
+
+    async def _connected(self, protocol: Callable[[], asyncio.Protocol]) -> str:
+        """Connect; returns why not, or an empty text."""
+        address = self.address
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await asyncio.get_running_loop().create_connection(
+                    protocol, address.host, address.port, ssl=self.tls
+                )
+        except OSError as error:  # TimeoutError is one
+            return self.failed_with(error)
+        return ""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return _reason(error.certificate_error)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return _reason(error.os_error)
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

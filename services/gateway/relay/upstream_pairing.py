@@ -1,0 +1,119 @@
+"""Keeps the upstream's list of devices in step with ours: approves and removes, nothing else."""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from services.gateway import log_events
+from services.gateway.relay.upstream_call import CALL_SECONDS, CallFailed, UpstreamCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.gateway.relay.upstream import Upstream
+    from shared.clock import Clock
+
+APPROVALS_LIMIT: Final = 256
+"""How many devices may wait to be approved upstream; more are told to retry."""
+CALLS_LIMIT: Final = 4
+"""How many of these calls are under way at the same time."""
+REMOVALS_LIMIT: Final = 10_000
+"""How many removed devices wait until the upstream forgets them; the oldest is dropped first."""
+REMOVAL_SPREAD_SECONDS: Final = 2.0
+"""Every replica removes a device upstream, within this time: most find that it is done."""
+
+_GONE: Final = ("unknown requestId", "unknown deviceId")
+"""How the upstream says that another replica was quicker."""
+
+
+class UpstreamPairing:
+    """One approval at a time for each device; removals one after the other, as long as it takes.
+
+    `sweep` is called several times a second: it starts what is due, and ends what takes too long.
+    """
+
+    def __init__(self, upstream: Upstream, clock: Clock, version: str) -> None:
+        self._upstream = upstream
+        self._clock = clock
+        self._version = version
+        self._log = structlog.get_logger("gateway")
+        self._waiting: dict[str, list[Callable[[], None]]] = {}
+        """By device: whom to call when its approval has ended."""
+        self._queue: OrderedDict[str, str] = OrderedDict()
+        """Approvals that have not begun: request id by device."""
+        self._removals: OrderedDict[str, float] = OrderedDict()
+        """Devices to remove, each with the time from which it is due."""
+        self._calls: dict[UpstreamCall, float] = {}
+
+    def approve(self, device_id: str, request_id: str, then: Callable[[], None]) -> bool:
+        """Approve a device upstream; `then` is called whatever comes of it. False: too many."""
+        self._removals.pop(device_id, None)
+        if device_id in self._waiting:
+            self._waiting[device_id].append(then)
+            return True
+        if len(self._waiting) >= APPROVALS_LIMIT:
+            return False
+        self._waiting[device_id] = [then]
+        self._queue[device_id] = request_id
+        self._start_next()
+        return True
+
+    def remove(self, device_id: str) -> None:
+        """Have the upstream forget a device, soon; a failure is tried again while it is away."""
+        delay = random.uniform(0, REMOVAL_SPREAD_SECONDS)  # noqa: S311 (spread)
+        self._removals[device_id] = self._clock.monotonic() + delay
+        if len(self._removals) > REMOVALS_LIMIT:
+            self._removals.popitem(last=False)
+
+    def sweep(self, now: float) -> None:
+        """End calls that take too long, and start what is due."""
+        for call in [call for call, until in self._calls.items() if until <= now]:
+            call.give_up()
+        if not self._upstream.trouble:
+            self._start_removals(now)
+
+    def _start_next(self) -> None:
+        while self._queue and len(self._calls) < CALLS_LIMIT:
+            device_id, request_id = self._queue.popitem(last=False)
+
+            def ended(outcome: Any | CallFailed, device_id: str = device_id) -> None:
+                self._report(log_events.UPSTREAM_APPROVED.name, device_id, outcome)
+                for then in self._waiting.pop(device_id, ()):
+                    then()
+
+            self._call("device.pair.approve", {"requestId": request_id}, ended)
+
+    def _start_removals(self, now: float) -> None:
+        while self._removals and len(self._calls) < CALLS_LIMIT:
+            device_id, due_at = next(iter(self._removals.items()))
+            if due_at > now:
+                return
+            del self._removals[device_id]
+
+            def ended(outcome: Any | CallFailed, device_id: str = device_id) -> None:
+                self._report(log_events.UPSTREAM_REMOVED.name, device_id, outcome)
+                if isinstance(outcome, CallFailed) and outcome.code in {"CLOSED", "TIMEOUT"}:
+                    self._removals.setdefault(device_id, self._clock.monotonic() + CALL_SECONDS)
+
+            self._call("device.pair.remove", {"deviceId": device_id}, ended)
+
+    def _call(
+        self, method: str, params: dict[str, Any], then: Callable[[Any | CallFailed], None]
+    ) -> None:
+        def done(outcome: Any | CallFailed) -> None:
+            self._calls.pop(call, None)
+            then(outcome)
+            self._start_next()
+
+        call = UpstreamCall(self._upstream, self._version, method, params, done)
+        self._calls[call] = self._clock.monotonic() + CALL_SECONDS
+
+    def _report(self, event: str, device_id: str, outcome: Any | CallFailed) -> None:
+        if not isinstance(outcome, CallFailed):
+            self._log.info(event, device=device_id)
+        elif not outcome.message.startswith(_GONE):
+            self._log.warning(event, device=device_id, error=str(outcome))

@@ -1,0 +1,235 @@
+"""One WebSocket to the upstream: the upgrade as a client, then frames, all in callbacks."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from hashlib import sha1
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+from aiohttp._websocket.helpers import websocket_mask
+from aiohttp.http import HttpProcessingError, HttpResponseParser
+
+from services.gateway.websocket.frame_parser import CLOSE, PING, PONG, TEXT, FrameParser, close_code
+from services.gateway.websocket.frames import frame_header
+from shared.protocol.limits import FRAME_LIMIT_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_KEY_BYTES: Final = 16
+_MASK_BYTES: Final = 4
+_BODY_BUFFER_BYTES: Final = 2**16
+"""The response parser's buffer for a body: only a refusal has one, and it is not read."""
+_LINE_LIMIT_BYTES: Final = 8190
+"""Cap on the status line and on each header of the upstream's response."""
+SWITCHING_PROTOCOLS: Final = 101
+
+
+class Listener(Protocol):
+    """Whoever uses an upstream socket. After `on_end` nothing more is called."""
+
+    def on_text(self, payload: bytes) -> None:
+        """Take one text message."""
+        ...
+
+    def on_end(self, code: int | None, reason: str) -> None:
+        """Note that the socket has ended: with the upstream's close code, or None without one."""
+        ...
+
+    def on_full(self) -> None:
+        """Send no more for now: the upstream does not read."""
+        ...
+
+    def on_drained(self) -> None:
+        """Send on: the upstream reads again."""
+        ...
+
+
+class UpstreamSocket(asyncio.Protocol):
+    """Sends the upgrade when it is connected, then hands each text message to its listener."""
+
+    __slots__ = (
+        "_accept",
+        "_closed",
+        "_ended",
+        "_listener",
+        "_parser",
+        "_request",
+        "_response",
+        "_transport",
+        "pinged",
+    )
+
+    def __init__(self, target: str, headers: Iterable[tuple[str, str]], listener: Listener) -> None:
+        key = base64.b64encode(os.urandom(_KEY_BYTES))
+        digest = sha1(key + _GUID, usedforsecurity=False).digest()
+        self._accept = base64.b64encode(digest).decode()
+        self._request = _upgrade_request(target, headers, key)
+        self._listener: Listener | None = listener
+        self._response: HttpResponseParser | None = None
+        self._parser: FrameParser | None = None
+        self._transport: asyncio.Transport | None = None
+        self._closed: tuple[int, str] | None = None
+        """Code and reason of the upstream's close frame."""
+        self._ended = False
+        self.pinged = False
+        """Whether a ping is unanswered."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames may be sent."""
+        return self._parser is not None and not self._ended
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for the WebSocket."""
+        self._transport = cast("asyncio.Transport", transport)
+        if self._listener is None:
+            self._transport.abort()
+            return
+        self._response = HttpResponseParser(
+            cast("Any", self),
+            asyncio.get_running_loop(),
+            _BODY_BUFFER_BYTES,
+            max_line_size=_LINE_LIMIT_BYTES,
+            max_field_size=_LINE_LIMIT_BYTES,
+        )
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the upstream."""
+        if self._parser is not None:
+            self._parser.feed(data)
+        elif self._response is not None:
+            self._take_response(self._response, data)
+
+    def connection_lost(self, _exc: BaseException | None) -> None:
+        """Report the end; without a close frame it has no code."""
+        self._transport = None
+        code, reason = self._closed or (None, "")
+        self._end(code, reason)
+
+    def pause_writing(self) -> None:
+        """Report that the upstream does not read."""
+        if self._listener is not None:
+            self._listener.on_full()
+
+    def resume_writing(self) -> None:
+        """Report that the upstream reads again."""
+        if self._listener is not None:
+            self._listener.on_drained()
+
+    def pause_reading(self) -> None:
+        """Read nothing for now: the client does not take it."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def send_text(self, payload: bytes) -> None:
+        """Send one text message."""
+        self._send(TEXT, payload)
+
+    def ping(self) -> None:
+        """Send a ping; one that is still unanswered means that the upstream is gone."""
+        if self.pinged:
+            self.abort()
+            return
+        self.pinged = True
+        self._send(PING, b"")
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Close with a code; nothing more is reported."""
+        self._listener = None
+        if self._transport is None or self._ended:
+            return
+        if self._parser is not None and not self._transport.is_closing():
+            self._send(CLOSE, code.to_bytes(2, "big") + reason.encode())
+        self._ended = True
+        self._transport.close()
+
+    def fail(self, why: str) -> None:
+        """Report that it could not be connected."""
+        self._end(None, why)
+
+    def abort(self) -> None:
+        """End at once, and report it."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _take_response(self, response: HttpResponseParser, data: bytes) -> None:
+        try:
+            messages, upgraded, rest = response.feed_data(data)
+        except HttpProcessingError:
+            self._refuse("the upstream does not answer with HTTP")
+            return
+        if not messages:
+            return
+        self._response = None
+        message = messages[0][0]
+        if message.code != SWITCHING_PROTOCOLS or not upgraded:
+            self._refuse(f"the upstream answers {message.code} {message.reason}")
+            return
+        if message.headers.get("Sec-WebSocket-Accept") != self._accept:
+            self._refuse("the upstream's Sec-WebSocket-Accept does not fit")
+            return
+        self._parser = FrameParser(
+            self._on_message,
+            self._on_broken,
+            message_limit_bytes=FRAME_LIMIT_BYTES,
+            from_client=False,
+        )
+        if rest:
+            self._parser.feed(rest)
+
+    def _on_message(self, opcode: int, payload: bytes) -> None:
+        self.pinged = False
+        if opcode == TEXT:
+            if self._listener is not None:
+                self._listener.on_text(payload)
+        elif opcode == PING:
+            self._send(PONG, payload)
+        elif opcode == CLOSE:
+            self._closed = (close_code(payload) or 1005, payload[2:].decode())
+            if self._transport is not None and not self._transport.is_closing():
+                self._send(CLOSE, payload[:2])
+                self._transport.close()
+            self._end(*self._closed)
+
+    def _on_broken(self, error: Exception) -> None:
+        self._refuse(str(error))
+
+    def _refuse(self, why: str) -> None:
+        self._end(None, why)
+        self.abort()
+
+    def _end(self, code: int | None, reason: str) -> None:
+        listener, self._listener = self._listener, None
+        self._ended = True
+        if listener is not None:
+            listener.on_end(code, reason)
+
+    def _send(self, opcode: int, payload: bytes) -> None:
+        transport = self._transport
+        if transport is None or self._ended or transport.is_closing():
+            return
+        mask = os.urandom(_MASK_BYTES)
+        masked = bytearray(payload)
+        websocket_mask(mask, masked)
+        transport.writelines([frame_header(opcode, len(payload), masked=True) + mask, masked])
+
+
+def _upgrade_request(target: str, headers: Iterable[tuple[str, str]], key: bytes) -> bytes:
+    lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
+    lines += [
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {key.decode()}",
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")

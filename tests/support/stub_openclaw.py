@@ -1,0 +1,238 @@
+"""An OpenClaw gateway as far as the relay meets it: challenge, pairing, hello-ok, and an echo.
+
+It trusts the user header as the original does in trusted-proxy mode, keeps what came, and can be told
+to send, to close and to stop reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import WSMsgType, web
+
+from shared.upstream import CLIENT_USER, RELAY_USER
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+VERSION: Final = "2026.9.6"
+METHODS: Final = ["chat.send", "device.pair.list", "node.pair.remove", "sessions.list"]
+FRAME_LIMIT_BYTES: Final = 26_214_400
+
+
+@dataclass(eq=False)
+class Session:
+    """One WebSocket, with what it brought along."""
+
+    socket: web.WebSocketResponse
+    user: str
+    headers: dict[str, str]
+    connect: dict[str, Any] = field(default_factory=dict)
+    frames: list[str] = field(default_factory=list)
+    """What came after hello-ok."""
+    closed: int | None = None
+    """The close code of the relay."""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters of its `connect`."""
+        found: dict[str, Any] = self.connect.get("params", {})
+        return found
+
+
+@dataclass
+class StubOpenClaw:
+    """What came, and whom it knows."""
+
+    user_header: str
+    port: int = 0
+    paired: set[str] = field(default_factory=set)
+    pending: dict[str, str] = field(default_factory=dict)
+    """Device id by request id."""
+    sessions: list[Session] = field(default_factory=list)
+    refusal: dict[str, Any] | None = None
+    """The error that every client gets instead of hello-ok."""
+    silent: bool = False
+    """Whether no challenge is sent."""
+    reads: threading.Event = field(default_factory=threading.Event)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+
+    def __post_init__(self) -> None:
+        self.reads.set()
+
+    @property
+    def url(self) -> str:
+        """The address for UPSTREAM_URL."""
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def clients(self) -> list[Session]:
+        """Sessions of relayed devices, the oldest first."""
+        return [one for one in self.sessions if one.user == CLIENT_USER]
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run something on its loop, and wait for it."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+
+    def send(self, session: Session, text: str) -> None:
+        """Send a text message."""
+        self.run(session.socket.send_str(text))
+
+    def close(self, session: Session, code: int, reason: str = "") -> None:
+        """Close a session."""
+        self.run(session.socket.close(code=code, message=reason.encode()))
+
+    def cut(self, session: Session) -> None:
+        """End a session without a close frame."""
+
+        async def abort() -> None:
+            transport = session.socket._req.transport  # type: ignore[union-attr]
+            assert transport is not None
+            transport.abort()
+
+        self.run(abort())
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Serve one request."""
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return web.json_response({"ok": True, "status": "live"})
+        socket = web.WebSocketResponse(max_msg_size=FRAME_LIMIT_BYTES + 1, compress=False)
+        await socket.prepare(request)
+        session = Session(socket, request.headers.get(self.user_header, ""), dict(request.headers))
+        self.sessions.append(session)
+        if not self.silent:
+            await socket.send_json(
+                {
+                    "type": "event",
+                    "event": "connect.challenge",
+                    "payload": {
+                        "nonce": str(uuid.uuid4()),
+                        "ts": _now_ms(),
+                        "capabilities": ["model-catalog-snapshot"],
+                    },
+                }
+            )
+        async for message in socket:
+            await asyncio.to_thread(self.reads.wait, 30)
+            if message.type is WSMsgType.TEXT:
+                await self._on_text(session, message.data)
+        session.closed = socket.close_code
+        return socket
+
+    async def _on_text(self, session: Session, text: str) -> None:
+        if session.connect:
+            session.frames.append(text)
+            await session.socket.send_str(self._answer(session, text))
+            return
+        session.connect = json.loads(text)
+        error = self.refusal or self._pairing_needed(session)
+        if error is not None:
+            await session.socket.send_json(_failure(session.connect["id"], error))
+            await session.socket.close(code=1008, message=b"refused")
+            return
+        await session.socket.send_json(_success(session.connect["id"], _hello(session)))
+
+    def _pairing_needed(self, session: Session) -> dict[str, Any] | None:
+        if session.user != CLIENT_USER:
+            return None
+        device = session.params["device"]["id"]
+        if device in self.paired:
+            return None
+        request_id = str(uuid.uuid4())
+        self.pending[request_id] = device
+        return {
+            "code": "NOT_PAIRED",
+            "message": "pairing required: device is not approved yet",
+            "details": {
+                "code": "PAIRING_REQUIRED",
+                "reason": "not-paired",
+                "requestId": request_id,
+                "deviceId": device,
+                "requestedRole": session.params.get("role", "operator"),
+                "requestedScopes": session.params.get("scopes", []),
+            },
+        }
+
+    def _answer(self, session: Session, text: str) -> str:
+        request = json.loads(text)
+        number, method = request["id"], request["method"]
+        if session.user == RELAY_USER and method == "device.pair.approve":
+            device = self.pending.pop(request["params"]["requestId"], None)
+            if device is None:
+                error = {"code": "INVALID_REQUEST", "message": "unknown requestId"}
+                return json.dumps(_failure(number, error))
+            self.paired.add(device)
+        elif session.user == RELAY_USER and method == "device.pair.remove":
+            self.paired.discard(request["params"]["deviceId"])
+        payload = {"from": "upstream", "method": method, "bytes": len(text)}
+        return json.dumps(_success(number, payload))
+
+
+def _hello(session: Session) -> dict[str, Any]:
+    return {
+        "type": "hello-ok",
+        "protocol": 4,
+        "server": {"version": VERSION, "connId": str(uuid.uuid4()), "buildId": "of-the-upstream"},
+        "features": {"methods": METHODS, "events": ["chat", "tick"]},
+        "snapshot": {
+            "presence": [],
+            "health": {},
+            "stateVersion": {"presence": 0, "health": 0},
+            "uptimeMs": 1,
+        },
+        "auth": {
+            "method": "trusted-proxy",
+            "role": session.params.get("role", "operator"),
+            "scopes": session.params.get("scopes", []),
+            "deviceToken": "the-upstreams-own",
+            "deviceTokens": [],
+            "recoveryScope": "of-the-upstream",
+        },
+        "policy": {"maxPayload": 26_214_400, "maxBufferedBytes": 1, "tickIntervalMs": 30_000},
+    }
+
+
+def _success(number: str, payload: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "res", "id": number, "ok": True, "payload": payload}
+
+
+def _failure(number: str, error: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "res", "id": number, "ok": False, "error": error}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@contextmanager
+def stub_openclaw(user_header: str, port: int = 0) -> Iterator[StubOpenClaw]:
+    """Serve one in a thread of its own."""
+    stub = StubOpenClaw(user_header)
+    thread = threading.Thread(target=stub.loop.run_forever, daemon=True)
+    thread.start()
+
+    async def start() -> web.AppRunner:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", stub.serve)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+        stub.port = runner.addresses[0][1]
+        return runner
+
+    runner = stub.run(start())
+    try:
+        yield stub
+    finally:
+        stub.reads.set()
+        stub.run(runner.cleanup())
+        stub.loop.call_soon_threadsafe(stub.loop.stop)
+        thread.join(10)
+        stub.loop.close()

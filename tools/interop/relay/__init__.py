@@ -1,0 +1,1 @@
+"""A real OpenClaw gateway behind Latchkey, and its own dashboard before it."""
