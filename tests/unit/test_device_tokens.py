@@ -16,7 +16,7 @@ from shared.device_tokens import (
 )
 
 DEVICE_ID = secrets.token_hex(32)
-TOKEN = "T-4U46ta5hUTCnMLpipjc8wgrIh61PxJT-nXQfvpr80"  # noqa: S105 (made up)
+TOKEN = "T-4U46ta5hUTCnMLpipjc8wgrIh61PxJT-nXQfvpr80"
 
 
 def test_what_was_put_in_front_comes_off_again() -> None:
