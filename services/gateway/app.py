@@ -294,8 +294,7 @@ def _watch(metrics: Metrics, connections: Hub, replica: Replica) -> None:
     """Register gauges that are computed on each scrape."""
     metrics.lease_left.set_function(lambda: max(0.0, replica.lease_left))
     metrics.changes_behind.set_function(lambda: replica.behind)
-    metrics.connections.labels("waiting").set_function(lambda: connections.pending)
-    metrics.connections.labels("admitted").set_function(lambda: connections.admitted)
+    metrics.watch_connections(lambda: connections.pending, lambda: connections.admitted)
     metrics.watch_tasks()
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.observability.metrics import unfinished_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
 
@@ -138,6 +142,13 @@ class Metrics:
             "Unfinished tasks of the event loop.",
             registry=self.registry,
         )
+
+    def watch_connections(
+        self, waiting: Callable[[], float], admitted: Callable[[], float]
+    ) -> None:
+        """Read the numbers of open connections on each scrape."""
+        self.connections.labels("waiting").set_function(waiting)
+        self.connections.labels("admitted").set_function(admitted)
 
     def watch_tasks(self) -> None:
         """Count the tasks of the event loop on each scrape."""

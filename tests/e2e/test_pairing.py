@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.conftest import StartStack
     from tools.support.stack import Stack
 
+APPROVAL_PUBLIC_URL = "https://approve.example"
 PROFILES = [CLI, CLI_3, NODE_HOST, NODE_HOST_3, CONTROL_UI, CONTROL_UI_3, REFERENCE]
 
 pytestmark = pytest.mark.usefixtures("unlocked")
@@ -39,7 +40,7 @@ def stack(start_stack: StartStack) -> Stack:
     return start_stack(
         approvals=2,
         gateways=3,
-        env={"APPROVAL_PUBLIC_URL": "https://approve.example"},
+        env={"APPROVAL_PUBLIC_URL": APPROVAL_PUBLIC_URL},
     )
 
 
@@ -112,6 +113,7 @@ def check_pairing_required(refused: Refused, visitor: Visitor) -> None:
     details = dict(refused.details)
     request_id = details["requestId"]
     assert details.pop("connectionId")
+    assert details.pop("approvalUrl") == APPROVAL_PUBLIC_URL
     if profile.max_protocol == 3:
         assert refused.message == "pairing required"
         assert details == {
@@ -127,7 +129,8 @@ def check_pairing_required(refused: Refused, visitor: Visitor) -> None:
         "code": "PAIRING_REQUIRED",
         "reason": "not-paired",
         "requestId": request_id,
-        "remediationHint": "Approve this device from the pending pairing requests.",
+        "remediationHint": "Approve this device from the pending pairing requests at "
+        f"{APPROVAL_PUBLIC_URL}/setup",
         "deviceId": visitor.device_id,
         "requestedRole": role,
     }

@@ -160,6 +160,9 @@ class GatewayHarness:
             preauth_limit_per_address=preauth_limit,
         )
         self.metrics.watch_tasks()
+        self.metrics.watch_connections(
+            lambda: self.connections.pending, lambda: self.connections.admitted
+        )
         self.arrivals = PendingSockets(self.clock)
         self.room = connection_limiter(
             self.arrivals,
