@@ -105,9 +105,14 @@ async def pair(
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(identity)) for identity in others]
-    except* (PairingError, ApprovalError) as errors:
-        raise errors.exceptions[0] from None
+    except ExceptionGroup as group_error:  # `except*` would wrap what it raises in another group
+        raise first_of(group_error, PairingError, ApprovalError) from None
     return [*begun, *(task.result() for task in tasks)]
+
+
+def first_of(group: ExceptionGroup, *kinds: type[Exception]) -> Exception:
+    """Return the first error in a group if all are of these kinds, else the group itself."""
+    return group if group.split(kinds)[1] else group.exceptions[0]
 
 
 @asynccontextmanager

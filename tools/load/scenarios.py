@@ -12,7 +12,7 @@ from tools.load.conductor import Conductor
 from tools.load.devices import PROFILE
 from tools.load.looking import looking
 from tools.load.messages import ComeBack, Stop
-from tools.load.pairing import AT_ONCE
+from tools.load.pairing import AT_ONCE, first_of
 from tools.load.plan import Drop, Scenario
 from tools.load.recording import PhaseRecord
 from tools.load.remains import after_load, before_load
@@ -191,8 +191,8 @@ async def _revoke(conductor: Conductor, approval: Approval, identities: Sequence
             async with asyncio.TaskGroup() as group:
                 for index, identity in enumerate(identities):
                     group.create_task(revoke(index, identity.device_id))
-        except* ApprovalError as errors:
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as group_error:
+            raise first_of(group_error, ApprovalError) from None
         await conductor.until(lambda: len(record.ended) >= opened, CLOSED_SECONDS)
         conductor.end(closing)
         await _stop(conductor, run)

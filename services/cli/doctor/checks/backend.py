@@ -106,7 +106,7 @@ def _warn_of_proxy(journey: Journey, warning: str) -> bool:
     peer = warning.partition(" ")[0]
     if "TRUSTED_PROXIES" in warning:
         journey.warn(causes.PROXY_UNTRUSTED, f"{peer} sends forwarding headers", peer=peer)
-    elif "no address can be read" in warning:
+    elif "no valid client address" in warning:
         journey.warn(causes.PROXY_UNREADABLE, warning, peer=peer)
     else:
         return False
