@@ -123,7 +123,7 @@ def client_address(peer: str, headers: Headers, trusted: tuple[Network, ...]) ->
     """
     address = parse_address(peer) or _UNKNOWN
     if not any(map(headers.__contains__, FORWARDING_HEADERS)):
-        direct = address.loopback and not any(map(_of_a_proxy, headers))
+        direct = address.loopback and not any(map(_is_proxy_header, headers))
         return ClientAddress(address, direct, untrusted_proxy=False)
     if address is _UNKNOWN or not is_trusted(address.text, trusted):
         return ClientAddress(address, direct_loopback=False, untrusted_proxy=True)
@@ -141,11 +141,11 @@ def over_https(peer: str, headers: Headers, trusted: tuple[Network, ...]) -> boo
     address = parse_address(peer)
     if address is None or not is_trusted(address.text, trusted):
         return False
-    said = headers.getall("X-Forwarded-Proto", [])
-    if said or _sent(headers, "X-Real-IP") or _sent(headers, "X-Forwarded-For"):
-        return said == ["https"]
-    for element in forwarded_from_the_right(_sent(headers, "Forwarded")):
-        hop = _for(element)
+    protocols = headers.getall("X-Forwarded-Proto", [])
+    if protocols or _values(headers, "X-Real-IP") or _values(headers, "X-Forwarded-For"):
+        return protocols == ["https"]
+    for element in forwarded_from_the_right(_values(headers, "Forwarded")):
+        hop = _forwarded_for(element)
         if hop is None or not is_trusted(hop.text, trusted):
             return element is not None and element.get("proto", "").lower() == "https"
     return False
@@ -158,14 +158,17 @@ def _named_client(headers: Headers, trusted: tuple[Network, ...]) -> tuple[Addre
     read. Forwarded is ignored beside the other two headers, because proxies that set those pass it
     through.
     """
-    real = _sent(headers, "X-Real-IP")
+    real = _values(headers, "X-Real-IP")
     if len(real) == 1 and (found := _hop(real[0])):
         return found, ""
-    lines = _sent(headers, "X-Forwarded-For")
+    lines = _values(headers, "X-Forwarded-For")
     if real or lines:
         name, hops = "X-Forwarded-For", map(_hop, from_the_right(lines))
     else:
-        name, hops = "Forwarded", map(_for, forwarded_from_the_right(_sent(headers, "Forwarded")))
+        name, hops = (
+            "Forwarded",
+            map(_forwarded_for, forwarded_from_the_right(_values(headers, "Forwarded"))),
+        )
     for hop in hops:
         if hop is None:
             return None, name
@@ -174,12 +177,12 @@ def _named_client(headers: Headers, trusted: tuple[Network, ...]) -> tuple[Addre
     return None, "X-Real-IP" if real else ""
 
 
-def _sent(headers: Headers, name: str) -> list[str]:
+def _values(headers: Headers, name: str) -> list[str]:
     """Return the non-empty values of a header."""
     return [value for value in headers.getall(name, []) if value.strip(" \t,")]
 
 
-def _for(element: Mapping[str, str] | None) -> Address | None:
+def _forwarded_for(element: Mapping[str, str] | None) -> Address | None:
     return None if element is None else _hop(element.get("for", ""))
 
 
@@ -189,6 +192,6 @@ def _hop(node: str) -> Address | None:
 
 
 @lru_cache(_REMEMBERED_NAMES)
-def _of_a_proxy(header: str) -> bool:
+def _is_proxy_header(header: str) -> bool:
     name = header.lower()
     return name in _PROXY_NAMES or name.startswith(_PROXY_PREFIXES)

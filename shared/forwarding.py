@@ -77,12 +77,12 @@ def _elements(line: str) -> list[Mapping[str, str]] | None:
             pair = _PAIR.match(line, at) if expects_pair else None
             if pair is None or pair[1].lower() in element:
                 return None
-            element[pair[1].lower()] = _unquoted(pair[2])
+            element[pair[1].lower()] = _unquote(pair[2])
             at, expects_pair = pair.end(), False
     if element:
         found.append(element)
     return found
 
 
-def _unquoted(value: str) -> str:
+def _unquote(value: str) -> str:
     return _ESCAPED.sub(r"\1", value[1:-1]) if value.startswith('"') else value

@@ -23,7 +23,7 @@ class AddressError(ValueError):
 
 def approval_address(text: str) -> str:
     """Return approval's address without a trailing slash; raises AddressError."""
-    parts = _taken_apart(text.strip(), WEB)
+    parts = _split(text.strip(), WEB)
     path = parts.path.rstrip("/")
     if path.endswith(PAGE):
         meant = parts._replace(path=path.removesuffix(PAGE), query="", fragment="").geturl()
@@ -35,7 +35,7 @@ def approval_address(text: str) -> str:
 
 def gateway_address(text: str) -> str:
     """Return a gateway's WebSocket address; https:// becomes wss://. Raises AddressError."""
-    parts = _taken_apart(text.strip(), (*SOCKET, *WEB))
+    parts = _split(text.strip(), (*SOCKET, *WEB))
     scheme = _SOCKET_OF.get(parts.scheme, parts.scheme)
     return parts._replace(scheme=scheme, path=parts.path.rstrip("/"), fragment="").geturl()
 
@@ -49,7 +49,7 @@ def is_this_machine(url: str) -> bool:
         return False
 
 
-def _taken_apart(text: str, schemes: Sequence[str]) -> SplitResult:
+def _split(text: str, schemes: Sequence[str]) -> SplitResult:
     secure, plain = schemes[:2]
     if not text.isprintable() or " " in text:
         raise AddressError("the address contains a space or an unprintable character")

@@ -15,12 +15,12 @@ from tools.support.stack import Stack
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A shell's background ignores SIGINT, and nohup SIGHUP: the programs that tests end would inherit
+# Background jobs of a shell ignore SIGINT, and nohup ignores SIGHUP; child processes would inherit
 # that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# How long an example takes says more of the machine than of what is tested.
+# The duration of an example says more about the machine than about the tested code.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 

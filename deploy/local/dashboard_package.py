@@ -102,10 +102,10 @@ def _pack(npm: str, package: Package, directory: Path, environ: Mapping[str, str
     )
     archives = list(directory.glob("*.tgz"))
     if done.returncode != 0 or len(archives) != 1:
-        said = "\n".join(done.stderr.strip().splitlines()[:NPM_LINES_SHOWN])
+        errors = "\n".join(done.stderr.strip().splitlines()[:NPM_LINES_SHOWN])
         raise DashboardNotFetched(
             f"`npm pack {package.specification}` failed with exit status {done.returncode}"
-            + (f":\n{said}" if said else "")
+            + (f":\n{errors}" if errors else "")
         )
     return archives[0]
 

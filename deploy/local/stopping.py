@@ -33,7 +33,7 @@ class StopSignals:
         """Return whether a second signal asked to stop without waiting."""
         return self._signals > 1
 
-    def heed(self) -> None:
+    def check(self) -> None:
         """Raise StopRequested if the run must stop."""
         if self.requested():
             raise StopRequested

@@ -87,10 +87,10 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     def on_message(channel: str, message: Opened) -> None:
         if channel == NEWS:
             if message.sender == boot_id:
-                announcer.on_own_event()
+                liveness.on_own_event()
             if _is_change(message.body):
                 events.wake()
-        elif announcer.fresh:
+        elif liveness.fresh:
             responder.deliver(message)
 
     store = Store(client, clock, reads.mget, lease)
@@ -120,8 +120,8 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
                 request_id=news.request_id,
             )
         with contextlib.suppress(Unavailable, Rejected):
-            told = bus.publish(NEWS, envelope.seal(NEWS, encode(news)))
-            told.add_done_callback(lambda done: done.cancelled() or done.exception())
+            publishing = bus.publish(NEWS, envelope.seal(NEWS, encode(news)))
+            publishing.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     store.addresses.tell = tell
     ledger = TransactionLog(store, tell)
@@ -129,7 +129,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
     events = Events(registry, metrics)
     questions = _questions(settings, store, ledger, registry, metrics)
     responder = Responder(bus.publish, envelope, questions.dispatch, count=counts)
-    announcer = LivenessPublisher(
+    liveness = LivenessPublisher(
         boot_id=boot_id, store=store, tell=tell, metrics=metrics, clock=clock
     )
 
@@ -137,13 +137,13 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         store,
         ledger,
         ttl_ms=settings.pending_ttl_ms,
-        ready=lambda: announcer.fresh,
+        ready=lambda: liveness.fresh,
         clock=clock,
         chance=random.Random(),  # noqa: S311 (spread)
     )
 
     integrity = Integrity(
-        store, ledger, metrics, ttl_ms=settings.pending_ttl_ms, ready=lambda: announcer.fresh
+        store, ledger, metrics, ttl_ms=settings.pending_ttl_ms, ready=lambda: liveness.fresh
     )
 
     clients = Clients(
@@ -153,7 +153,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         readiness=Readiness(
             boot_id,
             {
-                "store": announcer.health,
+                "store": liveness.health,
                 "records": integrity.health,
                 "bus": lambda: Health(*bus.status()),
                 "proxies": clients.health,
@@ -161,7 +161,7 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         ),
         registry=metrics.registry,
         clock=clock,
-        loop_delay=announcer,
+        loop_delay=liveness,
         own_port=common.ops_port is not None,
     )
 
@@ -170,15 +170,15 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         announcing = [
             asyncio.create_task(one)
             for one in (
-                announcer.run(),
-                announcer.watch(),
+                liveness.run(),
+                liveness.watch(),
                 integrity.run(),
                 open_connections(lease, LEASE_CONNECTIONS_LIMIT),
             )
         ]
         expiring = asyncio.create_task(expiry.run(), name="expiry")
         yield
-        await announcer.stop(*announcing)
+        await liveness.stop(*announcing)
         await asyncio.gather(expiry.stop(expiring), responder.stop(ANSWER_SECONDS))
         await bus.stop()
         await reads.close()
@@ -195,10 +195,10 @@ def build_approval(settings: Settings, *, boot_id: str, clock: Clock) -> Approva
         settings=settings,
         ops=ops,
         metrics=metrics,
-        door=Authenticator(store, settings, clients),
+        authenticator=Authenticator(store, settings, clients),
     )
     _advise(settings)
-    return Approval(app, ops.ops_app(), metrics, announcer.leave)
+    return Approval(app, ops.ops_app(), metrics, liveness.leave)
 
 
 def _advise(settings: Settings) -> None:
@@ -227,8 +227,8 @@ def _questions(
         draws=_DRAWS,
         limits=PendingLimits(
             ttl_ms=settings.pending_ttl_ms,
-            most=settings.pending_limit,
-            most_per_address=settings.pending_limit_per_address,
+            total=settings.pending_limit,
+            per_address=settings.pending_limit_per_address,
         ),
         metrics=metrics,
         places=places,

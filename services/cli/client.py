@@ -50,16 +50,16 @@ class ApprovalClient:
     Misused for an invalid address or token.
     """
 
-    def __init__(self, url: str, token: str | None, surroundings: Config) -> None:
+    def __init__(self, url: str, token: str | None, config: Config) -> None:
         if not _is_address(url):
             raise Misused("wrong-setting", f"APPROVAL_URL: {URL_NEEDED}")
-        if token is not None and not _fits_a_header(token):
+        if token is not None and not _is_header_value(token):
             raise Misused(
                 "wrong-setting", "APPROVAL_ADMIN_TOKEN contains a character that is not allowed"
             )
         self.url = url
         self._token = token
-        self._surroundings = surroundings
+        self._config = config
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -187,8 +187,8 @@ class ApprovalClient:
             ) as response:
                 if response.status != OK or response.content_type != BACKUP_TYPE:
                     raise self._refused(response.status, response, await response.read())
-                async for said in response.content.iter_any():
-                    yield said
+                async for chunk in response.content.iter_any():
+                    yield chunk
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise self._unreachable(error) from error
 
@@ -202,7 +202,7 @@ class ApprovalClient:
             async with self._session.get(f"{self.url}/readyz", allow_redirects=False) as response:
                 return msgspec.json.decode(await response.read(), type=Ready)
         except msgspec.MsgspecError:
-            raise self._another() from None
+            raise self._not_approval() from None
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise self._unreachable(error) from error
 
@@ -261,17 +261,17 @@ class ApprovalClient:
         try:
             return msgspec.json.decode(text, type=result)
         except msgspec.MsgspecError:
-            raise self._another() from None
+            raise self._not_approval() from None
 
     def _authority(self) -> dict[str, str]:
         if self._token is None:
-            raise no_token(self.url, self._surroundings)
+            raise missing_token(self.url, self._config)
         return {"Authorization": f"Bearer {self._token}"}
 
     def _refused(self, status: int, response: aiohttp.ClientResponse, text: bytes) -> Exception:
         problem = _problem(response, text)
         if problem is None:
-            return self._another(status)
+            return self._not_approval(status)
         name = problem.type.removeprefix(TYPE_PREFIX)
         if name == "unauthorized":
             return NotAuthorised(
@@ -290,7 +290,7 @@ class ApprovalClient:
         again = "Review its current request: " + typed(f"devices approve {successor}")
         return ApiError(name, problem.title, again if successor else problem.detail)
 
-    def _another(self, status: int = OK) -> Unreachable:
+    def _not_approval(self, status: int = OK) -> Unreachable:
         return Unreachable(
             "not-approval",
             f"{self.url} is not Latchkey's approval service (HTTP {status})",
@@ -298,11 +298,11 @@ class ApprovalClient:
         )
 
     def _unreachable(self, error: Exception) -> Unreachable:
-        why = _why(error)
+        reason = _reason(error)
         return Unreachable(
             "unreachable",
-            f"approval does not answer at {self.url}: {why}",
-            *(where(self._surroundings)),
+            f"approval does not answer at {self.url}: {reason}",
+            *(unreachable_advice(self._config)),
         )
 
 
@@ -318,7 +318,7 @@ def _is_address(url: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
-def _fits_a_header(token: str) -> bool:
+def _is_header_value(token: str) -> bool:
     try:
         token.encode()
     except UnicodeEncodeError:
@@ -326,7 +326,7 @@ def _fits_a_header(token: str) -> bool:
     return token.isprintable()
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no response in time"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
@@ -347,11 +347,11 @@ def _problem(response: aiohttp.ClientResponse, text: bytes) -> Problem | None:
     return None
 
 
-def where(surroundings: Config) -> tuple[str, ...]:
+def unreachable_advice(config: Config) -> tuple[str, ...]:
     """Return advice on where to find approval."""
-    if surroundings.is_of_gateway:
-        return not_here(surroundings)
-    known = surroundings.public_url
+    if config.is_of_gateway:
+        return gateway_shell_advice(config)
+    known = config.public_url
     return (
         "Set APPROVAL_URL to the approval service's address"
         + (f" (operators use {known}/setup)" if known else "")
@@ -359,9 +359,9 @@ def where(surroundings: Config) -> tuple[str, ...]:
     )
 
 
-def not_here(surroundings: Config) -> tuple[str, ...]:
+def gateway_shell_advice(config: Config) -> tuple[str, ...]:
     """Return advice for a gateway's shell, which has no admin token by design."""
-    known = surroundings.public_url
+    known = config.public_url
     return (
         "This is a gateway's shell. It has no admin token, so it cannot approve devices.",
         f"Open {known}/setup in a browser, or"
@@ -372,21 +372,21 @@ def not_here(surroundings: Config) -> tuple[str, ...]:
     )
 
 
-def no_token(url: str, surroundings: Config) -> NotAuthorised:
+def missing_token(url: str, config: Config) -> NotAuthorised:
     """Return the error for a missing admin token, with advice on where to get it."""
-    if surroundings.is_of_gateway:
+    if config.is_of_gateway:
         return NotAuthorised(
-            "gateway-shell", "devices cannot be approved from here", *not_here(surroundings)
+            "gateway-shell", "devices cannot be approved from here", *gateway_shell_advice(config)
         )
     return NotAuthorised(
         "no-admin-token",
         "no admin token was found",
         f"Set APPROVAL_ADMIN_TOKEN to the value used by the approval service at {url},",
-        _where_secrets_are(url, surroundings),
+        _where_secrets_are(url, config),
     )
 
 
-def _where_secrets_are(url: str, surroundings: Config) -> str:
-    if surroundings.given_secrets_file is None and not is_this_machine(url):
+def _where_secrets_are(url: str, config: Config) -> str:
+    if config.given_secrets_file is None and not is_this_machine(url):
         return "or name the file that contains it: --secrets FILE."
-    return f"or run this command where `make run` has written {surroundings.secrets_file}."
+    return f"or run this command where `make run` has written {config.secrets_file}."

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 class Context:
     """The configuration and output of one command."""
 
-    surroundings: Config
+    config: Config
     output: Output
 
     def approval(self) -> ApprovalClient:
         """Return the API client as a context manager; its first call checks for a token."""
-        surroundings = self.surroundings
-        return ApprovalClient(surroundings.approval_url, surroundings.admin_token, surroundings)
+        config = self.config
+        return ApprovalClient(config.approval_url, config.admin_token, config)
 
     def confirm(self, question: str, *, yes: bool, how: str) -> None:
         """Ask for confirmation unless `yes`; `how` is the command that needs none.
@@ -53,15 +53,15 @@ class Context:
             raise NotConfirmed("not-confirmed", "Nothing was changed.")
 
 
-def at_desk(function: _Function) -> _Callback:
+def with_context(function: _Function) -> _Callback:
     """Make a click callback from a coroutine whose first argument is a Context."""
-    return at_desk_with()(function)
+    return with_context_options()(function)
 
 
-def at_desk_with(
+def with_context_options(
     *, json_help: str = "Print one JSON document.", approval: bool = True
 ) -> Callable[[_Function], _Callback]:
-    """Like `at_desk`, with a different help for --json, or without the options for approval."""
+    """Like `with_context`, with another --json help or without the options for approval."""
 
     def decorate(function: _Function) -> _Callback:
         @click.option("--json", "as_json", is_flag=True, help=json_help)
@@ -78,9 +78,9 @@ def at_desk_with(
             if approval_url:
                 environ["APPROVAL_URL"] = approval_url
             output = Output(as_json=as_json)
-            desk = Context(Config(environ, secrets_file), output)
+            context = Context(Config(environ, secrets_file), output)
             try:
-                code = asyncio.run(function(desk, **given))
+                code = asyncio.run(function(context, **given))
             except CommandError as error:
                 if isinstance(error, Misused) and not as_json:
                     raise click.UsageError("\n".join([error.message, *error.advice])) from None

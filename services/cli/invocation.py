@@ -65,7 +65,7 @@ class Group(click.Group):
             hints = [typed(shlex.join(path)) for path in near]
         shown = "".join(f"\n  {hint}" for hint in hints)
         meant = "\nDid you mean:" + shown if shown else ""
-        raise click.UsageError(f"There is no command `{ctx.command_path} {name}`.{meant}", ctx)
+        raise click.UsageError(f"No such command: `{ctx.command_path} {name}`.{meant}", ctx)
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help text."""

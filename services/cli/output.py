@@ -56,14 +56,14 @@ class Output:
         """
         _print(self._out, Text(text, style=style), whole=text.startswith("  "))
 
-    def entry(self, head: str, told: str) -> None:
+    def entry(self, head: str, details: str) -> None:
         """Print head and details on one line if they fit, else the details wrapped below."""
-        whole = Text(f"{head}  {told}".rstrip())
+        whole = Text(f"{head}  {details}".rstrip())
         if len(whole) <= self._out.width:
             _print(self._out, whole)
             return
         self._out.print(Text(head), soft_wrap=True)
-        self._out.print(Padding(Text(told, style="dim", overflow="fold"), (0, 0, 0, 8)))
+        self._out.print(Padding(Text(details, style="dim", overflow="fold"), (0, 0, 0, 8)))
 
     def aside(self, text: str = "", style: str = "") -> None:
         """Print a line that is not a result, to stderr; nothing with --json."""
@@ -105,8 +105,8 @@ class Output:
     def fail(self, error: CommandError) -> None:
         """Print an error and its advice."""
         if self.as_json:
-            said = {"name": error.name, "message": error.message, "advice": list(error.advice)}
-            self.document({"error": {"exitCode": int(error.exit), **said}})
+            body = {"name": error.name, "message": error.message, "advice": list(error.advice)}
+            self.document({"error": {"exitCode": int(error.exit), **body}})
             return
         prefix = "" if error.exit is Exit.NOT_CONFIRMED else "Error: "
         self._err.print(Text.assemble((prefix, "bold red"), escaped(error.message)))
@@ -114,13 +114,13 @@ class Output:
             self._err.print(Text(escaped(line)))
 
 
-def _print(console: Console, said: Text | Table, *, whole: bool = False) -> None:
+def _print(console: Console, content: Text | Table, *, whole: bool = False) -> None:
     """Print; if not to a terminal, without trailing padding."""
     if console.is_terminal:
-        console.print(said, soft_wrap=whole)
+        console.print(content, soft_wrap=whole)
         return
     with console.capture() as captured:
-        console.print(said)
+        console.print(content)
     lines = captured.get().splitlines()
     console.file.write("".join(f"{line.rstrip()}\n" for line in lines or [""]))
 

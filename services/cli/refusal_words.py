@@ -27,11 +27,11 @@ def names_of(one: WaitingRequest | PairedDevice | Refusal) -> set[str]:
 
 def note(one: WaitingRequest | PairedDevice, now_ms: int) -> str:
     """Summarize the refusals of a device since it was last admitted; empty if there are none."""
-    said = []
+    notes = []
     for refusal, whose in ((one.last_refusal, ""), (one.last_refused_claim, "claimed: ")):
         if refusal is not UNSET and not refusal.past and refusal.reason not in _WAITING:
-            said.append(f"{whose}{_what(refusal)} {_when(refusal, now_ms)}: {refusal.title}")
-    return "\n".join(said)
+            notes.append(f"{whose}{_what(refusal)} {_when(refusal, now_ms)}: {refusal.title}")
+    return "\n".join(notes)
 
 
 def heading(one: Refusal, now_ms: int) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from services.approval.schemas.devices import PairedDevice, WaitingRequest
 
-PREFIX_LEAST_CHARACTERS: Final = 8
+MIN_PREFIX_CHARACTERS: Final = 8
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -27,20 +27,20 @@ def request_named(given: str, pending: Sequence[WaitingRequest]) -> WaitingReque
     Raises Misused if it is not an id, ApiError if the prefix is ambiguous.
     """
     if not _REQUEST_ID.fullmatch(given):
-        raise Misused("no-request-id", "that is not a request id", _see())
-    found = [one for one in pending if is_meant(given, one.request_id)]
+        raise Misused("no-request-id", "that is not a request id", _list_hint())
+    found = [one for one in pending if matches_id(given, one.request_id)]
     if len(found) > 1:
-        raise ApiError("ambiguous", "several request ids start with this", _see())
+        raise ApiError("ambiguous", "several request ids start with this", _list_hint())
     return found[0] if found else None
 
 
 def device_named(given: str, devices: Sequence[PairedDevice]) -> PairedDevice:
     """Return the paired device with this id or id prefix; raises ApiError."""
-    found = [one for one in devices if is_meant(given.lower(), one.device_id)]
+    found = [one for one in devices if matches_id(given.lower(), one.device_id)]
     if len(found) > 1:
-        raise ApiError("ambiguous", "several device ids start with this", _see())
+        raise ApiError("ambiguous", "several device ids start with this", _list_hint())
     if not found:
-        raise ApiError("unknown-device", "no paired device has this id", _see())
+        raise ApiError("unknown-device", "no paired device has this id", _list_hint())
     return found[0]
 
 
@@ -63,10 +63,10 @@ def role_of(device: PairedDevice, given: str | None) -> str:
     raise Misused("which-role", "the device has several roles", f"Choose one: {roles}")
 
 
-def _see() -> str:
+def _list_hint() -> str:
     return f"`{typed('devices list')}` lists requests and devices."
 
 
-def is_meant(given: str, full: str) -> bool:
+def matches_id(given: str, full: str) -> bool:
     """Return whether `given` is this id or a long enough prefix of it."""
-    return given == full or (len(given) >= PREFIX_LEAST_CHARACTERS and full.startswith(given))
+    return given == full or (len(given) >= MIN_PREFIX_CHARACTERS and full.startswith(given))

@@ -137,8 +137,8 @@ def _asks_for(roles: Iterable[str], scopes: Iterable[str]) -> str:
 
 def _scope_line(scope: str, held: set[str]) -> str:
     mark = MARK if words.is_powerful(scope) else " "
-    news = "" if not held else " (has it)" if scope in held else " (new)"
-    return f"{mark} {words.safe(scope)}: {words.scope_in_words(scope)}{news}"
+    change = "" if not held else " (has it)" if scope in held else " (new)"
+    return f"{mark} {words.safe(scope)}: {words.scope_in_words(scope)}{change}"
 
 
 def _lines(*texts: str) -> str:

@@ -69,14 +69,14 @@ class Outbox:
             await self._filled.wait()
             size = 0
             while self._waiting and len(taken) < ROUND_MESSAGES:
-                letter = self._waiting[0]
-                if taken and size + len(letter.data) > ROUND_BYTES:
+                message = self._waiting[0]
+                if taken and size + len(message.data) > ROUND_BYTES:
                     break
                 self._waiting.popleft()
-                self._bytes -= len(letter.data)
-                if not letter.published.done():
-                    taken.append(letter)
-                    size += len(letter.data)
+                self._bytes -= len(message.data)
+                if not message.published.done():
+                    taken.append(message)
+                    size += len(message.data)
             if not self._waiting and not self._closed:
                 self._filled.clear()
         return taken
@@ -90,5 +90,5 @@ class Outbox:
         """Fail all queued messages."""
         waiting, self._waiting = self._waiting, deque()
         self._bytes = 0
-        for letter in waiting:
-            letter.fail(detail)
+        for message in waiting:
+            message.fail(detail)

@@ -141,7 +141,7 @@ class RedisBus:
         """Start connecting and return immediately; `on_subscribed` is called when done."""
         self._tasks = (
             asyncio.create_task(self._listen_for_ever(), name="bus-subscription"),
-            asyncio.create_task(self._publish_for_ever(), name="bus-publisher"),
+            asyncio.create_task(self._publish_loop(), name="bus-publisher"),
         )
 
     async def stop(self) -> None:
@@ -251,23 +251,23 @@ class RedisBus:
             self._count(counters.MESSAGES_FAILED)
             self._log.exception("bus_message_failed", channel=channel, sender=sender)
 
-    async def _publish_for_ever(self) -> None:
+    async def _publish_loop(self) -> None:
         """Publish in rounds; while Redis is unavailable, keep trying to reconnect."""
         try:
             while True:
                 try:
                     async with asyncio.timeout_at(self._connect_at):
-                        letters = await self._outbox.take()
+                        messages = await self._outbox.take()
                 except TimeoutError:
                     await self._send([])
                 else:
-                    if not letters:
+                    if not messages:
                         return
-                    await self._send(letters)
+                    await self._send(messages)
         finally:
-            await self._hang_up()
+            await self._disconnect()
 
-    async def _send(self, letters: list[OutgoingMessage]) -> None:
+    async def _send(self, messages: list[OutgoingMessage]) -> None:
         """Publish the messages or fail them; immediately while Redis is known to be unavailable."""
         now = asyncio.get_running_loop().time
         detail = "given up while publishing"
@@ -275,54 +275,54 @@ class RedisBus:
             if self._publisher.trouble and self._connect_at and now() < self._connect_at:
                 detail = self._publisher.trouble
                 return
-            await self._publish_round(letters)
+            await self._publish_round(messages)
             self._connect_at = None
             self._publisher.works()
         except Exception as error:  # noqa: BLE001  whatever it was, connect anew
             self._connect_at = now() + self._publisher.failed(error)
             detail = self._publisher.trouble
-            await self._hang_up()
+            await self._disconnect()
         finally:
-            for letter in letters:
-                letter.fail(detail)
+            for message in messages:
+                message.fail(detail)
 
-    async def _publish_round(self, letters: list[OutgoingMessage]) -> None:
+    async def _publish_round(self, messages: list[OutgoingMessage]) -> None:
         connection = self._publishing
         if connection is None or connection.error is not None:
             # Redis may have closed the connection while it was idle.
-            await self._hang_up()
+            await self._disconnect()
             connection = self._publishing = await make_connection(self._pool)
         subscribed = not self._subscription.trouble
-        packed = [pack("PUBLISH", letter.channel, letter.data) for letter in letters]
+        packed = [pack("PUBLISH", message.channel, message.data) for message in messages]
         packed = packed or [pack("PING")]
         call = connection.call(b"".join(packed), len(packed))
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
                 await call.ended
         finally:
-            for letter, reply in zip(letters, call.replies, strict=False):
+            for message, reply in zip(messages, call.replies, strict=False):
                 if isinstance(reply, ResponseError):
-                    letter.fail(describe(reply))
+                    message.fail(describe(reply))
                 else:
-                    letter.done(reply)
+                    message.done(reply)
         for reply in call.replies:
             if isinstance(reply, ResponseError):
                 # No permission, or no longer a master: another connection may work.
                 raise reply
         if subscribed and not self._subscription.trouble:
-            self._compare(letters, call.replies)
+            self._compare(messages, call.replies)
 
-    def _compare(self, letters: list[OutgoingMessage], replies: list[int]) -> None:
+    def _compare(self, messages: list[OutgoingMessage], replies: list[int]) -> None:
         """Detect that published messages do not reach our own subscription to the same channel."""
-        told = zip(letters, replies, strict=False)
-        reached = [count for letter, count in told if letter.channel in self._own]
+        counts = zip(messages, replies, strict=False)
+        reached = [count for message, count in counts if message.channel in self._own]
         if reached:
             self._unheard = 0 if any(reached) else self._unheard + 1
         if self._unheard >= UNHEARD_LIMIT:
             self._unheard = 0
             self.renew("own messages reach nobody: the two connections lead to different servers")
 
-    async def _hang_up(self) -> None:
+    async def _disconnect(self) -> None:
         connection, self._publishing = self._publishing, None
         if connection is not None:
             try:

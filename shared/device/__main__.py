@@ -88,35 +88,35 @@ async def _connect(given: argparse.Namespace, state: DeviceState) -> int:
         try:
             outcome = await device.connect()
         except DeviceClientError as error:
-            _say(report.unreachable(error, rows))
+            _write(report.unreachable(error, rows))
             return UNREACHABLE
         if not isinstance(outcome, Admitted):
             if outcome.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH":
                 state.keep_token(given.url, role, "")
                 state.save(given.state)
-            _say(report.refused(outcome, rows, approval_of(given, outcome)))
+            _write(report.refused(outcome, rows, approval_of(given, outcome)))
             return REFUSED
         if outcome.device_token:
             state.keep_token(given.url, role, outcome.device_token)
             state.save(given.state)
-        _say(report.admitted(outcome, rows))
+        _write(report.admitted(outcome, rows))
         if given.hold:
             await _hold(device)
     return ADMITTED
 
 
 async def _hold(device: DeviceClient) -> None:
-    _say("\nHolding the connection; Ctrl-C ends it.\n")
+    _write("\nHolding the connection; Ctrl-C ends it.\n")
     began = time.monotonic()
     try:
         close = await device.closed()
     except asyncio.CancelledError:  # Ctrl-C is the normal way to end, so it is no failure
-        _say(f"\nClosed by Ctrl-C after {time.monotonic() - began:.1f} s.\n")
+        _write(f"\nClosed by Ctrl-C after {time.monotonic() - began:.1f} s.\n")
         return
-    _say("\n" + report.ended(close, time.monotonic() - began))
+    _write("\n" + report.ended(close, time.monotonic() - began))
 
 
-def _say(text: str) -> None:
+def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
 

@@ -139,7 +139,7 @@ def refused(outcome: Refused, rows: Sequence[tuple[str, str]], approval: Approva
             ("reason", str(reason)),
             ("request id", outcome.request_id),
             ("connection", outcome.connection_id),
-            ("closed", said(outcome.close) if outcome.close else "not yet"),
+            ("closed", close_text(outcome.close) if outcome.close else "not yet"),
         ],
         advice(outcome, approval),
     )
@@ -160,7 +160,9 @@ def unreachable(error: DeviceClientError, rows: Sequence[tuple[str, str]]) -> st
 
 def ended(close: Close, seconds: float) -> str:
     """Report how a held connection ended."""
-    return _block(f"Closed after {seconds:.1f} s: {said(close)}", [], _AT_CLOSE.get(close.code, ""))
+    return _block(
+        f"Closed after {seconds:.1f} s: {close_text(close)}", [], _AT_CLOSE.get(close.code, "")
+    )
 
 
 def advice(outcome: Refused, approval: Approval | None = None) -> str:
@@ -185,7 +187,7 @@ def advice(outcome: Refused, approval: Approval | None = None) -> str:
     return _AT_DEVICE_AUTH if outcome.detail_code.startswith("DEVICE_AUTH_") else ""
 
 
-def said(close: Close) -> str:
+def close_text(close: Close) -> str:
     """Return a close as code and reason."""
     return f"{close.code} {close.reason}".rstrip()
 
@@ -209,6 +211,6 @@ def _block(title: str, rows: Sequence[tuple[str, str]], what_to_do: str = "") ->
         lines.append("")
         for line in f"What to do: {what_to_do}".split("\n"):
             typed = line.startswith("  ")
-            said = printable(line)
-            lines += ["", said, ""] if typed else textwrap.wrap(said, WIDTH_COLUMNS)
+            text = printable(line)
+            lines += ["", text, ""] if typed else textwrap.wrap(text, WIDTH_COLUMNS)
     return "\n".join(lines) + "\n"

@@ -61,12 +61,12 @@ def make_json_logger(service: str, boot_id: str, level: int) -> type[FilteringBo
             }
             if "exc_info" in line:
                 line = structlog.processors.format_exc_info(self._logger, method_name, line)
-            self._logger.put(_encoded(line))
+            self._logger.put(_encode_line(line))
 
     return JsonLogger
 
 
-def _encoded(line: EventDict) -> bytes:
+def _encode_line(line: EventDict) -> bytes:
     """Encode a line and escape unprintable characters, except line ends in tracebacks.
 
     Most lines are plain ASCII without JSON escapes, which is quick to check.

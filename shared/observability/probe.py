@@ -21,12 +21,12 @@ def probe(port: int) -> str:
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
-        said = answer.read().decode(errors="replace")
+        body = answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         return f"{type(error).__name__}: {error}"
     finally:
         connection.close()
-    return "" if answer.status == READY else said
+    return "" if answer.status == READY else body
 
 
 def main() -> int:

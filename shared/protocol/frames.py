@@ -70,10 +70,10 @@ def decode_request(text: bytes) -> RequestFrame:
             text.decode()
         return _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _explained(text)
+        return _explain(text)
 
 
-def _explained(text: bytes) -> RequestFrame:
+def _explain(text: bytes) -> RequestFrame:
     try:
         value = schema.parse(text)
     except ValueError:

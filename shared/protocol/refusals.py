@@ -68,8 +68,8 @@ def invalid_params(problems: Sequence[str], protocol: int) -> Refusal:
 
     Protocol 3 lists all problems, protocol 4 the first one.
     """
-    said = "; ".join(problems) if protocol == PROTOCOL_3 else problems[0]
-    return _policy("invalid-params", f"invalid connect params: {said}")
+    message = "; ".join(problems) if protocol == PROTOCOL_3 else problems[0]
+    return _policy("invalid-params", f"invalid connect params: {message}")
 
 
 def protocol_mismatch(client_min: int, client_max: int) -> Refusal:
@@ -136,7 +136,7 @@ SIGNATURE_INVALID = _device(
 
 def _unauthorized(
     reason: str,
-    said: str,
+    message: str,
     code: str,
     next_step: str,
     *,
@@ -148,7 +148,7 @@ def _unauthorized(
         "canRetryWithDeviceToken": can_retry_with_device_token,
         "recommendedNextStep": next_step,
     }
-    return _policy(reason.replace("_", "-"), f"unauthorized: {said}", details)
+    return _policy(reason.replace("_", "-"), f"unauthorized: {message}", details)
 
 
 def token_hint(client_id: str, client_mode: str, *, missing: bool, local: bool) -> str:
@@ -203,7 +203,7 @@ SCOPE_MISMATCH = _unauthorized(
 
 def bootstrap_token_invalid(protocol: int) -> Refusal:
     """Refuse a setup code; this gateway issues none."""
-    said = (
+    message = (
         "bootstrap token invalid or expired (scan a fresh setup code)"
         if protocol == PROTOCOL_3
         else "setup code invalid, expired, revoked, or already used "
@@ -211,7 +211,7 @@ def bootstrap_token_invalid(protocol: int) -> Refusal:
     )
     return _unauthorized(
         "bootstrap_token_invalid",
-        said,
+        message,
         "AUTH_BOOTSTRAP_TOKEN_INVALID",
         "review_auth_configuration",
     )
@@ -341,7 +341,7 @@ def missing_scope(scope: str, protocol: int) -> ErrorBody:
 
 
 def unavailable(reason: str, dependency: str, retry_after_ms: int) -> Refusal:
-    """Close a connection temporarily; `dependency` did not respond, `reason` says how."""
+    """Refuse a client temporarily; `dependency` did not respond, `reason` says how."""
     how = f" ({reason})" if reason != dependency else ""
     error = ErrorBody(
         "UNAVAILABLE",

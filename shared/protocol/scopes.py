@@ -43,12 +43,12 @@ def covers_all(granted: Collection[str], requested: Iterable[str], role: str) ->
 
 def normalised(scopes: Iterable[str]) -> list[str]:
     """Return scopes as stored with a token: trimmed, with implied scopes, unique and sorted."""
-    kept = {trimmed for scope in scopes if (trimmed := scope.strip())}
-    if ADMIN in kept:
-        kept |= {READ, WRITE}
-    if WRITE in kept:
-        kept.add(READ)
-    return sorted(kept)
+    result = {trimmed for scope in scopes if (trimmed := scope.strip())}
+    if ADMIN in result:
+        result |= {READ, WRITE}
+    if WRITE in result:
+        result.add(READ)
+    return sorted(result)
 
 
 def union(*lists: Iterable[str]) -> list[str]:

@@ -43,18 +43,18 @@ def pack(*words: str | bytes) -> bytes:
 class Call:
     """Commands that were sent together: their replies so far, including errors, and completion."""
 
-    __slots__ = ("_most", "ended", "replies")
+    __slots__ = ("_expected", "ended", "replies")
 
-    def __init__(self, most: int, ended: asyncio.Future[None]) -> None:
-        """Expect `most` replies."""
-        self._most = most
+    def __init__(self, expected: int, ended: asyncio.Future[None]) -> None:
+        """Expect `expected` replies."""
+        self._expected = expected
         self.replies: list[Any] = []
         self.ended = ended
 
     def take(self, reply: object) -> bool:
         """Add the next reply; return whether it was the last."""
         self.replies.append(reply)
-        complete = len(self.replies) == self._most
+        complete = len(self.replies) == self._expected
         if complete and not self.ended.done():
             self.ended.set_result(None)
         return complete

@@ -35,7 +35,7 @@ class Reads:
         """Return the values of the keys, None for missing ones."""
         connection = self._connection
         if connection is None or connection.error is not None:
-            connection = await self._connected()
+            connection = await self._connect()
         call = connection.call(pack("MGET", *keys), replies=1)
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -54,7 +54,7 @@ class Reads:
         if self._connection is not None:
             await self._connection.close()
 
-    async def _connected(self) -> Connection:
+    async def _connect(self) -> Connection:
         async with self._connecting:
             if self._connection is None or self._connection.error is not None:
                 await self.close()

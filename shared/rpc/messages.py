@@ -12,7 +12,7 @@ import msgspec
 
 
 class Position(msgspec.Struct, array_like=True, frozen=True, order=True):
-    """A position in the change history: offset and random tag; (0, "") before the first change."""
+    """A position in the change history: number and random tag; (0, "") before the first change."""
 
     number: int = 0
     tag: str = ""
@@ -77,7 +77,7 @@ class AuthorizeDevice(msgspec.Struct, tag="admission", array_like=True, frozen=T
 
 
 class ReportSecret(msgspec.Struct, tag="knock", array_like=True, frozen=True):
-    """Report the secrets of a client without a valid device proof or possibly right secret.
+    """Report the secrets of a client without a valid device proof or a plausible secret.
 
     `classes` are the classes of secrets that the client sent; if several are locked, the answer
     names the first one. `right`: the gateway accepted the secret, which may not be enough to admit

@@ -152,7 +152,7 @@ class Requester:
             question = self._open.get(item.id)
             batch = question.batch if question is not None else None
             if question is None or batch is None or sender not in batch.asked:
-                self._dropped(item.id, question)
+                self._drop(item.id, question)
                 continue
             taken = True
             if item.status == OK:
@@ -202,15 +202,15 @@ class Requester:
         self._tries.advance(batch)
         if batch.publishing is not None and not batch.publishing.done():
             self._leaving += 1
-            batch.publishing.add_done_callback(self._left)
+            batch.publishing.add_done_callback(self._publish_done)
 
-    def _left(self, _publishing: asyncio.Future[int]) -> None:
+    def _publish_done(self, _publishing: asyncio.Future[int]) -> None:
         """Note that a publish has completed or failed."""
         self._leaving -= 1
         if self._raised:
             self._flush()
 
-    def _dropped(self, number: int, question: OpenQuestion | None) -> None:
+    def _drop(self, number: int, question: OpenQuestion | None) -> None:
         if question is not None:
             why = "stranger"
         else:

@@ -160,7 +160,7 @@ class Responder:
                         late.append(reply)
                         reply.add_done_callback(partial(self._put_late, sender, item))
                     elif reply is not None:
-                        answers.append(self._answered(item, reply))
+                        answers.append(self._to_answer(item, reply))
                 self._put(sender, answers)
                 if late:
                     await asyncio.wait(late)
@@ -180,9 +180,9 @@ class Responder:
             self._count(counters.HANDLER_FAILURES)
             _log.error("bus_handler_failed", sender=sender, questions=1, exc_info=error)
         elif (reply := late.result()) is not None:
-            self._put(sender, [self._answered(item, reply)])
+            self._put(sender, [self._to_answer(item, reply)])
 
-    def _answered(self, item: Item, reply: bytes | msgspec.Raw | Busy) -> ItemAnswer:
+    def _to_answer(self, item: Item, reply: bytes | msgspec.Raw | Busy) -> ItemAnswer:
         if reply is BUSY:
             self._count(counters.QUESTIONS_BUSY)
             return ItemAnswer(item.id, BUSY_STATUS)

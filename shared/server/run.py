@@ -36,13 +36,13 @@ def run_service(
     """
     try:
         settings = read_settings(os.environ)
-        uvloop.run(_served(serve, settings))
+        uvloop.run(_serve(serve, settings))
     except (SettingsError, ListenError) as error:
         sys.stderr.write(f"{name} cannot start:\n{error}\n")
         sys.exit(EXIT_SETTINGS)
 
 
-async def _served(
+async def _serve(
     serve: Callable[[_Settings, asyncio.Event], Coroutine[object, object, None]],
     settings: _Settings,
 ) -> None:

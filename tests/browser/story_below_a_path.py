@@ -130,7 +130,7 @@ async def visit(browser: Browser) -> AsyncIterator[Visit]:
 
 
 @pytest.mark.parametrize("how", PREFIXES)
-async def test_a_browser_is_refused_told_where_to_approve_and_comes_in_by_itself(
+async def test_a_browser_is_refused_with_a_link_and_connects_by_itself_once_approved(
     stack: Stack, site: str, visit: Visit, how: str
 ) -> None:
     page = visit.page
@@ -146,7 +146,7 @@ async def test_a_browser_is_refused_told_where_to_approve_and_comes_in_by_itself
     await expect(notice).to_have_count(0, timeout=SEE_MS)
     await expect(page.get_by_text("Approve this browser")).to_have_count(0, timeout=SEE_MS)
     assert page.url.startswith(f"{site}{PREFIXES[how]}")
-    # A deep page, loaded anew, stands below the prefix as well.
+    # Reloading a nested page works below the prefix as well.
     await page.goto(f"{site}{PREFIXES[how]}settings/devices")
     await expect(page.get_by_text("Devices").first).to_be_visible(timeout=SEE_MS)
     await asyncio.sleep(1)
@@ -161,7 +161,7 @@ async def test_a_path_without_its_slash_leads_to_the_dashboard(
     await expect(visit.page.locator("#latchkey-approval")).to_be_visible(timeout=SEE_MS)
 
 
-async def test_an_operator_signs_in_below_a_path_and_sees_who_waits(
+async def test_an_operator_signs_in_below_a_path_and_sees_pending_requests(
     browser: Browser, stack: Stack, site: str
 ) -> None:
     async with screen(browser, stack) as one:

@@ -119,7 +119,9 @@ async def test_all_clients_of_one_key_are_shown_before_they_are_approved(
         await one.sees(heading, "Hall laptop")
 
 
-async def test_devices_of_one_name_are_told_apart(browser: Browser, stack: Stack) -> None:
+async def test_devices_with_the_same_name_are_distinguishable(
+    browser: Browser, stack: Stack
+) -> None:
     """Buttons have distinct accessible names: screen readers announce them without the card."""
     twins = [Visitor(stack, replace(CLI, display_name="Twin")) for _ in range(2)]
     async with screen(browser, stack) as one:

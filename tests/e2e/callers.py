@@ -31,7 +31,7 @@ WRITE: Final = "operator.write"
 ADMIN: Final = "operator.admin"
 PAIRING: Final = "operator.pairing"
 NOBODY: Final = "0" * 64
-"""The id of a device that nobody has."""
+"""The id of a device that does not exist."""
 
 
 class CallerClass(NamedTuple):

@@ -132,7 +132,9 @@ async def test_it_leaves_in_time_whatever_clients_do(stack: Stack) -> None:
         began = time.monotonic()
         leaving.terminate()
         rest = await listening.content.read()
-        assert rest.endswith(b"\n\n"), "the stream ends with a whole event, and its end is told"
+        assert rest.endswith(b"\n\n"), (
+            "the stream ends after a complete event, and its end is announced"
+        )
         assert await leaving.until_ended(seconds=STOP_SECONDS + 1) == 0
         assert time.monotonic() - began < STOP_SECONDS + 1
         for gateway in stack.gateways:

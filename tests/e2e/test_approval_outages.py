@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 RETRY_BOUNDS_MS = range(500, 5_001)
 MARGIN_SECONDS = 12.0
-"""What a loaded machine may take on top of a deadline."""
+"""Extra time for a loaded machine, beyond a deadline."""
 LEASE_SECONDS = 60
-"""Longer than any outage here, so that whoever is in stays."""
+"""Longer than any outage here, so that connections stay open."""
 CROWD = 1_200
 PER_ADDRESS = 30
 
@@ -108,7 +108,7 @@ class TestOneOfTwo:
 
 class TestNoneLeft:
     @pytest.mark.parametrize("how", ["killed", "stopped"])
-    async def test_nobody_is_let_in_or_told_to_pair_and_who_is_in_stays(
+    async def test_no_client_is_admitted_or_asked_to_pair_and_sessions_stay(
         self, stack: Stack, callers: Callers, paired: list[Visitor], how: str
     ) -> None:
         strangers = [Visitor(stack, profile) for profile in (CLI, CLI_3, NODE_HOST)]
@@ -159,7 +159,7 @@ class TestNoneLeft:
             retries.append(refused.retry_after_ms)
         return retries
 
-    async def test_a_client_without_a_device_is_not_let_in_either(self, stack: Stack) -> None:
+    async def test_a_client_without_a_device_is_not_admitted_either(self, stack: Stack) -> None:
         async def visit() -> Admitted | Refused:
             visitor = Visitor(stack)
             client = visitor.client(stack.gateways[0])
@@ -227,7 +227,7 @@ class TestCrowdsWhileApprovalsHang:
 
 
 class TestHeard:
-    async def test_who_is_silent_is_not_asked_and_who_comes_back_is(
+    async def test_a_silent_responder_is_not_asked_until_it_returns(
         self, stack: Stack, paired: list[Visitor]
     ) -> None:
         silent, gateway, visitor = stack.approvals[0], stack.gateways[0], paired[0]

@@ -24,7 +24,7 @@ def stack(start_stack: StartStack) -> Stack:
 
 async def test_a_flood_of_requests_fills_the_audit_log_only_so_far(stack: Stack) -> None:
     device = await pair(stack)
-    strangers = ADDRESS_ENTRIES_PER_HOUR // 2 + ABOVE  # each asks, and displaces another
+    strangers = ADDRESS_ENTRIES_PER_HOUR // 2 + ABOVE  # each request displaces another one
     for _ in range(strangers):
         await Visitor(stack).waits(stack.gateways[0])
     async with Operator(stack, stack.approvals[0]) as operator:

@@ -84,7 +84,7 @@ async def come_back_with_old_tokens(stack: Stack, visitors: list[Visitor]) -> No
             assert visitor.token == token
 
 
-async def test_into_a_new_redis_devices_come_in_with_their_old_tokens(
+async def test_with_a_new_redis_devices_connect_with_their_old_tokens(
     stack: Stack, terminal: Terminal, tmp_path: Path
 ) -> None:
     visitors = await paired_of_each_kind(stack)
@@ -109,7 +109,7 @@ async def test_into_a_new_redis_devices_come_in_with_their_old_tokens(
     assert stack.redis.call("ACL", "LOG") == "0"
 
 
-async def test_open_sockets_are_judged_anew_and_come_back(
+async def test_open_sockets_are_checked_again_and_reconnect(
     stack: Stack, callers: Callers, terminal: Terminal, tmp_path: Path
 ) -> None:
     visitors = await paired_of_each_kind(stack)

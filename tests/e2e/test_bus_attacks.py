@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tools.support.stack import Stack
 
 BOMB: Final = b"\x91" * 200_000 + b"\xc0"
-"""msgpack: an array in an array in an array …"""
+"""msgpack: deeply nested arrays."""
 HUGE_MAP: Final = b"\xdf\xff\xff\xff\xff"
 EXTENSION: Final = b"\xc7\x05\x01extra"
 FORGED_IDS: Final = range(1, 200)

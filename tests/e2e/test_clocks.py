@@ -22,7 +22,7 @@ LEASE_SECONDS: Final = 3.0
 PENDING_TTL_SECONDS: Final = 6
 MARGIN_SECONDS: Final = 2.0
 CLOSE_MS: Final = 60_000
-"""What is no further apart than this is told by clocks that agree."""
+"""Clocks that agree differ by no more than this."""
 SITE: Final = '''\
 """Sets this process's wall clock off by SKEW_MS."""
 
@@ -70,7 +70,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def test_devices_pair_come_in_and_are_revoked_in_time(stack: Stack) -> None:
+async def test_devices_are_paired_admitted_and_revoked_in_time(stack: Stack) -> None:
     for number, profile in enumerate((CLI, CLI_3, NODE_HOST)):
         visitor = await pair(stack, profile)
         clients = [(await visitor.stays(gateway))[0] for gateway in stack.gateways]

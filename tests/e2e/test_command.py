@@ -99,9 +99,7 @@ async def test_tokens_are_rotated_and_revoked(
     assert (await visitor.refused(stack.gateways[0])).details["reason"] == "role-upgrade"
 
 
-async def test_who_watches_hears_of_a_request_and_of_its_end(
-    stack: Stack, terminal: Terminal
-) -> None:
+async def test_a_watcher_sees_a_request_and_its_end(stack: Stack, terminal: Terminal) -> None:
     visitor = Visitor(stack)
     newest = (await terminal.run("audit", "--limit", "1", "--json")).json["next"]
     request_id = await visitor.waits(stack.gateways[0])
@@ -115,7 +113,7 @@ async def test_who_watches_hears_of_a_request_and_of_its_end(
     waits = await Visitor(stack).waits(stack.gateways[0])
     words = await terminal.run("devices", "watch", "--after", str(newest), "--count", "3")
     hints = [line.strip() for line in words.out.splitlines() if "devices approve" in line]
-    assert hints == [f"latchkey devices approve {waits}"]  # the other was rejected since
+    assert hints == [f"latchkey devices approve {waits}"]  # the other one has been rejected since
 
 
 async def test_a_person_is_shown_the_request_and_asked(stack: Stack, terminal: Terminal) -> None:
@@ -139,7 +137,7 @@ async def test_full_control_is_asked_about_a_second_time(stack: Stack, terminal:
     visitor = Visitor(stack).asking("operator.read", "operator.admin")
     request_id = await visitor.waits(stack.gateways[0])
     screen = await terminal.typing("yn", "devices", "approve", request_id, "--no-wait")
-    assert "change every setting of the gateway" in " ".join(screen.text.split())  # it wraps
+    assert "change every setting of the gateway" in " ".join(screen.text.split())
     assert "Approve it with full control? [y/N]" in screen.text
     assert screen.code == 6
     assert await visitor.waits(stack.gateways[0]) == request_id

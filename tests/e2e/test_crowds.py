@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FAILURES_LIMIT: Final = 10
 GUESSES: Final = 1_000
 AT_ONCE: Final = 30
-"""Fewer than one address may have waiting at one gateway."""
+"""Below the limit of unauthenticated connections per address at one gateway."""
 PER_ADDRESS: Final = 10
 PENDING_LIMIT: Final = 25
 FLOOD: Final = 300
@@ -127,7 +127,9 @@ class TestGuessesAreCountedAcrossGateways:
         wrong = "AUTH_DEVICE_TOKEN_MISMATCH" if beside else "AUTH_TOKEN_MISMATCH"
         assert seen == {wrong: FAILURES_LIMIT, "AUTH_RATE_LIMITED": GUESSES - FAILURES_LIMIT}
         for _gateway in stack.gateways:
-            assert await crowd.attempt() == "AUTH_RATE_LIMITED", "a right one is not told apart"
+            assert await crowd.attempt() == "AUTH_RATE_LIMITED", (
+                "a right token is indistinguishable"
+            )
         for _gateway in stack.gateways:
             assert await Crowd(stack, "198.51.100.1").attempt() == "admitted"
 
@@ -147,7 +149,7 @@ class TestRequestFloods:
         assert await Crowd(stack, "198.51.100.1").attempt(key=victim) == "PAIRING_REQUIRED"
         async with Operator(stack, stack.approvals[0]) as operator:
             (shown,) = await operator.pending()
-            await Crowd(stack, "203.0.113.1").strangers(FLOOD // 3)  # what a process needs at all
+            await Crowd(stack, "203.0.113.1").strangers(FLOOD // 3)  # the baseline of a process
             before = most_memory(stack.services)
             seen = await Crowd(stack, "203.0.113.9").strangers(FLOOD)
             assert seen.keys() <= {"PAIRING_REQUIRED", "UNAVAILABLE"}

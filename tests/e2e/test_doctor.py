@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 WRONG = "w" * 32
 REPORTED_SECONDS = 20.0
-"""Until a gateway has reported refusals with its beat."""
+"""The time until a gateway has reported refusals with its heartbeat."""
 LOCKED_AT = 10
-"""Different wrong secrets in a minute."""
+"""Number of different wrong secrets within a minute."""
 
 pytestmark = pytest.mark.usefixtures("unlocked")
 
@@ -95,7 +95,7 @@ class TestWell:
         await findings_of(url, env=env, pairing_probe=True)
         assert await everything(operator) == before
 
-    async def test_all_its_runs_are_one_row_of_those_who_were_turned_away(
+    async def test_all_its_runs_are_one_row_of_the_refusals(
         self, url: str, env: dict[str, str], operator: Operator
     ) -> None:
         runs = 3
@@ -127,7 +127,7 @@ class TestWell:
         assert await everything(operator) == before
         gateway.kill9()
 
-    async def test_a_paired_device_is_let_in(
+    async def test_a_paired_device_is_admitted(
         self, url: str, env: dict[str, str], stack: Stack, operator: Operator, tmp_path: Path
     ) -> None:
         file = await saved(Visitor(stack), tmp_path, operator)
@@ -281,7 +281,9 @@ class TestPairing:
 
 
 class TestLimits:
-    async def test_too_many_strangers(self, env: dict[str, str], stack: Stack) -> None:
+    async def test_too_many_unauthenticated_clients(
+        self, env: dict[str, str], stack: Stack
+    ) -> None:
         gateway = stack.add_gateway(GATEWAY_PREAUTH_LIMIT_PER_ADDRESS="33")
         async with AsyncExitStack() as crowd:
             for _ in range(33):
@@ -290,7 +292,7 @@ class TestLimits:
             await stopped_by(gateway.ws_url, causes.TOO_MANY_SOCKETS, env=env)
         gateway.kill9()
 
-    async def test_no_room(self, env: dict[str, str], stack: Stack) -> None:
+    async def test_no_capacity(self, env: dict[str, str], stack: Stack) -> None:
         gateway = stack.add_gateway(GATEWAY_CONNECTION_LIMIT="1")
         async with DeviceClient(gateway.ws_url, None) as client:
             await client.open()

@@ -93,7 +93,7 @@ class TestOneGateway:
 
 
 class TestReplicas:
-    async def test_with_separate_device_lists_are_told_apart_without_a_request(
+    async def test_with_separate_device_lists_are_distinguished_without_a_request(
         self, release: str
     ) -> None:
         replicas = [Replica(release), Replica(release, uptime_ms=3_600_000)]
@@ -151,7 +151,7 @@ class TestRefusals:
         async with openclaw(Replica(release, always=said)) as url:
             await stopped_by(url, cause, env=ENV)
 
-    async def test_that_has_no_row_is_told_as_it_stands(self, release: str) -> None:
+    async def test_one_without_a_row_is_shown_verbatim(self, release: str) -> None:
         replica = Replica(release, always="token-wrong")
         said = replica.recorded["connects"]["token-wrong"]["error"]
         said["message"] = "client version mismatch"

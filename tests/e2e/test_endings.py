@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tools.support.stack import Stack
 
 CLOSED_SECONDS = 5.0
-"""How soon a socket of a removed device is closed, with room for a loaded machine."""
+"""Time limit for closing a removed device's socket, with reserve for a loaded machine."""
 
 ENDINGS: dict[str, Callable[[Operator, str], Awaitable[Reply]]] = {
     "removed": lambda operator, device_id: operator.remove(device_id),
@@ -142,6 +142,6 @@ class TestEndedDevicesAreClosed:
             (await first.approve(request_id)).ok()
             await wider.visits(stack.gateways[0])
             (await first.remove(last.device_id)).ok()
-            await ending.closed(within=CLOSED_SECONDS)  # what came before is heard as well
+            await ending.closed(within=CLOSED_SECONDS)  # earlier events arrive as well
             assert (await client.call("health")).ok
             assert client.is_open

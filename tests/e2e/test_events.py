@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BEAT_SECONDS: Final = 0.3
 SOON_SECONDS: Final = 5.0
-"""A few beats, and whatever a busy machine adds."""
+"""A few heartbeats, with reserve for a busy machine."""
 REQUESTED, RESOLVED, CHANGED = (
     f"device.pair.{name}" for name in ("requested", "resolved", "changed")
 )
@@ -135,7 +135,7 @@ async def audience(stack: Stack, callers: Callers) -> Audience:
 class TestPairing:
     @pytest.mark.parametrize("decision", ["approved", "rejected"])
     @pytest.mark.parametrize("way", ["socket", "http"])
-    async def test_requested_and_resolved_reach_all_who_hold_pairing(
+    async def test_requested_and_resolved_reach_all_clients_with_the_pairing_scope(
         self, stack: Stack, callers: Callers, audience: Audience, decision: str, way: str
     ) -> None:
         admin = await callers.enter(ADMINISTRATOR, stack.gateways[2])
@@ -254,7 +254,7 @@ async def presence(raw: RawSocket) -> tuple[int, dict[str, Any]]:
 
 class TestPresence:
     @both_protocols
-    async def test_who_comes_and_goes_elsewhere_is_told_soon(
+    async def test_connects_elsewhere_are_sent_soon(
         self, stack: Stack, callers: Callers, profile: Profile
     ) -> None:
         reader = await pair(stack, profile.asking(READ))
@@ -280,9 +280,11 @@ class TestPresence:
         assert devices[visitor.device_id]["tags"] == [f"gateway:{stack.gateways[1].boot_id}"]
         await stay.client.close()
         await told(there=False)
-        assert versions == sorted(set(versions)), "rising, and each told once"
+        assert versions == sorted(set(versions)), "versions rise, and each is sent once"
 
-    async def test_is_told_to_who_may_read_alone(self, stack: Stack, callers: Callers) -> None:
+    async def test_is_sent_only_to_clients_that_may_read(
+        self, stack: Stack, callers: Callers
+    ) -> None:
         gateway = stack.gateways[0]
         reader = await callers.raw(await pair(stack, CLI.asking(READ)), gateway)
         others = [
@@ -300,7 +302,7 @@ class TestPresence:
 
 class TestShutdown:
     @both_protocols
-    async def test_is_told_before_the_close(
+    async def test_is_sent_before_the_close(
         self, stack: Stack, callers: Callers, profile: Profile
     ) -> None:
         leaving = stack.gateways[2]
@@ -334,7 +336,7 @@ class TestShutdown:
         await leaving.until_ready()
 
 
-class TestLostNews:
+class TestLostEvents:
     """Events that a gateway missed are recovered by its heartbeat, in order, and sent once."""
 
     async def story(self, stack: Stack, deaf: ServiceProcess) -> list[tuple[str, str, str]]:

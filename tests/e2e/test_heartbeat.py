@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 BEAT_SECONDS: Final = 0.3
 LEASE_SECONDS: Final = 4.0
 RECONNECT_SECONDS: Final = 2.0
-"""How long a gateway may take to be subscribed again."""
+"""Time limit for renewing a gateway's subscription."""
 MARGIN_SECONDS: Final = 2.0
-"""What a loaded machine may take on top of a bound."""
+"""Extra time for a loaded machine, beyond a limit."""
 RECOVERY_SECONDS: Final = 10.0
 LEASE_LEFT: Final = "latchkey_gateway_lease_left_seconds"
 LEASE_LOST: Final = Close(1013, "approval unavailable")
@@ -81,8 +81,8 @@ async def closed_within(raw: RawSocket, seconds: float) -> Close:
     return frame.close
 
 
-class TestLostNews:
-    async def test_news_closes_live_sockets_on_every_replica(
+class TestLostEvents:
+    async def test_an_event_closes_live_sockets_on_every_replica(
         self, stack: Stack, sockets: list[RawSocket]
     ) -> None:
         visitor = await pair(stack)
@@ -92,7 +92,7 @@ class TestLostNews:
         for raw in sockets:
             assert await closed_within(raw, 2 * BEAT_SECONDS) == (4001, "device removed")
             await raw.send_json({"type": "req", "id": "late", "method": "health"})
-            assert await raw.rest() == [], "whatever is asked then is not answered"
+            assert await raw.rest() == [], "requests then get no answer"
 
     @pytest.mark.parametrize("turn", range(4))
     async def test_the_connections_are_killed_at_the_moment_of_a_revoke(
@@ -111,7 +111,7 @@ class TestLostNews:
             close = await closed_within(raw, 2 * BEAT_SECONDS + RECONNECT_SECONDS)
             assert close.code == 4001
 
-    async def test_the_news_is_lost_and_the_beat_makes_up_for_it(self, stack: Stack) -> None:
+    async def test_a_lost_event_is_recovered_by_the_heartbeat(self, stack: Stack) -> None:
         visitor, other = await pair(stack), await pair(stack)
         gateway = stack.gateways[0]
         boot_id = gateway.boot_id
@@ -175,7 +175,7 @@ class TestRedis:
         for raw in sockets:
             assert (await closed_within(raw, 2 * BEAT_SECONDS)).code == 4001
 
-    async def test_emptied_everybody_is_closed_and_judged_anew(
+    async def test_when_redis_is_emptied_all_are_closed_and_checked_again(
         self, stack: Stack, sockets: list[RawSocket]
     ) -> None:
         visitors = [await pair(stack, profile) for profile in (CLI, NODE_HOST)]
@@ -192,7 +192,7 @@ class TestRedis:
                 refused = await visitor.refused(gateway, with_gateway_token=False)
                 assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
 
-    async def test_what_connects_meanwhile_is_never_let_in(self, stack: Stack) -> None:
+    async def test_clients_that_connect_meanwhile_are_never_admitted(self, stack: Stack) -> None:
         visitor = await pair(stack)
         stack.redis.call("FLUSHALL")
         for _ in range(20):
@@ -202,7 +202,7 @@ class TestRedis:
 
 
 class TestStoppedGateway:
-    async def test_nothing_is_served_to_who_was_revoked_meanwhile(self, stack: Stack) -> None:
+    async def test_nothing_is_served_to_a_device_revoked_meanwhile(self, stack: Stack) -> None:
         """No queued frame is served, although a woken process handles sockets before its timers."""
         visitor = await pair(stack)
         gateway, other = stack.gateways

@@ -72,7 +72,7 @@ def at_most_one_short_line(service: ServiceProcess) -> Iterator[None]:
     """Check that the process logs at most one short line meanwhile."""
     before = len(service.log_text())
     yield
-    answer = service.ready_answer()  # a turn of its loop later everything is written
+    answer = service.ready_answer()  # one loop iteration later everything is written
     assert answer is not None
     lines = service.log_text()[before:].splitlines()
     assert len(lines) <= 1, lines
@@ -144,7 +144,7 @@ class TestUpgrades:
         replies = await exchange(targets["gateway"].port, sent)
         assert [reply.status for reply in replies] == [400]
 
-    async def test_nothing_is_left_of_who_was_refused(self, targets: dict[str, Target]) -> None:
+    async def test_nothing_is_left_of_refused_clients(self, targets: dict[str, Target]) -> None:
         target = targets["gateway"]
         for row in UPGRADES:
             await exchange(target.port, row.sent)

@@ -192,7 +192,9 @@ class TestOnAGivenStack:
         assert result.status == 130, result
         assert (await call(stack, "GET", "/v1/devices"))["devices"] == []
 
-    async def test_strangers_are_refused_and_forgotten(self, stack: Stack, tmp_path: Path) -> None:
+    async def test_unauthenticated_clients_are_refused_and_forgotten(
+        self, stack: Stack, tmp_path: Path
+    ) -> None:
         file = tmp_path / "r.json"
         words = ["--seconds", "1", "--warm-up", "0", "--devices", "4", "--json", str(file)]
         result = await run_load("refusals", *words, *at(stack), env=tokens(stack))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DEVICES: Final = 14
 LOCKED_OUT: Final = "AUTH_RATE_LIMITED"
 _addresses: Final = (f"192.0.2.{number}" for number in itertools.count(1))
-"""Another one for each test, so that no test finds what another has left."""
+"""A new one for each test, so that tests do not share state."""
 
 
 @pytest.fixture(scope="module")

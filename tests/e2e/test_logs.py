@@ -169,7 +169,7 @@ class TestSecretsAreNowhereInOutput:
             secrets[f"device token of {visitor.profile.client_id}"] = visitor.token
             await visitor.visits(gateway, with_gateway_token=False)
         await self._misuse(stack, visitors[0], seen)
-        stack.redis.call("DEL", guard_key("127.0.0.1"))  # so much misuse has locked it out
+        stack.redis.call("DEL", guard_key("127.0.0.1"))  # the misuse above has locked it out
         async with Operator(stack, stack.approvals[0]) as operator:
             device_id = visitors[0].device_id
             seen.append(str((await operator.rotate(device_id)).body))
@@ -234,7 +234,7 @@ class TestSecretsAreNowhereInOutput:
         for service, secret in ((gateway, token), (stack.approvals[0], admin)):
             async with await RawSocket.tcp(service.port) as raw:
                 await raw.send_bytes(f"GET /{secret} HTTP/9\r\nX: {secret}\r\n\r\n".encode())
-                # What is no HTTP is shown to its own sender again, and to nobody else.
+                # Input that is not HTTP is echoed only to its own sender.
                 assert (await raw.read_to_end()).startswith(b"HTTP/1.0 400 ")
         async with await RawSocket.open(gateway.port, path=f"/?token={token}") as raw:
             await raw.challenge()

@@ -42,7 +42,7 @@ async def warnings_of(stack: Stack) -> list[list[str]]:
 
 @pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["protocol 4", "protocol 3"])
 @pytest.mark.parametrize("key", [HEAD, CHANGES])
-async def test_a_device_removed_after_a_key_was_lost_is_out_and_everybody_is_judged_anew(
+async def test_a_device_removed_after_a_key_was_lost_is_closed_and_all_are_checked_again(
     stack: Stack, profile: Any, key: str
 ) -> None:
     removed, stays = await pair(stack, profile), await pair(stack, profile)

@@ -265,7 +265,7 @@ class TestEnd:
         with running(tmp_path) as run:
             started = run.wait_ready()
             runner = run.process.pid
-            # Numbers rise, and begin anew when the highest is given.
+            # Process ids rise, and wrap around at the maximum.
             by_age = sorted((one.pid for one in started), key=lambda pid: (pid < runner, pid))
             os.kill(by_age[ORDER.index(name)], signal.SIGKILL)
             assert run.wait_ended() == 1
@@ -274,7 +274,7 @@ class TestEnd:
             assert not alive(started)
 
 
-class TestWhatStandsInTheWay:
+class TestObstacles:
     @pytest.mark.parametrize("setting", ["GATEWAY_PORT", "APPROVAL_PORT"])
     def test_a_port_in_use_is_one_clear_message(self, tmp_path: Path, setting: str) -> None:
         with listen(0, setting) as other:
@@ -285,7 +285,7 @@ class TestWhatStandsInTheWay:
                 assert f"{setting}=<port>" in run.output
                 assert "Traceback" not in run.output
 
-    def test_a_second_run_on_the_same_data_is_told_so(self, tmp_path: Path) -> None:
+    def test_a_second_run_on_the_same_data_is_refused_with_a_reason(self, tmp_path: Path) -> None:
         with running(tmp_path) as first:
             first.wait_ready()
             (tmp_path / "second").mkdir()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS: Final = 20.0
 MARGIN_SECONDS: Final = 3.0
-"""What a loaded machine may take on top of a bound."""
+"""Extra time for a loaded machine, beyond a limit."""
 RECOVERY_SECONDS: Final = 10.0
 IN_FLIGHT: Final = 16
 SURPLUS: Final = 4

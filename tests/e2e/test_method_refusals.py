@@ -180,7 +180,7 @@ async def anothers_token_in_wider_scopes(caller: Caller) -> dict[str, Any]:
 
 
 TABLE: Final[list[tuple[str, Situation, tuple[str | None, str | None, str | None]]]] = [
-    # What a device token, the gateway token and an admin hear; `denied`: the method's own word.
+    # Errors for a device token, the gateway token and an admin; `denied`: the method's own text.
     (APPROVE, an_unknown_request, ("denied", "denied", UNKNOWN_REQUEST)),
     (APPROVE, an_approved_request, ("denied", "denied", UNKNOWN_REQUEST)),
     (APPROVE, a_superseded_request, ("denied", "denied", UNKNOWN_REQUEST)),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tools.support.stack import Stack
 
 CLOSED_SECONDS: Final = 5.0
-"""How soon a socket of a removed device is closed, with room for a loaded machine."""
+"""Time limit for closing a removed device's socket, with reserve for a loaded machine."""
 REMOVED: Final = (4001, "device removed")
 LABEL: Final = "Kitchen Mac 2"
 
@@ -271,7 +271,7 @@ ENDINGS: Final[dict[str, tuple[str, dict[str, str]]]] = {
 class TestOrder:
     @both_protocols
     @pytest.mark.parametrize("method", ["device.pair.approve", "device.pair.reject"])
-    async def test_who_decides_hears_that_it_is_resolved_before_the_response(
+    async def test_the_decider_gets_the_resolved_event_before_the_response(
         self, stack: Stack, callers: Callers, profile: Profile, method: str
     ) -> None:
         raw = await callers.raw(await pair(stack, profile.asking(ADMIN)), stack.gateways[0])
@@ -290,7 +290,7 @@ class TestOrder:
     @both_protocols
     @pytest.mark.parametrize("with_gateway_token", [True, False])
     @pytest.mark.parametrize("ending", ENDINGS)
-    async def test_who_ends_itself_hears_the_response_and_then_the_close(
+    async def test_a_client_that_ends_itself_gets_the_response_and_then_the_close(
         self,
         stack: Stack,
         callers: Callers,

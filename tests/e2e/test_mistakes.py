@@ -198,7 +198,7 @@ WRONG: Final = {
     "http://[::1": "must be in brackets",
     "http://user:word@127.0.0.1": "leave them out",
 }
-"""Addresses of approval that are none, and what is said of each."""
+"""Invalid addresses of approval, and the message for each."""
 WRONG_GATEWAYS: Final = {
     "127.0.0.1:18789": "has no scheme: write ws://127.0.0.1:18789",
     "ftp://gateway.example": "does not start with",

@@ -64,7 +64,7 @@ class TestOtherReleases:
     """During a rolling deployment this version and the previous one understand each other."""
 
     @pytest.mark.parametrize("version", [VERSION, VERSION - 1])
-    async def test_an_older_gateway_is_answered_and_hears_the_news(
+    async def test_an_older_gateway_is_answered_and_receives_events(
         self, stack: Stack, version: int
     ) -> None:
         device = Device.new()
@@ -83,7 +83,7 @@ class TestOtherReleases:
                     isinstance(one, Changed) and one.device_id == device.device_id
                     for one in older.news
                 ),
-                "the approval is told",
+                "the event of the approval arrives",
             )
         for approval in stack.approvals:
             await told(approval, "question", device=device.device_id)

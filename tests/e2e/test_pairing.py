@@ -198,7 +198,7 @@ class TestApprovedWhileRetrying:
         request_id = await visitor.waits(stack.gateways[0])
         answered = asyncio.Event()
 
-        async def knock(at: int) -> list[tuple[bool, Admitted | Refused]]:
+        async def attempt(at: int) -> list[tuple[bool, Admitted | Refused]]:
             seen: list[tuple[bool, Admitted | Refused]] = []
             async with asyncio.timeout(WAIT_SECONDS):
                 while not seen or isinstance(seen[-1][1], Refused):
@@ -211,11 +211,11 @@ class TestApprovedWhileRetrying:
             (await second.approve(request_id)).ok()
             answered.set()
 
-        *knocks, _ = await asyncio.gather(knock(0), knock(1), knock(2), approve())
-        for seen in knocks:
+        *attempts, _ = await asyncio.gather(attempt(0), attempt(1), attempt(2), approve())
+        for seen in attempts:
             for known, outcome in seen:
                 if isinstance(outcome, Refused):
-                    assert not known, "whoever knocks after the answer is let in"
+                    assert not known, "attempts after the answer are admitted"
                     assert outcome.request_id == request_id
         assert visitor.device_id not in {one["deviceId"] for one in await first.pending()}
         assert await first.audit(visitor.device_id) == ["requested", "approved"]

@@ -115,7 +115,7 @@ async def test_the_dashboards_page_finds_its_files_from_every_path(
         ("taken away and configured", "/chat", 1),
     ],
 )
-async def test_the_page_is_told_its_depth_below_the_prefix(
+async def test_the_page_learns_its_depth_below_the_prefix(
     sites: dict[str, Site], how: str, path: str, depth: int
 ) -> None:
     _, html, _ = await get(sites[how].dashboard + path)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BEAT_SECONDS: Final = 0.2
 LEASE_SECONDS: Final = 3.0
 SOON_SECONDS: Final = 5.0
-"""Two beats and whatever a busy machine adds."""
+"""Two heartbeats, with reserve for a busy machine."""
 LEASE_LEFT: Final = "latchkey_gateway_lease_left_seconds"
 
 
@@ -133,7 +133,7 @@ class TestConnected:
 
 
 class TestSeen:
-    async def test_moves_with_every_visit(self, stack: Stack) -> None:
+    async def test_moves_with_every_session(self, stack: Stack) -> None:
         visitor = await pair(stack)
         one = await until_shown(
             stack, visitor.device_id, lambda one: "lastSeenAtMs" in one, "seen once"
@@ -150,7 +150,7 @@ class TestSeen:
         )
         assert one["tokens"][0]["lastUsedAtMs"] == one["lastSeenAtMs"] > before
 
-    async def test_is_told_after_approval_was_away(self, start_stack: StartStack) -> None:
+    async def test_is_reported_after_approval_was_away(self, start_stack: StartStack) -> None:
         """An unanswered heartbeat loses nothing; the lease outlasts the outage."""
         beat_seconds, lease_seconds = 5, 60
         alone = start_stack(
@@ -165,7 +165,7 @@ class TestSeen:
         before = one["lastSeenAtMs"]
         await visitor.visits(gateway)
         approval.kill9()
-        async with asyncio.timeout(4 * beat_seconds):  # until a beat has gone in vain
+        async with asyncio.timeout(4 * beat_seconds):  # until a heartbeat has gone unanswered
             at_least = lease_seconds - beat_seconds - 0.5
             while await metric(gateway, LEASE_LEFT) > at_least:  # noqa: ASYNC110 (asked for)
                 await asyncio.sleep(POLL_SECONDS)
@@ -237,7 +237,7 @@ class TestEvents:
         assert [event.id for event in told] == [place + number for number in (1, 2, 3, 4)]
         here.restart()
 
-    async def test_end_when_the_replica_is_told_to_stop(self, stack: Stack) -> None:
+    async def test_end_when_the_replica_is_stopped(self, stack: Stack) -> None:
         approval = stack.add_approval()
         async with listening(stack, approval) as listener:
             await listener.begun()

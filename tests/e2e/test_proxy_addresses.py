@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tools.support.stack import Stack
 
 PEER = "127.0.0.1"
-"""Where these tests are: the trusted proxy."""
+"""The address of these tests, which act as the trusted proxy."""
 WRONG_TOKENS = 12
 LOCKED_OUT = "AUTH_RATE_LIMITED"
 MISMATCH = "AUTH_TOKEN_MISMATCH"

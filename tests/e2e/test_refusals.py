@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 BEAT_SECONDS: Final = 0.5
 SOON_SECONDS: Final = 2 * BEAT_SECONDS + 4
-"""Two beats and whatever a busy machine adds."""
+"""Two heartbeats, with reserve for a busy machine."""
 PROTOCOLS: Final = pytest.mark.parametrize("protocol", [4, 3])
 
 pytestmark = pytest.mark.usefixtures("unharmed")

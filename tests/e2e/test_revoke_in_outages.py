@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BEAT_SECONDS: Final = 0.3
 LEASE_SECONDS: Final = 4.0
 MARGIN_SECONDS: Final = 2.0
-"""What a loaded machine may take on top of a bound."""
+"""Extra time for a loaded machine, beyond a limit."""
 LEASE_LOST: Final = Close(1013, "approval unavailable")
 REVOKED: Final = 4001
 ROUNDS: Final = 4
@@ -158,7 +158,7 @@ class TestRevokedWhileSubscriptionsAreCut:
                 await admin.config_set(LIMIT, before[LIMIT])
             for service in (*stack.approvals, *stack.gateways[:2]):
                 await service.until_ready()
-            assert (await stays.call("health")).ok, "who was not revoked is still in"
+            assert (await stays.call("health")).ok, "devices that were not revoked stay connected"
         assert len(lines(gateway, "history.lost")) == resyncs, "no history was lost"
         for one in stack.gateways[:2]:
             await other.comes_back(one, with_gateway_token=False)

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from tests.conftest import StartStack
 
 DELAY_SECONDS: Final = 0.1
-"""Each way: what Redis in another region is away at most."""
+"""Each way: the maximum latency to Redis in another region."""
 NEWCOMERS: Final = 80
-"""How many knock at a time, each with a new key: far more than six commits at a time carry."""
+"""Concurrent new devices, each with a new key: far more than six parallel commits can handle."""
 REQUESTS: Final = 400
-"""So many requests take several leases to write."""
+"""The number of requests, which take several leases to write."""
 LEASE_SECONDS: Final = 5
-"""Short, so that a lease that is not kept alive ends within the test."""
+"""Short, so that a lease that is not renewed ends within the test."""
 
 
 @pytest.mark.timeout(150)
@@ -45,7 +45,7 @@ async def test_newcomers_cost_nobody_the_lease(start_stack: StartStack) -> None:
     outcomes: Counter[str] = Counter()
     over = asyncio.Event()
 
-    async def knock() -> None:
+    async def attempt() -> None:
         while not over.is_set():
             async with DeviceClient(
                 gateway.ws_url, DeviceKey.generate(), CLI, token=stack.gateway_token
@@ -61,7 +61,7 @@ async def test_newcomers_cost_nobody_the_lease(start_stack: StartStack) -> None:
         inside, _ = await (await pair(stack)).stays(gateway)
         async with inside:
             relay.delay(DELAY_SECONDS)
-            knocking = [asyncio.create_task(knock()) for _ in range(NEWCOMERS)]
+            knocking = [asyncio.create_task(attempt()) for _ in range(NEWCOMERS)]
             await until(
                 lambda: outcomes["NOT_PAIRED"] > REQUESTS or not inside.is_open,
                 "their requests are written",

@@ -86,7 +86,7 @@ class TestSettings:
         assert stack.gateway_token == "g" * 32
         stack.gateways[0].restart(BUS_SECRET="b" * 32 + "," + "c" * 32)
 
-    def test_what_ends_at_the_start_is_told_at_once(self, tmp_path: Path) -> None:
+    def test_a_process_that_ends_at_the_start_is_reported_at_once(self, tmp_path: Path) -> None:
         with (
             pytest.raises(ChildDied, match="LOG_LEVEL=loud"),
             Stack(tmp_path, gateway_env={"LOG_LEVEL": "loud"}),

@@ -127,7 +127,7 @@ class TestSettings:
             ("approval", ["REDIS_URL", "BUS_SECRET", "APPROVAL_ADMIN_TOKEN", "TOKEN_SECRET"]),
         ],
     )
-    def test_all_that_is_missing_is_told_at_once(self, service: str, missing: list[str]) -> None:
+    def test_everything_missing_is_reported_at_once(self, service: str, missing: list[str]) -> None:
         ended = run_service(service)
         assert ended.returncode == SETTINGS_EXIT
         assert ended.stdout == ""
@@ -174,7 +174,7 @@ class TestSettings:
             ),
         ],
     )
-    def test_all_that_is_wrong_is_told_at_once_and_no_secret(
+    def test_all_errors_are_reported_at_once_without_secrets(
         self, service: str, wrong: dict[str, str]
     ) -> None:
         ended = run_service(service, **wrong)
@@ -223,7 +223,9 @@ class TestShutdown:
         await leaving.until_ready()
         await four.visits(leaving, with_gateway_token=False)
 
-    async def test_a_gateway_does_not_wait_for_who_never_answers(self, stack: Stack) -> None:
+    async def test_a_gateway_does_not_wait_for_clients_that_never_answer(
+        self, stack: Stack
+    ) -> None:
         leaving = stack.gateways[0]
         async with await RawSocket.open(leaving.port) as raw:
             answer = await raw.connect(None, CLI, Credentials(token=stack.gateway_token))

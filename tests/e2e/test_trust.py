@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PAIRING = "operator.pairing"
 WRONG_TOKENS = 12
-"""More than lock an address out."""
+"""More failures than lock an address out."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ async def test_the_local_command_line_lists_and_approves_a_node(stack: Stack) ->
         *("X-Envoy-External-Address", "X-Request-Start", "Tailscale-User-Login"),
     ],
 )
-async def test_who_came_through_a_proxy_is_not_local_and_has_no_method(
+async def test_a_client_behind_a_proxy_is_not_local_and_has_no_method(
     stack: Stack, name: str
 ) -> None:
     client = DeviceClient(

@@ -69,7 +69,7 @@ def test_a_wrong_setting_ends_a_service_with_78_and_one_message(
         {"HOST": "[", "PORT": "x", "TOKEN_SECRET": SECRET},
     ],
 )
-def test_a_wrong_setting_of_the_command_is_told_as_such(
+def test_a_wrong_setting_of_the_command_is_reported_as_such(
     environ: dict[str, str],
 ) -> None:
     ended = subprocess.run(

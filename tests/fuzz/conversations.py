@@ -78,7 +78,7 @@ sound: SearchStrategy[Signed] = st.builds(
     st.sampled_from([GOOD, GOOD, Credentials(device_token="one"), Credentials(token="one")]),
     st.just(()),
 )
-"""Those about which approval is asked."""
+"""Frames that lead to a request to approval."""
 
 requests: SearchStrategy[Any] = st.fixed_dictionaries(
     {
@@ -95,7 +95,7 @@ texts: SearchStrategy[bytes] = st.one_of(
     damaged(requests).map(lambda frame: json.dumps(frame).encode()),
     first_frames,
 )
-"""What a text frame may hold, before hello or after."""
+"""Contents of text frames, before hello-ok or after."""
 
 closes: SearchStrategy[bytes] = st.one_of(
     st.just(b""),
@@ -118,7 +118,7 @@ frames: SearchStrategy[bytes] = st.one_of(
     st.binary(max_size=125).map(lambda data: frame_bytes(data, PING)),
     st.binary(max_size=125).map(lambda data: frame_bytes(data, PONG)),
 )
-"""Sound WebSocket frames."""
+"""Valid WebSocket frames."""
 strange: SearchStrategy[bytes] = st.one_of(
     frames,
     closes.map(lambda data: frame_bytes(data, CLOSE)),
@@ -140,7 +140,7 @@ strange: SearchStrategy[bytes] = st.one_of(
     ),
     st.binary(max_size=80),
 )
-"""Sound ones and broken ones."""
+"""Valid and broken frames."""
 
 answers: SearchStrategy[Answer | Unavailable] = st.one_of(
     st.just(Admitted(Position(1, "t"), "token", ["operator.read"], 1)),

@@ -23,7 +23,7 @@ INVALID_FRAME_CLOSES: Final = {
     (1008, "too many pending handshake frames"),
     (1009, ""),
 }
-"""Closes without a frame before them."""
+"""Closes without a preceding error frame."""
 
 DOCUMENTED: Final = [
     re.compile(pattern, re.DOTALL)
@@ -51,7 +51,7 @@ AFTER_HELLO: Final = re.compile(
 )
 
 PAYLOADS: Final = ({"ok", "ts"}, {"done"})
-"""What `health` says, and the scripted approval of whatever else is called."""
+"""The results of `health` and of the scripted approval."""
 
 
 def check_refusal(error: dict[str, Any], close: tuple[int, str]) -> None:

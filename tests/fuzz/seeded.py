@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from schemathesis import Case, HookContext
 
 SEEDS: Final = urlsplit(os.environ["SEEDS_URL"])
-"""Who makes what calls are about, and says its id: `POST /requestId`, `/deviceId`, `/lockedAddress`."""
+"""The server that creates subjects for calls: `POST /requestId`, `/deviceId`, `/lockedAddress`."""
 UNKNOWN_EVERY: Final = 4
-"""Every so many calls keep the ids that were made up for them."""
+"""One in this many calls keeps its generated ids."""
 
 _numbers: Final = itertools.count(1)
 

@@ -52,7 +52,7 @@ relaxed = settings(
 
 
 pytestmark = pytest.mark.timeout(300)
-"""Seconds for a test of many examples, on a machine that has other things to do."""
+"""Seconds for a test with many examples on a busy machine."""
 
 
 class Bench:
@@ -136,7 +136,7 @@ class TestBeforeHello:
             before = protocol.received
             sent = await converse(raw, scene.items, at_once=scene.at_once)
             await taken(protocol, before + len(sent), connection)
-            # Whoever is still there is shown the door: strangers by their deadline, others here.
+            # Remaining connections are closed: unauthenticated ones by their deadline, others here.
             await harness.pass_time(HANDSHAKE_DEADLINE_SECONDS)
             harness.connections.close(connection, 1000, "")
             await harness.pass_time(CLOSING_SECONDS + 0.5)
@@ -145,7 +145,7 @@ class TestBeforeHello:
 
     @relaxed
     @given(first=first_frames)
-    def test_a_stranger_never_gets_in_and_is_always_told_or_closed(
+    def test_an_unapproved_client_is_never_admitted_and_always_refused_or_closed(
         self, bench: Bench, first: bytes
     ) -> None:
         async def conversation(harness: GatewayHarness) -> None:

@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).parent
 CASES_PER_OPERATION: Final = 10
 RUN_SECONDS: Final = 150.0
-"""When a run has hung; on an idle machine it takes less than 20 s."""
+"""Timeout of a run; on an idle machine it takes less than 20 s."""
 ENDLESS: Final = [operation.path for operation in OPERATIONS if operation.streams]
 EVERYTHING: Final = {
     *((operation.method, operation.path) for operation in OPERATIONS if not operation.streams),
     *(("GET", page.path) for page in (*PAGES, METRICS) if page.id != "openapi"),
 }
-"""What is described and ends, but for the description: schemathesis reads that, and does not test it."""
+"""All described operations that end, except the description itself, which schemathesis reads."""
 
 
 def seeds(here: Replica) -> web.Application:

@@ -43,7 +43,7 @@ MATTERED: Final = {
     "R13": "presence told on another beat than the one that counted",
     "R14": "subscriptions given up for silence",
 }
-"""What is counted to show that a rule was at work."""
+"""Counters that show that a rule had an effect."""
 
 
 def main() -> int:

@@ -38,7 +38,7 @@ TTL_MS: Final = 6_000
 """Short enough that requests expire within a run."""
 _METRICS: Final[Any] = NoMetrics()
 _KEYS: Final = TokenKeys(Secrets(("the token secret of the simulation",)))
-_LIMITS: Final = PendingLimits(ttl_ms=TTL_MS, most=100, most_per_address=50)
+_LIMITS: Final = PendingLimits(ttl_ms=TTL_MS, total=100, per_address=50)
 
 
 class ApprovalProcess:

@@ -105,7 +105,7 @@ class SimulatedBus:
 
     def _ask_for(self, server: Server, number: int) -> None:
         if self._process.gone or number != self._number:
-            return  # whoever asked has given that connection up
+            return  # the caller has dropped that connection
         if not server.up:
             self.subscription.down.carry(self._process.receive, self._broken, number)
             return

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Word = str | bytes | int | float
 Entry = tuple[int, tuple[bytes, ...]]
-"""One entry of a stream: its number (the id is `<number>-0`), and its fields and values in turn."""
+"""One entry of a stream: its number (the id is `<number>-0`), and alternating fields and values."""
 
 NEVER: Final = float("inf")
 
@@ -32,7 +32,7 @@ class Database:
         self.writable = True
         self._expires: dict[str, int] = {}
         self._next_expiry_ms: float = NEVER
-        """Nothing expires before this."""
+        """The earliest expiry."""
 
     def require_writable(self) -> None:
         """Raise the error of a demoted master at the first write of a command or script."""

@@ -47,11 +47,11 @@ class Device:
         self.socket: SimulatedSocket | None = None
         self.admitted = False
         self.outcome = ""
-        """How the last attempt went: admitted, an error code, or nothing yet."""
+        """The result of the last attempt: admitted, an error code, or nothing yet."""
         self.operates = covers(self.profile.scopes or (), PAIRING, self.role)
-        """Whether it asks for the scope of the device methods."""
+        """Whether it requests the scope of the device methods."""
         self.waiting: list[str] = []
-        """Ids of the requests that it heard of, and of no end of."""
+        """Ids of the requests it was told of that have not ended, as far as it knows."""
         self._world = world
         self._oracle = oracle
         self._sockets = 0

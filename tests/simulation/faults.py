@@ -30,10 +30,10 @@ WEIGHTS: Final = {
     "trimmed log": 1,
     "clock step": 1,
 }
-"""Every kind of fault, and how often it is drawn beside the others."""
+"""Every kind of fault with its relative frequency."""
 
 LONG_SHARE: Final = 0.4
-"""How many of the faults that last are meant to outlast the lease."""
+"""The share of lasting faults that outlast the lease."""
 
 
 class Faults:
@@ -70,7 +70,7 @@ class Faults:
         self.drawn[kind] += 1
         self._kinds[kind]()
 
-    # ------------------------------------------------------------------------------------ lines
+    # ------------------------------------------------------------------------------ connections
 
     def _loss(self) -> None:
         share = self._random.choice((0.1, 0.3, 0.7))

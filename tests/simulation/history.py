@@ -67,7 +67,7 @@ class Histories:
         self._of[server] = {}
 
     def time_of(self, change: Position) -> float:
-        """Return when a change was committed; for an unknown one, the current time."""
+        """Return when a change was committed; for an unknown one, ALWAYS."""
         return self._times.get(change.tag, ALWAYS)
 
     def later(self, server: Server, one: Position, other: Position) -> bool:

@@ -8,13 +8,13 @@ import msgspec
 
 from services.gateway.replication.replica import Effect, Freshness
 from shared.rpc.messages import EVERY_ROLE
-from tests.simulation.watched import WatchedBeat
+from tests.simulation.watched import WatchedReplica
 
 if TYPE_CHECKING:
     from shared.rpc.messages import BeatAnswer, Changed, Position
 
 
-class CreditsTheNewest(WatchedBeat):
+class CreditsTheNewest(WatchedReplica):
     """R1: the lease runs from the newest heartbeat, whichever was answered."""
 
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
@@ -24,7 +24,7 @@ class CreditsTheNewest(WatchedBeat):
         return super().on_answer(answer)
 
 
-class TakesOldAnswers(WatchedBeat):
+class TakesOldAnswers(WatchedReplica):
     """R1: an answer to a heartbeat older than the newest answered one is accepted."""
 
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
@@ -37,7 +37,7 @@ class TakesOldAnswers(WatchedBeat):
         return effects
 
 
-class RenewsAnyway(WatchedBeat):
+class RenewsAnyway(WatchedReplica):
     """R4: an answer renews the lease although not all of it was applied."""
 
     def on_answer(self, answer: BeatAnswer) -> list[Effect]:
@@ -48,21 +48,21 @@ class RenewsAnyway(WatchedBeat):
         return effects
 
 
-class CountsOnly(WatchedBeat):
+class CountsOnly(WatchedReplica):
     """R5: a change is applied by its number, whatever came before it."""
 
     def _follows(self, change: Changed) -> bool:
         return change.change.number == self.applied.number + 1
 
 
-class CountsOnlyForCalls(WatchedBeat):
+class CountsOnlyForCalls(WatchedReplica):
     """R5: a call's change counts as applied by its number, whatever its history."""
 
     def has_applied(self, change: Position) -> bool:
         return change.number <= self.applied.number
 
 
-class ForgetsWhatTouched(WatchedBeat):
+class ForgetsWhatTouched(WatchedReplica):
     """R6: an answer counts although a later change of the device is known."""
 
     def freshness(self, decided_at: Position, device_id: str) -> Freshness:
@@ -70,7 +70,7 @@ class ForgetsWhatTouched(WatchedBeat):
         return super().freshness(decided_at, device_id)
 
 
-class NeverWaits(WatchedBeat):
+class NeverWaits(WatchedReplica):
     """R6: an answer counts although it is not in the gateway's own history."""
 
     def freshness(self, decided_at: Position, device_id: str) -> Freshness:
@@ -79,7 +79,7 @@ class NeverWaits(WatchedBeat):
         return Freshness.COUNTS if self.leased and not touched else found
 
 
-class TrustsTheSweep(WatchedBeat):
+class TrustsTheSweep(WatchedReplica):
     """R7: the lease is a flag set by the last answer or sweep."""
 
     _flag = False
@@ -100,7 +100,7 @@ class TrustsTheSweep(WatchedBeat):
         return effects
 
 
-class KeepsEverybody(WatchedBeat):
+class KeepsEverybody(WatchedReplica):
     """R8: after a lost history, connections stay open."""
 
     def _resync(self, *given: Any) -> list[Effect]:
@@ -108,7 +108,7 @@ class KeepsEverybody(WatchedBeat):
         return []
 
 
-class KeepsItsMemory(WatchedBeat):
+class KeepsItsMemory(WatchedReplica):
     """R8: after a lost history, an earlier answer may still count."""
 
     def _resync(self, *given: Any) -> list[Effect]:
@@ -118,14 +118,14 @@ class KeepsItsMemory(WatchedBeat):
         return effects
 
 
-class ClosesForAnything(WatchedBeat):
+class ClosesForAnything(WatchedReplica):
     """R9: any change of a device closes its connections."""
 
     def on_event(self, news: Changed) -> list[Effect]:
         return super().on_event(msgspec.structs.replace(news, closes=[EVERY_ROLE]))
 
 
-class ClosesTheRemovedOnly(WatchedBeat):
+class ClosesTheRemovedOnly(WatchedReplica):
     """R9: connections of a rotated or revoked device stay open."""
 
     def on_event(self, news: Changed) -> list[Effect]:
@@ -141,7 +141,7 @@ class ClosesTheRemovedOnly(WatchedBeat):
         )
 
 
-class NeverForgets(WatchedBeat):
+class NeverForgets(WatchedReplica):
     """R10: events of a forgotten history are kept forever."""
 
     def _forget(self, *given: Any) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.simulation.database import Database
 
 Entry = list[int]
-"""Failures, since when (ms), locked until when (ms)."""
+"""Failures, start (ms), locked until (ms)."""
 
 _EMPTY = b"\x80"
 _unpack = msgspec.msgpack.Decoder().decode

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NEVER: Final = float("inf")
 ROUNDING_SECONDS: Final = 1e-9
-"""More than what is lost between the world's time and a process's: no timer is looked at early."""
+"""More than the rounding error between the world's time and a process's: no timer runs early."""
 
 _run_in = asyncio._set_running_loop
 
@@ -56,7 +56,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self._made = 0
         self._awake = False
         self._alarm = NEVER
-        """For when the world was asked to look at the timers, in this loop's time."""
+        """When the next turn was requested from the world, in this loop's time."""
         self._over = False
 
     def receive(self, callback: Callable[..., object], *args: Any) -> None:
@@ -140,7 +140,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
             task = getattr(call._callback, "__self__", None)
             coroutine: Any = task.get_coro() if isinstance(task, asyncio.Task) else None
             if coroutine is not None and getcoroutinestate(coroutine) == CORO_CREATED:
-                coroutine.close()  # nobody will ever begin it
+                coroutine.close()  # it will never be started
         self._ready.clear()
         self._incoming.clear()
         self._timers.clear()
@@ -192,7 +192,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         """Start a coroutine in the next turn."""
         return asyncio.Task(coro, loop=self, name=name)
 
-    get_debug = bool  # no; asked for each future, so it had better be quick
+    get_debug = bool  # called for each future, so it must be fast
 
     def is_running(self) -> bool:
         """Return whether the loop has not ended."""

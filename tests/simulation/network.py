@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 LEAST_SECONDS: Final = 0.0002
 SPREAD_SECONDS: Final = 0.0028
-"""How long one way takes in fair weather: so long at least, and up to so much longer."""
+"""The latency of one direction without faults: minimum and maximum addition."""
 
 
 class Way:
     """One direction of one connection.
 
     `loses`, `doubles`: probabilities. `slow_seconds`: maximum delay, drawn for each message, so
-    that messages overtake each other. `cut`: nothing passes; `keeps`: what was sent meanwhile arrives
-    when the way is mended, as with TCP.
+    that messages overtake each other. `cut`: nothing passes; `keeps`: what was sent meanwhile
+    arrives when the way is mended, as with TCP.
     """
 
     def __init__(self, world: World) -> None:
@@ -49,7 +49,7 @@ class Way:
             if self.keeps:
                 self._held.append((arrives, args))
         elif not (self.loses or self.doubles or self.slow_seconds):
-            # So it is nearly always, and nothing happens more often.
+            # This is the common case, and the hottest path.
             arrival = world.now + LEAST_SECONDS + SPREAD_SECONDS * self._random.random()
             world.at(arrival, arrives, args)
         elif self._random.random() >= self.loses:

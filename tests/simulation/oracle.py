@@ -1,18 +1,17 @@
 """The truth, kept apart from what the services believe, and the invariants checked against it.
 
-I1  nobody is served longer than the lease after the right to it ended in the store; who ended it by
-    a call of its own hears what came of that call, and nothing else
-I2  nobody is admitted who had no right to it within the lease before asking, nor by an answer that
-    is older than a revoke which that gateway has heard of
-I3  what one call id writes, and what ends one request, happens once in the history that survives
-I5  a session is closed by us only for a reason: its device was touched, since then or in a history
-    that was lost (4001), no beat of a lease's length was answered with all there was (1013), or
-    history was lost after the last that was (1012); by a close frame, unless the client closed
-    first
-I6  whoever changes something by a call has the right to it at that moment (`callers.py`), and hears
-    of success once that gateway has applied it, or when there is no more time
+I1  no client is served longer than one lease after its right ended in the store; a client that
+    ended it by its own call receives the result of that call, and nothing else
+I2  no client is admitted without a right to it within the lease before its request, nor by an
+    answer older than a revoke that the gateway has received
+I3  what one call id writes, and the end of one request, happens once in the surviving history
+I5  a session is closed by us only for a reason: a change of its device, since its admission or in a
+    lost history (4001); no fully answered heartbeat within the length of a lease (1013); or a loss
+    of history since its admission (1012). The close is a close frame, unless the client closed first
+I6  a caller that changes something has the right to it at that moment (`callers.py`), and learns of
+    success once its gateway has applied the change, or at the deadline
 
-I4 and progress are looked at when all is quiet (`settled.py`).
+I4 and progress are checked when all is quiet (`settled.py`).
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Session:
     confined: bool
     closed: bool = False
     heard_last: bool = False
-    """Whether it was told what came of its own call that ended it."""
+    """Whether it received the result of its own call that ended it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,14 @@ from services.gateway.replication.presence import Presence
 from tests.simulation import lax_approval, lax_gateway
 from tests.simulation.bus import SimulatedBus
 from tests.simulation.scripts import Scripts
-from tests.simulation.watched import WatchedApprovals, WatchedBeat, WatchedRegistry
+from tests.simulation.watched import WatchedApprovals, WatchedRegistry, WatchedReplica
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
     """The classes that simulated processes consist of; the defaults are the real ones."""
 
-    beat: type[WatchedBeat] = WatchedBeat
+    beat: type[WatchedReplica] = WatchedReplica
     beater: type[Heartbeat] = Heartbeat
     presence: type[Presence] = Presence
     approvals: type[WatchedApprovals] = WatchedApprovals

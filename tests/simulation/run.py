@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from tests.simulation.rules import Variant
 
 QUIET_SECONDS: Final = 7.0
-"""A silent subscription is given up after 3 s; connecting, an announcement, three beats."""
+"""Covers dropping a silent subscription (3 s), connecting, an announcement, three heartbeats."""
 AGREED_SECONDS: Final = 2.0
-"""Who agreed for two beats is taken to go on agreeing."""
+"""Agreement that lasts for two heartbeats is taken as permanent."""
 CONNECT_SECONDS: Final = 2.5
 BEGIN_SECONDS: Final = 0.5
 LOOK_SECONDS: Final = 0.5
-"""How often it is looked whether a run may go on."""
+"""The interval of checks whether a run may continue."""
 LEASES_SECONDS: Final = (4.0, 4.0, 4.0, 4.0, 4.0, 10.0)
 GATEWAYS: Final = (2, 2, 3)
 TURNS_SECONDS: Final = (0.000_02, 0.000_02, 0.000_02, 0.004)
-"""The last is a busy machine: much happens between two turns of a loop."""
+"""The last value models a busy machine: much happens between two turns of a loop."""
 
 
 RUNS_A_CLEARING: Final = 10
@@ -82,7 +82,7 @@ def simulate(seed: int, variant: Variant = SOUND, *, told: bool = False) -> Outc
     until = draw.uniform(2.0, 2.0 + 1.8 * lease_seconds)
     world.turn_seconds = draw.choice(TURNS_SECONDS)
     before = random.getstate()
-    random.seed(seed)  # the services spread their pauses by it
+    random.seed(seed)  # the services jitter their delays with it
     outcome = Outcome(seed, 0.0)
     try:
         with listening(world):

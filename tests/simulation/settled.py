@@ -1,7 +1,7 @@
 """What must hold once all faults are over and three heartbeats have passed (I3, I4, progress).
 
-I4  every gateway has applied exactly the store's history, remembers nothing above it, and what the
-    store says of its connections is what it has; whoever is in may be in
+I4  every gateway has applied exactly the store's history and remembers nothing above it; the
+    store's record of its connections equals its connections; every admitted client may be admitted
 """
 
 from __future__ import annotations

@@ -82,14 +82,14 @@ class SimulatedSocket:
         self.address = f"198.51.100.{device.number}"
         self.nonce = f"{number:032x}"
         self.token_only = token_only
-        """Whether the device proves itself by its device token alone."""
+        """Whether the device authenticates by its device token alone."""
         self.transport = Transport(self)
         self.session: Session | None = None
-        """What the oracle knows of it, once it is admitted."""
+        """The oracle's session, once it is admitted."""
         self.visit: SessionHandler | None = None
-        """The gateway's side of it, once it is accepted."""
+        """The gateway's connection, once it is accepted."""
         self.left = False
-        """Whether the device has said goodbye."""
+        """Whether the device has sent a close frame."""
         self._oracle = oracle
 
     def put(self, message: Message) -> None:

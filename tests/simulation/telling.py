@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _unpack: Final = msgspec.msgpack.Decoder().decode
 _pack: Final = msgspec.msgpack.Encoder().encode
 _FIRST: Final = 14
-"""Where the arguments of changing number begin."""
+"""The index of the first argument of a variable-length group."""
 
 
 def tell_presence(data: Database, key: str, args: Sequence[Word]) -> None:

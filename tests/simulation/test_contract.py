@@ -166,7 +166,7 @@ class TestCommits:
         assert await store.note("t") is None
 
 
-class TestBeats:
+class TestHeartbeats:
     async def test_what_was_missed(self, store: Store) -> None:
         for device_id in ("a", "b", "c"):
             await store.commit(plan(device_id, closes=["*"]))

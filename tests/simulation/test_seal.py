@@ -29,7 +29,7 @@ class TestBoth:
         with pytest.raises(Rejected, match="unsealed"):
             other.open(INBOX, one.seal(NEWS, b"1"))
 
-    def test_its_own_counts_as_news_only(self, kind: type[Envelope]) -> None:
+    def test_its_own_message_counts_only_as_an_event(self, kind: type[Envelope]) -> None:
         one = kind(SECRETS, "a")
         assert one.open(NEWS, one.seal(NEWS, b"1")).sender == "a"
         with pytest.raises(Rejected, match="self"):

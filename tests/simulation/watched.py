@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
 
 
-class WatchedBeat(Replica):
+class WatchedReplica(Replica):
     """The real Replica; `told` is called for every change it accepts."""
 
     told: Callable[[Changed], None]
@@ -43,7 +43,7 @@ class WatchedBeat(Replica):
         self._taken = 0
         self._proven_at = float("-inf")
         self.resynced_at = float("-inf")
-        """When a resync was last called for, in the world's time."""
+        """When a resynchronization was last requested, in the world's time."""
 
     @property
     def unproven_seconds(self) -> float:

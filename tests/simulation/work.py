@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     Act = Callable[[], Coroutine[Any, Any, None]]
 
 DEVICE_SECONDS: Final = 0.4
-"""How long it is on average until some device does something."""
+"""The mean time until some device acts."""
 OPERATOR_SECONDS: Final = 0.9
-"""How long it is on average until some operator does something."""
+"""The mean time until some operator acts."""
 
 CALLER_SECONDS: Final = 0.5
-"""How long it is on average until some device calls a device method, if one that may is in."""
+"""The mean time until an authorized connected device calls a device method."""
 APPROVES_SHARE: Final = 0.7
-"""How many of its calls approve a request, if it heard of any that waits."""
+"""The share of its calls that approve a request, if it knows of a pending one."""
 METHODS: Final = (
     "device.pair.list",
     "device.pair.remove",
@@ -34,9 +34,9 @@ METHODS: Final = (
 )
 
 MEETING_SHARE: Final = 0.2
-"""How many of those that connect or call are touched by an operator at about that moment."""
+"""The share of connects and calls during which an operator changes the device."""
 MEETING_SECONDS: Final = 0.06
-"""How long after it began, at most."""
+"""The maximum delay of that change."""
 
 
 class Work:

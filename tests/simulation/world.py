@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EPOCH_MS: Final = 1_700_000_000_000
 TURNS_LIMIT: Final = 1_000_000
-"""More turns than this in one run: something goes round in circles."""
+"""More turns than this in one run indicate an endless loop."""
 
 
 class ProcessClock:
@@ -52,7 +52,7 @@ class Process:
             world, self, -origin
         )
         self.receive = self.loop.receive
-        """Bring something from outside; a stopped process handles it when it wakes."""
+        """Delivers input from outside; a stopped process handles it when it continues."""
 
     def count(self, rule: str) -> None:
         """Count that a rule made a difference."""
@@ -99,20 +99,20 @@ class World:
         self.now = 0.0
         self.story = Story(lambda: self.now, wanted=told)
         self.awake: list[ProcessLoop] = []
-        """The loops that have something to do now."""
+        """The loops with work to do now."""
         self.running: ProcessLoop | None = None
         """The loop that took the last turn."""
         self._processes: list[Process] = []
         self._numbers = count()
         self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self.mattered: Counter[str] = Counter()
-        """How often each rule made a difference, by what `__main__` calls it."""
+        """How often each rule made a difference, by its name in `__main__`."""
         self._violation: Violation | None = None
         self.turns = 0
         self.slow_until = 0.0
-        """When the last thing arrives that a fault has delayed."""
+        """When the last message delayed by a fault arrives."""
         self.turn_seconds = 0.00002
-        """How long a turn of a process's loop takes; things arrive meanwhile."""
+        """The duration of one turn of a process's loop; messages arrive meanwhile."""
 
     def wall_ms(self) -> int:
         """Return the true time, in milliseconds since 1970."""

@@ -102,7 +102,7 @@ def refused(frame: Any, peer: RequestInfo = REMOTE, *, now_ms: int = NOW_MS) -> 
     return effect
 
 
-def knocked(
+def after_report(
     frame: Any,
     peer: RequestInfo = REMOTE,
     answer: Answer = CLEAR,
@@ -128,14 +128,14 @@ def wrong(
     frame: Any, peer: RequestInfo = REMOTE, *, classes: tuple[str, ...] = (SHARED_SECRET,)
 ) -> Refusal:
     """Return the refusal of a wrong secret once approval has counted it."""
-    effect = knocked(frame, peer, classes=classes, right=False)
+    effect = after_report(frame, peer, classes=classes, right=False)
     assert isinstance(effect, Refusal), effect
     return effect
 
 
-def welcomed(frame: Any, peer: RequestInfo = REMOTE) -> Accepted:
+def accepted(frame: Any, peer: RequestInfo = REMOTE) -> Accepted:
     """Return the outcome Accepted of a right secret without a device."""
-    effect = knocked(frame, peer, right=True)
+    effect = after_report(frame, peer, right=True)
     assert isinstance(effect, Accepted), effect
     return effect
 

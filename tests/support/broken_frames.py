@@ -113,4 +113,4 @@ BROKEN: Final = (
     Broken("a close with a surrogate", closing(b"\x03\xe8\xed\xa0\x80"), INVALID_TEXT),
     Broken("a close with half a character", closing(b"\x03\xe8\xc3"), INVALID_TEXT),
 )
-"""None of them completes a message that is valid by itself before it breaks the rule."""
+"""None of them completes a valid message before it breaks a rule."""

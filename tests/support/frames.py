@@ -41,7 +41,7 @@ odd: SearchStrategy[Json] = st.one_of(
     st.dictionaries(st.text(max_size=3), st.booleans(), max_size=3),
     st.sampled_from([{f"p{n}": True for n in range(count)} for count in (256, 257)]),
 )
-"""Values that are wrong in most places, and at the edge of the bounds in others."""
+"""Values that are wrong in most places, and at the limits in others."""
 
 json_values: SearchStrategy[Json] = st.recursive(
     st.one_of(
@@ -111,7 +111,7 @@ sound_params: SearchStrategy[Json] = st.fixed_dictionaries(
         "unknown": json_values,
     },
 )
-"""Params whose schema holds, whatever else may be wrong with them."""
+"""Params that match the schema, but may be wrong otherwise."""
 
 sound_frames: SearchStrategy[Json] = st.fixed_dictionaries(
     {"type": st.just("req"), "id": short, "method": st.just("connect"), "params": sound_params},

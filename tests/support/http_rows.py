@@ -123,7 +123,7 @@ REQUESTS: Final = (
     Row("a chunk without a size", post(CHUNKED, b"xyz\r\n\r\n"), 400),
     Row("a chunk of negative size", post(CHUNKED, b"-1\r\n\r\n"), 400),
 )
-"""The same at every port of both services."""
+"""Rows for every port of both services."""
 
 
 def upgrade(
@@ -181,4 +181,4 @@ UPGRADES: Final = (
     Row("a list of versions", changed(b"Version: 13", b"Version: 13, 8"), 426),
     Row("version 013", changed(b"Version: 13", b"Version: 013"), 426),
 )
-"""At a gateway."""
+"""Rows for a gateway."""

@@ -24,7 +24,7 @@ class Mount:
     prefix: str
     to: str
     strips: bool = True
-    """Whether the prefix is taken away from what the service sees."""
+    """Whether the proxy strips the prefix."""
 
 
 @asynccontextmanager

@@ -40,12 +40,12 @@ class Replica:
     untrusted: bool = False
     ready: bool = True
     hides_pages: bool = False
-    """A proxy passes upgrades alone."""
+    """Whether the proxy forwards only upgrades."""
     upgrades: str = "pages"
-    """What upgrades are answered with: `pages` lets them through, else a name in the recording."""
+    """The answer to upgrades: `pages` accepts them, otherwise a name in the recording."""
     token: str = TOKEN
     uptime_ms: int = 60_000
-    """How long it ran when it was made."""
+    """Its uptime when this object was created."""
     made_at: float = field(default_factory=time.monotonic)
     boot_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     paired: set[str] = field(default_factory=set)

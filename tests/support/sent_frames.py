@@ -8,7 +8,7 @@ TEXT: Final = 0x81
 CLOSE: Final = 0x88
 PING: Final = 0x89
 PONG: Final = 0x8A
-"""The first byte of a frame that is neither split nor compressed."""
+"""The first byte of a frame that is neither fragmented nor compressed."""
 
 
 def frames(data: bytes) -> list[tuple[int, bytes]]:

@@ -36,7 +36,7 @@ class Socket:
         await self.raw.send_str(frame if isinstance(frame, str) else json.dumps(frame))
 
     async def hear(self) -> dict[str, Any]:
-        """Return the next frame, which must be of this kind."""
+        """Return the next frame, which must be text."""
         message = await self.raw.receive()
         assert message.type is WSMsgType.TEXT, message
         frame: dict[str, Any] = json.loads(message.data)

@@ -149,6 +149,6 @@ def test_the_quoted_drill_has_every_fault_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", ["LEASE_SECONDS", "BEAT_SECONDS", "DRAIN_SECONDS"])
-def test_the_shortened_settings_of_the_drill_are_told(name: str) -> None:
+def test_the_shortened_settings_of_the_drill_are_shown(name: str) -> None:
     told = f"`{name}={getattr(drill_settings, name):g}`"
     assert told in (ROOT / "docs/reliability.md").read_text()

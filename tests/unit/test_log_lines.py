@@ -132,7 +132,7 @@ class TestWhatStandsInIt:
         told = Timestamp().of(micros * 1000 + 999)
         assert told == when.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
-    def test_the_next_second_is_told(self) -> None:
+    def test_the_next_second_is_sent(self) -> None:
         timestamp = Timestamp()
         told = [timestamp.of(ns) for ns in (999_999_999, 1_000_000_000, 59_000_001_000)]
         assert [text[-11:] for text in told] == [":00.999999Z", ":01.000000Z", ":59.000001Z"]

@@ -30,7 +30,7 @@ def test_a_scheme_with_nothing_after_it_is_bare(value: str) -> None:
 @pytest.mark.parametrize(
     "value", ["", "https://a", "https://:443", "https://?x", "127.0.0.1", "*", "https:"]
 )
-def test_everything_else_is_judged_as_it_stands(value: str) -> None:
+def test_everything_else_is_evaluated_verbatim(value: str) -> None:
     assert not is_bare_scheme(value)
 
 

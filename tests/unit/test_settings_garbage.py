@@ -96,7 +96,7 @@ def problems_of(read: Callable[[dict[str, str]], object], name: str, value: str)
         *((read_approval, *one) for one in itertools.product(OF_APPROVAL, GARBAGE)),
     ],
 )
-def test_garbage_in_any_setting_is_taken_or_told_in_one_line_that_names_it(
+def test_garbage_in_any_setting_is_accepted_or_reported_in_one_line(
     read: Callable[[dict[str, str]], object], name: str, value: str
 ) -> None:
     for problem in problems_of(read, name, value):
@@ -140,7 +140,7 @@ class TestRedisUrl:
 
     @pytest.mark.parametrize("mark", ["#", "/", "?"])
     @pytest.mark.parametrize("scheme", ["redis", "rediss"])
-    def test_a_mark_in_the_password_is_told_with_how_to_write_it(
+    def test_a_reserved_character_in_the_password_is_reported_with_its_escape(
         self, mark: str, scheme: str
     ) -> None:
         (problem,) = redis_url_problems(f"{scheme}://user:hush{mark}hush@host:6379/0")
@@ -184,11 +184,11 @@ class TestRedisUrl:
             ("redis://us[er:password@host", "percent-encode"),
         ],
     )
-    def test_what_is_wrong_is_told(self, url: str, told: str) -> None:
+    def test_errors_are_reported(self, url: str, told: str) -> None:
         problems = redis_url_problems(url)
         assert any(told in problem for problem in problems), problems
 
-    def test_a_file_that_holds_no_certificate_is_told(self, tmp_path: Path) -> None:
+    def test_a_file_without_a_certificate_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "ca.pem").write_text("garbage")
         (problem,) = redis_url_problems(f"rediss://host?ssl_ca_certs={tmp_path}/ca.pem")
         assert "PEM certificates" in problem

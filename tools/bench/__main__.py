@@ -26,7 +26,7 @@ from tools.load.approval import ApprovalError
 from tools.load.crew import CrewError
 from tools.load.dialling import Unreachable, raise_descriptor_limit
 from tools.load.machine import OtherPrograms, busy_text
-from tools.load.pairing import PairingError, strangers
+from tools.load.pairing import PairingError, new_identities
 from tools.load.plan import REFUSAL_DEVICES, Plan, Scenario
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def main() -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except _NOT_RUN as error:
-        said = file_problem(error) if isinstance(error, OSError) else error
-        print(f"Not measured: {said}", file=sys.stderr)
+        problem = file_problem(error) if isinstance(error, OSError) else error
+        print(f"Not measured: {problem}", file=sys.stderr)
         return NOT_RUN
     return 0
 
@@ -139,7 +139,7 @@ class Bench:
         """Measure unapproved devices that ask repeatedly: only the first time causes a write."""
         seconds, in_flight = self._given.seconds, ADMISSIONS[0]
         plan = closed(Scenario.REFUSALS, seconds, in_flight, workers=self._workers)
-        unpaired = strangers(REFUSAL_DEVICES)
+        unpaired = new_identities(REFUSAL_DEVICES)
         ours = self._latchkey
         found = [measure(ours, plan, unpaired) for _ in range(self._given.rounds)]
         title = f'Refusals, "pairing required", {in_flight} in flight ({self._how})'

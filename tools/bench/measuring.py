@@ -13,7 +13,7 @@ from tools.load.conductor import Stage
 from tools.load.dialling import Dialler, loopback_sources
 from tools.load.display import Display
 from tools.load.options import SOURCES_MOST
-from tools.load.pairing import Caller, pair, strangers
+from tools.load.pairing import Caller, new_identities, pair
 from tools.load.plan import Phase, Plan, Scenario, sources_for
 from tools.load.report import make_report
 from tools.load.scenarios import run
@@ -111,7 +111,7 @@ async def _paired(subject: Subject, count: int) -> list[Identity]:
     await dialler.prepare()
     async with Approval(ground.approval_url, ground.admin_token) as approval:
         return await pair(
-            strangers(count),
+            new_identities(count),
             caller=Caller(ground.target, dialler, 30),
             approval=approval,
             gateway_token=ground.gateway_token,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from tools.bench.bare import VERIFY
 from tools.bench.cpu import pin as pin_process
 from tools.load.ground import Ground
-from tools.load.pairing import strangers
+from tools.load.pairing import new_identities
 from tools.load.processes import Watched
 from tools.load.target import read_target
 from tools.support.process_table import descendants
@@ -56,7 +56,7 @@ def bare(name: str, *, verifies: bool) -> Iterator[Subject]:
                 admin_token="",
                 watched=(Watched("bare", process.pid),),
             )
-            yield Subject(name, ground, strangers(BARE_DEVICES, approved=True))
+            yield Subject(name, ground, new_identities(BARE_DEVICES, approved=True))
         finally:
             process.kill()
 

@@ -99,11 +99,11 @@ def measure() -> None:
             stack.gateways[0].wait_not_ready()
             pid = stack.gateways[0]._started().pid
             before = _cpu_us(pid)
-            refused, told = _load(subject, LOAD_SECONDS)
-            print("a refusal:", f"gateway {(_cpu_us(pid) - before) / refused:.0f} µs", told)
+            refused, endings = _load(subject, LOAD_SECONDS)
+            print("a refusal:", f"gateway {(_cpu_us(pid) - before) / refused:.0f} µs", endings)
         beats = {"BEAT_SECONDS": str(BEAT_SECONDS)}
         with Stack(Path(directory) / "c", gateways=1, gateway_env=beats) as stack:
-            asyncio.run(_rest(stack, "a beat", REST_SECONDS / BEAT_SECONDS))
+            asyncio.run(_rest(stack, "a heartbeat", REST_SECONDS / BEAT_SECONDS))
     print("a change on the wire:", _news_bytes(), "B")
 
 

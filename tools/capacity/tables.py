@@ -27,7 +27,7 @@ _ROWS: Final[tuple[tuple[str, Callable[[Size], str]], ...]] = (
     ("memory of each, for connections", lambda one: f"{one.gateway_mb:.0f} MB"),
     ("Redis: its one core at rest", lambda one: f"{one.redis_rest:.0%}"),
     ("Redis: memory of the records", lambda one: f"{one.redis_mb:.0f} MB"),
-    ("Redis: news sent, kB a second", lambda one: f"{one.news_kb_a_second:.1f}"),
+    ("Redis: events sent, kB a second", lambda one: f"{one.news_kb_a_second:.1f}"),
     ("domains at Railway's edge", lambda one: f"{one.domains}"),
 )
 
@@ -39,11 +39,11 @@ def sizes_table(costs: Costs) -> str:
         sizes = [size(devices, costs, seconds) for devices in SIZES]
         rates = (f"{one.devices / seconds:,.0f}/s" for one in sizes)
         lines.append(_row(f"{how}, all back in {seconds:.0f} s", *rates))
-        lines += [_row(f"  {name}", *map(said, sizes)) for name, said in _STORM_ROWS]
+        lines += [_row(f"  {name}", *map(render, sizes)) for name, render in _STORM_ROWS]
         most = most_for_one_redis(costs, seconds)
         lines.append(f"  one Redis is enough up to {most:,} devices")
     sizes = [size(devices, costs) for devices in SIZES]
-    return "\n".join([*lines, *(_row(name, *map(said, sizes)) for name, said in _ROWS)])
+    return "\n".join([*lines, *(_row(name, *map(render, sizes)) for name, render in _ROWS)])
 
 
 def storms_table(costs: Costs) -> str:
@@ -51,7 +51,7 @@ def storms_table(costs: Costs) -> str:
     lines = []
     for refusal in (costs.refusal, CHEAP_REFUSAL):
         lines.append(f"A refusal costs {refusal:.0%} of an admission. Seconds until 50, 99, 100 %")
-        lines.append("are back; tries of a client, mean and most; work that let nobody in:")
+        lines.append("are back; attempts per client, mean and maximum; work spent on refusals:")
         for worth in WORTH_SECONDS:
             for plan in PLANS:
                 end = storm(plan, clients=CLIENTS, per_second=CLIENTS / worth, refusal=refusal)

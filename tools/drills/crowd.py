@@ -10,7 +10,7 @@ from shared.device.profile import CLI, CLI_3, NODE_HOST
 from tools.drills.device import Device
 from tools.drills.holder import Holder
 from tools.drills.newcomers import approve
-from tools.drills.passers_by import churn, come_back_with_old_token, knock
+from tools.drills.passers_by import churn, come_back_with_old_token, connect_unapproved
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HOLDERS: Final = {CLI: 14, CLI_3: 4, NODE_HOST: 12}
 CHURNERS: Final = {CLI: 4, NODE_HOST: 2}
-STRANGERS: Final = {CLI: 2, NODE_HOST: 2}
+UNAPPROVED: Final = {CLI: 2, NODE_HOST: 2}
 OUTCASTS: Final = 4
 """How many of the most recently revoked devices keep trying."""
 AT_EACH: Final = 4
@@ -67,9 +67,9 @@ class Crowd:
             self._start(churn(street, device))
         for holder in self._holders:
             self._start(holder.run())
-        for profile, number in STRANGERS.items():
+        for profile, number in UNAPPROVED.items():
             for _ in range(number):
-                self._start(knock(street, Device(street, profile)))
+                self._start(connect_unapproved(street, Device(street, profile)))
 
     async def pair(self, device: Device) -> None:
         """Pair a device and let it connect once."""

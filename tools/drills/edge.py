@@ -57,7 +57,7 @@ class Edge:
         def leads() -> bool:
             child.require_alive()
             ports = (self._gateways.port, self._approvals.port)
-            return all(any(said.ready for said in ask_ready(port)) for port in ports)
+            return all(any(answer.ready for answer in ask_ready(port)) for port in ports)
 
         wait_until(leads, "HAProxy reaches the services")
 

@@ -38,7 +38,7 @@ class Holder:
         left = self.session
         if self._client is not None:
             await self._client.close()
-        await until(lambda: self.session is not left, "it has left")
+        await until(lambda: self.session is not left, "the session has ended")
 
     async def _hold(self, client: DeviceClient, replica: str) -> None:
         now = asyncio.get_running_loop().time

@@ -114,7 +114,7 @@ def _wrong_admissions(seen: Observed) -> Iterator[Violation]:
 
 def _lost_approvals(seen: Observed) -> Iterator[Violation]:
     promise = "nothing approved is lost"
-    told = Counter(one.request_id for one in seen.audit if one.action == "approved")
+    audited_approvals = Counter(one.request_id for one in seen.audit if one.action == "approved")
     answered: dict[str, float] = {}
     for approval in seen.approvals:
         if approval.status != HTTPStatus.OK:
@@ -129,7 +129,7 @@ def _lost_approvals(seen: Observed) -> Iterator[Violation]:
         if approval.device not in seen.paired and seen.grants.stands(approval.device):
             text = "approved (200), but not among the paired devices afterwards"
             yield Violation(promise, text, approval.device, "", approval.at)
-        elif not told[approval.request_id]:
+        elif not audited_approvals[approval.request_id]:
             text = "approved (200), but not in the audit log"
             yield Violation(promise, text, approval.device, "", approval.at)
     for one in seen.attempts:

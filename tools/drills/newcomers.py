@@ -77,7 +77,7 @@ async def approve(street: Street, device: Device) -> bool:
         return status == HTTPStatus.OK
 
     street.grants.grant(device.id, now())
-    told = await asyncio.gather(operator(), operator())
-    if not any(told):
+    results = await asyncio.gather(operator(), operator())
+    if not any(results):
         street.grants.void(device.id, now())
-    return any(told)
+    return any(results)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tools.drills.street import Street
 
 CHURN_SECONDS: Final = 0.4
-KNOCK_SECONDS: Final = 0.7
+ATTEMPT_SECONDS: Final = 0.7
 
 
 async def churn(street: Street, device: Device) -> None:
@@ -27,17 +27,17 @@ async def churn(street: Street, device: Device) -> None:
             await asyncio.sleep(random.uniform(0.5, 1.5) * CHURN_SECONDS)
 
 
-async def knock(street: Street, device: Device) -> None:
+async def connect_unapproved(street: Street, device: Device) -> None:
     """Try to connect without authorisation until cancelled, recording the outcomes."""
     while True:
         entered = await device.attempt(street.url)
         if entered is not None:
             await entered[0].close()
-        await asyncio.sleep(random.uniform(0.5, 1.5) * KNOCK_SECONDS)
+        await asyncio.sleep(random.uniform(0.5, 1.5) * ATTEMPT_SECONDS)
 
 
 async def come_back_with_old_token(street: Street, device: Device) -> None:
-    """Like `knock`, with the old token, alone or beside the gateway token.
+    """Like `connect_unapproved`, with the old token, alone or beside the gateway token.
 
     Each attempt uses another address, because lockouts after wrong tokens are per address.
     """
@@ -49,4 +49,4 @@ async def come_back_with_old_token(street: Street, device: Device) -> None:
         entered = await device.attempt(street.url)
         if entered is not None:
             await entered[0].close()
-        await asyncio.sleep(random.uniform(0.5, 1.5) * KNOCK_SECONDS)
+        await asyncio.sleep(random.uniform(0.5, 1.5) * ATTEMPT_SECONDS)

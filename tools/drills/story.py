@@ -37,8 +37,11 @@ def _events(seen: Observed, device: str) -> Iterator[tuple[float, str]]:
         yield mark.at, mark.text
     for one in seen.attempts:
         if one.device == device:
-            told = f"refused: {one.why}" if one.why else "admitted"
-            yield one.at, f"connect begun at {one.began - seen.began:+.2f}: {told} ({one.replica})"
+            result = f"refused: {one.why}" if one.why else "admitted"
+            yield (
+                one.at,
+                f"connect begun at {one.began - seen.began:+.2f}: {result} ({one.replica})",
+            )
     for approval in seen.approvals:
         if approval.device == device:
             yield approval.at, f"request {approval.request_id} is approved: {approval.status}"

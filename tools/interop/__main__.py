@@ -58,13 +58,13 @@ def main() -> int:
         good = asyncio.run(_run(plan, given.only or list(PARTS)))
         keep = not good
     except RunFailed as error:
-        print(f"Latchkey does not run.\n{error}", file=sys.stderr)
+        print(f"Latchkey did not start.\n{error}", file=sys.stderr)
         keep = True
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
         if keep:
-            print(f"What Latchkey logged is in {data}.", file=sys.stderr)
+            print(f"Latchkey's logs are in {data}.", file=sys.stderr)
         else:
             shutil.rmtree(data)
     return 0 if good else 1
@@ -80,14 +80,14 @@ async def _run(plan: Plan, names: list[str]) -> bool:
         try:
             report = await PARTS[name](plan)
         except Unexpected as error:
-            print(f"The part {name} does not run: {error}.", file=sys.stderr)
+            print(f"The part {name} failed: {error}.", file=sys.stderr)
             broken = True
             continue
         rows += report.rows
         notes += report.notes
     rows += schema_rows(plan.heard)
-    told = [row for row in rows if not row.skipped]
-    right, total = sum(row.right for row in told), sum(row.rounds for row in told)
+    run_rows = [row for row in rows if not row.skipped]
+    right, total = sum(row.right for row in run_rows), sum(row.rounds for row in run_rows)
     print(table(row.cells() for row in rows))
     print(f"\n{right} of {total} as expected, {time.monotonic() - begin:.0f} s")
     print(f"{len(plan.heard)} frames held against the schema")

@@ -68,7 +68,7 @@ class Row:
         return (
             *(self.client, self.version, self.kind, self.name),
             ", ".join(self.expected),
-            f"SKIPPED: {self.skipped}" if self.skipped else seen or "not come to",
+            f"SKIPPED: {self.skipped}" if self.skipped else seen or "not reached",
             "-" if self.skipped else f"{self.right}/{self.rounds}",
         )
 

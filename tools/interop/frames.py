@@ -77,10 +77,10 @@ class MessageReader:
             return None
         first, payload = head[0], bytes(head[start : start + size])
         del head[: start + size]
-        return first, _unmasked(payload, mask) if masked else payload
+        return first, _unmask(payload, mask) if masked else payload
 
 
-def _unmasked(payload: bytes, mask: bytes) -> bytes:
+def _unmask(payload: bytes, mask: bytes) -> bytes:
     key = (mask * (len(payload) // _MASK_BYTES + 1))[: len(payload)]
     size = len(payload)
     return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")

@@ -28,7 +28,7 @@ from tools.load.display import Display
 from tools.load.ground import NoGround, ground
 from tools.load.options import UsageError
 from tools.load.page import as_page
-from tools.load.pairing import Caller, PairingError, forgotten, pair, strangers
+from tools.load.pairing import Caller, PairingError, forgotten, new_identities, pair
 from tools.load.precheck import require_approval_of
 from tools.load.report import make_report
 from tools.load.scenarios import run
@@ -85,8 +85,8 @@ def main(arguments: Sequence[str]) -> Exit:
                 file.write_text(text())
     except _NOT_RUN as error:
         display.close()
-        said = file_problem(error) if isinstance(error, OSError) else error
-        print(f"Not run: {said}", file=sys.stderr)
+        problem = file_problem(error) if isinstance(error, OSError) else error
+        print(f"Not run: {problem}", file=sys.stderr)
         return Exit.NOT_RUN
     except (KeyboardInterrupt, asyncio.CancelledError):
         display.close()
@@ -105,7 +105,7 @@ def require_writable(file: Path) -> None:
 
 async def _on(where: Ground, plan: Plan, display: Display) -> Run:
     """Pair devices if necessary, run, and clean up a system that is not temporary."""
-    new = strangers(plan.devices)
+    new = new_identities(plan.devices)
     async with Approval(where.approval_url, where.admin_token) as approval:
         stage = Stage(plan, where, display, approval)
         if where.is_ours:

@@ -75,13 +75,13 @@ class Approval:
                     raise self._another()
                 if absent and answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
                     return None
-                said = (await answer.text())[:200]
+                detail = (await answer.text())[:200]
         except aiohttp.ContentTypeError:
             raise self._another() from None
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            said = str(error) or "no answer in time"
-            raise ApprovalError(f"approval does not answer at {self.url}: {said}") from error
-        raise ApprovalError(f"{method} {self.url}/{path}: HTTP {answer.status} {said}")
+            detail = str(error) or "no answer in time"
+            raise ApprovalError(f"approval does not answer at {self.url}: {detail}") from error
+        raise ApprovalError(f"{method} {self.url}/{path}: HTTP {answer.status} {detail}")
 
     def _another(self) -> ApprovalError:
         return ApprovalError(f"the server at {self.url} is not Latchkey's approval service")

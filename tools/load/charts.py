@@ -59,7 +59,7 @@ def percentiles(report: Report) -> str:
     line = Line("latency", [(min(share, end), ms) for share, ms in shown], "a")
     return _plot(
         "Latency by percentile",
-        "milliseconds that so many of a hundred attempts did not exceed",
+        "milliseconds not exceeded by this percentage of attempts",
         [line],
         x=Scale(_NINES, nines=True),
     )

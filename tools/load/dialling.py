@@ -91,7 +91,7 @@ class Dialler:
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:
-            self._loop.call_soon(session.not_opened, _said(error))
+            self._loop.call_soon(session.not_opened, _describe(error))
             return
         sock.setblocking(False)
         try:
@@ -104,7 +104,7 @@ class Dialler:
             started = error.errno or 1
         if started not in _UNDER_WAY:
             sock.close()
-            self._loop.call_soon(session.not_opened, _said(OSError(started, "")))
+            self._loop.call_soon(session.not_opened, _describe(OSError(started, "")))
             return
         task = self._loop.create_task(self._open(session, sock, address))
         session.opening = task
@@ -137,10 +137,10 @@ def _opened(task: asyncio.Task[None], session: Session) -> None:
     if task.cancelled():
         session.not_opened("cancelled")
     elif error := task.exception():
-        session.not_opened(_said(error))
+        session.not_opened(_describe(error))
 
 
-def _said(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """Return a short, constant name for an error, because errors are counted by name."""
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or type(error).__name__}"

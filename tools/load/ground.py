@@ -108,7 +108,7 @@ def given(plan: Plan, environ: Mapping[str, str]) -> Ground:
         for name in (GATEWAY_TOKEN, ADMIN_TOKEN)
     }
     if target.is_loopback and is_loopback(approval.hostname):
-        kept = _kept(secrets_file(environ))
+        kept = _read_values(secrets_file(environ))
         tokens = {name: value or kept.get(name, "") for name, value in tokens.items()}
     if missing := [name for name, value in tokens.items() if not value]:
         raise NoGround(f"not set in the environment: {', '.join(missing)}")
@@ -128,7 +128,7 @@ def secrets_file(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("DATA_DIR", "") or DEFAULT_DATA_DIR) / "secrets.env"
 
 
-def _kept(path: Path) -> dict[str, str]:
+def _read_values(path: Path) -> dict[str, str]:
     """Read NAME=value lines; empty if there is no such file."""
     try:
         lines = path.read_text().splitlines()

@@ -80,8 +80,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--drop",
         choices=[*Drop],
         default=Drop.CLIENT,
-        help="what ends them: client; restart (of the temporary stack's gateway); or wait for "
-        "somebody else to (default: client)",
+        help="what ends them: client; restart (of the temporary stack's gateway); or wait (for "
+        "you to do it; default: client)",
     )
     _number(storm, "--jitter", 1, "S", "each reconnects after up to this long", least=0)
     _number(storm, "--seconds", 60, "S", "--drop wait: how long to wait for the drop", least=1)
@@ -126,8 +126,8 @@ def _common(parser: argparse.ArgumentParser) -> None:
         load,
         "--sources",
         None,
-        "loopback addresses it comes from (as many as keep each at 8 in flight, at least 16); fewer "
-        "run into a gateway's limit of 32",
+        "number of loopback source addresses (default: 8 handshakes in flight for each, at least "
+        "16); with fewer, a gateway's limit of 32 may apply",
         most=SOURCES_MOST,
     )
     _number(load, "--timeout", 10, "S", "maximum duration of an attempt", least=0.1)

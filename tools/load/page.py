@@ -121,9 +121,7 @@ def _outcomes(report: Report) -> str:
         f"{_cell('count', f'{count:,}')}</tr>"
         for (kind, what, code, reason), count in sorted(total.items(), key=lambda one: -one[1])
     )
-    return _table(
-        "What attempts came to", ("", "said", "close code", "close reason", "count"), rows
-    )
+    return _table("Results of attempts", ("", "said", "close code", "close reason", "count"), rows)
 
 
 def _class(kind: str) -> str:

@@ -68,7 +68,7 @@ class Caller:
             end.set_result(None)
 
 
-def strangers(count: int, *, approved: bool = False) -> list[Identity]:
+def new_identities(count: int, *, approved: bool = False) -> list[Identity]:
     """Create unknown devices; `approved` marks them as allowed by other means."""
     return [Identity(secrets.token_bytes(SEED_BYTES), approved=approved) for _ in range(count)]
 
@@ -94,8 +94,8 @@ async def pair(
         nonlocal count
         async with gate:
             device = LoadDevice(identity, gateway_token, 0)
-            await approval.approve(_asked(await _judged(caller, device)))
-            token = _told(await _judged(caller, device))
+            await approval.approve(_request_id(await _connect_until_decided(caller, device)))
+            token = _device_token(await _connect_until_decided(caller, device))
         count += 1
         done(count)
         return Identity(identity.seed, "" if shared_token else token)
@@ -138,7 +138,7 @@ async def forgotten(approval: Approval, identities: Sequence[Identity]) -> Async
         await asyncio.gather(*(remove(device_id) for device_id in ids))
 
 
-async def _judged(caller: Caller, device: LoadDevice) -> Session:
+async def _connect_until_decided(caller: Caller, device: LoadDevice) -> Session:
     """Connect until the device gets a decision, or the attempts are used up."""
     session = await caller.connect(device)
     for failed in range(1, TRIES):
@@ -149,7 +149,7 @@ async def _judged(caller: Caller, device: LoadDevice) -> Session:
     return session
 
 
-def _asked(session: Session) -> str:
+def _request_id(session: Session) -> str:
     """Return the id of the request that awaits approval."""
     error = session.answer.error if session.answer else None
     if error is None or error.details.code != PAIRING_REQUIRED or not error.details.request_id:
@@ -157,7 +157,7 @@ def _asked(session: Session) -> str:
     return error.details.request_id
 
 
-def _told(session: Session) -> str:
+def _device_token(session: Session) -> str:
     """Return the device token issued at admission."""
     if session.answer is None or session.answer.payload is None:
         raise PairingError(f"a device just approved was not admitted: {_what(session)}")

@@ -48,7 +48,7 @@ async def boot_id_of(target: Target) -> str:
             aiohttp.ClientSession(timeout=timeout) as http,
             http.get(url, allow_redirects=False) as answer,
         ):
-            said: Any = await answer.json(content_type=None)
-            return str(said["bootId"])
+            body: Any = await answer.json(content_type=None)
+            return str(body["bootId"])
     except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError):
         return ""

@@ -107,8 +107,8 @@ def plan_in_words(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
         value = plan.get(key)
         if not value or (key == "drop" and not held):
             continue
-        said = "the gateway's own" if key == "shared_token" else f"{_number(value)}{unit}"
-        found.append((name, said))
+        value_text = "the gateway's own" if key == "shared_token" else f"{_number(value)}{unit}"
+        found.append((name, value_text))
     for phase in plan.get("phases", ()):
         rate = f" at {_number(phase['rate'])} a second" if phase["rate"] else ""
         found.append((phase["name"], f"{_number(phase['seconds'])} s{rate}"))

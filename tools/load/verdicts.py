@@ -146,11 +146,11 @@ def judge(
         return Outcome(Kind.ADMITTED if approved else Kind.WRONGLY_ADMITTED)
     if answer is not None and answer.error is not None:
         detail = answer.error.details.code
-        said = " ".join(dict.fromkeys(filter(None, (answer.error.code, detail))))
+        shown = " ".join(dict.fromkeys(filter(None, (answer.error.code, detail))))
         if answer.error.code == UNAVAILABLE:
-            return Outcome(Kind.UNAVAILABLE, said, code, reason)
+            return Outcome(Kind.UNAVAILABLE, shown, code, reason)
         right = not approved and detail == PAIRING_REQUIRED
-        return Outcome(Kind.REFUSED if right else Kind.WRONGLY_REFUSED, said, code, reason)
+        return Outcome(Kind.REFUSED if right else Kind.WRONGLY_REFUSED, shown, code, reason)
     if code in _COMES_BACK:
         return Outcome(Kind.UNAVAILABLE, "closed", code, reason)
     if code:

@@ -57,8 +57,8 @@ def upgrade_problem(head: bytes, body: bytes = b"") -> str:
     if len(status) < 2 or not status[0].startswith(b"HTTP/1.") or not status[1].isdigit():
         return "no HTTP"
     if status[1] != b"101":
-        said = body.decode(errors="replace").strip().partition("\n")[0][:60]
-        return f"HTTP {status[1].decode()}{f' {said}' if said else ''}"
+        first_line = body.decode(errors="replace").strip().partition("\n")[0][:60]
+        return f"HTTP {status[1].decode()}{f' {first_line}' if first_line else ''}"
     return "" if _ACCEPT in head else "wrong Sec-WebSocket-Accept"
 
 

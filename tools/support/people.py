@@ -207,7 +207,7 @@ async def approvals_heard(gateway: ServiceProcess, reason: str) -> None:
     async with aiohttp.ClientSession() as http, asyncio.timeout(WAIT_SECONDS):
         while True:
             async with http.get(f"{gateway.url}/readyz") as answer:
-                said = await answer.json()
-            if said["dependencies"]["approval"]["reason"] == reason:
+                body = await answer.json()
+            if body["dependencies"]["approval"]["reason"] == reason:
                 return
             await asyncio.sleep(POLL_SECONDS)

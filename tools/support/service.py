@@ -89,11 +89,13 @@ class ServiceProcess:
 
     def wait_ready(self, *, seconds: float = READY_SECONDS) -> None:
         """Wait until it is ready; fail immediately if it has ended."""
-        self._wait_for(lambda said: said is not None and said.ready, "is ready", seconds)
+        self._wait_for(lambda answer: answer is not None and answer.ready, "is ready", seconds)
 
     def wait_not_ready(self, *, seconds: float = READY_SECONDS) -> None:
         """Wait until it reports that it is not ready."""
-        self._wait_for(lambda said: said is not None and not said.ready, "is not ready", seconds)
+        self._wait_for(
+            lambda answer: answer is not None and not answer.ready, "is not ready", seconds
+        )
 
     async def until_ready(self, *, seconds: float = READY_SECONDS) -> None:
         """Like `wait_ready`, without blocking the event loop."""
@@ -155,18 +157,18 @@ class ServiceProcess:
         self, condition: Callable[[ReadyAnswer | None], bool], what: str, seconds: float
     ) -> None:
         child = self._started()
-        said: ReadyAnswer | None = None
+        last: ReadyAnswer | None = None
 
         def holds() -> bool:
-            nonlocal said
+            nonlocal last
             child.require_alive()
-            said = self.ready_answer()
-            return condition(said)
+            last = self.ready_answer()
+            return condition(last)
 
         try:
             wait_until(holds, f"{self.name} {what}", seconds=seconds)
         except AssertionError as error:
-            error.add_note(f"it said last: {said}")
+            error.add_note(f"its last answer: {last}")
             error.add_note(self.log_text()[-LOG_CHARACTERS_SHOWN:])
             raise
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.cli.config import Config
-from services.cli.doctor.journey import Finding, State, Wishes
+from services.cli.doctor.journey import Finding, Options, State
 from services.cli.doctor.walk import walk
 from shared.device.opening import Timeouts
 
@@ -28,12 +28,12 @@ async def findings_of(
     env: Mapping[str, str] | None = None,
     timeouts: Timeouts = PATIENT,
     now: Callable[[], float] | None = None,
-    **wishes: Any,
+    **options: Any,
 ) -> list[Finding]:
-    """Run the doctor with only these settings; `wishes` as for Wishes."""
-    surroundings = Config({"APPROVAL_URL": "", **(env or {})}, NO_FILE)
-    wished = Wishes(timeouts, **wishes)
-    return (await walk(url, wished, surroundings, lambda _finding: None, now=now)).findings
+    """Run the doctor with only these settings; `options` as for Options."""
+    config = Config({"APPROVAL_URL": "", **(env or {})}, NO_FILE)
+    wanted = Options(timeouts, **options)
+    return (await walk(url, wanted, config, lambda _finding: None, now=now)).findings
 
 
 async def stopped_by(url: str, cause: Cause, **how: Any) -> Finding:

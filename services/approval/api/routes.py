@@ -71,7 +71,7 @@ def add_routes(
     settings: Settings,
     ops: OpsViews,
     metrics: Metrics,
-    door: Authenticator,
+    authenticator: Authenticator,
 ) -> None:
     """Add the API (operators only), the operators' page and the public pages."""
     pages = PAGES if settings.common.ops_port is not None else (*PAGES, METRICS)
@@ -92,10 +92,10 @@ def add_routes(
     routes += [("GET", file.path, page_view(file)) for file in files]
     calls = Calls(registry, backups).by_id
     backup_views = BackupViews(backups)
-    sessions = SessionViews(door, settings.gateway_public_url).by_id
+    sessions = SessionViews(authenticator, settings.gateway_public_url).by_id
     for operation in OPERATIONS:
         if operation.streams:
-            handler = _streaming(operation, events, door)
+            handler = _streaming(operation, events, authenticator)
         elif operation.lines:
             handler = _of_lines(operation, backup_views)
         elif operation.id in sessions:
@@ -119,8 +119,10 @@ def add_routes(
 
     app.on_shutdown.append(end_streams)
     names = {page.path: page.id for page in pages} | {file.path: "page" for file in files}
-    observing = _observing(metrics, door, names, declared)
-    app.middlewares.extend((observing, problems, _authenticating(door, frozenset(names), declared)))
+    observing = _observing(metrics, authenticator, names, declared)
+    app.middlewares.extend(
+        (observing, problems, _authenticating(authenticator, frozenset(names), declared))
+    )
 
 
 def _handler(
@@ -148,11 +150,13 @@ def _of_session(operation: Operation, view: View) -> Handler:
     return handle
 
 
-def _streaming(operation: Operation, events: Events, door: Authenticator) -> Handler:
+def _streaming(operation: Operation, events: Events, authenticator: Authenticator) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         call = await read_call(request, operation)
         after = resumed_from(request, call.query)
-        return await events.serve(request, after, partial(door.is_still_valid, request[OPENED]))
+        return await events.serve(
+            request, after, partial(authenticator.is_still_valid, request[OPENED])
+        )
 
     return handle
 
@@ -167,7 +171,10 @@ async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
 
 
 def _observing(
-    metrics: Metrics, door: Authenticator, pages: Mapping[str, str], declared: Mapping[str, str]
+    metrics: Metrics,
+    authenticator: Authenticator,
+    pages: Mapping[str, str],
+    declared: Mapping[str, str],
 ) -> Middleware:
     """Count and time every call, and log those that change something."""
     log = structlog.get_logger("approval")
@@ -191,7 +198,7 @@ def _observing(
                 log_events.CALL.name,
                 operation=operation.id,
                 status=response.status,
-                address=door.where(request).address.text,
+                address=authenticator.where(request).address.text,
                 milliseconds=round(took * 1000, 1),
                 **{key: value for key, value in msgspec.structs.asdict(ids).items() if value},
             )
@@ -201,7 +208,7 @@ def _observing(
 
 
 def _authenticating(
-    door: Authenticator, public: frozenset[str], declared: Mapping[str, str]
+    authenticator: Authenticator, public: frozenset[str], declared: Mapping[str, str]
 ) -> Middleware:
     """Require an operator for every route that is not public, before any other processing."""
 
@@ -212,7 +219,7 @@ def _authenticating(
         if not nothing_there and path not in public:
             by_session = (request.method, path) not in _TOKEN_ONLY
             try:
-                request[OPENED] = await door.authenticate(request, by_session=by_session)
+                request[OPENED] = await authenticator.authenticate(request, by_session=by_session)
             except StoreUnavailable:  # the caller is unauthenticated: read nothing but the ids
                 read_ids(request)
                 raise

@@ -26,8 +26,8 @@ _encode: Final = msgspec.json.Encoder().encode
 class SessionViews:
     """Opens, shows and ends sessions. `gateway_url`: where devices connect, if known."""
 
-    def __init__(self, door: Authenticator, gateway_url: str) -> None:
-        self._door = door
+    def __init__(self, authenticator: Authenticator, gateway_url: str) -> None:
+        self._authenticator = authenticator
         self._gateway_url = gateway_url or UNSET
         self.by_id: Final[Mapping[str, View]] = {
             "openSession": self._open,
@@ -39,14 +39,14 @@ class SessionViews:
         self, request: web.Request, operation: Operation, opened: Identity
     ) -> web.Response:
         await read_call(request, operation)
-        session, cookie = await self._door.open_session(opened.admin_token)
+        session, cookie = await self._authenticator.open_session(opened.admin_token)
         response = self._response(session)
         response.set_cookie(
             sessions.COOKIE,
             cookie,
             max_age=sessions.LIFE_MS // 1000,
             path=sessions.COOKIE_PATH,
-            secure=self._door.over_https(request),
+            secure=self._authenticator.over_https(request),
             httponly=True,
             samesite="Strict",
         )
@@ -63,12 +63,12 @@ class SessionViews:
     ) -> web.Response:
         await read_call(request, operation)
         if opened.session is not None:
-            await self._door.end_session(opened.session)
+            await self._authenticator.end_session(opened.session)
         response = _json(devices.EndedSession(opened.session is not None))
         response.del_cookie(
             sessions.COOKIE,
             path=sessions.COOKIE_PATH,
-            secure=self._door.over_https(request),
+            secure=self._authenticator.over_https(request),
             httponly=True,
             samesite="Strict",
         )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from services.approval.domain.tokens import TokenKeys
     from shared.rpc.messages import AuthorizeDevice
 
-REFRESH_LEAST_MS: Final = 10_000
+REFRESH_MIN_MS: Final = 10_000
 """Min. time between refreshes of a pending request, so that a retry storm writes nothing."""
 
 _DEVICE_TOKEN_METHOD: Final = "device-token"  # noqa: S105 (the name of a method)
@@ -68,10 +68,10 @@ class Deny(msgspec.Struct, frozen=True):
     why: str
 
 
-Verdict = Admit | Ask | Deny
+Decision = Admit | Ask | Deny
 
 
-def judge(
+def authorize(
     record: Record | None,
     question: AuthorizeDevice,
     *,
@@ -79,7 +79,7 @@ def judge(
     ttl_ms: int,
     keys: TokenKeys,
     draws: IdFactory,
-) -> Verdict:
+) -> Decision:
     """Decide whether to admit a device whose key is proven."""
     if record is not None and record.public_key != question.public_key:
         return Deny("key-mismatch")
@@ -267,7 +267,7 @@ def _refresh(
     pairing: Pairing | None,
     now_ms: int,
 ) -> Ask:
-    if record is None or now_ms < waiting.refreshed_at_ms + REFRESH_LEAST_MS:
+    if record is None or now_ms < waiting.refreshed_at_ms + REFRESH_MIN_MS:
         return Ask(reason, waiting, pairing, None, "", "")
     pending = replace(waiting, refreshed_at_ms=now_ms)
     return Ask(reason, pending, pairing, replace(record, pending=pending), "", "")

@@ -74,7 +74,7 @@ export class Crowds {
     const many = `${pending.length} ${pending.length === 1 ? "request" : "requests"}`;
     dialog.ask({
       heading: `Reject ${many} from ${from}?`,
-      said: [
+      paragraphs: [
         total > pending.length ? `These are the newest of ${total}. The others stay pending.` : "These are all pending requests from there.",
         "Later requests are not rejected. If a rejected device connects again, it makes a new request.",
       ],
@@ -84,12 +84,12 @@ export class Crowds {
       ]),
       yes: `Reject ${many}`,
       danger: true,
-      onYes: async () => this.#told(from, await this.reject(pending.map((one) => one.requestId))),
+      onYes: async () => this.#announceRejected(from, await this.reject(pending.map((one) => one.requestId))),
       afterwards: () => byId("waiting-heading").focus(),
     });
   }
 
-  #told(from, { rejected, ended }) {
+  #announceRejected(from, { rejected, ended }) {
     if (this.#address) this.#look(this.#address);
     const left = ended.length ? ` ${ended.length} had already ended.` : "";
     this.announce(`Rejected ${rejected.length} from ${from}.${left}`);

@@ -5,7 +5,7 @@ import * as dialog from "./dialog.js";
 import { KeyedList, byId, el, name, printable, say } from "./dom.js";
 import { Listing } from "./listing.js";
 import { refusedOf, wasJustRefused } from "./refusals.js";
-import { exactly, rightsList } from "./wishes.js";
+import { exactly, rightsList } from "./rights.js";
 import { ago, clientWords, clock, deviceName, grouped, platformWords, scopeWords, shortId } from "./words.js";
 
 const PAGE_SIZE = 25;
@@ -88,7 +88,7 @@ export class Devices {
     const id = shortId(device.deviceId);
     const remove = () => dialog.ask({
       heading: `Remove ${id}?`,
-      said: [
+      paragraphs: [
         "The record of this device cannot be read, so the device can be neither admitted nor refused.",
         "Once removed, it can request approval like a new device.",
       ],
@@ -198,7 +198,7 @@ export class Devices {
   #rename(device) {
     dialog.ask({
       heading: `Rename ${printable(deviceName(device))}`,
-      said: ["Only the name shown to operators changes. The device is not notified and stays connected."],
+      paragraphs: ["Only the name shown to operators changes. The device is not notified and stays connected."],
       yes: "Rename",
       value: deviceName(device),
       about: device.deviceId,
@@ -209,7 +209,7 @@ export class Devices {
   #rotate(device, role, called) {
     dialog.ask({
       heading: `New token for ${printable(deviceName(device))}?`,
-      said: [
+      paragraphs: [
         `Its token as ${called} becomes invalid at once, and its connections in that role are closed.`,
         "It stays paired. To get the new token, it has to connect once with the gateway token.",
       ],
@@ -223,7 +223,7 @@ export class Devices {
   #revoke(device, role, called) {
     dialog.ask({
       heading: `Revoke ${printable(deviceName(device))} as ${called}?`,
-      said: [
+      paragraphs: [
         `Its token as ${called} becomes invalid at once, and its connections in that role are closed.`,
         "It stays in this list. To connect in that role again, it needs a new approval.",
       ],
@@ -237,7 +237,7 @@ export class Devices {
   #remove(device) {
     dialog.ask({
       heading: `Remove ${printable(deviceName(device))}?`,
-      said: [
+      paragraphs: [
         "The device is removed with all its rights, and its connections are closed at once.",
         "If it connects again, it waits for approval like a new device.",
       ],

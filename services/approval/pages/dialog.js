@@ -10,14 +10,14 @@ let then = null;
 let subject = "";
 
 /**
- * Ask for confirmation. `said` are paragraphs, `list` the affected items. With `value`, the dialog
+ * Ask for confirmation. `paragraphs` are texts, `list` the affected items. With `value`, the dialog
  * also asks for a name. `about` is the id of its subject, for `voidIf`. `onYes(text)` carries out
  * the action; if it rejects, the dialog shows the reason and stays open. `afterwards()` is called
  * after success, once the dialog is closed.
  */
-export function ask({ heading, said, list = [], yes, danger = false, value = null, about = "", onYes, afterwards = null }) {
+export function ask({ heading, paragraphs, list = [], yes, danger = false, value = null, about = "", onYes, afterwards = null }) {
   say(byId("dialog-heading"), heading);
-  byId("dialog-text").replaceChildren(...said.map((one) => el("p", {}, one)));
+  byId("dialog-text").replaceChildren(...paragraphs.map((one) => el("p", {}, one)));
   byId("dialog-list").hidden = list.length === 0;
   byId("dialog-list").replaceChildren(...list.map((one) => el("li", {}, ...one)));
   byId("dialog-field").hidden = value === null;

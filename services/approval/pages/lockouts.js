@@ -87,7 +87,7 @@ export class Lockouts {
   #lift(lockout) {
     ask({
       heading: `Lift the lock-out of ${shown(lockout)}?`,
-      said: [
+      paragraphs: [
         `${secretWords(lockout)}: correct ones are accepted from this address again at every replica.`,
         "The wrong values stay known. Clients that repeat them do not lock it out again; ten new ones do.",
       ],

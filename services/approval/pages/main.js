@@ -32,7 +32,7 @@ class Live {
   #presence = "";
   #refused = 0;
   #readAt = 0;
-  #toldAt = null;
+  #staleSince = null;
   #streaming = true;
 
   constructor(onSignedOut) {
@@ -117,7 +117,7 @@ class Live {
       // A search reads all devices, so changes of presence can wait.
       const moved = presence !== this.#presence && (!this.devices.searching || Date.now() - this.#readAt > REREAD_MS);
       const refused = found.refusalsVersion !== this.#refused && Date.now() - this.#readAt > REFUSALS_APART_MS;
-      if (moved || aged || refused || this.#toldAt !== null) {
+      if (moved || aged || refused || this.#staleSince !== null) {
         await this.read();
         this.#presence = presence;
         this.#refused = found.refusalsVersion;
@@ -180,8 +180,8 @@ class Live {
 
   #well() {
     if (this.#ended.signal.aborted) return;
-    if (this.#toldAt !== null) announce("Connected again.");
-    this.#toldAt = null;
+    if (this.#staleSince !== null) announce("Connected again.");
+    this.#staleSince = null;
     this.devices.asOf("");
     byId("signed-in").classList.remove("stale");
     say(byId("trouble"), "");
@@ -195,8 +195,8 @@ class Live {
       this.onSignedOut("Your session has ended. Sign in again.");
       return;
     }
-    this.#toldAt ??= clock(Date.now());
-    this.devices.asOf(this.#toldAt);
+    this.#staleSince ??= clock(Date.now());
+    this.devices.asOf(this.#staleSince);
     byId("signed-in").classList.add("stale");
     const why =
       error.status === 0
@@ -204,7 +204,7 @@ class Live {
         : isRedisAway(error)
           ? "Redis does not answer. Until it does, no device can be admitted."
           : `${error.message}.`;
-    say(byId("trouble"), `${why} Data shown is from ${this.#toldAt}; this page retries automatically.`);
+    say(byId("trouble"), `${why} Data shown is from ${this.#staleSince}; this page retries automatically.`);
     say(byId("state"), "No connection");
     byId("state").className = "state";
   }
@@ -276,11 +276,11 @@ byId("sign-in-form").addEventListener("submit", async (event) => {
     byId("waiting-heading").focus();
   } catch (error) {
     const minutes = Math.ceil(error.retryAfterSeconds / 60);
-    const said = {
+    const messages = {
       401: "That is not the admin token.",
       429: `Too many wrong tokens from your address. Try again in ${minutes} min.`,
     };
-    say(byId("token-problem"), said[error.status] ?? `Not signed in. ${error.message}.`);
+    say(byId("token-problem"), messages[error.status] ?? `Not signed in. ${error.message}.`);
     input.select();
   }
 });

@@ -59,17 +59,17 @@ export class Refusals {
 }
 
 function line(kind) {
-  const said = el("span");
+  const summary = el("span");
   const facts = el("span", { class: "meaning" });
   const remedy = el("span", { class: "meaning" });
-  const node = el("p", { class: kind, hidden: true }, said, facts, remedy);
+  const node = el("p", { class: kind, hidden: true }, summary, facts, remedy);
   let shown = "";
   const show = (one, beginning) => {
     // That it was pending before its approval is not worth showing.
     node.hidden = one === undefined || (one.past && WAITING.has(one.reason));
     if (node.hidden) return;
     const past = one.past ? ", before it was last admitted" : "";
-    say(said, `${beginning(one)}${ago(one.lastAtMs, api.now())}${past}: ${printable(one.title)}.`);
+    say(summary, `${beginning(one)}${ago(one.lastAtMs, api.now())}${past}: ${printable(one.title)}.`);
     node.classList.toggle("past", one.past);
     const drawn = JSON.stringify([one.reason, one.detail, one.past, one.count, one.remoteIp, one.replica, one.firstAtMs]);
     if (drawn === shown) return;

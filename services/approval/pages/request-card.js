@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { el, name, printable, say } from "./dom.js";
 import { refusedOf } from "./refusals.js";
-import { exactly, rightsList } from "./wishes.js";
+import { exactly, rightsList } from "./rights.js";
 import { ago, changesFor, clientWords, deviceName, grouped, platformWords, shortId } from "./words.js";
 
 /**
@@ -91,19 +91,19 @@ export function requestCard(request, on) {
   );
   return {
     node,
-    /** Show the request, with its device if that is paired; `told` is its outcome, or null. */
-    show(one, device, told) {
-      asking.hidden = told !== null;
-      ended.hidden = told === null;
-      node.classList.toggle("done", told !== null);
+    /** Show the request, with its device if that is paired; `outcomeText` is its outcome, or null. */
+    show(one, device, outcomeText) {
+      asking.hidden = outcomeText !== null;
+      ended.hidden = outcomeText === null;
+      node.classList.toggle("done", outcomeText !== null);
       showOthers(others, one);
-      say(paired, device && told === null ? "Already paired" : "");
-      paired.hidden = !device || told !== null;
+      say(paired, device && outcomeText === null ? "Already paired" : "");
+      paired.hidden = !device || outcomeText !== null;
       say(times, `First asked ${ago(one.ts, api.now())}, last ${ago(one.lastAskedAtMs, api.now())}.`);
-      times.hidden = told !== null;
+      times.hidden = outcomeText !== null;
       refused.show(one);
-      if (told === null) showChanges(changes, changesFor(one, device));
-      else say(outcome, told);
+      if (outcomeText === null) showChanges(changes, changesFor(one, device));
+      else say(outcome, outcomeText);
     },
     fail: (text) => say(problem, text),
     settle(moved) {
@@ -135,9 +135,9 @@ function showOthers(node, { identities = [] }) {
   node.replaceChildren(el("p", { class: "others-heading" }, "It also asks as"), el("ul", { class: "others" }, ...items));
 }
 
-function showChanges(list, said) {
-  list.hidden = said.length === 0;
-  if (list.dataset.said === JSON.stringify(said)) return;
-  list.dataset.said = JSON.stringify(said);
-  list.replaceChildren(...said.map((one) => el("li", {}, printable(one))));
+function showChanges(list, sentences) {
+  list.hidden = sentences.length === 0;
+  if (list.dataset.sentences === JSON.stringify(sentences)) return;
+  list.dataset.sentences = JSON.stringify(sentences);
+  list.replaceChildren(...sentences.map((one) => el("li", {}, printable(one))));
 }

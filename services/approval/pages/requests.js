@@ -206,7 +206,7 @@ export class Requests {
     const asks = request.scopes.includes("operator.admin");
     dialog.ask({
       heading: `Give full control to ${printable(deviceName(request))}?`,
-      said: [
+      paragraphs: [
         asks
           ? "It requests operator.admin."
           : "Approval restores operator.admin, which was approved for it before.",

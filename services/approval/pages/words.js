@@ -121,32 +121,32 @@ export function titles(scopes) {
  */
 export function changesFor(request, device) {
   if (device === undefined) return [];
-  const said = [];
+  const sentences = [];
   for (const role of request.roles.filter((one) => !device.roles.includes(one))) {
-    said.push(`New role: ${role}.`);
+    sentences.push(`New role: ${role}.`);
   }
   for (const token of device.tokens ?? []) {
     if (!token.revokedAtMs || !request.roles.includes(token.role)) continue;
     const back = device.scopes.filter((one) => one.startsWith(`${token.role}.`));
-    said.push(
+    sentences.push(
       `Its access as ${token.role} was revoked; approval restores it` +
         (back.length ? ` with all earlier rights: ${titles(back)}.` : "."),
     );
   }
   const more = request.scopes.filter((one) => !covers(device.scopes, one));
-  if (more.length) said.push(`New rights: ${titles(more)}.`);
+  if (more.length) sentences.push(`New rights: ${titles(more)}.`);
   const known = [device, ...(device.identities ?? [])].find((one) => one.clientId === request.clientId);
-  if (known === undefined) said.push(`It uses another client: ${clientWords(request.clientId)}.`);
+  if (known === undefined) sentences.push(`It uses another client: ${clientWords(request.clientId)}.`);
   for (const [field, called] of [["platform", "platform"], ["deviceFamily", "kind of device"]]) {
     const [before, after] = [(known ?? device)[field], request[field]];
     if (before && (after ?? "").trim().toLowerCase() !== before.trim().toLowerCase()) {
-      said.push(`Its ${called} is now ${after || "unknown"}; it was ${before}.`);
+      sentences.push(`Its ${called} is now ${after || "unknown"}; it was ${before}.`);
     }
   }
-  said.push(
+  sentences.push(
     device.scopes.length ? `It keeps what it has: ${titles(device.scopes)}.` : "It keeps its roles.",
   );
-  return said;
+  return sentences;
 }
 
 const DAY = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };

@@ -81,13 +81,13 @@ class Expiry:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    async def end_void(self, most: int) -> int:
-        """End at most `most` expired requests within ROUND_SECONDS; return how many.
+    async def end_void(self, limit: int) -> int:
+        """End at most `limit` expired requests within ROUND_SECONDS; return how many.
 
         Raises StoreUnavailable.
         """
         began = self._clock.monotonic()
-        void = await self._store.expired(self._store.now_ms(), most)
+        void = await self._store.expired(self._store.now_ms(), limit)
         if not void:
             return 0
         self._chance.shuffle(void)

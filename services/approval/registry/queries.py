@@ -248,11 +248,11 @@ class Queries:
         head, _held = await self._store.load([])
         return head
 
-    async def follow(self, caller: Caller, place: Position, most: int) -> Followed:
+    async def follow(self, caller: Caller, place: Position, limit: int) -> Followed:
         """Return the audit entries after a position; for operators only."""
         if not caller.is_admin:
             raise NotAllowed
-        return await self._store.audit_log.follow(place, most)
+        return await self._store.audit_log.follow(place, limit)
 
     async def audit(self, caller: Caller, after: int | None, limit: int) -> list[AuditEntry]:
         """Return the first audit entries after a number, or the newest if it is None.

@@ -65,8 +65,8 @@ class PendingLimits:
     """Limits on the number of pending requests and their lifetime."""
 
     ttl_ms: int
-    most: int
-    most_per_address: int
+    total: int
+    per_address: int
 
 
 class Admissions:
@@ -147,8 +147,8 @@ class Admissions:
         if question.trusted:
             guard = NOTHING_HELD
         question = without_locked_secret(question, guard, now_ms)
-        verdict = self._evaluate(question, held, now_ms)
-        denied = isinstance(verdict, policy.Deny) and verdict.why == "device-token-mismatch"
+        decision = self._evaluate(question, held, now_ms)
+        denied = isinstance(decision, policy.Deny) and decision.why == "device-token-mismatch"
         guessed = guessed_with(question, self._digests, denied=denied)
         counts = guard.counts_for(guessed, now_ms) and not self._store.lockouts.knows(
             limit_key(question.address), guessed
@@ -165,8 +165,8 @@ class Admissions:
             return self._encode_answer(question, refusal)
         if counts or guard.holds(proven_with(question)):
             return partial(self._settle_secrets, question, head, held, guessed if counts else {})
-        if isinstance(verdict, policy.Deny) or verdict.changed is None:
-            return self._encode_answer(question, self._to_answer(question, verdict, head))
+        if isinstance(decision, policy.Deny) or decision.changed is None:
+            return self._encode_answer(question, self._to_answer(question, decision, head))
         return partial(self._write, question, head, held)
 
     def _note_unreadable(self, question: AuthorizeDevice) -> None:
@@ -254,12 +254,12 @@ class Admissions:
         """Decide and commit, retrying on conflicts; None if the outcome is unknown."""
         for _ in range(TRIES_LIMIT):
             now_ms = self._store.now_ms()
-            verdict = self._evaluate(question, held, now_ms)
-            answer = self._to_answer(question, verdict, head)
-            if isinstance(verdict, policy.Deny) or verdict.changed is None:
+            decision = self._evaluate(question, held, now_ms)
+            answer = self._to_answer(question, decision, head)
+            if isinstance(decision, policy.Deny) or decision.changed is None:
                 return answer
-            entry = self._entry(question, verdict, held, now_ms)
-            outcome = await self._commit(question, entry, verdict, answer)
+            entry = self._entry(question, decision, held, now_ms)
+            outcome = await self._commit(question, entry, decision, answer)
             if outcome is not None:
                 return outcome
             head, fresh = await self._store.load([question.device_id])
@@ -270,8 +270,8 @@ class Admissions:
 
     def _evaluate(
         self, question: AuthorizeDevice, held: VersionedRecord, now_ms: int
-    ) -> policy.Verdict:
-        return policy.judge(
+    ) -> policy.Decision:
+        return policy.authorize(
             held.record,
             question,
             now_ms=now_ms,
@@ -285,12 +285,12 @@ class Admissions:
         return encode(answer)
 
     def _to_answer(
-        self, question: AuthorizeDevice, verdict: policy.Verdict, at: Position
+        self, question: AuthorizeDevice, decision: policy.Decision, at: Position
     ) -> Answer:
-        if isinstance(verdict, policy.Deny):
-            return Denied(at, verdict.why)
-        if isinstance(verdict, policy.Admit):
-            token = verdict.token
+        if isinstance(decision, policy.Deny):
+            return Denied(at, decision.why)
+        if isinstance(decision, policy.Admit):
+            token = decision.token
             self._store.addresses.learn(limit_key(question.address))
             return Admitted(
                 at,
@@ -300,11 +300,11 @@ class Admissions:
                 epoch=token.epoch,
                 method=question.method,
             )
-        pairing = verdict.pairing
+        pairing = decision.pairing
         return NeedsPairing(
             at,
-            reason=verdict.reason,
-            request_id=verdict.pending.request_id,
+            reason=decision.reason,
+            request_id=decision.pending.request_id,
             approved_roles=list(pairing.roles) if pairing else None,
             approved_scopes=list(pairing.scopes) if pairing else None,
         )
@@ -312,17 +312,17 @@ class Admissions:
     def _entry(
         self,
         question: AuthorizeDevice,
-        verdict: policy.Admit | policy.Ask,
+        decision: policy.Admit | policy.Ask,
         held: VersionedRecord,
         now_ms: int,
     ) -> Transaction:
         device_id = question.device_id
         before = held.record.pending if held.record else None
-        silent = verdict.silent if isinstance(verdict, policy.Admit) else None
+        silent = decision.silent if isinstance(decision, policy.Admit) else None
         entry = Transaction(
             "the rule for local clients" if silent else f"device {device_id}", now_ms
         )
-        entry.replace(held, verdict.changed, device_id)
+        entry.replace(held, decision.changed, device_id)
         if silent is not None:
             if before is not None:
                 entry.end_request(device_id, before, SUPERSEDED, silent.request_id)
@@ -335,17 +335,17 @@ class Admissions:
                 source=address_source(silent.limit_key),
             )
             return entry
-        if isinstance(verdict, policy.Admit):
+        if isinstance(decision, policy.Admit):
             entry.change(
-                verdict.kind,
+                decision.kind,
                 device_id,
                 role=question.role,
-                scopes=verdict.token.scopes,
+                scopes=decision.token.scopes,
                 source=device_source(device_id),
             )
             return entry
-        pending = verdict.pending
-        if before is not None and verdict.superseded:
+        pending = decision.pending
+        if before is not None and decision.superseded:
             entry.end_request(device_id, before, SUPERSEDED, pending.request_id)
         elif before is not None and before.request_id != pending.request_id:
             entry.end_request(device_id, before, EXPIRED)
@@ -353,15 +353,15 @@ class Admissions:
                 "expired", device_id, pending=before, source=address_source(before.limit_key)
             )
         entry.keep_request(device_id, pending, self._limits.ttl_ms)
-        if verdict.kind:
+        if decision.kind:
             entry.change(
-                verdict.kind,
+                decision.kind,
                 device_id,
                 pending=pending,
-                superseded=verdict.superseded,
+                superseded=decision.superseded,
                 request=pending_json(
                     PendingDevice(
-                        device_id, question.public_key, pending, verdict.pairing is not None
+                        device_id, question.public_key, pending, decision.pairing is not None
                     )
                 ),
                 source=address_source(pending.limit_key),
@@ -372,18 +372,18 @@ class Admissions:
         self,
         question: AuthorizeDevice,
         entry: Transaction,
-        verdict: policy.Admit | policy.Ask,
+        decision: policy.Admit | policy.Ask,
         answer: Answer,
     ) -> Answer | None:
         """Commit and return the answer; None if the decision has to be made again."""
         plan = entry.plan
         plan.not_after_ms = question.not_after_ms
-        plan.once(call_key(question.call_id), encode(_cacheable(answer, verdict)))
+        plan.once(call_key(question.call_id), encode(_cacheable(answer, decision)))
         counted_by = ""
-        if isinstance(verdict, policy.Ask):
-            counted_by, device_id = verdict.pending.limit_key, question.device_id
-            plan.limit(PENDING_INDEX, self._limits.most, device_id)
-            plan.limit(address_key(counted_by), self._limits.most_per_address, device_id)
+        if isinstance(decision, policy.Ask):
+            counted_by, device_id = decision.pending.limit_key, question.device_id
+            plan.limit(PENDING_INDEX, self._limits.total, device_id)
+            plan.limit(address_key(counted_by), self._limits.per_address, device_id)
         committed = await self._ledger.commit(entry)
         if committed.outcome == "done":
             return _stamped(answer, committed.change)
@@ -426,19 +426,19 @@ class Admissions:
 
     def _record(self, question: AuthorizeDevice, answer: Answer) -> None:
         """Log and count the decision, under the connection id that the gateway logs."""
-        verdict = _decision_name(answer)
-        self._decisions.labels(verdict).inc()
+        decision = _decision_name(answer)
+        self._decisions.labels(decision).inc()
         more = {"request_id": answer.request_id} if isinstance(answer, NeedsPairing) else {}
         self._log.info(
             log_events.QUESTION.name,
             connection=question.call_id,
             device=question.device_id,
-            verdict=verdict,
+            verdict=decision,
             role=question.role,
             change=answer.change.number,
             **more,
         )
-        if verdict == "key-mismatch":
+        if decision == "key-mismatch":
             self._log.error(
                 log_events.KEY_MISMATCH.name,
                 connection=question.call_id,
@@ -462,8 +462,8 @@ def _stamped(answer: Answer, change: Position) -> Answer:
     return msgspec.structs.replace(answer, change=change)
 
 
-def _cacheable(answer: Answer, verdict: policy.Admit | policy.Ask) -> Answer:
+def _cacheable(answer: Answer, decision: policy.Admit | policy.Ask) -> Answer:
     """Return the answer as stored for retries, with the token's id instead of the token."""
-    if isinstance(answer, Admitted) and isinstance(verdict, policy.Admit):
-        answer = msgspec.structs.replace(answer, device_token=verdict.token.token_id)
+    if isinstance(answer, Admitted) and isinstance(decision, policy.Admit):
+        answer = msgspec.structs.replace(answer, device_token=decision.token.token_id)
     return _stamped(answer, Position())

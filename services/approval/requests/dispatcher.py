@@ -142,13 +142,13 @@ class RequestDispatcher:
             )
         if report.right and not locked_ms and (guessed or guard.holds(report.classes)):
             await lockouts.clear(address, report.classes)
-        verdict = "locked-out" if locked_ms else "right-secret" if report.right else "wrong-secret"
-        self._metrics.questions.labels(verdict).inc()
+        decision = "locked-out" if locked_ms else "right-secret" if report.right else "wrong-secret"
+        self._metrics.questions.labels(decision).inc()
         self._log.info(
             log_events.QUESTION.name,
             connection=report.call_id,
             device="",
-            verdict=verdict,
+            verdict=decision,
             change=head.number,
         )
         return LockedOut(head, locked_ms) if locked_ms else SecretAccepted(head)

@@ -55,9 +55,9 @@ def _message(method: str, error: RegistryError, caller: Caller, protocol: int) -
         return denied if hidden else "unknown requestId"
     if isinstance(error, UnknownDevice):
         return "unknown nodeId" if method == "node.describe" else "unknown deviceId"
-    said = {
+    by_type = {
         MissingScope: str(error),
         InvalidScope: f"invalid scope for requested roles: {getattr(error, 'scope', '')}",
         InvalidLabel: "label required",
     }
-    return said.get(type(error), denied)
+    return by_type.get(type(error), denied)

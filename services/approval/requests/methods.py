@@ -147,17 +147,17 @@ class Methods:
 
 def _caller(call: Call) -> Caller:
     """Return the caller. An unknown kind gets no rights beyond its own device."""
-    told = call.caller
-    kind = told.kind if told.kind in {"gateway", "shared-secret"} else "device-token"
-    scopes: list[Any] = told.scopes
+    info = call.caller
+    kind = info.kind if info.kind in {"gateway", "shared-secret"} else "device-token"
+    scopes: list[Any] = info.scopes
     if kind == "gateway":
         scopes = [scope for scope in scopes if scope != ADMIN]
     return Caller(
         kind=cast("Kind", kind),
-        name=told.name,
+        name=info.name,
         scopes=tuple(scopes),
-        device_id=told.device_id,
-        epoch=told.epoch,
+        device_id=info.device_id,
+        epoch=info.epoch,
         call_id=call.call_id,
         not_after_ms=call.not_after_ms,
     )

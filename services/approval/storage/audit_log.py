@@ -55,8 +55,8 @@ class AuditLog:
         merged = _merged(_audited(found), map(decision_of, members))
         return [one.entry for one in merged[-limit:]]
 
-    async def follow(self, place: Position, most: int) -> Followed:
-        """Return at most `most` entries after a position, and the position reached.
+    async def follow(self, place: Position, limit: int) -> Followed:
+        """Return at most `limit` entries after a position, and the position reached.
 
         A position with a tag is distinguished from one with the same number in a lost history. A
         position without a tag is matched by its number alone.
@@ -67,16 +67,16 @@ class AuditLog:
                 return Followed([], head)
             oldest = await self._client.xrange(AUDIT, min="-", max="+", count=1)
             found = await self._client.xrange(
-                AUDIT, min=f"{place.number}-0", max="+", count=most + 1
+                AUDIT, min=f"{place.number}-0", max="+", count=limit + 1
             )
-            decisions = await self._decisions_after(place.number, most)
+            decisions = await self._decisions_after(place.number, limit)
         first = _audited(oldest)
         return followed(
             place,
             head,
             _merged(_audited(found), decisions),
             oldest=first[0].change.number if first else None,
-            most=most,
+            limit=limit,
         )
 
     async def _decisions_after(self, number: int, limit: int) -> list[Audited]:

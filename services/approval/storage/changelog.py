@@ -85,15 +85,13 @@ def decode_change(entry_id: bytes, fields: Sequence[bytes]) -> Changed:
         raise UnreadableLog from None
 
 
-def decode_changes(
-    found: Iterable[tuple[bytes, Sequence[bytes]]], most_bytes: int
-) -> list[Changed]:
-    """Return the first entries, up to a total size of `most_bytes` but at least one."""
+def decode_changes(found: Iterable[tuple[bytes, Sequence[bytes]]], max_bytes: int) -> list[Changed]:
+    """Return the first entries, up to a total size of `max_bytes` but at least one."""
     changes: list[Changed] = []
     size = 0
     for entry_id, fields in found:
         size += sum(map(len, fields))
-        if changes and size > most_bytes:
+        if changes and size > max_bytes:
             break
         changes.append(decode_change(entry_id, fields))
     return changes
@@ -145,9 +143,9 @@ def changed_after(place: Position, found: Sequence[Entry]) -> tuple[Position, li
 
 
 def followed(
-    place: Position, head: Position, merged: Sequence[Audited], *, oldest: int | None, most: int
+    place: Position, head: Position, merged: Sequence[Audited], *, oldest: int | None, limit: int
 ) -> Followed:
-    """Return at most `most` entries after a position.
+    """Return at most `limit` entries after a position.
 
     `merged` is the audit log from the position on, with the decisions after it; `oldest` is the
     number of the first entry that the stream still holds. Not every change has an entry: entries
@@ -159,9 +157,9 @@ def followed(
         known = False
     if not known:
         return Followed([], head, lost=True)
-    after = [one for one in merged if one.change.number > place.number][:most]
+    after = [one for one in merged if one.change.number > place.number][:limit]
     at = after[-1].change if after else head
-    if len(after) < most and at.number < head.number:
+    if len(after) < limit and at.number < head.number:
         at = head
     return Followed([one.entry for one in after], at)
 

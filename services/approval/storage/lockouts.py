@@ -86,10 +86,10 @@ class LockoutStore:
             )
         return read_guard(value), WrongValues(wrong or b"")
 
-    async def running(self, now_ms: int, most: int) -> list[Lockout]:
-        """Return at most `most` active lock-outs; those that end last come first."""
+    async def running(self, now_ms: int, limit: int) -> list[Lockout]:
+        """Return at most `limit` active lock-outs; those that end last come first."""
         async with reaching_redis():
-            members = await self._client.zrange(LOCKOUTS, 0, most - 1, desc=True)
+            members = await self._client.zrange(LOCKOUTS, 0, limit - 1, desc=True)
         named = [parse_member(member.decode(errors="replace")) for member in members]
         addresses = list(dict.fromkeys(address for _credential, address in named))
         if not addresses:

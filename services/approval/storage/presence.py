@@ -35,7 +35,7 @@ PRESENCE_VERSION: Final = "latchkey:presence-version"
 """Counter of connects and disconnects at all gateways."""
 ALIVE_KEPT_MS: Final = 5_000
 """An approval replica silent for this long is no longer listed."""
-PRESENCE_KEPT_MOST_MS: Final = 600_000
+PRESENCE_KEPT_MAX_MS: Final = 600_000
 """Presence is kept for the length of the gateway's lease, but no longer than this."""
 CONNECT: Final = "connect"
 """Reason of a sighting: the device was admitted, by whichever credential."""
@@ -159,10 +159,10 @@ class Presence:
             time, names = await pipeline.execute()
             found = await self._of_each(names, _OF_GATEWAY)
         now = _milliseconds(time)
-        told = (
+        decoded = (
             _gateway(name, fields, now, head) for name, fields in zip(names, found, strict=True)
         )
-        live = [one for one in told if one is not None]
+        live = [one for one in decoded if one is not None]
         return sorted(live, key=lambda one: (-one.connections, one.boot_id))
 
     async def version(self) -> int:

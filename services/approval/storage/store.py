@@ -49,7 +49,7 @@ from services.approval.storage.presence import (
     ALIVE_KEPT_MS,
     APPROVALS,
     GATEWAYS,
-    PRESENCE_KEPT_MOST_MS,
+    PRESENCE_KEPT_MAX_MS,
     PRESENCE_VERSION,
     Presence,
     approval_key,
@@ -344,11 +344,11 @@ class Store:
         """Read all paired devices, most recently approved first."""
         return await self._listed(PAIRED, newest_first=True)
 
-    async def paired_after(self, after: PageCursor | None, most: int) -> list[PageCursor]:
+    async def paired_after(self, after: PageCursor | None, limit: int) -> list[PageCursor]:
         """Return cursors of the paired devices after a cursor, most recently approved first."""
         found: list[PageCursor] = []
         offset = 0
-        while len(found) < most:
+        while len(found) < limit:
             async with reaching_redis():
                 part = await self._client.zrange(
                     PAIRED,
@@ -358,14 +358,14 @@ class Store:
                     byscore=True,
                     withscores=True,
                     offset=offset,
-                    num=most,
+                    num=limit,
                 )
             offset += len(part)
             positions = [PageCursor(int(score), member.decode()) for member, score in part]
             found += [one for one in positions if after is None or one < after]
-            if len(part) < most:
+            if len(part) < limit:
                 break
-        return found[:most]
+        return found[:limit]
 
     async def records(self, device_ids: Sequence[str]) -> Listed:
         """Read the records of these devices, skipping devices without one."""
@@ -399,14 +399,14 @@ class Store:
                 raise
         return (value or b"").decode(errors="replace")
 
-    async def changed_after(self, place: Position, most: int) -> tuple[Position, list[str]]:
+    async def changed_after(self, place: Position, limit: int) -> tuple[Position, list[str]]:
         """Return the devices whose records changed after a position, and the position reached.
 
         Raises StoreUnavailable if the change log no longer contains the position.
         """
         async with reaching_redis():
             found = await self._client.xrange(
-                CHANGES, min=f"{place.number}-0", max="+", count=most + 1
+                CHANGES, min=f"{place.number}-0", max="+", count=limit + 1
             )
         try:
             return changed_after(place, found)
@@ -418,16 +418,16 @@ class Store:
         """Read all devices with a request, in no particular order."""
         return await self._listed(PENDING, newest_first=False)
 
-    async def expired(self, now_ms: int, most: int) -> list[str]:
+    async def expired(self, now_ms: int, limit: int) -> list[str]:
         """Return the ids of devices whose request has expired."""
         async with reaching_redis():
-            found = await self._client.zrangebyscore(PENDING, "-inf", now_ms, start=0, num=most)
+            found = await self._client.zrangebyscore(PENDING, "-inf", now_ms, start=0, num=limit)
         return [member.decode() for member in found]
 
-    async def left_out(self, now_ms: int, most: int) -> list[str]:
+    async def left_out(self, now_ms: int, limit: int) -> list[str]:
         """Return sources, with their hour, for which a summary of audit entries is due."""
         async with reaching_redis():
-            found = await self._client.zrangebyscore(LEFT_OUT, "-inf", now_ms, start=0, num=most)
+            found = await self._client.zrangebyscore(LEFT_OUT, "-inf", now_ms, start=0, num=limit)
         return [member.decode(errors="replace") for member in found]
 
     async def counted(self, key: str) -> str:
@@ -524,7 +524,7 @@ class Store:
                     beat.beat_id,
                     beat.builds_on,
                     beat.connections,
-                    min(beat.lease_ms, PRESENCE_KEPT_MOST_MS),
+                    min(beat.lease_ms, PRESENCE_KEPT_MAX_MS),
                     beat.applied.number,
                     beat.applied.tag,
                     int(beat.booted),

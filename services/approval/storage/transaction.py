@@ -85,9 +85,9 @@ class TransactionPlan:
         encoded = self._blob(version) if isinstance(version, bytes) else version
         self._expects.append((self._place(key), encoded))
 
-    def limit(self, key: str, most: int, member: str) -> None:
-        """Require that a sorted set has fewer than `most` members or contains the member."""
-        self._limits.append((self._place(key), most, member))
+    def limit(self, key: str, size: int, member: str) -> None:
+        """Require that a sorted set has fewer than `size` members or contains the member."""
+        self._limits.append((self._place(key), size, member))
 
     def write(self, command: str, key: str, *arguments: str | bytes | int) -> None:
         """Run a command on a key."""

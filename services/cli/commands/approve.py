@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from services.cli import rows as showing
-from services.cli.context import Context, at_desk
+from services.cli.context import Context, with_context
 from services.cli.errors import ApiError, CommandError, Misused
 from services.cli.exits import Exit
 from services.cli.invocation import Command, typed
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from services.approval.schemas import devices
     from services.cli.client import ApprovalClient
 
-NOT_BLINDLY: Final = (
+NOT_UNSEEN: Final = (
     "--latest --yes would approve a request unseen; another request may be newer than yours"
 )
 
@@ -69,9 +69,15 @@ Examples:
     show_default=True,
     help="How long to wait for the device.",
 )
-@at_desk
+@with_context
 async def approve(
-    desk: Context, *, request_id: str | None, latest: bool, yes: bool, no_wait: bool, seconds: float
+    context: Context,
+    *,
+    request_id: str | None,
+    latest: bool,
+    yes: bool,
+    no_wait: bool,
+    seconds: float,
 ) -> int:
     """Approve a pairing request.
 
@@ -80,22 +86,22 @@ async def approve(
     """
     if latest and yes:
         how = typed("devices approve REQUEST-ID --yes")
-        raise Misused("latest-is-not-a-name", NOT_BLINDLY, f"Name the request you reviewed: {how}")
+        raise Misused("latest-is-not-a-name", NOT_UNSEEN, f"Name the request you reviewed: {how}")
     if latest == (request_id is not None):
         shows = f"`{typed('devices list')}` lists the pending requests."
         raise Misused("which-request", "name a request or use --latest", shows)
-    async with desk.approval() as approval:
+    async with context.approval() as approval:
         selected, known = await _selected(approval, request_id)
         if selected is None:
-            return await _approve_again(desk, approval, request_id or "")
+            return await _approve_again(context, approval, request_id or "")
         if yes and request_id != selected.request_id:
             raise Misused("whole-id", "--yes requires the full request id", selected.request_id)
         seconds = 0 if no_wait else seconds
-        return await _approve(desk, approval, selected, known, yes=yes, seconds=seconds)
+        return await _approve(context, approval, selected, known, yes=yes, seconds=seconds)
 
 
 async def _approve(
-    desk: Context,
+    context: Context,
     approval: ApprovalClient,
     selected: devices.WaitingRequest,
     known: devices.PairedDevice | None,
@@ -104,7 +110,7 @@ async def _approve(
     seconds: float,
 ) -> int:
     """Show the request, ask for confirmation, approve it, and wait for the device."""
-    output = desk.output
+    output = context.output
     command = typed(f"devices approve {selected.request_id} --yes")
     if output.as_json and not yes:
         output.document(Preview(selected, command))
@@ -114,15 +120,15 @@ async def _approve(
         output.block(f"Request {selected.request_id}", rows)
         if showing.needs_care(selected):
             output.line(showing.MARKED, "yellow")
-    desk.confirm("Approve this device?", yes=yes, how=command)
+    context.confirm("Approve this device?", yes=yes, how=command)
     admin = showing.gives_admin(selected)
     if admin and not yes:
         output.aside(showing.ADMIN, "yellow")
-        desk.confirm("Approve it with full control?", yes=yes, how=command)
+        context.confirm("Approve it with full control?", yes=yes, how=command)
     try:
         approved = await approval.approve(selected.request_id, allow_admin=yes or admin)
     except ApiError as refused:
-        raise _more_than_shown(refused, selected.request_id) from None
+        raise _explain_grants_admin(refused, selected.request_id) from None
     if not output.as_json:
         name = showing.name_of(approved.device)
         output.line(f"Approved {name} ({selected.request_id}).", "green")
@@ -136,18 +142,18 @@ async def _approve(
     if output.as_json:
         output.document(Done(approved.request_id, approved.device, online))
     elif seconds:
-        await _say_whether_online(desk, approval, selected, online, seconds)
+        await _print_online(context, approval, selected, online, seconds)
     return Exit.OK
 
 
-async def _say_whether_online(
-    desk: Context,
+async def _print_online(
+    context: Context,
     approval: ApprovalClient,
     request: devices.WaitingRequest,
     online: Online | None,
     seconds: float,
 ) -> None:
-    say = desk.output.line
+    say = context.output.line
     if online is not None and online.replica is not None:
         where = replica_name(online.replica)
         say(f"Online at {where} {online.after_ms / 1000:.0f} s after approval.", "green")
@@ -183,16 +189,16 @@ async def _selected(
     return selected, await approval.device(selected.device_id)
 
 
-async def _approve_again(desk: Context, approval: ApprovalClient, request_id: str) -> int:
+async def _approve_again(context: Context, approval: ApprovalClient, request_id: str) -> int:
     """Approve a request that is not pending; approval tells whether it was already approved."""
     try:
         approved = await approval.approve(request_id)
     except ApiError as refused:
-        raise _known(refused) from None
-    if desk.output.as_json:
-        desk.output.document(Done(approved.request_id, approved.device, None))
+        raise _explain_unknown(refused) from None
+    if context.output.as_json:
+        context.output.document(Done(approved.request_id, approved.device, None))
     else:
-        desk.output.line(f"{showing.name_of(approved.device)} was already approved.", "green")
+        context.output.line(f"{showing.name_of(approved.device)} was already approved.", "green")
     return Exit.OK
 
 
@@ -211,36 +217,43 @@ Examples:
 @click.option(
     "--yes", is_flag=True, help="Do not ask. A single request is rejected without asking."
 )
-@at_desk
-async def reject(desk: Context, *, request_id: str | None, address: str | None, yes: bool) -> None:
-    """Reject a request, or all pending requests from an address. Devices may ask again."""
+@with_context
+async def reject(
+    context: Context, *, request_id: str | None, address: str | None, yes: bool
+) -> None:
+    """Reject a request, or all from an address.
+
+    The devices may ask again.
+    """
     if (request_id is None) == (address is None):
-        raise Misused("which-request", "name a request, or an address with --from", _shows())
-    async with desk.approval() as approval:
+        raise Misused("which-request", "name a request, or an address with --from", _list_hint())
+    async with context.approval() as approval:
         if address is not None:
-            await _reject_all(desk, approval, address, yes=yes)
+            await _reject_all(context, approval, address, yes=yes)
             return
         request_id = request_id or ""
         selected = request_named(request_id, await approval.pending())
         try:
             rejected = await approval.reject(selected.request_id if selected else request_id)
         except ApiError as refused:
-            raise _known(refused) from None
-    if desk.output.as_json:
-        desk.output.document(rejected)
+            raise _explain_unknown(refused) from None
+    if context.output.as_json:
+        context.output.document(rejected)
     else:
-        desk.output.line(f"Rejected {rejected.device_id}.")
+        context.output.line(f"Rejected {rejected.device_id}.")
 
 
-async def _reject_all(desk: Context, approval: ApprovalClient, address: str, *, yes: bool) -> None:
+async def _reject_all(
+    context: Context, approval: ApprovalClient, address: str, *, yes: bool
+) -> None:
     """Show the pending requests from an address, ask, and reject exactly those."""
-    output = desk.output
+    output = context.output
     try:
         found = await approval.pending_from(limit_key_typed(address))
     except ValueError:
-        raise Misused("no-address", "that is not an IP address", _shows()) from None
+        raise Misused("no-address", "that is not an IP address", _list_hint()) from None
     if not found.pending:
-        raise ApiError("nothing-waits", f"no request from {address} is pending", _shows())
+        raise ApiError("nothing-waits", f"no request from {address} is pending", _list_hint())
     count = len(found.pending)
     many = f"{count} request{'' if count == 1 else 's'}"
     if not output.as_json:
@@ -252,7 +265,7 @@ async def _reject_all(desk: Context, approval: ApprovalClient, address: str, *, 
                 f"These are the newest of {found.total}; the others stay pending.", "yellow"
             )
     how = typed(f"devices reject --from {shlex.quote(address)} --yes")
-    desk.confirm(f"Reject {'this' if count == 1 else 'these'} {many}?", yes=yes, how=how)
+    context.confirm(f"Reject {'this' if count == 1 else 'these'} {many}?", yes=yes, how=how)
     done = await approval.reject_all([one.request_id for one in found.pending])
     if output.as_json:
         output.document(done)
@@ -261,11 +274,11 @@ async def _reject_all(desk: Context, approval: ApprovalClient, address: str, *, 
     output.line(f"Rejected {len(done.rejected)} of {many} from {address}.{left}")
 
 
-def _shows() -> str:
+def _list_hint() -> str:
     return f"`{typed('devices list')}` lists the pending requests."
 
 
-def _more_than_shown(refused: ApiError, request_id: str) -> ApiError:
+def _explain_grants_admin(refused: ApiError, request_id: str) -> ApiError:
     """Explain that the request grants full control now but did not when it was shown."""
     if refused.name != "grants-admin":
         return refused
@@ -276,7 +289,7 @@ def _more_than_shown(refused: ApiError, request_id: str) -> ApiError:
     )
 
 
-def _known(refused: ApiError) -> ApiError:
+def _explain_unknown(refused: ApiError) -> ApiError:
     """Explain an unknown request id."""
     if refused.name != "unknown-request":
         return refused

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from services.approval.schemas import devices
-from services.cli.context import Context, at_desk
+from services.cli.context import Context, with_context
 from services.cli.invocation import Command
 from services.cli.words import beginning, moment, safe
 
@@ -31,18 +31,21 @@ Examples:
 @click.option("--after", type=click.IntRange(0), help="Show the first entries after this number.")
 @click.option("--device", "device_id", help="Only this device: its id or the beginning of it.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-@at_desk
-async def audit(desk: Context, *, after: int | None, device_id: str | None, limit: int) -> None:
-    """Show the audit log: the latest entries, or those after a number, oldest first."""
-    async with desk.approval() as approval:
+@with_context
+async def audit(context: Context, *, after: int | None, device_id: str | None, limit: int) -> None:
+    """Show the audit log.
+
+    Shows the latest entries, or the first after a number; oldest first.
+    """
+    async with context.approval() as approval:
         page = await _read(approval, after, (device_id or "").lower(), limit)
-    if desk.output.as_json:
-        desk.output.document(page)
+    if context.output.as_json:
+        context.output.document(page)
         return
     for entry in page.entries:
-        desk.output.entry(*entry_parts(entry))
+        context.output.entry(*entry_parts(entry))
     if not page.entries:
-        desk.output.line("No entries.")
+        context.output.line("No entries.")
 
 
 async def _read(
@@ -81,9 +84,9 @@ def entry_parts(entry: AuditEntry) -> tuple[str, str]:
         ("secret", entry.credential),
         ("from", entry.address),
     ]
-    told = "  ".join(f"{name} {safe(value)}" for name, value in about if value)
+    details = "  ".join(f"{name} {safe(value)}" for name, value in about if value)
     who = f"{safe(entry.action)} by {_actor(entry)}"
-    return f"{entry.id:>6}  {moment(entry.at_ms)}  {beginning(entry.device_id, 16)}  {who}", told
+    return f"{entry.id:>6}  {moment(entry.at_ms)}  {beginning(entry.device_id, 16)}  {who}", details
 
 
 def _actor(entry: AuditEntry) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from services.approval.api.operations import PART_LIMIT_DEVICES, RestorePart
 from services.approval.backup import format as backups
-from services.cli.context import Context, at_desk
+from services.cli.context import Context, with_context
 from services.cli.errors import ApiError
 from services.cli.invocation import Command, typed
 
@@ -59,21 +59,22 @@ Examples:
 )
 @click.argument("file", type=_FILE)
 @click.option("--replace", is_flag=True, help="Overwrite FILE if it exists.")
-@at_desk
-async def backup(desk: Context, *, file: Path, replace: bool) -> None:
-    """Write a consistent snapshot of all paired devices and the audit log to FILE.
+@with_context
+async def backup(context: Context, *, file: Path, replace: bool) -> None:
+    """Save paired devices and audit log to FILE.
 
-    FILE is written atomically and readable only by its owner. It contains no secrets: keep
-    TOKEN_SECRET elsewhere, because device tokens are invalid after a restore without it.
+    FILE is a consistent snapshot, written atomically and readable only by its owner. It contains no
+    secrets: keep TOKEN_SECRET elsewhere, because device tokens are invalid after a restore without
+    it.
     """
-    _require_free(file, replace=replace)
-    async with desk.approval() as approval:
-        made = await _written(approval.backup(), file)
+    _require_absent(file, replace=replace)
+    async with context.approval() as approval:
+        made = await _write(approval.backup(), file)
     held = BackedUp(str(file), made.made_at_ms, made.number, len(made.devices), made.audit, made.id)
-    if desk.output.as_json:
-        desk.output.document(held)
+    if context.output.as_json:
+        context.output.document(held)
     else:
-        desk.output.line(
+        context.output.line(
             f"Wrote {held.devices} devices and {held.audit} audit entries to {file}, "
             f"as of change {held.number}."
         )
@@ -89,35 +90,36 @@ Examples:
 )
 @click.argument("file", type=_FILE)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@at_desk
-async def restore(desk: Context, *, file: Path, yes: bool) -> None:
-    """Restore the devices in FILE to an approval service without paired devices.
+@with_context
+async def restore(context: Context, *, file: Path, yes: bool) -> None:
+    """Restore paired devices from FILE.
 
-    Devices keep their tokens if approval runs with the same TOKEN_SECRET as before. Pending
-    requests and the audit log are not restored. If interrupted, run it again: it resumes.
+    The approval service must not have paired devices yet. Devices keep their tokens if approval
+    runs with the same TOKEN_SECRET as before. Pending requests and the audit log are not restored.
+    If interrupted, run it again: it resumes.
     """
     found = _read(file)
     made = datetime.fromtimestamp(found.made_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    async with desk.approval() as approval:
+    async with context.approval() as approval:
         about = f"{len(found.devices)} devices as of {made} (change {found.number})"
         question = f"Restore {about} to {approval.url}?"
-        desk.confirm(question, yes=yes, how=typed(f"restore {shlex.quote(str(file))} --yes"))
-        skipped = await _restored(approval, found)
+        context.confirm(question, yes=yes, how=typed(f"restore {shlex.quote(str(file))} --yes"))
+        skipped = await _restore_parts(approval, found)
     done = Restored(str(file), len(found.devices) - skipped, skipped)
-    if desk.output.as_json:
-        desk.output.document(done)
+    if context.output.as_json:
+        context.output.document(done)
         return
-    desk.output.line(f"Restored {done.restored} devices from {file}.")
+    context.output.line(f"Restored {done.restored} devices from {file}.")
     if skipped:
-        desk.output.line(f"Skipped {skipped} devices that have been paired again since.")
+        context.output.line(f"Skipped {skipped} devices that have been paired again since.")
 
 
-def _require_free(file: Path, *, replace: bool) -> None:
+def _require_absent(file: Path, *, replace: bool) -> None:
     if file.exists() and not replace:
         raise ApiError("file-exists", f"{file} already exists.", "Overwrite it with --replace.")
 
 
-async def _written(coming: AsyncIterator[bytes], file: Path) -> Backup:
+async def _write(coming: AsyncIterator[bytes], file: Path) -> Backup:
     """Write a backup to a temporary file and rename it once complete; raises ApiError."""
     new = file.with_name(f".{file.name}.{os.getpid()}")
     try:
@@ -125,13 +127,13 @@ async def _written(coming: AsyncIterator[bytes], file: Path) -> Backup:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as written:
-                async for said in coming:
-                    written.write(said)
+                async for chunk in coming:
+                    written.write(chunk)
                 written.flush()
                 os.fsync(written.fileno())
             made = _read(new)
             new.replace(file)
-            _settle(file.parent)
+            _sync_directory(file.parent)
         finally:
             new.unlink(missing_ok=True)
     except OSError as error:
@@ -139,7 +141,7 @@ async def _written(coming: AsyncIterator[bytes], file: Path) -> Backup:
     return made
 
 
-def _settle(directory: Path) -> None:
+def _sync_directory(directory: Path) -> None:
     """Sync the directory, where the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
@@ -162,7 +164,7 @@ def _read(file: Path) -> Backup:
         ) from error
 
 
-async def _restored(approval: ApprovalClient, found: Backup) -> int:
+async def _restore_parts(approval: ApprovalClient, found: Backup) -> int:
     """Restore part by part; return how many devices were skipped."""
     devices = list(found.devices.values())
     at = skipped = 0

@@ -13,10 +13,10 @@ from services.cli import rows
 from services.cli.commands.approve import approve, reject
 from services.cli.commands.watch import watch
 from services.cli.commands.why import why
-from services.cli.context import Context, at_desk
+from services.cli.context import Context, with_context
 from services.cli.errors import Misused
 from services.cli.invocation import Command, Group, typed
-from services.cli.resolve import device_named, is_meant, role_of
+from services.cli.resolve import device_named, matches_id, role_of
 from services.cli.words import safe
 from shared.protocol.limits import LABEL_LIMIT_CHARACTERS
 
@@ -42,13 +42,13 @@ def devices() -> None:
 @click.command(
     "list", cls=Command, epilog="\b\nExample:\n  latchkey devices list --json | jq '.pending[]'\n"
 )
-@at_desk
-async def list_devices(desk: Context) -> None:
+@with_context
+async def list_devices(context: Context) -> None:
     """List pending requests and paired devices."""
-    async with desk.approval() as approval:
+    async with context.approval() as approval:
         pending, found = await approval.pending(), await approval.listed_devices()
     listed = Listed(pending, found.devices, found.unreadable)
-    output, now_ms = desk.output, time.time_ns() // 1_000_000
+    output, now_ms = context.output, time.time_ns() // 1_000_000
     if output.as_json:
         output.document(listed)
         return
@@ -88,8 +88,8 @@ async def list_devices(desk: Context) -> None:
 )
 @click.argument("device_id", metavar="DEVICE")
 @click.argument("label")
-@at_desk
-async def rename(desk: Context, *, device_id: str, label: str) -> None:
+@with_context
+async def rename(context: Context, *, device_id: str, label: str) -> None:
     """Set a paired device's label. DEVICE is its id or at least the first eight characters."""
     if not 0 < len(label.strip()) <= LABEL_LIMIT_CHARACTERS:
         length = f"this one has {len(label.strip())}" if label.strip() else "this one is empty"
@@ -99,32 +99,32 @@ async def rename(desk: Context, *, device_id: str, label: str) -> None:
             "Name the device, for example:",
             "  " + typed(f"devices rename {shlex.quote(device_id)} 'Kitchen Mac'"),
         )
-    async with desk.approval() as approval:
+    async with context.approval() as approval:
         device = device_named(device_id, await approval.devices(device_id))
         renamed = await approval.rename(device.device_id, label)
-    _tell(desk, renamed, f"Renamed {renamed.device_id} to {safe(renamed.label)}.")
+    _print_result(context, renamed, f"Renamed {renamed.device_id} to {safe(renamed.label)}.")
 
 
 @click.command(cls=Command, epilog="\b\nExample:\n  latchkey devices remove eb62a6715dee --yes\n")
 @click.argument("device_id", metavar="DEVICE")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@at_desk
-async def remove(desk: Context, *, device_id: str, yes: bool) -> None:
-    """Remove a paired device and close its connections on every replica."""
-    async with desk.approval() as approval:
+@with_context
+async def remove(context: Context, *, device_id: str, yes: bool) -> None:
+    """Remove a device and close its connections."""
+    async with context.approval() as approval:
         found = await approval.listed_devices()
-        broken = [one for one in found.unreadable if is_meant(device_id.lower(), one.device_id)]
+        broken = [one for one in found.unreadable if matches_id(device_id.lower(), one.device_id)]
         if len(broken) == 1:
             full_id = broken[0].device_id
             called = f"{safe(full_id[:16])}, whose record is unreadable"
         else:
             device = device_named(device_id, found.devices)
             full_id, called = device.device_id, _called(device)
-        desk.confirm(
+        context.confirm(
             f"Remove {called}?", yes=yes, how=typed(f"devices remove {safe(full_id)} --yes")
         )
         removed = await approval.remove(full_id)
-    _tell(desk, removed, f"Removed {called}. It needs approval to connect again.")
+    _print_result(context, removed, f"Removed {called}. It needs approval to connect again.")
 
 
 @click.command(
@@ -140,21 +140,22 @@ async def remove(desk: Context, *, device_id: str, yes: bool) -> None:
     help="Scope of the new token; repeatable. Default: unchanged.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@at_desk
+@with_context
 async def rotate(
-    desk: Context, *, device_id: str, role: str | None, scopes: tuple[str, ...], yes: bool
+    context: Context, *, device_id: str, role: str | None, scopes: tuple[str, ...], yes: bool
 ) -> None:
-    """Issue a new device token and close the device's connections.
+    """Issue a new device token.
 
-    The device receives the token when it next connects with the gateway token.
+    Closes the device's connections. The device receives the token when it next connects with the
+    gateway token.
     """
-    async with desk.approval() as approval:
+    async with context.approval() as approval:
         device = device_named(device_id, await approval.devices(device_id))
         of = role_of(device, role)
         how = typed(f"devices rotate {device.device_id} --role {of} --yes")
-        desk.confirm(f"Rotate the {of} token of {_called(device)}?", yes=yes, how=how)
+        context.confirm(f"Rotate the {of} token of {_called(device)}?", yes=yes, how=how)
         rotated = await approval.rotate(device.device_id, of, list(scopes) or None)
-    _tell(desk, rotated, f"Rotated the {of} token of {_called(device)}.")
+    _print_result(context, rotated, f"Rotated the {of} token of {_called(device)}.")
 
 
 @click.command(
@@ -163,27 +164,30 @@ async def rotate(
 @click.argument("device_id", metavar="DEVICE")
 @click.option("--role", type=_ROLES, help="Role of the token. Default: the device's only role.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@at_desk
-async def revoke(desk: Context, *, device_id: str, role: str | None, yes: bool) -> None:
-    """Revoke a device token and close its connections; the role needs approval again."""
-    async with desk.approval() as approval:
+@with_context
+async def revoke(context: Context, *, device_id: str, role: str | None, yes: bool) -> None:
+    """Revoke a device token.
+
+    Closes the device's connections. The role needs approval again.
+    """
+    async with context.approval() as approval:
         device = device_named(device_id, await approval.devices(device_id))
         of = role_of(device, role)
         how = typed(f"devices revoke {device.device_id} --role {of} --yes")
-        desk.confirm(f"Revoke the {of} token of {_called(device)}?", yes=yes, how=how)
+        context.confirm(f"Revoke the {of} token of {_called(device)}?", yes=yes, how=how)
         revoked = await approval.revoke(device.device_id, of)
-    _tell(desk, revoked, f"Revoked the {of} token of {_called(device)}.")
+    _print_result(context, revoked, f"Revoked the {of} token of {_called(device)}.")
 
 
 def _called(device: objects.PairedDevice) -> str:
     return f"{rows.name_of(device)} ({device.device_id[: rows.ID_CHARACTERS]})"
 
 
-def _tell(desk: Context, result: msgspec.Struct, sentence: str) -> None:
-    if desk.output.as_json:
-        desk.output.document(result)
+def _print_result(context: Context, result: msgspec.Struct, sentence: str) -> None:
+    if context.output.as_json:
+        context.output.document(result)
     else:
-        desk.output.line(sentence)
+        context.output.line(sentence)
 
 
 for _command in (list_devices, approve, reject, remove, rename, rotate, revoke, watch, why):

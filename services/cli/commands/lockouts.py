@@ -10,7 +10,7 @@ import click
 from msgspec import UNSET
 
 from services.approval.schemas.lockouts import Lockouts
-from services.cli.context import Context, at_desk
+from services.cli.context import Context, with_context
 from services.cli.errors import ApiError, Misused
 from services.cli.invocation import Command, Group, typed
 from services.cli.words import length, moment, safe
@@ -36,16 +36,16 @@ def lockouts() -> None:
 @click.command(
     "list", cls=Command, epilog="\b\nExample:\n  latchkey lockouts list --json | jq '.lockouts[]'\n"
 )
-@at_desk
-async def list_lockouts(desk: Context) -> None:
+@with_context
+async def list_lockouts(context: Context) -> None:
     """List locked-out addresses with secret and time left."""
-    async with desk.approval() as approval:
+    async with context.approval() as approval:
         found = await approval.lockouts()
-    if desk.output.as_json:
-        desk.output.document(Lockouts(found))
+    if context.output.as_json:
+        context.output.document(Lockouts(found))
         return
     if not found:
-        desk.output.line("No addresses are locked out.")
+        context.output.line("No addresses are locked out.")
         return
     now_ms = time.time_ns() // 1_000_000
     rows = [
@@ -59,9 +59,9 @@ async def list_lockouts(desk: Context) -> None:
         for one in found
     ]
     columns = ("address", "secret", "since (UTC)", "ends", "wrong values")
-    desk.output.table(f"Locked out ({len(rows)})", columns, rows)
-    desk.output.line("Lift one:", "dim")
-    desk.output.line("  " + typed("lockouts lift ADDRESS"), "dim")
+    context.output.table(f"Locked out ({len(rows)})", columns, rows)
+    context.output.line("Lift one:", "dim")
+    context.output.line("  " + typed("lockouts lift ADDRESS"), "dim")
 
 
 @click.command(
@@ -77,18 +77,18 @@ Examples:
     "--secret", type=click.Choice([*SECRETS]), help="Only lock-outs for this secret. Default: all."
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@at_desk
-async def lift(desk: Context, *, address: str, secret: str | None, yes: bool) -> None:
+@with_context
+async def lift(context: Context, *, address: str, secret: str | None, yes: bool) -> None:
     """Lift the lock-outs of ADDRESS on every replica.
 
     Wrong values already counted are not counted again, so clients that keep sending them do not
     cause another lock-out. An IPv6 address stands for its whole /64.
     """
-    async with desk.approval() as approval:
+    async with context.approval() as approval:
         found = [
             one
             for one in await approval.lockouts()
-            if _concerns(one, address) and secret in {None, one.credential}
+            if _applies_to(one, address) and secret in {None, one.credential}
         ]
         if not found:
             raise ApiError(
@@ -99,15 +99,15 @@ async def lift(desk: Context, *, address: str, secret: str | None, yes: bool) ->
         narrowed = f" --secret {secret}" if secret else ""
         how = typed(f"lockouts lift {found[0].address}{narrowed} --yes")
         names = _names(found)
-        desk.confirm(f"Lift the lock-out of {_shown(found[0])} ({names})?", yes=yes, how=how)
+        context.confirm(f"Lift the lock-out of {_shown(found[0])} ({names})?", yes=yes, how=how)
         lifted = [await approval.lift_lockout(one.credential, one.address) for one in found]
-    if desk.output.as_json:
-        desk.output.document(Lockouts(lifted))
+    if context.output.as_json:
+        context.output.document(Lockouts(lifted))
     else:
-        desk.output.line(f"Lifted the lock-out of {_shown(found[0])} ({names}).")
+        context.output.line(f"Lifted the lock-out of {_shown(found[0])} ({names}).")
 
 
-def _concerns(lockout: LockoutObject, typed_address: str) -> bool:
+def _applies_to(lockout: LockoutObject, typed_address: str) -> bool:
     """Return whether a lock-out applies to this address or network."""
     if typed_address in {lockout.address, lockout.network}:
         return True
@@ -119,14 +119,16 @@ def _concerns(lockout: LockoutObject, typed_address: str) -> bool:
                 typed_address
             ) == ipaddress.ip_network(lockout.network)
         except ValueError:
-            raise Misused("no-address", "that is not an IP address or network", _see()) from None
+            raise Misused(
+                "no-address", "that is not an IP address or network", _list_hint()
+            ) from None
     if lockout.network is not UNSET:
         return given in ipaddress.ip_network(lockout.network)
     mapped = given.ipv4_mapped if isinstance(given, ipaddress.IPv6Address) else None
     return lockout.address == str(mapped or given)
 
 
-def _see() -> str:
+def _list_hint() -> str:
     return f"`{typed('lockouts list')}` lists the locked-out addresses."
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from services.cli.context import Context, at_desk_with
+from services.cli.context import Context, with_context_options
 from services.cli.invocation import Command
 
 SECRET_BYTES: Final = 32
@@ -29,13 +29,13 @@ Examples:
 """,
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", type=click.Choice(list(MEANINGS)))
-@at_desk_with(approval=False)
-async def secrets(desk: Context, *, names: tuple[str, ...]) -> None:
+@with_context_options(approval=False)
+async def secrets(context: Context, *, names: tuple[str, ...]) -> None:
     """Generate secrets and print them as NAME=value lines. Nothing is stored."""
     made = {name: randomness.token_hex(SECRET_BYTES) for name in names or MEANINGS}
-    if desk.output.as_json:
-        desk.output.document(made)
+    if context.output.as_json:
+        context.output.document(made)
         return
     for name, value in made.items():
-        desk.output.aside(f"# {MEANINGS[name]}", "dim")
+        context.output.aside(f"# {MEANINGS[name]}", "dim")
         click.echo(f"{name}={value}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from msgspec import UNSET
 
-from services.cli.context import Context, at_desk
+from services.cli.context import Context, with_context
 from services.cli.invocation import Command
 from services.cli.words import length, replica_name
 
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 @click.command(
     cls=Command, epilog="\b\nExample:\n  latchkey replicas --json | jq '.gateways | length'\n"
 )
-@at_desk
-async def replicas(desk: Context) -> None:
-    """List live gateways and approvals with connections, release and uptime."""
-    async with desk.approval() as approval:
+@with_context
+async def replicas(context: Context) -> None:
+    """List live gateways and approvals.
+
+    Shows the release and uptime of each, and the connections of gateways.
+    """
+    async with context.approval() as approval:
         live = await approval.replicas()
-    if desk.output.as_json:
-        desk.output.document(live)
+    if context.output.as_json:
+        context.output.document(live)
         return
     rows = [
         [
@@ -37,13 +40,13 @@ async def replicas(desk: Context) -> None:
         for one in live.gateways
     ]
     columns = ("replica", "connections", "last heartbeat", "changes behind", "release", "uptime")
-    desk.output.table(f"Gateways ({len(rows)})", columns, rows)
-    desk.output.line()
+    context.output.table(f"Gateways ({len(rows)})", columns, rows)
+    context.output.line()
     alive = [
         [replica_name(one.boot_id), f"{length(one.last_alive_ago_ms)} ago", *_process(one)]
         for one in live.approvals
     ]
-    desk.output.table(
+    context.output.table(
         f"Approvals ({len(alive)})", ("replica", "last seen", "release", "uptime"), alive
     )
 

@@ -10,7 +10,7 @@ import click
 import msgspec
 from msgspec import UNSET
 
-from services.cli.context import Context, at_desk
+from services.cli.context import Context, with_context
 from services.cli.doctor.upstream_causes import BY_ID, REFUSES, UNREACHABLE
 from services.cli.errors import Misused
 from services.cli.exits import Exit
@@ -88,16 +88,16 @@ Examples:
     show_default=True,
     help="How many gateway replicas there are.",
 )
-@at_desk
+@with_context
 async def config(
-    desk: Context, *, origins: tuple[str, ...], networks: tuple[str, ...], gateways: int
+    context: Context, *, origins: tuple[str, ...], networks: tuple[str, ...], gateways: int
 ) -> None:
     """Print the configuration of the OpenClaw gateway, ready to paste.
 
     It is derived from UPSTREAM_SECRET of the environment or the secrets file, and holds what only
     gateways and OpenClaw may know: show it to nobody else.
     """
-    secret = desk.surroundings.upstream_secret or ""
+    secret = context.config.upstream_secret or ""
     if len(secret) < UPSTREAM_SECRET_LEAST_CHARACTERS:
         raise Misused(
             "no-upstream-secret",
@@ -108,12 +108,12 @@ async def config(
     ranges = [_network(one) for one in networks] or [_LOOPBACK]
     made = upstream_config(
         secret,
-        origins=[_origin(one) for one in origins or (desk.surroundings.gateway_public_url,)],
+        origins=[_origin(one) for one in origins or (context.config.gateway_public_url,)],
         replicas=ranges,
         loopback=any(ipaddress.ip_network(one).is_loopback for one in ranges),
         password=randomness.token_urlsafe(PASSWORD_BYTES),
     )
-    output = desk.output
+    output = context.output
     if output.as_json:
         output.document(made)
         return
@@ -136,18 +136,18 @@ async def config(
 @upstream.command(
     cls=Command, epilog="\b\nExample:\n  latchkey upstream check --json | jq '.gateways[]'\n"
 )
-@at_desk
-async def check(desk: Context) -> int:
+@with_context
+async def check(context: Context) -> int:
     """Say how each gateway finds the OpenClaw behind it, and what is wrong with its configuration.
 
     Gateways look every five seconds; this asks approval for what they found.
     """
-    async with desk.approval() as approval:
+    async with context.approval() as approval:
         live = await approval.replicas()
     seen = [_seen(one.boot_id, one.upstream) for one in live.gateways if one.upstream is not UNSET]
     without = [one.boot_id for one in live.gateways if one.upstream is UNSET]
     well = bool(seen) and not without and all(one.reachable and not one.problems for one in seen)
-    output = desk.output
+    output = context.output
     if output.as_json:
         output.document(Checked(well, seen, without))
         return Exit.OK if well else Exit.REFUSED

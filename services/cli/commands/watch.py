@@ -10,7 +10,7 @@ import msgspec
 
 from services.approval.domain.audit import AuditEntry
 from services.cli.commands.audit import entry_parts
-from services.cli.context import Context, at_desk_with
+from services.cli.context import Context, with_context_options
 from services.cli.errors import CommandError, OutcomeUnknown, Unreachable
 from services.cli.invocation import Command, typed
 
@@ -30,25 +30,25 @@ Examples:
 )
 @click.option("--after", type=click.IntRange(0), help="Start after this number of the audit log.")
 @click.option("--count", type=click.IntRange(1), help="Exit after this many events.")
-@at_desk_with(json_help="Print JSON, one object per line.")
-async def watch(desk: Context, *, after: int | None, count: int | None) -> None:
+@with_context_options(json_help="Print JSON, one object per line.")
+async def watch(context: Context, *, after: int | None, count: int | None) -> None:
     """Print events as they happen."""
     place, left, reached = after, count, False
-    desk.output.aside("Watching; press Ctrl-C to stop.", "dim")
-    async with desk.approval() as approval:
+    context.output.aside("Watching; press Ctrl-C to stop.", "dim")
+    async with context.approval() as approval:
         while True:
             try:
                 async for number, name, data in approval.events(place):
                     reached, place = True, number
                     if not name:
                         continue
-                    await _tell(desk, approval, number, name, data)
+                    await _print_event(context, approval, number, name, data)
                     if left is not None and (left := left - 1) == 0:
                         return
             except (Unreachable, OutcomeUnknown):
                 if not reached:
                     raise
-                desk.output.aside("Connection lost; reconnecting ...", "dim")
+                context.output.aside("Connection lost; reconnecting ...", "dim")
             await asyncio.sleep(COME_BACK_SECONDS)
 
 
@@ -60,21 +60,21 @@ async def _waits(approval: ApprovalClient, request_id: str) -> bool:
         return False
 
 
-async def _tell(
-    desk: Context, approval: ApprovalClient, number: int, name: str, data: bytes
+async def _print_event(
+    context: Context, approval: ApprovalClient, number: int, name: str, data: bytes
 ) -> None:
     if name == "reset":
-        anew = typed("devices list")
-        lost = f"Some events were missed. For the current state, run: {anew}"
-        if desk.output.as_json:
-            desk.output.document({"action": "reset", "id": number})
+        listing = typed("devices list")
+        missed = f"Some events were missed. For the current state, run: {listing}"
+        if context.output.as_json:
+            context.output.document({"action": "reset", "id": number})
         else:
-            desk.output.line(lost, "yellow")
+            context.output.line(missed, "yellow")
         return
     entry = msgspec.json.decode(data, type=AuditEntry)
-    if desk.output.as_json:
-        desk.output.document(entry)
+    if context.output.as_json:
+        context.output.document(entry)
         return
-    desk.output.entry(*entry_parts(entry))
+    context.output.entry(*entry_parts(entry))
     if entry.action == "requested" and await _waits(approval, entry.request_id):
-        desk.output.line("    " + typed(f"devices approve {entry.request_id}"), "dim")
+        context.output.line("    " + typed(f"devices approve {entry.request_id}"), "dim")

@@ -9,15 +9,15 @@ import click
 import msgspec
 
 from services.cli import refusal_words, rows
-from services.cli.context import Context, at_desk
+from services.cli.context import Context, with_context
 from services.cli.errors import ApiError
 from services.cli.invocation import Command, typed
-from services.cli.resolve import is_meant
+from services.cli.resolve import matches_id
 
 if TYPE_CHECKING:
     from services.approval.schemas import devices as objects
 
-LIMIT_MOST: Final = 200
+MAX_REFUSALS: Final = 200
 """Maximum number of refusals that one API call returns."""
 
 
@@ -40,38 +40,39 @@ Examples:
 """,
 )
 @click.argument("who", metavar="[DEVICE|REQUEST-ID|NAME|ADDRESS]", required=False)
-@click.option("--limit", type=click.IntRange(1, LIMIT_MOST), default=20, show_default=True)
-@at_desk
-async def why(desk: Context, *, who: str | None, limit: int) -> None:
-    """Show why a device cannot connect: its refusals of the last day, and what to do.
+@click.option("--limit", type=click.IntRange(1, MAX_REFUSALS), default=20, show_default=True)
+@with_context
+async def why(context: Context, *, who: str | None, limit: int) -> None:
+    """Show why a device cannot connect.
 
-    Name a device by its id or the first eight characters of it, its request id, its name or its
-    address. If several devices match, all of them are shown.
+    Shows its refusals of the last day, and what to do. Name a device by its id or the first eight
+    characters of it, its request id, its name or its address. If several devices match, all of them
+    are shown.
     """
-    async with desk.approval() as approval:
+    async with context.approval() as approval:
         found = Why(await approval.pending(), await approval.devices(), [])
-        recent = await approval.refusals(limit=LIMIT_MOST)
+        recent = await approval.refusals(limit=MAX_REFUSALS)
         if who is not None:
             found = _meant(who, found, recent)
             named = _device_ids(found)
             for device_id in sorted(named - {one.device_id for one in found.refusals}):
-                found.refusals.extend(await approval.refusals(device_id, limit=LIMIT_MOST))
+                found.refusals.extend(await approval.refusals(device_id, limit=MAX_REFUSALS))
         else:
             found = Why([], [], recent)
     shown = Why(found.pending, found.devices, found.refusals[:limit])
-    if desk.output.as_json:
-        desk.output.document(shown)
+    if context.output.as_json:
+        context.output.document(shown)
     elif who is None:
-        _list(desk, shown.refusals)
+        _list(context, shown.refusals)
     else:
-        _explain(desk, shown)
+        _explain(context, shown)
 
 
 def _meant(who: str, found: Why, recent: list[objects.Refusal]) -> Why:
     """Return the matches: by id, else by address, else by name."""
     lower = who.lower()
     for matches in (
-        lambda one: is_meant(lower, one.device_id or "") or is_meant(who, _request_id(one)),
+        lambda one: matches_id(lower, one.device_id or "") or matches_id(who, _request_id(one)),
         lambda one: one.remote_ip == lower,
         lambda one: lower in refusal_words.names_of(one),
     ):
@@ -100,8 +101,8 @@ def _request_id(one: objects.WaitingRequest | objects.PairedDevice | objects.Ref
     return getattr(one, "request_id", "")
 
 
-def _list(desk: Context, refusals: list[objects.Refusal]) -> None:
-    output, now_ms = desk.output, time.time_ns() // 1_000_000
+def _list(context: Context, refusals: list[objects.Refusal]) -> None:
+    output, now_ms = context.output, time.time_ns() // 1_000_000
     if not refusals:
         output.line("No refusals in the last day.")
         return
@@ -114,8 +115,8 @@ def _list(desk: Context, refusals: list[objects.Refusal]) -> None:
     output.line("  " + typed("devices why DEVICE"), "dim")
 
 
-def _explain(desk: Context, found: Why) -> None:
-    output, now_ms = desk.output, time.time_ns() // 1_000_000
+def _explain(context: Context, found: Why) -> None:
+    output, now_ms = context.output, time.time_ns() // 1_000_000
     for request in found.pending:
         output.line(f"{rows.name_of(request)}: waiting for approval. To approve it:")
         output.line("  " + typed(f"devices approve {request.request_id}"))

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from services.cli.context import Context, at_desk
+from services.cli.context import Context, with_context
 from services.cli.doctor import openclaw_causes
-from services.cli.doctor.journey import Finding, State, Wishes
+from services.cli.doctor.journey import Finding, Options, State
 from services.cli.doctor.product import Kind
 from services.cli.doctor.walk import Walk, is_well, walk
 from services.cli.errors import Misused
@@ -57,7 +57,7 @@ _CURED_BY_LATCHKEY: Final = frozenset(
 )
 
 
-class Said(msgspec.Struct, rename="camel", frozen=True):
+class StepReport(msgspec.Struct, rename="camel", frozen=True):
     """One step; `cause` is an id from the table of causes, or null."""
 
     step: str
@@ -81,7 +81,7 @@ class Report(msgspec.Struct, rename="camel", frozen=True):
     url: str
     ok: bool
     gateway: Gateway
-    steps: list[Said]
+    steps: list[StepReport]
 
 
 @click.command(
@@ -96,7 +96,13 @@ Examples:
 )
 @click.argument("url", metavar="[WSS-URL]", default="")
 @click.option("--origin", metavar="URL", help="Check whether pages from this origin may connect.")
-@click.option("--role", type=click.Choice(["operator", "node"]), default="operator")
+@click.option(
+    "--role",
+    type=click.Choice(["operator", "node"]),
+    default="operator",
+    show_default=True,
+    help="Role to request.",
+)
 @click.option(
     "--scope", "scopes", multiple=True, help="Scope to request; repeatable. Default: operator.read."
 )
@@ -112,11 +118,24 @@ Examples:
     is_flag=True,
     help="OpenClaw: request pairing to compare device lists. The request stays for 5 minutes.",
 )
-@click.option("--connections", type=click.IntRange(1, 24), default=8, show_default=True)
-@click.option("--timeout", "seconds", type=click.FloatRange(0.1, 60), default=5, show_default=True)
-@at_desk
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 24),
+    default=8,
+    show_default=True,
+    help="Connections per check of the replicas.",
+)
+@click.option(
+    "--timeout",
+    "seconds",
+    type=click.FloatRange(0.1, 60),
+    default=5,
+    show_default=True,
+    help="Seconds to wait for each response.",
+)
+@with_context
 async def doctor(
-    desk: Context,
+    context: Context,
     *,
     url: str,
     origin: str | None,
@@ -127,16 +146,17 @@ async def doctor(
     connections: int,
     seconds: float,
 ) -> int:
-    """Check each step of a device's connection and stop at the first problem.
+    """Check each step of a device's connection.
 
-    The default address is the gateway that `make run` started on this machine.
+    Stops at the first problem. The default address is the gateway that `make run` started on this
+    machine.
 
     Works with Latchkey and plain OpenClaw gateways, and reports which one it found. Uses
     OPENCLAW_GATEWAY_TOKEN from the environment or the secrets file. Changes nothing at the
     gateway, except with --state or --pairing-probe, which connect as a device.
     """
-    address = _gateway_url(url or desk.surroundings.gateway_url)
-    wishes = Wishes(
+    address = _gateway_url(url or context.config.gateway_url)
+    options = Options(
         Timeouts(open=seconds, challenge=seconds, outcome=4 * seconds, call=seconds, close=seconds),
         origin=origin,
         role=role,
@@ -145,16 +165,20 @@ async def doctor(
         connections=connections,
         pairing_probe=pairing_probe,
     )
-    output = desk.output
+    output = context.output
     output.aside(f"{escaped(address)}, step by step:", "bold")
     try:
-        walked = await walk(address, wishes, desk.surroundings, lambda one: _tell(output, one))
+        walked = await walk(
+            address, options, context.config, lambda one: _print_finding(output, one)
+        )
     except StateError as error:
         raise Misused("state-file", str(error)) from None
     well = is_well(walked.findings)
     if output.as_json:
         gateway = Gateway(walked.product.kind, walked.product.version)
-        output.document(Report(address, well, gateway, [_said(one) for one in walked.findings]))
+        output.document(
+            Report(address, well, gateway, [_step_report(one) for one in walked.findings])
+        )
     else:
         _conclude(output, walked, well=well)
     return Exit.OK if well else Exit.REFUSED
@@ -179,7 +203,7 @@ def _conclude(output: Output, walked: Walk, *, well: bool) -> None:
         output.line(f"\n{_ABOUT_LATCHKEY}")
 
 
-def _tell(output: Output, finding: Finding) -> None:
+def _print_finding(output: Output, finding: Finding) -> None:
     if output.as_json:
         return
     found = escaped(finding.found)[:SHOWN_CHARACTERS]
@@ -189,8 +213,8 @@ def _tell(output: Output, finding: Finding) -> None:
         output.step("", "", f"Fix: {escaped(finding.cure)}")
 
 
-def _said(finding: Finding) -> Said:
-    return Said(
+def _step_report(finding: Finding) -> StepReport:
+    return StepReport(
         finding.step,
         finding.state,
         finding.found,

@@ -75,7 +75,7 @@ class Wrong(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Options:
     """Options of one run; timeouts in seconds."""
 
     timeouts: Timeouts
@@ -93,8 +93,8 @@ class Journey:
     """One run. Steps read results of earlier steps and add their own."""
 
     url: str
-    wishes: Wishes
-    surroundings: Config
+    options: Options
+    config: Config
     session: aiohttp.ClientSession
     tls: ssl.SSLContext
     tell: Callable[[Finding], None]
@@ -129,7 +129,7 @@ class Journey:
 
     @property
     def secure(self) -> bool:
-        """Whether the address wants TLS."""
+        """Whether the address requires TLS."""
         return urlsplit(self.url).scheme == "wss"
 
     @property

@@ -83,7 +83,7 @@ def wrong(journey: Journey, outcome: Refused) -> Wrong:
         f"{outcome.message}{where}",
         request_id=outcome.request_id or "REQUEST-ID",
         device_id=journey.key.device_id,
-        origin=journey.wishes.origin or journey.origin,
+        origin=journey.options.origin or journey.origin,
         wait=length(outcome.retry_after_ms or LOCK_OUT_MS),
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from services.cli.doctor.checks import backend, device, http, network, websocket
-from services.cli.doctor.journey import Finding, Journey, State, Wishes, Wrong
+from services.cli.doctor.journey import Finding, Journey, Options, State, Wrong
 from services.cli.doctor.openclaw import pairing, replicas
 from services.cli.doctor.product import Kind, Product
 from shared.device.identity import DeviceKey
@@ -26,7 +26,7 @@ TO_THE_GATEWAY: Final[Steps] = (
     ("tcp", network.connect),
     ("tls", network.secure),
     ("http", http.ask),
-    ("upgrade", websocket.open_and_listen),
+    ("upgrade", websocket.check_websocket),
     ("origin", device.try_origin),
     ("token", device.authenticate),
 )
@@ -38,9 +38,9 @@ AT_LATCHKEY: Final[Steps] = (
 )
 AT_OPENCLAW: Final[Steps] = (
     ("replicas", replicas.count_processes),
-    ("state", replicas.tell_state),
+    ("state", replicas.report_state),
     ("pairing", pairing.ask_to_pair),
-    ("lists", replicas.judge_lists),
+    ("lists", replicas.check_lists),
 )
 
 
@@ -54,8 +54,8 @@ class Walk:
 
 async def walk(
     url: str,
-    wishes: Wishes,
-    surroundings: Config,
+    options: Options,
+    config: Config,
     tell: Callable[[Finding], None],
     *,
     now: Callable[[], float] | None = None,
@@ -65,9 +65,9 @@ async def walk(
     Raises StateError if the state file cannot be used.
     """
     tls = ssl.create_default_context()
-    state = load(wishes.state_file) if wishes.state_file else None
+    state = load(options.state_file) if options.state_file else None
     async with new_session(tls) as session:
-        journey = Journey(url, wishes, surroundings, session, tls, tell, state)
+        journey = Journey(url, options, config, session, tls, tell, state)
         journey.key = state.key if state else DeviceKey.generate()
         if now is not None:
             journey.now = now

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BEARER: Final = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 RAW_SECONDS: Final = 10.0
 PAGE_PARTS: Final = {file.path for file in page_files()} - {PAGE}
-"""What the operators' page loads: browsers keep it, and ask whether it is still the same."""
+"""Files loaded by the operators' page: browsers cache and revalidate them."""
 HARDENING: Final = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",

@@ -135,7 +135,7 @@ class Replica:
             settings=settings,
             ops=ops,
             metrics=self.metrics,
-            door=Authenticator(
+            authenticator=Authenticator(
                 self.store,
                 settings,
                 Clients(

@@ -90,7 +90,7 @@ class TestEveryRouteRequiresAuthentication:
         assert reply.headers["WWW-Authenticate"] == 'Bearer realm="latchkey"'
 
     @pytest.mark.parametrize("headers", WRONG.values(), ids=WRONG.keys())
-    async def test_while_nothing_can_be_counted_wrong_is_told_like_right(
+    async def test_while_nothing_can_be_counted_wrong_and_right_get_the_same_answer(
         self, nowhere: Operator, headers: dict[str, str]
     ) -> None:
         for method, path in (("GET", "/v1/requests"), ("POST", "/v1/requests/%0a/approve")):
@@ -137,7 +137,7 @@ class TestEveryRouteRequiresAuthentication:
             reply = await nowhere.call("GET", f"/v1/requests?{name}={ADMIN_TOKEN}", headers={})
             assert reply.problem(401, "unauthorized") == {}
 
-    async def test_whoever_guesses_is_locked_out_at_every_replica(
+    async def test_guesses_lock_out_at_every_replica(
         self, here: Replica, there: Replica, operator: Operator
     ) -> None:
         """After ten wrong tokens in all, a right one is refused too, and nothing is looked up."""
@@ -218,7 +218,7 @@ class TestEveryRouteRequiresAuthentication:
             assert reply.problem(401, "unauthorized") == {}
         (await operator.get("/v1/requests")).ok()
 
-    async def test_during_a_lock_out_another_scheme_is_told_what_it_was_before(
+    async def test_during_a_lock_out_another_scheme_gets_the_same_answer_as_before(
         self, operator: Operator
     ) -> None:
         """It is never compared with the token, so its answer reveals nothing."""

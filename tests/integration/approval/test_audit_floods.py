@@ -80,7 +80,7 @@ async def test_a_device_that_acts_on_itself_is_limited_and_an_operator_is_not(
     assert (await actions(operator)).count("renamed") == 3 * LIMIT
 
 
-async def test_decisions_outlive_any_flood_and_stand_in_their_place(
+async def test_decisions_outlive_any_flood_and_keep_their_position(
     here: Replica, operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plans, "AUDIT_KEPT", 3)
@@ -138,7 +138,7 @@ async def test_a_redis_user_of_an_earlier_release_reads_the_same(
     assert [one["id"] for one in page["entries"]] == [3, 4]
 
 
-async def test_who_follows_is_told_all_entries_in_order_past_those_left_out(
+async def test_a_follower_gets_all_entries_in_order_past_omitted_ones(
     here: Replica, operator: Operator
 ) -> None:
     await flood(here)

@@ -77,7 +77,7 @@ class TestBackup:
         assert found.number == (await here.registry.head()).number
         assert found.audit == len(await operator.audit())
         text = (await operator.get("/v1/backup")).text
-        assert f'"requestId":"{wider.request_id}"' in text, "the audit log tells of it"
+        assert f'"requestId":"{wider.request_id}"' in text, "the audit log records it"
         assert '"pending"' not in text
 
     async def test_no_token_and_no_secret_is_in_it(self, here: Replica, operator: Operator) -> None:
@@ -142,7 +142,7 @@ class TestBackup:
 
 
 class TestRestore:
-    async def test_devices_come_in_with_their_old_tokens(
+    async def test_devices_connect_with_their_old_tokens(
         self, here: Replica, operator: Operator, redis_server: RedisServer
     ) -> None:
         device, other = Device.new(), Device.new()
@@ -206,7 +206,7 @@ class TestRestore:
         actions = [entry["action"] for entry in await operator.audit()]
         assert actions == ["restore-begun", "removed", "restored"]
 
-    async def test_who_was_paired_anew_meanwhile_is_left_alone(
+    async def test_a_device_paired_again_meanwhile_is_left_alone(
         self, here: Replica, operator: Operator, redis_server: RedisServer
     ) -> None:
         first, second = await here.paired(), await here.paired()
@@ -283,7 +283,7 @@ class TestHistory:
             assert answer.resync, place
             assert answer.changes == []
 
-    async def test_who_is_up_to_date_with_it_goes_on(
+    async def test_an_up_to_date_gateway_continues(
         self, here: Replica, operator: Operator, redis_server: RedisServer
     ) -> None:
         for _ in range(2):

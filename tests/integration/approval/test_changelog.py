@@ -42,7 +42,7 @@ class TestNumbers:
         assert committed[-1].change == Position(6, tags[-1])
         assert (await store.load([]))[0] == Position(6, tags[-1])
 
-    async def test_the_logs_hold_what_was_told_and_who_did_it(
+    async def test_the_logs_contain_events_and_their_authors(
         self, here: Replica, store: Store
     ) -> None:
         await store.commit(plan(2))

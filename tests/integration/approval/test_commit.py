@@ -150,7 +150,7 @@ class TestLimits:
         attempt.write("ZADD", INDEX, 1, "newcomer")
         assert (await store.commit(attempt)).outcome == "done"
 
-    async def test_who_is_in_stays_in(self, here: Replica, store: Store) -> None:
+    async def test_admitted_clients_stay_connected(self, here: Replica, store: Store) -> None:
         await self.fill(here, 5)
         attempt = plan()
         attempt.limit(INDEX, 3, "member 2")

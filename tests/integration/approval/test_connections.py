@@ -119,7 +119,7 @@ async def limited() -> AsyncIterator[LimitedServer]:
 
 
 class TestFirstRequest:
-    async def test_who_is_silent_or_slow_is_ended(self, limited: LimitedServer) -> None:
+    async def test_silent_and_slow_clients_are_closed(self, limited: LimitedServer) -> None:
         silent, slow, idle = await limited.tcp(), await limited.tcp(), await limited.idle()
         await slow.send_bytes(b"GET /page HTTP/1.1\r\nHost: ")
         limited.clock.advance(HANDSHAKE_DEADLINE_SECONDS)
@@ -128,7 +128,7 @@ class TestFirstRequest:
         await idle.upgraded()
         assert idle.status == 200
 
-    async def test_nobody_is_ended_who_is_served(self, limited: LimitedServer) -> None:
+    async def test_no_served_connection_is_closed(self, limited: LimitedServer) -> None:
         stream, silent = await limited.listening(), await limited.tcp()
         limited.clock.advance(2 * HANDSHAKE_DEADLINE_SECONDS)
         assert await silent.read_to_end() == b""
@@ -138,7 +138,7 @@ class TestFirstRequest:
 
 
 class TestLimit:
-    async def test_who_is_idle_makes_room(self, limited: LimitedServer) -> None:
+    async def test_an_idle_connection_is_evicted(self, limited: LimitedServer) -> None:
         idle, stream = await limited.idle(), await limited.listening()
         await limited.listening()
         await limited.idle()
@@ -148,7 +148,7 @@ class TestLimit:
         await stream.upgraded()
         assert stream.body == b"12"
 
-    async def test_who_is_silent_makes_room(self, limited: LimitedServer) -> None:
+    async def test_a_silent_connection_is_evicted(self, limited: LimitedServer) -> None:
         silent = [await limited.tcp() for _ in range(LIMIT)]
         await limited.idle()
         await silent[0].upgraded()

@@ -24,7 +24,7 @@ class TestListing:
     async def test_nothing_is_paired(self, operator: Operator) -> None:
         assert (await operator.get("/v1/devices")).ok() == {"devices": [], "total": 0}
 
-    async def test_an_object_as_contract_10_has_it(
+    async def test_a_device_object_is_as_documented(
         self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:
         device = Device.new()
@@ -88,7 +88,7 @@ class TestListing:
         listed = [one["deviceId"] for one in (await operator.get("/v1/devices")).ok()["devices"]]
         assert listed == [devices[index].device_id for index in (0, 2, 1)]
 
-    async def test_who_only_waits_is_not_paired(self, here: Replica, operator: Operator) -> None:
+    async def test_a_pending_device_is_not_paired(self, here: Replica, operator: Operator) -> None:
         device = Device.new()
         await here.request(device.asks())
         assert (await operator.get("/v1/devices")).ok() == {"devices": [], "total": 0}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tools.support.redis import RedisServer
 
 LONG = "x" * 4_000
-"""A label in a plan of these tests: events that fill buffers."""
+"""A label large enough for events to fill buffers."""
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ class TestLive:
         async with listening(operator, "after=4", last_id="") as listener:
             assert (await listener.take(1))[0].id == 5
 
-    async def test_without_news_it_takes_a_second_at_most(
+    async def test_without_events_it_takes_a_second_at_most(
         self, here: Replica, operator: Operator
     ) -> None:
         async with listening(operator) as listener:
@@ -110,7 +110,7 @@ class TestLive:
             async with asyncio.timeout(5):
                 await listener.take(1)
 
-    async def test_news_make_it_immediate(self, redis_server: RedisServer) -> None:
+    async def test_events_make_it_immediate(self, redis_server: RedisServer) -> None:
         async with (
             replica(redis_server.approval_url, events={"poll_seconds": 3600}) as here,
             Operator(here) as operator,
@@ -217,7 +217,7 @@ class TestResuming:
 class TestReset:
     """A gap is reported as a reset, and the stream continues from the present."""
 
-    async def test_a_place_that_never_was(self, here: Replica, operator: Operator) -> None:
+    async def test_a_position_that_never_existed(self, here: Replica, operator: Operator) -> None:
         await change(here, 3)
         async with listening(operator, last_id=9) as listener:
             (reset,) = await listener.take(1)
@@ -286,7 +286,7 @@ class TestBounds:
             async with listening(operator):
                 assert listeners.get() == 2
 
-    async def test_who_takes_nothing_is_dropped(self, redis_server: RedisServer) -> None:
+    async def test_a_client_that_reads_nothing_is_dropped(self, redis_server: RedisServer) -> None:
         async with (
             replica(
                 redis_server.approval_url, events={"write_seconds": 0.3, "poll_seconds": 0.05}
@@ -346,7 +346,7 @@ class TestTheEnd:
             await change(here)
             assert [event.id for event in await listener.take(1)] == [2]
 
-    async def test_who_is_not_let_in_hears_nothing(self, operator: Operator) -> None:
+    async def test_an_unadmitted_client_gets_no_events(self, operator: Operator) -> None:
         headers: dict[str, Any]
         for headers in ({}, {"Authorization": "Bearer x"}):
             reply = await operator.call("GET", "/v1/events", headers=headers)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tools.support.redis import RedisServer
 
 TAKEN_SECONDS = 0.2
-"""How long a connection is waited for in these tests."""
+"""The time limit for obtaining a connection in these tests."""
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def clients(redis_server: RedisServer) -> AsyncIterator[tuple[Redis, Redis
         yield taken, lease
 
 
-async def test_beats_and_life_get_through_where_all_other_connections_are_taken(
+async def test_heartbeats_and_liveness_pass_when_all_other_connections_are_taken(
     clients: tuple[Redis, Redis],
 ) -> None:
     taken, lease = clients

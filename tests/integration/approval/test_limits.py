@@ -68,7 +68,7 @@ async def test_addresses_of_one_network_count_as_one(
     assert len(await operator.pending_ids()) == PER_ADDRESS
 
 
-async def test_who_was_displaced_gets_a_new_request(
+async def test_a_displaced_device_gets_a_new_request(
     here: Replica, operator: Operator, clock: FakeClock
 ) -> None:
     device = Device.new()
@@ -93,15 +93,15 @@ async def test_when_the_list_is_full_new_devices_are_refused(
     assert sorted(await operator.pending_ids()) == sorted(waiting)
     clock.advance(60)
     again = await here.answer(devices[0].asks(address="192.0.2.0"))
-    assert isinstance(again, NeedsPairing), "who has one may refresh it"
+    assert isinstance(again, NeedsPairing), "a device with a request may refresh it"
     wider = await here.request(devices[0].asks(("operator.admin",), address="192.0.2.0"))
     assert wider.request_id in await operator.pending_ids()
     other = await here.answer(Device.new().asks(address="192.0.2.1"))
-    assert isinstance(other, NeedsPairing), "in the place of its own address's request"
+    assert isinstance(other, NeedsPairing), "it replaces a request of its own address"
     assert len(await operator.pending_ids()) == MOST
 
 
-async def test_a_paired_device_needs_no_room(
+async def test_a_paired_device_needs_no_capacity(
     here: Replica, operator: Operator, clock: FakeClock
 ) -> None:
     device = Device.new()

@@ -132,7 +132,7 @@ class TestDevices:
     async def test_what_makes_no_sense_is_refused(self, operator: Operator, query: str) -> None:
         (await operator.get(f"/v1/devices?{query}")).problem(400, "malformed")
 
-    async def test_whoever_sees_one_device_finds_no_other(self, here: Replica) -> None:
+    async def test_a_caller_limited_to_one_device_finds_no_other(self, here: Replica) -> None:
         own, other = await here.paired(PAIRING), await here.paired()
         caller = await here.socket(own, PAIRING)
         part = await here.registry.devices_part(caller, Wanted(10))
@@ -155,7 +155,7 @@ class TestRequests:
         assert [len(part) for part in parts] == [3, 3, 1]
         assert [one for part in parts for one in part] == whole["pending"]
 
-    async def test_a_flood_from_one_address_leaves_room_for_the_others(
+    async def test_a_flood_from_one_address_leaves_capacity_for_others(
         self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:
         legitimate = await here.request(Device.new().asks(address="198.51.100.7"))

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 ADDRESS: Final = "203.0.113.7"
 SLOW_MS: Final = 20_000
-"""What a loaded machine may take between two steps of a test."""
+"""Time that a loaded machine may take between two steps of a test."""
 
 
 def call(number: int) -> str:
@@ -121,7 +121,7 @@ def counter(here: Replica) -> Counter:
 
 
 class TestScript:
-    async def test_ten_failures_lock_and_the_eleventh_hears_of_it(self, counter: Counter) -> None:
+    async def test_ten_failures_lock_and_the_eleventh_is_refused(self, counter: Counter) -> None:
         assert await counter.fail(times=FAILURES_LIMIT) == 0
         left = await counter.fail()
         assert LOCK_MS - SLOW_MS < left <= LOCK_MS
@@ -261,7 +261,7 @@ class TestScript:
         assert await counter.fail(DEVICE_TOKEN, SHARED_SECRET, times=FAILURES_LIMIT) > 0
         assert await counter.fail(SHARED_SECRET) > 0
 
-    async def test_of_two_locks_the_first_is_told(self, counter: Counter) -> None:
+    async def test_of_two_locks_the_first_is_reported(self, counter: Counter) -> None:
         await counter.fail(DEVICE_TOKEN, times=FAILURES_LIMIT)
         await counter.earlier(2 * SLOW_MS)
         await counter.fail(SHARED_SECRET, times=FAILURES_LIMIT)
@@ -339,7 +339,9 @@ class Dispatchers:
         answer: Answer = decode_answer(reply)
         return answer
 
-    async def knock(self, *, right: bool, address: str = ADDRESS, value: str = "") -> Answer:
+    async def report_secret(
+        self, *, right: bool, address: str = ADDRESS, value: str = ""
+    ) -> Answer:
         """Report a gateway token without a device: a new wrong one each time, unless given."""
         wrong = [] if right else [Guess(SHARED_SECRET, value or f"wrong {self.asked}")]
         call_id = f"k:{self.asked}"
@@ -365,7 +367,7 @@ def asks(device: Device, number: int, *, token: str = "", **beside: Any) -> Auth
 
 
 GUESSED: Final[dict[str, Any]] = {"wrong_secret": True, "guessed_secret": True}
-"""A wrong gateway token beside a device token: another one for each number."""
+"""A wrong gateway token beside a device token: a different one for each number."""
 TWICE: Final[dict[str, Any]] = {"wrong_secret": True, "candidate_offered": True}
 """The device token repeated as the gateway token, as the reference client sends it."""
 
@@ -374,7 +376,7 @@ class TestGuessesAreCountedAcrossReplicas:
     async def test_wrong_tokens_spread_over_replicas_lock_after_ten_in_all(
         self, dispatchers: Dispatchers
     ) -> None:
-        answers = [await dispatchers.knock(right=False) for _ in range(40)]
+        answers = [await dispatchers.report_secret(right=False) for _ in range(40)]
         assert [type(one) for one in answers] == [SecretAccepted] * FAILURES_LIMIT + [
             LockedOut
         ] * 30
@@ -382,7 +384,9 @@ class TestGuessesAreCountedAcrossReplicas:
     async def test_simultaneous_guesses_lock_after_ten_in_all(
         self, dispatchers: Dispatchers
     ) -> None:
-        answers = await asyncio.gather(*(dispatchers.knock(right=False) for _ in range(200)))
+        answers = await asyncio.gather(
+            *(dispatchers.report_secret(right=False) for _ in range(200))
+        )
         assert sum(isinstance(one, SecretAccepted) for one in answers) == FAILURES_LIMIT
 
     async def test_guesses_sent_with_a_device_token_are_counted(
@@ -394,41 +398,41 @@ class TestGuessesAreCountedAcrossReplicas:
             for number in range(30)
         ]
         assert [type(one) for one in answers] == [Denied] * FAILURES_LIMIT + [LockedOut] * 20
-        assert isinstance(await dispatchers.knock(right=True), LockedOut), (
+        assert isinstance(await dispatchers.report_secret(right=True), LockedOut), (
             "both secrets were guessed"
         )
 
-    async def test_a_right_secret_is_not_told_apart_while_locked_out(
+    async def test_a_right_secret_is_indistinguishable_during_a_lock_out(
         self, dispatchers: Dispatchers, here: Replica
     ) -> None:
         paired = Device.new()
         await here.pair(paired)
         for _ in range(FAILURES_LIMIT):
-            await dispatchers.knock(right=False)
-        assert isinstance(await dispatchers.knock(right=True), LockedOut)
+            await dispatchers.report_secret(right=False)
+        assert isinstance(await dispatchers.report_secret(right=True), LockedOut)
         assert isinstance(await dispatchers.ask(asks(paired, 1)), LockedOut)
         assert isinstance(await dispatchers.ask(asks(Device.new(), 2)), LockedOut)
 
-    async def test_who_is_elsewhere_or_has_another_secret_comes_in(
+    async def test_clients_elsewhere_or_with_another_secret_are_admitted(
         self, dispatchers: Dispatchers, here: Replica
     ) -> None:
         device = Device.new()
         token = (await here.pair(device)).device_token
         for _ in range(FAILURES_LIMIT):
-            await dispatchers.knock(right=False)
+            await dispatchers.report_secret(right=False)
         assert isinstance(
-            await dispatchers.knock(right=True, address="198.51.100.1"), SecretAccepted
+            await dispatchers.report_secret(right=True, address="198.51.100.1"), SecretAccepted
         )
         assert isinstance(await dispatchers.ask(asks(device, 1, token=token)), Admitted)
 
     async def test_a_whole_64_is_one_address(self, dispatchers: Dispatchers) -> None:
         for number in range(FAILURES_LIMIT):
-            await dispatchers.knock(right=False, address=f"2001:db8:0:7::{number + 1:x}")
+            await dispatchers.report_secret(right=False, address=f"2001:db8:0:7::{number + 1:x}")
         assert isinstance(
-            await dispatchers.knock(right=False, address="2001:db8:0:7:ffff::1"), LockedOut
+            await dispatchers.report_secret(right=False, address="2001:db8:0:7:ffff::1"), LockedOut
         )
         assert isinstance(
-            await dispatchers.knock(right=False, address="2001:db8:0:8::1"), SecretAccepted
+            await dispatchers.report_secret(right=False, address="2001:db8:0:8::1"), SecretAccepted
         )
 
     async def test_how_long_it_lasts_counts_down_from_five_minutes(
@@ -441,10 +445,10 @@ class TestGuessesAreCountedAcrossReplicas:
     async def _counts_down(self, dispatchers: Dispatchers) -> None:
         began = time.monotonic()
         for _ in range(FAILURES_LIMIT):
-            await dispatchers.knock(right=False)
+            await dispatchers.report_secret(right=False)
         lefts = []
         for _ in range(3):
-            answer = await dispatchers.knock(right=False)
+            answer = await dispatchers.report_secret(right=False)
             assert isinstance(answer, LockedOut)
             lefts.append(answer.retry_after_ms)
         took_ms = (time.monotonic() - began) * 1000
@@ -457,16 +461,16 @@ class TestGuessesAreCountedAcrossReplicas:
         device = Device.new()
         await here.pair(device)
         for _ in range(FAILURES_LIMIT - 1):
-            await dispatchers.knock(right=False)
+            await dispatchers.report_secret(right=False)
         assert isinstance(await dispatchers.ask(asks(device, 1)), Admitted)
         for _ in range(FAILURES_LIMIT - 1):
-            await dispatchers.knock(right=False)
-        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
+            await dispatchers.report_secret(right=False)
+        assert isinstance(await dispatchers.report_secret(right=True), SecretAccepted)
         for _ in range(FAILURES_LIMIT - 1):
-            assert isinstance(await dispatchers.knock(right=False), SecretAccepted)
+            assert isinstance(await dispatchers.report_secret(right=False), SecretAccepted)
 
     async def test_a_person_still_has_to_approve(self, dispatchers: Dispatchers) -> None:
-        await dispatchers.knock(right=False)
+        await dispatchers.report_secret(right=False)
         assert isinstance(await dispatchers.ask(asks(Device.new(), 1)), NeedsPairing)
 
     async def test_nor_does_a_question_that_is_asked_anew_count_again(
@@ -478,7 +482,7 @@ class TestGuessesAreCountedAcrossReplicas:
             question = asks(device, 1, token="guess", **TWICE)
             anew = msgspec.structs.replace(question, call_id=f"{call(1)}{ASKED_ANEW}{again}")
             assert isinstance(await dispatchers.ask(anew), Denied)
-        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
+        assert isinstance(await dispatchers.report_secret(right=True), SecretAccepted)
 
     async def test_a_gateway_that_sends_no_digests_yet_counts_by_connection(
         self, dispatchers: Dispatchers, here: Replica
@@ -486,20 +490,20 @@ class TestGuessesAreCountedAcrossReplicas:
         """During a rolling deployment each attempt counts as a new guess, as before."""
         device = Device.new()
         for number in range(FAILURES_LIMIT // 2):
-            knock = ReportSecret(f"old:{number}", ADDRESS, [SHARED_SECRET], right=False)
-            assert isinstance(await dispatchers.ask(knock), SecretAccepted)
+            report_secret = ReportSecret(f"old:{number}", ADDRESS, [SHARED_SECRET], right=False)
+            assert isinstance(await dispatchers.ask(report_secret), SecretAccepted)
             question = asks(device, number, token="d", wrong_secret=True, guessed_secret=True)
             question = msgspec.structs.replace(question, guesses=[])
             assert isinstance(await dispatchers.ask(question), Denied)
-        assert isinstance(await dispatchers.knock(right=True), LockedOut)
+        assert isinstance(await dispatchers.report_secret(right=True), LockedOut)
 
     async def test_a_retry_of_the_same_connection_counts_once(
         self, dispatchers: Dispatchers
     ) -> None:
-        knock = ReportSecret("one connection", ADDRESS, [SHARED_SECRET], right=False)
+        report_secret = ReportSecret("one connection", ADDRESS, [SHARED_SECRET], right=False)
         for _ in range(2 * FAILURES_LIMIT):
-            assert isinstance(await dispatchers.ask(knock), SecretAccepted)
-        assert isinstance(await dispatchers.knock(right=False), SecretAccepted)
+            assert isinstance(await dispatchers.ask(report_secret), SecretAccepted)
+        assert isinstance(await dispatchers.report_secret(right=False), SecretAccepted)
 
 
 class TestKnownValues:
@@ -516,19 +520,25 @@ class TestKnownValues:
         device = await here.paired()
         stale = [asks(device, number, token="stale", **TWICE) for number in range(20)]
         assert isinstance(await dispatchers.ask(stale[0]), Denied)
-        assert isinstance(await dispatchers.knock(right=False, value="stale"), SecretAccepted)
+        assert isinstance(
+            await dispatchers.report_secret(right=False, value="stale"), SecretAccepted
+        )
         before = await self.scripts(here)
         for question in stale:
             assert isinstance(await dispatchers.ask(question), Denied)
-            assert isinstance(await dispatchers.knock(right=False, value="stale"), SecretAccepted)
+            assert isinstance(
+                await dispatchers.report_secret(right=False, value="stale"), SecretAccepted
+            )
         assert await self.scripts(here) == before
 
-    async def test_a_lock_out_is_told_all_the_same(self, here: Replica) -> None:
+    async def test_a_lock_out_is_reported_nevertheless(self, here: Replica) -> None:
         await here.store.write_alive("here")
         dispatchers = Dispatchers([here])
-        assert isinstance(await dispatchers.knock(right=False, value="stale"), SecretAccepted)
+        assert isinstance(
+            await dispatchers.report_secret(right=False, value="stale"), SecretAccepted
+        )
         await Counter(here).fail(times=FAILURES_LIMIT)
-        assert isinstance(await dispatchers.knock(right=False, value="stale"), LockedOut)
+        assert isinstance(await dispatchers.report_secret(right=False, value="stale"), LockedOut)
 
     async def test_a_wrong_device_token_that_is_known_clears_no_failures(
         self, here: Replica
@@ -582,14 +592,14 @@ class TestBesideARightDeviceToken:
         for number in range(2 * FAILURES_LIMIT):
             answer = await dispatchers.ask(asks(device, number, token=token, **GUESSED))
             assert isinstance(answer, Admitted)
-        assert isinstance(await dispatchers.knock(right=True), LockedOut)
+        assert isinstance(await dispatchers.report_secret(right=True), LockedOut)
         assert isinstance(await dispatchers.ask(asks(device, 99)), LockedOut)
         assert isinstance(await dispatchers.ask(asks(device, 100, token=token)), Admitted)
 
     async def test_nine_do_not(self, dispatchers: Dispatchers, device: Device, token: str) -> None:
         for number in range(FAILURES_LIMIT - 1):
             await dispatchers.ask(asks(device, number, token=token, **GUESSED))
-        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
+        assert isinstance(await dispatchers.report_secret(right=True), SecretAccepted)
 
     async def test_one_that_needs_a_person_is_counted_too(
         self, dispatchers: Dispatchers, device: Device, token: str
@@ -599,21 +609,21 @@ class TestBesideARightDeviceToken:
             other = msgspec.structs.replace(question.client, platform="windows")
             answer = await dispatchers.ask(msgspec.structs.replace(question, client=other))
             assert isinstance(answer, NeedsPairing)
-        assert isinstance(await dispatchers.knock(right=True), LockedOut)
+        assert isinstance(await dispatchers.report_secret(right=True), LockedOut)
 
     async def test_a_retry_of_the_same_connection_counts_once(
         self, dispatchers: Dispatchers, device: Device, token: str
     ) -> None:
         for _ in range(2 * FAILURES_LIMIT):
             await dispatchers.ask(asks(device, 1, token=token, **GUESSED))
-        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
+        assert isinstance(await dispatchers.report_secret(right=True), SecretAccepted)
 
     async def test_the_device_token_in_both_fields_never_counts(
         self, dispatchers: Dispatchers, device: Device, token: str
     ) -> None:
         for number in range(2 * FAILURES_LIMIT):
             await dispatchers.ask(asks(device, number, token=token, **TWICE))
-        assert isinstance(await dispatchers.knock(right=True), SecretAccepted)
+        assert isinstance(await dispatchers.report_secret(right=True), SecretAccepted)
 
     @pytest.mark.parametrize("field", ["token", "deviceToken"])
     async def test_success_clears_what_was_proven_and_no_other(
@@ -636,7 +646,7 @@ class TestBesideARightDeviceToken:
         assert isinstance(first, Admitted)
         assert first.method == "token"
         for _ in range(FAILURES_LIMIT):
-            await dispatchers.knock(right=False)
+            await dispatchers.report_secret(right=False)
         for number, secret in enumerate([right, GUESSED], start=2):
             answer = await dispatchers.ask(asks(device, number, token=token, **secret))
             assert isinstance(answer, Admitted)
@@ -650,8 +660,8 @@ class TestNotAfter:
     """Late requests are not counted: their client was told long ago that nobody answered (R11)."""
 
     async def test_a_wrong_secret(self, dispatchers: Dispatchers, here: Replica) -> None:
-        knock = ReportSecret("k:1", ADDRESS, [SHARED_SECRET], right=False, not_after_ms=1)
-        assert await dispatchers.answered(knock) is None
+        report_secret = ReportSecret("k:1", ADDRESS, [SHARED_SECRET], right=False, not_after_ms=1)
+        assert await dispatchers.answered(report_secret) is None
         assert await Counter(here).held() == {}
 
     async def test_one_beside_a_device_token(self, dispatchers: Dispatchers, here: Replica) -> None:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from tests.integration.approval.replica import Replica
 
 SLOW_MS: Final = 20_000
-"""What a loaded machine may take between two attempts."""
+"""Time that a loaded machine may take between two attempts."""
 WRONG: Final = "w" * len(TOKEN)
 PROFILES: Final = (CLI, CLI_3, NODE_HOST, CONTROL_UI, REFERENCE)
 GATEWAY_FIELDS: Final = (("token",), ("password",), ("token", "password"))
@@ -194,7 +194,7 @@ async def test_while_locked_out_right_and_wrong_are_answered_alike(
 
 @pytest.mark.parametrize("one", [SHARED_SECRET, DEVICE_TOKEN])
 @pytest.mark.parametrize("locked", [False, True], ids=["no lock", "others locked"])
-async def test_a_wrong_one_that_is_told_apart_is_counted(
+async def test_a_wrong_secret_that_is_distinguishable_is_counted(
     way: Way, one: str, *, locked: bool
 ) -> None:
     """Other locked classes of secrets make no difference."""

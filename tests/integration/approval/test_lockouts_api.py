@@ -83,7 +83,9 @@ class TestList:
         await here.redis.delete(guard_key(ADDRESS))
         assert await listed(operator) == []
 
-    async def test_no_secret_and_no_digest_is_told(self, here: Replica, operator: Operator) -> None:
+    async def test_no_secret_and_no_digest_is_revealed(
+        self, here: Replica, operator: Operator
+    ) -> None:
         await lock(here)
         assert "stale" not in (await operator.get("/v1/lockouts")).text
 

@@ -126,7 +126,7 @@ async def test_removing_a_device_is_done_as_a_whole_whatever_key_is_lost(
 
 @pytest.mark.parametrize("key", [HEAD, CHANGES])
 @pytest.mark.parametrize("harm", [delete, as_text, as_list, emptied])
-async def test_a_beat_after_head_and_log_disagree_tells_the_gateway_to_start_over(
+async def test_a_heartbeat_after_head_and_log_disagree_makes_the_gateway_start_over(
     here: Replica, store: Store, key: str, harm: Harm
 ) -> None:
     at = (await store.commit(plan(3))).change
@@ -168,7 +168,7 @@ async def test_an_audit_log_of_another_type_is_dropped_once_and_history_goes_on(
 ) -> None:
     head = (await here.store.commit(plan())).change
     await as_list(here.redis, AUDIT)
-    for one in (here, there):  # both have met it before either repaired it
+    for one in (here, there):  # both have found it before either repaired it
         await one.store.repairs.repair(AUDIT, head.tag)
     assert (await here.store.load([]))[0] == head
     assert (await there.store.commit(plan())).change.number == head.number + 1
@@ -215,7 +215,7 @@ async def test_a_lost_index_is_made_anew_from_the_records(
     await here.request(waiting.asks())
     await harm(here.redis, PAIRED)
     await here.redis.delete(PENDING)
-    await here.pair(Device.new())  # the index is there again, with one of four
+    await here.pair(Device.new())  # the index exists again, with one of four entries
     metrics = Metrics()
     await Integrity(here.store, here.ledger, metrics, ttl_ms=TTL_MS, ready=lambda: True).look()
     listed = (await operator.get("/v1/devices")).ok()["devices"]
@@ -264,7 +264,7 @@ async def test_a_full_address_whose_index_names_nobody_takes_new_requests(here: 
 @pytest.mark.parametrize(
     "key", [presence_key("gateway"), GATEWAYS, PRESENCE_VERSION, PAIRED, "latchkey:seen:device"]
 )
-async def test_no_key_of_presence_keeps_a_beat_from_its_answer(
+async def test_no_presence_key_prevents_the_answer_to_a_heartbeat(
     here: Replica, store: Store, key: str, harm: Harm
 ) -> None:
     at = (await store.commit(plan())).change

@@ -170,14 +170,14 @@ class TestConnected:
         await west.beat()
         assert await here.redis.zrange(GATEWAYS, 0, -1) == [b"west"]
 
-    async def test_a_beat_keeps_it(self, here: Replica, device: Device, east: Gateway) -> None:
+    async def test_a_heartbeat_keeps_it(self, here: Replica, device: Device, east: Gateway) -> None:
         await east.admits(device)
         await here.redis.pexpire(presence_key("east"), 1_000)
         await east.beat()
         assert await here.redis.pttl(presence_key("east")) > 50_000
 
 
-class TestRule13:
+class TestR13:
     """A delta is applied only on top of the heartbeat it builds on, and only forward."""
 
     async def test_not_on_another(self, operator: Operator, device: Device, east: Gateway) -> None:
@@ -246,7 +246,7 @@ class TestSeen:
         assert one["lastSeenAtMs"] == node
         assert 4_000 - took <= node - own <= 4_000
 
-    async def test_told_again_or_late_it_only_moves_forward(
+    async def test_repeated_or_late_it_only_moves_forward(
         self, operator: Operator, device: Device, east: Gateway, west: Gateway
     ) -> None:
         await east.beat(seen=[Seen(device.device_id, "operator", "device-token", "192.0.2.7", 0)])
@@ -337,7 +337,7 @@ class TestReplicas:
         nobody = {"gateways": [], "approvals": [], "presenceVersion": 0, "refusalsVersion": 0}
         assert (await operator.get("/v1/replicas")).ok() == nobody
 
-    async def test_who_comes_and_goes_moves_the_version(
+    async def test_every_connect_and_disconnect_raises_the_version(
         self, operator: Operator, device: Device, east: Gateway
     ) -> None:
         async def version() -> int:
@@ -365,7 +365,7 @@ class TestReplicas:
         assert first == {"bootId": "east", "connections": 1, "changesBehind": 1}
         assert second == {"bootId": "west", "connections": 0}
 
-    async def test_time_passes_until_the_next_beat(
+    async def test_time_passes_until_the_next_heartbeat(
         self, here: Replica, operator: Operator, east: Gateway
     ) -> None:
         await east.beat()

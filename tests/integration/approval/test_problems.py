@@ -209,7 +209,7 @@ class TestBugs:
             assert 'http_calls_total{operation="listRequests",status="500"} 1.0' in text
 
 
-async def test_who_hangs_up_in_the_middle_harms_nobody(operator: Operator) -> None:
+async def test_a_client_that_disconnects_midway_harms_no_other(operator: Operator) -> None:
     with capture_logs() as lines:
         for _ in range(5):
             _, writer = await asyncio.open_connection("127.0.0.1", operator.url.port)

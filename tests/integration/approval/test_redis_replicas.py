@@ -38,7 +38,7 @@ def copy(
 
 class TestCalls:
     @pytest.mark.parametrize("method", ["device.pair.approve", "device.pair.rename"])
-    async def test_no_try_is_told_done_before_a_copy_has_it(
+    async def test_no_attempt_is_confirmed_before_a_redis_replica_has_it(
         self, here: Replica, there: Replica, copy: RedisServer, method: str
     ) -> None:
         caller = await socket(here, await here.paired(ADMIN), ADMIN)

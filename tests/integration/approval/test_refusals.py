@@ -132,7 +132,7 @@ class TestWhatIsShown:
         assert request["lastRefusal"]["reason"] == "not-paired"
         assert request["lastRefusal"]["detail"] == asked.request_id
 
-    async def test_somebody_who_claims_to_be_a_device_stands_apart_from_it(
+    async def test_an_unproven_claim_to_be_a_device_is_listed_apart_from_it(
         self, here: Replica, operator: Operator, paired: str
     ) -> None:
         await tell(here, report(paired, "device-token-mismatch"))
@@ -163,7 +163,7 @@ class TestWhatIsShown:
         await tell(here, report(paired, number=2))
         assert not (await listed(operator))[0]["past"]
 
-    async def test_what_one_beat_reports_is_in_the_order_in_which_it_was(
+    async def test_the_report_of_one_heartbeat_is_in_order(
         self, here: Replica, operator: Operator, paired: str
     ) -> None:
         for refused_age, past in ((101, True), (99, False)):
@@ -287,7 +287,7 @@ class TestCounting:
         await tell(here, report(device, count=3))
         await tell(here, report(device, count=3))
         await tell(here, report(device, count=5))
-        await tell(here, report(device, count=4))  # an older beat, late
+        await tell(here, report(device, count=4))  # a late, older heartbeat
         assert await self.count(here, device) == 5
         await tell(here, report(device, count=6, confirmed=5))
         await tell(here, report(device, count=2, number=2))
@@ -384,8 +384,8 @@ class TestBounds:
         assert await here.redis.memory_usage(refused_key(paired)) <= 1_100
 
 
-class TestBeats:
-    async def test_a_beat_is_answered_though_its_refusals_cannot_be_written(
+class TestHeartbeats:
+    async def test_a_heartbeat_is_answered_although_its_refusals_cannot_be_written(
         self, here: Replica
     ) -> None:
         await here.redis.set(REFUSED_ROWS, "of a wrong type")
@@ -394,7 +394,7 @@ class TestBeats:
         )
         assert (await beaten(here, encode(beat))).beat_id == 1
 
-    async def test_a_beat_of_the_release_before_reports_none(
+    async def test_a_heartbeat_of_the_previous_release_reports_none(
         self, here: Replica, operator: Operator
     ) -> None:
         beat = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=0)

@@ -66,7 +66,7 @@ async def test_again_is_the_same_and_nothing_is_done(here: Replica, operator: Op
     assert len(here.told) == told
 
 
-async def test_each_that_had_ended_is_left_alone_and_told_how(
+async def test_ended_requests_are_left_alone_and_reported(
     here: Replica, operator: Operator, clock: FakeClock
 ) -> None:
     (device, superseded), (_, approved), (_, expires) = await ask(here, 3)

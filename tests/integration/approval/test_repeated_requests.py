@@ -42,7 +42,7 @@ class TestRequestChangedWhileShown:
         assert await operator.pending_ids() == [new.request_id]
         assert isinstance(await here.answer(device.asks()), NeedsPairing)
 
-    async def test_with_another_key_a_paired_device_is_refused_and_somebody_told(
+    async def test_with_another_key_a_paired_device_is_refused_and_operators_notified(
         self, here: Replica, operator: Operator
     ) -> None:
         device, thief = Device.new(), Device.new()

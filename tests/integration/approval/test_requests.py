@@ -21,7 +21,7 @@ class TestListing:
     async def test_nothing_waits(self, operator: Operator) -> None:
         assert (await operator.get("/v1/requests")).ok() == {"pending": [], "total": 0}
 
-    async def test_an_object_as_contract_7_3_has_it(
+    async def test_a_request_object_is_as_documented(
         self, here: Replica, operator: Operator, clock: FakeClock
     ) -> None:
         device = Device.new()
@@ -92,7 +92,7 @@ class TestListing:
 
 
 class TestApproving:
-    async def test_the_device_comes_in_and_the_request_is_gone(
+    async def test_the_device_is_admitted_and_the_request_is_gone(
         self, here: Replica, operator: Operator
     ) -> None:
         device = Device.new()

@@ -285,7 +285,7 @@ class TestApprovalIsByRequestId:
 
 
 class TestSessionsAndTokensAreNotLogged:
-    async def test_no_session_and_no_token_is_told_anywhere(
+    async def test_no_session_and_no_token_appears_anywhere(
         self, browser: Browser, redis_server: RedisServer
     ) -> None:
         replies = []

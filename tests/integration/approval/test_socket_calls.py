@@ -297,7 +297,7 @@ class TestRaces:
 
     @pytest.mark.parametrize("method", CHANGING)
     @pytest.mark.parametrize("ending", ENDINGS)
-    async def test_ended_after_it_was_judged_and_before_it_is_done(
+    async def test_ended_between_check_and_commit(
         self,
         here: Replica,
         there: Replica,

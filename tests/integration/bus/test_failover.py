@@ -55,7 +55,7 @@ def through(way: FaultProxy, server: RedisServer, url: str) -> str:
 
 
 class TestAsking:
-    async def test_who_is_heard_but_not_reached_is_found_where_it_is(
+    async def test_a_responder_heard_but_not_reached_is_found(
         self, redis_server: RedisServer, other: RedisServer
     ) -> None:
         url = redis_server.member_url
@@ -77,7 +77,7 @@ class TestAsking:
                                 await asyncio.sleep(0.02)
         assert answer == [1, moved.boot_id]
         assert [log["why"] for log in logs if log["event"] == "bus_renewed"] == ["astray"]
-        assert gateway.subscribed == 2, "it is told that it may have missed something"
+        assert gateway.subscribed == 2, "it learns that it may have missed messages"
 
 
 class TestOwnMessages:
@@ -96,14 +96,14 @@ class TestOwnMessages:
                     with capture_logs() as logs:
                         for _ in range(UNHEARD_LIMIT):
                             assert await one.publish(NEWS, b"lost") == 0
-                        await until(lambda: one.subscribed == 3 and one.ok, "both are made anew")
+                        await until(lambda: one.subscribed == 3 and one.ok, "both are reopened")
                         await until_heard(one, b"there")
             assert [log["event"] for log in logs].count("bus_renewed") == 1
 
     async def test_they_are_made_anew_once_in_a_while_only(self, redis_server: RedisServer) -> None:
         async with member(redis_server.member_url) as one:
             one.bus.renew("first")
-            await until(lambda: one.subscribed == 2, "made anew")
+            await until(lambda: one.subscribed == 2, "reopened")
             with capture_logs() as logs:
                 one.bus.renew("too soon")
                 await until_heard(one, b"there")
@@ -222,7 +222,7 @@ class TestWriting:
             one.renewal.hold(listening.bus._give_up)
             fail_over(redis_server, other, way)
             assert not await one.write()
-            await until(lambda: listening.subscribed == 2 and listening.ok, "made anew")
+            await until(lambda: listening.subscribed == 2 and listening.ok, "reopened")
             assert await listening.publish(NEWS, b"there") == 1
-            assert redis_server.call("PUBLISH", NEWS, "") == "0", "nobody is left there"
+            assert redis_server.call("PUBLISH", NEWS, "") == "0", "no connection is left there"
             await until(lambda: b"there" in listening.bodies(NEWS), "heard at the other")

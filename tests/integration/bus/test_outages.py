@@ -47,7 +47,7 @@ class TestLostConnections:
         )
         assert not any("latchkey:" in str(log) for log in logs)
 
-    async def test_killed_subscriptions_are_made_anew_within_a_second_and_told_of(
+    async def test_killed_subscriptions_are_renewed_within_a_second_and_reported(
         self, redis_server: RedisServer
     ) -> None:
         async with member(redis_server.member_url) as one:
@@ -109,7 +109,7 @@ class TestLostConnections:
                 )
             await until_heard(one, b"goes on")
 
-    async def test_an_unknown_user_is_named_and_no_password_is_told(
+    async def test_an_unknown_user_is_named_without_its_password(
         self, redis_server: RedisServer
     ) -> None:
         user, _, rest = redis_server.member_url.partition("@")
@@ -129,7 +129,7 @@ class TestSilence:
     ) -> None:
         with capture_logs() as logs:
             async with member(redis_server.member_url, silence_seconds=0.3) as one:
-                await until(lambda: one.subscribed == 4, "subscribed anew three times")
+                await until(lambda: one.subscribed == 4, "subscribed again three times")
                 assert one.counts[counters.CONNECTIONS_LOST, "subscription", "silence"] == 3
                 assert one.bus.status() == (True, "subscribed"), "Redis is not to blame"
                 assert [log["event"] for log in logs] == ["bus_lost"], "said once"
@@ -170,5 +170,5 @@ class TestSilence:
                 await until_heard(one, b"before")
                 relay.swallow()
                 subscribed = one.subscribed
-                await until(lambda: one.subscribed > subscribed, "made anew")
+                await until(lambda: one.subscribed > subscribed, "reopened")
                 await until_heard(one, b"after")

@@ -47,7 +47,7 @@ async def test_many_at_once_share_a_connection_and_each_gets_its_own(
         assert [len(values) for values in answers] == [len(keys) for keys in asked]
 
 
-async def test_who_gives_up_leaves_the_others_their_answers(redis_server: RedisServer) -> None:
+async def test_a_cancelled_caller_leaves_others_their_answers(redis_server: RedisServer) -> None:
     async with reading(redis_server) as reads:
         await reads.mget(["latchkey:a"])
         impatient = asyncio.create_task(reads.mget(["latchkey:none"]))

@@ -85,12 +85,12 @@ class ScriptedApprovals:
     def __init__(self) -> None:
         self._answering: set[asyncio.Task[None]] = set()
         self.asked: list[AuthorizeDevice] = []
-        self.knocks: list[ReportSecret] = []
-        """Secrets that came without a device, or that no device could make right."""
+        self.reports: list[ReportSecret] = []
+        """Reported secrets without a device, or for which no device could authenticate."""
         self.answer: Callable[[AuthorizeDevice], Awaitable[Answer]] = admit
         self.leased = True
         self.calls: list[Call] = []
-        """Methods that were called."""
+        """The called methods."""
         self.outcome: Callable[[Call], Awaitable[Outcome]] = _done
 
     @property
@@ -102,7 +102,7 @@ class ScriptedApprovals:
         """Record the request and answer by the script; no client is locked out."""
         loop = asyncio.get_running_loop()
         if isinstance(question, ReportSecret):
-            self.knocks.append(question)
+            self.reports.append(question)
             loop.call_soon(then, SecretAccepted(Position(1, "t")))
             return
         self.asked.append(question)
@@ -210,7 +210,7 @@ class GatewayHarness:
         self._raws: list[RawSocket] = []
         self.port = 0
         self.keepalive_seconds = KEEPALIVE_SECONDS
-        """How long a socket may take for a whole request, from its beginning or the last one."""
+        """The deadline for a complete request, from the connection's start or the last request."""
 
     @property
     def url(self) -> str:

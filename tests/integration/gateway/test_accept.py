@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DESCRIPTORS = 64
 PAUSES = 3
 BUSY_SHARE = 0.5
-"""A loop that spins on the listening socket uses all of a core."""
+"""A loop that spins on the listening socket would use a full core."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -64,7 +64,7 @@ class TestDescriptorsRunOut:
                 used, began = cpu_seconds(gateway.pid), time.monotonic()
                 seen = len(exhaustions(gateway))
                 await until(
-                    lambda: len(exhaustions(gateway)) >= seen + PAUSES, "it looked again and again"
+                    lambda: len(exhaustions(gateway)) >= seen + PAUSES, "it retried repeatedly"
                 )
                 wall = time.monotonic() - began
                 assert cpu_seconds(gateway.pid) - used < BUSY_SHARE * wall

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 GOOD = Credentials(token=GATEWAY_TOKEN)
 SELDOM = "20"
-"""A beat so rare that only what is asked for at once can come within a test."""
+"""So long that only heartbeats requested at once occur within a test."""
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ class Overtaken:
 
 
 @asynccontextmanager
-async def knocking(gateway: ServiceProcess, key: DeviceKey) -> AsyncIterator[RawSocket]:
+async def connecting(gateway: ServiceProcess, key: DeviceKey) -> AsyncIterator[RawSocket]:
     """Yield a socket that has sent its `connect`."""
     async with await RawSocket.open(gateway.port) as raw:
         await raw.challenge()
@@ -104,7 +104,7 @@ class TestDecisionsThatAChangeOvertakes:
     ) -> None:
         key = DeviceKey.generate()
         overtaken = Overtaken(approval)
-        async with knocking(gateway, key) as raw:
+        async with connecting(gateway, key) as raw:
             await until(lambda: approval.asked, "approval has decided")
             await approval.change(key.device_id)
             overtaken.answered.set()
@@ -117,7 +117,7 @@ class TestDecisionsThatAChangeOvertakes:
         self, gateway: ServiceProcess, approval: FakeApproval
     ) -> None:
         overtaken = Overtaken(approval)
-        async with knocking(gateway, DeviceKey.generate()) as raw:
+        async with connecting(gateway, DeviceKey.generate()) as raw:
             await until(lambda: approval.asked, "approval has decided")
             await approval.change("another device")
             overtaken.answered.set()
@@ -132,7 +132,7 @@ class TestDecisionsThatAChangeOvertakes:
         await approval.change(key.device_id, tell=False)
         approval.answer = at_head(approval)
         beats = len(approval.beats)
-        async with knocking(gateway, key) as raw:
+        async with connecting(gateway, key) as raw:
             assert (await raw.receive_text())["ok"]
         assert len(approval.beats) > beats
 
@@ -141,7 +141,7 @@ class TestDecisionsThatAChangeOvertakes:
     ) -> None:
         key = DeviceKey.generate()
         approval.answer = at_head(approval)
-        async with knocking(gateway, key) as raw:
+        async with connecting(gateway, key) as raw:
             assert (await raw.receive_text())["ok"]
             await approval.change(key.device_id, tell=False)
             await approval.change("another device")
@@ -187,7 +187,7 @@ class Listener:
         async for message in self._pubsub.listen():
             channel, data = message["channel"].decode(), message["data"]
             self.heard.append((channel, data))
-            with contextlib.suppress(Rejected):  # its own repetitions
+            with contextlib.suppress(Rejected):  # its own replays
                 self.bodies.append(self._envelope.open(channel, data).body)
 
 
@@ -199,12 +199,12 @@ class TestReplayedMessages:
         approval.answer = at_head(approval)
         inbox = inbox_channel(gateway.boot_id)
         async with Listener(redis_server, inbox) as listener:
-            async with knocking(gateway, key) as raw:
+            async with connecting(gateway, key) as raw:
                 assert (await raw.receive_text())["ok"]
-            await until(lambda: listener.heard, "the decision was heard")
+            await until(lambda: listener.heard, "the decision arrived")
             before = await bus_events(gateway, "rejected-replayed")
             approval.answer = want_pairing
-            async with knocking(gateway, key) as raw:
+            async with connecting(gateway, key) as raw:
                 repeated = await listener.repeat()
                 answer = await raw.receive_text()
             assert answer["error"]["code"] == "NOT_PAIRED"
@@ -217,11 +217,11 @@ class TestReplayedMessages:
         async with Listener(redis_server, NEWS) as listener:
             old = await approval.change(key.device_id)
             approval.answer = at_head(approval)
-            await until(lambda: encode_news(old) in listener.bodies, "the news was heard")
-            async with knocking(gateway, key) as raw:
+            await until(lambda: encode_news(old) in listener.bodies, "the event arrived")
+            async with connecting(gateway, key) as raw:
                 assert (await raw.receive_text())["ok"]
                 before = await bus_events(gateway, "rejected-replayed")
-                await approval.tell(old)  # sealed anew, as a replica that is late would
+                await approval.tell(old)  # sealed again, as a delayed replica would
                 repeated = await listener.repeat()
                 await self._rejected(gateway, before + repeated)
                 await raw.send_json({"type": "req", "id": "1", "method": "health"})

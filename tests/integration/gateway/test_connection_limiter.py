@@ -121,7 +121,7 @@ class TestPlainHttp:
             assert (await harness.raw(headers=[("X-Real-IP", "192.0.2.1")])).status == 503
             assert (await harness.raw(headers=[("X-Real-IP", "192.0.2.2")])).status == 101
 
-    async def test_who_becomes_a_websocket_later_counts_once(
+    async def test_a_socket_upgraded_later_counts_once(
         self, harness: GatewayHarness, stack: ExitStack
     ) -> None:
         raw = await idle(harness.port, stack)
@@ -136,19 +136,19 @@ class TestPlainHttp:
 
 
 class TestSilent:
-    async def test_the_longest_silent_is_told_503(
+    async def test_the_longest_silent_connection_gets_503(
         self, harness: GatewayHarness, stack: ExitStack
     ) -> None:
         crowd = []
         for _ in range(OF_ONE_ADDRESS + 1):
             crowd.append(await RawSocket.tcp(harness.port))
             stack.callback(crowd[-1].hang_up)
-        await until(lambda: turned_away(harness, "address") == 1, "one is turned away")
+        await until(lambda: turned_away(harness, "address") == 1, "one is rejected")
         await crowd[0].upgraded()
         assert (crowd[0].status, crowd[0].body) == (503, b"Too many unauthenticated sockets")
         assert harness.arrivals.here == OF_ONE_ADDRESS
 
-    async def test_who_is_turned_away_at_accept_is_told_and_never_connected(
+    async def test_a_socket_rejected_at_accept_gets_503_and_is_never_connected(
         self, stack: ExitStack
     ) -> None:
         listeners = open_sockets(("127.0.0.1",), 0)

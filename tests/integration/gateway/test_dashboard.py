@@ -175,7 +175,9 @@ class TestFiles:
 
     @pytest.mark.parametrize("coding", ["", "gzip", "br"])
     @pytest.mark.parametrize("path", ["/", "/sw.js", "/assets/coded-BBBBBBBB.css"])
-    async def test_who_has_it_is_told_so(self, served: Served, path: str, coding: str) -> None:
+    async def test_a_client_that_has_it_is_told(
+        self, served: Served, path: str, coding: str
+    ) -> None:
         first = await served.get(path, Accept_Encoding=coding)
         again = await served.get(
             path, Accept_Encoding=coding, If_None_Match=f'"x", W/{first.headers["etag"]}'
@@ -260,7 +262,7 @@ class TestTheGatewaysOwn:
             assert (await served.get(path)).json == {"ok": True, "status": "live"}
         for path in ("/readyz", "/ready"):
             failing = (await served.get(path)).json["failing"]
-            # Other tests end the Redis that all of this worker share.
+            # Other tests stop the Redis that all tests of this worker share.
             assert [one for one in failing if one != "redis"] == ["approval", "lease"]
         assert b"latchkey_gateway_connections" in (await served.get("/metrics")).body
         assert (await ask(served.gateway.port, "/healthz", "POST")).status == 405

@@ -56,7 +56,7 @@ class TestSlowReaders:
     async def test_are_cut_off_once_they_take_nothing(self, ui: Path) -> None:
         stalled = Stalled(ui, stall_seconds=0.2, turn_seconds=60)
         async with stalled.harness as harness, await slow_reader(harness) as slow:
-            await until(lambda: not stalled.room.asked_for, "it has come and gone")
+            await until(lambda: not stalled.room.asked_for, "it has ended")
             said = await slow.read_to_end()
             assert said.startswith(b"HTTP/1.1 200 ")
             assert len(said) < len(LARGE)

@@ -91,7 +91,7 @@ class TestHandshakeDeadline:
             assert await raw_rest_after(harness, raw) == []
         assert harness.connections.admitted == 0
 
-    async def test_who_is_in_has_met_it(self, harness: GatewayHarness) -> None:
+    async def test_connected_clients_have_met_it(self, harness: GatewayHarness) -> None:
         raw, connection = await harness.admitted()
         async with raw:
             await harness.pass_time(HANDSHAKE_DEADLINE_SECONDS + 1)
@@ -241,7 +241,9 @@ class TestSlowReader:
             await raw.send(b"", PING)
             await until(lambda: connection.closed_with == (1013, "slow consumer"), "it is closed")
 
-    async def test_who_reads_may_ask_for_more_in_all(self, harness: GatewayHarness) -> None:
+    async def test_a_reading_client_may_request_more_in_total(
+        self, harness: GatewayHarness
+    ) -> None:
         raw, connection = await harness.admitted()
         async with raw:
             long_id = "x" * 6_000_000
@@ -308,7 +310,7 @@ class TestKeepalive:
                 lambda: not any(one.pinged for one in harness.open_connections), "pongs are taken"
             )
 
-    async def test_who_does_not_pong_is_dropped(self, harness: GatewayHarness) -> None:
+    async def test_a_client_without_pongs_is_dropped(self, harness: GatewayHarness) -> None:
         raw, connection = await harness.admitted()
         async with raw:
             await harness.pass_time(PING_SECONDS)
@@ -327,7 +329,7 @@ class TestKeepalive:
                 await until(lambda: not connection.pinged, "the request is served")
             assert not connection.closing
 
-    async def test_who_waits_for_a_verdict_gets_neither(self, harness: GatewayHarness) -> None:
+    async def test_a_pending_client_gets_neither(self, harness: GatewayHarness) -> None:
         async with await harness.raw() as raw:
             await raw.challenge()
             await harness.pass_time(HANDSHAKE_DEADLINE_SECONDS - STEP)

@@ -59,7 +59,7 @@ class TestUpgrade:
             await raw.rest()
             await harness.empty()
 
-    async def test_one_that_can_not_be_met_is_told_why_and_asks_again(
+    async def test_one_that_cannot_be_met_gets_the_reason_and_asks_again(
         self, harness: GatewayHarness
     ) -> None:
         async with await RawSocket.tcp(harness.port) as raw:

@@ -36,7 +36,7 @@ GOOD = Credentials(token=GATEWAY_TOKEN)
 MEGABYTE = 1_000_000
 SENDERS = 24
 SENT_BYTES = 12 * MEGABYTE
-"""What each sender of a flood sends; kept, it would be 288 MB."""
+"""The bytes from each sender of a flood; stored, they would be 288 MB."""
 MORE_MEMORY_BYTES = 64 * MEGABYTE
 LARGEST_FRAMES = 60
 CROWD = 100
@@ -269,7 +269,7 @@ class TestBusTraffic:
                 await raw.challenge()
         async with await RawSocket.open(service.port) as raw:
             assert (await raw.connect(None, CLI, GOOD))["ok"], "the gateway works"
-        offered = [(*knock.classes, knock.right) for knock in approval.knocks]
+        offered = [(*report.classes, report.right) for report in approval.knocks]
         assert offered == [
             (SHARED_SECRET, False),
             (SHARED_SECRET, False),
@@ -286,7 +286,7 @@ class TestBusTraffic:
 
         async with await RawSocket.open(service.port) as raw:
             assert (await raw.connect(DeviceKey.generate(), CLI, GOOD))["ok"]
-        assert approval.messages == len(offered) + 1, "what is sound is asked"
+        assert approval.messages == len(offered) + 1, "a valid connect is forwarded"
         assert len(approval.asked) == 1
 
 

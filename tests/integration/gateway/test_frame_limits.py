@@ -56,7 +56,7 @@ def health(size: int) -> bytes:
 
 
 class TestBeforeHello:
-    async def test_65536_bytes_are_judged(self, harness: GatewayHarness) -> None:
+    async def test_65536_bytes_are_evaluated(self, harness: GatewayHarness) -> None:
         async with await harness.raw() as raw:
             await raw.send(await padded_connect(raw, PREAUTH_FRAME_LIMIT_BYTES))
             answer = await raw.receive_text()

@@ -250,7 +250,7 @@ class TestMissingScope:
         assert await said_to(raw, request("device.pair.list")) == expected
 
     @pytest.mark.parametrize("profile", [PAIRING, PAIRING_3, ADMIN, ADMIN_3])
-    async def test_who_holds_it_or_admin_is_served(
+    async def test_a_caller_with_the_scope_or_admin_is_served(
         self, harness: GatewayHarness, profile: Profile
     ) -> None:
         raw, _ = await harness.admitted(profile)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 36
 TRANSPORT = "TCPTransport"
-"""uvloop's own, which cannot be imported."""
+"""uvloop's own type, which cannot be imported."""
 
 KINDS = (
     UpgradeProtocol,
@@ -132,7 +132,7 @@ WAYS: tuple[Callable[[RawSocket, Credentials], Awaitable[None]], ...] = (
     *(silent, gone_at_once, nonsense, wrong_token, too_big, flood, broken_before),
     *(closes_before, unpaired, gone_meanwhile, admitted, closes, resets, hangs_up, broken),
 )
-"""Every way in which a client may come and go; each leaves the socket as it is then."""
+"""Every way in which a client may connect and leave; each leaves its socket as it is."""
 
 
 async def by_scopes(question: AuthorizeDevice) -> Answer:
@@ -173,7 +173,7 @@ class TestInside:
     async def test_no_task_transport_or_entry_is_left(self) -> None:
         async with GatewayHarness() as harness:
             harness.approvals.answer = by_scopes
-            await self._visit(harness, ROUNDS // 12)  # whatever is made once is made now
+            await self._visit(harness, ROUNDS // 12)  # creates one-time objects
             await self._settle(harness)
             tasks, things = asyncio.all_tasks(), alive()
             await self._visit(harness, ROUNDS)
@@ -195,7 +195,7 @@ class TestInside:
             harness.connections.close(connection, 1012, "service restart")
         await harness.pass_time(CLOSING_SECONDS + 0.5)
         await harness.empty()
-        await until(lambda: not harness.approvals.answering, "those of who is gone as well")
+        await until(lambda: not harness.approvals.answering, "including those of closed clients")
         await harness.pass_time(CLOSING_SECONDS + 0.5)
         harness.protocols.clear()
         harness.approvals.asked.clear()

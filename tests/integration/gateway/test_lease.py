@@ -56,14 +56,14 @@ class TestLeaseIsOver:
         assert frame.close == (1013, LEASE_LOST_REASON)
         assert connection.closing
 
-    async def test_who_is_not_in_yet_is_told_so_by_a_refusal(self, harness: GatewayHarness) -> None:
+    async def test_unadmitted_clients_get_a_refusal(self, harness: GatewayHarness) -> None:
         harness.approvals.leased = False
         raw = await harness.raw()
         await raw.challenge()
         await raw.send(b"still there?", PING)
         assert (await raw.receive()).opcode == PONG
 
-    async def test_nobody_comes_in(self, harness: GatewayHarness) -> None:
+    async def test_nobody_is_admitted(self, harness: GatewayHarness) -> None:
         harness.approvals.answer = no_lease
         harness.approvals.leased = False
         for key in (DeviceKey.generate(), None):

@@ -53,7 +53,9 @@ class TestUnauthenticatedSockets:
         assert sorted(raw.status for raw in raws) == [101] * 32 + [503] * 968
         assert harness.connections.pending == 32
 
-    async def test_who_is_in_or_gone_makes_room(self, harness: GatewayHarness) -> None:
+    async def test_admitted_and_closed_connections_free_capacity(
+        self, harness: GatewayHarness
+    ) -> None:
         first, second, *_rest = [await harness.raw() for _ in range(32)]
         assert (await harness.raw()).status == 503
         assert (await first.connect(None, CLI, Credentials(token=TOKEN)))["ok"]
@@ -64,7 +66,7 @@ class TestUnauthenticatedSockets:
         assert (await harness.raw()).status == 101
         assert (await harness.raw()).status == 503
 
-    async def test_who_is_refused_makes_room_although_it_lingers(
+    async def test_a_refused_connection_frees_capacity_although_it_lingers(
         self, harness: GatewayHarness
     ) -> None:
         harness.approvals.answer = want_pairing
@@ -143,14 +145,18 @@ class TestFramesAheadOfHello:
         answers = [await raw.receive_text() for _ in range(QUEUED_FRAMES_LIMIT + 1)]
         assert all(answer["ok"] for answer in answers)
 
-    async def test_who_closes_meanwhile_is_not_let_in(self, harness: GatewayHarness) -> None:
+    async def test_a_client_that_closes_meanwhile_is_not_admitted(
+        self, harness: GatewayHarness
+    ) -> None:
         raw = await connect_with(harness, CLI, 2, last=frame_bytes(b"\x03\xe9", CLOSE))
         frames: list[Frame] = await raw.rest()
         assert [frame.close.code for frame in frames] == [1001]
         await harness.empty()
         assert outcomes(harness) == {"gone": 1}
 
-    async def test_who_vanishes_meanwhile_was_not_let_in(self, harness: GatewayHarness) -> None:
+    async def test_a_client_that_vanishes_meanwhile_is_not_admitted(
+        self, harness: GatewayHarness
+    ) -> None:
         decided = hold(harness)
         raw = await harness.raw()
         await raw.challenge()
@@ -162,7 +168,7 @@ class TestFramesAheadOfHello:
         await until(lambda: outcomes(harness), "the attempt is over")
         assert outcomes(harness) == {"gone": 1}
 
-    async def test_who_vanishes_without_a_word_was_not_silent(
+    async def test_a_client_that_vanishes_does_not_count_as_silent(
         self, harness: GatewayHarness
     ) -> None:
         raw = await harness.raw()
@@ -172,7 +178,7 @@ class TestFramesAheadOfHello:
         await until(lambda: outcomes(harness), "the attempt is over")
         assert outcomes(harness) == {"gone": 1}
 
-    async def test_a_refused_one_is_told_so_whatever_came_behind(
+    async def test_a_refused_client_gets_its_refusal_whatever_it_pipelined(
         self, harness: GatewayHarness
     ) -> None:
         harness.approvals.answer = want_pairing

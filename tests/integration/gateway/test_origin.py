@@ -115,7 +115,7 @@ class TestPagesOfOtherOrigins:
     ) -> None:
         assert reason(await answer_to(harness, profile)) == MISSING
 
-    async def test_the_origin_is_judged_before_the_token(self, harness: GatewayHarness) -> None:
+    async def test_the_origin_is_checked_before_the_token(self, harness: GatewayHarness) -> None:
         origin = ("Origin", "https://evil.example")
         assert reason(await answer_to(harness, CONTROL_UI, origin, token="wrong")) == NOT_ALLOWED
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TRUSTED = (ipaddress.ip_network("127.0.0.9"),)
 PROXY = "127.0.0.9"
-"""Where the trusted proxy sits."""
+"""The trusted proxy's network."""
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ class Line:
         self._writer = writer
         self.got = b""
         self.how = ""
-        """How it ended: `closed` or `reset`; empty while it is open."""
+        """The end of the connection: `closed` or `reset`; empty while it is open."""
         self._reading = asyncio.create_task(self._read())
 
     def say(self, data: bytes) -> None:

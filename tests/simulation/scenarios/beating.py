@@ -48,7 +48,7 @@ def an_overtaken_answer(stage: Stage) -> None:
     slow = stage.with_a_held_answer()
     quick = stage.other if slow is stage.one else stage.one
     quick.lines[0].mend()
-    stage.beats()  # the quick one's turn: everybody starts over
+    stage.beats()  # the quick one's turn: every gateway starts over
     stage.beats()  # the slow one's
     stage.enter(stage.device)
     slow.lines[0].mend()

@@ -17,7 +17,7 @@ TTL_MS: Final = 3_600_000
 KEYS: Final = TokenKeys(Secrets(["a-token-secret-for-tests-of-the-rules"]))
 
 
-class Desk:
+class PolicyCase:
     """One device under the policy. Ids are r1, r2, … and t1, t2, …; time stands still."""
 
     def __init__(self) -> None:
@@ -43,9 +43,9 @@ class Desk:
         """The pending request, whether or not it has expired."""
         return self.record.pending if self.record else None
 
-    def judge(self, *scopes: str, **asked: Any) -> policy.Verdict:
+    def judge(self, *scopes: str, **asked: Any) -> policy.Decision:
         """Evaluate a request, and store the resulting record; `asked` as for Device.asks."""
-        verdict = policy.judge(
+        verdict = policy.authorize(
             self.record,
             self.device.asks(scopes, **asked),
             now_ms=self.now_ms,

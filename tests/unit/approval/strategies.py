@@ -81,7 +81,7 @@ wishes: Final = st.one_of(
     st.tuples(st.just("node"), own_lists["node"]),
     st.tuples(st.sampled_from(ROLES), any_lists),
 )
-"""Role and scopes, mostly such as can be approved."""
+"""Role and scopes, mostly ones that can be approved."""
 
 
 def reach(scopes: Iterable[str], role: str) -> frozenset[str]:

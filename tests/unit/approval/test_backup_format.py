@@ -110,7 +110,7 @@ class TestWhole:
         (back,) = read(lines).devices.values()
         assert record_of(back) == renamed
 
-    def test_who_was_never_told_of_is_not_removed(self) -> None:
+    def test_an_unreported_device_is_not_removed(self) -> None:
         assert Writer().device(Device.new().device_id, None, None) == b""
 
 
@@ -160,7 +160,7 @@ class TestBroken:
         assert why in str(broken.value)
 
 
-class TestUnsound:
+class TestInvalid:
     def sound(self) -> KeptDevice:
         device = Device.new()
         one = record(device)

@@ -82,12 +82,12 @@ def followed_in(
 ) -> Followed:
     """Read history from a position; it is at 6, and the stream has these entries."""
     merged = [entry_of(*one) for one in found]
-    return followed(since, place(6), merged, oldest=oldest, most=most)
+    return followed(since, place(6), merged, oldest=oldest, limit=most)
 
 
 class TestFollowed:
     @pytest.mark.parametrize("since", [place(4), Position(4)], ids=["with its tag", "without"])
-    def test_what_came_after_a_place(self, since: Position) -> None:
+    def test_what_came_after_a_position(self, since: Position) -> None:
         told = followed_in(since, [audited(number) for number in (4, 5, 6)], oldest=1)
         assert [entry.id for entry in told.entries] == [5, 6]
         assert (told.at, told.lost) == (place(6), False)
@@ -97,7 +97,7 @@ class TestFollowed:
         assert [entry.id for entry in told.entries] == [1, 2]
         assert told.at == place(6)
 
-    def test_no_more_than_asked_for_and_the_place_is_that_of_the_last(self) -> None:
+    def test_no_more_than_requested_and_the_position_is_that_of_the_last(self) -> None:
         told = followed_in(place(3), [audited(4), audited(5), audited(6)], oldest=1, most=2)
         assert [entry.id for entry in told.entries] == [4, 5]
         assert told.at == place(5)
@@ -118,7 +118,7 @@ class TestFollowed:
             pytest.param(place(9), [audited(9)], 1, id="the head went back, the log did not"),
         ],
     )
-    def test_lost_where_it_cannot_be_told(
+    def test_lost_if_it_cannot_be_reported(
         self, since: Position, found: list[Entry], oldest: int | None
     ) -> None:
         assert followed_in(since, found, oldest) == Followed([], place(6), lost=True)
@@ -152,7 +152,7 @@ class TestUnreadable:
 
 
 class TestChangedAfter:
-    def test_each_device_once_and_the_place_reached(self) -> None:
+    def test_each_device_once_and_the_position_reached(self) -> None:
         found = [logged(3, "before"), logged(4, "a"), logged(5, "b"), logged(6, "a"), logged(7, "")]
         assert changed_after(place(3), found) == (place(7), ["a", "b"])
 
@@ -169,6 +169,6 @@ class TestChangedAfter:
             (Position(), [logged(2, "a")]),
         ],
     )
-    def test_unavailable_where_it_cannot_be_told(self, since: Position, found: list[Entry]) -> None:
+    def test_unavailable_if_it_is_unknown(self, since: Position, found: list[Entry]) -> None:
         with pytest.raises(StoreUnavailable):
             changed_after(since, found)

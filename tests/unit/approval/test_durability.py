@@ -30,7 +30,7 @@ def test_nothing_where_all_is_as_it_should_be() -> None:
         ),
     ],
 )
-def test_each_is_told_with_what_to_do(
+def test_each_is_reported_with_advice(
     info: dict[str, Any], appendfsync: str | None, warning: str
 ) -> None:
     (told,) = durability_warnings(SOUND | info, appendfsync)

@@ -75,7 +75,7 @@ class TestDenied:
 @both_protocols
 class TestRequests:
     @pytest.mark.parametrize("error", [UnknownRequest(), RequestOver("approved")])
-    def test_who_may_know_hears_that_there_is_none(
+    def test_an_authorized_caller_learns_that_there_is_none(
         self, error: RegistryError, protocol: int
     ) -> None:
         for caller in (ADMIN, DEVICE_ADMIN):

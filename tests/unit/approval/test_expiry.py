@@ -81,7 +81,7 @@ class Store:
 
 
 def made(store: Store, clock: FakeClock, *, ready: bool = True, seed: int = 1) -> Expiry:
-    given: Any = store  # as much of one as is used
+    given: Any = store  # only the part that is used
     return Expiry(
         given,
         TransactionLog(given, lambda _change: None),
@@ -148,7 +148,7 @@ def test_it_says_nothing_while_redis_is_away_and_goes_on_after_that() -> None:
     run_virtual(scenario)
 
 
-def test_nothing_is_ended_by_who_may_not_answer() -> None:
+def test_nothing_is_ended_by_a_replica_that_may_not_answer() -> None:
     async def scenario(clock: FakeClock) -> None:
         store = Store(clock, 1)
         running = asyncio.create_task(made(store, clock, ready=False).run())

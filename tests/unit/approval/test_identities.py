@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.approval.domain import policy
 from services.approval.domain.identities import APPROVED_LIMIT, ASKING_LIMIT, as_seen
 from services.approval.domain.records import Sighting
-from tests.unit.approval.policy_case import TTL_MS, Desk
+from tests.unit.approval.policy_case import TTL_MS, PolicyCase
 from tests.unit.approval.strategies import CLI, CLIENTS, IOS_APP, NAMES, NODE_HOST, PLATFORMS
 
 READ, ADMIN = "operator.read", "operator.admin"
@@ -20,7 +20,7 @@ WATCH_APP = ("openclaw-watchos", "ui")
 
 
 def claim(client: tuple[str, str], platform: str, family: str = "", name: str = "") -> Any:
-    """Return a device's description of itself, as Desk takes it."""
+    """Return a device's description of itself, as PolicyCase takes it."""
     return {"client": client, "platform": platform, "family": family, "name": name}
 
 
@@ -58,9 +58,9 @@ class TestOfAPairedDevice:
     def test_an_update_or_an_equal_name_needs_no_approval(
         self, approved: dict[str, Any], now: dict[str, Any]
     ) -> None:
-        desk = Desk()
-        desk.pair(READ, **approved)
-        assert desk.admit(READ, **now).changed is None
+        case = PolicyCase()
+        case.pair(READ, **approved)
+        assert case.admit(READ, **now).changed is None
 
     @pytest.mark.parametrize(
         ("approved", "now"),
@@ -93,88 +93,88 @@ class TestOfAPairedDevice:
     def test_another_system_or_family_does(
         self, approved: dict[str, Any], now: dict[str, Any]
     ) -> None:
-        desk = Desk()
-        desk.pair(READ, **approved)
-        assert desk.ask(READ, **now).reason == "metadata-upgrade"
+        case = PolicyCase()
+        case.pair(READ, **approved)
+        assert case.ask(READ, **now).reason == "metadata-upgrade"
 
     def test_each_client_is_held_against_what_was_approved_for_it(self) -> None:
-        desk = Desk()
-        desk.pair(READ, **claim(CLI, "linux", "Linux"))
-        desk.ask(role="node", **claim(NODE_HOST, "darwin", "Mac"))
-        desk.approve()
-        desk.admit(READ, **claim(CLI, "linux", "Linux"))
-        desk.admit(role="node", **claim(NODE_HOST, "macos", "Mac"))
-        assert desk.ask(READ, **claim(CLI, "darwin", "Mac")).reason == "metadata-upgrade"
-        desk.approve()
-        desk.admit(READ, **claim(CLI, "darwin", "Mac"))
-        assert desk.ask(READ, **claim(CLI, "linux", "Linux")).reason == "metadata-upgrade"
+        case = PolicyCase()
+        case.pair(READ, **claim(CLI, "linux", "Linux"))
+        case.ask(role="node", **claim(NODE_HOST, "darwin", "Mac"))
+        case.approve()
+        case.admit(READ, **claim(CLI, "linux", "Linux"))
+        case.admit(role="node", **claim(NODE_HOST, "macos", "Mac"))
+        assert case.ask(READ, **claim(CLI, "darwin", "Mac")).reason == "metadata-upgrade"
+        case.approve()
+        case.admit(READ, **claim(CLI, "darwin", "Mac"))
+        assert case.ask(READ, **claim(CLI, "linux", "Linux")).reason == "metadata-upgrade"
 
     def test_another_client_in_the_role_is_held_against_all_of_that_role(self) -> None:
-        desk = Desk()
-        desk.pair(READ, **claim(CLI, "linux", "Linux"))
-        desk.ask(role="node", **claim(NODE_HOST, "darwin", "Mac"))
-        desk.approve()
+        case = PolicyCase()
+        case.pair(READ, **claim(CLI, "linux", "Linux"))
+        case.ask(role="node", **claim(NODE_HOST, "darwin", "Mac"))
+        case.approve()
         tui = ("openclaw-tui", "ui")
-        desk.admit(READ, **claim(tui, "linux", "Linux"))
-        assert desk.ask(READ, **claim(tui, "darwin", "Mac")).reason == "metadata-upgrade"
+        case.admit(READ, **claim(tui, "linux", "Linux"))
+        assert case.ask(READ, **claim(tui, "darwin", "Mac")).reason == "metadata-upgrade"
 
     def test_so_many_are_held_and_the_oldest_go(self) -> None:
-        desk = Desk()
+        case = PolicyCase()
         for number in range(APPROVED_LIMIT + 3):
-            desk.ask(ADMIN, **claim(("cli", f"mode{number}"), f"system {number}"))
-            desk.approve()
-        held = [one.platform for one in desk.pairing.identities]
+            case.ask(ADMIN, **claim(("cli", f"mode{number}"), f"system {number}"))
+            case.approve()
+        held = [one.platform for one in case.pairing.identities]
         assert held == [f"system {number}" for number in range(APPROVED_LIMIT + 2, 2, -1)]
 
 
 class TestOfARequest:
     def test_roles_of_two_clients_alternate_under_one_id(self) -> None:
         """The command line and the node host of one installation share a key."""
-        desk = Desk()
+        case = PolicyCase()
         cli = {"role": "operator", **claim(CLI, "linux", "Linux")}
         node = {"role": "node", **claim(NODE_HOST, "linux", "Linux", "box")}
-        first = desk.ask(READ, **cli).pending
-        both = desk.ask(**node).pending
+        first = case.ask(READ, **cli).pending
+        both = case.ask(**node).pending
         assert both.request_id != first.request_id
         for _ in range(3):
-            desk.now_ms += policy.REFRESH_LEAST_MS
-            for asked in (desk.ask(READ, **cli), desk.ask(**node)):
+            case.now_ms += policy.REFRESH_MIN_MS
+            for asked in (case.ask(READ, **cli), case.ask(**node)):
                 assert (asked.kind, asked.pending.request_id) == ("", both.request_id)
         assert (both.roles, both.scopes) == (("operator", "node"), (READ,))
         assert [(one.role, one.client_id, one.display_name) for one in both.identities] == [
             ("node", "node-host", "box"),
             ("operator", "cli", ""),
         ]
-        desk.approve()
-        desk.admit(READ, **cli)
-        desk.admit(**node)
+        case.approve()
+        case.admit(READ, **cli)
+        case.admit(**node)
 
     def test_scopes_and_roles_of_a_paired_device_alternate_under_one_id(self) -> None:
-        desk = Desk()
-        desk.pair(READ)
-        desk.ask(role="node", client=NODE_HOST)
-        last = desk.ask(ADMIN).pending.request_id
+        case = PolicyCase()
+        case.pair(READ)
+        case.ask(role="node", client=NODE_HOST)
+        last = case.ask(ADMIN).pending.request_id
         for _ in range(2):
-            desk.now_ms += policy.REFRESH_LEAST_MS
-            assert desk.ask(role="node", client=NODE_HOST).pending.request_id == last
-            assert desk.ask(ADMIN).pending.request_id == last
-            desk.admit(READ)
-        desk.now_ms += TTL_MS
-        assert desk.ask(role="node", client=NODE_HOST).pending.roles == ("node",)
+            case.now_ms += policy.REFRESH_MIN_MS
+            assert case.ask(role="node", client=NODE_HOST).pending.request_id == last
+            assert case.ask(ADMIN).pending.request_id == last
+            case.admit(READ)
+        case.now_ms += TTL_MS
+        assert case.ask(role="node", client=NODE_HOST).pending.roles == ("node",)
 
     @pytest.mark.parametrize(
         "change",
         [{"name": "Other"}, {"platform": "darwin"}, {"family": "Mac"}, {"client": NODE_HOST}],
     )
     def test_what_is_shown_changes_under_another_id_alone(self, change: dict[str, Any]) -> None:
-        desk = Desk()
-        first = desk.ask(READ, name="Kitchen").pending
-        desk.now_ms += policy.REFRESH_LEAST_MS
-        asked = desk.ask(READ, **({"name": "Kitchen"} | change))
+        case = PolicyCase()
+        first = case.ask(READ, name="Kitchen").pending
+        case.now_ms += policy.REFRESH_MIN_MS
+        asked = case.ask(READ, **({"name": "Kitchen"} | change))
         assert (asked.kind, asked.superseded) == ("requested", first.request_id)
         assert asked.pending.others == first.identities, "both are shown, and both approved"
         for same in (change, {}):
-            again = desk.ask(READ, **({"name": "Kitchen"} | same))
+            again = case.ask(READ, **({"name": "Kitchen"} | same))
             assert (again.pending, again.changed) == (asked.pending, None)
 
     @pytest.mark.parametrize(
@@ -188,28 +188,28 @@ class TestOfARequest:
     def test_an_update_or_a_name_left_out_keeps_the_id(
         self, shown: dict[str, Any], now: dict[str, Any]
     ) -> None:
-        desk = Desk()
-        first = desk.ask(READ, **shown).pending
-        assert desk.ask(READ, **now).pending == first
-        desk.approve()
-        desk.admit(READ, **now)
+        case = PolicyCase()
+        first = case.ask(READ, **shown).pending
+        assert case.ask(READ, **now).pending == first
+        case.approve()
+        case.admit(READ, **now)
 
     def test_a_name_left_out_is_kept_when_more_is_asked(self) -> None:
-        desk = Desk()
-        desk.ask(READ, name="Kitchen")
-        wider = desk.ask(ADMIN).pending
+        case = PolicyCase()
+        case.ask(READ, name="Kitchen")
+        wider = case.ask(ADMIN).pending
         assert [one.display_name for one in wider.identities] == ["Kitchen"]
 
     def test_a_device_that_flips_its_name_can_be_approved(self) -> None:
-        desk = Desk()
-        asked = [desk.ask(READ, name=f"name {number}") for number in range(50)]
+        case = PolicyCase()
+        asked = [case.ask(READ, name=f"name {number}") for number in range(50)]
         ids = [one.pending.request_id for one in asked]
         assert len(set(ids)) == ASKING_LIMIT
         assert ids[ASKING_LIMIT - 1 :] == [ids[-1]] * (51 - ASKING_LIMIT)
         shown = [one.display_name for one in asked[-1].pending.identities]
         assert shown == [f"name {number}" for number in range(ASKING_LIMIT - 1, -1, -1)]
-        desk.approve()
-        assert [one.display_name for one in desk.pairing.identities] == shown[:1]
+        case.approve()
+        assert [one.display_name for one in case.pairing.identities] == shown[:1]
 
     @given(
         asked=st.lists(
@@ -227,50 +227,50 @@ class TestOfARequest:
         self, asked: list[tuple[str, tuple[str, str], str, str]]
     ) -> None:
         """Once everything was requested once, repetitions create no new request."""
-        desk = Desk()
+        case = PolicyCase()
 
         def once() -> set[str]:
             return {
-                desk.ask(role=role, client=client, platform=platform, name=name).pending.request_id
+                case.ask(role=role, client=client, platform=platform, name=name).pending.request_id
                 for role, client, platform, name in asked
             }
 
         once()
-        before = desk.record
+        before = case.record
         assert len(once()) == 1
-        assert desk.record == before
+        assert case.record == before
 
 
 class TestAsSeen:
     @pytest.fixture
-    def desk(self) -> Desk:
-        desk = Desk()
-        desk.pair(READ, **claim(IOS_APP, "iOS 26.4.2", "iPhone", "Phone"))
-        return desk
+    def case(self) -> PolicyCase:
+        case = PolicyCase()
+        case.pair(READ, **claim(IOS_APP, "iOS 26.4.2", "iPhone", "Phone"))
+        return case
 
-    def test_the_name_and_the_version_that_it_came_with_last(self, desk: Desk) -> None:
-        at = desk.now_ms + 5
+    def test_the_name_and_the_version_that_it_came_with_last(self, case: PolicyCase) -> None:
+        at = case.now_ms + 5
         platforms = {"openclaw-ios": "iOS 26.5.0"}
-        about = as_seen(desk.pairing, Sighting(at, "connect", "", {}, "Pocket", at, platforms, at))
+        about = as_seen(case.pairing, Sighting(at, "connect", "", {}, "Pocket", at, platforms, at))
         assert (about.display_name, about.platform) == ("Pocket", "iOS 26.5.0")
         assert (about.device_family, about.client_id) == ("iPhone", "openclaw-ios")
 
     @pytest.mark.parametrize(
         "platforms", [{"openclaw-ios": "Android"}, {"openclaw-macos": "iOS 1"}]
     )
-    def test_nothing_but_its_own_system(self, desk: Desk, platforms: dict[str, str]) -> None:
-        at = desk.now_ms + 5
+    def test_nothing_but_its_own_system(self, case: PolicyCase, platforms: dict[str, str]) -> None:
+        at = case.now_ms + 5
         seen = Sighting(at, "connect", "", {}, "", 0, platforms, at)
-        assert as_seen(desk.pairing, seen) is desk.pairing.metadata
+        assert as_seen(case.pairing, seen) is case.pairing.metadata
 
-    def test_the_name_from_before_where_none_was_approved(self, desk: Desk) -> None:
-        seen = Sighting(desk.now_ms + 5, "connect", "", {}, "Phone", desk.now_ms + 5)
-        desk.now_ms += 10
-        desk.pair(ADMIN, **claim(IOS_APP, "iOS 26.4.2", "iPhone"))
-        assert as_seen(desk.pairing, seen).display_name == "Phone"
+    def test_the_name_from_before_where_none_was_approved(self, case: PolicyCase) -> None:
+        seen = Sighting(case.now_ms + 5, "connect", "", {}, "Phone", case.now_ms + 5)
+        case.now_ms += 10
+        case.pair(ADMIN, **claim(IOS_APP, "iOS 26.4.2", "iPhone"))
+        assert as_seen(case.pairing, seen).display_name == "Phone"
 
-    def test_nothing_from_before_it_was_approved(self, desk: Desk) -> None:
-        at = desk.now_ms - 1
+    def test_nothing_from_before_it_was_approved(self, case: PolicyCase) -> None:
+        at = case.now_ms - 1
         platforms = {"openclaw-ios": "iOS 9"}
         seen = Sighting(at + 5, "connect", "", {}, "Old", at, platforms, at)
-        assert as_seen(desk.pairing, seen) is desk.pairing.metadata
+        assert as_seen(case.pairing, seen) is case.pairing.metadata

@@ -56,7 +56,7 @@ def warned(*writes: bool) -> list[tuple[float, str]]:
         told: list[Alive] = []
         announcer = LivenessPublisher(
             boot_id="here",
-            store=Store(writes),  # type: ignore[arg-type]  # as much of one as is used
+            store=Store(writes),  # type: ignore[arg-type]  # only the part that is used
             tell=told.append,
             metrics=Metrics(),
             clock=clock,
@@ -95,7 +95,7 @@ class TestLeaving:
             told: list[Alive] = []
             announcer = LivenessPublisher(
                 boot_id="here",
-                store=Store([True] * 5),  # type: ignore[arg-type]  # as much of one as is used
+                store=Store([True] * 5),  # type: ignore[arg-type]  # only the part that is used
                 tell=told.append,
                 metrics=Metrics(),
                 clock=clock,
@@ -118,7 +118,7 @@ class TestLeaving:
         (last, *after), fresh, took = run_virtual(scenario)
         assert last.ready
         assert [one.ready for one in after] == [False] * 3
-        assert fresh, "what comes is still answered"
+        assert fresh, "requests are still answered"
         assert took == LEAVE_SECONDS
 
 

@@ -63,8 +63,8 @@ class Tried:
         )
 
 
-class TestGuard:
-    def test_nothing_is_held_against_who_never_failed(self) -> None:
+class TestFailureCounts:
+    def test_nothing_is_counted_without_failures(self) -> None:
         empty = FailureCounts(None)
         assert empty.locked_ms([SHARED_SECRET, DEVICE_TOKEN], NOW) == 0
         assert not empty.holds([SHARED_SECRET])
@@ -159,7 +159,7 @@ class TestWrongValues:
         ]
         assert all(one != found for one in others)
 
-    def test_in_the_token_field_it_is_a_gateway_token_whoever_brings_it(self) -> None:
+    def test_in_the_token_field_it_is_a_gateway_token_for_every_client(self) -> None:
         found = self.guessed(IN_THE_TOKEN_FIELD, denied=True)
         assert found == {SHARED_SECRET: [DIGESTS.of("x")]}
         assert self.guessed(IN_THE_TOKEN_FIELD, denied=True, device_id="e") == found

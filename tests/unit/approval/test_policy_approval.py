@@ -6,84 +6,84 @@ from msgspec.structs import replace
 from services.approval.domain import pairing as grants
 from services.approval.domain import policy
 from services.approval.domain.records import Record
-from tests.unit.approval.policy_case import KEYS, TTL_MS, Desk
+from tests.unit.approval.policy_case import KEYS, TTL_MS, PolicyCase
 
 READ, WRITE, ADMIN, PAIRING = (f"operator.{name}" for name in ("read", "write", "admin", "pairing"))
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def case() -> PolicyCase:
+    return PolicyCase()
 
 
-class TestContract74Approval:
-    def test_recorded_narrowed_token_and_upgrade(self, desk: Desk) -> None:
+class TestApprovalDecisions:
+    def test_recorded_narrowed_token_and_upgrade(self, case: PolicyCase) -> None:
         """As recorded: approved [read, pairing], token narrowed to [read], upgrade +admin."""
-        desk.pair(READ, PAIRING)
-        desk.rotate(scopes=[READ])
-        desk.ask(ADMIN)
-        desk.now_ms += 5
-        desk.approve()
-        assert desk.pairing.tokens["operator"].scopes == (ADMIN, READ, WRITE)
-        assert desk.pairing.scopes == (READ, PAIRING, ADMIN)
+        case.pair(READ, PAIRING)
+        case.rotate(scopes=[READ])
+        case.ask(ADMIN)
+        case.now_ms += 5
+        case.approve()
+        assert case.pairing.tokens["operator"].scopes == (ADMIN, READ, WRITE)
+        assert case.pairing.scopes == (READ, PAIRING, ADMIN)
 
-    def test_first(self, desk: Desk) -> None:
-        desk.ask(WRITE, PAIRING, name="Kitchen", address="203.0.113.9")
-        desk.now_ms += 5
-        desk.approve()
-        pairing = desk.pairing
+    def test_first(self, case: PolicyCase) -> None:
+        case.ask(WRITE, PAIRING, name="Kitchen", address="203.0.113.9")
+        case.now_ms += 5
+        case.approve()
+        pairing = case.pairing
         assert (pairing.role, pairing.roles) == ("operator", ("operator",))
         assert pairing.scopes == (WRITE, PAIRING)
-        assert (pairing.created_at_ms, pairing.approved_at_ms) == (desk.now_ms, desk.now_ms)
+        assert (pairing.created_at_ms, pairing.approved_at_ms) == (case.now_ms, case.now_ms)
         assert pairing.approved_via == "owner"
         assert pairing.metadata.display_name == "Kitchen"
         token = pairing.tokens["operator"]
-        assert (token.scopes, token.created_at_ms) == ((PAIRING, READ, WRITE), desk.now_ms)
+        assert (token.scopes, token.created_at_ms) == ((PAIRING, READ, WRITE), case.now_ms)
         assert (token.rotated_at_ms, token.revoked_at_ms) == (0, 0)
-        assert desk.pending is None
+        assert case.pending is None
 
-    def test_again(self, desk: Desk) -> None:
-        first = desk.pair(READ)
-        assert desk.record is not None
-        desk.record = grants.renamed(desk.record, desk.pairing, "Kitchen")
-        created = desk.now_ms
-        desk.now_ms += 5
-        desk.ask(PAIRING, platform="mac")
-        desk.approve()
-        pairing = desk.pairing
-        assert (pairing.created_at_ms, pairing.approved_at_ms) == (created, desk.now_ms)
+    def test_again(self, case: PolicyCase) -> None:
+        first = case.pair(READ)
+        assert case.record is not None
+        case.record = grants.renamed(case.record, case.pairing, "Kitchen")
+        created = case.now_ms
+        case.now_ms += 5
+        case.ask(PAIRING, platform="mac")
+        case.approve()
+        pairing = case.pairing
+        assert (pairing.created_at_ms, pairing.approved_at_ms) == (created, case.now_ms)
         assert pairing.operator_label == "Kitchen"
         assert pairing.metadata.platform == "mac"
         token = pairing.tokens["operator"]
-        assert (token.created_at_ms, token.rotated_at_ms) == (created, desk.now_ms)
+        assert (token.created_at_ms, token.rotated_at_ms) == (created, case.now_ms)
         assert token.token_id != first.token_id
         assert token.scopes == (PAIRING, READ)
 
-    def test_every_requested_role_gets_a_token_of_its_own_scopes(self, desk: Desk) -> None:
-        desk.ask(READ)
-        desk.ask("node.run", role="node")
-        desk.approve()
-        scopes = {role: token.scopes for role, token in desk.pairing.tokens.items()}
+    def test_every_requested_role_gets_a_token_of_its_own_scopes(self, case: PolicyCase) -> None:
+        case.ask(READ)
+        case.ask("node.run", role="node")
+        case.approve()
+        scopes = {role: token.scopes for role, token in case.pairing.tokens.items()}
         assert scopes == {"operator": (READ,), "node": ("node.run",)}
-        assert desk.pairing.roles == ("operator", "node")
-        assert desk.admit(READ).token.scopes == (READ,)
-        assert desk.admit("node.run", role="node").token.scopes == ("node.run",)
+        assert case.pairing.roles == ("operator", "node")
+        assert case.admit(READ).token.scopes == (READ,)
+        assert case.admit("node.run", role="node").token.scopes == ("node.run",)
 
-    def test_a_role_keeps_its_token_when_another_is_approved(self, desk: Desk) -> None:
-        first = desk.pair(READ)
-        desk.ask(role="node")
-        desk.approve()
-        assert desk.pairing.tokens["operator"] == first
+    def test_a_role_keeps_its_token_when_another_is_approved(self, case: PolicyCase) -> None:
+        first = case.pair(READ)
+        case.ask(role="node")
+        case.approve()
+        assert case.pairing.tokens["operator"] == first
 
-    def test_it_undoes_a_revocation(self, desk: Desk) -> None:
-        desk.pair(READ)
-        old = desk.token()
-        desk.revoke()
-        desk.ask(READ)
-        desk.approve()
-        assert desk.pairing.tokens["operator"].active
-        desk.admit(READ)
-        assert desk.deny(READ, token=old) == "device-token-mismatch"
+    def test_it_undoes_a_revocation(self, case: PolicyCase) -> None:
+        case.pair(READ)
+        old = case.token()
+        case.revoke()
+        case.ask(READ)
+        case.approve()
+        assert case.pairing.tokens["operator"].active
+        case.admit(READ)
+        assert case.deny(READ, token=old) == "device-token-mismatch"
 
     @pytest.mark.parametrize(
         ("scopes", "outside"),
@@ -99,9 +99,9 @@ class TestContract74Approval:
         ],
     )
     def test_scopes_of_no_requested_role(
-        self, desk: Desk, scopes: tuple[str, ...], outside: str | None
+        self, case: PolicyCase, scopes: tuple[str, ...], outside: str | None
     ) -> None:
-        assert grants.scope_outside_roles(desk.ask(*scopes).pending) == outside
+        assert grants.scope_outside_roles(case.ask(*scopes).pending) == outside
 
     @pytest.mark.parametrize(
         ("approved", "revoked", "asked", "to_hold"),
@@ -111,115 +111,115 @@ class TestContract74Approval:
             ((READ, PAIRING), True, (), [READ, PAIRING]),
         ],
     )
-    def test_what_whoever_approves_has_to_hold(
+    def test_what_an_approver_must_hold(
         self,
-        desk: Desk,
+        case: PolicyCase,
         approved: tuple[str, ...],
         asked: tuple[str, ...],
         to_hold: list[str],
         *,
         revoked: bool,
     ) -> None:
-        desk.pair(*approved)
+        case.pair(*approved)
         if revoked:
-            desk.revoke()
-        pending = desk.ask(*asked).pending
-        assert desk.record is not None
-        assert grants.scopes_to_hold(desk.record, pending) == to_hold
+            case.revoke()
+        pending = case.ask(*asked).pending
+        assert case.record is not None
+        assert grants.scopes_to_hold(case.record, pending) == to_hold
 
-    def test_what_has_to_be_held_for_a_device_that_changed(self, desk: Desk) -> None:
-        desk.pair(ADMIN)
-        pending = desk.ask(READ, platform="mac").pending
-        assert desk.record is not None
-        assert grants.scopes_to_hold(desk.record, pending) == [READ, ADMIN]
+    def test_what_has_to_be_held_for_a_device_that_changed(self, case: PolicyCase) -> None:
+        case.pair(ADMIN)
+        pending = case.ask(READ, platform="mac").pending
+        assert case.record is not None
+        assert grants.scopes_to_hold(case.record, pending) == [READ, ADMIN]
 
-    def test_nothing_of_a_request_that_is_refused_remains(self, desk: Desk) -> None:
-        desk.ask(READ)
-        assert desk.record is not None
-        assert grants.without_pending(desk.record) is None
-        desk.approve()
-        before = desk.record
-        desk.ask(ADMIN)
-        assert grants.without_pending(desk.record) == before
+    def test_nothing_of_a_request_that_is_refused_remains(self, case: PolicyCase) -> None:
+        case.ask(READ)
+        assert case.record is not None
+        assert grants.without_pending(case.record) is None
+        case.approve()
+        before = case.record
+        case.ask(ADMIN)
+        assert grants.without_pending(case.record) == before
 
 
-class TestContract8DeviceTokens:
-    def test_the_same_on_every_connect(self, desk: Desk) -> None:
-        token = desk.pair(READ, PAIRING)
+class TestDeviceTokens:
+    def test_the_same_on_every_connect(self, case: PolicyCase) -> None:
+        token = case.pair(READ, PAIRING)
         for scopes in ((READ, PAIRING), (PAIRING,), ()):
-            assert desk.admit(*scopes).token == token
+            assert case.admit(*scopes).token == token
 
-    def test_a_narrowed_one_is_replaced_by_just_what_is_asked(self, desk: Desk) -> None:
-        desk.pair(READ, PAIRING, WRITE)
-        desk.rotate(scopes=[READ])
-        narrowed = desk.pairing.tokens["operator"]
-        desk.now_ms += 5
-        admitted = desk.admit(WRITE)
+    def test_a_narrowed_one_is_replaced_by_just_what_is_asked(self, case: PolicyCase) -> None:
+        case.pair(READ, PAIRING, WRITE)
+        case.rotate(scopes=[READ])
+        narrowed = case.pairing.tokens["operator"]
+        case.now_ms += 5
+        admitted = case.admit(WRITE)
         assert admitted.kind == "token-issued"
         assert admitted.token.scopes == (READ, WRITE)
-        assert admitted.token.rotated_at_ms == desk.now_ms
+        assert admitted.token.rotated_at_ms == case.now_ms
         assert admitted.token.token_id != narrowed.token_id
-        assert desk.pairing.scopes == (READ, PAIRING, WRITE)
+        assert case.pairing.scopes == (READ, PAIRING, WRITE)
 
-    def test_one_opens_what_it_covers(self, desk: Desk) -> None:
-        desk.pair(READ, PAIRING)
-        desk.rotate(scopes=[READ])
-        before = desk.record
-        assert desk.admit(READ, token=desk.token()).token == desk.pairing.tokens["operator"]
-        assert desk.deny(PAIRING, token=desk.token()) == "scope-mismatch"
-        assert desk.deny(ADMIN, token=desk.token()) == "scope-mismatch"
-        assert desk.record == before
+    def test_one_opens_what_it_covers(self, case: PolicyCase) -> None:
+        case.pair(READ, PAIRING)
+        case.rotate(scopes=[READ])
+        before = case.record
+        assert case.admit(READ, token=case.token()).token == case.pairing.tokens["operator"]
+        assert case.deny(PAIRING, token=case.token()) == "scope-mismatch"
+        assert case.deny(ADMIN, token=case.token()) == "scope-mismatch"
+        assert case.record == before
 
     @pytest.mark.parametrize("wrong", ["x", "", "t1", "é" * 43, "\x00"])
-    def test_a_wrong_one(self, desk: Desk, wrong: str) -> None:
-        desk.pair(READ)
-        question = replace(desk.device.asks((READ,)), method="device-token", candidate=wrong)
-        verdict = policy.judge(
-            desk.record,
+    def test_a_wrong_one(self, case: PolicyCase, wrong: str) -> None:
+        case.pair(READ)
+        question = replace(case.device.asks((READ,)), method="device-token", candidate=wrong)
+        verdict = policy.authorize(
+            case.record,
             question,
-            now_ms=desk.now_ms,
+            now_ms=case.now_ms,
             ttl_ms=TTL_MS,
             keys=KEYS,
-            draws=desk.draws,
+            draws=case.draws,
         )
         assert verdict == policy.Deny("device-token-mismatch")
 
-    def test_of_another_device_role_or_time(self, desk: Desk) -> None:
-        desk.pair(READ)
-        other = Desk()
+    def test_of_another_device_role_or_time(self, case: PolicyCase) -> None:
+        case.pair(READ)
+        other = PolicyCase()
         other.pair(READ)
-        assert desk.deny(READ, token=other.token()) == "device-token-mismatch"
-        assert desk.deny(role="node", token=desk.token()) == "device-token-mismatch"
-        old = desk.token()
-        desk.rotate()
-        assert desk.deny(READ, token=old) == "device-token-mismatch"
-        old = desk.token()
-        desk.revoke()
-        assert desk.deny(READ, token=old) == "device-token-mismatch"
+        assert case.deny(READ, token=other.token()) == "device-token-mismatch"
+        assert case.deny(role="node", token=case.token()) == "device-token-mismatch"
+        old = case.token()
+        case.rotate()
+        assert case.deny(READ, token=old) == "device-token-mismatch"
+        old = case.token()
+        case.revoke()
+        assert case.deny(READ, token=old) == "device-token-mismatch"
 
-    def test_of_who_was_never_paired(self, desk: Desk) -> None:
-        assert desk.deny(READ, token="x") == "device-token-mismatch"
-        desk.ask(READ)
-        assert desk.deny(READ, token="x") == "device-token-mismatch"
+    def test_of_a_device_that_was_never_paired(self, case: PolicyCase) -> None:
+        assert case.deny(READ, token="x") == "device-token-mismatch"
+        case.ask(READ)
+        assert case.deny(READ, token="x") == "device-token-mismatch"
 
-    def test_a_good_one_of_a_device_that_changed_has_to_be_approved(self, desk: Desk) -> None:
-        desk.pair(READ)
-        assert desk.ask(READ, token=desk.token(), platform="mac").reason == "metadata-upgrade"
+    def test_a_good_one_of_a_device_that_changed_has_to_be_approved(self, case: PolicyCase) -> None:
+        case.pair(READ)
+        assert case.ask(READ, token=case.token(), platform="mac").reason == "metadata-upgrade"
 
-    def test_one_that_allows_more_than_is_approved_opens_nothing(self, desk: Desk) -> None:
-        desk.pair(ADMIN)
-        token = desk.token()
-        assert desk.record is not None
-        desk.record = Record(
-            desk.record.device_id, desk.record.public_key, replace(desk.pairing, scopes=(READ,))
+    def test_one_that_allows_more_than_is_approved_opens_nothing(self, case: PolicyCase) -> None:
+        case.pair(ADMIN)
+        token = case.token()
+        assert case.record is not None
+        case.record = Record(
+            case.record.device_id, case.record.public_key, replace(case.pairing, scopes=(READ,))
         )
-        assert desk.deny(READ, token=token) == "device-token-mismatch"
+        assert case.deny(READ, token=token) == "device-token-mismatch"
 
-    def test_rotating_keeps_scopes_unless_told(self, desk: Desk) -> None:
-        desk.pair(ADMIN)
-        desk.rotate(scopes=[WRITE, " "])
-        assert desk.pairing.tokens["operator"].scopes == (READ, WRITE)
-        desk.now_ms += 5
-        desk.rotate()
-        token = desk.pairing.tokens["operator"]
-        assert (token.scopes, token.rotated_at_ms) == ((READ, WRITE), desk.now_ms)
+    def test_rotating_keeps_scopes_by_default(self, case: PolicyCase) -> None:
+        case.pair(ADMIN)
+        case.rotate(scopes=[WRITE, " "])
+        assert case.pairing.tokens["operator"].scopes == (READ, WRITE)
+        case.now_ms += 5
+        case.rotate()
+        token = case.pairing.tokens["operator"]
+        assert (token.scopes, token.rotated_at_ms) == ((READ, WRITE), case.now_ms)

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from services.approval.domain import pairing, policy
 from services.approval.domain.identities import APPROVED_LIMIT, ASKING_LIMIT
 from tests.unit.approval.devices import Device
-from tests.unit.approval.policy_case import KEYS, TTL_MS, Desk
+from tests.unit.approval.policy_case import KEYS, TTL_MS, PolicyCase
 from tests.unit.approval.strategies import (
     CLIENTS,
     NAMES,
@@ -34,22 +34,22 @@ class Pairing(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.desk = Desk()
+        self.case = PolicyCase()
         self.approved: frozenset[str] = frozenset()
         self.approved_as: list[Claim] | None = None
-        """What was approved that it says it is; None: not paired."""
+        """The approved claims; None: not paired."""
         self.live: dict[str, tuple[str, tuple[str, ...]]] = {}
-        """By role, the device token that opens, and its scopes."""
+        """By role: the valid device token and its scopes."""
         self.dead: set[str] = set()
-        """Tokens that must never open anything again."""
+        """Tokens that must stay invalid."""
         self.requests: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
-        """By request id, the roles and scopes it stood for when it was made."""
+        """By request id: its roles and scopes when it was created."""
         self.shown: dict[str, list[Claim]] = {}
-        """By request id, the claims that it showed when it was made, newest first."""
+        """By request id: its claims when it was created, newest first."""
         self.renamed: dict[str, int] = {}
-        """By request id, how many requests up to it were made only for another claim."""
+        """By request id: how many requests up to it were created only because of another claim."""
         self.asked_for: dict[str, set[str]] = {}
-        """By request id, all scopes that were asked for up to it."""
+        """By request id: all scopes requested up to it."""
         self.over: set[str] = set()
         """Request ids that have ended."""
 
@@ -73,8 +73,8 @@ class Pairing(RuleBasedStateMachine):
         candidate = self.candidate(token, role)
         waiting = self.open_request()
         claim = Claim(role, client, platform, name)
-        before = self.desk.record
-        verdict = self.desk.judge(
+        before = self.case.record
+        verdict = self.case.judge(
             *scopes, role=role, client=client, platform=platform, name=name, token=candidate
         )
         opens = role in self.live and self.live[role][0] == candidate
@@ -87,7 +87,7 @@ class Pairing(RuleBasedStateMachine):
             assert set(verdict.token.scopes) <= reach(self.approved, role)
             assert set(scopes) <= reach(verdict.token.scopes, role)
             assert (verdict.changed is not None) == (verdict.kind == "token-issued")
-            assert verdict.kind or self.desk.record == before, "a new name is no change"
+            assert verdict.kind or self.case.record == before, "a new name is no change"
             self.now_lives(role)
             return
         if isinstance(verdict, policy.Deny):
@@ -112,7 +112,7 @@ class Pairing(RuleBasedStateMachine):
             return
         assert not (adds_nothing and is_shown)
         self.renamed[pending.request_id] = self.renamed.get(waiting, 0) + adds_nothing
-        assert self.renamed[pending.request_id] < ASKING_LIMIT, "it flips no more after that"
+        assert self.renamed[pending.request_id] < ASKING_LIMIT, "it alternates no more after that"
         assert set(roles) | {role} == set(pending.roles)
         assert pending.request_id not in self.requests, "an id is never used again"
         assert verdict.superseded == waiting
@@ -128,25 +128,25 @@ class Pairing(RuleBasedStateMachine):
         self.shown[pending.request_id] = [newest, *others][:ASKING_LIMIT]
 
     @rule(key=st.just("another"), role=st.sampled_from(ROLES))
-    @precondition(lambda self: self.desk.record is not None)
+    @precondition(lambda self: self.case.record is not None)
     def somebody_else_connects_in_its_name(self, key: str, role: str) -> None:
         """Check that a client with another key changes nothing."""
-        before = self.desk.record
+        before = self.case.record
         asked: dict[str, Any] = {"role": role, "public_key": Device.new().public_key}
         for token in ("", self.candidate("live", role)):
-            assert self.desk.deny(token=token, **asked) == "key-mismatch"
-        assert self.desk.record == before
+            assert self.case.deny(token=token, **asked) == "key-mismatch"
+        assert self.case.record == before
 
     @rule(seconds=st.sampled_from((0.001, 9.0, 11.0, TTL_MS / 2000, TTL_MS / 1000)))
     def time_passes(self, seconds: float) -> None:
         """Advance time by up to the lifetime of a request."""
-        self.desk.now_ms += int(seconds * 1000)
+        self.case.now_ms += int(seconds * 1000)
 
     @rule()
     @precondition(lambda self: self.open_request())
     def operator_approves(self) -> None:
         """Approval grants exactly what was shown."""
-        pending = self.desk.pending
+        pending = self.case.pending
         assert pending is not None
         roles, scopes = self.requests[pending.request_id]
         prefixes = tuple(f"{role}." for role in roles)
@@ -156,7 +156,7 @@ class Pairing(RuleBasedStateMachine):
             return
         others = [role for role in self.live if role not in roles]
         self.dead |= {self.live.pop(role)[0] for role in roles if role in self.live}
-        self.desk.approve()
+        self.case.approve()
         self.over.add(pending.request_id)
         self.approved |= set(scopes)
         shown = self.shown[pending.request_id]
@@ -165,21 +165,21 @@ class Pairing(RuleBasedStateMachine):
         apart_from_names = {one._replace(name=""): one for one in reversed([*shown, *kept])}
         self.approved_as = sorted(apart_from_names.values(), key=[*shown, *kept].index)
         self.approved_as = self.approved_as[:APPROVED_LIMIT]
-        assert claims(self.desk.pairing.identities) == self.approved_as
-        assert len(self.desk.pairing.others) < APPROVED_LIMIT
+        assert claims(self.case.pairing.identities) == self.approved_as
+        assert len(self.case.pairing.others) < APPROVED_LIMIT
         for role in roles:
             self.now_lives(role)
-        assert all(self.desk.token(role) == self.live[role][0] for role in others)
+        assert all(self.case.token(role) == self.live[role][0] for role in others)
 
     @rule()
     @precondition(lambda self: self.open_request())
     def operator_rejects(self) -> None:
         """Rejection changes nothing else."""
-        record = self.desk.record
+        record = self.case.record
         assert record is not None
         assert record.pending is not None
         self.over.add(record.pending.request_id)
-        self.desk.record = pairing.without_pending(record)
+        self.case.record = pairing.without_pending(record)
 
     @rule()
     @precondition(lambda self: self.approved_as is not None)
@@ -187,7 +187,7 @@ class Pairing(RuleBasedStateMachine):
         """After removal no token of the device is valid."""
         if self.open_request():
             self.over.add(self.open_request())
-        self.desk.record = None
+        self.case.record = None
         self.approved, self.approved_as = frozenset(), None
         self.dead |= {token for token, _ in self.live.values()}
         self.live.clear()
@@ -203,7 +203,7 @@ class Pairing(RuleBasedStateMachine):
             scopes = data.draw(st.lists(st.sampled_from(allowed), max_size=3))
         old, kept = self.live.pop(role)
         self.dead.add(old)
-        self.desk.rotate(role, scopes)
+        self.case.rotate(role, scopes)
         self.now_lives(role)
         now = set(self.live[role][1])
         assert now == set(kept) if scopes is None else set(scopes) <= now <= reach(scopes, role)
@@ -212,13 +212,13 @@ class Pairing(RuleBasedStateMachine):
     def operator_revokes(self, role: str) -> None:
         """Revoke a role's token until the role is approved again."""
         if role in self.live:
-            self.desk.revoke(role)
+            self.case.revoke(role)
             self.dead.add(self.live.pop(role)[0])
 
     @invariant()
     def a_request_stands_for_what_it_stood_for(self) -> None:
         """Check that a request id keeps its meaning, and an ended one never returns."""
-        pending = self.desk.pending
+        pending = self.case.pending
         if pending is not None:
             assert (pending.roles, pending.scopes) == self.requests[pending.request_id]
             assert claims(pending.identities) == self.shown[pending.request_id]
@@ -228,20 +228,20 @@ class Pairing(RuleBasedStateMachine):
     def what_is_approved_is_what_was_approved(self) -> None:
         """Only an approval extends the approved scopes."""
         if self.approved_as is None:
-            assert self.desk.record is None or self.desk.record.pairing is None
+            assert self.case.record is None or self.case.record.pairing is None
             return
-        assert set(self.desk.pairing.scopes) == self.approved
-        assert set(self.desk.pairing.effective_roles) == self.live.keys()
+        assert set(self.case.pairing.scopes) == self.approved
+        assert set(self.case.pairing.effective_roles) == self.live.keys()
 
     @invariant()
     def a_dead_token_opens_nothing(self) -> None:
         """Check that an invalid token is refused, and a valid one for another role."""
         if self.approved_as is None:
             return
-        for role, token in self.desk.pairing.tokens.items():
+        for role, token in self.case.pairing.tokens.items():
             others = self.dead | {live for key, (live, _) in self.live.items() if key != role}
             for candidate in others:
-                assert not KEYS.verify(candidate, self.desk.device.device_id, role, token.token_id)
+                assert not KEYS.verify(candidate, self.case.device.device_id, role, token.token_id)
 
     def candidate(self, kind: str, role: str) -> str:
         """Return a device token of this kind, or an empty string."""
@@ -256,19 +256,19 @@ class Pairing(RuleBasedStateMachine):
 
     def open_request(self) -> str:
         """Return the id of the unexpired pending request, or an empty string."""
-        pending = self.desk.pending
-        if pending is None or pending.expired(self.desk.now_ms, TTL_MS):
+        pending = self.case.pending
+        if pending is None or pending.expired(self.case.now_ms, TTL_MS):
             return ""
         return pending.request_id
 
     def now_lives(self, role: str) -> None:
         """Record a role's current token; a different previous one becomes invalid."""
-        token = self.desk.token(role)
+        token = self.case.token(role)
         assert token not in self.dead
         before = self.live.get(role)
         if before is not None and before[0] != token:
             self.dead.add(before[0])
-        self.live[role] = (token, self.desk.pairing.tokens[role].scopes)
+        self.live[role] = (token, self.case.pairing.tokens[role].scopes)
 
 
 def claims(identities: Iterable[Identity]) -> list[Claim]:

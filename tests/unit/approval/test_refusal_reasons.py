@@ -14,9 +14,9 @@ from shared.protocol.refusals import Refusal
 
 ROOT = Path(__file__).parents[3]
 NEVER_REPORTED = {"silent"}
-"""Who says nothing is closed, not refused."""
+"""Silent clients are closed, not refused."""
 ASKS = {"pairing-required", "unavailable"}
-"""These are reported by what is behind them."""
+"""These are reported by their cause."""
 
 
 def test_every_refusal_has_its_words() -> None:

@@ -68,7 +68,7 @@ def test_what_would_wait_too_long_is_busy_at_once() -> None:
     run_virtual(scenario)
 
 
-def test_it_takes_as_much_as_it_has_places_however_slow_it_was() -> None:
+def test_it_fills_its_slots_however_slow_it_was() -> None:
     async def scenario(_clock: FakeClock) -> None:
         places, work = WriteLimiter(), Work(10 * WAIT_SECONDS)
         await slowed(places, work)
@@ -79,7 +79,7 @@ def test_it_takes_as_much_as_it_has_places_however_slow_it_was() -> None:
     run_virtual(scenario)
 
 
-def test_who_has_waited_too_long_is_busy_and_nothing_was_done() -> None:
+def test_a_request_that_waited_too_long_is_busy_and_has_no_effect() -> None:
     async def scenario(clock: FakeClock) -> None:
         places, slow, late = WriteLimiter(), Work(10 * WAIT_SECONDS), Work(0)
         taken = [places.reply(slow) for _ in range(PLACES)]
@@ -103,7 +103,7 @@ def test_it_is_quick_again_once_the_work_is() -> None:
     run_virtual(scenario)
 
 
-def test_work_that_fails_or_is_cancelled_gives_its_place_back() -> None:
+def test_work_that_fails_or_is_cancelled_releases_its_slot() -> None:
     async def failing() -> Reply:
         raise ValueError
 

@@ -172,7 +172,7 @@ class TestForgedMessages:
 
 
 class TestReplay:
-    def test_own_news_opens_once_and_proves_that_we_are_heard(self) -> None:
+    def test_an_own_event_opens_once_and_proves_the_subscription(self) -> None:
         sender = approval()
         data = sender.seal(NEWS, b"alive")
         assert sender.open(NEWS, data).sender == "approval"
@@ -207,14 +207,14 @@ class TestReplay:
             False,
         ]
 
-    def test_senders_are_told_apart(self) -> None:
+    def test_senders_are_distinguished(self) -> None:
         receiver = gateway()
         for boot_id in ("one", "two"):
             assert (
                 receiver.open(CHANNEL, approval(boot_id=boot_id).seal(CHANNEL, b"")).sequence == 1
             )
 
-    def test_remembered_senders_are_bounded_and_the_least_recently_heard_is_forgotten(
+    def test_known_senders_are_bounded_and_the_least_recently_seen_is_dropped(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "SENDERS_LIMIT", 3)
@@ -266,7 +266,7 @@ class TestVersions:
         opened = gateway().open(CHANNEL, data)
         assert (opened.version, opened.body) == (VERSION - 1, b"older")
 
-    def test_a_message_of_a_later_release_is_told_apart_from_a_forged_one(self) -> None:
+    def test_a_message_of_a_later_release_is_distinguished_from_a_forged_one(self) -> None:
         later = approval(version=VERSION + 1).seal(CHANNEL, b"later")
         assert why(gateway(), later) == "version"
         assert why(gateway(), bytes((VERSION + 1,)) + later[1:-1] + b"\0") == "unsealed"

@@ -104,7 +104,7 @@ class TestOutages:
         link.connected()
         assert [log["event"] for log in logs] == ["bus_lost", "bus_back"]
 
-    def test_silence_is_told_apart(self, link: ConnectionMonitor, counts: Counts) -> None:
+    def test_silence_is_distinguished(self, link: ConnectionMonitor, counts: Counts) -> None:
         link.failed(SilenceError(3.0))
         silence = (link.silent, link.trouble)
         assert silence == (True, "no message for 3 s")

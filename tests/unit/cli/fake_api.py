@@ -30,7 +30,7 @@ class Api:
         self.answers: dict[tuple[str, str], tuple[int, str, bytes]] = {}
         self.headers: dict[str, str] = {}
         self.then: dict[tuple[str, str], Callable[[], object]] = {}
-        """What to do once a call was answered."""
+        """Runs after each answered call."""
         self.asked: list[tuple[str, str, str]] = []
         self.url = ""
 

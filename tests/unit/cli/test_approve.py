@@ -155,7 +155,7 @@ class TestApproving:
         assert result.exit_code == 0
         assert "Online at gw7 0 s after approval." in result.stdout
 
-    def test_a_visit_from_before_the_approval_does_not_count(self, api: Api) -> None:
+    def test_a_session_from_before_the_approval_does_not_count(self, api: Api) -> None:
         self.comes_back(api, before=SEEN, after=SEEN)
         result = run(api, "devices", "approve", REQUEST_ID, "--yes", "--wait", "0.1")
         assert result.exit_code == 0
@@ -172,7 +172,7 @@ class TestApproving:
 
         api.then["POST", APPROVE] = approved
 
-    def test_a_device_that_asks_for_something_else_is_told(self, api: Api) -> None:
+    def test_a_device_that_asks_for_something_else_is_reported(self, api: Api) -> None:
         result = run(api, "devices", "approve", REQUEST_ID, "--yes", "--wait", "0.1")
         assert result.exit_code == 0
         assert "The device has sent a different request" in result.stdout
@@ -204,7 +204,7 @@ class TestApproving:
         assert "no pending request has this id" in result.stderr
         assert "latchkey devices list" in result.stderr
 
-    def test_two_that_begin_alike_are_told_apart(self, api: Api) -> None:
+    def test_two_with_the_same_beginning_are_distinguished(self, api: Api) -> None:
         api.wait_with(pending(), pending(requestId=REQUEST_ID[:-1] + "0"))
         result = run(api, "devices", "approve", REQUEST_ID[:8])
         assert result.exit_code == 1

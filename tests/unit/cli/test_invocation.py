@@ -61,7 +61,7 @@ class TestWhereACommandIs:
     def test_what_is_like_nothing_is_only_unknown(self) -> None:
         result = run(None, "xyzzy")
         assert result.exit_code == 2
-        assert "There is no command `latchkey xyzzy`." in result.stderr
+        assert "No such command: `latchkey xyzzy`." in result.stderr
         assert "Did you mean" not in result.stderr
 
 
@@ -152,7 +152,7 @@ def launched(
 class TestFromAnyDirectory:
     @pytest.mark.parametrize("how", ["absolute", "symlink", "relative symlink", "symlink twice"])
     def test_it_runs_with_its_own_modules(self, tmp_path: Path, how: str) -> None:
-        for package in ("services", "shared", "click"):  # somebody else's, where it is called
+        for package in ("services", "shared", "click"):  # the caller's own packages
             (tmp_path / package).mkdir()
             (tmp_path / package / "__init__.py").write_text("raise SystemExit('not this one')")
         command = LAUNCHER

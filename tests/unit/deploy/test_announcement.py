@@ -60,7 +60,7 @@ def test_the_page_is_named_and_no_secret_is_in_its_address(settings: RunSettings
     assert set(re.findall(r"http\S*/setup\S*", said)) == {"http://127.0.0.1:18790/setup"}
 
 
-def test_the_command_is_told_what_it_does_not_know(settings: RunSettings) -> None:
+def test_the_command_reports_unknown_fields(settings: RunSettings) -> None:
     def command(settings: RunSettings, environ: Mapping[str, str]) -> list[str]:
         found = re.search(r"(?m)^  (.*bin/latchkey .*)$", text(settings, environ))
         assert found is not None

@@ -21,7 +21,7 @@ GATEWAYS = [name for name in SERVICES if name.startswith("gateway")]
 APPROVALS = [name for name in SERVICES if name.startswith("approval")]
 HAPROXY = (ROOT / "deploy/haproxy.cfg").read_text()
 CLOSING_SECONDS = 10
-"""How long closing everybody and answering what is under way may take after the drain."""
+"""The time for closing connections and answering pending requests after the drain."""
 
 
 def section(name: str) -> list[str]:
@@ -95,7 +95,7 @@ def test_the_grace_is_longer_than_the_drain(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*GATEWAYS, *APPROVALS])
-def test_the_service_is_process_1_and_hears_the_signal(name: str) -> None:
+def test_the_service_is_process_1_and_receives_the_signal(name: str) -> None:
     assert isinstance(SERVICES[name]["command"], list)
     assert not {"init", "entrypoint", "stop_signal"} & set(SERVICES[name])
 
@@ -171,7 +171,9 @@ class TestSecrets:
         assert main(file) == 0
         assert file.read_text() == text
 
-    def test_a_broken_file_is_told(self, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_broken_file_is_reported(
+        self, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         file = tmp_path / ".env"
         file.write_text("no equals sign\n")
         assert main(file) == 1

@@ -84,7 +84,7 @@ def test_everything_that_is_counted_is_shown() -> None:
     assert shown == counted
 
 
-def test_every_panel_has_its_place() -> None:
+def test_every_panel_has_its_position() -> None:
     places = [tuple(panel["gridPos"][key] for key in "xywh") for panel in DASHBOARD["panels"]]
     cells = [
         (x + right, y + down) for x, y, w, h in places for right in range(w) for down in range(h)

@@ -16,7 +16,7 @@ from tests.support.stub_gateway import Socket, stub_gateway
 from tests.unit.device.scripts import KEY, QUICK
 
 
-class TestWhatCanGoWrong:
+class TestFailureModes:
     async def test_nobody_listens(self, unused_tcp_port: int) -> None:
         async with DeviceClient(f"ws://127.0.0.1:{unused_tcp_port}", KEY, CLI) as device:
             with pytest.raises(UnreachableError):

@@ -125,7 +125,7 @@ class TestTheSocket:
             with pytest.raises(DisconnectedError):
                 await device.open()
 
-    async def test_pings_are_answered_unless_told_otherwise(self) -> None:
+    async def test_pings_are_answered_by_default(self) -> None:
         pongs: list[bool] = []
 
         async def script(socket: Socket) -> None:

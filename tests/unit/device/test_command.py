@@ -168,7 +168,7 @@ class TestWhereToApprove:
             yield
 
     @pytest.mark.usefixtures("run_here")
-    def test_the_run_here_is_what_a_device_connects_to_unless_told_otherwise(self) -> None:
+    def test_a_device_connects_to_the_local_run_by_default(self) -> None:
         assert command.read_arguments([]).url == "ws://127.0.0.1:28789"
         assert command.read_arguments(["ws://127.0.0.1:1"]).url == "ws://127.0.0.1:1"
 

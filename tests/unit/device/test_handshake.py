@@ -84,7 +84,7 @@ class TestConnect:
         assert holds(frame)
 
     @pytest.mark.parametrize("client", ["cli", "control-ui", "node-host", "reference"])
-    def test_each_client_comes_in_both_protocols(self, client: str) -> None:
+    def test_each_client_has_cases_in_both_protocols(self, client: str) -> None:
         for protocol in (3, 4):
             profile = PROFILES[client, protocol]
             assert (profile.min_protocol, profile.max_protocol) == (protocol, protocol)

@@ -18,7 +18,7 @@ async def test_items_come_in_their_order() -> None:
     assert [await mailbox.get() for _ in range(3)] == [1, 2, 3]
 
 
-async def test_who_waits_is_woken() -> None:
+async def test_a_waiter_is_woken() -> None:
     mailbox: Mailbox[int] = Mailbox(3)
     waiting = [asyncio.create_task(mailbox.get()) for _ in range(2)]
     await asyncio.sleep(0)
@@ -45,7 +45,7 @@ async def test_after_the_end_what_came_before_is_still_there() -> None:
             await mailbox.get()
 
 
-async def test_the_end_wakes_all_who_wait() -> None:
+async def test_the_end_wakes_all_waiters() -> None:
     mailbox: Mailbox[int] = Mailbox(2)
     waiting = [asyncio.create_task(mailbox.get()) for _ in range(3)]
     await asyncio.sleep(0)
@@ -54,7 +54,7 @@ async def test_the_end_wakes_all_who_wait() -> None:
     assert all(isinstance(result, EndedError) for result in results)
 
 
-async def test_who_gives_up_takes_nothing() -> None:
+async def test_a_cancelled_caller_takes_nothing() -> None:
     mailbox: Mailbox[int] = Mailbox(2)
     waiting = asyncio.create_task(mailbox.get())
     await asyncio.sleep(0)

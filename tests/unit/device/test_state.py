@@ -82,7 +82,7 @@ def test_another_file_is_refused_and_left_alone(tmp_path: Path, content: bytes) 
     assert path.read_bytes() == content
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_position_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match="cannot"):
         load(tmp_path / "file" / "device.json")

@@ -32,7 +32,7 @@ class FakeTransport:
         self.closing = False
         self.aborts = 0
         self.paused = False
-        """Whether what comes is not read."""
+        """Whether reading is paused."""
 
     def write(self, data: bytes) -> None:
         """Record frames."""
@@ -74,7 +74,7 @@ class FakeTransport:
         self.close()
 
 
-class Room:
+class FakeSessions:
     """All connections of one gateway, with their own clock."""
 
     def __init__(self, *, limit: int = 100) -> None:

@@ -41,7 +41,7 @@ class TestControlUiDir:
         assert settings.control_ui_dir == ui
         assert settings.warnings == ()
 
-    def test_anything_else_is_told_with_what_to_give(self, ui: Path) -> None:
+    def test_any_other_value_is_reported_with_the_accepted_ones(self, ui: Path) -> None:
         (ui / "empty").mkdir()
         for name, wrong in (
             ("gone", "is not a directory"),

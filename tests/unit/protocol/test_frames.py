@@ -25,7 +25,7 @@ def broken(text: bytes) -> BrokenFrame:
     return caught.value
 
 
-class TestSoundRequests:
+class TestValidRequests:
     def test_id_method_and_params(self) -> None:
         frame = decode_request(b'{"type":"req","id":"1:x","method":"m","params":{"a":1}}')
         assert (frame.id, frame.method) == ("1:x", "m")

@@ -92,7 +92,7 @@ class TestProtocol4:
 
 
 class TestProtocol3:
-    def test_paired_device_hears_the_scopes_of_its_token_and_no_method(self) -> None:
+    def test_a_paired_device_gets_the_scopes_of_its_token_and_no_method(self) -> None:
         assert hello(PAIRED, 3)["payload"] == {
             **COMMON,
             "protocol": 3,

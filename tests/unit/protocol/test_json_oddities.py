@@ -33,7 +33,7 @@ def is_no_json(data: bytes) -> None:
         schema.parse(data)
 
 
-class TestDoubledKeys:
+class TestDuplicateKeys:
     @pytest.mark.parametrize("first", ['"node"', "7", "null", '""', '{"a":1}'])
     def test_the_last_role_wins(self, first: str) -> None:
         text = CONNECT.replace('"role":', f'"role":{first},"role":')

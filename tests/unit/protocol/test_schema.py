@@ -54,7 +54,7 @@ def agree(text: bytes, *, doubled_keys: bool = False) -> None:
     try:
         value = schema.parse(text)
     except ValueError:
-        # The quick way skips over fields it does not know, and so over numbers out of range there.
+        # The fast decoder skips unknown fields, and so numbers out of range in them.
         assert quick is None or OUT_OF_RANGE.search(text)
         return
     problems = problems_of(value)
@@ -272,7 +272,7 @@ class TestTexts:
             "at /role: must be string",
         ]
 
-    def test_empty_secrets_and_texts_may_be_empty_where_the_contract_says(self) -> None:
+    def test_secrets_and_texts_may_be_empty_where_documented(self) -> None:
         names = ("token", "deviceToken", "bootstrapToken", "password")
         params = with_params(auth=dict.fromkeys(names, ""), pathEnv="", locale="", userAgent="")
         assert schema.params_problems(params, schema.CONNECT_PARAMS) == []
@@ -291,7 +291,7 @@ class TestTexts:
             "at /label: must not have more than 64 characters",
         ]
 
-    def test_made_up_names_are_not_told_back_at_length(self) -> None:
+    def test_made_up_names_are_not_echoed_at_length(self) -> None:
         name = "x" * 60_000
         problems = schema.params_problems(with_params(permissions={name: 1}), schema.CONNECT_PARAMS)
         assert len(problems[0]) < 120

@@ -124,7 +124,7 @@ class TestSlowApprovals:
         run_virtual(scenario)
 
 
-class TestAskersThatGiveUp:
+class TestCancelledCallers:
     def test_before_it_was_sent_the_question_is_not_sent(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
@@ -137,7 +137,7 @@ class TestAskersThatGiveUp:
 
         run_virtual(scenario)
 
-    def test_its_place_is_free_at_once_and_its_answer_is_late(self) -> None:
+    def test_its_slot_is_free_at_once_and_its_answer_is_late(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, in_flight_limit=1)
             gateway.approvals[0].slow(0.1)

@@ -36,7 +36,7 @@ class TestBounds:
 
         run_virtual(scenario)
 
-    def test_the_limit_leaves_room_for_several_gateways(self) -> None:
+    def test_the_limit_is_enough_for_several_gateways(self) -> None:
         assert QUESTIONS_IN_FLIGHT_LIMIT >= 4 * 1024
 
     @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ class TestBounds:
 
 
 class TestStop:
-    def test_what_is_under_way_is_answered_and_newcomers_are_told_to_ask_another(self) -> None:
+    def test_pending_requests_are_answered_and_new_ones_redirected(self) -> None:
         async def scenario(_: FakeClock) -> None:
             approval = Approval()
             approval.gate = asyncio.Event()

@@ -23,7 +23,7 @@ def heard(*boot_ids: str) -> tuple[ResponderPool, FakeClock]:
 
 
 class TestTheLine:
-    def test_nobody_was_heard(self) -> None:
+    def test_no_responder_was_heard(self) -> None:
         responders, _ = heard()
         assert responders.choose() is None
         assert responders.live() == []
@@ -59,7 +59,7 @@ class TestWhoIsLive:
         clock.advance(0.001)
         assert responders.choose() is None
 
-    def test_an_answer_counts_as_being_heard(self) -> None:
+    def test_an_answer_counts_as_a_sign_of_life(self) -> None:
         responders, clock = heard("a")
         clock.advance(2.0)
         responders.answered("a")
@@ -158,7 +158,7 @@ class TestAstray:
             self.responders.seen("a")
             self.responders.no_responders("a")
 
-    def test_told_each_time_it_has_happened_so_often(self) -> None:
+    def test_reported_each_time_it_happened_this_often(self) -> None:
         self.heard_but_not_reached(UNREACHED_LIMIT - 1)
         assert self.times == 0
         self.heard_but_not_reached(1)
@@ -166,13 +166,13 @@ class TestAstray:
         self.heard_but_not_reached(UNREACHED_LIMIT)
         assert self.times == 2
 
-    def test_it_is_in_line_again_only_once_it_is_heard(self) -> None:
+    def test_it_is_selected_again_only_after_a_sign_of_life(self) -> None:
         self.heard_but_not_reached(1)
         assert self.responders.choose() is None
         self.responders.seen("a")
         assert self.responders.choose() == "a"
 
-    def test_one_that_ended_is_not_heard_anew(self) -> None:
+    def test_one_that_ended_is_not_counted_as_alive(self) -> None:
         self.responders.seen("a")
         for _ in range(10 * UNREACHED_LIMIT):
             self.responders.no_responders("a")

@@ -31,7 +31,7 @@ class TestWhereNobodyListens:
 
         run_virtual(scenario)
 
-    def test_where_nobody_was_heard_it_fails_at_once(self) -> None:
+    def test_without_a_known_responder_it_fails_at_once(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, approvals=0)
             started = clock.monotonic()
@@ -42,7 +42,7 @@ class TestWhereNobodyListens:
 
         run_virtual(scenario)
 
-    def test_one_that_was_heard_a_moment_ago_is_waited_for_and_asked_again(self) -> None:
+    def test_a_recently_seen_responder_is_awaited_and_asked_again(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, approvals=0)
             away = Approval(gateway.board, "away")
@@ -60,7 +60,7 @@ class TestWhereNobodyListens:
 
         run_virtual(scenario)
 
-    def test_or_another_in_its_place(self) -> None:
+    def test_or_another_instead(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock, approvals=0)
             gateway.responders.seen("replaced")
@@ -318,7 +318,7 @@ class TestRedisFails:
 
         run_virtual(scenario)
 
-    def test_if_it_fails_after_a_try_was_heard_the_answer_is_still_waited_for(self) -> None:
+    def test_if_it_fails_after_an_attempt_arrived_the_answer_is_still_awaited(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             gateway = Gateway(clock)
             gateway.hear_all()

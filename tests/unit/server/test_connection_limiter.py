@@ -71,14 +71,14 @@ class LimitedSockets:
 
 
 class TestOfOneAddress:
-    def test_who_is_silent_for_longest_makes_room(self) -> None:
+    def test_the_longest_silent_connection_is_evicted(self) -> None:
         sockets = LimitedSockets()
         first, second, third = (sockets.comes() for _ in range(3))
         assert (first.ended, second.ended, third.ended) == (FULL_FOR_ADDRESS, None, None)
         assert sockets.counted == {"address": 1}
         assert sockets.arrivals.here == 2
 
-    def test_nobody_makes_room_who_is_not_open_yet(self) -> None:
+    def test_no_connection_being_opened_is_evicted(self) -> None:
         sockets = LimitedSockets()
         guests = [sockets.comes() for _ in range(2)]
         guests[0].is_open = guests[1].is_open = False
@@ -87,14 +87,14 @@ class TestOfOneAddress:
         sockets.comes()
         assert [one.ended for one in guests] == [None, FULL_FOR_ADDRESS]
 
-    def test_who_is_idle_makes_room(self) -> None:
+    def test_an_idle_connection_is_evicted(self) -> None:
         sockets = LimitedSockets()
         idle, served = sockets.idles(), sockets.asks()
         sockets.comes()
         assert (idle.ended, served.ended) == (b"", None)
         assert sockets.counted == {"idle": 1}
 
-    def test_nobody_makes_room_who_is_served(self) -> None:
+    def test_no_served_connection_is_evicted(self) -> None:
         sockets = LimitedSockets()
         served = [sockets.asks(), sockets.idles()]
         sockets.arrivals.request_started(served[1])
@@ -103,13 +103,13 @@ class TestOfOneAddress:
         assert sockets.counted == {"address": 1}
         assert sockets.room.refusal(THERE) is None
 
-    def test_websockets_that_are_not_let_in_count(self) -> None:
+    def test_unadmitted_websockets_count(self) -> None:
         sockets = LimitedSockets()
         sockets.others[HERE] = 2
         assert sockets.room.refusal(HERE) == FULL_FOR_ADDRESS
         assert sockets.room.refusal(THERE) is None
 
-    def test_another_address_makes_no_room(self) -> None:
+    def test_another_address_frees_no_capacity(self) -> None:
         sockets = LimitedSockets()
         elsewhere = sockets.idles(THERE)
         assert [sockets.asks() for _ in range(2)]
@@ -121,7 +121,7 @@ class TestOfOneAddress:
         guests = [sockets.comes(f"2001:db8::{number}") for number in (1, 2, 3)]
         assert [one.ended for one in guests] == [FULL_FOR_ADDRESS, None, None]
 
-    def test_who_has_left_leaves_room(self) -> None:
+    def test_a_closed_connection_frees_capacity(self) -> None:
         sockets = LimitedSockets()
         first, second = sockets.idles(), sockets.asks()
         sockets.arrivals.remove(first)
@@ -154,7 +154,7 @@ class TestOfAll:
         assert sockets.counted == {"idle": 1, "all": 1}
         assert sockets.room.refusal(PROXY) == FULL
 
-    def test_the_late_leave_room(self) -> None:
+    def test_late_ones_free_capacity(self) -> None:
         sockets = LimitedSockets()
         late = [sockets.comes(PROXY) for _ in range(4)]
         sockets.clock.advance(HANDSHAKE_DEADLINE_SECONDS)

@@ -91,7 +91,7 @@ REMOTE_4: Final[Cases] = (
             "HTTP 200",
         ),
     ),
-    # It is admitted. Only an admin is told what the gateway does not support.
+    # It is admitted. Only an admin learns what the gateway does not support.
     Case("cron list, paired", CliStory.schedule, ("exit 1", "missing scope: operator.admin")),
     Case(
         "list needs a scope more",

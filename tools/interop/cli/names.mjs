@@ -1,5 +1,5 @@
-// Loaded before the command line: one more name for this machine, as /etc/hosts could give it, so
-// that an address is a remote one to OpenClaw and still nothing leaves the loopback interface.
+// Loaded before the command line: adds a name for this machine, like an entry in /etc/hosts, so that
+// OpenClaw treats it as remote although all traffic stays on the loopback interface.
 
 import dns from "node:dns";
 import { syncBuiltinESMExports } from "node:module";

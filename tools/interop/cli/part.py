@@ -61,7 +61,7 @@ async def cli_part(plan: Plan) -> Report:
         for number in range(plan.rounds):
             for pair in _PAIRS:
                 stories = (
-                    _told(
+                    _run_cases(
                         place,
                         pairing if place.remote else trusting,
                         plan.data / f"home-{place.protocol}-{place.remote}-{number}",
@@ -73,7 +73,7 @@ async def cli_part(plan: Plan) -> Report:
     return Report([row for place in rows.values() for row in place])
 
 
-async def _told(place: Place, latchkey: Latchkey, home: Path, rows: list[Row]) -> None:
+async def _run_cases(place: Place, latchkey: Latchkey, home: Path, rows: list[Row]) -> None:
     openclaw = OpenClaw(place.protocol, home, latchkey, remote=place.remote)
     async with AsyncExitStack() as ending:
         story = CliStory(latchkey, openclaw, ending)

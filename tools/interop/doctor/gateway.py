@@ -129,7 +129,7 @@ async def _until_ready(gateway: RealGateway, process: asyncio.subprocess.Process
                     if await _is_ready(gateway, http):
                         return
                 await asyncio.sleep(0.2)
-    raise Unexpected(f"OpenClaw does not run: {gateway.log.read_text()[-2000:]}")
+    raise Unexpected(f"OpenClaw did not start: {gateway.log.read_text()[-2000:]}")
 
 
 async def _is_ready(gateway: RealGateway, http: aiohttp.ClientSession) -> bool:

@@ -28,12 +28,12 @@ async def doctor_part(plan: Plan) -> Report:
         ]
         for number in range(plan.rounds):
             directory = plan.data / f"doctor-{protocol}-{number}"
-            await _told(protocol, directory, of_release, cases)
+            await _run_cases(protocol, directory, of_release, cases)
         rows += of_release
     return Report(rows)
 
 
-async def _told(protocol: int, directory: Path, rows: list[Row], cases: Cases) -> None:
+async def _run_cases(protocol: int, directory: Path, rows: list[Row], cases: Cases) -> None:
     async with (
         real_gateway(protocol, directory / "first") as first,
         real_gateway(protocol, directory / "second") as second,

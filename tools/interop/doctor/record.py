@@ -73,16 +73,16 @@ async def _release(protocol: int, directory: Path) -> Recorded:
         challenge = await _challenge(gateway)
         connects |= await _connects(gateway)
     async with real_gateway(protocol, directory / "pass", {"auth": PASSWORD_AUTH}) as gateway:
-        connects["password-wrong"] = await _said(gateway, PROBE, credentials=_RIGHT)
-        connects["password-missing"] = await _said(gateway, PROBE, key=DeviceKey.generate())
+        connects["password-wrong"] = await _response(gateway, PROBE, credentials=_RIGHT)
+        connects["password-missing"] = await _response(gateway, PROBE, key=DeviceKey.generate())
     async with real_gateway(protocol, directory / "limited", {"auth": LIMITED_AUTH}) as gateway:
-        await _said(gateway, PROBE, credentials=_WRONG)
-        connects["locked-out"] = await _said(gateway, PROBE, credentials=_WRONG)
+        await _response(gateway, PROBE, credentials=_WRONG)
+        connects["locked-out"] = await _response(gateway, PROBE, credentials=_WRONG)
     by_proxy = {"userHeader": "x-user", **_LOOPBACK[protocol]}
     auth = {"mode": "trusted-proxy", "trustedProxy": by_proxy}
     settings = {"auth": auth, "trustedProxies": ["127.0.0.1"]}
     async with real_gateway(protocol, directory / "proxy", settings) as gateway:
-        connects["login-by-proxy"] = await _said(
+        connects["login-by-proxy"] = await _response(
             gateway, PROBE, credentials=_RIGHT, headers=FORWARDED
         )
     async with real_gateway(protocol, directory / "full") as gateway:
@@ -104,14 +104,18 @@ async def _connects(gateway: RealGateway) -> Recorded:
     own, foreign = gateway.http_url, "https://panel.example"
     bogus = Credentials(device_token="d" * 43)
     return {
-        "page": await _said(gateway, page, origin=own),
-        "foreign-origin": await _said(gateway, page, origin=foreign),
-        "device-required": await _said(gateway, PROBE),
-        "token-wrong": await _said(gateway, PROBE, credentials=_WRONG),
-        "token-missing": await _said(gateway, PROBE, key=key),
-        "device-token-wrong": await _said(gateway, PROBE, key=key, credentials=bogus, origin=own),
-        "pairing-required": await _said(gateway, PROBE, key=key, credentials=_RIGHT, origin=own),
-        "protocol-mismatch": await _said(
+        "page": await _response(gateway, page, origin=own),
+        "foreign-origin": await _response(gateway, page, origin=foreign),
+        "device-required": await _response(gateway, PROBE),
+        "token-wrong": await _response(gateway, PROBE, credentials=_WRONG),
+        "token-missing": await _response(gateway, PROBE, key=key),
+        "device-token-wrong": await _response(
+            gateway, PROBE, key=key, credentials=bogus, origin=own
+        ),
+        "pairing-required": await _response(
+            gateway, PROBE, key=key, credentials=_RIGHT, origin=own
+        ),
+        "protocol-mismatch": await _response(
             gateway, replace(PROBE, min_protocol=1, max_protocol=2), credentials=_RIGHT
         ),
         "hello": await _with_health(gateway),
@@ -123,7 +127,7 @@ async def _with_health(gateway: RealGateway) -> Recorded:
     """Connect until hello-ok reports the gateway's health, some seconds after a start."""
     async with asyncio.timeout(STARTING_SECONDS):
         while True:
-            said = await _said(gateway, PROBE, credentials=_RIGHT)
+            said = await _response(gateway, PROBE, credentials=_RIGHT)
             if said["payload"]["snapshot"]["health"]["sessions"]:
                 return said
             await asyncio.sleep(0.5)
@@ -133,9 +137,9 @@ async def _upgrade(gateway: RealGateway, origin: str) -> Recorded:
     """Pair a device with few scopes, and let it request more."""
     key = DeviceKey.generate()
     few, more = PROBE.asking("operator.read"), PROBE.asking("operator.read", "operator.admin")
-    asked = await _said(gateway, few, key=key, credentials=_RIGHT, origin=origin)
+    asked = await _response(gateway, few, key=key, credentials=_RIGHT, origin=origin)
     await gateway.command("devices", "approve", asked["error"]["details"]["requestId"])
-    return await _said(gateway, more, key=key, credentials=_RIGHT, origin=origin)
+    return await _response(gateway, more, key=key, credentials=_RIGHT, origin=origin)
 
 
 async def _while_starting(gateway: RealGateway) -> Recorded | None:
@@ -143,14 +147,14 @@ async def _while_starting(gateway: RealGateway) -> Recorded | None:
     async with asyncio.timeout(STARTING_SECONDS):
         while True:
             try:
-                said = await _said(gateway, PROBE, credentials=_RIGHT)
+                said = await _response(gateway, PROBE, credentials=_RIGHT)
             except DeviceClientError:
                 await asyncio.sleep(0.02)
                 continue
             return said if "error" in said else None
 
 
-async def _said(
+async def _response(
     gateway: RealGateway, profile: Profile, key: DeviceKey | None = None, **how: Any
 ) -> Recorded:
     """Connect and return the response: `payload` or `error`, and the close."""

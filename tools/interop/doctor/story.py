@@ -74,7 +74,7 @@ class DoctorStory:
         """Connect from a foreign origin, apply the doctor's cure, and retry."""
         gateway = self.gateways[0]
         before = await self._findings(gateway.ws_url, origin=ELSEWHERE)
-        if RESTART in await _cured(gateway, before[-1]):
+        if RESTART in await _apply_cure(gateway, before[-1]):
             return (_cause(before), "wants a restart")
         after = await self._until_well(gateway.ws_url, origin=ELSEWHERE)
         return (_cause(before), after)
@@ -88,7 +88,7 @@ class DoctorStory:
                 return (WELL,)
             log = gateway.log.read_text()
             seen = "observed unattributable proxy-shaped traffic from 127.0.0.1" in log
-            await _cured(gateway, findings[-1], ADDRESS="127.0.0.0/8")
+            await _apply_cure(gateway, findings[-1], ADDRESS="127.0.0.0/8")
             after = await self._until_well(url)
         logged = either(seen, "the log names the proxy", "nothing in the log")
         return (_cause(findings), logged, after)
@@ -100,7 +100,7 @@ class DoctorStory:
         latest = await gateway.command("devices", "approve", "--latest")
         still = await self._findings(gateway.ws_url, state_file=file)
         if still[-1].state is State.WRONG:
-            await _cured(gateway, still[-1])
+            await _apply_cure(gateway, still[-1])
         after = await self._findings(gateway.ws_url, state_file=file)
         return (
             _cause(before),
@@ -112,7 +112,7 @@ class DoctorStory:
         """Have the gateway lose a paired device, as it does without a volume."""
         gateway, file = self.gateways[1], self._new_device()
         before = await self._findings(gateway.ws_url, state_file=file)
-        await _cured(gateway, before[-1])
+        await _apply_cure(gateway, before[-1])
         paired = await self._findings(gateway.ws_url, state_file=file)
         await gateway.command("devices", "remove", load(file).key.device_id)
         after = await self._findings(gateway.ws_url, state_file=file)
@@ -177,7 +177,7 @@ def _processes(findings: list[Finding]) -> str:
     return f"processes: {found[1]}" if found else text
 
 
-async def _cured(gateway: RealGateway, finding: Finding, **values: str) -> str:
+async def _apply_cure(gateway: RealGateway, finding: Finding, **values: str) -> str:
     """Run the recommended command on the gateway's machine and return its output."""
     commands = re.findall(r"`openclaw ([^`]+)`", finding.cure)
     fit = [one for one in commands if one.startswith(("devices approve", "config set"))]

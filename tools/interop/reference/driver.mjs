@@ -1,11 +1,11 @@
-// The reference client, driven over JSON lines: commands on stdin, answers and callbacks on stdout.
+// Controls the reference client over JSON lines: commands on stdin, answers, callbacks on stdout.
 //
-// Nothing of the client is changed or looked into: it is given options and host functions, as its
-// README says, and what it calls back is passed on. A "device" here is what a host keeps of one: the
-// key pair, and the device tokens that the client has stored.
+// The client is used unmodified, through its documented interface: it gets options and host
+// functions, and its callbacks are forwarded. A "device" is the state that a host stores: the key
+// pair, and the device tokens stored by the client.
 //
 //   {"id":1,"do":"device"}                                  -> {"id":1,"ok":{"device":1,"deviceId":"…"}}
-//   {"id":2,"do":"device","like":1}                         a copy: same key, what is stored by now
+//   {"id":2,"do":"device","like":1}                         a copy with the same key and tokens
 //   {"id":3,"do":"connect","device":1,"options":{…}}        -> {"id":3,"ok":{"client":1}}
 //   {"id":4,"do":"request","client":1,"method":"health"}    -> {"id":4,"ok":…} or {"id":4,"error":{…}}
 //   {"id":5,"do":"stored","device":1,"role":"node"}         -> {"id":5,"ok":{"token":"…","scopes":[]}}
@@ -50,7 +50,7 @@ function signature(privateKeyPem, payload, tampered) {
   return bytes.toString("base64url");
 }
 
-// What a program embedding the client supplies: signing and a place for device tokens.
+// Provided by the program that embeds the client: signing and storage of device tokens.
 function host(device, client, tampered) {
   return {
     signDevicePayload: (pem, payload) => signature(pem, payload, tampered),
@@ -121,5 +121,5 @@ function versionOf(name) {
 say({ name: PACKAGE, version: versionOf(PACKAGE), node: process.versions.node });
 const lines = createInterface({ input: process.stdin });
 lines.on("line", (line) => void carryOut(JSON.parse(line)));
-// Whoever drives this is gone, and so is the reason to be.
+// End with the controlling program.
 lines.on("close", () => process.exit(0));

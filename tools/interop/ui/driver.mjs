@@ -1,16 +1,16 @@
-// A browser, driven over JSON lines: commands on stdin, answers and what happens on stdout.
+// Controls a browser over JSON lines: commands on stdin, answers and events on stdout.
 //
 //   {"id":1,"do":"profile"}                               -> {"id":1,"ok":{"profile":1}}
 //   {"id":2,"do":"open","profile":1,"url":"…"}            -> {"id":2,"ok":{"page":1}}
 //   {"id":3,"do":"go","page":1,"url":"…"}                 or {"do":"reload","page":1}
 //   {"id":4,"do":"see","page":1,"pattern":"^Connected$","seconds":10}
-//            waits until a text or a title matches; with "selector", one inside such an element,
-//            and without a pattern, until there is such an element; "gone": until there is none
+//            waits until a text or title matches; with "selector" only in matching elements,
+//            without a pattern until such an element exists; "gone": until nothing matches
 //   {"id":5,"do":"click","page":1,"selector":"…"}         or {"do":"fill",…,"text":"…"}
 //   {"id":6,"do":"picture","page":1,"path":"….png"}
 //   {"id":7,"do":"forget","profile":1}                    closes its pages
 //
-// Happens: {"page":1,"event":"admitted","connection":"…"}, {"page":1,"event":"closed"}: its socket.
+// Events of its socket: {"page":1,"event":"admitted","connection":"…"}, {"page":1,"event":"closed"}.
 
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -19,7 +19,7 @@ import puppeteer from "puppeteer-core";
 
 const VIEW = { width: 1280, height: 900 };
 const POLL_MS = 20;
-// In a container, as root, Chromium does not start with its sandbox.
+// As root in a container, Chromium does not start with its sandbox.
 const ROOT_ARGS = process.getuid() === 0 ? ["--no-sandbox"] : [];
 
 const browser = await puppeteer.launch({
@@ -33,7 +33,7 @@ function say(line) {
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
 
-// Says when a page's socket is admitted, and when one that was is closed.
+// Reports when a page's socket is admitted, and when an admitted one is closed.
 async function listen(page, number) {
   const session = await page.createCDPSession();
   const admitted = new Set();
@@ -49,7 +49,7 @@ async function listen(page, number) {
   await session.send("Network.enable");
 }
 
-// Runs in the page: whether anything there matches.
+// Runs in the page: returns whether anything matches.
 function matches(selector, pattern) {
   const roots = selector ? [...document.querySelectorAll(selector)] : [document.body];
   if (!pattern) return roots.length > 0;
@@ -100,7 +100,7 @@ const COMMANDS = {
 
   async fill({ page, selector, text }) {
     const field = await pages[page - 1].locator(selector).waitHandle();
-    // At once, for a page that renders anew between two keys would lose the first.
+    // In one step, because a page that re-renders between two keys would lose the first.
     await field.evaluate((input, value) => {
       input.value = value;
       input.dispatchEvent(new InputEvent("input", { bubbles: true }));

@@ -40,12 +40,12 @@ async def ui_part(plan: Plan) -> Report:
             async with AsyncExitStack() as ending:
                 await UiStory(latchkey_4, browser, ending).picture(plan.picture)
         for _ in range(plan.rounds):
-            await _told(latchkey_4, browser, DASHBOARD_4, rows_4)
-            await _told(latchkey_3, browser, DASHBOARD_3, rows_3)
+            await _run_cases(latchkey_4, browser, DASHBOARD_4, rows_4)
+            await _run_cases(latchkey_3, browser, DASHBOARD_3, rows_3)
     return Report(rows, [browser.name])
 
 
-async def _told(latchkey: Latchkey, browser: Browser, cases: Cases, rows: list[Row]) -> None:
+async def _run_cases(latchkey: Latchkey, browser: Browser, cases: Cases, rows: list[Row]) -> None:
     async with AsyncExitStack() as ending:
         story = UiStory(latchkey, browser, ending)
         for row, case in zip(rows, cases, strict=True):

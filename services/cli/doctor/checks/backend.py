@@ -116,7 +116,7 @@ def _warn_of_proxy(journey: Journey, warning: str) -> bool:
 async def _ask_replicas(journey: Journey) -> dict[str, Ready]:
     """Read `/readyz` once per connection; return the answers by replica."""
     seen: dict[str, Ready] = {}
-    left = journey.wishes.connections
+    left = journey.options.connections
     while left > 0:
         pages = (
             fetch(journey, "/readyz", {"Connection": "close"})  # any replica
@@ -136,12 +136,12 @@ async def _ask_replicas(journey: Journey) -> dict[str, Ready]:
 
 async def ask_approval(journey: Journey) -> None:
     """Check, if approval's address is known, that it is ready and that Redis is durable."""
-    surroundings = journey.surroundings
+    config = journey.config
     async with approval_of(journey) as approval:
         try:
             ready = await approval.ready()
         except CommandError as error:
-            if surroundings.text("APPROVAL_URL"):
+            if config.text("APPROVAL_URL"):
                 journey.warn(causes.APPROVAL_UNREACHABLE, error.message)
             else:
                 journey.note("not reachable from here; set APPROVAL_URL to check it")
@@ -154,12 +154,12 @@ async def ask_approval(journey: Journey) -> None:
         for dependency in (ready.dependencies or {}).values():
             for warning in dependency.warnings or ():
                 if not _warn_of_proxy(journey, warning):
-                    _tell_warning(journey, warning)
-        if surroundings.admin_token is not None:
+                    _report_warning(journey, warning)
+        if config.admin_token is not None:
             await _ask_as_operator(journey, approval)
 
 
-def _tell_warning(journey: Journey, warning: str) -> None:
+def _report_warning(journey: Journey, warning: str) -> None:
     for begins, cause in _WARNINGS:
         if warning.startswith(begins):
             journey.warn(cause, warning)
@@ -196,17 +196,17 @@ def _warn_of_upstream(journey: Journey, replica: str, found: UpstreamSeen) -> No
 
 async def look_at_settings(journey: Journey) -> None:
     """Check settings of the platform that this runs on."""
-    surroundings = journey.surroundings
-    if not surroundings.text("RAILWAY_PROJECT_ID"):
+    config = journey.config
+    if not config.text("RAILWAY_PROJECT_ID"):
         return
     name = "RAILWAY_DEPLOYMENT_DRAINING_SECONDS"
-    given = _seconds(surroundings.text(name), 0)
-    least = _seconds(surroundings.text("DRAIN_SECONDS"), DRAIN_SECONDS) + LEAVING_SECONDS
-    if given < least:
-        found = f"{name} is {given:g} on this service, but shutting down takes up to {least:g} s"
-        journey.warn(causes.DRAINING_OFF, found, seconds=f"{least:g}")
+    given = _seconds(config.text(name), 0)
+    required = _seconds(config.text("DRAIN_SECONDS"), DRAIN_SECONDS) + LEAVING_SECONDS
+    if given < required:
+        found = f"{name} is {given:g} on this service, but shutting down takes up to {required:g} s"
+        journey.warn(causes.DRAINING_OFF, found, seconds=f"{required:g}")
     else:
-        journey.ok(f"{name} is {given:g}; shutting down takes up to {least:g} s")
+        journey.ok(f"{name} is {given:g}; shutting down takes up to {required:g} s")
 
 
 def _seconds(text: str, otherwise: float) -> float:

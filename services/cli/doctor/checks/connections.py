@@ -87,7 +87,7 @@ async def _connect_once(
             profile,
             credentials=credentials,
             origin=origin,
-            timeouts=journey.wishes.timeouts,
+            timeouts=journey.options.timeouts,
             session=journey.session,
         ) as device:
             outcome = await device.connect()
@@ -116,7 +116,7 @@ async def repeat(
         except Wrong as wrong:
             trouble.append(wrong)
 
-    left = journey.wishes.connections
+    left = journey.options.connections
     while left > 0 and not any(wrong.cause in refusals.SECRETS_REFUSED for wrong in trouble):
         await asyncio.gather(*(attempt() for _ in range(min(left, AT_ONCE))))
         left -= AT_ONCE
@@ -125,8 +125,8 @@ async def repeat(
 
 def shared_secrets(journey: Journey) -> Credentials | None:
     """Return the gateway token and, for OpenClaw, the password; None if there is neither."""
-    token = journey.surroundings.gateway_token_for(journey.url)
-    password = journey.surroundings.text("OPENCLAW_GATEWAY_PASSWORD") or None
+    token = journey.config.gateway_token_for(journey.url)
+    password = journey.config.text("OPENCLAW_GATEWAY_PASSWORD") or None
     if journey.is_latchkey:
         password = None
     return Credentials(token=token, password=password) if token or password else None

@@ -35,7 +35,7 @@ _PAIRING_BY_SECRET: Final = frozenset({"token", "password"})
 
 async def try_origin(journey: Journey) -> None:
     """Connect as a page from an origin would, without a device, to check only the origin."""
-    wished = journey.wishes.origin
+    wished = journey.options.origin
     origin = wished or journey.origin
     profile = replace(CONTROL_UI, min_protocol=3, display_name=NAME)
     outcome = (await connect(journey, profile, None, origin=origin)).outcome
@@ -115,8 +115,8 @@ async def _prove(journey: Journey) -> None:
 
 async def _connect_as_device(journey: Journey, state: DeviceState) -> None:
     """Connect as the device in the state file, with the gateway token, else its own token."""
-    role = journey.wishes.role
-    token = journey.surroundings.gateway_token_for(journey.url)
+    role = journey.options.role
+    token = journey.config.gateway_token_for(journey.url)
     outcome = (
         await connect(journey, device_profile(journey), state.key, device_credentials(journey))
     ).outcome
@@ -143,10 +143,10 @@ async def _connect_as_device(journey: Journey, state: DeviceState) -> None:
 
 def device_profile(journey: Journey) -> Profile:
     """Return the profile of the device in the state file, without the doctor's name."""
-    role = journey.wishes.role
+    role = journey.options.role
     mode = "node" if role == "node" else PROBE.mode
     profile = replace(PROBE, display_name=None, role=role, mode=mode)
-    return profile.asking(*journey.wishes.scopes)
+    return profile.asking(*journey.options.scopes)
 
 
 def device_credentials(journey: Journey) -> Credentials:
@@ -156,15 +156,15 @@ def device_credentials(journey: Journey) -> Credentials:
         return secrets
     state = journey.state
     return Credentials(
-        device_token=state.token(journey.url, journey.wishes.role) if state else None
+        device_token=state.token(journey.url, journey.options.role) if state else None
     )
 
 
 def keep_token(journey: Journey, outcome: Admitted) -> None:
     """Save the issued device token to the state file."""
-    state, file = journey.state, journey.wishes.state_file
+    state, file = journey.state, journey.options.state_file
     if state is not None and file and outcome.device_token:
-        state.keep_token(journey.url, journey.wishes.role, outcome.device_token)
+        state.keep_token(journey.url, journey.options.role, outcome.device_token)
         state.save(file)
 
 

@@ -43,7 +43,7 @@ async def ask(journey: Journey) -> None:
     status, headers, body = await fetch(journey, "/readyz")
     ready = _read(body)
     if ready is not None:
-        await _judge(journey, ready)
+        await _check_ready(journey, ready)
         return
     if ATTRIBUTION_REQUIRED in body:
         raise proxy_untrusted(journey, "/readyz", status)
@@ -95,7 +95,7 @@ async def fetch(
 ) -> tuple[int, Mapping[str, str], bytes]:
     """Return status, headers and at most PAGE_LIMIT_BYTES of a page; raises Wrong."""
     try:
-        async with asyncio.timeout(journey.wishes.timeouts.call):
+        async with asyncio.timeout(journey.options.timeouts.call):
             async with journey.session.get(
                 journey.http_url(path), headers=headers, allow_redirects=False
             ) as response:
@@ -104,7 +104,7 @@ async def fetch(
     except TimeoutError:
         if not journey.secure and await speaks_tls(journey):
             raise _in_the_clear(journey, "no response to plain HTTP") from None
-        seconds = journey.wishes.timeouts.call
+        seconds = journey.options.timeouts.call
         raise Wrong(causes.HTTP_SILENT, f"no HTTP response within {seconds:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         why = str(error) or type(error).__name__
@@ -115,11 +115,11 @@ async def fetch(
 
 def approval_of(journey: Journey) -> ApprovalClient:
     """Return a client of the configured approval service, as a context manager."""
-    surroundings = journey.surroundings
-    return ApprovalClient(surroundings.approval_url, surroundings.admin_token, surroundings)
+    config = journey.config
+    return ApprovalClient(config.approval_url, config.admin_token, config)
 
 
-async def _judge(journey: Journey, ready: Ready) -> None:
+async def _check_ready(journey: Journey, ready: Ready) -> None:
     dependencies = ready.dependencies or {}
     if "store" in dependencies:
         raise Wrong(
@@ -139,19 +139,19 @@ async def not_ready(journey: Journey, ready: Ready) -> Wrong:
     """Return why a gateway is not ready, as far as it can be determined from here."""
     failing = frozenset(ready.failing or ())
     reasons = {name: one.reason for name, one in (ready.dependencies or {}).items()}
-    told = "; ".join(f"{name}: {reasons.get(name, '')}" for name in sorted(failing))
-    found = f"replica {ready.boot_id} is not ready" + (f": {told}" if told else "")
+    reasons_text = "; ".join(f"{name}: {reasons.get(name, '')}" for name in sorted(failing))
+    found = f"replica {ready.boot_id} is not ready" + (f": {reasons_text}" if reasons_text else "")
     if failing & _REDIS:
         return Wrong(causes.REDIS_AWAY, found)
     if failing & _APPROVAL:
         cause = causes.APPROVAL_AWAY
-        if await _approval_is_well(journey):
+        if await _approval_is_healthy(journey):
             cause = causes.BUS_SECRETS_DIFFER
         return Wrong(cause, found)
     return Wrong(causes.NOT_READY, found, failing=", ".join(sorted(failing)) or "no reason given")
 
 
-async def _approval_is_well(journey: Journey) -> bool:
+async def _approval_is_healthy(journey: Journey) -> bool:
     async with approval_of(journey) as approval:
         try:
             return (await approval.ready()).ready

@@ -34,7 +34,7 @@ async def addresses(journey: Journey) -> list[str]:
     """Return the host's addresses; raises Wrong."""
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(journey.wishes.timeouts.open):
+        async with asyncio.timeout(journey.options.timeouts.open):
             infos = await loop.getaddrinfo(journey.host, journey.port, type=socket.SOCK_STREAM)
     except (TimeoutError, OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or "no response from the name server"
@@ -48,7 +48,7 @@ async def connect(journey: Journey) -> None:
     opened = []
     for address in await addresses(journey):
         try:
-            async with asyncio.timeout(journey.wishes.timeouts.open):
+            async with asyncio.timeout(journey.options.timeouts.open):
                 _, writer = await asyncio.open_connection(address, journey.port)
         except OSError as error:  # a TimeoutError too
             failed[address] = error
@@ -73,7 +73,7 @@ async def secure(journey: Journey) -> None:
         return
     plain_url = f"ws://127.0.0.1:{journey.port}"
     try:
-        async with asyncio.timeout(journey.wishes.timeouts.open):
+        async with asyncio.timeout(journey.options.timeouts.open):
             _, writer = await asyncio.open_connection(
                 journey.host, journey.port, ssl=journey.tls, server_hostname=journey.host
             )
@@ -113,7 +113,7 @@ async def speaks_tls(journey: Journey) -> bool:
     any_certificate.check_hostname = False
     any_certificate.verify_mode = ssl.CERT_NONE  # nothing is sent
     try:
-        async with asyncio.timeout(journey.wishes.timeouts.open):
+        async with asyncio.timeout(journey.options.timeouts.open):
             _, writer = await asyncio.open_connection(
                 journey.host, journey.port, ssl=any_certificate
             )

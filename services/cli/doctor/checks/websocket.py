@@ -37,7 +37,7 @@ _BY_STATUS: Final = {
 }
 
 
-async def open_and_listen(journey: Journey) -> None:
+async def check_websocket(journey: Journey) -> None:
     """Open a WebSocket, receive the challenge, compare clocks, send a ping."""
     try:
         socket = await open_socket(
@@ -46,14 +46,14 @@ async def open_and_listen(journey: Journey) -> None:
             headers=None,
             origin=None,
             answer_pings=False,
-            timeouts=journey.wishes.timeouts,
+            timeouts=journey.options.timeouts,
         )
     except UnreachableError as error:
         raise await why_no_socket(journey, error) from None
     async with _closing(socket):
         journey.ok("the upgrade succeeded")
         journey.step = "challenge"
-        await _hear_challenge(journey, socket)
+        await _receive_challenge(journey, socket)
         journey.step = "ping"
         await _ping(journey, socket)
 
@@ -91,9 +91,9 @@ def why_closed(close: Close) -> Wrong:
     return Wrong(causes.NOT_A_GATEWAY, found)
 
 
-async def _hear_challenge(journey: Journey, socket: aiohttp.ClientWebSocketResponse) -> None:
+async def _receive_challenge(journey: Journey, socket: aiohttp.ClientWebSocketResponse) -> None:
     before_ms = journey.now() * 1000
-    seconds = journey.wishes.timeouts.challenge
+    seconds = journey.options.timeouts.challenge
     try:
         async with asyncio.timeout(seconds):
             message = await _next(socket)
@@ -119,7 +119,7 @@ async def _hear_challenge(journey: Journey, socket: aiohttp.ClientWebSocketRespo
 
 async def _ping(journey: Journey, socket: aiohttp.ClientWebSocketResponse) -> None:
     loop = asyncio.get_running_loop()
-    sent, seconds = loop.time(), journey.wishes.timeouts.close
+    sent, seconds = loop.time(), journey.options.timeouts.close
     try:
         await socket.ping(PING)
         async with asyncio.timeout(seconds):

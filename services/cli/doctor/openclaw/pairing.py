@@ -35,7 +35,7 @@ _LOCAL_NAMES: Final = (".local", ".internal", ".ts.net", ".lan")
 async def ask_to_pair(journey: Journey) -> None:
     """Connect repeatedly as the same device, and compare the answers."""
     own = journey.state is None
-    if own and not journey.wishes.pairing_probe:
+    if own and not journey.options.pairing_probe:
         return
     origin = journey.origin if journey.origin_allowed else None
     if own and origin is None and not is_public(journey.host):
@@ -47,7 +47,7 @@ async def ask_to_pair(journey: Journey) -> None:
             f" devices list` for up to {REQUEST_MINUTES} minutes"
         )
     answers = _Answers()
-    for _ in range(journey.wishes.connections):
+    for _ in range(journey.options.connections):
         await _ask_once(journey, answers, origin)
     if own:
         await _withdraw(journey, list(answers.requests))
@@ -60,7 +60,7 @@ async def ask_to_pair(journey: Journey) -> None:
     if own:
         journey.ok("every connection got the same request id: there is one device list")
     else:
-        _judge_device(journey, answers)
+        _report_device(journey, answers)
 
 
 @dataclass(slots=True)
@@ -108,13 +108,13 @@ def _is_new(details: object) -> bool:
     return isinstance(details, dict) and details.get("reason") in {"not-paired", None}
 
 
-def _judge_device(journey: Journey, answers: _Answers) -> None:
+def _report_device(journey: Journey, answers: _Answers) -> None:
     """Report the status of the user's device in the single list."""
     state = journey.state
     if not answers.requests and not answers.unknown:
-        journey.ok(f"paired as {journey.wishes.role}")
+        journey.ok(f"paired as {journey.options.role}")
         return
-    known = state is not None and state.token(journey.url, journey.wishes.role) is not None
+    known = state is not None and state.token(journey.url, journey.options.role) is not None
     request_id = next(iter(answers.requests), "REQUEST-ID")
     if known:
         found = "this device has a token for this gateway but is not paired with it"
@@ -128,7 +128,7 @@ async def _withdraw(journey: Journey, request_ids: list[str]) -> None:
     left = set(request_ids)
     if left and is_this_machine(journey.host):
         profile = replace(CLI, min_protocol=3, display_name=NAME).asking(_PAIRING)
-        for _ in range(2 * journey.wishes.connections):
+        for _ in range(2 * journey.options.connections):
             if not left:
                 break
             left -= await _reject(journey, profile, left)
@@ -148,7 +148,7 @@ async def _reject(journey: Journey, profile: Profile, request_ids: set[str]) -> 
             None,
             profile,
             credentials=shared_secrets(journey),
-            timeouts=journey.wishes.timeouts,
+            timeouts=journey.options.timeouts,
             session=journey.session,
         ) as client:
             outcome = await client.connect()

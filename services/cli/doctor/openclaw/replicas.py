@@ -53,7 +53,7 @@ async def count_processes(journey: Journey) -> None:
         journey.note(f"{len(seen)} connections were answered by {number} processes: {where}")
 
 
-async def tell_state(journey: Journey) -> None:
+async def report_state(journey: Journey) -> None:
     """Report where the state is, and that its persistence cannot be checked from here."""
     directory = state_directory(journey.hello or {})
     where = f" in {directory}" if directory else ""
@@ -63,12 +63,12 @@ async def tell_state(journey: Journey) -> None:
     )
 
 
-async def judge_lists(journey: Journey) -> None:
+async def check_lists(journey: Journey) -> None:
     """Report several processes as several device lists."""
     number = len(journey.processes)
     if number > 1:
         found = f"{number} OpenClaw processes answer here, so there are {number} device lists"
-        if not journey.wishes.pairing_probe:
+        if not journey.options.pairing_probe:
             found += " (--pairing-probe compares them)"
         raise Wrong(openclaw_causes.SEPARATE_LISTS, found)
 

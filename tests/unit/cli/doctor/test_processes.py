@@ -24,7 +24,7 @@ def test_without_them_one_process_is_one_whenever_it_is_asked() -> None:
     assert len(processes([seen(at, 60 + at) for at in (0, 0.05, 3, 3600)])) == 1
 
 
-def test_without_them_processes_that_were_started_apart_are_told_apart() -> None:
+def test_without_them_processes_started_apart_are_distinguished() -> None:
     sightings = [seen(at, 60 + at) for at in (0, 1)] + [seen(at, 900 + at) for at in (0.5, 2)]
     assert [one.connections for one in processes(sightings)] == [2, 2]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HEAD: Final = Position(7, "tag")
 LEASE_SECONDS: Final = 10.0
 STORE_AHEAD_MS: Final = 5_000_000
-"""How far the store's clock is ahead of the gateway's."""
+"""The offset of the store's clock from the gateway's."""
 
 
 class ApprovalClientCase:
@@ -38,7 +38,7 @@ class ApprovalClientCase:
         self.late_seconds = 0.0
         self.head = HEAD
         self.changes: list[Changed] = []
-        """What beats tell."""
+        """The position in the answers to heartbeats."""
         presence = Presence()
         self.beat = Replica(clock, lease_seconds=LEASE_SECONDS)
         self.beater = Heartbeat(

@@ -43,7 +43,7 @@ class ScriptedCase(ApprovalClientCase):
         super().__init__(clock, approvals)
         self.asked: list[Call] = []
         self.outcome: Outcome | None = Result(HEAD, b"{}")
-        """What a call leads to; None: what cannot be read."""
+        """The outcome of a call; None: unreadable bytes."""
 
     def said(self, question: object) -> bytes:
         """Return the outcome of a call."""
@@ -99,7 +99,7 @@ class TestCalled:
         run_virtual(scenario)
 
     @pytest.mark.parametrize("failed", [Error("INVALID_REQUEST", "unknown requestId")])
-    def test_a_failure_is_told_at_once(self, failed: Error) -> None:
+    def test_a_failure_is_reported_at_once(self, failed: Error) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = ScriptedCase(clock)
             await case.first_beat()
@@ -136,7 +136,7 @@ class TestCalled:
 class TestApplied:
     """A call's change is applied and broadcast before its outcome is sent."""
 
-    def test_the_news_comes_later(self) -> None:
+    def test_the_event_arrives_later(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = ScriptedCase(clock)
             await case.first_beat()
@@ -150,7 +150,7 @@ class TestApplied:
 
         run_virtual(scenario)
 
-    def test_the_news_is_lost_and_a_beat_brings_it(self) -> None:
+    def test_a_lost_event_is_recovered_by_a_heartbeat(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = ScriptedCase(clock)
             await case.first_beat()
@@ -160,11 +160,11 @@ class TestApplied:
             began = clock.monotonic()
             assert await case.approvals.call(ASKED) == case.outcome
             assert case.beat.applied == AHEAD
-            assert clock.monotonic() - began < 0.5, "a beat went out at once"
+            assert clock.monotonic() - began < 0.5, "a heartbeat was sent at once"
 
         run_virtual(scenario)
 
-    def test_the_outcome_is_told_all_the_same_once_that_takes_too_long(self) -> None:
+    def test_the_outcome_is_sent_anyway_once_that_takes_too_long(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = ScriptedCase(clock)
             await case.first_beat()

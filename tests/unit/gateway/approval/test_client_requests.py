@@ -76,7 +76,7 @@ class ScriptedCase(ApprovalClientCase):
         )
 
 
-class TestBeforeTheFirstAnsweredBeat:
+class TestBeforeTheFirstAnsweredHeartbeat:
     """Without the store's clock a request could not state its expiry (R11)."""
 
     @pytest.mark.parametrize("question", [QUESTION, KNOCK])
@@ -101,7 +101,7 @@ class TestBeforeTheFirstAnsweredBeat:
 
         run_virtual(scenario)
 
-    def test_a_redis_that_is_lost_again_is_named_though_an_approval_was_heard(self) -> None:
+    def test_a_redis_lost_again_is_named_although_an_approval_was_heard(self) -> None:
         async def scenario(clock: FakeClock) -> None:
             case = ScriptedCase(clock)
             case.gateway.redis_ok = False
@@ -124,7 +124,7 @@ class TestBeforeTheFirstAnsweredBeat:
 
 class TestWhenAnAnswerCounts:
     @pytest.mark.parametrize("about", [QUESTION.device_id, "another device"])
-    def test_news_of_the_device_in_the_same_turn_come_first(self, about: str) -> None:
+    def test_events_of_the_device_in_the_same_turn_come_first(self, about: str) -> None:
         """A revoke that arrives after the answer and before its client is admitted (R6)."""
 
         async def scenario(clock: FakeClock) -> None:

@@ -12,7 +12,7 @@ from services.gateway.replication.presence import Presence
 from services.gateway.replication.recent_refusals import RecentRefusals
 from services.gateway.replication.replica import Replica
 from shared.rpc.messages import BeatAnswer, Changed, Position
-from tests.unit.gateway.fake_connections import DEVICE_ID, Room, closes, texts
+from tests.unit.gateway.fake_connections import DEVICE_ID, FakeSessions, closes, texts
 
 if TYPE_CHECKING:
     from services.gateway.replication.replica import Effect
@@ -34,24 +34,24 @@ def change(number: int, kind: str, *, closing: bool = False) -> Changed:
     )
 
 
-class Shell:
+class HeartbeatCase:
     """A Heartbeat with a lease, over connections without sockets; nothing is sent to approval."""
 
     def __init__(self) -> None:
-        self.room = Room()
-        self.beat = Replica(self.room.clock, lease_seconds=LEASE_SECONDS)
+        self.sessions = FakeSessions()
+        self.beat = Replica(self.sessions.clock, lease_seconds=LEASE_SECONDS)
         self.beater = Heartbeat(
             replica=self.beat,
             presence=Presence(),
             refusals=RecentRefusals(),
             requester=cast("Any", None),
-            connections=self.room.connections,
+            connections=self.sessions.connections,
             metrics=Metrics(),
-            clock=self.room.clock,
+            clock=self.sessions.clock,
             beat_seconds=1,
             on_presence=lambda _version: None,
         )
-        self.room.leased = lambda: self.beat.leased
+        self.sessions.leased = lambda: self.beat.leased
         self.answered(HEAD, resync=True)
 
     def answered(self, head: Position, *changes: Changed, resync: bool = False) -> list[Effect]:
@@ -62,33 +62,33 @@ class Shell:
 
 
 @pytest.fixture
-async def shell() -> Shell:
-    return Shell()
+async def case() -> HeartbeatCase:
+    return HeartbeatCase()
 
 
-async def test_who_holds_pairing_is_told_of_a_change(shell: Shell) -> None:
-    one = shell.room.enter(PAIRING)
-    shell.beater.on_event(change(2, "renamed"))
+async def test_clients_with_the_pairing_scope_get_changes(case: HeartbeatCase) -> None:
+    one = case.sessions.enter(PAIRING)
+    case.beater.on_event(change(2, "renamed"))
     assert [said["event"] for said in texts(one)] == ["device.pair.changed"]
 
 
-async def test_after_the_lease_nobody_is_told_anything(shell: Shell) -> None:
+async def test_after_the_lease_nothing_is_sent(case: HeartbeatCase) -> None:
     """A process that was stopped handles missed events before its timers."""
-    one = shell.room.enter(PAIRING)
-    shell.room.clock.advance(LEASE_SECONDS + 1)
-    shell.beater.on_event(change(2, "renamed"))
-    shell.beater.on_event(change(3, "removed", closing=True))
+    one = case.sessions.enter(PAIRING)
+    case.sessions.clock.advance(LEASE_SECONDS + 1)
+    case.beater.on_event(change(2, "renamed"))
+    case.beater.on_event(change(3, "removed", closing=True))
     assert texts(one) == []
     assert closes(one) == [(1013, "approval unavailable")]
 
 
-async def test_who_was_removed_is_not_told_what_came_before_in_the_same_answer(
-    shell: Shell,
+async def test_a_removed_device_gets_no_earlier_event_of_the_same_answer(
+    case: HeartbeatCase,
 ) -> None:
-    one, other = shell.room.enter(PAIRING), shell.room.enter(PAIRING, device_id="other")
-    caught_up = shell.answered(
+    one, other = case.sessions.enter(PAIRING), case.sessions.enter(PAIRING, device_id="other")
+    caught_up = case.answered(
         Position(3, "t3"), change(2, "renamed"), change(3, "removed", closing=True)
     )
-    shell.beater._carry_out(caught_up)
+    case.beater._carry_out(caught_up)
     assert (texts(one), closes(one)) == ([], [(4001, "device removed")])
     assert [said["event"] for said in texts(other)] == ["device.pair.changed"]

@@ -36,13 +36,13 @@ def told(*alive: tuple[str, Alive]) -> list[str]:
     return responders.live()
 
 
-def test_who_leaves_is_asked_no_more() -> None:
+def test_a_leaving_responder_is_no_longer_asked() -> None:
     both = (("one", Alive("one")), ("two", Alive("two")))
     assert told(*both) == ["one", "two"]
     assert told(*both, ("one", Alive("one", ready=False))) == ["two"]
 
 
-def test_who_is_ready_again_is_asked_again() -> None:
+def test_a_responder_that_is_ready_again_is_asked_again() -> None:
     assert told(("one", Alive("one", ready=False)), ("one", Alive("one"))) == ["one"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from services.gateway.connections.close_queue import CLOSED_PER_TURN, ENDED_PER_TURN
 from services.gateway.connections.deadlines import SWEEP_SECONDS
 from shared.protocol.events import Broadcast
-from tests.unit.gateway.fake_connections import DEVICE_ID, Room, closes, texts, transport_of
+from tests.unit.gateway.fake_connections import DEVICE_ID, FakeSessions, closes, texts, transport_of
 
 if TYPE_CHECKING:
     from services.gateway.connections.connection import Connection
@@ -22,8 +22,8 @@ CROWD = 3 * CLOSED_PER_TURN + 1
 
 
 @pytest.fixture
-def room() -> Room:
-    return Room(limit=2 * CROWD)
+def sessions() -> FakeSessions:
+    return FakeSessions(limit=2 * CROWD)
 
 
 def told(crowd: list[Connection]) -> int:
@@ -64,26 +64,28 @@ async def turns_until_all_are_read(crowd: list[Connection]) -> None:
 
 
 class TestACrowd:
-    async def test_nobody_is_served_from_the_call_on(self, room: Room) -> None:
-        crowd = [room.enter() for _ in range(CROWD)]
-        assert room.connections.close_device(DEVICE_ID, ["*"], by_call="") == CROWD
-        room.connections.broadcast(EVERYBODY)
-        assert not any(room.connections.serves(one) or texts(one) for one in crowd)
+    async def test_nobody_is_served_from_the_call_on(self, sessions: FakeSessions) -> None:
+        crowd = [sessions.enter() for _ in range(CROWD)]
+        assert sessions.connections.close_device(DEVICE_ID, ["*"], by_call="") == CROWD
+        sessions.connections.broadcast(EVERYBODY)
+        assert not any(sessions.connections.serves(one) or texts(one) for one in crowd)
         assert told(crowd) == CLOSED_PER_TURN
 
-    async def test_so_many_are_told_in_a_turn_and_each_once(self, room: Room) -> None:
-        crowd = [room.enter() for _ in range(CROWD)]
-        room.connections.close_device(DEVICE_ID, ["*"], by_call="")
+    async def test_a_limited_number_is_closed_per_turn_and_each_once(
+        self, sessions: FakeSessions
+    ) -> None:
+        crowd = [sessions.enter() for _ in range(CROWD)]
+        sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
         after = await turns_until_all_are_told(crowd)
         assert after == [CLOSED_PER_TURN, 2 * CLOSED_PER_TURN, 3 * CLOSED_PER_TURN, CROWD]
         assert all(closes(one) == [REMOVED] for one in crowd)
-        assert room.connections.admitted == 0
+        assert sessions.connections.admitted == 0
 
-    async def test_answers_are_read_when_all_have_been_told_and_a_few_in_a_turn(
-        self, room: Room
+    async def test_answers_are_read_a_few_per_turn_after_all_closes_were_sent(
+        self, sessions: FakeSessions
     ) -> None:
-        crowd = [room.enter() for _ in range(CROWD)]
-        room.connections.close_device(DEVICE_ID, ["*"], by_call="")
+        crowd = [sessions.enter() for _ in range(CROWD)]
+        sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
         while told(crowd) < CROWD:
             assert unread(crowd) == told(crowd)
             await asyncio.sleep(0)
@@ -93,111 +95,117 @@ class TestACrowd:
             left.append(unread(crowd))
         assert left == [*range(CROWD, 0, -ENDED_PER_TURN), 0]
 
-    async def test_who_is_not_meant_is_served_meanwhile(self, room: Room) -> None:
-        crowd = [room.enter() for _ in range(CROWD)]
-        other = room.enter(device_id="another")
-        room.connections.close_device(DEVICE_ID, ["*"], by_call="")
-        room.connections.broadcast(EVERYBODY)
+    async def test_other_clients_are_served_meanwhile(self, sessions: FakeSessions) -> None:
+        crowd = [sessions.enter() for _ in range(CROWD)]
+        other = sessions.enter(device_id="another")
+        sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
+        sessions.connections.broadcast(EVERYBODY)
         assert len(texts(other)) == 1
         await turns_until_all_are_told(crowd)
-        assert (closes(other), room.connections.serves(other)) == ([], True)
+        assert (closes(other), sessions.connections.serves(other)) == ([], True)
 
-    async def test_a_second_one_waits_its_turn_and_none_counts_twice(self, room: Room) -> None:
-        crowd = [room.enter() for _ in range(CROWD)]
-        other = room.enter(device_id="another")
-        room.connections.close_device(DEVICE_ID, ["*"], by_call="")
-        assert room.connections.close_device(DEVICE_ID, ["*"], by_call="") == 0
-        assert room.connections.close_device("another", ["*"], by_call="") == 1
+    async def test_a_second_one_waits_its_turn_and_none_counts_twice(
+        self, sessions: FakeSessions
+    ) -> None:
+        crowd = [sessions.enter() for _ in range(CROWD)]
+        other = sessions.enter(device_id="another")
+        sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
+        assert sessions.connections.close_device(DEVICE_ID, ["*"], by_call="") == 0
+        assert sessions.connections.close_device("another", ["*"], by_call="") == 1
         assert (closes(other), other.closing) == ([], True)
         assert told(crowd) == CLOSED_PER_TURN
         await turns_until_all_are_told([*crowd, other])
         assert closes(other) == [REMOVED]
 
-    async def test_what_ends_meanwhile_is_let_be(self, room: Room) -> None:
-        crowd = [room.enter() for _ in range(CROWD)]
-        room.connections.close_device(DEVICE_ID, ["*"], by_call="")
+    async def test_what_ends_meanwhile_is_let_be(self, sessions: FakeSessions) -> None:
+        crowd = [sessions.enter() for _ in range(CROWD)]
+        sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
         gone, leaving, *_ = (one for one in crowd if not closes(one))
         transport_of(gone).closing = True
-        room.connections.lost(gone)
-        room.connections.reply_close(leaving, 1000)
+        sessions.connections.lost(gone)
+        sessions.connections.reply_close(leaving, 1000)
         await turns_until_all_are_told([one for one in crowd if one is not gone])
         await turns(CROWD // ENDED_PER_TURN + 1)
         assert unread(crowd) == 0
         assert closes(gone) == []
-        assert gone not in room.connections._closing, "nothing is due of it any more"
+        assert gone not in sessions.connections._closing, "nothing is due of it any more"
         assert closes(leaving) == [(1000, "")]
 
-    async def test_who_is_being_closed_already_goes_on_being_read(self, room: Room) -> None:
-        crowd, early = [room.enter() for _ in range(CROWD)], room.enter()
-        room.connections.close(early, 1000, "")
-        room.connections.drain(until=room.clock.monotonic())
+    async def test_a_closing_connection_is_still_read(self, sessions: FakeSessions) -> None:
+        crowd, early = [sessions.enter() for _ in range(CROWD)], sessions.enter()
+        sessions.connections.close(early, 1000, "")
+        sessions.connections.drain(until=sessions.clock.monotonic())
         await turns_until_all_are_told(crowd)
         assert unread([early]) == 0
         assert closes(early) == [(1000, "")]
 
-    async def test_who_does_not_answer_is_ended_after_its_second_a_few_in_a_turn(
-        self, room: Room
+    async def test_unanswered_closes_end_after_a_second_a_few_per_turn(
+        self, sessions: FakeSessions
     ) -> None:
-        crowd = [room.enter() for _ in range(CROWD)]
-        room.connections.close_device(DEVICE_ID, ["*"], by_call="")
+        crowd = [sessions.enter() for _ in range(CROWD)]
+        sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
         await turns_until_all_are_read(crowd)
-        room.pass_time(1 - SWEEP_SECONDS)
+        sessions.pass_time(1 - SWEEP_SECONDS)
         assert aborts(crowd) == 0
-        room.pass_time(2 * SWEEP_SECONDS)
+        sessions.pass_time(2 * SWEEP_SECONDS)
         ended = [aborts(crowd)]
         while ended[-1] < CROWD:
             await asyncio.sleep(0)
             ended.append(aborts(crowd))
         assert ended == [*range(ENDED_PER_TURN, CROWD, ENDED_PER_TURN), CROWD]
 
-    async def test_a_sweep_meanwhile_ends_none_of_them_twice(self, room: Room) -> None:
-        crowd = [room.enter() for _ in range(CROWD)]
-        room.connections.close_device(DEVICE_ID, ["*"], by_call="")
+    async def test_a_sweep_meanwhile_ends_none_of_them_twice(self, sessions: FakeSessions) -> None:
+        crowd = [sessions.enter() for _ in range(CROWD)]
+        sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
         await turns_until_all_are_read(crowd)
-        room.pass_time(1 + SWEEP_SECONDS)
+        sessions.pass_time(1 + SWEEP_SECONDS)
         for one in crowd[:ENDED_PER_TURN]:
-            room.connections.lost(one)
-        room.connections.sweep()
+            sessions.connections.lost(one)
+        sessions.connections.sweep()
         await turns(CROWD // ENDED_PER_TURN + 1)
         assert {transport_of(one).aborts for one in crowd} == {1}
 
-    async def test_who_is_to_be_told_goes_first(self, room: Room) -> None:
-        crowd, other = [room.enter() for _ in range(CROWD)], room.enter(device_id="another")
-        room.connections.close_device(DEVICE_ID, ["*"], by_call="")
+    async def test_pending_closes_go_first(self, sessions: FakeSessions) -> None:
+        crowd, other = [sessions.enter() for _ in range(CROWD)], sessions.enter(device_id="another")
+        sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
         await turns_until_all_are_read(crowd)
-        room.pass_time(1 + SWEEP_SECONDS)
+        sessions.pass_time(1 + SWEEP_SECONDS)
         ended = aborts(crowd)
-        room.connections.close_device("another", ["*"], by_call="")
+        sessions.connections.close_device("another", ["*"], by_call="")
         await asyncio.sleep(0)
         assert (closes(other), aborts(crowd)) == ([REMOVED], ended)
 
-    async def test_without_a_lease_all_are_condemned_in_the_turn(self, room: Room) -> None:
-        crowd = [room.enter(device_id=str(number)) for number in range(CROWD)]
-        assert room.connections.close_admitted(*LEASE_LOST) == CROWD
+    async def test_without_a_lease_all_are_condemned_in_the_turn(
+        self, sessions: FakeSessions
+    ) -> None:
+        crowd = [sessions.enter(device_id=str(number)) for number in range(CROWD)]
+        assert sessions.connections.close_admitted(*LEASE_LOST) == CROWD
         assert all(one.closing for one in crowd)
-        assert room.connections.close_admitted(*LEASE_LOST) == 0
+        assert sessions.connections.close_admitted(*LEASE_LOST) == 0
         await turns_until_all_are_told(crowd)
         assert all(closes(one) == [LEASE_LOST] for one in crowd)
 
-    async def test_who_waits_to_be_told_hears_the_first_reason(self, room: Room) -> None:
-        crowd = [room.enter() for _ in range(CROWD)]
-        room.connections.close_device(DEVICE_ID, ["*"], by_call="")
-        assert room.connections.close_admitted(*LEASE_LOST) == 0
+    async def test_a_queued_close_keeps_the_first_reason(self, sessions: FakeSessions) -> None:
+        crowd = [sessions.enter() for _ in range(CROWD)]
+        sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
+        assert sessions.connections.close_admitted(*LEASE_LOST) == 0
         await turns_until_all_are_told(crowd)
         assert all(closes(one) == [REMOVED] for one in crowd)
 
-    async def test_a_lost_lease_does_not_wait_for_a_lost_history(self, room: Room) -> None:
-        crowd = [room.enter(device_id=str(number)) for number in range(CROWD)]
-        room.connections.mark_closing(room.clock.monotonic() + 100)
+    async def test_a_lost_lease_does_not_wait_for_a_lost_history(
+        self, sessions: FakeSessions
+    ) -> None:
+        crowd = [sessions.enter(device_id=str(number)) for number in range(CROWD)]
+        sessions.connections.mark_closing(sessions.clock.monotonic() + 100)
         assert told(crowd) == 0
-        assert room.connections.close_admitted(*LEASE_LOST) == CROWD
+        assert sessions.connections.close_admitted(*LEASE_LOST) == CROWD
         await turns_until_all_are_told(crowd)
-        room.pass_time(100)
+        sessions.pass_time(100)
         assert all(closes(one) == [LEASE_LOST] for one in crowd)
 
 
 class TestAFew:
-    def test_they_are_told_at_once_and_go_on_being_read(self, room: Room) -> None:
-        few = [room.enter() for _ in range(CLOSED_PER_TURN)]
-        room.connections.close_device(DEVICE_ID, ["*"], by_call="")
+    def test_they_are_closed_at_once_and_still_read(self, sessions: FakeSessions) -> None:
+        few = [sessions.enter() for _ in range(CLOSED_PER_TURN)]
+        sessions.connections.close_device(DEVICE_ID, ["*"], by_call="")
         assert (told(few), unread(few)) == (CLOSED_PER_TURN, 0)

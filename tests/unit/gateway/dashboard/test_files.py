@@ -123,7 +123,7 @@ class TestReading:
 
 
 class TestCompressing:
-    async def test_once_for_all_who_ask(self, ui: Path) -> None:
+    async def test_once_for_all_callers(self, ui: Path) -> None:
         stored = list_files(ui)["/assets/a.js"].plain
         compressed = Compressed()
         first, *others = await asyncio.gather(
@@ -141,7 +141,7 @@ class TestCompressing:
             if path != "/assets/a.js":
                 assert await compressed.gzip_of(path, entry.plain) is None
 
-    async def test_what_finds_no_room_is_sent_as_it_is(self, ui: Path) -> None:
+    async def test_what_exceeds_the_capacity_is_sent_uncompressed(self, ui: Path) -> None:
         (ui / "b.js").write_bytes(TEXT)
         files = list_files(ui)
         compressed = Compressed(limit_bytes=len(gzip.compress(TEXT)) + 1)

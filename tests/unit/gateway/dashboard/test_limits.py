@@ -28,7 +28,7 @@ class TestRoom:
                 await room.place("c").__aenter__()
         assert room.asked_for == 0
 
-    async def test_who_waits_is_next(self) -> None:
+    async def test_a_waiting_request_is_next(self) -> None:
         room = ResponseLimiter(limit=1, limit_per_address=1)
         let_go = asyncio.Event()
         told: list[str] = []
@@ -45,7 +45,7 @@ class TestRoom:
         await asyncio.gather(*visits)
         assert told == ["first", "second"]
 
-    async def test_a_place_once_held_has_no_deadline(self) -> None:
+    async def test_a_granted_slot_has_no_deadline(self) -> None:
         room = ResponseLimiter(limit=1, limit_per_address=1, turn_seconds=SOON)
         async with room.place("a"):
             other = asyncio.create_task(room.place("a").__aenter__())
@@ -53,7 +53,7 @@ class TestRoom:
             assert isinstance(other.exception(), TimeoutError)
             assert room.asked_for == 1
 
-    async def test_nothing_is_kept_of_who_left(self) -> None:
+    async def test_nothing_is_kept_of_clients_that_left(self) -> None:
         room = ResponseLimiter()
         async with AsyncExitStack() as stack:
             for number in range(10):

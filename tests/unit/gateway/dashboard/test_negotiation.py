@@ -57,5 +57,5 @@ def test_who_holds_it_already(header: str, held: bool) -> None:  # noqa: FBT001
         ("text/plain", False),
     ],
 )
-def test_only_who_names_html_gets_it(header: str, wants: bool) -> None:  # noqa: FBT001
+def test_only_clients_that_accept_html_get_it(header: str, wants: bool) -> None:  # noqa: FBT001
     assert wants_html(header) is wants

@@ -27,16 +27,16 @@ from tests.support.attempts import (
     OTHER_KEY,
     REMOTE,
     TOKEN,
+    accepted,
+    after_report,
     altered,
     asked,
     connect,
     encoded,
     judged,
-    knocked,
     new_handshake,
     refused,
     told,
-    welcomed,
     wrong,
 )
 
@@ -97,7 +97,7 @@ class TestOrigin:
         refusal = refused(frame, replace(REMOTE, origin=origin, host=host))
         assert detail_code(refusal) == "CONTROL_UI_ORIGIN_NOT_ALLOWED"
 
-    def test_no_origin_is_judged_by_its_proof_alone(self) -> None:
+    def test_without_an_origin_only_the_proof_counts(self) -> None:
         assert asked(connect()).device_id == KEY.device_id
 
     @pytest.mark.parametrize("origin", ["https://ok.example", "https://OK.example:443"])
@@ -331,10 +331,10 @@ class TestWithoutDevice:
         self, peer: RequestInfo, client_id: str, mode: str
     ) -> None:
         profile = replace(CLI, client_id=client_id, mode=mode).asking("operator.admin")
-        assert welcomed(connect(profile, key=None), peer).grant.scopes == ()
+        assert accepted(connect(profile, key=None), peer).grant.scopes == ()
 
     def test_the_right_token_alone_grants_no_node_role(self) -> None:
-        refusal = knocked(connect(NODE_HOST, key=None), right=True)
+        refusal = after_report(connect(NODE_HOST, key=None), right=True)
         assert isinstance(refusal, Refusal)
         assert detail_code(refusal) == "DEVICE_IDENTITY_REQUIRED"
 

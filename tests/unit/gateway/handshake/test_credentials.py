@@ -26,10 +26,10 @@ from tests.support.attempts import (
     LOCAL,
     REMOTE,
     TOKEN,
+    after_report,
     asked,
     connect,
     judged,
-    knocked,
     refused,
     refused_with,
     told,
@@ -146,7 +146,7 @@ class TestWithoutDevice:
 
     def test_node_with_a_right_token(self) -> None:
         """Approval is asked first: a lock-out hides that it was right."""
-        refusal = knocked(connect(NODE_HOST, key=None), right=True)
+        refusal = after_report(connect(NODE_HOST, key=None), right=True)
         assert isinstance(refusal, Refusal)
         assert told(refusal) == DEVICE_REQUIRED
 

@@ -34,12 +34,12 @@ class TestParams:
             (lambda p: p.clear(), "must have required property 'minProtocol'"),
         ],
     )
-    def test_first_problem_is_told(self, change: Any, problem: str) -> None:
+    def test_the_first_problem_is_reported(self, change: Any, problem: str) -> None:
         assert told(refused(altered(connect(), change))) == row(
             f"invalid connect params: {problem}"
         )
 
-    def test_protocol_3_hears_all_problems(self) -> None:
+    def test_protocol_3_gets_all_problems(self) -> None:
         frame = altered(connect(CLI_3), lambda params: params["client"].clear())
         names = ("id", "version", "platform", "mode")
         said = "; ".join(f"at /client: must have required property '{name}'" for name in names)

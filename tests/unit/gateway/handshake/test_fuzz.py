@@ -68,7 +68,7 @@ DOCUMENTED: Final = {
     ("INVALID_REQUEST", "PROTOCOL_MISMATCH", 1002),
     ("INVALID_REQUEST", "CONTROL_UI_ORIGIN_NOT_ALLOWED", 1008),
 }
-"""What a first frame alone can lead to."""
+"""Possible outcomes of a first frame alone."""
 LOCKED_OUT: Final = ("INVALID_REQUEST", "AUTH_RATE_LIMITED", 1008)
 BY_KNOCK: Final = {
     ("INVALID_REQUEST", "AUTH_TOKEN_MISMATCH", 1008),
@@ -76,7 +76,7 @@ BY_KNOCK: Final = {
     ("NOT_PAIRED", "DEVICE_IDENTITY_REQUIRED", 1008),
     LOCKED_OUT,
 }
-"""What a secret can lead to that approval only takes notice of."""
+"""Possible outcomes of a secret that is only reported to approval."""
 BY_ANSWER: Final = {
     LOCKED_OUT,
     ("NOT_PAIRED", "PAIRING_REQUIRED", 1008),
@@ -86,7 +86,7 @@ BY_ANSWER: Final = {
     ("INVALID_REQUEST", "DEVICE_AUTH_DEVICE_ID_MISMATCH", 1008),
     ("UNAVAILABLE", "UNAVAILABLE", 1013),
 }
-"""What approval's answer can lead to."""
+"""Possible outcomes of approval's answer."""
 
 secrets = st.sampled_from([None, "", TOKEN, OLDER_TOKEN, "wrong", "é|,\x00"])
 origins = st.one_of(

@@ -66,7 +66,7 @@ class TestWithoutDevice:
         assert effect.grant.scopes == ()
 
     @pytest.mark.parametrize("peer", NOT_TRUSTED)
-    def test_who_is_not_local_keeps_none(self, peer: RequestInfo) -> None:
+    def test_a_client_that_is_not_local_keeps_none(self, peer: RequestInfo) -> None:
         handshake, effect = judged(connect(WISHED, key=None), peer)
         if isinstance(effect, Refusal):
             assert peer.origin is not None
@@ -87,11 +87,11 @@ class TestWithoutDevice:
 
 class TestWithDevice:
     @pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["4", "3"])
-    def test_approval_is_told_that_it_is_trusted(self, profile: Profile) -> None:
+    def test_approval_learns_that_the_client_is_trusted(self, profile: Profile) -> None:
         assert asked(connect(profile)).trusted
 
     @pytest.mark.parametrize("peer", NOT_TRUSTED)
-    def test_who_is_not_local_is_not(self, peer: RequestInfo) -> None:
+    def test_a_client_that_is_not_local_is_not(self, peer: RequestInfo) -> None:
         _, effect = judged(connect(CLI), peer)
         assert not (isinstance(effect, AuthorizeDevice) and effect.trusted)
 

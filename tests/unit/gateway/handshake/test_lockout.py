@@ -9,7 +9,15 @@ import pytest
 from shared.device.profile import CLI_3, NODE_HOST
 from shared.protocol.refusals import Refusal
 from shared.rpc.messages import BOOTSTRAP_TOKEN, SHARED_SECRET, LockedOut
-from tests.support.attempts import REMOTE, altered, connect, knocked, refused, refused_with, told
+from tests.support.attempts import (
+    REMOTE,
+    after_report,
+    altered,
+    connect,
+    refused,
+    refused_with,
+    told,
+)
 from tests.unit.gateway.handshake.refusal_rows import HINT_CLI_REMOTE, NOW, missing, unauthorized
 
 
@@ -64,8 +72,8 @@ class TestTooManyFailures:
             "wrong token beside a bootstrap token",
         ],
     )
-    def test_knocks(self, frame: Any, classes: tuple[str, ...], *, right: bool) -> None:
-        outcome = knocked(frame, REMOTE, self.LOCKED, classes=classes, right=right)
+    def test_secret_reports(self, frame: Any, classes: tuple[str, ...], *, right: bool) -> None:
+        outcome = after_report(frame, REMOTE, self.LOCKED, classes=classes, right=right)
         assert isinstance(outcome, Refusal)
         assert told(outcome) == self.row()
 

@@ -40,6 +40,7 @@ from tests.support.attempts import (
     PAGE,
     REMOTE,
     TOKEN,
+    accepted,
     altered,
     answered,
     asked,
@@ -49,7 +50,6 @@ from tests.support.attempts import (
     new_handshake,
     refused,
     told,
-    welcomed,
 )
 from tests.support.wire import ATTEMPTS, Attempt
 
@@ -111,7 +111,7 @@ class TestLoopback:
     @pytest.mark.parametrize("profile", [CLI, REFERENCE], ids=["cli", "backend"])
     def test_no_scope_is_kept_without_a_device(self, profile: Profile) -> None:
         frame = connect(profile.asking("operator.admin"), key=None)
-        assert welcomed(frame, LOCAL).grant.scopes == ()
+        assert accepted(frame, LOCAL).grant.scopes == ()
 
     def test_a_local_backend_with_a_device_is_asked_about(self) -> None:
         assert asked(connect(REFERENCE), LOCAL).address == "127.0.0.1"
@@ -282,7 +282,7 @@ class TestYes:
         assert welcome.grant.method == "device-token"
 
     def test_without_a_device_approval_only_counts(self) -> None:
-        welcome = welcomed(connect(key=None))
+        welcome = accepted(connect(key=None))
         assert (welcome.answer, welcome.device_id) == (None, "")
         assert welcome.grant == Grant("token", "operator", ())
 

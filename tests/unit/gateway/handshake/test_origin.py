@@ -86,7 +86,7 @@ class TestCustomSchemes:
         assert problem_of(EXTENSION, local=True) == NOT_ALLOWED
 
 
-class TestWhatIsNoOrigin:
+class TestInvalidOrigins:
     @pytest.mark.parametrize("origin", NO_ORIGINS)
     def test_is_refused_even_where_all_are_allowed(self, origin: str) -> None:
         assert canonical_origin(origin) is None

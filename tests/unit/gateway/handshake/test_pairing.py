@@ -81,7 +81,7 @@ class TestPairing:
             reason=f"{message} (requestId: {REQUEST_ID})",
         )
 
-    def test_a_known_device_hears_what_is_approved(self) -> None:
+    def test_a_known_device_learns_what_is_approved(self) -> None:
         needs = NeedsPairing(
             NOW, "scope-upgrade", REQUEST_ID, ["operator", "node"], ["operator.read", "node.a"]
         )
@@ -91,7 +91,7 @@ class TestPairing:
         assert error["details"]["approvedScopes"] == ["node.a", "operator.read"]
 
     @pytest.mark.parametrize("profile", [CLI, CLI_3, CONTROL_UI, CONTROL_UI_3])
-    def test_where_to_approve_is_told_where_it_is_known(self, profile: Profile) -> None:
+    def test_the_place_to_approve_is_named_if_known(self, profile: Profile) -> None:
         rules = replace(RULES, approval_url="https://approve.example")
         handshake = Handshake(CONNECTION_ID, NONCE, BROWSER, rules)
         handshake.on_frame(encode(connect(profile)).encode(), now_ms=NOW_MS)
@@ -111,7 +111,7 @@ class TestPairing:
         assert "requestedScopes" not in error["details"]
         assert error["details"]["requestedRole"] == "node"
 
-    def test_the_dashboard_is_told_to_wait_and_retry_by_itself(self) -> None:
+    def test_the_dashboard_is_asked_to_wait_and_retries_by_itself(self) -> None:
         needs = NeedsPairing(NOW, "not-paired", REQUEST_ID)
         error, *_ = told(refused_with(connect(CONTROL_UI), needs, BROWSER))
         assert error is not None
@@ -172,7 +172,7 @@ class TestUnavailable:
         assert error["details"]["reason"] == "redis"
         assert (code, reason) == (1013, "redis unavailable")
 
-    def test_no_room_for_another_request(self) -> None:
+    def test_no_capacity_for_another_request(self) -> None:
         error, code, _ = told(answered(connect(), TooManyPending(NOW)))  # type: ignore[arg-type]
         assert code == 1013
         assert error is not None

@@ -20,7 +20,7 @@ def test_both_say_where_to_connect_and_to_approve_and_how_the_dashboard_comes() 
         assert "/dist/control-ui" in said
 
 
-def test_devices_are_told_a_sockets_address() -> None:
+def test_devices_get_a_sockets_address() -> None:
     for said in (about_text("https://gw.example", ""), about_html("https://gw.example", "")):
         assert "wss://gw.example" in said
 

@@ -97,7 +97,7 @@ def test_what_may_be_there_once_is_not_taken_twice(header: str) -> None:
     assert header in problem.text
 
 
-def test_another_version_is_told_which_one_is_spoken() -> None:
+def test_another_version_is_answered_with_the_supported_one() -> None:
     problem = problem_of(changed={"Sec-WebSocket-Version": "8"})
     assert problem is not None
     assert problem.status == 426

@@ -159,7 +159,7 @@ class TestParams:
     def test_what_is_not_json_is_ignored(self, params: bytes) -> None:
         assert turn(APPROVE, params) == Reply()
 
-    def test_the_scope_is_judged_before_the_params(self) -> None:
+    def test_the_scope_is_checked_before_the_params(self) -> None:
         done = turn(APPROVE, b'{"x":1}', session("operator.read"))
         assert done.frame is not None
         assert json.loads(done.frame)["error"]["code"] == "FORBIDDEN"

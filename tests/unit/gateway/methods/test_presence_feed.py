@@ -16,7 +16,7 @@ from services.gateway.methods.presence_feed import (
 from shared.bus.errors import Unavailable
 from shared.rpc.messages import CallerInfo, Error, Position, Result
 from tests.support.clock import FakeClock, run_virtual, turns
-from tests.unit.gateway.fake_connections import Room, closes, texts
+from tests.unit.gateway.fake_connections import FakeSessions, closes, texts
 
 if TYPE_CHECKING:
     from services.gateway.approval.client import Then
@@ -52,18 +52,18 @@ class TimedApprovals:
         raise AssertionError
 
 
-class Hall:
+class FeedCase:
     """A PresenceFeed and its listeners, in virtual time."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
-        self.room = Room()
+        self.sessions = FakeSessions()
         self.approvals = TimedApprovals()
-        self.roster = PresenceFeed("boot", self.approvals, self.room.connections, clock)
+        self.roster = PresenceFeed("boot", self.approvals, self.sessions.connections, clock)
 
     def reader(self) -> Connection:
         """Admit a client with the read scope."""
-        return self.room.enter(READ)
+        return self.sessions.enter(READ)
 
     async def beats(self, version: int, seconds: float = 0.0) -> None:
         """Notify the feed as heartbeats do, four times a second for this long."""
@@ -83,24 +83,24 @@ def versions(connection: Connection) -> list[int]:
 class TestTold:
     def test_each_new_version_once(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            hall = Hall(clock)
-            one, other = hall.reader(), hall.room.enter("operator.pairing")
-            await hall.beats(5, seconds=10)
+            case = FeedCase(clock)
+            one, other = case.reader(), case.sessions.enter("operator.pairing")
+            await case.beats(5, seconds=10)
             assert versions(one) == [5]
             assert texts(one)[0]["payload"] == {"presence": json.loads(ENTRIES)}
             assert texts(other) == []
-            await hall.beats(6, seconds=3)
+            await case.beats(6, seconds=3)
             assert versions(one) == [5, 6]
 
         run_virtual(scenario)
 
     def test_the_gateway_asks_for_itself_with_no_more_than_it_needs(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            hall = Hall(clock)
-            hall.reader()
-            await hall.beats(1)
-            await hall.beats(2, seconds=3)
-            first, second = hall.approvals.asked
+            case = FeedCase(clock)
+            case.reader()
+            await case.beats(1)
+            await case.beats(2, seconds=3)
+            first, second = case.approvals.asked
             assert first.caller == CallerInfo("gateway", "gateway boot", "operator", [READ])
             assert (first.method, first.params) == ("system-presence", {})
             assert first.call_id != second.call_id
@@ -109,46 +109,46 @@ class TestTold:
 
     def test_a_long_list_comes_packed(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            hall = Hall(clock)
-            one = hall.reader()
-            hall.approvals.outcome = Result(Position(), zlib.compress(ENTRIES), packed=True)
-            await hall.beats(1)
+            case = FeedCase(clock)
+            one = case.reader()
+            case.approvals.outcome = Result(Position(), zlib.compress(ENTRIES), packed=True)
+            await case.beats(1)
             assert texts(one)[0]["payload"] == {"presence": json.loads(ENTRIES)}
 
         run_virtual(scenario)
 
     def test_nothing_is_fetched_where_nobody_listens(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            hall = Hall(clock)
-            hall.room.enter("operator.pairing")
-            await hall.beats(1, seconds=5)
-            assert hall.approvals.asked == []
-            one = hall.reader()
-            await hall.beats(1)
-            assert versions(one) == [1], "whoever comes later is told with the next beat"
+            case = FeedCase(clock)
+            case.sessions.enter("operator.pairing")
+            await case.beats(1, seconds=5)
+            assert case.approvals.asked == []
+            one = case.reader()
+            await case.beats(1)
+            assert versions(one) == [1], "later clients get it with the next heartbeat"
 
         run_virtual(scenario)
 
     def test_an_outage_is_made_up_for(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            hall = Hall(clock)
-            one = hall.reader()
+            case = FeedCase(clock)
+            one = case.reader()
             for outage in (Unavailable("timeout"), Error("FORBIDDEN", "no")):
-                hall.approvals.outcome = outage
-                await hall.beats(1, seconds=1)
+                case.approvals.outcome = outage
+                await case.beats(1, seconds=1)
                 assert texts(one) == []
-            hall.approvals.outcome = Result(Position(), ENTRIES)
-            await hall.beats(1)
+            case.approvals.outcome = Result(Position(), ENTRIES)
+            await case.beats(1)
             assert versions(one) == [1]
 
         run_virtual(scenario)
 
-    def test_nothing_is_told_without_a_lease(self) -> None:
+    def test_nothing_is_sent_without_a_lease(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            hall = Hall(clock)
-            one = hall.reader()
-            hall.room.leased = lambda: False
-            await hall.beats(1, seconds=1)
+            case = FeedCase(clock)
+            one = case.reader()
+            case.sessions.leased = lambda: False
+            await case.beats(1, seconds=1)
             assert (texts(one), closes(one)) == ([], [(1013, "approval unavailable")])
 
         run_virtual(scenario)
@@ -157,10 +157,10 @@ class TestTold:
 class TestPace:
     def test_at_least_so_far_apart(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            hall = Hall(clock)
-            one = hall.reader()
+            case = FeedCase(clock)
+            one = case.reader()
             for version in range(1, 41):
-                await hall.beats(version, seconds=0.25)
+                await case.beats(version, seconds=0.25)
             assert len(texts(one)) == 10 / MIN_INTERVAL_SECONDS + 1
             assert versions(one) == sorted(set(versions(one)))
 
@@ -168,24 +168,24 @@ class TestPace:
 
     def test_the_longer_and_the_more_listen_the_rarer(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            hall = Hall(clock)
-            listeners = [hall.reader() for _ in range(4)]
-            hall.approvals.outcome = Result(Position(), b'["%s"]' % (b"x" * BYTES_PER_SECOND))
+            case = FeedCase(clock)
+            listeners = [case.reader() for _ in range(4)]
+            case.approvals.outcome = Result(Position(), b'["%s"]' % (b"x" * BYTES_PER_SECOND))
             for version in range(1, 41):
-                await hall.beats(version, seconds=0.25)
+                await case.beats(version, seconds=0.25)
             assert {len(texts(one)) for one in listeners} == {3}
 
         run_virtual(scenario)
 
     def test_a_slow_fetch_is_rarer_and_alone(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            hall = Hall(clock)
-            one = hall.reader()
-            hall.approvals.seconds = 0.5
+            case = FeedCase(clock)
+            one = case.reader()
+            case.approvals.seconds = 0.5
             for version in range(1, 81):
-                await hall.beats(version, seconds=0.25)
+                await case.beats(version, seconds=0.25)
             most = 20 * MAX_FETCH_SHARE / 0.5 + 1
-            assert 2 <= len(hall.approvals.asked) <= most
+            assert 2 <= len(case.approvals.asked) <= most
             assert len(texts(one)) >= 2
 
         run_virtual(scenario)
@@ -194,12 +194,12 @@ class TestPace:
 class TestStop:
     def test_gives_up_what_is_under_way(self) -> None:
         async def scenario(clock: FakeClock) -> None:
-            hall = Hall(clock)
-            one = hall.reader()
-            hall.approvals.seconds = 60
-            await hall.beats(1)
-            await hall.roster.stop()
+            case = FeedCase(clock)
+            one = case.reader()
+            case.approvals.seconds = 60
+            await case.beats(1)
+            await case.roster.stop()
             assert texts(one) == []
-            await Hall(clock).roster.stop()
+            await FeedCase(clock).roster.stop()
 
         run_virtual(scenario)

@@ -54,7 +54,7 @@ class TestBothProtocols:
         change = changed(kind, request_id="r1", closes=["*"], call_id="c")
         assert told(change, protocol) == []
 
-    def test_a_request_of_an_earlier_release_says_too_little_to_be_told(
+    def test_a_request_of_an_earlier_release_has_too_little_data_to_be_shown(
         self, protocol: int
     ) -> None:
         assert told(changed("requested", request_id="r1"), protocol) == []
@@ -74,7 +74,7 @@ class TestSuperseded:
         assert told(change, 4) == [resolved("r1", "rejected"), resolved("r2", "approved")]
         assert told(change, 3) == [resolved("r2", "approved")]
 
-    def test_in_protocol_3_only_the_new_one_is_told(self) -> None:
+    def test_in_protocol_3_only_the_new_one_is_sent(self) -> None:
         assert told(self.CHANGE, 3) == [("device.pair.requested", json.loads(REQUEST))]
 
 

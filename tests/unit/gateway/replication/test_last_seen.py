@@ -39,7 +39,7 @@ class TestTelling:
         sightings.record(session, app, 5.0)
         (seen,) = sightings.take_unsent(1, 5.0)
         assert (seen.name, seen.app) == ("Phone", "openclaw-ios")
-        assert seen.platform == app.platform[:128], "a beat is bounded"
+        assert seen.platform == app.platform[:128], "a heartbeat is bounded"
 
     def test_the_name_of_the_last_time(self) -> None:
         sightings = LastSeen()
@@ -65,7 +65,7 @@ class TestTelling:
             [("a", 3000)],
         ]
 
-    def test_who_came_again_after_it_was_told_is_told_again(self) -> None:
+    def test_a_device_that_returns_after_a_report_is_reported_again(self) -> None:
         sightings = LastSeen()
         saw(sightings, "a", 1.0)
         tell(sightings, 1, 2.0)
@@ -73,13 +73,13 @@ class TestTelling:
         sightings.acknowledge(1)
         assert tell(sightings, 2, 4.0) == [("a", 1000)]
 
-    def test_who_comes_often_is_told_once(self) -> None:
+    def test_a_device_that_connects_often_is_reported_once(self) -> None:
         sightings = LastSeen()
         for at in range(10):
             saw(sightings, "a", at)
         assert tell(sightings, 1, 9.0) == [("a", 0)]
 
-    def test_the_use_of_a_token_is_told_beside_a_connect_without(self) -> None:
+    def test_the_use_of_a_token_is_shown_beside_a_connect_without(self) -> None:
         sightings = LastSeen()
         saw(sightings, "a", 1.0, "device-token")
         saw(sightings, "a", 2.0, "token")
@@ -87,7 +87,7 @@ class TestTelling:
 
 
 class TestBounds:
-    def test_so_many_a_beat_the_oldest_first(self) -> None:
+    def test_a_limited_number_per_heartbeat_oldest_first(self) -> None:
         sightings = LastSeen(seen_per_beat=2)
         for device in ("a", "b", "c", "a"):
             saw(sightings, device)
@@ -104,7 +104,7 @@ class TestBounds:
             saw(sightings, device)
         assert [device for device, _age in tell(sightings, 1)] == ["b", "c"]
 
-    def test_what_unanswered_beats_told_is_not_remembered_for_ever(self) -> None:
+    def test_the_memory_of_unanswered_heartbeats_is_bounded(self) -> None:
         sightings = LastSeen()
         saw(sightings, "a")
         for beat in range(3 * REPORTED_LIMIT_BEATS):

@@ -153,7 +153,7 @@ TestMeeting = Meeting.TestCase
 TestMeeting.settings = settings(max_examples=200, stateful_step_count=50)
 
 
-class TestOneBeat:
+class TestOneHeartbeat:
     def test_tells_only_what_changed(self) -> None:
         gateway, held = Gateway(part=3), Held()
         gateway.join(3)
@@ -164,14 +164,14 @@ class TestOneBeat:
         assert gateway.exchange(held)[1:] == (2, [], [])
         assert held.numbers == {1, 3, 4}
 
-    def test_who_comes_and_goes_in_between_is_not_told(self) -> None:
+    def test_short_sessions_in_between_are_not_sent(self) -> None:
         gateway, held = Gateway(), Held()
         gateway.join()
         gateway.leave(1)
         gateway.leave(1)
         assert gateway.exchange(held)[2:] == ([], [])
 
-    def test_who_leaves_while_a_beat_is_out_is_told_with_the_next(self) -> None:
+    def test_a_disconnect_during_a_heartbeat_is_reported_with_the_next(self) -> None:
         gateway, held = Gateway(), Held()
         gateway.join()
         beat = gateway.beat()
@@ -181,7 +181,7 @@ class TestOneBeat:
         assert gateway.exchange(held)[3] == [1]
         assert held.numbers == set()
 
-    def test_is_told_again_until_one_was_answered(self) -> None:
+    def test_is_reported_until_one_was_answered(self) -> None:
         gateway, held = Gateway(), Held()
         gateway.join()
         lost = gateway.beat()

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 NOW = Position(1, "tag")
 BEAT_LIMIT_BYTES = 100_000
-"""How large what one beat reports may be, with the longest texts in it."""
+"""The maximum size of one heartbeat's report, with the longest texts."""
 STALE = refusals.SIGNATURE_EXPIRED
 
 
@@ -169,7 +169,7 @@ ORIGIN = "https://other.example"
 
 class TestReasons:
     @pytest.mark.parametrize("profile", [CLI, CLI_3], ids=["protocol 4", "protocol 3"])
-    def test_each_reason_in_the_place_of_what_was_proven(self, profile: Profile) -> None:
+    def test_each_reason_for_an_unproven_fact(self, profile: Profile) -> None:
         def change(name: str, value: object) -> Callable[[Frame], object]:
             return lambda params: params["device"].update({name: value})
 
@@ -244,7 +244,7 @@ class TestReasons:
         ("origin", "detail"),
         [(ORIGIN, ORIGIN), ("null", "null"), ("https://user:secret@x", ""), ("<script>", "")],
     )
-    def test_an_origin_is_told_if_it_is_one(self, origin: str, detail: str) -> None:
+    def test_a_valid_origin_is_reported(self, origin: str, detail: str) -> None:
         report = met(connect(CONTROL_UI), peer=replace(REMOTE, origin=origin))
         assert (report.reason, report.detail) == ("origin", detail)
 
@@ -286,7 +286,7 @@ class TestReporting:
         recent.answered(2)
         assert recent.report(4, 0.0) == []
 
-    def test_another_reason_after_a_report_is_not_taken_for_told(self) -> None:
+    def test_another_reason_after_a_report_counts_as_unreported(self) -> None:
         recent = RecentRefusals()
         note(recent, Attempt(device(1)))
         recent.report(1, 0.0)
@@ -329,7 +329,7 @@ class TestBounds:
         assert len(recent) == 100
         assert reported(recent, "192.0.2.1") == {1}
 
-    def test_a_beat_is_no_larger_than_its_bound_whatever_came(self) -> None:
+    def test_a_heartbeat_never_exceeds_its_size_limit(self) -> None:
         recent = RecentRefusals()
         long = refusals.invalid_params(["\U0001f511" * 1000], 4)
         for number in range(3 * REFUSALS_LIMIT_ENTRIES):

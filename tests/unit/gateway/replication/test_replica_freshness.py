@@ -23,7 +23,7 @@ class TestR6:
         assert case.standing(5) is Freshness.ASK_AGAIN
         assert case.standing(6) is Freshness.COUNTS
 
-    def test_also_before_one_that_is_only_heard_of(self, case: Case) -> None:
+    def test_also_before_a_known_but_unapplied_change(self, case: Case) -> None:
         case.beat.on_event(change(8))
         assert case.standing(5) is Freshness.ASK_AGAIN
 
@@ -54,7 +54,7 @@ class TestR6:
         case.exchange(7)
         assert case.standing(7) is Freshness.COUNTS
 
-    def test_once_news_from_below_what_is_known_has_touched_the_device(self, case: Case) -> None:
+    def test_once_an_older_event_has_touched_the_device(self, case: Case) -> None:
         assert case.beat.on_event(change(3, history="b")) == []
         assert case.standing(5) is Freshness.ASK_AGAIN
         case.exchange(5)

@@ -47,7 +47,7 @@ class TestR5:
         real = change(6)
         assert case.beat.on_event(real) == [CloseDevice(real), AnnounceChange(real), PROGRESSED]
 
-    def test_what_was_told_before_does_nothing(self, case: Case) -> None:
+    def test_a_repeated_event_does_nothing(self, case: Case) -> None:
         case.beat.on_event(change(6))
         assert case.beat.on_event(change(6)) == []
         assert case.beat.on_event(change(5)) == []
@@ -74,7 +74,7 @@ class TestApplied:
         assert case.beat.has_applied(at(5))
         assert case.beat.has_applied(at(6))
 
-    def test_what_was_only_heard_of(self, case: Case) -> None:
+    def test_known_but_unapplied_changes(self, case: Case) -> None:
         case.beat.on_event(change(7))
         assert not case.beat.has_applied(at(6))
         assert not case.beat.has_applied(at(7))
@@ -99,7 +99,7 @@ class TestR8:
         assert case.exchange(2, resync=True) == [CloseEverybody(leased_until), PROGRESSED]
         assert case.beat.applied == at(2)
 
-    def test_newcomers_may_be_let_in_under_the_new_lease(self, case: Case) -> None:
+    def test_new_clients_may_be_admitted_under_the_new_lease(self, case: Case) -> None:
         case.clock.advance(4)
         case.exchange(2, resync=True)
         assert case.beat.lease_left == LEASE
@@ -120,7 +120,7 @@ class TestR8:
         case.answer(case.beat.next_heartbeat(), 0, resync=True)
         assert case.standing(0) is Freshness.COUNTS
 
-    def test_what_was_heard_after_the_beat_went_is_kept(self, case: Case) -> None:
+    def test_events_received_after_the_heartbeat_was_sent_are_kept(self, case: Case) -> None:
         beat_id = case.beat.next_heartbeat()
         case.beat.on_event(change(3, history="b"))
         case.answer(beat_id, 2, history="b", resync=True)
@@ -132,7 +132,7 @@ class TestR8:
         case.answer(beat_id, 8, history="c", resync=True)
         assert case.standing(8, history="c") is Freshness.ASK_AGAIN
 
-    def test_beats_that_were_out_close_nobody_a_second_time(self, case: Case) -> None:
+    def test_heartbeats_in_transit_close_nobody_a_second_time(self, case: Case) -> None:
         """They name the lost position, which does not concern clients admitted since."""
         first, second = case.beat.next_heartbeat(), case.beat.next_heartbeat()
         case.answer(first, 2, history="b", resync=True)
@@ -159,7 +159,7 @@ class TestR9:
         news = change(6, closes=())
         assert case.beat.on_event(news) == [AnnounceChange(news), PROGRESSED]
 
-    def test_what_was_lost_on_the_way_is_made_up_by_the_beat(self, case: Case) -> None:
+    def test_lost_messages_are_recovered_by_the_heartbeat(self, case: Case) -> None:
         missed = [change(6, "d"), change(7, "e", closes=()), change(8, "f")]
         effects = case.exchange(8, *missed)
         assert effects == [
@@ -180,7 +180,7 @@ class TestR10:
         assert case.standing(5) is Freshness.COUNTS
         assert case.beat.behind == 0
 
-    def test_unless_it_came_after_the_beat_went(self, case: Case) -> None:
+    def test_unless_it_arrived_after_the_heartbeat_was_sent(self, case: Case) -> None:
         beat_id = case.beat.next_heartbeat()
         case.beat.on_event(change(9))
         case.answer(beat_id, 5)

@@ -30,7 +30,7 @@ class TestStart:
         assert case.beat.applied == at(0)
         assert case.standing(0) is Freshness.COUNTS
 
-    def test_beats_that_went_before_it_close_nobody(self) -> None:
+    def test_earlier_heartbeats_close_nobody(self) -> None:
         beat = Replica(FakeClock(), lease_seconds=LEASE)
         first, second = beat.next_heartbeat(), beat.next_heartbeat()
         assert beat.on_answer(BeatAnswer(first, at(7), 0, first, resync=True)) == [PROGRESSED]
@@ -53,7 +53,7 @@ class TestR1:
         case.answer(beat_id, 5)
         assert case.beat.lease_left == LEASE - 3
 
-    def test_a_late_answer_is_not_credited_to_a_newer_beat(self, case: Case) -> None:
+    def test_a_late_answer_is_not_credited_to_a_newer_heartbeat(self, case: Case) -> None:
         first = case.beat.next_heartbeat()
         case.clock.advance(4)
         second = case.beat.next_heartbeat()
@@ -62,7 +62,7 @@ class TestR1:
         case.answer(second, 5)
         assert case.beat.lease_left == LEASE
 
-    def test_an_answer_to_an_older_beat_than_the_newest_answered_is_dropped(
+    def test_an_answer_older_than_the_newest_answered_heartbeat_is_dropped(
         self, case: Case
     ) -> None:
         first = case.beat.next_heartbeat()
@@ -79,11 +79,11 @@ class TestR1:
         assert case.answer(beat_id, 6, change(6)) == []
         assert case.beat.applied == at(5)
 
-    def test_an_answer_to_a_beat_that_never_went_is_dropped(self, case: Case) -> None:
+    def test_an_answer_to_a_heartbeat_never_sent_is_dropped(self, case: Case) -> None:
         assert case.answer(99, 6, change(6)) == []
         assert case.answer(0, 6, change(6)) == []
 
-    def test_unanswered_beats_are_not_kept_without_end(self, case: Case) -> None:
+    def test_unanswered_heartbeats_are_bounded(self, case: Case) -> None:
         first = case.beat.next_heartbeat()
         ids = [case.beat.next_heartbeat() for _ in range(BEATS_OUT_LIMIT)]
         assert case.answer(first, 5) == []
@@ -116,7 +116,7 @@ class TestR4:
         assert case.beat.behind == 0
         assert case.beat.lease_left == LEASE
 
-    def test_a_head_that_is_behind_what_was_told_since_does_not(self, case: Case) -> None:
+    def test_a_head_behind_later_events_does_not(self, case: Case) -> None:
         beat_id = case.beat.next_heartbeat()
         case.clock.advance(1)
         case.beat.on_event(change(6, closes=()))
@@ -139,7 +139,7 @@ class TestR7:
         assert not case.beat.leased
         assert case.standing(5) is Freshness.NO_LEASE
 
-    def test_an_answer_to_a_beat_from_before_does_not_give_it_back(self, case: Case) -> None:
+    def test_an_answer_to_an_earlier_heartbeat_does_not_restore_it(self, case: Case) -> None:
         beat_id = case.beat.next_heartbeat()
         case.clock.advance(LEASE + 1)
         case.answer(beat_id, 5)

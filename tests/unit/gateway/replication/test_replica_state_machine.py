@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 LEASE: Final = 10.0
 ROUNDING: Final = 1e-6
-"""What sums of times may be off by, in seconds: far less than any step of the clock."""
+"""The rounding error of sums of times, in seconds: far below any step of the clock."""
 DEVICES: Final = ("d", "e", "f")
 CHANGES_PER_ANSWER: Final = 2
 

@@ -58,7 +58,7 @@ def test_unmasking_is_the_compiled_one() -> None:
 
 
 class TestMessages:
-    def test_of_each_kind_are_told_at_once(self, peer: Peer) -> None:
+    def test_of_each_kind_are_reported_at_once(self, peer: Peer) -> None:
         peer.feed(
             frame_bytes(b"a text") + frame_bytes(b"\x00", BINARY) + frame_bytes(b"p", PING)
             + frame_bytes(b"q", PONG) + closing(b"\x03\xe8bye")
@@ -83,7 +83,7 @@ class TestMessages:
         peer.feed(frame_bytes(payload, opcode, key=KEY) + frame_bytes(b"after", key=KEY))
         assert peer.messages == [(opcode, payload), (TEXT, b"after")]
 
-    def test_in_fragments_are_told_whole(self, peer: Peer) -> None:
+    def test_fragmented_messages_are_delivered_whole(self, peer: Peer) -> None:
         peer.feed(
             frame_bytes(b"", fin=False)
             + frame_bytes(b"one ", CONTINUATION, fin=False, key=KEY)
@@ -96,7 +96,7 @@ class TestMessages:
         )
         assert peer.messages == [(TEXT, b"one text"), (BINARY, b"\x01\x02"), (TEXT, b"")]
 
-    def test_pings_between_fragments_are_told_first(self, peer: Peer) -> None:
+    def test_pings_between_fragments_are_delivered_first(self, peer: Peer) -> None:
         peer.feed(frame_bytes(b"{", fin=False) + frame_bytes(b"p", PING))
         assert peer.messages == [(PING, b"p")]
         peer.feed(frame_bytes(b"q", PONG) + frame_bytes(b"}", CONTINUATION))
@@ -115,7 +115,9 @@ class TestMessages:
             b"\x03\xe8" + b"x" * 123,
         ],
     )
-    def test_a_valid_close_is_told_and_nothing_after_it(self, peer: Peer, payload: bytes) -> None:
+    def test_a_valid_close_is_reported_and_nothing_after_it(
+        self, peer: Peer, payload: bytes
+    ) -> None:
         peer.feed(closing(payload) + frame_bytes(b"more"))
         peer.feed(frame_bytes(b"x", key=None))
         assert peer.messages == [(CLOSE, payload)]
@@ -142,7 +144,7 @@ class TestMessages:
 
 class TestBroken:
     @pytest.mark.parametrize("row", BROKEN, ids=lambda row: row.name)
-    def test_is_told_once_with_its_code_and_nothing_after_it(self, row: Broken) -> None:
+    def test_is_reported_once_with_its_code_and_nothing_after_it(self, row: Broken) -> None:
         peer = fed([row.sent, frame_bytes(b"more")])
         assert (peer.codes, len(peer.broken)) == ([row.code], 1)
         assert peer.messages == []
@@ -154,12 +156,12 @@ class TestBroken:
         assert peer.messages == []
 
     @pytest.mark.parametrize("row", BROKEN, ids=lambda row: row.name)
-    def test_what_came_before_was_told(self, row: Broken) -> None:
+    def test_earlier_changes_were_sent(self, row: Broken) -> None:
         peer = fed([frame_bytes(b"before") + row.sent])
         assert peer.messages == [(TEXT, b"before")]
         assert peer.codes == [row.code]
 
-    def test_a_missing_mask_is_told_by_the_second_byte(self) -> None:
+    def test_a_missing_mask_is_detected_at_the_second_byte(self) -> None:
         assert fed([b"\x81", b"\x7f"]).codes == [1002]
 
     def test_so_is_what_the_callback_raises(self, peer: Peer) -> None:

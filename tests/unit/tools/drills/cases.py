@@ -34,7 +34,7 @@ def fault(promise: Promise) -> Fault:
 
 
 def good_case() -> Observed:
-    """Return a case of `gateway-1`: one newcomer, one revoke, two sessions, one who churns."""
+    """Return a case of `gateway-1`: a new device, a revoke, two sessions, a churning device."""
     grants = Grants()
     for device in (CHURNER, HOLDER, REVOKED):
         grants.grant(device, 50.0)

@@ -27,12 +27,12 @@ def grants() -> Grants:
         (40.0, 40.1, True),
     ],
 )
-def test_who_may_have_been_let_in(grants: Grants, began: float, at: float, may: bool) -> None:  # noqa: FBT001  a case
+def test_what_may_have_been_admitted(grants: Grants, began: float, at: float, may: bool) -> None:  # noqa: FBT001  a case
     assert grants.may_enter("device", began, at) is may
     assert not grants.may_enter("stranger", began, at)
 
 
-def test_who_was_paired_all_the_while(grants: Grants) -> None:
+def test_devices_paired_all_the_time(grants: Grants) -> None:
     assert grants.holds("device", 11.0, 19.0)
     assert not grants.holds("device", 9.0, 11.0)
     assert not grants.holds("device", 19.0, 21.0)

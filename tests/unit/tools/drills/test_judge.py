@@ -78,8 +78,8 @@ class TestHeld:
         assert exit_of([row, Row(fault(KEPT))]) == VIOLATED
 
 
-class TestNobodyIsLetIn:
-    def test_a_stranger(self) -> None:
+class TestNobodyIsAdmitted:
+    def test_an_unauthenticated_client(self) -> None:
         seen = good_case()
         seen.attempts.append(Attempt(STRANGER, 101.0, 101.1, "gateway-2"))
         violation = the_violation(seen)
@@ -99,7 +99,7 @@ class TestNobodyIsLetIn:
         seen.attempts.append(Attempt(REVOKED, before, before + 0.1, "gateway-1"))
         assert judged(seen).violations == []
 
-    def test_after_everything_was_forgotten_who_was_paired_before(self) -> None:
+    def test_after_flushall_formerly_paired_devices(self) -> None:
         seen = good_case()
         seen.grants.void_all(101.5, 101.6)
         (violation,) = judge(seen, replace(GONE, forgets=True, within_lease=False)).violations
@@ -144,7 +144,7 @@ class TestNothingApprovedIsLost:
         seen.attempts.append(Attempt(CHURNER, 103.0, 103.1, "gateway-3", why))
         assert why in the_violation(seen).text
 
-    def test_a_newcomer_is_turned_away_after_the_answer(self) -> None:
+    def test_a_new_device_is_refused_after_the_answer(self) -> None:
         seen = good_case()
         seen.attempts.append(Attempt(NEWCOMER, 101.21, 101.3, "gateway-3", "PAIRING_REQUIRED"))
         assert the_violation(seen).device == NEWCOMER
@@ -223,7 +223,7 @@ class TestRevoked:
 
 
 class TestTheServiceReturns:
-    def test_a_device_that_comes_and_goes_was_not_let_in_again(self) -> None:
+    def test_a_device_that_reconnects_briefly_is_not_reported_as_admitted_again(self) -> None:
         seen = good_case()
         seen.attempts = [one for one in seen.attempts if one.device != CHURNER]
         assert the_violation(seen).device == CHURNER
@@ -303,7 +303,7 @@ class TestDisturbed:
         seen, violations = self.seen(redis_stalled=STALL_SECONDS + 0.1)
         assert not is_disturbed(seen, replace(fault(KEPT), harms_redis=True), violations)
 
-    def test_it_excuses_nobody_who_was_let_in(self) -> None:
+    def test_it_excuses_no_admission(self) -> None:
         seen, _ = self.seen(redis_stalled=STALL_SECONDS + 0.1)
         seen.attempts.append(Attempt(STRANGER, 101.0, 101.1, "gateway-2"))
         assert not is_disturbed(seen, fault(KEPT), judge(seen, KEPT).violations)

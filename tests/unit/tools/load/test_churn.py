@@ -99,7 +99,7 @@ def test_each_phase_has_its_own() -> None:
     assert first.verdicts + second.verdicts <= 18
 
 
-def test_a_verdict_counts_where_it_came_an_attempt_where_it_began() -> None:
+def test_an_outcome_counts_when_it_arrived_an_attempt_when_it_began() -> None:
     first, second = churned(Phase("1", 0.1, 5), Phase("2", 0.8, 5), script=after(0.3), timeout=3)
     assert (first.right, first.verdicts) == (5, 0)
     assert second.verdicts <= first.right + second.right

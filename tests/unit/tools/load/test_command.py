@@ -54,7 +54,7 @@ class TestScenarios:
         assert read_command(["revoke", "--connections", "9"]).devices == 1
         assert read_command(["revoke", "--connections", "9", "--each"]).devices == 9
 
-    def test_strangers_are_fewer_than_may_wait_from_one_address(self) -> None:
+    def test_crowds_stay_below_the_limit_of_one_address(self) -> None:
         plan = read_command(["refusals"])
         assert plan.devices < 50
         assert not plan.approved

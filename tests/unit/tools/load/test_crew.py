@@ -45,7 +45,7 @@ async def test_one_that_goes_before_it_is_done_has_died() -> None:
         await crew.until_done()
 
 
-async def test_what_it_said_before_it_went_is_told() -> None:
+async def test_its_last_output_is_reported() -> None:
     crew = crew_of(1)
     crew._hear(Trouble(0, "no such host"))
     crew._miss(0)

@@ -24,7 +24,7 @@ class TestChurn:
         assert findings(REFUSALS, churned(Outcome(Kind.REFUSED))) == []
 
     @pytest.mark.parametrize("kind", [Kind.WRONGLY_ADMITTED, Kind.WRONGLY_REFUSED])
-    def test_one_wrong_verdict_among_many_fails_the_run(self, kind: Kind) -> None:
+    def test_one_wrong_outcome_among_many_fails_the_run(self, kind: Kind) -> None:
         assert len(findings(CLOSED, churned(*[ADMITTED] * 99, Outcome(kind)))) == 1
 
     @pytest.mark.parametrize("kind", [Kind.UNAVAILABLE, Kind.FAILED])
@@ -114,7 +114,7 @@ class TestSoak:
         said = ["memory of gateway grew by 5.0 % since the first minute, but must stay below 5 %"]
         assert found == ([] if fine else said)
 
-    def test_memory_of_redis_is_not_judged(self) -> None:
+    def test_memory_of_redis_is_not_checked(self) -> None:
         plan, run = soaked(megabytes=(10, 10, 20))
         run.watch.watched[0] = Watched("redis", 7)
         assert findings(plan, run) == []

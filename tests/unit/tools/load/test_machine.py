@@ -71,11 +71,11 @@ def test_our_own_children_are_not_others() -> None:
     assert cores is not None
     whole = machine_seconds()
     assert whole is not None
-    # All that the machine did, without what the child used; one tick for each look.
+    # The machine's total without the child's usage; one tick for each sample.
     assert cores * (began - counting.began) <= whole - before - used + 0.1
 
 
-def test_a_stranger_that_spins_is_another() -> None:
+def test_a_busy_unrelated_process_counts_as_other() -> None:
     stranger = subprocess.Popen(
         ["/bin/sh", "-c", f'"$0" -c "{SPIN}" & echo $!', sys.executable],
         stdout=subprocess.PIPE,

@@ -26,7 +26,7 @@ def test_a_process_that_is_gone_is_left_out() -> None:
     assert server_points(watch, 0.0) == []
 
 
-def test_who_listens_and_is_no_service_is_not_taken_for_one() -> None:
+def test_a_listener_that_is_no_service_is_not_taken_for_one() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()

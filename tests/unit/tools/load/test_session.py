@@ -75,7 +75,7 @@ class Conversation:
 
 
 class TestAdmission:
-    def test_is_told_of_and_left_in_order(self) -> None:
+    def test_is_reported_and_ended_in_order(self) -> None:
         one = Conversation()
         one.hears(accepting(UPGRADE) + CHALLENGE, TICK, HELLO)
         assert one.owner.inside == [one.session]

@@ -29,11 +29,11 @@ class TestJudging:
             Kind.ADMITTED
         )
 
-    def test_a_stranger_that_is_in(self) -> None:
+    def test_an_unapproved_client_that_is_admitted(self) -> None:
         outcome = judge(approved=False, answer=answered(HELLO), close=(1000, ""), problem="")
         assert outcome.kind is Kind.WRONGLY_ADMITTED
 
-    def test_a_stranger_that_is_to_pair(self) -> None:
+    def test_an_unapproved_client_asked_to_pair(self) -> None:
         close = (1008, "pairing required: device is not approved yet (requestId: 220dd984-79b3)")
         outcome = judge(
             approved=False, answer=no("NOT_PAIRED", "PAIRING_REQUIRED"), close=close, problem=""
@@ -57,11 +57,11 @@ class TestJudging:
     @pytest.mark.parametrize(
         "answer", [no("NOT_PAIRED", "PAIRING_REQUIRED"), no("INVALID_REQUEST", "AUTH_RATE_LIMITED")]
     )
-    def test_an_approved_device_that_is_not_let_in(self, answer: Answer) -> None:
+    def test_an_approved_device_that_is_not_admitted(self, answer: Answer) -> None:
         outcome = judge(approved=True, answer=answer, close=(1008, "x"), problem="")
         assert outcome.kind is Kind.WRONGLY_REFUSED
 
-    def test_a_stranger_that_is_refused_for_another_reason(self) -> None:
+    def test_an_unapproved_client_refused_for_another_reason(self) -> None:
         outcome = judge(
             approved=False,
             answer=no("INVALID_REQUEST", "AUTH_TOKEN_MISMATCH"),
@@ -85,7 +85,7 @@ class TestJudging:
         outcome = judge(approved=True, answer=None, close=(code, "r"), problem="")
         assert outcome.kind is Kind.UNAVAILABLE
 
-    def test_without_a_verdict_it_failed(self) -> None:
+    def test_without_an_outcome_it_failed(self) -> None:
         assert judge(approved=True, answer=None, close=None, problem="timed out") == Outcome(
             Kind.FAILED, "timed out"
         )
