@@ -49,4 +49,4 @@ def test_the_state_directory_is_read_from_the_paths_of_its_files() -> None:
     path = "/data/.openclaw/agents/main/agent/openclaw-agent.sqlite"
     snapshot = {"health": {"sessions": {"path": path}}}
     assert state_directory({"snapshot": snapshot}) == "/data/.openclaw"
-    assert state_directory({"snapshot": {"stateDir": "/root/.openclaw"}}) == "/root/.openclaw"
+    assert state_directory({"snapshot": {"stateDir": "/srv/openclaw"}}) == "/srv/openclaw"
