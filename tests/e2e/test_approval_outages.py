@@ -188,6 +188,12 @@ class TestNoneLeft:
 
 
 class TestCrowdsWhileApprovalsHang:
+    @pytest.fixture
+    def stack(self, start_stack: StartStack) -> Stack:
+        """Return a stack of its own: the crowd uses up the budget of pending requests."""
+        env = {"LEASE_SECONDS": str(LEASE_SECONDS)}
+        return start_stack(approvals=2, gateways=2, gateway_env=env)
+
     async def test_a_crowd_while_approvals_hang_is_answered_and_bounded(self, stack: Stack) -> None:
         gateway = stack.gateways[0]
         credentials = Credentials(token=stack.gateway_token)
