@@ -13,7 +13,6 @@ from typing import Final
 
 from shared.protocol.signing import encode_base64
 
-MAC_BYTES: Final = 32
 DEVICE_ID_BYTES: Final = 32
 MAC_CHARACTERS: Final = 43
 """The length of a token as it is derived: 32 bytes in base64url, without padding."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.tools.load.runs import ADMITTED, GROUND, churned, soaked
+from tests.support.load_runs import ADMITTED, GROUND, churned, soaked
 from tools.load.page import as_page
 from tools.load.plan import Plan, Scenario
 from tools.load.report import make_report

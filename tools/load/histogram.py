@@ -21,7 +21,6 @@ DIGITS: Final = 3
 
 _HALF_BITS: Final = 10
 """2048 counts with steps finer than a thousandth, half of them in each bucket."""
-_HALF: Final = 1 << _HALF_BITS
 _COOKIE: Final = 0x1C849303 | 0x10
 _COMPRESSED_COOKIE: Final = 0x1C849304 | 0x10
 _SEVEN_BITS: Final = 0x7F

@@ -9,12 +9,7 @@ from tools.capacity.costs import MEASURED
 from tools.capacity.sizing import BUSY, SIZES, most_for_one_redis, size
 
 
-def test_nobody_is_alone() -> None:
-    small = size(1, MEASURED)
-    assert (small.gateways, small.approvals) == (2, 2)
-
-
-def test_more_devices_take_more_of_everything() -> None:
+def test_more_devices_need_more_of_everything() -> None:
     sizes = [size(devices, MEASURED) for devices in SIZES]
     for less, more in pairwise(sizes):
         assert less.gateways <= more.gateways
@@ -23,18 +18,18 @@ def test_more_devices_take_more_of_everything() -> None:
         assert less.redis_mb < more.redis_mb
 
 
-def test_a_storm_in_less_time_takes_more() -> None:
+def test_a_storm_in_less_time_needs_more() -> None:
     at_once, spread = (size(100_000, MEASURED, seconds) for seconds in (5.0, 20.0))
     assert at_once.gateways > spread.gateways
     assert at_once.approvals > spread.approvals
     assert at_once.redis_storm > spread.redis_storm
 
 
-def test_a_gateway_that_costs_more_takes_more_gateways() -> None:
+def test_dearer_admissions_need_more_gateways() -> None:
     dear = replace(MEASURED, admission_gateway_us=10 * MEASURED.admission_gateway_us)
     assert size(100_000, dear).gateways > size(100_000, MEASURED).gateways
 
 
-def test_the_most_for_one_redis_is_where_it_stops_being_enough() -> None:
+def test_the_limit_of_one_redis_is_where_it_becomes_too_busy() -> None:
     most = most_for_one_redis(MEASURED)
     assert size(most, MEASURED).redis_storm <= BUSY < size(most + 1_000, MEASURED).redis_storm

@@ -20,15 +20,15 @@ CLIENTS = 1_000
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
 class TestEvery:
-    def test_the_same_seed_tells_the_same(self, plan: Plan) -> None:
+    def test_the_same_storm_has_the_same_result(self, plan: Plan) -> None:
         one, again = (storm(plan, clients=CLIENTS, per_second=200, refusal=0.1) for _ in range(2))
         assert one == again
 
-    def test_nobody_is_refused_where_all_fit(self, plan: Plan) -> None:
+    def test_no_client_is_refused_where_all_fit(self, plan: Plan) -> None:
         end = storm(plan, clients=CLIENTS, per_second=10 * CLIENTS, refusal=0.5)
         assert (end.tries_most, end.wasted) == (1, 0)
 
-    def test_nobody_comes_back_faster_than_the_server_can(self, plan: Plan) -> None:
+    def test_clients_return_no_faster_than_the_server_can_admit(self, plan: Plan) -> None:
         end = storm(plan, clients=CLIENTS, per_second=200, refusal=0.1)
         assert end.half is not None
         assert end.most is not None
@@ -49,13 +49,13 @@ def test_free_refusals_let_the_server_work_all_the_time() -> None:
     assert end.everybody < 2 * CLIENTS / 100
 
 
-def test_dear_refusals_can_use_up_the_server() -> None:
+def test_expensive_refusals_can_exhaust_the_server() -> None:
     end = storm(REFERENCE, clients=CLIENTS, per_second=CLIENTS / 60, refusal=0.75)
     assert end.everybody is None
     assert end.wasted > 0.9
 
 
-def test_closed_spread_they_come_back_spread() -> None:
+def test_clients_closed_over_time_return_over_time() -> None:
     end = storm(SPREAD, clients=CLIENTS, per_second=CLIENTS / 20, refusal=0.75)
     at_once = storm(REFERENCE, clients=CLIENTS, per_second=CLIENTS / 20, refusal=0.75)
     assert end.tries_mean < at_once.tries_mean

@@ -27,19 +27,21 @@ def grants() -> Grants:
         (40.0, 40.1, True),
     ],
 )
-def test_what_may_have_been_admitted(grants: Grants, began: float, at: float, may: bool) -> None:  # noqa: FBT001  a case
+def test_a_device_may_be_admitted_while_a_grant_may_have_held(
+    grants: Grants, began: float, at: float, *, may: bool
+) -> None:
     assert grants.may_enter("device", began, at) is may
     assert not grants.may_enter("stranger", began, at)
 
 
-def test_devices_paired_all_the_time(grants: Grants) -> None:
+def test_a_grant_holds_only_over_the_whole_time(grants: Grants) -> None:
     assert grants.holds("device", 11.0, 19.0)
     assert not grants.holds("device", 9.0, 11.0)
     assert not grants.holds("device", 19.0, 21.0)
     assert not grants.holds("device", 15.0, 35.0)
 
 
-def test_what_is_approved_after_all_was_forgotten_stays(grants: Grants) -> None:
+def test_a_grant_after_everything_was_forgotten_stands(grants: Grants) -> None:
     grants.grant("other", 41.0)
     grants.void_all(40.0, 42.0)
     assert not grants.stands("device")

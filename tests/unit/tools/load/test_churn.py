@@ -68,7 +68,7 @@ def churned(
     return uvloop.run(run())
 
 
-def test_a_closed_loop_goes_on_and_on() -> None:
+def test_a_closed_loop_reconnects_until_the_phase_ends() -> None:
     (tally,) = churned(Phase("closed", 0.3, 3))
     assert set(tally.outcomes) == {Outcome(Kind.ADMITTED)}
     assert tally.right > 3
@@ -76,7 +76,7 @@ def test_a_closed_loop_goes_on_and_on() -> None:
     assert tally.histogram.count == tally.right
 
 
-def test_an_open_loop_begins_as_many_as_it_should() -> None:
+def test_an_open_loop_starts_at_its_rate() -> None:
     (tally,) = churned(Phase("open", 0.5, 100, rate=40, is_open=True))
     assert tally.outcomes == {Outcome(Kind.ADMITTED): 20}
 
@@ -91,7 +91,7 @@ def test_latency_counts_from_the_intended_start() -> None:
     assert tally.outcomes[Outcome(Kind.FAILED, "timed out")] > 0
 
 
-def test_each_phase_has_its_own() -> None:
+def test_each_phase_counts_its_own_outcomes() -> None:
     first, second = churned(
         Phase("1", 0.3, 9, rate=20, is_open=True), Phase("2", 0.3, 9, rate=40, is_open=True)
     )
@@ -99,13 +99,13 @@ def test_each_phase_has_its_own() -> None:
     assert first.verdicts + second.verdicts <= 18
 
 
-def test_an_outcome_counts_when_it_arrived_an_attempt_when_it_began() -> None:
+def test_an_attempt_counts_for_the_phase_in_which_it_began() -> None:
     first, second = churned(Phase("1", 0.1, 5), Phase("2", 0.8, 5), script=after(0.3), timeout=3)
     assert (first.right, first.verdicts) == (5, 0)
     assert second.verdicts <= first.right + second.right
 
 
-def test_a_dead_target_does_not_make_it_spin() -> None:
+def test_a_dead_target_is_not_tried_in_a_busy_loop() -> None:
     (tally,) = churned(Phase("closed", 0.3, 1), url="ws://127.0.0.1:1/")
     (outcome,) = tally.outcomes
     assert outcome.kind is Kind.FAILED

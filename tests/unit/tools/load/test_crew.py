@@ -28,7 +28,7 @@ def crew_of(workers: int) -> Crew:
     return Crew(jobs, lambda _progress: None)
 
 
-async def test_one_that_is_done_goes_while_another_works() -> None:
+async def test_a_worker_that_is_done_may_exit_before_the_others() -> None:
     crew = crew_of(2)
     crew._hear(Done(0))
     crew._miss(0)
@@ -37,7 +37,7 @@ async def test_one_that_is_done_goes_while_another_works() -> None:
     await crew.until_done()
 
 
-async def test_one_that_goes_before_it_is_done_has_died() -> None:
+async def test_a_worker_that_exits_before_it_is_done_fails_the_run() -> None:
     crew = crew_of(2)
     crew._hear(Done(0))
     crew._miss(1)
@@ -45,7 +45,7 @@ async def test_one_that_goes_before_it_is_done_has_died() -> None:
         await crew.until_done()
 
 
-async def test_its_last_output_is_reported() -> None:
+async def test_the_reason_of_a_worker_that_failed_is_reported() -> None:
     crew = crew_of(1)
     crew._hear(Trouble(0, "no such host"))
     crew._miss(0)

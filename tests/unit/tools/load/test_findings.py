@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.tools.load.runs import ADMITTED, churned, held, soaked
+from tests.support.load_runs import ADMITTED, churned, held, soaked
 from tools.load.findings import findings
 from tools.load.messages import Ended
 from tools.load.plan import Plan, Scenario
@@ -28,10 +28,10 @@ class TestChurn:
         assert len(findings(CLOSED, churned(*[ADMITTED] * 99, Outcome(kind)))) == 1
 
     @pytest.mark.parametrize("kind", [Kind.UNAVAILABLE, Kind.FAILED])
-    def test_no_verdict_is_no_wrong_one(self, kind: Kind) -> None:
+    def test_an_attempt_without_a_verdict_is_not_wrong(self, kind: Kind) -> None:
         assert findings(CLOSED, churned(ADMITTED, Outcome(kind, "x"))) == []
 
-    def test_a_run_without_a_right_verdict_shows_nothing(self) -> None:
+    def test_a_run_without_a_right_verdict_measured_nothing(self) -> None:
         assert "nothing was measured" in findings(CLOSED, churned(Outcome(Kind.FAILED)))[0]
 
     def test_a_wrong_verdict_counts_while_warming_up(self) -> None:
@@ -44,46 +44,46 @@ class TestHolding:
     def test_all_fine(self) -> None:
         assert findings(*held(Scenario.IDLE, 10)) == []
 
-    def test_those_that_did_not_open(self) -> None:
+    def test_connections_that_did_not_open_fail_the_run(self) -> None:
         assert findings(*held(Scenario.IDLE, 7)) == ["3 of 10 connections did not open"]
 
-    def test_those_that_ended(self) -> None:
+    def test_connections_that_ended_fail_the_run(self) -> None:
         plan, run = held(Scenario.IDLE, 10)
         run.lost = 2
         assert findings(plan, run) == ["2 connections ended unexpectedly"]
 
 
 class TestStorm:
-    def test_all_are_back(self) -> None:
+    def test_a_storm_is_fine_when_all_are_back(self) -> None:
         plan, run = held(Scenario.STORM, 10)
         run.dropped = 101.0
         assert findings(plan, run) == []
 
-    def test_some_stayed_away(self) -> None:
+    def test_connections_that_did_not_come_back_fail_the_run(self) -> None:
         plan, run = held(Scenario.STORM, 10)
         run.dropped, run.held = 101.0, 6
         assert findings(plan, run) == ["4 connections did not come back"]
 
-    def test_nobody_dropped_them(self) -> None:
+    def test_a_storm_without_a_drop_fails_the_run(self) -> None:
         assert "no storm" in findings(*held(Scenario.STORM, 10))[0]
 
 
 class TestRevoke:
-    def test_all_are_out(self) -> None:
+    def test_a_revocation_is_fine_when_all_are_closed(self) -> None:
         assert findings(*held(Scenario.REVOKE, 10, [removed(n) for n in range(10)])) == []
 
-    def test_some_stayed_in(self) -> None:
+    def test_a_connection_that_stayed_open_fails_the_run(self) -> None:
         found = findings(*held(Scenario.REVOKE, 10, [removed(n) for n in range(9)]))
         assert found == ["1 connections of revoked devices stayed open"]
 
-    def test_some_were_closed_with_another_code(self) -> None:
+    def test_another_close_code_fails_the_run(self) -> None:
         ended = [removed(n, 4001 if n else 1013) for n in range(10)]
         found = findings(*held(Scenario.REVOKE, 10, ended))
         assert found == ["1 were not closed with code 4001"]
 
 
 class TestSoak:
-    def test_nothing_is_left_over(self) -> None:
+    def test_a_soak_that_leaves_nothing_over_is_fine(self) -> None:
         assert findings(*soaked()) == []
 
     @pytest.mark.parametrize("what", ["descriptors", "tasks"])
@@ -92,7 +92,7 @@ class TestSoak:
         run.remains.append(Remainder("approval", what, 20, 21, left=1))
         assert findings(plan, run) == [f"1 {what} of approval are left over"]
 
-    def test_what_cannot_be_seen_any_more_fails_the_run(self) -> None:
+    def test_what_can_no_longer_be_observed_fails_the_run(self) -> None:
         plan, run = soaked()
         run.remains.append(Remainder("approval", "tasks", 6, None, left=0))
         (found,) = findings(plan, run)
@@ -107,7 +107,7 @@ class TestSoak:
             pytest.param((100, 100, 90, 80, 70, 60), True, id="less"),
         ],
     )
-    def test_memory_that_grew_after_the_first_minute(
+    def test_memory_may_grow_by_less_than_five_per_cent_after_the_first_minute(
         self, megabytes: tuple[float, ...], *, fine: bool
     ) -> None:
         found = findings(*soaked(megabytes=megabytes))
@@ -119,5 +119,5 @@ class TestSoak:
         run.watch.watched[0] = Watched("redis", 7)
         assert findings(plan, run) == []
 
-    def test_a_short_run_says_nothing_of_memory(self) -> None:
+    def test_memory_is_not_checked_in_a_short_run(self) -> None:
         assert findings(*soaked(299, megabytes=(100, 100, 150))) == []

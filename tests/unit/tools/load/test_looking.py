@@ -41,7 +41,7 @@ async def seen(gateways: list[str], approval: str, *watched: Watched) -> dict[st
         return {" ".join(key): count for key, count in (await look()).items()}
 
 
-async def test_tasks_of_all_gateways_and_of_approval() -> None:
+async def test_the_tasks_of_all_gateways_and_of_approval_are_counted() -> None:
     async with (
         exporting("latchkey_gateway_tasks 7.0\n") as one,
         exporting("# HELP latchkey_gateway_tasks X.\nlatchkey_gateway_tasks 8.0\n") as other,
@@ -50,7 +50,7 @@ async def test_tasks_of_all_gateways_and_of_approval() -> None:
         assert await seen([one, other], approval) == {"gateway tasks": 15, "approval tasks": 5}
 
 
-async def test_a_role_that_is_not_seen_whole_is_left_out() -> None:
+async def test_a_role_of_which_a_replica_does_not_answer_is_left_out() -> None:
     async with (
         exporting("latchkey_gateway_tasks 7.0\n") as one,
         exporting("latchkey_gateway_tasks 7.0\n", status=404) as ops_port,
@@ -60,7 +60,7 @@ async def test_a_role_that_is_not_seen_whole_is_left_out() -> None:
         assert await seen([one], "127.0.0.1:1") == {"gateway tasks": 7}
 
 
-async def test_descriptors_of_processes_by_role() -> None:
+async def test_the_descriptors_of_a_role_are_counted() -> None:
     here = os.getpid()
     nowhere = "127.0.0.1:1"
     before = await seen([nowhere], nowhere, Watched("redis", here), Watched("approval", GONE))

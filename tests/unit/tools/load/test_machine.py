@@ -8,12 +8,11 @@ import time
 
 import pytest
 
-from tests.unit.tools.load.runs import ADMITTED, GROUND, churned
+from tests.support.load_runs import ADMITTED, GROUND, churned
 from tools.load.machine import (
     BUSY_CORES,
     OtherPrograms,
     Used,
-    busy_text,
     machine_seconds,
     others,
     process_seconds,
@@ -27,24 +26,15 @@ from tools.support.waiting import wait_until
 SPIN = "while True: pass"
 
 
-def test_what_is_neither_idle_nor_ours_is_of_others() -> None:
+def test_what_is_neither_idle_nor_ours_was_used_by_others() -> None:
     first = Used(at=10.0, machine=100.0, ours=40.0)
     assert others(first, Used(at=12.0, machine=103.0, ours=41.0)) == 1.0
     assert others(first, Used(at=12.0, machine=101.0, ours=41.5)) == 0.0
     assert others(first, first) == 0.0
 
 
-@pytest.mark.parametrize("cores", [None, 0.0, BUSY_CORES - 0.01])
-def test_a_quiet_machine_is_not_spoken_of(cores: float | None) -> None:
-    assert busy_text(cores, 2) == ""
-
-
-def test_a_busy_machine_is_said_with_how_busy_it_was() -> None:
-    assert "other programs used 1.3 of its 2 cores" in busy_text(1.3, 2)
-
-
-@pytest.mark.parametrize(("cores", "said"), [(0.1, False), (0.9, True), (None, False)])
-def test_reports_say_so_where_it_was_too_busy(cores: float | None, *, said: bool) -> None:
+@pytest.mark.parametrize(("cores", "said"), [(0.1, False), (BUSY_CORES, True), (None, False)])
+def test_a_report_says_that_the_machine_was_too_busy(cores: float | None, *, said: bool) -> None:
     run = churned(ADMITTED)
     run.watch.others_cores = cores
     report = make_report(Plan(scenario=Scenario.CLOSED), GROUND, run)
@@ -55,7 +45,7 @@ def test_reports_say_so_where_it_was_too_busy(cores: float | None, *, said: bool
     assert any("cannot be determined here" in note for note in report.notes) is (cores is None)
 
 
-def test_our_own_children_are_not_others() -> None:
+def test_our_own_children_do_not_count_as_others() -> None:
     """A busy child counts as ours: it does not increase the usage of others."""
     before = machine_seconds()
     assert before is not None

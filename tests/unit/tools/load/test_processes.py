@@ -3,14 +3,14 @@ from __future__ import annotations
 import os
 import socket
 
-from tests.unit.tools.load.runs import watched
+from tests.support.load_runs import watched
 from tools.load.processes import Watch, Watched, find_servers, sample
 from tools.load.recording import PhaseRecord
 from tools.load.servers import server_points, server_uses
 from tools.load.tally import Tally
 
 
-def test_this_process_can_be_seen() -> None:
+def test_a_process_has_memory_descriptors_and_threads() -> None:
     with socket.socket():
         found = sample(os.getpid(), 1.0)
     assert found
@@ -34,20 +34,20 @@ def test_a_listener_that_is_no_service_is_not_taken_for_one() -> None:
 
 
 class TestUse:
-    def test_over_time(self) -> None:
+    def test_cpu_is_the_share_of_a_core_between_samples(self) -> None:
         points = server_points(watched(), 100.0)
         assert [(one.at, one.busy) for one in points] == [(1, 0.5), (2, 0.5), (3, 0.5)]
 
-    def test_growth_counts_from_when_it_settled(self) -> None:
+    def test_growth_counts_from_when_memory_settled(self) -> None:
         phase = PhaseRecord("soak", begin=100.0, end=103.0, tally=Tally())
         (use,) = server_uses(watched(), phase)
         assert (use.rss_growth_bytes, use.descriptors_growth) == (2 << 20, 2)
 
-    def test_a_phase_in_which_nothing_was_seen_has_none(self) -> None:
+    def test_a_phase_without_samples_has_no_figures(self) -> None:
         assert server_uses(watched(), PhaseRecord("later", begin=200.0, end=201.0)) == []
 
 
-def test_several_processes_of_a_role_are_one() -> None:
+def test_the_processes_of_a_role_are_added_up() -> None:
     watch = watched()
     watch.add(Watched("gateway", 8))
     watch.samples[8] = list(watch.samples[7])

@@ -32,34 +32,36 @@ def seeing(*looks: Counts) -> Callable[[], Awaitable[Counts]]:
 
 
 class TestBefore:
-    async def test_what_goes_away_is_not_counted(self) -> None:
+    async def test_what_disappears_before_the_load_is_not_counted(self) -> None:
         assert await before_load(seeing({FILES: 30}, {FILES: 24}, {FILES: 16})) == {FILES: 16}
 
-    async def test_what_comes_for_a_moment_is_not_counted(self) -> None:
+    async def test_what_appears_for_a_moment_is_not_counted(self) -> None:
         assert await before_load(seeing({FILES: 16}, {FILES: 17}, {FILES: 16})) == {FILES: 16}
 
-    async def test_it_looks_until_it_becomes_no_less(self) -> None:
+    async def test_it_looks_until_the_count_stops_falling(self) -> None:
         slowly = [{FILES: 16}] * STEADY_LOOKS
         assert await before_load(seeing({FILES: 20}, *slowly, {FILES: 15})) == {FILES: 15}
 
-    async def test_each_by_itself(self) -> None:
+    async def test_each_kind_is_counted_by_itself(self) -> None:
         looks = seeing({FILES: 16, TASKS: 9}, {FILES: 17, TASKS: 7}, {FILES: 18, TASKS: 8})
         assert await before_load(looks) == {FILES: 16, TASKS: 7}
 
-    async def test_it_has_an_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_it_stops_looking_after_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(remains, "WAIT_SECONDS", 0)
         assert await before_load(seeing({FILES: 20}, {FILES: 19})) == {FILES: 20}
 
 
 class TestAfter:
-    async def test_it_waits_until_all_is_gone(self) -> None:
+    async def test_it_waits_until_everything_is_gone(self) -> None:
         looks = seeing({FILES: 90, TASKS: 7}, {FILES: 16, TASKS: 8}, {FILES: 17, TASKS: 7})
         assert await after_load(looks, {FILES: 16, TASKS: 7}) == [
             Remainder("gateway", "descriptors", 16, 16, left=0),
             Remainder("gateway", "tasks", 7, 7, left=0),
         ]
 
-    async def test_what_does_not_go_is_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_what_does_not_disappear_is_left_over(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(remains, "WAIT_SECONDS", 0)
         (one,) = await after_load(seeing({FILES: 19}), {FILES: 16})
         assert one == Remainder("gateway", "descriptors", 16, 19, left=3)
@@ -71,12 +73,14 @@ class TestAfter:
         found = await after_load(seeing({FILES: 14, TASKS: 9}), {FILES: 16, TASKS: 7})
         assert [one.left for one in found] == [0, 2]
 
-    async def test_what_cannot_be_seen_any_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_what_can_no_longer_be_observed_has_no_count(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(remains, "WAIT_SECONDS", 0)
         (one,) = await after_load(seeing({}), {TASKS: 7})
         assert one == Remainder("gateway", "tasks", 7, None, left=0)
 
-    async def test_what_could_not_be_seen_before_is_left_out(self) -> None:
+    async def test_what_was_not_observed_before_is_left_out(self) -> None:
         assert await after_load(seeing({FILES: 16, TASKS: 7}), {FILES: 16}) == [
             Remainder("gateway", "descriptors", 16, 16, left=0)
         ]

@@ -5,7 +5,7 @@ from typing import cast
 import msgspec
 import pytest
 
-from tests.unit.tools.load.test_wire import accepting, server_frame
+from tests.support.server_frames import accepting, server_frame
 from tools.load.devices import Identity, LoadDevice
 from tools.load.session import Session
 from tools.load.verdicts import Kind, Outcome
@@ -75,7 +75,7 @@ class Conversation:
 
 
 class TestAdmission:
-    def test_is_reported_and_ended_in_order(self) -> None:
+    def test_an_admission_is_reported_once_and_the_socket_closed_properly(self) -> None:
         one = Conversation()
         one.hears(accepting(UPGRADE) + CHALLENGE, TICK, HELLO)
         assert one.owner.inside == [one.session]
@@ -88,20 +88,20 @@ class TestAdmission:
         assert one.ends() == Outcome(Kind.ADMITTED)
         assert one.session.began < one.session.decided <= one.session.over_at
 
-    def test_comes_whatever_pieces_it_comes_in(self) -> None:
+    def test_an_admission_is_read_from_any_pieces(self) -> None:
         whole = accepting(UPGRADE) + CHALLENGE + TICK + HELLO
         for size in (1, 2, 3, 7, 64, len(whole)):
             one = Conversation()
             one.hears(*(whole[at : at + size] for at in range(0, len(whole), size)))
             assert one.owner.inside == [one.session]
 
-    def test_pings_are_answered_and_ticks_passed_over(self) -> None:
+    def test_pings_are_answered_and_ticks_ignored(self) -> None:
         one = Conversation()
         one.hears(accepting(UPGRADE) + CHALLENGE + HELLO)
         one.hears(TICK + server_frame(PING, b"p"))
         assert one.wire.sent[2:] == [control_frame(PONG, b"p")]
 
-    def test_a_close_by_the_gateway_is_answered_and_kept(self) -> None:
+    def test_a_close_by_the_gateway_is_answered_and_recorded(self) -> None:
         one = Conversation()
         one.hears(accepting(UPGRADE) + CHALLENGE + HELLO)
         one.hears(server_frame(CLOSE, (4001).to_bytes(2, "big") + b"device removed"))
@@ -110,7 +110,7 @@ class TestAdmission:
 
 
 class TestNoAdmission:
-    def test_is_said_with_the_close(self) -> None:
+    def test_a_refusal_is_reported_with_its_close(self) -> None:
         one = Conversation()
         one.hears(accepting(UPGRADE) + CHALLENGE, UNAVAILABLE + TRY_AGAIN)
         assert not one.owner.inside
@@ -126,17 +126,17 @@ class TestNoAdmission:
             (accepting(UPGRADE) + CHALLENGE + server_frame(TEXT, b"[]"), "no answer to connect"),
         ],
     )
-    def test_what_makes_no_sense_is_broken_off(self, data: bytes, problem: str) -> None:
+    def test_an_invalid_answer_aborts_the_connection(self, data: bytes, problem: str) -> None:
         one = Conversation()
         one.hears(data)
         assert one.wire.aborted
         assert one.ends() == Outcome(Kind.FAILED, problem)
 
-    def test_a_connection_that_is_cut(self) -> None:
+    def test_a_cut_connection_is_reported_with_its_error(self) -> None:
         one = Conversation()
         assert one.ends(ConnectionResetError()).what == "ConnectionResetError"
 
-    def test_one_that_never_was(self) -> None:
+    def test_a_connection_that_did_not_open_is_reported_with_its_error(self) -> None:
         one = Conversation()
         one.session.not_opened("ECONNREFUSED")
         assert one.ends().what == "ECONNREFUSED"

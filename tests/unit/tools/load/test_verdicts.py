@@ -24,16 +24,16 @@ def answered(frame: Any) -> Answer:
 
 
 class TestJudging:
-    def test_an_approved_device_that_is_in(self) -> None:
+    def test_an_approved_device_that_is_admitted_is_right(self) -> None:
         assert judge(approved=True, answer=answered(HELLO), close=None, problem="") == Outcome(
             Kind.ADMITTED
         )
 
-    def test_an_unapproved_client_that_is_admitted(self) -> None:
+    def test_an_unapproved_client_that_is_admitted_is_wrong(self) -> None:
         outcome = judge(approved=False, answer=answered(HELLO), close=(1000, ""), problem="")
         assert outcome.kind is Kind.WRONGLY_ADMITTED
 
-    def test_an_unapproved_client_asked_to_pair(self) -> None:
+    def test_an_unapproved_client_that_is_asked_to_pair_is_right(self) -> None:
         close = (1008, "pairing required: device is not approved yet (requestId: 220dd984-79b3)")
         outcome = judge(
             approved=False, answer=no("NOT_PAIRED", "PAIRING_REQUIRED"), close=close, problem=""
@@ -57,11 +57,11 @@ class TestJudging:
     @pytest.mark.parametrize(
         "answer", [no("NOT_PAIRED", "PAIRING_REQUIRED"), no("INVALID_REQUEST", "AUTH_RATE_LIMITED")]
     )
-    def test_an_approved_device_that_is_not_admitted(self, answer: Answer) -> None:
+    def test_an_approved_device_that_is_refused_is_wrong(self, answer: Answer) -> None:
         outcome = judge(approved=True, answer=answer, close=(1008, "x"), problem="")
         assert outcome.kind is Kind.WRONGLY_REFUSED
 
-    def test_an_unapproved_client_refused_for_another_reason(self) -> None:
+    def test_an_unapproved_client_refused_for_another_reason_is_wrong(self) -> None:
         outcome = judge(
             approved=False,
             answer=no("INVALID_REQUEST", "AUTH_TOKEN_MISMATCH"),
@@ -71,7 +71,7 @@ class TestJudging:
         assert outcome.kind is Kind.WRONGLY_REFUSED
 
     @pytest.mark.parametrize("approved", [True, False])
-    def test_unavailable_judges_nobody(self, *, approved: bool) -> None:
+    def test_unavailable_is_no_verdict(self, *, approved: bool) -> None:
         outcome = judge(
             approved=approved,
             answer=no("UNAVAILABLE"),
@@ -81,11 +81,11 @@ class TestJudging:
         assert outcome == Outcome(Kind.UNAVAILABLE, "UNAVAILABLE", 1013, "approval unavailable")
 
     @pytest.mark.parametrize("code", [1012, 1013])
-    def test_a_close_that_says_to_come_back(self, code: int) -> None:
+    def test_a_close_that_asks_to_retry_is_no_verdict(self, code: int) -> None:
         outcome = judge(approved=True, answer=None, close=(code, "r"), problem="")
         assert outcome.kind is Kind.UNAVAILABLE
 
-    def test_without_an_outcome_it_failed(self) -> None:
+    def test_an_attempt_without_an_answer_failed(self) -> None:
         assert judge(approved=True, answer=None, close=None, problem="timed out") == Outcome(
             Kind.FAILED, "timed out"
         )
@@ -94,7 +94,7 @@ class TestJudging:
 
 
 class TestReading:
-    def test_a_challenge(self) -> None:
+    def test_a_challenge_is_read(self) -> None:
         frame = b'{"type":"event","event":"connect.challenge","payload":{"nonce":"n","ts":5,"x":1}}'
         challenge = read_challenge(frame)
         assert (challenge.nonce, challenge.ts) == ("n", 5)
@@ -102,11 +102,11 @@ class TestReading:
     @pytest.mark.parametrize(
         "frame", [b"", b"[]", b'{"event":"tick","payload":{"nonce":"n","ts":5}}', b'{"event":1}']
     )
-    def test_no_challenge(self, frame: bytes) -> None:
+    def test_another_frame_is_no_challenge(self, frame: bytes) -> None:
         with pytest.raises(Broken):
             read_challenge(frame)
 
-    def test_events_are_passed_over(self) -> None:
+    def test_events_are_ignored(self) -> None:
         assert read_answer(b'{"type":"event","event":"tick","payload":{"ok":true}}') is None
 
     def test_the_device_token_and_the_request_id_are_read(self) -> None:
@@ -121,6 +121,6 @@ class TestReading:
         "frame",
         [b"x", b'{"type":"res","ok":true}', b'{"type":"res","ok":true,"payload":{"type":"bye"}}'],
     )
-    def test_no_answer(self, frame: bytes) -> None:
+    def test_another_frame_is_no_answer(self, frame: bytes) -> None:
         with pytest.raises(Broken):
             read_answer(frame)
