@@ -15,7 +15,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run dashboard secrets test browser interop churn bench simulate capacity drill check railway lock clean
+.PHONY: help run dashboard secrets test browser interop churn bench simulate capacity drill check docs railway lock clean
 
 help: ## Print this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { \
@@ -55,11 +55,15 @@ bench: $(DEV) ## Compare admissions with a bare WebSocket server (ARGS="--rounds
 capacity: $(DEV) ## Estimate resources for 1 thousand to 1 million devices (ARGS=--measure for unit costs)
 	@$(PY) -m tools.capacity $(ARGS)
 
-check: $(DEV) ## Check format, lint, types and import rules
+check: $(DEV) ## Check format, lint, types, import rules and docs/reference
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
+	$(PY) -m tools.docs --check
+
+docs: $(DEV) ## Write docs/reference from what the code declares
+	@$(PY) -m tools.docs
 
 railway: $(RAILWAY_INSTALLED) ## Check the types of .railway/railway.ts; requires npm
 	cd .railway && npx --no-install tsc --project .

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from shared.redis_url import redis_url_problems
+from shared.setting import PORT_MAX, AnySetting, Choice, Number, Secret, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-SECRET_LEAST_CHARACTERS: Final = 32
-PORT_MOST: Final = 65_535
 _BARE_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/{2,}")
 SHOWN_MAX_CHARACTERS: Final = 200
 """Maximum length of an invalid value shown in a message."""
@@ -68,15 +67,18 @@ class SettingsReader:
         self.problems: list[str] = []
         self.warnings: list[str] = []
 
-    def text(self, name: str, default: str = "") -> str:
+    def text(self, setting: Setting) -> str:
         """Return a setting unchanged; an empty value counts as not set.
 
         A bare scheme, alone or in a comma list, counts as not set too and causes a warning.
         """
+        return self._text(setting.name) or setting.default
+
+    def _text(self, name: str) -> str:
         given = self._environ.get(name, "").strip()
         if not _is_text(given):
             self._note_once(f"{name}: must be text in UTF-8")
-            return default
+            return ""
         parts = given.split(",")
         bare = [part.strip() for part in parts if is_bare_scheme(part)]
         if bare:
@@ -85,7 +87,7 @@ class SettingsReader:
                 "is a variable in it empty?"
             )
             given = ",".join(part for part in parts if not is_bare_scheme(part)).strip()
-        return given or default
+        return given
 
     def _note_once(self, problem: str) -> None:
         if problem not in self.problems:
@@ -95,10 +97,9 @@ class SettingsReader:
         if warning not in self.warnings:
             self.warnings.append(warning)
 
-    def secrets(
-        self, name: str, *, least: int = SECRET_LEAST_CHARACTERS, advised: int | None = None
-    ) -> Secrets:
+    def secrets(self, setting: Secret) -> Secrets:
         """Return a required comma list of secrets, each of at least `least` characters."""
+        name, least, advised = setting.name, setting.least, setting.advised
         given = self._environ.get(name, "")
         if not _is_text(given):
             self._note_once(f"{name}: must be text in UTF-8")
@@ -120,57 +121,54 @@ class SettingsReader:
                 )
         return Secrets(values)
 
-    def integer(self, name: str, default: int, *, least: int, most: int) -> int:
+    def integer(self, setting: Number) -> int:
         """Return a whole number within the limits."""
-        return int(self._number(name, default, (least, most), int, "a whole number"))
+        return int(self._number(setting, int, "a whole number"))
 
-    def seconds(self, name: str, default: float, *, least: float, most: float) -> float:
+    def seconds(self, setting: Number) -> float:
         """Return a duration in seconds within the limits."""
-        return self._number(name, default, (least, most), float, "a number of seconds")
+        return self._number(setting, float, "a number of seconds")
 
-    def _number(
-        self,
-        name: str,
-        default: float,
-        bounds: tuple[float, float],
-        convert: Callable[[str], float],
-        kind: str,
-    ) -> float:
-        least, most = bounds
-        given = self.text(name)
+    def _number(self, setting: Number, convert: Callable[[str], float], kind: str) -> float:
+        name, least, most = setting.name, setting.least, setting.most
+        given = self._text(name)
         if not given:
-            return default
+            return setting.default
         try:
             value = convert(given)
         except ValueError:
             value = None
         if value is None or not least <= value <= most:
             self.problems.append(f"{name}={shown(given)}: must be {kind} from {least} to {most}")
-            return default
+            return setting.default
         return value
 
-    def port(self, name: str, default: int) -> int:
-        """Return a TCP port; 0 lets the system choose."""
-        return self.integer(name, default, least=0, most=PORT_MOST)
+    def optional_port(self, setting: Setting) -> int | None:
+        """Return a TCP port, or None if it is not set; 0 lets the system choose."""
+        if not self.text(setting):
+            return None
+        return self.integer(Number(setting.name, setting.meaning, 0, least=0, most=PORT_MAX))
 
-    def choice(self, name: str, default: str, allowed: Sequence[str]) -> str:
+    def choice(self, setting: Choice) -> str:
         """Return one of the allowed words."""
-        value = self.text(name, default)
-        if value not in allowed:
-            self.problems.append(f"{name}={shown(value)}: must be one of {', '.join(allowed)}")
-            return default
+        value = self._text(setting.name) or setting.default
+        if value not in setting.allowed:
+            self.problems.append(
+                f"{setting.name}={shown(value)}: must be one of {', '.join(setting.allowed)}"
+            )
+            return setting.default
         return value
 
-    def hosts(self, name: str, default: str) -> tuple[str, ...]:
+    def hosts(self, setting: Setting) -> tuple[str, ...]:
         """Return a comma list of addresses to listen on."""
-        hosts = tuple(h for part in self.text(name, default).split(",") if (h := part.strip()))
+        hosts = tuple(h for part in self.text(setting).split(",") if (h := part.strip()))
         if not hosts:
-            self.problems.append(f"{name}: must name at least one address to listen on")
+            self.problems.append(f"{setting.name}: must name at least one address to listen on")
         return hosts
 
-    def redis_url(self, name: str) -> str:
+    def redis_url(self, setting: Setting) -> str:
         """Return the required URL of a Redis server."""
-        value = self.text(name)
+        name, value = setting.name, self.text(setting)
         if value:
             self.problems.extend(f"{name}: {problem}" for problem in redis_url_problems(value))
         elif not any(problem.startswith(f"{name}:") for problem in self.problems):
@@ -179,9 +177,9 @@ class SettingsReader:
             self.problems.append(f"{name} {how}: give a redis:// address")
         return value
 
-    def url(self, name: str, schemes: Sequence[str]) -> str:
+    def url(self, setting: Setting, schemes: Sequence[str]) -> str:
         """Return an absolute URL with one of the schemes, or an empty string."""
-        value = self.text(name)
+        name, value = setting.name, self.text(setting)
         if not value:
             return ""
         try:
@@ -195,19 +193,20 @@ class SettingsReader:
             self.problems.append(f"{name}: must be an address that starts with {wanted}")
         return value
 
-    def public_url(self, name: str, schemes: Sequence[str]) -> str:
+    def public_url(self, setting: Setting, schemes: Sequence[str]) -> str:
         """Return an address that is shown to people and therefore must not contain secrets."""
-        value = self.url(name, schemes)
+        name, value = setting.name, self.url(setting, schemes)
         if any(mark in value for mark in "@?#{}") or not value.isprintable():
             self.problems.append(
                 f"{name}: must not contain user, password, query, fragment or braces"
             )
         return value.rstrip("/")
 
-    def networks(self, name: str) -> tuple[Network, ...]:
+    def networks(self, setting: Setting) -> tuple[Network, ...]:
         """Return a comma list of CIDR ranges or single addresses."""
+        name = setting.name
         found: list[Network] = []
-        for part in self.text(name).split(","):
+        for part in self.text(setting).split(","):
             if value := part.strip():
                 try:
                     found.append(ipaddress.ip_network(value))
@@ -264,6 +263,71 @@ def origin_of(url: str) -> str | None:
     return f"{parts.scheme}://{host}" + (f":{port}" if port not in {None, default} else "")
 
 
+# The settings of both services. `meaning` is Markdown for docs/reference/settings.md.
+
+REDIS_URL: Final = Setting(
+    "REDIS_URL",
+    "Address of Redis: `redis://` or `rediss://`, with user, password, host, port and database."
+    " Give each service its own Redis user. Percent-encode `#`, `/`, `?` and brackets in a password"
+    " (`%23`, `%2F`, `%3F`, `%5B`, `%5D`). The only options are `db` and, with `rediss://`,"
+    " `ssl_ca_certs`, `ssl_cert_reqs`, `ssl_certfile`, `ssl_keyfile` and `ssl_check_hostname`.",
+    required="required",
+)
+BUS_SECRET: Final = Secret(
+    "BUS_SECRET", "Encrypts the messages that the services exchange over Redis pub/sub."
+)
+HOST: Final = Setting("HOST", "Comma list of addresses to listen on.", "127.0.0.1,::1")
+OPS_PORT: Final = Setting(
+    "OPS_PORT",
+    "A second port for `/metrics`, `/readyz` and `/livez`. If set, the main port serves no metrics,"
+    " and its `/readyz` gives no reasons.",
+)
+TRUSTED_PROXIES: Final = Setting(
+    "TRUSTED_PROXIES",
+    "Comma list of CIDR ranges of your proxies. Only their forwarding headers are used to find the"
+    " client's address.",
+)
+APPROVAL_PUBLIC_URL: Final = Setting(
+    "APPROVAL_PUBLIC_URL",
+    "Public address of the approval service, with the path if a proxy serves it below one. It is"
+    " shown in refusals, in logs and on the gateway's page, and the gateway's `/setup` redirects"
+    " there. With https, the operators' cookie is `Secure`.",
+)
+GATEWAY_PUBLIC_URL: Final = Setting(
+    "GATEWAY_PUBLIC_URL",
+    "Public address of the gateways, with the path if a proxy serves them below one. It is shown on"
+    " the gateway's page and on the operators' page.",
+)
+LOG_LEVEL: Final = Choice(
+    "LOG_LEVEL",
+    "The least severe log events to write.",
+    "info",
+    ("debug", "info", "warning", "error"),
+)
+LOG_FORMAT: Final = Choice(
+    "LOG_FORMAT",
+    "Format of log lines; `auto` is `console` on a terminal and `json` elsewhere.",
+    "auto",
+    ("auto", "console", "json"),
+)
+COMMON: Final[tuple[AnySetting, ...]] = (
+    REDIS_URL,
+    BUS_SECRET,
+    HOST,
+    OPS_PORT,
+    TRUSTED_PROXIES,
+    GATEWAY_PUBLIC_URL,
+    APPROVAL_PUBLIC_URL,
+    LOG_LEVEL,
+    LOG_FORMAT,
+)
+
+
+def port_setting(default: int) -> Number:
+    """Declare the port that a service listens on."""
+    return Number("PORT", "Port to listen on; 0 lets the system choose.", default, 0, PORT_MAX)
+
+
 @dataclass(frozen=True, slots=True)
 class CommonSettings:
     """The settings common to both services."""
@@ -279,16 +343,16 @@ class CommonSettings:
     log_format: str
 
 
-def read_common(reader: SettingsReader, *, default_port: int) -> CommonSettings:
+def read_common(reader: SettingsReader, port: Number) -> CommonSettings:
     """Read the settings common to both services."""
     return CommonSettings(
-        redis_url=reader.redis_url("REDIS_URL"),
-        bus_secrets=reader.secrets("BUS_SECRET"),
-        hosts=reader.hosts("HOST", "127.0.0.1,::1"),
-        port=reader.port("PORT", default_port),
-        ops_port=reader.port("OPS_PORT", 0) if reader.text("OPS_PORT") else None,
-        trusted_proxies=reader.networks("TRUSTED_PROXIES"),
-        approval_public_url=reader.public_url("APPROVAL_PUBLIC_URL", ("https", "http")),
-        log_level=reader.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
-        log_format=reader.choice("LOG_FORMAT", "auto", ("auto", "console", "json")),
+        redis_url=reader.redis_url(REDIS_URL),
+        bus_secrets=reader.secrets(BUS_SECRET),
+        hosts=reader.hosts(HOST),
+        port=reader.integer(port),
+        ops_port=reader.optional_port(OPS_PORT),
+        trusted_proxies=reader.networks(TRUSTED_PROXIES),
+        approval_public_url=reader.public_url(APPROVAL_PUBLIC_URL, ("https", "http")),
+        log_level=reader.choice(LOG_LEVEL),
+        log_format=reader.choice(LOG_FORMAT),
     )

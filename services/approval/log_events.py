@@ -1,4 +1,4 @@
-"""Log events of the approval service (listed in docs/operations.md)."""
+"""Log events of the approval service. `make docs` lists them in docs/reference/log-events.md."""
 
 from __future__ import annotations
 
@@ -6,54 +6,76 @@ from typing import Final
 
 from shared.observability.logs import LogEvent
 
-STARTED: Final = LogEvent("approval.started", "The service listens on these addresses.")
-STOPPED: Final = LogEvent("approval.stopped", "The service has answered its requests and exits.")
-SETTING: Final = LogEvent("setting.advice", "A setting works, but another value is recommended.")
+STARTED: Final = LogEvent(
+    "approval.started",
+    "The service listens; with its addresses.",
+)
+STOPPED: Final = LogEvent(
+    "approval.stopped",
+    "The service has answered its requests and exits.",
+)
+SETTING: Final = LogEvent(
+    "setting.advice",
+    "A setting works, but another value is recommended.",
+)
 EXHAUSTED: Final = LogEvent(
-    "descriptors.exhausted", "No file descriptor was left for a new socket; accepting pauses."
+    "descriptors.exhausted",
+    "No file descriptor was left for a new socket, so accepting pauses. Raise `ulimit -n`.",
 )
 QUESTION: Final = LogEvent(
     "question",
-    "One line per authorization: the gateway's connection id, the decision, the request id.",
+    "One line per authorization: the gateway's connection id, the decision, the request id, and"
+    " the change number at which it was decided.",
 )
-CHANGED: Final = LogEvent("device.changed", "A record changed: kind, device, number of the change.")
+CHANGED: Final = LogEvent(
+    "device.changed",
+    "A record changed: kind of change, device and change number.",
+)
 STORE_UNAVAILABLE: Final = LogEvent(
-    "store.unavailable", "Redis did not answer: requests stay unanswered, no device is admitted."
+    "store.unavailable",
+    "Redis did not answer: requests stay unanswered, and no device is admitted.",
 )
 HISTORY_BEGUN: Final = LogEvent(
     "history.begun",
-    "Head and logs in Redis were inconsistent (at `key`): a new history was started, and every "
-    "connection is re-evaluated.",
+    "The head and the logs in Redis disagreed (`key` says which), so a new history began, with"
+    " `change` as its first number. All connections are closed with 1012 within the lease and"
+    " evaluated again.",
 )
 KEY_DROPPED: Final = LogEvent(
     "store.key-dropped",
-    "A key held a value of a wrong type, which no release of Latchkey writes: it was deleted and "
-    "will be recreated.",
+    "A `key` held a type that no release of Latchkey writes; it was deleted and is rebuilt.",
 )
 INDEX_REBUILT: Final = LogEvent(
-    "store.index-rebuilt", "The index of paired devices was lost and rebuilt from the records."
+    "store.index-rebuilt",
+    "The index of paired devices was incomplete and was rebuilt from the records.",
 )
 UNREADABLE: Final = LogEvent(
     "store.unreadable",
-    "The value of `key` in Redis cannot be decoded. Only what depends on it is not served.",
+    "The value of `key` in Redis cannot be decoded. Its device gets `UNAVAILABLE`; all others are"
+    " served.",
 )
 DEMOTED: Final = LogEvent(
     "redis.demoted",
-    "Redis reports that it is not a master: all connections to it are closed and reopened.",
+    "Redis is no longer the master, as after a failover that cut no connection. All connections to"
+    " it are replaced, at most once in 5 s. If it repeats, `REDIS_URL` still leads to a replica.",
 )
 KEY_MISMATCH: Final = LogEvent(
     "device.key-mismatch",
-    "A device id came with a public key other than the one on record and was refused. Investigate.",
+    "A device id came with a key other than the one on record and was refused. Investigate.",
 )
 CALL: Final = LogEvent(
     "operator.call",
-    "An HTTP API call that changes something: operation, status, ids, address, duration.",
+    "An HTTP API call that changes something: operation, status, ids, address and duration.",
 )
 CALL_FAILED: Final = LogEvent(
-    "operator.call-failed", "An HTTP API call failed with an unexpected error: a bug."
+    "operator.call-failed",
+    "An HTTP API call failed with an internal error: the response is 500, and the line has the"
+    " traceback.",
 )
 BACKUP_BROKEN_OFF: Final = LogEvent(
-    "backup.broken-off", "A backup was aborted: Redis failed, or the client stopped reading."
+    "backup.broken-off",
+    "A backup ended early: Redis failed, or the client stopped reading. The command leaves no"
+    " file; run it again.",
 )
 
 ALL: Final = (

@@ -16,19 +16,20 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.questions = Counter(
             "latchkey_approval_questions",
-            "Requests from gateways to authorize a device or to report a secret, by decision; "
-            "`malformed` and `unreadable` ones get no answer.",
+            "Authorizations and reported secrets, by decision; `malformed` and `unreadable` ones"
+            " get no answer.",
             ["verdict"],
             registry=self.registry,
         )
         self.beats = Counter(
             "latchkey_approval_beats",
-            "Heartbeats of gateways that were answered.",
+            "Answered heartbeats. All replicas together answer one per gateway and `BEAT_SECONDS`;"
+            " if fewer, look at the gateways' `unanswered`.",
             registry=self.registry,
         )
         self.changes = Counter(
             "latchkey_approval_changes",
-            "Numbered changes of device records, by kind.",
+            "Numbered changes of records, by kind.",
             ["kind"],
             registry=self.registry,
         )
@@ -40,8 +41,7 @@ class Metrics:
         )
         self.repairs = Counter(
             "latchkey_approval_repairs",
-            "Repairs of data that Redis lost or others overwrote: `history` restarted, `key` "
-            "deleted, `index` rebuilt.",
+            "Repairs in Redis: a new `history` begun, a `key` deleted, or the `index` rebuilt.",
             ["what"],
             registry=self.registry,
         )
@@ -57,55 +57,59 @@ class Metrics:
         )
         self.unreadable_proxies = Counter(
             "latchkey_approval_unreadable_proxies",
-            "Calls whose trusted proxy sent no valid address: the proxy counts as their client.",
+            "Calls whose trusted proxy sent no valid address, so that the proxy counts as the"
+            " client.",
             registry=self.registry,
         )
         self.turned_away = Counter(
             "latchkey_approval_turned_away",
-            "Sockets rejected with 503, by limit (one address, all); `idle`: closed to make room.",
+            "Sockets rejected with 503, by limit: `address` (too many from one) or `all`; `idle`"
+            " counts silent sockets closed to make room.",
             ["limit"],
             registry=self.registry,
         )
         self.descriptors_exhausted = Counter(
             "latchkey_approval_descriptors_exhausted",
-            "Times that accepting paused for a second because descriptors ran out.",
+            "Times that accepting paused for a second because no file descriptor was left.",
             registry=self.registry,
         )
         self.methods = Counter(
             "latchkey_approval_methods",
-            "Method calls from sockets, by method and outcome.",
+            "Method calls from sockets, by outcome: `returned`, `failed`, or `unknown` (Redis did"
+            " not answer).",
             ["method", "outcome"],
             registry=self.registry,
         )
         self.bus = Counter(
             "latchkey_approval_bus",
-            "Bus events: busy, lost answers, dropped messages by reason.",
+            "Bus events: busy, lost answers, and dropped messages by reason.",
             ["event"],
             registry=self.registry,
         )
         self.head = Gauge(
             "latchkey_approval_change_number",
-            "Number of the newest change this replica has seen.",
+            "Number of the newest change that this replica has made.",
             registry=self.registry,
         )
         self.listeners = Gauge(
             "latchkey_approval_listeners",
-            "Clients that follow the audit log at this replica.",
+            "Clients reading `GET /v1/events` at this replica; at 64 the next gets 503.",
             registry=self.registry,
         )
         self.listeners_dropped = Counter(
             "latchkey_approval_listeners_dropped",
-            "Listeners that were dropped because they stopped reading.",
+            "Listeners dropped because they read nothing for 10 s.",
             registry=self.registry,
         )
         self.loop_delay = Gauge(
             "latchkey_approval_loop_delay_seconds",
-            "Delay of the last periodic task of the event loop.",
+            "How late the last periodic task was. Above 0.1 the process is short of CPU.",
             registry=self.registry,
         )
         self.tasks = Gauge(
             "latchkey_approval_tasks",
-            "Unfinished tasks of the event loop.",
+            "Unfinished tasks of the event loop: one per HTTP connection, a few permanent ones,"
+            " and calls in progress.",
             registry=self.registry,
         )
 

@@ -5,12 +5,54 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from shared.settings import CommonSettings, Secrets, SettingsReader, read_common
+from shared.setting import AnySetting, Number, Secret
+from shared.settings import (
+    COMMON,
+    GATEWAY_PUBLIC_URL,
+    CommonSettings,
+    Secrets,
+    SettingsReader,
+    port_setting,
+    read_common,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEFAULT_PORT: Final = 18790
+PORT: Final = port_setting(18790)
+APPROVAL_ADMIN_TOKEN: Final = Secret(
+    "APPROVAL_ADMIN_TOKEN",
+    "The operators' bearer token for the page and the HTTP API. Ten different wrong ones from an"
+    " address within a minute lock it out for five minutes.",
+)
+TOKEN_SECRET: Final = Secret("TOKEN_SECRET", "Device tokens are derived from it.")
+PENDING_TTL_SECONDS: Final = Number(
+    "PENDING_TTL_SECONDS",
+    "How long a request stays pending after its device last connected.",
+    3600,
+    least=1,
+    most=30 * 86_400,
+)
+PENDING_LIMIT: Final = Number(
+    "PENDING_LIMIT", "Maximum number of pending requests.", 1000, least=1, most=100_000
+)
+PENDING_LIMIT_PER_ADDRESS: Final = Number(
+    "PENDING_LIMIT_PER_ADDRESS",
+    "Maximum number of pending requests from one address (IPv6: one /64). Beyond it, a new request"
+    " displaces an older one from the same address.",
+    50,
+    least=1,
+    most=100_000,
+)
+OWN: Final[tuple[AnySetting, ...]] = (
+    PORT,
+    APPROVAL_ADMIN_TOKEN,
+    TOKEN_SECRET,
+    PENDING_TTL_SECONDS,
+    PENDING_LIMIT,
+    PENDING_LIMIT_PER_ADDRESS,
+)
+ALL: Final = (*COMMON, *OWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +77,15 @@ class Settings:
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Read all settings; raise SettingsError listing every problem."""
     reader = SettingsReader(environ)
-    common = read_common(reader, default_port=DEFAULT_PORT)
+    common = read_common(reader, PORT)
     settings = Settings(
         common=common,
-        admin_tokens=reader.secrets("APPROVAL_ADMIN_TOKEN"),
-        token_secrets=reader.secrets("TOKEN_SECRET"),
-        gateway_public_url=reader.public_url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws")),
-        pending_ttl_seconds=reader.seconds("PENDING_TTL_SECONDS", 3600, least=1, most=30 * 86_400),
-        pending_limit=reader.integer("PENDING_LIMIT", 1000, least=1, most=100_000),
-        pending_limit_per_address=reader.integer(
-            "PENDING_LIMIT_PER_ADDRESS", 50, least=1, most=100_000
-        ),
+        admin_tokens=reader.secrets(APPROVAL_ADMIN_TOKEN),
+        token_secrets=reader.secrets(TOKEN_SECRET),
+        gateway_public_url=reader.public_url(GATEWAY_PUBLIC_URL, ("https", "http", "wss", "ws")),
+        pending_ttl_seconds=reader.seconds(PENDING_TTL_SECONDS),
+        pending_limit=reader.integer(PENDING_LIMIT),
+        pending_limit_per_address=reader.integer(PENDING_LIMIT_PER_ADDRESS),
         warnings=tuple(reader.warnings),
     )
     reader.finish()

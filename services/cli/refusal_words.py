@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from services.approval.schemas.devices import PairedDevice, Refusal, WaitingRequest
     from services.cli.output import Row
 
-_PAGE: Final = "docs/troubleshooting.md"
+_PAGE: Final = "docs/reference/causes.md"
 _WAITING: Final = frozenset({"not-paired", "scope-upgrade", "role-upgrade", "metadata-upgrade"})
 """Reasons that say nothing more than that the request is pending."""
 

@@ -1,4 +1,4 @@
-"""The log events of the gateway, also listed in docs/operations.md."""
+"""The log events of the gateway. `make docs` lists them in docs/reference/log-events.md."""
 
 from __future__ import annotations
 
@@ -6,54 +6,80 @@ from typing import Final
 
 from shared.observability.logs import LogEvent
 
-STARTED: Final = LogEvent("gateway.started", "The gateway is listening; with its addresses.")
-STOPPED: Final = LogEvent("gateway.stopped", "The gateway has closed all connections and exits.")
-SETTING: Final = LogEvent("setting.advice", "A setting is valid, but another value is recommended.")
+STARTED: Final = LogEvent(
+    "gateway.started",
+    "The gateway listens; with its addresses.",
+)
+STOPPED: Final = LogEvent(
+    "gateway.stopped",
+    "The gateway has closed all connections and exits.",
+)
+SETTING: Final = LogEvent(
+    "setting.advice",
+    "A setting works, but another value is recommended.",
+)
 CONNECTION: Final = LogEvent(
     "connection",
-    "One line per connection attempt: outcome, client, device, close code and reason.",
+    "One line per connection attempt: `outcome`, client, device, and `code` and `reason` of the"
+    " close. A refused device has `request_id` and `approve_at`; an undecided one has the"
+    " `dependency` that failed.",
 )
 DISCONNECTED: Final = LogEvent(
-    "connection.closed", "The gateway closed an admitted connection; with code and reason."
+    "connection.closed",
+    "The gateway closed an admitted connection; with code and reason.",
 )
 EXHAUSTED: Final = LogEvent(
-    "descriptors.exhausted", "No file descriptor was left for a new socket; accepting pauses."
+    "descriptors.exhausted",
+    "No file descriptor was left for a new socket, so accepting pauses. Raise `ulimit -n` or lower"
+    " `GATEWAY_CONNECTION_LIMIT`.",
 )
 CHANGED: Final = LogEvent(
-    "device.changed", "A record change closed live connections; with their number."
+    "device.changed",
+    "A change closed live connections; with their number.",
 )
 LEASE_LOST: Final = LogEvent(
     "lease.lost",
-    "No heartbeat was answered within the lease: all connections are closed with 1013.",
+    "No heartbeat was answered within the lease, so all connections were closed with 1013; with"
+    " their number. `/readyz` says what is missing: Redis or approval. Clients reconnect by"
+    " themselves.",
 )
 RESYNC: Final = LogEvent(
     "history.lost",
-    "The store's history differs from the local one: all clients must authenticate again.",
+    "The store's history is not the one that this gateway knew: Redis was emptied, restored from a"
+    " copy, or a failover lost changes. All connections are closed with 1012 and evaluated again."
+    " Investigate at once, because a revocation may be lost: compare `GET /v1/devices` with what"
+    " you expect.",
 )
 DASHBOARD_CHANGED: Final = LogEvent(
     "dashboard.changed",
-    "A file of the dashboard changed after startup and is no longer served. Logged once.",
+    "A file of the dashboard changed after start and is no longer served; restart the gateway."
+    " Logged once; other files may be affected.",
 )
 UPSTREAM_LOST: Final = LogEvent(
-    "upstream.lost", "The upstream cannot be reached; with why. Once an outage."
+    "upstream.lost",
+    "OpenClaw, the upstream, cannot be reached; with the reason. Once per outage.",
 )
 UPSTREAM_BACK: Final = LogEvent(
-    "upstream.back", "The upstream can be reached again; with how long it was away."
+    "upstream.back",
+    "The upstream can be reached again; with the length of the outage.",
 )
 UPSTREAM_REFUSED: Final = LogEvent(
     "upstream.refused",
-    "The upstream refused a client that is admitted here; with its error. Check its settings.",
+    "The upstream refused a client that is admitted here; with its error. Check the upstream's"
+    " settings.",
 )
 UPSTREAM_APPROVED: Final = LogEvent(
-    "upstream.approved", "A device was approved at the upstream too, or with why it was not."
+    "upstream.approved",
+    "A device was approved at the upstream too, or could not be; with the reason.",
 )
 UPSTREAM_REMOVED: Final = LogEvent(
-    "upstream.removed", "A device was removed at the upstream too, or with why it was not."
+    "upstream.removed",
+    "A device was removed at the upstream too, or could not be; with the reason.",
 )
 UPSTREAM_PROBLEMS: Final = LogEvent(
     "upstream.problems",
-    "The upstream answers and is not set up right; with the causes that `latchkey upstream check` "
-    "explains. Once, until something else is wrong.",
+    "The upstream answers but is configured wrongly; with the causes that `latchkey upstream"
+    " check` explains. Logged again when they change.",
 )
 
 ALL: Final = (

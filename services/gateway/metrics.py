@@ -22,7 +22,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.handshakes = Counter(
             "latchkey_gateway_handshakes",
-            "Completed connection attempts, by outcome: admitted, a refusal reason, or gone.",
+            "Ended handshakes, by outcome: `admitted`, the reason of the refusal, or `gone`.",
             ["outcome"],
             registry=self.registry,
         )
@@ -34,51 +34,60 @@ class Metrics:
         )
         self.turned_away = Counter(
             "latchkey_gateway_turned_away",
-            "Sockets rejected with 503, by limit (address, all), and `idle` ones evicted.",
+            "Sockets rejected with 503, by limit: `address` (too many from one) or `all`; `idle`"
+            " counts silent sockets closed to make room.",
             ["limit"],
             registry=self.registry,
         )
         self.unreadable_proxies = Counter(
             "latchkey_gateway_unreadable_proxies",
-            "Upgrades whose trusted proxy sent no valid address: the proxy counts as the client.",
+            "Upgrades whose trusted proxy sent no valid address, so that the proxy counts as the"
+            " client.",
             registry=self.registry,
         )
         self.calls = Counter(
             "latchkey_gateway_calls",
-            "Calls of methods that approval answers, by method and outcome.",
+            "Method calls that approval answers, by outcome: `returned`, `failed`, or"
+            " `unavailable` (no answer in time: look at the heartbeats and at approval).",
             ["method", "outcome"],
             registry=self.registry,
         )
         self.closed_by_change = Counter(
             "latchkey_gateway_closed_by_change",
-            "Live connections closed because their device was removed, rotated or revoked.",
+            "Live connections closed by a removal, rotation or revocation.",
             registry=self.registry,
         )
         self.lease_left = Gauge(
             "latchkey_gateway_lease_left_seconds",
-            "Seconds until this replica stops serving, unless a heartbeat is answered.",
+            "How long this replica may serve without another answered heartbeat; normally a little"
+            " under `LEASE_SECONDS`. Under half of it, Redis or approval does not answer: look at"
+            " `/readyz`.",
             registry=self.registry,
         )
         self.changes_behind = Gauge(
             "latchkey_gateway_changes_behind",
-            "Record changes seen but not applied yet.",
+            "Changes known but not applied yet; 0 except for moments. If it stays above 0,"
+            " heartbeats are not answered.",
             registry=self.registry,
         )
         self.beats = Counter(
             "latchkey_gateway_beats",
-            "Heartbeats, by outcome: answered, unanswered, malformed, resync.",
+            "Heartbeats, by outcome: `answered`, `unanswered` (approval or Redis is slow or down),"
+            " `malformed` (incompatible releases), or `resync` (once at start; later ones come"
+            " with `history.lost`).",
             ["outcome"],
             registry=self.registry,
         )
         self.beat_seconds = Histogram(
             "latchkey_gateway_beat_seconds",
-            "Time from a heartbeat to its answer.",
+            "Time from a heartbeat to its answer. Near 0.5 and above, approval or Redis is"
+            " overloaded.",
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.descriptors_exhausted = Counter(
             "latchkey_gateway_descriptors_exhausted",
-            "Times that accepting paused for a second because file descriptors ran out.",
+            "Times that accepting paused for a second because no file descriptor was left.",
             registry=self.registry,
         )
         self.bus = Counter(
@@ -89,24 +98,26 @@ class Metrics:
         )
         self.upstream_refusals = Counter(
             "latchkey_gateway_upstream_refusals",
-            "Clients that are admitted here and that the upstream refused, by its error code.",
+            "Clients that were admitted here and refused by the upstream, by its error code. The"
+            " log event `upstream.refused` has the details.",
             ["code"],
             registry=self.registry,
         )
         self.upstream_clients = Gauge(
             "latchkey_gateway_upstream_clients",
-            "Clients that are connected to the upstream.",
+            "Clients connected to the upstream.",
             registry=self.registry,
         )
         self.upstream_openings = Gauge(
             "latchkey_gateway_upstream_openings",
-            "Upstream sockets before their clients are admitted: being opened, or waited for.",
+            "Upstream sockets whose clients are not admitted yet: `opening` (8 at most) or"
+            " `waiting` (queued, for 2 s at most).",
             ["state"],
             registry=self.registry,
         )
         self.upstream_up = Gauge(
             "latchkey_gateway_upstream_up",
-            "1 while the upstream answers, else 0; NaN without one.",
+            "1 while the upstream answers, else 0; NaN without `UPSTREAM_URL`.",
             registry=self.registry,
         )
         self.upstream_up.set(math.nan)
@@ -117,29 +128,32 @@ class Metrics:
         )
         self.upstream_pipes = Gauge(
             "latchkey_gateway_upstream_pipes",
-            "WebSockets that pass to the upstream as they are, such as the desktop view.",
+            "WebSockets that are passed to the upstream unchanged, such as the desktop view.",
             registry=self.registry,
         )
         self.upstream_requests = Counter(
             "latchkey_gateway_upstream_requests",
-            "HTTP requests for the upstream: passed, no-upstream, too-many, locked-out, undecided.",
+            "HTTP requests for the upstream, by outcome: `passed`, `no-upstream` (answered with a"
+            " page that says so), `too-many` (no slot became free), `locked-out`, or `undecided`"
+            " (approval did not answer).",
             ["outcome"],
             registry=self.registry,
         )
         self.connections = Gauge(
             "latchkey_gateway_connections",
-            "Open connections: waiting (unauthenticated) or admitted.",
+            "Open connections: `waiting` (unauthenticated) or `admitted`.",
             ["state"],
             registry=self.registry,
         )
         self.loop_delay = Gauge(
             "latchkey_gateway_loop_delay_seconds",
-            "Delay of the last sweep, in seconds.",
+            "How late the last sweep was. Above 0.1 the process is short of CPU.",
             registry=self.registry,
         )
         self.tasks = Gauge(
             "latchkey_gateway_tasks",
-            "Unfinished tasks of the event loop.",
+            "Unfinished tasks of the event loop, including the scrape's own. Independent of the"
+            " number of connections, which have no tasks.",
             registry=self.registry,
         )
 

@@ -11,15 +11,111 @@ from urllib.parse import urlsplit
 
 from services.gateway.handshake.origin import allowed_origins as read_allowed_origins
 from services.gateway.handshake.origin import origin_problem
-from shared.settings import CommonSettings, Secrets, SettingsReader, origin_of, read_common, shown
+from shared.setting import AnySetting, Choice, Number, Secret, Setting
+from shared.settings import (
+    COMMON,
+    GATEWAY_PUBLIC_URL,
+    CommonSettings,
+    Secrets,
+    SettingsReader,
+    origin_of,
+    port_setting,
+    read_common,
+    shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEFAULT_PORT: Final = 18789
 LEASE_MIN_BEATS: Final = 3
-GATEWAY_TOKEN_MIN_CHARACTERS: Final = 16
-GATEWAY_TOKEN_ADVISED_CHARACTERS: Final = 32
+
+PORT: Final = port_setting(18789)
+OPENCLAW_GATEWAY_TOKEN: Final = Secret(
+    "OPENCLAW_GATEWAY_TOKEN",
+    "The gateway token that all devices present.",
+    least=16,
+    advised=32,
+)
+GATEWAY_ALLOWED_ORIGINS: Final = Setting(
+    "GATEWAY_ALLOWED_ORIGINS",
+    "Comma list of origins whose pages may connect, such as `https://chat.example`,"
+    " `tauri://localhost` or `chrome-extension://<id>`; `*` allows any. Patterns, `null` and"
+    " `file://` are errors.",
+)
+CONTROL_UI_DIR: Final = Setting(
+    "CONTROL_UI_DIR",
+    "Directory of OpenClaw's dashboard, which is then served at `/`. Ignored with `UPSTREAM_URL`,"
+    " where OpenClaw's own dashboard is served.",
+)
+UPSTREAM_URL: Final = Setting(
+    "UPSTREAM_URL",
+    "The OpenClaw gateway behind this one: `ws://` or `wss://`, on a private network.",
+)
+UPSTREAM_SECRET: Final = Secret(
+    "UPSTREAM_SECRET",
+    "The names of the headers that OpenClaw trusts are derived from it. With a comma list, the"
+    " headers of all values are sent, so OpenClaw may be configured with those of any.",
+    required="required with `UPSTREAM_URL`",
+)
+GATEWAY_PREAUTH_LIMIT_PER_ADDRESS: Final = Number(
+    "GATEWAY_PREAUTH_LIMIT_PER_ADDRESS",
+    "Maximum number of unauthenticated WebSockets from one address (IPv6: one /64). This number"
+    " plus 8 limits all its sockets that are not admitted WebSockets. Sockets of `TRUSTED_PROXIES`"
+    " are exempt.",
+    32,
+    least=1,
+    most=1_000_000,
+)
+GATEWAY_CONNECTION_LIMIT: Final = Number(
+    "GATEWAY_CONNECTION_LIMIT",
+    "Maximum number of WebSockets, lowered to what the limit on file descriptors allows. 64 more"
+    " sockets of any kind are accepted.",
+    20_000,
+    least=1,
+    most=1_000_000,
+)
+BEAT_SECONDS: Final = Number(
+    "BEAT_SECONDS", "Interval of heartbeats, in seconds.", 1, least=0.05, most=60
+)
+LEASE_SECONDS: Final = Number(
+    "LEASE_SECONDS",
+    "How long a gateway serves without an answered heartbeat, in seconds; at least three"
+    " heartbeats.",
+    10,
+    least=1,
+    most=600,
+)
+DRAIN_SECONDS: Final = Number(
+    "DRAIN_SECONDS",
+    "How long a gateway drains after SIGTERM, in seconds: clients get `shutdown` and are closed"
+    " with 1012, spread over that time; 0 closes them at once. Let the platform kill the process"
+    " 2 s later at the earliest.",
+    20,
+    least=0,
+    most=600,
+)
+GATEWAY_LOCAL_CLIENTS: Final = Choice(
+    "GATEWAY_LOCAL_CLIENTS",
+    "`pair`: local clients need approval like all others. `trust`: local operators with the gateway"
+    " token need none; read docs/security.md first.",
+    "pair",
+    ("pair", "trust"),
+)
+OWN: Final[tuple[AnySetting, ...]] = (
+    PORT,
+    OPENCLAW_GATEWAY_TOKEN,
+    GATEWAY_ALLOWED_ORIGINS,
+    CONTROL_UI_DIR,
+    UPSTREAM_URL,
+    UPSTREAM_SECRET,
+    GATEWAY_PREAUTH_LIMIT_PER_ADDRESS,
+    GATEWAY_CONNECTION_LIMIT,
+    BEAT_SECONDS,
+    LEASE_SECONDS,
+    DRAIN_SECONDS,
+    GATEWAY_LOCAL_CLIENTS,
+)
+ALL: Final = (*COMMON, *OWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +149,14 @@ class Settings:
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Read all settings. Raises SettingsError with all problems."""
     reader = SettingsReader(environ)
-    common = read_common(reader, default_port=DEFAULT_PORT)
-    gateway_tokens = reader.secrets(
-        "OPENCLAW_GATEWAY_TOKEN",
-        least=GATEWAY_TOKEN_MIN_CHARACTERS,
-        advised=GATEWAY_TOKEN_ADVISED_CHARACTERS,
-    )
-    allowed_origins, wrong = read_allowed_origins(reader.text("GATEWAY_ALLOWED_ORIGINS"))
+    common = read_common(reader, PORT)
+    gateway_tokens = reader.secrets(OPENCLAW_GATEWAY_TOKEN)
+    allowed_origins, wrong = read_allowed_origins(reader.text(GATEWAY_ALLOWED_ORIGINS))
     reader.problems.extend(f"GATEWAY_ALLOWED_ORIGINS: {problem}" for problem in wrong)
-    public_url = reader.public_url("GATEWAY_PUBLIC_URL", ("https", "http", "wss", "ws"))
+    public_url = reader.public_url(GATEWAY_PUBLIC_URL, ("https", "http", "wss", "ws"))
     upstream = _upstream(reader)
     control_ui_dir = _control_ui_dir(reader) if upstream is None else None
-    if upstream is not None and reader.text("CONTROL_UI_DIR"):
+    if upstream is not None and reader.text(CONTROL_UI_DIR):
         reader.warnings.append(
             "CONTROL_UI_DIR does nothing with UPSTREAM_URL: the upstream's own dashboard is served"
         )
@@ -74,17 +166,17 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             f"GATEWAY_ALLOWED_ORIGINS lacks the dashboard's own origin, {web_origin(public_url)}: "
             "browsers that open the dashboard there are refused"
         )
-    preauth_limit = reader.integer("GATEWAY_PREAUTH_LIMIT_PER_ADDRESS", 32, least=1, most=1_000_000)
-    connection_limit = reader.integer("GATEWAY_CONNECTION_LIMIT", 20_000, least=1, most=1_000_000)
-    beat_seconds = reader.seconds("BEAT_SECONDS", 1, least=0.05, most=60)
-    lease_seconds = reader.seconds("LEASE_SECONDS", 10, least=1, most=600)
-    drain_seconds = reader.seconds("DRAIN_SECONDS", 20, least=0, most=600)
+    preauth_limit = reader.integer(GATEWAY_PREAUTH_LIMIT_PER_ADDRESS)
+    connection_limit = reader.integer(GATEWAY_CONNECTION_LIMIT)
+    beat_seconds = reader.seconds(BEAT_SECONDS)
+    lease_seconds = reader.seconds(LEASE_SECONDS)
+    drain_seconds = reader.seconds(DRAIN_SECONDS)
     if lease_seconds < LEASE_MIN_BEATS * beat_seconds:
         reader.problems.append(
             f"LEASE_SECONDS={lease_seconds:g}: must be at least {LEASE_MIN_BEATS} times "
             f"BEAT_SECONDS ({beat_seconds:g}), or one lost message would end the lease"
         )
-    local_clients = reader.choice("GATEWAY_LOCAL_CLIENTS", "pair", ("pair", "trust"))
+    local_clients = reader.choice(GATEWAY_LOCAL_CLIENTS)
     reader.finish()
     return Settings(
         common=common,
@@ -105,15 +197,15 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 def _upstream(reader: SettingsReader) -> Upstream | None:
     """Return the upstream, if there is to be one; its address without a secret is of no use."""
-    url = reader.public_url("UPSTREAM_URL", ("ws", "wss"))
+    url = reader.public_url(UPSTREAM_URL, ("ws", "wss"))
     if not url:
         return None  # the secret may be made before there is an upstream
-    return Upstream(url, reader.secrets("UPSTREAM_SECRET"))
+    return Upstream(url, reader.secrets(UPSTREAM_SECRET))
 
 
 def _control_ui_dir(reader: SettingsReader) -> Path | None:
     """Return the directory of the dashboard's files, or None if no dashboard is served."""
-    given = reader.text("CONTROL_UI_DIR")
+    given = reader.text(CONTROL_UI_DIR)
     if not given:
         return None
     directory = Path(given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Final
 
-from shared.bus import counters
+from shared.bus import counters, log_events
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -61,7 +61,7 @@ class ConnectionMonitor:
         self.silent = False
         if self._lost_at is not None:
             seconds = round(self._clock.monotonic() - self._lost_at, 3)
-            self._log.info("bus_back", link=self._name, seconds=seconds)
+            self._log.info(log_events.BACK.name, link=self._name, seconds=seconds)
             self._lost_at = None
 
     def failed(self, error: Exception) -> float:
@@ -72,7 +72,7 @@ class ConnectionMonitor:
         self._count(counters.CONNECTIONS_LOST, link=self._name, why=why)
         if self._lost_at is None:
             self._lost_at = self._clock.monotonic()
-            self._log.warning("bus_lost", link=self._name, error=self.trouble)
+            self._log.warning(log_events.LOST.name, link=self._name, error=self.trouble)
         pause = min(BACKOFF_LIMIT_SECONDS, BACKOFF_FIRST_SECONDS * 2.0**self._failures)
         self._failures = min(self._failures + 1, _DOUBLINGS_LIMIT)
         return pause * random.uniform(0.5, 1.0)  # noqa: S311  spreads replicas, guards nothing

@@ -15,7 +15,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import parse_url
 from redis.exceptions import ResponseError
 
-from shared.bus import counters
+from shared.bus import counters, log_events
 from shared.bus.errors import Rejected
 from shared.bus.monitor import ConnectionMonitor, SilenceError, describe
 from shared.bus.outbox import Outbox
@@ -172,7 +172,7 @@ class RedisBus:
         if now < self._renew_at:
             return
         self._renew_at = now + RENEW_SECONDS
-        self._log.warning("bus_renewed", why=why)
+        self._log.warning(log_events.RENEWED.name, why=why)
         for connection in (self._listening, self._publishing):
             if connection is not None:
                 connection.drop(RenewedError(why))

@@ -24,17 +24,24 @@ class LogEvent(NamedTuple):
     meaning: str
 
 
-LIBRARY: Final = LogEvent("library", "A message from a library, with its logger's name.")
+LIBRARY: Final = LogEvent(
+    "library",
+    "A message from a library, with the name of its logger.",
+)
 MALFORMED_HTTP: Final = LogEvent(
-    "http.malformed", "Data that is not HTTP, or not supported. Only the type of error is logged."
+    "http.malformed",
+    "Malformed or unsupported HTTP, answered with 400, 414, 431, 501 or 505. Only the kind of"
+    " error is logged.",
 )
 UNTRUSTED_PROXY: Final = LogEvent(
     "proxy.untrusted",
-    "A peer outside TRUSTED_PROXIES sent forwarding headers; they are ignored. Once per peer.",
+    "A peer outside `TRUSTED_PROXIES` sends forwarding headers, which are ignored. If it is your"
+    " proxy, add it. Once per peer.",
 )
 UNREADABLE_PROXY: Final = LogEvent(
     "proxy.unreadable",
-    "A trusted proxy's forwarding header contains no valid address. Once per peer.",
+    "A trusted proxy sent a `header` without a valid address; `value` is its end. All clients of"
+    " this proxy share its limits and lock-outs. Once per peer.",
 )
 ALL: Final = (LIBRARY, MALFORMED_HTTP, UNTRUSTED_PROXY, UNREADABLE_PROXY)
 

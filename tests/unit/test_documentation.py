@@ -10,11 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.approval import log_events as approval_events
-from services.approval.metrics import Metrics as ApprovalMetrics
-from services.cli.exits import Exit
 from services.gateway import log_events as gateway_events
-from services.gateway.metrics import Metrics as GatewayMetrics
-from shared.observability import logs
 from tools.capacity.costs import MEASURED
 from tools.capacity.tables import sizes_table, storms_table
 from tools.drills import settings as drill_settings
@@ -22,20 +18,6 @@ from tools.drills.faults import ALL as FAULTS
 from tools.drills.table import HEADINGS
 
 ROOT = Path(__file__).parents[2]
-OPERATIONS = (ROOT / "docs/operations.md").read_text()
-SETTINGS_OF_ALL = {"LISTEN_FDS", "LISTEN_PID"}
-
-
-def rows(section: str) -> list[list[str]]:
-    """Return the cells of the tables below a heading, up to the next one of its level."""
-    text = OPERATIONS.split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
-    lines = [line for line in text.splitlines() if line.startswith("| `")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-
-
-def names(section: str) -> set[str]:
-    """Return the names in backticks in the first cells of a section's tables."""
-    return {name for row in rows(section) for name in re.findall(r"`([^`]+)`", row[0])}
 
 
 def anchors(page: Path) -> set[str]:
@@ -44,46 +26,12 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_log_event_is_documented_and_no_other() -> None:
-    lists = (gateway_events.ALL, approval_events.ALL, logs.ALL)
-    declared = {event.name for events in lists for event in events}
-    from_the_bus = {"bus_lost", "bus_back", "bus_renewed"}
-    assert names("Log lines") == declared | from_the_bus
-
-
 def test_all_declared_log_events_are_in_the_lists() -> None:
     for module in (gateway_events, approval_events):
         declared = {
             value for name, value in vars(module).items() if name.isupper() and name != "ALL"
         }
         assert declared == set(module.ALL)
-
-
-def test_every_metric_is_documented_and_no_other() -> None:
-    declared = {
-        f"{metric.name}_total" if metric.type == "counter" else metric.name
-        for registry in (GatewayMetrics().registry, ApprovalMetrics().registry)
-        for metric in registry.collect()
-    }
-    assert names("Metrics") == declared
-
-
-def test_every_setting_is_documented_and_no_other() -> None:
-    read = set()
-    for path in (
-        "shared/settings.py",
-        "services/gateway/settings.py",
-        "services/approval/settings.py",
-    ):
-        text = (ROOT / path).read_text()
-        read |= set(re.findall(r'reader\.\w+\(\s*"([A-Z_]+)"', text))
-    assert names("Settings") == read
-
-
-def test_every_exit_code_of_the_command_is_documented_and_no_other() -> None:
-    text = OPERATIONS.split("\n## The command\n", 1)[1].split("\n## ", 1)[0]
-    documented = re.findall(r"(?m)^\| (\d+) \| (.+) \|$", text)
-    assert documented == [(str(int(code)), code.meaning) for code in Exit]
 
 
 @pytest.mark.parametrize(

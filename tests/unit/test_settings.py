@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
+from services.approval import settings as approval_settings
 from services.approval.settings import read_settings as read_approval
+from services.gateway import settings as gateway_settings
 from services.gateway.settings import read_settings as read_gateway
+from shared.setting import Choice, Number, Secret
 from shared.settings import SettingsError, SettingsReader, is_bare_scheme
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 SECRET = "s" * 32
 GATEWAY = {
@@ -20,6 +28,37 @@ APPROVAL = {
     "APPROVAL_ADMIN_TOKEN": SECRET,
     "TOKEN_SECRET": SECRET,
 }
+
+
+class Recorded(dict[str, str]):
+    """An environment that records which variables are read."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        super().__init__(values)
+        self.read: set[str] = set()
+
+    def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
+        """Record the name and return its value."""
+        self.read.add(name)
+        return super().get(name, default)
+
+
+@pytest.mark.parametrize(
+    ("module", "environ"),
+    [
+        (gateway_settings, GATEWAY),
+        (gateway_settings, GATEWAY | {"UPSTREAM_URL": "ws://h", "UPSTREAM_SECRET": SECRET}),
+        (approval_settings, APPROVAL),
+    ],
+)
+def test_every_setting_that_is_read_is_listed_and_no_other(
+    module: ModuleType, environ: dict[str, str]
+) -> None:
+    recorded = Recorded(environ)
+    module.read_settings(recorded)
+    listed = {setting.name for setting in module.ALL}
+    without_upstream = {"UPSTREAM_SECRET"} if "UPSTREAM_URL" not in environ else set()
+    assert recorded.read == listed - without_upstream
 
 
 @pytest.mark.parametrize("value", ["https://", "http://", "wss://", " https:// ", "https:///"])
@@ -80,12 +119,12 @@ class TestBareScheme:
 
     def test_a_secret_is_never_quoted(self) -> None:
         reader = SettingsReader({"BUS_SECRET": "a" * 40 + "://"})
-        assert reader.secrets("BUS_SECRET").first == "a" * 40 + "://"
+        assert reader.secrets(Secret("BUS_SECRET", "")).first == "a" * 40 + "://"
         assert reader.warnings == []
 
     def test_any_setting_falls_back_to_its_default(self) -> None:
         reader = SettingsReader({"LOG_LEVEL": "https://", "PORT": "https://"})
-        assert reader.choice("LOG_LEVEL", "info", ("info",)) == "info"
-        assert reader.port("PORT", 18789) == 18789
+        assert reader.choice(Choice("LOG_LEVEL", "", "info", ("info",))) == "info"
+        assert reader.integer(Number("PORT", "", 18789, 0, 65_535)) == 18789
         assert reader.problems == []
         assert len(reader.warnings) == 2

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.approval import settings as approval
 from services.approval.settings import read_settings as read_approval
+from services.gateway import settings as gateway
 from services.gateway.settings import read_settings as read_gateway
 from shared.bus.redis_bus import make_client
 from shared.redis_url import redis_url_problems
@@ -25,40 +27,11 @@ SOUND = {
     "OPENCLAW_GATEWAY_TOKEN": "g" * 32,
     "APPROVAL_ADMIN_TOKEN": "a" * 32,
     "TOKEN_SECRET": "t" * 32,
+    "UPSTREAM_SECRET": "u" * 32,
 }
-COMMON = (
-    "REDIS_URL",
-    "BUS_SECRET",
-    "HOST",
-    "PORT",
-    "OPS_PORT",
-    "TRUSTED_PROXIES",
-    "APPROVAL_PUBLIC_URL",
-    "LOG_LEVEL",
-    "LOG_FORMAT",
-)
-OF_GATEWAY = (
-    *COMMON,
-    "OPENCLAW_GATEWAY_TOKEN",
-    "GATEWAY_ALLOWED_ORIGINS",
-    "GATEWAY_PUBLIC_URL",
-    "CONTROL_UI_DIR",
-    "GATEWAY_PREAUTH_LIMIT_PER_ADDRESS",
-    "GATEWAY_CONNECTION_LIMIT",
-    "BEAT_SECONDS",
-    "LEASE_SECONDS",
-    "DRAIN_SECONDS",
-    "GATEWAY_LOCAL_CLIENTS",
-)
-OF_APPROVAL = (
-    *COMMON,
-    "APPROVAL_ADMIN_TOKEN",
-    "TOKEN_SECRET",
-    "GATEWAY_PUBLIC_URL",
-    "PENDING_TTL_SECONDS",
-    "PENDING_LIMIT",
-    "PENDING_LIMIT_PER_ADDRESS",
-)
+READ_ONLY_WITH = {"UPSTREAM_SECRET": {"UPSTREAM_URL": "ws://localhost:18789"}}
+OF_GATEWAY = tuple(setting.name for setting in gateway.ALL)
+OF_APPROVAL = tuple(setting.name for setting in approval.ALL)
 GARBAGE = (
     "x",
     ",",
@@ -83,7 +56,7 @@ GARBAGE = (
 def problems_of(read: Callable[[dict[str, str]], object], name: str, value: str) -> tuple[str, ...]:
     """Return the problems of a setting; any error but SettingsError fails the test."""
     try:
-        read(SOUND | {name: value})
+        read(SOUND | READ_ONLY_WITH.get(name, {}) | {name: value})
     except SettingsError as error:
         return error.problems
     return ()

@@ -1,7 +1,7 @@
 """Reasons for refusals: what each code means and what to do about it. Pure.
 
 The codes equal those in the gateway's log and metrics. The HTTP API, the page and the command show
-these texts. `cause` names the row of docs/troubleshooting.md with details, if there is one.
+these texts. `cause` names the row of docs/reference/causes.md with details, if there is one.
 """
 
 from __future__ import annotations

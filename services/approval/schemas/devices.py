@@ -54,7 +54,7 @@ class Refusal(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, k
     reason: Annotated[str, Meta(description="A code, as in the gateway's log.")]
     title: Annotated[str, Meta(description="The reason as text.")]
     remedy: Annotated[str, Meta(description="What to do about it.")]
-    cause: Annotated[str, Meta(description="Row of docs/troubleshooting.md.")] | UnsetType = UNSET
+    cause: Annotated[str, Meta(description="Row of docs/reference/causes.md.")] | UnsetType = UNSET
     detail: (
         Annotated[str, Meta(description="Details, which may include text from the client.")]
         | UnsetType

@@ -1,7 +1,7 @@
 """Causes of failed connections: symptoms, meaning and remedy. Pure.
 
-`docs/troubleshooting.md` has the same rows in the same order. The doctor fills in the names in
-braces. Rows that apply only to plain OpenClaw are in `openclaw_causes`.
+`make docs` lists them in docs/reference/causes.md in the order of declaration. The doctor fills in
+the names in braces. Causes that apply only to plain OpenClaw are in `openclaw_causes`.
 """
 
 from __future__ import annotations
@@ -411,6 +411,14 @@ DRAINING_OFF: Final = Cause(
     "Set the service variable `RAILWAY_DEPLOYMENT_DRAINING_SECONDS={seconds}`.",
 )
 
+SECTIONS: Final = {
+    "Network: name, TCP and TLS": NAME_UNKNOWN,
+    "HTTP and proxies": NOT_HTTP,
+    "The WebSocket": NO_CHALLENGE,
+    "Authentication and pairing": PROTOCOL_MISMATCH,
+    "Behind the gateway": REDIS_AWAY,
+}
+"""The first cause of each section of the page."""
 ALL: Final = (
     *(value for value in tuple(globals().values()) if isinstance(value, Cause)),
     *openclaw_causes.ALL,

@@ -62,7 +62,7 @@ def test_by_id_name_or_address(api: Api, who: str) -> None:
         "203.0.113.7",
         "5562f03630bf",
         "Let it connect with the gateway token once.",
-        "`device-token-void` in docs/troubleshooting.md",
+        "`device-token-void` in docs/reference/causes.md",
     ):
         assert text in said.stdout, text
 

@@ -13,7 +13,7 @@ from deploy.local.secrets_file import load_secrets
 from deploy.local.services import SECRETS
 from services.approval.settings import read_settings as read_approval
 from services.gateway.settings import read_settings as read_gateway
-from tests.support.yaml_file import load_yaml
+from tools.support.yaml_file import load_yaml
 
 COMPOSE = load_yaml(ROOT / "docker-compose.yml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]

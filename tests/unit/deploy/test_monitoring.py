@@ -11,7 +11,7 @@ import pytest
 
 from services.approval.metrics import Metrics as ApprovalMetrics
 from services.gateway.metrics import Metrics as GatewayMetrics
-from tests.support.yaml_file import load_yaml
+from tools.support.yaml_file import load_yaml
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -25,7 +25,7 @@ ALERTS: list[dict[str, Any]] = [
 DASHBOARD = json.loads((ROOT / "deploy/grafana/latchkey.json").read_text())
 SCRAPES = load_yaml(ROOT / "deploy/prometheus/prometheus.yml")
 COMPOSE = load_yaml(ROOT / "docker-compose.yml")["services"]
-ALERTS_SAY = (ROOT / "docs/operations.md").read_text().split("\n## Alerts\n", 1)[1]
+RUNBOOK = load_yaml(ROOT / "deploy/prometheus/runbook.yml")
 ASKED = [
     *(pytest.param(rule["expr"], id=rule["alert"]) for rule in ALERTS),
     *(
@@ -66,8 +66,8 @@ def test_every_metric_and_label_exists(expression: str) -> None:
 
 
 def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
-    listed = re.findall(r"(?m)^\| `(Latchkey\w+)` \| \S", ALERTS_SAY)
-    assert listed == [rule["alert"] for rule in ALERTS]
+    assert list(RUNBOOK) == [rule["alert"] for rule in ALERTS]
+    assert all(remedy.endswith(".") for remedy in RUNBOOK.values())
     for rule in ALERTS:
         assert rule["labels"]["severity"] in {"critical", "warning"}
         assert rule["annotations"]["summary"].endswith(".")

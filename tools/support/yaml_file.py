@@ -1,4 +1,4 @@
-"""Read YAML in tests."""
+"""Read YAML files."""
 
 from __future__ import annotations
 
