@@ -16,8 +16,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.questions = Counter(
             "latchkey_approval_questions",
-            "Authorizations and reported secrets, by decision; `malformed` and `unreadable` ones"
-            " get no answer.",
+            "Authorizations and reported secrets, by decision; `malformed`, `unreadable` and `late`"
+            " (after their deadline: approval or Redis is slow) ones get no answer.",
             ["verdict"],
             registry=self.registry,
         )

@@ -102,6 +102,7 @@ _WRONG: Final[Mapping[type[errors.RegistryError], tuple[Kind, str]]] = {
         UNREADABLE,
         "The device is not admitted. Remove it, and let it connect again.",
     ),
+    errors.TooLate: (UNAVAILABLE, "The deadline has passed, so nothing was done."),
     errors.StoreUnavailable: (
         UNAVAILABLE,
         "The operation may or may not have been done. It is safe to repeat it.",

@@ -31,6 +31,7 @@ LEASE_SECONDS = 60
 """Longer than any outage here, so that connections stay open."""
 CROWD = 1_200
 PER_ADDRESS = 30
+NEWCOMERS = 6
 
 pytestmark = pytest.mark.usefixtures("mended")
 
@@ -226,6 +227,20 @@ class TestCrowdsWhileApprovalsHang:
         assert set(retries) <= set(RETRY_BOUNDS_MS)
         buckets = Counter(retry // 500 for retry in retries)
         assert max(buckets.values()) < CROWD / 4, "they come back spread over time"
+        await self._newcomers_are_asked(stack)
+
+    async def _newcomers_are_asked(self, stack: Stack) -> None:
+        """Resume the approvals: what the crowd asked was too late, and leaves room for others."""
+        for approval in stack.approvals:
+            approval.resume()
+        for service in stack.services:
+            await service.until_ready()
+        newcomers = [Visitor(stack) for _ in range(NEWCOMERS)]
+        for newcomer in newcomers:
+            await newcomer.waits(stack.gateways[0])
+        async with Operator(stack, stack.approvals[0]) as operator:
+            pending = {one["deviceId"] for one in await operator.pending()}
+        assert pending == {newcomer.device_id for newcomer in newcomers}
 
     async def _answer(self, raw: RawSocket) -> tuple[Any, int]:
         answer = await raw.receive_text()

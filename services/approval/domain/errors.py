@@ -15,7 +15,8 @@ RegistryError
 ├── UnsoundDevice         the backup's entry for a device is inconsistent
 ├── InvalidScope          `scope` belongs to none of the requested roles, or was never approved
 └── StoreUnavailable      Redis did not answer in time: the outcome is unknown
-    └── UnreadableRecord  ... because the value under `key` cannot be decoded
+    ├── UnreadableRecord  ... because the value under `key` cannot be decoded
+    └── TooLate           the deadline has passed: nothing was written, and nobody waits any more
 """
 
 from __future__ import annotations
@@ -100,3 +101,10 @@ class UnreadableRecord(StoreUnavailable):
     def __init__(self, key: str) -> None:
         super().__init__(f"{key} cannot be read")
         self.key = key
+
+
+class TooLate(StoreUnavailable):
+    """The caller's deadline has passed, so nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__("the deadline has passed")

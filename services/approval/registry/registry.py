@@ -369,9 +369,6 @@ class Registry(Queries):
             entry.plan.not_after_ms = caller.not_after_ms
             entry.plan.once(call_key(caller.call_id), msgspec.msgpack.encode(result))
         committed = await self._ledger.commit(entry)
-        if committed.outcome == "late":
-            message = "the call came too late"
-            raise StoreUnavailable(message)
         if committed.outcome == "seen":
             return _decode_result(committed.answer, type(result))
         return result if committed.outcome == "done" else None

@@ -12,7 +12,7 @@ import structlog
 from services.approval import log_events
 from services.approval.domain import pairing as grants
 from services.approval.domain import policy
-from services.approval.domain.errors import StoreUnavailable
+from services.approval.domain.errors import StoreUnavailable, TooLate
 from services.approval.domain.lockout import (
     NOTHING_HELD,
     FailureCounts,
@@ -116,7 +116,10 @@ class Admissions:
         now_ms = self._store.now_ms()
         replies: list[Reply | asyncio.Future[Reply]] = []
         for question, one, address in zip(questions, held, addresses, strict=True):
-            if one.unreadable:
+            if 0 < question.not_after_ms < now_ms:
+                self._decisions.labels("late").inc()
+                replies.append(None)
+            elif one.unreadable:
                 self._note_unreadable(question)
                 replies.append(None)
             else:
@@ -219,7 +222,9 @@ class Admissions:
                 now_ms = self._store.now_ms()
                 decided = self._decide(question, head, held, guards[address], now_ms)
                 return decided if isinstance(decided, bytes) else await decided()
-            await self._store.lockouts.clear(address, proven_with(question))
+            await self._store.lockouts.clear(
+                address, proven_with(question), not_after_ms=question.not_after_ms
+            )
         except StoreUnavailable as missing:
             self._warn(question, missing)
             return None
@@ -244,6 +249,9 @@ class Admissions:
         return None if answer is None else self._encode_answer(question, answer)
 
     def _warn(self, question: AuthorizeDevice, missing: StoreUnavailable) -> None:
+        if isinstance(missing, TooLate):
+            self._decisions.labels("late").inc()
+            return
         self._log.warning(
             log_events.STORE_UNAVAILABLE.name, connection=question.call_id, error=str(missing)
         )
@@ -412,6 +420,7 @@ class Admissions:
         _head, held = await self._store.load([oldest])
         record = held[0].record
         entry = Transaction("limit", self._store.now_ms())
+        entry.plan.not_after_ms = question.not_after_ms
         if record is None or record.pending is None or record.pending.limit_key != counted_by:
             entry.forget_of_address(counted_by, oldest)
             await self._ledger.commit(entry)

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from services.approval import log_events
-from services.approval.domain.errors import StoreUnavailable
+from services.approval.domain.errors import StoreUnavailable, TooLate
 from services.approval.domain.lockout import guessed_without_device
 from shared.addresses import limit_key
 from shared.rpc.messages import (
@@ -61,17 +61,26 @@ class RequestDispatcher:
         self._log = structlog.get_logger("approval")
 
     async def dispatch(self, questions: Sequence[Question]) -> list[Reply | asyncio.Future[Reply]]:
-        """Answer the requests of a message; None where the outcome is unknown."""
+        """Answer the requests of a message; None where the outcome is unknown.
+
+        Requests past their deadline are dropped before any work: nobody waits for their answers,
+        and what they would write would take room from requests that are still open.
+        """
+        now_ms = self._store.now_ms()
         replies: list[Reply | asyncio.Future[Reply]] = [None] * len(questions)
         admissions: dict[int, AuthorizeDevice] = {}
         for place, question in enumerate(questions):
             one = self._decode(question)
-            if isinstance(one, AuthorizeDevice):
-                admissions[place] = one
-            elif isinstance(one, Call | ReportSecret | TokenCheck):
-                replies[place] = self._places.reply(partial(self._answer, question.sender, one))
-            elif one is not None:
+            if isinstance(one, BeatQuestion | Leaving):
                 replies[place] = asyncio.ensure_future(self._answer(question.sender, one))
+            elif one is None:
+                pass
+            elif 0 < one.not_after_ms < now_ms:
+                self._metrics.questions.labels("late").inc()
+            elif isinstance(one, AuthorizeDevice):
+                admissions[place] = one
+            else:
+                replies[place] = self._places.reply(partial(self._answer, question.sender, one))
         if admissions:
             answers = await self._admissions.handle_batch(list(admissions.values()))
             for place, reply in zip(admissions, answers, strict=True):
@@ -105,7 +114,10 @@ class RequestDispatcher:
             if one.refused:
                 await self._note_refused(gateway, one.refused, answer.now_ms)
         except StoreUnavailable as missing:
-            self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
+            if isinstance(missing, TooLate):
+                self._metrics.questions.labels("late").inc()
+            else:
+                self._log.warning(log_events.STORE_UNAVAILABLE.name, error=str(missing))
             return None
         self._metrics.beats.inc()
         return encode(answer)
@@ -141,7 +153,7 @@ class RequestDispatcher:
                 address, guessed, right_beside=report.right, not_after_ms=report.not_after_ms
             )
         if report.right and not locked_ms and (guessed or guard.holds(report.classes)):
-            await lockouts.clear(address, report.classes)
+            await lockouts.clear(address, report.classes, not_after_ms=report.not_after_ms)
         decision = "locked-out" if locked_ms else "right-secret" if report.right else "wrong-secret"
         self._metrics.questions.labels(decision).inc()
         self._log.info(

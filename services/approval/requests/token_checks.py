@@ -72,6 +72,6 @@ class TokenChecks:
             self._metrics.questions.labels("wrong-secret").inc()
             return encode(Denied(head, "device-token-mismatch"))
         if guard.holds([DEVICE_TOKEN]):
-            await lockouts.clear(address, [DEVICE_TOKEN])
+            await lockouts.clear(address, [DEVICE_TOKEN], not_after_ms=check.not_after_ms)
         self._metrics.questions.labels("right-secret").inc()
         return encode(TokenHolder(head, sorted(token.scopes)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
-from services.approval.domain.errors import StoreUnavailable
+from services.approval.domain.errors import TooLate
 from services.approval.domain.lockout import (
     FAILURES_LIMIT,
     LOCK_MS,
@@ -60,23 +60,20 @@ class LockoutStore:
 
         Remembered values are not counted. `right_beside`: the attempt also sent a correct secret,
         which must fit before the lock-out like another guess. After `not_after_ms` (Redis's clock;
-        0: no deadline) nothing is counted and StoreUnavailable is raised.
+        0: no deadline) nothing is counted and TooLate is raised.
         """
         began_ms = self._clock.monotonic() * 1000
         left = await self._run("fail", limit_key, wrong, right_beside, not_after_ms)
-        if left < 0:
-            message = "the attempt came too late to be counted"
-            raise StoreUnavailable(message)
         if not left:
             self.known.add(limit_key, wrong, began_ms)
         return left
 
-    async def clear(self, limit_key: str, classes: Iterable[str]) -> None:
-        """Clear the failures of these classes, except of locked ones.
+    async def clear(self, limit_key: str, classes: Iterable[str], *, not_after_ms: int = 0) -> None:
+        """Clear the failures of these classes, except of locked ones; `not_after_ms` as in `count`.
 
         Known wrong values stay remembered.
         """
-        await self._run("clear", limit_key, dict.fromkeys(classes, ()), False, 0)
+        await self._run("clear", limit_key, dict.fromkeys(classes, ()), False, not_after_ms)
 
     async def guarded(self, limit_key: str) -> tuple[FailureCounts, WrongValues]:
         """Return the failure counts of an address and the wrong values sent from it."""
@@ -131,4 +128,6 @@ class LockoutStore:
                     *attempts,
                 ],
             )
+        if left < 0:
+            raise TooLate
         return int(left)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from services.approval.domain.audit import AuditEntry
+from services.approval.domain.errors import TooLate
 from services.approval.domain.records import PENDING, RequestNote, encode
 from services.approval.storage.keys import PAIRED as PAIRED_INDEX
 from services.approval.storage.keys import PENDING as PENDING_INDEX
@@ -140,8 +141,10 @@ class TransactionLog:
         self._tell = tell
 
     async def commit(self, entry: Transaction) -> Committed:
-        """Commit, and publish the changes before returning. Raises StoreUnavailable."""
+        """Commit, and publish the changes before returning. Raises StoreUnavailable, TooLate."""
         committed = await self._store.commit(entry.plan)
+        if committed.outcome == "late":
+            raise TooLate
         if committed.outcome == "done":
             self._publish_all(entry.plan, committed)
         return committed

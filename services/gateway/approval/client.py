@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
     Then = Callable[[Answer | Unavailable], object]
 
-WRITTEN_WITHIN_SECONDS: Final = 2 * DEADLINE_SECONDS
+WRITTEN_WITHIN_SECONDS: Final = DEADLINE_SECONDS
 """A question may write to the store until this long after it was asked (R11).
 
-Longer than the deadline of the answer, because the estimate of the store's clock is off by up to
-the round-trip time of a heartbeat.
+No longer than its answer is waited for: after that, the client was told to retry, and a write for
+the abandoned attempt would only use up what the retry needs.
 """
 ASKED_LIMIT: Final = 8
 """How often one question is asked at most, if changes keep making its answers stale."""

@@ -19,6 +19,7 @@ from services.gateway.replication.replica import (
     CloseEverybody,
 )
 from shared.bus.errors import Unavailable
+from shared.clock import remote_offset_ms
 from shared.rpc.messages import BeatQuestion, Leaving, decode_beat_answer, encode
 from shared.version import VERSION
 
@@ -105,7 +106,10 @@ class Heartbeat:
         self._carry_out(self._replica.on_event(event))
 
     def store_ms(self, *, in_seconds: float) -> int | None:
-        """Return the store's time in `in_seconds` seconds, or None before the first answer."""
+        """Return the store's time in `in_seconds` seconds, or None before the first answer.
+
+        This estimate is never ahead of the store's clock, as far as the latest answer shows.
+        """
         if self._store_offset_ms is None:
             return None
         return int((self._clock.monotonic() + in_seconds) * 1000 + self._store_offset_ms)
@@ -158,7 +162,12 @@ class Heartbeat:
             return
         self._metrics.beats.labels("resync" if beat_answer.resync else "answered").inc()
         self._metrics.beat_seconds.observe(self._clock.monotonic() - sent_at)
-        self._store_offset_ms = beat_answer.now_ms - self._clock.monotonic() * 1000
+        self._store_offset_ms = remote_offset_ms(
+            self._store_offset_ms,
+            beat_answer.now_ms,
+            sent_ms=sent_at * 1000,
+            received_ms=self._clock.monotonic() * 1000,
+        )
         self._presence.acknowledge(beat_answer.beat_id, beat_answer.presence_at)
         self._presence.last_seen.acknowledge(beat_answer.beat_id)
         self._refusals.answered(beat_answer.beat_id)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import pytest
 
 from services.gateway.approval.heartbeat import Heartbeat
@@ -11,7 +13,15 @@ from services.gateway.metrics import Metrics
 from services.gateway.replication.presence import Presence
 from services.gateway.replication.recent_refusals import RecentRefusals
 from services.gateway.replication.replica import Replica
-from shared.rpc.messages import BeatAnswer, Changed, Position
+from shared.rpc.messages import (
+    BeatAnswer,
+    BeatQuestion,
+    Changed,
+    Position,
+    decode_question,
+    encode,
+)
+from tests.support.clock import FakeClock, turns
 from tests.unit.gateway.fake_connections import DEVICE_ID, FakeSessions, closes, texts
 
 if TYPE_CHECKING:
@@ -92,3 +102,91 @@ async def test_a_removed_device_gets_no_earlier_event_of_the_same_answer(
     case.beater._carry_out(caught_up)
     assert (texts(one), closes(one)) == ([], [(4001, "device removed")])
     assert [said["event"] for said in texts(other)] == ["device.pair.changed"]
+
+
+class TestStoreTime:
+    """The estimate of the store's clock, from which questions take their deadlines."""
+
+    @pytest.fixture
+    def clock(self) -> FakeClock:
+        return FakeClock()
+
+    @pytest.fixture
+    def beats(self, clock: FakeClock) -> Beats:
+        return Beats(clock)
+
+    async def test_it_is_unknown_before_the_first_answer(self, beats: Beats) -> None:
+        assert beats.heartbeat.store_ms(in_seconds=0) is None
+
+    async def test_it_is_not_ahead_however_slow_the_answer(self, beats: Beats) -> None:
+        await beats.exchange(0.2, 1.5)
+        assert beats.ahead_ms() == -1500
+
+    async def test_a_fast_answer_makes_it_exact_and_a_slow_one_leaves_it_so(
+        self, beats: Beats
+    ) -> None:
+        for there, back in ((0.2, 1.5), (0.01, 0.01), (1.2, 0.5), (0.1, 1.8)):
+            await beats.exchange(there, back)
+        assert -10 <= beats.ahead_ms() <= 0
+
+    @pytest.mark.parametrize("step_ms", [-5_000, 5_000])
+    async def test_a_store_with_another_clock_is_followed_at_once(
+        self, beats: Beats, step_ms: int
+    ) -> None:
+        """After a failover, the new primary's clock counts."""
+        await beats.exchange(0.01, 0.01)
+        beats.store_ms += step_ms
+        await beats.exchange(0.01, 0.01)
+        assert abs(beats.ahead_ms()) <= 10
+
+
+class Beats:
+    """A Heartbeat whose answers take as long as a test says, and the store that they come from."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.store_ms = 50_000_000.0
+        """The store's time when this machine's clock shows 0."""
+        self._sent: list[tuple[BeatQuestion, asyncio.Future[msgspec.Raw]]] = []
+        self.heartbeat = Heartbeat(
+            replica=Replica(clock, lease_seconds=LEASE_SECONDS),
+            presence=Presence(),
+            refusals=RecentRefusals(),
+            requester=cast("Any", self),
+            connections=FakeSessions().connections,
+            metrics=Metrics(),
+            clock=clock,
+            beat_seconds=1,
+            on_presence=lambda _version: None,
+        )
+
+    def submit(self, question: bytes, *, urgent: bool) -> asyncio.Future[msgspec.Raw]:
+        """Take a heartbeat, as the requester would."""
+        assert urgent
+        answer: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
+        decoded = decode_question(question)
+        assert isinstance(decoded, BeatQuestion)
+        self._sent.append((decoded, answer))
+        return answer
+
+    async def exchange(self, there: float, back: float) -> None:
+        """Send a heartbeat that takes this long to the store, and its answer this long back."""
+        running = asyncio.create_task(self.heartbeat.run())
+        await turns()
+        question, answer = self._sent.pop()
+        self.clock.advance(there)
+        now_ms = int(self._store_now())
+        self.clock.advance(back)
+        beat = BeatAnswer(question.beat_id, HEAD, now_ms, 0)
+        answer.set_result(msgspec.Raw(encode(beat)))
+        await turns()
+        running.cancel()
+
+    def ahead_ms(self) -> float:
+        """Return how far the estimate is ahead of the store's clock."""
+        estimate = self.heartbeat.store_ms(in_seconds=0)
+        assert estimate is not None
+        return round(estimate - self._store_now())
+
+    def _store_now(self) -> float:
+        return self.store_ms + self.clock.monotonic() * 1000
