@@ -20,6 +20,7 @@ from tools.bench import more
 from tools.bench.house import house
 from tools.bench.measuring import closed, measure, open_loop
 from tools.bench.questions import questions
+from tools.bench.relay.rows import relayed
 from tools.bench.subjects import BARE, VERIFYING, bare, cores, pin
 from tools.bench.table import churn_table, latency_table
 from tools.load.approval import ApprovalError
@@ -39,7 +40,7 @@ ADMISSIONS: Final = (64, 512)
 """Handshakes in flight."""
 RATE: Final = 1000
 ROWS: Final = ("admissions", "refusals", "latency")
-MORE: Final = ("idle", "revoke", "gateways", "questions")
+MORE: Final = ("idle", "revoke", "gateways", "questions", "relay")
 
 
 NOT_RUN: Final = 2
@@ -112,6 +113,13 @@ class Bench:
                 yield self._idle()
             case "revoke":
                 yield more.revoke(ours, given.connections, workers)
+            case "relay":
+                yield from relayed(
+                    self._new_directory() / "relay",
+                    self._core,
+                    rounds=given.rounds,
+                    seconds=given.seconds,
+                )
             case "questions":
                 yield questions(
                     self._new_directory(),

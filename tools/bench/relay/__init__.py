@@ -1,0 +1,1 @@
+"""Frames relayed to an upstream: Latchkey beside HAProxy, nginx and no proxy at all."""

@@ -1,0 +1,212 @@
+"""Measures relayed frames, idle relayed sessions, and memory while one side does not read.
+
+Client and upstream share the load's core; each proxy has the other one while its turn lasts. A
+client sends its next frame when the echo of the last one is back. CPU is that of the proxy alone,
+per frame that passed it in either direction, so it does not depend on the speed of the load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import statistics
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import uvloop
+
+from deploy.local.errors import RunError
+from services.gateway.websocket.frames import frame_header
+from tools.bench.relay.client import join, left, request_of
+from tools.bench.relay.proxies import LATCHKEY, direct, haproxy, nginx, relay, upstream
+from tools.bench.relay.upstream import DEAF, FLOOD
+from tools.bench.table import plain_table, spread
+from tools.load.wire import TEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from tools.bench.relay.client import Client
+    from tools.bench.relay.proxies import Relaying
+
+SIZES: Final = {"300 B": 300, "16 KB": 16_384, "1 MB": 1_048_576}
+CONNECTIONS: Final = (1, 50, 500)
+IDLE_SESSIONS: Final = 1_000
+STALL_SECONDS: Final = 5.0
+WARM_UP_SECONDS: Final = 0.5
+_SAMPLE_SECONDS: Final = 0.1
+_MEGABYTE: Final = 1_000_000
+_MASK: Final = b"\0\0\0\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """One round of echoes. `cpu_us` is the proxy's CPU per frame, in either direction."""
+
+    frames_per_second: float
+    cpu_us: float
+    p50_ms: float
+    p99_ms: float
+    wrong: str
+
+
+def relayed(directory: Path, core: int, *, rounds: int, seconds: float) -> list[str]:
+    """Return the tables of all sizes and numbers of connections, idle sessions and stalls."""
+    with ExitStack() as stack:
+        port = stack.enter_context(upstream())
+        found = [
+            direct(port),
+            stack.enter_context(haproxy(_made(directory / "haproxy"), port, core)),
+            stack.enter_context(nginx(_made(directory / "nginx"), port, core)),
+            stack.enter_context(relay(_made(directory / "latchkey"), port, core)),
+        ]
+        subjects = [one for one in found if one is not None]
+        tables = [
+            _echoes(subjects, name, connections, rounds=rounds, seconds=seconds)
+            for name in SIZES
+            for connections in CONNECTIONS
+        ]
+        proxies = [one for one in subjects if one.pids]
+        return [*tables, _idle(proxies), _stalled(proxies)]
+
+
+def _echoes(
+    subjects: Sequence[Relaying], size: str, connections: int, *, rounds: int, seconds: float
+) -> str:
+    passed: dict[str, list[Passed]] = {one.name: [] for one in subjects}
+    for _ in range(rounds):
+        for subject in subjects:
+            found = uvloop.run(_echo(subject, SIZES[size], connections, seconds))
+            passed[subject.name].append(found)
+    ours = passed[LATCHKEY]
+    rows = [
+        (
+            name,
+            spread([one.frames_per_second for one in found], "{:,.0f}"),
+            spread([one.cpu_us for one in found], "{:,.1f}") if found[0].cpu_us else "",
+            _ratio(ours, found, lambda one: one.cpu_us),
+            spread([one.p50_ms for one in found], "{:.3f}"),
+            spread([one.p99_ms for one in found], "{:.3f}"),
+        )
+        for name, found in passed.items()
+    ]
+    heads = (
+        "", "frames a second", "CPU µs a frame", "Latchkey's CPU to this", "p50 ms", "p99 ms",
+    )  # fmt: skip
+    remarks = [
+        f"\n{name}: {wrong}"
+        for name, found in passed.items()
+        for wrong in dict.fromkeys(one.wrong for one in found if one.wrong)
+    ]
+    title = f"Relayed echo, {size}, {connections} connection{'s'[: connections > 1]}"
+    title += f" ({rounds} rounds of {seconds:g} s)"
+    return plain_table(title, heads, rows) + "".join(remarks)
+
+
+async def _echo(subject: Relaying, size: int, connections: int, seconds: float) -> Passed:
+    clients = await join(subject, connections)
+    request = request_of(size)
+    for client in clients:
+        client.start(request)
+    await asyncio.sleep(WARM_UP_SECONDS)
+    for client in clients:
+        client.echoes, client.times = 0, []
+    cpu, began = subject.cpu_seconds(), asyncio.get_running_loop().time()
+    await asyncio.sleep(seconds)
+    cpu, took = subject.cpu_seconds() - cpu, asyncio.get_running_loop().time() - began
+    frames = 2 * sum(client.echoes for client in clients)
+    times = sorted(each for client in clients for each in client.times or ())
+    for client in clients:
+        client.stop()
+    wrong = left(clients)
+    if not times:
+        return Passed(0.0, 0.0, math.nan, math.nan, wrong or "no frame came back")
+    return Passed(
+        frames / took,
+        cpu / frames * 1e6,
+        statistics.median(times) * 1e3,
+        times[int(len(times) * 0.99)] * 1e3,
+        wrong,
+    )
+
+
+def _idle(subjects: Sequence[Relaying]) -> str:
+    rows = []
+    for subject in subjects:
+        each = uvloop.run(_idle_bytes(subject))
+        rows.append((subject.name, f"{IDLE_SESSIONS:,}", f"{each / 1000:.1f}"))
+    return plain_table("Idle relayed sessions", ("", "sessions", "KB each"), rows)
+
+
+async def _idle_bytes(subject: Relaying) -> float:
+    """Return the memory per session, after as many have come and gone before."""
+    for client in await join(subject, IDLE_SESSIONS // 10):
+        client.leave()
+    await asyncio.sleep(1)
+    before = subject.resident_bytes()
+    clients = await join(subject, IDLE_SESSIONS)
+    await asyncio.sleep(1)
+    grown = subject.resident_bytes() - before
+    left(clients)
+    return grown / IDLE_SESSIONS
+
+
+def _stalled(subjects: Sequence[Relaying]) -> str:
+    rows = []
+    for subject in subjects:
+        down, up = (uvloop.run(_stall(subject, mode)) for mode in (FLOOD, DEAF))
+        rows.append((subject.name, f"{down / _MEGABYTE:.1f}", f"{up / _MEGABYTE:.1f}"))
+    heads = ("", "client stops reading, MB more", "upstream stops reading, MB more")
+    title = f"Memory while one side sends without end, {STALL_SECONDS:g} s"
+    return plain_table(title, heads, rows)
+
+
+async def _stall(subject: Relaying, mode: bytes) -> float:
+    """Return the most memory that a sender costs whom nobody reads."""
+    (client,) = await join(subject, 1)
+    before = subject.resident_bytes()
+    payload = mode + b"}"
+    client.write(frame_header(TEXT, len(payload), masked=True) + _MASK + payload)
+    loop = asyncio.get_running_loop()
+    until, most = loop.time() + STALL_SECONDS, 0
+    if mode == FLOOD:
+        client.pause_reading()
+    sender = loop.create_task(_send(client)) if mode == DEAF else None
+    while loop.time() < until:
+        await asyncio.sleep(_SAMPLE_SECONDS)
+        most = max(most, subject.resident_bytes() - before)
+    if sender is not None:
+        sender.cancel()
+    else:
+        client.count_bytes()
+        await asyncio.sleep(1)
+        if client.bytes_received < _MEGABYTE:
+            raise RunError(f"{subject.name}: the upstream did not send without end")
+    client.abort()
+    return most
+
+
+async def _send(client: Client) -> None:
+    """Send for as long as the connection takes it."""
+    frame = request_of(SIZES["16 KB"])
+    while True:
+        while not client.full:
+            client.write(frame)
+        await asyncio.sleep(_SAMPLE_SECONDS)
+
+
+def _ratio(
+    ours: Sequence[Passed], theirs: Sequence[Passed], value: Callable[[Passed], float]
+) -> str:
+    """Return median and range of the ratio of ours to theirs, round by round."""
+    pairs = [
+        value(mine) / value(other) for mine, other in zip(ours, theirs, strict=True) if value(other)
+    ]
+    return spread(pairs, "{:.2f}") if pairs and ours is not theirs else ""
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True)
+    return directory
