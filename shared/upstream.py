@@ -42,6 +42,7 @@ CLIENT_RIGHTS: Final = "upstream-client-rights"
 AUTO_APPROVES: Final = "upstream-auto-approves"
 ORIGINS: Final = "upstream-origins"
 PREAUTH_LIMIT: Final = "upstream-preauth-limit"
+CLOCK: Final = "upstream-clock"
 REFUSES: Final = "upstream-refuses"
 PROBLEMS: Final = (
     UNREACHABLE,
@@ -57,6 +58,7 @@ PROBLEMS: Final = (
     AUTO_APPROVES,
     ORIGINS,
     PREAUTH_LIMIT,
+    CLOCK,
     REFUSES,
 )
 

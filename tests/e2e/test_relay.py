@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 SECRET: Final = "the-upstream-secret-of-these-tests"
 NAMES: Final = header_names(SECRET)
 STORM_DEVICES: Final = 40
+TLS: Final = Path(__file__).parents[1] / "integration" / "bus" / "tls"
 _CLIENTS: Final[list[DeviceClient]] = []
 
 
@@ -364,3 +367,38 @@ class TestOutage:
         with stub_openclaw(NAMES.user, port):
             client, _admitted = await one.joins(alone.gateways[0])
             await client.close()
+
+
+class TestTls:
+    @pytest.mark.parametrize("trusted", [True, False])
+    async def test_frames_pass_only_if_the_certificate_is_trusted(
+        self, start_stack: StartStack, *, trusted: bool
+    ) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(TLS / "certificate.pem", TLS / "key.pem")
+        with stub_openclaw(NAMES.user, tls=context) as upstream:
+            stack = start_stack(
+                gateways=1,
+                env={"TRUSTED_PROXIES": "127.0.0.0/8"},
+                gateway_env={
+                    "UPSTREAM_URL": upstream.url,
+                    "UPSTREAM_SECRET": SECRET,
+                    **({"SSL_CERT_FILE": str(TLS / "certificate.pem")} if trusted else {}),
+                },
+            )
+            gateway = stack.gateways[0]
+            async with Operator(stack, stack.approvals[0]) as operator:
+                if trusted:
+                    _one, client, _session = await joined(stack, operator, upstream)
+                    text = "a" * 1_000_000
+                    answer = await client.call("chat.send", {"text": text})
+                    assert answer.payload["bytes"] > len(text)
+                    await client.close()
+                else:
+                    one = device(stack)
+                    (await operator.approve(await one.waits(gateway))).ok()
+                    refusals = [await one.refused(gateway) for _ in range(2)]
+                    assert {refused.code for refused in refusals} == {"UNAVAILABLE"}
+                    assert upstream.sessions == []
+            gateway.terminate()  # before the stub, which would leave a handshake half done
+            await gateway.until_ended()

@@ -20,6 +20,7 @@ from aiohttp import WSMsgType, web
 from shared.upstream import CLIENT_USER, RELAY_USER
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Coroutine, Iterator
 
 VERSION: Final = "2026.9.6"
@@ -53,6 +54,7 @@ class StubOpenClaw:
 
     user_header: str
     port: int = 0
+    tls: ssl.SSLContext | None = None
     paired: set[str] = field(default_factory=set)
     pending: dict[str, str] = field(default_factory=dict)
     """Device id by request id."""
@@ -70,7 +72,7 @@ class StubOpenClaw:
     @property
     def url(self) -> str:
         """The address for UPSTREAM_URL."""
-        return f"ws://127.0.0.1:{self.port}"
+        return f"wss://localhost:{self.port}" if self.tls else f"ws://127.0.0.1:{self.port}"
 
     @property
     def clients(self) -> list[Session]:
@@ -212,9 +214,11 @@ def _now_ms() -> int:
 
 
 @contextmanager
-def stub_openclaw(user_header: str, port: int = 0) -> Iterator[StubOpenClaw]:
+def stub_openclaw(
+    user_header: str, port: int = 0, *, tls: ssl.SSLContext | None = None
+) -> Iterator[StubOpenClaw]:
     """Serve one in a thread of its own."""
-    stub = StubOpenClaw(user_header)
+    stub = StubOpenClaw(user_header, tls=tls)
     thread = threading.Thread(target=stub.loop.run_forever, daemon=True)
     thread.start()
 
@@ -223,7 +227,7 @@ def stub_openclaw(user_header: str, port: int = 0) -> Iterator[StubOpenClaw]:
         app.router.add_route("*", "/{path:.*}", stub.serve)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+        await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True, ssl_context=tls).start()
         stub.port = runner.addresses[0][1]
         return runner
 

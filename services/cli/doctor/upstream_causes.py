@@ -102,6 +102,13 @@ PREAUTH_LIMIT: Final = Cause(
     "Set the variable `OPENCLAW_MAX_PREAUTH_CONNECTIONS_PER_IP` of OpenClaw to more than 4 times"
     " the number of gateway replicas, and restart it.",
 )
+CLOCK: Final = Cause(
+    known.CLOCK,
+    "admitted clients are told to retry, close code 1013 `gateway starting`",
+    "The clocks of OpenClaw and a gateway differ by more than two minutes, so that no client's"
+    " signature would be valid at both.",
+    "Set both machines by NTP, and restart OpenClaw if its machine was asleep.",
+)
 REFUSES: Final = Cause(
     known.REFUSES,
     "admitted clients are told to retry, close code 1013 `gateway starting`",

@@ -19,9 +19,10 @@ from services.gateway.relay.headers import (
     forwarded_headers,
     identity_headers,
 )
+from services.gateway.relay.rewriting import read_challenge
 from shared.protocol.frames import encode
 from shared.protocol.limits import FRAME_LIMIT_BYTES
-from shared.upstream import NO_OPENCLAW, REFUSES, RELAY_RIGHTS, RELAY_SCOPES
+from shared.upstream import CLOCK, NO_OPENCLAW, REFUSES, RELAY_RIGHTS, RELAY_SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,7 +70,15 @@ class Examiner:
         except aiohttp.WSServerHandshakeError as refused:
             return Examined([problem_of_upgrade(refused.status)])
         async with socket:
-            return await self._asked(socket)
+            problem = await self._problem_of_challenge(socket)
+            return Examined([problem]) if problem else await self._asked(socket)
+
+    async def _problem_of_challenge(self, socket: aiohttp.ClientWebSocketResponse) -> str:
+        try:
+            challenge = read_challenge((await socket.receive_str()).encode())
+        except (TypeError, msgspec.MsgspecError):  # no text frame, or another content
+            return NO_OPENCLAW
+        return CLOCK if self._upstream.clock_problem(challenge.ts) else ""
 
     async def _asked(self, socket: aiohttp.ClientWebSocketResponse) -> Examined:
         hello = await _call(socket, "connect", self._connect_params())

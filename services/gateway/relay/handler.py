@@ -7,6 +7,7 @@ challenge, are judged by it, and have to come back once they are admitted.
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 JOIN_SECONDS: Final = 5.0
 """How long the upstream may take from `connect` to hello-ok."""
-_decode: Final = msgspec.json.Decoder().decode
 _CHALLENGE_MARK: Final = f'"{CHALLENGE}"'.encode()
 
 
@@ -65,6 +65,9 @@ class Stage(Enum):
 
 _JOINS: Final = frozenset({Stage.OPENING_AS_COMMAND, Stage.JOINING, Stage.PAIRING})
 """The stages of a client that is admitted here and not upstream."""
+_ERROR_CODE: Final = re.compile("[A-Z][A-Z_]{0,63}")
+"""What may be a label: the upstream's words are not ours."""
+_UNREADABLE: Final = {"code": "UNREADABLE", "message": "its answer to connect is not readable"}
 _BROKEN: Final = ErrorBody("INVALID_REQUEST", "invalid request frame: not readable JSON")
 
 
@@ -229,12 +232,17 @@ class RelayHandler(SessionHandler):
 
     def on_timeout(self) -> None:
         """Do without the upstream: it took too long."""
+        if self._stage in _JOINS:
+            self._relay.upstream.failed("no hello-ok in time")
+        self._do_without_upstream()
+
+    def _do_without_upstream(self) -> None:
+        """Challenge the client ourselves, or ask it to come back if it is admitted already."""
         stage = self._stage
         self._drop_upstream()
         if stage is Stage.OPENING:
             self._challenge_ourselves()
         elif stage in _JOINS:
-            self._relay.upstream.failed("no hello-ok in time")
             self._come_back()
 
     def _on_challenge(self, payload: bytes) -> None:
@@ -243,6 +251,16 @@ class RelayHandler(SessionHandler):
             return
         if self._ticket is not None:
             self._relay.openings.opened(self._ticket)
+        try:
+            asked = rewriting.read_challenge(payload)
+        except msgspec.MsgspecError:
+            self._relay.upstream.failed("its challenge is not readable")
+            self._do_without_upstream()
+            return
+        if problem := self._relay.upstream.clock_problem(asked.ts):
+            self._relay.upstream.failed(problem)
+            self._do_without_upstream()
+            return
         self._relay.upstream.reached()
         if self._stage is Stage.OPENING_AS_COMMAND:
             self._stage = Stage.JOINING
@@ -250,7 +268,7 @@ class RelayHandler(SessionHandler):
             upstream.send_text(rewriting.deviceless_connect(self._connect))
         elif self._stage is Stage.OPENING:
             self._relay.stop_waiting(self)
-            handshake.nonce = str(_decode(payload)["payload"]["nonce"])
+            handshake.nonce = asked.nonce
             self._stage = Stage.CHALLENGED
             self._connection.send(payload)
 
@@ -259,21 +277,25 @@ class RelayHandler(SessionHandler):
         handshake, welcome, session = self._handshake, self._welcome, self._connection.session
         if handshake is None or welcome is None or session is None:
             return
-        response = _decode(payload)
-        if response.get("type") != "res":
-            return
-        if response.get("ok") is not True:
-            self._on_refusal(response.get("error") or {}, welcome)
-            return
         own = [name for name, one in METHODS.items() if welcome.protocol in one.protocols]
-        joined = rewriting.client_hello(
-            payload, welcome.grant, own_methods=own, protocol=welcome.protocol
-        )
+        try:
+            response = rewriting.read_response(payload)
+            if response.type != "res":
+                return
+            if not response.ok:
+                self._on_refusal(response.error, welcome)
+                return
+            joined = rewriting.client_hello(
+                payload, welcome.grant, own_methods=own, protocol=welcome.protocol
+            )
+        except (msgspec.MsgspecError, KeyError):
+            self._on_refusal(_UNREADABLE, welcome)
+            return
         if joined.missing_scopes and welcome.device_id:
             self._approve_upstream("", welcome)
             return
         self._relay.stop_waiting(self)
-        self._relay.upstream.reached(_version(response))
+        self._relay.upstream.reached(joined.version)
         self._relay.joined += 1
         self._stage = Stage.JOINED
         self._log_outcome(handshake, welcome)
@@ -284,12 +306,15 @@ class RelayHandler(SessionHandler):
             self._serve(session, opcode, frame)
 
     def _on_refusal(self, error: dict[str, Any], welcome: Accepted) -> None:
-        details = error.get("details") or {}
+        details = error.get("details")
+        if not isinstance(details, dict):
+            details = {}
         if details.get("code") == "PAIRING_REQUIRED" and _asks_what_was_admitted(details, welcome):
             self._approve_upstream(str(details.get("requestId", "")), welcome)
             return
         code = str(details.get("code") or error.get("code"))
-        self._context.metrics.upstream_refusals.labels(code).inc()
+        label = code if _ERROR_CODE.fullmatch(code) else "OTHER"
+        self._context.metrics.upstream_refusals.labels(label).inc()
         self._context.log.warning(
             log_events.UPSTREAM_REFUSED.name,
             connection=self._handshake.connection_id if self._handshake else "",
@@ -401,8 +426,3 @@ def _asks_what_was_admitted(details: dict[str, Any], welcome: Accepted) -> bool:
         and isinstance(scopes, list)
         and set(map(str, scopes)) <= set(welcome.grant.scopes)
     )
-
-
-def _version(response: dict[str, Any]) -> str:
-    server = response.get("payload", {}).get("server", {})
-    return str(server.get("version", ""))

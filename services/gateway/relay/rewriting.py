@@ -43,6 +43,35 @@ _NO_CODE: Final = 1005
 _PASSED_DOWN: Final = frozenset({1000, 1008, 1009, 1012, 1013, 4001})
 
 
+class Challenge(msgspec.Struct, frozen=True):
+    """The content of the upstream's challenge; `ts` is its clock, ms."""
+
+    nonce: str
+    ts: int
+
+
+class _ChallengeEvent(msgspec.Struct):
+    payload: Challenge
+
+
+class Response(msgspec.Struct, frozen=True):
+    """The upstream's answer to a `connect`, as far as it is read; `type` is "res"."""
+
+    type: str
+    ok: bool = False
+    error: dict[str, Any] = {}
+
+
+class _Server(msgspec.Struct):
+    version: str = ""
+
+
+_server: Final = msgspec.json.Decoder(_Server).decode
+_challenge_event: Final = msgspec.json.Decoder(_ChallengeEvent).decode
+read_response: Final = msgspec.json.Decoder(Response).decode
+"""Decodes what comes after `connect`. Raises msgspec.MsgspecError."""
+
+
 class Route(Enum):
     """Where a client's frame goes after hello."""
 
@@ -60,6 +89,13 @@ class Joined:
 
     frame: bytes
     missing_scopes: tuple[str, ...]
+    version: str
+    """The upstream's release; empty if it does not say."""
+
+
+def read_challenge(frame: bytes) -> Challenge:
+    """Decode the upstream's challenge. Raises msgspec.MsgspecError."""
+    return _challenge_event(frame).payload
 
 
 def route_of(frame: bytes) -> Route:
@@ -127,7 +163,8 @@ def client_hello(
     features["methods"] = sorted({*theirs, *ours})
     payload["features"] = _Raw(encode(features))
     missing = tuple(scope for scope in grant.scopes if scope not in granted)
-    return Joined(encode({**response, "payload": payload}), missing)
+    version = _server(payload["server"]).version if "server" in payload else ""
+    return Joined(encode({**response, "payload": payload}), missing, version)
 
 
 def revoked_node(frame: bytes) -> MethodCall | None:

@@ -19,6 +19,7 @@ from services.gateway.relay.headers import (
     identity_headers,
 )
 from services.gateway.relay.upstream_socket import UpstreamSocket
+from shared.protocol.limits import SIGNED_AT_SKEW_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -134,6 +135,16 @@ class Upstream:
         why = _reason(error)
         self.failed(why)
         return why
+
+    def clock_problem(self, upstream_ms: int) -> str:
+        """Return how the upstream's clock is wrong; empty while signatures are valid by both.
+
+        A client signs the time of the challenge that it gets.
+        """
+        apart_ms = upstream_ms - self._clock.wall_ms()
+        if abs(apart_ms) <= SIGNED_AT_SKEW_MS:
+            return ""
+        return f"its clock is {abs(apart_ms) // 1000} s {'ahead' if apart_ms > 0 else 'behind'}"
 
     async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> bool:
         """Connect; False where that fails, which is noted."""

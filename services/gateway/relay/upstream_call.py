@@ -66,10 +66,11 @@ class UpstreamCall:
         """Take a frame: the challenge, or one of the two responses."""
         try:
             frame = _decode(payload)
-            kind, number = frame.get("type"), frame.get("id")
+            self._on_frame(frame, frame.get("type"), frame.get("id"))
         except (msgspec.MsgspecError, AttributeError, RecursionError):
-            self._finish(CallFailed("INVALID", "the upstream sent no JSON object"))
-            return
+            self._finish(CallFailed("INVALID", "the upstream's answer is not readable"))
+
+    def _on_frame(self, frame: dict[str, Any], kind: object, number: object) -> None:
         if kind == "event" and frame.get("event") == "connect.challenge":
             self._send(_CONNECT_ID, "connect", self._connect_params())
         elif kind == "res" and frame.get("ok") is not True:
