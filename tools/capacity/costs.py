@@ -15,19 +15,25 @@ class Costs:
     """CPU in µs, memory and traffic in bytes."""
 
     admission_gateway_us: float
+    """An admission, 64 at a time: 1,000,000 divided by it is the admissions a second of a core."""
     admission_approval_us: float
     admission_redis_us: float
     refusal_gateway_us: float
+    """A client that is told to come back, with its proof checked."""
     beat_approval_us: float
+    """A heartbeat with its presence; too high, because it includes the process's idle cost."""
     beat_redis_us: float
     change_approval_us: float
+    """A change through the HTTP API, which waits for the disk."""
     change_redis_us: float
     idle_gateway_us: float
-    """Of one idle connection per second."""
+    """An idle connection, per second: pings and ticks."""
     connection_bytes: float
+    """An idle connection in a gateway."""
     record_bytes: float
+    """A record in Redis with its index entry and last-seen key."""
     news_bytes: float
-    """One change, as sent to each subscriber."""
+    """A change, as sent to each subscriber."""
 
     @property
     def refusal(self) -> float:

@@ -374,7 +374,7 @@ class TestBounds:
         assert await here.redis.zrange(REFUSED, 0, -1) == []
 
     async def test_how_many_bytes_a_refused_device_takes(self, here: Replica, paired: str) -> None:
-        """The figure in docs/capacity.md."""
+        """The figure in docs/performance.md."""
         full = {"client_id": "openclaw-control-ui", "display_name": "n" * 64, "detail": "d" * 128}
         await tell(
             here,
