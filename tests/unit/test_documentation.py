@@ -46,8 +46,8 @@ def test_links_lead_somewhere(page: str) -> None:
             assert not anchor or anchor in anchors(path), f"{page} links to {target}#{anchor}"
 
 
-def test_the_readme_tree_names_what_there_is() -> None:
-    tree = (ROOT / "README.md").read_text().split("## Where things are", 1)[1].split("```")[1]
+def test_the_tree_in_contributing_names_what_there_is() -> None:
+    tree = (ROOT / "CONTRIBUTING.md").read_text().split("## Where things are", 1)[1].split("```")[1]
     for line in tree.strip().splitlines():
         assert (ROOT / line.split()[0]).exists(), line
 
