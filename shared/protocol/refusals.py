@@ -52,7 +52,6 @@ def _policy(
 
 TOO_BIG = Refusal("too-big", CloseCode.TOO_BIG, "")
 NOT_JSON = Refusal("not-json", CloseCode.NORMAL, "")
-SILENT = Refusal("silent", CloseCode.NORMAL, "")
 WORKER = Refusal("worker", CloseCode.POLICY, "invalid-handshake")
 INVALID_FRAME = Refusal("invalid-frame", CloseCode.POLICY, "invalid request frame")
 TOO_MANY_FRAMES = Refusal("too-many-frames", CloseCode.POLICY, "too many pending handshake frames")

@@ -105,10 +105,6 @@ class Server:
         for subscribed in self._subscribed.values():
             subscribed.pop(who, None)
 
-    def drop_everybody(self) -> None:
-        """Drop all subscriptions."""
-        self._subscribed.clear()
-
 
 def _nobody(_server: Server, _what: Sequence[Any]) -> None:
     """Do nothing."""

@@ -10,7 +10,6 @@ _FINAL: Final = 0x80
 _MASKED: Final = 0x80
 _OPCODE: Final = 0x0F
 _CONTINUATION: Final = 0x0
-_TEXT: Final = 0x1
 _CONTROL_FROM: Final = 0x8
 _LENGTH_IN_2: Final = 126
 _LENGTH_IN_8: Final = 127

@@ -123,7 +123,6 @@ class TestFirstFrame:
 
     def test_what_the_socket_itself_refuses(self) -> None:
         assert told(refusals.TOO_BIG) == (None, 1009, "")
-        assert told(refusals.SILENT) == (None, 1000, "")
         assert told(refusals.TOO_MANY_FRAMES) == (None, 1008, "too many pending handshake frames")
 
     def test_the_answer_goes_under_the_id_of_the_request(self) -> None:
