@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.clock import FakeClock
 from tools.support.redis import RedisServer
 from tools.support.stack import Stack
 
@@ -37,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "start_stack" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Return a clock that tests advance."""
+    return FakeClock()
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,6 @@ from shared.typed_address import is_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from types import TracebackType
 
     from services.approval.api.operations import RestorePart
     from services.approval.schemas.lockouts import LockoutObject
@@ -70,12 +69,7 @@ class ApprovalClient:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
     async def pending(self) -> list[objects.WaitingRequest]:

@@ -43,7 +43,6 @@ from shared.device.profile import CLI
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from types import TracebackType
 
     from shared.device.handshake import Challenge, Frame, Outcome, Response
     from shared.device.identity import DeviceKey
@@ -99,12 +98,7 @@ class DeviceClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     # Handshake.

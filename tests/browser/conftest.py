@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.screens import MISSING, browsing, find_chromium
+from tests.browser.screens import MISSING, browsing
+from tools.support.chromium import find_chromium
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

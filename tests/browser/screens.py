@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from tools.support.service import ServiceProcess
     from tools.support.stack import Stack
 
-NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 MISSING: Final = (
     "make browser needs Chromium, and there is none on PATH or where CHROMIUM points.\n"
     "Install it: apt install chromium, or brew install --cask chromium"
@@ -27,12 +25,6 @@ SEE_MS: Final = 20_000
 DESKTOP: Final = {"width": 1120, "height": 900}
 PHONE: Final = {"width": 360, "height": 740}
 _OF_OUTAGES: Final = "Failed to load resource"
-
-
-def find_chromium() -> str | None:
-    """Return the browser named by CHROMIUM, or the first on PATH."""
-    named = os.environ.get("CHROMIUM", "").strip()
-    return shutil.which(named) if named else next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @asynccontextmanager

@@ -7,32 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from playwright.async_api import expect
 
-from shared.device.client import DeviceClient
-from shared.device.handshake import Challenge
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from tests.browser.screens import DESKTOP, screen
-from tests.support.attempts import altered, connect, encoded
+from tests.support.attempts import altered, connect
+from tests.support.first_frame import send_first_frame
 from tools.support.people import Operator, Visitor, pair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from playwright.async_api import Browser
 
-    from tools.support.service import ServiceProcess
+    from shared.device.handshake import Challenge
     from tools.support.stack import Stack
 
 MARKUP = "<img src=x onerror=alert(1)>\u202e Kitchen"
 SMALL = {"width": 390, "height": 844}
-
-
-async def turned_away(gateway: ServiceProcess, frame: Callable[[Challenge], object]) -> None:
-    async with DeviceClient(gateway.ws_url, None) as client:
-        challenge = await client.challenge()
-        assert isinstance(challenge, Challenge)
-        await client.send_text(encoded(frame(challenge)).decode())
-        await client.closed(within=10)
 
 
 async def rotated(stack: Stack, device_id: str) -> None:
@@ -69,7 +58,7 @@ async def test_the_card_of_a_device_says_why_and_what_to_do(browser: Browser, st
             made = connect(key=DeviceKey.generate(), challenge=challenge)
             return altered(made, lambda params: params["device"].update(id=visitor.device_id))
 
-        await turned_away(gateway, claim)
+        await send_first_frame(gateway, claim)
         claimed = card.locator(".refused.claim")
         await one.sees(claimed, "A client that claimed to be this device, without proof, was")
         await one.sees(claimed, "the device id does not belong to its key")
@@ -89,7 +78,7 @@ async def test_the_card_of_a_request(browser: Browser, stack: Stack) -> None:
         own = card.locator(".refused:not(.claim)")
         await one.sees(own, "it waits for approval")
         await expect(own.get_by_text("What to do")).to_have_count(0)
-        await turned_away(
+        await send_first_frame(
             stack.gateways[0],
             lambda challenge: connect(
                 visitor.profile, key=visitor.key, token=None, challenge=challenge
@@ -110,7 +99,7 @@ async def test_clients_without_a_card(browser: Browser, stack: Stack) -> None:
         def frame(challenge: Challenge, given: dict[str, Any] = given) -> object:
             return connect(profile, challenge=challenge, **given)
 
-        await turned_away(stack.gateways[0], frame)
+        await send_first_frame(stack.gateways[0], frame)
     for viewport in (DESKTOP, SMALL):
         async with screen(browser, stack, viewport=viewport) as one:
             await one.come_in()

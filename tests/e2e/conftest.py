@@ -8,6 +8,7 @@ import pytest
 
 from services.approval.storage.keys import guard_key, wrong_values_key
 from tests.e2e.callers import Callers
+from tests.e2e.terminal import Terminal
 from tools.support.people import Operator
 
 if TYPE_CHECKING:
@@ -44,14 +45,14 @@ def unharmed(stack: Stack) -> Iterator[None]:
 
 
 @pytest.fixture
-async def first(stack: Stack) -> AsyncIterator[Operator]:
+async def operator(stack: Stack) -> AsyncIterator[Operator]:
     """Return an operator at the first approval."""
     async with Operator(stack, stack.approvals[0]) as operator:
         yield operator
 
 
 @pytest.fixture
-async def second(stack: Stack) -> AsyncIterator[Operator]:
+async def second_operator(stack: Stack) -> AsyncIterator[Operator]:
     """Return an operator at the second approval."""
     async with Operator(stack, stack.approvals[1]) as operator:
         yield operator
@@ -62,3 +63,9 @@ async def callers(stack: Stack) -> AsyncIterator[Callers]:
     """Return a factory for callers; all are closed at the end."""
     async with Callers(stack) as callers:
         yield callers
+
+
+@pytest.fixture
+def terminal(stack: Stack) -> Terminal:
+    """Return a terminal in which the command `latchkey` reaches the first approval."""
+    return Terminal(stack)

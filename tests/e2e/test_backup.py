@@ -30,11 +30,6 @@ def stack(start_stack: StartStack) -> Stack:
     return start_stack(approvals=2, gateways=2)
 
 
-@pytest.fixture
-def terminal(stack: Stack) -> Terminal:
-    return Terminal(stack)
-
-
 @pytest.fixture(autouse=True)
 async def _emptied(stack: Stack) -> None:
     """Start with no paired device, once the gateways have applied that."""

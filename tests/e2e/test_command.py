@@ -8,31 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.version import VERSION
-from tests.e2e.terminal import Terminal
 from tools.support.people import Operator, Visitor
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.conftest import StartStack
+    from tests.e2e.terminal import Terminal
     from tools.support.stack import Stack
 
 
 @pytest.fixture(scope="module")
 def stack(start_stack: StartStack) -> Stack:
     return start_stack(gateways=2)
-
-
-@pytest.fixture
-def terminal(stack: Stack) -> Terminal:
-    return Terminal(stack)
-
-
-@pytest.fixture
-async def operator(stack: Stack) -> AsyncIterator[Operator]:
-    async with Operator(stack, stack.approvals[0]) as operator:
-        yield operator
 
 
 async def test_the_story(stack: Stack, terminal: Terminal) -> None:

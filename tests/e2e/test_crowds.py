@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -14,6 +13,7 @@ from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted, Refused
 from shared.device.identity import DeviceKey
 from tools.support.people import Operator, pair
+from tools.support.process_table import peak_memory_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,14 +46,9 @@ def stack(start_stack: StartStack) -> Stack:
     )
 
 
-def most_memory(services: Iterable[ServiceProcess]) -> dict[str, int]:
+def peak_memory(services: Iterable[ServiceProcess]) -> dict[str, int]:
     """Return the peak memory of each process, in bytes."""
-    most = {}
-    for service in services:
-        status = Path(f"/proc/{service.pid}/status").read_text()
-        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-        most[service.name] = int(line.split()[1]) * 1024
-    return most
+    return {service.name: peak_memory_bytes(service.pid) for service in services}
 
 
 class Crowd:
@@ -150,12 +145,12 @@ class TestRequestFloods:
         async with Operator(stack, stack.approvals[0]) as operator:
             (shown,) = await operator.pending()
             await Crowd(stack, "203.0.113.1").strangers(FLOOD // 3)  # the baseline of a process
-            before = most_memory(stack.services)
+            before = peak_memory(stack.services)
             seen = await Crowd(stack, "203.0.113.9").strangers(FLOOD)
             assert seen.keys() <= {"PAIRING_REQUIRED", "UNAVAILABLE"}
             for last in range(2, 6):
                 await Crowd(stack, f"203.0.113.{last}").strangers(PER_ADDRESS)
-            grown = {name: now - before[name] for name, now in most_memory(stack.services).items()}
+            grown = {name: now - before[name] for name, now in peak_memory(stack.services).items()}
             assert max(grown.values()) < MORE_MEMORY_BYTES, grown
             pending = await operator.pending()
             assert len(pending) <= PENDING_LIMIT

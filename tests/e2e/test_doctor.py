@@ -31,8 +31,6 @@ from tools.support.waiting import POLL_SECONDS, until
 from tools.support.walking import HASTY, findings_of, stopped_by, warned_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.conftest import StartStack
     from tools.support.service import ServiceProcess
     from tools.support.stack import Stack
@@ -65,12 +63,6 @@ def env(stack: Stack) -> dict[str, str]:
         "APPROVAL_ADMIN_TOKEN": stack.admin_token,
         "OPENCLAW_GATEWAY_TOKEN": stack.gateway_token,
     }
-
-
-@pytest.fixture
-async def operator(stack: Stack) -> AsyncIterator[Operator]:
-    async with Operator(stack, stack.approvals[0]) as operator:
-        yield operator
 
 
 class TestWell:

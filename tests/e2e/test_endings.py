@@ -43,7 +43,12 @@ class TestEndedDevicesAreClosed:
     @both_protocols
     @pytest.mark.parametrize("ending", ENDINGS)
     async def test_closes_the_devices_sockets_on_every_gateway_and_no_others(
-        self, stack: Stack, callers: Callers, second: Operator, profile: Profile, ending: str
+        self,
+        stack: Stack,
+        callers: Callers,
+        second_operator: Operator,
+        profile: Profile,
+        ending: str,
     ) -> None:
         end = ENDINGS[ending]
         device, other = await pair(stack, profile), await pair(stack, profile)
@@ -52,7 +57,7 @@ class TestEndedDevicesAreClosed:
         for gateway in stack.gateways:
             for visitor, kept in ((device, inside), (device, inside), (other, outside)):
                 kept.append((await callers.stay(visitor, gateway)).client)
-        (await end(second, device.device_id)).ok()
+        (await end(second_operator, device.device_id)).ok()
         closes = await asyncio.gather(*(client.closed(within=CLOSED_SECONDS) for client in inside))
         assert closes == [(4001, "device removed")] * 6
         for client in outside:
@@ -63,14 +68,14 @@ class TestEndedDevicesAreClosed:
 
     @both_protocols
     async def test_after_a_remove_the_old_token_stays_dead(
-        self, stack: Stack, first: Operator, profile: Profile
+        self, stack: Stack, operator: Operator, profile: Profile
     ) -> None:
         device = await pair(stack, profile)
         old = device.token
-        (await first.remove(device.device_id)).ok()
+        (await operator.remove(device.device_id)).ok()
         await self.refuses_old_token(stack, device, old)
         request_id = await device.waits(stack.gateways[1])
-        (await first.approve(request_id)).ok()
+        (await operator.approve(request_id)).ok()
         await self.refuses_old_token(stack, device, old)
         await device.visits(stack.gateways[2])
         assert device.token != old
@@ -79,11 +84,11 @@ class TestEndedDevicesAreClosed:
 
     @both_protocols
     async def test_after_a_rotate_only_the_new_token_is_good(
-        self, stack: Stack, first: Operator, profile: Profile
+        self, stack: Stack, operator: Operator, profile: Profile
     ) -> None:
         device = await pair(stack, profile)
         old = device.token
-        rotated = (await first.rotate(device.device_id)).ok()
+        rotated = (await operator.rotate(device.device_id)).ok()
         assert rotated["tokenDelivery"] == "withheld-cross-device"
         await self.refuses_old_token(stack, device, old)
         await device.visits(stack.gateways[1])
@@ -92,16 +97,16 @@ class TestEndedDevicesAreClosed:
 
     @both_protocols
     async def test_after_a_revoke_a_person_has_to_decide_again(
-        self, stack: Stack, first: Operator, profile: Profile
+        self, stack: Stack, operator: Operator, profile: Profile
     ) -> None:
         device = await pair(stack, profile)
         old = device.token
-        (await first.revoke(device.device_id)).ok()
+        (await operator.revoke(device.device_id)).ok()
         await self.refuses_old_token(stack, device, old)
         refused = await device.refused(stack.gateways[1])
         assert refused.detail_code == "PAIRING_REQUIRED"
         assert refused.details["reason"] == "role-upgrade"
-        (await first.approve(refused.request_id)).ok()
+        (await operator.approve(refused.request_id)).ok()
         await device.visits(stack.gateways[2])
         assert device.token != old
         await self.refuses_old_token(stack, device, old)
@@ -117,31 +122,31 @@ class TestEndedDevicesAreClosed:
             assert refused.close == (1008, message)
 
     async def test_a_role_that_is_revoked_takes_only_its_own_sockets_along(
-        self, stack: Stack, callers: Callers, first: Operator
+        self, stack: Stack, callers: Callers, operator: Operator
     ) -> None:
-        operator = await pair(stack, CLI)
-        node = Visitor(stack, NODE_HOST, operator.key)
-        (await first.approve(await node.waits(stack.gateways[0]))).ok()
-        stays = (await callers.stay(operator, stack.gateways[1])).client
+        device = await pair(stack, CLI)
+        node = Visitor(stack, NODE_HOST, device.key)
+        (await operator.approve(await node.waits(stack.gateways[0]))).ok()
+        stays = (await callers.stay(device, stack.gateways[1])).client
         goes = (await callers.stay(node, stack.gateways[1])).client
-        (await first.revoke(operator.device_id, "node")).ok()
+        (await operator.revoke(device.device_id, "node")).ok()
         assert await goes.closed(within=CLOSED_SECONDS) == (4001, "device removed")
         assert (await stays.call("health")).ok
 
     async def test_what_changes_nothing_for_it_closes_nothing(
-        self, stack: Stack, first: Operator
+        self, stack: Stack, operator: Operator
     ) -> None:
         device, last = await pair(stack), await pair(stack)
         client, _ = await device.stays(stack.gateways[2])
         ending, _ = await last.stays(stack.gateways[2])
         async with client, ending:
             path = f"devices/{device.device_id}"
-            (await first.call("PATCH", path, {"label": "Kitchen"})).ok()
+            (await operator.call("PATCH", path, {"label": "Kitchen"})).ok()
             wider = device.asking("operator.admin")
             request_id = await wider.waits(stack.gateways[0])
-            (await first.approve(request_id)).ok()
+            (await operator.approve(request_id)).ok()
             await wider.visits(stack.gateways[0])
-            (await first.remove(last.device_id)).ok()
+            (await operator.remove(last.device_id)).ok()
             await ending.closed(within=CLOSED_SECONDS)  # earlier events arrive as well
             assert (await client.call("health")).ok
             assert client.is_open

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.device.profile import CLI
+from tests.support.failover import fail_over
 from tools.support.fault_proxy import FaultProxy
 from tools.support.people import Operator, Visitor
 from tools.support.redis import RedisServer
@@ -58,13 +59,6 @@ async def start(stack: Stack, way: FaultProxy) -> None:
         await service.until_ready()
 
 
-def fail_over(stack: Stack, new: RedisServer, way: FaultProxy) -> None:
-    """Make the other server the master for new connections."""
-    new.lead()
-    stack.redis.follow(new)
-    way.lead_to(new.port)
-
-
 def nobody_is_left(server: RedisServer) -> bool:
     """Return whether no service uses this server any more."""
     return {server.call("CLIENT", "KILL", "TYPE", kind) for kind in ("normal", "pubsub")} == {"0"}
@@ -82,7 +76,7 @@ async def test_both_services_go_over_to_the_new_master(stack: Stack, other: Redi
     (approval,), (gateway,) = stack.approvals, stack.gateways
     async with FaultProxy(stack.redis.port) as way:
         await start(stack, way)
-        fail_over(stack, other, way)
+        fail_over(stack.redis, other, way)
         await until(lambda: events(approval, "redis.demoted"), "approval has noticed")
         await until(lambda: events(gateway, "bus_renewed"), "the gateway has noticed")
         for service in stack.services:
@@ -99,7 +93,7 @@ async def test_a_gateway_finds_an_approval_that_is_new_at_the_new_master(
     async with FaultProxy(stack.redis.port) as way:
         await start(stack, way)
         approval.kill9()
-        fail_over(stack, other, way)
+        fail_over(stack.redis, other, way)
         approval.start()
         await until(lambda: events(gateway, "bus_renewed"), "the gateway has noticed")
         for service in stack.services:

@@ -75,7 +75,7 @@ class TestOneKeyForTwoClients:
     @each_installation
     @pytest.mark.parametrize("way", ["http", "command", "socket"])
     async def test_a_request_for_both_roles_keeps_its_id_until_it_is_approved(
-        self, stack: Stack, first: Operator, clients: tuple[Profile, Profile], way: str
+        self, stack: Stack, operator: Operator, clients: tuple[Profile, Profile], way: str
     ) -> None:
         cli, node = Visitor(stack, clients[0]), Visitor(stack, clients[1])
         node.key = cli.key
@@ -86,22 +86,22 @@ class TestOneKeyForTwoClients:
                 assert await cli.waits(gateway) == request_id
                 assert await node.waits(gateway) == request_id
 
-        request = await waiting(first, cli.device_id)
+        request = await waiting(operator, cli.device_id)
         assert (request["requestId"], request["roles"]) == (request_id, ["operator", "node"])
         assert request["scopes"] == list(clients[0].scopes or ())
         shown = [(one["role"], one["clientId"]) for one in request["identities"]]
         assert shown == [("node", "node-host"), ("operator", "cli")]
         assert request["identities"][0]["displayName"] == request["displayName"] == "box"
 
-        await approved_by(way, stack, first, request_id)
+        await approved_by(way, stack, operator, request_id)
         for gateway in stack.gateways:
             await cli.visits(gateway)
             await node.visits(gateway)
-        assert await first.audit(cli.device_id) == ["requested", "requested", "approved"]
+        assert await operator.audit(cli.device_id) == ["requested", "requested", "approved"]
 
     @each_installation
     async def test_an_upgrade_of_a_paired_device_keeps_its_id(
-        self, stack: Stack, first: Operator, clients: tuple[Profile, Profile]
+        self, stack: Stack, operator: Operator, clients: tuple[Profile, Profile]
     ) -> None:
         cli = await pair(stack, clients[0].asking("operator.read"))
         node = replace(cli, profile=clients[1])
@@ -112,7 +112,7 @@ class TestOneKeyForTwoClients:
             assert await node.waits(gateway) == request_id
             assert await wider.waits(gateway) == request_id
             await cli.visits(gateway)
-        (await first.approve(request_id)).ok()
+        (await operator.approve(request_id)).ok()
         await node.visits(stack.gateways[0])
         await wider.visits(stack.gateways[1])
 
@@ -169,25 +169,25 @@ class TestUpdates:
 class TestWhatWasShown:
     @both_protocols
     async def test_a_request_that_shows_something_else_has_another_id(
-        self, stack: Stack, first: Operator, profile: Profile
+        self, stack: Stack, operator: Operator, profile: Profile
     ) -> None:
         visitor = Visitor(stack, replace(profile, display_name="Kitchen Mac"))
         old = await visitor.waits(stack.gateways[0])
-        shown = await waiting(first, visitor.device_id)
+        shown = await waiting(operator, visitor.device_id)
         visitor.profile = replace(
             visitor.profile, display_name="Other", platform="darwin", client_id="openclaw-tui"
         )
         new = await visitor.waits(stack.gateways[1])
         assert new != old == shown["requestId"]
-        reply = await first.approve(old)
+        reply = await operator.approve(old)
         assert (reply.status, reply.body["successorRequestId"]) == (409, new)
-        again = await waiting(first, visitor.device_id)
+        again = await waiting(operator, visitor.device_id)
         assert [one["displayName"] for one in again["identities"]] == ["Other", "Kitchen Mac"]
-        approved = (await first.approve(new)).ok()["device"]
+        approved = (await operator.approve(new)).ok()["device"]
         assert approved["identities"] == again["identities"]
 
     async def test_a_device_that_flips_its_name_can_be_approved_and_fills_no_log(
-        self, stack: Stack, first: Operator
+        self, stack: Stack, operator: Operator
     ) -> None:
         visitor = Visitor(stack)
         ids = []
@@ -195,10 +195,10 @@ class TestWhatWasShown:
             visitor.profile = replace(CLI, display_name=f"name {number}")
             ids.append(await visitor.waits(stack.gateways[number % 2]))
         assert ids[3:] == [ids[-1]] * 9
-        assert await first.audit(visitor.device_id) == ["requested"] * 4
-        shown = await waiting(first, visitor.device_id)
+        assert await operator.audit(visitor.device_id) == ["requested"] * 4
+        shown = await waiting(operator, visitor.device_id)
         assert shown["requestId"] == ids[-1]
-        device = (await first.approve(ids[-1])).ok()["device"]
+        device = (await operator.approve(ids[-1])).ok()["device"]
         assert device["displayName"] == shown["displayName"] == "name 3"
         await visitor.visits(stack.gateways[0])
 
@@ -213,12 +213,12 @@ class TestNames:
 
     @both_protocols
     async def test_a_name_that_changes_at_each_connect_commits_nothing_and_is_shown(
-        self, stack: Stack, first: Operator, callers: Callers, profile: Profile
+        self, stack: Stack, operator: Operator, callers: Callers, profile: Profile
     ) -> None:
         visitor = await pair(stack, replace(profile, display_name="name 0"))
         caller = await callers.enter(ADMINISTRATOR, stack.gateways[0])
         before = state(stack, visitor.device_id)
-        audit = await first.audit(visitor.device_id)
+        audit = await operator.audit(visitor.device_id)
         for number in range(1, 7):
             visitor.profile = replace(profile, display_name=f"name {number}")
             how = {"with_gateway_token": number % 3 > 0}
@@ -227,8 +227,8 @@ class TestNames:
             await visitor.visits(stack.gateways[number % 2], **how)
         await self.named(caller, visitor, "name 6")
         assert state(stack, visitor.device_id) == before
-        assert await first.audit(visitor.device_id) == audit
-        one = (await first.call("GET", f"devices/{visitor.device_id}")).ok()
+        assert await operator.audit(visitor.device_id) == audit
+        one = (await operator.call("GET", f"devices/{visitor.device_id}")).ok()
         assert one["displayName"] == "name 6"
         listed = await Terminal(stack).run("devices", "list")
         assert "name 6" in listed.out

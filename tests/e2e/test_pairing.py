@@ -54,7 +54,7 @@ both_protocols = pytest.mark.parametrize("profile", [CLI, CLI_3], ids=named)
 class TestStory:
     @every_client
     async def test_refused_approved_and_admitted_each_at_another_replica(
-        self, stack: Stack, second: Operator, profile: Profile
+        self, stack: Stack, second_operator: Operator, profile: Profile
     ) -> None:
         one, two, three = stack.gateways
         visitor = Visitor(stack, profile)
@@ -66,7 +66,7 @@ class TestStory:
         assert await visitor.waits(two) == request_id
         assert await visitor.waits(three) == request_id
 
-        approved = (await second.approve(request_id)).ok()
+        approved = (await second_operator.approve(request_id)).ok()
         assert approved["requestId"] == request_id
         assert approved["device"]["deviceId"] == visitor.device_id
 
@@ -82,8 +82,8 @@ class TestStory:
             assert admitted.hello["auth"]["method"] == "token"
             assert again.hello["auth"]["method"] == "device-token"
 
-        assert request_id not in {one["requestId"] for one in await second.pending()}
-        assert await second.audit(visitor.device_id) == ["requested", "approved"]
+        assert request_id not in {one["requestId"] for one in await second_operator.pending()}
+        assert await second_operator.audit(visitor.device_id) == ["requested", "approved"]
 
     async def test_the_questions_of_retries_land_on_either_approval(self, stack: Stack) -> None:
         visitor = Visitor(stack)
@@ -95,12 +95,12 @@ class TestStory:
 
     @every_client
     async def test_a_rejected_one_asks_anew(
-        self, stack: Stack, first: Operator, profile: Profile
+        self, stack: Stack, operator: Operator, profile: Profile
     ) -> None:
         visitor = Visitor(stack, profile)
         request_id = await visitor.waits(stack.gateways[0])
-        (await first.call("POST", f"requests/{request_id}/reject")).ok()
-        assert (await first.approve(request_id)).status == 409
+        (await operator.call("POST", f"requests/{request_id}/reject")).ok()
+        assert (await operator.approve(request_id)).status == 409
         assert await visitor.waits(stack.gateways[1]) != request_id
 
 
@@ -147,32 +147,32 @@ def check_pairing_required(refused: Refused, visitor: Visitor) -> None:
 
 class TestTwoOperators:
     async def test_at_once_on_two_approvals_have_one_effect(
-        self, stack: Stack, first: Operator, second: Operator
+        self, stack: Stack, operator: Operator, second_operator: Operator
     ) -> None:
         for _ in range(5):
             visitor = Visitor(stack)
             request_id = await visitor.waits(stack.gateways[0])
             replies = await asyncio.gather(
-                *(operator.approve(request_id) for operator in (first, second) * 3)
+                *(each.approve(request_id) for each in (operator, second_operator) * 3)
             )
             devices = [reply.ok()["device"] for reply in replies]
             assert all(device == devices[0] for device in devices)
-            assert await first.audit(visitor.device_id) == ["requested", "approved"]
+            assert await operator.audit(visitor.device_id) == ["requested", "approved"]
             await visitor.visits(stack.gateways[1])
             await visitor.visits(stack.gateways[2], with_gateway_token=False)
 
     async def test_approve_and_reject_at_once_leave_one_of_them(
-        self, stack: Stack, first: Operator, second: Operator
+        self, stack: Stack, operator: Operator, second_operator: Operator
     ) -> None:
         for _ in range(5):
             visitor = Visitor(stack)
             request_id = await visitor.waits(stack.gateways[0])
             approved, rejected = await asyncio.gather(
-                first.approve(request_id),
-                second.call("POST", f"requests/{request_id}/reject"),
+                operator.approve(request_id),
+                second_operator.call("POST", f"requests/{request_id}/reject"),
             )
             assert sorted([approved.status, rejected.status]) == [200, 409]
-            audit = await first.audit(visitor.device_id)
+            audit = await operator.audit(visitor.device_id)
             if approved.status == 200:
                 assert audit == ["requested", "approved"]
                 await visitor.visits(stack.gateways[1])
@@ -183,16 +183,16 @@ class TestTwoOperators:
 
 class TestApprovedWhileRetrying:
     async def test_a_device_approved_between_two_attempts_is_admitted_at_the_next_replica(
-        self, stack: Stack, first: Operator, second: Operator
+        self, stack: Stack, operator: Operator, second_operator: Operator
     ) -> None:
         visitor = Visitor(stack)
         request_id = await visitor.waits(stack.gateways[0])
-        (await first.approve(request_id)).ok()
+        (await operator.approve(request_id)).ok()
         await visitor.visits(stack.gateways[1])
-        assert visitor.device_id not in {one["deviceId"] for one in await second.pending()}
+        assert visitor.device_id not in {one["deviceId"] for one in await second_operator.pending()}
 
     async def test_a_device_approved_while_it_retries_everywhere_is_admitted(
-        self, stack: Stack, first: Operator, second: Operator
+        self, stack: Stack, operator: Operator, second_operator: Operator
     ) -> None:
         visitor = Visitor(stack)
         request_id = await visitor.waits(stack.gateways[0])
@@ -208,7 +208,7 @@ class TestApprovedWhileRetrying:
             return seen
 
         async def approve() -> None:
-            (await second.approve(request_id)).ok()
+            (await second_operator.approve(request_id)).ok()
             answered.set()
 
         *attempts, _ = await asyncio.gather(attempt(0), attempt(1), attempt(2), approve())
@@ -217,13 +217,13 @@ class TestApprovedWhileRetrying:
                 if isinstance(outcome, Refused):
                     assert not known, "attempts after the answer are admitted"
                     assert outcome.request_id == request_id
-        assert visitor.device_id not in {one["deviceId"] for one in await first.pending()}
-        assert await first.audit(visitor.device_id) == ["requested", "approved"]
+        assert visitor.device_id not in {one["deviceId"] for one in await operator.pending()}
+        assert await operator.audit(visitor.device_id) == ["requested", "approved"]
 
 
 class TestRetryStorms:
     async def test_a_storm_of_retries_is_one_request_and_writes_nothing(
-        self, stack: Stack, first: Operator
+        self, stack: Stack, operator: Operator
     ) -> None:
         visitor = Visitor(stack)
         request_id = await visitor.waits(stack.gateways[0])
@@ -235,17 +235,17 @@ class TestRetryStorms:
             assert set(seen) == {request_id}
             written.add(stored(stack, visitor))
         assert len(written) <= 2, "a request is refreshed once in ten seconds"
-        mine = [one for one in await first.pending() if one["deviceId"] == visitor.device_id]
+        mine = [one for one in await operator.pending() if one["deviceId"] == visitor.device_id]
         assert [one["requestId"] for one in mine] == [request_id]
-        assert await first.audit(visitor.device_id) == ["requested"]
+        assert await operator.audit(visitor.device_id) == ["requested"]
 
     async def test_a_storm_that_begins_all_at_once_is_one_request_too(
-        self, stack: Stack, first: Operator
+        self, stack: Stack, operator: Operator
     ) -> None:
         visitor = Visitor(stack)
         seen = await asyncio.gather(*(visitor.waits(stack.gateways[at % 3]) for at in range(30)))
         assert len(set(seen)) == 1
-        assert await first.audit(visitor.device_id) == ["requested"]
+        assert await operator.audit(visitor.device_id) == ["requested"]
 
 
 def stored(stack: Stack, visitor: Visitor) -> object:
@@ -256,7 +256,7 @@ def stored(stack: Stack, visitor: Visitor) -> object:
 class TestReplayedConnects:
     @both_protocols
     async def test_a_captured_connect_is_worth_nothing_on_another_socket(
-        self, stack: Stack, first: Operator, profile: Profile
+        self, stack: Stack, operator: Operator, profile: Profile
     ) -> None:
         visitor = await pair(stack, profile)
         credentials = Credentials(token=stack.gateway_token)
@@ -286,4 +286,4 @@ class TestReplayedConnects:
                     )
                 ]
                 assert asked == []
-        assert await first.audit(visitor.device_id) == ["requested", "approved"]
+        assert await operator.audit(visitor.device_id) == ["requested", "approved"]

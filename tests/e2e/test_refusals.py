@@ -13,21 +13,20 @@ import pytest
 from services.approval.domain.refusal_reasons import REASONS
 from services.approval.storage.refusals import ROWS_PER_ADDRESS
 from services.gateway.replication.recent_refusals import REFUSALS_PER_ADDRESS_ENTRIES
-from shared.device.client import DeviceClient
-from shared.device.handshake import Challenge
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3, CONTROL_UI, CONTROL_UI_3, NODE_HOST, NODE_HOST_3
 from tests.e2e.terminal import Terminal
-from tests.support.attempts import altered, connect, encoded
+from tests.support.attempts import altered, connect
+from tests.support.first_frame import send_first_frame
 from tools.support.people import Operator, Visitor, pair
 from tools.support.waiting import POLL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from shared.device.handshake import Challenge
     from shared.device.profile import Profile
     from tests.conftest import StartStack
-    from tools.support.service import ServiceProcess
     from tools.support.stack import Stack
 
 BEAT_SECONDS: Final = 0.5
@@ -62,23 +61,6 @@ def profile_of(protocol: int, four: Profile = CLI, three: Profile = CLI_3) -> Pr
 def signed(profile: Profile, **sent: Any) -> Callable[[Challenge], object]:
     """Return a function that makes a valid `connect` for a challenge."""
     return lambda challenge: connect(profile, challenge=challenge, **sent)
-
-
-async def turned_away(
-    gateway: ServiceProcess,
-    address: str,
-    frame: Callable[[Challenge], object],
-    *,
-    origin: str | None = None,
-) -> None:
-    """Connect from an address and send this first frame, which must be refused."""
-    async with DeviceClient(
-        gateway.ws_url, None, headers={"X-Real-IP": address}, origin=origin
-    ) as client:
-        challenge = await client.challenge()
-        assert isinstance(challenge, Challenge)
-        await client.send_text(encoded(frame(challenge)).decode())
-        await client.closed(within=10)
 
 
 async def listed(stack: Stack, query: str = "") -> list[dict[str, Any]]:
@@ -153,8 +135,8 @@ class TestEveryKind:
             made = connect(profile_of(protocol), challenge=challenge, **sent)
             return altered(made, case.change) if case.change else made
 
-        await turned_away(gateway, address, frame)
-        await turned_away(gateway, address, frame)
+        await send_first_frame(gateway, frame, address=address)
+        await send_first_frame(gateway, frame, address=address)
         reason = case.reason
         one = await shown(stack, reason, remoteIp=address)
         while one["count"] < 2:
@@ -179,10 +161,10 @@ class TestEveryKind:
     ) -> None:
         address, origin = next(addresses), "https://other.example"
         profile = profile_of(protocol, CONTROL_UI, CONTROL_UI_3)
-        await turned_away(
+        await send_first_frame(
             stack.gateways[1],
-            address,
             lambda challenge: connect(profile, challenge=challenge),
+            address=address,
             origin=origin,
         )
         one = await shown(stack, "origin", remoteIp=address)
@@ -193,7 +175,7 @@ class TestEveryKind:
         address, profile = next(addresses), profile_of(protocol, NODE_HOST, NODE_HOST_3)
         for number in range(11):
             wrong = signed(profile, key=None, token=f"wrong {number}")
-            await turned_away(stack.gateways[number % 2], address, wrong)
+            await send_first_frame(stack.gateways[number % 2], wrong, address=address)
         one = await shown(stack, "rate-limited", remoteIp=address)
         assert one["cause"] == "locked-out"
 
@@ -201,48 +183,48 @@ class TestEveryKind:
 class TestOfADevice:
     @PROTOCOLS
     async def test_a_device_token_that_was_rotated_then_it_comes_back(
-        self, stack: Stack, first: Operator, protocol: int
+        self, stack: Stack, operator: Operator, protocol: int
     ) -> None:
         visitor = await pair(stack, profile_of(protocol))
-        (await first.rotate(visitor.device_id)).ok()
+        (await operator.rotate(visitor.device_id)).ok()
         refused = await visitor.refused(stack.gateways[1], with_gateway_token=False)
         assert refused.detail_code == "AUTH_DEVICE_TOKEN_MISMATCH"
         await shown(stack, "device-token-mismatch", deviceId=visitor.device_id, past=False)
         path = f"devices/{visitor.device_id}"
-        card = (await first.call("GET", path)).ok()
+        card = (await operator.call("GET", path)).ok()
         assert card["lastRefusal"]["reason"] == "device-token-mismatch"
         assert card["lastRefusal"]["replica"] == stack.gateways[1].boot_id
         await visitor.visits(stack.gateways[0])
         await shown(stack, "device-token-mismatch", deviceId=visitor.device_id, past=True)
-        assert (await first.call("GET", path)).ok()["lastRefusal"]["past"]
+        assert (await operator.call("GET", path)).ok()["lastRefusal"]["past"]
 
     @PROTOCOLS
     async def test_somebody_without_its_key_leaves_its_own_reason_alone(
-        self, stack: Stack, first: Operator, addresses: Iterator[str], protocol: int
+        self, stack: Stack, operator: Operator, addresses: Iterator[str], protocol: int
     ) -> None:
         visitor = await pair(stack, profile_of(protocol))
-        (await first.rotate(visitor.device_id)).ok()
+        (await operator.rotate(visitor.device_id)).ok()
         await visitor.refused(stack.gateways[0], with_gateway_token=False)
         thief, address = DeviceKey.generate(), next(addresses)
         for gateway in stack.gateways * 3:
-            await turned_away(
+            await send_first_frame(
                 gateway,
-                address,
                 lambda challenge: altered(
                     connect(profile_of(protocol), key=thief, challenge=challenge),
                     device(id=visitor.device_id),
                 ),
+                address=address,
             )
         claim = await shown(stack, "device-id-mismatch", deviceId=visitor.device_id, proven=False)
         assert claim["remoteIp"] == address
         await shown(stack, "device-token-mismatch", deviceId=visitor.device_id, proven=True)
-        card = (await first.call("GET", f"devices/{visitor.device_id}")).ok()
+        card = (await operator.call("GET", f"devices/{visitor.device_id}")).ok()
         assert card["lastRefusal"]["reason"] == "device-token-mismatch"
         assert card["lastRefusedClaim"]["reason"] == "device-id-mismatch"
 
     @PROTOCOLS
     async def test_more_rights_another_role_or_platform(
-        self, stack: Stack, first: Operator, protocol: int
+        self, stack: Stack, operator: Operator, protocol: int
     ) -> None:
         visitor = await pair(stack, profile_of(protocol).asking("operator.read"))
         profile = visitor.profile
@@ -256,7 +238,7 @@ class TestOfADevice:
             assert one["detail"] == request_id
             waiting = [
                 request["lastRefusal"]["reason"]
-                for request in await first.pending()
+                for request in await operator.pending()
                 if request["requestId"] == request_id
             ]
             assert waiting == [reason]
@@ -285,9 +267,11 @@ class TestOfADevice:
         assert found[0]["reason"] == refused.details["reason"]
         assert found[0]["proven"]
 
-    async def test_the_command_says_why_and_what_to_do(self, stack: Stack, first: Operator) -> None:
+    async def test_the_command_says_why_and_what_to_do(
+        self, stack: Stack, operator: Operator
+    ) -> None:
         visitor = await pair(stack, replace(CLI, display_name="Kitchen Mac"))
-        (await first.rotate(visitor.device_id)).ok()
+        (await operator.rotate(visitor.device_id)).ok()
         await visitor.refused(stack.gateways[1], with_gateway_token=False)
         await shown(stack, "device-token-mismatch", deviceId=visitor.device_id)
         terminal = Terminal(stack)
@@ -300,13 +284,13 @@ class TestOfADevice:
         listed = await terminal.run("devices", "list")
         assert "ago: its device token is not valid" in listed.out
 
-    async def test_it_is_in_no_audit_log(self, stack: Stack, first: Operator) -> None:
+    async def test_it_is_in_no_audit_log(self, stack: Stack, operator: Operator) -> None:
         visitor = await pair(stack)
-        before = await first.audit(visitor.device_id)
-        (await first.revoke(visitor.device_id)).ok()
+        before = await operator.audit(visitor.device_id)
+        (await operator.revoke(visitor.device_id)).ok()
         await visitor.refused(stack.gateways[0], with_gateway_token=False)
         await shown(stack, "device-token-mismatch", deviceId=visitor.device_id)
-        assert await first.audit(visitor.device_id) == [*before, "revoked"]
+        assert await operator.audit(visitor.device_id) == [*before, "revoked"]
 
 
 class TestAFlood:
@@ -319,11 +303,11 @@ class TestAFlood:
 
         async def stream(share: list[DeviceKey]) -> None:
             for key in share:
-                await turned_away(gateway, flood, signed(CLI, key=key, token=None))
+                await send_first_frame(gateway, signed(CLI, key=key, token=None), address=flood)
 
         await asyncio.gather(
             *(stream(keys[number::8]) for number in range(8)),
-            turned_away(gateway, honest, signed(CLI, key=visitor.key, token=None)),
+            send_first_frame(gateway, signed(CLI, key=visitor.key, token=None), address=honest),
         )
         await shown(stack, "token-missing", remoteIp=honest, deviceId=visitor.device_id)
         await shown(stack, "token-missing", remoteIp=flood)

@@ -232,28 +232,28 @@ class TestTokens:
         assert came.all("Authorization") == []
 
     async def test_a_device_token_has_the_scopes_of_its_device(
-        self, stack: Stack, gateway: ServiceProcess, upstream: StubUpstream, first: Operator
+        self, stack: Stack, gateway: ServiceProcess, upstream: StubUpstream, operator: Operator
     ) -> None:
-        _, token = await paired(stack, first)
+        _, token = await paired(stack, operator)
         reply = await ask(gateway.port, CONFIG, headers=bearer(token))
         assert reply.json["users"] == [CLIENT_USER, CLIENT_USER]
         assert upstream.last(CONFIG).all("X-OpenClaw-Scopes") == ["operator.read"]
 
     async def test_it_is_void_everywhere_once_the_device_is_removed(
-        self, stack: Stack, first: Operator
+        self, stack: Stack, operator: Operator
     ) -> None:
-        visitor, token = await paired(stack, first)
+        visitor, token = await paired(stack, operator)
         for gateway in stack.gateways[:2]:
             assert (await ask(gateway.port, CONFIG, headers=bearer(token))).status == 200
-        (await first.remove(visitor.device_id)).ok()
+        (await operator.remove(visitor.device_id)).ok()
         for gateway in stack.gateways[:2]:
             assert (await ask(gateway.port, CONFIG, headers=bearer(token))).status == 401
 
     async def test_it_is_the_token_of_no_other_device(
-        self, stack: Stack, gateway: ServiceProcess, first: Operator
+        self, stack: Stack, gateway: ServiceProcess, operator: Operator
     ) -> None:
-        visitor, _ = await paired(stack, first)
-        other, _ = await paired(stack, first)
+        visitor, _ = await paired(stack, operator)
+        other, _ = await paired(stack, operator)
         stolen = with_device_id(visitor.token, other.device_id)
         assert (await ask(gateway.port, CONFIG, headers=bearer(stolen))).status == 401
 
@@ -264,22 +264,22 @@ class TestTokens:
         assert reply.json["users"] == []
 
     async def test_a_token_of_before_is_no_use_and_counts_as_no_guess(
-        self, stack: Stack, gateway: ServiceProcess, first: Operator
+        self, stack: Stack, gateway: ServiceProcess, operator: Operator
     ) -> None:
         for _ in range(FAILURES_LIMIT + 1):
             text = secrets.token_urlsafe(32)
             assert (await ask(gateway.port, CONFIG, headers=bearer(text))).status == 401
         right = await ask(gateway.port, CONFIG, headers=bearer(stack.gateway_token))
         assert right.status == 200
-        visitor, _ = await paired(stack, first)
+        visitor, _ = await paired(stack, operator)
         reply = await ask(gateway.port, CONFIG, headers=bearer(visitor.token))
         assert reply.status == 401
 
     @pytest.mark.parametrize("kind", ["gateway token", "device token"])
     async def test_wrong_ones_lock_out_and_a_right_one_is_then_answered_alike(
-        self, stack: Stack, first: Operator, kind: str
+        self, stack: Stack, operator: Operator, kind: str
     ) -> None:
-        visitor, token = await paired(stack, first)
+        visitor, token = await paired(stack, operator)
 
         def wrong() -> str:
             if kind == "gateway token":
@@ -312,9 +312,9 @@ class TestTokens:
         assert upstream.last(CONFIG).all("Origin") == [ORIGIN]
 
     async def test_without_approval_nobody_can_say_and_none_is_called_wrong(
-        self, stack: Stack, gateway: ServiceProcess, first: Operator
+        self, stack: Stack, gateway: ServiceProcess, operator: Operator
     ) -> None:
-        _, token = await paired(stack, first)
+        _, token = await paired(stack, operator)
         stack.approvals[0].pause()
         try:
             for one in (token, stack.gateway_token):
@@ -330,9 +330,9 @@ class TestTokens:
 
 class TestPipes:
     async def test_bytes_pass_both_ways_for_a_known_address(
-        self, stack: Stack, gateway: ServiceProcess, upstream: StubUpstream, first: Operator
+        self, stack: Stack, gateway: ServiceProcess, upstream: StubUpstream, operator: Operator
     ) -> None:
-        await knows(gateway, stack, first)
+        await knows(gateway, stack, operator)
         async with (
             aiohttp.ClientSession() as client,
             client.ws_connect(
@@ -349,9 +349,9 @@ class TestPipes:
         assert upstream.last("/desktop/observe").all("Origin") == []
 
     async def test_also_on_a_connection_that_was_used_before(
-        self, stack: Stack, gateway: ServiceProcess, first: Operator
+        self, stack: Stack, gateway: ServiceProcess, operator: Operator
     ) -> None:
-        await knows(gateway, stack, first)
+        await knows(gateway, stack, operator)
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         await reader.readuntil(b'"live"}')
@@ -397,10 +397,10 @@ async def knows(gateway: ServiceProcess, stack: Stack, operator: Operator) -> No
 
 
 async def test_every_replicas_list_says_what_each_gateway_finds(
-    stack: Stack, first: Operator, upstream: StubUpstream
+    stack: Stack, operator: Operator, upstream: StubUpstream
 ) -> None:
     async def seen() -> list[Any]:
-        live = (await first.call("GET", "replicas")).ok()["gateways"]
+        live = (await operator.call("GET", "replicas")).ok()["gateways"]
         found = {one["bootId"]: one.get("upstream") for one in live}
         return [found.get(gateway.boot_id) for gateway in stack.gateways]
 

@@ -161,3 +161,11 @@ def told(refusal: Refusal) -> tuple[Frame | None, int, str]:
     if refusal.error is not None:
         error = msgspec.json.decode(failure("1:x", refusal.error))["error"]
     return error, int(refusal.close_code), cut_reason(refusal.close_reason)
+
+
+def detail_code(refusal: Refusal) -> str:
+    """Return a refusal's detail code, else its message, else its reason."""
+    error, _, reason = told(refusal)
+    if error is None:
+        return reason
+    return str(error["details"].get("code", error["message"]))

@@ -11,7 +11,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Final
 
 from tools.load.messages import Progress
-from tools.load.session import Session
+from tools.load.session import Session, give_up_overdue
 from tools.load.tally import Delta
 from tools.load.verdicts import Kind, Outcome
 from tools.load.wire import upgrade_request
@@ -176,8 +176,4 @@ class Churn:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            before = time.monotonic() - self._job.timeout
-            for session in list(self._live):
-                if session.began > before:
-                    break
-                session.give_up("timed out")
+            give_up_overdue(self._live, time.monotonic() - self._job.timeout)

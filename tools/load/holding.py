@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from tools.load.messages import ComeBack, Ended, Order, Progress
-from tools.load.session import Session
+from tools.load.session import Session, give_up_overdue
 from tools.load.tally import Delta
 from tools.load.verdicts import Kind
 from tools.load.wire import upgrade_request
@@ -209,11 +209,7 @@ class Holding:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            before = time.monotonic() - self._job.timeout
-            for session in list(self._live):
-                if session.began > before:
-                    break
-                session.give_up("timed out")
+            give_up_overdue(self._live, time.monotonic() - self._job.timeout)
             if self._stopping:
                 for session in list(self._held):
                     session.give_up("the run is over")

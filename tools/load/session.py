@@ -23,6 +23,8 @@ from tools.load.wire import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tools.load.devices import LoadDevice
 
 _NORMAL = close_frame(1000)
@@ -195,3 +197,11 @@ class Session(asyncio.Protocol):
             self._over = True
             self.over_at = self.over_at or time.monotonic()
             self._owner.ended(self)
+
+
+def give_up_overdue(sessions: Iterable[Session], before: float) -> None:
+    """Give up those that began before this time; `sessions` are in the order of their begin."""
+    for session in list(sessions):
+        if session.began > before:
+            break
+        session.give_up("timed out")

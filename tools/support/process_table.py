@@ -66,3 +66,10 @@ def _from_ps() -> dict[Process, int]:
         for pid, parent, state, started in rows
         if not state.startswith("Z")
     }
+
+
+def peak_memory_bytes(pid: int) -> int:
+    """Return the most memory that a process has had at once."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024

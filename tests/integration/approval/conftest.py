@@ -8,18 +8,13 @@ import pytest
 
 from tests.integration.approval.operator import Operator
 from tests.integration.approval.replica import Replica, replica
-from tests.support.clock import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from services.approval.storage.store import Store
+    from tests.support.clock import FakeClock
     from tools.support.redis import RedisServer
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture
@@ -43,3 +38,10 @@ async def there(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[Re
 async def operator(here: Replica) -> AsyncIterator[Operator]:
     async with Operator(here) as one:
         yield one
+
+
+@pytest.fixture
+async def elsewhere(there: Replica) -> AsyncIterator[Operator]:
+    """Return an operator at the other replica."""
+    async with Operator(there) as operator:
+        yield operator

@@ -31,13 +31,6 @@ LONG = "x" * 4_000
 """A label large enough for events to fill buffers."""
 
 
-@pytest.fixture
-async def elsewhere(there: Replica) -> AsyncIterator[Operator]:
-    """Return an operator at the other replica."""
-    async with Operator(there) as one:
-        yield one
-
-
 @contextlib.asynccontextmanager
 async def listening(
     operator: Operator, query: str = "", last_id: int | str | None = None

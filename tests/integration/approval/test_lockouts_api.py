@@ -12,27 +12,18 @@ from services.approval.domain.errors import NotAllowed
 from services.approval.domain.lockout import FAILURES_LIMIT, LOCK_MS, REMEMBERED_MS
 from services.approval.storage.keys import guard_key, wrong_values_key
 from shared.rpc.messages import DEVICE_TOKEN, SHARED_SECRET
-from tests.integration.approval.operator import Operator
 from tests.integration.approval.replica import everything
 from tests.unit.approval.callers import shared_secret
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
+    from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
     from tools.support.redis import RedisServer
 
 ADDRESS: Final = "203.0.113.7"
 NETWORK: Final = "2001:db8:0:7::/64"
 ADMIN: Final = "admin-token"
-
-
-@pytest.fixture
-async def elsewhere(there: Replica) -> AsyncIterator[Operator]:
-    """Return an operator at another replica."""
-    async with Operator(there) as operator:
-        yield operator
 
 
 async def lock(replica: Replica, credential: str = SHARED_SECRET, address: str = ADDRESS) -> None:

@@ -18,6 +18,7 @@ from shared.redis.failover import RENEW_SECONDS, FailoverReset, says_no_master
 from shared.redis.reads import Reads
 from tests.integration.bus.members import Approval, Gateway, announced, member, until_heard
 from tests.support.clock import FakeClock
+from tests.support.failover import fail_over
 from tools.support.fault_proxy import FaultProxy
 from tools.support.redis import RedisServer
 from tools.support.waiting import until
@@ -41,13 +42,6 @@ def other(redis_server: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
             yield server
         finally:
             redis_server.lead()
-
-
-def fail_over(old: RedisServer, new: RedisServer, way: FaultProxy) -> None:
-    """Make the other server the master for new connections."""
-    new.lead()
-    old.follow(new)
-    way.lead_to(new.port)
 
 
 def through(way: FaultProxy, server: RedisServer, url: str) -> str:

@@ -18,8 +18,6 @@ from tools.support.peers import admit, want_pairing
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from services.gateway.connections.connection import Connection
     from shared.device.profile import Profile
     from shared.rpc.messages import Answer, AuthorizeDevice
@@ -31,12 +29,6 @@ TICK_SECONDS = 30.0
 BUFFERED_LIMIT_BYTES = 52_428_800
 STEP = 0.25
 SMALL_BUFFER_BYTES = 4096
-
-
-@pytest.fixture
-async def harness() -> AsyncIterator[GatewayHarness]:
-    async with GatewayHarness() as harness:
-        yield harness
 
 
 def request(request_id: str, method: str = "health") -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from shared.device.handshake import Credentials
@@ -11,17 +9,8 @@ from shared.device.profile import CLI
 from tests.integration.gateway.harness import TOKEN, GatewayHarness
 from tests.support.raw_socket import PING, PONG, TEXT, RawSocket, frame_bytes, upgrade_bytes
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
 GOOD = Credentials(token=TOKEN)
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: gateway\r\n"
-
-
-@pytest.fixture
-async def harness() -> AsyncIterator[GatewayHarness]:
-    async with GatewayHarness() as harness:
-        yield harness
 
 
 async def comes_in(raw: RawSocket) -> None:

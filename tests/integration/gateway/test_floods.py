@@ -7,7 +7,6 @@ import contextlib
 import json
 import zlib
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -22,6 +21,7 @@ from shared.rpc.messages import BOOTSTRAP_TOKEN, SHARED_SECRET
 from tests.integration.gateway.process import BUS_SECRET, GATEWAY_TOKEN, gateway_process
 from tests.support.raw_socket import BINARY, CONTINUATION, PING, RSV1, Gone, RawSocket, frame_bytes
 from tools.support.peers import FakeApproval
+from tools.support.process_table import peak_memory_bytes
 from tools.support.waiting import POLL_SECONDS, WAIT_SECONDS, until
 
 if TYPE_CHECKING:
@@ -108,16 +108,6 @@ async def alone(gateway: ServiceProcess) -> None:
             await asyncio.sleep(POLL_SECONDS)
 
 
-def most_memory(pid: int) -> int:
-    """Return the peak memory of a process, in bytes."""
-    (line,) = [
-        line
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        if line.startswith("VmHWM:")
-    ]
-    return int(line.split()[1]) * 1024
-
-
 def published(redis: RedisServer) -> int:
     """Return how many messages have been published."""
     with redis_py.Redis.from_url(redis.admin_url) as client:
@@ -142,7 +132,7 @@ class TestMemory:
         self, gateway: tuple[ServiceProcess, FakeApproval], kind: str
     ) -> None:
         service, _ = gateway
-        before = most_memory(service.pid)
+        before = peak_memory_bytes(service.pid)
         head = {
             "one huge frame": frame_bytes(b"", announce=SENT_BYTES),
             "huge after the limit": frame_bytes(b"", announce=26_214_401),
@@ -162,14 +152,14 @@ class TestMemory:
                 assert (await raw.closed()).code in {1002, 1009}
 
         await asyncio.gather(*(flood() for _ in range(SENDERS)))
-        assert most_memory(service.pid) - before < MORE_MEMORY_BYTES
+        assert peak_memory_bytes(service.pid) - before < MORE_MEMORY_BYTES
         assert (await asyncio.to_thread(service.ready_answer)) is not None
 
     async def test_memory_for_unread_answers_is_bounded(
         self, gateway: tuple[ServiceProcess, FakeApproval]
     ) -> None:
         service, _ = gateway
-        before = most_memory(service.pid)
+        before = peak_memory_bytes(service.pid)
         request = b'{"type":"req","id":"%s","method":"health"}' % (b"x" * 10 * MEGABYTE)
         async with await RawSocket.open(service.port, receive_buffer=4096) as raw:
             answer = await raw.connect(None, CLI, GOOD)
@@ -184,7 +174,7 @@ class TestMemory:
         (closed,) = [line for line in service.logs() if line["event"] == "connection.closed"]
         assert (closed["code"], closed["reason"]) == (1013, "slow consumer")
         # 50 MiB may wait, and a frame is in memory a few times while it is served.
-        assert most_memory(service.pid) - before < 200 * MEGABYTE
+        assert peak_memory_bytes(service.pid) - before < 200 * MEGABYTE
 
     async def test_memory_stays_flat_for_consecutive_largest_frames(
         self, gateway: tuple[ServiceProcess, FakeApproval]
@@ -200,7 +190,7 @@ class TestMemory:
                     await raw.send(request)
                     while (await raw.receive_text())["type"] == "event":
                         pass
-            highest.append(most_memory(service.pid))
+            highest.append(peak_memory_bytes(service.pid))
         assert highest[1] - highest[0] < FRAME_LIMIT_BYTES, "nothing of them stays"
 
 
@@ -219,11 +209,11 @@ class TestCrowd:
                 await sockets.enter_async_context(raw)
                 assert (await raw.connect(None, CLI, GOOD))["ok"]
                 crowd.append(raw)
-            before = most_memory(service.pid)
+            before = peak_memory_bytes(service.pid)
             await asyncio.gather(*(FLOODS[kind](raw) for raw in crowd))
             async with await RawSocket.open(service.port) as another:
                 assert (await another.connect(None, CLI, GOOD))["ok"], "it serves others meanwhile"
-            assert most_memory(service.pid) - before < CROWD_MEMORY_BYTES
+            assert peak_memory_bytes(service.pid) - before < CROWD_MEMORY_BYTES
 
     async def test_frames_with_unnegotiated_compression_are_refused(
         self, gateway: tuple[ServiceProcess, FakeApproval]

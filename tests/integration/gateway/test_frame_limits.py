@@ -22,19 +22,11 @@ from tests.support.raw_socket import (
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from tests.support.raw_socket import RawSocket
 
 PREAUTH_FRAME_LIMIT_BYTES = 65_536
 FRAME_LIMIT_BYTES = 26_214_400
 CLOSING_SECONDS = 1.0
-
-
-@pytest.fixture
-async def harness() -> AsyncIterator[GatewayHarness]:
-    async with GatewayHarness() as harness:
-        yield harness
 
 
 async def padded_connect(raw: RawSocket, size: int) -> bytes:

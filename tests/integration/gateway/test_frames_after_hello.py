@@ -15,8 +15,6 @@ from tests.integration.gateway.harness import TOKEN, GatewayHarness
 from tests.support.raw_socket import BINARY, TEXT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from shared.device.profile import Profile
     from tests.support.raw_socket import RawSocket
 
@@ -31,12 +29,6 @@ NOTHING = CLI.asking()
 NOTHING_3 = CLI_3.asking()
 
 PROTOCOLS = ["protocol 4", "protocol 3"]
-
-
-@pytest.fixture
-async def harness() -> AsyncIterator[GatewayHarness]:
-    async with GatewayHarness() as harness:
-        yield harness
 
 
 async def said_to(raw: RawSocket, frame: object, opcode: int = TEXT) -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import pytest
-
 from services.gateway.connections.deadlines import SWEEP_SECONDS
 from services.gateway.connections.hub import LEASE_LOST_REASON
 from shared.bus.errors import Unavailable
@@ -19,18 +17,10 @@ from tests.support.raw_socket import CLOSE, PING, PONG
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from shared.rpc.messages import Answer, AuthorizeDevice
 
 GOOD = Credentials(token=TOKEN)
 HEALTH = b'{"type":"req","id":"1","method":"health"}'
-
-
-@pytest.fixture
-async def harness() -> AsyncIterator[GatewayHarness]:
-    async with GatewayHarness() as harness:
-        yield harness
 
 
 class TestLeaseIsOver:

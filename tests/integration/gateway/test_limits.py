@@ -18,20 +18,12 @@ from tools.support.peers import admit, want_pairing
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from shared.device.profile import Profile
     from shared.rpc.messages import Answer, AuthorizeDevice
     from tests.support.raw_socket import Frame, RawSocket
 
 QUEUED_FRAMES_LIMIT = 15
 TOO_MANY = b"Too many unauthenticated sockets"
-
-
-@pytest.fixture
-async def harness() -> AsyncIterator[GatewayHarness]:
-    async with GatewayHarness() as harness:
-        yield harness
 
 
 class TestUnauthenticatedSockets:

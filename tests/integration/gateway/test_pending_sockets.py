@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
-
-import pytest
 
 from shared.device.handshake import Credentials
 from shared.device.profile import CLI
@@ -13,19 +10,10 @@ from tests.integration.gateway.harness import TOKEN, GatewayHarness
 from tests.support.raw_socket import RawSocket
 from tools.support.waiting import until
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
 HANDSHAKE_DEADLINE_SECONDS = 15.0
 GOOD = Credentials(token=TOKEN)
 STRANGERS = 1_000
 BEGUN = b"GET / HTTP/1.1\r\nHost: gateway\r\nX-Slow: "
-
-
-@pytest.fixture
-async def harness() -> AsyncIterator[GatewayHarness]:
-    async with GatewayHarness() as harness:
-        yield harness
 
 
 class TestBeforeTheUpgrade:

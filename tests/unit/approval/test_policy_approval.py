@@ -11,11 +11,6 @@ from tests.unit.approval.policy_case import KEYS, TTL_MS, PolicyCase
 READ, WRITE, ADMIN, PAIRING = (f"operator.{name}" for name in ("read", "write", "admin", "pairing"))
 
 
-@pytest.fixture
-def case() -> PolicyCase:
-    return PolicyCase()
-
-
 class TestApprovalDecisions:
     def test_recorded_narrowed_token_and_upgrade(self, case: PolicyCase) -> None:
         """As recorded: approved [read, pairing], token narrowed to [read], upgrade +admin."""

@@ -19,11 +19,6 @@ READ, WRITE, ADMIN, PAIRING, TALK = (
 )
 
 
-@pytest.fixture
-def case() -> PolicyCase:
-    return PolicyCase()
-
-
 class TestWhenPairingIsEvaluated:
     def test_not_paired(self, case: PolicyCase) -> None:
         assert case.ask(READ).reason == "not-paired"

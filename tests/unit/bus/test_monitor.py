@@ -16,16 +16,12 @@ from shared.bus.monitor import (
     SilenceError,
     describe,
 )
-from tests.support.clock import FakeClock
 from tests.unit.rpc.fake_bus import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+    from tests.support.clock import FakeClock
 
 
 @pytest.fixture

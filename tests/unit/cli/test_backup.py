@@ -12,10 +12,9 @@ from services.approval.backup.format import Writer
 from services.approval.domain.records import Metadata, Pairing, Record, Token
 from services.cli.commands.backup import PART_LIMIT_BYTES
 from tests.unit.approval.devices import Device
-from tests.unit.cli.fake_api import Api, run, serving
+from tests.unit.cli.fake_api import Api, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 NAME = "\u30ad\u30c3\u30c1\u30f3 " * 16
@@ -34,12 +33,6 @@ def whole(count: int = DEVICES) -> bytes:
         record = Record(device.device_id, device.public_key, pairing)
         lines.append(writer.device(device.device_id, record, None))
     return b"".join([*lines, writer.end(41)])
-
-
-@pytest.fixture
-def api() -> Iterator[Api]:
-    with serving() as api:
-        yield api
 
 
 def says(api: Api, text: bytes) -> None:

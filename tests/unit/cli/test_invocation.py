@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -20,19 +20,9 @@ from tests.unit.cli.fake_api import (
     paired,
     pending,
     run,
-    serving,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 OTHER_ID = "00000000-0000-4000-8000-000000000000"
-
-
-@pytest.fixture
-def api() -> Iterator[Api]:
-    with serving() as api:
-        yield api
 
 
 class TestWhereACommandIs:

@@ -10,21 +10,12 @@ import pytest
 
 from services.cli.upstream_config import as_commands, as_json5, upstream_config
 from shared.upstream import PROBLEMS, header_names
-from tests.unit.cli.fake_api import run, serving
+from tests.unit.cli.fake_api import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.unit.cli.fake_api import Api
 
 SECRET = "an-upstream-secret-of-these-tests"
-
-
-@pytest.fixture
-def api() -> Iterator[Api]:
-    """Serve an approval."""
-    with serving() as one:
-        yield one
 
 
 def replicas(*upstreams: dict[str, Any] | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tools.interop.driver import HERE, NODE
 from tools.interop.facts import Unexpected
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tools.interop.latchkey import Latchkey
@@ -79,23 +80,8 @@ class OpenClaw:
 
     async def __call__(self, *command: str) -> Ran:
         """Run a command with `--json`. Raises Unexpected if it does not end."""
-        process = await asyncio.create_subprocess_exec(
-            *(str(NODE), str(self._program), *command),
-            *("--json", "--url", self._url, "--token", self._token),
-            env=self._environ(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            out, errors = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
-        except TimeoutError:
-            raise Unexpected(f"{' '.join(command)} did not end") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        return Ran(process.returncode or 0, out.decode(), errors.decode())
+        connection = ("--json", "--url", self._url, "--token", self._token)
+        return await run_program(self._program, *command, *connection, environ=self._environ())
 
     def _environ(self) -> dict[str, str]:
         environ = {
@@ -110,6 +96,26 @@ class OpenClaw:
             environ["NODE_OPTIONS"] = f"--import={NAMES.as_uri()}"
             environ["OPENCLAW_ALLOW_INSECURE_PRIVATE_WS"] = "1"
         return environ
+
+
+async def run_program(program: Path, *arguments: str, environ: Mapping[str, str]) -> Ran:
+    """Run a Node.js program to its end. Raises Unexpected if it does not end."""
+    process = await asyncio.create_subprocess_exec(
+        *(str(NODE), str(program), *arguments),
+        env=environ,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, errors = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
+    except TimeoutError:
+        raise Unexpected(f"{program.stem} {arguments[0]} did not end") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return Ran(process.returncode or 0, out.decode(), errors.decode())
 
 
 def package(protocol: int) -> Path:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 
 from deploy.local.ports import Reservation
-from tools.interop.cli.program import QUIET, RUN_SECONDS, Ran, package
+from tools.interop.cli.program import QUIET, Ran, package, run_program
 from tools.interop.driver import NODE
 from tools.interop.facts import Unexpected
 
@@ -54,22 +54,8 @@ class RealGateway:
 
     async def command(self, *arguments: str) -> Ran:
         """Run `openclaw` in the gateway's environment, like `railway ssh`. Raises Unexpected."""
-        process = await asyncio.create_subprocess_exec(
-            *(str(NODE), str(package(self.protocol) / "openclaw.mjs"), *arguments),
-            env=self.environ,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            out, errors = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
-        except TimeoutError:
-            raise Unexpected(f"openclaw {' '.join(arguments)} did not end") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        return Ran(process.returncode or 0, out.decode(), errors.decode())
+        program = package(self.protocol) / "openclaw.mjs"
+        return await run_program(program, *arguments, environ=self.environ)
 
     async def devices(self) -> dict[str, Any]:
         """Return the output of `openclaw devices list`: `pending` and `paired`."""

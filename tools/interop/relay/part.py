@@ -16,8 +16,9 @@ from tools.interop.latchkey import running
 from tools.interop.plan import Plan, Report
 from tools.interop.relay.cases import RELAYED
 from tools.interop.relay.story import ORIGIN, SECRET, RelayStory, examined, right_settings
-from tools.interop.ui.browser import browsing, find_chromium
+from tools.interop.ui.browser import browsing
 from tools.interop.ui.part import NO_CHROMIUM
+from tools.support.chromium import find_chromium
 
 if TYPE_CHECKING:
     from pathlib import Path

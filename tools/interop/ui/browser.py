@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PROGRAM: Final = Path(__file__).parent / "driver.mjs"
-NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 SEE_SECONDS: Final = 10.0
 
 
@@ -129,12 +126,6 @@ class Browser:
     def _page(self, number: int) -> Page:
         # An event may arrive before the response to "open".
         return self._pages.setdefault(number, Page(self._driver, number))
-
-
-def find_chromium() -> str | None:
-    """Return the browser named by CHROMIUM, or the first on PATH."""
-    named = os.environ.get("CHROMIUM", "").strip()
-    return shutil.which(named) if named else next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @asynccontextmanager

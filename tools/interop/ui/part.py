@@ -9,9 +9,10 @@ from tools.interop.cases import Row, tell
 from tools.interop.cli.program import package, version_of
 from tools.interop.latchkey import running
 from tools.interop.plan import Plan, Report
-from tools.interop.ui.browser import browsing, find_chromium
+from tools.interop.ui.browser import browsing
 from tools.interop.ui.cases import DASHBOARD_3, DASHBOARD_4, Cases
 from tools.interop.ui.story import UiStory
+from tools.support.chromium import find_chromium
 
 if TYPE_CHECKING:
     from tools.interop.latchkey import Latchkey

@@ -10,6 +10,7 @@ import pytest
 from services.gateway.connections.close_queue import CLOSED_PER_TURN, ENDED_PER_TURN
 from services.gateway.connections.deadlines import SWEEP_SECONDS
 from shared.protocol.events import Broadcast
+from tests.support.clock import turns
 from tests.unit.gateway.fake_connections import DEVICE_ID, FakeSessions, closes, texts, transport_of
 
 if TYPE_CHECKING:
@@ -48,12 +49,6 @@ async def turns_until_all_are_told(crowd: list[Connection]) -> list[int]:
         await asyncio.sleep(0)
         after.append(told(crowd))
     return after
-
-
-async def turns(count: int) -> None:
-    """Return after this many loop iterations."""
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def turns_until_all_are_read(crowd: list[Connection]) -> None:

@@ -32,21 +32,15 @@ from tests.support.attempts import (
     altered,
     asked,
     connect,
+    detail_code,
     encoded,
     judged,
     new_handshake,
     refused,
-    told,
     wrong,
 )
 
 GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
-
-
-def detail_code(refusal: Refusal) -> str:
-    error, _, _ = told(refusal)
-    assert error is not None
-    return str(error["details"]["code"])
 
 
 class TestOrigin:

@@ -45,23 +45,15 @@ from tests.support.attempts import (
     answered,
     asked,
     connect,
+    detail_code,
     encoded,
     judged,
     new_handshake,
     refused,
-    told,
 )
 from tests.support.wire import ATTEMPTS, Attempt
 
 YES = Admitted(Position(3, "t"), "issued", ["operator.admin", "operator.read", "operator.write"], 9)
-
-
-def detail_code(refusal: Refusal) -> str:
-    """Return a refusal's detail code, else its message, else its reason."""
-    error, _, reason = told(refusal)
-    if error is None:
-        return reason
-    return str(error["details"].get("code", error["message"]))
 
 
 class TestUnknownFields:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from services.gateway.relay.examiner import Examiner
@@ -9,12 +11,9 @@ from services.gateway.relay.status import CROWDED_SECONDS, Status
 from services.gateway.relay.upstream import Upstream, UpstreamAddress
 from shared.rpc.messages import UpstreamState
 from shared.upstream import PREAUTH_LIMIT, UNREACHABLE
-from tests.support.clock import FakeClock
 
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+if TYPE_CHECKING:
+    from tests.support.clock import FakeClock
 
 
 @pytest.fixture

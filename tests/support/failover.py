@@ -1,0 +1,16 @@
+"""A failover of Redis: another server becomes the master, and connections lead there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tools.support.fault_proxy import FaultProxy
+    from tools.support.redis import RedisServer
+
+
+def fail_over(old: RedisServer, new: RedisServer, proxy: FaultProxy) -> None:
+    """Make the other server the master for new connections."""
+    new.lead()
+    old.follow(new)
+    proxy.lead_to(new.port)
