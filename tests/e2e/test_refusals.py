@@ -173,7 +173,7 @@ class TestEveryKind:
     @PROTOCOLS
     async def test_a_lock_out(self, stack: Stack, addresses: Iterator[str], protocol: int) -> None:
         address, profile = next(addresses), profile_of(protocol, NODE_HOST, NODE_HOST_3)
-        for number in range(11):
+        for number in range(12):  # at both gateways the last is refused by the lock-out
             wrong = signed(profile, key=None, token=f"wrong {number}")
             await send_first_frame(stack.gateways[number % 2], wrong, address=address)
         one = await shown(stack, "rate-limited", remoteIp=address)

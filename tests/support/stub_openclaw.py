@@ -1,7 +1,7 @@
-"""An OpenClaw gateway as far as the relay meets it: challenge, pairing, hello-ok, and an echo.
+"""A stub of the part of OpenClaw's gateway that the relay uses: challenge, pairing, hello-ok, echo.
 
-It trusts the user header as the original does in trusted-proxy mode, keeps what came, and can be told
-to send, to close and to stop reading.
+It trusts the user header, as OpenClaw does in trusted-proxy mode, and records what it receives. Tests
+make it send, close and stop reading.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import WSMsgType, web
 
 from shared.upstream import CLIENT_USER, RELAY_USER
+from tests.support.threaded_server import threaded_server
 
 if TYPE_CHECKING:
     import ssl
@@ -30,14 +31,14 @@ FRAME_LIMIT_BYTES: Final = 26_214_400
 
 @dataclass(eq=False)
 class Session:
-    """One WebSocket, with what it brought along."""
+    """One WebSocket and the headers of its upgrade."""
 
     socket: web.WebSocketResponse
     user: str
     headers: dict[str, str]
     connect: dict[str, Any] = field(default_factory=dict)
     frames: list[str] = field(default_factory=list)
-    """What came after hello-ok."""
+    """The frames received after hello-ok."""
     closed: int | None = None
     """The close code of the relay."""
 
@@ -50,7 +51,7 @@ class Session:
 
 @dataclass
 class StubOpenClaw:
-    """What came, and whom it knows."""
+    """Its sessions, and the devices that it has paired."""
 
     user_header: str
     port: int = 0
@@ -80,7 +81,7 @@ class StubOpenClaw:
         return [one for one in self.sessions if one.user == CLIENT_USER]
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run something on its loop, and wait for it."""
+        """Run a coroutine on its event loop and wait for the result."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
 
     def send(self, session: Session, text: str) -> None:
@@ -219,24 +220,8 @@ def stub_openclaw(
 ) -> Iterator[StubOpenClaw]:
     """Serve one in a thread of its own."""
     stub = StubOpenClaw(user_header, tls=tls)
-    thread = threading.Thread(target=stub.loop.run_forever, daemon=True)
-    thread.start()
-
-    async def start() -> web.AppRunner:
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", stub.serve)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True, ssl_context=tls).start()
-        stub.port = runner.addresses[0][1]
-        return runner
-
-    runner = stub.run(start())
-    try:
-        yield stub
-    finally:
-        stub.reads.set()
-        stub.run(runner.cleanup())
-        stub.loop.call_soon_threadsafe(stub.loop.stop)
-        thread.join(10)
-        stub.loop.close()
+    with threaded_server(stub.serve, port, loop=stub.loop, tls=tls) as stub.port:
+        try:
+            yield stub
+        finally:
+            stub.reads.set()

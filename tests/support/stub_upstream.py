@@ -1,4 +1,4 @@
-"""A server in the place of the upstream: it answers by rules, and keeps what came."""
+"""A stub upstream for HTTP and sockets: it answers by path and records requests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from tests.support.threaded_server import threaded_server
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Iterator
@@ -19,8 +21,8 @@ ETAG: Final = '"of-the-script"'
 
 
 @dataclass
-class Came:
-    """One request, as it came."""
+class Received:
+    """A request, unchanged."""
 
     method: str
     target: str
@@ -34,10 +36,10 @@ class Came:
 
 @dataclass
 class StubUpstream:
-    """What came, and what is answered."""
+    """The requests it received, and its responses."""
 
     port: int = 0
-    came: list[Came] = field(default_factory=list)
+    received: list[Received] = field(default_factory=list)
     release: threading.Event = field(default_factory=threading.Event)
     """Set: the slow answer ends."""
 
@@ -58,19 +60,19 @@ class StubUpstream:
         """The address for UPSTREAM_URL."""
         return f"ws://127.0.0.1:{self.port}"
 
-    def last(self, path: str) -> Came:
+    def last(self, path: str) -> Received:
         """Return the newest request for a path."""
-        return next(one for one in reversed(self.came) if one.target.partition("?")[0] == path)
+        return next(one for one in reversed(self.received) if one.target.partition("?")[0] == path)
 
     def asked(self, path: str) -> int:
-        """Return how often a path was asked for."""
-        return sum(one.target.partition("?")[0] == path for one in self.came)
+        """Return how often a path was requested."""
+        return sum(one.target.partition("?")[0] == path for one in self.received)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer a request."""
         body = await request.read() if request.body_exists else b""
-        self.came.append(
-            Came(request.method, request.raw_path, list(request.headers.items()), body)
+        self.received.append(
+            Received(request.method, request.raw_path, list(request.headers.items()), body)
         )
         path = request.raw_path.partition("?")[0]
         if request.headers.get("Upgrade", "").lower() == "websocket":
@@ -150,26 +152,8 @@ def _is_user(name: str) -> bool:
 def stub_upstream(port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[StubUpstream]:
     """Serve one in a thread of its own."""
     stub = StubUpstream()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def start() -> web.AppRunner:
-        app = web.Application(client_max_size=2**30)
-        app.router.add_route("*", "/{path:.*}", stub.serve)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True, ssl_context=tls)
-        await site.start()
-        stub.port = runner.addresses[0][1]
-        return runner
-
-    runner = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
-    try:
-        yield stub
-    finally:
-        stub.release.set()
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
+    with threaded_server(stub.serve, port, tls=tls) as stub.port:
+        try:
+            yield stub
+        finally:
+            stub.release.set()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.approval.guessing import Counter, Dispatchers
 from tests.integration.approval.operator import Operator
 from tests.integration.approval.replica import Replica, replica
 
@@ -45,3 +46,17 @@ async def elsewhere(there: Replica) -> AsyncIterator[Operator]:
     """Return an operator at the other replica."""
     async with Operator(there) as operator:
         yield operator
+
+
+@pytest.fixture
+def counter(here: Replica) -> Counter:
+    """Return a counter of wrong secrets in the store."""
+    return Counter(here)
+
+
+@pytest.fixture
+async def dispatchers(here: Replica, there: Replica) -> Dispatchers:
+    """Return the request dispatchers of two live replicas."""
+    for each in (here, there):
+        await each.store.write_alive("replica")
+    return Dispatchers([here, there])

@@ -1,4 +1,4 @@
-"""The relay: real services and devices, and a stub of OpenClaw's protocol as the upstream."""
+"""Devices connected through a gateway to the upstream, a stub that speaks OpenClaw's protocol."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted
 from shared.device.profile import CLI
 from shared.upstream import CLIENT_USER, RELAY_USER, header_names
+from tests.e2e.relay.upstream import SECRET
 from tests.support.stub_openclaw import FRAME_LIMIT_BYTES, METHODS, VERSION, stub_openclaw
 from tools.support.people import Operator, Visitor
 from tools.support.waiting import until
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from tools.support.service import ServiceProcess
     from tools.support.stack import Stack
 
-SECRET: Final = "the-upstream-secret-of-these-tests"
 NAMES: Final = header_names(SECRET)
 STORM_DEVICES: Final = 40
 TLS: Final = Path(__file__).parents[1] / "integration" / "bus" / "tls"
@@ -41,8 +41,8 @@ def upstream() -> Iterator[StubOpenClaw]:
 
 
 @pytest.fixture(scope="module")
-def house(start_stack: StartStack, upstream: StubOpenClaw) -> Stack:
-    """Two gateways before the upstream. Each client's address is what it says it is."""
+def stack(start_stack: StartStack, upstream: StubOpenClaw) -> Stack:
+    """Two gateways with the upstream, which trust the client address in X-Forwarded-For."""
     return start_stack(
         gateways=2,
         env={"TRUSTED_PROXIES": "127.0.0.0/8"},
@@ -50,16 +50,9 @@ def house(start_stack: StartStack, upstream: StubOpenClaw) -> Stack:
     )
 
 
-@pytest.fixture
-async def operator(house: Stack) -> AsyncIterator[Operator]:
-    """Return an operator."""
-    async with Operator(house, house.approvals[0]) as one:
-        yield one
-
-
 @pytest.fixture(autouse=True)
-async def clean(upstream: StubOpenClaw) -> AsyncIterator[None]:
-    """Begin with an upstream that refuses nobody, and leave no connection open."""
+async def _clean(upstream: StubOpenClaw) -> AsyncIterator[None]:
+    """Start with an upstream that refuses no client; close all connections afterwards."""
     upstream.refusal, upstream.silent = None, False
     upstream.reads.set()
     yield
@@ -68,12 +61,12 @@ async def clean(upstream: StubOpenClaw) -> AsyncIterator[None]:
 
 
 class RelayedDevice(Visitor):
-    """A device behind a proxy that names its address."""
+    """A device behind a proxy that reports its address."""
 
     address = "198.51.100.7"
 
     def client(self, gateway: ServiceProcess, *, with_gateway_token: bool = True) -> DeviceClient:
-        """Return a connection to be made from that address."""
+        """Create a client at that address."""
         made = DeviceClient(
             gateway.ws_url,
             self.key,
@@ -86,7 +79,7 @@ class RelayedDevice(Visitor):
         return made
 
     async def joins(self, gateway: ServiceProcess, **how: bool) -> tuple[DeviceClient, Admitted]:
-        """Connect as clients do: come back for as long as the gateway says that it is starting."""
+        """Connect, retrying while the gateway says that it is starting, as clients do."""
         deadline = asyncio.get_running_loop().time() + 15
         while True:
             client = self.client(gateway, **how)
@@ -104,35 +97,35 @@ class RelayedDevice(Visitor):
 _ADDRESSES: Final = (f"198.51.{a}.{b}" for a in range(100, 200) for b in range(1, 250))
 
 
-def device(stack: Stack, *scopes: str) -> RelayedDevice:
-    """Return a new device at an address of its own."""
+def new_device(stack: Stack, *scopes: str) -> RelayedDevice:
+    """Return a device with an address that no other test uses."""
     made = RelayedDevice(stack, profile=CLI.asking(*scopes) if scopes else CLI)
     made.address = next(_ADDRESSES)
     return made
 
 
 async def joined(
-    house: Stack, operator: Operator, upstream: StubOpenClaw, *scopes: str, gateway: int = 0
+    stack: Stack, operator: Operator, upstream: StubOpenClaw, *scopes: str, gateway: int = 0
 ) -> tuple[RelayedDevice, DeviceClient, Session]:
-    """Return a device that was approved and is connected, and its session at the upstream."""
-    one = device(house, *scopes)
-    (await operator.approve(await one.waits(house.gateways[gateway]))).ok()
-    client, _admitted = await one.joins(house.gateways[gateway])
+    """Return an approved, connected device, its client, and its session at the upstream."""
+    device = new_device(stack, *scopes)
+    (await operator.approve(await device.waits(stack.gateways[gateway]))).ok()
+    client, _admitted = await device.joins(stack.gateways[gateway])
     session = next(
-        each
-        for each in reversed(upstream.clients)
-        if each.params.get("device", {}).get("id") == one.device_id
+        item
+        for item in reversed(upstream.clients)
+        if item.params.get("device", {}).get("id") == device.device_id
     )
-    return one, client, session
+    return device, client, session
 
 
-class TestJoining:
-    async def test_hello_is_the_upstreams_with_our_token_and_our_device_methods(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+class TestConnecting:
+    async def test_hello_is_the_upstreams_with_our_device_token_and_device_methods(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        one = device(house, "operator.read")
-        (await operator.approve(await one.waits(house.gateways[0]))).ok()
-        client, admitted = await one.joins(house.gateways[0])
+        device = new_device(stack, "operator.read")
+        (await operator.approve(await device.waits(stack.gateways[0]))).ok()
+        client, admitted = await device.joins(stack.gateways[0])
         hello = admitted.hello
         assert hello["server"]["version"] == VERSION
         assert hello["server"]["buildId"] == "of-the-upstream"
@@ -143,83 +136,83 @@ class TestJoining:
         assert "device.pair.approve" in hello["features"]["methods"]
         await client.close()
 
-    async def test_the_upstream_gets_the_proof_and_none_of_the_secrets_beside_it(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+    async def test_the_upstream_receives_the_device_proof_but_no_secret(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        one, client, session = await joined(house, operator, upstream)
-        assert session.params["device"]["id"] == one.device_id
+        device, client, session = await joined(stack, operator, upstream)
+        assert session.params["device"]["id"] == device.device_id
         assert "password" not in session.params["auth"]
         headers = {name.lower(): value for name, value in session.headers.items()}
         assert headers[NAMES.user] == CLIENT_USER
         assert NAMES.required in headers
-        assert headers["x-forwarded-for"] == one.address
+        assert headers["x-forwarded-for"] == device.address
         assert "x-openclaw-scopes" not in headers
         await client.close()
 
-    async def test_one_approval_here_pairs_the_device_upstream(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+    async def test_approving_a_device_here_also_pairs_it_upstream(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        one, client, _session = await joined(house, operator, upstream)
-        assert one.device_id in upstream.paired
-        approvers = [each for each in upstream.sessions if each.user == RELAY_USER]
+        device, client, _session = await joined(stack, operator, upstream)
+        assert device.device_id in upstream.paired
+        approvers = [item for item in upstream.sessions if item.user == RELAY_USER]
         assert "device" not in approvers[-1].params
         await client.close()
 
-    async def test_it_joins_at_any_gateway_and_with_its_device_token_alone(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+    async def test_a_device_connects_at_any_gateway_with_its_device_token_alone(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        one, client, _session = await joined(house, operator, upstream)
+        device, client, _session = await joined(stack, operator, upstream)
         await client.close()
-        client, admitted = await one.joins(house.gateways[1], with_gateway_token=False)
+        client, admitted = await device.joins(stack.gateways[1], with_gateway_token=False)
         assert admitted.hello["auth"]["method"] == "device-token"
         await client.close()
 
-    async def test_an_upstream_that_refuses_an_admitted_device_is_never_quoted(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+    async def test_a_refusal_by_the_upstream_is_reported_as_unavailable_and_not_quoted(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        one, client, _session = await joined(house, operator, upstream)
+        device, client, _session = await joined(stack, operator, upstream)
         await client.close()
         upstream.refusal = {
             "code": "INVALID_REQUEST",
             "message": "unauthorized: device token mismatch",
             "details": {"code": "AUTH_DEVICE_TOKEN_MISMATCH"},
         }
-        refused = await one.refused(house.gateways[0])
+        refused = await device.refused(stack.gateways[0])
         assert refused.code == "UNAVAILABLE"
         assert refused.close is not None
         assert refused.close.code == 1013
         assert "AUTH_" not in json.dumps(refused.details)
 
 
-class TestShield:
+class TestUnknownDevices:
     async def test_a_storm_of_unpaired_devices_opens_no_upstream_socket(
-        self, house: Stack, upstream: StubOpenClaw
+        self, stack: Stack, upstream: StubOpenClaw
     ) -> None:
         before = len(upstream.clients)
-        storm = [device(house) for _ in range(STORM_DEVICES)]
-        for number, one in enumerate(storm):
-            refused = await one.refused(house.gateways[number % 2])
+        storm = [new_device(stack) for _ in range(STORM_DEVICES)]
+        for number, device in enumerate(storm):
+            refused = await device.refused(stack.gateways[number % 2])
             assert refused.detail_code == "PAIRING_REQUIRED"
         assert len(upstream.clients) == before
 
     async def test_an_address_known_at_one_gateway_is_known_at_the_other(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        one, client, _session = await joined(house, operator, upstream, gateway=0)
+        device, client, _session = await joined(stack, operator, upstream, gateway=0)
         await client.close()
-        first = await one.client(house.gateways[1]).connect()
+        first = await device.client(stack.gateways[1]).connect()
         assert isinstance(first, Admitted), first
 
 
 class TestFrames:
     async def test_calls_pass_to_the_upstream_and_device_methods_are_served_here(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        one, client, session = await joined(house, operator, upstream, "operator.admin")
+        device, client, session = await joined(stack, operator, upstream, "operator.admin")
         answer = await client.call("chat.send", {"text": "hello, dev\u00efce."})
         assert answer.payload["from"] == "upstream"
         listed = await client.call("device.pair.list", {})
-        assert one.device_id in {each["deviceId"] for each in listed.payload["paired"]}
+        assert device.device_id in {item["deviceId"] for item in listed.payload["paired"]}
         assert all("device.pair" not in frame for frame in session.frames)
         await client.close()
 
@@ -232,29 +225,29 @@ class TestFrames:
         ],
     )
     async def test_no_spelling_of_a_device_method_reaches_the_upstream(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw, frame: str
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw, frame: str
     ) -> None:
-        _one, client, session = await joined(house, operator, upstream, "operator.admin")
+        _device, client, session = await joined(stack, operator, upstream, "operator.admin")
         await client.send_text(frame)
         response = await client.next_stray()
         assert "paired" in (response.payload or {}), response
         assert session.frames == []
         await client.close()
 
-    async def test_a_frame_that_may_name_a_device_method_and_cannot_be_read_is_refused(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+    async def test_an_unreadable_frame_that_may_name_a_device_method_is_refused(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        _one, client, session = await joined(house, operator, upstream)
+        _device, client, session = await joined(stack, operator, upstream)
         await client.send_text('{"type":"req","id":"x","method":"device.pair.list",')
         response = await client.next_stray()
         assert (response.id, response.ok) == ("invalid", False)
         assert session.frames == []
         await client.close()
 
-    async def test_upstream_events_pass_and_its_pairing_events_keep_only_their_number(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+    async def test_upstream_events_pass_but_pairing_events_lose_their_payload(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        _one, client, session = await joined(house, operator, upstream)
+        _device, client, session = await joined(stack, operator, upstream)
         upstream.send(session, '{"type":"event","event":"chat","payload":{"n":1},"seq":1}')
         upstream.send(
             session,
@@ -265,17 +258,17 @@ class TestFrames:
         assert (second.name, second.payload, second.seq) == ("device.pair.changed", {}, 2)
         await client.close()
 
-    async def test_binary_from_a_client_closes_it_with_1003(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+    async def test_a_binary_message_from_a_client_closes_it_with_1003(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        _one, client, _session = await joined(house, operator, upstream)
+        _device, client, _session = await joined(stack, operator, upstream)
         await client.send_bytes(b"\x00")
         assert (await client.closed()).code == 1003
 
-    async def test_the_largest_frame_passes_both_ways(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+    async def test_the_largest_frame_passes_in_both_directions(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        _one, client, session = await joined(house, operator, upstream)
+        _device, client, session = await joined(stack, operator, upstream)
         envelope = '{"type":"req","id":"x","method":"chat.send","params":{"text":""}}'
         text = "a" * (FRAME_LIMIT_BYTES - len(envelope))
         await client.send_text(envelope.replace('""', f'"{text}"'))
@@ -287,64 +280,64 @@ class TestFrames:
         await client.close()
 
 
-class TestEnds:
+class TestClosing:
     async def test_a_removed_device_is_closed_with_4001_and_forgotten_upstream(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        one, client, session = await joined(house, operator, upstream, gateway=1)
-        assert one.device_id in upstream.paired
-        (await operator.remove(one.device_id)).ok()
+        device, client, session = await joined(stack, operator, upstream, gateway=1)
+        assert device.device_id in upstream.paired
+        (await operator.remove(device.device_id)).ok()
         assert (await client.closed()).code == 4001
-        await until(lambda: session.closed is not None, "the upstream to follow")
-        await until(lambda: one.device_id not in upstream.paired, "the upstream to follow")
-        refused = await one.refused(house.gateways[0])
+        await until(lambda: session.closed is not None, "the upstream follows")
+        await until(lambda: device.device_id not in upstream.paired, "the upstream follows")
+        refused = await device.refused(stack.gateways[0])
         assert refused.detail_code == "PAIRING_REQUIRED"
 
     @pytest.mark.parametrize(
         ("theirs", "ours"), [(1000, 1000), (1008, 1008), (1012, 1012), (1013, 1013), (3000, 1012)]
     )
     async def test_an_upstream_close_reaches_the_client(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw, theirs: int, ours: int
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw, theirs: int, ours: int
     ) -> None:
-        _one, client, session = await joined(house, operator, upstream)
+        _device, client, session = await joined(stack, operator, upstream)
         upstream.close(session, theirs, "as the upstream says")
         closed = await client.closed()
         assert closed.code == ours
         assert closed.reason == ("service restart" if theirs == 3000 else "as the upstream says")
 
-    async def test_an_upstream_that_vanishes_is_a_restart(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+    async def test_a_lost_upstream_connection_closes_the_client_with_1012(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        _one, client, session = await joined(house, operator, upstream)
+        _device, client, session = await joined(stack, operator, upstream)
         upstream.cut(session)
         closed = await client.closed()
         assert (closed.code, closed.reason) == (1012, "service restart")
 
-    async def test_the_upstream_side_ends_with_the_client(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+    async def test_the_upstream_session_is_closed_when_the_client_disconnects(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        _one, client, session = await joined(house, operator, upstream)
+        _device, client, session = await joined(stack, operator, upstream)
         await client.close()
-        await until(lambda: session.closed is not None, "the upstream to follow")
+        await until(lambda: session.closed is not None, "the upstream follows")
         assert session.closed == 1000
 
 
 class TestOutage:
-    async def test_an_upstream_that_sends_no_challenge_stops_nobody_from_pairing(
-        self, house: Stack, operator: Operator, upstream: StubOpenClaw
+    async def test_devices_can_still_request_pairing_when_the_upstream_sends_no_challenge(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
     ) -> None:
-        known, client, _session = await joined(house, operator, upstream)
+        known, client, _session = await joined(stack, operator, upstream)
         await client.close()
         upstream.silent = True
-        refused = await known.refused(house.gateways[0])
+        refused = await known.refused(stack.gateways[0])
         assert refused.code == "UNAVAILABLE"
-        newcomer = device(house)
-        assert (await newcomer.refused(house.gateways[0])).detail_code == "PAIRING_REQUIRED"
+        newcomer = new_device(stack)
+        assert (await newcomer.refused(stack.gateways[0])).detail_code == "PAIRING_REQUIRED"
         upstream.silent = False
-        client, _admitted = await known.joins(house.gateways[0])
+        client, _admitted = await known.joins(stack.gateways[0])
         await client.close()
 
-    async def test_without_an_upstream_the_admitted_are_told_to_come_back(
+    async def test_without_an_upstream_admitted_devices_are_asked_to_retry(
         self, start_stack: StartStack
     ) -> None:
         with stub_openclaw(NAMES.user) as gone:
@@ -354,10 +347,10 @@ class TestOutage:
             env={"TRUSTED_PROXIES": "127.0.0.0/8"},
             gateway_env={"UPSTREAM_URL": url, "UPSTREAM_SECRET": SECRET},
         )
-        one = device(alone)
+        device = new_device(alone)
         async with Operator(alone, alone.approvals[0]) as operator:
-            (await operator.approve(await one.waits(alone.gateways[0]))).ok()
-        refused = await one.refused(alone.gateways[0])
+            (await operator.approve(await device.waits(alone.gateways[0]))).ok()
+        refused = await device.refused(alone.gateways[0])
         assert refused.code == "UNAVAILABLE"
         assert refused.close is not None
         assert refused.close.code == 1013
@@ -365,7 +358,7 @@ class TestOutage:
         assert answer is not None
         assert answer.ready
         with stub_openclaw(NAMES.user, port):
-            client, _admitted = await one.joins(alone.gateways[0])
+            client, _admitted = await device.joins(alone.gateways[0])
             await client.close()
 
 
