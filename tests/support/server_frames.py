@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from typing import Final
 
 from tests.support.raw_socket import frame_bytes
@@ -18,8 +19,10 @@ def server_frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
 
 def accepting(request: bytes) -> bytes:
     """Return the response that accepts an upgrade, from the key in the request."""
-    key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
-    digest = hashlib.sha1(key + WEBSOCKET_GUID, usedforsecurity=False).digest()
-    return b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: %s\r\n\r\n" % (
-        base64.b64encode(digest)
+    found = re.search(rb"(?i)^sec-websocket-key: *(\S+)", request, re.MULTILINE)
+    assert found is not None
+    digest = hashlib.sha1(found[1] + WEBSOCKET_GUID, usedforsecurity=False).digest()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n"
     )

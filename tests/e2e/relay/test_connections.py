@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
 from pathlib import Path
@@ -10,27 +9,25 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from shared.device.client import DeviceClient
 from shared.device.handshake import Admitted
-from shared.device.profile import CLI
 from shared.upstream import CLIENT_USER, RELAY_USER, header_names
+from tests.e2e.relay.devices import CLIENTS, RelayedDevice, new_device
 from tests.e2e.relay.upstream import SECRET
 from tests.support.stub_openclaw import FRAME_LIMIT_BYTES, METHODS, VERSION, stub_openclaw
-from tools.support.people import Operator, Visitor
+from tools.support.people import Operator
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from shared.device.client import DeviceClient
     from tests.conftest import StartStack
     from tests.support.stub_openclaw import Session, StubOpenClaw
-    from tools.support.service import ServiceProcess
     from tools.support.stack import Stack
 
 NAMES: Final = header_names(SECRET)
 STORM_DEVICES: Final = 40
-TLS: Final = Path(__file__).parents[1] / "integration" / "bus" / "tls"
-_CLIENTS: Final[list[DeviceClient]] = []
+TLS: Final = Path(__file__).parents[2] / "integration" / "bus" / "tls"
 
 
 @pytest.fixture(scope="module")
@@ -56,52 +53,8 @@ async def _clean(upstream: StubOpenClaw) -> AsyncIterator[None]:
     upstream.refusal, upstream.silent = None, False
     upstream.reads.set()
     yield
-    while _CLIENTS:
-        await _CLIENTS.pop().close()
-
-
-class RelayedDevice(Visitor):
-    """A device behind a proxy that reports its address."""
-
-    address = "198.51.100.7"
-
-    def client(self, gateway: ServiceProcess, *, with_gateway_token: bool = True) -> DeviceClient:
-        """Create a client at that address."""
-        made = DeviceClient(
-            gateway.ws_url,
-            self.key,
-            self.profile,
-            token=self.stack.gateway_token if with_gateway_token else None,
-            device_token=None if with_gateway_token else self.token,
-            headers={"X-Forwarded-For": self.address, "X-OpenClaw-Scopes": "operator.admin"},
-        )
-        _CLIENTS.append(made)
-        return made
-
-    async def joins(self, gateway: ServiceProcess, **how: bool) -> tuple[DeviceClient, Admitted]:
-        """Connect, retrying while the gateway says that it is starting, as clients do."""
-        deadline = asyncio.get_running_loop().time() + 15
-        while True:
-            client = self.client(gateway, **how)
-            outcome = await client.connect()
-            if isinstance(outcome, Admitted):
-                self.token = outcome.device_token
-                return client, outcome
-            await client.close()
-            assert outcome.code == "UNAVAILABLE", outcome
-            assert outcome.details["reason"] == "startup-sidecars", outcome
-            assert asyncio.get_running_loop().time() < deadline, outcome
-            await asyncio.sleep((outcome.retry_after_ms or 100) / 1000)
-
-
-_ADDRESSES: Final = (f"198.51.{a}.{b}" for a in range(100, 200) for b in range(1, 250))
-
-
-def new_device(stack: Stack, *scopes: str) -> RelayedDevice:
-    """Return a device with an address that no other test uses."""
-    made = RelayedDevice(stack, profile=CLI.asking(*scopes) if scopes else CLI)
-    made.address = next(_ADDRESSES)
-    return made
+    while CLIENTS:
+        await CLIENTS.pop().close()
 
 
 async def joined(
@@ -382,15 +335,15 @@ class TestTls:
             gateway = stack.gateways[0]
             async with Operator(stack, stack.approvals[0]) as operator:
                 if trusted:
-                    _one, client, _session = await joined(stack, operator, upstream)
+                    _device, client, _session = await joined(stack, operator, upstream)
                     text = "a" * 1_000_000
                     answer = await client.call("chat.send", {"text": text})
                     assert answer.payload["bytes"] > len(text)
                     await client.close()
                 else:
-                    one = device(stack)
-                    (await operator.approve(await one.waits(gateway))).ok()
-                    refusals = [await one.refused(gateway) for _ in range(2)]
+                    device = new_device(stack)
+                    (await operator.approve(await device.waits(gateway))).ok()
+                    refusals = [await device.refused(gateway) for _ in range(2)]
                     assert {refused.code for refused in refusals} == {"UNAVAILABLE"}
                     assert upstream.sessions == []
             gateway.terminate()  # before the stub, which would leave a handshake half done

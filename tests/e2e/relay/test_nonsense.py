@@ -1,10 +1,8 @@
-"""An upstream that speaks nonsense: clients are asked to come back, and nothing else happens."""
+"""An upstream that sends nonsense: clients are asked to retry, and nothing else happens."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import json
 import threading
 import time
@@ -13,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.e2e.test_relay import SECRET, device
+from tests.e2e.relay.devices import new_device
+from tests.e2e.relay.upstream import SECRET
+from tests.support.server_frames import accepting, server_frame
 from tools.support.people import Operator
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tests.conftest import StartStack
     from tools.support.stack import Stack
 
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CHALLENGE: Final = {
     "type": "event",
     "event": "connect.challenge",
@@ -34,14 +33,13 @@ _OK: Final = {"type": "res", "id": "ID", "ok": True}
 def text(content: object) -> bytes:
     """Return a server's text frame."""
     payload = content.encode() if isinstance(content, str) else json.dumps(content).encode()
-    size = len(payload)
-    return bytes([0x81, size] if size < 126 else [0x81, 126, size >> 8, size & 255]) + payload
+    return server_frame(0x1, payload)
 
 
 UPGRADE: Final = "upgrade"
-"""Stands for the right answer to the upgrade."""
+"""Sends the correct response to the upgrade."""
 CONNECT: Final = "connect"
-"""Stands for waiting for the client's `connect`."""
+"""Waits for the client's `connect`."""
 CHALLENGE: Final = text(_CHALLENGE)
 
 Script = tuple[str | bytes, ...]
@@ -105,13 +103,12 @@ class ScriptedUpstream:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        keys = [line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-k")]
-        if not keys:
+        if b"sec-websocket-key:" not in head.lower():
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n" + b'{"ok":true}')
             return
         for step in self.script:
             if step == UPGRADE:
-                writer.write(_upgraded(keys[0].split(b":", 1)[1].strip()))
+                writer.write(accepting(head))
             elif step == CONNECT:
                 await reader.readexactly(64)
                 self.connects += 1
@@ -131,7 +128,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture(scope="module")
 def stack(start_stack: StartStack, upstream: ScriptedUpstream) -> Stack:
-    """One gateway before it. Each client's address is what it says it is."""
+    """One gateway with this upstream, which trusts the client address in X-Forwarded-For."""
     return start_stack(
         gateways=1,
         env={"TRUSTED_PROXIES": "127.0.0.0/8"},
@@ -144,24 +141,24 @@ def stack(start_stack: StartStack, upstream: ScriptedUpstream) -> Stack:
 
 @pytest.mark.usefixtures("unharmed")
 @pytest.mark.parametrize("name", [*BEFORE_A_CHALLENGE, *AFTER_CONNECT])
-async def test_a_client_is_asked_to_come_back_and_stays_paired_when_the_upstream(
+async def test_a_client_is_asked_to_retry_and_stays_paired_when_the_upstream(
     stack: Stack, upstream: ScriptedUpstream, name: str
 ) -> None:
     upstream.script = ()
-    one = device(stack)
+    device = new_device(stack)
     gateway = stack.gateways[0]
     async with Operator(stack, stack.approvals[0]) as operator:
-        (await operator.approve(await one.waits(gateway))).ok()
-        await one.refused(gateway)  # from now on its address is known
+        (await operator.approve(await device.waits(gateway))).ok()
+        await device.refused(gateway)  # this makes its address known
         upstream.script, upstream.connects = (BEFORE_A_CHALLENGE | AFTER_CONNECT)[name], 0
-        refused = await one.refused(gateway)
-        shown = (await operator.call("GET", f"devices/{one.device_id}")).ok()
+        refused = await device.refused(gateway)
+        shown = (await operator.call("GET", f"devices/{device.device_id}")).ok()
     assert refused.code == "UNAVAILABLE"
     assert refused.details["reason"] == "startup-sidecars"
     assert refused.close is not None
     assert refused.close.code == 1013
     assert upstream.connects == (name in AFTER_CONNECT)
-    assert shown["deviceId"] == one.device_id
+    assert shown["deviceId"] == device.device_id
 
 
 @contextmanager
@@ -184,11 +181,3 @@ def _serving() -> Iterator[ScriptedUpstream]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
-
-
-def _upgraded(key: bytes) -> bytes:
-    accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
-    return (
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
-    )
