@@ -15,6 +15,7 @@ from services.gateway import settings as gateway
 from services.gateway.settings import read_settings as read_gateway
 from shared.bus.redis_bus import make_client
 from shared.redis_url import redis_url_problems
+from shared.setting import Choice, Number, Secret
 from shared.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -77,6 +78,21 @@ def test_garbage_in_any_setting_is_accepted_or_reported_in_one_line(
         assert "\n" not in problem
         assert problem.isprintable()
         assert len(problem) < 400
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        (module.read_settings, setting.name)
+        for module in (gateway, approval)
+        for setting in module.ALL
+        if isinstance(setting, (Number, Choice, Secret))
+    ],
+)
+def test_a_wrong_word_in_a_setting_with_bounds_is_reported(
+    read: Callable[[dict[str, str]], object], name: str
+) -> None:
+    assert problems_of(read, name, "x")
 
 
 @given(value=st.text(max_size=80), name=st.sampled_from(OF_GATEWAY))
