@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.approval.guessing import Counter, Dispatchers
+from tests.integration.approval.heartbeats import Gateway
 from tests.integration.approval.operator import Operator
 from tests.integration.approval.replica import Replica, replica
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from services.approval.storage.store import Store
     from tests.support.clock import FakeClock
+    from tests.unit.approval.devices import Device
     from tools.support.redis import RedisServer
 
 
@@ -60,3 +62,27 @@ async def dispatchers(here: Replica, there: Replica) -> Dispatchers:
     for each in (here, there):
         await each.store.write_alive("replica")
     return Dispatchers([here, there])
+
+
+@pytest.fixture
+async def device(here: Replica) -> Device:
+    """Return a paired device."""
+    return await here.paired()
+
+
+@pytest.fixture
+async def paired(device: Device) -> str:
+    """Return the id of a paired device."""
+    return device.device_id
+
+
+@pytest.fixture
+def east(here: Replica) -> Gateway:
+    """Return a gateway that sends heartbeats."""
+    return Gateway(here, "east")
+
+
+@pytest.fixture
+def west(here: Replica) -> Gateway:
+    """Return another gateway that sends heartbeats."""
+    return Gateway(here, "west")

@@ -1,96 +1,28 @@
-"""Connected devices and last-seen times from gateways' heartbeats; live replicas."""
+"""Connected devices and last-seen times, from the heartbeats of gateways."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-import pytest
-
-from services.approval.domain.authorization import OPERATOR, Caller
-from services.approval.domain.errors import NotAllowed
+from services.approval.domain.authorization import OPERATOR
 from services.approval.storage.presence import (
-    ALIVE_KEPT_MS,
-    APPROVALS,
     GATEWAYS,
-    approval_key,
     presence_key,
 )
-from shared.protocol.scopes import PAIRING
 from shared.rpc.messages import (
-    BeatAnswer,
     BeatQuestion,
     Position,
     Present,
     Seen,
-    decode_question,
-    encode,
 )
-from shared.version import VERSION
-from tests.integration.approval.replica import everything, replica
-from tests.support.clock import FakeClock
+from tests.integration.approval.heartbeats import Gateway, gateways, redis_ms
+from tests.integration.approval.replica import everything
 from tests.unit.approval.devices import Device
 
 if TYPE_CHECKING:
     from tests.integration.approval.operator import Operator
     from tests.integration.approval.replica import Replica
     from tools.support.redis import RedisServer
-
-
-class Gateway:
-    """A gateway that sends heartbeats on demand."""
-
-    def __init__(self, here: Replica, boot_id: str) -> None:
-        self.boot_id = boot_id
-        self._here = here
-        self._beats = 0
-        self._numbers = 0
-        self._connections = 0
-        self.held_at = 0
-
-    async def beat(self, **told: Any) -> BeatAnswer:
-        """Send a heartbeat on top of the last one by default."""
-        self._beats += 1
-        beat = {
-            "applied": Position(),
-            "booted": False,
-            "builds_on": self.held_at,
-            "connections": self._connections,
-            "lease_ms": 60_000,
-            **told,
-        }
-        answer = await self._here.store.beat(self.boot_id, BeatQuestion(self._beats, **beat))
-        self.held_at = answer.presence_at
-        return answer
-
-    async def admits(self, device: Device, role: str = "operator") -> int:
-        """Admit a device; returns the number of its connection."""
-        self._numbers += 1
-        self._connections += 1
-        await self.beat(joined=[Present(self._numbers, device.device_id, role, 5)])
-        return self._numbers
-
-    async def loses(self, *numbers: int) -> None:
-        """Remove connections."""
-        self._connections -= len(numbers)
-        await self.beat(left=list(numbers))
-
-
-@pytest.fixture
-async def device(here: Replica) -> Device:
-    paired = Device.new()
-    await here.pair(paired)
-    return paired
-
-
-@pytest.fixture
-def east(here: Replica) -> Gateway:
-    return Gateway(here, "east")
-
-
-@pytest.fixture
-def west(here: Replica) -> Gateway:
-    return Gateway(here, "west")
 
 
 async def shown(operator: Operator, device: Device) -> dict[str, Any]:
@@ -106,11 +38,6 @@ async def where(operator: Operator, device: Device) -> list[str]:
     one = await shown(operator, device)
     assert one["connected"] == bool(one["replicas"])
     return sorted(one["replicas"])
-
-
-async def redis_ms(here: Replica) -> int:
-    seconds, microseconds = await here.redis.time()
-    return int(seconds * 1000 + microseconds // 1000)
 
 
 class TestConnected:
@@ -324,127 +251,3 @@ class TestSeen:
         before, _held = await here.store.load([])
         await east.beat(seen=[Seen(device.device_id, "operator", "token", "192.0.2.7", 0)])
         assert (await here.store.load([]))[0] == before
-
-
-async def gateways(operator: Operator) -> list[dict[str, Any]]:
-    """Return the live gateways."""
-    found: list[dict[str, Any]] = (await operator.get("/v1/replicas")).ok()["gateways"]
-    return found
-
-
-class TestReplicas:
-    async def test_nobody(self, operator: Operator) -> None:
-        nobody = {"gateways": [], "approvals": [], "presenceVersion": 0, "refusalsVersion": 0}
-        assert (await operator.get("/v1/replicas")).ok() == nobody
-
-    async def test_every_connect_and_disconnect_raises_the_version(
-        self, operator: Operator, device: Device, east: Gateway
-    ) -> None:
-        async def version() -> int:
-            return int((await operator.get("/v1/replicas")).ok()["presenceVersion"])
-
-        await east.beat()
-        before = await version()
-        await east.admits(device)
-        await east.beat()
-        came = await version()
-        assert came > before
-        await east.beat()
-        assert await version() == came
-
-    async def test_gateways_the_fullest_first(
-        self, here: Replica, operator: Operator, device: Device, east: Gateway, west: Gateway
-    ) -> None:
-        head, _held = await here.store.load([])
-        await west.beat()
-        await east.admits(device)
-        await east.beat(booted=True, applied=Position(head.number - 1, "x"))
-        first, second = await gateways(operator)
-        assert 0 <= first.pop("lastBeatAgoMs") < 5_000
-        assert 0 <= second.pop("lastBeatAgoMs") < 5_000
-        assert first == {"bootId": "east", "connections": 1, "changesBehind": 1}
-        assert second == {"bootId": "west", "connections": 0}
-
-    async def test_time_passes_until_the_next_heartbeat(
-        self, here: Replica, operator: Operator, east: Gateway
-    ) -> None:
-        await east.beat()
-        seen = int(await here.redis.hget(presence_key("east"), "seen"))
-        await here.redis.hset(presence_key("east"), "seen", seen - 7_000)
-        (one,) = await gateways(operator)
-        assert one["lastBeatAgoMs"] >= 7_000
-
-    async def test_a_gateway_tells_its_release_and_how_long_it_has_been_running(
-        self, here: Replica, operator: Operator, east: Gateway
-    ) -> None:
-        await east.beat(version="9.8.7", uptime_s=3_600)
-        (one,) = await gateways(operator)
-        assert (one["version"], one["uptimeSeconds"]) == ("9.8.7", 3_600)
-        await east.beat(version="9.8.7", uptime_s=3_601, builds_on=0)
-        (one,) = await gateways(operator)
-        assert (one["version"], one["uptimeSeconds"]) == ("9.8.7", 3_601)
-        status = await here.registry.replicas(OPERATOR)
-        assert status.gateways[0].process.uptime_s == 3_601
-
-    async def test_a_gateway_of_the_release_before_is_listed_without_a_release(
-        self, here: Replica, operator: Operator
-    ) -> None:
-        question = BeatQuestion(1, Position(), booted=False, builds_on=0, connections=0)
-        fields = msgspec.msgpack.decode(encode(question))
-        last = BeatQuestion.__struct_fields__.index("lease_ms")
-        older = decode_question(msgspec.msgpack.encode(fields[: last + 2]))
-        assert isinstance(older, BeatQuestion)
-        await here.store.beat("older", older)
-        (one,) = await gateways(operator)
-        assert one.keys() == {"bootId", "connections", "lastBeatAgoMs"}
-
-    async def test_an_approval_tells_its_release_and_how_long_it_has_been_running(
-        self, here: Replica, operator: Operator
-    ) -> None:
-        await here.store.write_alive("first", uptime_s=7)
-        await here.redis.zadd(APPROVALS, {"older": await redis_ms(here)})
-        first, older = (await operator.get("/v1/replicas")).ok()["approvals"]
-        assert (first["version"], first["uptimeSeconds"]) == (VERSION, 7)
-        assert older.keys() == {"bootId", "lastAliveAgoMs"}
-        assert 0 < await here.redis.pttl(approval_key("first")) <= ALIVE_KEPT_MS
-
-    async def test_approvals(self, here: Replica, there: Replica, operator: Operator) -> None:
-        await here.store.write_alive("first")
-        await there.store.write_alive("second")
-        await there.store.write_alive("second")
-        found = (await operator.get("/v1/replicas")).ok()["approvals"]
-        assert [one["bootId"] for one in found] == ["first", "second"]
-        assert all(0 <= one["lastAliveAgoMs"] < 5_000 for one in found)
-
-    async def test_a_wall_clock_that_is_wrong_does_not_matter(
-        self, redis_server: RedisServer, operator: Operator
-    ) -> None:
-        async with replica(redis_server.approval_url, FakeClock(wall_ms=1)) as lost:
-            await lost.store.write_alive("lost")
-        (one,) = (await operator.get("/v1/replicas")).ok()["approvals"]
-        assert one["lastAliveAgoMs"] < 5_000
-
-    async def test_a_silent_approval_vanishes(
-        self, here: Replica, there: Replica, operator: Operator
-    ) -> None:
-        await here.store.write_alive("first")
-        await there.store.write_alive("second")
-        at = await redis_ms(here) - 2 * ALIVE_KEPT_MS
-        await here.redis.zadd(APPROVALS, {"first": at})
-        found = (await operator.get("/v1/replicas")).ok()["approvals"]
-        assert [one["bootId"] for one in found] == ["second"]
-        await there.store.write_alive("second")
-        assert await here.redis.zrange(APPROVALS, 0, -1) == [b"second"]
-
-
-class TestRights:
-    async def test_replicas_and_history_are_for_operators(self, here: Replica) -> None:
-        caller = Caller("shared-secret", "gateway:1", (PAIRING,))
-        for call in (
-            here.registry.replicas(caller),
-            here.registry.present(caller),
-            here.registry.follow(caller, Position(), 1),
-        ):
-            with pytest.raises(NotAllowed):
-                await call
-        await here.registry.replicas(OPERATOR)

@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from deploy.local.run_file import run_file
-from shared import calling
-from shared.device import __main__ as command
 from shared.device import report
 from shared.device.errors import BrokenPeerError, NoAnswerError, UnreachableError
 from shared.device.handshake import Close, Refused
@@ -23,7 +20,7 @@ from shared.device.state import load
 from tests.support.stub_gateway import Socket, stub_gateway
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from shared.device.errors import DeviceClientError
 
@@ -129,83 +126,6 @@ class TestAdmitted:
         await run(url, state=state)
         origins = [headers.get("Origin") for _, headers in self.seen]
         assert origins == [url.replace("ws:", "http:"), "https://o.example", None]
-
-
-def advised(details: dict[str, str], *arguments: str, **environ: str) -> tuple[str, str]:
-    """Return the page and the command named in a refused device's output."""
-    error = {
-        "code": "NOT_PAIRED",
-        "message": "pairing required",
-        "details": {"code": "PAIRING_REQUIRED", "requestId": "r-1", **details},
-    }
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(os, "environ", {"PATH": "/nowhere", **environ})
-        given = command.read_arguments([*arguments])
-        said = report.advice(Refused(error), command.approval_of(given, Refused(error)))
-    page = re.search(r"Manage Devices \(([^)]+)\)", said)
-    found = re.search(r"(?m)^  (.*)$", said)
-    assert page is not None
-    assert found is not None
-    return page[1], found[1]
-
-
-class TestWhereToApprove:
-    """A refusal names the page and a command that works as it is printed."""
-
-    @pytest.fixture(autouse=True)
-    def elsewhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
-        (tmp_path / ".data").mkdir()
-
-    @pytest.fixture
-    def run_here(self, tmp_path: Path) -> Iterator[None]:
-        addresses = {
-            "GATEWAY_URL": "ws://127.0.0.1:28789",
-            "APPROVAL_URL": "http://127.0.0.1:28790",
-            "APPROVAL_PUBLIC_URL": "http://127.0.0.1:28790",
-        }
-        with run_file(tmp_path / ".data", addresses):
-            yield
-
-    @pytest.mark.usefixtures("run_here")
-    def test_a_device_connects_to_the_local_run_by_default(self) -> None:
-        assert command.read_arguments([]).url == "ws://127.0.0.1:28789"
-        assert command.read_arguments(["ws://127.0.0.1:1"]).url == "ws://127.0.0.1:1"
-
-    @pytest.mark.usefixtures("run_here")
-    def test_at_a_gateway_of_the_run_the_command_finds_approval_by_itself(self) -> None:
-        page, typed = advised({"approvalUrl": "http://127.0.0.1:28790"})
-        assert page == "http://127.0.0.1:28790/setup"
-        assert typed == f"{calling.LAUNCHER} devices approve r-1"
-
-    @pytest.mark.usefixtures("run_here")
-    def test_at_another_gateway_the_command_names_what_that_gateway_said(self) -> None:
-        told = {"approvalUrl": "https://approve.example"}
-        page, typed = advised(told, "wss://gateway.example")
-        assert page == "https://approve.example/setup"
-        assert typed.startswith("APPROVAL_URL=https://approve.example /")
-
-    def test_without_a_run_it_names_what_the_gateway_said(self) -> None:
-        page, typed = advised({"approvalUrl": "http://127.0.0.1:28790"}, "ws://127.0.0.1:28789")
-        assert page == "http://127.0.0.1:28790/setup"
-        assert typed.startswith("APPROVAL_URL=http://127.0.0.1:28790 /")
-        usual = advised({"approvalUrl": "http://127.0.0.1:18790"}, "ws://127.0.0.1:18789")
-        assert usual[1].startswith("/")
-
-    def test_what_the_environment_says_wins(self) -> None:
-        told = {"approvalUrl": "https://approve.example"}
-        page, typed = advised(told, "wss://x.example", APPROVAL_URL="https://mine.example/")
-        assert page == "https://mine.example/setup"
-        assert typed.startswith("/")
-
-    @pytest.mark.parametrize("told", ["http://approve.example", "ftp://x", "$(reboot)", "", "x y"])
-    def test_what_a_gateway_says_is_never_put_into_the_command_unchecked(self, told: str) -> None:
-        _, typed = advised({"approvalUrl": told}, "wss://gateway.example")
-        assert typed.startswith("APPROVAL_URL=... /")
-
-    def test_a_request_id_is_quoted_for_the_shell(self) -> None:
-        error = {"code": "NOT_PAIRED", "details": {"code": "PAIRING_REQUIRED", "requestId": "a;b"}}
-        assert "devices approve 'a;b'" in report.advice(Refused(error))
 
 
 class TestRefused:

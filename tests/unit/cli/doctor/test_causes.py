@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ROOT = Path(__file__).parents[4]
-PRODUCED = sorted((ROOT / "tests/e2e").glob("test_doctor*.py"))
+PRODUCED = sorted((ROOT / "tests/e2e/doctor").glob("test_*.py"))
 SETTINGS = {setting.name for setting in (*gateway.ALL, *approval.ALL)}
 
 

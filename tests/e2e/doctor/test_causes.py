@@ -3,66 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import re
-import subprocess
-import sys
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from dataclasses import replace
-from http.client import HTTPConnection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
-from deploy.local.ports import Reservation
 from services.cli.doctor import causes
 from services.cli.doctor.checks.device import PROOF_KEY
 from services.cli.doctor.journey import NAME, State
 from shared.device.client import DeviceClient
 from shared.device.profile import CLI
 from shared.device.state import DeviceState
+from tests.e2e.doctor.conftest import WRONG
 from tools.support.people import Operator, Visitor
 from tools.support.proxy import Faults, proxy
-from tools.support.waiting import POLL_SECONDS, until
+from tools.support.waiting import POLL_SECONDS
 from tools.support.walking import HASTY, findings_of, stopped_by, warned_of
 
 if TYPE_CHECKING:
-    from tests.conftest import StartStack
-    from tools.support.service import ServiceProcess
+    from pathlib import Path
+
     from tools.support.stack import Stack
 
-ROOT = Path(__file__).parents[2]
-WRONG = "w" * 32
 REPORTED_SECONDS = 20.0
 """The time until a gateway has reported refusals with its heartbeat."""
 LOCKED_AT = 10
 """Number of different wrong secrets within a minute."""
-
 pytestmark = pytest.mark.usefixtures("unlocked")
-
-
-@pytest.fixture(scope="module")
-def stack(start_stack: StartStack) -> Stack:
-    return start_stack(gateways=2)
-
-
-@pytest.fixture
-def url(stack: Stack) -> str:
-    return stack.gateways[0].ws_url
-
-
-@pytest.fixture
-def env(stack: Stack) -> dict[str, str]:
-    """Return the environment of an operator."""
-    return {
-        "APPROVAL_URL": stack.approvals[0].url,
-        "APPROVAL_ADMIN_TOKEN": stack.admin_token,
-        "OPENCLAW_GATEWAY_TOKEN": stack.gateway_token,
-    }
 
 
 class TestWell:
@@ -292,107 +261,6 @@ class TestLimits:
         gateway.kill9()
 
 
-class TestApproval:
-    async def test_it_is_not_where_it_should_be(self, url: str, env: dict[str, str]) -> None:
-        nobody = Reservation()
-        there = {"APPROVAL_URL": f"http://127.0.0.1:{nobody.port}", "APPROVAL_ADMIN_TOKEN": ""}
-        await warned_of(url, causes.APPROVAL_UNREACHABLE, env=env | there)
-        nobody.release()
-
-    async def test_it_is_not_ready(self, url: str, env: dict[str, str]) -> None:
-        async def readyz(_request: web.Request) -> web.Response:
-            return web.json_response({"ready": False, "bootId": "boot", "failing": ["store"]})
-
-        app = web.Application()
-        app.router.add_get("/readyz", readyz)
-        async with TestServer(app) as server:
-            there = {"APPROVAL_URL": str(server.make_url("")), "APPROVAL_ADMIN_TOKEN": ""}
-            found = await stopped_by(url, causes.APPROVAL_NOT_READY, env=env | there)
-            assert "store" in found.meaning
-
-    async def test_how_redis_is_set_up(self, url: str, env: dict[str, str], stack: Stack) -> None:
-        def set_up(**settings: str) -> None:
-            for name, value in settings.items():
-                stack.redis.call("CONFIG", "SET", name.replace("_", "-"), value)
-
-        set_up(appendonly="no", maxmemory="100mb", maxmemory_policy="allkeys-lru")
-        approval = stack.approvals[0]
-        await until(lambda: said_of_store(approval), "approval has seen it")
-        await warned_of(url, causes.APPENDONLY_OFF, env=env)
-        await warned_of(url, causes.MEMORY_EVICTS, env=env)
-        set_up(appendonly="yes", maxmemory="0", maxmemory_policy="noeviction")
-        await until(lambda: not said_of_store(approval), "approval has seen it")
-        assert all(one.cause is None for one in await findings_of(url, env=env))
-        set_up(appendfsync="everysec")
-        await until(lambda: said_of_store(approval), "approval has seen it")
-        await warned_of(url, causes.WRITES_LATE, env=env)
-        set_up(appendfsync="always")
-        await until(lambda: not said_of_store(approval), "approval has seen it")
-
-    async def test_another_bus_secret(self, env: dict[str, str], stack: Stack) -> None:
-        gateway = stack._new_gateway({"BUS_SECRET": WRONG})
-        gateway.start()
-        gateway.wait_not_ready()
-        await stopped_by(gateway.ws_url, causes.BUS_SECRETS_DIFFER, env=env)
-        gateway.kill9()
-
-    async def test_approval_is_away(self, url: str, env: dict[str, str], stack: Stack) -> None:
-        stack.approvals[0].kill9()
-        stack.gateways[0].wait_not_ready()
-        await stopped_by(url, causes.APPROVAL_AWAY, env=env)
-        stack.approvals[0].restart()
-        stack.gateways[0].wait_ready()
-
-    async def test_redis_is_away(self, url: str, env: dict[str, str], stack: Stack) -> None:
-        stack.redis.stop()
-        stack.gateways[0].wait_not_ready()
-        await stopped_by(url, causes.REDIS_AWAY, env=env)
-        stack.redis.start()
-        for service in stack.services:
-            if service.status is None:
-                service.wait_ready()
-
-
-class TestRailway:
-    async def test_draining_is_off(self, url: str, env: dict[str, str]) -> None:
-        there = env | {"RAILWAY_PROJECT_ID": "p"}
-        await warned_of(url, causes.DRAINING_OFF, env=there)
-        short = there | {"RAILWAY_DEPLOYMENT_DRAINING_SECONDS": "15", "DRAIN_SECONDS": "20"}
-        found = await warned_of(url, causes.DRAINING_OFF, env=short)
-        assert "RAILWAY_DEPLOYMENT_DRAINING_SECONDS=22" in found.cure
-        drained = there | {"RAILWAY_DEPLOYMENT_DRAINING_SECONDS": "22"}
-        assert all(one.cause is None for one in await findings_of(url, env=drained))
-
-
-class TestCommand:
-    def run(self, env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "services.cli", "doctor", *arguments],
-            env=env | {"PATH": os.environ["PATH"]},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def test_it_says_what_to_do(self, url: str, env: dict[str, str]) -> None:
-        well = self.run(env, url)
-        assert well.returncode == 0
-        assert "No problem found" in well.stdout
-        wrong = self.run(env | {"OPENCLAW_GATEWAY_TOKEN": WRONG}, url, "--json")
-        assert wrong.returncode == 1
-        report = json.loads(wrong.stdout)
-        assert report["ok"] is False
-        assert report["steps"][-1]["cause"] == "token-wrong"
-        assert "OPENCLAW_GATEWAY_TOKEN" in report["steps"][-1]["whatToDo"]
-
-    @pytest.mark.parametrize(
-        "address", ["gateway.example", "ftp://x", "ws://", "ws://u:p@x", "ws://[x"]
-    )
-    def test_what_is_no_address_is_usage(self, address: str) -> None:
-        assert self.run({}, address).returncode == 2
-
-
 async def saved(visitor: Visitor, directory: Path, operator: Operator) -> Path:
     """Pair a device, connect it once, and save it to a file as `python -m shared.device` does."""
     gateway = visitor.stack.gateways[0]
@@ -409,12 +277,3 @@ async def everything(operator: Operator) -> tuple[object, ...]:
     """Return pending requests, paired devices and the audit log."""
     paths = ("requests", "devices", "audit")
     return tuple([(await operator.call("GET", path)).ok() for path in paths])
-
-
-def said_of_store(approval: ServiceProcess) -> list[str]:
-    """Return approval's warnings."""
-    with closing(HTTPConnection("127.0.0.1", approval.port)) as connection:
-        connection.request("GET", "/readyz")
-        ready = json.load(connection.getresponse())
-    warnings: list[str] = ready["dependencies"]["store"].get("warnings", [])
-    return warnings

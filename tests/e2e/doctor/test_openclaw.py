@@ -30,7 +30,7 @@ CURRENT = "2026.9.6"
 OLD = "2026.3.28"
 CONNECTIONS = 8
 COLUMNS = 80
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 pytestmark = pytest.mark.parametrize("release", RELEASES)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 OWN = Path(__file__).parent / "tls"
-GOOD = Path(__file__).parents[1] / "integration" / "bus" / "tls"
+GOOD = Path(__file__).parents[2] / "integration" / "bus" / "tls"
 GOOD_FOREVER = (GOOD / "certificate.pem", GOOD / "key.pem")
 EXPIRED = (OWN / "expired.pem", OWN / "key.pem")
 OTHER_NAME = (OWN / "other_name.pem", OWN / "key.pem")
