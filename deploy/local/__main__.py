@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from deploy.local.errors import FilesUnusable, RunError
 from deploy.local.run import run
 from deploy.local.settings import read_settings
-from deploy.local.stopping import StopRequested, StopSignals
 
 
 def main() -> int:
     """Run until stopped; return the exit status."""
-    signals = StopSignals()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # until the programs have started
     try:
         try:
-            run(read_settings(os.environ), os.environ, signals, _say)
+            run(read_settings(os.environ), os.environ, _say)
         except OSError as error:
             raise FilesUnusable(error) from error
     except RunError as error:
         print(f"\nLatchkey cannot run: {error}", file=sys.stderr)
         return 1
-    except StopRequested:
-        pass
+    except KeyboardInterrupt:
+        _say("Stopped.")
     return 0
 
 

@@ -31,6 +31,7 @@ def announcement(
     settings: RunSettings,
     environ: Mapping[str, str],
     *,
+    gateways: int,
     gateway_port: int,
     approval_port: int,
     redis_port: int | None,
@@ -54,10 +55,15 @@ def announcement(
         else ""
     )
     local = "" if environ.get("GATEWAY_LOCAL_CLIENTS", "").strip() == "trust" else _LOCAL
+    replicas = (
+        "two replicas on one port; each connection reaches either"
+        if gateways > 1
+        else "one replica: only on Linux can two share a port"
+    )
     return f"""\
 Latchkey is ready.
 
-  gateways  ws://{HOST}:{gateway_port}  (two replicas on one port)
+  gateways  ws://{HOST}:{gateway_port}  ({replicas})
   devices   {api}/setup  (Manage Devices, for operators)
   approval  {api}
   redis     {redis}

@@ -13,15 +13,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 HOST: Final = "127.0.0.1"
-BACKLOG: Final = 4096
+SHARES_PORTS: Final = sys.platform == "linux"
+"""Whether the system distributes connections over processes that share a port (SO_REUSEPORT)."""
 _HOLDS: Final = sys.platform == "linux"
-
-
-def listen(port: int, setting: str) -> socket.socket:
-    """Open a listening socket; port 0 picks a free one. Raises PortUnusable."""
-    listener = _bind(port, setting)
-    listener.listen(BACKLOG)
-    return listener
 
 
 class Reservation:
@@ -29,14 +23,21 @@ class Reservation:
 
     On Linux the port stays reserved until `release`, even while the program restarts: a bound but
     not listening socket prevents other programs from getting the port, but not a listener with
-    SO_REUSEADDR, which servers set. On other systems it would, so there the port is only checked.
+    SO_REUSEADDR, which servers set. If the port is `shared`, only listeners with SO_REUSEPORT get
+    it, any number of them. On other systems it would prevent those too, so there the port is only
+    checked.
     """
 
-    def __init__(self, port: int = 0, *, setting: str = "a port") -> None:
+    def __init__(self, port: int = 0, *, setting: str = "a port", shared: bool = False) -> None:
         self._holder = _bind(port, setting)
         self.port: Final[int] = self._holder.getsockname()[1]
         if not _HOLDS:
             self._holder.close()
+        elif shared:
+            # SO_REUSEADDR was needed to bind in spite of old connections. Without it, another
+            # reservation is refused even before anything listens.
+            self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
     def release(self) -> None:
         """Release the port."""

@@ -26,8 +26,7 @@ def ask_ready(
 ) -> list[ReadyAnswer]:
     """Get `/readyz` on `at_once` parallel connections and return the answers.
 
-    If several processes share a listening socket, parallel connections reach more of them: one
-    that is busy leaves the next connection to another.
+    If several processes share the port, each connection reaches any of them.
     """
     asked: list[http.client.HTTPConnection] = []
     answers: list[ReadyAnswer] = []

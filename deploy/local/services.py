@@ -9,11 +9,10 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from deploy.local.ports import HOST
-from deploy.local.processes import Program
+from deploy.local.program import Program
 from deploy.local.redis_server import PASSWORDS
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -37,7 +36,7 @@ _NOT_PASSED_ON: Final = frozenset(
     {
         *SECRETS,
         *("DATA_DIR", "GATEWAY_PORT", "APPROVAL_PORT"),
-        *("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "OPS_PORT"),
+        *("GATEWAY_REUSE_PORT", "OPS_PORT"),
     }
 )
 
@@ -68,15 +67,15 @@ def gateway_program(
     redis_url: str,
     port: int,
     log: Path,
-    listen: socket.socket | None = None,
+    shares_port: bool = False,
 ) -> Program:
-    """Return a gateway that listens on `port`, or on the socket `listen` if given."""
+    """Return a gateway that listens on `port`, together with others if it shares the port."""
+    env = _settings(environ, secrets, _GATEWAY_SECRETS, redis_url, port)
     return Program(
         name=name,
         command=[sys.executable, "-m", "services.gateway"],
-        env=_settings(environ, secrets, _GATEWAY_SECRETS, redis_url, port),
+        env=env | ({"GATEWAY_REUSE_PORT": "yes"} if shares_port else {}),
         log=log,
-        listen=listen,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from typing import Final
 
 import structlog
@@ -20,7 +19,7 @@ from shared.observability.logs import configure_logs
 from shared.server.accept import SPARE_DESCRIPTORS, raise_descriptor_limit
 from shared.server.http_protocol import serve_plainly
 from shared.server.run import run_service, settle_memory
-from shared.server.sockets import addresses, inherited_sockets, open_sockets
+from shared.server.sockets import addresses, open_sockets
 
 HANDLERS_SECONDS: Final = 2.5
 """Grace period for calls in progress at shutdown; longer than the timeout of Redis.
@@ -41,7 +40,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     )
     log = structlog.get_logger("approval")
     descriptors = raise_descriptor_limit(SOCKETS_LIMIT + SPARE_DESCRIPTORS)
-    listeners = inherited_sockets(os.environ) or open_sockets(common.hosts, common.port)
+    listeners = open_sockets(common.hosts, common.port)
     approval = build_approval(settings, boot_id=boot_id, clock=clock)
     runner = web.AppRunner(approval.app, access_log=None, shutdown_timeout=HANDLERS_SECONDS)
     ops = web.AppRunner(approval.ops_app, access_log=None, shutdown_timeout=0)

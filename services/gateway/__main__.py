@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import replace
 from typing import Final
 
@@ -21,7 +20,7 @@ from shared.observability.logs import configure_logs
 from shared.server.accept import SPARE_DESCRIPTORS, BulkAcceptor, raise_descriptor_limit
 from shared.server.http_protocol import TrackedRequestHandler, keepalive_seconds, serve_plainly
 from shared.server.run import run_service, settle_memory
-from shared.server.sockets import addresses, inherited_sockets, open_sockets
+from shared.server.sockets import addresses, open_sockets
 
 HANDLERS_SECONDS: Final = 2.0
 """How long HTTP handlers may run after all sockets are closed."""
@@ -44,7 +43,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             f"this process may open {descriptors} file descriptors (`ulimit -n`)",
         )
         settings = replace(settings, connection_limit=limit)
-    listeners = inherited_sockets(os.environ) or open_sockets(common.hosts, common.port)
+    listeners = open_sockets(common.hosts, common.port, reuse_port=settings.reuse_port)
     gateway = build_gateway(settings, boot_id=boot_id, clock=SystemClock())
     loop = asyncio.get_running_loop()
     runner = web.AppRunner(gateway.app, access_log=None, shutdown_timeout=HANDLERS_SECONDS)

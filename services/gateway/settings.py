@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -94,6 +95,13 @@ DRAIN_SECONDS: Final = Number(
     least=0,
     most=600,
 )
+GATEWAY_REUSE_PORT: Final = Choice(
+    "GATEWAY_REUSE_PORT",
+    "`yes`: gateways of one user may listen on one port, and Linux distributes connections over"
+    " them (`SO_REUSEPORT`); one started by mistake then gets a share of them too.",
+    "no",
+    ("no", "yes"),
+)
 GATEWAY_LOCAL_CLIENTS: Final = Choice(
     "GATEWAY_LOCAL_CLIENTS",
     "`pair`: local clients need approval like all others. `trust`: local operators with the gateway"
@@ -113,6 +121,7 @@ OWN: Final[tuple[AnySetting, ...]] = (
     BEAT_SECONDS,
     LEASE_SECONDS,
     DRAIN_SECONDS,
+    GATEWAY_REUSE_PORT,
     GATEWAY_LOCAL_CLIENTS,
 )
 ALL: Final = (*COMMON, *OWN)
@@ -141,6 +150,7 @@ class Settings:
     beat_seconds: float
     lease_seconds: float
     drain_seconds: float
+    reuse_port: bool
     upstream: Upstream | None
     """The OpenClaw gateway behind this one; None: there is none."""
     warnings: tuple[str, ...]
@@ -176,6 +186,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             f"LEASE_SECONDS={lease_seconds:g}: must be at least {LEASE_MIN_BEATS} times "
             f"BEAT_SECONDS ({beat_seconds:g}), or one lost message would end the lease"
         )
+    reuse_port = reader.choice(GATEWAY_REUSE_PORT) == "yes"
+    if reuse_port and sys.platform != "linux":
+        reader.problems.append(
+            "GATEWAY_REUSE_PORT=yes: only Linux distributes connections over gateways on one port"
+        )
     local_clients = reader.choice(GATEWAY_LOCAL_CLIENTS)
     reader.finish()
     return Settings(
@@ -190,6 +205,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         beat_seconds=beat_seconds,
         lease_seconds=lease_seconds,
         drain_seconds=drain_seconds,
+        reuse_port=reuse_port,
         upstream=upstream,
         warnings=tuple(reader.warnings),
     )

@@ -1,17 +1,14 @@
-"""Listening sockets: inherited from the parent process (LISTEN_FDS) or opened here."""
+"""Listening sockets."""
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 BACKLOG: Final = 4096
-_FIRST_HANDED_DESCRIPTOR: Final = 3
-_COUNT_DIGITS: Final = 4
 _SHOWN_CHARACTERS: Final = 60
 
 
@@ -19,30 +16,14 @@ class ListenError(Exception):
     """An address on which listening is not possible."""
 
 
-def inherited_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
-    """Return the listening sockets passed to this process, by systemd's convention.
-
-    Raises ListenError if the inherited descriptors are not sockets.
-    """
-    if environ.get("LISTEN_PID") != str(os.getpid()):
-        return []
-    given = environ.get("LISTEN_FDS", "0")
-    if not (given.isascii() and given.isdigit() and len(given) <= _COUNT_DIGITS):
-        message = "LISTEN_FDS: must be the number of inherited sockets"
-        raise ListenError(message)
-    first = _FIRST_HANDED_DESCRIPTOR
-    try:
-        return [_usable(socket.socket(fileno=fd)) for fd in range(first, first + int(given))]
-    except OSError as error:
-        message = f"LISTEN_FDS={given}: an inherited descriptor is not a socket ({error.strerror})"
-        raise ListenError(message) from None
-
-
-def open_sockets(hosts: Sequence[str], port: int) -> list[socket.socket]:
+def open_sockets(
+    hosts: Sequence[str], port: int, *, reuse_port: bool = False
+) -> list[socket.socket]:
     """Listen on a port of several hosts; raises ListenError with the reason.
 
     Port 0 selects a free port, the same for all hosts. A host whose address family this machine
-    lacks is skipped if others remain.
+    lacks is skipped if others remain. With `reuse_port`, other processes of this user may listen on
+    the same port if they set it too, and the system distributes connections over all of them.
     """
     opened: list[socket.socket] = []
     missing: list[str] = []
@@ -57,6 +38,8 @@ def open_sockets(hosts: Sequence[str], port: int) -> list[socket.socket]:
             try:
                 sock = socket.socket(family, kind, protocol)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if reuse_port:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 sock.bind(address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from urllib.request import urlopen
 import pytest
 
 from deploy.local.places import ROOT
-from deploy.local.ports import Reservation, listen
+from deploy.local.ports import HOST, Reservation
 from deploy.local.readiness import ask_ready
 from tools.support.process_table import Process, alive, descendants
 from tools.support.waiting import wait_until
@@ -28,10 +29,14 @@ if TYPE_CHECKING:
 
 # On a machine without Redis the first of these fetches one.
 pytestmark = pytest.mark.timeout(180)
+UPGRADE: Final = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 READY_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 30.0
-# As they are started, one after the other.
-ORDER: Final = ("guard", "redis", "approval", "gateway-1", "gateway-2")
+PROGRAMS: Final = ("redis", "approval", "gateway-1", "gateway-2")
+PROCESSES: Final = 2 * len(PROGRAMS)  # honcho has a process for each
 
 
 class Runner:
@@ -56,6 +61,16 @@ class Runner:
         )
         assert self.process.poll() is None, self.output
         return descendants(self.process.pid)
+
+    def pid(self, name: str) -> int:
+        """Return the process id of a program."""
+        parents = {
+            p.pid: below for p in descendants(self.process.pid) if (below := descendants(p.pid))
+        }
+        # In the order of their start. Process ids rise, and wrap around at the maximum.
+        in_order = sorted(parents, key=lambda pid: (pid < self.process.pid, pid))
+        (program,) = parents[in_order[PROGRAMS.index(name)]]
+        return program.pid
 
     def wait_ended(self) -> int:
         """Wait until it has exited; returns its exit status."""
@@ -105,21 +120,21 @@ def require_free(*ports: int) -> None:
         Reservation(port).release()
 
 
+def ready_gateways(port: int) -> set[str]:
+    """Return the boot ids of all gateways behind a port; each connection reaches any of them."""
+    answers = [answer for _ in range(10) for answer in ask_ready(port, at_once=8)]
+    assert all(answer.ready for answer in answers)
+    return {answer.boot_id for answer in answers}
+
+
 class TestReady:
     def test_both_gateways_answer_on_one_port_and_approval_on_the_other(
         self, tmp_path: Path
     ) -> None:
         with running(tmp_path) as run:
             run.wait_ready()
-            gateways: set[str] = set()
-
-            def both_seen() -> bool:
-                answers = ask_ready(run.gateway_port, at_once=4)
-                assert all(answer.ready for answer in answers)
-                gateways.update(answer.boot_id for answer in answers)
-                return len(gateways) == 2
-
-            wait_until(both_seen, "both gateways answer")
+            gateways = ready_gateways(run.gateway_port)
+            assert len(gateways) == 2
             (approval,) = ask_ready(run.approval_port)
             assert approval.ready
             assert approval.boot_id not in gateways
@@ -212,14 +227,14 @@ class TestEnd:
     ) -> None:
         with running(tmp_path) as run:
             started = run.wait_ready()
-            assert len(started) == len(ORDER)
+            assert len(started) == PROCESSES
             ports = run.gateway_port, run.approval_port
             run.process.send_signal(number)
             assert run.wait_ended() == 0, run.output
             assert "Stopped." in run.output
             logs = run.data / "logs"
             assert "bye bye" in (logs / "redis.log").read_text()
-            written = {name: (logs / f"{name}.log").stat().st_mtime_ns for name in ORDER[1:]}
+            written = {name: (logs / f"{name}.log").stat().st_mtime_ns for name in PROGRAMS}
             gateways = max(written["gateway-1"], written["gateway-2"])
             assert gateways <= written["approval"] <= written["redis"]
             assert not alive(started)
@@ -233,6 +248,43 @@ class TestEnd:
             run.wait_ended()
             wait_until(lambda: not alive(started), "all children are gone")
             require_free(*ports)
+
+    def test_after_a_kill_the_same_ports_and_data_serve_again(self, tmp_path: Path) -> None:
+        with running(tmp_path) as run:
+            started = run.wait_ready()
+            ports = {"GATEWAY_PORT": str(run.gateway_port), "APPROVAL_PORT": str(run.approval_port)}
+            secrets = (run.data / "secrets.env").read_text()
+            run.process.kill()
+            run.wait_ended()
+        wait_until(lambda: not alive(started), "all children are gone")
+        with running(tmp_path, **ports) as run:
+            run.wait_ready()
+            assert (run.data / "secrets.env").read_text() == secrets
+
+    def test_a_second_signal_does_not_wait_for_a_gateway_that_drains(self, tmp_path: Path) -> None:
+        with running(tmp_path, DRAIN_SECONDS="600") as run:
+            started = run.wait_ready()
+            with socket.create_connection((HOST, run.gateway_port)) as client:
+                client.sendall(UPGRADE)
+                assert client.recv(12) == b"HTTP/1.1 101"
+                run.process.send_signal(signal.SIGINT)
+                wait_until(lambda: "Press Ctrl-C again" in run.output, "it stops")
+                with pytest.raises(subprocess.TimeoutExpired):
+                    run.process.wait(1)
+                run.process.send_signal(signal.SIGINT)
+                assert run.wait_ended() == 0
+            assert not alive(started)
+
+    def test_a_killed_process_of_honcho_ends_the_run(self, tmp_path: Path) -> None:
+        with running(tmp_path) as run:
+            started = run.wait_ready()
+            (honchos,) = (
+                p for p in started if run.pid("approval") in {d.pid for d in descendants(p.pid)}
+            )
+            os.kill(honchos.pid, signal.SIGKILL)
+            assert run.wait_ended() == 1
+            assert "approval was terminated by SIGKILL" in run.output
+            assert not alive(started)
 
     def test_the_parents_end_is_the_runs(self, tmp_path: Path) -> None:
         environ = {
@@ -255,7 +307,7 @@ class TestEnd:
             try:
                 wait_until(lambda: "ready" in output.read_text(), "ready", seconds=READY_SECONDS)
                 started = descendants(parent.pid)
-                assert len(started) == 6
+                assert len(started) == 1 + PROCESSES
             finally:
                 parent.kill()
         wait_until(lambda: not alive(started), "all is gone", seconds=STOP_SECONDS)
@@ -264,10 +316,7 @@ class TestEnd:
     def test_a_program_that_dies_ends_the_run_and_is_named(self, tmp_path: Path, name: str) -> None:
         with running(tmp_path) as run:
             started = run.wait_ready()
-            runner = run.process.pid
-            # Process ids rise, and wrap around at the maximum.
-            by_age = sorted((one.pid for one in started), key=lambda pid: (pid < runner, pid))
-            os.kill(by_age[ORDER.index(name)], signal.SIGKILL)
+            os.kill(run.pid(name), signal.SIGKILL)
             assert run.wait_ended() == 1
             assert f"{name} was terminated by SIGKILL" in run.output
             assert str(run.data / "logs" / f"{name}.log") in run.output
@@ -277,13 +326,25 @@ class TestEnd:
 class TestObstacles:
     @pytest.mark.parametrize("setting", ["GATEWAY_PORT", "APPROVAL_PORT"])
     def test_a_port_in_use_is_one_clear_message(self, tmp_path: Path, setting: str) -> None:
-        with listen(0, setting) as other:
+        with socket.create_server((HOST, 0)) as other:
             port = str(other.getsockname()[1])
             with running(tmp_path, **{setting: port}) as run:
                 assert run.wait_ended() == 1
                 assert f"Port {port} on 127.0.0.1 cannot be used (already in use)" in run.output
                 assert f"{setting}=<port>" in run.output
                 assert "Traceback" not in run.output
+
+    def test_a_second_run_on_the_same_port_is_refused_although_gateways_share_it(
+        self, tmp_path: Path
+    ) -> None:
+        with running(tmp_path) as first:
+            first.wait_ready()
+            port = str(first.gateway_port)
+            (tmp_path / "second").mkdir()
+            with running(tmp_path / "second", GATEWAY_PORT=port) as second:
+                assert second.wait_ended() == 1
+                assert f"Port {port} on 127.0.0.1 cannot be used (already in use)" in second.output
+            assert len(ready_gateways(first.gateway_port)) == 2
 
     def test_a_second_run_on_the_same_data_is_refused_with_a_reason(self, tmp_path: Path) -> None:
         with running(tmp_path) as first:
@@ -326,7 +387,7 @@ class TestRedisUrl:
         self, tmp_path: Path, redis_server: RedisServer
     ) -> None:
         with running(tmp_path, REDIS_URL=redis_server.admin_url) as run:
-            assert len(run.wait_ready()) == 4
+            assert len(run.wait_ready()) == PROCESSES - 2
             assert "the one REDIS_URL names" in run.output
             assert not (run.data / "redis").exists()
             run.process.send_signal(signal.SIGINT)

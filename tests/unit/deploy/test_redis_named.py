@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from deploy.local.errors import RedisSilent
-from deploy.local.ports import listen
+from deploy.local.ports import HOST
 from deploy.local.redis_named import require_answer
 
 
 def test_somebody_answers() -> None:
-    with listen(0, "a port") as server:
+    with socket.create_server((HOST, 0)) as server:
         require_answer(f"redis://user:secret@127.0.0.1:{server.getsockname()[1]}/0")
 
 

@@ -12,7 +12,6 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from deploy.local.errors import RedisTooOld
 from deploy.local.places import REDIS_6_USERS, REDIS_USERS, ROOT
-from deploy.local.processes import Processes
 from deploy.local.redis_binary import RedisBinary
 from deploy.local.redis_call import RedisCallError, call_redis
 from deploy.local.redis_server import PASSWORDS, LocalRedis, access_list, users_for
@@ -31,12 +30,8 @@ SEVEN = (7, 0)
 def server_of_a_kind(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RedisServer]:
-    with (
-        Processes() as processes,
-        RedisServer(
-            tmp_path_factory.mktemp("redis"), binary_of(request.param, processes)
-        ) as server,
-    ):
+    binary = binary_of(request.param)
+    with RedisServer(tmp_path_factory.mktemp("redis"), binary) as server:
         yield server
 
 

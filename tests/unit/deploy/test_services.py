@@ -56,7 +56,13 @@ class TestSettings:
     def test_all_else_is_passed_on(self, name: str) -> None:
         assert gateway_env({name: "x"})[name] == approval_env({name: "x"})[name] == "x"
 
-    @pytest.mark.parametrize("name", ["OPS_PORT", "LISTEN_PID", "LISTEN_FDS", "DATA_DIR"])
+    def test_gateways_share_a_port_only_if_asked_to(self) -> None:
+        environ = {"GATEWAY_REUSE_PORT": "yes"}
+        assert "GATEWAY_REUSE_PORT" not in gateway_env(environ)
+        both = gateway_program({}, MADE, redis_url="redis://g", port=1, log=LOG, shares_port=True)
+        assert both.env["GATEWAY_REUSE_PORT"] == "yes"
+
+    @pytest.mark.parametrize("name", ["OPS_PORT", "GATEWAY_REUSE_PORT", "DATA_DIR"])
     def test_what_three_processes_cannot_share_is_not(self, name: str) -> None:
         assert name not in gateway_env({name: "1"})
         assert name not in approval_env({name: "1"})

@@ -23,7 +23,10 @@ DECLARED: Final = {
 COMPOSE: Final = load_yaml(ROOT / "docker-compose.yml")["services"]
 RAILWAY: Final = (ROOT / ".railway/railway.ts").read_text()
 
-IN_THE_IMAGE: Final = {"HOST": "deploy/Dockerfile sets it for every container"}
+IN_THE_IMAGE: Final = {
+    "HOST": "deploy/Dockerfile sets it for every container",
+    "GATEWAY_REUSE_PORT": "each gateway has an address of its own",
+}
 LEFT_OUT_OF_COMPOSE: Final[Mapping[str, str]] = {
     **IN_THE_IMAGE,
     "CONTROL_UI_DIR": "it names a directory, and the image holds no dashboard",

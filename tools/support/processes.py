@@ -1,4 +1,4 @@
-"""Start, monitor and stop child programs, and never orphan them."""
+"""Programs that tests and tools start, disrupt and stop, and never orphan."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -16,25 +14,12 @@ from deploy.local.errors import ChildDied
 from deploy.local.places import ROOT
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from types import TracebackType
 
-POLL_SECONDS: Final = 0.02
-_HERE: Final = Path(__file__).parent
-# Isolated and without site-packages: these two scripts start in a few milliseconds.
-_SCRIPT: Final = (sys.executable, "-I", "-S")
+    from deploy.local.program import Program
 
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A program to start. Output is appended to `log`; `listen` is passed as LISTEN_FDS."""
-
-    name: str
-    command: Sequence[str]
-    env: Mapping[str, str]
-    log: Path
-    listen: socket.socket | None = None
+_GUARD: Final = Path(__file__).with_name("guard.py")
 
 
 class Child:
@@ -68,6 +53,13 @@ class Child:
         self._process.send_signal(signal.SIGTERM)
         self.resume()
 
+    def stop(self, *, seconds: float) -> None:
+        """Terminate it; kill it if it has not exited after `seconds`."""
+        self.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        self.kill()
+
     def kill(self) -> None:
         """Kill its process group and wait for it to exit."""
         if self.status() is None:
@@ -96,7 +88,7 @@ class Processes:
         self._children: list[Child] = []
         reader, self._guard_pipe = os.pipe()
         self._guard = subprocess.Popen(
-            [*_SCRIPT, str(_HERE / "guard.py")],
+            [sys.executable, "-I", "-S", str(_GUARD)],
             stdin=reader,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -107,24 +99,17 @@ class Processes:
     def start(self, program: Program) -> Child:
         """Start a program in the root of the clone; thread-safe."""
         program.log.parent.mkdir(parents=True, exist_ok=True)
-        handed = [] if program.listen is None else [program.listen.fileno()]
         with program.log.open("ab") as log:
             process = subprocess.Popen(
-                [
-                    *_SCRIPT,
-                    str(_HERE / "launch.py"),
-                    str(self._guard_pipe),
-                    *(map(str, handed) if handed else ["-"]),
-                    *program.command,
-                ],
+                program.command,
                 cwd=ROOT,
                 env=dict(program.env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                pass_fds=[self._guard_pipe, *handed],
                 start_new_session=True,
             )
+        self._tell_guard(f"+{process.pid}")
         child = Child(program, process, self._forget)
         self._children.append(child)
         return child
@@ -133,30 +118,6 @@ class Processes:
         """Raise ChildDied for the first program that has exited."""
         for child in self._children:
             child.require_alive()
-
-    def deaths(self) -> list[ChildDied]:
-        """Return the programs that have exited, in start order."""
-        return [
-            ChildDied(child.name, status, child.log)
-            for child in self._children
-            if (status := child.status()) is not None
-        ]
-
-    def stop(
-        self, *children: Child, seconds: float, hurry: Callable[[], bool] = lambda: False
-    ) -> None:
-        """Terminate programs together; kill them after `seconds` or once `hurry` is true."""
-        running = [child for child in children if child.status() is None]
-        for child in running:
-            child.terminate()
-        deadline = time.monotonic() + seconds
-        while any(child.status() is None for child in running):
-            if hurry() or time.monotonic() > deadline:
-                break
-            time.sleep(POLL_SECONDS)
-        for child in children:
-            child.kill()
-            self._children.remove(child)
 
     def close(self) -> None:
         """Kill running programs, newest first, and end the guard."""
@@ -167,8 +128,11 @@ class Processes:
         self._guard.wait()
 
     def _forget(self, pid: int) -> None:
+        self._tell_guard(f"-{pid}")
+
+    def _tell_guard(self, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._guard_pipe, f"-{pid}\n".encode())
+            os.write(self._guard_pipe, f"{line}\n".encode())
 
     def __enter__(self) -> Self:
         return self
