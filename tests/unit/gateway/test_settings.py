@@ -124,3 +124,20 @@ class TestUpstream:
     def test_it_needs_a_secret(self, secret: str) -> None:
         with pytest.raises(SettingsError, match="UPSTREAM_SECRET"):
             read(UPSTREAM_URL=self.URL, UPSTREAM_SECRET=secret)
+
+
+class TestReusePort:
+    def test_only_yes_shares_the_port(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.platform", "linux")
+        assert not read().reuse_port
+        assert not read(GATEWAY_REUSE_PORT="no").reuse_port
+        assert read(GATEWAY_REUSE_PORT="yes").reuse_port
+        with pytest.raises(SettingsError, match="GATEWAY_REUSE_PORT=true: must be one of no, yes"):
+            read(GATEWAY_REUSE_PORT="true")
+
+    def test_it_is_refused_where_connections_would_not_be_distributed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.platform", "darwin")
+        with pytest.raises(SettingsError, match="GATEWAY_REUSE_PORT=yes: only Linux"):
+            read(GATEWAY_REUSE_PORT="yes")
