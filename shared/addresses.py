@@ -102,6 +102,7 @@ def is_trusted(text: str, trusted: tuple[Network, ...]) -> bool:
 _UNKNOWN: Final = Address("unknown", "unknown", loopback=False)
 
 
+@lru_cache(_REMEMBERED_ADDRESSES)
 def limit_key(address: str) -> str:
     """Return the key that per-address limits count a client by: IPv6 clients by their /64."""
     parsed = parse_address(address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import structlog
@@ -62,9 +63,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             keepalive_timeout=keepalive_seconds(key),
         )
 
-    def make_protocol(peer: str) -> UpgradeProtocol:
-        key = gateway.limiter.key(peer)
-        return UpgradeProtocol(peer, key, gateway.pending_sockets, gateway.upgrader, make_handler)
+    make_protocol = partial(
+        UpgradeProtocol,
+        limiter=gateway.limiter,
+        pending=gateway.pending_sockets,
+        upgrader=gateway.upgrader,
+        make_handler=make_handler,
+    )
 
     def on_exhausted() -> None:
         gateway.metrics.descriptors_exhausted.inc()

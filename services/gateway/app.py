@@ -21,7 +21,7 @@ from services.gateway.http.limits import connection_limiter
 from services.gateway.http.pipe_door import PipeDoor
 from services.gateway.http.readiness import readiness_of
 from services.gateway.http.routes import Views, add_routes
-from services.gateway.http.upgrader import Upgrader
+from services.gateway.http.upgrade import Upgrader
 from services.gateway.methods.dispatcher import Dispatcher
 from services.gateway.methods.forwarder import Forwarder
 from services.gateway.methods.presence_feed import PresenceFeed

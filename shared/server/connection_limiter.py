@@ -34,9 +34,9 @@ FULL: Final = _answer("Too many connections")
 class ConnectionLimiter:
     """Limits all sockets together, and the unauthenticated sockets of each address.
 
-    `others` and `others_of` return how many other sockets count: in total, and for an address. When
-    a limit is reached, the oldest idle socket is closed to make room, so that a flood displaces its
-    own sockets. `count` is called for each closed socket: `idle`, or the limit that rejected it,
+    `others` returns how many other sockets count: in total, and for an address. When a limit is
+    reached, the oldest idle socket is closed to make room, so that a flood displaces its own
+    sockets. `count` is called for each closed socket: `idle`, or the limit that rejected it,
     `address` or `all`.
     """
 
@@ -48,8 +48,7 @@ class ConnectionLimiter:
         limit_per_address: int,
         trusted_proxies: tuple[Network, ...],
         count: Callable[[str], None],
-        others: Callable[[], int] = lambda: 0,
-        others_of: Callable[[str], int] = lambda _key: 0,
+        others: Callable[[str], tuple[int, int]] = lambda _key: (0, 0),
     ) -> None:
         self._arrivals = arrivals
         self._limit = limit
@@ -57,7 +56,6 @@ class ConnectionLimiter:
         self._trusted_proxies = trusted_proxies
         self._count = count
         self._others = others
-        self._others_of = others_of
 
     def key(self, peer: str) -> str:
         """Return the key by which a peer's sockets are counted; trusted proxies share a key."""
@@ -67,11 +65,12 @@ class ConnectionLimiter:
 
     def refusal(self, peer: str) -> bytes | None:
         """Return the response to a socket that is rejected, or None if it is accepted."""
-        arrivals = self._arrivals
         key = self.key(peer)
-        if key != TRUSTED and arrivals.count(key) + self._others_of(key) >= self._limit_per_address:
+        here, of_address = self._arrivals.counts(key)
+        others, others_of_address = self._others(key)
+        if key != TRUSTED and of_address + others_of_address >= self._limit_per_address:
             return self._evict(key, FULL_FOR_ADDRESS)
-        if arrivals.here + self._others() >= self._limit:
+        if here + others >= self._limit:
             return self._evict(None, FULL)
         return None
 

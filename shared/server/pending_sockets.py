@@ -52,9 +52,9 @@ class PendingSockets:
         """The number of sockets, whatever they have requested so far."""
         return len(self._keys)
 
-    def count(self, key: str) -> int:
-        """Return the number of sockets counted under a key."""
-        return len(self._by_key.get(key, ()))
+    def counts(self, key: str) -> tuple[int, int]:
+        """Return the number of sockets in all, and of those counted under a key."""
+        return len(self._keys), len(self._by_key.get(key, ()))
 
     def is_idle(self, one: PendingSocket) -> bool:
         """Return whether a socket has been answered and has sent no further request."""
@@ -97,10 +97,11 @@ class PendingSockets:
 
     def remove(self, one: PendingSocket) -> None:
         """Remove a socket that was upgraded or closed."""
-        if one not in self._keys:
+        key = self._keys.pop(one, None)
+        if key is None:
             return
-        self.request_started(one)
-        key = self._keys.pop(one)
+        self._deadlines.pop(one, None)
+        self._idle.pop(one, None)
         same = self._by_key[key]
         del same[one]
         if not same:

@@ -49,7 +49,7 @@ class CloseQueue:
         for connection in connections:
             if connection.closed_with is not None:
                 continue
-            connection.marked_closing = True
+            connection.stopped = True
             self._to_close.setdefault(connection, (code, reason))
         queued = len(self._to_close) - before
         if not busy:
@@ -68,7 +68,7 @@ class CloseQueue:
     ) -> None:
         """Close connections evenly over the sweeps until `until` (monotonic seconds)."""
         for connection in connections:
-            connection.marked_closing = True
+            connection.stopped = True
             self._scheduled.append((connection, code, reason))
         self._scheduled_until = until
 

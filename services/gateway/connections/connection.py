@@ -35,12 +35,12 @@ class Connection:
         "deadline",
         "ended_by",
         "limit_key",
-        "marked_closing",
         "muted",
         "number",
         "pinged",
         "sequence",
         "session",
+        "stopped",
         "transport",
     )
 
@@ -55,8 +55,8 @@ class Connection:
         self.sequence = 0
         self._calls_made = 0
         self.pinged = False
-        self.marked_closing = False
-        """Whether the connection is no longer served, although no close frame is sent yet."""
+        self.stopped = False
+        """Whether the connection is no longer served: it is to be closed, or being closed."""
         self.closed_with: tuple[int, str] | None = None
         """The code and reason of our close frame; None until it is sent."""
         self.backend: Backend | None = None
@@ -71,7 +71,7 @@ class Connection:
     @property
     def closing(self) -> bool:
         """Whether the connection must not be served or sent to any more."""
-        return self.marked_closing or self.closed_with is not None or self.transport.is_closing()
+        return self.stopped or self.transport.is_closing()
 
     def send(self, payload: bytes) -> None:
         """Send one text frame unless the connection is closing."""

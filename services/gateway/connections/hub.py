@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from services.gateway.connections.close_queue import CloseQueue
 from services.gateway.connections.connection import Connection
 from services.gateway.connections.deadlines import SWEEP_SECONDS, due, share_due
-from services.gateway.connections.pending import PendingHandshakes
 from services.gateway.websocket.frames import PING, close_frame, text_frame
 from shared.protocol.closing import CloseCode
 from shared.protocol.events import numbered, shutdown, tick, unnumbered
@@ -69,7 +68,10 @@ class Hub:
         self._limit = limit
         self._opened = 0
         self._all: set[Connection] = set()
-        self._pending = PendingHandshakes(limit_per_address=preauth_limit_per_address)
+        self._preauth_limit_per_address = preauth_limit_per_address
+        self._pending: dict[Connection, None] = {}
+        """The unauthenticated connections, in the order of their deadlines."""
+        self._pending_by_address: dict[str, int] = {}
         self._closing: dict[Connection, None] = {}
         self._by_device: dict[str, set[Connection]] = {}
         self._pings: list[set[Connection]] = [set() for _ in range(_PING_BUCKETS)]
@@ -93,9 +95,9 @@ class Hub:
         """The number of unauthenticated connections."""
         return len(self._pending)
 
-    def pending_of(self, limit_key: str) -> int:
-        """Return the number of unauthenticated connections from an address."""
-        return self._pending.count(limit_key)
+    def counts(self, limit_key: str) -> tuple[int, int]:
+        """Return the number of connections, and of unauthenticated ones from an address."""
+        return len(self._all), self._pending_by_address.get(limit_key, 0)
 
     @property
     def admitted(self) -> int:
@@ -104,7 +106,8 @@ class Hub:
 
     def limit_reached(self, limit_key: str) -> str | None:
         """Return why another connection from this address is rejected, or None if it is not."""
-        if self._pending.is_full(limit_key):
+        pending = self._pending_by_address.get(limit_key, 0)
+        if pending >= self._preauth_limit_per_address:
             return "Too many unauthenticated sockets"
         if len(self._all) >= self._limit:
             return "Too many connections"
@@ -116,7 +119,9 @@ class Hub:
         deadline = self._clock.monotonic() + HANDSHAKE_DEADLINE_SECONDS
         connection = Connection(self._opened, transport, limit_key, deadline)
         self._all.add(connection)
-        self._pending.add(connection)
+        self._pending[connection] = None
+        by_address = self._pending_by_address
+        by_address[limit_key] = by_address.get(limit_key, 0) + 1
         return connection
 
     def admit(
@@ -130,7 +135,7 @@ class Hub:
 
         One with a backend gets ticks and presence from there, and no events before `unmute`.
         """
-        self._pending.discard(connection)
+        self._no_longer_pending(connection)
         connection.session = session
         if session.device_id:
             self._by_device.setdefault(session.device_id, set()).add(connection)
@@ -165,6 +170,7 @@ class Hub:
         """
         if connection.closed_with is not None:
             return
+        connection.stopped = True
         connection.closed_with = (code, reason)
         if not connection.transport.is_closing():
             connection.transport.write(frames + close_frame(code, reason))
@@ -245,7 +251,7 @@ class Hub:
         for connection in self._by_device.get(device_id, ()):
             if EVERY_ROLE in roles or (connection.session and connection.session.role in roles):
                 if by_call in connection.calls:
-                    connection.marked_closing = True
+                    connection.stopped = True
                     connection.ended_by = by_call
                     callers += 1
                 else:
@@ -291,7 +297,7 @@ class Hub:
     def sweep(self) -> None:
         """Process deadlines, pings and ticks; called four times a second."""
         now = self._clock.monotonic()
-        for connection in self._pending.due(now):
+        for connection in due(self._pending, now):
             self.close(connection, CloseCode.NORMAL, "")
         silent = due(self._closing, now)
         for connection in silent:
@@ -308,6 +314,17 @@ class Hub:
             for connection in list(bucket):
                 self._tick(connection, head)
         self._sweeps += 1
+
+    def _no_longer_pending(self, connection: Connection) -> None:
+        """Forget an unauthenticated connection: it was admitted or closed."""
+        if connection not in self._pending:
+            return
+        del self._pending[connection]
+        left = self._pending_by_address[connection.limit_key] - 1
+        if left:
+            self._pending_by_address[connection.limit_key] = left
+        else:
+            del self._pending_by_address[connection.limit_key]
 
     def _admitted(self) -> list[Connection]:
         return [connection for bucket in self._pings for connection in bucket]
@@ -340,7 +357,7 @@ class Hub:
 
     def _move_to_closing(self, connection: Connection) -> None:
         """Move a connection to the closing connections, with a deadline for the peer's reply."""
-        self._pending.discard(connection)
+        self._no_longer_pending(connection)
         session = connection.session
         if session is not None and session.device_id in self._by_device:
             live = self._by_device[session.device_id]

@@ -37,6 +37,5 @@ def connection_limiter(
         limit_per_address=preauth_limit_per_address + HTTP_ROOM_PER_ADDRESS,
         trusted_proxies=trusted_proxies,
         count=lambda why: metrics.turned_away.labels(why).inc(),
-        others=connections.__len__,
-        others_of=connections.pending_of,
+        others=connections.counts,
     )

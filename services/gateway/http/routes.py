@@ -22,7 +22,7 @@ from shared.server.http_protocol import TrackedRequestHandler, name_server
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from services.gateway.http.upgrader import Upgrader
+    from services.gateway.http.upgrade import Upgrader
     from shared.observability.ops import OpsViews
 
     View = Callable[[web.Request], Awaitable[web.StreamResponse]]

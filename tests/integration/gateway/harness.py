@@ -16,8 +16,7 @@ from services.gateway.connections.hub import Hub
 from services.gateway.handshake.outcome import AuthConfig
 from services.gateway.http.limits import connection_limiter
 from services.gateway.http.routes import Views, add_routes
-from services.gateway.http.upgrade import UpgradeProtocol
-from services.gateway.http.upgrader import Upgrader
+from services.gateway.http.upgrade import UpgradeProtocol, Upgrader
 from services.gateway.methods.dispatcher import Dispatcher
 from services.gateway.methods.forwarder import Forwarder
 from services.gateway.metrics import Metrics
@@ -301,7 +300,13 @@ class GatewayHarness:
             return made
 
         def arriving(peer: str) -> UpgradeProtocol:
-            return UpgradeProtocol(peer, self.room.key(peer), self.arrivals, self.sockets, plain)
+            return UpgradeProtocol(
+                peer,
+                limiter=self.room,
+                pending=self.arrivals,
+                upgrader=self.sockets,
+                make_handler=plain,
+            )
 
         listeners = open_sockets((HOST,), 0)
         self.port = listeners[0].getsockname()[1]

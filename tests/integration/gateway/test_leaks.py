@@ -161,8 +161,7 @@ def entries(connections: Hub) -> dict[str, Any]:
         "ticks": [bucket for bucket in connections._ticks if bucket],
     }
     for part, names in (
-        (connections, ("_all", "_closing", "_by_device")),
-        (connections._pending, ("_waiting", "_by_address")),
+        (connections, ("_all", "_closing", "_by_device", "_pending", "_pending_by_address")),
         (connections._close_queue, ("_to_close", "_paused", "_scheduled")),
     ):
         found |= {name: getattr(part, name) for name in names}

@@ -48,8 +48,7 @@ class LimitedSockets:
             limit_per_address=2,
             trusted_proxies=(ip_network("10.0.0.0/8"),),
             count=lambda why: self.counted.update([why]),
-            others=self.others.total,
-            others_of=lambda key: self.others[key],
+            others=lambda key: (self.others.total(), self.others[key]),
         )
 
     def comes(self, peer: str = HERE) -> Guest:
@@ -130,7 +129,7 @@ class TestOfOneAddress:
         sockets.asks()
         assert sockets.counted == {}
         sockets.arrivals.remove(second)
-        assert sockets.arrivals.count(HERE) == 1
+        assert sockets.arrivals.counts(HERE)[1] == 1
 
 
 class TestOfAll:
