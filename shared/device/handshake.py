@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from shared.device.errors import BrokenPeerError
 from shared.protocol.connect import Auth, Client, ConnectParams, Device
-from shared.protocol.signing import payload_v2, payload_v3
+from shared.protocol.signing import payload_v2, payload_v3, signed_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -277,7 +277,7 @@ def _proof(
         nonce=challenge.nonce,
     )
     text = _PAYLOADS[profile.signature_version](
-        device, client, profile.role or "operator", list(profile.scopes or ()), auth.signed_token()
+        device, client, profile.role or "operator", list(profile.scopes or ()), signed_token(auth)
     )
     return msgspec.structs.replace(device, signature=key.sign(text))
 

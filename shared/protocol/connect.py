@@ -102,13 +102,6 @@ class Auth(msgspec.Struct, rename="camel", frozen=True):
     approval_runtime_token: str | UnsetType = UNSET
     agent_runtime_identity_token: str | UnsetType = UNSET
 
-    def signed_token(self) -> str:
-        """Return the token that the signature covers: the first one present, even if empty."""
-        for candidate in (self.token, self.device_token, self.bootstrap_token):
-            if candidate is not UNSET:
-                return candidate
-        return ""
-
 
 class ConnectParams(msgspec.Struct, rename="camel", frozen=True):
     """The params of `connect`."""

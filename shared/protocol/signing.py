@@ -6,6 +6,7 @@ import binascii
 import hashlib
 from typing import TYPE_CHECKING, Final
 
+from msgspec import UNSET
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
@@ -75,6 +76,14 @@ def normalised_metadata(text: str | None) -> str:
     return text.lower() if text.isascii() else text.translate(_LOWER_ASCII)
 
 
+def signed_token(auth: Auth) -> str:
+    """Return the token that the signature covers: the first one present, even if empty."""
+    for candidate in (auth.token, auth.device_token, auth.bootstrap_token):
+        if candidate is not UNSET:
+            return candidate
+    return ""
+
+
 def payload_v2(device: Device, client: Client, role: str, scopes: list[str], token: str) -> str:
     """Return the payload that the browser dashboard signs."""
     return (
@@ -97,7 +106,7 @@ def signature_holds(
     signature = decode_base64(device.signature)
     if signature is None or len(signature) != SIGNATURE_BYTES:
         return False
-    token = (params.auth or _NO_AUTH).signed_token()
+    token = signed_token(params.auth or _NO_AUTH)
     for payload in (payload_v3, payload_v2):
         text = payload(device, params.client, role, scopes, token)
         try:

@@ -6,9 +6,12 @@ replicas of two releases understand each other during a rolling deploy.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Position(msgspec.Struct, array_like=True, frozen=True, order=True):
@@ -400,7 +403,10 @@ SHARED_SECRET: Final = "shared-secret"  # noqa: S105 (the name of a credential c
 DEVICE_TOKEN: Final = "device-token"  # noqa: S105 (the name of a credential class)
 BOOTSTRAP_TOKEN: Final = "bootstrap-token"  # noqa: S105 (the name of a credential class)
 
-_encode: Final = msgspec.msgpack.Encoder().encode
+encode: Final[Callable[[Question | Answer | Outcome | BeatAnswer | News], bytes]] = (
+    msgspec.msgpack.Encoder().encode
+)
+"""Encode a question, an answer or an event."""
 decode_question: Final = msgspec.msgpack.Decoder(Question).decode
 """Decode a question; raises msgspec.DecodeError."""
 decode_answer: Final = msgspec.msgpack.Decoder(Answer).decode
@@ -411,8 +417,3 @@ decode_beat_answer: Final = msgspec.msgpack.Decoder(BeatAnswer).decode
 """Decode the answer to a heartbeat; raises msgspec.DecodeError."""
 decode_news: Final = msgspec.msgpack.Decoder(News).decode
 """Decode an event; raises msgspec.DecodeError."""
-
-
-def encode(message: Question | Answer | Outcome | BeatAnswer | News) -> bytes:
-    """Encode a question, an answer or an event."""
-    return _encode(message)

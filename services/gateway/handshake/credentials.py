@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, overload
 
 from services.gateway.handshake.device_proof import verify_device
-from services.gateway.handshake.outcome import Accepted, Effect, client_info
+from services.gateway.handshake.outcome import Accepted, Effect
 from shared.device_tokens import without_device_id
 from shared.protocol import refusals
 from shared.protocol.connect import CONTROL_UI_CLIENT_IDS, Auth
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from services.gateway.handshake.outcome import AuthConfig, RequestInfo
     from shared.protocol.connect import ConnectFrame
+    from shared.rpc.messages import ClientInfo
 
 _NO_AUTH: Final = Auth()
 
@@ -31,6 +32,7 @@ class Credentials:
 
     __slots__ = (
         "_call_id",
+        "_client",
         "_frame_id",
         "_params",
         "_peer",
@@ -45,6 +47,7 @@ class Credentials:
     def __init__(
         self,
         frame: ConnectFrame,
+        client: ClientInfo,
         *,
         role: str,
         protocol: int,
@@ -54,6 +57,7 @@ class Credentials:
     ) -> None:
         self._frame_id = frame.id
         self._params = frame.params
+        self._client = client
         self._role = role
         self._protocol = protocol
         self._peer = peer
@@ -69,22 +73,32 @@ class Credentials:
         `now_ms` is wall-clock time; the age of the signature is checked against it.
         """
         params, role = self._params, self._role
-        auth = params.auth or _NO_AUTH
-        offered = self._offered(auth)
-        wrong = [token for token in offered if not self._rules.gateway_tokens.accepts(token)]
-        secret_is_right = len(wrong) < len(offered)
-        if not params.device:
-            return self._without_device(wrong, secret_is_right=secret_is_right)
+        auth, device = params.auth or _NO_AUTH, params.device
         scopes = params.scopes or []
-        proof = verify_device(
-            params, params.device, role=role, scopes=scopes, nonce=nonce, now_ms=now_ms
-        )
-        if isinstance(proof, Refusal):
-            return proof
-        self.proven = True
-        if secret_is_right and self._is_own_backend():
+        public_key = ""
+        if device:
+            proof = verify_device(
+                params, device, role=role, scopes=scopes, nonce=nonce, now_ms=now_ms
+            )
+            if isinstance(proof, Refusal):
+                return proof
+            public_key, self.proven = proof, True
+        # The distinct gateway tokens. Protocol 3 has one field for them; two are two guesses.
+        offered = [auth.token] if auth.token else []
+        if auth.password and auth.password != auth.token and self._protocol != refusals.PROTOCOL_3:
+            offered.append(auth.password)
+        accepts = self._rules.gateway_tokens.accepts
+        wrong = [token for token in offered if not accepts(token)]
+        secret_is_right = len(wrong) < len(offered)
+        if not device:
+            return self._without_device(wrong, secret_is_right=secret_is_right)
+        if self._trusted and secret_is_right and self._is_own_backend():
             return self._without_pairing(scopes, wrong)
-        candidate, field = _device_token_candidate(auth, secret_is_right=secret_is_right)
+        candidate = field = ""
+        if auth.device_token:
+            candidate, field = auth.device_token, "deviceToken"
+        elif auth.token and not secret_is_right:
+            candidate, field = auth.token, "token"
         if not secret_is_right and (
             not candidate or (field != "deviceToken" and auth.bootstrap_token)
         ):
@@ -93,15 +107,15 @@ class Credentials:
         guesses = [self._rules.digests.of(token) for token in wrong if token != maybe_right]
         return AuthorizeDevice(
             call_id=self._call_id,
-            device_id=params.device.id,
-            public_key=proof,
+            device_id=device.id,
+            public_key=public_key,
             role=role,
             scopes=scopes,
-            client=client_info(params),
+            client=self._client,
             method="token" if secret_is_right else "device-token",
             address=self._peer.address,
             protocol=self._protocol,
-            candidate=without_device_id(candidate, params.device.id),
+            candidate=candidate and without_device_id(candidate, device.id),
             candidate_field=field,
             wrong_secret=bool(offered) and not secret_is_right,
             guessed_secret=bool(guesses) and not secret_is_right,
@@ -126,17 +140,6 @@ class Credentials:
         if not classes:
             return refusals.token_missing(self._hint(missing=True))
         return self._report(classes, refusal, guesses, right=False)
-
-    def _offered(self, auth: Auth) -> list[str]:
-        """Return the distinct gateway tokens that a client sent.
-
-        Protocol 3 has one field for them. Two different tokens count as two guesses.
-        """
-        offered = [auth.token] if auth.token else []
-        password = None if self._protocol == refusals.PROTOCOL_3 else auth.password
-        if password and password != auth.token:
-            offered.append(password)
-        return offered
 
     def _gateway_token_guesses(self, wrong: list[str]) -> list[Guess]:
         return [Guess(SHARED_SECRET, self._rules.digests.of(token)) for token in wrong]
@@ -171,9 +174,7 @@ class Credentials:
     def _without_pairing(self, scopes: Sequence[str], wrong: list[str]) -> ReportSecret | Accepted:
         """Admit a client on the gateway token alone, with these scopes and no device token."""
         grant = Grant(method="token", role=self._role, scopes=scopes)
-        accepted = Accepted(
-            self._frame_id, self._protocol, grant, "", client_info(self._params), None
-        )
+        accepted = Accepted(self._frame_id, self._protocol, grant, "", self._client, None)
         guesses = self._gateway_token_guesses(wrong)
         return self._report([SHARED_SECRET], accepted, guesses, right=True)
 
@@ -222,12 +223,3 @@ class Credentials:
             missing=missing,
             local=self._peer.direct_loopback and self._protocol != refusals.PROTOCOL_3,
         )
-
-
-def _device_token_candidate(auth: Auth, *, secret_is_right: bool) -> tuple[str, str]:
-    """Return the possible device token, and the field of `auth` that held it."""
-    if auth.device_token:
-        return auth.device_token, "deviceToken"
-    if auth.token and not secret_is_right:
-        return auth.token, "token"
-    return "", ""

@@ -41,11 +41,8 @@ def verify_device(
         return refusals.DEVICE_ID_MISMATCH
     if abs(now_ms - device.signed_at) > SIGNED_AT_SKEW_MS:
         return refusals.SIGNATURE_EXPIRED
-    signed_nonce = trimmed(device.nonce)
-    if not signed_nonce:
-        return refusals.NONCE_REQUIRED
-    if signed_nonce != nonce:
-        return refusals.NONCE_MISMATCH
+    if device.nonce != nonce and (signed_nonce := trimmed(device.nonce)) != nonce:
+        return refusals.NONCE_MISMATCH if signed_nonce else refusals.NONCE_REQUIRED
     if not signature_holds(params, device, role, scopes, known.raw):
         return refusals.SIGNATURE_INVALID
     return known.canonical

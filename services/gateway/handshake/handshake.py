@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Final
 from services.gateway.handshake import validation
 from services.gateway.handshake.credentials import Credentials
 from services.gateway.handshake.origin import origin_problem
-from services.gateway.handshake.outcome import Accepted, Effect, client_info
+from services.gateway.handshake.outcome import Accepted, Effect
 from shared.device_tokens import with_device_id
 from shared.protocol import refusals
 from shared.protocol.connect import (
     BROWSER_CLIENT_IDS,
-    ConnectFrame,
     decode_connect,
 )
 from shared.protocol.hello import Grant
-from shared.protocol.limits import PROTOCOLS
+from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS, PROTOCOLS
 from shared.protocol.refusals import PairingNeeded, Refusal
 from shared.rpc.messages import (
     Admitted,
@@ -38,6 +37,7 @@ from shared.rpc.messages import (
 
 if TYPE_CHECKING:
     from services.gateway.handshake.outcome import AuthConfig, RequestInfo
+    from shared.protocol.connect import Client, ConnectFrame
 
 _ROLES: Final = ("operator", "node")
 _QUESTIONS: Final = (AuthorizeDevice, ReportSecret)
@@ -63,11 +63,12 @@ class Handshake:
 
     __slots__ = (
         "_credentials",
-        "_frame",
         "_peer",
         "_question",
         "_rules",
+        "client",
         "connection_id",
+        "device_id",
         "frame_id",
         "nonce",
         "protocol",
@@ -83,9 +84,12 @@ class Handshake:
         self.nonce = nonce
         self.state = State.CHALLENGED
         self.protocol = PROTOCOLS[0]
+        self.client: ClientInfo | None = None
+        """The client as it describes itself; None until a valid `connect` has arrived."""
+        self.device_id = ""
+        """The device id that the client claims, or ""."""
         self._peer = peer
         self._rules = rules
-        self._frame: ConnectFrame | None = None
         self._question: AuthorizeDevice | None = None
         self._credentials: Credentials | None = None
 
@@ -93,19 +97,6 @@ class Handshake:
     def question(self) -> AuthorizeDevice | None:
         """The question sent to approval, if any."""
         return self._question
-
-    @property
-    def client(self) -> ClientInfo | None:
-        """The client as it describes itself; None until a valid `connect` has arrived."""
-        if self._question is not None:
-            return self._question.client
-        return client_info(self._frame.params) if self._frame else None
-
-    @property
-    def device_id(self) -> str:
-        """The device id that the client claims, or ""."""
-        device = self._frame.params.device if self._frame else None
-        return device.id if device else ""
 
     @property
     def proven(self) -> bool:
@@ -125,7 +116,6 @@ class Handshake:
             if isinstance(found, Refusal):
                 return self._refuse(found)
             frame = found
-        self._frame = frame
         self.frame_id = frame.id
         effect = self._evaluate(frame, now_ms)
         if isinstance(effect, Refusal):
@@ -207,16 +197,19 @@ class Handshake:
     def _evaluate(self, frame: ConnectFrame, now_ms: int) -> Effect:
         """Check version, role and origin in protocol order, then evaluate the credentials."""
         params = frame.params
+        self.client = client = _client_info(params.client)
+        if params.device:
+            self.device_id = params.device.id
         version = validation.common_version(params.min_protocol, params.max_protocol)
         role = params.role or "operator"
-        if validation.is_worker(params.client.id, params.client.mode, role, version):
+        if validation.is_worker(client.id, client.mode, role, version):
             return refusals.WORKER
         if version is None:
             return refusals.protocol_mismatch(params.min_protocol, params.max_protocol)
         self.protocol = version
         if role not in _ROLES:
             return refusals.INVALID_ROLE
-        if self._peer.origin is not None or params.client.id in BROWSER_CLIENT_IDS:
+        if self._peer.origin is not None or client.id in BROWSER_CLIENT_IDS:
             problem = origin_problem(
                 self._peer.origin,
                 self._peer.host,
@@ -227,6 +220,7 @@ class Handshake:
                 return refusals.origin_not_allowed(problem)
         self._credentials = Credentials(
             frame,
+            client,
             role=role,
             protocol=version,
             peer=self._peer,
@@ -245,3 +239,15 @@ class Handshake:
         if question.candidate_field == "deviceToken":
             return refusals.DEVICE_TOKEN_MISMATCH
         return credentials.token_mismatch(with_device=True)
+
+
+def _client_info(client: Client) -> ClientInfo:
+    """Return a client's description of itself; the display name is cut to its limit."""
+    return ClientInfo(
+        id=client.id,
+        mode=client.mode,
+        version=client.version,
+        platform=client.platform,
+        device_family=client.device_family or "",
+        display_name=(client.display_name or "")[:DISPLAY_NAME_LIMIT_CHARACTERS],
+    )

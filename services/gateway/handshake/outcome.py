@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS
 from shared.protocol.refusals import Refusal
 from shared.rpc.messages import Admitted, AuthorizeDevice, ClientInfo, ReportSecret
 
 if TYPE_CHECKING:
-    from shared.protocol.connect import ConnectParams
     from shared.protocol.hello import Grant
     from shared.secret_digests import SecretDigests
     from shared.settings import Secrets
@@ -60,16 +58,3 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 
 
 Effect = AuthorizeDevice | ReportSecret | Accepted | Refusal
-
-
-def client_info(params: ConnectParams) -> ClientInfo:
-    """Return a client's description of itself; the display name is cut to its limit."""
-    client = params.client
-    return ClientInfo(
-        id=client.id,
-        mode=client.mode,
-        version=client.version,
-        platform=client.platform,
-        device_family=client.device_family or "",
-        display_name=(client.display_name or "")[:DISPLAY_NAME_LIMIT_CHARACTERS],
-    )

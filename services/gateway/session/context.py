@@ -62,11 +62,8 @@ class SessionContext:
         self.access_log = AccessLogger(metrics, clock, identity.approval_public_url, refusals)
         self.features = {protocol: _features(protocol) for protocol in PROTOCOLS}
         self.log = structlog.get_logger("gateway")
-        self._started = clock.monotonic()
-
-    def uptime_ms(self) -> int:
-        """Return how long this replica has been running."""
-        return int((self.clock.monotonic() - self._started) * 1000)
+        self.started_at = clock.monotonic()
+        """When this replica started, in monotonic seconds."""
 
 
 def _features(protocol: int) -> msgspec.Raw:

@@ -19,14 +19,18 @@ from shared.protocol.closing import CloseCode, answer_to_close
 from shared.protocol.events import challenge
 from shared.protocol.frames import failure
 from shared.protocol.hello import hello_ok
-from shared.protocol.limits import PREAUTH_FRAME_LIMIT_BYTES, QUEUED_FRAMES_LIMIT
+from shared.protocol.limits import (
+    BUFFERED_LIMIT_BYTES,
+    PREAUTH_FRAME_LIMIT_BYTES,
+    QUEUED_FRAMES_LIMIT,
+)
 from shared.protocol.refusals import Refusal
 from shared.rpc.messages import AuthorizeDevice, ReportSecret
 
 if TYPE_CHECKING:
     from services.gateway.connections.connection import Connection
     from services.gateway.handshake.handshake import Handshake
-    from services.gateway.handshake.outcome import Accepted, Effect, RequestInfo
+    from services.gateway.handshake.outcome import Accepted, RequestInfo
     from services.gateway.session.context import SessionContext
     from shared.rpc.messages import Answer
 
@@ -72,9 +76,17 @@ class SessionHandler:
         """Handle a message from the peer."""
         context, connection = self._context, self._connection
         connection.pinged = False
-        context.connections.close_if_slow(connection)
+        if connection.transport.get_write_buffer_size() > BUFFERED_LIMIT_BYTES:
+            context.connections.close_if_slow(connection)
         if opcode < CLOSE:
-            self._on_frame(opcode, payload)
+            if connection.session is not None:
+                self._serve(connection.session, opcode, payload)
+            elif self._asked:
+                # One frame over the limit is kept, so that `_finish` sees the overflow.
+                if len(self._queued) <= QUEUED_FRAMES_LIMIT:
+                    self._queued.append((opcode, payload))
+            elif self._handshake is not None and not connection.stopped:
+                self._on_first_frame(self._handshake, opcode, payload)
         elif opcode == PING:
             if context.connections.serves(connection):
                 connection.transport.write(pong_frame(payload))
@@ -112,31 +124,20 @@ class SessionHandler:
             self._log_close(connection.session)
         self._context.connections.lost(connection)
 
-    def _on_frame(self, opcode: int, payload: bytes) -> None:
-        session = self._connection.session
-        if session is not None:
-            self._serve(session, opcode, payload)
-        elif self._asked:
-            # One frame over the limit is kept, so that `_finish` sees the overflow.
-            if len(self._queued) <= QUEUED_FRAMES_LIMIT:
-                self._queued.append((opcode, payload))
-        elif self._handshake is not None and not self._connection.closing:
-            self._on_first_frame(self._handshake, opcode, payload)
-
     def _on_first_frame(self, handshake: Handshake, opcode: int, payload: bytes) -> None:
-        effect = self._evaluate(handshake, opcode, payload)
+        context = self._context
+        if len(payload) > PREAUTH_FRAME_LIMIT_BYTES:
+            self._finish(handshake, refusals.TOO_BIG)
+            return
+        if opcode != TEXT:
+            self._finish(handshake, refusals.INVALID_FRAME)
+            return
+        effect = handshake.on_frame(payload, now_ms=context.clock.wall_ms())
         if isinstance(effect, _QUESTIONS):
             self._asked = True
-            self._context.approvals.request(effect, self._on_answer)
+            context.approvals.request(effect, self._on_answer)
         else:
             self._finish(handshake, effect)
-
-    def _evaluate(self, handshake: Handshake, opcode: int, payload: bytes) -> Effect:
-        if len(payload) > PREAUTH_FRAME_LIMIT_BYTES:
-            return refusals.TOO_BIG
-        if opcode != TEXT:
-            return refusals.INVALID_FRAME
-        return handshake.on_frame(payload, now_ms=self._context.clock.wall_ms())
 
     def _on_answer(self, answer: Answer | Unavailable) -> None:
         handshake = self._handshake
@@ -186,21 +187,20 @@ class SessionHandler:
         self, handshake: Handshake, accepted: Accepted, queued: list[tuple[int, bytes]]
     ) -> None:
         """Register an admitted client, send hello-ok, and serve the frames that came early."""
-        self._log_outcome(handshake, accepted)
-        context, grant = self._context, accepted.grant
+        context, connection = self._context, self._connection
         session = self._session(handshake, accepted)
-        context.connections.admit(self._connection, session, accepted.client)
-        self._connection.send(
-            hello_ok(
-                accepted.frame_id,
-                protocol=accepted.protocol,
-                version=context.identity.version,
-                connection_id=handshake.connection_id,
-                features=context.features[accepted.protocol],
-                grant=grant,
-                uptime_ms=context.uptime_ms(),
-            )
+        self._log_outcome(handshake, accepted)
+        context.connections.admit(connection, session, accepted.client)
+        hello = hello_ok(
+            accepted.frame_id,
+            protocol=accepted.protocol,
+            version=context.identity.version,
+            connection_id=handshake.connection_id,
+            features=context.features[accepted.protocol],
+            grant=accepted.grant,
+            uptime_ms=int((context.clock.monotonic() - context.started_at) * 1000),
         )
+        connection.transport.write(text_frame(hello))
         for opcode, payload in queued:
             self._serve(session, opcode, payload)
 

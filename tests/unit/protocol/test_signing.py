@@ -23,6 +23,7 @@ from shared.protocol.signing import (
     payload_v2,
     payload_v3,
     signature_holds,
+    signed_token,
     trimmed,
 )
 from tests.support.wire import VECTORS
@@ -156,7 +157,7 @@ class TestPayloads:
         ],
     )
     def test_first_present_token_is_signed(self, auth: dict[str, str], signed: str) -> None:
-        assert msgspec.convert(auth, Auth).signed_token() == signed
+        assert signed_token(msgspec.convert(auth, Auth)) == signed
 
 
 class TestNormalisation:

@@ -20,6 +20,7 @@ from shared.protocol.signing import (
     payload_v2,
     payload_v3,
     signature_holds,
+    signed_token,
 )
 from tests.support.wire import ATTEMPTS, Attempt, transcript
 
@@ -101,7 +102,7 @@ class TestConnect:
         params = frame.params
         assert params.device
         build = payload_v2 if params.client.id in BROWSER_CLIENT_IDS else payload_v3
-        token = params.auth.signed_token() if params.auth else ""
+        token = signed_token(params.auth) if params.auth else ""
         text = build(params.device, params.client, params.role or "", params.scopes or [], token)
         signature = decode_base64(params.device.signature)
         raw = decode_public_key(params.device.public_key)
