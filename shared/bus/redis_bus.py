@@ -1,28 +1,27 @@
 """Redis I/O of the bus: one connection that subscribes, one that publishes.
 
 redis-py silently recreates a lost pub/sub connection and never notices one whose packets are
-dropped. Therefore the connections are used directly: each is opened once, read by one task, closed
-at the first error or after SILENCE_SECONDS without a message, and then replaced.
+dropped. Therefore the connections are used directly: each is opened once, closed at the first error
+or after SILENCE_SECONDS without a message, and then replaced. `publisher` publishes.
 """
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import parse_url
-from redis.exceptions import ResponseError
 
 from shared.bus import counters, log_events
 from shared.bus.errors import Rejected
-from shared.bus.monitor import ConnectionMonitor, SilenceError, describe
-from shared.bus.outbox import Outbox
+from shared.bus.monitor import ConnectionMonitor, SilenceError
 from shared.bus.ports import uncounted
+from shared.bus.publisher import Publisher
 from shared.redis.connection import CONNECT_SECONDS, Connection, make_connection, pack
 from shared.redis.failover import RENEW_SECONDS, NoRetry
-from shared.redis.lost import is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,19 +29,12 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from shared.bus.envelope import Envelope, Opened
-    from shared.bus.outbox import OutgoingMessage
     from shared.bus.ports import Count
     from shared.clock import Clock
     from shared.redis.failover import FailoverReset
 
 SILENCE_SECONDS: Final = 3.0
 """A subscription without messages for this long is closed: events come each second (R14)."""
-PUBLISH_SECONDS: Final = 1.0
-"""Maximum duration of one round trip of publishing."""
-UNHEARD_LIMIT: Final = 3
-"""After this many rounds of lost messages to this process, both connections are replaced."""
-STOP_SECONDS: Final = 1.0
-"""How long stopping waits for queued messages to be published."""
 
 
 class RenewedError(Exception):
@@ -118,7 +110,6 @@ class RedisBus:
             socket_timeout=None,
         )
         self._envelope = envelope
-        self._own = frozenset(channels)
         self._names = {channel.encode(): channel for channel in channels}
         self._on_message = on_message
         self._on_subscribed = on_subscribed
@@ -126,42 +117,34 @@ class RedisBus:
         self._log = log or structlog.get_logger(__name__)
         self._count = count
         self._silence_seconds = silence_seconds
-        self._outbox = Outbox()
         self._subscription = ConnectionMonitor("subscription", clock, self._log, count)
         self._subscription.trouble = "not subscribed yet"
-        self._publisher = ConnectionMonitor("publisher", clock, self._log, count)
+        self._publishing = ConnectionMonitor("publisher", clock, self._log, count)
+        self._publisher = Publisher(
+            partial(make_connection, self._pool),
+            self._publishing,
+            subscription=self._subscription,
+            own_channels=frozenset(channels),
+            on_unheard=self._renew_unheard,
+        )
+        self.publish: Final = self._publisher.publish
+        """Publish sealed data on a channel; see `Publisher.publish`."""
         self._listening: Connection | None = None
-        self._publishing: Connection | None = None
         self._renew_at = float("-inf")
-        self._unheard = 0
-        self._connect_at: float | None = 0.0
-        self._tasks: tuple[asyncio.Task[None], ...] = ()
+        self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start connecting and return immediately; `on_subscribed` is called when done."""
-        self._tasks = (
-            asyncio.create_task(self._listen_for_ever(), name="bus-subscription"),
-            asyncio.create_task(self._publish_loop(), name="bus-publisher"),
-        )
+        self._task = asyncio.create_task(self._listen_for_ever(), name="bus-subscription")
+        self._publisher.start()
 
     async def stop(self) -> None:
-        """Publish queued messages within STOP_SECONDS, then disconnect."""
-        self._outbox.close("the bus is stopped")
-        if self._tasks:
-            await asyncio.wait(self._tasks[1:], timeout=STOP_SECONDS)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._outbox.fail("the bus is stopped")
+        """Publish waiting messages within a second, then disconnect."""
+        await self._publisher.stop()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         self._subscription.trouble = "stopped"
-
-    def publish(self, channel: str, data: bytes) -> asyncio.Future[int]:
-        """Publish sealed data; the future yields the number of subscribers.
-
-        Raises Unavailable("redis"). All messages use one connection, in the order of the calls.
-        Calls during a round trip are combined in the next one.
-        """
-        return self._outbox.put(channel, data)
 
     def renew(self, why: str) -> None:
         """Replace both connections, at most once in RENEW_SECONDS: they may reach another server.
@@ -173,9 +156,12 @@ class RedisBus:
             return
         self._renew_at = now + RENEW_SECONDS
         self._log.warning(log_events.RENEWED.name, why=why)
-        for connection in (self._listening, self._publishing):
+        for connection in (self._listening, self._publisher.connection):
             if connection is not None:
                 connection.drop(RenewedError(why))
+
+    def _renew_unheard(self) -> None:
+        self.renew("own messages reach nobody: the two connections lead to different servers")
 
     async def _give_up(self) -> None:
         self.renew("Redis says that it is no master")
@@ -188,7 +174,7 @@ class RedisBus:
         # A connection closed after silence is replaced at once; only if that fails is Redis at
         # fault.
         subscription = "" if self._subscription.silent else self._subscription.trouble
-        trouble = subscription or self._publisher.trouble
+        trouble = subscription or self._publishing.trouble
         return not trouble, trouble or "subscribed"
 
     async def _listen_for_ever(self) -> None:
@@ -250,83 +236,3 @@ class RedisBus:
         except Exception:  # noqa: BLE001  logged; one message must not end the reader
             self._count(counters.MESSAGES_FAILED)
             self._log.exception("bus_message_failed", channel=channel, sender=sender)
-
-    async def _publish_loop(self) -> None:
-        """Publish in rounds; while Redis is unavailable, keep trying to reconnect."""
-        try:
-            while True:
-                try:
-                    async with asyncio.timeout_at(self._connect_at):
-                        messages = await self._outbox.take()
-                except TimeoutError:
-                    await self._send([])
-                else:
-                    if not messages:
-                        return
-                    await self._send(messages)
-        finally:
-            await self._disconnect()
-
-    async def _send(self, messages: list[OutgoingMessage]) -> None:
-        """Publish the messages or fail them; immediately while Redis is known to be unavailable."""
-        now = asyncio.get_running_loop().time
-        detail = "given up while publishing"
-        try:
-            if self._publisher.trouble and self._connect_at and now() < self._connect_at:
-                detail = self._publisher.trouble
-                return
-            await self._publish_round(messages)
-            self._connect_at = None
-            self._publisher.works()
-        except Exception as error:  # noqa: BLE001  whatever it was, connect anew
-            self._connect_at = now() + self._publisher.failed(error)
-            detail = self._publisher.trouble
-            await self._disconnect()
-        finally:
-            for message in messages:
-                message.fail(detail)
-
-    async def _publish_round(self, messages: list[OutgoingMessage]) -> None:
-        connection = self._publishing
-        if connection is None or connection.error is not None:
-            # Redis may have closed the connection while it was idle.
-            await self._disconnect()
-            connection = self._publishing = await make_connection(self._pool)
-        subscribed = not self._subscription.trouble
-        packed = [pack("PUBLISH", message.channel, message.data) for message in messages]
-        packed = packed or [pack("PING")]
-        call = connection.call(b"".join(packed), len(packed))
-        try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
-                await call.ended
-        finally:
-            for message, reply in zip(messages, call.replies, strict=False):
-                if isinstance(reply, ResponseError):
-                    message.fail(describe(reply))
-                else:
-                    message.done(reply)
-        for reply in call.replies:
-            if isinstance(reply, ResponseError):
-                # No permission, or no longer a master: another connection may work.
-                raise reply
-        if subscribed and not self._subscription.trouble:
-            self._compare(messages, call.replies)
-
-    def _compare(self, messages: list[OutgoingMessage], replies: list[int]) -> None:
-        """Detect that published messages do not reach our own subscription to the same channel."""
-        counts = zip(messages, replies, strict=False)
-        reached = [count for message, count in counts if message.channel in self._own]
-        if reached:
-            self._unheard = 0 if any(reached) else self._unheard + 1
-        if self._unheard >= UNHEARD_LIMIT:
-            self._unheard = 0
-            self.renew("own messages reach nobody: the two connections lead to different servers")
-
-    async def _disconnect(self) -> None:
-        connection, self._publishing = self._publishing, None
-        if connection is not None:
-            try:
-                await connection.close()
-            except Exception as error:
-                if not is_lost(error):
-                    raise

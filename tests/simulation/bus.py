@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shared.bus.errors import Rejected, Unavailable
-from shared.bus.redis_bus import PUBLISH_SECONDS, SILENCE_SECONDS
+from shared.bus.publisher import PUBLISH_SECONDS
+from shared.bus.redis_bus import SILENCE_SECONDS
 
 if TYPE_CHECKING:
     import asyncio

@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 
 from shared.bus.channels import NEWS
 from shared.bus.errors import Unavailable
-from shared.bus.redis_bus import UNHEARD_LIMIT, make_client
+from shared.bus.publisher import UNHEARD_LIMIT
+from shared.bus.redis_bus import make_client
 from shared.redis.failover import RENEW_SECONDS, FailoverReset, says_no_master
 from shared.redis.reads import Reads
 from tests.integration.bus.members import Approval, Gateway, announced, member, until_heard

@@ -64,7 +64,7 @@ class TestLostConnections:
             for _ in range(5):
                 assert await one.publish(NEWS, b"") == 1
                 redis_server.call("CLIENT", "KILL", "TYPE", "normal")
-                publishing = one.bus._publishing
+                publishing = one.bus._publisher.connection
                 assert publishing is not None
                 await asyncio.wait_for(asyncio.shield(publishing.lost), WAIT_SECONDS)
             await until(lambda: len(one.messages) == 5, "all came")

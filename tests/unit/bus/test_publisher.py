@@ -1,0 +1,357 @@
+"""Messages are published in order, bounded, in as few round trips as possible."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+import structlog
+
+from shared.bus import publisher as module
+from shared.bus.errors import Unavailable
+from shared.bus.monitor import ConnectionMonitor
+from shared.bus.ports import uncounted
+from shared.bus.publisher import (
+    PUBLISH_SECONDS,
+    ROUND_BYTES,
+    ROUND_MESSAGES,
+    UNHEARD_LIMIT,
+    WAITING_LIMIT_BYTES,
+    Publisher,
+)
+from shared.redis.connection import Call, pack
+from tests.support.clock import FakeClock, run_virtual, turns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OWN = "latchkey:news"
+
+
+class FakeConnection:
+    """Records each write; `reply` answers the oldest one that is unanswered."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.written: list[bytes] = []
+        self.closed = False
+        self._calls: list[Call] = []
+
+    def call(self, data: bytes, replies: int) -> Call:
+        if self.error is not None:
+            raise self.error
+        self.written.append(data)
+        call = Call(replies, asyncio.get_running_loop().create_future())
+        self._calls.append(call)
+        return call
+
+    def reply(self, replies: Sequence[object]) -> None:
+        call = self._calls.pop(0)
+        assert [call.take(reply) for reply in replies][-1], "as many as were asked for"
+
+    def drop(self, error: Exception) -> None:
+        if self.error is None:
+            self.error = error
+            calls, self._calls = self._calls, []
+            for call in calls:
+                call.ended.set_exception(error)
+
+    async def close(self) -> None:
+        self.closed = True
+        self.drop(ConnectionError("closed"))
+
+
+class Case:
+    """A publisher and the connections that it opened; it is connected from the start."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        log = structlog.get_logger()
+        self.opened: list[FakeConnection] = []
+        self.unreachable = False
+        self.unheard = 0
+        self.monitor = ConnectionMonitor("publisher", clock, log, uncounted)
+        self.subscription = ConnectionMonitor("subscription", clock, log, uncounted)
+        self.publisher = Publisher(
+            self._connect,
+            self.monitor,
+            subscription=self.subscription,
+            own_channels=frozenset({OWN}),
+            on_unheard=self._on_unheard,
+        )
+
+    async def _connect(self) -> Any:
+        if self.unreachable:
+            raise ConnectionError("refused")
+        self.opened.append(FakeConnection())
+        return cast("Any", self.opened[-1])
+
+    def _on_unheard(self) -> None:
+        self.unheard += 1
+
+    @property
+    def connection(self) -> FakeConnection:
+        """The latest connection."""
+        return self.opened[-1]
+
+    async def start(self) -> None:
+        """Connect; the first round is a PING."""
+        self.publisher.start()
+        await turns()
+        assert self.connection.written == [pack("PING")]
+        self.connection.reply([b"PONG"])
+        await turns()
+        self.connection.written.clear()
+
+    async def rounds(self, count: int) -> list[int]:
+        """Answer rounds; return how many messages each had."""
+        sizes = []
+        for _ in range(count):
+            await turns()
+            sizes.append(self.connection.written[-1].count(b"PUBLISH"))
+            self.connection.reply([1] * sizes[-1])
+        await turns()
+        return sizes
+
+
+def published(channel: str, *bodies: bytes) -> bytes:
+    return b"".join(pack("PUBLISH", channel, body) for body in bodies)
+
+
+class TestRounds:
+    def test_messages_of_a_turn_are_one_write_in_order(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            futures = [case.publisher.publish("c", b"%d" % n) for n in range(5)]
+            await turns()
+            assert case.connection.written == [published("c", *(b"%d" % n for n in range(5)))]
+            case.connection.reply(range(5))
+            assert await asyncio.gather(*futures) == list(range(5))
+
+        run_virtual(scenario)
+
+    def test_messages_during_a_round_are_the_next_round(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            first = case.publisher.publish("c", b"first")
+            await turns()
+            rest = [case.publisher.publish("c", b"%d" % n) for n in range(3)]
+            await turns()
+            assert case.connection.written == [published("c", b"first")]
+            case.connection.reply([1])
+            assert await first == 1
+            await turns()
+            assert case.connection.written[1:] == [published("c", b"0", b"1", b"2")]
+            case.connection.reply([7, 8, 9])
+            assert await asyncio.gather(*rest) == [7, 8, 9]
+
+        run_virtual(scenario)
+
+    def test_messages_before_the_connection_wait_for_it(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            future = case.publisher.publish("c", b"early")
+            case.publisher.start()
+            await turns()
+            assert case.connection.written == [published("c", b"early")], "no PING is needed"
+            case.connection.reply([1])
+            assert await future == 1
+
+        run_virtual(scenario)
+
+    def test_a_round_is_bounded(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            for _n in range(ROUND_MESSAGES + 1):
+                case.publisher.publish("c", b"")
+            assert await case.rounds(2) == [ROUND_MESSAGES, 1]
+            for size in (10, ROUND_BYTES, ROUND_BYTES // 2, ROUND_BYTES // 2, 1):
+                case.publisher.publish("c", bytes(size))
+            assert await case.rounds(4) == [1, 1, 2, 1]
+
+        run_virtual(scenario)
+
+    def test_what_its_sender_gave_up_is_not_published(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            case.publisher.publish("c", b"given up").cancel()
+            await turns()
+            assert case.connection.written == []
+            case.publisher.publish("c", b"given up").cancel()
+            case.publisher.publish("c", b"wanted")
+            await turns()
+            assert case.connection.written == [published("c", b"wanted")]
+
+        run_virtual(scenario)
+
+
+class TestBounds:
+    def test_messages_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            for _n in range(3):
+                case.publisher.publish("c", b"")
+            with pytest.raises(Unavailable, match="too much"):
+                case.publisher.publish("c", b"")
+            await turns()
+            case.publisher.publish("c", b"")
+
+        monkeypatch.setattr(module, "MESSAGES_LIMIT", 3)
+        run_virtual(scenario)
+
+    def test_bytes_are_bounded(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            case.publisher.publish("c", bytes(WAITING_LIMIT_BYTES))
+            with pytest.raises(Unavailable) as caught:
+                case.publisher.publish("c", b"x")
+            assert (caught.value.reason, caught.value.dependency) == ("redis", "redis")
+            await turns()
+            case.publisher.publish("c", b"x")
+
+        run_virtual(scenario)
+
+
+class TestFailures:
+    def test_a_round_without_replies_ends_and_the_connection_is_replaced(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            hanging, waiting = case.publisher.publish("c", b""), None
+            await turns()
+            waiting = case.publisher.publish("c", b"")
+            started = clock.monotonic()
+            for future in (hanging, waiting):
+                with pytest.raises(Unavailable, match="in time"):
+                    await future
+            assert clock.monotonic() - started == pytest.approx(PUBLISH_SECONDS)
+            assert case.monitor.trouble
+            with pytest.raises(Unavailable):
+                await case.publisher.publish("c", b"too early")
+            await asyncio.sleep(1.0)
+            assert (len(case.opened), case.opened[0].closed) == (2, True)
+            case.connection.reply([b"PONG"])
+            await turns()
+            assert not case.monitor.trouble
+            future = case.publisher.publish("c", b"")
+            await turns()
+            case.connection.reply([1])
+            assert await future == 1
+
+        run_virtual(scenario)
+
+    def test_an_unreachable_redis_is_tried_again_with_nothing_to_publish(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            case.unreachable = True
+            future = case.publisher.publish("c", b"")
+            case.publisher.start()
+            with pytest.raises(Unavailable, match="refused"):
+                await future
+            await asyncio.sleep(5.0)
+            assert case.opened == []
+            case.unreachable = False
+            await asyncio.sleep(1.1)
+            assert case.connection.written == [pack("PING")]
+
+        run_virtual(scenario)
+
+    def test_a_refused_message_fails_and_the_others_count(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            futures = [case.publisher.publish("c", b"") for _ in range(2)]
+            await turns()
+            case.connection.reply([RuntimeError("no permission"), 1])
+            await turns()
+            with pytest.raises(Unavailable, match="no permission"):
+                await futures[0]
+            assert await futures[1] == 1
+            assert "no permission" in case.monitor.trouble
+
+        run_virtual(scenario)
+
+    def test_a_connection_lost_while_idle_is_replaced_for_the_next_message(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            case.connection.drop(ConnectionError("idle for too long"))
+            await turns()
+            assert len(case.opened) == 1
+            future = case.publisher.publish("c", b"")
+            await turns()
+            case.connection.reply([1])
+            assert await future == 1
+            assert (len(case.opened), case.monitor.trouble) == (2, "")
+
+        run_virtual(scenario)
+
+
+class TestUnheard:
+    def test_own_messages_that_reach_nobody_are_reported(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            for subscribers in (0, 0, 1, *[0] * UNHEARD_LIMIT):
+                assert case.unheard == 0
+                case.publisher.publish(OWN, b"")
+                case.publisher.publish("c", b"")
+                await turns()
+                case.connection.reply([subscribers, 0])
+                await turns()
+            assert case.unheard == 1
+
+        run_virtual(scenario)
+
+    def test_but_not_while_the_subscription_is_lost(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            case.subscription.trouble = "lost"
+            for _ in range(UNHEARD_LIMIT):
+                case.publisher.publish(OWN, b"")
+                await turns()
+                case.connection.reply([0])
+                await turns()
+            assert case.unheard == 0
+
+        run_virtual(scenario)
+
+
+class TestStopping:
+    def test_what_waits_is_published_and_nothing_more_is_taken(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            futures = [case.publisher.publish("c", b"") for _ in range(2)]
+            stopping = asyncio.create_task(case.publisher.stop())
+            await turns()
+            with pytest.raises(Unavailable, match="stopped"):
+                case.publisher.publish("c", b"more")
+            case.connection.reply([1, 1])
+            assert await asyncio.gather(*futures) == [1, 1]
+            await stopping
+            assert case.connection.closed
+
+        run_virtual(scenario)
+
+    def test_what_redis_does_not_confirm_in_time_fails(self) -> None:
+        async def scenario(clock: FakeClock) -> None:
+            case = Case(clock)
+            await case.start()
+            sent = case.publisher.publish("c", b"")
+            await turns()
+            waiting = case.publisher.publish("c", b"")
+            await case.publisher.stop()
+            for future in (sent, waiting):
+                with pytest.raises(Unavailable):
+                    await future
+            assert case.connection.closed
+
+        run_virtual(scenario)
