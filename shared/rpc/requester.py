@@ -1,16 +1,20 @@
-"""Sends questions in batches; each gets one answer or fails with Unavailable."""
+"""Sends questions in batches; each gets one answer or fails with Unavailable.
+
+The path of a question that is answered is here. What happens after a failed attempt is in `retry`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from shared.bus import counters
+from shared.bus.channels import ask_channel
 from shared.bus.errors import Rejected, Unavailable
 from shared.bus.ports import uncounted
-from shared.rpc.batch import Batch, OpenQuestion
 from shared.rpc.codec import (
     BATCH_LIMIT_BYTES,
     BODY_LIMIT_BYTES,
@@ -18,7 +22,10 @@ from shared.rpc.codec import (
     MALFORMED,
     OK,
     QUESTIONS_PER_MESSAGE,
+    Item,
+    Questions,
     decode_answers,
+    encode,
 )
 from shared.rpc.retry import RetryPolicy
 
@@ -37,6 +44,75 @@ DEADLINE_SECONDS: Final = 2.0
 """Maximum time for a question over all attempts."""
 QUESTIONS_IN_FLIGHT_LIMIT: Final = 1024
 """Maximum number of open questions; further ones are refused immediately."""
+
+
+class OpenQuestion(msgspec.Struct, eq=False):
+    """A question without an answer so far; its id is the same for every attempt.
+
+    `size` is that of the body in bytes.
+    """
+
+    id: int
+    body: msgspec.Raw
+    size: int
+    future: asyncio.Future[msgspec.Raw]
+    batch: Batch | None = None
+
+
+class Batch(msgspec.Struct, eq=False):
+    """Questions that are sent together to one responder after another until their deadline.
+
+    Answers are accepted from responders in `asked`. Those in `excluded` are not chosen next, those
+    in `busy` never again. `attempt` increases with each step and identifies results of earlier
+    attempts. `hopeful`: a responder that was asked may still answer. `reason`: why there is no
+    answer so far; None as long as only Redis has failed. `deadline` is in seconds of the
+    requester's clock, `left` the number of questions that are still open.
+    """
+
+    questions: list[OpenQuestion]
+    deadline: float
+    left: int
+    asked: list[str] = []
+    busy: set[str] = set()
+    excluded: set[str] = set()
+    attempt: int = 0
+    responder: str | None = None
+    publishing: asyncio.Future[int] | None = None
+    timer: asyncio.TimerHandle | None = None
+    hopeful: bool = False
+    repeated: bool = False
+    redis_failures: int = 0
+    reason: Reason | None = None
+
+    def split(self, questions: list[OpenQuestion]) -> Batch:
+        """Move some of the questions to a batch of their own with the same history."""
+        part = Batch(
+            questions,
+            self.deadline,
+            len(questions),
+            asked=list(self.asked),
+            busy=set(self.busy),
+            excluded=set(self.excluded),
+            hopeful=self.hopeful,
+            repeated=self.repeated,
+            redis_failures=self.redis_failures,
+            reason=self.reason,
+        )
+        for question in questions:
+            question.batch = part
+        self.left -= len(questions)
+        return part
+
+    def open_questions(self) -> list[OpenQuestion]:
+        """Return the questions that are still open."""
+        return [question for question in self.questions if question.batch is self]
+
+    def step(self) -> None:
+        """End the current attempt, cancel its timer and invalidate its pending results."""
+        self.attempt += 1
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
 
 class Requester:
@@ -64,10 +140,13 @@ class Requester:
         in_flight_limit: int = QUESTIONS_IN_FLIGHT_LIMIT,
     ) -> None:
         """Create a requester. `bus_ok` tells whether Redis is the cause when no replica is seen."""
+        self._publish = publish
+        self._envelope = envelope
         self._responders = responders
         self._clock = clock
         self._loop = loop
         self._count = count
+        self._try_seconds = try_seconds
         self._deadline_seconds = deadline_seconds
         self._limit = in_flight_limit
         self._open: dict[int, OpenQuestion] = {}
@@ -79,14 +158,12 @@ class Requester:
         self._last_id = 0
         self._stopped = False
         self._tries = RetryPolicy(
-            publish,
-            envelope,
             responders,
             clock,
             loop=loop,
             count=count,
             bus_ok=bus_ok,
-            try_seconds=try_seconds,
+            send=self._send,
             close=self._close,
         )
 
@@ -173,7 +250,7 @@ class Requester:
         self._stopped = True
         raised, self._raised = self._raised, []
         batches = {q.batch for q in self._open.values() if q.batch is not None}
-        batches.add(Batch([q for q in raised if q.id in self._open], deadline=0.0))
+        batches.add(self._batch([q for q in raised if q.id in self._open], deadline=0.0))
         for batch in batches:
             batch.reason = batch.reason or "no-responder"
             self._tries.fail(batch)
@@ -192,17 +269,53 @@ class Requester:
                 continue
             size += question.size
             if part and (size > BATCH_LIMIT_BYTES or len(part) == QUESTIONS_PER_MESSAGE):
-                self._send(Batch(part, deadline))
+                self._start(part, deadline)
                 part, size = [], question.size
             part.append(question)
         if part:
-            self._send(Batch(part, deadline))
+            self._start(part, deadline)
 
-    def _send(self, batch: Batch) -> None:
-        self._tries.advance(batch)
+    def _batch(self, questions: list[OpenQuestion], deadline: float) -> Batch:
+        batch = Batch(questions, deadline, len(questions))
+        for question in questions:
+            question.batch = batch
+        return batch
+
+    def _start(self, questions: list[OpenQuestion], deadline: float) -> None:
+        """Ask the next responder; later questions wait until the message has reached Redis."""
+        batch = self._batch(questions, deadline)
+        in_time = self._clock.monotonic() < deadline
+        responder = self._responders.choose() if in_time else None
+        if responder is None:
+            self._tries.advance(batch)
+        else:
+            self._send(batch, responder)
         if batch.publishing is not None and not batch.publishing.done():
             self._leaving += 1
             batch.publishing.add_done_callback(self._publish_done)
+
+    def _send(self, batch: Batch, responder: str) -> None:
+        """Publish the open questions of a batch to a responder, and start the timer of this try."""
+        questions = batch.questions if not batch.attempt else batch.open_questions()
+        loop = self._loop or asyncio.get_running_loop()
+        batch.responder = responder
+        batch.excluded.add(responder)
+        if responder not in batch.asked:
+            batch.asked.append(responder)
+        seconds = min(self._try_seconds, batch.deadline - self._clock.monotonic())
+        batch.timer = loop.call_later(seconds, self._tries.timed_out, batch)
+        channel = ask_channel(responder)
+        body = encode(Questions([Item(question.id, question.body) for question in questions]))
+        self._count(counters.QUESTIONS_SENT, len(questions))
+        try:
+            publishing = self._publish(channel, self._envelope.seal(channel, body))
+        except Unavailable:
+            self._tries.redis_failed(batch)
+            return
+        batch.publishing = asyncio.ensure_future(publishing, loop=loop)
+        batch.publishing.add_done_callback(
+            partial(self._tries.published, batch, batch.attempt, responder)
+        )
 
     def _publish_done(self, _publishing: asyncio.Future[int]) -> None:
         """Note that a publish has completed or failed."""

@@ -1,26 +1,22 @@
-"""Retries questions at other responders until an answer, the last responder or the deadline."""
+"""How questions go on after a failed attempt: another responder, a pause, or the end."""
 
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from shared.bus import counters
-from shared.bus.channels import ask_channel
 from shared.bus.errors import Unavailable
-from shared.rpc.codec import Item, Questions, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shared.bus.envelope import Envelope
     from shared.bus.errors import Reason
-    from shared.bus.ports import Count, Publish
+    from shared.bus.ports import Count
     from shared.clock import Clock
-    from shared.rpc.batch import Batch, OpenQuestion
+    from shared.rpc.requester import Batch, OpenQuestion
     from shared.rpc.responder_pool import ResponderPool
 
 REDIS_FAILURES_LIMIT: Final = 4
@@ -32,7 +28,7 @@ _log: Final = structlog.get_logger(__name__)
 
 
 class RetryPolicy:
-    """Sends batches of questions to responders, with one timer for each batch.
+    """Decides how batches of questions go on, with one timer for each batch.
 
     When a responder is slow, the batch goes to the next one; when all have been asked, once more to
     those that were not busy; after that, late answers are awaited until the deadline. If nothing is
@@ -43,26 +39,22 @@ class RetryPolicy:
 
     def __init__(
         self,
-        publish: Publish,
-        envelope: Envelope,
         responders: ResponderPool,
         clock: Clock,
         *,
         loop: asyncio.AbstractEventLoop | None,
         count: Count,
         bus_ok: Callable[[], bool],
-        try_seconds: float,
+        send: Callable[[Batch, str], None],
         close: Callable[[OpenQuestion], None],
     ) -> None:
-        """Create the policy. `close` removes a question from the open ones and from its batch."""
-        self._publish = publish
-        self._envelope = envelope
+        """Create the policy. `send` asks a responder; `close` removes a question from its batch."""
         self._responders = responders
         self._clock = clock
         self._loop = loop
         self._count = count
         self._bus_ok = bus_ok
-        self._try_seconds = try_seconds
+        self._send = send
         self._close = close
 
     @property
@@ -85,7 +77,7 @@ class RetryPolicy:
             batch.excluded = set(batch.busy)
             responder = self._responders.choose(batch.excluded)
         if responder is not None:
-            self._try(batch, responder, min(self._try_seconds, remaining))
+            self._ask_another(batch, responder)
         elif self._responders.expected() and not batch.busy:
             self._wait(batch, min(PAUSE_SECONDS, remaining))
         elif batch.hopeful:
@@ -117,43 +109,23 @@ class RetryPolicy:
         if questions:
             self._count(counters.QUESTIONS_FAILED, len(questions), reason=reason)
 
-    def _try(self, batch: Batch, responder: str, seconds: float) -> None:
-        questions = batch.open_questions()
-        if batch.asked:
-            for question in [q for q in questions if q.future.done()]:
+    def _ask_another(self, batch: Batch, responder: str) -> None:
+        """Ask a further responder, unless the askers of all questions have given up."""
+        for question in batch.open_questions():
+            if question.future.done():
                 self._close(question)
-            questions = batch.open_questions()
-            if not questions:
-                return
-        batch.responder = responder
-        batch.excluded.add(responder)
-        if responder not in batch.asked:
-            batch.asked.append(responder)
-        self._count(counters.QUESTIONS_SENT, len(questions))
-        channel = ask_channel(responder)
-        body = encode(Questions([Item(q.id, q.body) for q in questions]))
-        self._start_timer(batch, seconds)
-        try:
-            publishing = self._publish(channel, self._envelope.seal(channel, body))
-        except Unavailable:
-            self._redis_failed(batch)
-            return
-        batch.publishing = asyncio.ensure_future(publishing, loop=self._loop)
-        batch.publishing.add_done_callback(
-            partial(self._published, batch, batch.attempt, responder)
-        )
+        if batch.left:
+            self._send(batch, responder)
 
     def _wait(self, batch: Batch, seconds: float) -> None:
         batch.responder = None
-        self._start_timer(batch, seconds)
-
-    def _start_timer(self, batch: Batch, seconds: float) -> None:
         loop = self._loop or asyncio.get_running_loop()
-        batch.timer = loop.call_later(seconds, self._timed_out, batch)
+        batch.timer = loop.call_later(seconds, self.timed_out, batch)
 
-    def _published(
+    def published(
         self, batch: Batch, attempt: int, responder: str, publishing: asyncio.Future[int]
     ) -> None:
+        """Take the number of subscribers that a message reached, or why it reached none."""
         if publishing.cancelled():
             return
         error = publishing.exception()
@@ -161,7 +133,7 @@ class RetryPolicy:
             if not isinstance(error, Unavailable):
                 _log.error("bus_publish_failed", exc_info=error)
             if attempt == batch.attempt:
-                self._redis_failed(batch)
+                self.redis_failed(batch)
         elif publishing.result() == 0:
             self._responders.no_responders(responder)
             if attempt == batch.attempt:
@@ -170,14 +142,15 @@ class RetryPolicy:
                 batch.reason = "no-responder"
                 self.advance(batch)
 
-    def _timed_out(self, batch: Batch) -> None:
+    def timed_out(self, batch: Batch) -> None:
+        """Go on after the time of a try, or of a pause."""
         batch.timer = None
         responder = batch.responder
         if responder is None:
             self.advance(batch)
         elif batch.publishing is not None and not batch.publishing.done():
             batch.publishing.cancel()
-            self._redis_failed(batch)
+            self.redis_failed(batch)
         else:
             self._count(counters.TRIES_FAILED, why="timeout")
             self._responders.timed_out(responder)
@@ -185,7 +158,7 @@ class RetryPolicy:
             batch.reason = "timeout"
             self.advance(batch)
 
-    def _redis_failed(self, batch: Batch) -> None:
+    def redis_failed(self, batch: Batch) -> None:
         """Pause, then continue; the responder is not at fault and may be asked again."""
         self._count(counters.TRIES_FAILED, why="redis")
         batch.step()

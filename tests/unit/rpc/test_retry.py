@@ -313,7 +313,7 @@ class TestRedisFails:
             def full(_channel: str, _data: bytes) -> asyncio.Future[int]:
                 raise Unavailable("redis", detail="too much waits")
 
-            gateway.requester._tries._publish = full
+            gateway.requester._publish = full
             assert reasons([await outcome(gateway.ask(1))]) == {("redis", "redis"): 1}
 
         run_virtual(scenario)
