@@ -40,11 +40,6 @@ def may_be_sent(code: int) -> bool:
     return any(code in codes for codes in _SENDABLE)
 
 
-def answer_to_close(code: int) -> int:
-    """Return the code that replies to a peer's close: the same code if it may be sent."""
-    return code if may_be_sent(code) else CloseCode.NORMAL
-
-
 def cut_reason(reason: str) -> str:
     """Truncate a close reason to 120 UTF-8 bytes without splitting a character."""
     encoded = reason.encode()

@@ -9,7 +9,7 @@ from services.gateway.websocket.frames import text_frame
 if TYPE_CHECKING:
     import asyncio
 
-    from services.gateway.handshake.session import Session
+    from services.gateway.handshake.outcome import Session
 
 
 class Backend(Protocol):

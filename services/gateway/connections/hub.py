@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from services.gateway.connections.connection import Backend
-    from services.gateway.handshake.session import Session
+    from services.gateway.handshake.outcome import Session
     from services.gateway.replication.presence import Presence
     from shared.clock import Clock
     from shared.protocol.events import Broadcast

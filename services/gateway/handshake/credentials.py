@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import filterfalse
 from typing import TYPE_CHECKING, Final, overload
 
 from services.gateway.handshake.device_proof import verify_device
@@ -87,8 +88,7 @@ class Credentials:
         offered = [auth.token] if auth.token else []
         if auth.password and auth.password != auth.token and self._protocol != refusals.PROTOCOL_3:
             offered.append(auth.password)
-        accepts = self._rules.gateway_tokens.accepts
-        wrong = [token for token in offered if not accepts(token)]
+        wrong = list(filterfalse(self._rules.gateway_tokens.accepts, offered))
         secret_is_right = len(wrong) < len(offered)
         if not device:
             return self._without_device(wrong, secret_is_right=secret_is_right)
@@ -104,7 +104,8 @@ class Credentials:
         ):
             return self._without_candidate(auth, wrong)
         maybe_right = "" if secret_is_right else candidate
-        guesses = [self._rules.digests.of(token) for token in wrong if token != maybe_right]
+        digest = self._rules.digests.of
+        guesses = [digest(token) for token in wrong if token != maybe_right] if wrong else []
         return AuthorizeDevice(
             call_id=self._call_id,
             device_id=device.id,

@@ -10,16 +10,12 @@ import os
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
-from services.gateway.handshake import validation
 from services.gateway.handshake.credentials import Credentials
 from services.gateway.handshake.origin import origin_problem
 from services.gateway.handshake.outcome import Accepted, Effect
 from shared.device_tokens import with_device_id
-from shared.protocol import refusals
-from shared.protocol.connect import (
-    BROWSER_CLIENT_IDS,
-    decode_connect,
-)
+from shared.protocol import refusals, schema
+from shared.protocol.connect import BROWSER_CLIENT_IDS, connect_from, decode_connect
 from shared.protocol.hello import Grant
 from shared.protocol.limits import DISPLAY_NAME_LIMIT_CHARACTERS, PROTOCOLS
 from shared.protocol.refusals import PairingNeeded, Refusal
@@ -41,6 +37,7 @@ if TYPE_CHECKING:
 
 _ROLES: Final = ("operator", "node")
 _QUESTIONS: Final = (AuthorizeDevice, ReportSecret)
+_NUMBERS: Final = (int, float)
 
 
 class State(Enum):
@@ -112,7 +109,7 @@ class Handshake:
         """
         frame = decode_connect(text)
         if frame is None:
-            self.frame_id, found = validation.diagnose(text)
+            self.frame_id, found = _diagnose(text)
             if isinstance(found, Refusal):
                 return self._refuse(found)
             frame = found
@@ -200,9 +197,9 @@ class Handshake:
         self.client = client = _client_info(params.client)
         if params.device:
             self.device_id = params.device.id
-        version = validation.common_version(params.min_protocol, params.max_protocol)
+        version = _common_version(params.min_protocol, params.max_protocol)
         role = params.role or "operator"
-        if validation.is_worker(client.id, client.mode, role, version):
+        if _is_worker(client.id, client.mode, role, version):
             return refusals.WORKER
         if version is None:
             return refusals.protocol_mismatch(params.min_protocol, params.max_protocol)
@@ -251,3 +248,45 @@ def _client_info(client: Client) -> ClientInfo:
         device_family=client.device_family or "",
         display_name=(client.display_name or "")[:DISPLAY_NAME_LIMIT_CHARACTERS],
     )
+
+
+def _diagnose(text: bytes) -> tuple[str, Refusal | ConnectFrame]:
+    """Return the frame id and the refusal for a first frame that the fast decoder rejected.
+
+    Clients depend on the order of the checks. If the frame passes them all, it is returned as a
+    `connect`.
+    """
+    try:
+        value = schema.parse(text)
+    except ValueError:
+        return "", refusals.NOT_JSON
+    params = value.get("params", {}) if isinstance(value, dict) else {}
+    claimed = params if isinstance(params, dict) else {}
+    client = claimed.get("client")
+    client = client if isinstance(client, dict) else {}
+    version = _common_version(claimed.get("minProtocol"), claimed.get("maxProtocol"))
+    if _is_worker(client.get("id"), client.get("mode"), claimed.get("role"), version):
+        return "", refusals.WORKER
+    if schema.request_problem(value) is not None:
+        return "", refusals.INVALID_FRAME
+    frame_id = value["id"]
+    if value["method"] != "connect":
+        return frame_id, refusals.NOT_CONNECT
+    problems = schema.params_problems(params, schema.CONNECT_PARAMS)
+    if problems:
+        return frame_id, refusals.invalid_params(problems, version or PROTOCOLS[0])
+    return frame_id, connect_from(value)
+
+
+def _is_worker(client_id: object, mode: object, role: object, version: int | None) -> bool:
+    """Return whether a client claims to be a worker; protocol 3 has no such client id or mode."""
+    if role == "worker":
+        return version != refusals.PROTOCOL_3
+    return mode == "worker" or client_id == "openclaw-worker"
+
+
+def _common_version(minimum: object, maximum: object) -> int | None:
+    """Return the highest protocol version that both sides support, or None."""
+    if not isinstance(minimum, _NUMBERS) or not isinstance(maximum, _NUMBERS):
+        return None
+    return next((version for version in PROTOCOLS if minimum <= version <= maximum), None)

@@ -11,6 +11,8 @@ from shared.protocol.refusals import Refusal
 from shared.rpc.messages import Admitted, AuthorizeDevice, ClientInfo, ReportSecret
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shared.protocol.hello import Grant
     from shared.secret_digests import SecretDigests
     from shared.settings import Secrets
@@ -58,3 +60,21 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 
 
 Effect = AuthorizeDevice | ReportSecret | Accepted | Refusal
+
+
+@dataclass(slots=True)
+class Session:
+    """An admitted client: its identity, role and granted scopes."""
+
+    connection_id: str
+    protocol: int
+    role: str
+    scopes: Sequence[str]
+    device_id: str
+    method: str
+    address: str = ""
+    """The client's own address, as reported by trusted proxies."""
+    epoch: str = ""
+    """The generation of the device token it was admitted with; "" without a device."""
+    unauthorized_calls: int = 0
+    """The number of consecutive calls outside its role."""

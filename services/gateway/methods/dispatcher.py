@@ -22,7 +22,7 @@ from shared.protocol.schema import params_problems, parse
 from shared.protocol.scopes import ADMIN, covers
 
 if TYPE_CHECKING:
-    from services.gateway.handshake.session import Session
+    from services.gateway.handshake.outcome import Session
     from shared.clock import Clock
     from shared.protocol.methods import Method
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from services.gateway.approval.client import ApprovalClient
     from services.gateway.connections.connection import Connection
     from services.gateway.connections.hub import Hub
-    from services.gateway.handshake.session import Session
+    from services.gateway.handshake.outcome import Session
     from services.gateway.methods.dispatcher import MethodCall
     from services.gateway.metrics import Metrics
 

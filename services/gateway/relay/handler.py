@@ -31,8 +31,7 @@ from shared.protocol.methods import METHODS
 if TYPE_CHECKING:
     from services.gateway.connections.connection import Connection
     from services.gateway.handshake.handshake import Handshake
-    from services.gateway.handshake.outcome import Accepted, RequestInfo
-    from services.gateway.handshake.session import Session
+    from services.gateway.handshake.outcome import Accepted, RequestInfo, Session
     from services.gateway.relay.headers import ForwardedClient
     from services.gateway.relay.opening import Ticket
     from services.gateway.relay.relay import Relay

@@ -14,7 +14,7 @@ from shared.protocol.platforms import VERSIONED_CLIENTS
 from shared.rpc.messages import Seen
 
 if TYPE_CHECKING:
-    from services.gateway.handshake.session import Session
+    from services.gateway.handshake.outcome import Session
     from shared.rpc.messages import ClientInfo
 
 SEEN_PER_BEAT: Final = 500

@@ -10,12 +10,12 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from services.gateway import log_events
-from services.gateway.handshake.session import Session
+from services.gateway.handshake.outcome import Session
 from services.gateway.websocket.frame_parser import CLOSE, PING, PONG, TEXT, BrokenFrame, close_code
 from services.gateway.websocket.frames import pong_frame, text_frame
 from shared.bus.errors import Unavailable
 from shared.protocol import refusals
-from shared.protocol.closing import CloseCode, answer_to_close
+from shared.protocol.closing import CloseCode
 from shared.protocol.events import challenge
 from shared.protocol.frames import failure
 from shared.protocol.hello import hello_ok
@@ -91,7 +91,9 @@ class SessionHandler:
             if context.connections.serves(connection):
                 connection.transport.write(pong_frame(payload))
         elif opcode != PONG:
-            context.connections.reply_close(connection, answer_to_close(close_code(payload)))
+            # The parser has checked the code; a close frame may come without one.
+            code = close_code(payload) or CloseCode.NORMAL
+            context.connections.reply_close(connection, code)
 
     def on_protocol_error(self, error: Exception) -> None:
         """Close a connection whose peer violated the protocol; nothing more is read from it.

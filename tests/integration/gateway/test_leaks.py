@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.gateway.connections.connection import Connection
 from services.gateway.handshake.handshake import Handshake
-from services.gateway.handshake.session import Session
+from services.gateway.handshake.outcome import Session
 from services.gateway.http.upgrade import UpgradeProtocol
 from services.gateway.session.handler import SessionHandler
 from services.gateway.websocket.protocol import SocketProtocol

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from services.gateway.connections.deadlines import SWEEP_SECONDS
 from services.gateway.connections.hub import Hub
-from services.gateway.handshake.session import Session
+from services.gateway.handshake.outcome import Session
 from services.gateway.replication.presence import Presence
 from shared.rpc.messages import ClientInfo
 from tests.support.clock import FakeClock

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.gateway.handshake.session import Session
+from services.gateway.handshake.outcome import Session
 from services.gateway.methods.dispatcher import Dispatcher
 from shared.device.handshake import Challenge
 from shared.device.profile import CLI, CONTROL_UI, NODE_HOST, Profile

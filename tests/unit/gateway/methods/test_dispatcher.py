@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.gateway.handshake.session import Session
+from services.gateway.handshake.outcome import Session
 from services.gateway.methods.dispatcher import Dispatcher, MethodCall, Reply
 from shared.protocol.methods import METHODS
 from tests.support.clock import FakeClock

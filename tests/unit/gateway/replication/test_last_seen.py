@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.gateway.handshake.session import Session
+from services.gateway.handshake.outcome import Session
 from services.gateway.replication.last_seen import REPORTED_LIMIT_BEATS, LastSeen
 from shared.rpc.messages import ClientInfo, Seen
 
