@@ -1,8 +1,8 @@
-"""Device tokens that say whose they are: the device id stands before the token. Pure.
+"""Device tokens with their device id in front. Pure.
 
-A device token is derived and stored nowhere, and its text does not say for which device. On a
-WebSocket that is no matter, because the device says who it is. A plain HTTP request brings nothing
-but the token, so a gateway that passes HTTP on hands out tokens with the device id in front.
+A device token is derived, not stored, and does not show which device it belongs to. On a WebSocket
+the device names itself. A plain HTTP request has only the token, so a gateway that forwards HTTP
+issues tokens with the device id in front.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAMED_CHARACTERS: Final = 86
 def with_device_id(token: str, device_id: str) -> str:
     """Return a derived token with its device id in front.
 
-    What is no such token or device id is returned as it came.
+    A token or device id of another form is returned unchanged.
     """
     mac = _decoded(token, MAC_CHARACTERS)
     if mac is None:
@@ -36,7 +36,7 @@ def with_device_id(token: str, device_id: str) -> str:
 
 
 def owner_and_token(text: str) -> tuple[str, str] | None:
-    """Return the device id and the derived token of a text with both; None where it is no such."""
+    """Return the device id and the derived token of a text with both, or None."""
     both = _decoded(text, NAMED_CHARACTERS)
     if both is None:
         return None
@@ -44,18 +44,18 @@ def owner_and_token(text: str) -> tuple[str, str] | None:
 
 
 def without_device_id(text: str, device_id: str) -> str:
-    """Return the derived token of this device; any other text is returned as it came."""
+    """Return the derived token of this device; any other text is returned unchanged."""
     found = owner_and_token(text)
     return found[1] if found is not None and found[0] == device_id else text
 
 
 def may_be_derived(text: str) -> bool:
-    """Say whether a text has the form of a token as it is derived, without a device id."""
+    """Return whether a text has the form of a derived token without a device id."""
     return _decoded(text, MAC_CHARACTERS) is not None
 
 
 def _decoded(text: str, characters: int) -> bytes | None:
-    """Decode base64url of exactly this length; None for all else, other spellings included."""
+    """Decode canonical base64url of exactly this length; None for everything else."""
     if len(text) != characters or not text.isascii():
         return None
     try:

@@ -1,4 +1,4 @@
-"""What gateways, the command and the upstream's configuration have to agree on. Pure.
+"""What gateways, the command and the upstream's configuration must agree on. Pure.
 
 The upstream trusts a user name in one header when another header is present. It checks the presence
 of that header, not its value, so the secret is in the headers' names.

@@ -19,14 +19,14 @@ COMMAND_SCOPES: Final = (
     "operator.pairing",
     "operator.admin",
 )
-"""What command lines without a device may have at most: gateways narrow it on each connection."""
+"""Maximum scopes of command lines without a device; gateways narrow them on each connection."""
 _BARE_KEY: Final = re.compile(r"[A-Za-z_$][\w$]*")
 
 
 def upstream_config(
     secret: str, *, origins: Sequence[str], replicas: Sequence[str], loopback: bool, password: str
 ) -> dict[str, Any]:
-    """Return what belongs into openclaw.json. `replicas` are the gateways' addresses, as CIDRs."""
+    """Return the settings for openclaw.json. `replicas` are the gateways' addresses, as CIDRs."""
     names = known.header_names(secret)
     return {
         "gateway": {
@@ -55,7 +55,7 @@ def upstream_config(
 
 
 def as_json5(config: dict[str, Any]) -> str:
-    """Return it as JSON5: keys without quotes where they need none."""
+    """Return it as JSON5, with quotes only where keys need them."""
     return "\n".join(_json5(config, ""))
 
 
@@ -68,7 +68,7 @@ def as_commands(config: dict[str, Any]) -> list[str]:
 
 
 def preauth_limit(gateways: int) -> int:
-    """Return what OPENCLAW_MAX_PREAUTH_CONNECTIONS_PER_IP has to be; 0: its default will do."""
+    """Return the value for OPENCLAW_MAX_PREAUTH_CONNECTIONS_PER_IP; 0: its default is enough."""
     needed = gateways * known.UNADMITTED_LIMIT_PER_ADDRESS
     return 2 * needed if needed >= known.UPSTREAM_PREAUTH_LIMIT else 0
 

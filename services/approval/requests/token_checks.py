@@ -1,4 +1,4 @@
-"""Whether a device token that came with a plain HTTP request is in order."""
+"""Checks device tokens of plain HTTP requests."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class TokenChecks:
-    """Checks tokens by the records, and counts the wrong ones like those of a WebSocket.
+    """Checks tokens against the records, and counts wrong ones as on a WebSocket.
 
-    During a lock-out a right token is answered like a wrong one.
+    During a lock-out a right token gets the same answer as a wrong one.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class TokenChecks:
         self._log = structlog.get_logger("approval")
 
     async def answered(self, check: TokenCheck) -> Reply:
-        """Answer a check; None where nobody can say. Raises StoreUnavailable."""
+        """Answer a check, or return None if that is not possible. Raises StoreUnavailable."""
         address, device_id = limit_key(check.address), check.device_id
         head, (held,), guards = await self._store.load_guarded([device_id], [address])
         unreadable = held.unreadable or (

@@ -30,7 +30,7 @@ _LOOPBACK: Final = "127.0.0.1/32"
 
 
 class Problem(msgspec.Struct, rename="camel", frozen=True):
-    """One thing that is wrong, by its cause."""
+    """One mistake in the configuration, with its cause."""
 
     cause: str
     meaning: str
@@ -38,7 +38,7 @@ class Problem(msgspec.Struct, rename="camel", frozen=True):
 
 
 class Seen(msgspec.Struct, rename="camel", frozen=True):
-    """How one gateway finds its upstream."""
+    """What one gateway reports of its upstream."""
 
     replica: str
     reachable: bool
@@ -47,7 +47,7 @@ class Seen(msgspec.Struct, rename="camel", frozen=True):
 
 
 class Checked(msgspec.Struct, rename="camel", frozen=True):
-    """All gateways; `ok`: each reaches an upstream that is set up right."""
+    """All gateways; `ok`: each reaches a correctly configured upstream."""
 
     ok: bool
     gateways: list[Seen]
@@ -56,7 +56,7 @@ class Checked(msgspec.Struct, rename="camel", frozen=True):
 
 @click.group(cls=Group)
 def upstream() -> None:
-    """Put an OpenClaw gateway behind Latchkey, and see how it does."""
+    """Put an OpenClaw gateway behind Latchkey and check it."""
 
 
 @upstream.command(
@@ -94,16 +94,15 @@ async def config(
 ) -> None:
     """Print the configuration of the OpenClaw gateway, ready to paste.
 
-    It is derived from UPSTREAM_SECRET of the environment or the secrets file, and holds what only
-    gateways and OpenClaw may know: show it to nobody else.
+    It is derived from UPSTREAM_SECRET in the environment or the secrets file, and is secret: only
+    gateways and OpenClaw may know it.
     """
     secret = context.config.upstream_secret or ""
     if len(secret) < UPSTREAM_SECRET_LEAST_CHARACTERS:
         raise Misused(
             "no-upstream-secret",
             "UPSTREAM_SECRET is not set here, or is too short",
-            "Set it to the value that the gateways have; a new one: latchkey secrets "
-            "UPSTREAM_SECRET",
+            "Set it to the gateways' value, or make a new one: latchkey secrets UPSTREAM_SECRET",
         )
     ranges = [_network(one) for one in networks] or [_LOOPBACK]
     made = upstream_config(
@@ -118,17 +117,17 @@ async def config(
         output.document(made)
         return
     limit = preauth_limit(gateways)
-    output.aside("For openclaw.json (JSON5); keep what else is in it:", "bold")
+    output.aside("For openclaw.json (JSON5); keep its other settings:", "bold")
     click.echo(as_json5(made))
     output.aside("\nOr the same with commands, on OpenClaw's machine:", "bold")
     output.aside("openclaw config unset gateway.auth.token")
     for command in as_commands(made):
         output.aside(command)
     if limit:
-        output.aside("\nAnd in the environment of OpenClaw, for so many gateways:", "bold")
+        output.aside("\nAnd in the environment of OpenClaw, for this many gateways:", "bold")
         output.aside(f"OPENCLAW_MAX_PREAUTH_CONNECTIONS_PER_IP={limit}")
     output.aside(
-        "\nRestart OpenClaw, set UPSTREAM_URL and UPSTREAM_SECRET at the gateways, and run: "
+        "\nRestart OpenClaw, set UPSTREAM_URL and UPSTREAM_SECRET on the gateways, and run: "
         f"{command_name()} upstream check"
     )
 
@@ -138,9 +137,9 @@ async def config(
 )
 @with_context
 async def check(context: Context) -> int:
-    """Say how each gateway finds the OpenClaw behind it, and what is wrong with its configuration.
+    """Show whether each gateway reaches OpenClaw, and what is wrong with its configuration.
 
-    Gateways look every five seconds; this asks approval for what they found.
+    Gateways check every five seconds; this asks approval for what they found.
     """
     async with context.approval() as approval:
         live = await approval.replicas()
@@ -160,12 +159,12 @@ async def check(context: Context) -> int:
     if not live.gateways:
         output.line("No gateway is alive.")
     elif well:
-        output.line("\nAll gateways reach OpenClaw, and it is set up right.")
+        output.line("\nAll gateways reach OpenClaw, and it is configured correctly.")
     return Exit.OK if well else Exit.REFUSED
 
 
 def problems_of(found: devices.UpstreamSeen) -> list[tuple[Cause, dict[str, str]]]:
-    """Return the cause of each problem that a gateway reports, with what to fill in."""
+    """Return the cause of each problem that a gateway reports, with the values to fill in."""
     reason = "" if found.reason is UNSET else found.reason
     codes = () if found.problems is UNSET else found.problems
     if not codes and not found.reachable:
@@ -200,7 +199,7 @@ def _network(text: str) -> str:
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError:
         raise Misused(
-            "no-network", f"{text} is no range of addresses", "Such as 10.0.0.0/8 or 192.0.2.7"
+            "no-network", f"{text} is not an address range", "Examples: 10.0.0.0/8, 192.0.2.7"
         ) from None
 
 
@@ -209,7 +208,7 @@ def _origin(text: str) -> str:
     if origin is None:
         raise Misused(
             "no-origin",
-            f"{text or 'GATEWAY_PUBLIC_URL'} is no address of a page",
-            "Say it: --origin https://chat.example",
+            f"{text or 'GATEWAY_PUBLIC_URL'} is not the address of a page",
+            "Give it: --origin https://chat.example",
         )
     return origin

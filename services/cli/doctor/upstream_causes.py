@@ -10,95 +10,97 @@ from typing import Final
 from services.cli.doctor.cause import Cause
 from shared import upstream as known
 
-_PASTE: Final = "`{latchkey} upstream config` prints the right one"
+_PASTE: Final = "`{latchkey} upstream config` prints the right configuration"
 
 UNREACHABLE: Final = Cause(
     known.UNREACHABLE,
     "the dashboard's page says that OpenClaw cannot be reached; close code 1013 `gateway starting`",
-    "Gateways do not reach the OpenClaw gateway behind them: {reason}. Pairing works without it.",
+    "The gateways cannot reach the OpenClaw gateway behind them: {reason}. Pairing works without"
+    " it.",
     "Check `UPSTREAM_URL`, and that OpenClaw runs there and listens on a private address"
-    ' (`gateway.bind: "lan"`, not `loopback`). One whose configuration it refuses does not start:'
-    " its log says why.",
+    ' (`gateway.bind: "lan"`, not `loopback`). With an invalid configuration OpenClaw does not'
+    " start: its log says why.",
 )
 NO_OPENCLAW: Final = Cause(
     known.NO_OPENCLAW,
     "the dashboard's page says that OpenClaw cannot be reached",
-    "Something answers at `UPSTREAM_URL` that is not an OpenClaw gateway.",
+    "The server at `UPSTREAM_URL` is not an OpenClaw gateway.",
     "Check host, port and path of `UPSTREAM_URL`: OpenClaw's port is 18789 unless it was changed.",
 )
 PROXY_NOT_TRUSTED: Final = Cause(
     known.PROXY_NOT_TRUSTED,
     "`403` with `proxy_attribution_required`; in OpenClaw's log `observed unattributable"
     " proxy-shaped traffic from ADDRESS`",
-    "OpenClaw does not trust the address that a gateway connects from.",
+    "OpenClaw does not trust the address from which a gateway connects.",
     "Put the addresses of all gateway replicas into `gateway.trustedProxies`, as a range if they"
     f" change; {_PASTE}.",
 )
 LOOPBACK: Final = Cause(
     known.LOOPBACK,
     "in OpenClaw's log `reason=trusted_proxy_loopback_source`",
-    "A gateway and OpenClaw run on one machine, and OpenClaw does not take proxies from there.",
+    "A gateway and OpenClaw run on one machine, and OpenClaw accepts no proxies from there.",
     "Set `gateway.auth.trustedProxy.allowLoopback: true`, if only people you trust have an account"
-    " on that machine; else run them apart.",
+    " on that machine; otherwise run them on separate machines.",
 )
 AUTH_MODE: Final = Cause(
     known.AUTH_MODE,
     "in OpenClaw's log `reason=token_missing`, `token_mismatch` or `password_mismatch`",
-    "OpenClaw does not take its users from Latchkey: `gateway.auth.mode` is not `trusted-proxy`.",
-    f'Set `gateway.auth.mode: "trusted-proxy"` with all that goes with it; {_PASTE}.',
+    "OpenClaw does not accept users from Latchkey: `gateway.auth.mode` is not `trusted-proxy`.",
+    f'Set `gateway.auth.mode: "trusted-proxy"` and the settings that belong to it; {_PASTE}.',
 )
 OWN_TOKEN: Final = Cause(
     known.OWN_TOKEN,
-    "OpenClaw does not start, or takes its own token beside what Latchkey says",
-    "OpenClaw has a gateway token of its own, which does not go together with `trusted-proxy`.",
+    "OpenClaw does not start, or accepts its own token besides Latchkey's users",
+    "OpenClaw has a gateway token of its own, which is incompatible with `trusted-proxy`.",
     "Remove `gateway.auth.token` (`openclaw config unset gateway.auth.token`) and the variable"
-    " `OPENCLAW_GATEWAY_TOKEN` there. Devices bring the token of Latchkey's gateways.",
+    " `OPENCLAW_GATEWAY_TOKEN` there. Devices present the token of Latchkey's gateways.",
 )
 HEADERS: Final = Cause(
     known.HEADERS,
     "in OpenClaw's log `reason=trusted_proxy_user_missing` or `trusted_proxy_missing_header_…`",
-    "OpenClaw looks for other headers than gateways send: their names come from `UPSTREAM_SECRET`.",
-    "Set `userHeader` and `requiredHeaders` of `gateway.auth.trustedProxy` anew after a change of"
-    f" `UPSTREAM_SECRET`; {_PASTE}.",
+    "OpenClaw expects headers other than those that gateways send; their names are derived from"
+    " `UPSTREAM_SECRET`.",
+    "After a change of `UPSTREAM_SECRET`, update `userHeader` and `requiredHeaders` in"
+    f" `gateway.auth.trustedProxy`; {_PASTE}.",
 )
 ALLOW_USERS: Final = Cause(
     known.ALLOW_USERS,
     "in OpenClaw's log `reason=trusted_proxy_user_not_allowed`",
-    "`gateway.auth.trustedProxy.allowUsers` is not exactly the three users of Latchkey.",
+    "`gateway.auth.trustedProxy.allowUsers` does not list exactly Latchkey's three users.",
     f"Set it to `latchkey`, `latchkey-relay` and `latchkey-cli`; {_PASTE}.",
 )
 RELAY_RIGHTS: Final = Cause(
     known.RELAY_RIGHTS,
-    "admitted devices are told to retry again and again, close code 1013 `gateway starting`",
+    "admitted devices are told to retry repeatedly, close code 1013 `gateway starting`",
     "Latchkey may not approve devices at OpenClaw: its user `latchkey-relay` lacks scopes there.",
     "Give `latchkey-relay` the scopes `operator.admin` and `operator.pairing` in"
     f" `gateway.auth.identityScopes`; {_PASTE}.",
 )
 CLIENT_RIGHTS: Final = Cause(
     known.CLIENT_RIGHTS,
-    "nothing: every device may do more than was approved",
-    "OpenClaw gives the user `latchkey` scopes of its own: they are added to those of each device.",
+    "no symptoms: every device may do more than was approved",
+    "OpenClaw grants scopes to the user `latchkey`; they are added to those of each device.",
     "Remove `latchkey` from `gateway.auth.identityScopes`.",
 )
 AUTO_APPROVES: Final = Cause(
     known.AUTO_APPROVES,
-    "nothing: OpenClaw approves devices by itself",
-    "OpenClaw approves devices that Latchkey did not send, or widens their scopes by itself.",
+    "no symptoms: OpenClaw approves devices by itself",
+    "OpenClaw is configured to approve devices, or to widen their scopes, without Latchkey.",
     "Set `gateway.auth.trustedProxy.deviceAutoApprove.enabled: false` and"
     " `gateway.nodes.pairing.autoApproveLocal: false`.",
 )
 ORIGINS: Final = Cause(
     known.ORIGINS,
-    "the dashboard loads and is refused: `origin not allowed`, or told to retry without end",
-    "OpenClaw refuses pages that Latchkey lets connect.",
-    "Put the same origins into `gateway.controlUi.allowedOrigins` there as into"
-    f" `GATEWAY_ALLOWED_ORIGINS` here, the public address included; {_PASTE}.",
+    "the dashboard loads, but is refused (`origin not allowed`) or retries forever",
+    "OpenClaw refuses pages that Latchkey allows to connect.",
+    "List the same origins in OpenClaw's `gateway.controlUi.allowedOrigins` as in"
+    f" `GATEWAY_ALLOWED_ORIGINS`, including the public address; {_PASTE}.",
 )
 PREAUTH_LIMIT: Final = Cause(
     known.PREAUTH_LIMIT,
     "some admitted clients are told to retry; `503` of OpenClaw in `upstream.lost`",
-    "OpenClaw refused sockets, because one address had too many that were not connected yet: it"
-    " takes 32, and each gateway replica opens up to 4.",
+    "OpenClaw refused sockets because one address had too many unauthenticated ones: the default"
+    " limit is 32, and each gateway replica opens up to 4.",
     "Set the variable `OPENCLAW_MAX_PREAUTH_CONNECTIONS_PER_IP` of OpenClaw to more than 4 times"
     " the number of gateway replicas, and restart it.",
 )
@@ -107,12 +109,12 @@ CLOCK: Final = Cause(
     "admitted clients are told to retry, close code 1013 `gateway starting`",
     "The clocks of OpenClaw and a gateway differ by more than two minutes, so that no client's"
     " signature would be valid at both.",
-    "Set both machines by NTP, and restart OpenClaw if its machine was asleep.",
+    "Synchronize both machines with NTP, and restart OpenClaw if its machine was suspended.",
 )
 REFUSES: Final = Cause(
     known.REFUSES,
     "admitted clients are told to retry, close code 1013 `gateway starting`",
-    "OpenClaw answers, and refuses the gateways for a reason that has no row here.",
+    "OpenClaw refuses the gateways for a reason that this table does not list.",
     "Look at OpenClaw's log for `unauthorized`, and run `openclaw doctor` there.",
 )
 

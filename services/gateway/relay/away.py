@@ -1,4 +1,4 @@
-"""What HTTP clients get while the upstream is away. Pure."""
+"""The response to HTTP clients while the upstream is unreachable. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ h1 { font-size: 1.5rem; line-height: 1.3; }
 """
 
 AWAY_RETRY_SECONDS: Final = 5
-"""After how many seconds the page asks again by itself."""
+"""Interval at which the page reloads itself."""
 POLICY: Final = (
     f"default-src 'none'; style-src 'sha256-{digest(_STYLE)}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -1,4 +1,4 @@
-"""Asks approval about the tokens that plain HTTP requests bring."""
+"""Asks approval about the tokens in plain HTTP requests."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The token is in order; its holder has these scopes."""
+    """The token is valid; its holder has these scopes."""
 
     scopes: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Nobody:
-    """No token came, or a wrong one."""
+    """The token is missing or wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class BearerLockedOut:
-    """Too many wrong secrets came from the address, whatever this one is."""
+    """Too many wrong secrets came from the address, so this one is rejected in any case."""
 
     retry_after_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """Approval did not answer: nobody can say."""
+    """Approval did not answer, so the token is neither valid nor wrong."""
 
 
 Verdict = Holder | Nobody | BearerLockedOut | Undecided
@@ -66,16 +66,16 @@ class Asks(Protocol):
     def request(
         self, question: ReportSecret | TokenCheck, then: Callable[[Answer | Unavailable], object]
     ) -> None:
-        """Get the answer, or Unavailable when nobody gives one in time."""
+        """Return the answer, or Unavailable if none arrives in time."""
         ...
 
     def require_lease(self) -> None:
-        """Return while this gateway may serve; else raise Unavailable."""
+        """Raise Unavailable unless this gateway holds a lease."""
         ...
 
 
 class Bearers:
-    """Judges bearers. Wrong ones are counted before anybody hears of it."""
+    """Checks bearer tokens. Wrong ones are counted before the client gets a response."""
 
     def __init__(self, approvals: Asks, rules: AuthConfig, boot_id: str) -> None:
         self._approvals = approvals
@@ -84,7 +84,7 @@ class Bearers:
         self._numbers = itertools.count(1)
 
     async def judge(self, authorization: str, address: str, *, trusted: bool) -> Verdict:
-        """Judge an Authorization header; `trusted` clients are not counted, nor locked out."""
+        """Check an Authorization header; `trusted` clients are neither counted nor locked out."""
         bearer = bearer_of(authorization, self._rules.gateway_tokens)
         if bearer is None:
             return Nobody()

@@ -1,4 +1,4 @@
-"""What is wrong with the upstream's configuration, by its answers and its own words. Pure.
+"""Finds mistakes in the upstream's configuration from its responses. Pure.
 
 Each finding is one of shared.upstream.PROBLEMS.
 """
@@ -29,14 +29,14 @@ _ANY: Final = "*"
 
 
 def problem_of_upgrade(status: int) -> str:
-    """Return what it means that the upstream refuses a WebSocket with an HTTP status."""
+    """Return the problem behind an HTTP status that refuses a WebSocket."""
     if status == _FORBIDDEN:
         return known.PROXY_NOT_TRUSTED
     return known.PREAUTH_LIMIT if status == _UNAVAILABLE else known.NO_OPENCLAW
 
 
 def problem_of_refusal(error: dict[str, Any]) -> str:
-    """Return what it means that the upstream refuses this gateway's own `connect`."""
+    """Return the problem behind a refusal of this gateway's own `connect`."""
     details = error.get("details")
     reason = str(details.get("authReason", "")) if isinstance(details, dict) else ""
     if reason.startswith(_MISSING_HEADER):
@@ -49,7 +49,7 @@ def problem_of_refusal(error: dict[str, Any]) -> str:
 def problems_of_config(
     config: Any, names: Collection[HeaderNames], origins: Iterable[str]
 ) -> list[str]:
-    """Return what is wrong in the upstream's configuration, as it tells it.
+    """Return the problems in the configuration that the upstream reports.
 
     `origins` are those of the pages that the gateway lets connect, as far as they are listed.
     """

@@ -36,7 +36,7 @@ _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Examined(msgspec.Struct, frozen=True):
-    """What was found; `version` is empty where nobody got that far."""
+    """What was found; `version` is empty if the connection failed before it was known."""
 
     problems: list[str]
     version: str = ""
@@ -51,7 +51,7 @@ class Examiner:
         self._origins = frozenset(origins)
 
     async def examine(self, session: aiohttp.ClientSession) -> Examined:
-        """Connect, read the configuration, leave. Raises TimeoutError, aiohttp.ClientError."""
+        """Read the configuration in one connection. Raises TimeoutError, aiohttp.ClientError."""
         address = self._upstream.address
         own = ForwardedClient(
             address=EXAMINER_ADDRESS, loopback=False, secure=False, host=address.host
@@ -121,7 +121,7 @@ class Examiner:
 async def _call(
     socket: aiohttp.ClientWebSocketResponse, method: str, params: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """Call a method; None where the upstream ends, or says what is none of the protocol's."""
+    """Call a method; None if the upstream closes the connection or violates the protocol."""
     await socket.send_str(
         encode({"type": "req", "id": method, "method": method, "params": params}).decode()
     )

@@ -1,4 +1,4 @@
-"""A relayed connection: the same handshake, and then the upstream on the other side.
+"""A relayed connection: the usual handshake, then frames to and from the upstream.
 
 The client's proof is over the challenge that it got. It is good for the upstream too only if that
 challenge was the upstream's, so a client from a known address waits for it; all others get our own
@@ -45,7 +45,7 @@ _CHALLENGE_MARK: Final = f'"{CHALLENGE}"'.encode()
 
 
 class Stage(Enum):
-    """Where a relayed connection stands; it only moves down."""
+    """Stages of a relayed connection, in order."""
 
     OPENING = auto()
     """The upstream's challenge is waited for; the client has none yet."""
@@ -71,7 +71,7 @@ _BROKEN: Final = ErrorBody("INVALID_REQUEST", "invalid request frame: not readab
 
 
 class RelayHandler(SessionHandler):
-    """One relayed connection. It is a listener of its upstream socket too."""
+    """One relayed connection, and the listener of its upstream socket."""
 
     __slots__ = (
         "_client",
@@ -121,12 +121,12 @@ class RelayHandler(SessionHandler):
         super().send_challenge(upgraded)
 
     def on_lost(self) -> None:
-        """Leave the upstream too."""
+        """Disconnect from the upstream as well."""
         self._leave(rewriting.code_for_upstream(None))
         super().on_lost()
 
     def on_closing(self, code: int | None) -> None:
-        """Close the upstream's side as the client's is closed."""
+        """Close the upstream's side with the client's close code."""
         self._leave(rewriting.code_for_upstream(code))
 
     def ping(self) -> None:
@@ -135,12 +135,12 @@ class RelayHandler(SessionHandler):
             self._upstream.ping()
 
     def pause_writing(self) -> None:
-        """Read nothing from the upstream: the client does not take what it is sent."""
+        """Stop reading from the upstream, because the client does not read."""
         if self._upstream is not None:
             self._upstream.pause_reading()
 
     def resume_writing(self) -> None:
-        """Read from the upstream again."""
+        """Resume reading from the upstream."""
         if self._upstream is not None:
             self._upstream.resume_reading()
 
@@ -151,7 +151,7 @@ class RelayHandler(SessionHandler):
     def _admit(
         self, handshake: Handshake, welcome: Accepted, queued: list[tuple[int, bytes]]
     ) -> None:
-        """Register the client in this turn, then have the upstream admit it."""
+        """Register the client in this turn of the loop, then connect it to the upstream."""
         relay = self._relay
         relay.learn([self._connection.limit_key])
         if welcome.device_id and self._upstream is None:
@@ -173,7 +173,7 @@ class RelayHandler(SessionHandler):
             self._come_back()
 
     def _serve(self, session: Session, opcode: int, payload: bytes) -> None:
-        """Pass a frame of an admitted client on, or serve it here."""
+        """Forward a frame of an admitted client, or serve it here."""
         connections, connection = self._context.connections, self._connection
         upstream = self._upstream
         if opcode == BINARY:
@@ -198,7 +198,7 @@ class RelayHandler(SessionHandler):
     # From the upstream's side.
 
     def on_text(self, payload: bytes) -> None:
-        """Take a text message of the upstream."""
+        """Handle a text message from the upstream."""
         if self._stage is Stage.JOINED:
             self._pass_down(payload)
         elif self._stage is Stage.JOINING:
@@ -207,7 +207,7 @@ class RelayHandler(SessionHandler):
             self._on_challenge(payload)
 
     def on_end(self, code: int | None, reason: str) -> None:
-        """Close the client as the upstream closed; before hello-ok it has to come back."""
+        """Close the client as the upstream closed; before hello-ok, tell it to retry."""
         stage, self._upstream = self._stage, None
         self._give_back_ticket()
         if stage is Stage.OPENING:
@@ -220,23 +220,23 @@ class RelayHandler(SessionHandler):
             self._come_back()
 
     def on_full(self) -> None:
-        """Read nothing from the client: the upstream does not take what it is sent."""
+        """Stop reading from the client, because the upstream does not read."""
         if self.socket is not None:
             self.socket.hold_reading()
 
     def on_drained(self) -> None:
-        """Read from the client again."""
+        """Resume reading from the client."""
         if self.socket is not None:
             self.socket.release_reading()
 
     def on_timeout(self) -> None:
-        """Do without the upstream: it took too long."""
+        """Continue without the upstream, which took too long."""
         if self._stage in _JOINS:
             self._relay.upstream.failed("no hello-ok in time")
         self._do_without_upstream()
 
     def _do_without_upstream(self) -> None:
-        """Challenge the client ourselves, or ask it to come back if it is admitted already."""
+        """Send the gateway's own challenge; a client that is already admitted is told to retry."""
         stage = self._stage
         self._drop_upstream()
         if stage is Stage.OPENING:
@@ -272,7 +272,7 @@ class RelayHandler(SessionHandler):
             self._connection.send(payload)
 
     def _on_response(self, payload: bytes) -> None:
-        """Take the upstream's answer to `connect`."""
+        """Handle the upstream's response to `connect`."""
         handshake, welcome, session = self._handshake, self._welcome, self._connection.session
         if handshake is None or welcome is None or session is None:
             return
@@ -330,7 +330,7 @@ class RelayHandler(SessionHandler):
         self._come_back()
 
     def _approve_upstream(self, request_id: str, welcome: Accepted) -> None:
-        """Have the upstream pair the device; the client comes back when that is done."""
+        """Pair the device at the upstream; the client is told to retry when that is done."""
         self._stage = Stage.PAIRING
         self._drop_upstream()
         self._relay.wait(self, JOIN_SECONDS)
@@ -352,7 +352,7 @@ class RelayHandler(SessionHandler):
     # Both.
 
     def _ask_for_socket(self, seconds: float, start: Any) -> bool:
-        """Queue for an upstream socket; False where too many wait already."""
+        """Queue for an upstream socket; False if the queue is full."""
         self._relay.wait(self, seconds)
         ticket = self._relay.openings.ask(self._connection.limit_key, start)
         if ticket is None:
@@ -375,7 +375,7 @@ class RelayHandler(SessionHandler):
             super().send_challenge(b"")
 
     def _come_back(self) -> None:
-        """Tell an admitted client to come back: the upstream will have it then."""
+        """Tell an admitted client to retry: the upstream will be ready for it then."""
         self._end_handshake(refusals.starting(self._relay.retry_after_ms))
 
     def _end_handshake(self, refusal: refusals.Refusal) -> None:
@@ -385,7 +385,7 @@ class RelayHandler(SessionHandler):
             self._refuse(handshake, refusal.with_detail("connectionId", handshake.connection_id))
 
     def _leave(self, code: int) -> None:
-        """Close the upstream's side, and give back what this connection holds of the relay."""
+        """Close the upstream's side and release this connection's share of the relay."""
         if self._upstream is not None:
             self._upstream.close(code)
         self._drop_upstream()
@@ -409,14 +409,14 @@ class RelayHandler(SessionHandler):
         self._stage = Stage.ENDED
 
     def _drop_node_role(self, session: Session, payload: bytes) -> None:
-        """Revoke here what the client removes upstream: the node role of a device."""
+        """Revoke the node role here when the client removes a node upstream."""
         call = rewriting.revoked_node(payload)
         if call is not None:
             self._context.forwarder.start(self._connection, session, call, respond=False)
 
 
 def _asks_what_was_admitted(details: dict[str, Any], welcome: Accepted) -> bool:
-    """Say whether the upstream asks to pair this device, and for no more than we granted."""
+    """Return whether the upstream asks to pair this device with no more than was granted here."""
     role = details.get("requestedRole", welcome.grant.role)
     scopes = details.get("requestedScopes", [])
     return (

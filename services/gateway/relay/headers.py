@@ -1,4 +1,4 @@
-"""HTTP headers for the upstream: whom it is to trust, and what of the client's goes along. Pure.
+"""HTTP headers for the upstream: the user to trust, and the client's own headers. Pure.
 
 The upstream trusts a user name in one header when another header is present. It checks the presence
 of that header, not its value, so the secret is in the headers' names.
@@ -52,7 +52,7 @@ _STRIPPED_PREFIXES: Final = ("x-forwarded-", "tailscale-", "sec-websocket-", "x-
 
 @dataclass(frozen=True, slots=True)
 class ForwardedClient:
-    """What the upstream is told about a client; all of it is what this gateway knows itself."""
+    """What the upstream learns about a client, all of it verified by this gateway."""
 
     address: str
     loopback: bool
@@ -67,7 +67,7 @@ class ForwardedClient:
 def identity_headers(names: Iterable[HeaderNames], user: str) -> list[tuple[str, str]]:
     """Return the headers that make the upstream trust `user`.
 
-    Those of all secrets are sent, so that the upstream may be configured with any of them.
+    The headers of all secrets are sent, so that the upstream may be configured with any of them.
     """
     return [pair for one in names for pair in ((one.user, user), (one.required, "1"))]
 
@@ -88,7 +88,7 @@ def forwarded_headers(client: ForwardedClient) -> list[tuple[str, str]]:
 def passed_headers(
     headers: Iterable[tuple[str, str]], connection: str = ""
 ) -> list[tuple[str, str]]:
-    """Return the client's own headers that may go upstream.
+    """Return those of the client's headers that may be forwarded.
 
     `connection` is the client's Connection header: what it names is for this hop alone.
     """

@@ -1,4 +1,4 @@
-"""Plain HTTP through the gateway: everything that is not ours is the upstream's, streamed."""
+"""Forwards plain HTTP requests that the gateway does not serve itself, streaming both ways."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _NOT_FOUND: Final = "Not Found"
 
 
 class RelayHttp:
-    """Passes requests on to the upstream, and its answers back, as they come."""
+    """Forwards requests to the upstream and streams its responses back."""
 
     def __init__(
         self,
@@ -87,11 +87,11 @@ class RelayHttp:
 
     @property
     def contexts(self) -> list[Callable[[web.Application], AsyncIterator[None]]]:
-        """What is to run while the application does."""
+        """Return the contexts to enter while the application runs."""
         return [self._run, self._relay.status.run]
 
     async def _run(self, _app: web.Application) -> AsyncIterator[None]:
-        """Be ready while the application runs; then end everything that the relay has open."""
+        """Serve while the application runs, then close all connections of the relay."""
         tls: ssl.SSLContext | bool = self._upstream.tls or True
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=CONNECTIONS_LIMIT, ssl=tls),
@@ -147,7 +147,7 @@ class RelayHttp:
     async def _identity(
         self, authorization: str, where: ClientAddress, *, from_page: bool
     ) -> list[tuple[str, str]] | web.Response:
-        """Return the headers for what a bearer may do; none for a wrong one."""
+        """Return the identity headers for a bearer token; none for a wrong one."""
         trusted = self._rules.trusts_local and where.direct_loopback and not from_page
         verdict = await self._bearers.judge(authorization, where.address.text, trusted=trusted)
         if isinstance(verdict, BearerLockedOut):
@@ -252,7 +252,7 @@ class RelayHttp:
 
 
 def _parted(target: str) -> tuple[str, str]:
-    """Return the path of a request's target, and the rest with its question mark.
+    """Split a request target into its path and the rest, which begins with the question mark.
 
     A target in absolute form names a host before the path: that one counts as the Host already.
     """

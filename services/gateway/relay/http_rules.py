@@ -1,4 +1,4 @@
-"""Which HTTP requests go to the upstream, and with whose rights. Pure.
+"""Decides which HTTP requests go to the upstream, and with whose rights. Pure.
 
 The upstream trusts the identity header, and takes a request with it for one of the owner. So it is
 sent for the few paths that the dashboard reads with a token, and for nothing else: a path that
@@ -71,7 +71,7 @@ _RESPONSE_STRIPPED: Final = frozenset(
 
 
 class Access(Enum):
-    """What a request for a path may be."""
+    """How a request for a path is treated."""
 
     ANONYMOUS = auto()
     """Passed on without an identity, whatever it brings."""
@@ -82,7 +82,7 @@ class Access(Enum):
 
 
 class SocketRoute(Enum):
-    """What a WebSocket on a path is."""
+    """How a WebSocket on a path is treated."""
 
     GATEWAY = auto()
     """A client of the gateway protocol."""
@@ -93,7 +93,7 @@ class SocketRoute(Enum):
 
 
 def access_of(raw_path: str) -> Access:
-    """Say what a raw path (percent-encoded, without its query) may be."""
+    """Return the treatment of a raw path (percent-encoded, without its query)."""
     segments = _segments(raw_path)
     if segments is None or _is_not_passed(segments):
         return Access.NOWHERE
@@ -103,7 +103,7 @@ def access_of(raw_path: str) -> Access:
 
 
 def socket_route_of(raw_path: str) -> SocketRoute:
-    """Say what a WebSocket on a raw path (percent-encoded, without its query) is."""
+    """Return the treatment of a WebSocket on a raw path (percent-encoded, without its query)."""
     segments = _segments(raw_path)
     if segments is None:  # safe: a client of the protocol is never passed on by its own path
         return SocketRoute.GATEWAY
@@ -115,7 +115,7 @@ def socket_route_of(raw_path: str) -> SocketRoute:
 
 
 def _segments(raw_path: str) -> list[str] | None:
-    """Return the segments, decoded and in lower case; None for a path with two readings.
+    """Return the segments, decoded and in lower case; None for an ambiguous path.
 
     The upstream reads paths as browsers do: it resolves dot segments, encoded ones too, takes a
     backslash for a slash and the segment after `//` for a host, and drops tabs and line ends.
@@ -137,7 +137,7 @@ def _segments(raw_path: str) -> list[str] | None:
 
 
 def _is_sound(segment: str) -> bool:
-    """Say whether a raw segment has nothing in it that readers of URLs change or drop."""
+    """Return whether URL parsers leave a raw segment unchanged."""
     return (
         not segment
         or _PLAIN_SEGMENT.fullmatch(re.sub(r"%[0-9A-Fa-f]{2}", "x", segment)) is not None
@@ -152,12 +152,12 @@ def _is_not_passed(segments: list[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class GatewayToken:
-    """The bearer is the gateway token: what is left is whether the address is locked out."""
+    """The bearer is the gateway token; the address may still be locked out."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceToken:
-    """The bearer names a device, whose token it may be."""
+    """The bearer names a device; the token itself is not yet checked."""
 
     device_id: str
     token: str
@@ -165,7 +165,7 @@ class DeviceToken:
 
 @dataclass(frozen=True, slots=True)
 class WrongToken:
-    """The bearer is no secret that is accepted here.
+    """The bearer is not a secret that is accepted here.
 
     `counts`: it may have been a guess at one.
     """
@@ -177,7 +177,7 @@ Bearer = GatewayToken | DeviceToken | WrongToken
 
 
 def bearer_of(authorization: str, gateway_tokens: Secrets) -> Bearer | None:
-    """Say what an Authorization header brings; None where it brings no bearer.
+    """Classify an Authorization header; None if it has no bearer.
 
     A device token without a device id cannot be looked up, so it is no use here. It is no guess
     either, unless a gateway token in force has the same form: clients that were paired before the
@@ -199,7 +199,7 @@ def bearer_of(authorization: str, gateway_tokens: Secrets) -> Bearer | None:
 
 
 def request_headers(headers: Iterable[tuple[str, str]], connection: str) -> list[tuple[str, str]]:
-    """Return the client's own headers that go upstream with an HTTP request."""
+    """Return those of the client's headers that are forwarded with an HTTP request."""
     return [
         (name, value)
         for name, value in passed_headers(headers, connection)
@@ -208,7 +208,7 @@ def request_headers(headers: Iterable[tuple[str, str]], connection: str) -> list
 
 
 def response_headers(headers: Iterable[tuple[str, str]], connection: str) -> list[tuple[str, str]]:
-    """Return the upstream's headers that go to the client: all but those of one hop."""
+    """Return the upstream's headers for the client: all but hop-by-hop headers."""
     for_this_hop = {name.strip().lower() for name in connection.split(",")}
     return [
         (name, value)

@@ -1,4 +1,4 @@
-"""Addresses from which an admitted device has connected: only these get an upstream socket early.
+"""Addresses from which admitted devices connected; only these get an upstream socket early.
 
 Pure. An address is a limit key: an IPv4 address, or an IPv6 network of 64 bits.
 """
@@ -18,7 +18,7 @@ KEPT_SECONDS: Final = 24 * 3600.0
 
 
 class KnownAddresses:
-    """A bounded, expiring set. Losing it costs a client one retry and nothing else."""
+    """A bounded, expiring set. Losing it costs a client one retry."""
 
     def __init__(self, *, limit: int = ADDRESSES_LIMIT, kept_seconds: float = KEPT_SECONDS) -> None:
         self._limit = limit
@@ -38,12 +38,12 @@ class KnownAddresses:
         return fresh
 
     def update(self, limit_keys: Iterable[str], now: float) -> None:
-        """Remember addresses that other replicas told of."""
+        """Remember addresses that other replicas reported."""
         for limit_key in limit_keys:
             self.add(limit_key, now)
 
     def knows(self, limit_key: str, now: float) -> bool:
-        """Say whether a device was admitted from an address within the last day."""
+        """Return whether a device was admitted from an address within the last day."""
         until = self._until.get(limit_key)
         if until is None:
             return False

@@ -1,4 +1,4 @@
-"""Whose upstream socket is opened next: few at a time, and no address before its turn. Pure.
+"""Decides whose upstream socket is opened next: few at a time, addresses in turn. Pure.
 
 An upstream takes some 70 connects a second, whatever the number of gateways, so opening sockets is
 what has to be rationed. Addresses take turns: one that asks for many waits behind itself.
@@ -23,7 +23,7 @@ OPEN_SECONDS: Final = 2.0
 
 
 class Ticket:
-    """One client's place: it waits, holds a socket that is opening, or one that is open."""
+    """One client's place in the queue: waiting, opening or open."""
 
     __slots__ = ("address", "opening", "start", "waiting")
 
@@ -61,16 +61,16 @@ class OpeningQueue:
 
     @property
     def opening(self) -> int:
-        """How many sockets are being opened."""
+        """Number of sockets that are being opened."""
         return self._opening
 
     @property
     def waiting(self) -> int:
-        """How many clients wait for their turn."""
+        """Number of clients that wait for their turn."""
         return self._waiting
 
     def ask(self, address: str, start: Callable[[], None]) -> Ticket | None:
-        """Queue for a socket; None where too many wait already. `start` may be called at once."""
+        """Queue for a socket; None if the queue is full. `start` may be called at once."""
         if self._waiting >= self._waiting_limit:
             return None
         ticket = Ticket(address, start)
@@ -81,14 +81,14 @@ class OpeningQueue:
         return ticket
 
     def opened(self, ticket: Ticket) -> None:
-        """Note that a socket is open, or failed to: another may be opened."""
+        """Record that a socket opened or failed, so another may be opened."""
         if ticket.opening:
             ticket.opening = False
             self._opening -= 1
             self._start_next()
 
     def release(self, ticket: Ticket) -> None:
-        """Give a place back: the client was admitted, or it is gone."""
+        """Release a place: the client was admitted, or it is gone."""
         address = ticket.address
         if ticket.waiting:
             ticket.waiting = False
@@ -107,12 +107,12 @@ class OpeningQueue:
         self._start_next()
 
     def _take_turn(self, address: str) -> None:
-        """Put an address in line, if a client of it waits and may start."""
+        """Queue an address if one of its clients waits and may start."""
         if address in self._queues and self._held.get(address, 0) < self._unadmitted_limit:
             self._turns.setdefault(address)
 
     def _start_next(self) -> None:
-        """Start what may be started, the address first that waits longest for its turn."""
+        """Start as many as allowed, beginning with the address that waits longest."""
         while self._turns and self._opening < self._opening_limit:
             address, _ = self._turns.popitem(last=False)
             queue = self._queues[address]

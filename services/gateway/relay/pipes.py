@@ -1,4 +1,4 @@
-"""WebSockets that are none of the gateway protocol's: their bytes pass as they are, both ways.
+"""WebSockets that do not speak the gateway protocol; their bytes are forwarded unchanged.
 
 The desktop view and the surfaces of plugins have WebSockets of their own. A ticket in the address
 says who may open one, and the upstream checks it. They are passed on for clients from known
@@ -36,7 +36,7 @@ _NOT_REACHED: Final = (
 
 
 class Pipes:
-    """The pipes of one gateway. All end when it may serve nobody any more."""
+    """The pipes of one gateway. All end when its lease expires."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -48,7 +48,7 @@ class Pipes:
         return len(self._pipes)
 
     def has_room_for(self, limit_key: str) -> bool:
-        """Say whether a further pipe of this address may be opened."""
+        """Return whether this address may open another pipe."""
         return (
             len(self._pipes) < PIPES_LIMIT and self._by_address[limit_key] < PIPES_LIMIT_PER_ADDRESS
         )
@@ -61,7 +61,7 @@ class Pipes:
         headers: Headers,
         client: ForwardedClient,
     ) -> Pipe:
-        """Begin to pass an upgrade on; the upstream answers it. `target` is path and query."""
+        """Forward an upgrade, which the upstream answers. `target` is path and query."""
         pipe = Pipe(transport, self._ended)
         self._pipes[pipe] = limit_key
         self._by_address[limit_key] += 1
@@ -72,12 +72,12 @@ class Pipes:
         return pipe
 
     def close_all(self) -> None:
-        """End all of them at once."""
+        """End all pipes at once."""
         for pipe in list(self._pipes):
             pipe.abort()
 
     async def stop(self) -> None:
-        """End all of them, those too that are still connecting."""
+        """End all pipes, including those that are still connecting."""
         self.close_all()
         for task in self._connecting:
             task.cancel()
@@ -97,7 +97,7 @@ class Pipes:
 
 
 class Pipe(asyncio.Protocol):
-    """The client's end. Whichever side does not read stops the reading of the other."""
+    """The client's end. If one side does not read, the other is paused."""
 
     def __init__(self, transport: asyncio.Transport, on_end: Callable[[Pipe], None]) -> None:
         self.transport: Final = transport
@@ -106,7 +106,7 @@ class Pipe(asyncio.Protocol):
         self._held = bytearray()
 
     def data_received(self, data: bytes) -> None:
-        """Pass bytes of the client on."""
+        """Forward bytes from the client."""
         if self._far is not None:
             self._far.write(data)
             return
@@ -115,23 +115,23 @@ class Pipe(asyncio.Protocol):
             self.transport.pause_reading()
 
     def pause_writing(self) -> None:
-        """Read nothing from the upstream: the client does not take it."""
+        """Stop reading from the upstream, because the client does not read."""
         if self._far is not None and not self._far.is_closing():
             self._far.pause_reading()
 
     def resume_writing(self) -> None:
-        """Read from the upstream again."""
+        """Resume reading from the upstream."""
         if self._far is not None and not self._far.is_closing():
             self._far.resume_reading()
 
     def connection_lost(self, _exc: BaseException | None) -> None:
-        """End the upstream's side, too."""
+        """End the upstream's side as well."""
         self._on_end(self)
         if self._far is not None:
             self._far.close()
 
     def opened(self, far: asyncio.Transport) -> None:
-        """Note the upstream's side, and send it what was held."""
+        """Record the upstream's side and send it the buffered bytes."""
         if self.transport.is_closing():
             far.abort()
             return
@@ -142,7 +142,7 @@ class Pipe(asyncio.Protocol):
         self._held.clear()
 
     def refuse(self, answer: bytes) -> None:
-        """Answer the upgrade, and end."""
+        """Respond to the upgrade and end."""
         if not self.transport.is_closing():
             self.transport.write(answer)
             self.transport.close()
@@ -183,7 +183,7 @@ class _FarEnd(asyncio.Protocol):
 
 
 def _upgrade_request(target: str, headers: Headers, client: ForwardedClient) -> bytes:
-    """Return the client's own upgrade as it goes upstream: its key too, so the answer fits."""
+    """Return the client's upgrade for the upstream, with its key, so that the response matches."""
     passed = [
         *forwarded_headers(client),
         *passed_headers(headers.items(), ",".join(headers.getall("Connection", ()))),

@@ -24,7 +24,7 @@ RETRY_AWAY_MS: Final = 2_000
 
 
 class Waiting(Protocol):
-    """Whoever waits for the upstream until a deadline."""
+    """Something that waits for the upstream until a deadline."""
 
     def on_timeout(self) -> None:
         """Give up waiting."""
@@ -59,11 +59,11 @@ class Relay:
 
     @property
     def retry_after_ms(self) -> int:
-        """When a client that has to come back should do so."""
+        """Return the delay after which a client should retry."""
         return RETRY_AWAY_MS if self.upstream.trouble else RETRY_KNOWN_MS
 
     def knows(self, limit_key: str, *, direct_loopback: bool) -> bool:
-        """Say whether a client of this address gets an upstream socket before it is admitted."""
+        """Return whether a client of this address gets an upstream socket before it is admitted."""
         if direct_loopback and self._trusts_local:
             return True
         return self.known.knows(limit_key, self._clock.monotonic())
@@ -73,16 +73,16 @@ class Relay:
         self.known.update(limit_keys, self._clock.monotonic())
 
     def on_addresses(self, limit_keys: Sequence[str], at_ms: int) -> None:
-        """Take the addresses that the answer to a heartbeat tells, up to a time."""
+        """Learn the addresses in the answer to a heartbeat, up to a time."""
         self.learn(limit_keys)
         self.addresses_at_ms = max(self.addresses_at_ms, at_ms)
 
     def state(self) -> UpstreamState | None:
-        """Return how this gateway finds the upstream."""
+        """Return what this gateway knows about the state of the upstream."""
         return self.status.state()
 
     def on_device_closed(self, device_id: str) -> None:
-        """Have the upstream forget a device that was removed or revoked, or whose token changed."""
+        """Remove a device from the upstream that was removed or revoked, or whose token changed."""
         self.pairing.remove(device_id)
 
     def close_pipes(self) -> None:
@@ -94,11 +94,11 @@ class Relay:
         self._waiting[waiting] = self._clock.monotonic() + seconds
 
     def stop_waiting(self, waiting: Waiting) -> None:
-        """Forget somebody who waited."""
+        """Cancel a wait."""
         self._waiting.pop(waiting, None)
 
     def sweep(self) -> None:
-        """Do what is due; called several times a second."""
+        """Run due tasks; called several times a second."""
         now = self._clock.monotonic()
         for waiting in [one for one, until in self._waiting.items() if until <= now]:
             del self._waiting[waiting]

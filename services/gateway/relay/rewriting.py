@@ -1,6 +1,6 @@
-"""What the relay changes in frames, and which frames it serves itself. Pure.
+"""Decides which frames the relay changes and which it serves itself. Pure.
 
-Frames pass as they came unless something in them has to change. Values that are not changed are
+Frames pass unchanged unless something in them has to change. Values that are not changed are
 never decoded: they stay raw JSON, so that numbers and texts keep their form.
 """
 
@@ -85,7 +85,7 @@ class Route(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The upstream's hello-ok, as the client gets it; or the scopes that it lacks."""
+    """The upstream's hello-ok for the client, or the scopes that it lacks."""
 
     frame: bytes
     missing_scopes: tuple[str, ...]
@@ -99,7 +99,7 @@ def read_challenge(frame: bytes) -> Challenge:
 
 
 def route_of(frame: bytes) -> Route:
-    """Say where a text frame of a relayed client goes."""
+    """Return where a text frame of a relayed client goes."""
     if not any(mark in frame for mark in _MARKS):
         return Route.UPSTREAM
     try:
@@ -114,7 +114,7 @@ def route_of(frame: bytes) -> Route:
 
 
 def upstream_connect(frame: bytes) -> bytes:
-    """Return a client's `connect` as it goes upstream: without secrets that are not signed.
+    """Return a client's `connect` for the upstream, without the secrets that are not signed.
 
     What the signature covers stays as it was sent. Raises msgspec.MsgspecError, KeyError.
     """
@@ -141,10 +141,10 @@ def deviceless_connect(frame: bytes) -> bytes:
 def client_hello(
     frame: bytes, grant: Grant, *, own_methods: Collection[str], protocol: int
 ) -> Joined:
-    """Return the upstream's hello-ok as the client gets it.
+    """Return the upstream's hello-ok for the client.
 
     Device token, its time and the method of authentication are ours, and so are the device
-    methods. Raises msgspec.MsgspecError, KeyError where it is no hello-ok.
+    methods. Raises msgspec.MsgspecError, KeyError if it is not a hello-ok.
     """
     response = _raw_object(frame)
     payload = _raw_object(response["payload"])
@@ -178,7 +178,7 @@ def revoked_node(frame: bytes) -> MethodCall | None:
 
 
 def down_event(frame: bytes) -> bytes | None:
-    """Return an upstream's pairing event as it is passed on; None for all other frames.
+    """Return an upstream's pairing event as it is forwarded; None for all other frames.
 
     Its content is about the upstream's own list of devices. It keeps its place in the sequence,
     because a missing number would look like a lost event.
@@ -197,7 +197,7 @@ def down_event(frame: bytes) -> bytes | None:
 
 
 def code_for_upstream(code: int | None) -> int:
-    """Return the close code that the upstream gets for the client's; None: it just vanished."""
+    """Return the close code for the upstream; None if the client vanished without one."""
     if code is None:
         return _GOING_AWAY
     return CloseCode.NORMAL if code == _NO_CODE else code
@@ -221,5 +221,5 @@ def _own_auth(grant: Grant, protocol: int) -> dict[str, Any]:
 
 
 def missing_from(wanted: Sequence[str], granted: Collection[str]) -> list[str]:
-    """Return the scopes that were wanted and not granted, in order."""
+    """Return the scopes that were requested but not granted, in order."""
     return [scope for scope in wanted if scope not in granted]

@@ -1,4 +1,4 @@
-"""Whether the upstream answers and is set up right: one task, for all who want to know."""
+"""Checks in one task whether the upstream answers and is configured correctly."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _HEALTH_LIMIT_BYTES: Final = 64 * 1024
 
 
 class Status:
-    """Probes the upstream, and keeps what was found."""
+    """Probes the upstream and keeps the result."""
 
     def __init__(self, upstream: Upstream, examiner: Examiner, clock: Clock) -> None:
         self._upstream = upstream
@@ -49,7 +49,7 @@ class Status:
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong, as codes of shared.upstream.PROBLEMS."""
+        """The problems, as codes of shared.upstream.PROBLEMS."""
         found = [UNREACHABLE] if self._upstream.trouble and not self._problems else []
         found += self._problems
         crowded_at = self._upstream.crowded_at
@@ -59,7 +59,7 @@ class Status:
         return found
 
     def state(self) -> UpstreamState:
-        """Return what the gateway's beats say of the upstream."""
+        """Return what the gateway's heartbeats report about the upstream."""
         upstream = self._upstream
         return UpstreamState(
             reachable=not upstream.trouble,
@@ -70,7 +70,7 @@ class Status:
         )
 
     def health(self) -> Health:
-        """Return how this dependency is doing: what is wrong, since when, which release."""
+        """Return the health of this dependency: problems, since when, and the release."""
         upstream = self._upstream
         if upstream.trouble:
             since = int(upstream.down_seconds)
@@ -97,7 +97,7 @@ class Status:
             await asyncio.sleep(PROBE_SECONDS)
 
     async def probe(self, session: aiohttp.ClientSession) -> None:
-        """Ask once whether it answers, and examine it where that is due."""
+        """Check once whether it answers, and examine its configuration if due."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 healthy = await self._is_healthy(session)
@@ -146,7 +146,7 @@ class Status:
         self._found(examined.problems)
 
     def _found(self, problems: list[str]) -> None:
-        """Keep what is wrong, and log it when it is something else than before."""
+        """Keep the problems, and log them if they changed."""
         if problems != self._problems and problems:
             self._log.warning(log_events.UPSTREAM_PROBLEMS.name, problems=problems)
         self._problems = problems

@@ -1,4 +1,4 @@
-"""The upstream: where it is, how it is doing, and sockets to it."""
+"""The upstream: its address, its state, and sockets to it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
 
 @dataclass(frozen=True, slots=True)
 class UpstreamAddress:
-    """UPSTREAM_URL, taken apart."""
+    """The parts of UPSTREAM_URL."""
 
     host: str
     port: int
@@ -47,7 +47,7 @@ class UpstreamAddress:
 
     @classmethod
     def parse(cls, url: str) -> UpstreamAddress:
-        """Take a checked ws:// or wss:// URL apart."""
+        """Parse a valid ws:// or wss:// URL."""
         parts = urlsplit(url)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         port = parts.port or _DEFAULT_PORTS[parts.scheme]
@@ -61,7 +61,7 @@ class UpstreamAddress:
 
 
 class Upstream:
-    """Opens sockets to the upstream, and remembers whether it can be reached.
+    """Opens sockets to the upstream and records whether it can be reached.
 
     An outage is logged once when it begins and once when it ends.
     """
@@ -83,7 +83,7 @@ class Upstream:
 
     @property
     def down_seconds(self) -> float:
-        """For how long it has been unreachable; 0 while it is reachable."""
+        """Duration of the outage in seconds; 0 while it is reachable."""
         return 0.0 if self._down_since is None else self._clock.monotonic() - self._down_since
 
     def open(
@@ -95,7 +95,7 @@ class Upstream:
         scopes: Sequence[str] | None = None,
         path: str | None = None,
     ) -> UpstreamSocket:
-        """Begin to open a socket as an upstream user; its listener hears of the end.
+        """Start opening a socket as an upstream user; its listener learns of the end.
 
         `scopes` narrow what that user may do.
         """
@@ -109,20 +109,20 @@ class Upstream:
         return socket
 
     async def stop(self) -> None:
-        """Give up what is still connecting."""
+        """Cancel the sockets that are still connecting."""
         for task in self._connecting:
             task.cancel()
         await asyncio.gather(*self._connecting, return_exceptions=True)
 
     def reached(self, version: str = "") -> None:
-        """Note that it answers."""
+        """Record that it answers."""
         self.version = version or self.version
         if self._down_since is not None:
             self._log.info(log_events.UPSTREAM_BACK.name, seconds=round(self.down_seconds, 3))
             self._down_since, self.trouble = None, ""
 
     def failed(self, why: str) -> None:
-        """Note that it does not answer, and why."""
+        """Record that it does not answer, and why."""
         if why.startswith(_CROWDED):
             self.crowded_at = self._clock.monotonic()
         self.trouble = why
@@ -131,13 +131,13 @@ class Upstream:
             self._log.warning(log_events.UPSTREAM_LOST.name, error=why)
 
     def failed_with(self, error: OSError | aiohttp.ClientConnectorError) -> str:
-        """Note why it could not be connected; returns that in words."""
+        """Record why connecting failed, and return the reason as text."""
         why = _reason(error)
         self.failed(why)
         return why
 
     def clock_problem(self, upstream_ms: int) -> str:
-        """Return how the upstream's clock is wrong; empty while signatures are valid by both.
+        """Return how the upstream's clock differs; empty if signatures are valid by both clocks.
 
         A client signs the time of the challenge that it gets.
         """
@@ -147,7 +147,7 @@ class Upstream:
         return f"its clock is {abs(apart_ms) // 1000} s {'ahead' if apart_ms > 0 else 'behind'}"
 
     async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> bool:
-        """Connect; False where that fails, which is noted."""
+        """Connect; False if that fails, which is recorded."""
         return not await self._connected(protocol)
 
     async def _connect(self, socket: UpstreamSocket) -> None:
@@ -156,7 +156,7 @@ class Upstream:
             socket.fail(why)
 
     async def _connected(self, protocol: Callable[[], asyncio.Protocol]) -> str:
-        """Connect; returns why not, or an empty text."""
+        """Connect; return the reason for a failure, or an empty text."""
         address = self.address
         try:
             async with asyncio.timeout(CONNECT_SECONDS):

@@ -1,4 +1,4 @@
-"""One call of the upstream on the gateway's own behalf: connect without a device, call, leave."""
+"""One call to the upstream as the gateway itself: connect without a device, call, disconnect."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _decode: Final = msgspec.json.Decoder().decode
 
 
 class CallFailed(Exception):
-    """The upstream did not do it: its error code and message, or why it could not be asked."""
+    """The call failed: the upstream's error code and message, or why it was not reached."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -59,11 +59,11 @@ class UpstreamCall:
         self._socket: UpstreamSocket = upstream.open(RELAY_USER, own, self)
 
     def give_up(self) -> None:
-        """End the call: it took too long."""
+        """End the call, which took too long."""
         self._finish(CallFailed("TIMEOUT", "the upstream did not answer in time"))
 
     def on_text(self, payload: bytes) -> None:
-        """Take a frame: the challenge, or one of the two responses."""
+        """Handle a frame: the challenge, or one of the two responses."""
         try:
             frame = _decode(payload)
             self._on_frame(frame, frame.get("type"), frame.get("id"))
@@ -88,7 +88,7 @@ class UpstreamCall:
         self._finish(CallFailed("CLOSED", reason or f"closed with {code}"))
 
     def on_full(self) -> None:
-        """Do nothing: two short frames are all that is sent."""
+        """Do nothing, because only two short frames are sent."""
 
     def on_drained(self) -> None:
         """Do nothing."""

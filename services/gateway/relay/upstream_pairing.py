@@ -1,4 +1,4 @@
-"""Keeps the upstream's list of devices in step with ours: approves and removes, nothing else."""
+"""Approves and removes devices at the upstream, so that its list follows ours."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _GONE: Final = ("unknown requestId", "unknown deviceId")
 
 
 class UpstreamPairing:
-    """One approval at a time for each device; removals one after the other, as long as it takes.
+    """One approval at a time for each device; removals one after the other until they succeed.
 
     `sweep` is called several times a second: it starts what is due, and ends what takes too long.
     """
@@ -50,7 +50,7 @@ class UpstreamPairing:
         self._calls: dict[UpstreamCall, float] = {}
 
     def approve(self, device_id: str, request_id: str, then: Callable[[], None]) -> bool:
-        """Approve a device upstream; `then` is called whatever comes of it. False: too many."""
+        """Approve a device upstream; `then` is called in any case. False: too many approvals."""
         self._removals.pop(device_id, None)
         if device_id in self._waiting:
             self._waiting[device_id].append(then)
@@ -63,14 +63,14 @@ class UpstreamPairing:
         return True
 
     def remove(self, device_id: str) -> None:
-        """Have the upstream forget a device, soon; a failure is tried again while it is away."""
+        """Remove a device from the upstream soon, retrying while it cannot be reached."""
         delay = random.uniform(0, REMOVAL_SPREAD_SECONDS)  # noqa: S311 (spread)
         self._removals[device_id] = self._clock.monotonic() + delay
         if len(self._removals) > REMOVALS_LIMIT:
             self._removals.popitem(last=False)
 
     def sweep(self, now: float) -> None:
-        """End calls that take too long, and start what is due."""
+        """End calls that take too long, and start those that are due."""
         for call in [call for call, until in self._calls.items() if until <= now]:
             call.give_up()
         if not self._upstream.trouble:

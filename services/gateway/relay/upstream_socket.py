@@ -1,4 +1,4 @@
-"""One WebSocket to the upstream: the upgrade as a client, then frames, all in callbacks."""
+"""One WebSocket to the upstream, in callbacks: the upgrade as a client, then frames."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ SWITCHING_PROTOCOLS: Final = 101
 
 
 class Listener(Protocol):
-    """Whoever uses an upstream socket. After `on_end` nothing more is called."""
+    """The user of an upstream socket. After `on_end` nothing more is called."""
 
     def on_text(self, payload: bytes) -> None:
-        """Take one text message."""
+        """Handle one text message."""
         ...
 
     def on_end(self, code: int | None, reason: str) -> None:
-        """Note that the socket has ended: with the upstream's close code, or None without one."""
+        """Handle the end of the socket, with the upstream's close code or None."""
         ...
 
     def on_full(self) -> None:
-        """Send no more for now: the upstream does not read."""
+        """Stop sending, because the upstream does not read."""
         ...
 
     def on_drained(self) -> None:
-        """Send on: the upstream reads again."""
+        """Resume sending, because the upstream reads again."""
         ...
 
 
 class UpstreamSocket(asyncio.Protocol):
-    """Sends the upgrade when it is connected, then hands each text message to its listener."""
+    """Sends the upgrade once connected, then passes each text message to its listener."""
 
     __slots__ = (
         "_accept",
@@ -84,7 +84,7 @@ class UpstreamSocket(asyncio.Protocol):
         return self._parser is not None and not self._ended
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the WebSocket."""
+        """Send the upgrade."""
         self._transport = cast("asyncio.Transport", transport)
         if self._listener is None:
             self._transport.abort()
@@ -99,7 +99,7 @@ class UpstreamSocket(asyncio.Protocol):
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from the upstream."""
+        """Handle bytes from the upstream."""
         if self._parser is not None:
             self._parser.feed(data)
         elif self._response is not None:
@@ -122,12 +122,12 @@ class UpstreamSocket(asyncio.Protocol):
             self._listener.on_drained()
 
     def pause_reading(self) -> None:
-        """Read nothing for now: the client does not take it."""
+        """Stop reading, because the client does not read."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Resume reading."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -154,11 +154,11 @@ class UpstreamSocket(asyncio.Protocol):
         self._transport.close()
 
     def fail(self, why: str) -> None:
-        """Report that it could not be connected."""
+        """Report that connecting failed."""
         self._end(None, why)
 
     def abort(self) -> None:
-        """End at once, and report it."""
+        """End at once and report it."""
         if self._transport is not None:
             self._transport.abort()
 
