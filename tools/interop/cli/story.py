@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 UNKNOWN: Final = "00000000-0000-4000-8000-000000000000"
 LABEL: Final = "Kitchen"
 
+HTTP_ONLY: Final = ("lastAskedAtMs", "grantsAdmin")
+"""Fields of a pending request that only the HTTP API reports."""
+
 
 class CliStory:
     """One operator, and the devices of others. Its cases are run in order."""
@@ -62,9 +65,8 @@ class CliStory:
         _, waiting = await self._latchkey.call("GET", "/v1/requests")
         _, paired = await self._latchkey.call("GET", "/v1/devices")
         named = [one["requestId"] for one in given["pending"]] == [self._request_id]
-        # When a device last asked is reported over HTTP only.
         asked = [
-            {name: value for name, value in one.items() if name != "lastAskedAtMs"}
+            {name: value for name, value in one.items() if name not in HTTP_ONLY}
             for one in waiting["pending"]
         ]
         return (

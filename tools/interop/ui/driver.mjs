@@ -94,6 +94,7 @@ const COMMANDS = {
   },
 
   async click({ page, selector }) {
+    await pages[page - 1].bringToFront(); // a page behind another one is hardly rendered
     await pages[page - 1].locator(selector).click();
     return true;
   },
