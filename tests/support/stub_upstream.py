@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from tests.support.threaded_server import threaded_server
+from tools.support.threaded_server import threaded_server
 
 if TYPE_CHECKING:
     import ssl

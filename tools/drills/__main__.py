@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make drill", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1, help="how often each fault is injected")
     parser.add_argument("--only", action="append", help="only faults with this in their name")
+    parser.add_argument(
+        "--relayed", action="store_true", help="relay the sessions to an upstream in every drill"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args()
     missing = [name for name in ("haproxy", "redis-server") if not _found(name)]
@@ -42,6 +46,8 @@ def main() -> int:
         )
         return exits.MISSING
     faults = [one for one in ALL if not given.only or any(word in one.name for word in given.only)]
+    if given.relayed:
+        faults = [replace(one, relayed=True) for one in faults]
     if not faults:
         parser.error(f"no fault matches; available: {'; '.join(f.name for f in ALL)}")
     try:

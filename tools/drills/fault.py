@@ -39,6 +39,8 @@ class Promise:
     within_lease: bool = False
     """The affected sessions are closed within the lease."""
     back: Back = Back.FROM_BEGIN
+    codes: frozenset[int] = frozenset()
+    """Close codes that the affected sessions may get; empty: any."""
     forgets: bool = False
     """The fault loses approvals, which the drill then repeats."""
 
@@ -54,6 +56,8 @@ class Fault:
     do: Do
     promise: Promise
     cases: tuple[str, ...] = ("",)
+    relayed: bool = False
+    """Sessions are relayed to an upstream."""
     harms_redis: bool = False
     """Redis itself does not respond, on purpose."""
     before: Arrange | None = None

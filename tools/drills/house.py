@@ -10,6 +10,7 @@ import redis as redis_py
 
 from tools.drills.edge import Edge
 from tools.drills.settings import APPROVALS, GATEWAY_SETTINGS, GATEWAYS, READY_SECONDS
+from tools.drills.upstream import Upstream
 from tools.support.fault_proxy import FaultProxy
 from tools.support.stack import Stack
 
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
 
 
 class House:
-    """Three gateways, two approvals, one Redis. `links` are the Redis links by replica."""
+    """Three gateways, two approvals, one Redis; if relayed, an upstream.
 
-    def __init__(self, directory: Path) -> None:
+    `links` are the Redis links by replica.
+    """
+
+    def __init__(self, directory: Path, *, relayed: bool = False) -> None:
+        self.upstream: Final = Upstream(directory) if relayed else None
         self.stack: Final = Stack(
             directory, approvals=APPROVALS, gateways=GATEWAYS, gateway_env=GATEWAY_SETTINGS
         )
@@ -36,6 +41,9 @@ class House:
         self._exits.callback(self.stack.close)
         self._exits.callback(self.edge.close)
         try:
+            if self.upstream is not None:
+                self._exits.callback(self.upstream.close)
+                await asyncio.to_thread(self.upstream.start)
             await asyncio.to_thread(self.stack.redis.start)
             for service in self.stack.services:
                 await self._start_behind_proxy(service)
@@ -85,6 +93,8 @@ class House:
     async def mend(self) -> None:
         """Undo what an interrupted fault has left."""
         await asyncio.to_thread(self.stack.redis.bring_back)
+        if self.upstream is not None:
+            await asyncio.to_thread(self.upstream.bring_back)
         for link in self.links.values():
             link.pass_on()
         for service in self.stack.services:
@@ -94,5 +104,7 @@ class House:
         redis = self.stack.redis
         link = await self._exits.enter_async_context(FaultProxy(redis.port))
         self.links[service.name] = link
-        url = redis.gateway_url if service in self.stack.gateways else redis.approval_url
-        service.start(REDIS_URL=url.replace(f":{redis.port}/", f":{link.port}/"))
+        is_gateway = service in self.stack.gateways
+        url = redis.gateway_url if is_gateway else redis.approval_url
+        relaying = self.upstream.settings_of(service.name) if self.upstream and is_gateway else {}
+        service.start(REDIS_URL=url.replace(f":{redis.port}/", f":{link.port}/"), **relaying)

@@ -22,6 +22,7 @@ UNKNOWN: Final = frozenset({"", CUT_OFF, "UNAVAILABLE"})
 """Codes of admissions, and of refusals that say nothing about the device."""
 
 
+CODES: Final = "a relayed session ends as if the service restarted"
 KEPT: Final = "sessions are kept"
 RETURNS: Final = "the service returns by itself"
 STALL_SECONDS: Final = 1.0
@@ -230,6 +231,9 @@ def _sessions(seen: Observed, promise: Promise) -> Iterator[Violation]:
         if not hit and not _is_kept(one, seen):
             text = f"closed with {one.code}, but its session should have been kept"
             yield Violation(KEPT, text, one.device, one.replica, one.closed)
+        if hit and one.code and promise.codes and one.code not in promise.codes:
+            text = f"closed with {one.code}, which does not ask the client to come back"
+            yield Violation(CODES, text, one.device, one.replica, one.closed)
         if hit and promise.within_lease:
             bound = _bound(seen, one, seen.struck)
             if one.closed is None or one.closed > bound:

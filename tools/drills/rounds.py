@@ -30,9 +30,24 @@ if TYPE_CHECKING:
 
 
 async def play_round(number: int, rows: Sequence[Row], directory: Path) -> None:
-    """Drill every fault once; add the results to the rows and print the violations."""
+    """Drill every fault once; add the results to the rows and print the violations.
+
+    Faults behind relayed sessions have a stack of their own.
+    """
+    for relayed in (False, True):
+        chosen = [row for row in rows if row.fault.relayed is relayed]
+        if chosen:
+            await _play(number, chosen, _made(directory / ("relayed" if relayed else "plain")))
+
+
+async def _play(number: int, rows: Sequence[Row], directory: Path) -> None:
     grants = Grants()
-    async with asyncio.timeout(ROUND_SECONDS), House(directory) as house, Desk(house) as desk:
+    relayed = rows[0].fault.relayed
+    async with (
+        asyncio.timeout(ROUND_SECONDS),
+        House(directory, relayed=relayed) as house,
+        Desk(house) as desk,
+    ):
         nothing = Observed(fault="", case="", round=number, grants=grants)
         street = Street(house, desk, grants, nothing)
         crowd = Crowd(street)
@@ -69,3 +84,8 @@ async def _play_case(street: Street, crowd: Crowd, row: Row, case: str) -> None:
             row.verdicts.append(verdict)
             return
         row.disturbed += 1
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory

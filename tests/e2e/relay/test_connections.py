@@ -13,8 +13,8 @@ from shared.device.handshake import Admitted
 from shared.upstream import CLIENT_USER, RELAY_USER, header_names
 from tests.e2e.relay.devices import CLIENTS, RelayedDevice, new_device
 from tests.e2e.relay.upstream import SECRET
-from tests.support.stub_openclaw import FRAME_LIMIT_BYTES, METHODS, VERSION, stub_openclaw
 from tools.support.people import Operator
+from tools.support.stub_openclaw import FRAME_LIMIT_BYTES, METHODS, VERSION, stub_openclaw
 from tools.support.waiting import until
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from shared.device.client import DeviceClient
     from tests.conftest import StartStack
-    from tests.support.stub_openclaw import Session, StubOpenClaw
     from tools.support.stack import Stack
+    from tools.support.stub_openclaw import Session, StubOpenClaw
 
 NAMES: Final = header_names(SECRET)
 STORM_DEVICES: Final = 40

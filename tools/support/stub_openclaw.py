@@ -2,12 +2,15 @@
 
 It trusts the user header, as OpenClaw does in trusted-proxy mode, and records what it receives. Tests
 make it send, close and stop reading.
+
+`python -m tools.support.stub_openclaw PORT USER_HEADER` serves one until its input ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 import time
 import uuid
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import WSMsgType, web
 
 from shared.upstream import CLIENT_USER, RELAY_USER
-from tests.support.threaded_server import threaded_server
+from tools.support.threaded_server import threaded_server
 
 if TYPE_CHECKING:
     import ssl
@@ -41,6 +44,8 @@ class Session:
     """The frames received after hello-ok."""
     closed: int | None = None
     """The close code of the relay."""
+    path: str = ""
+    """The path it came by: connection ids begin with it, so that gateways can be told apart."""
 
     @property
     def params(self) -> dict[str, Any]:
@@ -108,7 +113,8 @@ class StubOpenClaw:
             return web.json_response({"ok": True, "status": "live"})
         socket = web.WebSocketResponse(max_msg_size=FRAME_LIMIT_BYTES + 1, compress=False)
         await socket.prepare(request)
-        session = Session(socket, request.headers.get(self.user_header, ""), dict(request.headers))
+        user = request.headers.get(self.user_header, "")
+        session = Session(socket, user, dict(request.headers), path=request.path.lstrip("/"))
         self.sessions.append(session)
         if not self.silent:
             await socket.send_json(
@@ -182,7 +188,11 @@ def _hello(session: Session) -> dict[str, Any]:
     return {
         "type": "hello-ok",
         "protocol": 4,
-        "server": {"version": VERSION, "connId": str(uuid.uuid4()), "buildId": "of-the-upstream"},
+        "server": {
+            "version": VERSION,
+            "connId": f"{session.path}:{uuid.uuid4()}",
+            "buildId": "of-the-upstream",
+        },
         "features": {"methods": METHODS, "events": ["chat", "tick"]},
         "snapshot": {
             "presence": [],
@@ -225,3 +235,13 @@ def stub_openclaw(
             yield stub
         finally:
             stub.reads.set()
+
+
+def main(port: str, user_header: str) -> None:
+    """Serve until the input ends: nobody is left who could stop it."""
+    with stub_openclaw(user_header, int(port)):
+        sys.stdin.buffer.read()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
