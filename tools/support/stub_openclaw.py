@@ -67,6 +67,7 @@ class StubOpenClaw:
     sessions: list[Session] = field(default_factory=list)
     refusal: dict[str, Any] | None = None
     """The error that every client gets instead of hello-ok."""
+    clock_ahead_ms: int = 0
     silent: bool = False
     """Whether no challenge is sent."""
     reads: threading.Event = field(default_factory=threading.Event)
@@ -123,7 +124,7 @@ class StubOpenClaw:
                     "event": "connect.challenge",
                     "payload": {
                         "nonce": str(uuid.uuid4()),
-                        "ts": _now_ms(),
+                        "ts": _now_ms() + self.clock_ahead_ms,
                         "capabilities": ["model-catalog-snapshot"],
                     },
                 }

@@ -19,7 +19,7 @@ from services.gateway.relay.headers import (
     forwarded_headers,
     identity_headers,
 )
-from services.gateway.relay.rewriting import read_challenge
+from shared.protocol.events import CHALLENGE
 from shared.protocol.frames import encode
 from shared.protocol.limits import FRAME_LIMIT_BYTES
 from shared.upstream import CLOCK, NO_OPENCLAW, REFUSES, RELAY_RIGHTS, RELAY_SCOPES
@@ -70,18 +70,11 @@ class Examiner:
         except aiohttp.WSServerHandshakeError as refused:
             return Examined([problem_of_upgrade(refused.status)])
         async with socket:
-            problem = await self._problem_of_challenge(socket)
-            return Examined([problem]) if problem else await self._asked(socket)
-
-    async def _problem_of_challenge(self, socket: aiohttp.ClientWebSocketResponse) -> str:
-        try:
-            challenge = read_challenge((await socket.receive_str()).encode())
-        except (TypeError, msgspec.MsgspecError):  # no text frame, or another content
-            return NO_OPENCLAW
-        return CLOCK if self._upstream.clock_problem(challenge.ts) else ""
+            return await self._asked(socket)
 
     async def _asked(self, socket: aiohttp.ClientWebSocketResponse) -> Examined:
-        hello = await _call(socket, "connect", self._connect_params())
+        events: list[dict[str, Any]] = []
+        hello = await _call(socket, "connect", self._connect_params(), events)
         if hello is None:
             return Examined([NO_OPENCLAW])
         error = hello.get("error")
@@ -98,6 +91,11 @@ class Examiner:
         found = problems_of_config(
             _inner(config, "payload").get("config"), self._upstream.names, self._origins
         )
+        times = [
+            _inner(one, "payload").get("ts") for one in events if one.get("event") == CHALLENGE
+        ]
+        if any(isinstance(ts, int) and self._upstream.clock_problem(ts) for ts in times):
+            found.append(CLOCK)
         return Examined(found, version)
 
     def _connect_params(self) -> dict[str, Any]:
@@ -119,9 +117,15 @@ class Examiner:
 
 
 async def _call(
-    socket: aiohttp.ClientWebSocketResponse, method: str, params: dict[str, Any]
+    socket: aiohttp.ClientWebSocketResponse,
+    method: str,
+    params: dict[str, Any],
+    events: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any] | None:
-    """Call a method; None if the upstream closes the connection or violates the protocol."""
+    """Call a method; None if the upstream closes the connection or violates the protocol.
+
+    Frames before the answer are added to `events`.
+    """
     await socket.send_str(
         encode({"type": "req", "id": method, "method": method, "params": params}).decode()
     )
@@ -134,6 +138,8 @@ async def _call(
             return None
         if frame.get("type") == "res" and frame.get("id") == method:
             return frame
+        if events is not None:
+            events.append(frame)
         await asyncio.sleep(0)
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.e2e.relay.devices import CLIENTS, RelayedDevice, new_device
 from tests.e2e.relay.upstream import SECRET
 from tools.support.people import Operator
 from tools.support.stub_openclaw import FRAME_LIMIT_BYTES, METHODS, VERSION, stub_openclaw
-from tools.support.waiting import until
+from tools.support.waiting import WAIT_SECONDS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -289,6 +290,31 @@ class TestOutage:
         upstream.silent = False
         client, _admitted = await known.joins(stack.gateways[0])
         await client.close()
+
+    async def test_a_clock_that_is_wrong_is_reported_and_refuses_nobody(
+        self, start_stack: StartStack
+    ) -> None:
+        with stub_openclaw(NAMES.user) as upstream:
+            upstream.clock_ahead_ms = 300_000
+            stack = start_stack(
+                gateways=1,
+                env={"TRUSTED_PROXIES": "127.0.0.0/8"},
+                gateway_env={"UPSTREAM_URL": upstream.url, "UPSTREAM_SECRET": SECRET},
+            )
+            gateway = stack.gateways[0]
+            device = new_device(stack)
+            async with Operator(stack, stack.approvals[0]) as operator:
+                (await operator.approve(await device.waits(gateway))).ok()
+                for _ in range(2):
+                    assert (await device.refused(gateway)).code == "UNAVAILABLE"
+                problems: list[str] = []
+                async with asyncio.timeout(WAIT_SECONDS):
+                    while "upstream-clock" not in problems:
+                        (seen,) = (await operator.call("GET", "replicas")).ok()["gateways"]
+                        problems = seen["upstream"].get("problems", [])
+            upstream.clock_ahead_ms = 0
+            client, _admitted = await device.joins(gateway)
+            await client.close()
 
     async def test_without_an_upstream_admitted_devices_are_asked_to_retry(
         self, start_stack: StartStack
