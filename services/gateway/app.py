@@ -236,7 +236,7 @@ def build_gateway(settings: Settings, *, boot_id: str, clock: Clock) -> Gateway:
 
 
 def _warn(settings: Settings) -> None:
-    """Log which settings could be better."""
+    """Log advice on settings."""
     for advice in settings.warnings:
         structlog.get_logger("gateway").warning(log_events.SETTING.name, advice=advice)
 
@@ -248,7 +248,7 @@ def _serving_upstream(
     host: SessionContext,
     metrics: Metrics,
 ) -> tuple[RelayHttp | None, PipeDoor | None]:
-    """Return what passes HTTP and WebSockets on, and have the upstream's state told of."""
+    """Return what forwards HTTP and WebSockets, and register the upstream's health check."""
     if relay is None:
         return None, None
     _watch_relay(metrics, relay)
@@ -266,7 +266,7 @@ def _serving_upstream(
 
 
 def _elsewhere(settings: Settings) -> View | None:
-    """Return what serves the paths that are not the gateway's own, without an upstream."""
+    """Return what serves other paths than the gateway's own if there is no upstream."""
     if settings.control_ui_dir is None:
         return None
     dashboard = Dashboard(
@@ -299,7 +299,7 @@ def _watch(metrics: Metrics, connections: Hub, replica: Replica) -> None:
 
 
 def _watch_relay(metrics: Metrics, relay: Relay) -> None:
-    """Read the relay's gauges whenever somebody scrapes."""
+    """Compute the relay's gauges on each scrape."""
     metrics.upstream_clients.set_function(lambda: relay.joined)
     openings = metrics.upstream_openings
     openings.labels("opening").set_function(lambda: relay.openings.opening)

@@ -353,9 +353,9 @@ def unavailable(reason: str, dependency: str, retry_after_ms: int) -> Refusal:
 
 
 def starting(retry_after_ms: int) -> Refusal:
-    """Have an admitted client come back: the gateway behind this one is not ready for it yet.
+    """Tell an admitted client to retry: the gateway behind this one is not ready for it yet.
 
-    Command line, dashboard and node host come back by themselves on exactly these words.
+    Command line, dashboard and node host retry by themselves only with exactly this text.
     """
     message = "gateway starting; retry shortly"
     error = ErrorBody(

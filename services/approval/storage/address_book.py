@@ -1,7 +1,7 @@
-"""Addresses from which devices were admitted or approved: gateways that relay want to know them.
+"""Addresses from which devices were admitted or approved, for gateways with an upstream.
 
 Only these get a socket to the upstream before they are admitted. Losing an address costs its
-clients one retry, so writing it is never waited for.
+clients one retry, so nothing waits for the write.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RELAYING_SECONDS: Final = 60.0
 
 
 class AddressBook:
-    """Collects addresses while some gateway relays, and tells gateways at once of new ones."""
+    """Collects addresses while a gateway has an upstream, and announces new ones at once."""
 
     def __init__(self, client: Redis, clock: Clock) -> None:
         self._client: Any = client
@@ -53,11 +53,11 @@ class AddressBook:
         """Sends an event to all gateways."""
 
     def note_relaying(self) -> None:
-        """Note that a gateway relays."""
+        """Record that a gateway has an upstream."""
         self._relayed_at = self._clock.monotonic()
 
     def learn(self, limit_key: str) -> None:
-        """Take an address from which a device was admitted or approved."""
+        """Record an address from which a device was admitted or approved."""
         now = self._clock.monotonic()
         if now - self._relayed_at > RELAYING_SECONDS:
             return
@@ -88,7 +88,7 @@ class AddressBook:
         return [key.decode() for key, _score in found], max(after_ms, reached)
 
     async def _write(self) -> None:
-        """Write and tell until nothing new is left."""
+        """Write and announce addresses until none is left."""
         try:
             while self._new:
                 part, self._new = (

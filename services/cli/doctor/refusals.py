@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shared.device.handshake import Outcome
 
 _FOR_THE_UPSTREAM: Final = "startup-sidecars"
-"""Why a gateway has an admitted client come back: its upstream does not have it yet."""
+"""The reason for telling an admitted client to retry: its upstream is not ready for it."""
 LOCK_OUT_MS: Final = 300_000
 """Duration of a lock-out if the gateway does not give one."""
 ORIGIN_REFUSED: Final = "CONTROL_UI_ORIGIN_NOT_ALLOWED"
@@ -89,7 +89,7 @@ def wrong(journey: Journey, outcome: Refused) -> Wrong:
 
 
 def has_to_come_back(outcome: Outcome) -> TypeGuard[Refused]:
-    """Say whether a client is let in, and told to come back for the upstream."""
+    """Return whether a client is admitted but told to retry because of the upstream."""
     return isinstance(outcome, Refused) and outcome.details.get("reason") == _FOR_THE_UPSTREAM
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with the OpenClaw gateway behind Latchkey, as gateways find out. Pure.
+"""Problems of the OpenClaw gateway behind Latchkey that gateways detect. Pure.
 
 Each cause has the name that gateways report (shared.upstream.PROBLEMS).
 """

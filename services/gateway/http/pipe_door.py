@@ -34,7 +34,7 @@ NO_ROOM: Final = UpgradeProblem("Too many WebSockets", 503)
 
 
 class Upgrade(NamedTuple):
-    """A sound request for a WebSocket: from which peer, for which target, from where really."""
+    """A valid request for a WebSocket: its peer, its target and its client address."""
 
     peer: str
     target: str
@@ -43,7 +43,7 @@ class Upgrade(NamedTuple):
 
 
 class PipeDoor:
-    """Takes the WebSockets that are not of the gateway protocol."""
+    """Accepts the WebSockets that do not speak the gateway protocol."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class PipeDoor:
         self._prefix = prefix
 
     def is_for(self, target: str) -> bool:
-        """Say whether a WebSocket for a target is not of the gateway protocol."""
+        """Return whether a WebSocket for a target does not speak the gateway protocol."""
         return self._route(target) is not SocketRoute.GATEWAY
 
     def problem(self, upgrade: Upgrade) -> UpgradeProblem | None:
-        """Say why a WebSocket is not passed on, or None."""
+        """Return why a WebSocket is not forwarded, or None."""
         host, headers, where = self._host, upgrade.headers, upgrade.where
         if self._route(upgrade.target) is not SocketRoute.PIPE:
             return NOWHERE
@@ -86,7 +86,7 @@ class PipeDoor:
         return None if has_room else NO_ROOM
 
     def open(self, transport: asyncio.Transport, upgrade: Upgrade) -> asyncio.Protocol | None:
-        """Begin to pass a WebSocket on; None where there is a problem."""
+        """Start forwarding a WebSocket; None if there is a problem."""
         if self.problem(upgrade) is not None:
             return None
         where, headers = upgrade.where, upgrade.headers
@@ -106,6 +106,6 @@ class PipeDoor:
         return socket_route_of(self._parted(target)[0])
 
     def _parted(self, target: str) -> tuple[str, str]:
-        """Return path, without the gateway's own prefix, and query with its question mark."""
+        """Split a target into its path, without the gateway's prefix, and its query with `?`."""
         path, mark, query = target.partition("?")
         return below(path, self._prefix), mark + query

@@ -308,7 +308,7 @@ class Upgrader:
         return protocol
 
     def _accepted_origin(self, request: RequestInfo) -> str | None:
-        """Return the origin of a page that may connect; the upstream hears of no other."""
+        """Return the origin of a page that may connect; no other is forwarded to the upstream."""
         problem = origin_problem(
             request.origin,
             request.host,

@@ -1,4 +1,4 @@
-"""What heartbeats and the sweep need of the relay, where there is one."""
+"""The interface of the relay that heartbeats and the sweep use."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ if TYPE_CHECKING:
 
 
 class RelayPort(Protocol):
-    """The relay, as the rest of the gateway sees it."""
+    """The relay as seen by the rest of the gateway."""
 
     @property
     def addresses_at_ms(self) -> int:
-        """Up to which time of the store's clock it has been told addresses."""
+        """The time, on the store's clock, up to which it has received addresses."""
         ...
 
     def state(self) -> UpstreamState | None:
-        """Return how it finds the upstream."""
+        """Return what it knows about the state of the upstream."""
         ...
 
     def on_addresses(self, limit_keys: Sequence[str], at_ms: int) -> None:
-        """Take addresses from which devices were admitted, up to a time."""
+        """Learn the addresses from which devices were admitted up to a time."""
         ...
 
     def on_device_closed(self, device_id: str) -> None:
-        """Note that a device was removed or revoked, or that its token was rotated."""
+        """Handle a device that was removed or revoked, or whose token was rotated."""
         ...
 
     def sweep(self) -> None:
-        """Do what is due; called several times a second."""
+        """Run due tasks; called several times a second."""
         ...
 
     def close_pipes(self) -> None:
-        """Close what passes raw WebSockets on."""
+        """Close the forwarded raw WebSockets."""
         ...

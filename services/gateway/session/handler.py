@@ -112,7 +112,7 @@ class SessionHandler:
         self._context.connections.close(self._connection, CloseCode.TOO_BIG, "")
 
     def pause_writing(self) -> None:
-        """Note that the peer does not read; there is nobody here who would send less."""
+        """Note that the peer does not read; nothing here could send less."""
 
     def resume_writing(self) -> None:
         """Note that the peer reads again."""

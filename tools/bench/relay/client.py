@@ -141,7 +141,7 @@ class Client(asyncio.Protocol):
         self.write(request)
 
     def stop(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         self._request = b""
 
     def write(self, data: bytes) -> None:
@@ -150,13 +150,13 @@ class Client(asyncio.Protocol):
             self._transport.write(data)
 
     def count_bytes(self) -> None:
-        """Read on, and only count."""
+        """From now on, only count the bytes received."""
         self._counts = True
         if self._transport is not None:
             self._transport.resume_reading()
 
     def pause_reading(self) -> None:
-        """Read nothing from now on."""
+        """Stop reading."""
         if self._transport is not None:
             self._transport.pause_reading()
 
@@ -211,7 +211,7 @@ class Client(asyncio.Protocol):
 
 
 async def join(relaying: Relaying, count: int) -> list[Client]:
-    """Connect this many clients, and try again for as long as the gateway says to come back."""
+    """Connect this many clients, and retry as long as the gateway asks for it."""
     dialler = Dialler(relaying.target, loopback_sources(SOURCES))
     await dialler.prepare()
     upgrade = upgrade_request(relaying.target.host, relaying.target.path)
@@ -239,7 +239,7 @@ async def join(relaying: Relaying, count: int) -> list[Client]:
 
 
 def left(clients: Sequence[Client]) -> str:
-    """Close all clients; returns what was wrong with the first one that something was wrong with."""
+    """Close all clients; return the problem of the first one that had any."""
     wrong = next((one.wrong for one in clients if one.wrong), "")
     for client in clients:
         client.leave()

@@ -1,4 +1,4 @@
-"""What stands before the upstream: nothing, HAProxy, nginx or Latchkey, on a core of its own."""
+"""Proxies in front of the upstream: none, HAProxy, nginx or Latchkey, each on its own core."""
 
 from __future__ import annotations
 

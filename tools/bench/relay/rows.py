@@ -141,7 +141,7 @@ def _idle(subjects: Sequence[Relaying]) -> str:
 
 
 async def _idle_bytes(subject: Relaying) -> float:
-    """Return the memory per session, after as many have come and gone before."""
+    """Return the memory per session, measured after as many sessions have ended."""
     for client in await join(subject, IDLE_SESSIONS // 10):
         client.leave()
     await asyncio.sleep(1)
@@ -164,7 +164,7 @@ def _stalled(subjects: Sequence[Relaying]) -> str:
 
 
 async def _stall(subject: Relaying, mode: bytes) -> float:
-    """Return the most memory that a sender costs whom nobody reads."""
+    """Return the maximum memory that the proxy uses for a sender whose peer does not read."""
     (client,) = await join(subject, 1)
     before = subject.resident_bytes()
     payload = mode + b"}"

@@ -36,7 +36,7 @@ _VERSION: Final = "2026.9.6"
 
 
 def challenge() -> bytes:
-    """Return the challenge as a frame; its nonce may be constant, as nobody checks it here."""
+    """Return the challenge as a frame; its nonce may be constant, because it is not checked here."""
     now_ms = time.time_ns() // 1_000_000
     event = {
         "type": "event",

@@ -1,1 +1,1 @@
-"""A real OpenClaw gateway behind Latchkey, and its own dashboard before it."""
+"""A real OpenClaw gateway behind Latchkey, with its own dashboard."""

@@ -1,4 +1,4 @@
-"""The cases in the order they are told, and what is expected of each."""
+"""The cases in order, and what is expected of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes in the upstream's configuration, and what gateways are to find."""
+"""Mistakes in the upstream's configuration, and the problems that gateways must find."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Gateway = dict[str, Any]
 
 
 class Mistake(NamedTuple):
-    """One mistake: its name, how the right `gateway` settings are spoilt, what is found."""
+    """One mistake: its name, how it changes the right `gateway` settings, and what is found."""
 
     name: str
     spoil: Callable[[Gateway], Any]

@@ -33,7 +33,7 @@ _OTHER_MODE: Final = "takes a token instead"
 
 
 async def relay_part(plan: Plan) -> Report:
-    """Tell every case, if there is a browser. Raises RunFailed or Unexpected."""
+    """Run every case, if there is a browser. Raises RunFailed or Unexpected."""
     version = version_of(package(PROTOCOL))
     rows = [
         Row("relay", version, "upstream", case.name, case.expected, rounds=plan.rounds)
@@ -86,7 +86,7 @@ async def _with_a_token_instead(home: Path) -> list[str]:
 
 
 async def _with_a_token_beside(home: Path) -> str:
-    """Start one whose own token was left in its configuration."""
+    """Start a gateway whose own token was left in its configuration."""
     settings = right_settings(_NOT_YET)
     settings["auth"]["token"] = TOKEN_AUTH["token"]
     try:

@@ -1,4 +1,4 @@
-"""What people see of an OpenClaw gateway through Latchkey. Each method is one case."""
+"""How an OpenClaw gateway appears through Latchkey. Each method is one case."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def right_settings(origin: str) -> Gateway:
 
 
 class RelayStory:
-    """The owner of a browser, before Latchkey with the upstream behind it."""
+    """The user of a browser at Latchkey with the upstream behind it."""
 
     def __init__(
         self,
@@ -82,13 +82,13 @@ class RelayStory:
         return "Approve this browser", "names the request"
 
     async def approved(self) -> Facts:
-        """Approve it over HTTP, and leave the page alone: the upstream's own approval follows."""
+        """Approve it over HTTP without touching the page: the upstream's approval follows."""
         status = await self._latchkey.approve((await self._request())["requestId"])
         await self._shown.see(CONNECTED, seconds=20)
         return f"HTTP {status}", "Connected by itself"
 
     async def reloaded(self) -> Facts:
-        """Open it anew without the gateway token: the device token is all that is left."""
+        """Open it again without the gateway token, so that only the device token is left."""
         so_far = len(self._shown.admissions)
         await self._shown.go("about:blank")
         await self._shown.go(f"{self._site}/")
@@ -111,7 +111,7 @@ class RelayStory:
         return named, *(f"HTTP {status}" for status in statuses)
 
     async def assets(self) -> Facts:
-        """Load a script of the dashboard, compressed, and once more when it is there."""
+        """Load a script of the dashboard, compressed, then once more if it changed."""
         async with aiohttp.ClientSession(auto_decompress=False) as http:
             async with http.get(f"{self._site}/", headers={"Accept-Encoding": "identity"}) as page:
                 found = _SCRIPT.search(await page.text())
@@ -127,7 +127,7 @@ class RelayStory:
         return coding, either(kept, "kept for ever", "not kept"), f"HTTP {status}"
 
     async def private(self) -> Facts:
-        """Ask for what is not for everybody."""
+        """Request paths that gateways do not forward."""
         async with aiohttp.ClientSession() as http:
             statuses = []
             for path in ("/v1/models", "/tools/invoke", "/hooks/wake", "/__openclaw__/worker"):
@@ -136,7 +136,7 @@ class RelayStory:
         return (" ".join(statuses),)
 
     async def revoked(self) -> Facts:
-        """Take the browser's token away: neither its page nor its token is of use any more."""
+        """Revoke the browser's token: its page and its token stop working."""
         token = self._device_token()
         path = f"/v1/devices/{self._device_id}/tokens/operator/revoke"
         status, _ = await self._latchkey.call("POST", path)
@@ -145,7 +145,7 @@ class RelayStory:
         return f"HTTP {status}", "disconnected", f"HTTP {after}"
 
     async def state_told(self) -> Facts:
-        """Ask the HTTP API how the gateways find the upstream."""
+        """Read the state of the upstream from the HTTP API."""
         _, live = await self._latchkey.call("GET", "/v1/replicas")
         found = [one["upstream"] for one in live["gateways"]]
         versions = {one.get("version", "no version") for one in found}
@@ -153,14 +153,14 @@ class RelayStory:
         return f"{len(found)} gateways", *versions, " ".join(sorted(problems)) or "no problem"
 
     async def spoilt(self, mistake: Mistake) -> Facts:
-        """Spoil the configuration, and examine it as gateways do."""
+        """Break the configuration, and examine it as gateways do."""
         settings = deepcopy(right_settings(self._site))
         mistake.spoil(settings)
         await self._write(settings)
         return tuple(await self._found(mistake.found))
 
     async def crowded(self) -> Facts:
-        """Open as many sockets as the upstream takes from one address, and examine it."""
+        """Open as many sockets as the upstream accepts from one address, and examine it."""
         own = ForwardedClient(address=EXAMINER_ADDRESS, loopback=False, secure=False, host="x")
         headers = forwarded_headers(own)
         async with AsyncExitStack() as open_sockets, aiohttp.ClientSession() as http:
@@ -171,7 +171,7 @@ class RelayStory:
             return tuple(await examined(self._upstream.ws_url, http))
 
     async def mended(self) -> Facts:
-        """Write the right configuration again."""
+        """Restore the right configuration."""
         await self._write(right_settings(self._site))
         return tuple(await self._found("")) or ("no problem",)
 
@@ -207,13 +207,13 @@ class RelayStory:
             return answer.status
 
     async def _write(self, settings: Gateway) -> None:
-        """Write the upstream's configuration; it takes it up by itself."""
+        """Write the upstream's configuration, which it reloads by itself."""
         file = self._upstream.log.parent / "openclaw.json"
         text = json.dumps({"gateway": settings})
         await asyncio.to_thread(file.write_text, text)
 
     async def _found(self, expected: str) -> list[str]:
-        """Examine until just this is found, or the time is over."""
+        """Examine until exactly this is found, or the time is over."""
         found: list[str] = []
         wanted = [expected] if expected else []
         try:
