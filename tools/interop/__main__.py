@@ -42,6 +42,7 @@ def main() -> int:
         "--only", action="append", choices=PARTS, help="run only this part; may be repeated"
     )
     parser.add_argument("--picture", type=Path, help="write a screenshot of the dashboard (PNG)")
+    parser.add_argument("--chat-picture", type=Path, help="write one of a chat (PNG)")
     given = parser.parse_args()
     if not NODE.exists():
         print(
@@ -53,8 +54,8 @@ def main() -> int:
     data = Path(tempfile.mkdtemp(prefix="latchkey-interop-"))
     good, keep = False, False
     try:
-        picture = given.picture and given.picture.absolute()
-        plan = Plan(given.rounds, data, [], picture)
+        pictures = (one and one.absolute() for one in (given.picture, given.chat_picture))
+        plan = Plan(given.rounds, data, [], *pictures)
         good = asyncio.run(_run(plan, given.only or list(PARTS)))
         keep = not good
     except RunFailed as error:

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 class Plan:
     """Number of rounds, data directory, and where to record the frames that clients get.
 
-    `picture`: where to write a screenshot of the dashboard, if anywhere.
+    `picture` and `chat_picture`: where to write screenshots of the dashboard, if anywhere: of its
+    device page, and of a chat through the relay.
     """
 
     rounds: int
     data: Path
     heard: list[Heard]
     picture: Path | None = None
+    chat_picture: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

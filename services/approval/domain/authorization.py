@@ -120,6 +120,16 @@ def require_manage(caller: Caller, device_id: str, pairing: Pairing | None) -> N
         raise NotAllowed
 
 
+def require_remove_node(caller: Caller, pairing: Pairing) -> None:
+    """Require the right to take the node role away; OpenClaw asks for the same.
+
+    `operator.pairing`, which every method that changes something requires, is enough for a device
+    that is nothing else.
+    """
+    if not caller.is_admin and any(role != "node" for role in pairing.roles):
+        raise NotAllowed
+
+
 def require_token(
     caller: Caller, device_id: str, role: str, held: Sequence[str], wanted: Iterable[str]
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -22,6 +23,7 @@ from services.approval.domain.errors import (
     RegistryError,
     RequestOver,
     StoreUnavailable,
+    UnknownDevice,
     UnknownRequest,
     UnknownRole,
     UnreadableRecord,
@@ -54,6 +56,7 @@ CONFLICT_PAUSE_SECONDS: Final = 0.004
 UNKNOWN: Final = "unknown"
 """State of a request id that is neither pending nor ended within the last day."""
 
+_NODE: Final = "node"
 _Result = TypeVar("_Result")
 
 
@@ -275,13 +278,37 @@ class Registry(Queries):
     async def revoke(self, caller: Caller, device_id: str, role: str) -> Token:
         """Revoke the token of a role (idempotent)."""
 
+        def require(caller: Caller, _pairing: Pairing, token: Token) -> None:
+            authorization.require_token(caller, device_id, role, token.scopes, ())
+
+        return await self._revoke(caller, device_id, role, require, confined=True)
+
+    async def revoke_node(self, caller: Caller, device_id: str) -> None:
+        """Revoke the token of the node role (idempotent), if the device has that role."""
+
+        def require(caller: Caller, pairing: Pairing, _token: Token) -> None:
+            authorization.require_remove_node(caller, pairing)
+
+        with suppress(UnknownDevice, UnknownRole):
+            await self._revoke(caller, device_id, _NODE, require, confined=False)
+
+    async def _revoke(
+        self,
+        caller: Caller,
+        device_id: str,
+        role: str,
+        require: Callable[[Caller, Pairing, Token], None],
+        *,
+        confined: bool,
+    ) -> Token:
         async def once(caller: Caller) -> Token | None:
-            authorization.require_manage(caller, device_id, None)
+            if confined:
+                authorization.require_manage(caller, device_id, None)
             held, record, pairing = await self._paired(device_id)
             token = pairing.tokens.get(role)
             if token is None:
                 raise UnknownRole
-            authorization.require_token(caller, device_id, role, token.scopes, ())
+            require(caller, pairing, token)
             if not token.active:
                 return await self._record_unchanged(caller, held, device_id, token)
             entry = self._entry(caller)

@@ -19,6 +19,7 @@ from services.approval.domain.errors import (
 )
 from shared.protocol.methods import METHODS
 from shared.protocol.refusals import PROTOCOL_3, missing_scope
+from shared.protocol.scopes import PAIRING
 from shared.rpc.messages import Error
 
 if TYPE_CHECKING:
@@ -33,13 +34,15 @@ _DENIED: Final[Mapping[str, str]] = {
     "device.pair.rename": "device pairing rename denied",
     "device.token.rotate": "device token rotation denied",
     "device.token.revoke": "device token revocation denied",
+    "node.pair.remove": "node pairing removal denied",
 }
 _TOKEN_METHODS: Final = frozenset({"device.token.rotate", "device.token.revoke"})
 
 
 def failed(method: str, error: RegistryError, caller: Caller, protocol: int) -> Error:
     """Return the error response of a call; not for StoreUnavailable, whose outcome is unknown."""
-    if isinstance(error, MissingScope) and error.scope == METHODS[method].scope:
+    required = METHODS[method].scope if method in METHODS else PAIRING
+    if isinstance(error, MissingScope) and error.scope == required:
         refusal = missing_scope(error.scope, protocol)
         return Error(refusal.code, refusal.message, refusal.details)
     return Error("INVALID_REQUEST", _message(method, error, caller, protocol))

@@ -39,6 +39,7 @@ _CHANGING: Final = frozenset(
         "device.pair.rename",
         "device.token.rotate",
         "device.token.revoke",
+        "node.pair.remove",
     }
 )
 _encode_json: Final = msgspec.json.Encoder().encode
@@ -61,6 +62,7 @@ class Methods:
             "device.pair.rename": self._rename,
             "device.token.rotate": self._rotate,
             "device.token.revoke": self._revoke,
+            "node.pair.remove": self._remove_node,
             "status": self._status,
             "system-presence": self._presence,
             "node.list": self._nodes,
@@ -124,6 +126,11 @@ class Methods:
     async def _revoke(self, caller: Caller, call: Call) -> object:
         device_id, role = call.params["deviceId"], call.params["role"]
         return revoked_object(device_id, role, await self._registry.revoke(caller, device_id, role))
+
+    async def _remove_node(self, caller: Caller, call: Call) -> object:
+        """Revoke the node role of a device that the caller removes from an OpenClaw behind us."""
+        await self._registry.revoke_node(caller, call.params["nodeId"])
+        return {}
 
     async def _status(self, caller: Caller, _call: Call) -> object:
         connected, gateways = await self._registry.connected(caller)

@@ -16,6 +16,8 @@ from shared.protocol.frames import ErrorBody, failure, success
 from shared.rpc.messages import DEVICE_TOKEN, SHARED_SECRET, Call, CallerInfo, Result
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.gateway.approval.client import ApprovalClient
     from services.gateway.connections.connection import Connection
     from services.gateway.connections.hub import Hub
@@ -46,9 +48,12 @@ class Forwarder:
         session: Session,
         method_call: MethodCall,
         *,
-        respond: bool = True,
+        on_success: Callable[[], object] | None = None,
     ) -> None:
-        """Start a call; its response is sent when it arrives, unless `respond` is False."""
+        """Start a call; its response is sent when it arrives.
+
+        With `on_success`, that is called in place of a response, unless the call failed.
+        """
         if len(connection.calls) >= IN_FLIGHT_LIMIT:
             self._metrics.calls.labels(method_call.method, "unavailable").inc()
             connection.send(_unavailable(method_call, Unavailable("overloaded")))
@@ -64,7 +69,7 @@ class Forwarder:
             not_after_ms=0,
         )
         task = asyncio.get_running_loop().create_task(
-            self._forward(connection, method_call, call, respond=respond)
+            self._forward(connection, method_call, call, on_success)
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -76,7 +81,11 @@ class Forwarder:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _forward(
-        self, connection: Connection, method_call: MethodCall, call: Call, *, respond: bool
+        self,
+        connection: Connection,
+        method_call: MethodCall,
+        call: Call,
+        on_success: Callable[[], object] | None,
     ) -> None:
         try:
             response, outcome = await self._response(method_call, call)
@@ -87,7 +96,9 @@ class Forwarder:
         finally:
             connection.calls.discard(call.call_id)
         self._metrics.calls.labels(method_call.method, outcome).inc()
-        if respond:
+        if on_success is not None and outcome == "returned":
+            on_success()
+        else:
             self._connections.respond(connection, call.call_id, response)
 
     async def _response(self, method_call: MethodCall, call: Call) -> tuple[bytes, str]:

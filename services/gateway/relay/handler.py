@@ -190,9 +190,9 @@ class RelayHandler(SessionHandler):
                 super()._serve(session, opcode, payload)
             elif route is Route.BROKEN:
                 connection.send(failure("invalid", _BROKEN))
+            elif route is Route.REMOVES_NODE:
+                self._remove_node(session, payload)
             else:
-                if route is Route.REMOVES_NODE:
-                    self._drop_node_role(session, payload)
                 upstream.send_text(payload)
 
     # From the upstream's side.
@@ -408,11 +408,28 @@ class RelayHandler(SessionHandler):
             self._relay.joined -= 1
         self._stage = Stage.ENDED
 
-    def _drop_node_role(self, session: Session, payload: bytes) -> None:
-        """Revoke the node role here when the client removes a node upstream."""
+    def _remove_node(self, session: Session, payload: bytes) -> None:
+        """Revoke the node role here, then pass the frame on.
+
+        The other way round, the node would be back before its role is gone: gateways approve
+        upstream whom they admit.
+        """
         call = rewriting.revoked_node(payload)
-        if call is not None:
-            self._context.forwarder.start(self._connection, session, call, respond=False)
+        if call is None:
+            self._pass_up(payload)
+            return
+        self._context.forwarder.start(
+            self._connection, session, call, on_success=lambda: self._pass_up(payload)
+        )
+
+    def _pass_up(self, payload: bytes) -> None:
+        upstream = self._upstream
+        if (
+            self._stage is Stage.JOINED
+            and upstream is not None
+            and self._context.connections.serves(self._connection)
+        ):
+            upstream.send_text(payload)
 
 
 def _asks_what_was_admitted(details: dict[str, Any], welcome: Accepted) -> bool:

@@ -168,13 +168,16 @@ def client_hello(
 
 
 def revoked_node(frame: bytes) -> MethodCall | None:
-    """Return the call that drops the node role here when a client removes a node upstream."""
+    """Return the call that drops the node role here when a client removes a node upstream.
+
+    None where the frame has not what that takes: the upstream says what is missing.
+    """
     try:
         request = _raw_object(frame)
-        node = _text(_raw_object(request["params"])["nodeId"])
+        node = _text(_raw_object(request["params"])["nodeId"]).strip()
+        return MethodCall(_text(request["id"]), _NODE_REMOVE, {"nodeId": node})
     except (msgspec.MsgspecError, KeyError):
         return None
-    return MethodCall("", "device.token.revoke", {"deviceId": node, "role": "node"})
 
 
 def down_event(frame: bytes) -> bytes | None:

@@ -157,3 +157,17 @@ class TestRotateAndRevoke:
         assert who == allowed(
             lambda one: authorization.require_token(one, device.device_id, role, held, wanted)
         )
+
+
+class TestRemovingNodes:
+    def test_a_device_that_is_a_node_alone_may_be_removed_by_all_who_manage_devices(self) -> None:
+        def act(caller: Caller) -> None:
+            authorization.require_remove_node(caller, pairing("node"))
+
+        assert allowed(act) == EVERYBODY
+
+    def test_the_node_role_of_an_operators_device_is_taken_by_admins_alone(self) -> None:
+        def act(caller: Caller) -> None:
+            authorization.require_remove_node(caller, pairing("node", "operator"))
+
+        assert allowed(act) == ADMINS

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tools.interop.driver import HERE, NODE
 from tools.interop.facts import Unexpected
@@ -15,8 +15,6 @@ from tools.interop.facts import Unexpected
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from tools.interop.latchkey import Latchkey
 
 REMOTE_NAME: Final = "gateway.test"
 NAMES: Final = HERE / "cli" / "names.mjs"
@@ -66,13 +64,23 @@ class Ran:
         return _REQUEST_ID.sub("(requestId: ID)", lines[0]) if lines else "nothing"
 
 
+class Target(Protocol):
+    """Where it connects: the WebSocket address of gateways, and their token."""
+
+    @property
+    def gateway(self) -> str: ...
+
+    @property
+    def gateway_token(self) -> str: ...
+
+
 class OpenClaw:
     """The command line of one version with one home; `remote`: connects by a non-loopback name."""
 
-    def __init__(self, protocol: int, home: Path, latchkey: Latchkey, *, remote: bool) -> None:
+    def __init__(self, protocol: int, home: Path, latchkey: Target, *, remote: bool) -> None:
         self._program = package(protocol) / "openclaw.mjs"
         self._home = home
-        home.mkdir()
+        home.mkdir(exist_ok=True)
         port = latchkey.gateway.rpartition(":")[2]
         self._url = f"ws://{REMOTE_NAME if remote else '127.0.0.1'}:{port}"
         self._token = latchkey.gateway_token

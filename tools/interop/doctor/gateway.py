@@ -26,7 +26,7 @@ TOKEN: Final = "gateway-token-of-32-characters-00"
 READY_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 20.0
 TOKEN_AUTH: Final = {"mode": "token", "token": TOKEN}
-_ALONE: Final = {
+ALONE: Final = {
     **QUIET,
     "OPENCLAW_SKIP_CHANNELS": "1",
     "OPENCLAW_DISABLE_BONJOUR": "1",
@@ -72,7 +72,7 @@ async def real_gateway(
     port = reservation.port
     reservation.release()
     environ = {
-        **_ALONE,
+        **ALONE,
         "PATH": os.environ["PATH"],
         "HOME": str(home),
         "OPENCLAW_STATE_DIR": str(home / "state"),
@@ -95,7 +95,7 @@ async def real_gateway(
     gateway = RealGateway(protocol, port, environ, log)
     try:
         if wait:
-            await _until_ready(gateway, process)
+            await until_ready(gateway, process)
         yield gateway
     finally:
         await _end(process)
@@ -107,7 +107,7 @@ def _write_settings(home: Path, settings: Mapping[str, Any]) -> None:
     (home / "openclaw.json").write_text(json.dumps({"gateway": own}))
 
 
-async def _until_ready(gateway: RealGateway, process: asyncio.subprocess.Process) -> None:
+async def until_ready(gateway: RealGateway, process: asyncio.subprocess.Process) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(READY_SECONDS), aiohttp.ClientSession() as http:
             while process.returncode is None:

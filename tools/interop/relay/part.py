@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
@@ -14,7 +15,11 @@ from tools.interop.doctor.gateway import TOKEN_AUTH, real_gateway
 from tools.interop.facts import Unexpected
 from tools.interop.latchkey import running
 from tools.interop.plan import Plan, Report
+from tools.interop.relay import chat, nodes
 from tools.interop.relay.cases import RELAYED
+from tools.interop.relay.chat import ChatStory
+from tools.interop.relay.nodes import NodeStory
+from tools.interop.relay.setup import set_up
 from tools.interop.relay.story import ORIGIN, SECRET, RelayStory, examined, right_settings
 from tools.interop.ui.browser import browsing
 from tools.interop.ui.part import NO_CHROMIUM
@@ -23,11 +28,19 @@ from tools.support.chromium import find_chromium
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tools.interop.cases import Case
+    from tools.interop.relay.setup import Setup
+    from tools.interop.ui.browser import Browser
     from tools.interop.wiretap import Heard
 
 PROTOCOL: Final = 4
 _NOT_YET: Final = "http://127.0.0.1:1"
 """Stands for the dashboard's origin until it is known."""
+_GROUPS: Final[tuple[tuple[str, type[Any], tuple[Case[Any], ...]], ...]] = (
+    ("chat", ChatStory, chat.CASES),
+    ("nodes", NodeStory, nodes.CASES),
+)
+"""Stories that are told one after the other: what they are about, and their cases."""
 _MIX: Final = "a token of its own beside"
 _OTHER_MODE: Final = "takes a token instead"
 
@@ -39,18 +52,45 @@ async def relay_part(plan: Plan) -> Report:
         Row("relay", version, "upstream", case.name, case.expected, rounds=plan.rounds)
         for case in RELAYED
     ]
+    groups = [
+        [
+            Row("relay", version, kind, case.name, case.expected, rounds=plan.rounds)
+            for case in cases
+        ]
+        for kind, _, cases in _GROUPS
+    ]
     mode = Row("relay", version, "upstream", _OTHER_MODE, (AUTH_MODE,), rounds=1)
     mix = Row("relay", version, "upstream", _MIX, ("does not start",), rounds=1)
     chromium = find_chromium()
     if chromium is None:
-        for row in rows:
+        for row in (*rows, *(row for group in groups for row in group)):
             row.skipped = NO_CHROMIUM
     else:
         for number in range(plan.rounds):
             await _told(plan.data / f"relay-{number}", chromium, rows)
+            async with (
+                browsing(chromium) as browser,
+                set_up(plan.data / f"relayed-{number}") as setup,
+            ):
+                if plan.chat_picture is not None and number == 0:
+                    await _pictured(setup, browser, plan.chat_picture)
+                await _groups_told(setup, browser, groups)
     mode.seen.append(tuple(await _with_a_token_instead(plan.data / "relay-mode")))
     mix.seen.append((await _with_a_token_beside(plan.data / "relay-mix"),))
-    return Report([*rows, mode, mix])
+    return Report([*rows, *(row for group in groups for row in group), mode, mix])
+
+
+async def _groups_told(setup: Setup, browser: Browser, groups: list[list[Row]]) -> None:
+    for rows, (_, story_type, cases) in zip(groups, _GROUPS, strict=True):
+        async with AsyncExitStack() as ending:
+            story = story_type(replace(setup, ending=ending), browser)
+            for row, case in zip(rows, cases, strict=True):
+                await tell(row, case, story)
+
+
+async def _pictured(setup: Setup, browser: Browser, path: Path) -> None:
+    async with AsyncExitStack() as ending:
+        await ChatStory(replace(setup, ending=ending), browser).picture(path)
 
 
 async def _told(directory: Path, chromium: str, rows: list[Row]) -> None:

@@ -1,0 +1,94 @@
+"""Removing a node: here first, then at the upstream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.device.profile import CLI, NODE_HOST
+from shared.upstream import header_names
+from tests.e2e.relay.devices import CLIENTS, new_device
+from tests.e2e.relay.upstream import SECRET
+from tests.support.stub_openclaw import stub_openclaw
+from tools.support.people import Operator
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from shared.device.client import DeviceClient
+    from shared.device.profile import Profile
+    from tests.conftest import StartStack
+    from tests.e2e.relay.devices import RelayedDevice
+    from tests.support.stub_openclaw import StubOpenClaw
+    from tools.support.stack import Stack
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[StubOpenClaw]:
+    """One upstream."""
+    with stub_openclaw(header_names(SECRET).user) as stub:
+        yield stub
+
+
+@pytest.fixture(scope="module")
+def stack(start_stack: StartStack, upstream: StubOpenClaw) -> Stack:
+    """Two gateways with the upstream, which trust the client address in X-Forwarded-For."""
+    return start_stack(
+        gateways=2,
+        env={"TRUSTED_PROXIES": "127.0.0.0/8"},
+        gateway_env={"UPSTREAM_URL": upstream.url, "UPSTREAM_SECRET": SECRET},
+    )
+
+
+@pytest.fixture(autouse=True)
+async def _clean() -> AsyncIterator[None]:
+    """Close all connections afterwards."""
+    yield
+    while CLIENTS:
+        await CLIENTS.pop().close()
+
+
+async def joined(
+    stack: Stack, profile: Profile, gateway: int = 0
+) -> tuple[RelayedDevice, DeviceClient]:
+    """Return an approved, connected device, and its client."""
+    device = new_device(stack)
+    device.profile = profile
+    async with Operator(stack, stack.approvals[0]) as operator:
+        (await operator.approve(await device.waits(stack.gateways[gateway]))).ok()
+    client, _admitted = await device.joins(stack.gateways[gateway])
+    return device, client
+
+
+async def test_a_node_that_is_removed_upstream_loses_its_role_here_first(
+    stack: Stack, upstream: StubOpenClaw
+) -> None:
+    node, node_client = await joined(stack, NODE_HOST, gateway=1)
+    _device, client = await joined(stack, CLI.asking("operator.pairing"))
+    answer = await client.call("node.pair.remove", {"nodeId": node.device_id})
+    assert answer.payload["from"] == "upstream"
+    assert "node.pair.remove" in upstream.clients[-1].frames[-1]
+    assert (await node_client.closed()).code == 4001
+    refused = await node.refused(stack.gateways[0])
+    assert refused.detail_code == "PAIRING_REQUIRED"
+
+
+async def test_a_node_that_may_not_be_removed_here_is_not_removed_upstream(
+    stack: Stack, upstream: StubOpenClaw
+) -> None:
+    node, node_client = await joined(stack, NODE_HOST, gateway=1)
+    _device, client = await joined(stack, CLI.asking("operator.write"))
+    answer = await client.call("node.pair.remove", {"nodeId": node.device_id})
+    assert (answer.error or {})["message"] == "missing scope: operator.pairing"
+    assert upstream.clients[-1].frames == []
+    assert node_client.is_open
+
+
+async def test_a_node_that_is_unknown_here_is_left_to_the_upstream(
+    stack: Stack, upstream: StubOpenClaw
+) -> None:
+    _device, client = await joined(stack, CLI.asking("operator.pairing"))
+    answer = await client.call("node.pair.remove", {"nodeId": "0" * 64})
+    assert answer.payload["from"] == "upstream"
+    assert len(upstream.clients[-1].frames) == 1

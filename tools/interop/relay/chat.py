@@ -1,0 +1,185 @@
+"""A chat in two browsers, one at each gateway. Each method is one case."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from services.gateway import log_events
+from shared.protocol.closing import CloseCode
+from tools.interop.cases import Case
+from tools.interop.facts import Facts, Unexpected, either
+from tools.interop.relay.setup import until
+from tools.interop.ui.story import CONNECTED, CONTROL_UI
+from tools.support.people import lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tools.interop.relay.setup import Setup
+    from tools.interop.ui.browser import Browser, Page
+
+AT_ONCE_SECONDS: Final = 1.0
+GONE_SECONDS: Final = 10.0
+"""How long the upstream may take to forget a device: gateways spread their calls."""
+FIRST_SECONDS: Final = 40.0
+"""How long the first answer may take: the upstream loads its agent for it."""
+BACK_SECONDS: Final = 5.0
+"""For how long a page that was shut out is watched: it tries again every second or so."""
+HINT_SECONDS: Final = 1.0
+"""How long a button's hint may take to fade."""
+_DONE: Final = "output tokens"
+_COMPOSER: Final = 'textarea[aria-label="Chat composer"]'
+_SEND: Final = "button.chat-send-btn--send"
+_ASK_AGAIN: Final = "Approve this browser|pairing required"
+
+
+class ChatStory:
+    """The owners of two browsers, who use the same agent."""
+
+    def __init__(self, setup: Setup, browser: Browser) -> None:
+        self._setup = setup
+        self._browser = browser
+        self._pages: list[Page] = []
+        self._devices: list[str] = []
+
+    async def opened(self) -> Facts:
+        """Open one browser at each gateway, and approve both."""
+        for number in range(2):
+            await self._open(number)
+        return "Connected", "Connected"
+
+    async def streamed(self) -> Facts:
+        """Send a message: all but the last word of the answer is seen before that is sent."""
+        provider, (page, other) = self._setup.provider, self._pages
+        provider.answer = "Every word comes by itself, up to the very last."
+        provider.hold()
+        try:
+            await self._say(page, "How do words come?")
+            await asyncio.gather(
+                *(each.see("up to the very$", seconds=FIRST_SECONDS) for each in (page, other))
+            )
+        finally:
+            provider.go_on()
+        await page.see("up to the very last.$")
+        await other.see("up to the very last.$")
+        await other.see("How do words come")
+        return "words as they come", "to the last", "at the other gateway too"
+
+    async def answered_there(self) -> Facts:
+        """Send a message in the other browser."""
+        self._setup.provider.answer = "It does indeed go both ways."
+        page, other = self._pages
+        await self._say(other, "And from here?")
+        await page.see("And from here", seconds=20)
+        await page.see("go both ways.$")
+        return ("seen in the first",)
+
+    async def reloaded(self) -> Facts:
+        """Reload the page: the history is there."""
+        page = self._pages[0]
+        so_far = len(page.admissions)
+        await page.reload()
+        await page.admitted(after=so_far)
+        for text in ("How do words come", "very last.$", "And from here", "both ways.$"):
+            await page.see(text)
+        return ("all of it",)
+
+    async def revoked(self) -> Facts:
+        """Remove the second browser's device in the middle of an answer that it is shown."""
+        setup, (page, other) = self._setup, self._pages
+        device, gateway = self._devices[1], setup.gateways[1]
+        if device not in await setup.present_upstream():
+            raise Unexpected("the browser is not present upstream")
+        setup.provider.answer = "This will be cut off before its end."
+        setup.provider.hold()
+        try:
+            await self._say(page, "What will be cut?")
+            await other.see("cut off before its$", seconds=20)
+            closes, admissions, begin = len(other.closes), len(other.admissions), time.monotonic()
+            (await setup.operator.remove(device)).ok()
+            await until(lambda: len(other.closes) > closes, "the page's socket closed")
+            took = other.closes[-1] - begin
+        finally:
+            setup.provider.go_on()
+        await page.see("before its end.$")
+        closed = await until(
+            lambda: lines(gateway, log_events.DISCONNECTED.name, device=device), "its log line"
+        )
+        code = f"{closed[-1]['code']} {closed[-1]['reason']}"
+        await other.see(_ASK_AGAIN)
+        await asyncio.sleep(BACK_SECONDS)
+        back = len(other.admissions) > admissions
+        await until(self._gone_upstream, "the upstream forgets it", seconds=GONE_SECONDS)
+        return (
+            either(code == f"{CloseCode.DEVICE_REMOVED:d} device removed", "4001", code),
+            either(took < AT_ONCE_SECONDS, "within a second", f"after {took:.1f} s"),
+            either(back, "it came back", "no way back"),
+            "gone upstream",
+        )
+
+    async def picture(self, path: Path) -> None:
+        """Write a screenshot of a chat."""
+        page = await self._open(0)
+        provider = self._setup.provider
+        await page.click("button.invite__close")
+        provider.answer = (
+            "It checks every device that connects, at any number of gateways, and lets only those "
+            "through that you have approved. Everything else you see here is your own OpenClaw: "
+            "its dashboard, its sessions, its agents."
+        )
+        await self._say(page, "What does Latchkey do for us?")
+        await page.see(_DONE, seconds=FIRST_SECONDS)
+        provider.answer = (
+            "At once, at every gateway. Its chat ends in the middle of a word, and it has to ask "
+            "for approval again."
+        )
+        await self._say(page, "And when I remove a device?")
+        await page.see("approval again.$", seconds=20)
+        await page.see(_DONE, seconds=20)
+        await page.click(_COMPOSER)  # away from the button, which shows a hint
+        await asyncio.sleep(HINT_SECONDS)
+        await page.picture(path)
+
+    async def _open(self, number: int) -> Page:
+        """Open a browser at a gateway, have it approved, and show the chat."""
+        setup = self._setup
+        site = setup.gateways[number].url
+        url = f"{site}/chat#token={setup.stack.gateway_token}"
+        page = await setup.ending.enter_async_context(self._browser.profile(url))
+        request = await setup.request_of(CONTROL_UI)
+        (await setup.operator.approve(request["requestId"])).ok()
+        await page.see(CONNECTED, seconds=20)
+        await page.see(selector=_COMPOSER, seconds=20)
+        self._pages.append(page)
+        self._devices.append(request["deviceId"])
+        return page
+
+    async def _say(self, page: Page, text: str) -> None:
+        await page.fill(_COMPOSER, text)
+        await page.click(_SEND)
+
+    async def _gone_upstream(self) -> bool:
+        device, setup = self._devices[1], self._setup
+        return (
+            device not in await setup.present_upstream()
+            and device not in await setup.known_upstream()
+        )
+
+
+CASES: Final = (
+    Case("two browsers, two gateways", ChatStory.opened, ("Connected", "Connected")),
+    Case(
+        "a message",
+        ChatStory.streamed,
+        ("words as they come", "to the last", "at the other gateway too"),
+    ),
+    Case("a message in the other", ChatStory.answered_there, ("seen in the first",)),
+    Case("history after a reload", ChatStory.reloaded, ("all of it",)),
+    Case(
+        "removed while chatting",
+        ChatStory.revoked,
+        ("4001", "within a second", "no way back", "gone upstream"),
+    ),
+)

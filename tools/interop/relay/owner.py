@@ -1,0 +1,59 @@
+"""The command line of an owner, who approves whatever it asks for, at alternating gateways."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Final
+
+from tools.interop.cli.program import OpenClaw, Ran
+from tools.interop.cli.told import done
+from tools.interop.facts import Unexpected
+
+if TYPE_CHECKING:
+    from tools.interop.relay.setup import Setup
+
+APPROVALS_MOST: Final = 4
+"""How often a command may have to be approved: once for the device, then for further scopes."""
+_ITSELF: Final = ("cli", "gateway-client")
+"""The client ids of its connections: `nodes approve` makes some as a program."""
+
+
+class OwnersCommand:
+    """`openclaw`, with a home of its own."""
+
+    def __init__(self, setup: Setup, name: str) -> None:
+        self._setup = setup
+        home = setup.data / name
+        self._programs = [
+            OpenClaw(4, home, setup.entry(number), remote=True) for number in range(2)
+        ]
+        self._turns = itertools.cycle(range(2))
+        self._has_device = False
+
+    async def __call__(self, *command: str, gateway: int | None = None) -> Ran:
+        """Run a command, as often as it needs an approval. Raises Unexpected if it fails."""
+        if not self._has_device:  # only some commands make one
+            self._has_device = True
+            await self("cron", "list")
+        ran = await self._run(command, gateway)
+        for _ in range(APPROVALS_MOST):
+            if ran.status == 0 or not await self._approve():
+                break
+            ran = await self._run(command, gateway)
+        try:
+            done(ran)
+        except Unexpected as error:
+            raise Unexpected(f"{' '.join(command)}: {error}") from None
+        return ran
+
+    async def _run(self, command: tuple[str, ...], gateway: int | None) -> Ran:
+        program = self._programs[next(self._turns) if gateway is None else gateway]
+        return await program(*command)
+
+    async def _approve(self) -> bool:
+        """Approve what its device asks for; False where it asks for nothing."""
+        operator = self._setup.operator
+        asked = [one for one in await operator.pending() if one["clientId"] in _ITSELF]
+        for one in asked:
+            (await operator.approve(one["requestId"])).ok()
+        return bool(asked)
