@@ -10,8 +10,8 @@ from shared.device.profile import CLI, NODE_HOST
 from shared.upstream import header_names
 from tests.e2e.relay.devices import CLIENTS, new_device
 from tests.e2e.relay.upstream import SECRET
-from tests.support.stub_openclaw import stub_openclaw
 from tools.support.people import Operator
+from tools.support.stub_openclaw import stub_openclaw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from shared.device.profile import Profile
     from tests.conftest import StartStack
     from tests.e2e.relay.devices import RelayedDevice
-    from tests.support.stub_openclaw import StubOpenClaw
     from tools.support.stack import Stack
+    from tools.support.stub_openclaw import StubOpenClaw
 
 
 @pytest.fixture(scope="module")
