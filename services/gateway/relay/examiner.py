@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from services.gateway.relay.upstream import Upstream
 
 EXAMINER_ADDRESS: Final = "192.0.2.3"
-"""Sent as this connection's address: one of its own, so that its refusals lock nobody else out."""
+"""Sent as this connection's address, so that its refusals do not lock out any client."""
 _NO_PASSWORD: Final = "latchkey-examines"  # noqa: S105 (not a secret: with one, reasons are told)
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 

@@ -56,7 +56,7 @@ class Stage(Enum):
     JOINING = auto()
     """Admitted; `connect` went upstream, and no client frame does before its hello-ok."""
     PAIRING = auto()
-    """Admitted here; the device is being approved upstream, and then has to come back."""
+    """Admitted here; the device is being approved upstream, and then has to retry."""
     JOINED = auto()
     """Frames pass."""
     ENDED = auto()
@@ -101,7 +101,7 @@ class RelayHandler(SessionHandler):
         self._upstream: UpstreamSocket | None = None
         self._ticket: Ticket | None = None
         self._connect = b""
-        """The client's first frame: what goes upstream once it is admitted."""
+        """The client's first frame, which is forwarded once it is admitted."""
         self._welcome: Accepted | None = None
         self.socket: SocketProtocol | None = None
         """The client's end, to stop reading from it."""

@@ -49,7 +49,7 @@ _WITH_IDENTITY: Final = (
     re.compile(r"/__openclaw__/assistant-media", re.ASCII),
     re.compile(r"/plugins/.+", re.ASCII),
 )
-"""What the dashboard reads with a token. Fixed parts match only as they stand, not encoded."""
+"""Paths that the dashboard reads with a token. Fixed parts match only if they are not encoded."""
 _PIPES: Final = ("/desktop/observe", "/node-desktop/attach", "/node-portal/attach")
 _CAPABILITY_PIPES: Final = f"/{_PRIVATE}/cap/"
 _NO_SOCKETS_BELOW: Final = frozenset(
@@ -87,7 +87,7 @@ class SocketRoute(Enum):
     GATEWAY = auto()
     """A client of the gateway protocol."""
     PIPE = auto()
-    """Passed on as it is: the upstream checks the ticket in its address."""
+    """Forwarded unchanged: the upstream checks the ticket in its address."""
     NOWHERE = auto()
     """Not passed on: 404."""
 

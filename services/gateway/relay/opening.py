@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 OPENING_LIMIT: Final = 8
 """How many upstream sockets one gateway opens at the same time."""
 WAITING_LIMIT: Final = 4096
-"""How many clients wait for their turn; more are told to retry at once."""
+"""Maximum number of clients that wait for their turn; more are told to retry at once."""
 OPEN_SECONDS: Final = 2.0
 """How long a client waits for its upstream socket, its turn included."""
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from shared.rpc.messages import UpstreamState
 
 RETRY_KNOWN_MS: Final = 100
-"""When to come back once the address is known: the upstream's challenge is there by then."""
+"""Retry delay once the address is known: by then, the upstream's challenge has arrived."""
 RETRY_AWAY_MS: Final = 2_000
-"""When to come back while the upstream is away; clients clamp what they are told to this."""
+"""Retry delay while the upstream is unreachable; clients limit the delay to this value."""
 
 
 class Waiting(Protocol):
@@ -50,7 +50,7 @@ class Relay:
         self.pipes: Final = Pipes(upstream)
         self.known: Final = KnownAddresses()
         self.addresses_at_ms = 0
-        """Up to which time of the store's clock approval has told us addresses."""
+        """The time, on the store's clock, up to which approval has sent addresses."""
         self.joined = 0
         """How many clients are connected to the upstream."""
         self._clock = clock

@@ -31,7 +31,7 @@ ANSWER_SECONDS: Final = 3.0
 EXAMINE_SECONDS: Final = 30.0
 """How often its configuration is examined, when all is well; with a problem at every probe."""
 CROWDED_SECONDS: Final = 600.0
-"""For how long it is told that the upstream refused sockets because of its limit."""
+"""How long a refusal of sockets because of the upstream's limit is reported."""
 _OK: Final = 200
 _HEALTH_LIMIT_BYTES: Final = 64 * 1024
 

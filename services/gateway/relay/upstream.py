@@ -77,7 +77,7 @@ class Upstream:
         self.trouble = ""
         """Why it cannot be reached; empty while it can."""
         self.version = ""
-        """Its release, as it says in hello-ok; empty before anybody got that far."""
+        """Its release, from hello-ok; empty until one was received."""
         self.crowded_at: float | None = None
         """When it last refused a socket because an address had too many that were not connected."""
 

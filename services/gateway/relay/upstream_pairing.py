@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shared.clock import Clock
 
 APPROVALS_LIMIT: Final = 256
-"""How many devices may wait to be approved upstream; more are told to retry."""
+"""Maximum number of devices that wait to be approved upstream; more are told to retry."""
 CALLS_LIMIT: Final = 4
 """How many of these calls are under way at the same time."""
 REMOVALS_LIMIT: Final = 10_000
