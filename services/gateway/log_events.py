@@ -72,6 +72,11 @@ UPSTREAM_APPROVED: Final = LogEvent(
     "upstream.approved",
     "A device was approved at the upstream too, or could not be; with the reason.",
 )
+UPSTREAM_GRANTS_LESS: Final = LogEvent(
+    "upstream.grants_less",
+    "The upstream grants a device fewer scopes than it was approved for here, and has no request"
+    " that could be approved. The device is connected with what the upstream grants.",
+)
 UPSTREAM_REMOVED: Final = LogEvent(
     "upstream.removed",
     "A device was removed at the upstream too, or could not be; with the reason.",
@@ -97,6 +102,7 @@ ALL: Final = (
     UPSTREAM_BACK,
     UPSTREAM_REFUSED,
     UPSTREAM_APPROVED,
+    UPSTREAM_GRANTS_LESS,
     UPSTREAM_REMOVED,
     UPSTREAM_PROBLEMS,
 )

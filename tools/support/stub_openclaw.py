@@ -64,6 +64,8 @@ class StubOpenClaw:
     paired: set[str] = field(default_factory=set)
     pending: dict[str, str] = field(default_factory=dict)
     """Device id by request id."""
+    limited: set[str] = field(default_factory=set)
+    """Devices that get no scopes until a request of theirs is approved."""
     sessions: list[Session] = field(default_factory=list)
     refusal: dict[str, Any] | None = None
     """The error that every client gets instead of hello-ok."""
@@ -147,7 +149,10 @@ class StubOpenClaw:
             await session.socket.send_json(_failure(session.connect["id"], error))
             await session.socket.close(code=1008, message=b"refused")
             return
-        await session.socket.send_json(_success(session.connect["id"], _hello(session)))
+        hello = _hello(session)
+        if session.params.get("device", {}).get("id") in self.limited:
+            hello["auth"]["scopes"] = []
+        await session.socket.send_json(_success(session.connect["id"], hello))
 
     def _pairing_needed(self, session: Session) -> dict[str, Any] | None:
         if session.user != CLIENT_USER:
@@ -179,6 +184,18 @@ class StubOpenClaw:
                 error = {"code": "INVALID_REQUEST", "message": "unknown requestId"}
                 return json.dumps(_failure(number, error))
             self.paired.add(device)
+            self.limited.discard(device)
+        elif session.user == RELAY_USER and method == "device.pair.list":
+            pending = [
+                {
+                    "requestId": request_id,
+                    "deviceId": device,
+                    "role": "operator",
+                    "scopes": ["operator.read"],
+                }
+                for request_id, device in self.pending.items()
+            ]
+            return json.dumps(_success(number, {"pending": pending, "paired": []}))
         elif session.user == RELAY_USER and method == "device.pair.remove":
             self.paired.discard(request["params"]["deviceId"])
         payload = {"from": "upstream", "method": method, "bytes": len(text)}

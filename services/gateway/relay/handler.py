@@ -290,8 +290,13 @@ class RelayHandler(SessionHandler):
         except (msgspec.MsgspecError, KeyError):
             self._on_refusal(_UNREADABLE, welcome)
             return
-        if joined.missing_scopes and welcome.device_id:
-            self._approve_upstream("", welcome)
+        device_id, pairing = welcome.device_id, self._relay.pairing
+        if joined.missing_scopes and device_id and not pairing.is_granted_less(device_id):
+            self._wait_for_pairing()
+            if not pairing.approve_pending(
+                device_id, lambda request: _is_covered(request, welcome), self._come_back
+            ):
+                self._come_back()
             return
         self._relay.stop_waiting(self)
         self._relay.upstream.reached(joined.version)
@@ -331,13 +336,16 @@ class RelayHandler(SessionHandler):
 
     def _approve_upstream(self, request_id: str, welcome: Accepted) -> None:
         """Pair the device at the upstream; the client is told to retry when that is done."""
-        self._stage = Stage.PAIRING
-        self._drop_upstream()
-        self._relay.wait(self, JOIN_SECONDS)
+        self._wait_for_pairing()
         if not request_id or not self._relay.pairing.approve(
             welcome.device_id, request_id, self._come_back
         ):
             self._come_back()
+
+    def _wait_for_pairing(self) -> None:
+        self._stage = Stage.PAIRING
+        self._drop_upstream()
+        self._relay.wait(self, JOIN_SECONDS)
 
     def _pass_down(self, payload: bytes) -> None:
         connection = self._connection
@@ -441,4 +449,20 @@ def _asks_what_was_admitted(details: dict[str, Any], welcome: Accepted) -> bool:
         and role == welcome.grant.role
         and isinstance(scopes, list)
         and set(map(str, scopes)) <= set(welcome.grant.scopes)
+    )
+
+
+def _is_covered(request: dict[str, Any], welcome: Accepted) -> bool:
+    """Return whether a request of the upstream's list is of this device, and covered here."""
+    roles = request.get("roles") or [request.get("role", welcome.grant.role)]
+    return isinstance(roles, list) and all(
+        _asks_what_was_admitted(
+            {
+                "deviceId": request.get("deviceId"),
+                "requestedRole": role,
+                "requestedScopes": request.get("scopes") or [],
+            },
+            welcome,
+        )
+        for role in roles
     )

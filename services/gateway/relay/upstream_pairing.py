@@ -23,6 +23,8 @@ CALLS_LIMIT: Final = 4
 """How many of these calls are under way at the same time."""
 REMOVALS_LIMIT: Final = 10_000
 """How many removed devices wait until the upstream forgets them; the oldest is dropped first."""
+GRANTED_LESS_LIMIT: Final = 10_000
+"""How many devices are remembered that the upstream grants less; the oldest is dropped first."""
 REMOVAL_SPREAD_SECONDS: Final = 2.0
 """Every replica removes a device upstream, within this time: most find that it is done."""
 
@@ -43,14 +45,31 @@ class UpstreamPairing:
         self._log = structlog.get_logger("gateway")
         self._waiting: dict[str, list[Callable[[], None]]] = {}
         """By device: whom to call when its approval has ended."""
-        self._queue: OrderedDict[str, str] = OrderedDict()
-        """Approvals that have not begun: request id by device."""
+        self._queue: OrderedDict[str, Callable[[], None]] = OrderedDict()
+        """Approvals that have not begun, by device."""
+        self._granted_less: OrderedDict[str, None] = OrderedDict()
         self._removals: OrderedDict[str, float] = OrderedDict()
         """Devices to remove, each with the time from which it is due."""
         self._calls: dict[UpstreamCall, float] = {}
 
     def approve(self, device_id: str, request_id: str, then: Callable[[], None]) -> bool:
         """Approve a device upstream; `then` is called in any case. False: too many approvals."""
+        return self._enqueue(device_id, then, lambda: self._approve(device_id, request_id))
+
+    def approve_pending(
+        self,
+        device_id: str,
+        may_approve: Callable[[dict[str, Any]], bool],
+        then: Callable[[], None],
+    ) -> bool:
+        """Like `approve`, but look up the request of the device, and whether it may be approved."""
+        return self._enqueue(device_id, then, lambda: self._look_up(device_id, may_approve))
+
+    def is_granted_less(self, device_id: str) -> bool:
+        """Return whether the upstream grants a device less, and has no request to approve."""
+        return device_id in self._granted_less
+
+    def _enqueue(self, device_id: str, then: Callable[[], None], start: Callable[[], None]) -> bool:
         self._removals.pop(device_id, None)
         if device_id in self._waiting:
             self._waiting[device_id].append(then)
@@ -58,12 +77,13 @@ class UpstreamPairing:
         if len(self._waiting) >= APPROVALS_LIMIT:
             return False
         self._waiting[device_id] = [then]
-        self._queue[device_id] = request_id
+        self._queue[device_id] = start
         self._start_next()
         return True
 
     def remove(self, device_id: str) -> None:
         """Remove a device from the upstream soon, retrying while it cannot be reached."""
+        self._granted_less.pop(device_id, None)
         delay = random.uniform(0, REMOVAL_SPREAD_SECONDS)  # noqa: S311 (spread)
         self._removals[device_id] = self._clock.monotonic() + delay
         if len(self._removals) > REMOVALS_LIMIT:
@@ -78,14 +98,38 @@ class UpstreamPairing:
 
     def _start_next(self) -> None:
         while self._queue and len(self._calls) < CALLS_LIMIT:
-            device_id, request_id = self._queue.popitem(last=False)
+            self._queue.popitem(last=False)[1]()
 
-            def ended(outcome: Any | CallFailed, device_id: str = device_id) -> None:
+    def _approve(self, device_id: str, request_id: str) -> None:
+        self._granted_less.pop(device_id, None)
+
+        def ended(outcome: Any | CallFailed) -> None:
+            self._report(log_events.UPSTREAM_APPROVED.name, device_id, outcome)
+            self._finish(device_id)
+
+        self._call("device.pair.approve", {"requestId": request_id}, ended)
+
+    def _look_up(self, device_id: str, may_approve: Callable[[dict[str, Any]], bool]) -> None:
+        def ended(outcome: Any | CallFailed) -> None:
+            if isinstance(outcome, CallFailed):
                 self._report(log_events.UPSTREAM_APPROVED.name, device_id, outcome)
-                for then in self._waiting.pop(device_id, ()):
-                    then()
+                self._finish(device_id)
+                return
+            request = next(filter(may_approve, _pending(outcome)), None)
+            if request is not None:
+                self._approve(device_id, str(request["requestId"]))
+                return
+            self._log.warning(log_events.UPSTREAM_GRANTS_LESS.name, device=device_id)
+            self._granted_less[device_id] = None
+            if len(self._granted_less) > GRANTED_LESS_LIMIT:
+                self._granted_less.popitem(last=False)
+            self._finish(device_id)
 
-            self._call("device.pair.approve", {"requestId": request_id}, ended)
+        self._call("device.pair.list", {}, ended)
+
+    def _finish(self, device_id: str) -> None:
+        for then in self._waiting.pop(device_id, ()):
+            then()
 
     def _start_removals(self, now: float) -> None:
         while self._removals and len(self._calls) < CALLS_LIMIT:
@@ -117,3 +161,10 @@ class UpstreamPairing:
             self._log.info(event, device=device_id)
         elif not outcome.message.startswith(_GONE):
             self._log.warning(event, device=device_id, error=str(outcome))
+
+
+def _pending(listed: Any) -> list[dict[str, Any]]:
+    """Return the requests in the upstream's answer to `device.pair.list`."""
+    pending = listed.get("pending") if isinstance(listed, dict) else None
+    found = pending if isinstance(pending, list) else []
+    return [one for one in found if isinstance(one, dict) and one.get("requestId")]

@@ -1,0 +1,93 @@
+"""An upstream that grants a device fewer scopes than it was approved for here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from shared.upstream import header_names
+from tests.e2e.relay.devices import CLIENTS, new_device
+from tests.e2e.relay.upstream import SECRET
+from tools.support.people import Operator, told
+from tools.support.stub_openclaw import stub_openclaw
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tests.conftest import StartStack
+    from tests.e2e.relay.devices import RelayedDevice
+    from tools.support.stack import Stack
+    from tools.support.stub_openclaw import StubOpenClaw
+
+READ: Final = "operator.read"
+WRITE: Final = "operator.write"
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[StubOpenClaw]:
+    """One upstream."""
+    with stub_openclaw(header_names(SECRET).user) as stub:
+        yield stub
+
+
+@pytest.fixture(scope="module")
+def stack(start_stack: StartStack, upstream: StubOpenClaw) -> Stack:
+    """Start a gateway with the upstream, which trusts the client address in X-Forwarded-For."""
+    return start_stack(
+        gateways=1,
+        env={"TRUSTED_PROXIES": "127.0.0.0/8"},
+        gateway_env={"UPSTREAM_URL": upstream.url, "UPSTREAM_SECRET": SECRET},
+    )
+
+
+@pytest.fixture(autouse=True)
+async def _clean(upstream: StubOpenClaw) -> AsyncIterator[None]:
+    """Forget all limits and requests; close all connections afterwards."""
+    upstream.limited.clear()
+    upstream.pending.clear()
+    yield
+    while CLIENTS:
+        await CLIENTS.pop().close()
+
+
+async def limited(stack: Stack, upstream: StubOpenClaw, *scopes: str) -> RelayedDevice:
+    """Return a device that is paired at both, and gets no scopes from the upstream."""
+    device = new_device(stack, *scopes)
+    async with Operator(stack, stack.approvals[0]) as operator:
+        (await operator.approve(await device.waits(stack.gateways[0]))).ok()
+    await device.joins(stack.gateways[0])
+    upstream.limited.add(device.device_id)
+    return device
+
+
+async def test_its_request_there_is_found_and_approved(
+    stack: Stack, upstream: StubOpenClaw
+) -> None:
+    device = await limited(stack, upstream, READ)
+    upstream.pending |= {"of-another": "0" * 64, "its-own": device.device_id}
+    _client, admitted = await device.joins(stack.gateways[0])
+    assert admitted.hello["auth"]["scopes"] == [READ]
+    assert set(upstream.pending) == {"of-another"}
+
+
+async def test_a_request_for_more_than_was_approved_here_is_left_alone(
+    stack: Stack, upstream: StubOpenClaw
+) -> None:
+    device = await limited(stack, upstream, WRITE)  # the stub's requests are for READ
+    upstream.pending["its-own"] = device.device_id
+    _client, admitted = await device.joins(stack.gateways[0])
+    assert admitted.hello["auth"]["scopes"] == []
+    assert set(upstream.pending) == {"its-own"}
+
+
+async def test_without_a_request_it_is_connected_with_what_the_upstream_grants(
+    stack: Stack, upstream: StubOpenClaw
+) -> None:
+    device = await limited(stack, upstream, READ)
+    _client, admitted = await device.joins(stack.gateways[0])
+    assert admitted.hello["auth"]["scopes"] == []
+    await told(stack.gateways[0], "upstream.grants_less", device=device.device_id)
+    upstream.limited.clear()
+    _client, admitted = await device.joins(stack.gateways[0])
+    assert admitted.hello["auth"]["scopes"] == [READ]
