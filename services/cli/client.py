@@ -146,7 +146,7 @@ class ApprovalClient:
         return await self._call("POST", path, objects.Revoked)
 
     async def lockouts(self) -> list[LockoutObject]:
-        """Return the active lock-outs, those that end last first."""
+        """Return the active lock-outs, latest end first."""
         return (await self._call("GET", "/v1/lockouts", Lockouts)).lockouts
 
     async def lift_lockout(self, credential: str, address: str) -> LockoutObject:
