@@ -282,7 +282,7 @@ class Requester:
         return batch
 
     def _start(self, questions: list[OpenQuestion], deadline: float) -> None:
-        """Ask the next responder; later questions wait until the message has reached Redis."""
+        """Ask the next responder in time; without one, `retry` says how to go on."""
         batch = self._batch(questions, deadline)
         in_time = self._clock.monotonic() < deadline
         responder = self._responders.choose() if in_time else None
@@ -290,13 +290,11 @@ class Requester:
             self._tries.advance(batch)
         else:
             self._send(batch, responder)
-        if batch.publishing is not None and not batch.publishing.done():
-            self._leaving += 1
-            batch.publishing.add_done_callback(self._publish_done)
 
     def _send(self, batch: Batch, responder: str) -> None:
         """Publish the open questions of a batch to a responder, and start the timer of this try."""
-        questions = batch.questions if not batch.attempt else batch.open_questions()
+        first = batch.attempt == 0
+        questions = batch.questions if first else batch.open_questions()
         loop = self._loop or asyncio.get_running_loop()
         batch.responder = responder
         batch.excluded.add(responder)
@@ -304,8 +302,8 @@ class Requester:
             batch.asked.append(responder)
         seconds = min(self._try_seconds, batch.deadline - self._clock.monotonic())
         batch.timer = loop.call_later(seconds, self._tries.timed_out, batch)
-        channel = ask_channel(responder)
         body = encode(Questions([Item(question.id, question.body) for question in questions]))
+        channel = ask_channel(responder)
         self._count(counters.QUESTIONS_SENT, len(questions))
         try:
             publishing = self._publish(channel, self._envelope.seal(channel, body))
@@ -313,15 +311,21 @@ class Requester:
             self._tries.redis_failed(batch)
             return
         batch.publishing = asyncio.ensure_future(publishing, loop=loop)
+        self._leaving += first
         batch.publishing.add_done_callback(
-            partial(self._tries.published, batch, batch.attempt, responder)
+            partial(self._on_published, batch, batch.attempt, responder)
         )
 
-    def _publish_done(self, _publishing: asyncio.Future[int]) -> None:
-        """Note that a publish has completed or failed."""
-        self._leaving -= 1
-        if self._raised:
-            self._flush()
+    def _on_published(
+        self, batch: Batch, attempt: int, responder: str, publishing: asyncio.Future[int]
+    ) -> None:
+        """Send what was submitted meanwhile; a message that reached nobody is tried again."""
+        if not publishing.cancelled() and (publishing.exception() or not publishing.result()):
+            self._tries.unheard(batch, attempt, responder, publishing.exception())
+        if attempt == 0:
+            self._leaving -= 1
+            if self._raised:
+                self._flush()
 
     def _drop(self, number: int, question: OpenQuestion | None) -> None:
         if question is not None:

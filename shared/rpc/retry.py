@@ -122,25 +122,22 @@ class RetryPolicy:
         loop = self._loop or asyncio.get_running_loop()
         batch.timer = loop.call_later(seconds, self.timed_out, batch)
 
-    def published(
-        self, batch: Batch, attempt: int, responder: str, publishing: asyncio.Future[int]
+    def unheard(
+        self, batch: Batch, attempt: int, responder: str, error: BaseException | None
     ) -> None:
-        """Take the number of subscribers that a message reached, or why it reached none."""
-        if publishing.cancelled():
-            return
-        error = publishing.exception()
+        """Go on after a message that was not published (`error`), or reached no subscriber."""
         if error is not None:
             if not isinstance(error, Unavailable):
                 _log.error("bus_publish_failed", exc_info=error)
             if attempt == batch.attempt:
                 self.redis_failed(batch)
-        elif publishing.result() == 0:
-            self._responders.no_responders(responder)
-            if attempt == batch.attempt:
-                self._count(counters.TRIES_FAILED, why="no-responder")
-                batch.excluded.discard(responder)
-                batch.reason = "no-responder"
-                self.advance(batch)
+            return
+        self._responders.no_responders(responder)
+        if attempt == batch.attempt:
+            self._count(counters.TRIES_FAILED, why="no-responder")
+            batch.excluded.discard(responder)
+            batch.reason = "no-responder"
+            self.advance(batch)
 
     def timed_out(self, batch: Batch) -> None:
         """Go on after the time of a try, or of a pause."""

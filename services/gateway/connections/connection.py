@@ -56,7 +56,7 @@ class Connection:
         self._calls_made = 0
         self.pinged = False
         self.stopped = False
-        """Whether the connection is no longer served: it is to be closed, or being closed."""
+        """Whether the connection is no longer served: it is to be closed, being closed, or lost."""
         self.closed_with: tuple[int, str] | None = None
         """The code and reason of our close frame; None until it is sent."""
         self.backend: Backend | None = None

@@ -170,7 +170,6 @@ class Hub:
         """
         if connection.closed_with is not None:
             return
-        connection.stopped = True
         connection.closed_with = (code, reason)
         if not connection.transport.is_closing():
             connection.transport.write(frames + close_frame(code, reason))
@@ -357,6 +356,7 @@ class Hub:
 
     def _move_to_closing(self, connection: Connection) -> None:
         """Move a connection to the closing connections, with a deadline for the peer's reply."""
+        connection.stopped = True
         self._no_longer_pending(connection)
         session = connection.session
         if session is not None and session.device_id in self._by_device:

@@ -158,7 +158,7 @@ class SessionHandler:
             self._refuse(handshake, outcome)
         elif len(queued) > QUEUED_FRAMES_LIMIT:
             self._refuse(handshake, refusals.TOO_MANY_FRAMES)
-        elif connection.closing:
+        elif connection.stopped:
             self._log_outcome(handshake, None)
         else:
             if outcome.answer is None:
