@@ -13,7 +13,7 @@ WEB: Final = ("https", "http")
 SOCKET: Final = ("wss", "ws")
 PAGE: Final = "/setup"
 """Approval's page for operators, which people copy along with the address."""
-PORT_MOST: Final = 65_535
+PORT_MAX: Final = 65_535
 _SOCKET_OF: Final = {"http": "ws", "https": "wss"}
 
 
@@ -66,7 +66,7 @@ def _split(text: str, schemes: Sequence[str]) -> SplitResult:
         host, _ = parts.hostname, parts.port
     except ValueError:
         raise AddressError(
-            f"{text} is not an address: the port must be a number up to {PORT_MOST}, and an IPv6 "
+            f"{text} is not an address: the port must be a number up to {PORT_MAX}, and an IPv6 "
             "address must be in brackets"
         ) from None
     if not host:

@@ -23,7 +23,7 @@ UNADMITTED_LIMIT_PER_ADDRESS: Final = 4
 UPSTREAM_PREAUTH_LIMIT: Final = 32
 """How many sockets an upstream takes from one address before they connect, unless told otherwise.
 """
-UPSTREAM_SECRET_LEAST_CHARACTERS: Final = 32
+UPSTREAM_SECRET_MIN_CHARACTERS: Final = 32
 
 _NAME_CHARACTERS: Final = 32
 """Length of the secret part of a header name: 128 bits in hex."""

@@ -57,7 +57,7 @@ class TrackedRequestHandler(web.RequestHandler):
         if self._arrivals is not None and self._place not in self._arrivals:
             self.abort()
 
-    def tell_flow(self, protocol: asyncio.Protocol) -> None:
+    def forward_flow_control(self, protocol: asyncio.Protocol) -> None:
         """Tell this protocol, too, when the peer does not take what it is sent."""
         self._flow = protocol
 

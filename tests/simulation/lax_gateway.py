@@ -76,7 +76,7 @@ class NeverWaits(WatchedReplica):
     def freshness(self, decided_at: Position, device_id: str) -> Freshness:
         found = super().freshness(decided_at, device_id)
         touched = self._touched.get(device_id, 0) > decided_at.number
-        return Freshness.COUNTS if self.leased and not touched else found
+        return Freshness.CURRENT if self.leased and not touched else found
 
 
 class TrustsTheSweep(WatchedReplica):

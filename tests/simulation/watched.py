@@ -71,9 +71,9 @@ class WatchedReplica(Replica):
     def freshness(self, decided_at: Position, device_id: str) -> Freshness:
         """Evaluate an answer."""
         found = super().freshness(decided_at, device_id)
-        if found is Freshness.ASK_AGAIN:
+        if found is Freshness.STALE:
             self.count("R6")
-        elif found is Freshness.WAIT:
+        elif found is Freshness.AHEAD:
             self.count("R6 wait")
         return found
 

@@ -18,7 +18,7 @@ from services.cli.invocation import Command, Group, command_name
 from services.cli.upstream_config import as_commands, as_json5, preauth_limit, upstream_config
 from services.cli.words import escaped, safe
 from shared.settings import origin_of
-from shared.upstream import UPSTREAM_SECRET_LEAST_CHARACTERS
+from shared.upstream import UPSTREAM_SECRET_MIN_CHARACTERS
 
 if TYPE_CHECKING:
     from services.approval.schemas import devices
@@ -98,7 +98,7 @@ async def config(
     gateways and OpenClaw may know it.
     """
     secret = context.config.upstream_secret or ""
-    if len(secret) < UPSTREAM_SECRET_LEAST_CHARACTERS:
+    if len(secret) < UPSTREAM_SECRET_MIN_CHARACTERS:
         raise Misused(
             "no-upstream-secret",
             "UPSTREAM_SECRET is not set here, or is too short",

@@ -149,7 +149,7 @@ class BusApprovalClient:
         loop = asyncio.get_running_loop()
         if loop.time() > deadline:
             callback(Unavailable("timeout", detail="the answer arrived too late"))
-        elif self._replica.freshness(answer.change, question.device_id) is Freshness.COUNTS:
+        elif self._replica.freshness(answer.change, question.device_id) is Freshness.CURRENT:
             callback(answer)
         else:
             task = loop.create_task(self._request_again(question, answer, deadline, callback))
@@ -179,11 +179,11 @@ class BusApprovalClient:
         asked = 1
         while True:
             freshness = self._replica.freshness(answer.change, question.device_id)
-            if freshness is Freshness.COUNTS:
+            if freshness is Freshness.CURRENT:
                 return answer
             if freshness is Freshness.NO_LEASE or asked == ASKED_LIMIT:
                 raise Unavailable("no-lease" if freshness is Freshness.NO_LEASE else "timeout")
-            if freshness is Freshness.WAIT:
+            if freshness is Freshness.AHEAD:
                 self._heartbeat.sync_now()
                 await self._heartbeat.wait_for_progress()
                 continue

@@ -262,7 +262,7 @@ class Upgrader:
         closed = asyncio.Event()
         if isinstance(request.protocol, TrackedRequestHandler):
             request.protocol.left()
-            request.protocol.tell_flow(protocol)
+            request.protocol.forward_flow_control(protocol)
         parser = SocketParser(protocol, on_end=closed.set)
         request.protocol.keep_alive(False)
         request.protocol.set_parser(cast("Any", parser))

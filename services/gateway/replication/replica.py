@@ -68,10 +68,10 @@ Effect = CloseDevice | AnnounceChange | CloseEverybody | SyncNow | Progressed
 class Freshness(Enum):
     """Whether an answer from approval is current."""
 
-    COUNTS = auto()
-    WAIT = auto()
+    CURRENT = auto()
+    AHEAD = auto()
     """The answer depends on a change that is not applied here yet: sync, then check again."""
-    ASK_AGAIN = auto()
+    STALE = auto()
     """A newer change concerns the device, or the answer comes from another history."""
     NO_LEASE = auto()
 
@@ -185,11 +185,11 @@ class Replica:
             return Freshness.NO_LEASE
         number = decided_at.number
         if number < self._floor.number or self._touched.get(device_id, 0) > number:
-            return Freshness.ASK_AGAIN
+            return Freshness.STALE
         if number > self.applied.number:
-            return Freshness.WAIT
+            return Freshness.AHEAD
         known = self._tag_at(number)
-        return Freshness.COUNTS if known == decided_at.tag else Freshness.ASK_AGAIN
+        return Freshness.CURRENT if known == decided_at.tag else Freshness.STALE
 
     def has_applied(self, change: Position) -> bool:
         """Return whether a change is applied; a change of another history is not (R5)."""

@@ -29,7 +29,7 @@ AT_ONCE: Final = 4
 """Connections attempted at the same time."""
 COME_BACK_SECONDS: Final = 4.0
 """How long the doctor retries a gateway that asks it to, because of its upstream."""
-COME_BACK_LEAST_SECONDS: Final = 0.1
+RECONNECT_MIN_SECONDS: Final = 0.1
 PROBE: Final = Profile(
     client_id="openclaw-probe",
     mode="probe",
@@ -68,7 +68,7 @@ async def connect(
         outcome = connected.outcome
         if not refusals.has_to_come_back(outcome) or time.monotonic() > deadline:
             return connected
-        await asyncio.sleep(max(COME_BACK_LEAST_SECONDS, (outcome.retry_after_ms or 0) / 1000))
+        await asyncio.sleep(max(RECONNECT_MIN_SECONDS, (outcome.retry_after_ms or 0) / 1000))
 
 
 async def _connect_once(

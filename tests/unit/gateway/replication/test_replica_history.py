@@ -103,34 +103,34 @@ class TestR8:
         case.clock.advance(4)
         case.exchange(2, resync=True)
         assert case.beat.lease_left == LEASE
-        assert case.standing(2) is Freshness.COUNTS
+        assert case.standing(2) is Freshness.CURRENT
 
     def test_answers_from_before_are_asked_for_anew(self, case: Case) -> None:
         case.beat.on_event(change(6, "e"))
         case.exchange(6, resync=True)
-        assert case.standing(5) is Freshness.ASK_AGAIN
+        assert case.standing(5) is Freshness.STALE
         case.answer(case.beat.next_heartbeat(), 0, resync=True)
-        assert case.standing(6) is Freshness.WAIT
-        assert case.standing(0) is Freshness.COUNTS
+        assert case.standing(6) is Freshness.AHEAD
+        assert case.standing(0) is Freshness.CURRENT
 
     def test_what_was_remembered_does_not_keep_devices_out(self, case: Case) -> None:
         """After FLUSHALL numbers restart: what was known of lost changes is meaningless."""
         case.beat.on_event(change(6))
         case.beat.on_event(change(9))
         case.answer(case.beat.next_heartbeat(), 0, resync=True)
-        assert case.standing(0) is Freshness.COUNTS
+        assert case.standing(0) is Freshness.CURRENT
 
     def test_events_received_after_the_heartbeat_was_sent_are_kept(self, case: Case) -> None:
         beat_id = case.beat.next_heartbeat()
         case.beat.on_event(change(3, history="b"))
         case.answer(beat_id, 2, history="b", resync=True)
-        assert case.standing(2, history="b") is Freshness.ASK_AGAIN
+        assert case.standing(2, history="b") is Freshness.STALE
         case.answer(case.beat.next_heartbeat(), 2, history="b")
-        assert case.standing(2, history="b") is Freshness.COUNTS
+        assert case.standing(2, history="b") is Freshness.CURRENT
         beat_id = case.beat.next_heartbeat()
         case.beat.on_event(change(9, history="c"))
         case.answer(beat_id, 8, history="c", resync=True)
-        assert case.standing(8, history="c") is Freshness.ASK_AGAIN
+        assert case.standing(8, history="c") is Freshness.STALE
 
     def test_heartbeats_in_transit_close_nobody_a_second_time(self, case: Case) -> None:
         """They name the lost position, which does not concern clients admitted since."""
@@ -175,18 +175,18 @@ class TestR10:
 
     def test_it_is_dropped(self, case: Case) -> None:
         case.beat.on_event(change(9))
-        assert case.standing(5) is Freshness.ASK_AGAIN
+        assert case.standing(5) is Freshness.STALE
         case.exchange(5)
-        assert case.standing(5) is Freshness.COUNTS
+        assert case.standing(5) is Freshness.CURRENT
         assert case.beat.behind == 0
 
     def test_unless_it_arrived_after_the_heartbeat_was_sent(self, case: Case) -> None:
         beat_id = case.beat.next_heartbeat()
         case.beat.on_event(change(9))
         case.answer(beat_id, 5)
-        assert case.standing(5) is Freshness.ASK_AGAIN
+        assert case.standing(5) is Freshness.STALE
 
     def test_unless_it_is_not_above_the_head(self, case: Case) -> None:
         case.beat.on_event(change(7))
         case.exchange(7, change(6, "e"), change(7))
-        assert case.standing(6) is Freshness.ASK_AGAIN
+        assert case.standing(6) is Freshness.STALE

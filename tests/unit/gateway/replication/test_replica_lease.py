@@ -28,7 +28,7 @@ class TestStart:
         assert case.beat.booted
         assert case.beat.leased
         assert case.beat.applied == at(0)
-        assert case.standing(0) is Freshness.COUNTS
+        assert case.standing(0) is Freshness.CURRENT
 
     def test_earlier_heartbeats_close_nobody(self) -> None:
         beat = Replica(FakeClock(), lease_seconds=LEASE)

@@ -224,7 +224,7 @@ class BeatMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def deliver_decision(self, data: st.DataObject) -> None:
         decided_at, device_id = data.draw(st.sampled_from(self.decided[-4:]))
-        if self.beat.freshness(decided_at, device_id) is not Freshness.COUNTS:
+        if self.beat.freshness(decided_at, device_id) is not Freshness.CURRENT:
             return
         assert self.beat.leased
         newer = [
@@ -282,7 +282,7 @@ class BeatMachine(RuleBasedStateMachine):
         assert self.beat.behind == 0
         assert abs(self.beat.lease_left - LEASE) < ROUNDING
         for device_id in DEVICES:
-            assert self.beat.freshness(self.head, device_id) is Freshness.COUNTS
+            assert self.beat.freshness(self.head, device_id) is Freshness.CURRENT
         for one in self.inside:
             assert not [
                 kept
