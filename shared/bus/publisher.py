@@ -132,7 +132,7 @@ class Publisher:
 
     def _start_round(self) -> None:
         """Write what waits; the replies end the round and start the next one."""
-        connection, loop = self.connection, asyncio.get_running_loop()
+        connection, loop = self.connection, self._loop or asyncio.get_running_loop()
         if (
             self._connect_at is not None
             and self._monitor.trouble

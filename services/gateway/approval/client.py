@@ -89,12 +89,12 @@ class BusApprovalClient:
             callback(Unavailable(self._requester.trouble or "no-lease"))
             return
         question = msgspec.structs.replace(question, not_after_ms=not_after_ms)
-        deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
         try:
             asked = self._requester.submit(encode(question))
         except Unavailable as error:
             callback(error)
             return
+        deadline = asked.get_loop().time() + DEADLINE_SECONDS
         asked.add_done_callback(partial(self._on_answer, question, deadline, callback))
 
     async def stop(self) -> None:
@@ -146,7 +146,7 @@ class BusApprovalClient:
         if isinstance(answer, Unavailable) or isinstance(question, ReportSecret):
             callback(answer)
             return
-        loop = asyncio.get_running_loop()
+        loop = asked.get_loop()
         if loop.time() > deadline:
             callback(Unavailable("timeout", detail="the answer arrived too late"))
         elif self._replica.freshness(answer.change, question.device_id) is Freshness.CURRENT:
