@@ -9,6 +9,7 @@ DEV := $(VENV)/.installed-dev
 CLIENTS := tools/interop tools/interop/openclaw-4 tools/interop/openclaw-3
 CLIENTS_INSTALLED := $(CLIENTS:%=%/node_modules/.installed)
 AXE_INSTALLED := tests/browser/node_modules/.installed
+OPENCLAW := .data/openclaw-package/node_modules/.installed
 RAILWAY_INSTALLED := .railway/node_modules/.installed
 # Additional arguments for a target's tool: make test ARGS="-k heartbeat -x"
 ARGS ?=
@@ -22,7 +23,7 @@ help: ## Print this help
 	  if (length($$2) > 62) sub(/ \(/, sprintf("\n%17s(", ""), $$2); \
 	  printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(RUN) ## Start Redis, one approval and two gateways locally (GATEWAY_PORT, APPROVAL_PORT, REDIS_URL)
+run: $(RUN) $(if $(UPSTREAM),$(OPENCLAW)) ## Start Redis, one approval and two gateways locally (UPSTREAM=openclaw: chat, too)
 	@$(PY) -m deploy.local
 
 dashboard: $(RUN) ## Fetch OpenClaw's dashboard for make run; requires npm
@@ -78,7 +79,7 @@ lock: $(DEV) ## Write the requirements files from pyproject.toml (ARGS=--upgrade
 	$(LOCK) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 
 clean: ## Remove build products and caches; keep secrets and devices
-	rm -rf $(VENV) .data/bin .data/dashboard .data/logs .hypothesis .import_linter_cache .mypy_cache \
+	rm -rf $(VENV) .data/bin .data/dashboard .data/openclaw-package .data/logs .hypothesis .import_linter_cache .mypy_cache \
 	  .pytest_cache .ruff_cache .schemathesis $(CLIENTS:%=%/node_modules) tests/browser/node_modules \
 	  .railway/node_modules
 	find deploy services shared tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -113,4 +114,15 @@ $(CLIENTS_INSTALLED) $(AXE_INSTALLED) $(RAILWAY_INSTALLED): %/node_modules/.inst
 	  echo "Install it: apt install npm, or brew install node" >&2; exit 1; }
 	@echo "Installing the packages in $*/package.json ..."
 	@cd $* && npm ci --ignore-scripts --loglevel=error
+	@touch $@
+
+# OpenClaw with its own Node.js, for make run UPSTREAM=openclaw.
+$(OPENCLAW): deploy/openclaw/package.json deploy/openclaw/package-lock.json
+	@npm --version >/dev/null 2>&1 || { \
+	  echo "make run UPSTREAM=openclaw needs npm, but no working npm was found." >&2; \
+	  echo "Install it: apt install npm, or brew install node" >&2; exit 1; }
+	@echo "Installing OpenClaw into .data/openclaw-package (only once) ..."
+	@mkdir -p .data/openclaw-package
+	@cp deploy/openclaw/package.json deploy/openclaw/package-lock.json deploy/openclaw/.npmrc .data/openclaw-package/
+	@cd .data/openclaw-package && npm ci --ignore-scripts --loglevel=error
 	@touch $@

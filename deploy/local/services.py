@@ -35,7 +35,7 @@ SECRETS: Final = (
 _NOT_PASSED_ON: Final = frozenset(
     {
         *SECRETS,
-        *("DATA_DIR", "GATEWAY_PORT", "APPROVAL_PORT"),
+        *("DATA_DIR", "GATEWAY_PORT", "APPROVAL_PORT", "UPSTREAM"),
         *("GATEWAY_REUSE_PORT", "OPS_PORT"),
     }
 )

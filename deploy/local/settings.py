@@ -3,6 +3,7 @@
 GATEWAY_PORT    port of both gateways, default 18789; 0 picks a free port
 APPROVAL_PORT   port of approval, default 18790; 0 picks a free port
 REDIS_URL       an existing Redis to use instead of starting one
+UPSTREAM        `openclaw` runs an OpenClaw behind the gateways, with its state in DATA_DIR
 DATA_DIR        directory for secrets, logs and Redis's data, default `.data`
 """
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_GATEWAY_PORT: Final = 18789
 DEFAULT_APPROVAL_PORT: Final = 18790
+OPENCLAW: Final = "openclaw"
 MAX_PORT: Final = 65_535
 
 
@@ -31,6 +33,13 @@ class RunSettings:
     approval_port: int
     redis_url: str | None
     data_dir: Path
+    runs_openclaw: bool = False
+    """Whether an OpenClaw runs behind the gateways."""
+
+    @property
+    def openclaw_dir(self) -> Path:
+        """OpenClaw's configuration and state."""
+        return self.data_dir / "openclaw"
 
     @property
     def secrets_file(self) -> Path:
@@ -62,10 +71,23 @@ def read_settings(environ: Mapping[str, str]) -> RunSettings:
         approval_port=_port(environ, "APPROVAL_PORT", DEFAULT_APPROVAL_PORT, problems),
         redis_url=environ.get("REDIS_URL", "").strip() or None,
         data_dir=Path(data_dir).absolute() if data_dir else DEFAULT_DATA_DIR,
+        runs_openclaw=_runs_openclaw(environ, problems),
     )
     if problems:
         raise BadSetting(problems)
     return settings
+
+
+def _runs_openclaw(environ: Mapping[str, str], problems: list[str]) -> bool:
+    given = environ.get("UPSTREAM", "").strip()
+    if given not in {"", OPENCLAW}:
+        problems.append(
+            f"UPSTREAM={given}: must be `{OPENCLAW}`, which runs one. To use an OpenClaw that is"
+            " there already, set UPSTREAM_URL."
+        )
+    elif given and environ.get("UPSTREAM_URL", "").strip():
+        problems.append(f"UPSTREAM={OPENCLAW} and UPSTREAM_URL: set one of them, not both.")
+    return given == OPENCLAW
 
 
 def _port(environ: Mapping[str, str], name: str, default: int, problems: list[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 from shared import upstream as known
@@ -24,14 +25,18 @@ _BARE_KEY: Final = re.compile(r"[A-Za-z_$][\w$]*")
 
 
 def upstream_config(
-    secret: str, *, origins: Sequence[str], replicas: Sequence[str], loopback: bool, password: str
+    secret: str, *, origins: Sequence[str], replicas: Sequence[str], password: str
 ) -> dict[str, Any]:
-    """Return the settings for openclaw.json. `replicas` are the gateways' addresses, as CIDRs."""
+    """Return the settings for openclaw.json. `replicas` are the gateways' addresses, as CIDRs.
+
+    If all of them are on OpenClaw's machine, it listens on loopback only.
+    """
     names = known.header_names(secret)
+    here = [ip_network(one).is_loopback for one in replicas]
     return {
         "gateway": {
             "mode": "local",
-            "bind": "lan",
+            "bind": "loopback" if all(here) else "lan",
             "trustedProxies": list(replicas),
             "auth": {
                 "mode": "trusted-proxy",
@@ -44,7 +49,7 @@ def upstream_config(
                     "userHeader": names.user,
                     "requiredHeaders": [names.required],
                     "allowUsers": [known.CLIENT_USER, known.RELAY_USER, known.COMMAND_USER],
-                    "allowLoopback": loopback,
+                    "allowLoopback": any(here),
                     "deviceAutoApprove": {"enabled": False},
                 },
             },

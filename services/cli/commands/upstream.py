@@ -109,7 +109,6 @@ async def config(
         secret,
         origins=[_origin(one) for one in origins or (context.config.gateway_public_url,)],
         replicas=ranges,
-        loopback=any(ipaddress.ip_network(one).is_loopback for one in ranges),
         password=randomness.token_urlsafe(PASSWORD_BYTES),
     )
     output = context.output

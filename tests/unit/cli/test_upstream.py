@@ -126,7 +126,7 @@ class TestConfig:
 
     def test_commands_and_file_say_the_same(self) -> None:
         config = upstream_config(
-            SECRET, origins=["https://a.example"], replicas=["::1/128"], loopback=True, password="p"
+            SECRET, origins=["https://a.example"], replicas=["::1/128"], password="p"
         )
         built: dict[str, Any] = {}
         for command in as_commands(config):

@@ -33,6 +33,7 @@ def text(settings: RunSettings, environ: Mapping[str, str], redis_port: int | No
         gateway_port=18789,
         approval_port=18790,
         redis_port=redis_port,
+        openclaw=None,
     )
 
 

@@ -183,7 +183,6 @@ async def set_up(data: Path, **gateway_env: str) -> AsyncIterator[Setup]:
                 SECRET,
                 origins=[gateway.url for gateway in stack.gateways],
                 replicas=["127.0.0.1/32"],
-                loopback=True,
                 password="password-for-the-machine-itself",
             )
             own["gateway"]["bind"] = "loopback"

@@ -43,7 +43,6 @@ def right_settings(origin: str) -> Gateway:
         SECRET,
         origins=[origin, ORIGIN],
         replicas=["127.0.0.1/32"],
-        loopback=True,
         password="password-for-the-machine-itself",
     )
     gateway: Gateway = config["gateway"]

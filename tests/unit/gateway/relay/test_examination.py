@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 SECRET = "s" * 32
 NAMES = [header_names("another" * 5), header_names(SECRET)]
 ORIGIN = "https://chat.example"
-RIGHT = upstream_config(
-    SECRET, origins=[ORIGIN], replicas=["10.0.0.0/8"], loopback=False, password="p"
-)
+RIGHT = upstream_config(SECRET, origins=[ORIGIN], replicas=["10.0.0.0/8"], password="p")
 
 
 def test_what_the_command_prints_is_right() -> None:
