@@ -31,8 +31,8 @@ def main() -> int:
 def _say(text: str) -> None:
     try:
         print(text, flush=True)
-    except BrokenPipeError:
-        # The reader is gone; prevent Python from flushing again at exit.
+    except OSError:
+        # The reader or the terminal is gone; prevent Python from flushing again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import signal
 import socket
@@ -239,6 +240,36 @@ class TestEnd:
             assert gateways <= written["approval"] <= written["redis"]
             assert not alive(started)
             require_free(*ports)
+
+    def test_a_closed_terminal_ends_all(self, tmp_path: Path) -> None:
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "-m", "deploy.local"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "GATEWAY_PORT": "0",
+                "APPROVAL_PORT": "0",
+                "DATA_DIR": str(tmp_path / "data"),
+            },
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        ) as process:
+            os.close(theirs)
+            try:
+                shown = b""
+                while b"Press Ctrl-C" not in shown:
+                    shown += os.read(ours, 4096)
+                started = descendants(process.pid)
+                assert len(started) == PROCESSES
+                os.close(ours)  # printing fails from now on
+                process.send_signal(signal.SIGHUP)
+                assert process.wait(STOP_SECONDS) == 0
+            finally:
+                process.kill()
+        assert not alive(started)
 
     def test_killing_the_runner_leaves_nothing(self, tmp_path: Path) -> None:
         with running(tmp_path) as run:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from shared.bus.channels import NEWS, ask_channel, inbox_channel
+from shared.bus.envelope import VERSION
 from shared.device.identity import DeviceKey
 from shared.device.profile import CLI
 from shared.rpc import messages
@@ -92,7 +93,7 @@ class TestReading:
         await peer.listen(ask, inbox)
         connecting = asyncio.create_task(visitor.waits(gateway))
         asked, number, question = await next_question(peer, AUTHORIZE)
-        assert (asked.channel, asked.version, asked.sender) == (ask, 1, gateway.boot_id)
+        assert (asked.channel, asked.version, asked.sender) == (ask, VERSION, gateway.boot_id)
         assert asked.sequence > 0
         (
             kind,

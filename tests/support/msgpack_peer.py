@@ -1,6 +1,6 @@
 """A peer on the bus as docs/architecture.md describes it: msgpack, BLAKE2b, XChaCha20-Poly1305.
 
-It uses nothing of `shared/bus` or `shared/rpc`, so it shows that a peer could be written in any
+It uses nothing of `shared/bus` and `shared/rpc` but the version, so it shows that a peer could be written in any
 language.
 """
 
@@ -18,14 +18,13 @@ from nacl.bindings import (
     crypto_aead_xchacha20poly1305_ietf_encrypt as encrypt,
 )
 
+from shared.bus.envelope import VERSION
 from tools.support.waiting import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from redis.asyncio import Redis
-
-VERSION = b"\x01"
 
 
 class Opened(NamedTuple):
@@ -72,7 +71,8 @@ class MsgpackPeer:
         name = self.boot_id.encode()
         plain = bytes([len(name)]) + name + self._sequence.to_bytes(8, "big") + body
         nonce = os.urandom(24)
-        return VERSION + nonce + encrypt(plain, VERSION + channel.encode(), nonce, self._key)
+        version = bytes([VERSION])
+        return version + nonce + encrypt(plain, version + channel.encode(), nonce, self._key)
 
     def open(self, channel: str, data: bytes) -> Opened:
         """Open and decode a message from a channel."""
