@@ -304,6 +304,14 @@ def _watch_relay(metrics: Metrics, relay: Relay) -> None:
     openings = metrics.upstream_openings
     openings.labels("opening").set_function(lambda: relay.openings.opening)
     openings.labels("waiting").set_function(lambda: relay.openings.waiting)
+    counts = relay.counts
+    metrics.upstream_frames.watch(lambda: counts.frames_up, "up")
+    metrics.upstream_frames.watch(lambda: counts.frames_down, "down")
+    metrics.upstream_bytes.watch(lambda: counts.bytes_up, "up")
+    metrics.upstream_bytes.watch(lambda: counts.bytes_down, "down")
+    metrics.upstream_approvals.watch(lambda: counts.approved, "approved")
+    metrics.upstream_approvals.watch(lambda: counts.approvals_failed, "failed")
+    metrics.upstream_outages.watch(lambda: counts.outages)
     metrics.upstream_up.set_function(lambda: 0 if relay.upstream.trouble else 1)
     metrics.upstream_problems.set_function(lambda: len(relay.status.problems))
     metrics.upstream_pipes.set_function(lambda: len(relay.pipes))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from shared.observability.metrics import unfinished_tasks
+from shared.observability.metrics import ReadCounter, unfinished_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,6 +125,37 @@ class Metrics:
             "latchkey_gateway_upstream_problems",
             "Mistakes found in the upstream's configuration; `latchkey upstream check` names them.",
             registry=self.registry,
+        )
+        self.upstream_seconds = Histogram(
+            "latchkey_gateway_upstream_seconds",
+            "Time from passing on an admitted client's `connect` to the upstream's hello-ok.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.upstream_frames = ReadCounter(
+            "latchkey_gateway_upstream_frames",
+            "Frames relayed after hello-ok, by direction: `up` (from clients) or `down`.",
+            ["direction"],
+            self.registry,
+        )
+        self.upstream_bytes = ReadCounter(
+            "latchkey_gateway_upstream_bytes",
+            "Payload bytes relayed after hello-ok, by direction: `up` (from clients) or `down`.",
+            ["direction"],
+            self.registry,
+        )
+        self.upstream_approvals = ReadCounter(
+            "latchkey_gateway_upstream_approvals",
+            "Approvals at the upstream of devices admitted here, by outcome: `approved` or `failed`"
+            " (the client retries, and the approval with it).",
+            ["outcome"],
+            self.registry,
+        )
+        self.upstream_outages = ReadCounter(
+            "latchkey_gateway_upstream_outages",
+            "How often the upstream stopped answering.",
+            [],
+            self.registry,
         )
         self.upstream_pipes = Gauge(
             "latchkey_gateway_upstream_pipes",

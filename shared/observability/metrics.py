@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
 if TYPE_CHECKING:
-    from prometheus_client import Counter
+    from collections.abc import Callable, Iterable, Sequence
+
+    from prometheus_client import CollectorRegistry, Counter
 
     from shared.bus.errors import Rejected
 
@@ -14,6 +19,30 @@ if TYPE_CHECKING:
 def unfinished_tasks() -> int:
     """Return the number of unfinished tasks of the running loop; call it in that loop."""
     return len(asyncio.all_tasks())
+
+
+class ReadCounter(Collector):
+    """A counter whose values are kept elsewhere, as plain numbers, and read on each scrape."""
+
+    def __init__(
+        self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry
+    ) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._labelnames = tuple(labels)
+        self._read: dict[tuple[str, ...], Callable[[], float]] = {}
+        registry.register(self)
+
+    def watch(self, read: Callable[[], float], *values: str) -> None:
+        """Export the number that `read` returns, with these label values."""
+        self._read[values] = read
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """Read all numbers."""
+        family = CounterMetricFamily(self._name, self._documentation, labels=self._labelnames)
+        for values, read in self._read.items():
+            family.add_metric(values, read())
+        yield family
 
 
 class Children:

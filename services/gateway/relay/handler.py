@@ -74,6 +74,7 @@ class RelayHandler(SessionHandler):
     """One relayed connection, and the listener of its upstream socket."""
 
     __slots__ = (
+        "_asked_at",
         "_client",
         "_connect",
         "_relay",
@@ -103,6 +104,8 @@ class RelayHandler(SessionHandler):
         self._connect = b""
         """The client's first frame, which is forwarded once it is admitted."""
         self._welcome: Accepted | None = None
+        self._asked_at = 0.0
+        """When `connect` went upstream, on the relay's clock."""
         self.socket: SocketProtocol | None = None
         """The client's end, to stop reading from it."""
 
@@ -165,6 +168,7 @@ class RelayHandler(SessionHandler):
             self._stage = Stage.JOINING
             relay.wait(self, JOIN_SECONDS)
             self._give_back_ticket()
+            self._asked_at = relay.clock.monotonic()
             self._upstream.send_text(rewriting.upstream_connect(self._connect))
             return
         self._drop_upstream()
@@ -193,7 +197,7 @@ class RelayHandler(SessionHandler):
             elif route is Route.REMOVES_NODE:
                 self._remove_node(session, payload)
             else:
-                upstream.send_text(payload)
+                self._send_up(upstream, payload)
 
     # From the upstream's side.
 
@@ -264,6 +268,7 @@ class RelayHandler(SessionHandler):
         if self._stage is Stage.OPENING_AS_COMMAND:
             self._stage = Stage.JOINING
             self._give_back_ticket()
+            self._asked_at = self._relay.clock.monotonic()
             upstream.send_text(rewriting.deviceless_connect(self._connect))
         elif self._stage is Stage.OPENING:
             self._relay.stop_waiting(self)
@@ -301,6 +306,8 @@ class RelayHandler(SessionHandler):
         self._relay.stop_waiting(self)
         self._relay.upstream.reached(joined.version)
         self._relay.joined += 1
+        took = self._relay.clock.monotonic() - self._asked_at
+        self._context.metrics.upstream_seconds.observe(took)
         self._stage = Stage.JOINED
         self._log_outcome(handshake, welcome)
         self._connection.send(joined.frame)
@@ -351,6 +358,9 @@ class RelayHandler(SessionHandler):
         connection = self._connection
         if not self._context.connections.serves(connection):
             return
+        counts = self._relay.counts
+        counts.frames_down += 1
+        counts.bytes_down += len(payload)
         rewritten = rewriting.down_event(payload)
         if rewritten is not None:
             connection.send(rewritten)
@@ -437,7 +447,13 @@ class RelayHandler(SessionHandler):
             and upstream is not None
             and self._context.connections.serves(self._connection)
         ):
-            upstream.send_text(payload)
+            self._send_up(upstream, payload)
+
+    def _send_up(self, upstream: UpstreamSocket, payload: bytes) -> None:
+        counts = self._relay.counts
+        counts.frames_up += 1
+        counts.bytes_up += len(payload)
+        upstream.send_text(payload)
 
 
 def _asks_what_was_admitted(details: dict[str, Any], welcome: Accepted) -> bool:

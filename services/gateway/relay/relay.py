@@ -46,6 +46,7 @@ class Relay:
         self.upstream = upstream
         self.pairing = pairing
         self.status = status
+        self.counts: Final = upstream.counts
         self.openings: Final = OpeningQueue()
         self.pipes: Final = Pipes(upstream)
         self.known: Final = KnownAddresses()
@@ -53,7 +54,7 @@ class Relay:
         """The time, on the store's clock, up to which approval has sent addresses."""
         self.joined = 0
         """How many clients are connected to the upstream."""
-        self._clock = clock
+        self.clock: Final = clock
         self._trusts_local = trusts_local
         self._waiting: dict[Waiting, float] = {}
 
@@ -66,11 +67,11 @@ class Relay:
         """Return whether a client of this address gets an upstream socket before it is admitted."""
         if direct_loopback and self._trusts_local:
             return True
-        return self.known.knows(limit_key, self._clock.monotonic())
+        return self.known.knows(limit_key, self.clock.monotonic())
 
     def learn(self, limit_keys: Iterable[str]) -> None:
         """Remember addresses from which devices were admitted or approved."""
-        self.known.update(limit_keys, self._clock.monotonic())
+        self.known.update(limit_keys, self.clock.monotonic())
 
     def on_addresses(self, limit_keys: Sequence[str], at_ms: int) -> None:
         """Learn the addresses in the answer to a heartbeat, up to a time."""
@@ -91,7 +92,7 @@ class Relay:
 
     def wait(self, waiting: Waiting, seconds: float) -> None:
         """Call `on_timeout` after so many seconds, unless `stop_waiting` comes first."""
-        self._waiting[waiting] = self._clock.monotonic() + seconds
+        self._waiting[waiting] = self.clock.monotonic() + seconds
 
     def stop_waiting(self, waiting: Waiting) -> None:
         """Cancel a wait."""
@@ -99,7 +100,7 @@ class Relay:
 
     def sweep(self) -> None:
         """Run due tasks; called several times a second."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         for waiting in [one for one, until in self._waiting.items() if until <= now]:
             del self._waiting[waiting]
             waiting.on_timeout()

@@ -12,6 +12,7 @@ import aiohttp
 import structlog
 
 from services.gateway import log_events
+from services.gateway.relay.counts import RelayCounts
 from services.gateway.relay.headers import (
     SCOPES_HEADER,
     forwarded_headers,
@@ -72,6 +73,7 @@ class Upstream:
         self._clock = clock
         self.tls: Final = ssl.create_default_context() if address.tls else None
         self._log = structlog.get_logger("gateway")
+        self.counts: Final = RelayCounts()
         self._connecting: set[asyncio.Task[None]] = set()
         self._down_since: float | None = None
         self.trouble = ""
@@ -128,6 +130,7 @@ class Upstream:
         self.trouble = why
         if self._down_since is None:
             self._down_since = self._clock.monotonic()
+            self.counts.outages += 1
             self._log.warning(log_events.UPSTREAM_LOST.name, error=why)
 
     def failed_with(self, error: OSError | aiohttp.ClientConnectorError) -> str:

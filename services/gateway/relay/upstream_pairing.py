@@ -105,6 +105,10 @@ class UpstreamPairing:
 
         def ended(outcome: Any | CallFailed) -> None:
             self._report(log_events.UPSTREAM_APPROVED.name, device_id, outcome)
+            if isinstance(outcome, CallFailed):
+                self._upstream.counts.approvals_failed += 1
+            else:
+                self._upstream.counts.approved += 1
             self._finish(device_id)
 
         self._call("device.pair.approve", {"requestId": request_id}, ended)
@@ -113,6 +117,7 @@ class UpstreamPairing:
         def ended(outcome: Any | CallFailed) -> None:
             if isinstance(outcome, CallFailed):
                 self._report(log_events.UPSTREAM_APPROVED.name, device_id, outcome)
+                self._upstream.counts.approvals_failed += 1
                 self._finish(device_id)
                 return
             request = next(filter(may_approve, _pending(outcome)), None)

@@ -12,6 +12,7 @@ import pytest
 
 from shared.device.handshake import Admitted
 from shared.upstream import CLIENT_USER, RELAY_USER, header_names
+from tests.e2e.metrics import metric
 from tests.e2e.relay.devices import CLIENTS, RelayedDevice, new_device
 from tests.e2e.relay.upstream import SECRET
 from tools.support.people import Operator
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 NAMES: Final = header_names(SECRET)
 STORM_DEVICES: Final = 40
+FRAMES_AND_BYTES: Final = ("frames", "bytes")
+WAYS: Final = ("up", "down")
 TLS: Final = Path(__file__).parents[2] / "integration" / "bus" / "tls"
 
 
@@ -168,6 +171,30 @@ class TestFrames:
         listed = await client.call("device.pair.list", {})
         assert device.device_id in {item["deviceId"] for item in listed.payload["paired"]}
         assert all("device.pair" not in frame for frame in session.frames)
+        await client.close()
+
+    async def test_only_relayed_frames_are_counted_in_each_direction(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
+    ) -> None:
+        _device, client, _session = await joined(stack, operator, upstream, "operator.admin")
+        gateway = stack.gateways[0]
+
+        async def counts() -> list[float]:
+            frames, sizes = (f"latchkey_gateway_upstream_{kind}_total" for kind in FRAMES_AND_BYTES)
+            names = [f'{name}{{direction="{way}"}}' for name in (frames, sizes) for way in WAYS]
+            joins = "latchkey_gateway_upstream_seconds_count"
+            return [await metric(gateway, name) for name in (*names, joins)]
+
+        before = await counts()
+        await client.call("chat.send", {"text": "a" * 1000})
+        await client.call("device.pair.list", {})
+        after = await counts()
+        more_up, more_down, bytes_up, bytes_down, _ = (
+            now - then for now, then in zip(after, before, strict=True)
+        )
+        assert (more_up, more_down) == (1, 1)
+        assert bytes_up > 1000 > bytes_down > 0
+        assert after[-1] > 0
         await client.close()
 
     @pytest.mark.parametrize(
