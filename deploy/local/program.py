@@ -18,3 +18,5 @@ class Program:
     command: Sequence[str]
     env: Mapping[str, str]
     log: Path
+    checks_settings: bool = False
+    """Whether it exits at once if its settings are invalid, as the services do."""

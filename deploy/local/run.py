@@ -179,8 +179,8 @@ def _redis_binary(environ: Mapping[str, str], say: Callable[[str], None]) -> Red
 
 def _wait_ready(plan: Plan, supervisor: Supervisor) -> bool:
     """Return True when everything is ready, False if it ends before. Raises NotReady."""
-    deadline = time.monotonic() + READY_SECONDS
     for program, trouble in plan.checks:
+        deadline = time.monotonic() + READY_SECONDS
         while reason := trouble():
             if supervisor.stopping.wait(POLL_SECONDS):
                 return False

@@ -56,6 +56,7 @@ def approval_program(
         command=[sys.executable, "-m", "services.approval"],
         env=_settings(environ, secrets, _APPROVAL_SECRETS, redis_url, port),
         log=log,
+        checks_settings=True,
     )
 
 
@@ -76,6 +77,7 @@ def gateway_program(
         command=[sys.executable, "-m", "services.gateway"],
         env=env | ({"GATEWAY_REUSE_PORT": "yes"} if shares_port else {}),
         log=log,
+        checks_settings=True,
     )
 
 

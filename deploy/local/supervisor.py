@@ -59,8 +59,10 @@ class Supervisor(Manager):
         super().__init__(printer=Printer(StringIO()))  # the programs write to their logs
         self._process_ctor = _GuardedProcess
         self._stages = [[program.name for program in stage] for stage in stages]
-        self._logs = {program.name: program.log for stage in stages for program in stage}
-        for program in (program for stage in stages for program in stage):
+        programs = [program for stage in stages for program in stage]
+        self._logs = {program.name: program.log for program in programs}
+        self._services = [program.name for program in programs if program.checks_settings]
+        for program in programs:
             program.log.parent.mkdir(parents=True, exist_ok=True)
             log = shlex.quote(str(program.log))
             command = f"exec {shlex.join(program.command)} </dev/null >>{log} 2>&1"
@@ -129,8 +131,7 @@ class Supervisor(Manager):
         self._wait(self._all_started, self._stop_seconds)
         if EXIT_SETTINGS in self._statuses().values():
             # Let the other services check their settings too, so that all problems are shown.
-            services = [name for stage in self._stages[-2:] for name in stage]
-            self._wait(partial(self._ended, services), SETTINGS_SECONDS)
+            self._wait(partial(self._ended, self._services), SETTINGS_SECONDS)
         self._exited = self._statuses()
         for stage in reversed(self._stages):
             self._signal(stage, signal.SIGTERM)

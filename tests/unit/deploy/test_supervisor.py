@@ -28,7 +28,10 @@ from deploy.local.supervisor import Supervisor
 
 directory, stages, seconds, failure = Path(sys.argv[1]), *map(json.loads, sys.argv[2:])
 programs = [
-    [Program(n, [sys.executable, "-c", code], {}, directory / f"{n}.log") for n, code in stage.items()]
+    [
+        Program(n, [sys.executable, "-c", code], {}, directory / f"{n}.log", n not in ("store", "other"))
+        for n, code in stage.items()
+    ]
     for stage in stages
 ]
 
@@ -158,10 +161,11 @@ class TestExit:
     def test_all_services_report_their_settings(self, tmp_path: Path) -> None:
         slow = "import time; time.sleep(0.5); print('wrong', 2); raise SystemExit(78)"
         fast = "print('wrong', 1); raise SystemExit(78)"
-        stages = [{"store": WAITS}, {"service": slow}, {"a": fast, "b": fast}]
+        stages = [{"store": WAITS}, {"service": slow}, {"other": WAITS}, {"a": fast, "b": fast}]
         with supervised(tmp_path, *stages) as run:
             output = run.wait_ended()
             assert output.count("wrong 1") == output.count("wrong 2") == 1
+            assert "other" not in output
 
     def test_an_error_after_the_start_ends_all(self, tmp_path: Path) -> None:
         with supervised(tmp_path, {"one": WAITS}, failure="not ready") as run:
