@@ -334,9 +334,10 @@ class RelayHandler(SessionHandler):
             message=str(error.get("message")),
         )
         if details.get("code") == "PROTOCOL_MISMATCH":
-            body = ErrorBody(str(error.get("code")), str(error.get("message")), details)
+            reason = _mismatch(details)
+            body = ErrorBody(str(error.get("code")), reason, details)
             self._end_handshake(
-                refusals.Refusal("protocol", CloseCode.PROTOCOL_MISMATCH, "protocol mismatch", body)
+                refusals.Refusal("protocol", CloseCode.PROTOCOL_MISMATCH, reason, body)
             )
             return
         self._come_back()
@@ -466,6 +467,14 @@ def _asks_what_was_admitted(details: dict[str, Any], welcome: Accepted) -> bool:
         and isinstance(scopes, list)
         and set(map(str, scopes)) <= set(welcome.grant.scopes)
     )
+
+
+def _mismatch(details: dict[str, Any]) -> str:
+    """Return what to tell a client whose protocol the upstream does not speak."""
+    expected = details.get("expectedProtocol")
+    if not isinstance(expected, int):
+        return "protocol mismatch"
+    return f"protocol mismatch: the OpenClaw behind this gateway needs protocol {expected}"
 
 
 def _is_covered(request: dict[str, Any], welcome: Accepted) -> bool:

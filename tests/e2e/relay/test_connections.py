@@ -140,6 +140,24 @@ class TestConnecting:
         assert refused.close.code == 1013
         assert "AUTH_" not in json.dumps(refused.details)
 
+    async def test_a_protocol_that_the_upstream_does_not_speak_is_named(
+        self, stack: Stack, operator: Operator, upstream: StubOpenClaw
+    ) -> None:
+        device, client, _session = await joined(stack, operator, upstream)
+        await client.close()
+        details = {"code": "PROTOCOL_MISMATCH", "expectedProtocol": 4, "minimumProbeProtocol": 3}
+        upstream.refusal = {
+            "code": "INVALID_REQUEST",
+            "message": "protocol mismatch",
+            "details": details,
+        }
+        refused = await device.refused(stack.gateways[0])
+        why = "protocol mismatch: the OpenClaw behind this gateway needs protocol 4"
+        assert refused.message == why
+        assert refused.details.items() >= details.items()
+        assert refused.close is not None
+        assert (refused.close.code, refused.close.reason) == (1002, why)
+
 
 class TestUnknownDevices:
     async def test_a_storm_of_unpaired_devices_opens_no_upstream_socket(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 UNKNOWN: Final = "00000000-0000-4000-8000-000000000000"
 LABEL: Final = "Kitchen"
 
-HTTP_ONLY: Final = ("lastAskedAtMs", "grantsAdmin")
+HTTP_ONLY: Final = ("lastAskedAtMs", "lastRefusal", "grantsAdmin")
 """Fields of a pending request that only the HTTP API reports."""
 
 
@@ -72,7 +72,7 @@ class CliStory:
         return (
             "exit 0",
             either(named, "names the request", f"names {given['pending']}"),
-            either(given["pending"] == asked, "waiting as over HTTP", "else waiting"),
+            either(given["pending"] == asked, "waiting as over HTTP", f"{asked} wait"),
             either(
                 told(given["paired"]) == told(paired["devices"]),
                 "paired as over HTTP",

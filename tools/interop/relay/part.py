@@ -15,9 +15,11 @@ from tools.interop.doctor.gateway import TOKEN_AUTH, real_gateway
 from tools.interop.facts import Unexpected
 from tools.interop.latchkey import running
 from tools.interop.plan import Plan, Report
-from tools.interop.relay import chat, nodes
+from tools.interop.relay import attacks, chat, command_line, nodes
+from tools.interop.relay.attacks import AttackStory
 from tools.interop.relay.cases import RELAYED
 from tools.interop.relay.chat import ChatStory
+from tools.interop.relay.command_line import CommandLineStory
 from tools.interop.relay.nodes import NodeStory
 from tools.interop.relay.setup import set_up
 from tools.interop.relay.story import ORIGIN, SECRET, RelayStory, examined, right_settings
@@ -39,6 +41,8 @@ _NOT_YET: Final = "http://127.0.0.1:1"
 _GROUPS: Final[tuple[tuple[str, type[Any], tuple[Case[Any], ...]], ...]] = (
     ("chat", ChatStory, chat.CASES),
     ("nodes", NodeStory, nodes.CASES),
+    ("attacks", AttackStory, attacks.CASES),
+    ("cli", CommandLineStory, command_line.CASES),
 )
 """Stories that are told one after the other: what they are about, and their cases."""
 _MIX: Final = "a token of its own beside"

@@ -1,0 +1,147 @@
+"""The command line at alternating gateways, with a device and without one."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+
+from tools.interop.cases import Case
+from tools.interop.cli.cases import REMOTE_4
+from tools.interop.cli.program import OpenClaw, Ran
+from tools.interop.cli.story import CliStory
+from tools.interop.cli.told import done, failed
+from tools.interop.facts import Facts, either
+from tools.interop.latchkey import Latchkey
+
+if TYPE_CHECKING:
+    from tools.interop.relay.setup import Setup
+    from tools.interop.ui.browser import Browser
+
+TRUSTING: Final = {"GATEWAY_LOCAL_CLIENTS": "trust"}
+_HEARTBEAT: Final = "heartbeat-main"
+"""A job that every OpenClaw has."""
+
+
+class Alternating(OpenClaw):
+    """The command line with one home, each command at the next gateway."""
+
+    def __init__(self, setup: Setup, name: str) -> None:
+        home = setup.data / name
+        super().__init__(4, home, setup.entry(0), remote=True)
+        self._programs = itertools.cycle(
+            OpenClaw(4, home, setup.entry(number), remote=True) for number in range(2)
+        )
+
+    async def __call__(self, *command: str) -> Ran:
+        """Run a command with `--json`. Raises Unexpected if it does not end."""
+        return await next(self._programs)(*command)
+
+
+class CommandLineStory(CliStory):
+    """An operator who approves and manages devices, and uses what is the upstream's."""
+
+    def __init__(self, setup: Setup, _browser: Browser) -> None:
+        http = aiohttp.ClientSession(
+            setup.stack.approvals[0].url,
+            headers={"Authorization": f"Bearer {setup.stack.admin_token}"},
+        )
+        setup.ending.push_async_callback(http.close)
+        entry = setup.entry(0)
+        latchkey = Latchkey(entry.gateway, entry.gateway_token, http, 0)
+        super().__init__(latchkey, Alternating(setup, "operator"), setup.ending)
+        self._setup = setup
+        self._local: OpenClaw | None = None
+
+    async def scheduled(self) -> Facts:
+        """List the upstream's jobs, at each gateway."""
+        return await self._twice("cron", "list", shows=_HEARTBEAT)
+
+    async def healthy(self) -> Facts:
+        """Ask for the upstream's health, at each gateway."""
+        return await self._twice("gateway", "health", shows='"ok": true')
+
+    async def sessions(self) -> Facts:
+        """Call a method of the upstream, at each gateway."""
+        return await self._twice("gateway", "call", "sessions.list", shows='"sessions"')
+
+    async def nodes(self) -> Facts:
+        """Ask for the nodes, at each gateway."""
+        return await self._twice("nodes", "status", shows='"nodes"')
+
+    async def without_device(self) -> Facts:
+        """Do the same on a trusted machine, where the command line brings no device."""
+        gateway = self._setup.stack.add_gateway(**TRUSTING)
+        entry = replace(self._setup.entry(0), gateway=gateway.ws_url)
+        local = OpenClaw(4, self._setup.data / "local", entry, remote=False)
+        before = len(await self._setup.operator.devices())
+        shown = [
+            await _shown(local, "cron", "list", shows=_HEARTBEAT),
+            await _shown(local, "gateway", "health", shows='"ok": true'),
+            await _shown(local, "gateway", "call", "sessions.list", shows='"sessions"'),
+            await _shown(local, "nodes", "status", shows='"nodes"'),
+            await _shown(local, "devices", "list", shows='"paired"'),
+        ]
+        made = len(await self._setup.operator.devices()) - before
+        return f"{sum(shown)} of {len(shown)}", either(made > 0, f"{made} devices", "no device")
+
+    async def protocol_3(self) -> Facts:
+        """Have the command line of protocol 3 approved: the upstream does not speak that."""
+        older = OpenClaw(3, self._setup.data / "older", self._setup.entry(0), remote=True)
+        asked = await older("devices", "list")
+        pending = await self._setup.operator.pending()
+        for request in pending:
+            (await self._setup.operator.approve(request["requestId"])).ok()
+        refused = await older("devices", "list")
+        return f"exit {asked.status}", f"{len(pending)} request", *failed(refused)
+
+    async def _twice(self, *command: str, shows: str) -> Facts:
+        shown = [await _shown(self._openclaw, *command, shows=shows) for _ in range(2)]
+        return (f"{sum(shown)} of {len(shown)}",)
+
+
+async def _shown(openclaw: OpenClaw, *command: str, shows: str) -> bool:
+    ran = await openclaw(*command)
+    done(ran)
+    return shows in ran.out
+
+
+_OWN: Final = (
+    Case("cron list", CommandLineStory.scheduled, ("2 of 2",)),
+    Case("gateway health", CommandLineStory.healthy, ("2 of 2",)),
+    Case("gateway call sessions.list", CommandLineStory.sessions, ("2 of 2",)),
+    Case("nodes status", CommandLineStory.nodes, ("2 of 2",)),
+)
+# `nodes status` has asked for the right to see pending nodes too, and did without.
+_ASKED_MORE: Final = Case(
+    "list needs a scope more",
+    CommandLineStory.asked_for_more,
+    (
+        "exit 1",
+        "scope upgrade pending approval (requestId: ID)",
+        "asks for operator.read operator.pairing",
+        "HTTP 200",
+    ),
+)
+_INSTEAD: Final[dict[str, tuple[Case[CommandLineStory], ...]]] = {
+    "cron list, paired": _OWN,
+    "list needs a scope more": (_ASKED_MORE,),
+}
+# The same as without an upstream, except that there is something to list once it is paired.
+CASES: Final = (
+    *(case for theirs in REMOTE_4 for case in _INSTEAD.get(theirs.name, (theirs,))),
+    Case("without a device", CommandLineStory.without_device, ("5 of 5", "no device")),
+    Case(
+        "of protocol 3",
+        CommandLineStory.protocol_3,
+        (
+            "exit 1",
+            "1 request",
+            "exit 1",
+            "[openclaw] Failed to start CLI: Error: gateway closed (1002): "
+            "protocol mismatch: the OpenClaw behind this gateway needs protocol 4",
+        ),
+    ),
+)
