@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
@@ -125,7 +125,7 @@ _ASKED_MORE: Final = Case(
         "HTTP 200",
     ),
 )
-_INSTEAD: Final[dict[str, tuple[Case[CommandLineStory], ...]]] = {
+_INSTEAD: Final[dict[str, tuple[Case[Any], ...]]] = {
     "cron list, paired": _OWN,
     "list needs a scope more": (_ASKED_MORE,),
 }
@@ -140,8 +140,10 @@ CASES: Final = (
             "exit 1",
             "1 request",
             "exit 1",
-            "[openclaw] Failed to start CLI: Error: gateway closed (1002): "
-            "protocol mismatch: the OpenClaw behind this gateway needs protocol 4",
+            (
+                "[openclaw] Failed to start CLI: Error: gateway closed (1002): "
+                "protocol mismatch: the OpenClaw behind this gateway needs protocol 4"
+            ),
         ),
     ),
 )
