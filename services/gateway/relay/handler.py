@@ -7,7 +7,6 @@ challenge, are judged by it, and have to come back once they are admitted.
 
 from __future__ import annotations
 
-import re
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +14,7 @@ import msgspec
 
 from services.gateway import log_events
 from services.gateway.relay import rewriting
+from services.gateway.relay.connect_response import Refused, is_covered, read_connect_response
 from services.gateway.relay.headers import CLIENT_USER, COMMAND_USER
 from services.gateway.relay.opening import OPEN_SECONDS
 from services.gateway.relay.rewriting import Route
@@ -26,7 +26,6 @@ from shared.protocol.closing import CloseCode
 from shared.protocol.events import CHALLENGE
 from shared.protocol.frames import ErrorBody, failure
 from shared.protocol.limits import QUEUED_FRAMES_LIMIT
-from shared.protocol.methods import METHODS
 
 if TYPE_CHECKING:
     from services.gateway.connections.connection import Connection
@@ -64,9 +63,6 @@ class Stage(Enum):
 
 _JOINS: Final = frozenset({Stage.OPENING_AS_COMMAND, Stage.JOINING, Stage.PAIRING})
 """The stages of a client that is admitted here and not upstream."""
-_ERROR_CODE: Final = re.compile("[A-Z][A-Z_]{0,63}")
-"""What may be a label: the upstream's words are not ours."""
-_UNREADABLE: Final = {"code": "UNREADABLE", "message": "its answer to connect is not readable"}
 _BROKEN: Final = ErrorBody("INVALID_REQUEST", "invalid request frame: not readable JSON")
 
 
@@ -281,25 +277,17 @@ class RelayHandler(SessionHandler):
         handshake, welcome, session = self._handshake, self._welcome, self._connection.session
         if handshake is None or welcome is None or session is None:
             return
-        own = [name for name, one in METHODS.items() if welcome.protocol in one.protocols]
-        try:
-            response = rewriting.read_response(payload)
-            if response.type != "res":
-                return
-            if not response.ok:
-                self._on_refusal(response.error, welcome)
-                return
-            joined = rewriting.client_hello(
-                payload, welcome.grant, own_methods=own, protocol=welcome.protocol
-            )
-        except (msgspec.MsgspecError, KeyError):
-            self._on_refusal(_UNREADABLE, welcome)
+        joined = read_connect_response(payload, welcome)
+        if joined is None:
+            return
+        if isinstance(joined, Refused):
+            self._on_refusal(joined, welcome)
             return
         device_id, pairing = welcome.device_id, self._relay.pairing
         if joined.missing_scopes and device_id and not pairing.is_granted_less(device_id):
             self._wait_for_pairing()
             if not pairing.approve_pending(
-                device_id, lambda request: _is_covered(request, welcome), self._come_back
+                device_id, lambda request: is_covered(request, welcome), self._come_back
             ):
                 self._come_back()
             return
@@ -316,28 +304,22 @@ class RelayHandler(SessionHandler):
         for opcode, frame in queued:
             self._serve(session, opcode, frame)
 
-    def _on_refusal(self, error: dict[str, Any], welcome: Accepted) -> None:
-        details = error.get("details")
-        if not isinstance(details, dict):
-            details = {}
-        if details.get("code") == "PAIRING_REQUIRED" and _asks_what_was_admitted(details, welcome):
-            self._approve_upstream(str(details.get("requestId", "")), welcome)
+    def _on_refusal(self, refused: Refused, welcome: Accepted) -> None:
+        if refused.pairing_request is not None:
+            self._approve_upstream(refused.pairing_request, welcome)
             return
-        code = str(details.get("code") or error.get("code"))
-        label = code if _ERROR_CODE.fullmatch(code) else "OTHER"
-        self._context.metrics.upstream_refusals.labels(label).inc()
+        self._context.metrics.upstream_refusals.labels(refused.label).inc()
         self._context.log.warning(
             log_events.UPSTREAM_REFUSED.name,
             connection=self._handshake.connection_id if self._handshake else "",
             device=welcome.device_id,
-            error=code,
-            message=str(error.get("message")),
+            error=refused.code,
+            message=refused.message,
         )
-        if details.get("code") == "PROTOCOL_MISMATCH":
-            reason = _mismatch(details)
-            body = ErrorBody(str(error.get("code")), reason, details)
+        if refused.mismatch:
+            body = ErrorBody(refused.error_code, refused.mismatch, refused.details)
             self._end_handshake(
-                refusals.Refusal("protocol", CloseCode.PROTOCOL_MISMATCH, reason, body)
+                refusals.Refusal("protocol", CloseCode.PROTOCOL_MISMATCH, refused.mismatch, body)
             )
             return
         self._come_back()
@@ -455,39 +437,3 @@ class RelayHandler(SessionHandler):
         counts.frames_up += 1
         counts.bytes_up += len(payload)
         upstream.send_text(payload)
-
-
-def _asks_what_was_admitted(details: dict[str, Any], welcome: Accepted) -> bool:
-    """Return whether the upstream asks to pair this device with no more than was granted here."""
-    role = details.get("requestedRole", welcome.grant.role)
-    scopes = details.get("requestedScopes", [])
-    return (
-        details.get("deviceId") == welcome.device_id
-        and role == welcome.grant.role
-        and isinstance(scopes, list)
-        and set(map(str, scopes)) <= set(welcome.grant.scopes)
-    )
-
-
-def _mismatch(details: dict[str, Any]) -> str:
-    """Return what to tell a client whose protocol the upstream does not speak."""
-    expected = details.get("expectedProtocol")
-    if not isinstance(expected, int):
-        return "protocol mismatch"
-    return f"protocol mismatch: the OpenClaw behind this gateway needs protocol {expected}"
-
-
-def _is_covered(request: dict[str, Any], welcome: Accepted) -> bool:
-    """Return whether a request of the upstream's list is of this device, and covered here."""
-    roles = request.get("roles") or [request.get("role", welcome.grant.role)]
-    return isinstance(roles, list) and all(
-        _asks_what_was_admitted(
-            {
-                "deviceId": request.get("deviceId"),
-                "requestedRole": role,
-                "requestedScopes": request.get("scopes") or [],
-            },
-            welcome,
-        )
-        for role in roles
-    )

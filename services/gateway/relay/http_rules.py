@@ -35,7 +35,6 @@ _NOT_PASSED: Final = frozenset(
 """First segments that never go upstream: its APIs for programs, and what this gateway serves."""
 _PRIVATE: Final = "__openclaw__"
 _PRIVATE_NOT_PASSED: Final = frozenset({"worker"})
-_ENCODED: Final = re.compile(r"%[0-9A-Fa-f]{2}", re.ASCII)
 _PLAIN_SEGMENT: Final = re.compile(r"[\w.~!$&'()*+,;=:@-]+", re.ASCII)
 _WITH_IDENTITY: Final = (
     re.compile(r"(?:/__openclaw)?/control-ui-config\.json", re.ASCII),

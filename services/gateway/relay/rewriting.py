@@ -17,7 +17,7 @@ from shared.protocol.closing import CloseCode
 from shared.protocol.frames import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
     from shared.protocol.hello import Grant
 
@@ -221,8 +221,3 @@ def _own_auth(grant: Grant, protocol: int) -> dict[str, Any]:
         own["deviceToken"] = grant.device_token
         own["issuedAtMs"] = grant.issued_at_ms
     return own
-
-
-def missing_from(wanted: Sequence[str], granted: Collection[str]) -> list[str]:
-    """Return the scopes that were requested but not granted, in order."""
-    return [scope for scope in wanted if scope not in granted]
